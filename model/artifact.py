@@ -1,0 +1,238 @@
+"""A stage's result on disk: a folder that is either whole or not there.
+
+An artifact is written into a hidden folder beside its place, fsynced, and renamed into place with its
+`manifest.json` (format, kind, digests of every file and of its parents). A kill at any moment leaves the
+old artifact or none, never half of one; the next run finds the remains, says so and removes them.
+Opening checks the kind, the format and the digests. Every stage writes and opens through this file.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import ArtifactError
+from .terminal import say
+
+FORMAT = 1
+"""Version of the on-disk formats; see docs/artifacts.md."""
+
+PICTURES = "pictures"
+"""Folder of an artifact whose files are checked for their size on opening, not read through."""
+
+Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
+
+
+class FileRecord(BaseModel):
+    """Size in bytes and SHA-256 of one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What `manifest.json` holds. It carries no dates: equal content gives an equal digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    kind: Kind
+    version: str
+    parents: dict[str, str]
+    counts: dict[str, int]
+    files: dict[str, FileRecord]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names the whole artifact."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass
+class Draft:
+    """An artifact being written: put files under `path`; `counts` goes into the manifest."""
+
+    path: Path
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def write_artifact(
+    target: Path, kind: Kind, config: BaseModel, parents: Mapping[str, Manifest] | None = None
+) -> Iterator[Draft]:
+    """Write an artifact of `kind` at `target`, replacing an earlier artifact there when all is done.
+
+    Raises:
+        ArtifactError: `target` holds something that is not an artifact, or another run is writing it.
+    """
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _recover(target)
+    _refuse_foreign(target)
+    staging = target.with_name(f".{target.name}.partial")
+    if staging.exists():
+        with _lock(staging):
+            say(
+                f"An earlier run was interrupted before {target.name} was finished; its remains were removed."
+            )
+            shutil.rmtree(staging)
+    staging.mkdir()
+    with _lock(staging):
+        try:
+            draft = Draft(staging)
+            yield draft
+            _write_text(staging / "config.json", config.model_dump_json(indent=2) + "\n")
+            manifest = Manifest(
+                format=FORMAT,
+                kind=kind,
+                version=_version(),
+                parents={name: parent.digest for name, parent in (parents or {}).items()},
+                counts=draft.counts,
+                files={
+                    path.relative_to(staging).as_posix(): _record(path)
+                    for path in sorted(staging.rglob("*"))
+                    if path.is_file()
+                },
+            )
+            _write_text(staging / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+            _sync(staging)
+            _swap(staging, target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def open_artifact(path: Path, kind: Kind) -> Manifest:
+    """Return the manifest of the artifact at `path` after checking every file against it.
+
+    Raises:
+        ArtifactError: nothing there, unfinished, of another kind or format, or a file is missing or changed.
+    """
+    path = path.absolute()
+    _recover(path)
+    if not path.is_dir():
+        unfinished = path.with_name(f".{path.name}.partial")
+        hint = " Its last run was interrupted." if unfinished.exists() else ""
+        raise ArtifactError(f"There is no {kind} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
+    try:
+        raw = json.loads((path / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} has no manifest.json, so it is not an artifact of rcml.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}/manifest.json is damaged ({error}); make the {kind} again.") from None
+    if isinstance(raw, dict) and raw.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {raw.get('format')!r}; this rcml reads {FORMAT}. Make the {kind} again."
+        )
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        raise ArtifactError(f"{path}/manifest.json is damaged: {error}") from None
+    if manifest.kind != kind:
+        raise ArtifactError(f"{path} is a {manifest.kind}, where a {kind} is needed.")
+    for name, record in manifest.files.items():
+        _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
+    return manifest
+
+
+MADE_BY: Mapping[Kind, str] = {
+    "shop": "demo",
+    "prepared": "prepare",
+    "checkpoint": "train",
+    "report": "evaluate",
+    "index": "index",
+}
+"""The verb that makes each kind."""
+
+
+def _check(path: Path, record: FileRecord, read: bool) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing although the manifest lists it; make the artifact again.")
+    if path.stat().st_size != record.size or (read and _record(path) != record):
+        raise ArtifactError(
+            f"{path} is not the file that was written (its size or SHA-256 differs); make the artifact again."
+        )
+
+
+def _record(path: Path) -> FileRecord:
+    with path.open("rb") as file:
+        return FileRecord(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _refuse_foreign(target: Path) -> None:
+    if target.exists() and not (target / "manifest.json").is_file() and any(target.iterdir()):
+        raise ArtifactError(
+            f"{target} exists and is not an artifact of rcml; choose another --out or remove it yourself."
+        )
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ArtifactError(
+            f"Another run of rcml is writing {folder.name.removesuffix('.partial')[1:]} now; wait for it to end."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Two renames; `_recover` undoes the first if the second never came."""
+    replaced = _replaced(target)
+    if target.exists():
+        target.rename(replaced)
+    staging.rename(target)
+    _sync_folder(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _recover(target: Path) -> None:
+    replaced = _replaced(target)
+    if replaced.exists():
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(target)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync_folder(path)
+    _sync_folder(folder)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("rcml")

@@ -1,0 +1,49 @@
+"""The errors a user or their data can cause, and nothing else; a bug stays an `AssertionError`.
+
+    RcmlError
+    ├── InputError            a raw file, a row or an option is wrong
+    ├── ArtifactError         an artifact is missing, damaged, unfinished or of another kind
+    │   └── MismatchError     two artifacts do not belong together
+    ├── UnknownItemError      no such item
+    ├── UnknownRelationError  no such relation
+    └── TrainingError         the optimisation went astray
+
+Every message is one or two full sentences: what was found, the value, and what to do about it.
+"""
+
+
+class RcmlError(Exception):
+    """Anything `rcml` refuses, in words meant for its user."""
+
+
+class InputError(RcmlError):
+    """A raw file, a row of it, or an option cannot be used."""
+
+
+class ArtifactError(RcmlError):
+    """A folder is not the sound, finished artifact that was asked for."""
+
+
+class MismatchError(ArtifactError):
+    """Two artifacts were not made from one another."""
+
+
+class UnknownItemError(RcmlError):
+    """The catalogue has no item of this id."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"No item has the id {item_id!r}. GET /items lists the ids there are.")
+        self.item_id = item_id
+
+
+class UnknownRelationError(RcmlError):
+    """The checkpoint knows no relation of this id."""
+
+    def __init__(self, relation_id: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"No relation has the id {relation_id!r}. Known relations: {', '.join(known)}.")
+        self.relation_id = relation_id
+        self.known = known
+
+
+class TrainingError(RcmlError):
+    """Training cannot go on, for a reason in the data or the options."""

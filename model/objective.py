@@ -1,0 +1,72 @@
+"""The objective (eq. 1, 2, 7, 8), grouped by relation.
+
+Anchor i, positive j and the negatives k are all compared under the pair's relation. Encoding every
+candidate under every pair's relation would take batch x batch conditioned vectors; grouped by the batch's
+distinct relations, as here, it takes items x relations of them, with the same values and gradients.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """The pairs P of a batch, by position among the batch's items and relations.
+
+    `related[i, k]` is true where i and k share a relation anywhere in the training graph or are the same
+    item: N(i) is what is left. Undirected edges appear in both orders.
+    """
+
+    anchor: Int[Tensor, "pairs"]
+    positive: Int[Tensor, "pairs"]
+    relation: Int[Tensor, "pairs"]
+    related: Bool[Tensor, "items items"]
+
+
+def objective(
+    text: Float[Tensor, "items relations dim"],
+    image: Float[Tensor, "items relations dim"],
+    pairs: PairBatch,
+    temperature: float,
+    intra_modal_weight: float,
+) -> Float[Tensor, ""]:
+    """Eq. 1: mean of both cross-modal terms + lambda x (text-text + image-image).
+
+    Intra-modal terms skip self-pairs: a vector against itself teaches nothing. With self-pairs only and
+    lambda 0, this is CLIP's loss (eq. 7).
+    """
+    inter = pairs.anchor != pairs.positive
+    loss = (
+        contrast(text, image, pairs, temperature).mean() + contrast(image, text, pairs, temperature).mean()
+    ) / 2
+    if intra_modal_weight and inter.any():
+        crossed = PairBatch(pairs.anchor[inter], pairs.positive[inter], pairs.relation[inter], pairs.related)
+        loss = loss + intra_modal_weight * (
+            contrast(text, text, crossed, temperature).mean()
+            + contrast(image, image, crossed, temperature).mean()
+        )
+    return loss
+
+
+def contrast(
+    x: Float[Tensor, "items relations dim"],
+    y: Float[Tensor, "items relations dim"],
+    pairs: PairBatch,
+    temperature: float,
+) -> Float[Tensor, "pairs"]:
+    """Eq. 2 for each pair: -log of the positive's share among itself and N(i), under the pair's relation."""
+    order = pairs.relation.argsort(stable=True)
+    groups = order.split(torch.bincount(pairs.relation, minlength=x.shape[1]).tolist())
+    similarity = torch.cat(
+        [x[pairs.anchor[rows], relation] @ y[:, relation].T for relation, rows in enumerate(groups)]
+    )
+    anchor, positive = pairs.anchor[order], pairs.positive[order]
+    logits = similarity.float() / temperature
+    hit = logits.gather(1, positive[:, None])[:, 0]
+    candidates = ~pairs.related[anchor]
+    candidates = candidates.scatter(1, positive[:, None], True)
+    losses = logits.masked_fill(~candidates, -torch.inf).logsumexp(dim=1) - hit
+    return torch.empty_like(losses).index_copy(0, order, losses)

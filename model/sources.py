@@ -1,0 +1,125 @@
+"""Read a shop's raw files (.jsonl, .parquet, .csv) into tables of known columns and types.
+
+Every complaint names the file, the column or row, and the remedy. Called by `preparation.py` only.
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from .errors import InputError
+
+
+def read_items(path: Path) -> pl.DataFrame:
+    """Items: item_id, title, description, image (strings) and categories (list of strings).
+
+    `description` and `image` may be absent or empty. In .csv, categories are separated by `|`.
+
+    Raises:
+        InputError: no such file, no such column, a repeated or empty item_id.
+    """
+    table = _read(path, required=("item_id", "title", "categories"))
+    if table.schema["categories"] == pl.String:
+        table = table.with_columns(pl.col("categories").str.split("|"))
+    for column in ("description", "image"):
+        if column not in table.columns:
+            table = table.with_columns(pl.lit("").alias(column))
+    table = table.select(
+        pl.col("item_id").cast(pl.String),
+        pl.col("title").cast(pl.String).fill_null(""),
+        pl.col("description").cast(pl.String).fill_null(""),
+        pl.col("categories").cast(pl.List(pl.String)).fill_null([]).list.drop_nulls(),
+        pl.col("image").cast(pl.String).fill_null(""),
+    )
+    if table["item_id"].is_null().any() or (table["item_id"] == "").any():
+        row = table.with_row_index().filter(pl.col("item_id").is_null() | (pl.col("item_id") == ""))["index"][
+            0
+        ]
+        raise InputError(f"{path}, row {row + 1}: item_id is empty. Give every item an id of its own.")
+    repeated = table.filter(pl.col("item_id").is_duplicated())
+    if len(repeated):
+        raise InputError(
+            f"{path}: item_id {repeated['item_id'][0]!r} occurs more than once. Give every item an id of its own."
+        )
+    return table
+
+
+def read_interactions(path: Path) -> pl.DataFrame:
+    """Interactions: user_id, item_id (strings), rating (float or null), timestamp (float or null).
+
+    Raises:
+        InputError: no such file or column, or a value that is not a number where one is needed.
+    """
+    table = _read(path, required=("user_id", "item_id"))
+    for column in ("rating", "timestamp"):
+        if column not in table.columns:
+            table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(column))
+    try:
+        table = table.select(
+            pl.col("user_id").cast(pl.String),
+            pl.col("item_id").cast(pl.String),
+            pl.col("rating").cast(pl.Float64),
+            pl.col("timestamp").cast(pl.Float64),
+        )
+    except pl.exceptions.PolarsError as error:
+        raise InputError(
+            f"{path}: rating and timestamp must be numbers. {str(error).splitlines()[0]}"
+        ) from None
+    return table.drop_nulls(["user_id", "item_id"])
+
+
+def read_edges(path: Path) -> pl.DataFrame:
+    """Ready-made edges: item_a, item_b, relation (strings).
+
+    Raises:
+        InputError: no such file or column.
+    """
+    columns = ("item_a", "item_b", "relation")
+    return (
+        _read(path, required=columns)
+        .select(pl.col(column).cast(pl.String) for column in columns)
+        .drop_nulls()
+    )
+
+
+def read_relation_texts(path: Path) -> dict[str, str]:
+    """Relation texts: relation id -> description.
+
+    Raises:
+        InputError: no such file or column, or an id or a text twice.
+    """
+    table = _read(path, required=("relation", "description"))
+    table = table.select(
+        pl.col("relation").cast(pl.String), pl.col("description").cast(pl.String)
+    ).drop_nulls()
+    for column in table.columns:
+        repeated = table.filter(pl.col(column).is_duplicated())
+        if len(repeated):
+            raise InputError(
+                f"{path}: {column} {repeated[column][0]!r} occurs more than once. Word each relation once."
+            )
+    return dict(table.iter_rows())
+
+
+def _read(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        match path.suffix:
+            case ".jsonl" | ".ndjson":
+                table = pl.read_ndjson(path, infer_schema_length=None)
+            case ".parquet":
+                table = pl.read_parquet(path)
+            case ".csv":
+                ids = dict.fromkeys(("item_id", "user_id", "item_a", "item_b", "relation"), pl.String)
+                table = pl.read_csv(path, infer_schema_length=None, schema_overrides=ids)
+            case _:
+                raise InputError(f"{path} is neither .jsonl, .parquet nor .csv; convert it to one of these.")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    for column in required:
+        if column not in table.columns:
+            raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}.")
+    if not len(table):
+        raise InputError(f"{path} has no rows.")
+    return table

@@ -1,0 +1,91 @@
+"""The relation-validity head (section 4.3.3): does this relation hold between these two items, how surely?
+
+A small MLP over frozen vectors, fitted by scikit-learn after training and evaluated in plain NumPy, so that the
+service answers without torch. Its features are symmetric in the two items: asking (A, B) or (B, A) is the
+same question.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from safetensors.numpy import load_file, save_file
+
+FILE = "validity.safetensors"
+
+THRESHOLD = 0.5
+"""A relation is said to hold at this probability and above."""
+
+
+@dataclass(frozen=True)
+class PairVectors:
+    """Unit vectors of both items of some pairs, each under the relation asked about, and the relation's own."""
+
+    text_a: Float32[ndarray, "pairs dim"]
+    image_a: Float32[ndarray, "pairs dim"]
+    text_b: Float32[ndarray, "pairs dim"]
+    image_b: Float32[ndarray, "pairs dim"]
+    relation: Float32[ndarray, "pairs dim"]
+
+    def features(self) -> Float32[ndarray, "pairs features"]:
+        """Element-wise products of the views, the cosine of each pair of views, and the relation."""
+        cross = (self.text_a * self.image_b + self.image_a * self.text_b) / 2
+        products = (self.text_a * self.text_b, self.image_a * self.image_b, cross)
+        cosines = [product.sum(axis=1, keepdims=True) for product in products]
+        # A component of a unit vector is about 1/sqrt(dim); scaled to 1, all features weigh alike at the start.
+        scale = np.float32(self.relation.shape[1])
+        unit = self.relation / np.linalg.norm(self.relation, axis=1, keepdims=True)
+        return np.hstack([*(product * scale for product in products), *cosines, unit * np.sqrt(scale)])
+
+
+@dataclass(frozen=True)
+class ValidityHead:
+    """One hidden layer of ReLU units; the output is a log-odds."""
+
+    weight_1: Float32[ndarray, "features hidden"]
+    bias_1: Float32[ndarray, "hidden"]
+    weight_2: Float32[ndarray, "hidden"]
+    bias_2: Float32[ndarray, ""]
+
+    @classmethod
+    def fit(cls, pairs: PairVectors, valid: ndarray, seed: int) -> "ValidityHead":
+        """Fit the head to `pairs` and whether each is `valid` (bool `[pairs]`)."""
+        from sklearn.neural_network import MLPClassifier
+
+        network = MLPClassifier(
+            hidden_layer_sizes=(64,),
+            alpha=1.0,
+            batch_size=256,
+            learning_rate_init=1e-3,
+            max_iter=60,
+            early_stopping=True,
+            n_iter_no_change=6,
+            random_state=seed,
+        )
+        network.fit(pairs.features(), valid)
+        (weight_1, weight_2), (bias_1, bias_2) = network.coefs_, network.intercepts_
+        return cls(
+            weight_1.astype(np.float32),
+            bias_1.astype(np.float32),
+            weight_2[:, 0].astype(np.float32),
+            bias_2.astype(np.float32)[0],
+        )
+
+    def probability(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
+        """Probability in (0, 1) that the relation holds, for each pair."""
+        hidden = np.maximum(pairs.features() @ self.weight_1 + self.bias_1, 0.0)
+        log_odds = hidden @ self.weight_2 + self.bias_2
+        return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write `validity.safetensors` into `folder`."""
+        arrays = {name: np.atleast_1d(value) for name, value in vars(self).items()}
+        save_file(arrays, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "ValidityHead":
+        """Read what `save` wrote."""
+        arrays = load_file(folder / FILE)
+        return cls(arrays["weight_1"], arrays["bias_1"], arrays["weight_2"], arrays["bias_2"][0])
