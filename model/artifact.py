@@ -69,9 +69,11 @@ class Draft:
 
 @contextmanager
 def write_artifact(
-    target: Path, kind: Kind, config: BaseModel, parents: Mapping[str, Manifest] | None = None
+    target: Path, kind: Kind, config: BaseModel, parents: Mapping[str, str] | None = None
 ) -> Iterator[Draft]:
     """Write an artifact of `kind` at `target`, replacing an earlier artifact there when all is done.
+
+    `parents` names what it was made from and the digest of each.
 
     Raises:
         ArtifactError: `target` holds something that is not an artifact, or another run is writing it.
@@ -92,12 +94,12 @@ def write_artifact(
         try:
             draft = Draft(staging)
             yield draft
-            _write_text(staging / "config.json", config.model_dump_json(indent=2) + "\n")
+            _write_text(staging / "config.json", saved(config))
             manifest = Manifest(
                 format=FORMAT,
                 kind=kind,
                 version=_version(),
-                parents={name: parent.digest for name, parent in (parents or {}).items()},
+                parents=dict(parents or {}),
                 counts=draft.counts,
                 files={
                     path.relative_to(staging).as_posix(): _record(path)
@@ -146,6 +148,17 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     return manifest
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def saved(config: BaseModel) -> str:
+    """The text of `config.json`."""
+    return config.model_dump_json(indent=2) + "\n"
+
+
 MADE_BY: Mapping[Kind, str] = {
     "shop": "demo",
     "prepared": "prepare",
@@ -166,8 +179,7 @@ def _check(path: Path, record: FileRecord, read: bool) -> None:
 
 
 def _record(path: Path) -> FileRecord:
-    with path.open("rb") as file:
-        return FileRecord(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    return FileRecord(size=path.stat().st_size, sha256=file_digest(path))
 
 
 def _refuse_foreign(target: Path) -> None:

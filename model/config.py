@@ -22,11 +22,7 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @property
-    def artifact_out(self) -> Path:
-        """Where the stage's artifact goes."""
-        out: Path = self.out  # type: ignore[attr-defined]
-        return out
+    out: Path
 
 
 class ShopConfig(StageConfig):

@@ -84,8 +84,10 @@ def evaluate(config: EvaluateConfig) -> str:
             if rival in networks and rival != tested
         },
     }
-    parents = {name: checkpoint.manifest for name, checkpoint in checkpoints.items()}
-    with write_artifact(config.out, "report", config, {"prepared": prepared.manifest, **parents}) as draft:
+    parents = {name: checkpoint.manifest.digest for name, checkpoint in checkpoints.items()}
+    with write_artifact(
+        config.out, "report", config, {"prepared": prepared.manifest.digest, **parents}
+    ) as draft:
         (draft.path / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         (draft.path / "report.md").write_text(in_markdown(report), encoding="utf-8")
         draw_plots(report, draft.path)

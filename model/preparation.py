@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from PIL import Image, ImageOps
 
 from . import sources
-from .artifact import PICTURES, write_artifact
+from .artifact import PICTURES, file_digest, write_artifact
 from .checkpoint import save_relations
 from .config import PrepareConfig
 from .errors import InputError
@@ -46,7 +46,14 @@ def prepare(config: PrepareConfig) -> str:
         ArtifactError: `config.out` cannot be written.
     """
     table = sources.read_items(config.items)
-    with write_artifact(config.out, "prepared", config) as draft:
+    sources_used = {
+        name: file_digest(path)
+        for name, path in vars(config).items()
+        if name in ("items", "interactions", "edges", "relation_texts")
+        and path is not None
+        and path.is_file()
+    }
+    with write_artifact(config.out, "prepared", config, sources_used) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside = _keep_items(table, config, draft.path)
         splits = _split(len(items), config)

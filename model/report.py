@@ -152,7 +152,7 @@ def _bars(
     axes.set_ylim(0, 1)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(ncols=len(values) + 1, frameon=False, loc="upper right", bbox_to_anchor=(1, 1.0), fontsize=8)
+    figure.legend(ncols=len(values) + 1, frameon=False, loc="outside lower center", fontsize=9)
     figure.savefig(path, metadata={"Software": None})
 
 

@@ -73,7 +73,7 @@ def train(config: TrainConfig) -> str:
     backbone, preprocessor = _backbone(config, prepared)
     network = Network(_network_config(config, backbone), backbone).to(device)
 
-    with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest}) as draft:
+    with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
         parts = {
             split: _part(prepared, split, preprocessor, draft.path)
             for split in (Split.TRAIN, Split.VALIDATION)

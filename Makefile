@@ -1,0 +1,39 @@
+# Every target sets itself up on a fresh machine: a virtual environment, the package, then the job.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: help demo test check soak compare clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rcml needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## make the sample shop, learn it, serve it on 127.0.0.1:8000
+	$(BIN)/rcml demo
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest -m "not soak"
+
+check: $(INSTALLED)  ## lint, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+soak: $(INSTALLED)  ## run the long campaigns
+	$(BIN)/python -m pytest -m soak --timeout 7200
+
+compare: $(INSTALLED)  ## RCML beside both rivals on the sample shop, three seeds
+	$(BIN)/python -m benchmarks.compare
+
+clean:  ## remove what the demo made
+	rm -rf var

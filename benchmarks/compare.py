@@ -1,0 +1,125 @@
+"""RCML beside its two rivals over several seeds: `python -m benchmarks.compare [--prepared FOLDER] [--seeds 3]`.
+
+Trains and evaluates every network for every seed, and prints the mean over the seeds as a table, then as one
+line of JSON. By default each seed makes a shop, a clustering, a split and negatives of its own; with
+`--prepared` the data and its split stay, and the seed decides weights, batches, augmentation and negatives.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, TrainConfig
+from model.evaluation import evaluate
+from model.preparation import prepare
+from model.shop.generation import make_shop
+from model.terminal import say
+from model.trainer import train
+
+NETWORKS: tuple[Objective, ...] = ("rcml", "blind", "clip")
+
+
+def main() -> None:
+    """Run the comparison and print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--prepared", type=Path, help="prepared data (default: a sample shop for each seed)")
+    parser.add_argument("--out", type=Path, default=Path("var/compare"), help="folder for the networks")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=160, help="training steps of each network")
+    options = parser.parse_args()
+
+    reports = []
+    for seed in range(options.seeds):
+        folder = options.out / f"seed-{seed}"
+        prepared = options.prepared or _shop(folder, seed)
+        for objective in NETWORKS:
+            say(
+                train(
+                    TrainConfig(
+                        prepared=prepared,
+                        out=folder / objective,
+                        objective=objective,
+                        steps=options.steps,
+                        validate_every=max(1, options.steps // 4),
+                        patience=2,
+                        seed=seed,
+                    )
+                )
+            )
+        say(
+            evaluate(
+                EvaluateConfig(
+                    checkpoint=folder / "rcml",
+                    clip=folder / "clip",
+                    blind=folder / "blind",
+                    prepared=prepared,
+                    out=folder / "report",
+                    seed=seed,
+                )
+            )
+        )
+        reports.append(json.loads((folder / "report" / "report.json").read_text()))
+    summary = summarise(reports)
+    _print(summary)
+    print(json.dumps(summary))
+
+
+def _shop(folder: Path, seed: int) -> Path:
+    say(make_shop(ShopConfig(out=folder / "shop", seed=seed)))
+    say(
+        prepare(
+            PrepareConfig(
+                items=folder / "shop" / "items.jsonl",
+                interactions=folder / "shop" / "interactions.csv",
+                out=folder / "prepared",
+                text_fields=("title", "categories"),
+                seed=seed,
+            )
+        )
+    )
+    return folder / "prepared"
+
+
+def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the reports, the value of each seed beside them, and the ratios of the means."""
+
+    def figures(network: str) -> dict[str, Any]:
+        found = [report["networks"][network] for report in reports]
+        hits = [one["hit_at_5"]["AVG"]["value"] for one in found]
+        return {
+            "hit_at_5": fmean(hits),
+            "hit_at_5_of_seeds": hits,
+            "relation_type_top_3": fmean(one["relation_type_top_3"]["AVG"] for one in found),
+            "validity_accuracy": fmean(one["validity_accuracy"] for one in found),
+            "seconds": fmean(one["seconds"] for one in found),
+        }
+
+    networks = {network: figures(network) for network in NETWORKS}
+    return {
+        "seeds": len(reports),
+        "chance": reports[0]["chance"],
+        **networks,
+        "ratio_to_clip": networks["rcml"]["hit_at_5"] / networks["clip"]["hit_at_5"],
+        "ratio_to_blind": networks["rcml"]["hit_at_5"] / networks["blind"]["hit_at_5"],
+    }
+
+
+def _print(summary: dict[str, Any]) -> None:
+    rows = ("hit_at_5", "relation_type_top_3", "validity_accuracy")
+    print(
+        f"{'mean of ' + str(summary['seeds']) + ' seeds, AVG':<26}"
+        + "".join(f"{n:>9}" for n in NETWORKS)
+        + "   chance"
+    )
+    for row in rows:
+        values = "".join(f"{summary[network][row]:>9.3f}" for network in NETWORKS)
+        print(f"{row:<26}{values}{summary['chance'][row]:>9.3f}")
+    print(f"Hit@5 ratios: {summary['ratio_to_clip']:.2f} x clip, {summary['ratio_to_blind']:.2f} x blind")
+
+
+if __name__ == "__main__":
+    main()

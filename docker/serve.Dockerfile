@@ -1,0 +1,27 @@
+# Serving on a CPU. Build from the project's root: docker build -f docker/serve.Dockerfile -t rcml .
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
+WORKDIR /app
+
+# torch's default build brings several GB of CUDA; give the address of PyTorch's CPU index to do without:
+# docker build --build-arg TORCH_INDEX_URL=... (see pytorch.org, "Get started", platform CPU)
+ARG TORCH_INDEX_URL=""
+RUN pip install torch==2.13.0 ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"}
+
+COPY pyproject.toml README.md LICENSE ./
+COPY model model
+COPY indexes indexes
+COPY service service
+RUN pip install .
+
+RUN useradd --create-home rcml && mkdir /data && chown rcml /data
+USER rcml
+VOLUME /data
+EXPOSE 8000
+
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15m \
+    CMD python -c "import httpx; httpx.get('http://127.0.0.1:8000/readyz').raise_for_status()"
+
+ENTRYPOINT ["rcml"]
+CMD ["demo", "--out", "/data/demo", "--host", "0.0.0.0"]
