@@ -142,7 +142,7 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     except ValidationError as error:
         raise ArtifactError(f"{path}/manifest.json is damaged: {error}") from None
     if manifest.kind != kind:
-        raise ArtifactError(f"{path} is a {manifest.kind}, where a {kind} is needed.")
+        raise ArtifactError(f"{path} is {_a(manifest.kind)}, where {_a(kind)} is needed.")
     for name, record in manifest.files.items():
         _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
     return manifest
@@ -167,6 +167,10 @@ MADE_BY: Mapping[Kind, str] = {
     "index": "index",
 }
 """The verb that makes each kind."""
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind == "index" else f"a {kind}"
 
 
 def _check(path: Path, record: FileRecord, read: bool) -> None:

@@ -1,0 +1,171 @@
+"""The command `rcml`: one verb a stage, in the order in which the data flows.
+
+Every verb's options are the fields of its stage's config. A verb's own module is imported only when it runs,
+so that `rcml --help` answers at once. Exit codes: 0 done, 1 refused for a reason that is printed, 2 options
+that cannot be, 130 interrupted.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSubCommand,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    get_subcommand,
+)
+
+from indexes.config import IndexConfig
+from model.config import EvaluateConfig, PrepareConfig, TrainConfig
+from model.errors import RcmlError
+
+from .settings import ENVIRONMENT_PREFIX, DemoConfig, ServeConfig
+from .wording import field_at, refusal
+
+
+class Rcml(BaseSettings):
+    """Learn natural-language relations between items from a log of purchases, and serve them over HTTP."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="rcml",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_exit_on_error=False,
+    )
+
+    version: CliToggleFlag[bool] = Field(False, description="print the version and stop")
+    prepare: CliSubCommand[PrepareConfig] = Field(
+        description="raw items and a log -> items, relations and edges"
+    )
+    train: CliSubCommand[TrainConfig] = Field(description="prepared data -> a checkpoint")
+    evaluate: CliSubCommand[EvaluateConfig] = Field(description="a checkpoint and prepared data -> a report")
+    index: CliSubCommand[IndexConfig] = Field(description="a checkpoint and items -> an index")
+    serve: CliSubCommand[ServeConfig] = Field(description="an index -> answers over HTTP")
+    demo: CliSubCommand[DemoConfig] = Field(description="nothing -> all of the above on a sample shop")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave the environment alone: a variable named INDEX or TRAIN is none of ours."""
+        return (init_settings,)
+
+
+_CONFIGS: Mapping[str, type[BaseModel]] = {
+    "prepare": PrepareConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "index": IndexConfig,
+    "serve": ServeConfig,
+    "demo": DemoConfig,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `rcml` with `arguments` (default: those of the process) and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        command = CliApp.run(Rcml, list(arguments))
+        if command.version:
+            print(_version())
+            return 0
+        config = get_subcommand(command, is_required=False)
+        if config is None:
+            CliApp.print_help(Rcml, file=sys.stderr)
+            return 2
+        print(_run(config))
+    except ValidationError as error:
+        return _fail(2, *(_option_refusal(one) for one in error.errors()))
+    except SettingsError as error:
+        return _fail(2, _parse_refusal(str(error), arguments))
+    except RcmlError as error:
+        return _fail(1, str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(config: object) -> str:
+    """Do the work of one verb; returns its one-line summary."""
+    match config:
+        case PrepareConfig():
+            from model.preparation import prepare
+
+            return prepare(config)
+        case TrainConfig():
+            from model.trainer import train
+
+            return train(config)
+        case EvaluateConfig():
+            from model.evaluation import evaluate
+
+            return evaluate(config)
+        case IndexConfig():
+            from .indexing import index
+
+            return index(config)
+        case ServeConfig():
+            from .server import serve
+
+            return serve(config)
+        case DemoConfig():
+            from .demo import run
+
+            return run(config)
+    raise AssertionError(f"no verb has the options {config!r}")
+
+
+def _fail(code: int, *lines: str) -> int:
+    for line in lines:
+        print(line, file=sys.stderr)
+    return code
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"rcml {version('rcml')}"
+
+
+def _option_refusal(error: ErrorDetails) -> str:
+    """Word a value that a stage's config refused; the location begins with the verb."""
+    verb, *path = error["loc"]
+    config = _CONFIGS[str(verb)]
+    names = [part for part in path if isinstance(part, str)]
+    name = "--" + ".".join(names).replace("_", "-")
+    if config is ServeConfig:
+        name += f" ({ENVIRONMENT_PREFIX}{'_'.join(names).upper()})"
+    return f"rcml {verb}: {refusal(error, field_at(config, path), name, 'give')}"
+
+
+def _parse_refusal(message: str, arguments: Sequence[str]) -> str:
+    """Word what the parser could not make sense of."""
+    verb = next((argument for argument in arguments if argument in _CONFIGS), None)
+    command = f"rcml {verb}" if verb else "rcml"
+    if found := re.search(r"unrecognized arguments: (\S+)", message):
+        options = [f"--{name.replace('_', '-')}" for name in _CONFIGS[verb].model_fields] if verb else []
+        hint = _hint(found[1], options)
+        return f"{command}: there is no option {found[1]}{hint}. `{command} --help` lists those there are."
+    if found := re.search(r"invalid choice: '(.*?)' \(choose", message):
+        return (
+            f"rcml: there is no verb {found[1]}{_hint(found[1], list(_CONFIGS))}. `rcml --help` lists them."
+        )
+    if found := re.search(r"argument (--\S+): expected one argument", message):
+        return f"{command}: {found[1]} needs a value. `{command} --help` says which."
+    return f"{command}: {message.removeprefix('error parsing CLI: ')}. `{command} --help` lists the options."
+
+
+def _hint(wrong: str, known: Sequence[str]) -> str:
+    close = get_close_matches(wrong, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,177 @@
+"""`rcml demo`: the whole road on the sample shop, then a running server.
+
+Each stage's artifact is reused when it is sound, made with the same options and from the same parents, so a
+second run is up in seconds; otherwise it and all that follows from it are made again.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from indexes.config import IndexConfig
+from model.artifact import Kind, file_digest, open_artifact, saved
+from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
+from model.errors import ArtifactError
+from model.records import Similarity
+from model.terminal import say
+
+from .engine import Engine
+from .settings import DemoConfig, ServeConfig
+
+OBJECTIVES: tuple[Objective, ...] = ("rcml", "clip", "blind")
+"""What is trained, the network to be served first."""
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+def run(config: DemoConfig) -> str:
+    """Make what is not there yet, then serve (or stop, with `--no-serve`); returns a closing line.
+
+    Raises:
+        RcmlError: a stage refuses to run.
+    """
+    out = config.out
+    make_all(config)
+    if not config.serve:
+        return f"The sample shop is ready: `rcml serve --index {out / 'index'}` serves it."
+    from .server import serve
+
+    return serve(ServeConfig(index=out / "index", host=config.host, port=config.port), greeting)
+
+
+def make_all(config: DemoConfig) -> None:
+    """Every stage from the shop to the index, under `config.out`."""
+    out = config.out
+    items, interactions = out / "shop" / "items.jsonl", out / "shop" / "interactions.csv"
+    _stage(
+        "shop",
+        ShopConfig(out=out / "shop", items=config.items, shoppers=config.shoppers, seed=config.seed),
+        _make_shop,
+    )
+    prepared = _stage(
+        "prepared",
+        PrepareConfig(
+            items=items,
+            interactions=interactions,
+            out=out / "prepared",
+            text_fields=("title", "categories"),
+            seed=config.seed,
+        ),
+        _prepare,
+        {"items": file_digest(items), "interactions": file_digest(interactions)},
+    )
+    checkpoints: dict[str, str] = {
+        objective: _stage(
+            "checkpoint",
+            TrainConfig(
+                prepared=out / "prepared",
+                out=out / objective,
+                objective=objective,
+                steps=config.steps,
+                validate_every=max(1, config.steps // 4),
+                patience=2,
+                seed=config.seed,
+            ),
+            _train,
+            {"prepared": prepared},
+        )
+        for objective in OBJECTIVES
+    }
+    _stage(
+        "report",
+        EvaluateConfig(
+            checkpoint=out / "rcml",
+            prepared=out / "prepared",
+            out=out / "report",
+            clip=out / "clip",
+            blind=out / "blind",
+            seed=config.seed,
+        ),
+        _evaluate,
+        {"prepared": prepared, **checkpoints},
+    )
+    _stage(
+        "index",
+        IndexConfig(checkpoint=out / "rcml", prepared=out / "prepared", out=out / "index"),
+        _index,
+        {"prepared": prepared, "checkpoint": checkpoints["rcml"]},
+    )
+
+
+def greeting(engine: Engine, url: str) -> list[str]:
+    """Three questions that this index can answer, as commands to paste."""
+    item = engine.index.catalogue.page(0, 1)[0].item_id
+    relation, partner = _best_partner(engine, item)
+    pair = {"item_a": item, "item_b": partner}
+    questions: dict[str, dict[str, object]] = {
+        "retrieve": {"item_id": item, "relation": relation, "k": 3},
+        "relation-type": {**pair},
+        "validity": {**pair, "relation": relation},
+    }
+    return ["Ask it:", *(_curl(f"{url}/{path}", body) for path, body in questions.items())]
+
+
+def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
+    """The relation under which the item has its closest partner, and that partner."""
+    hits = {
+        relation.relation_id: engine.retrieve(item_id, relation.relation_id, Similarity.AVG, 1)[0]
+        for relation in engine.index.relations
+        if not relation.intra
+    }
+    relation_id = max(hits, key=lambda relation_id: hits[relation_id].score)
+    return relation_id, hits[relation_id].item.item_id
+
+
+def _curl(url: str, body: dict[str, object]) -> str:
+    return f"  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+
+
+def _stage(
+    kind: Kind, config: Config, make: Callable[[Config], str], parents: Mapping[str, str] | None = None
+) -> str:
+    """Reuse the artifact of a stage if it is what would be made now, else make it; returns its digest."""
+    try:
+        manifest = open_artifact(config.out, kind)
+    except ArtifactError:
+        pass
+    else:
+        options = (config.out / "config.json").read_text(encoding="utf-8")
+        if options == saved(config) and manifest.parents == (parents or {}):
+            say(f"Reusing {config.out}.")
+            return manifest.digest
+    say(make(config))
+    return open_artifact(config.out, kind).digest
+
+
+# A stage's module is imported when the stage runs: a second run, which only serves, loads none of them.
+
+
+def _make_shop(config: ShopConfig) -> str:
+    from model.shop.generation import make_shop
+
+    return make_shop(config)
+
+
+def _prepare(config: PrepareConfig) -> str:
+    from model.preparation import prepare
+
+    return prepare(config)
+
+
+def _train(config: TrainConfig) -> str:
+    from model.trainer import train
+
+    return train(config)
+
+
+def _evaluate(config: EvaluateConfig) -> str:
+    from model.evaluation import evaluate
+
+    return evaluate(config)
+
+
+def _index(config: IndexConfig) -> str:
+    from .indexing import index
+
+    return index(config)

@@ -1,0 +1,146 @@
+"""Answers the questions of the API from an index and an encoder; knows no HTTP.
+
+Everything here may be called from many threads at once: the index is only read, and the encoder, which is not
+made for that, is behind a lock.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+from indexes.index import Hit, Index, RelationScore
+from model.config import Device
+from model.encoding import ItemEncoder
+from model.errors import InputError
+from model.records import Item, Relation, Similarity, View
+from model.validity import THRESHOLD
+
+from .settings import ServeConfig
+
+OpenEncoder = Callable[[Path, Device], ItemEncoder]
+"""Opens the encoder of a checkpoint on a device."""
+
+QUICK_SCAN = 10_000_000
+"""Vector components that one search reads in about a millisecond."""
+
+
+def open_encoder(checkpoint: Path, device: Device) -> ItemEncoder:
+    """Open the network of a checkpoint; the one place of the service that loads torch."""
+    from model.encoder import Encoder
+
+    return Encoder.open(checkpoint, device)
+
+
+class IntraRelationError(InputError):
+    """A question about two items was asked under the relation of an item with itself."""
+
+    def __init__(self, relation_id: str, others: list[str]) -> None:
+        super().__init__(f"{relation_id!r} relates an item to itself, not two different items.")
+        self.relation_id = relation_id
+        self.others = others
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a relation holds between two items: it does from `threshold` on."""
+
+    probability: float
+    threshold: float
+
+    @property
+    def valid(self) -> bool:
+        """The decision."""
+        return self.probability >= self.threshold
+
+
+class Engine:
+    """An index and the encoder of its checkpoint, ready to answer."""
+
+    def __init__(self, index: Index, encoder: ItemEncoder) -> None:
+        self.index = index
+        self._encoder = encoder
+        self._encoding = Lock()
+
+    @classmethod
+    def open(cls, config: ServeConfig, open_encoder: OpenEncoder = open_encoder) -> Self:
+        """Open the index and the network it was made with.
+
+        Raises:
+            ArtifactError: the index or its checkpoint is missing or damaged, or they do not belong together.
+            InputError: the device asked for is not there.
+        """
+        index = Index.open(config.index, config.checkpoint)
+        return cls(index, open_encoder(index.checkpoint.path, config.device))
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.index.close()
+
+    @property
+    def device(self) -> str:
+        """Where new texts are encoded, in words."""
+        return self._encoder.device
+
+    @property
+    def quick(self) -> bool:
+        """Whether one search over this catalogue is a matter of a millisecond."""
+        return self.index.vectors.count * self.index.vectors.dim <= QUICK_SCAN
+
+    def retrieve(self, item_id: str, relation_id: str, similarity: Similarity, k: int) -> list[Hit]:
+        """The `k` items that go best with an item under a relation, best first.
+
+        Raises:
+            UnknownItemError, UnknownRelationError: there is no such item or relation.
+        """
+        return self.index.neighbours(item_id, relation_id, similarity, k)
+
+    def retrieve_for_text(self, text: str, relation_id: str, similarity: Similarity, k: int) -> list[Hit]:
+        """The `k` items that go best with a new item known by its words alone.
+
+        Raises:
+            UnknownRelationError: there is no such relation.
+        """
+        query_view, target_view = similarity.views
+        assert query_view is View.TEXT, f"{similarity} needs a picture of the query"
+        relation = self.index.position(relation_id)
+        with self._encoding:
+            query = self._encoder.encode_texts([text])[0, relation]
+        return self.index.search(query, relation_id, target_view, k)
+
+    def relation_types(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
+        """Every relation between different items, the likeliest link of these two first.
+
+        Raises:
+            UnknownItemError: there is no such item.
+        """
+        return self.index.relation_scores(item_a, item_b, similarity)
+
+    def validity(self, item_a: str, item_b: str, relation_id: str) -> Verdict:
+        """Whether a relation holds between two different items, and how surely.
+
+        Raises:
+            UnknownItemError, UnknownRelationError: there is no such item or relation.
+            IntraRelationError: the relation is that of an item with itself, which was never learnt for two.
+        """
+        if self.index.relation(relation_id).intra:
+            others = [relation.relation_id for relation in self.index.relations if not relation.intra]
+            raise IntraRelationError(relation_id, others)
+        return Verdict(self.index.validity(item_a, item_b, relation_id), THRESHOLD)
+
+    def item(self, item_id: str) -> Item:
+        """The item of this id.
+
+        Raises:
+            UnknownItemError: there is none.
+        """
+        return self.index.catalogue.get(item_id)
+
+    def relation(self, relation_id: str) -> Relation:
+        """The relation of this id.
+
+        Raises:
+            UnknownRelationError: there is none.
+        """
+        return self.index.relation(relation_id)

@@ -1,0 +1,22 @@
+"""`rcml index`: open the network, which needs torch, and let `indexes`, which knows none, do the work."""
+
+from indexes.builder import build
+from indexes.config import IndexConfig
+from model.checkpoint import Checkpoint
+from model.prepared import Prepared
+
+from .engine import OpenEncoder, open_encoder
+
+
+def index(config: IndexConfig, open_encoder: OpenEncoder = open_encoder) -> str:
+    """Write the index; returns a one-line summary.
+
+    Raises:
+        ArtifactError: a parent is missing or damaged, or `config.out` holds something else.
+        InputError: the device asked for is not there.
+    """
+    checkpoint, prepared = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
+    encoder = open_encoder(config.checkpoint, config.device)
+    build(config, encoder, checkpoint, prepared)
+    items, relations = len(prepared.items), len(checkpoint.relations)
+    return f"Indexed {items} items under {relations} relations ({encoder.device}): {config.out}"

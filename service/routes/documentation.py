@@ -1,0 +1,44 @@
+"""The API's documentation: `/docs` in a browser, `/openapi.json` for programs. Neither needs the internet.
+
+FastAPI's own page loads Swagger UI from elsewhere; ours is the copy under `static/swagger-ui`, version 5.35.0
+of the npm package swagger-ui-dist. All addresses are relative, so that a proxy may put a prefix before them.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+from ..loading import Loading
+from ..openapi import document, with_examples
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def root() -> RedirectResponse:
+    """Lead people to the documentation."""
+    return RedirectResponse("docs")
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """Show the API in Swagger UI."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="rcml",
+        swagger_js_url="static/swagger-ui/swagger-ui-bundle.js",
+        swagger_css_url="static/swagger-ui/swagger-ui.css",
+        swagger_favicon_url="static/swagger-ui/favicon-32x32.png",
+        # Without this, Swagger UI asks a server of its makers whether the document is valid.
+        swagger_ui_parameters={"validatorUrl": None, "defaultModelsExpandDepth": -1, "tryItOutEnabled": True},
+    )
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> JSONResponse:
+    """Describe the API; once the index is open, with examples from its own catalogue."""
+    loading: Loading = request.state.loading
+    described: dict[str, Any] = document(request.app)
+    return JSONResponse(with_examples(described, loading.engine.index) if loading.ready else described)

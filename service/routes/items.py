@@ -1,0 +1,63 @@
+"""The catalogue, for people and programs that want to see what can be asked about."""
+
+from mimetypes import guess_type
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import FileResponse, Response
+
+from ..loading import ReadyEngine
+from ..openapi import problems
+from ..schemas import MOST_CHARACTERS, ItemDetail, ItemPage, ItemSummary
+
+router = APIRouter(tags=["catalogue"])
+
+ItemId = Annotated[
+    str,
+    Path(min_length=1, max_length=MOST_CHARACTERS, description="id of an item; it may hold any character"),
+]
+
+
+@router.get("/items", summary="List the items", responses=problems(422, 503))
+async def list_items(
+    engine: ReadyEngine,
+    limit: Annotated[int, Query(ge=1, le=100, description="number of items, at most")] = 20,
+    cursor: Annotated[
+        int, Query(ge=0, le=2**53, description="where to go on: `next_cursor` of the last page")
+    ] = 0,
+) -> ItemPage:
+    """List items in catalogue order, a page at a time."""
+    catalogue = engine.index.catalogue
+    items = catalogue.page(cursor, limit)
+    end = cursor + len(items)
+    return ItemPage(
+        items=[ItemSummary.of(item) for item in items],
+        total=len(catalogue),
+        next_cursor=end if items and end < len(catalogue) else None,
+    )
+
+
+# Before the route below, whose path takes slashes too: an id that ends in /image is found in the list alone.
+@router.get(
+    "/items/{item_id:path}/image",
+    summary="Get an item's picture",
+    response_class=FileResponse,
+    responses={200: {"description": "The picture.", "content": {"image/*": {}}}, **problems(404, 422, 503)},
+)
+async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
+    """Get the picture of an item. It may be kept for an hour, and asked for again by its ETag."""
+    index = engine.index
+    picture = engine.item(item_id).picture
+    headers = {
+        "Cache-Control": "public, max-age=3600",
+        "ETag": f'"{index.manifest.files[picture].sha256[:32]}"',
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(index.path / picture, headers=headers, media_type=guess_type(picture)[0])
+
+
+@router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))
+async def get_item(item_id: ItemId, engine: ReadyEngine) -> ItemDetail:
+    """Get all that the catalogue knows of an item."""
+    return ItemDetail.of(engine.item(item_id))

@@ -1,0 +1,21 @@
+"""One small shop, indexed once for all tests of the indexes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from indexes.index import Index
+
+from .fakes import FakeShop, write_shop
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    return write_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def index(shop: FakeShop) -> Iterator[Index]:
+    index = Index.open(shop.index)
+    yield index
+    index.close()

@@ -1,0 +1,213 @@
+"""An encoder that needs no network, and the artifacts of a shop of a dozen items: for two packages' tests."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32
+from numpy import ndarray
+from PIL import Image
+from pydantic import BaseModel
+
+from indexes.builder import build
+from indexes.config import IndexConfig
+from model.artifact import write_artifact
+from model.checkpoint import Checkpoint, save_relation_vectors, save_relations
+from model.encoding import Encoding
+from model.prepared import Prepared
+from model.records import INTRA_RELATION, Edge, Item, Relation, Similarity, Split, View
+from model.validity import PairVectors, ValidityHead
+
+DIM = 16
+
+RELATIONS = (
+    INTRA_RELATION,
+    Relation("gardeners", "Co-purchased by people who primarily buy Garden, followed by Kitchen."),
+    Relation("worn together / office", "Worn together at the office."),
+    Relation("new-parents", "Co-purchased by people who primarily buy Feeding, followed by Nursery."),
+)
+
+ITEMS = tuple(
+    Item(
+        item_id,
+        title,
+        f"{title}, new.",
+        categories,
+        f"{title}. {', '.join(categories)}",
+        f"pictures/{row:05d}.png",
+    )
+    for row, (item_id, title, categories) in enumerate(
+        [
+            ("red-mug", "Red striped mug", ("Kitchen",)),
+            ("blue-mug", "Blue striped mug", ("Kitchen",)),
+            ("twin-1", "Green watering can", ("Garden", "Tools")),
+            ("twin-2", "Green watering can", ("Garden", "Tools")),
+            ("twin-3", "Green watering can", ("Garden", "Tools")),
+            ("a/b?c#d e", "Grey desk lamp", ("Office",)),
+            ("tasse-é", "Weiße Tasse", ("Kitchen",)),
+            ("cot", "Wooden cot", ("Nursery",)),
+            ("bottle", "Feeding bottle", ("Feeding",)),
+            ("trowel", "Steel trowel", ("Garden", "Tools")),
+            ("tie", "Blue silk tie", ("Clothing",)),
+            ("bib", "Striped bib", ("Feeding",)),
+        ]
+    )
+)
+
+EDGES = (
+    Edge("bib", "bottle", "new-parents", 9, 0.5, Split.TRAIN),
+    Edge("bottle", "cot", "new-parents", 7, 0.4, Split.TRAIN),
+    Edge("trowel", "twin-1", "gardeners", 5, 0.3, Split.TEST),
+)
+
+
+class FakeEncoder:
+    """Sums a random vector for each word, or for the colour of a picture, drawn anew for each relation.
+
+    Equal words and colours give equal vectors, shared words give near ones: that is all its structure.
+    """
+
+    relations = RELATIONS
+    dim = DIM
+    device = "cpu"
+
+    def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> Encoding:
+        colours = [[str(picture.getpixel((0, 0)))] for picture in pictures]
+        return Encoding(self.encode_texts(texts), _sums(colours))
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
+        return _sums([text.lower().split() for text in texts])
+
+
+def _sums(words: Sequence[Sequence[str]]) -> Float32[ndarray, "items relations dim"]:
+    sums = [[sum(_drawn(word, relation) for word in item) for relation in RELATIONS] for item in words]
+    vectors = np.asarray(sums, dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def _drawn(word: str, relation: Relation) -> ndarray:
+    seed = hashlib.sha256(f"{relation.relation_id} {word}".encode()).digest()
+    return np.random.default_rng(list(seed)).standard_normal(DIM)
+
+
+@dataclass(frozen=True)
+class FakeShop:
+    """Where the artifacts lie, and the arithmetic that an index over them must agree with."""
+
+    prepared: Path
+    checkpoint: Path
+    index: Path
+
+    def vectors(self, relation_id: str, view: View) -> Float32[ndarray, "items dim"]:
+        """The vectors of all items, as an index keeps them: in half precision."""
+        pictures = [Image.open(self.prepared / item.picture) for item in ITEMS]
+        encoding = FakeEncoder().encode_items([item.text for item in ITEMS], pictures)
+        return encoding.view(view)[:, _position(relation_id)].astype(np.float16).astype(np.float32)
+
+    def ranking(self, item_id: str, relation_id: str, similarity: Similarity) -> list[tuple[str, float]]:
+        """Every other item and its score, best first, equal scores in catalogue order."""
+        query_view, target_view = similarity.views
+        row = ids().index(item_id)
+        scores = self.vectors(relation_id, target_view) @ self.vectors(relation_id, query_view)[row]
+        order = sorted(
+            (other for other in range(len(ITEMS)) if other != row), key=lambda r: (-_rounded(scores[r]), r)
+        )
+        return [(ids()[other], min(float(scores[other]), 1.0)) for other in order]
+
+    def cosine(self, item_a: str, item_b: str, relation_id: str, similarity: Similarity) -> float:
+        """Score of one pair under one relation."""
+        return dict(self.ranking(item_a, relation_id, similarity))[item_b]
+
+    def probability(self, item_a: str, item_b: str, relation_id: str) -> float:
+        """What the validity head says of one pair."""
+        a, b = ids().index(item_a), ids().index(item_b)
+        text, image = self.vectors(relation_id, View.TEXT), self.vectors(relation_id, View.IMAGE)
+        relation = relation_vectors()[_position(relation_id)]
+        pair = PairVectors(text[[a]], image[[a]], text[[b]], image[[b]], relation[None])
+        return float(validity_head().probability(pair)[0])
+
+
+def ids() -> list[str]:
+    """Item ids in catalogue order."""
+    return [item.item_id for item in ITEMS]
+
+
+def relation_vectors() -> Float32[ndarray, "relations dim"]:
+    """h_E of the relations: anything will do."""
+    return np.random.default_rng(1).standard_normal((len(RELATIONS), DIM)).astype(np.float32)
+
+
+def validity_head(seed: int = 2) -> ValidityHead:
+    """A head with random weights, small enough for probabilities well within (0, 1)."""
+    random = np.random.default_rng(seed)
+    features = 4 * DIM + 3
+    return ValidityHead(
+        random.normal(0, 0.1, (features, 8)).astype(np.float32),
+        random.normal(0, 0.1, 8).astype(np.float32),
+        random.normal(0, 0.5, 8).astype(np.float32),
+        np.float32(0.1),
+    )
+
+
+class _NoOptions(BaseModel):
+    """The options of an artifact made by hand."""
+
+
+def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
+    """Write prepared data; items of one title have pictures of one colour."""
+    with write_artifact(folder, "prepared", _NoOptions()) as draft:
+        (draft.path / "pictures").mkdir()
+        for item in items:
+            colour = hashlib.sha256(item.title.encode()).digest()[:3]
+            Image.new("RGB", (8, 8), tuple(colour)).save(draft.path / item.picture)
+        rows = [
+            {
+                "item_id": item.item_id,
+                "title": item.title,
+                "description": item.description,
+                "categories": list(item.categories),
+                "text": item.text,
+                "picture": item.picture,
+                "split": Split.TRAIN.value,
+            }
+            for item in items
+        ]
+        pl.DataFrame(rows).write_parquet(draft.path / "items.parquet")
+        edges = [
+            {**{name: getattr(edge, name) for name in Edge.__slots__}, "split": edge.split.value}
+            for edge in EDGES
+        ]
+        pl.DataFrame(edges).write_parquet(draft.path / "edges.parquet")
+        save_relations(draft.path, RELATIONS)
+
+
+def write_checkpoint(folder: Path, seed: int = 2) -> None:
+    """Write a checkpoint without weights; another `seed` gives another digest."""
+    with write_artifact(folder, "checkpoint", _NoOptions()) as draft:
+        save_relations(draft.path, RELATIONS)
+        save_relation_vectors(draft.path, relation_vectors())
+        validity_head(seed).save(draft.path)
+        (draft.path / "metrics.json").write_text(json.dumps({}))
+
+
+def write_shop(folder: Path) -> FakeShop:
+    """Write all three artifacts into `folder`."""
+    shop = FakeShop(folder / "prepared", folder / "checkpoint", folder / "index")
+    write_prepared(shop.prepared)
+    write_checkpoint(shop.checkpoint)
+    config = IndexConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=shop.index, batch_size=5)
+    build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+    return shop
+
+
+def _position(relation_id: str) -> int:
+    return [relation.relation_id for relation in RELATIONS].index(relation_id)
+
+
+def _rounded(score: float) -> float:
+    """BLAS may sum equal rows in different orders; FAISS does not."""
+    return round(float(score), 5)

@@ -1,0 +1,22 @@
+"""A server that only looks things up must not pay for torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = ["indexes", "indexes.builder", "indexes.config", "indexes.index", "indexes.catalogue"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_indexes_loads_neither_torch_nor_transformers(module: str) -> None:
+    code = f"import sys, {module}; print(*{{'torch', 'transformers'}} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
+
+
+def test_the_options_of_rcml_index_load_nothing_heavy() -> None:
+    heavy = {"numpy", "faiss", "sqlalchemy", "polars"}
+    code = f"import sys, indexes.config; print(*{heavy} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []

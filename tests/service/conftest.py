@@ -1,0 +1,46 @@
+"""The application over the fake shop, with the fake encoder, started as a server would start it."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.engine import Engine
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    return write_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def config(shop: FakeShop) -> ServeConfig:
+    return ServeConfig(index=shop.index)
+
+
+@pytest.fixture(scope="session")
+def engine(config: ServeConfig) -> Iterator[Engine]:
+    engine = Engine.open(config, lambda checkpoint, device: FakeEncoder())
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def client(config: ServeConfig) -> Iterator[TestClient]:
+    app = create_app(config, lambda checkpoint, device: FakeEncoder())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until_ready(client)
+        yield client
+
+
+def wait_until_ready(client: TestClient) -> None:
+    """The index is opened beside the server; give it a moment."""
+    for _ in range(200):
+        if client.get("/readyz").status_code == 200:
+            return
+        time.sleep(0.02)
+    raise AssertionError(client.get("/readyz").text)

@@ -1,0 +1,123 @@
+"""The command `rcml`: its verbs, what it says about bad options, and what it does not load."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic_settings import CliApp
+
+from service.cli import Rcml, main
+
+HEAVY = {"torch", "transformers", "polars", "faiss", "sqlalchemy", "fastapi", "numpy", "sklearn", "PIL"}
+VERBS = ["prepare", "train", "evaluate", "index", "serve", "demo"]
+
+
+def parse(*arguments: str) -> Rcml:
+    return CliApp.run(Rcml, list(arguments))
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_loads_nothing_heavy(verb: str) -> None:
+    code = f"""
+import sys
+from service.cli import main
+try:
+    main([*{[verb] if verb else []}, "--help"])
+except SystemExit as done:
+    assert done.code == 0
+print("LOADED", *{HEAVY} & set(sys.modules))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"usage: rcml {verb}".rstrip() in shown
+    assert shown.splitlines()[-1] == "LOADED"
+
+
+def test_the_verbs_come_in_the_order_in_which_the_data_flows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f"{{{','.join(VERBS)}}}" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("rcml 0.")
+
+
+def test_without_a_verb_the_help_is_shown_and_nothing_done(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: rcml" in capsys.readouterr().err
+
+
+def test_options_become_the_config_of_the_stage() -> None:
+    train = parse("train", "--prepared", "p", "--out", "o", "--small.width", "64", "--no-augment").train
+    assert train is not None
+    assert (train.prepared, train.small.width, train.small.text_layers) == (Path("p"), 64, 2)
+    assert not train.augment
+
+
+def test_a_list_is_given_with_commas() -> None:
+    options = ["--items", "i", "--out", "o", "--interactions", "l", "--text-fields", "title,categories"]
+    prepare = parse("prepare", *options).prepare
+    assert prepare is not None
+    assert prepare.text_fields == ("title", "categories")
+
+
+def test_only_serve_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INDEX", "x")
+    monkeypatch.setenv("RCML_INDEX", "from/environment")
+    monkeypatch.setenv("RCML_PORT", "81")
+    parsed = parse("serve", "--port", "82")
+    assert parsed.serve is not None
+    assert parsed.index is None
+    assert (parsed.serve.index, parsed.serve.port) == (Path("from/environment"), 82)
+
+
+TRAIN = ["train", "--prepared", "p", "--out", "o"]
+PREPARE = ["prepare", "--items", "i", "--out", "o"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            [*TRAIN, "--steps", "0"],
+            '--steps must be at least 1; "0" was given. Give a whole number from 1 to 100',
+        ),
+        ([*TRAIN, "--steps", "many"], '--steps cannot be "many". Give a whole number from 1 to 10000000.'),
+        ([*TRAIN, "--small.width", "65"], '--small.width must be a multiple of 16; "65" was given.'),
+        ([*TRAIN, "--objective", "rmcl"], '--objective cannot be "rmcl". Give one of rcml, clip, blind.'),
+        (
+            [*TRAIN, "--stps", "3"],
+            "there is no option --stps (did you mean --steps?). `rcml train --help` lists",
+        ),
+        (["train", "--prepared"], "--prepared needs a value."),
+        (["train", "--prepared", "p"], "--out is missing. Give a path: folder to write the checkpoint to."),
+        (PREPARE, "give either --interactions or --edges (with --relation-texts), and not both."),
+        (
+            [*PREPARE, "--interactions", "l", "--text-fields", "title,colour"],
+            '--text-fields cannot be "colour". Give one or more of title, categories, description.',
+        ),
+        (["trian"], "there is no verb trian (did you mean train?)."),
+        (["serve", "--index", "i", "--port", "65536"], "--port (RCML_PORT) must be at most 65535;"),
+    ],
+)
+def test_a_bad_option_is_named_in_one_sentence_with_the_remedy(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out == ""
+    assert "pydantic" not in shown.err
+
+
+def test_a_refusal_is_said_in_its_own_words_with_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--checkpoint", f"{tmp_path}/none", "--prepared", "p", "--out", "o"]
+    assert main(["index", *options]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"There is no checkpoint at {tmp_path}/none. Run `rcml train` to make it."
+    ]

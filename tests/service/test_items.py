@@ -1,0 +1,69 @@
+"""The catalogue over HTTP."""
+
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tests.indexes.fakes import ITEMS, FakeShop, ids
+
+
+def test_pages_follow_the_cursor_through_the_whole_catalogue(client: TestClient) -> None:
+    found, cursor = [], 0
+    while cursor is not None:
+        page = client.get("/items", params={"limit": 5, "cursor": cursor}).json()
+        found += [item["item_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        assert page["total"] == len(ITEMS)
+    assert found == ids()
+
+
+@pytest.mark.parametrize("cursor", [12, 10**9])
+def test_a_cursor_beyond_the_end_gives_an_empty_page(client: TestClient, cursor: int) -> None:
+    page = client.get("/items", params={"cursor": cursor}).json()
+    assert (page["items"], page["next_cursor"]) == ([], None)
+
+
+@pytest.mark.parametrize("row", range(len(ITEMS)))
+def test_every_item_is_found_by_its_id_whatever_characters_it_holds(
+    client: TestClient, shop: FakeShop, row: int
+) -> None:
+    summary = client.get("/items", params={"limit": 1, "cursor": row}).json()["items"][0]
+    detail = client.get(summary["image_url"].removesuffix("/image"))
+    picture = client.get(summary["image_url"])
+    assert detail.json() == {**summary, "description": ITEMS[row].description}
+    assert picture.content == (shop.index / ITEMS[row].picture).read_bytes()
+
+
+def test_a_picture_has_its_media_type_and_may_be_kept(client: TestClient) -> None:
+    response = client.get("/items/red-mug/image")
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["cache-control"] == "public, max-age=3600"
+    assert Image.open(BytesIO(response.content)).size == (8, 8)
+
+
+def test_a_picture_that_is_kept_is_not_sent_again(client: TestClient) -> None:
+    tag = client.get("/items/red-mug/image").headers["etag"]
+    again = client.get("/items/red-mug/image", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/items/unicorn", "/items/unicorn/image"])
+def test_an_unknown_item_is_a_404_that_names_it(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    assert response.json()["type"] == "urn:rcml:problem:unknown-item"
+    assert "'unicorn'" in response.json()["detail"]
+
+
+def test_a_limit_out_of_bounds_names_the_parameter_and_the_range(client: TestClient) -> None:
+    problem = client.get("/items", params={"limit": 101}).json()
+    assert problem["errors"] == [
+        {
+            "parameter": "limit",
+            "value": '"101"',
+            "message": 'limit must be at most 100; "101" was sent.',
+            "remedy": "Send a whole number from 1 to 100.",
+        }
+    ]

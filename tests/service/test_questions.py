@@ -1,0 +1,94 @@
+"""The three questions over HTTP, against five lines of NumPy over the same vectors."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from model.records import Similarity
+from tests.indexes.fakes import ITEMS, RELATIONS, FakeShop, ids
+
+RELATION_IDS = [relation.relation_id for relation in RELATIONS]
+
+
+def ask(client: TestClient, path: str, **question: object) -> Any:
+    response = client.post(path, json=question)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+@pytest.mark.parametrize("relation", RELATION_IDS)
+def test_retrieve_ranks_as_an_exhaustive_comparison_does(
+    client: TestClient, shop: FakeShop, relation: str, similarity: Similarity
+) -> None:
+    answer = ask(client, "/retrieve", item_id="trowel", relation=relation, k=4, similarity=similarity)
+    expected = shop.ranking("trowel", relation, similarity)[:4]
+    assert [result["item"]["item_id"] for result in answer["results"]] == [item_id for item_id, _ in expected]
+    assert [result["score"] for result in answer["results"]] == pytest.approx(
+        [score for _, score in expected], abs=1e-5
+    )
+    assert [result["rank"] for result in answer["results"]] == [1, 2, 3, 4]
+
+
+def test_retrieve_says_what_it_was_asked_and_how_it_answered(client: TestClient) -> None:
+    answer = ask(client, "/retrieve", item_id="a/b?c#d e", relation="gardeners")
+    assert answer["query"] == {
+        "item_id": "a/b?c#d e",
+        "title": "Grey desk lamp",
+        "categories": ["Office"],
+        "image_url": "/items/a%2Fb%3Fc%23d%20e/image",
+    }
+    assert answer["relation"] == {"relation_id": "gardeners", "description": RELATIONS[1].description}
+    assert (answer["similarity"], answer["how"]) == ("AVG", "indexed")
+    assert len(answer["results"]) == 10
+    assert answer["took_ms"] >= 0
+
+
+def test_k_beyond_the_catalogue_gives_all_other_items(client: TestClient) -> None:
+    answer = ask(client, "/retrieve", item_id="cot", relation="gardeners", k=100)
+    assert sorted(result["item"]["item_id"] for result in answer["results"]) == sorted(set(ids()) - {"cot"})
+
+
+def test_a_new_item_in_words_is_encoded_and_compared_by_text(client: TestClient) -> None:
+    answer = ask(client, "/retrieve", text=ITEMS[8].text, relation="new-parents", k=1)
+    assert answer["query"] == {"text": ITEMS[8].text}
+    assert (answer["similarity"], answer["how"]) == ("TT", "encoded")
+    assert answer["results"][0]["item"]["item_id"] == "bottle"
+    assert answer["results"][0]["score"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_new_item_in_words_may_be_compared_with_pictures(client: TestClient, shop: FakeShop) -> None:
+    answer = ask(client, "/retrieve", text=ITEMS[0].text, relation="gardeners", similarity="TI", k=12)
+    found = [
+        result["item"]["item_id"] for result in answer["results"] if result["item"]["item_id"] != "red-mug"
+    ]
+    assert found == [item_id for item_id, _ in shop.ranking("red-mug", "gardeners", Similarity.TI)]
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_relation_type_ranks_all_relations_between_items(
+    client: TestClient, shop: FakeShop, similarity: Similarity
+) -> None:
+    answer = ask(client, "/relation-type", item_a="bib", item_b="cot", similarity=similarity)
+    scores = {ranked["relation"]["relation_id"]: ranked["score"] for ranked in answer["relations"]}
+    expected = {relation: shop.cosine("bib", "cot", relation, similarity) for relation in RELATION_IDS[1:]}
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert [ranked["rank"] for ranked in answer["relations"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("item_b", ["cot", "bottle", "tie", "tasse-é"])
+def test_validity_is_what_the_head_says_and_decides_at_its_threshold(
+    client: TestClient, shop: FakeShop, item_b: str
+) -> None:
+    answer = ask(client, "/validity", item_a="bib", item_b=item_b, relation="new-parents")
+    assert answer["probability"] == pytest.approx(shop.probability("bib", item_b, "new-parents"), abs=1e-6)
+    assert answer["valid"] == (answer["probability"] >= answer["threshold"])
+    assert (answer["item_a"]["item_id"], answer["item_b"]["item_id"]) == ("bib", item_b)
+
+
+def test_validity_does_not_depend_on_the_order_of_the_items(client: TestClient) -> None:
+    one = ask(client, "/validity", item_a="bib", item_b="cot", relation="gardeners")
+    other = ask(client, "/validity", item_a="cot", item_b="bib", relation="gardeners")
+    assert one["probability"] == other["probability"]
