@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, help="prepared data (default: a sample shop for each seed)")
     parser.add_argument("--out", type=Path, default=Path("var/compare"), help="folder for the networks")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=160, help="training steps of each network")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of each network")
     options = parser.parse_args()
 
     reports = []
@@ -98,7 +98,7 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
             "seconds": fmean(one["seconds"] for one in found),
         }
 
-    networks = {network: figures(network) for network in NETWORKS}
+    networks: dict[str, dict[str, Any]] = {network: figures(network) for network in NETWORKS}
     return {
         "seeds": len(reports),
         "chance": reports[0]["chance"],
@@ -110,11 +110,8 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _print(summary: dict[str, Any]) -> None:
     rows = ("hit_at_5", "relation_type_top_3", "validity_accuracy")
-    print(
-        f"{'mean of ' + str(summary['seeds']) + ' seeds, AVG':<26}"
-        + "".join(f"{n:>9}" for n in NETWORKS)
-        + "   chance"
-    )
+    title = f"mean of {summary['seeds']} seeds, AVG"
+    print(f"{title:<26}" + "".join(f"{name:>9}" for name in (*NETWORKS, "chance")))
     for row in rows:
         values = "".join(f"{summary[network][row]:>9.3f}" for network in NETWORKS)
         print(f"{row:<26}{values}{summary['chance'][row]:>9.3f}")

@@ -187,7 +187,8 @@ def _record(path: Path) -> FileRecord:
 
 
 def _refuse_foreign(target: Path) -> None:
-    if target.exists() and not (target / "manifest.json").is_file() and any(target.iterdir()):
+    ours = (target / "manifest.json").is_file()
+    if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(
             f"{target} exists and is not an artifact of rcml; choose another --out or remove it yourself."
         )

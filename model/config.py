@@ -121,13 +121,19 @@ class TrainConfig(StageConfig):
     )
     temperature: float = Field(0.1, gt=0.0, le=10.0, description="tau of eq. 2")
     intra_modal_weight: float = Field(0.5, ge=0.0, le=10.0, description="lambda of eq. 1")
+    attention_gain: float | None = Field(
+        None,
+        gt=0.0,
+        le=100.0,
+        description="W_Q and W_K start as this x identity (default: 2 from scratch, 1 pretrained)",
+    )
     steps: int = Field(600, ge=1, le=10_000_000, description="optimizer steps at most")
     batch_size: int = Field(256, ge=2, le=65_536, description="pairs in a batch")
     learning_rate: float | None = Field(
         None, gt=0.0, le=1.0, description="peak rate (default: 1e-3 from scratch, 5e-5 pretrained)"
     )
     weight_decay: float = Field(0.05, ge=0.0, le=10.0, description="decoupled weight decay of AdamW")
-    warmup_share: Share = Field(0.05, description="share of the steps in which the rate rises")
+    warmup_share: Share = Field(0.15, description="share of the steps in which the rate rises")
     max_gradient_norm: float = Field(1.0, gt=0.0, description="gradients are clipped to this L2 norm")
     augment: bool = Field(True, description="shift and mirror the training pictures at random")
     validate_every: int = Field(100, ge=1, description="steps between validations")

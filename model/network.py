@@ -48,14 +48,15 @@ class RelationContext:
 class RelationAttention(nn.Module):
     """Eq. 4-6: pool the tokens of an item by their relevance to a relation.
 
-    W_V and W_o start as the identity and W_Q, W_K as well, so that step 0 has the backbone's own geometry.
+    W_V and W_o start as the identity, W_Q and W_K as `gain` times it, so that step 0 has the backbone's own
+    geometry and the gain decides how far relations differ in what they look at from the start.
     Shared by both modalities, no biases: the paper's 152.33 M parameters with ViT-B/32.
     """
 
-    def __init__(self, dim: int, beta: float, summary_scale: float) -> None:
+    def __init__(self, dim: int, beta: float, summary_scale: float, gain: float = 1.0) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.eye(dim))
-        self.key = nn.Parameter(torch.eye(dim))
+        self.query = nn.Parameter(torch.eye(dim) * gain)
+        self.key = nn.Parameter(torch.eye(dim) * gain)
         self.value = nn.Parameter(torch.eye(dim))
         self.output = nn.Parameter(torch.eye(dim))
         self.beta = beta
@@ -82,11 +83,11 @@ class RelationAttention(nn.Module):
 class Network(nn.Module):
     """Backbone and relation-guided attention; its rivals differ only in how they see a relation."""
 
-    def __init__(self, config: NetworkConfig, backbone: Backbone) -> None:
+    def __init__(self, config: NetworkConfig, backbone: Backbone, attention_gain: float = 1.0) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.attention = RelationAttention(backbone.dim, config.beta, config.summary_scale)
+        self.attention = RelationAttention(backbone.dim, config.beta, config.summary_scale, attention_gain)
 
     @classmethod
     def from_config(cls, config: NetworkConfig) -> Self:

@@ -71,7 +71,9 @@ def train(config: TrainConfig) -> str:
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     backbone, preprocessor = _backbone(config, prepared)
-    network = Network(_network_config(config, backbone), backbone).to(device)
+    from_scratch = config.backbone == "small"
+    gain = config.attention_gain or (2.0 if from_scratch else 1.0)
+    network = Network(_network_config(config, backbone), backbone, gain).to(device)
 
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
         parts = {
@@ -164,8 +166,7 @@ def _optimise(
 
     for step in progress(range(1, config.steps + 1), f"training {config.objective}", config.steps):
         batch = next(batches)
-        items, positions = np.unique(np.concatenate([batch.a, batch.b]), return_inverse=True)
-        a, b = positions.reshape(2, -1)
+        items = np.unique(np.concatenate([batch.a, batch.b]))
         rate = peak * _schedule(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -181,7 +182,7 @@ def _optimise(
         loss = objective(
             text_vectors,
             image_vectors,
-            _pair_batch(a, b, batch.relation, related, items, device),
+            _pair_batch(pairs, items, related, device),
             config.temperature,
             0.0 if config.objective == "clip" else config.intra_modal_weight,
         )
@@ -247,10 +248,17 @@ def _related(part: Part) -> sp.csr_array:
     return sp.csr_array((np.ones(len(a), dtype=np.int32), (a, b)), shape=(count, count))
 
 
-def _pair_batch(
-    a: ndarray, b: ndarray, relation: ndarray, related: sp.csr_array, items: ndarray, device: torch.device
-) -> PairBatch:
-    """Edges in both orders, self-pairs once, with the relatedness among the batch's items."""
+def _pair_batch(pairs: EdgeTable, items: ndarray, related: sp.csr_array, device: torch.device) -> PairBatch:
+    """All pairs among the batch's `items`, edges in both orders, self-pairs once.
+
+    The pairs that were drawn brought these items in; any other edge between two of them is a positive that
+    costs no further encoding.
+    """
+    position = np.full(related.shape[0], -1)
+    position[items] = np.arange(len(items))
+    a, b = position[pairs.a], position[pairs.b]
+    inside = (a >= 0) & (b >= 0)
+    a, b, relation = a[inside], b[inside], pairs.relation[inside]
     inter = a != b
     anchor = np.concatenate([a, b[inter]])
     positive = np.concatenate([b, a[inter]])

@@ -14,7 +14,7 @@ from .body_limit import BodyLimit
 from .engine import Engine, OpenEncoder, open_encoder
 from .loading import Loading, State
 from .problems import install
-from .routes import documentation, health, items, questions, relations
+from .routes import documentation, explorer, health, items, questions, relations
 from .settings import ServeConfig
 
 STATIC = Path(__file__).parent / "static"
@@ -62,7 +62,7 @@ def create_app(
     )
     app.add_middleware(BodyLimit, most=config.max_body_bytes)
     install(app)
-    for noun in (questions, items, relations, health, documentation):
+    for noun in (questions, items, relations, health, explorer, documentation):
         app.include_router(noun.router)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app

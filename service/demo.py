@@ -113,14 +113,15 @@ def greeting(engine: Engine, url: str) -> list[str]:
 
 
 def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
-    """The relation under which the item has its closest partner, and that partner."""
-    hits = {
-        relation.relation_id: engine.retrieve(item_id, relation.relation_id, Similarity.AVG, 1)[0]
-        for relation in engine.index.relations
-        if not relation.intra
-    }
-    relation_id = max(hits, key=lambda relation_id: hits[relation_id].score)
-    return relation_id, hits[relation_id].item.item_id
+    """The relation that most surely holds between the item and its closest partner under it, and that partner."""
+    found = []
+    for relation in engine.index.relations:
+        if not relation.intra:
+            partner = engine.retrieve(item_id, relation.relation_id, Similarity.AVG, 1)[0].item.item_id
+            verdict = engine.validity(item_id, partner, relation.relation_id)
+            found.append((verdict.probability, relation.relation_id, partner))
+    _, relation_id, partner = max(found)
+    return relation_id, partner
 
 
 def _curl(url: str, body: dict[str, object]) -> str:

@@ -66,7 +66,7 @@ def _welcome(engine: Engine, url: str) -> list[str]:
     items, relations = len(engine.index.catalogue), len(engine.index.relations)
     return [
         f"Serving {items} items under {relations} relations at {url} ({engine.device}).",
-        f"Open {url}/docs in a browser to try it. Ctrl-C stops it.",
+        f"Open {url} in a browser to explore it, {url}/docs for the API. Ctrl-C stops it.",
     ]
 
 

@@ -42,6 +42,6 @@ class DemoConfig(StageConfig):
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
     items: int = Field(960, ge=42, le=12_096, description="items of the sample shop")
     shoppers: int = Field(3_200, ge=10, le=1_000_000, description="shoppers of the sample shop")
-    steps: int = Field(160, ge=1, description="training steps at most, for each of the three networks")
+    steps: int = Field(100, ge=1, description="training steps at most, for each of the three networks")
     seed: int = Field(0, ge=0, description="seed of the shop, the split and the training")
     serve: bool = Field(True, description="go on to serve once all is made")

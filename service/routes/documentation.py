@@ -8,18 +8,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from ..loading import Loading
 from ..openapi import document, with_examples
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-async def root() -> RedirectResponse:
-    """Lead people to the documentation."""
-    return RedirectResponse("docs")
 
 
 @router.get("/docs")

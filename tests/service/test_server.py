@@ -44,7 +44,7 @@ def test_it_says_where_it_is_answers_there_and_stops_when_interrupted(shop: Fake
         shown = lines_until(process, "greetings from")
         found = re.search(r"Serving 12 items under 4 relations at (http://127.0.0.1:\d+) \(cpu\)\.", shown)
         assert found, shown
-        assert f"Open {found[1]}/docs in a browser" in shown
+        assert f"Open {found[1]} in a browser" in shown
         assert httpx.get(f"{found[1]}/items/a%2Fb%3Fc%23d%20e").json()["title"] == "Grey desk lamp"
         process.send_signal(signal.SIGINT)
         process.wait(10)

@@ -1,0 +1,168 @@
+// The explorer: asks the same HTTP API that any client would, and shows what comes back.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const state = { query: null, relation: null, relations: [], total: 0 };
+
+async function call(path, body) {
+  const options = body && {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const response = await fetch(path, options);
+  const answer = await response.json();
+  if (!response.ok) throw Object.assign(new Error(answer.detail || answer.title), { status: response.status });
+  return answer;
+}
+
+// Titles come from the shop: they are set as text, never as markup.
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+const relative = (path) => path.replace(/^\//, "");
+const picture = (item) => element("img", { src: relative(item.image_url), alt: "", loading: "lazy" });
+const percent = (share) => `${Math.round(share * 100)} %`;
+
+function showRelations() {
+  const chips = state.relations.map((relation) => {
+    const name = relation.relation_id.replaceAll("-", " ");
+    const chip = element("button", { type: "button", className: "relation", title: relation.description },
+      element("span", {}, name), element("small", {}, relation.description));
+    chip.setAttribute("role", "radio");
+    chip.setAttribute("aria-checked", String(relation.relation_id === state.relation));
+    chip.onclick = () => { state.relation = relation.relation_id; showRelations(); ask(); };
+    return chip;
+  });
+  $("relations").replaceChildren(...chips);
+}
+
+function showQuery() {
+  if (state.query.text !== undefined) {
+    $("query").replaceChildren(element("div", {}, element("b", {}, `“${state.query.text}”`),
+      element("small", {}, "a new item, known by these words alone")));
+    return;
+  }
+  const item = state.query;
+  $("query").replaceChildren(picture(item), element("div", {}, element("b", {}, item.title),
+    element("small", {}, [item.categories.join(", "), item.item_id].filter(Boolean).join(" · "))));
+}
+
+let asked = 0;
+async function ask() {
+  showQuery();
+  const mine = ++asked;
+  const text = state.query.text;
+  const similarity = $("similarity").value;
+  const body = { relation: state.relation, k: 12 };
+  if (text === undefined) Object.assign(body, { item_id: state.query.item_id, similarity });
+  else Object.assign(body, { text, similarity: similarity.startsWith("T") ? similarity : "TT" });
+  try {
+    const answer = await call("retrieve", body);
+    if (mine === asked) showAnswer(answer);
+  } catch (error) {
+    if (mine === asked) complain(error);
+  }
+}
+
+function showAnswer(answer) {
+  $("says").replaceChildren(
+    element("span", {}, answer.relation.description), " ",
+    element("small", {}, `${answer.similarity}, ${answer.how}, ${answer.took_ms.toFixed(1)} ms`));
+  $("results").replaceChildren(...answer.results.map((result) => {
+    const pick = element("button", { type: "button", className: "pick", title: "Ask about this item" },
+      picture(result.item), element("b", {}, result.item.title));
+    pick.onclick = () => { state.query = result.item; ask(); scrollTo({ top: 0, behavior: "smooth" }); };
+    const foot = element("div", { className: "foot" }, element("span", { className: "soft", title: "cosine similarity" },
+      result.score.toFixed(3)));
+    if (state.query.text === undefined) {
+      const why = element("button", { type: "button" }, "why?");
+      why.onclick = () => explain(answer, result.item);
+      foot.append(why);
+    }
+    return element("li", {}, pick, foot);
+  }));
+}
+
+async function explain(answer, item) {
+  const pair = { item_a: answer.query.item_id, item_b: item.item_id };
+  const between = state.relations.filter((relation) => !relation.intra);
+  try {
+    const verdicts = await Promise.all(
+      between.map((relation) => call("validity", { ...pair, relation: relation.relation_id })));
+    verdicts.sort((a, b) => b.probability - a.probability);
+    const verdict = verdicts.find((one) => one.relation.relation_id === answer.relation.relation_id);
+    const rows = verdicts.slice(0, 5).map((one) => element("tr", {},
+      element("td", {}, one.relation.relation_id.replaceAll("-", " ")),
+      element("td", {}, element("meter", { min: 0, max: 1, value: one.probability })),
+      element("td", { className: "soft", align: "right" }, percent(one.probability))));
+    const close = element("button", { type: "button" }, "Close");
+    close.onclick = () => $("why").close();
+    $("why").replaceChildren(
+      element("div", { className: "pair" }, picture(answer.query), picture(item)),
+      element("p", {}, verdict
+        ? `${answer.query.title} and ${item.title}: “${verdict.relation.relation_id.replaceAll("-", " ")}” `
+          + `${verdict.valid ? "holds" : "does not hold"} (probability ${percent(verdict.probability)}).`
+        : `${answer.query.title} and ${item.title} look alike.`),
+      element("small", {}, "The likeliest relations between the two:"),
+      element("table", {}, element("tbody", {}, ...rows)), close);
+    $("why").showModal();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function complain(error) {
+  $("says").replaceChildren(element("span", { className: "problem" }, error.message));
+  $("results").replaceChildren();
+}
+
+// Not every item has partners under every relation: show a new one under the relation that suits it best.
+async function present(item) {
+  const between = state.relations.filter((relation) => !relation.intra);
+  const chances = await Promise.all(between.map(async ({ relation_id: relation }) => {
+    const { results } = await call("retrieve", { item_id: item.item_id, relation, k: 1 });
+    if (!results.length) return { relation, probability: 0 };
+    const pair = { item_a: item.item_id, item_b: results[0].item.item_id };
+    const { probability } = await call("validity", { ...pair, relation });
+    return { relation, probability };
+  }));
+  chances.sort((a, b) => b.probability - a.probability);
+  state.query = item;
+  state.relation = chances[0].relation;
+  showRelations();
+  await ask();
+}
+
+async function surprise() {
+  try {
+    const cursor = Math.floor(Math.random() * state.total);
+    await present((await call(`items?limit=1&cursor=${cursor}`)).items[0]);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+async function start() {
+  try {
+    state.relations = (await call("relations")).relations;
+    const page = await call("items?limit=1");
+    state.total = page.total;
+    await present(page.items[0]);
+  } catch (error) {
+    if (error.status === 503) { setTimeout(start, 500); return; }  // the index is still being opened
+    complain(error);
+  }
+}
+
+$("similarity").onchange = ask;
+$("surprise").onclick = surprise;
+$("words").onsubmit = (event) => {
+  event.preventDefault();
+  const text = new FormData(event.target).get("text").trim();
+  if (text && state.relation) { state.query = { text }; ask(); }
+};
+start();

@@ -1,0 +1,151 @@
+"""Small catalogues of which the truth is known, written the way a shop would write its files."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from model.config import PrepareConfig, SmallBackbone, TrainConfig
+from model.preparation import prepare
+from model.prepared import Prepared
+
+COLOURS = ("red", "green", "blue", "black", "white", "orange")
+SHAPES = ("mug", "hat", "kite", "drum", "vase", "tent")
+COPIES = 3
+
+TINY = SmallBackbone(width=32, text_layers=1, image_layers=1, image_size=32, patch_size=16, vocabulary=600)
+"""The smallest CLIP that can still learn something: 0.1 M parameters."""
+
+
+def write_catalogue(folder: Path) -> None:
+    """Items of 6 colours and 6 shapes; `colour` relates those of one colour, `shape` those of one shape."""
+    goods = [
+        (f"{colour}-{shape}-{copy}", colour, shape)
+        for colour, shape, copy in product(COLOURS, SHAPES, range(COPIES))
+    ]
+    (folder / "images").mkdir(parents=True)
+    for item_id, colour, _ in goods:
+        Image.new("RGB", (32, 32), colour).save(folder / "images" / f"{item_id}.png")
+    write_rows(
+        folder / "items.jsonl",
+        (
+            {
+                "item_id": item_id,
+                "title": f"{colour} {shape}",
+                "categories": [shape],
+                "image": f"images/{item_id}.png",
+            }
+            for item_id, colour, shape in goods
+        ),
+    )
+    write_rows(
+        folder / "edges.jsonl",
+        (
+            {"item_a": a[0], "item_b": b[0], "relation": relation}
+            for a, b in combinations(goods, 2)
+            for relation, facet in (("colour", 1), ("shape", 2))
+            if a[facet] == b[facet]
+        ),
+    )
+    write_rows(
+        folder / "texts.jsonl",
+        [
+            {"relation": "colour", "description": "These two have the same colour."},
+            {"relation": "shape", "description": "These two are things of one kind."},
+        ],
+    )
+
+
+def prepare_catalogue(folder: Path, seed: int = 0) -> Path:
+    """`write_catalogue` and `prepare`, a third of the items in each split; returns the prepared folder."""
+    write_catalogue(folder)
+    config = PrepareConfig(
+        items=folder / "items.jsonl",
+        edges=folder / "edges.jsonl",
+        relation_texts=folder / "texts.jsonl",
+        out=folder / "prepared",
+        text_fields=("title",),
+        validation_share=0.33,
+        test_share=0.33,
+        seed=seed,
+    )
+    prepare(config)
+    return config.out
+
+
+def tiny_training(prepared: Path, out: Path, **options: Any) -> TrainConfig:
+    """Options for a training of about a second."""
+    chosen: dict[str, Any] = {"small": TINY, "steps": 4, "batch_size": 64, "device": "cpu", **options}
+    return TrainConfig(prepared=prepared, out=out, **chosen)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write `rows` as .jsonl."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_pictured_items(folder: Path, categories: Mapping[str, Sequence[str]]) -> Path:
+    """Items of the given ids and categories, each with a picture of its own grey; returns items.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shade, item_id in enumerate(categories):
+        Image.new("RGB", (16, 16), (shade, shade, shade)).save(folder / f"{item_id}.png")
+    return write_rows(
+        folder / "items.jsonl",
+        (
+            {"item_id": item_id, "title": f"Thing {item_id}", "categories": names, "image": f"{item_id}.png"}
+            for item_id, names in categories.items()
+        ),
+    )
+
+
+def write_log(path: Path, taken: Mapping[str, Iterable[str]]) -> Path:
+    """A log of who took what, in the order given."""
+    return write_rows(
+        path, ({"user_id": user, "item_id": item} for user, items in taken.items() for item in items)
+    )
+
+
+def two_camps(folder: Path) -> PrepareConfig:
+    """24 items and 40 users in two camps, readers and cooks, each of whom takes 8 of the camp's 12 items."""
+    camps = {"Books": [f"b{n:02d}" for n in range(12)], "Pans": [f"p{n:02d}" for n in range(12)]}
+    items = write_pictured_items(folder, {item: [camp] for camp, own in camps.items() for item in own})
+    taken = {
+        f"{camp}-{user:02d}": [own[(user * 5 + step) % 12] for step in range(8)]
+        for camp, own in camps.items()
+        for user in range(20)
+    }
+    log = write_log(folder / "log.jsonl", taken)
+    return PrepareConfig(
+        items=items, interactions=log, out=folder / "prepared", clusters=2, test_share=0.25, min_npmi=-1.0
+    )
+
+
+def prepared_of(config: PrepareConfig) -> Prepared:
+    """Run the stage and open what it made."""
+    prepare(config)
+    return Prepared.open(config.out)
+
+
+def edges_only_config(
+    folder: Path, edges: Sequence[tuple[str, str]] | None = None, **options: Any
+) -> PrepareConfig:
+    """Twelve items of one ready-made relation; by default every two of them are related."""
+    names = "abcdefghijkl"
+    pairs = list(combinations(names, 2)) if edges is None else edges
+    items = write_pictured_items(folder, {name: ["Things"] for name in names})
+    rows = [{"item_a": a, "item_b": b, "relation": "worn"} for a, b in pairs]
+    return PrepareConfig(
+        items=items,
+        edges=write_rows(
+            folder / "edges.jsonl", rows or [{"item_a": "ghost", "item_b": "a", "relation": "worn"}]
+        ),
+        relation_texts=write_rows(
+            folder / "texts.jsonl", [{"relation": "worn", "description": "Worn together."}]
+        ),
+        out=folder / "prepared",
+        **{"validation_share": 0.3, "test_share": 0.3, **options},
+    )

@@ -1,0 +1,286 @@
+"""An artifact is whole or not there, whatever happens to the process that writes it."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from model.artifact import Manifest, open_artifact, write_artifact
+from model.errors import ArtifactError
+
+
+class Options(BaseModel):
+    colour: str = "red"
+
+
+def write(target: Path, content: str = "one", parents: dict[str, str] | None = None) -> None:
+    with write_artifact(target, "report", Options(), parents) as draft:
+        (draft.path / "pictures").mkdir()
+        (draft.path / "data.txt").write_text(content)
+        (draft.path / "pictures" / "a.png").write_text("picture")
+        draft.counts["things"] = 3
+
+
+def content(target: Path) -> str:
+    open_artifact(target, "report")
+    return (target / "data.txt").read_text()
+
+
+def siblings(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "report"
+
+
+def test_what_was_written_is_opened_with_its_manifest(target: Path) -> None:
+    write(target, parents={"prepared": "abc"})
+    manifest = open_artifact(target, "report")
+    assert (manifest.kind, manifest.counts, manifest.parents) == ("report", {"things": 3}, {"prepared": "abc"})
+    assert sorted(manifest.files) == ["config.json", "data.txt", "pictures/a.png"]
+    assert json.loads((target / "config.json").read_text()) == {"colour": "red"}
+
+
+def test_equal_content_has_an_equal_digest_and_other_content_another(target: Path) -> None:
+    digests: list[str] = []
+    for text in ("one", "one", "two"):
+        write(target, text)
+        digests.append(open_artifact(target, "report").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_parents_digest_is_part_of_the_digest(target: Path) -> None:
+    write(target, parents={"prepared": "abc"})
+    before = open_artifact(target, "report").digest
+    write(target, parents={"prepared": "abd"})
+    assert open_artifact(target, "report").digest != before
+
+
+def test_writing_again_replaces_everything_and_leaves_nothing_beside(target: Path) -> None:
+    write(target, "one")
+    write(target, "two")
+    assert content(target) == "two"
+    assert siblings(target) == ["report"]
+
+
+@pytest.mark.parametrize("name", ["data.txt", "config.json"])
+def test_a_changed_byte_is_noticed(name: str, target: Path) -> None:
+    write(target)
+    raw = bytearray((target / name).read_bytes())
+    raw[1] ^= 1
+    (target / name).write_bytes(raw)
+    with pytest.raises(ArtifactError, match=rf"{name} is not the file that was written"):
+        open_artifact(target, "report")
+
+
+def test_a_picture_of_another_size_is_noticed(target: Path) -> None:
+    write(target)
+    (target / "pictures" / "a.png").write_text("cut")
+    with pytest.raises(ArtifactError, match=r"a\.png is not the file that was written"):
+        open_artifact(target, "report")
+
+
+def test_a_missing_file_is_named(target: Path) -> None:
+    write(target)
+    (target / "data.txt").unlink()
+    with pytest.raises(ArtifactError, match=r"data\.txt is missing although the manifest lists it"):
+        open_artifact(target, "report")
+
+
+def test_an_artifact_of_another_kind_is_refused(target: Path) -> None:
+    write(target)
+    with pytest.raises(ArtifactError, match="is a report, where a checkpoint is needed"):
+        open_artifact(target, "checkpoint")
+
+
+def test_an_artifact_that_is_not_there_is_named_with_the_verb_that_makes_it(target: Path) -> None:
+    with pytest.raises(ArtifactError, match=rf"There is no index at {target}\. Run `rcml index`"):
+        open_artifact(target, "index")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "complaint"),
+    [
+        ('{"format": 99}', "has format 99; this rcml reads 1"),
+        ('{"format": 1}', "is damaged"),
+        ("[]", "is damaged"),
+        ("{", "is damaged"),
+        ("\x00", "is damaged"),
+    ],
+)
+def test_an_unreadable_manifest_is_refused(manifest: str, complaint: str, target: Path) -> None:
+    write(target)
+    (target / "manifest.json").write_text(manifest)
+    with pytest.raises(ArtifactError, match=complaint):
+        open_artifact(target, "report")
+
+
+def test_an_exception_leaves_the_old_artifact_and_no_remains(target: Path) -> None:
+    write(target, "old")
+    with pytest.raises(ZeroDivisionError), write_artifact(target, "report", Options()) as draft:
+        (draft.path / "data.txt").write_text("new")
+        raise ZeroDivisionError
+    assert content(target) == "old"
+    assert siblings(target) == ["report"]
+
+
+def test_a_folder_with_files_of_someone_else_is_refused_and_left_alone(target: Path) -> None:
+    target.mkdir(parents=True)
+    (target / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArtifactError, match="exists and is not an artifact of rcml; choose another --out"):
+        write(target)
+    assert (target / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_file_of_someone_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "thesis.txt"
+    target.write_text("years of work")
+    with pytest.raises(ArtifactError, match="exists and is not an artifact of rcml; choose another --out"):
+        write(target)
+    assert target.read_text() == "years of work"
+
+
+def test_an_empty_folder_may_be_filled(target: Path) -> None:
+    target.mkdir(parents=True)
+    write(target)
+    assert content(target) == "one"
+
+
+def test_of_two_writers_the_second_is_refused_and_the_first_finishes(target: Path) -> None:
+    with write_artifact(target, "report", Options()) as draft:
+        with pytest.raises(ArtifactError, match="Another run of rcml is writing report now; wait"):
+            write(target, "second")
+        (draft.path / "data.txt").write_text("first")
+    assert content(target) == "first"
+
+
+def test_a_reader_beside_a_writer_sees_the_old_artifact(target: Path) -> None:
+    write(target, "old")
+    with write_artifact(target, "report", Options()) as draft:
+        (draft.path / "data.txt").write_text("new")
+        assert content(target) == "old"
+    assert content(target) == "new"
+
+
+# What a killed process leaves.
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from model.artifact import write_artifact
+from tests.model.test_artifact import Options
+
+with write_artifact(Path(sys.argv[1]), "report", Options()) as draft:
+    (draft.path / "data.txt").write_text("new")
+    print("writing", flush=True)
+    {then}
+"""
+
+SLEEP = "import time; time.sleep(60)"
+
+DIE_BETWEEN_THE_RENAMES = """
+    rename = Path.rename
+    def rename_and_die(path, to):
+        rename(path, to)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.rename = rename_and_die
+"""
+
+RACE = "[(draft.path / f'{n}.bin').write_bytes(os.urandom(2000)) for n in range(50)]"
+
+
+def start(target: Path, then: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER.format(then=then.strip())]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen([*command, str(target)], stdout=subprocess.PIPE, text=True, cwd=root)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_killed_writer_leaves_no_artifact_and_the_next_says_so(
+    target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kill(start(target, SLEEP))
+    assert siblings(target) == [".report.partial"]
+    with pytest.raises(ArtifactError, match=r"There is no report at .*Its last run was interrupted\."):
+        open_artifact(target, "report")
+    write(target)
+    assert capsys.readouterr().err == (
+        "An earlier run was interrupted before report was finished; its remains were removed.\n"
+    )
+    assert content(target) == "one"
+    assert siblings(target) == ["report"]
+
+
+def test_a_killed_writer_leaves_the_artifact_that_was_there(target: Path) -> None:
+    write(target, "old")
+    kill(start(target, SLEEP))
+    assert content(target) == "old"
+
+
+@pytest.mark.parametrize("next_run", ["reads", "writes"])
+def test_a_kill_between_the_two_renames_is_recovered_from(next_run: str, target: Path) -> None:
+    write(target, "old")
+    process = start(target, DIE_BETWEEN_THE_RENAMES)
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert siblings(target) == [".report.partial", ".report.replaced"]
+    if next_run == "writes":
+        write(target, "newer")
+    assert content(target) == {"reads": "old", "writes": "newer"}[next_run]
+
+
+@pytest.mark.soak
+def test_no_moment_of_death_leaves_half_an_artifact(target: Path) -> None:
+    moments = random.Random(0)
+    seen = set()
+    for _ in range(150):
+        write(target, "old")
+        process = start(target, RACE)
+        time.sleep(moments.uniform(0, 0.06))
+        kill(process)
+        seen.add(content(target))
+        write(target, "next")
+        assert (content(target), siblings(target)) == ("next", ["report"])
+    assert seen == {"old", "new"}  # otherwise the deaths came all too early or all too late
+
+
+def test_a_manifest_carries_no_dates(target: Path) -> None:
+    write(target)
+    raw = (target / "manifest.json").read_text()
+    assert set(json.loads(raw)) == set(Manifest.model_fields)
+    assert not re.search(r"20\d\d-\d\d", raw)
+
+
+def test_files_are_on_the_disk_before_they_are_renamed_into_place(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(f"{target.parent}/"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write(target)
+    staging = ".report.partial"
+    files = {f"{staging}/{name}" for name in ("data.txt", "pictures/a.png", "config.json", "manifest.json")}
+    assert {*files, f"{staging}/pictures"} <= set(synced[:-2])
+    assert synced[-2:] == [staging, str(target.parent)]

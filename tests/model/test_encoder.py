@@ -1,0 +1,78 @@
+"""A checkpoint at work: items in, unit vectors out, whichever door they come in by."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.encoder import Encoder, choose_device, load_pixels
+from model.encoding import ItemEncoder
+from model.errors import ArtifactError, InputError
+from model.prepared import Prepared
+
+
+@pytest.fixture(scope="module")
+def encoder(checkpoints: dict[str, Path]) -> Encoder:
+    return Encoder.open(checkpoints["rcml"], "cpu")
+
+
+def test_vectors_have_unit_length_under_every_relation(encoder: Encoder) -> None:
+    encoding = encoder.encode_items(["red mug", "", "漢字"], [Image.new("RGB", (9, 30), "red")] * 3)
+    for vectors in (encoding.text, encoding.image, encoding.average):
+        assert vectors.shape == (3, len(encoder.relations), encoder.dim)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, atol=1e-5)
+
+
+def test_a_text_alone_has_the_text_vectors_of_the_item(encoder: Encoder) -> None:
+    picture = Image.new("RGB", (32, 32), "red")
+    texts = encoder.encode_texts(["red mug", "hat"])
+    np.testing.assert_allclose(texts, encoder.encode_items(["red mug", "hat"], [picture] * 2).text, atol=1e-6)
+
+
+def test_pictures_on_disk_are_encoded_as_pictures_in_memory(encoder: Encoder, prepared: Path) -> None:
+    data = Prepared.open(prepared)
+    items = data.items[:5]
+    paths = [data.path / item.picture for item in items]
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    texts = [item.text for item in items]
+    on_disk, in_memory = encoder.encode_part(texts, paths), encoder.encode_items(texts, pictures)
+    np.testing.assert_allclose(on_disk.image, in_memory.image, atol=1e-6)
+    np.testing.assert_allclose(on_disk.text, in_memory.text, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_a_picture_of_any_mode_is_encoded(mode: str, encoder: Encoder) -> None:
+    grey = Image.new("RGB", (32, 32), "white")
+    white = encoder.encode_items(["mug"], [grey]).image
+    np.testing.assert_allclose(encoder.encode_items(["mug"], [grey.convert(mode)]).image, white, atol=1e-5)
+
+
+def test_decoded_pictures_can_fill_an_array_that_is_there_already(encoder: Encoder, prepared: Path) -> None:
+    data = Prepared.open(prepared)
+    paths = [data.path / item.picture for item in data.items[:3]]
+    into = np.zeros((3, 3, 32, 32), dtype=np.uint8)
+    filled = load_pixels(encoder._preprocessor, paths, into)
+    assert filled is into
+    np.testing.assert_array_equal(into, load_pixels(encoder._preprocessor, paths))
+    assert into[0].reshape(3, -1).mean(axis=1).tolist() == [255.0, 0.0, 0.0]  # item 0 is red
+
+
+def test_it_offers_what_indexes_and_services_ask_of_an_encoder(encoder: Encoder) -> None:
+    asked = {name for name in vars(ItemEncoder) if not name.startswith("_")}
+    assert {name for name in asked if not hasattr(encoder, name)} == set()
+    assert encoder.device == "cpu"
+    assert [relation.relation_id for relation in encoder.relations] == ["same-item", "colour", "shape"]
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"There is no checkpoint at .*Run `rcml train`"):
+        Encoder.open(tmp_path / "none")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_without_cuda_auto_is_the_cpu_and_cuda_is_refused() -> None:
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(InputError, match="this machine has no CUDA device; use --device auto"):
+        choose_device("cuda")
