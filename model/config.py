@@ -127,6 +127,12 @@ class TrainConfig(StageConfig):
         le=100.0,
         description="W_Q and W_K start as this x identity (default: 2 from scratch, 1 pretrained)",
     )
+    attention_rate: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="rate of W_Q, W_K, W_V, W_o as a share of the peak (default: 0.1 from scratch, 1 pretrained)",
+    )
     steps: int = Field(600, ge=1, le=10_000_000, description="optimizer steps at most")
     batch_size: int = Field(256, ge=2, le=65_536, description="pairs in a batch")
     learning_rate: float | None = Field(

@@ -71,8 +71,7 @@ def train(config: TrainConfig) -> str:
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     backbone, preprocessor = _backbone(config, prepared)
-    from_scratch = config.backbone == "small"
-    gain = config.attention_gain or (2.0 if from_scratch else 1.0)
+    gain = config.attention_gain or (2.0 if _from_scratch(config) else 1.0)
     network = Network(_network_config(config, backbone), backbone, gain).to(device)
 
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
@@ -95,12 +94,16 @@ def train(config: TrainConfig) -> str:
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
-    if config.backbone != "small":
+    if not _from_scratch(config):
         return Backbone.pretrained(config.backbone)
     texts = [prepared.items[row].text for row in prepared.rows(Split.TRAIN)]
     texts += [relation.description for relation in prepared.relations]
     preprocessor = Preprocessor.train(texts, config.small)
     return Backbone.from_scratch(config.small, preprocessor), preprocessor
+
+
+def _from_scratch(config: TrainConfig) -> bool:
+    return config.backbone == "small"
 
 
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
@@ -157,7 +160,7 @@ def _optimise(
         rng=np.random.default_rng(config.seed),
     )
     optimizer = _optimizer(network, config)
-    peak = config.learning_rate or (1e-3 if config.backbone == "small" else 5e-5)
+    peak = config.learning_rate or (1e-3 if _from_scratch(config) else 5e-5)
     best_hit, best_step, best_state = -1.0, 0, _state(network)
     losses: list[float] = []
     history: list[dict[str, float]] = []
@@ -169,7 +172,7 @@ def _optimise(
         items = np.unique(np.concatenate([batch.a, batch.b]))
         rate = peak * _schedule(step, config)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
         text = part.text.take(torch.from_numpy(items)).to(device)
         pixels = preprocessor.normalise(torch.from_numpy(part.pixels[items]).to(device))
@@ -268,13 +271,19 @@ def _pair_batch(pairs: EdgeTable, items: ndarray, related: sp.csr_array, device:
 
 
 def _optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; norms, biases and the attention's near-identity matrices are not decayed towards zero."""
+    """AdamW in three groups: matrices, decayed; vectors; and the attention's four matrices.
+
+    The four start near the identity. Adam moves every entry of a matrix by about the rate, in one direction
+    at first, which adds rate x dim to its largest singular value at each step: at the rate of a network made
+    from scratch, that drowns the identity in tens of steps and all vectors fall together.
+    """
     attention = set(network.attention.parameters())
-    decayed = [p for p in network.parameters() if p.ndim >= 2 and p not in attention]
-    spared = [p for p in network.parameters() if p.ndim < 2 or p in attention]
+    others = [parameter for parameter in network.parameters() if parameter not in attention]
+    share = config.attention_rate or (0.1 if _from_scratch(config) else 1.0)
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "share": 1.0},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
+        {"params": list(network.attention.parameters()), "weight_decay": 0.0, "share": share},
     ]
     return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98), fused=True)
 
