@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## make the sample shop, learn it, serve it on 127.0.0.1:800
 	$(BIN)/rcml demo
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest
 
 check: $(INSTALLED)  ## lint, types and import rules
 	$(BIN)/ruff check .

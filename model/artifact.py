@@ -82,7 +82,7 @@ def write_artifact(
     target.parent.mkdir(parents=True, exist_ok=True)
     _recover(target)
     _refuse_foreign(target)
-    staging = target.with_name(f".{target.name}.partial")
+    staging = _staging(target)
     if staging.exists():
         with _lock(staging):
             say(
@@ -124,8 +124,9 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     path = path.absolute()
     _recover(path)
     if not path.is_dir():
-        unfinished = path.with_name(f".{path.name}.partial")
-        hint = " Its last run was interrupted." if unfinished.exists() else ""
+        hint = " Its last run was interrupted." if _staging(path).exists() else ""
+        if _being_written(path):
+            raise ArtifactError(f"The {kind} at {path} is being made now; wait for it to be finished.")
         raise ArtifactError(f"There is no {kind} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
     try:
         raw = json.loads((path / "manifest.json").read_text())
@@ -220,11 +221,25 @@ def _swap(staging: Path, target: Path) -> None:
 
 def _recover(target: Path) -> None:
     replaced = _replaced(target)
-    if replaced.exists():
+    if replaced.exists() and not _being_written(target):
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         else:
             replaced.rename(target)
+
+
+def _being_written(target: Path) -> bool:
+    try:
+        with _lock(_staging(target)):
+            return False
+    except FileNotFoundError:
+        return False
+    except ArtifactError:
+        return True
+
+
+def _staging(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
 
 
 def _replaced(target: Path) -> Path:

@@ -4,6 +4,7 @@ Offers a CLIP of any size, loaded from a local folder or the Hub, or made from s
 tokenizer trained on the catalogue's own texts. Everything above this file sees `Tokens`.
 """
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from PIL import Image
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -78,10 +81,7 @@ class Preprocessor:
     @classmethod
     def train(cls, texts: Iterable[str], shape: SmallBackbone) -> Self:
         """Make CLIP's own kind of tokenizer (byte-level BPE, lower case) from `texts`."""
-        tokenizer = CLIPTokenizer().train_new_from_iterator(
-            [list(texts)], vocab_size=shape.vocabulary, initial_alphabet=_byte_alphabet(), show_progress=False
-        )
-        tokenizer.model_max_length = MAX_TOKENS
+        tokenizer = _train_tokenizer(texts, shape.vocabulary)
         side = shape.image_size
         size: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
         return cls(tokenizer, CLIPImageProcessorPil(**size))
@@ -219,9 +219,22 @@ class Backbone(nn.Module):
         return Tokens(states, mask, torch.zeros(len(states), dtype=torch.long, device=states.device))
 
 
-def _byte_alphabet() -> list[str]:
-    from tokenizers.pre_tokenizers import ByteLevel
-
+def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
+    blank = CLIPTokenizer()
     symbols = sorted(ByteLevel.alphabet())
-    # CLIP's BPE marks the end of a word; without the marked forms an unseen letter at a word's end is lost.
-    return symbols + [f"{symbol}</w>" for symbol in symbols]
+    # CLIP's BPE marks the last byte of a word. The marked bytes are named here as "special" so that all of them
+    # exist, or an unseen last letter would be lost, and have fixed ids: left to the trainer, the ids of those it
+    # meets, and the merges that depend on them, differ from run to run.
+    marked = [f"{symbol}</w>" for symbol in symbols]
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[blank.bos_token, blank.eos_token, *marked],
+        initial_alphabet=symbols,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    backend = blank.backend_tokenizer
+    backend.train_from_iterator(texts, trainer)
+    learnt = json.loads(backend.to_str())["model"]
+    merges: Any = [tuple(merge) for merge in learnt["merges"]]  # typed as strings, taken as pairs
+    return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=MAX_TOKENS)

@@ -20,7 +20,7 @@ def hit_at(k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray)
     true = np.take_along_axis(scores, truth[:, None], axis=1)
     better = (scores > true + TIE).sum(axis=1)
     equal = (np.abs(scores - true) <= TIE).sum(axis=1)  # the true one included
-    return np.asarray(np.clip((k - better) / equal, 0.0, 1.0))
+    return np.where(equal, np.clip((k - better) / np.maximum(equal, 1), 0.0, 1.0), 0.0)
 
 
 def retrieval_hits(

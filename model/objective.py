@@ -58,13 +58,15 @@ def contrast(
     temperature: float,
 ) -> Float[Tensor, "pairs"]:
     """Eq. 2 for each pair: -log of the positive's share among itself and N(i), under the pair's relation."""
+    # The vectors may be bf16, whose rounding at a temperature of 0.1 would be felt in the logits.
+    x, y = (vectors.to(torch.promote_types(vectors.dtype, torch.float32)) for vectors in (x, y))
     order = pairs.relation.argsort(stable=True)
     groups = order.split(torch.bincount(pairs.relation, minlength=x.shape[1]).tolist())
     similarity = torch.cat(
         [x[pairs.anchor[rows], relation] @ y[:, relation].T for relation, rows in enumerate(groups)]
     )
     anchor, positive = pairs.anchor[order], pairs.positive[order]
-    logits = similarity.float() / temperature
+    logits = similarity / temperature
     hit = logits.gather(1, positive[:, None])[:, 0]
     candidates = ~pairs.related[anchor]
     candidates = candidates.scatter(1, positive[:, None], True)

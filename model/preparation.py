@@ -28,6 +28,10 @@ from .terminal import progress
 MOST_PIXELS = 64_000_000
 """Pictures with more pixels are set aside: decoding them would cost hundreds of MB each."""
 
+Image.MAX_IMAGE_PIXELS = (
+    None  # Pillow's own limit only warns at first; ours refuses, before anything is decoded
+)
+
 EDGE_SCHEMA = {
     "item_a": pl.String,
     "item_b": pl.String,
@@ -139,7 +143,7 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
             upright.thumbnail((size, size), Image.Resampling.BICUBIC)
     except FileNotFoundError:
         raise InputError(f"picture {source.name} does not exist") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
         raise InputError(f"picture {source.name} cannot be decoded ({error})") from None
     if lossless:
         upright.save(target.with_suffix(".png"), compress_level=1)
@@ -192,7 +196,7 @@ def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Log
     rows = pl.DataFrame({"item_id": [item.item_id for item in items], "row": np.arange(len(items))})
     if config.min_rating is not None:
         table = table.filter(pl.col("rating") >= config.min_rating)
-    table = table.join(rows, on="item_id").sort(
+    table = table.join(rows, on="item_id", maintain_order="left").sort(
         "timestamp", descending=True, nulls_last=True, maintain_order=True
     )
     table = table.unique(["user_id", "item_id"], keep="first", maintain_order=True)
@@ -236,7 +240,11 @@ def _from_edges(
     assert config.edges is not None
     assert config.relation_texts is not None
     texts = sources.read_relation_texts(config.relation_texts)
-    texts.pop(INTRA_RELATION.relation_id, None)
+    if INTRA_RELATION.relation_id in texts:
+        raise InputError(
+            f"{config.relation_texts}: the relation id {INTRA_RELATION.relation_id!r} is that of an item with itself; "
+            "give this relation another."
+        )
     rows = {item.item_id: row for row, item in enumerate(items)}
     counts: Counter[str] = Counter()
     edges: dict[tuple[str, str, str], Edge] = {}

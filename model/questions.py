@@ -83,7 +83,7 @@ def draw_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.Ge
         if len(allowed) < candidates - 1:
             raise InputError(
                 f"Only {len(allowed)} items can serve as negatives where {candidates - 1} are needed. "
-                "Hold out more items, loosen the filters of `rcml prepare`, or ask for fewer --candidates."
+                "Give `rcml prepare` more items, let it hold out more of them, or loosen its filters."
             )
         drawn[query] = [partner, *rng.choice(allowed, size=candidates - 1, replace=False)]
     return Queries(asked.a, asked.relation, drawn)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from .config import Behaviour
+from .records import INTRA_RELATION
 
 WORDS: dict[Behaviour, tuple[str, str]] = {
     "buy": ("Co-purchased", "buy"),
@@ -59,6 +60,7 @@ def user_clusters(log: Log, clusters: int, seed: int) -> Int[ndarray, "users"]:
 
     tastes = log.taken @ log.categories
     tastes /= tastes.sum(axis=1, keepdims=True)
+    clusters = min(clusters, len(np.unique(tastes, axis=0)))
     return np.asarray(KMeans(clusters, n_init=10, random_state=seed).fit_predict(tastes))
 
 
@@ -73,7 +75,7 @@ def describe_clusters(
     tastes = log.taken @ log.categories
     overall = tastes.sum(axis=0) / tastes.sum()
     found: list[tuple[str, str]] = []
-    ids: set[str] = set()
+    ids = {INTRA_RELATION.relation_id}
     texts: set[str] = set()
     for cluster in range(membership.max() + 1):
         total = tastes[membership == cluster].sum(axis=0)
@@ -83,7 +85,7 @@ def describe_clusters(
         name = slug(" ".join(log.category_names[i] for i in order[:2]))
         if text in texts:  # the statistics cannot tell the two apart; the number at least keeps them two
             text = f"{text} (group {cluster + 1})"
-        if name in ids:
+        while name in ids:
             name = f"{name}-{cluster + 1}"
         ids.add(name)
         texts.add(text)

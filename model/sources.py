@@ -19,17 +19,20 @@ def read_items(path: Path) -> pl.DataFrame:
         InputError: no such file, no such column, a repeated or empty item_id.
     """
     table = _read(path, required=("item_id", "title", "categories"))
-    if table.schema["categories"] == pl.String:
-        table = table.with_columns(pl.col("categories").str.split("|"))
+    if not table.schema["categories"].is_nested():
+        table = table.with_columns(_texts(table, path, "categories")["categories"].str.split("|"))
     for column in ("description", "image"):
         if column not in table.columns:
             table = table.with_columns(pl.lit("").alias(column))
-    table = table.select(
-        pl.col("item_id").cast(pl.String),
-        pl.col("title").cast(pl.String).fill_null(""),
-        pl.col("description").cast(pl.String).fill_null(""),
-        pl.col("categories").cast(pl.List(pl.String)).fill_null([]).list.drop_nulls(),
-        pl.col("image").cast(pl.String).fill_null(""),
+    texts = _texts(table, path, "item_id", "title", "description", "image")
+    names = _cast(table["categories"], pl.List(pl.String), path)
+    stripped = pl.lit(names).list.eval(pl.element().str.strip_chars()).fill_null([])
+    kept = stripped.list.drop_nulls().list.filter(pl.element() != "")
+    table = texts.select(
+        "item_id",
+        pl.col("title", "description").fill_null(""),
+        kept.alias("categories"),
+        pl.col("image").fill_null(""),
     )
     if table["item_id"].is_null().any() or (table["item_id"] == "").any():
         row = table.with_row_index().filter(pl.col("item_id").is_null() | (pl.col("item_id") == ""))["index"][
@@ -75,11 +78,7 @@ def read_edges(path: Path) -> pl.DataFrame:
         InputError: no such file or column.
     """
     columns = ("item_a", "item_b", "relation")
-    return (
-        _read(path, required=columns)
-        .select(pl.col(column).cast(pl.String) for column in columns)
-        .drop_nulls()
-    )
+    return _texts(_read(path, required=columns), path, *columns).drop_nulls()
 
 
 def read_relation_texts(path: Path) -> dict[str, str]:
@@ -89,9 +88,7 @@ def read_relation_texts(path: Path) -> dict[str, str]:
         InputError: no such file or column, or an id or a text twice.
     """
     table = _read(path, required=("relation", "description"))
-    table = table.select(
-        pl.col("relation").cast(pl.String), pl.col("description").cast(pl.String)
-    ).drop_nulls()
+    table = _texts(table, path, "relation", "description").drop_nulls()
     for column in table.columns:
         repeated = table.filter(pl.col(column).is_duplicated())
         if len(repeated):
@@ -99,6 +96,20 @@ def read_relation_texts(path: Path) -> dict[str, str]:
                 f"{path}: {column} {repeated[column][0]!r} occurs more than once. Word each relation once."
             )
     return dict(table.iter_rows())
+
+
+def _texts(table: pl.DataFrame, path: Path, *columns: str) -> pl.DataFrame:
+    """The columns named, as strings."""
+    return pl.DataFrame([_cast(table[column], pl.String, path) for column in columns])
+
+
+def _cast(column: pl.Series, to: pl.DataType | type[pl.DataType], path: Path) -> pl.Series:
+    try:
+        return column.cast(to)
+    except pl.exceptions.PolarsError:
+        raise InputError(
+            f"{path}: {column.name} holds {column.dtype}, such as {column[0]!r}, where {to} is needed."
+        ) from None
 
 
 def _read(path: Path, required: tuple[str, ...]) -> pl.DataFrame:

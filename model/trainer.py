@@ -190,15 +190,16 @@ def _optimise(
             0.0 if config.objective == "clip" else config.intra_modal_weight,
         )
         losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            ids = [prepared.items[prepared.rows(Split.TRAIN)[row]].item_id for row in items[:8]]
-            raise TrainingError(
-                f"The loss became {losses[-1]} at step {step} (items {', '.join(ids)}, ...). "
-                "Lower --learning-rate or raise --temperature."
-            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+        length = torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+        if not math.isfinite(losses[-1]) or not length.isfinite():
+            ids = [prepared.items[prepared.rows(Split.TRAIN)[row]].item_id for row in items[:8]]
+            raise TrainingError(
+                f"The loss became {losses[-1]} and its gradient {length:.3g} at step {step} "
+                f"(items {', '.join(ids)}, ...). "
+                "Lower --learning-rate or raise --temperature."
+            )
         optimizer.step()
 
         if step % config.validate_every == 0 or step == config.steps:

@@ -5,6 +5,7 @@ service answers without torch. Its features are symmetric in the two items: aski
 same question.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +58,16 @@ class ValidityHead:
         network = MLPClassifier(
             hidden_layer_sizes=(64,),
             alpha=1.0,
-            batch_size=256,
+            batch_size=min(256, len(valid)),
             learning_rate_init=1e-3,
             max_iter=60,
-            early_stopping=True,
+            early_stopping=len(valid) >= 100,  # a tenth of them must be enough to judge by
             n_iter_no_change=6,
             random_state=seed,
         )
-        network.fit(pairs.features(), valid)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the end of max_iter is an end like any other
+            network.fit(pairs.features(), valid)
         (weight_1, weight_2), (bias_1, bias_2) = network.coefs_, network.intercepts_
         return cls(
             weight_1.astype(np.float32),
@@ -77,7 +80,7 @@ class ValidityHead:
         """Probability in (0, 1) that the relation holds, for each pair."""
         hidden = np.maximum(pairs.features() @ self.weight_1 + self.bias_1, 0.0)
         log_odds = hidden @ self.weight_2 + self.bias_2
-        return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), dtype=np.float32)
+        return np.asarray(0.5 * (1.0 + np.tanh(log_odds / 2)), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write `validity.safetensors` into `folder`."""

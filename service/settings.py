@@ -40,7 +40,7 @@ class DemoConfig(StageConfig):
     out: Path = Field(Path("var/demo"), description="folder to write everything to")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
-    items: int = Field(960, ge=42, le=12_096, description="items of the sample shop")
+    items: int = Field(960, ge=300, le=12_096, description="items of the sample shop")
     shoppers: int = Field(3_200, ge=10, le=1_000_000, description="shoppers of the sample shop")
     steps: int = Field(100, ge=1, description="training steps at most, for each of the three networks")
     seed: int = Field(0, ge=0, description="seed of the shop, the split and the training")

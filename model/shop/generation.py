@@ -68,18 +68,17 @@ def stock(count: int, rng: np.random.Generator) -> list[Good]:
 
 def describe(good: Good, rng: np.random.Generator) -> tuple[str, str]:
     """A plain-English title and description of `good`, worded with some variety."""
-    look = {"plain": "plain", "checked": "checked"}.get(good.pattern, good.pattern)
     titles = (
-        f"{good.colour} {look} {good.kind} with a {good.emblem}",
-        f"{look} {good.kind} in {good.colour} with {good.emblem}",
-        f"{good.kind}, {good.colour}, {look}, {good.emblem} motif",
-        f"{good.emblem} {good.kind} in {look} {good.colour}",
+        f"{good.colour} {good.pattern} {good.kind} with a {good.emblem}",
+        f"{good.pattern} {good.kind} in {good.colour} with {good.emblem}",
+        f"{good.kind}, {good.colour}, {good.pattern}, {good.emblem} motif",
+        f"{good.emblem} {good.kind} in {good.pattern} {good.colour}",
     )
     closings = ("Made to last.", "A good present.", "Wipes clean.", "Light and sturdy.")
     title = str(rng.choice(titles))
     article = "An" if good.colour[0] in "aeiou" else "A"
     description = (
-        f"{article} {good.colour} {good.kind} for {good.category.lower()}, {look}, "
+        f"{article} {good.colour} {good.kind} for {good.category.lower()}, {good.pattern}, "
         f"with a little {good.emblem} on it. {rng.choice(closings)}"
     )
     return title[0].upper() + title[1:], description

@@ -20,7 +20,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cuda")
-    train(tiny_training(prepare_catalogue(folder / "catalogue"), folder / "checkpoint", device="cuda", steps=20))
+    train(
+        tiny_training(prepare_catalogue(folder / "catalogue"), folder / "checkpoint", device="cuda", steps=20)
+    )
     return folder / "checkpoint"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from model.backbone import Preprocessor
 from model.config import Objective
@@ -16,6 +17,7 @@ from .planted import COLOURS, SHAPES, TINY, prepare_catalogue, tiny_training
 def _one_thread() -> None:
     """Two threads that share a busy core wait for each other: a second's work then takes minutes."""
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 @pytest.fixture(scope="session")

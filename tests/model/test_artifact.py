@@ -46,7 +46,11 @@ def target(tmp_path: Path) -> Path:
 def test_what_was_written_is_opened_with_its_manifest(target: Path) -> None:
     write(target, parents={"prepared": "abc"})
     manifest = open_artifact(target, "report")
-    assert (manifest.kind, manifest.counts, manifest.parents) == ("report", {"things": 3}, {"prepared": "abc"})
+    assert (manifest.kind, manifest.counts, manifest.parents) == (
+        "report",
+        {"things": 3},
+        {"prepared": "abc"},
+    )
     assert sorted(manifest.files) == ["config.json", "data.txt", "pictures/a.png"]
     assert json.loads((target / "config.json").read_text()) == {"colour": "red"}
 
@@ -127,9 +131,14 @@ def test_an_unreadable_manifest_is_refused(manifest: str, complaint: str, target
 
 def test_an_exception_leaves_the_old_artifact_and_no_remains(target: Path) -> None:
     write(target, "old")
-    with pytest.raises(ZeroDivisionError), write_artifact(target, "report", Options()) as draft:
-        (draft.path / "data.txt").write_text("new")
-        raise ZeroDivisionError
+
+    def fail_midway() -> None:
+        with write_artifact(target, "report", Options()) as draft:
+            (draft.path / "data.txt").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_midway()
     assert content(target) == "old"
     assert siblings(target) == ["report"]
 

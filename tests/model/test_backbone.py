@@ -120,7 +120,9 @@ def test_a_checkpoint_gives_the_same_vectors_whenever_it_is_opened(checkpoints: 
 
 @settings(deadline=None)
 @given(st.text().filter(lambda text: "<|" not in text))
-def test_no_text_is_unknown_to_the_tokenizer_and_eot_comes_last(preprocessor: Preprocessor, text: str) -> None:
+def test_no_text_is_unknown_to_the_tokenizer_and_eot_comes_last(
+    preprocessor: Preprocessor, text: str
+) -> None:
     ids = preprocessor.tokenize([text]).ids[0].tolist()
     start, end = (preprocessor.special_ids[name] for name in ("bos_token_id", "eos_token_id"))
     assert (ids[0], ids[-1]) == (start, end)

@@ -80,7 +80,9 @@ def test_the_data_is_that_of_the_test_part(report: dict[str, Any], prepared: Pat
 
 
 def test_the_ratios_compare_with_each_rival(report: dict[str, Any]) -> None:
-    own, *rivals = (report["networks"][name]["hit_at_5"]["AVG"]["value"] for name in ("rcml", "clip", "blind"))
+    own, *rivals = (
+        report["networks"][name]["hit_at_5"]["AVG"]["value"] for name in ("rcml", "clip", "blind")
+    )
     assert report["ratios"] == {"clip": own / rivals[0], "blind": own / rivals[1]}
 
 
@@ -143,7 +145,9 @@ def test_the_report_names_what_it_was_made_from(
 
 def test_a_checkpoint_trained_on_other_data_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     other = prepare_catalogue(tmp_path / "other", seed=1)
-    with pytest.raises(MismatchError, match=r"rcml was not trained on .* its test items may have been trained on"):
+    with pytest.raises(
+        MismatchError, match=r"rcml was not trained on .* its test items may have been trained on"
+    ):
         evaluate(exam_config(checkpoints, other, tmp_path / "report"))
     assert not (tmp_path / "report").exists()
 
@@ -152,7 +156,7 @@ def test_a_rival_of_another_objective_is_refused(
     checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
 ) -> None:
     config = exam_config(checkpoints, prepared, tmp_path / "report", clip=checkpoints["blind"])
-    with pytest.raises(MismatchError, match="--clip .*blind was trained with --objective blind"):
+    with pytest.raises(MismatchError, match=r"--clip .*blind was trained with --objective blind"):
         evaluate(config)
 
 
@@ -165,5 +169,5 @@ def test_more_candidates_than_test_items_is_refused(
 
 def test_data_without_test_pairs_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     data = prepared_of(edges_only_config(tmp_path / "data", test_share=0.0))
-    with pytest.raises(InputError, match="has no test pairs.*--test-share"):
+    with pytest.raises(InputError, match=r"has no test pairs.*--test-share"):
         evaluate(exam_config(checkpoints, data.path, tmp_path / "report"))

@@ -85,7 +85,9 @@ def test_retrieval_compares_query_view_with_target_view_under_the_asked_relation
     similarity: Similarity,
 ) -> None:
     vectors = random_encoding()
-    queries = Queries(np.array([0, 3]), np.array([2, 1]), np.array([[4, 5, 6, 7, 8, 1, 2], [7, 0, 1, 2, 4, 5, 6]]))
+    queries = Queries(
+        np.array([0, 3]), np.array([2, 1]), np.array([[4, 5, 6, 7, 8, 1, 2], [7, 0, 1, 2, 4, 5, 6]])
+    )
     a, b = (vectors.view(view) for view in similarity.views)
     for query, hit in enumerate(retrieval_hits(vectors, queries, similarity, k=2)):
         item, relation = queries.item[query], queries.relation[query]

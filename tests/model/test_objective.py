@@ -37,7 +37,9 @@ PAIRS = batch(
 def as_printed(x: Tensor, y: Tensor, pairs: PairBatch, temperature: float) -> list[Tensor]:
     """Eq. 2: the positive against itself and N(i), all under the pair's relation."""
     losses = []
-    for i, j, e in zip(*(axis.tolist() for axis in (pairs.anchor, pairs.positive, pairs.relation))):
+    for i, j, e in zip(
+        *(axis.tolist() for axis in (pairs.anchor, pairs.positive, pairs.relation)), strict=True
+    ):
         negatives = [k for k in range(len(x)) if not pairs.related[i, k]]
         logits = torch.stack([x[i, e] @ y[k, e] for k in (j, *negatives)]) / temperature
         losses.append(-torch.log(logits[0].exp() / logits.exp().sum()))
@@ -74,7 +76,9 @@ def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
 @given(st.permutations(range(9)), st.floats(0.05, 2.0))
 def test_the_order_of_the_pairs_does_not_matter(order: list[int], temperature: float) -> None:
     x, y = unit(4), unit(5)
-    shuffled = PairBatch(*(axis[order] for axis in (PAIRS.anchor, PAIRS.positive, PAIRS.relation)), PAIRS.related)
+    shuffled = PairBatch(
+        *(axis[order] for axis in (PAIRS.anchor, PAIRS.positive, PAIRS.relation)), PAIRS.related
+    )
     expected = contrast(x, y, PAIRS, temperature)[order]
     torch.testing.assert_close(contrast(x, y, shuffled, temperature), expected)
 

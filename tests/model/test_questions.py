@@ -45,7 +45,9 @@ def test_edges_are_looked_up_by_position() -> None:
 
 def test_each_edge_is_asked_from_either_end_with_its_partner_in_column_0() -> None:
     queries = drawn()
-    asked = set(zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist()))
+    asked = set(
+        zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist(), strict=True)
+    )
     assert asked == triples(RING) | {(b, a, relation) for a, b, relation in triples(RING)}
 
 
@@ -77,7 +79,9 @@ def test_items_without_an_edge_are_never_candidates() -> None:
 
 
 def test_negatives_are_drawn_evenly() -> None:
-    candidates = drawn(table([(n, n + 1, 1) for n in range(0, ITEMS, 2)] * 60), candidates=11, most=9999).candidates
+    candidates = drawn(
+        table([(n, n + 1, 1) for n in range(0, ITEMS, 2)] * 60), candidates=11, most=9999
+    ).candidates
     counts = np.bincount(candidates[:, 1:].ravel(), minlength=ITEMS)
     assert counts / counts.mean() == pytest.approx([1.0] * ITEMS, abs=0.15)
 
@@ -91,7 +95,9 @@ def test_one_seed_asks_the_same_and_another_something_else() -> None:
 
 def test_at_most_so_many_queries_are_asked_and_all_of_them_true() -> None:
     queries = drawn(most=7)
-    asked = set(zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist()))
+    asked = set(
+        zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist(), strict=True)
+    )
     assert len(asked) == len(queries.item) == 7
     assert asked <= triples(RING.both_ways())
 
@@ -135,5 +141,7 @@ def test_half_of_the_false_claims_name_a_wrong_relation_for_a_related_pair() -> 
 def test_a_claim_is_judged_by_the_vectors_under_its_relation() -> None:
     numbers = np.arange(ITEMS * RELATIONS, dtype=np.float32).reshape(ITEMS, RELATIONS, 1)
     claims = Claims(table([(2, 5, 3)]), np.array([True]))
-    judged = claims.vectors(Encoding(numbers, -numbers), np.array([[0.0], [10.0], [20.0], [30.0]], np.float32))
+    judged = claims.vectors(
+        Encoding(numbers, -numbers), np.array([[0.0], [10.0], [20.0], [30.0]], np.float32)
+    )
     assert [v.item() for v in vars(judged).values()] == [2 * 4 + 3, -(2 * 4 + 3), 5 * 4 + 3, -(5 * 4 + 3), 30]

@@ -76,7 +76,9 @@ def test_npmi_lies_between_minus_one_and_one(taken: ndarray) -> None:
 
 
 @given(LOGS, st.integers(1, 5), st.integers(1, 4))
-def test_every_pair_is_ordered_and_has_the_support_it_claims(taken: ndarray, least: int, partners: int) -> None:
+def test_every_pair_is_ordered_and_has_the_support_it_claims(
+    taken: ndarray, least: int, partners: int
+) -> None:
     pairs = related(taken, min_support=least, partners=partners)
     assert (pairs.a < pairs.b).all()
     assert (pairs.support >= least).all()
@@ -150,7 +152,9 @@ def test_clusters_with_the_same_statistics_still_get_ids_and_texts_of_their_own(
     arrays(np.int64, st.tuples(st.integers(1, 6), st.just(4)), elements=st.integers(1, 3)),
     st.lists(st.text("ab -3é", min_size=1, max_size=3), min_size=4, max_size=4, unique=True),
 )
-def test_ids_are_unique_and_safe_in_a_url_and_texts_are_unique(shares: ndarray, categories: list[str]) -> None:
+def test_ids_are_unique_and_safe_in_a_url_and_texts_are_unique(
+    shares: ndarray, categories: list[str]
+) -> None:
     found = described(shares.tolist(), categories)
     ids, texts = zip(*found, strict=True)
     assert len(set(ids)) == len(set(texts)) == len(shares)

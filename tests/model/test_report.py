@@ -1,5 +1,6 @@
 """`report.md` and the plots say what `report.json` holds."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from model.report import COLOURS, draw_plots, in_markdown
 
 def network(value: float) -> dict[str, Any]:
     return {
-        "hit_at_5": {s.value: {"value": value, "low": value - 0.05, "high": value + 0.05} for s in Similarity},
+        "hit_at_5": {
+            s.value: {"value": value, "low": value - 0.05, "high": value + 0.05} for s in Similarity
+        },
         "relation_type_top_3": {s.value: value / 2 for s in Similarity},
         "validity_accuracy": 0.5 + value / 4,
         "parameters": 1_234_567,
@@ -60,7 +63,7 @@ def test_the_data_the_ratios_and_the_sizes_are_worded() -> None:
 
 def test_every_table_row_has_as_many_cells_as_its_head() -> None:
     lines = in_markdown(report(rcml=0.6, clip=0.3, blind=0.5)).splitlines()
-    for head, rule in zip(lines, lines[1:], strict=False):
+    for head, rule in pairwise(lines):
         if rule.startswith("|--"):
             assert head.count("|") == rule.count("|")
 

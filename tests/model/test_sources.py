@@ -116,9 +116,7 @@ def test_relation_texts_are_a_mapping(tmp_path: Path) -> None:
         ("items.csv", "item_id,title,categories\na,M,K,more\n", r"items\.csv cannot be read"),
     ],
 )
-def test_unusable_items_are_refused(
-    name: str, content: str | None, complaint: str, tmp_path: Path
-) -> None:
+def test_unusable_items_are_refused(name: str, content: str | None, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if content is not None:
         text(path, content)

@@ -42,7 +42,7 @@ def digests(folder: Path) -> dict[str, str]:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("road") / "demo"
-    options = ["--out", str(folder), "--no-serve", "--items", "336", "--shoppers", "600", "--steps", "8"]
+    options = ["--out", str(folder), "--no-serve", "--items", "336", "--shoppers", "600", "--steps", "4"]
     said, found = [], []
     for _ in range(2):
         with pytest.MonkeyPatch.context() as patch:
@@ -85,8 +85,8 @@ def test_the_index_answers_which_items_go_with_one(client: TestClient) -> None:
     item = client.get("/items").json()["items"][0]["item_id"]
     answer = client.post("/retrieve", json={"item_id": item, "relation": relation, "k": 5})
     assert answer.status_code == 200
-    hits = answer.json()["hits"]
-    scores = [hit["score"] for hit in hits]
-    assert len(hits) == 5
-    assert item not in [hit["item"]["item_id"] for hit in hits]
+    results = answer.json()["results"]
+    scores = [result["score"] for result in results]
+    assert len(results) == 5
+    assert item not in [result["item"]["item_id"] for result in results]
     assert scores == sorted(scores, reverse=True)

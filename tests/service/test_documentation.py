@@ -26,10 +26,6 @@ def described(client: TestClient) -> Any:
     return client.get("/openapi.json").json()
 
 
-def test_the_root_leads_to_the_documentation(client: TestClient) -> None:
-    assert client.get("/").url.path == "/docs"
-
-
 def test_the_page_refers_to_no_other_host_and_all_it_loads_is_there(client: TestClient) -> None:
     page = client.get("/docs").text
     assert "//" not in re.sub(r"<!--.*?-->", "", page)

@@ -60,7 +60,9 @@ def test_one_seed_makes_one_shop_to_the_byte_and_another_seed_another(tmp_path: 
         make_shop(ShopConfig(out=tmp_path / "shop", items=42, shoppers=30, seed=seed))
         digests.append(open_artifact(tmp_path / "shop", "shop").files)
     assert digests[0] == digests[1]
-    assert all(digests[0][name] != digests[2][name] for name in ("items.jsonl", "interactions.csv", "truth.json"))
+    assert all(
+        digests[0][name] != digests[2][name] for name in ("items.jsonl", "interactions.csv", "truth.json")
+    )
 
 
 def test_the_stock_holds_different_goods_of_every_kind_in_equal_numbers() -> None:
@@ -91,7 +93,9 @@ def test_titles_are_worded_in_more_than_one_way() -> None:
     good = Good("i0", "Garden", "plant pot", "orange", "plain", "moon")
     titles = {describe(good, rng)[0] for _ in range(60)}
     assert len(titles) == 4
-    assert describe(good, rng)[1].startswith("An orange plant pot for garden, plain, with a little moon on it.")
+    assert describe(good, rng)[1].startswith(
+        "An orange plant pot for garden, plain, with a little moon on it."
+    )
 
 
 def test_a_cell_holds_what_is_in_its_groups_categories_and_style() -> None:
@@ -154,7 +158,9 @@ def test_shoppers_belong_to_all_groups_alike_and_buy_some_26_things_once(shop: S
 def test_the_planted_groups_are_found_again_in_the_log(shop: Shop) -> None:
     names = tuple(CATEGORIES)
     rows = {item["item_id"]: row for row, item in enumerate(shop.items)}
-    categories = np.array([[name in item["categories"] for name in names] for item in shop.items], dtype=float)
+    categories = np.array(
+        [[name in item["categories"] for name in names] for item in shop.items], dtype=float
+    )
     users = shop.log["user_id"].unique(maintain_order=True)
     places = {user: row for row, user in enumerate(users)}
     pairs = [(places[user], rows[item]) for user, item, _ in shop.log.iter_rows()]
@@ -184,7 +190,7 @@ def hit_at_5(vectors: ndarray, queries: Queries) -> float:
 def test_neither_titles_nor_pixels_alone_find_the_partners(shop: Shop) -> None:
     queries = true_queries(shop)
     words = CountVectorizer().fit_transform([item["title"] for item in shop.items]).toarray().astype(float)
-    pictures = [Image.open(shop.folder / item["image"]).resize((32, 32)) for item in shop.items]
+    pictures = [Image.open(shop.folder / item["image"]).reduce(8) for item in shop.items]
     pixels = np.stack([np.asarray(picture, dtype=float).ravel() - 128 for picture in pictures])
     assert CHANCE - 0.05 < hit_at_5(words, queries) < 0.45
     assert CHANCE - 0.05 < hit_at_5(pixels, queries) < 0.45
