@@ -122,21 +122,22 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
         ArtifactError: nothing there, unfinished, of another kind or format, or a file is missing or changed.
     """
     path = path.absolute()
+    noun = "prepared data" if kind == "prepared" else kind
     _recover(path)
     if not path.is_dir():
         hint = " Its last run was interrupted." if _staging(path).exists() else ""
         if _being_written(path):
-            raise ArtifactError(f"The {kind} at {path} is being made now; wait for it to be finished.")
-        raise ArtifactError(f"There is no {kind} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
+            raise ArtifactError(f"The {noun} at {path} is being made now; wait for it to be finished.")
+        raise ArtifactError(f"There is no {noun} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
     try:
         raw = json.loads((path / "manifest.json").read_text())
     except FileNotFoundError:
         raise ArtifactError(f"{path} has no manifest.json, so it is not an artifact of rcml.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path}/manifest.json is damaged ({error}); make the {kind} again.") from None
+        raise ArtifactError(f"{path}/manifest.json is damaged ({error}); make the {noun} again.") from None
     if isinstance(raw, dict) and raw.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {raw.get('format')!r}; this rcml reads {FORMAT}. Make the {kind} again."
+            f"{path} has format {raw.get('format')!r}; this rcml reads {FORMAT}. Make the {noun} again."
         )
     try:
         manifest = Manifest.model_validate(raw)
@@ -171,7 +172,7 @@ MADE_BY: Mapping[Kind, str] = {
 
 
 def _a(kind: Kind) -> str:
-    return f"an {kind}" if kind == "index" else f"a {kind}"
+    return {"index": "an index", "prepared": "prepared data"}.get(kind, f"a {kind}")
 
 
 def _check(path: Path, record: FileRecord, read: bool) -> None:
