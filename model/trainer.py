@@ -69,6 +69,8 @@ def train(config: TrainConfig) -> str:
     prepared = Prepared.open(config.prepared)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
+    # Without this, threads add up the gradients of gathered rows in whatever order they finish.
+    torch.use_deterministic_algorithms(device.type == "cpu")
     rng = np.random.default_rng(config.seed)
     backbone, preprocessor = _backbone(config, prepared)
     gain = config.attention_gain or (2.0 if _from_scratch(config) else 1.0)
