@@ -25,7 +25,7 @@ function element(name, properties = {}, ...children) {
 
 const relative = (path) => path.replace(/^\//, "");
 const picture = (item) => element("img", { src: relative(item.image_url), alt: "", loading: "lazy" });
-const percent = (share) => `${Math.round(share * 100)} %`;
+const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 function showRelations() {
   const chips = state.relations.map((relation) => {
