@@ -154,9 +154,8 @@ def embed(
     text: TextInput,
     pixels: UInt8[ndarray, "items 3 height width"],
     context: RelationContext,
-    label: str | None = None,
 ) -> Encoding:
-    """Vectors of all items under all relations, on the CPU; a `label` shows progress.
+    """Vectors of all items under all relations, on the CPU.
 
     Texts are batched by length, so that short ones are not padded to the longest.
     """
@@ -164,7 +163,7 @@ def embed(
     shape = (len(pixels), len(context.vectors), network.backbone.dim)
     texts, images = np.empty(shape, np.float32), np.empty(shape, np.float32)
     batches = text.mask.sum(dim=1).argsort(stable=True).split(BATCH)
-    for rows in progress(batches, label, len(batches)) if label else batches:
+    for rows in batches:
         index = rows.numpy()
         batch = torch.from_numpy(pixels[index]).to(device)
         texts[index] = _on_cpu(network.text_vectors(text.take(rows).to(device), context))
