@@ -1,23 +1,23 @@
 """A checkpoint's network at work: texts and pictures in, unit vectors under every relation out.
 
-Opened by `rcml index`, `rcml evaluate` and the service; the trainer shares `embed` and the loading of pictures.
+Opened by `rcml index`, `rcml evaluate` and the service; the trainer validates with it while it trains.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int
 from numpy import ndarray
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .backbone import Preprocessor, TextInput
+from .backbone import PictureInput, Preprocessor, TextInput
 from .checkpoint import Checkpoint
 from .config import Device
 from .encoding import Encoding
@@ -40,12 +40,11 @@ class Encoder:
         relations: Sequence[Relation],
         device: torch.device,
     ) -> None:
-        self._network = network.to(device).eval()
+        self._network = network.to(device)
         self._preprocessor = preprocessor
         self._device = device
         self.relations = tuple(relations)
-        with torch.inference_mode():
-            self._context = relation_context(self._network, preprocessor, self.relations, device)
+        self._known: tuple[int, RelationContext] | None = None
 
     @classmethod
     def open(cls, checkpoint: Path, device: Device = "auto") -> Self:
@@ -64,7 +63,7 @@ class Encoder:
             raise ArtifactError(
                 f"{checkpoint}/model.safetensors does not fit network.json: {error}"
             ) from None
-        return cls(network, Preprocessor.load(checkpoint), opened.relations, choose_device(device))
+        return cls(network.eval(), Preprocessor.load(checkpoint), opened.relations, choose_device(device))
 
     @property
     def dim(self) -> int:
@@ -81,27 +80,62 @@ class Encoder:
     @property
     def relation_vectors(self) -> Float32[ndarray, "relations dim"]:
         """h_E of every relation, not normalised."""
-        vectors: ndarray = self._context.vectors.float().cpu().numpy()
-        return vectors
+        return _on_cpu(self.context().vectors)
+
+    @torch.inference_mode()
+    def context(self) -> RelationContext:
+        """The relations under the weights as they are now; encoded once for each version of the weights."""
+        version = self._network.version
+        if self._known is None or self._known[0] != version:
+            context = relation_context(self._network, self._preprocessor, self.relations, self._device)
+            self._known = (version, context)
+        return self._known[1]
 
     def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> Encoding:
         """Unit vectors of items under every relation, float32 `[items, relations, dim]` in either view."""
-        pixels = np.stack([self._preprocessor.pixels(picture.convert("RGB")) for picture in pictures])
-        return self.encode_inputs(self._preprocessor.tokenize(texts), pixels)
+        room = self._preprocessor.blank(len(pictures))
+        for row, picture in enumerate(pictures):
+            self._preprocessor.decode(picture, room, row)
+        return self.encode_inputs(self._preprocessor.tokenize(texts), room)
 
-    def encode_inputs(self, text: TextInput, pixels: UInt8[ndarray, "items 3 height width"]) -> Encoding:
+    def encode_inputs(self, text: TextInput, pictures: PictureInput) -> Encoding:
         """`encode_items` for texts already tokenized and pictures already decoded."""
-        return embed(self._network, self._preprocessor, text, pixels, self._context)
+        return Encoding(self._encode_text(text), self._encode_pictures(pictures))
 
     def encode_part(self, texts: Sequence[str], paths: Sequence[Path]) -> Encoding:
         """`encode_items` for many items whose pictures are on disk."""
-        return self.encode_inputs(self._preprocessor.tokenize(texts), load_pixels(self._preprocessor, paths))
+        return self.encode_inputs(
+            self._preprocessor.tokenize(texts), load_pictures(self._preprocessor, paths)
+        )
 
-    @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         """Unit text vectors under every relation."""
-        text = self._preprocessor.tokenize(texts).to(self._device)
-        vectors: ndarray = self._network.text_vectors(text, self._context).float().cpu().numpy()
+        return self._encode_text(self._preprocessor.tokenize(texts))
+
+    def _encode_text(self, text: TextInput) -> Float32[ndarray, "texts relations dim"]:
+        def encode(rows: Int[Tensor, "batch"], context: RelationContext) -> Tensor:
+            return self._network.text_vectors(text.take(rows).to(self._device), context)
+
+        # Batched by length, so that short texts are not padded to the longest.
+        return self._encode(text.mask.sum(dim=1).argsort(stable=True), encode)
+
+    def _encode_pictures(self, pictures: PictureInput) -> Float32[ndarray, "pictures relations dim"]:
+        def encode(rows: Int[Tensor, "batch"], context: RelationContext) -> Tensor:
+            batch = self._preprocessor.normalise(pictures.take(rows).to(self._device))
+            return self._network.image_vectors(batch, context)
+
+        return self._encode(torch.arange(len(pictures)), encode)
+
+    @torch.inference_mode()
+    def _encode(
+        self,
+        order: Int[Tensor, "items"],
+        encode: Callable[[Int[Tensor, "batch"], RelationContext], Tensor],
+    ) -> Float32[ndarray, "items relations dim"]:
+        context = self.context()
+        vectors = np.empty((len(order), len(self.relations), self.dim), np.float32)
+        for rows in order.split(BATCH):
+            vectors[rows.numpy()] = _on_cpu(encode(rows, context))
         return vectors
 
 
@@ -129,46 +163,20 @@ def relation_context(
     return network.context(texts.to(device), seen)
 
 
-def load_pixels(
-    preprocessor: Preprocessor, paths: Sequence[Path], into: ndarray | None = None
-) -> UInt8[ndarray, "items 3 height width"]:
-    """Decode the pictures at `paths`, in parallel; `into` may be an array on disk to fill."""
-    side = preprocessor.image_size
-    pixels = np.empty((len(paths), 3, side, side), dtype=np.uint8) if into is None else into
+def load_pictures(
+    preprocessor: Preprocessor, paths: Sequence[Path], file: Path | None = None
+) -> PictureInput:
+    """Decode the pictures at `paths`, in parallel, into memory or into an array on disk at `file`."""
+    pictures = preprocessor.blank(len(paths), file)
 
     def load(row: int) -> None:
         with Image.open(paths[row]) as picture:
-            picture.draft("RGB", (side, side))
-            pixels[row] = preprocessor.pixels(picture.convert("RGB"))
+            preprocessor.decode(picture, pictures, row)
 
     with ThreadPoolExecutor() as pool:
         for _ in progress(pool.map(load, range(len(paths))), "decoding pictures", len(paths)):
             pass
-    return pixels
-
-
-@torch.inference_mode()
-def embed(
-    network: Network,
-    preprocessor: Preprocessor,
-    text: TextInput,
-    pixels: UInt8[ndarray, "items 3 height width"],
-    context: RelationContext,
-) -> Encoding:
-    """Vectors of all items under all relations, on the CPU.
-
-    Texts are batched by length, so that short ones are not padded to the longest.
-    """
-    device = context.vectors.device
-    shape = (len(pixels), len(context.vectors), network.backbone.dim)
-    texts, images = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    batches = text.mask.sum(dim=1).argsort(stable=True).split(BATCH)
-    for rows in batches:
-        index = rows.numpy()
-        batch = torch.from_numpy(pixels[index]).to(device)
-        texts[index] = _on_cpu(network.text_vectors(text.take(rows).to(device), context))
-        images[index] = _on_cpu(network.image_vectors(preprocessor.normalise(batch), context))
-    return Encoding(texts, images)
+    return pictures
 
 
 def _on_cpu(vectors: Tensor) -> ndarray:

@@ -1,8 +1,9 @@
 """The relation-conditioned network of the paper (section 3.3): a backbone and relation-guided attention.
 
 Tokens are relation-free, so one backbone pass serves every relation, and the projections are absorbed:
-`q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) W_V^T W_o`. A further relation costs one product
-of (tokens x dim) per item.
+`q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. What depends on the relations alone is
+computed once for a batch, or once for as long as the weights last. A further relation costs one product of
+(tokens x dim) per item, and one of (dim x dim).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from .backbone import Backbone, TextInput, Tokens
+from .backbone import Backbone, PictureInput, TextInput, Tokens, build_backbone
 from .config import Objective, Share
 from .records import INTRA_RELATION, Relation
 
@@ -39,10 +40,16 @@ class NetworkConfig(BaseModel):
 
 @dataclass(frozen=True)
 class RelationContext:
-    """Relations as the attention sees them: h_E, and whether the relation is the intra-sample one."""
+    """Relations as the attention needs them: all that depends on the relation and the weights alone.
+
+    `vectors` is h_E; `queries` is W_K^T W_Q h_E, scaled; `output` is W_V^T W_o, the same for all. Worth
+    keeping for as long as the weights stay what they are.
+    """
 
     vectors: Float[Tensor, "relations dim"]
     intra: Bool[Tensor, "relations"]
+    queries: Float[Tensor, "relations dim"]
+    output: Float[Tensor, "dim dim"]
 
 
 class RelationAttention(nn.Module):
@@ -62,22 +69,34 @@ class RelationAttention(nn.Module):
         self.beta = beta
         self.summary_scale = summary_scale
 
+    def context(
+        self, vectors: Float[Tensor, "relations dim"], intra: Bool[Tensor, "relations"]
+    ) -> RelationContext:
+        """Q of eq. 6 for the relations h_E, with W_K absorbed; and W_V and W_o in one."""
+        scale = (1 - self.beta) / vectors.shape[-1] ** 0.5
+        return RelationContext(
+            vectors, intra, vectors @ self.query.T @ self.key * scale, self.value.T @ self.output
+        )
+
     def weights(self, tokens: Tokens, context: RelationContext) -> Float[Tensor, "batch relations tokens"]:
-        """A of eq. 5; padding has weight 0, and each row sums to 1."""
-        dim = tokens.states.shape[-1]
-        absorbed = context.vectors @ self.query.T @ self.key
-        relevance = torch.einsum("btd,rd->brt", tokens.states, absorbed) / dim**0.5
-        summary = F.one_hot(tokens.summary, tokens.states.shape[1])
-        bonus = summary[:, None, :] * context.intra[None, :, None] * self.summary_scale
-        scores = (1 - self.beta) * relevance + self.beta * bonus
-        masked = scores.masked_fill(~tokens.mask[:, None, :], -torch.inf)
-        return torch.softmax(masked, dim=-1)
+        """A of eq. 5, in float32 at least; padding has weight 0, and each row sums to 1."""
+        relevance = _exact(context.queries @ tokens.states.mT)
+        positions = torch.arange(tokens.states.shape[1], device=tokens.summary.device)
+        summary = tokens.summary[:, None, None] == positions
+        bonus = (summary & context.intra[:, None]) * (self.beta * self.summary_scale)
+        scores = (relevance + bonus).masked_fill(~tokens.mask[:, None, :], -torch.inf)
+        return torch.softmax(scores, dim=-1)
 
     def forward(self, tokens: Tokens, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
-        """z of eq. 4 for every item and relation, unit length."""
-        pooled = self.weights(tokens, context) @ tokens.states
-        vectors: Tensor = F.normalize(pooled @ self.value.T @ self.output, dim=-1)
+        """z of eq. 4 for every item and relation: unit length, float32 at least."""
+        pooled = self.weights(tokens, context).to(tokens.states.dtype) @ tokens.states
+        vectors: Tensor = F.normalize(_exact(pooled @ context.output), dim=-1)
         return vectors
+
+
+def _exact(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """float32 at least: what bf16 rounds off would be felt in a softmax, or in a cosine over tau."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Network(nn.Module):
@@ -92,7 +111,12 @@ class Network(nn.Module):
     @classmethod
     def from_config(cls, config: NetworkConfig) -> Self:
         """Build the network `config` describes, weights still random."""
-        return cls(config, Backbone.from_config(config.backbone))
+        return cls(config, build_backbone(config.backbone))
+
+    @property
+    def version(self) -> int:
+        """Changes with every change of a weight: torch counts the writes to each."""
+        return hash(tuple((weight.data_ptr(), weight._version) for weight in self.parameters()))
 
     def seen(self, relation: Relation) -> Relation:
         """The relation that stands for `relation`: itself, or what a rival is given in its place."""
@@ -107,7 +131,7 @@ class Network(nn.Module):
     def context(self, texts: TextInput, relations: Sequence[Relation]) -> RelationContext:
         """Encode `relations`, whose tokenized descriptions are `texts`: h_E is the EOT state (eq. 6)."""
         intra = torch.tensor([relation.intra for relation in relations], device=texts.ids.device)
-        return RelationContext(self.backbone.text_tokens(texts).summary_states(), intra)
+        return self.attention.context(self.backbone.text_tokens(texts).summary_states(), intra)
 
     def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
         """z_T of every text under every relation, unit length."""
@@ -115,8 +139,8 @@ class Network(nn.Module):
         return vectors
 
     def image_vectors(
-        self, pixels: Float[Tensor, "batch 3 height width"], context: RelationContext
+        self, pictures: PictureInput, context: RelationContext
     ) -> Float[Tensor, "batch relations dim"]:
         """z_I of every picture under every relation, unit length."""
-        vectors: Tensor = self.attention(self.backbone.image_tokens(pixels), context)
+        vectors: Tensor = self.attention(self.backbone.image_tokens(pictures), context)
         return vectors

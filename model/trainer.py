@@ -18,16 +18,16 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy import ndarray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .artifact import Draft, write_artifact
-from .backbone import Backbone, Preprocessor, TextInput
+from .backbone import Backbone, PictureInput, Preprocessor, TextInput, load_backbone, small_backbone
 from .checkpoint import save_relation_vectors, save_relations
 from .config import TrainConfig
-from .encoder import Encoder, choose_device, embed, load_pixels, relation_context
+from .encoder import Encoder, choose_device, load_pictures, relation_context
 from .errors import InputError, TrainingError
 from .metrics import retrieval_hits
 from .model_card import model_card
@@ -54,7 +54,7 @@ class Part:
     """The items of one split, ready for the network, with the edges among them by position."""
 
     text: TextInput
-    pixels: UInt8[ndarray, "items 3 height width"]
+    pictures: PictureInput
     edges: EdgeTable
 
 
@@ -83,7 +83,7 @@ def train(config: TrainConfig) -> str:
         }
         best, metrics = _optimise(network, preprocessor, prepared, parts, config, device, rng)
         network.load_state_dict(best)
-        encoder = Encoder(network, preprocessor, prepared.relations, device)
+        encoder = Encoder(network.eval(), preprocessor, prepared.relations, device)
         validity, accuracy = _fit_validity(encoder, parts, config.seed)
         metrics |= {"validation_validity_accuracy": accuracy, "seconds": round(time.monotonic() - started, 1)}
         shutil.rmtree(draft.path / CACHE)
@@ -97,11 +97,11 @@ def train(config: TrainConfig) -> str:
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
     if not _from_scratch(config):
-        return Backbone.pretrained(config.backbone)
+        return load_backbone(config.backbone)
     texts = [prepared.items[row].text for row in prepared.rows(Split.TRAIN)]
     texts += [relation.description for relation in prepared.relations]
     preprocessor = Preprocessor.train(texts, config.small)
-    return Backbone.from_scratch(config.small, preprocessor), preprocessor
+    return small_backbone(config.small, preprocessor), preprocessor
 
 
 def _from_scratch(config: TrainConfig) -> bool:
@@ -126,14 +126,12 @@ def _part(prepared: Prepared, split: Split, preprocessor: Preprocessor, folder: 
             f"{prepared.path} has no {split} pairs. Give it more data or loosen the filters of `rcml prepare`."
         )
     items = [prepared.items[row] for row in rows]
-    side = preprocessor.image_size
     (folder / CACHE).mkdir(exist_ok=True)
-    pixels = np.lib.format.open_memmap(
-        folder / CACHE / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side)
-    )
     return Part(
         text=preprocessor.tokenize([item.text for item in items]),
-        pixels=load_pixels(preprocessor, [prepared.path / item.picture for item in items], pixels),
+        pictures=load_pictures(
+            preprocessor, [prepared.path / item.picture for item in items], folder / CACHE / f"{split}.npy"
+        ),
         edges=EdgeTable.of(
             edges,
             {item.item_id: row for row, item in enumerate(items)},
@@ -176,14 +174,15 @@ def _optimise(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]
 
-        text = part.text.take(torch.from_numpy(items)).to(device)
-        pixels = preprocessor.normalise(torch.from_numpy(part.pixels[items]).to(device))
+        rows = torch.from_numpy(items)
+        text = part.text.take(rows).to(device)
+        pictures = preprocessor.normalise(part.pictures.take(rows).to(device))
         if config.augment:
-            pixels = shift_and_mirror(pixels, generator)
+            pictures = PictureInput(shift_and_mirror(pictures.pixels, generator), pictures.grid)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             context = relation_context(network, preprocessor, prepared.relations, device)
             text_vectors = network.text_vectors(text, context)
-            image_vectors = network.image_vectors(pixels, context)
+            image_vectors = network.image_vectors(pictures, context)
         loss = objective(
             text_vectors,
             image_vectors,
@@ -225,7 +224,7 @@ def _optimise(
 
 def _training_pairs(part: Part, config: TrainConfig) -> EdgeTable:
     """P: every edge, and every item with itself under the intra-sample relation, which is relation 0."""
-    every = np.arange(len(part.pixels))
+    every = np.arange(len(part.pictures))
     intra = EdgeTable(every, every, np.zeros_like(every))
     if config.objective == "clip":
         return intra
@@ -248,7 +247,7 @@ def _batches(pairs: EdgeTable, config: TrainConfig, rng: np.random.Generator) ->
 
 def _related(part: Part) -> sp.csr_array:
     """Whether two items share a relation anywhere in the training graph, or are the same item."""
-    count = len(part.pixels)
+    count = len(part.pictures)
     a = np.concatenate([part.edges.a, part.edges.b, np.arange(count)])
     b = np.concatenate([part.edges.b, part.edges.a, np.arange(count)])
     return sp.csr_array((np.ones(len(a), dtype=np.int32), (a, b)), shape=(count, count))
@@ -326,11 +325,11 @@ def _validate(
     device: torch.device,
 ) -> float:
     network.eval()
-    with torch.inference_mode():
-        context = relation_context(network, preprocessor, prepared.relations, device)
-    vectors = embed(network, preprocessor, part.text, part.pixels, context)
+    encoding = Encoder(network, preprocessor, prepared.relations, device).encode_inputs(
+        part.text, part.pictures
+    )
     network.train()
-    return float(retrieval_hits(vectors, queries, Similarity.AVG).mean())
+    return float(retrieval_hits(encoding, queries, Similarity.AVG).mean())
 
 
 def _fit_validity(encoder: Encoder, parts: dict[Split, Part], seed: int) -> tuple[ValidityHead, float]:
@@ -340,7 +339,7 @@ def _fit_validity(encoder: Encoder, parts: dict[Split, Part], seed: int) -> tupl
     judged = {}
     for split, part in parts.items():
         claims = draw_claims(part.edges, known, MOST_CLAIMS, rng)
-        encoding = encoder.encode_inputs(part.text, part.pixels)
+        encoding = encoder.encode_inputs(part.text, part.pictures)
         judged[split] = (claims.vectors(encoding, encoder.relation_vectors), claims.valid)
     head = ValidityHead.fit(*judged[Split.TRAIN], seed)
     pairs, valid = judged[Split.VALIDATION]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.encoder import Encoder, choose_device, load_pixels
+from model.encoder import Encoder, choose_device, load_pictures
 from model.encoding import ItemEncoder
 from model.errors import ArtifactError, InputError
 from model.prepared import Prepared
@@ -49,14 +49,14 @@ def test_a_picture_of_any_mode_is_encoded(mode: str, encoder: Encoder) -> None:
     np.testing.assert_allclose(encoder.encode_items(["mug"], [grey.convert(mode)]).image, white, atol=1e-5)
 
 
-def test_decoded_pictures_can_fill_an_array_that_is_there_already(encoder: Encoder, prepared: Path) -> None:
+def test_decoded_pictures_can_be_kept_on_disk(encoder: Encoder, prepared: Path, tmp_path: Path) -> None:
     data = Prepared.open(prepared)
     paths = [data.path / item.picture for item in data.items[:3]]
-    into = np.zeros((3, 3, 32, 32), dtype=np.uint8)
-    filled = load_pixels(encoder._preprocessor, paths, into)
-    assert filled is into
-    np.testing.assert_array_equal(into, load_pixels(encoder._preprocessor, paths))
-    assert into[0].reshape(3, -1).mean(axis=1).tolist() == [255.0, 0.0, 0.0]  # item 0 is red
+    in_memory = load_pictures(encoder._preprocessor, paths)
+    on_disk = load_pictures(encoder._preprocessor, paths, tmp_path / "pictures.npy")
+    assert torch.equal(on_disk.pixels, in_memory.pixels)
+    np.testing.assert_array_equal(np.load(tmp_path / "pictures.npy"), in_memory.pixels)
+    assert in_memory.pixels[0].flatten(1).float().mean(dim=1).tolist() == [255.0, 0.0, 0.0]  # item 0 is red
 
 
 def test_it_offers_what_indexes_and_services_ask_of_an_encoder(encoder: Encoder) -> None:

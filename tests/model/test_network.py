@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import CLIPConfig
 
 from model import encoder as encoder_module
-from model.backbone import Backbone, Preprocessor, Tokens
+from model.backbone import PictureInput, Preprocessor, Tokens, small_backbone
 from model.config import Objective
 from model.encoder import Encoder
 from model.network import (
@@ -42,8 +42,8 @@ def random_tokens() -> Tokens:
     return Tokens(torch.randn(3, 5, DIM, dtype=torch.float64), mask, mask.sum(dim=1) - 1)
 
 
-def random_context() -> RelationContext:
-    return RelationContext(torch.randn(3, DIM, dtype=torch.float64), torch.tensor([True, False, False]))
+def random_context(attention: RelationAttention) -> RelationContext:
+    return attention.context(torch.randn(3, DIM, dtype=torch.float64), torch.tensor([True, False, False]))
 
 
 def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray, intra: bool) -> ndarray:
@@ -63,7 +63,8 @@ def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray
 @pytest.mark.parametrize(("beta", "summary_scale"), [(0.6, 1.0), (0.0, 1.0), (1.0, 1.0), (0.3, 7.5)])
 def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: float) -> None:
     torch.manual_seed(0)
-    attention, tokens, context = random_attention(beta, summary_scale), random_tokens(), random_context()
+    attention, tokens = random_attention(beta, summary_scale), random_tokens()
+    context = random_context(attention)
     vectors = attention(tokens, context).detach().numpy()
     for item, relation in np.ndindex(3, 3):
         h = tokens.states[item, tokens.mask[item]].numpy().T
@@ -74,24 +75,25 @@ def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: f
 
 def test_padding_has_no_weight_and_the_rest_sums_to_one() -> None:
     torch.manual_seed(1)
-    tokens = random_tokens()
-    weights = random_attention().weights(tokens, random_context())
+    attention, tokens = random_attention(), random_tokens()
+    weights = attention.weights(tokens, random_context(attention))
     assert (weights[~tokens.mask[:, None, :].expand_as(weights)] == 0).all()
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 3, dtype=torch.float64))
 
 
 def test_what_stands_in_the_padding_changes_nothing() -> None:
     torch.manual_seed(2)
-    attention, tokens, context = random_attention(), random_tokens(), random_context()
+    attention, tokens = random_attention(), random_tokens()
+    context = random_context(attention)
     other = replace(tokens, states=tokens.states.masked_fill(~tokens.mask[..., None], 1e3))
     torch.testing.assert_close(attention(tokens, context), attention(other, context), rtol=0, atol=0)
 
 
 def test_the_summary_bonus_goes_to_the_intra_relation_alone() -> None:
     torch.manual_seed(3)
-    tokens, context = random_tokens(), random_context()
     plain, boosted = random_attention(summary_scale=0.0), random_attention(summary_scale=5.0)
     boosted.load_state_dict(plain.state_dict())
+    tokens, context = random_tokens(), random_context(plain)
     before, after = plain.weights(tokens, context), boosted.weights(tokens, context)
     torch.testing.assert_close(after[:, 1:], before[:, 1:], rtol=0, atol=0)
     # e^(0.6 * 5) times the odds of the summary token, exactly.
@@ -107,7 +109,7 @@ def test_a_new_attention_passes_the_backbones_geometry_through() -> None:
 
 def small_network(preprocessor: Preprocessor, objective: Objective, **options: float) -> Network:
     torch.manual_seed(4)
-    backbone = Backbone.from_scratch(TINY, preprocessor)
+    backbone = small_backbone(TINY, preprocessor)
     chosen = {"beta": 0.6, "summary_scale": 1.0, **options}
     return Network(NetworkConfig(objective=objective, backbone=backbone.config, **chosen), backbone).eval()
 
@@ -117,13 +119,14 @@ def test_clip_is_the_special_case_of_beta_one_and_a_one_hot_bonus(preprocessor: 
     network = small_network(preprocessor, "rcml", beta=1.0, summary_scale=ONE_HOT_SCALE)
     text = preprocessor.tokenize(["red mug", "green kite black drum white vase orange tent"])
     pixels = torch.randn(2, 3, TINY.image_size, TINY.image_size)
+    pictures = PictureInput(pixels, torch.zeros(2, 2))
     context = network.context(preprocessor.tokenize([INTRA_RELATION.description]), [INTRA_RELATION])
-    clip = network.backbone.clip
+    clip = network.backbone.model
     texts = clip.get_text_features(text.ids, attention_mask=text.mask).pooler_output
     images = clip.get_image_features(pixels).pooler_output
     for ours, theirs in (
         (network.text_vectors(text, context)[:, 0], texts),
-        (network.image_vectors(pixels, context)[:, 0], images),
+        (network.image_vectors(pictures, context)[:, 0], images),
     ):
         torch.testing.assert_close(ours, torch.nn.functional.normalize(theirs), rtol=0, atol=1e-5)
 

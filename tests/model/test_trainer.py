@@ -169,14 +169,14 @@ def part_of(prepared: Prepared) -> Part:
     place = {prepared.items[row].item_id: number for number, row in enumerate(rows)}
     relations = {relation.relation_id: number for number, relation in enumerate(prepared.relations)}
     edges = EdgeTable.of([edge for edge in prepared.edges if edge.split == Split.TRAIN], place, relations)
-    return Part(text=None, pixels=np.empty(len(rows)), edges=edges)  # type: ignore[arg-type]
+    return Part(text=None, pictures=range(len(rows)), edges=edges)  # type: ignore[arg-type]
 
 
 def test_every_edge_and_every_item_with_itself_is_a_training_pair(prepared: Path, tmp_path: Path) -> None:
     part = part_of(Prepared.open(prepared))
     pairs = _training_pairs(part, tiny_training(prepared, tmp_path))
     selves = pairs.a == pairs.b
-    assert pairs.a[selves].tolist() == list(range(len(part.pixels)))
+    assert pairs.a[selves].tolist() == list(range(len(part.pictures)))
     assert set(pairs.relation[selves].tolist()) == {0}
     assert pairs.take(np.flatnonzero(~selves)).relation.tolist() == part.edges.relation.tolist()
 
@@ -202,7 +202,7 @@ def test_a_batch_has_all_pairs_among_its_items_in_both_orders_and_selves_once() 
     # Items 0 to 3, each paired with itself; 0-1 and 2-3 are edges. The batch holds 0, 1 and 3.
     selves = np.arange(4)
     edges = EdgeTable(np.array([0, 2]), np.array([1, 3]), np.array([1, 2]))
-    related = _related(Part(text=None, pixels=np.empty(4), edges=edges))  # type: ignore[arg-type]
+    related = _related(Part(text=None, pictures=range(4), edges=edges))  # type: ignore[arg-type]
     pairs = EdgeTable(*map(np.append, (edges.a, edges.b, edges.relation), (selves, selves, np.zeros(4, int))))
     batch = _pair_batch(pairs, np.array([0, 1, 3]), related, torch.device("cpu"))
     triples = zip(batch.anchor.tolist(), batch.positive.tolist(), batch.relation.tolist(), strict=True)
