@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Device = Literal["auto", "cpu", "cuda"]
 Objective = Literal["rcml", "clip", "blind"]
+Precision = Literal["auto", "fp32", "bf16"]
+Tuning = Literal["full", "lora", "frozen"]
+Keep = Literal["best", "last"]
+Tracker = Literal["wandb", "trackio"]
 Behaviour = Literal["buy", "watch", "read", "play", "listen to", "use"]
 TextField = Literal["title", "categories", "description"]
 
@@ -112,7 +116,9 @@ class TrainConfig(StageConfig):
         description="rcml; clip (self-pairs, cross-modal terms only); blind (all pairs, one constant relation text)",
     )
     backbone: str = Field(
-        "small", description="'small' (from scratch), a local CLIP folder, or a Hub name, which is downloaded"
+        "small",
+        description="'small' (from scratch), a local folder of a CLIP, SigLIP, SigLIP 2 or vision-text dual encoder, "
+        "or a Hub name, which is downloaded",
     )
     small: SmallBackbone = Field(SmallBackbone(), description="shape of the small backbone")
     beta: Share = Field(0.6, description="weight of the summary token against the relation (eq. 5)")
@@ -133,8 +139,24 @@ class TrainConfig(StageConfig):
         le=1.0,
         description="rate of W_Q, W_K, W_V, W_o as a share of the peak (default: 0.1 from scratch, 1 pretrained)",
     )
+    tune: Tuning = Field(
+        "full",
+        description="what learns: everything; low-rank adapters in the towers (needs rcml[lora]), merged in the end; "
+        "or the attention alone, the towers frozen",
+    )
+    lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters of --tune lora")
     steps: int = Field(600, ge=1, le=10_000_000, description="optimizer steps at most")
-    batch_size: int = Field(256, ge=2, le=65_536, description="pairs in a batch")
+    batch_size: int = Field(
+        256, ge=2, le=65_536, description="pairs drawn for a batch, on all devices together"
+    )
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="items encoded at a time on a device; the gradients stay those of the whole batch (default: all)",
+    )
+    precision: Precision = Field(
+        "auto", description="of the arithmetic; the weights stay fp32. auto: bf16 on CUDA, fp32 on a CPU"
+    )
     learning_rate: float | None = Field(
         None, gt=0.0, le=1.0, description="peak rate (default: 1e-3 from scratch, 5e-5 pretrained)"
     )
@@ -142,10 +164,33 @@ class TrainConfig(StageConfig):
     warmup_share: Share = Field(0.15, description="share of the steps in which the rate rises")
     max_gradient_norm: float = Field(1.0, gt=0.0, description="gradients are clipped to this L2 norm")
     augment: bool = Field(True, description="shift and mirror the training pictures at random")
+    picture_cache: bool = Field(
+        True,
+        description="decode every picture once, into the run's folder (3 bytes a pixel), rather than at every step",
+    )
+    workers: int = Field(2, ge=1, le=256, description="threads that make batches ahead of their step")
     validate_every: int = Field(100, ge=1, description="steps between validations")
     patience: int = Field(5, ge=1, description="validations without a better Hit@5 before stopping early")
+    keep: Keep = Field(
+        "best", description="weights of the checkpoint: of the best validation or the last step"
+    )
+    save_every: int = Field(100, ge=1, description="steps between saves of the whole state")
+    resume: bool = Field(
+        False, exclude=True, description="go on where an interrupted run of the same options was last saved"
+    )
+    track: tuple[Tracker, ...] = Field(
+        (), description="log to these besides TensorBoard: wandb, trackio (installed separately)"
+    )
     device: Device = Field("auto", description="auto takes CUDA where there is one")
     seed: int = Field(0, ge=0, description="seed of weights, batches and augmentation")
+
+    @model_validator(mode="after")
+    def _pretrained(self) -> "TrainConfig":
+        if self.tune != "full" and self.backbone == "small":
+            raise ValueError(
+                f"--tune {self.tune} is for a pretrained backbone: name one with --backbone, or use --tune full"
+            )
+        return self
 
 
 class EvaluateConfig(StageConfig):
