@@ -5,7 +5,7 @@ candidate under every pair's relation would take batch x batch conditioned vecto
 distinct relations, as here, it takes items x relations of them, with the same values and gradients.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,13 +17,24 @@ class PairBatch:
     """The pairs P of a batch, by position among the batch's items and relations.
 
     `related[i, k]` is true where i and k share a relation anywhere in the training graph or are the same
-    item: N(i) is what is left. Undirected edges appear in both orders.
+    item: N(i) is what is left. Undirected edges appear in both orders. `count` is the number of pairs that the
+    loss is a mean over, and `inter_count` of those between two items: more than are here where other ranks
+    have the rest, in which case the losses of the ranks add up to that of the batch.
     """
 
     anchor: Int[Tensor, "pairs"]
     positive: Int[Tensor, "pairs"]
     relation: Int[Tensor, "pairs"]
     related: Bool[Tensor, "items items"]
+    count: int
+    inter_count: int
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """The same on `device`."""
+        tensors = (self.anchor, self.positive, self.relation, self.related)
+        return PairBatch(
+            *(one.to(device, non_blocking=True) for one in tensors), self.count, self.inter_count
+        )
 
 
 def objective(
@@ -38,16 +49,20 @@ def objective(
     Intra-modal terms skip self-pairs: a vector against itself teaches nothing. With self-pairs only and
     lambda 0, this is CLIP's loss (eq. 7).
     """
-    inter = pairs.anchor != pairs.positive
-    loss = (
-        contrast(text, image, pairs, temperature).mean() + contrast(image, text, pairs, temperature).mean()
-    ) / 2
-    if intra_modal_weight and inter.any():
-        crossed = PairBatch(pairs.anchor[inter], pairs.positive[inter], pairs.relation[inter], pairs.related)
-        loss = loss + intra_modal_weight * (
-            contrast(text, text, crossed, temperature).mean()
-            + contrast(image, image, crossed, temperature).mean()
+    crossed = (
+        contrast(text, image, pairs, temperature).sum() + contrast(image, text, pairs, temperature).sum()
+    )
+    loss = crossed / (2 * pairs.count)
+    if intra_modal_weight and pairs.inter_count:
+        inter = pairs.anchor != pairs.positive
+        between = replace(
+            pairs, anchor=pairs.anchor[inter], positive=pairs.positive[inter], relation=pairs.relation[inter]
         )
+        within = (
+            contrast(text, text, between, temperature).sum()
+            + contrast(image, image, between, temperature).sum()
+        )
+        loss = loss + intra_modal_weight * within / pairs.inter_count
     return loss
 
 

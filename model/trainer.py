@@ -269,7 +269,8 @@ def _pair_batch(pairs: EdgeTable, items: ndarray, related: sp.csr_array, device:
     positive = np.concatenate([b, a[inter]])
     relations = np.concatenate([relation, relation[inter]])
     among = related[items][:, items].toarray() > 0
-    return PairBatch(*(torch.from_numpy(array).to(device) for array in (anchor, positive, relations, among)))
+    tensors = [torch.from_numpy(array).to(device) for array in (anchor, positive, relations, among)]
+    return PairBatch(*tensors, count=len(anchor), inter_count=2 * int(inter.sum()))
 
 
 def _optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:

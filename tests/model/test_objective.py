@@ -1,5 +1,7 @@
 """The grouped objective against the paper's sums, written out pair by pair in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ def batch(edges: list[tuple[int, int, int]], related: list[tuple[int, int]]) -> 
     matrix = torch.eye(ITEMS, dtype=torch.bool)
     for a, b in related + [(a, b) for a, b, _ in edges]:
         matrix[a, b] = matrix[b, a] = True
-    return PairBatch(*torch.tensor(edges).T, matrix)
+    return PairBatch(*torch.tensor(edges).T, matrix, len(edges), sum(a != b for a, b, _ in edges))
 
 
 PAIRS = batch(
@@ -76,8 +78,8 @@ def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
 @given(st.permutations(range(9)), st.floats(0.05, 2.0))
 def test_the_order_of_the_pairs_does_not_matter(order: list[int], temperature: float) -> None:
     x, y = unit(4), unit(5)
-    shuffled = PairBatch(
-        *(axis[order] for axis in (PAIRS.anchor, PAIRS.positive, PAIRS.relation)), PAIRS.related
+    shuffled = replace(
+        PAIRS, anchor=PAIRS.anchor[order], positive=PAIRS.positive[order], relation=PAIRS.relation[order]
     )
     expected = contrast(x, y, PAIRS, temperature)[order]
     torch.testing.assert_close(contrast(x, y, shuffled, temperature), expected)
@@ -106,7 +108,9 @@ def test_a_further_positive_of_the_anchor_is_neither_rival_nor_negative() -> Non
 def test_with_self_pairs_alone_it_is_clips_cross_entropy() -> None:
     text, image = unit(10), unit(11)
     everyone = torch.arange(ITEMS)
-    pairs = PairBatch(everyone, everyone, torch.zeros_like(everyone), torch.eye(ITEMS, dtype=torch.bool))
+    pairs = PairBatch(
+        everyone, everyone, torch.zeros_like(everyone), torch.eye(ITEMS, dtype=torch.bool), ITEMS, 0
+    )
     logits = text[:, 0] @ image[:, 0].T / 0.07
     clip = (F.cross_entropy(logits, everyone) + F.cross_entropy(logits.T, everyone)) / 2
     torch.testing.assert_close(objective(text, image, pairs, 0.07, 0.0), clip, rtol=1e-9, atol=1e-9)
@@ -121,7 +125,7 @@ def test_intra_modal_terms_leave_self_pairs_out() -> None:
 def test_a_batch_without_negatives_costs_nothing_and_moves_nothing() -> None:
     text, image = unit(14), unit(15)
     edges = [(0, 1, 1), (1, 0, 1), (2, 2, 0)]
-    pairs = PairBatch(*torch.tensor(edges).T, torch.ones(ITEMS, ITEMS, dtype=torch.bool))
+    pairs = replace(batch(edges, related=[]), related=torch.ones(ITEMS, ITEMS, dtype=torch.bool))
     loss = objective(text, image, pairs, 0.1, 0.5)
     gradients = torch.autograd.grad(loss, [text, image])
     assert loss.item() == pytest.approx(0.0, abs=1e-12)
@@ -131,3 +135,23 @@ def test_a_batch_without_negatives_costs_nothing_and_moves_nothing() -> None:
 def test_a_tiny_temperature_does_not_overflow() -> None:
     loss = contrast(unit(16), unit(17), PAIRS, 1e-3)
     assert np.isfinite(loss.detach().numpy()).all()
+
+
+def test_the_losses_and_gradients_of_parts_of_the_pairs_add_up() -> None:
+    whole, parts = [unit(18), unit(19)], [unit(18), unit(19)]
+    loss = objective(*whole, PAIRS, 0.1, 0.5)
+    shares = [
+        objective(
+            *parts,
+            replace(
+                PAIRS, **{name: getattr(PAIRS, name)[rows] for name in ("anchor", "positive", "relation")}
+            ),
+            0.1,
+            0.5,
+        )
+        for rows in (slice(0, 2), slice(2, 7), slice(7, 9), slice(9, 9))
+    ]
+    torch.testing.assert_close(sum(shares), loss, rtol=1e-9, atol=1e-9)
+    expected = torch.autograd.grad(loss, whole)
+    for got, want in zip(torch.autograd.grad(sum(shares), parts), expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
