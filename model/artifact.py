@@ -28,6 +28,12 @@ FORMAT = 1
 PICTURES = "pictures"
 """Folder of an artifact whose files are checked for their size on opening, not read through."""
 
+WORDS = "README.md"
+"""Words for people: listed in the manifest, but neither checked nor part of the digest.
+
+The model card of a checkpoint is edited on the Hub, and what it describes stays what it was.
+"""
+
 Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
 
 
@@ -54,8 +60,9 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 that names the whole artifact."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 that names the whole artifact, its words for people aside."""
+        content = self.model_dump(exclude={"files": {WORDS}})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -84,13 +91,13 @@ def write_artifact(
     _refuse_foreign(target)
     staging = _staging(target)
     if staging.exists():
-        with _lock(staging):
+        with lock_folder(staging, target.name):
             say(
                 f"An earlier run was interrupted before {target.name} was finished; its remains were removed."
             )
             shutil.rmtree(staging)
     staging.mkdir()
-    with _lock(staging):
+    with lock_folder(staging, target.name):
         try:
             draft = Draft(staging)
             yield draft
@@ -146,7 +153,8 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is {_a(manifest.kind)}, where {_a(kind)} is needed.")
     for name, record in manifest.files.items():
-        _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
+        if name != WORDS:
+            _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
     return manifest
 
 
@@ -197,15 +205,18 @@ def _refuse_foreign(target: Path) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, name: str) -> Iterator[None]:
+    """Hold `folder` for this process while `name` is being made in it.
+
+    Raises:
+        ArtifactError: another process holds it.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ArtifactError(
-            f"Another run of rcml is writing {folder.name.removesuffix('.partial')[1:]} now; wait for it to end."
-        ) from None
+        raise ArtifactError(f"Another run of rcml is writing {name} now; wait for it to end.") from None
     finally:
         os.close(descriptor)
 
@@ -231,7 +242,7 @@ def _recover(target: Path) -> None:
 
 def _being_written(target: Path) -> bool:
     try:
-        with _lock(_staging(target)):
+        with lock_folder(_staging(target), target.name):
             return False
     except FileNotFoundError:
         return False

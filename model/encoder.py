@@ -5,7 +5,6 @@ Opened by `rcml index`, `rcml evaluate` and the service; the trainer validates w
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -17,14 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .backbone import PictureInput, Preprocessor, TextInput
+from .backbone import Preprocessor, TextInput
 from .checkpoint import Checkpoint
 from .config import Device
 from .encoding import Encoding
 from .errors import ArtifactError, InputError
 from .network import Network, NetworkConfig, RelationContext
+from .pictures import Pictures, load_pictures
 from .records import Relation
-from .terminal import progress
 
 BATCH = 128
 """Items encoded at a time."""
@@ -98,7 +97,7 @@ class Encoder:
             self._preprocessor.decode(picture, room, row)
         return self.encode_inputs(self._preprocessor.tokenize(texts), room)
 
-    def encode_inputs(self, text: TextInput, pictures: PictureInput) -> Encoding:
+    def encode_inputs(self, text: TextInput, pictures: Pictures) -> Encoding:
         """`encode_items` for texts already tokenized and pictures already decoded."""
         return Encoding(self._encode_text(text), self._encode_pictures(pictures))
 
@@ -119,7 +118,7 @@ class Encoder:
         # Batched by length, so that short texts are not padded to the longest.
         return self._encode(text.mask.sum(dim=1).argsort(stable=True), encode)
 
-    def _encode_pictures(self, pictures: PictureInput) -> Float32[ndarray, "pictures relations dim"]:
+    def _encode_pictures(self, pictures: Pictures) -> Float32[ndarray, "pictures relations dim"]:
         def encode(rows: Int[Tensor, "batch"], context: RelationContext) -> Tensor:
             batch = self._preprocessor.normalise(pictures.take(rows).to(self._device))
             return self._network.image_vectors(batch, context)
@@ -161,22 +160,6 @@ def relation_context(
     seen = [network.seen(relation) for relation in relations]
     texts = preprocessor.tokenize([relation.description for relation in seen])
     return network.context(texts.to(device), seen)
-
-
-def load_pictures(
-    preprocessor: Preprocessor, paths: Sequence[Path], file: Path | None = None
-) -> PictureInput:
-    """Decode the pictures at `paths`, in parallel, into memory or into an array on disk at `file`."""
-    pictures = preprocessor.blank(len(paths), file)
-
-    def load(row: int) -> None:
-        with Image.open(paths[row]) as picture:
-            preprocessor.decode(picture, pictures, row)
-
-    with ThreadPoolExecutor() as pool:
-        for _ in progress(pool.map(load, range(len(paths))), "decoding pictures", len(paths)):
-            pass
-    return pictures
 
 
 def _on_cpu(vectors: Tensor) -> ndarray:

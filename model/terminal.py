@@ -4,7 +4,8 @@ stdout carries results alone (the closing summary), so that it can be piped.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,9 +17,21 @@ def say(message: str) -> None:
 
 
 def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield `things` behind a progress bar with count, rate and time left; silent when not a terminal."""
+    """Yield `things` behind a progress bar with count and time left; silent when not a terminal."""
+    with progress_bar(label, total) as advance:
+        for thing in things:
+            yield thing
+            advance("")
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A bar that each call moves by one, showing the given figures; silent when not a terminal.
+
+    `say` may be called meanwhile: its lines appear above the bar.
+    """
     if not sys.stderr.isatty():
-        yield from things
+        yield lambda figures: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,7 +41,8 @@ def progress(things: Iterable[T], label: str, total: int | None = None) -> Itera
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        yield from bar.track(things, task_id=task, total=total)
+        task = bar.add_task(label, total=total, completed=done, figures="")
+        yield lambda figures: bar.update(task, advance=1, figures=figures)

@@ -2,97 +2,190 @@
 
 The rivals of the evaluation run through the same lines: `blind` sees one constant relation text, `clip`
 trains on self-pairs with the cross-modal terms only. Under one seed, one machine and one number of threads,
-two runs on a CPU give the same weights.
+two runs on a CPU give the same weights, and so does a run that was killed and resumed. Under `torchrun` every
+process runs these lines; the first of them writes and speaks.
 """
 
 import json
 import math
-import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from numpy import ndarray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 
 from .artifact import Draft, write_artifact
-from .backbone import Backbone, PictureInput, Preprocessor, TextInput, load_backbone, small_backbone
+from .backbone import Backbone, Preprocessor, load_backbone, small_backbone
+from .batches import Batch, Batches, Part
 from .checkpoint import save_relation_vectors, save_relations
 from .config import TrainConfig
-from .encoder import Encoder, choose_device, load_pictures, relation_context
+from .encoder import Encoder
 from .errors import InputError, TrainingError
+from .gradients import Gradients
 from .metrics import retrieval_hits
 from .model_card import model_card
 from .network import ONE_HOT_SCALE, Network, NetworkConfig
-from .objective import PairBatch, objective
+from .pictures import PictureFiles, Pictures, keep_pictures
 from .prepared import Prepared
 from .questions import EdgeTable, Queries, draw_claims, draw_queries
+from .ranks import Ranks, join_ranks
 from .records import Similarity, Split
-from .terminal import progress
+from .run import Progress, Run, follow_run, open_run
+from .terminal import progress_bar, say
+from .tracking import open_logs
+from .tuning import tune
 from .validity import THRESHOLD, ValidityHead
 
 VALIDATION_CANDIDATES = 21
 """As in the evaluation: one true partner among 21."""
 
+MOST_QUERIES = 4_000
+"""Validation queries at most."""
+
 MOST_CLAIMS = 20_000
 """Claims that the validity head is fitted to, at most."""
 
-CACHE = "cache"
-"""Folder of the draft for decoded pictures; removed before the checkpoint is sealed."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The items of one split, ready for the network, with the edges among them by position."""
-
-    text: TextInput
-    pictures: PictureInput
-    edges: EdgeTable
-
 
 def train(config: TrainConfig) -> str:
-    """Run the stage and return its closing summary.
+    """Run the stage and return its closing summary (nothing on a rank that is not the first).
 
     Raises:
-        InputError: the prepared data or the backbone cannot be used.
+        InputError: the prepared data, the backbone or an option cannot be used, or `--resume` is needed.
+        MismatchError: `--resume` is given with other options or data than the interrupted run had.
         TrainingError: the loss is no longer finite.
     """
-    started = time.monotonic()
     prepared = Prepared.open(config.prepared)
-    device = choose_device(config.device)
+    with join_ranks(config.device) as ranks:
+        run = open_run(config, prepared.manifest.digest) if ranks.first else follow_run(config)
+        with run as opened:
+            ranks.wait()
+            return _train(config, prepared, ranks, opened)
+
+
+def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> str:
     torch.manual_seed(config.seed)
     # Without this, threads add up the gradients of gathered rows in whatever order they finish.
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    rng = np.random.default_rng(config.seed)
+    torch.use_deterministic_algorithms(ranks.device.type == "cpu")
+    if ranks.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
+
+    # What is trained, and on what.
     backbone, preprocessor = _backbone(config, prepared)
     gain = config.attention_gain or (2.0 if _from_scratch(config) else 1.0)
-    network = Network(_network_config(config, backbone), backbone, gain).to(device)
+    network = Network(_network_config(config, backbone), backbone, gain)
+    merge = tune(network, config)
+    encoder = Encoder(network, preprocessor, prepared.relations, ranks.device)
+    part, validation = (
+        _part(prepared, split, preprocessor, config, ranks, run) for split in (Split.TRAIN, Split.VALIDATION)
+    )
+    queries = draw_queries(
+        validation.edges, VALIDATION_CANDIDATES, most=MOST_QUERIES, rng=np.random.default_rng(config.seed)
+    )
+    batches = Batches(part, config.objective, config.batch_size, config.augment, config.seed, ranks)
+    gradients = Gradients(
+        network,
+        preprocessor,
+        prepared.relations,
+        ranks,
+        temperature=config.temperature,
+        intra_modal_weight=0.0 if config.objective == "clip" else config.intra_modal_weight,
+        micro_batch=config.micro_batch,
+        bf16=config.precision == "bf16" or (config.precision == "auto" and ranks.device.type == "cuda"),
+        seed=config.seed,
+    )
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = _optimizer(network, config)
+    peak = config.learning_rate or (1e-3 if _from_scratch(config) else 5e-5)
 
+    # From where an interrupted run was last saved to the last step, or to where validation no longer improves.
+    progress = run.load(network, optimizer) or Progress()
+    steps = range(progress.step + 1, 1 if progress.stopped else config.steps + 1)
+    with (
+        batches.ahead(steps, config.workers) as queue,
+        open_logs(config, run.tensorboard, progress.step + 1) if ranks.first else nullcontext(_no_log) as log,
+        progress_bar(f"training {config.objective}", config.steps, progress.step) as advance,
+    ):
+        for step in steps:
+            network.train()
+            started = time.perf_counter()
+            batch = queue.take()
+            waited = time.perf_counter() - started
+            rate = peak * schedule(step, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            optimizer.zero_grad(set_to_none=True)
+            loss = gradients.of(batch, step)
+            norm = float(nn.utils.clip_grad_norm_(weights, config.max_gradient_norm))
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise _astray(prepared, batch, run, step, loss, norm)
+            optimizer.step()
+            took = time.perf_counter() - started
+            progress.count(step, loss, batch.pairs.count, took, waited)
+            log(
+                step,
+                {
+                    "loss": loss,
+                    "rate": rate,
+                    "gradient_norm": norm,
+                    "pairs_per_second": batch.pairs.count / took,
+                },
+            )
+            advance(f"loss {loss:.3f}  {progress.pairs_per_second:,.0f} pairs/s")
+
+            if step % config.validate_every == 0 or step == config.steps:
+                hit = ranks.total(_validate(network, encoder, validation, queries) if ranks.first else 0.0)
+                progress.validated(hit, config.patience * config.validate_every)
+                if ranks.first:
+                    if progress.best_step == step:
+                        run.save_best(step, network)
+                    log(step, {"validation_hit_at_5": hit, "data_wait_share": progress.data_wait_share})
+                    say(f"step {step:,} of {config.steps:,}: {progress.in_words()}")
+            if ranks.first and (step % config.save_every == 0 or step == config.steps or progress.stopped):
+                run.save(progress, network, optimizer)
+            if progress.stopped:
+                break
+    if not ranks.first:
+        return ""
+
+    # What comes of it.
+    if config.keep == "best":
+        run.load_best(progress.best_step, network)
+    merge()
+    network.eval()
+    validity, accuracy = _fit_validity(
+        encoder, {Split.TRAIN: part, Split.VALIDATION: validation}, config.seed
+    )
+    hit = progress.best_hit if config.keep == "best" else progress.history[-1]["validation_hit_at_5"]
+    metrics = {
+        "objective": config.objective,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "validation_hit_at_5": hit,
+        "validation_validity_accuracy": accuracy,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "device": ranks.device.type,
+        "ranks": ranks.size,
+        "seconds": round(progress.seconds, 1),
+        "pairs_per_second": round(progress.pairs_per_second, 1),
+        "data_wait_share": round(progress.data_wait_share, 4),
+        "history": progress.history,
+    }
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
-        parts = {
-            split: _part(prepared, split, preprocessor, draft.path)
-            for split in (Split.TRAIN, Split.VALIDATION)
-        }
-        best, metrics = _optimise(network, preprocessor, prepared, parts, config, device, rng)
-        network.load_state_dict(best)
-        encoder = Encoder(network.eval(), preprocessor, prepared.relations, device)
-        validity, accuracy = _fit_validity(encoder, parts, config.seed)
-        metrics |= {"validation_validity_accuracy": accuracy, "seconds": round(time.monotonic() - started, 1)}
-        shutil.rmtree(draft.path / CACHE)
         _save(draft, network, preprocessor, encoder, prepared, config, metrics)
         validity.save(draft.path)
+    run.finish()
     return (
-        f"Trained {config.objective} for {metrics['steps']} steps in {metrics['seconds']:.0f} s: validation Hit@5 "
-        f"{metrics['validation_hit_at_5']:.3f}; checkpoint in {config.out}"
+        f"Trained {config.objective} for {progress.step} steps in {progress.seconds:.0f} s: validation Hit@5 "
+        f"{hit:.3f}; checkpoint in {config.out}"
     )
+
+
+def _no_log(step: int, figures: Mapping[str, float]) -> None:
+    """The log of a rank that writes nothing."""
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
@@ -118,159 +211,32 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
     )
 
 
-def _part(prepared: Prepared, split: Split, preprocessor: Preprocessor, folder: Path) -> Part:
-    rows = prepared.rows(split)
+def _part(
+    prepared: Prepared, split: Split, preprocessor: Preprocessor, config: TrainConfig, ranks: Ranks, run: Run
+) -> Part:
     edges = [edge for edge in prepared.edges if edge.split == split]
     if not edges:
         raise InputError(
             f"{prepared.path} has no {split} pairs. Give it more data or loosen the filters of `rcml prepare`."
         )
-    items = [prepared.items[row] for row in rows]
-    (folder / CACHE).mkdir(exist_ok=True)
+    items = [prepared.items[row] for row in prepared.rows(split)]
+    paths = [prepared.path / item.picture for item in items]
+    pictures: Pictures = PictureFiles(preprocessor, paths)
+    if config.picture_cache:
+        if not ranks.first:
+            ranks.wait()  # while the first rank decodes
+        pictures = keep_pictures(preprocessor, paths, run.pictures / f"{split}.npy")
+        if ranks.first:
+            ranks.wait()
     return Part(
         text=preprocessor.tokenize([item.text for item in items]),
-        pictures=load_pictures(
-            preprocessor, [prepared.path / item.picture for item in items], folder / CACHE / f"{split}.npy"
-        ),
+        pictures=pictures,
         edges=EdgeTable.of(
             edges,
             {item.item_id: row for row, item in enumerate(items)},
             {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
         ),
     )
-
-
-def _optimise(
-    network: Network,
-    preprocessor: Preprocessor,
-    prepared: Prepared,
-    parts: dict[Split, Part],
-    config: TrainConfig,
-    device: torch.device,
-    rng: np.random.Generator,
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The loop. Returns the weights of the best validation and what was measured on the way."""
-    part = parts[Split.TRAIN]
-    related = _related(part)
-    pairs = _training_pairs(part, config)
-    queries = draw_queries(
-        parts[Split.VALIDATION].edges,
-        VALIDATION_CANDIDATES,
-        most=4000,
-        rng=np.random.default_rng(config.seed),
-    )
-    optimizer = _optimizer(network, config)
-    peak = config.learning_rate or (1e-3 if _from_scratch(config) else 5e-5)
-    best_hit, best_step, best_state = -1.0, 0, _state(network)
-    losses: list[float] = []
-    history: list[dict[str, float]] = []
-    batches = _batches(pairs, config, rng)
-    generator = torch.Generator(device).manual_seed(config.seed)
-
-    for step in progress(range(1, config.steps + 1), f"training {config.objective}", config.steps):
-        batch = next(batches)
-        items = np.unique(np.concatenate([batch.a, batch.b]))
-        rate = peak * _schedule(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-
-        rows = torch.from_numpy(items)
-        text = part.text.take(rows).to(device)
-        pictures = preprocessor.normalise(part.pictures.take(rows).to(device))
-        if config.augment:
-            pictures = PictureInput(shift_and_mirror(pictures.pixels, generator), pictures.grid)
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-            context = relation_context(network, preprocessor, prepared.relations, device)
-            text_vectors = network.text_vectors(text, context)
-            image_vectors = network.image_vectors(pictures, context)
-        loss = objective(
-            text_vectors,
-            image_vectors,
-            _pair_batch(pairs, items, related, device),
-            config.temperature,
-            0.0 if config.objective == "clip" else config.intra_modal_weight,
-        )
-        losses.append(loss.item())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        length = torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
-        if not math.isfinite(losses[-1]) or not length.isfinite():
-            ids = [prepared.items[prepared.rows(Split.TRAIN)[row]].item_id for row in items[:8]]
-            raise TrainingError(
-                f"The loss became {losses[-1]} and its gradient {length:.3g} at step {step} "
-                f"(items {', '.join(ids)}, ...). "
-                "Lower --learning-rate or raise --temperature."
-            )
-        optimizer.step()
-
-        if step % config.validate_every == 0 or step == config.steps:
-            hit = _validate(network, preprocessor, prepared, parts[Split.VALIDATION], queries, device)
-            recent = losses[-config.validate_every :]
-            history.append({"step": step, "loss": sum(recent) / len(recent), "validation_hit_at_5": hit})
-            if hit > best_hit:
-                best_hit, best_step, best_state = hit, step, _state(network)
-            elif step - best_step >= config.patience * config.validate_every:
-                break
-    return best_state, {
-        "objective": config.objective,
-        "steps": step,
-        "best_step": best_step,
-        "validation_hit_at_5": best_hit,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "device": device.type,
-        "history": history,
-    }
-
-
-def _training_pairs(part: Part, config: TrainConfig) -> EdgeTable:
-    """P: every edge, and every item with itself under the intra-sample relation, which is relation 0."""
-    every = np.arange(len(part.pictures))
-    intra = EdgeTable(every, every, np.zeros_like(every))
-    if config.objective == "clip":
-        return intra
-    edges = part.edges
-    return EdgeTable(
-        np.concatenate([edges.a, intra.a]),
-        np.concatenate([edges.b, intra.b]),
-        np.concatenate([edges.relation, intra.relation]),
-    )
-
-
-def _batches(pairs: EdgeTable, config: TrainConfig, rng: np.random.Generator) -> Iterator[EdgeTable]:
-    """Endless batches; each epoch is a new order of all pairs, its incomplete last batch left out."""
-    size = min(config.batch_size, len(pairs))
-    while True:
-        order = rng.permutation(len(pairs))
-        for start in range(0, len(pairs) - size + 1, size):
-            yield pairs.take(order[start : start + size])
-
-
-def _related(part: Part) -> sp.csr_array:
-    """Whether two items share a relation anywhere in the training graph, or are the same item."""
-    count = len(part.pictures)
-    a = np.concatenate([part.edges.a, part.edges.b, np.arange(count)])
-    b = np.concatenate([part.edges.b, part.edges.a, np.arange(count)])
-    return sp.csr_array((np.ones(len(a), dtype=np.int32), (a, b)), shape=(count, count))
-
-
-def _pair_batch(pairs: EdgeTable, items: ndarray, related: sp.csr_array, device: torch.device) -> PairBatch:
-    """All pairs among the batch's `items`, edges in both orders, self-pairs once.
-
-    The pairs that were drawn brought these items in; any other edge between two of them is a positive that
-    costs no further encoding.
-    """
-    position = np.full(related.shape[0], -1)
-    position[items] = np.arange(len(items))
-    a, b = position[pairs.a], position[pairs.b]
-    inside = (a >= 0) & (b >= 0)
-    a, b, relation = a[inside], b[inside], pairs.relation[inside]
-    inter = a != b
-    anchor = np.concatenate([a, b[inter]])
-    positive = np.concatenate([b, a[inter]])
-    relations = np.concatenate([relation, relation[inter]])
-    among = related[items][:, items].toarray() > 0
-    tensors = [torch.from_numpy(array).to(device) for array in (anchor, positive, relations, among)]
-    return PairBatch(*tensors, count=len(anchor), inter_count=2 * int(inter.sum()))
 
 
 def _optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
@@ -280,18 +246,20 @@ def _optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
     at first, which adds rate x dim to its largest singular value at each step: at the rate of a network made
     from scratch, that drowns the identity in tens of steps and all vectors fall together.
     """
-    attention = set(network.attention.parameters())
-    others = [parameter for parameter in network.parameters() if parameter not in attention]
+    attention = list(network.attention.parameters())
+    others = [weight for weight in network.backbone.parameters() if weight.requires_grad]
     share = config.attention_rate or (0.1 if _from_scratch(config) else 1.0)
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "share": 1.0},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
-        {"params": list(network.attention.parameters()), "weight_decay": 0.0, "share": share},
+        {"params": attention, "weight_decay": 0.0, "share": share},
     ]
-    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=1.0, betas=(0.9, 0.98), fused=True
+    )
 
 
-def _schedule(step: int, config: TrainConfig) -> float:
+def schedule(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then cosine decay to 0; a share of the peak rate."""
     warmup = max(1, round(config.steps * config.warmup_share))
     if step <= warmup:
@@ -299,38 +267,23 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
-def shift_and_mirror(
-    pixels: Float[Tensor, "batch 3 height width"], generator: torch.Generator
-) -> Float[Tensor, "batch 3 height width"]:
-    """Each picture moved by up to 6 %, zoomed by up to 10 % and half the time mirrored."""
-    count, device = len(pixels), pixels.device
-
-    def uniform(reach: float) -> Float[Tensor, "batch"]:
-        return (torch.rand(count, generator=generator, device=device) * 2 - 1) * reach
-
-    zoom = 1 + uniform(0.1)
-    mirror = torch.where(torch.rand(count, generator=generator, device=device) < 0.5, -1.0, 1.0)
-    move = torch.zeros(count, 2, 3, device=device)
-    move[:, 0, 0], move[:, 1, 1] = zoom * mirror, zoom
-    move[:, 0, 2], move[:, 1, 2] = uniform(0.12), uniform(0.12)
-    grid = F.affine_grid(move, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-
-
-def _validate(
-    network: Network,
-    preprocessor: Preprocessor,
-    prepared: Prepared,
-    part: Part,
-    queries: Queries,
-    device: torch.device,
-) -> float:
+def _validate(network: Network, encoder: Encoder, part: Part, queries: Queries) -> float:
     network.eval()
-    encoding = Encoder(network, preprocessor, prepared.relations, device).encode_inputs(
-        part.text, part.pictures
+    return float(
+        retrieval_hits(encoder.encode_inputs(part.text, part.pictures), queries, Similarity.AVG).mean()
     )
-    network.train()
-    return float(retrieval_hits(encoding, queries, Similarity.AVG).mean())
+
+
+def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, norm: float) -> TrainingError:
+    """What to say of a loss that is not finite; the batch's items are listed in the run's folder."""
+    rows = prepared.rows(Split.TRAIN)
+    ids = [prepared.items[rows[item]].item_id for item in batch.items]
+    listed = run.folder / "not-finite.json"
+    listed.write_text(json.dumps({"step": step, "items": ids}, indent=2) + "\n")
+    return TrainingError(
+        f"The loss became {loss} and its gradient {norm:.3g} at step {step} (items {', '.join(ids[:8])}, ...; "
+        f"all {len(ids)} are in {listed}). Lower --learning-rate or raise --temperature."
+    )
 
 
 def _fit_validity(encoder: Encoder, parts: dict[Split, Part], seed: int) -> tuple[ValidityHead, float]:
@@ -347,10 +300,6 @@ def _fit_validity(encoder: Encoder, parts: dict[Split, Part], seed: int) -> tupl
     return head, float(((head.probability(pairs) >= THRESHOLD) == valid).mean())
 
 
-def _state(network: Network) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-
-
 def _save(
     draft: Draft,
     network: Network,
@@ -361,7 +310,7 @@ def _save(
     metrics: dict[str, Any],
 ) -> None:
     folder = draft.path
-    save_file(_state(network), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(network.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "network.json").write_text(network.config.model_dump_json(indent=2) + "\n")
     preprocessor.save(folder)
     save_relations(folder, prepared.relations)

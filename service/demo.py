@@ -161,8 +161,10 @@ def _prepare(config: PrepareConfig) -> str:
 
 
 def _train(config: TrainConfig) -> str:
+    from model.run import discard_run
     from model.trainer import train
 
+    discard_run(config.out)  # an interrupted one may have had other options, and a minute is soon made up for
     return train(config)
 
 

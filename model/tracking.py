@@ -1,0 +1,77 @@
+"""Where a training's figures go while it runs: TensorBoard always, Weights & Biases or trackio when asked for."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from .config import Tracker, TrainConfig
+from .errors import InputError
+
+
+class Log(Protocol):
+    """Takes the figures of a step."""
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+
+@contextmanager
+def open_logs(config: TrainConfig, folder: Path, first_step: int) -> Iterator[Log]:
+    """One log that writes to all that were asked for; `folder` is TensorBoard's.
+
+    Raises:
+        InputError: a tracker is asked for that is not installed.
+    """
+    with ExitStack() as stack:
+        logs = [stack.enter_context(_tensorboard(folder, first_step))]
+        logs += [stack.enter_context(_hosted(name, config)) for name in config.track]
+
+        def log(step: int, figures: Mapping[str, float]) -> None:
+            for one in logs:
+                one(step, figures)
+
+        yield log
+
+
+@contextmanager
+def no_log() -> Iterator[Log]:
+    """The log of a rank that writes nothing."""
+    yield lambda step, figures: None
+
+
+@contextmanager
+def _tensorboard(folder: Path, first_step: int) -> Iterator[Log]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # What an interrupted run logged after its last save is written again.
+    writer: Any = SummaryWriter(str(folder), purge_step=first_step)
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+
+    try:
+        yield log
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _hosted(name: Tracker, config: TrainConfig) -> Iterator[Log]:
+    """wandb, or trackio, which offers the same three functions."""
+    try:
+        tracker: Any = importlib.import_module(name)
+    except ImportError:
+        raise InputError(
+            f"--track {name} needs a package that is not installed: pip install {name}."
+        ) from None
+    tracker.init(project="rcml", name=config.out.name, config=config.model_dump(mode="json"))
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        tracker.log(dict(figures), step=step)
+
+    try:
+        yield log
+    finally:
+        tracker.finish()
