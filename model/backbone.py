@@ -1,11 +1,14 @@
 """The one file that knows `transformers`: two towers with token outputs, and what goes into them.
 
-A backbone is loaded from a local folder or the Hub, or made from scratch together with a small tokenizer
-trained on the catalogue's own texts. Everything above this file sees `TextInput`, `PictureInput` and `Tokens`.
-To support another architecture, write a subclass of `Backbone` and name it in `BACKBONES`.
+A backbone (CLIP, SigLIP, SigLIP 2, or any text tower beside any image tower) is loaded from a local folder or
+the Hub; or a small CLIP is made from scratch, with a tokenizer trained on the catalogue's own texts. Everything
+above this file sees `TextInput`, `PictureInput` and `Tokens`. To support another architecture, write a subclass
+of `Backbone` and name it in `BACKBONES`.
 """
 
 import json
+import math
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +17,29 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
     CLIPTokenizer,
     CLIPVisionConfig,
+    PreTrainedConfig,
     PreTrainedModel,
+    Siglip2Model,
+    SiglipModel,
+    VisionTextDualEncoderModel,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
@@ -35,14 +48,61 @@ from .config import SmallBackbone
 from .errors import InputError
 
 logging.disable_progress_bar()
+logging.set_verbosity_error()  # what it warns of is an error here, or of no consequence
 
 MAX_TOKENS = 77
 """Context length of CLIP's text tower; longer texts are cut."""
 
+MOST_TOKENS = 512
+"""Where texts are cut for a tower that sets no limit itself."""
+
+TEXT_FORMAT = "text_format.json"
+"""File beside the tokenizer of whatever `Preprocessor.save` wrote."""
+
+LAST_TOKEN_TOWERS = frozenset({"siglip_text_model", "siglip2_text_model"})
+"""Model types whose text is summed up by the last position, so that all texts must be of one length."""
+
+OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+"""Model types that number positions from `pad_token_id + 1`, and so can read that many tokens fewer."""
+
+
+class TextFormat(BaseModel):
+    """`text_format.json`: how a text tower wants its texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_tokens: int = Field(ge=1, description="longer texts are cut")
+    fixed_length: bool = Field(description="whether all texts are padded to `max_tokens`")
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig, tokenizer_limit: int) -> Self:
+        """What follows from a model's `config` and from the most tokens that its tokenizer would give."""
+        text = config.text_config
+        positions = getattr(text, "max_position_embeddings", None) or MOST_TOKENS
+        if text.model_type in OFFSET_POSITIONS:
+            positions -= text.pad_token_id + 1
+        return cls(
+            max_tokens=min(positions, tokenizer_limit), fixed_length=text.model_type in LAST_TOKEN_TOWERS
+        )
+
 
 @dataclass(frozen=True)
 class TextInput:
-    """Tokenized texts, padded to the longest; mask: True = a real token."""
+    """Tokenized texts, padded to the longest; mask: True = a real token, or the one that sums up a text."""
 
     ids: Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"]
@@ -88,7 +148,7 @@ class PictureInput:
 class Tokens:
     """Token-level embeddings H of one modality (eq. 3), in the joint space.
 
-    `summary` is the position of the token that speaks for the whole: EOT of a text, CLS of a picture.
+    `summary` is the position of the token that speaks for the whole: in CLIP EOT of a text, CLS of a picture.
     """
 
     states: Float[Tensor, "batch tokens dim"]
@@ -96,21 +156,58 @@ class Tokens:
     summary: Int[Tensor, "batch"]
 
     def summary_states(self) -> Float[Tensor, "batch dim"]:
-        """The summary token of each: what CLIP itself would return, before normalisation."""
+        """The summary token of each: what the model itself would return, before normalisation."""
         return self.states[torch.arange(len(self.summary), device=self.summary.device), self.summary]
 
 
 class Preprocessor:
     """Tokenizer and image processor of a backbone, as they were when it was trained."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, image_processor: CLIPImageProcessorPil) -> None:
+    def __init__(self, tokenizer: Any, image_processor: Any, text_format: TextFormat) -> None:
+        if tokenizer.pad_token_id is None:
+            raise InputError(
+                f"The tokenizer ({type(tokenizer).__name__}) has no padding token, without which texts of "
+                "different lengths cannot be read together; name one in tokenizer_config.json."
+            )
         self._tokenizer = tokenizer
         self._image_processor = image_processor
+        self._text_format = text_format
+        self._shape = self._picture_shape()
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Load from a folder or Hub name in CLIP's layout."""
-        return cls(CLIPTokenizer.from_pretrained(name), CLIPImageProcessorPil.from_pretrained(name))
+        """Load what `save` wrote, or the processors of a model in the layout of `transformers`.
+
+        Raises:
+            InputError: they are not there, or of no use here.
+        """
+        local = is_local(name)
+        options = {"local_files_only": local, "trust_remote_code": False}
+        saved = Path(name) / TEXT_FORMAT
+        try:
+            # Saved by us, they lie in a checkpoint, whose config.json is not that of a model.
+            config = PreTrainedConfig() if saved.is_file() else _read_config(name)
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                name, config=getattr(config, "text_config", config), **options
+            )
+            image_processor = AutoImageProcessor.from_pretrained(
+                name, config=config, backend="pil", **options
+            )
+            text_format = (
+                TextFormat.model_validate_json(saved.read_bytes())
+                if saved.is_file()
+                else TextFormat.of(config, tokenizer.model_max_length)
+            )
+        except ImportError as error:
+            raise InputError(
+                f"The tokenizer of {str(name)!r} needs packages that are not installed: "
+                f"run `pip install 'rcml[siglip]'`. ({_brief(error)})"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"No tokenizer and image processor could be loaded from {str(name)!r}: {_brief(error)}"
+            ) from None
+        return cls(tokenizer, image_processor, text_format)
 
     @classmethod
     def train(cls, texts: Iterable[str], shape: SmallBackbone) -> Self:
@@ -118,12 +215,14 @@ class Preprocessor:
         tokenizer = _train_tokenizer(texts, shape.vocabulary)
         side = shape.image_size
         size: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-        return cls(tokenizer, CLIPImageProcessorPil(**size))
+        text_format = TextFormat(max_tokens=MAX_TOKENS, fixed_length=False)
+        return cls(tokenizer, CLIPImageProcessorPil(**size), text_format)
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer and `preprocessor_config.json` into `folder`."""
+        """Write the tokenizer, `preprocessor_config.json` and `text_format.json` into `folder`."""
         self._tokenizer.save_pretrained(folder)
         self._image_processor.save_pretrained(folder)
+        (folder / TEXT_FORMAT).write_text(self._text_format.model_dump_json(indent=2) + "\n")
 
     @property
     def vocabulary(self) -> int:
@@ -142,14 +241,22 @@ class Preprocessor:
     def tokenize(self, texts: Sequence[str]) -> TextInput:
         """Tokenize `texts`, cut to what the text tower can read."""
         encoded = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+            list(texts),
+            padding="max_length" if self._text_format.fixed_length else "longest",
+            padding_side="right",
+            truncation=True,
+            max_length=self._text_format.max_tokens,
+            return_attention_mask=True,
+            return_tensors="pt",
         )
-        return TextInput(encoded["input_ids"], encoded["attention_mask"].bool())
+        mask = encoded["attention_mask"].bool()
+        if self._text_format.fixed_length:
+            mask[:, -1] = True  # it sums up the text, real token or not
+        return TextInput(encoded["input_ids"], mask)
 
     def blank(self, count: int, file: Path | None = None) -> PictureInput:
         """Room for `count` decoded pictures, in memory or in an array on disk at `file`."""
-        size = self._image_processor.crop_size
-        shape = (count, 3, size["height"], size["width"])
+        shape = (count, *self._shape)
         if file is None:
             pixels = np.zeros(shape, np.uint8)
         else:
@@ -158,22 +265,51 @@ class Preprocessor:
 
     def decode(self, picture: Image.Image, into: PictureInput, row: int) -> None:
         """Resize and crop as the processor says; left as bytes, so that many fit into memory."""
-        size = self._image_processor.crop_size
-        picture.draft("RGB", (size["width"], size["height"]))
-        processed = self._image_processor(
-            picture.convert("RGB"), do_rescale=False, do_normalize=False, return_tensors="np"
-        )
+        # A JPEG can be decoded at a fraction of its size; twice the side that is needed, as in Pillow's thumbnail.
+        side = 2 * math.isqrt(math.prod(self._shape) // 3)
+        picture.draft("RGB", (side, side))
+        processed = self._process(picture.convert("RGB"))
         pixels: UInt8[ndarray, "..."] = np.asarray(processed["pixel_values"][0]).round().clip(0, 255)
         into.pixels[row] = torch.from_numpy(pixels.astype(np.uint8))
+        if "spatial_shapes" in processed:
+            into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
 
     def normalise(self, pictures: PictureInput) -> PictureInput:
         """Rescale and normalise on whatever device the bytes are."""
-        pixels, device = pictures.pixels, pictures.pixels.device
-        mean = torch.tensor(self._image_processor.image_mean, device=device).view(1, 3, 1, 1)
-        std = torch.tensor(self._image_processor.image_std, device=device).view(1, 3, 1, 1)
-        return PictureInput(
-            (pixels.float() * self._image_processor.rescale_factor - mean) / std, pictures.grid
+        processor, pixels = self._image_processor, pictures.pixels.float()
+        if processor.do_rescale:
+            pixels = pixels * processor.rescale_factor
+        if processor.do_normalize:
+            mean, std = (
+                torch.tensor(values, device=pixels.device)
+                for values in (processor.image_mean, processor.image_std)
+            )
+            if len(self._shape) == 3:
+                mean, std = mean[:, None, None], std[:, None, None]
+            else:  # the values of a patch are its pixels row by row, the three colours of one side by side
+                mean, std = (channels.repeat(self._shape[-1] // 3) for channels in (mean, std))
+            pixels = (pixels - mean) / std
+        return PictureInput(pixels, pictures.grid)
+
+    def _process(self, picture: Image.Image) -> Mapping[str, Any]:
+        processed: Mapping[str, Any] = self._image_processor(
+            picture, do_rescale=False, do_normalize=False, return_tensors="np"
         )
+        return processed
+
+    def _picture_shape(self) -> tuple[int, ...]:
+        """Shape of every decoded picture: `[3, height, width]` or `[patches, values]`."""
+        shapes = {
+            self._process(Image.new("RGB", size))["pixel_values"].shape[1:] for size in ((9, 6), (6, 9))
+        }
+        if len(shapes) > 1:
+            raise InputError(
+                f"The image processor ({type(self._image_processor).__name__}) gives pictures of different "
+                f"shapes ({' and '.join(map(str, sorted(shapes)))}); set size or crop_size in "
+                "preprocessor_config.json so that all are of one."
+            )
+        shape: tuple[int, ...] = shapes.pop()
+        return shape
 
 
 class Backbone(nn.Module, ABC):
@@ -187,6 +323,9 @@ class Backbone(nn.Module, ABC):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model: Any = model  # its parts are its own, and torch types every attribute as a tensor
+        for name, parameter in model.named_parameters(recurse=False):
+            if name in {"logit_scale", "logit_bias"}:  # of the loss that it was trained with, not of ours
+                parameter.requires_grad_(False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -241,29 +380,196 @@ class ClipBackbone(Backbone):
         return Tokens(states, mask, torch.zeros(len(states), dtype=torch.long, device=states.device))
 
 
-BACKBONES: Mapping[str, tuple[type[PreTrainedModel], type[Backbone]]] = {"clip": (CLIPModel, ClipBackbone)}
-"""What each `model_type` of a config.json is loaded as."""
+class SiglipBackbone(Backbone):
+    """SigLIP: the heads of its towers applied to every token, not to the summary alone.
+
+    A text is padded to its full length, and the state of the last position, be it of padding, is its summary:
+    so the tower was trained, with no mask at all. A picture's summary is what its head, an attention pooling
+    followed by an MLP, makes of all patches; the "MLP" of eq. 3 is that same head given one patch at a time.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        if not self.model.config.vision_config.vision_use_head:
+            raise InputError(
+                "The image tower of this SigLIP has no pooling head (vision_use_head is false), so its pictures "
+                "have no vector in the space of its texts; name one with a head."
+            )
+
+    @property
+    def dim(self) -> int:
+        dim: Any = self.model.config.vision_config.hidden_size
+        return int(dim)
+
+    def text_tokens(self, text: TextInput) -> Tokens:
+        """Every token after the final layer norm and the head; the mask is for what pools them."""
+        tower = self.model.text_model
+        states = tower.head(tower(input_ids=text.ids).last_hidden_state)
+        batch, tokens = text.ids.shape
+        return Tokens(states, text.mask, torch.full((batch,), tokens - 1, device=states.device))
+
+    def image_tokens(self, pictures: PictureInput) -> Tokens:
+        """What the head makes of all patches, and what it makes of each patch alone."""
+        out = self.model.vision_model(pixel_values=pictures.pixels.to(self.dtype))
+        return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state))
+
+    def _patch_states(self, states: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch patches dim"]:
+        """The head on each patch alone: one token has all the attention, whatever the query and the keys."""
+        head = self.model.vision_model.head
+        attention = head.attention
+        weight, bias = (whole.chunk(3)[2] for whole in (attention.in_proj_weight, attention.in_proj_bias))
+        attended = attention.out_proj(F.linear(states, weight, bias))
+        pooled: Tensor = attended + head.mlp(head.layernorm(attended))
+        return pooled
+
+
+class Siglip2Backbone(SiglipBackbone):
+    """SigLIP 2 (NaFlex): SigLIP for pictures of any shape, which come as patches.
+
+    Its fixed-size variants are plain SigLIP. The image tower sizes its position embeddings picture by picture,
+    which `torch.compile` cannot take in one graph; the text tower it can.
+    """
+
+    def image_tokens(self, pictures: PictureInput) -> Tokens:
+        """What the head makes of all patches, and what it makes of each patch alone."""
+        patches = torch.arange(pictures.pixels.shape[1], device=pictures.grid.device)
+        mask = patches < pictures.grid.prod(dim=1, keepdim=True)
+        out = self.model.vision_model(
+            pixel_values=pictures.pixels.to(self.dtype),
+            pixel_attention_mask=mask,
+            spatial_shapes=pictures.grid.cpu(),  # read number by number: fetch them from the device at once
+        )
+        return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state), mask)
+
+
+class DualEncoderBackbone(Backbone):
+    """Any text tower beside any image tower: their pooled outputs and all their tokens, projected.
+
+    The pooled output of many towers (BERT's, ViT's) is none of their tokens, so it leads them. A tower that pools
+    nothing is summed up by its first token.
+    """
+
+    @property
+    def dim(self) -> int:
+        dim: Any = self.model.config.projection_dim
+        return int(dim)
+
+    def text_tokens(self, text: TextInput) -> Tokens:
+        """The pooled text and every token after the text projection."""
+        out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
+        project = self.model.text_projection
+        return _led_by(project(_pooled(out)), project(out.last_hidden_state), text.mask)
+
+    def image_tokens(self, pictures: PictureInput) -> Tokens:
+        """The pooled picture and every token after the visual projection."""
+        tower = self.model.vision_model
+        out = tower(pixel_values=pictures.pixels.to(self.dtype))
+        states = out.last_hidden_state
+        if tower.config.model_type == "clip_vision_model":
+            # Its tokens leave it as they are before the last layer norm, which the pooled one alone is given.
+            states = tower.post_layernorm(states)
+        project = self.model.visual_projection
+        return _led_by(project(_pooled(out)), project(states))
+
+
+def _pooled(out: Any) -> Float[Tensor, "batch width"]:
+    pooled: Tensor | None = getattr(out, "pooler_output", None)
+    return out.last_hidden_state[:, 0] if pooled is None else pooled
+
+
+def _led_by(
+    summary: Float[Tensor, "batch dim"],
+    states: Float[Tensor, "batch tokens dim"],
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> Tokens:
+    """Tokens after a summary that is none of them."""
+    states = torch.cat([summary[:, None], states], dim=1)
+    if mask is None:
+        mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+    else:
+        mask = F.pad(mask, (1, 0), value=True)
+    return Tokens(states, mask, torch.zeros(len(states), dtype=torch.long, device=states.device))
+
+
+BACKBONES: Mapping[str, tuple[Any, type[Backbone]]] = {
+    "clip": (CLIPModel, ClipBackbone),
+    "siglip": (SiglipModel, SiglipBackbone),
+    "siglip2": (Siglip2Model, Siglip2Backbone),
+    "vision-text-dual-encoder": (VisionTextDualEncoderModel, DualEncoderBackbone),
+}
+"""What each `model_type` of a config.json is loaded as: a class of `transformers`, and ours around it."""
 
 
 def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
     """Load a backbone with its tokenizer and image processor from a local folder or the Hub.
 
     Raises:
-        InputError: nothing usable there.
+        InputError: nothing usable there, an architecture that is not supported, or weights that do not fit it.
     """
     try:
-        clip = CLIPModel.from_pretrained(name, local_files_only=is_local(name), use_safetensors=True)
-        return ClipBackbone(clip), Preprocessor.load(name)
-    except (OSError, ValueError) as error:
+        config = _read_config(name)
+        model_class, backbone_class = BACKBONES[config.model_type]
+        model, report = model_class.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,  # what it is trained in, however it was stored
+            local_files_only=is_local(name),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported, and refused below
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"No CLIP could be loaded from {str(name)!r}: {str(error).splitlines()[0]} "
-            "Name a local folder in CLIP's layout (with model.safetensors) or a Hub repository."
+            f"No backbone could be loaded from {str(name)!r}: {_brief(error)} "
+            "Name a local folder in the layout of transformers (with model.safetensors) or a Hub repository."
         ) from None
+    faults = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    faults += [
+        f"{key} is {list(found)} instead of {list(wanted)}"
+        for key, found, wanted in sorted(report["mismatched_keys"])
+    ]
+    if faults:
+        raise InputError(
+            f"The weights in {str(name)!r} are not those of its config.json: {'; '.join(faults[:3])}"
+            f"{f'; and {len(faults) - 3} more' if len(faults) > 3 else ''}. Save the model again, whole."
+        )
+    return backbone_class(model), Preprocessor.load(name)
 
 
 def build_backbone(config: Mapping[str, Any]) -> Backbone:
-    """The backbone whose `config` this is, weights still random."""
-    return ClipBackbone(CLIPModel(CLIPConfig.from_dict(dict(config))))
+    """The backbone whose `config` this is, weights still random.
+
+    Raises:
+        InputError: an architecture that is not supported.
+    """
+    checked = _checked_config(config, "network.json")
+    model_class, backbone_class = BACKBONES[checked.model_type]
+    return backbone_class(model_class(checked))
+
+
+def _read_config(name: str | Path) -> PreTrainedConfig:
+    config, _ = PreTrainedConfig.get_config_dict(name, local_files_only=is_local(name))
+    if not config:
+        raise FileNotFoundError("It has no config.json.")
+    return _checked_config(config, repr(str(name)))
+
+
+def _checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
+    kind: Any = config.get("model_type")
+    if kind not in BACKBONES:
+        raise InputError(
+            f"The model of {source} is of the type {kind!r}, which is not supported. "
+            f"Supported types: {', '.join(BACKBONES)}."
+        )
+    try:
+        checked: PreTrainedConfig = BACKBONES[kind][0].config_class.from_dict(dict(config))
+    except StrictDataclassError as error:
+        raise InputError(f"The config of {source} is wrong: {_brief(error)}") from None
+    return checked
+
+
+def _brief(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
 def small_backbone(shape: SmallBackbone, preprocessor: Preprocessor) -> Backbone:

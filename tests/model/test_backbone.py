@@ -92,13 +92,13 @@ def test_a_missing_folder_is_refused_without_asking_the_network(
     name: str, tmp_path: Path, network_calls: list[object]
 ) -> None:
     wanted = name.format(tmp_path)
-    with pytest.raises(InputError, match=f"No CLIP could be loaded from '{wanted}'.*Name a local folder"):
+    with pytest.raises(InputError, match=f"No backbone could be loaded from '{wanted}'.*Name a local folder"):
         load_backbone(wanted)
     assert network_calls == []
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path, network_calls: list[object]) -> None:
-    with pytest.raises(InputError, match=f"No CLIP could be loaded from '{tmp_path}'"):
+    with pytest.raises(InputError, match=f"No backbone could be loaded from '{tmp_path}'"):
         load_backbone(str(tmp_path))
     assert network_calls == []
 
@@ -107,7 +107,9 @@ def test_a_folder_with_weights_and_no_tokenizer_is_refused(
     preprocessor: Preprocessor, tmp_path: Path, network_calls: list[object]
 ) -> None:
     small_backbone(TINY, preprocessor).model.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=f"No CLIP could be loaded from '{tmp_path}'"):
+    with pytest.raises(
+        InputError, match=f"No tokenizer and image processor could be loaded from '{tmp_path}'"
+    ):
         load_backbone(str(tmp_path))
     assert network_calls == []
 
