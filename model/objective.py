@@ -5,7 +5,9 @@ candidate under every pair's relation would take batch x batch conditioned vecto
 distinct relations, as here, it takes items x relations of them, with the same values and gradients.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,9 +33,17 @@ class PairBatch:
 
     def to(self, device: torch.device) -> "PairBatch":
         """The same on `device`."""
-        tensors = (self.anchor, self.positive, self.relation, self.related)
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         return PairBatch(
-            *(one.to(device, non_blocking=True) for one in tensors), self.count, self.inter_count
+            move(self.anchor),
+            move(self.positive),
+            move(self.relation),
+            move(self.related),
+            self.count,
+            self.inter_count,
         )
 
 
@@ -49,20 +59,13 @@ def objective(
     Intra-modal terms skip self-pairs: a vector against itself teaches nothing. With self-pairs only and
     lambda 0, this is CLIP's loss (eq. 7).
     """
-    crossed = (
-        contrast(text, image, pairs, temperature).sum() + contrast(image, text, pairs, temperature).sum()
-    )
-    loss = crossed / (2 * pairs.count)
+    groups = _Groups.of(pairs, text.shape[1])
+    texts, images = _by_relation(text), _by_relation(image)
+    crossed = groups.contrast(texts, images, temperature) + groups.contrast(images, texts, temperature)
+    loss = crossed.sum() / (2 * pairs.count)
     if intra_modal_weight and pairs.inter_count:
-        inter = pairs.anchor != pairs.positive
-        between = replace(
-            pairs, anchor=pairs.anchor[inter], positive=pairs.positive[inter], relation=pairs.relation[inter]
-        )
-        within = (
-            contrast(text, text, between, temperature).sum()
-            + contrast(image, image, between, temperature).sum()
-        )
-        loss = loss + intra_modal_weight * within / pairs.inter_count
+        within = groups.contrast(texts, texts, temperature) + groups.contrast(images, images, temperature)
+        loss = loss + intra_modal_weight * (within * groups.inter).sum() / pairs.inter_count
     return loss
 
 
@@ -73,17 +76,50 @@ def contrast(
     temperature: float,
 ) -> Float[Tensor, "pairs"]:
     """Eq. 2 for each pair: -log of the positive's share among itself and N(i), under the pair's relation."""
+    groups = _Groups.of(pairs, x.shape[1])
+    losses = groups.contrast(_by_relation(x), _by_relation(y), temperature)
+    return torch.empty_like(losses).index_copy(0, groups.order, losses)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The pairs in the order of their relations: what all terms of eq. 1 need of them, worked out once.
+
+    `anchors` holds those of each relation; `excluded` is what is neither the positive nor in N(i).
+    """
+
+    order: Int[Tensor, "pairs"]
+    anchors: Sequence[Int[Tensor, "group"]]
+    positive: Int[Tensor, "pairs"]
+    inter: Bool[Tensor, "pairs"]
+    excluded: Bool[Tensor, "pairs items"]
+
+    @classmethod
+    def of(cls, pairs: PairBatch, relations: int) -> Self:
+        """Sort `pairs` by relation."""
+        order = pairs.relation.argsort(stable=True)
+        anchor, positive = pairs.anchor[order], pairs.positive[order]
+        sizes: list[int] = torch.bincount(pairs.relation, minlength=relations).tolist()
+        excluded = pairs.related[anchor].scatter(1, positive[:, None], False)
+        return cls(order, anchor.split(sizes), positive, anchor != positive, excluded)
+
+    def contrast(
+        self,
+        x: Sequence[Float[Tensor, "items dim"]],
+        y: Sequence[Float[Tensor, "items dim"]],
+        temperature: float,
+    ) -> Float[Tensor, "pairs"]:
+        """Eq. 2, with one product for each relation; `x` and `y` hold the vectors under each."""
+        similarity = [
+            queries.index_select(0, anchors) @ candidates.T
+            for queries, candidates, anchors in zip(x, y, self.anchors, strict=True)
+        ]
+        logits = torch.cat(similarity) / temperature
+        hit = logits.gather(1, self.positive[:, None])[:, 0]
+        return logits.masked_fill(self.excluded, -torch.inf).logsumexp(dim=1) - hit
+
+
+def _by_relation(vectors: Float[Tensor, "items relations dim"]) -> Sequence[Float[Tensor, "items dim"]]:
     # The vectors may be bf16, whose rounding at a temperature of 0.1 would be felt in the logits.
-    x, y = (vectors.to(torch.promote_types(vectors.dtype, torch.float32)) for vectors in (x, y))
-    order = pairs.relation.argsort(stable=True)
-    groups = order.split(torch.bincount(pairs.relation, minlength=x.shape[1]).tolist())
-    similarity = torch.cat(
-        [x[pairs.anchor[rows], relation] @ y[:, relation].T for relation, rows in enumerate(groups)]
-    )
-    anchor, positive = pairs.anchor[order], pairs.positive[order]
-    logits = similarity / temperature
-    hit = logits.gather(1, positive[:, None])[:, 0]
-    candidates = ~pairs.related[anchor]
-    candidates = candidates.scatter(1, positive[:, None], True)
-    losses = logits.masked_fill(~candidates, -torch.inf).logsumexp(dim=1) - hit
-    return torch.empty_like(losses).index_copy(0, order, losses)
+    # Unbound, their gradients are stacked once; each slice would fill one of the whole size, and add it.
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32)).unbind(dim=1)
