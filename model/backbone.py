@@ -10,7 +10,7 @@ import json
 import math
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +28,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import (
-    AutoImageProcessor,
     AutoTokenizer,
     CLIPConfig,
     CLIPModel,
@@ -41,6 +40,9 @@ from transformers import (
     SiglipModel,
     VisionTextDualEncoderModel,
 )
+from transformers.models.auto.image_processing_auto import (
+    AutoImageProcessor,
+)  # not hidden without torchvision
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
@@ -181,29 +183,29 @@ class Preprocessor:
         Raises:
             InputError: they are not there, or of no use here.
         """
-        local = is_local(name)
-        options = {"local_files_only": local, "trust_remote_code": False}
+        options = {"local_files_only": is_local(name), "trust_remote_code": False}
         saved = Path(name) / TEXT_FORMAT
         try:
-            # Saved by us, they lie in a checkpoint, whose config.json is not that of a model.
-            config = PreTrainedConfig() if saved.is_file() else _read_config(name)
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                name, config=getattr(config, "text_config", config), **options
-            )
+            # What we saved lies in a checkpoint, whose config.json is not that of a model; and there transformers
+            # would guess one from the folder's name.
+            config: Any = PreTrainedConfig() if saved.is_file() else _read_config(name)
+            # A dual encoder has no tokenizer of its own kind: it has its text tower's.
+            reader = config.text_config if config.model_type == "vision-text-dual-encoder" else config
+            try:
+                tokenizer: Any = AutoTokenizer.from_pretrained(name, config=reader, **options)
+            except ImportError as error:
+                raise InputError(
+                    f"The tokenizer in {str(name)!r} needs packages that are not installed: "
+                    f"run `pip install 'rcml[siglip]'`. ({_brief(error)})"
+                ) from None
             image_processor = AutoImageProcessor.from_pretrained(
                 name, config=config, backend="pil", **options
             )
-            text_format = (
-                TextFormat.model_validate_json(saved.read_bytes())
-                if saved.is_file()
-                else TextFormat.of(config, tokenizer.model_max_length)
-            )
-        except ImportError as error:
-            raise InputError(
-                f"The tokenizer of {str(name)!r} needs packages that are not installed: "
-                f"run `pip install 'rcml[siglip]'`. ({_brief(error)})"
-            ) from None
-        except (OSError, ValueError) as error:
+            if saved.is_file():
+                text_format = TextFormat.model_validate_json(saved.read_bytes())
+            else:
+                text_format = TextFormat.of(config, tokenizer.model_max_length)
+        except (ImportError, OSError, ValueError) as error:
             raise InputError(
                 f"No tokenizer and image processor could be loaded from {str(name)!r}: {_brief(error)}"
             ) from None
@@ -390,7 +392,7 @@ class SiglipBackbone(Backbone):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
-        if not self.model.config.vision_config.vision_use_head:
+        if not self.model.vision_model.use_head:
             raise InputError(
                 "The image tower of this SigLIP has no pooling head (vision_use_head is false), so its pictures "
                 "have no vector in the space of its texts; name one with a head."
@@ -533,7 +535,9 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
             f"The weights in {str(name)!r} are not those of its config.json: {'; '.join(faults[:3])}"
             f"{f'; and {len(faults) - 3} more' if len(faults) > 3 else ''}. Save the model again, whole."
         )
-    return backbone_class(model), Preprocessor.load(name)
+    backbone, preprocessor = backbone_class(model), Preprocessor.load(name)
+    _check_fit(str(name), backbone, preprocessor)
+    return backbone, preprocessor
 
 
 def build_backbone(config: Mapping[str, Any]) -> Backbone:
@@ -565,7 +569,38 @@ def _checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
         checked: PreTrainedConfig = BACKBONES[kind][0].config_class.from_dict(dict(config))
     except StrictDataclassError as error:
         raise InputError(f"The config of {source} is wrong: {_brief(error)}") from None
+    for tower in (checked.text_config, checked.vision_config):
+        if not hasattr(tower, "hidden_size"):
+            raise InputError(
+                f"The tower {tower.model_type!r} of {source} gives no tokens of one width (it has no hidden_size), "
+                "so relations would have nothing to choose from; name a transformer."
+            )
     return checked
+
+
+def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> None:
+    """Refuse processors of another model, which would fail in the middle of the training."""
+    known = backbone.model.config.text_config.vocab_size
+    if preprocessor.vocabulary > known:
+        raise InputError(
+            f"The tokenizer in {name!r} has {preprocessor.vocabulary} tokens, the text tower knows {known}; "
+            "put the tokenizer there that it was trained with."
+        )
+    room = preprocessor.blank(1)
+    preprocessor.decode(Image.new("RGB", (64, 64)), room, 0)
+    reading: Mapping[str, Callable[[], Tokens]] = {
+        "tokenizer": lambda: backbone.text_tokens(preprocessor.tokenize(["a"])),
+        "image processor": lambda: backbone.image_tokens(preprocessor.normalise(room)),
+    }
+    for processor, read in reading.items():
+        try:
+            with torch.inference_mode():
+                read()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"The model in {name!r} cannot read what its {processor} gives: {_brief(error)} "
+                "Put the one there that it was trained with."
+            ) from None
 
 
 def _brief(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Tiny random models of every supported architecture, as `transformers` itself would leave them on disk."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ def write_siglip2(folder: Path) -> PreTrainedModel:
     model.save_pretrained(folder)
     symbols = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
     Siglip2Tokenizer(vocab={symbol: row for row, symbol in enumerate(symbols)}).save_pretrained(folder)
+    # As on the Hub: transformers knows better, and makes it Siglip2Tokenizer, which reads lower case alone.
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(described | {"tokenizer_class": "GemmaTokenizer"})
+    )
     Siglip2ImageProcessorPil(patch_size=8, max_num_patches=12).save_pretrained(folder)
     return model
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoTokenizer
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from model.backbone import (
     BACKBONES,
@@ -40,6 +43,7 @@ from .families import (
     picture_shape,
     roberta,
     text_shape,
+    word_tokenizer,
     write_dual_encoder_processors,
     write_family,
 )
@@ -173,6 +177,18 @@ def test_pictures_kept_as_bytes_are_what_the_image_processor_gives(family: Famil
     shapes = expected.get("spatial_shapes", torch.zeros(3, 2))
     assert ours.grid.tolist() == shapes.tolist()
     assert family.preprocessor.blank(1).pixels.dtype == torch.uint8
+
+
+def test_texts_become_the_ids_that_the_models_own_tokenizer_gives(family: Family) -> None:
+    own = AutoTokenizer.from_pretrained(family.folder)
+    text = family.preprocessor.tokenize(["Red MUG", "these two"])
+    for row, words in enumerate(["Red MUG", "these two"]):
+        expected = own(words)["input_ids"]
+        assert text.ids[row, : len(expected)].tolist() == expected
+        assert set(text.ids[row, len(expected) :].tolist()) <= {own.pad_token_id}
+    assert torch.equal(text.ids, family.preprocessor.tokenize(["red mug", "these two"]).ids) == (
+        family.kind != "siglip"  # whose stand-in here minds the case
+    )
 
 
 def test_texts_are_padded_on_the_right_and_cut_to_what_the_tower_reads(family: Family) -> None:
@@ -380,6 +396,12 @@ def test_a_siglip_without_a_pooling_head_is_refused() -> None:
         build_backbone(config)
 
 
+def test_a_tower_without_tokens_is_refused() -> None:
+    config = {"model_type": "vision-text-dual-encoder", "vision_config": {"model_type": "resnet"}}
+    with pytest.raises(InputError, match=r"The tower 'resnet' of network\.json gives no tokens of one width"):
+        build_backbone(config)
+
+
 def test_an_image_processor_that_leaves_pictures_of_different_shapes_is_refused(tmp_path: Path) -> None:
     write_family("clip", tmp_path)
     path = tmp_path / "preprocessor_config.json"
@@ -398,3 +420,24 @@ def test_a_tokenizer_that_cannot_pad_is_refused(tmp_path: Path) -> None:
             preprocessor._image_processor,
             TextFormat(max_tokens=9, fixed_length=False),
         )
+
+
+def test_the_processors_of_another_model_are_refused(tmp_path: Path) -> None:
+    write_family("siglip", tmp_path)
+    processor = SiglipImageProcessorPil(size={"height": 2 * SIDE, "width": 2 * SIDE})
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"cannot read what its image processor gives: .*16"):
+        load_backbone(tmp_path)
+    tokenizer = word_tokenizer()
+    tokenizer.add_tokens([f"word{n}" for n in range(99)])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=rf"has {len(tokenizer)} tokens, the text tower knows 64"):
+        load_backbone(tmp_path)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_that_needs_sentencepiece_says_what_to_install(tmp_path: Path) -> None:
+    write_family("siglip", tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
+    with pytest.raises(InputError, match=r"run `pip install 'rcml\[siglip\]'`"):
+        load_backbone(tmp_path)
