@@ -40,9 +40,9 @@ from transformers import (
     SiglipModel,
     VisionTextDualEncoderModel,
 )
-from transformers.models.auto.image_processing_auto import (
-    AutoImageProcessor,
-)  # not hidden without torchvision
+
+# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
@@ -567,7 +567,7 @@ def _checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
         )
     try:
         checked: PreTrainedConfig = BACKBONES[kind][0].config_class.from_dict(dict(config))
-    except StrictDataclassError as error:
+    except (StrictDataclassError, ValueError, KeyError) as error:
         raise InputError(f"The config of {source} is wrong: {_brief(error)}") from None
     for tower in (checked.text_config, checked.vision_config):
         if not hasattr(tower, "hidden_size"):
