@@ -104,6 +104,7 @@ class Network(nn.Module):
 
     def __init__(self, config: NetworkConfig, backbone: Backbone, attention_gain: float = 1.0) -> None:
         super().__init__()
+        self._switches = 0
         self.config = config
         self.backbone = backbone
         self.attention = RelationAttention(backbone.dim, config.beta, config.summary_scale, attention_gain)
@@ -115,8 +116,17 @@ class Network(nn.Module):
 
     @property
     def version(self) -> int:
-        """Changes with every change of a weight: torch counts the writes to each."""
-        return hash(tuple((weight.data_ptr(), weight._version) for weight in self.parameters()))
+        """Changes whenever the weights may have: what was computed from them is good for one version.
+
+        Torch counts the writes to each tensor, but not those of fused optimizers; hence every switch between
+        training and evaluation counts as well.
+        """
+        return hash((self._switches, *((weight.data_ptr(), weight._version) for weight in self.parameters())))
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, or to evaluation, as any module."""
+        self._switches += 1
+        return super().train(mode)
 
     def seen(self, relation: Relation) -> Relation:
         """The relation that stands for `relation`: itself, or what a rival is given in its place."""

@@ -30,7 +30,7 @@ from .artifact import lock_folder
 from .config import TrainConfig
 from .errors import InputError, MismatchError, RcmlError, TrainingError
 
-INCIDENTAL = {"out", "device", "workers", "picture_cache", "save_every", "track"}
+INCIDENTAL = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
 """Options that a resumed run may change: they have no say in what is learnt."""
 
 
@@ -43,7 +43,7 @@ class Progress(BaseModel):
     best_step: int = 0
     best_hit: float = -1.0
     losses: list[float] = Field([], description="of the steps since the last validation")
-    history: list[dict[str, float]] = []
+    history: list[dict[str, int | float]] = []
     pairs: int = 0
     seconds: float = 0.0
     waited: float = Field(0.0, description="of these seconds, those spent waiting for batches")

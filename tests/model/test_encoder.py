@@ -76,3 +76,25 @@ def test_without_cuda_auto_is_the_cpu_and_cuda_is_refused() -> None:
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(InputError, match="this machine has no CUDA device; use --device auto"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_relations_are_encoded_once_for_each_version_of_the_weights(
+    fused: bool, checkpoints: dict[str, Path]
+) -> None:
+    encoder = Encoder.open(checkpoints["rcml"], "cpu")
+    network = encoder._network
+    before, again = encoder.context(), encoder.context()
+    assert again is before
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused)
+    network.train()
+    text = encoder._preprocessor.tokenize(["red mug"])
+    network.text_vectors(
+        text, network.attention.context(before.vectors.clone(), before.intra.clone())
+    ).sum().backward()
+    optimizer.step()
+    network.eval()
+    after = encoder.relation_vectors
+    assert np.abs(after - before.vectors.numpy()).max() > 0.01
+    fresh = Encoder(network, encoder._preprocessor, encoder.relations, torch.device("cpu"))
+    np.testing.assert_array_equal(after, fresh.relation_vectors)
