@@ -68,9 +68,10 @@ class Manifest(BaseModel):
 
 @dataclass
 class Draft:
-    """An artifact being written: put files under `path`; `counts` goes into the manifest."""
+    """An artifact being written: put files under `path`; `parents` and `counts` go into the manifest."""
 
     path: Path
+    parents: dict[str, str]
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -99,14 +100,14 @@ def write_artifact(
     staging.mkdir()
     with lock_folder(staging, target.name):
         try:
-            draft = Draft(staging)
+            draft = Draft(staging, dict(parents or {}))
             yield draft
             _write_text(staging / "config.json", saved(config))
             manifest = Manifest(
                 format=FORMAT,
                 kind=kind,
                 version=_version(),
-                parents=dict(parents or {}),
+                parents=draft.parents,
                 counts=draft.counts,
                 files={
                     path.relative_to(staging).as_posix(): _record(path)
@@ -129,13 +130,27 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
         ArtifactError: nothing there, unfinished, of another kind or format, or a file is missing or changed.
     """
     path = path.absolute()
-    noun = "prepared data" if kind == "prepared" else kind
+    noun = _noun(kind)
     _recover(path)
     if not path.is_dir():
         hint = " Its last run was interrupted." if _staging(path).exists() else ""
         if _being_written(path):
             raise ArtifactError(f"The {noun} at {path} is being made now; wait for it to be finished.")
         raise ArtifactError(f"There is no {noun} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
+    manifest = read_manifest(path, kind)
+    for name, record in manifest.files.items():
+        if name != WORDS:
+            _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
+    return manifest
+
+
+def read_manifest(path: Path, kind: Kind) -> Manifest:
+    """The manifest of the artifact at `path`, whose files may not all be there yet.
+
+    Raises:
+        ArtifactError: it has none, or that of another kind or format.
+    """
+    noun = _noun(kind)
     try:
         raw = json.loads((path / "manifest.json").read_text())
     except FileNotFoundError:
@@ -152,9 +167,6 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
         raise ArtifactError(f"{path}/manifest.json is damaged: {error}") from None
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is {_a(manifest.kind)}, where {_a(kind)} is needed.")
-    for name, record in manifest.files.items():
-        if name != WORDS:
-            _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
     return manifest
 
 
@@ -177,6 +189,10 @@ MADE_BY: Mapping[Kind, str] = {
     "index": "index",
 }
 """The verb that makes each kind."""
+
+
+def _noun(kind: Kind) -> str:
+    return "prepared data" if kind == "prepared" else kind
 
 
 def _a(kind: Kind) -> str:

@@ -1,29 +1,35 @@
 """A checkpoint's network at work: texts and pictures in, unit vectors under every relation out.
 
-Opened by `rcml index`, `rcml evaluate` and the service; the trainer validates with it while it trains.
+Opened by `rcml index`, `rcml evaluate` and the service; the trainer validates with it while it trains, and has
+it write the checkpoint in the end. Loading, saving and pushing are spelt as users of Hugging Face expect.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int
 from numpy import ndarray
 from PIL import Image
-from safetensors.torch import load_file
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .backbone import Preprocessor, TextInput
-from .checkpoint import Checkpoint
+from .artifact import Draft, file_digest, write_artifact
+from .backbone import Preprocessor, TextInput, is_local
+from .checkpoint import OWN, WEIGHTS, Checkpoint, write_contents
 from .config import Device
 from .encoding import Encoding
 from .errors import ArtifactError, InputError
+from .hub import fetch, push
 from .network import Network, NetworkConfig, RelationContext
 from .pictures import Pictures, load_pictures
 from .records import Relation
+from .validity import ValidityHead
 
 BATCH = 128
 """Items encoded at a time."""
@@ -44,25 +50,128 @@ class Encoder:
         self._device = device
         self.relations = tuple(relations)
         self._known: tuple[int, RelationContext] | None = None
+        self._source: Checkpoint | None = None
+        self._processors: dict[str, bytes] = {}
 
     @classmethod
-    def open(cls, checkpoint: Path, device: Device = "auto") -> Self:
-        """Load the network of the checkpoint at this path.
+    def from_pretrained(
+        cls, source: str | Path, device: Device = "auto", revision: str | None = None
+    ) -> Self:
+        """Load a checkpoint: the folder at this path, or the Hub's model of this name (`owner/name`).
+
+        A `Path` is always a folder, and a string that could be one is, so that only what must be a Hub name
+        is looked for there. `revision` is a branch, tag or commit of the Hub.
 
         Raises:
-            ArtifactError: there is none, or its weights are not those of its network.
-            InputError: CUDA is asked for and there is none.
+            ArtifactError: there is none, it is damaged, or its weights are not those of its network.
+            InputError: CUDA is asked for and there is none, or a folder is asked for by revision.
         """
-        opened = Checkpoint.open(checkpoint)
-        config = NetworkConfig.model_validate(json.loads((checkpoint / "network.json").read_text()))
-        network = Network.from_config(config)
-        try:
-            network.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        except RuntimeError as error:
-            raise ArtifactError(
-                f"{checkpoint}/model.safetensors does not fit network.json: {error}"
-            ) from None
-        return cls(network.eval(), Preprocessor.load(checkpoint), opened.relations, choose_device(device))
+        if isinstance(source, Path) or is_local(source) or "/" not in source:
+            if revision is not None:
+                raise InputError(f"{source} is a folder, which has no revision {revision!r}; leave it out.")
+            path = Path(source)
+        else:
+            path = fetch(source, revision)
+        checkpoint = Checkpoint.open(path)
+        network = _load_network(path)
+        encoder = cls(network, Preprocessor.load(path), checkpoint.relations, choose_device(device))
+        encoder._source = checkpoint
+        # Kept as they were read: transformers would add to them what they were used for, and its version's own.
+        others = checkpoint.manifest.files.keys() - OWN
+        encoder._processors = {file: (path / file).read_bytes() for file in others}
+        return encoder
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a whole checkpoint at `folder`, with the weights as they are now.
+
+        The options, the validity head, the figures and the model card are those of the checkpoint that was
+        loaded, which becomes a parent of the new one if the weights have changed since. Unchanged, it is
+        written as it was, byte for byte.
+
+        Raises:
+            InputError: this encoder was not loaded from a checkpoint, or its weights are not float32.
+            ArtifactError: `folder` holds something else.
+        """
+        source = self._source
+        if source is None:
+            raise InputError(
+                "This encoder was not loaded from a checkpoint, so it has no figures and no validity head to "
+                "save. Open a draft with `write_artifact` and give them to `Encoder.write`."
+            )
+        parents = source.manifest.parents
+        with write_artifact(Path(folder), "checkpoint", source.config, parents) as draft:
+            self.write(draft, source.validity, source.metrics, source.card)
+            if not self._unchanged(draft):
+                draft.parents["checkpoint"] = source.manifest.digest
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        commit_message: str = "Upload a checkpoint of rcml",
+    ) -> str:
+        """`save_pretrained` to the Hub, as one commit to `repo_id` (`owner/name`); returns the commit's URL.
+
+        The repository is made if need be: public or `private`, or as its owner's settings say. The token is
+        that of `hf auth login`, or `HF_TOKEN`.
+
+        Raises:
+            InputError: as `save_pretrained`, or the Hub cannot be reached or refuses.
+        """
+        with TemporaryDirectory() as folder:
+            checkpoint = Path(folder) / "checkpoint"
+            self.save_pretrained(checkpoint)
+            return push(checkpoint, repo_id, private, commit_message)
+
+    def write(self, draft: Draft, validity: ValidityHead, metrics: dict[str, Any], card: str) -> None:
+        """Fill the draft of a checkpoint with the network as it is now and what is known of it.
+
+        Raises:
+            InputError: the weights are not float32.
+        """
+        weights = {name: tensor.detach().cpu() for name, tensor in self._network.state_dict().items()}
+        for name, tensor in weights.items():
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise InputError(
+                    f"The weight {name} is {_dtype(tensor)}, and a checkpoint keeps float32: what was rounded off "
+                    "cannot be had back. Save an encoder that was loaded in float32."
+                )
+        # Cloned, because safetensors refuses tensors that share memory.
+        save_file(
+            {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
+            draft.path / WEIGHTS,
+            metadata={"format": "pt"},
+        )
+        text = self._network.config.model_dump_json(indent=2) + "\n"
+        (draft.path / "network.json").write_text(text, encoding="utf-8")
+        if self._processors:
+            for file, content in self._processors.items():
+                (draft.path / file).parent.mkdir(exist_ok=True)
+                (draft.path / file).write_bytes(content)
+        else:
+            self._preprocessor.save(draft.path)
+        if self._source is not None and self._unchanged(draft):
+            # Encoded again on another machine, they might differ in the last bit.
+            vectors = self._source.relation_vectors
+        else:
+            self._known = None  # a fused optimizer changes weights, and torch does not count it
+            vectors = self.relation_vectors
+        write_contents(draft.path, self.relations, vectors, validity, metrics, card)
+        draft.counts.update(
+            parameters=sum(weight.numel() for weight in self._network.parameters()),
+            relations=len(self.relations),
+            dim=self.dim,
+        )
+
+    def _unchanged(self, draft: Draft) -> bool:
+        """Whether the weights written are those that were loaded."""
+        assert self._source is not None
+        return file_digest(draft.path / WEIGHTS) == self._source.manifest.files[WEIGHTS].sha256
+
+    @property
+    def network(self) -> Network:
+        """The network itself, to look into or to tune further."""
+        return self._network
 
     @property
     def dim(self) -> int:
@@ -136,6 +245,46 @@ class Encoder:
         for rows in order.split(BATCH):
             vectors[rows.numpy()] = _on_cpu(encode(rows, context))
         return vectors
+
+
+def _load_network(folder: Path) -> Network:
+    """The network of a checkpoint, ready to encode, exactly as it was saved.
+
+    Raises:
+        ArtifactError: the weights are not those of the network.
+    """
+    try:
+        config = NetworkConfig.model_validate_json((folder / "network.json").read_bytes())
+        weights = load_file(folder / WEIGHTS)
+    except (ValidationError, SafetensorError) as error:
+        raise ArtifactError(
+            f"The network in {folder} cannot be read by this version of rcml: {error}"
+        ) from None
+    network = Network.from_config(config)
+    expected = network.state_dict()
+    wrong = [f"{name} is missing" for name in expected.keys() - weights.keys()]
+    wrong += [f"{name} is not known" for name in weights.keys() - expected.keys()]
+    wrong += [
+        f"{name} is {_shape(weights[name])} instead of {_shape(expected[name])}"
+        for name in expected.keys() & weights.keys()
+        if _shape(weights[name]) != _shape(expected[name])
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise ArtifactError(
+            f"{folder / WEIGHTS} does not fit network.json: {'; '.join(sorted(wrong)[:8])}{more}. Train the "
+            "checkpoint again, or load it with the version of rcml that made it."
+        )
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{_dtype(tensor)} {list(tensor.shape)}"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def choose_device(device: Device) -> torch.device:

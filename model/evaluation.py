@@ -131,7 +131,7 @@ def set_exam(prepared: Prepared, config: EvaluateConfig) -> Exam:
 
 def take_exam(checkpoint: Checkpoint, exam: Exam, config: EvaluateConfig) -> dict[str, Any]:
     """All figures of one network."""
-    encoder = Encoder.open(checkpoint.path, config.device)
+    encoder = Encoder.from_pretrained(checkpoint.path, config.device)
     encoding = encoder.encode_part(exam.texts, exam.pictures)
     hits = {}
     for similarity in Similarity:

@@ -30,7 +30,7 @@ def open_encoder(checkpoint: Path, device: Device) -> ItemEncoder:
     """Open the network of a checkpoint; the one place of the service that loads torch."""
     from model.encoder import Encoder
 
-    return Encoder.open(checkpoint, device)
+    return Encoder.from_pretrained(checkpoint, device)
 
 
 class IntraRelationError(InputError):

@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_cuda_and_cpu_give_the_same_vectors(checkpoint: Path) -> None:
-    on_cpu, on_cuda = (Encoder.open(checkpoint, device) for device in ("cpu", "cuda"))
+    on_cpu, on_cuda = (Encoder.from_pretrained(checkpoint, device) for device in ("cpu", "cuda"))
     texts = ["red mug", "a green kite in a black tent", ""]
     pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "white")]
     expected, found = (encoder.encode_items(texts, pictures) for encoder in (on_cpu, on_cuda))
@@ -37,7 +37,7 @@ def test_cuda_and_cpu_give_the_same_vectors(checkpoint: Path) -> None:
 
 
 def test_auto_takes_cuda_and_says_which(checkpoint: Path) -> None:
-    assert Encoder.open(checkpoint, "auto").device == f"cuda ({torch.cuda.get_device_name()})"
+    assert Encoder.from_pretrained(checkpoint, "auto").device == f"cuda ({torch.cuda.get_device_name()})"
 
 
 def test_a_planted_truth_is_learnt_on_cuda_too(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """An encoder that needs no network, and the artifacts of a shop of a dozen items: for two packages' tests."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 from indexes.builder import build
 from indexes.config import IndexConfig
 from model.artifact import write_artifact
-from model.checkpoint import Checkpoint, save_relation_vectors, save_relations
+from model.checkpoint import Checkpoint, save_relations, write_contents
 from model.encoding import Encoding
 from model.prepared import Prepared
 from model.records import INTRA_RELATION, Edge, Item, Relation, Similarity, Split, View
@@ -188,10 +187,7 @@ def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
 def write_checkpoint(folder: Path, seed: int = 2) -> None:
     """Write a checkpoint without weights; another `seed` gives another digest."""
     with write_artifact(folder, "checkpoint", _NoOptions()) as draft:
-        save_relations(draft.path, RELATIONS)
-        save_relation_vectors(draft.path, relation_vectors())
-        validity_head(seed).save(draft.path)
-        (draft.path / "metrics.json").write_text(json.dumps({}))
+        write_contents(draft.path, RELATIONS, relation_vectors(), validity_head(seed), {}, "# A shop\n")
 
 
 def write_shop(folder: Path) -> FakeShop:

@@ -77,6 +77,25 @@ def test_writing_again_replaces_everything_and_leaves_nothing_beside(target: Pat
     assert siblings(target) == ["report"]
 
 
+def test_words_for_people_may_be_edited_or_removed_and_are_no_part_of_the_digest(target: Path) -> None:
+    digests = []
+    for words in ("# One\n", "# Two\n"):
+        with write_artifact(target, "report", Options()) as draft:
+            (draft.path / "README.md").write_text(words)
+        digests.append(open_artifact(target, "report").digest)
+    assert digests[0] == digests[1]
+    (target / "README.md").write_text("# Three\n")
+    assert open_artifact(target, "report").digest == digests[0]
+    (target / "README.md").unlink()
+    assert "README.md" in open_artifact(target, "report").files
+
+
+def test_files_that_the_manifest_does_not_list_are_left_alone(target: Path) -> None:
+    write(target)
+    (target / ".gitattributes").write_text("* text\n")
+    assert content(target) == "one"
+
+
 @pytest.mark.parametrize("name", ["data.txt", "config.json"])
 def test_a_changed_byte_is_noticed(name: str, target: Path) -> None:
     write(target)

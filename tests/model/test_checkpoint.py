@@ -26,7 +26,8 @@ def test_a_checkpoint_holds_the_relations_it_was_trained_on(
 
 
 def test_a_relations_vector_is_the_eot_state_of_its_text(checkpoints: dict[str, Path]) -> None:
-    checkpoint, encoder = Checkpoint.open(checkpoints["rcml"]), Encoder.open(checkpoints["rcml"], "cpu")
+    checkpoint = Checkpoint.open(checkpoints["rcml"])
+    encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     network, preprocessor = encoder._network, encoder._preprocessor
     tokens = network.backbone.text_tokens(preprocessor.tokenize([checkpoint.relations[1].description]))
     expected = tokens.states[0, -1].detach().numpy()
@@ -86,4 +87,4 @@ def test_weights_of_another_network_are_refused(checkpoints: dict[str, Path], tm
         file.seek(-1, 2)
         file.write(b"\x7f")
     with pytest.raises(ArtifactError, match=r"model\.safetensors is not the file that was written"):
-        Encoder.open(copy, "cpu")
+        Encoder.from_pretrained(copy, "cpu")

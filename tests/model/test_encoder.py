@@ -15,7 +15,7 @@ from model.prepared import Prepared
 
 @pytest.fixture(scope="module")
 def encoder(checkpoints: dict[str, Path]) -> Encoder:
-    return Encoder.open(checkpoints["rcml"], "cpu")
+    return Encoder.from_pretrained(checkpoints["rcml"], "cpu")
 
 
 def test_vectors_have_unit_length_under_every_relation(encoder: Encoder) -> None:
@@ -68,7 +68,7 @@ def test_it_offers_what_indexes_and_services_ask_of_an_encoder(encoder: Encoder)
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"There is no checkpoint at .*Run `rcml train`"):
-        Encoder.open(tmp_path / "none")
+        Encoder.from_pretrained(tmp_path / "none")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")

@@ -146,6 +146,6 @@ def test_the_checkpoint_encodes_as_the_network_did_when_it_was_validated(
     checkpoints: dict[str, Path],
 ) -> None:
     checkpoint = Checkpoint.open(checkpoints["rcml"])
-    encoder = Encoder.open(checkpoints["rcml"], "cpu")
+    encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     assert encoder.relations == checkpoint.relations
     np.testing.assert_allclose(encoder.relation_vectors, checkpoint.relation_vectors, atol=1e-6)
