@@ -236,7 +236,7 @@ def test_a_trained_checkpoint_opens_without_being_told_its_kind(
     family: Family, prepared: Path, tmp_path: Path
 ) -> None:
     config = tiny_training(
-        prepared, tmp_path / "out", backbone=str(family.folder), steps=1, learning_rate=1e-9, augment=False
+        prepared, tmp_path / "out", backbone=str(family.folder), steps=1, learning_rate=1e-9
     )
     train(config)
     opened = Encoder.open(config.out, "cpu")
