@@ -239,7 +239,7 @@ def test_a_trained_checkpoint_opens_without_being_told_its_kind(
         prepared, tmp_path / "out", backbone=str(family.folder), steps=1, learning_rate=1e-9
     )
     train(config)
-    opened = Encoder.open(config.out, "cpu")
+    opened = Encoder.from_pretrained(config.out, "cpu")
     expected = Encoder(family.network(), family.preprocessor, opened.relations, torch.device("cpu"))
     first, second = (each.encode_items(["red mug"], [noise(30, 40)]) for each in (opened, expected))
     np.testing.assert_allclose(first.text, second.text, rtol=0, atol=1e-5)

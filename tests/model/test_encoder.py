@@ -82,7 +82,7 @@ def test_without_cuda_auto_is_the_cpu_and_cuda_is_refused() -> None:
 def test_relations_are_encoded_once_for_each_version_of_the_weights(
     fused: bool, checkpoints: dict[str, Path]
 ) -> None:
-    encoder = Encoder.open(checkpoints["rcml"], "cpu")
+    encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     network = encoder._network
     before, again = encoder.context(), encoder.context()
     assert again is before

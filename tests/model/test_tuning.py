@@ -69,7 +69,7 @@ def test_lora_changes_linear_layers_by_low_rank_and_leaves_no_trace(
     assert Checkpoint.open(tmp_path / "out").metrics["parameters"] == sum(
         one.numel() for one in change.values()
     )
-    encoding = Encoder.open(tmp_path / "out", "cpu").encode_items(
+    encoding = Encoder.from_pretrained(tmp_path / "out", "cpu").encode_items(
         ["hat"], [Image.new("RGB", (9, 9))]
     )
     np.testing.assert_allclose(np.linalg.norm(encoding.text, axis=-1), 1.0, atol=1e-5)
