@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from .artifact import Draft, write_artifact
+from .artifact import write_artifact
 from .backbone import Backbone, Preprocessor, load_backbone, small_backbone
 from .batches import Batch, Batches, Part
-from .checkpoint import save_relation_vectors, save_relations
 from .config import TrainConfig
 from .encoder import Encoder
 from .errors import InputError, TrainingError
@@ -175,8 +173,7 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
         "history": progress.history,
     }
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
-        _save(draft, network, preprocessor, encoder, prepared, config, metrics)
-        validity.save(draft.path)
+        encoder.write(draft, validity, metrics, model_card(config, metrics, prepared))
     run.finish()
     return (
         f"Trained {config.objective} for {progress.step} steps in {progress.seconds:.0f} s: validation Hit@5 "
@@ -298,25 +295,3 @@ def _fit_validity(encoder: Encoder, parts: dict[Split, Part], seed: int) -> tupl
     head = ValidityHead.fit(*judged[Split.TRAIN], seed)
     pairs, valid = judged[Split.VALIDATION]
     return head, float(((head.probability(pairs) >= THRESHOLD) == valid).mean())
-
-
-def _save(
-    draft: Draft,
-    network: Network,
-    preprocessor: Preprocessor,
-    encoder: Encoder,
-    prepared: Prepared,
-    config: TrainConfig,
-    metrics: dict[str, Any],
-) -> None:
-    folder = draft.path
-    save_file(network.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "network.json").write_text(network.config.model_dump_json(indent=2) + "\n")
-    preprocessor.save(folder)
-    save_relations(folder, prepared.relations)
-    save_relation_vectors(folder, encoder.relation_vectors)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / "README.md").write_text(model_card(config, metrics, prepared), encoding="utf-8")
-    draft.counts.update(
-        parameters=metrics["parameters"], relations=len(prepared.relations), dim=network.backbone.dim
-    )
