@@ -83,7 +83,7 @@ class RelationAttention(nn.Module):
         relevance = _exact(context.queries @ tokens.states.mT)
         positions = torch.arange(tokens.states.shape[1], device=tokens.summary.device)
         summary = tokens.summary[:, None, None] == positions
-        bonus = (summary & context.intra[:, None]) * (self.beta * self.summary_scale)
+        bonus = (summary & context.intra[:, None]).to(relevance.dtype) * (self.beta * self.summary_scale)
         scores = (relevance + bonus).masked_fill(~tokens.mask[:, None, :], -torch.inf)
         return torch.softmax(scores, dim=-1)
 

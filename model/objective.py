@@ -57,7 +57,7 @@ def objective(
     """Eq. 1: mean of both cross-modal terms + lambda x (text-text + image-image).
 
     Intra-modal terms skip self-pairs: a vector against itself teaches nothing. With self-pairs only and
-    lambda 0, this is CLIP's loss (eq. 7).
+    lambda 0, this is CLIP's loss (eq. 7, 8).
     """
     groups = _Groups.of(pairs, text.shape[1])
     texts, images = _by_relation(text), _by_relation(image)
