@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from .config import Tracker, TrainConfig
 from .errors import InputError
+from .terminal import say
 
 
 class Log(Protocol):
@@ -42,7 +43,12 @@ def no_log() -> Iterator[Log]:
 
 @contextmanager
 def _tensorboard(folder: Path, first_step: int) -> Iterator[Log]:
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # some GPU images come without it
+        say("TensorBoard is not installed, so there will be no log: pip install tensorboard.")
+        yield lambda step, figures: None
+        return
 
     # What an interrupted run logged after its last save is written again.
     writer: Any = SummaryWriter(str(folder), purge_step=first_step)

@@ -72,3 +72,12 @@ def test_a_tracker_that_is_not_installed_is_named_with_the_remedy(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"--track wandb needs a package .* pip install wandb"):
         train(tiny_training(prepared, tmp_path / "out", track=("wandb",)))
+
+
+def test_without_tensorboard_a_training_says_so_and_goes_on(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    train(tiny_training(prepared, tmp_path / "out", steps=1))
+    assert capsys.readouterr().err.count("pip install tensorboard") == 1
+    assert Checkpoint.open(tmp_path / "out").metrics["steps"] == 1

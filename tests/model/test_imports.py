@@ -1,0 +1,30 @@
+"""`model` trains and encodes wherever torch and transformers are, with or without what the service needs."""
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import model
+
+ROOT = Path(__file__).parents[2]
+SERVICE = (
+    "faiss",
+    "fastapi",
+    "uvicorn",
+    "sqlalchemy",
+    "pydantic_settings",
+    "peft",
+    "wandb",
+    "trackio",
+    "openvino",
+)
+
+
+def test_every_module_of_model_can_be_imported_without_the_services_packages() -> None:
+    names = [f"model.{found.name}" for found in pkgutil.iter_modules(model.__path__)]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({SERVICE!r})); import importlib\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
