@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
