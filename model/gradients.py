@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .augmentation import move_pictures
-from .backbone import Preprocessor, TextInput
+from .backbone import Preprocessor
 from .batches import Batch, seed_of
 from .network import Network, RelationContext
 from .objective import objective
@@ -85,7 +85,7 @@ class Gradients:
 
     def _context(self, batch: Batch) -> RelationContext:
         rows = torch.from_numpy(batch.relations)
-        texts = TextInput(self._texts.ids, self._texts.mask).take(rows.to(self._texts.ids.device))
+        texts = self._texts.take(rows.to(self._ranks.device))
         with self._arithmetic():
             return self._network.context(texts, [self._seen[row] for row in batch.relations])
 
