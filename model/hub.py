@@ -37,7 +37,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     Raises:
         ArtifactError: there is no such checkpoint, or it may not or cannot be fetched.
     """
-    with _in_our_words(name, ArtifactError):
+    with _in_our_words(name, ArtifactError, revision):
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[MANIFEST]))
         if not (folder / MANIFEST).is_file():
             raise ArtifactError(
@@ -68,16 +68,18 @@ def push(folder: Path, repo_id: str, private: bool | None, message: str) -> str:
 
 
 @contextmanager
-def _in_our_words(name: str, error: type[RcmlError]) -> Iterator[None]:
+def _in_our_words(name: str, error: type[RcmlError], revision: str | None = None) -> Iterator[None]:
     """Turn what huggingface_hub raises about the repository `name` into an `error` of ours."""
     try:
         yield
     except HFValidationError as cause:
-        raise error(f"{name!r} is neither a folder nor a name on the Hub, owner/name: {cause}") from None
+        raise error(f"{name!r} is no name on the Hub, owner/name: {cause}") from None
     except GatedRepoError:
         raise error(f"{name} is gated: ask its owner for access on its page, then {LOG_IN}.") from None
     except RevisionNotFoundError:
-        raise error(f"{name} on the Hub has no such revision. Name a branch, a tag or a commit.") from None
+        raise error(
+            f"{name} on the Hub has no revision {revision!r}. Name a branch, a tag or a commit of it."
+        ) from None
     except RepositoryNotFoundError:
         raise error(
             f"The Hub has no model {name!r}, or it is private. Check the name; if it is private, {LOG_IN}."
