@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Device = Literal["auto", "cpu", "cuda"]
 Objective = Literal["rcml", "clip", "blind"]
 Precision = Literal["auto", "fp32", "bf16"]
+TowerEngine = Literal["torch", "openvino"]
 Tuning = Literal["full", "lora", "frozen"]
 Keep = Literal["best", "last"]
 Tracker = Literal["wandb", "trackio"]

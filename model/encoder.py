@@ -22,10 +22,11 @@ from torch import Tensor
 from .artifact import Draft, file_digest, write_artifact
 from .backbone import Preprocessor, TextInput, is_local
 from .checkpoint import OWN, WEIGHTS, Checkpoint, write_contents
-from .config import Device
+from .config import Device, Precision, TowerEngine
 from .encoding import Encoding
 from .errors import ArtifactError, InputError
 from .hub import fetch, push
+from .inference import inference_backbone
 from .network import Network, NetworkConfig, RelationContext
 from .pictures import Pictures, load_pictures
 from .records import Relation
@@ -55,16 +56,23 @@ class Encoder:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: Device = "auto", revision: str | None = None
+        cls,
+        source: str | Path,
+        device: Device = "auto",
+        revision: str | None = None,
+        precision: Precision = "fp32",
+        engine: TowerEngine = "torch",
     ) -> Self:
         """Load a checkpoint: the folder at this path, or the Hub's model of this name (`owner/name`).
 
         A `Path` is always a folder, and a string that could be one is, so that only what must be a Hub name
-        is looked for there. `revision` is a branch, tag or commit of the Hub.
+        is looked for there. `revision` is a branch, tag or commit of the Hub. `precision` and `engine` are
+        those of the towers (`model/inference.py`); what is loaded in bf16 cannot be saved again.
 
         Raises:
             ArtifactError: there is none, it is damaged, or its weights are not those of its network.
-            InputError: CUDA is asked for and there is none, or a folder is asked for by revision.
+            InputError: CUDA is asked for and there is none, a folder is asked for by revision, or the engine
+                is not there or cannot run the towers.
         """
         if isinstance(source, Path) or is_local(source) or "/" not in source:
             if revision is not None:
@@ -73,8 +81,9 @@ class Encoder:
         else:
             path = fetch(source, revision)
         checkpoint = Checkpoint.open(path)
-        network = _load_network(path)
-        encoder = cls(network, Preprocessor.load(path), checkpoint.relations, choose_device(device))
+        network, preprocessor, place = _load_network(path), Preprocessor.load(path), choose_device(device)
+        network.backbone = inference_backbone(network.backbone, preprocessor, precision, engine, place)
+        encoder = cls(network, preprocessor, checkpoint.relations, place)
         encoder._source = checkpoint
         # Kept as they were read: transformers would add to them what they were used for, and its version's own.
         others = checkpoint.manifest.files.keys() - OWN

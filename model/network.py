@@ -7,7 +7,7 @@ computed once for a batch, or once for as long as the weights last. A further re
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -73,6 +73,7 @@ class RelationAttention(nn.Module):
         self, vectors: Float[Tensor, "relations dim"], intra: Bool[Tensor, "relations"]
     ) -> RelationContext:
         """Q of eq. 6 for the relations h_E, with W_K absorbed; and W_V and W_o in one."""
+        vectors = vectors.to(self.query.dtype)  # of towers that serve in bf16
         scale = (1 - self.beta) / vectors.shape[-1] ** 0.5
         return RelationContext(
             vectors, intra, vectors @ self.query.T @ self.key * scale, self.value.T @ self.output
@@ -89,6 +90,8 @@ class RelationAttention(nn.Module):
 
     def forward(self, tokens: Tokens, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
         """z of eq. 4 for every item and relation: unit length, float32 at least."""
+        # Towers may serve in bf16; what tells relations apart is worked out in the precision of their queries.
+        tokens = replace(tokens, states=tokens.states.to(context.queries.dtype))
         pooled = self.weights(tokens, context).to(tokens.states.dtype) @ tokens.states
         vectors: Tensor = F.normalize(_exact(pooled @ context.output), dim=-1)
         return vectors
