@@ -115,9 +115,9 @@ class TextInput:
 
     def take(self, rows: Int[Tensor, "taken"]) -> "TextInput":
         """The texts at `rows`, cut to the longest of them."""
-        mask = self.mask[rows]
+        mask = _rows(self.mask, rows)
         longest = int(mask.any(dim=0).nonzero().max()) + 1
-        return TextInput(self.ids[rows, :longest], mask[:, :longest])
+        return TextInput(_rows(self.ids, rows)[:, :longest], mask[:, :longest])
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,15 @@ class PictureInput:
 
     def take(self, rows: Int[Tensor, "taken"]) -> "PictureInput":
         """The pictures at `rows`."""
-        return PictureInput(self.pixels[rows], self.grid[rows])
+        return PictureInput(_rows(self.pixels, rows), _rows(self.grid, rows))
+
+
+def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, "taken"]) -> Shaped[Tensor, "taken ..."]:
+    # Batches are made by threads of their own, in each of which torch would start OpenMP's: those spin while
+    # they wait, at the expense of the thread that trains (25 steps on two cores: 18 s instead of 11).
+    if tensor.device.type == "cpu":
+        return torch.from_numpy(tensor.numpy()[rows.numpy()])
+    return tensor[rows]
 
 
 @dataclass(frozen=True)
@@ -640,7 +648,7 @@ def is_local(name: str | Path) -> bool:
     A Hub name is `name` or `owner/name`. Whatever starts with a folder that exists here is a path.
     """
     path = Path(name)
-    first = path.parts[0] if path.parts else ""
+    first = str(name).split("/")[0]  # of a `Path`, "./x" has lost its dot
     return path.is_absolute() or first in {".", "..", "~"} or len(path.parts) > 2 or Path(first).exists()
 
 
