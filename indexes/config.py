@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from model.config import Device, StageConfig
+from model.config import Device, Precision, StageConfig, TowerEngine
 
 
 class IndexConfig(StageConfig):
@@ -15,3 +15,9 @@ class IndexConfig(StageConfig):
     out: Path = Field(description="folder to write the index to")
     batch_size: int = Field(64, ge=1, le=4096, description="items encoded at a time")
     device: Device = Field("auto", description="auto takes CUDA where there is one")
+    precision: Precision = Field(
+        "auto", description="of the towers; auto is bf16 where that is faster: CUDA, many new CPUs"
+    )
+    engine: TowerEngine = Field(
+        "torch", description="what runs the towers; openvino: rcml[openvino], CPU only"
+    )

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Self
 
 from indexes.index import Hit, Index, RelationScore
-from model.config import Device
+from model.config import Device, Precision, TowerEngine
 from model.encoding import ItemEncoder
 from model.errors import InputError
 from model.records import Item, Relation, Similarity, View
@@ -19,18 +19,18 @@ from model.validity import THRESHOLD
 
 from .settings import ServeConfig
 
-OpenEncoder = Callable[[Path, Device], ItemEncoder]
-"""Opens the encoder of a checkpoint on a device."""
+OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
+"""Opens the encoder of a checkpoint on a device, its towers in a precision and by an engine."""
 
 QUICK_SCAN = 10_000_000
 """Vector components that one search reads in about a millisecond."""
 
 
-def open_encoder(checkpoint: Path, device: Device) -> ItemEncoder:
+def open_encoder(checkpoint: Path, device: Device, precision: Precision, engine: TowerEngine) -> ItemEncoder:
     """Open the network of a checkpoint; the one place of the service that loads torch."""
     from model.encoder import Encoder
 
-    return Encoder.from_pretrained(checkpoint, device)
+    return Encoder.from_pretrained(checkpoint, device, precision=precision, engine=engine)
 
 
 class IntraRelationError(InputError):
@@ -69,10 +69,11 @@ class Engine:
 
         Raises:
             ArtifactError: the index or its checkpoint is missing or damaged, or they do not belong together.
-            InputError: the device asked for is not there.
+            InputError: the device or the engine of the towers asked for is not there.
         """
         index = Index.open(config.index, config.checkpoint)
-        return cls(index, open_encoder(index.checkpoint.path, config.device))
+        encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
+        return cls(index, encoder)
 
     def close(self) -> None:
         """Give the files back."""

@@ -13,10 +13,10 @@ def index(config: IndexConfig, open_encoder: OpenEncoder = open_encoder) -> str:
 
     Raises:
         ArtifactError: a parent is missing or damaged, or `config.out` holds something else.
-        InputError: the device asked for is not there.
+        InputError: the device or the engine of the towers asked for is not there.
     """
     checkpoint, prepared = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
-    encoder = open_encoder(config.checkpoint, config.device)
+    encoder = open_encoder(config.checkpoint, config.device, config.precision, config.engine)
     build(config, encoder, checkpoint, prepared)
     items, relations = len(prepared.items), len(checkpoint.relations)
     return f"Indexed {items} items under {relations} relations ({encoder.device}): {config.out}"

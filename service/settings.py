@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model.config import Device, StageConfig
+from model.config import Device, Precision, StageConfig, TowerEngine
 
 ENVIRONMENT_PREFIX = "RCML_"
 
@@ -29,6 +29,12 @@ class ServeConfig(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
     device: Device = Field(
         "auto", description="where new texts are encoded; auto takes CUDA where there is one"
+    )
+    precision: Precision = Field(
+        "auto", description="of the towers; auto is bf16 where that is faster: CUDA, many new CPUs"
+    )
+    engine: TowerEngine = Field(
+        "torch", description="what runs the towers; openvino: rcml[openvino], CPU only"
     )
     max_body_bytes: int = Field(2**20, ge=1024, le=2**30, description="longer request bodies are refused")
     log_level: LogLevel = Field("info", description="least serious message to log; info logs every request")

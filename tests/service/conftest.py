@@ -24,14 +24,14 @@ def config(shop: FakeShop) -> ServeConfig:
 
 @pytest.fixture(scope="session")
 def engine(config: ServeConfig) -> Iterator[Engine]:
-    engine = Engine.open(config, lambda checkpoint, device: FakeEncoder())
+    engine = Engine.open(config, lambda *_: FakeEncoder())
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="session")
 def client(config: ServeConfig) -> Iterator[TestClient]:
-    app = create_app(config, lambda checkpoint, device: FakeEncoder())
+    app = create_app(config, lambda *_: FakeEncoder())
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Lock
 
 import pytest
@@ -33,12 +32,13 @@ class JealousEncoder(FakeEncoder):
 def test_it_opens_the_encoder_of_the_checkpoint_that_the_index_names(shop: FakeShop) -> None:
     opened = []
 
-    def open_encoder(checkpoint: Path, device: str) -> FakeEncoder:
-        opened.append((checkpoint, device))
+    def open_encoder(*how: object) -> FakeEncoder:
+        opened.append(how)
         return FakeEncoder()
 
-    Engine.open(ServeConfig(index=shop.index, device="cpu"), open_encoder).close()
-    assert opened == [(shop.checkpoint.resolve(), "cpu")]
+    config = ServeConfig(index=shop.index, device="cpu", precision="bf16", engine="openvino")
+    Engine.open(config, open_encoder).close()
+    assert opened == [(shop.checkpoint.resolve(), "cpu", "bf16", "openvino")]
 
 
 @pytest.mark.parametrize("similarity", [Similarity.TT, Similarity.TI])

@@ -1,7 +1,6 @@
 """Alive at once, ready when the index is open, and honest when it never will be."""
 
 import time
-from pathlib import Path
 from threading import Event
 
 from starlette.testclient import TestClient
@@ -24,7 +23,7 @@ def test_ready_says_what_is_served_and_where_texts_are_encoded(client: TestClien
 def test_alive_but_not_ready_while_the_index_is_being_opened(config: ServeConfig) -> None:
     go_on = Event()
 
-    def open_slowly(checkpoint: Path, device: str) -> FakeEncoder:
+    def open_slowly(*_: object) -> FakeEncoder:
         assert go_on.wait(10)
         return FakeEncoder()
 

@@ -20,7 +20,7 @@ from service.server import serve
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 config = ServeConfig(index=Path(sys.argv[1]), port=0, log_level="warning")
-serve(config, lambda engine, url: [f"greetings from {url}"], lambda checkpoint, device: FakeEncoder())
+serve(config, lambda engine, url: [f"greetings from {url}"], lambda *_: FakeEncoder())
 """
 
 
