@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import ArtifactError
 from .terminal import say
 
-FORMAT = 1
+FORMAT = 2
 """Version of the on-disk formats; see docs/artifacts.md."""
 
 PICTURES = "pictures"
