@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help demo test check soak compare clean
+.PHONY: help demo test check soak compare bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,11 @@ soak: $(INSTALLED)  ## run the long campaigns
 
 compare: $(INSTALLED)  ## RCML beside both rivals on the sample shop, three seeds
 	$(BIN)/python -m benchmarks.compare
+
+bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers and the naive loss
+	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.loss
+	$(BIN)/python -m benchmarks.train
 
 clean:  ## remove what the demo made
 	rm -rf var

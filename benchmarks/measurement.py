@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from statistics import median, quantiles
 from typing import Any
 
@@ -35,12 +36,14 @@ class Timings:
 
 
 def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Timings:
-    """Time every side once a round, each round starting with another; `warmup` rounds are not counted."""
-    names = list(sides)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    """Time every side once a round, in an order drawn anew; `warmup` rounds are not counted.
+
+    In a fixed order, even a rotated one, a side would always meet the caches and the heap of the same other.
+    """
+    draw = Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(-warmup, rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in draw.sample(list(sides), len(sides)):
             took = _seconds(sides[name])
             if turn >= 0:
                 seconds[name].append(took)

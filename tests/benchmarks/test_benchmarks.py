@@ -1,0 +1,69 @@
+"""The benchmarks run, and end in the figures they promise; how fast anything is, is not asked here."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import encode, loss, train
+from benchmarks.measurement import Timings, interleave, peak_memory
+from benchmarks.train import bf16_peak
+from benchmarks.vit_b_32 import END, START, make_texts
+
+KEYS = {
+    "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
+    "loss": {"speedup", "memory_ratio"},
+    "train": {"step_ratio"},
+}
+
+
+@pytest.mark.parametrize("benchmark", [encode, loss, train], ids=list(KEYS))
+def test_its_last_line_is_one_json_object(
+    benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = benchmark.__name__.removeprefix("benchmarks.")
+    monkeypatch.setattr("sys.argv", [name, "--quick"])
+    benchmark.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures.keys() - {"cuda"} == KEYS[name]
+    assert all(figures[key] > 0 for key in KEYS[name])
+    assert figures.get("memory_ratio", 10.0) > 5
+    assert figures.get("min_cosine", 1.0) > 0.999
+
+
+def test_a_ratio_is_the_median_of_what_the_rounds_say() -> None:
+    timings = Timings({"ours": [2.0, 20.0, 3.0], "theirs": [1.0, 10.0, 1.0]})
+    assert timings.ratio("ours", "theirs") == 2.0
+    assert timings.median("ours") == 3.0
+    assert timings.spread("theirs") == (1.0, 5.5)
+
+
+def test_every_side_runs_once_a_round_and_warm_up_is_not_counted() -> None:
+    runs: list[str] = []
+    timings = interleave({"a": lambda: runs.append("a"), "b": lambda: runs.append("b")}, rounds=3, warmup=2)
+    assert [sorted(runs[start : start + 2]) for start in range(0, 10, 2)] == [["a", "b"]] * 5
+    assert {side: len(seconds) for side, seconds in timings.seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_the_peak_is_what_is_held_at_once_not_what_is_allocated_in_all() -> None:
+    def call() -> None:
+        for _ in range(3):
+            torch.zeros(2**20, dtype=torch.uint8).add_(1)
+        torch.zeros(2**18, dtype=torch.uint8)
+
+    assert 2**20 <= peak_memory(call, torch.device("cpu")) < 1.01 * 2**20
+
+
+def test_texts_are_as_clip_reads_them() -> None:
+    texts = make_texts([3, 5], padded=6)
+    assert texts.mask.sum(dim=1).tolist() == [3, 5]
+    assert texts.ids[:, 0].tolist() == [START, START]
+    assert texts.ids[0, 2:].tolist() == [END] * 4
+    assert texts.ids[1, 4:].tolist() == [END] * 2
+
+
+@pytest.mark.parametrize(
+    ("card", "peak"), [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA L4", 121e12), ("GeForce", None)]
+)
+def test_the_peak_of_a_card_is_known_by_its_name(card: str, peak: float | None) -> None:
+    assert bf16_peak(card) == peak
