@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from . import __version__
 from .errors import ArtifactError
 from .terminal import say
 
@@ -106,7 +107,7 @@ def write_artifact(
             manifest = Manifest(
                 format=FORMAT,
                 kind=kind,
-                version=_version(),
+                version=__version__,
                 parents=draft.parents,
                 counts=draft.counts,
                 files={
@@ -290,9 +291,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("rcml")

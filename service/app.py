@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+
+from model import __version__
 
 from .body_limit import BodyLimit
 from .engine import Engine, OpenEncoder, open_encoder
@@ -54,7 +55,7 @@ def create_app(
 
     app = FastAPI(
         title="rcml",
-        version=version("rcml"),
+        version=__version__,
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         openapi_url=None,

@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from indexes.config import IndexConfig
+from model import __version__
 from model.config import EvaluateConfig, PrepareConfig, TrainConfig
 from model.errors import RcmlError
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = CliApp.run(Rcml, list(arguments))
         if command.version:
-            print(_version())
+            print(f"rcml {__version__}")
             return 0
         config = get_subcommand(command, is_required=False)
         if config is None:
@@ -130,12 +131,6 @@ def _fail(code: int, *lines: str) -> int:
     for line in lines:
         print(line, file=sys.stderr)
     return code
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"rcml {version('rcml')}"
 
 
 def _option_refusal(error: ErrorDetails) -> str:
