@@ -52,6 +52,8 @@ class Gradients:
 
     def of(self, batch: Batch, step: int) -> float:
         """Set the parameters' gradients to those of the whole batch and return its loss."""
+        # A tower with dropout must drop the same from relations on all ranks, and when a run is resumed.
+        torch.manual_seed(seed_of(self._seed, step))
         context = self._context(batch)
         cut = replace(context, queries=_cut(context.queries), output=_cut(context.output))
         chunks = list(self._chunks(len(batch.text.ids)))

@@ -58,6 +58,12 @@ def gradients_of(network: Network) -> dict[str, Tensor]:
     return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
 
 
+def drop_half(network: Network) -> None:
+    for module in network.modules():
+        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.5
+
+
 def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, float]:
     """Ratio of lengths, and cosine, of two gradients of all weights."""
     assert found.keys() == expected.keys()
@@ -98,9 +104,7 @@ def test_micro_batches_of_any_size_give_the_gradients_of_the_whole(
 
 def test_a_chunk_with_dropout_drops_the_same_when_it_is_encoded_again(prepared: Path) -> None:
     network, batches, gradients = set_up(prepared, micro_batch=5)
-    for module in network.modules():
-        if hasattr(module, "dropout") and isinstance(module.dropout, float):
-            module.dropout = 0.5
+    drop_half(network)
     encoded = []
     original = gradients._encode
 
@@ -115,6 +119,17 @@ def test_a_chunk_with_dropout_drops_the_same_when_it_is_encoded_again(prepared: 
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     gradients.of(batches.at(1), step=2)
     assert not torch.equal(encoded[2 * len(first)], first[0])
+
+
+def test_what_is_dropped_is_a_function_of_seed_and_step(prepared: Path) -> None:
+    found = []
+    for before in (1, 2):  # what the generator has been through: another rank's chunks, or a restart
+        network, batches, gradients = set_up(prepared)
+        drop_half(network)
+        torch.manual_seed(before)
+        gradients.of(batches.at(1), step=1)
+        found.append(gradients_of(network))
+    assert [name for name, one in found[0].items() if not torch.equal(one, found[1][name])] == []
 
 
 @pytest.mark.parametrize(("processes", "micro_batch"), [(2, None), (3, 4)])
