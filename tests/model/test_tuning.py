@@ -13,13 +13,16 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.backbone import Preprocessor, small_backbone
+from model.backbone import Preprocessor, load_backbone, small_backbone
 from model.checkpoint import Checkpoint
 from model.config import TrainConfig
 from model.encoder import Encoder
 from model.errors import InputError
+from model.network import Network, NetworkConfig
 from model.trainer import train
+from model.tuning import tune
 
+from .families import FAMILIES, write_family
 from .planted import TINY, tiny_training
 
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
@@ -73,6 +76,32 @@ def test_lora_changes_linear_layers_by_low_rank_and_leaves_no_trace(
         ["hat"], [Image.new("RGB", (9, 9))]
     )
     np.testing.assert_allclose(np.linalg.norm(encoding.text, axis=-1), 1.0, atol=1e-5)
+
+
+@needs_peft
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_adapters_merged_give_the_tokens_that_they_gave_before(kind: str, tmp_path: Path) -> None:
+    write_family(kind, tmp_path)
+    backbone, preprocessor = load_backbone(tmp_path)
+    config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
+    network = Network(config, backbone)
+    merge = tune(network, TrainConfig(prepared=tmp_path, out=tmp_path, backbone=str(tmp_path), tune="lora"))
+    for name, weight in network.named_parameters():
+        if "lora_B" in name:  # 0 at first
+            torch.nn.init.normal_(weight, std=0.1)
+    texts, pictures = preprocessor.tokenize(["red mug", "hat"]), preprocessor.blank(2)
+    preprocessor.decode(Image.new("RGB", (40, 30), "red"), pictures, 0)
+    preprocessor.decode(Image.new("RGB", (30, 40), "blue"), pictures, 1)
+
+    def states() -> list[Tensor]:
+        with torch.inference_mode():
+            read = backbone.text_tokens(texts), backbone.image_tokens(preprocessor.normalise(pictures))
+            return [tokens.states[tokens.mask] for tokens in read]
+
+    network.eval()
+    before = states()
+    merge()
+    torch.testing.assert_close(states(), before, rtol=1e-3, atol=1e-4)
 
 
 @needs_peft
