@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.measurement import Timings, conclude, interleave, milliseconds, on_every_device, show
 from benchmarks.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.backbone import Backbone, TextInput, Tokens
-from model.inference import computes_in_bf16
+from model.inference import computes_in_bf16, in_bf16
 from model.network import ONE_HOT_SCALE, Network, RelationAttention, RelationContext
 
 BATCH = 16
@@ -54,7 +54,7 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
     network = make_network(quick).eval().to(device)
     items = make_items(network, BATCH)
     if device.type == "cuda":
-        network.backbone.to(torch.bfloat16)
+        in_bf16(network.backbone, device)
     items = Items(items.text.to(device), items.pictures.to(device))
     figures = {"parameters": sum(weight.numel() for weight in network.parameters())}
     figures |= cost_of_relations(network, items, rounds)
@@ -143,7 +143,7 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
 
 def serving_towers(backbone: Backbone, items: Items) -> dict[str, Backbone]:
     """The same weights in every precision and engine there is."""
-    towers = {"torch fp32": backbone, SERVED: copy.deepcopy(backbone).to(torch.bfloat16)}
+    towers = {"torch fp32": backbone, SERVED: copy.deepcopy(backbone).to_bfloat16()}
     if find_spec("openvino"):
         from model.openvino_backbone import OpenVinoBackbone
 

@@ -40,6 +40,7 @@ from transformers import (
     SiglipModel,
     VisionTextDualEncoderModel,
 )
+from transformers.activations import QuickGELUActivation
 
 # Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -100,6 +101,10 @@ class TextFormat(BaseModel):
         return cls(
             max_tokens=min(positions, tokenizer_limit), fixed_length=text.model_type in LAST_TOKEN_TOWERS
         )
+
+
+QUICK_GELU = 1.702
+"""The constant a of CLIP's activation, x sigmoid(ax)."""
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,21 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def dim(self) -> int:
         """Length d of every vector."""
+
+    @torch.no_grad()
+    def to_bfloat16(self) -> Self:
+        """Cast for inference, in place; CLIP's activation takes one pass over memory instead of three.
+
+        x sigmoid(ax) is silu(ax) / a, and a multiplication by a constant is the business of the linear layers
+        before and after: on a CPU, the activation took a fifth of the time.
+        """
+        for layer in self.model.modules():
+            if isinstance(getattr(layer, "activation_fn", None), QuickGELUActivation):
+                layer.fc1.weight.mul_(QUICK_GELU)
+                layer.fc1.bias.mul_(QUICK_GELU)
+                layer.fc2.weight.div_(QUICK_GELU)
+                layer.activation_fn = nn.SiLU()
+        return self.to(torch.bfloat16)
 
     @abstractmethod
     def text_tokens(self, text: TextInput) -> Tokens:

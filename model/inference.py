@@ -46,7 +46,7 @@ def inference_backbone(
         for row, size in enumerate(((64, 64), (96, 32))):
             preprocessor.decode(Image.new("RGB", size, "white"), pictures, row)
         return OpenVinoBackbone(backbone, texts, preprocessor.normalise(pictures), bf16)
-    return backbone.to(torch.bfloat16) if bf16 else backbone
+    return backbone.to_bfloat16() if bf16 else backbone
 
 
 def _gains_by_bf16(backbone: Backbone, device: torch.device) -> bool:

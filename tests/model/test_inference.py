@@ -59,8 +59,9 @@ def test_openvino_refuses_what_it_cannot_trace(tmp_path: Path) -> None:
         inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
 
 
-def test_bf16_changes_the_towers_little(tmp_path: Path) -> None:
-    backbone, preprocessor = load("clip", tmp_path)
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "vision-text-dual-encoder"])
+def test_bf16_changes_the_towers_little(kind: str, tmp_path: Path) -> None:
+    backbone, preprocessor = load(kind, tmp_path)
     text, pictures = inputs(preprocessor)
     other = inference_backbone(copy.deepcopy(backbone), preprocessor, "bf16", "torch", CPU)
     assert other.dtype == torch.bfloat16
@@ -109,3 +110,28 @@ def test_without_openvino_the_error_is_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(InputError, match=r"run `pip install 'rcml\[openvino\]'`"):
         inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
+
+
+def test_clips_activation_in_one_pass_is_the_same_function(tmp_path: Path) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    text, pictures = inputs(preprocessor)
+    folded = copy.deepcopy(backbone).to_bfloat16()
+    exact = copy.deepcopy(backbone)
+    # The folded weights in float32, so that nothing but the folding differs.
+    for layer, source in zip(exact.model.modules(), folded.model.modules(), strict=True):
+        if isinstance(getattr(source, "activation_fn", None), torch.nn.SiLU):
+            layer.activation_fn = source.activation_fn
+            for weight, factor in (
+                (layer.fc1.weight, 1.702),
+                (layer.fc1.bias, 1.702),
+                (layer.fc2.weight, 1 / 1.702),
+            ):
+                weight.data *= factor
+            torch.testing.assert_close(source.fc1.weight.float(), layer.fc1.weight, rtol=1e-2, atol=0)
+            torch.testing.assert_close(source.fc2.weight.float(), layer.fc2.weight, rtol=1e-2, atol=0)
+    assert sum(isinstance(layer, torch.nn.SiLU) for layer in exact.model.modules()) == 2
+    with torch.inference_mode():
+        torch.testing.assert_close(exact.text_tokens(text).states, backbone.text_tokens(text).states)
+        torch.testing.assert_close(
+            exact.image_tokens(pictures).states, backbone.image_tokens(pictures).states
+        )
