@@ -90,7 +90,7 @@ def write_artifact(
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     _recover(target)
-    _refuse_foreign(target)
+    refuse_foreign(target)
     staging = _staging(target)
     if staging.exists():
         with lock_folder(staging, target.name):
@@ -213,7 +213,12 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(size=path.stat().st_size, sha256=file_digest(path))
 
 
-def _refuse_foreign(target: Path) -> None:
+def refuse_foreign(target: Path) -> None:
+    """Refuse to make an artifact where something else is; long work asks before it begins.
+
+    Raises:
+        ArtifactError: `target` holds something that is not an artifact.
+    """
     ours = (target / "manifest.json").is_file()
     if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(

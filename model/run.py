@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .artifact import lock_folder
+from .artifact import lock_folder, refuse_foreign
 from .config import TrainConfig
 from .errors import InputError, MismatchError, RcmlError, TrainingError
 
@@ -135,7 +135,7 @@ class Run:
         """Remove what only a training in progress needs; the log and the last state stay."""
         record = _read_record(self.folder)
         _write_record(self.folder, {**record, "finished": True})
-        for path in self.folder.glob("best-*.safetensors"):
+        for path in (*self.folder.glob("best-*.safetensors"), *self.folder.glob(".*.partial")):
             path.unlink()
         shutil.rmtree(self.pictures, ignore_errors=True)
 
@@ -148,10 +148,11 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
     """The run of `config` on the prepared data of that digest, locked for this process.
 
     Raises:
-        ArtifactError: another process is at work in it.
+        ArtifactError: another process is at work in it, or something else is where the checkpoint is to be.
         InputError: an earlier run was interrupted here and `--resume` is not given, or it is and all is done.
         MismatchError: `--resume` is given, and the options or the data have changed.
     """
+    refuse_foreign(config.out)
     folder = _folder(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder, config.out.name):

@@ -172,6 +172,17 @@ def test_a_resume_where_nothing_was_begun_begins(prepared: Path, tmp_path: Path)
     assert "resume" not in json.loads((config.out / "config.json").read_text())
 
 
+def test_a_place_that_something_else_has_is_refused_before_training(prepared: Path, tmp_path: Path) -> None:
+    config = tiny_training(prepared, tmp_path / "out")
+    config.out.mkdir()
+    (config.out / "notes.txt").write_text("mine")
+    with pytest.raises(
+        ArtifactError, match=r"out exists and is not an artifact of rcml; choose another --out"
+    ):
+        train(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_two_runs_for_one_checkpoint_do_not_mix(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out")
     with (
@@ -203,6 +214,8 @@ def test_the_weights_of_the_last_step_can_be_kept_instead_of_the_best(prepared: 
 def test_a_state_half_written_is_no_state(interrupted: TrainConfig) -> None:
     # What a kill during a save leaves: the new state under a hidden name, the old one in place.
     folder = interrupted.out.with_name("out.run")
-    (folder / ".last.safetensors.partial").write_bytes(b"\0" * 100)
+    for name in ("last", "best-3"):
+        (folder / f".{name}.safetensors.partial").write_bytes(b"\0" * 100)
     train(resumed(interrupted))
+    assert list(folder.glob(".*")) == []
     assert Checkpoint.open(interrupted.out).metrics["steps"] == 6
