@@ -1,5 +1,6 @@
 """Pictures as bytes, ready for the image tower: decoded once and kept, or each time they are asked for."""
 
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .backbone import PictureInput, Preprocessor
+from .errors import InputError
 from .terminal import progress
 
 
@@ -56,13 +58,30 @@ def load_pictures(
 
 
 def keep_pictures(preprocessor: Preprocessor, paths: Sequence[Path], file: Path) -> PictureInput:
-    """`load_pictures` into `file`, unless an earlier call has: its second file is written last."""
+    """`load_pictures` into `file`, unless an earlier call has: its second file comes last, and whole.
+
+    Raises:
+        InputError: there is no room for them.
+    """
     grids = file.with_suffix(".grids.npy")
     if not grids.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(grids, load_pictures(preprocessor, paths, file).grid.numpy())
+        _check_room(file.parent, len(paths) * preprocessor.blank(1).pixels.nbytes)
+        aside = file.with_suffix(".partial.npy")
+        np.save(aside, load_pictures(preprocessor, paths, file).grid.numpy())
+        aside.rename(grids)
     # Never written to; torch warns of an array that is read-only.
     return PictureInput(torch.from_numpy(np.load(file, mmap_mode="c")), torch.from_numpy(np.load(grids)))
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    # A file that is mapped into memory takes its room as it is written to, and ends the process where none is left.
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"The decoded pictures take {needed / 1e9:.1f} GB, and {folder} has room for {free / 1e9:.1f} GB. "
+            "Make room, or decode them at every step with --no-picture-cache."
+        )
 
 
 def _decode(preprocessor: Preprocessor, path: Path, into: PictureInput, row: int) -> None:

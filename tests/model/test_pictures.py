@@ -1,5 +1,6 @@
 """Pictures as bytes: decoded once and kept, or each time; the same either way."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from model.backbone import Preprocessor
+from model.errors import InputError
 from model.pictures import PictureFiles, keep_pictures, load_pictures
 
 ROWS = torch.tensor([3, 0, 3])
@@ -53,3 +55,31 @@ def test_pictures_half_decoded_are_decoded_again(
         keep_pictures(preprocessor, paths, tmp_path / "train.npy")
     paths[2].write_bytes(content)
     assert torch.equal(keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels, whole)
+
+
+def test_pictures_are_decoded_again_where_only_their_grids_were_half_written(
+    paths: list[Path], preprocessor: Preprocessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(file: Path, grids: np.ndarray) -> None:
+        file.write_bytes(b"\x93NUMPY")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.save", half)
+        with pytest.raises(KeyboardInterrupt):
+            keep_pictures(preprocessor, paths, tmp_path / "train.npy")
+    kept = keep_pictures(preprocessor, paths, tmp_path / "train.npy")
+    assert torch.equal(kept.pixels, load_pictures(preprocessor, paths).pixels)
+
+
+def test_more_pictures_than_there_is_room_for_are_refused(preprocessor: Preprocessor, tmp_path: Path) -> None:
+    class Many(Sequence[Path]):
+        def __len__(self) -> int:
+            return 10**12
+
+        def __getitem__(self, row: object) -> Path:  # type: ignore[override]
+            raise AssertionError("none is to be decoded")
+
+    with pytest.raises(InputError, match=r"take 3072000\.0 GB, and .* has room for .*--no-picture-cache"):
+        keep_pictures(preprocessor, Many(), tmp_path / "train.npy")
+    assert list(tmp_path.iterdir()) == []
