@@ -4,7 +4,6 @@ A batch is a pure function of the seed and its step, whatever the number of rank
 generator's state. Threads make batches ahead of their step; the device should never wait for one.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,7 +122,7 @@ class Batches:
 
 
 class Queue:
-    """Batches in the making; `waited` is the seconds that the trainer has spent waiting for them."""
+    """Batches in the making."""
 
     def __init__(
         self, batches: Batches, steps: range, pool: ThreadPoolExecutor, depth: int, device: torch.device
@@ -133,15 +132,12 @@ class Queue:
         self._pool = pool
         self._device = device
         self._made: deque[Future[Batch]] = deque()
-        self.waited = 0.0
         for _ in range(depth):
             self._order_next()
 
     def take(self) -> Batch:
         """The next batch, on the device."""
-        started = time.perf_counter()
         batch = self._made.popleft().result()
-        self.waited += time.perf_counter() - started
         self._order_next()
         return batch.to(self._device)
 

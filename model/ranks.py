@@ -11,6 +11,7 @@ count on one backward pass a step, and a step of micro-batches has many.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,12 @@ from torch import Tensor, nn
 
 from .config import Device
 from .encoder import choose_device
+
+LONGEST_WAIT = timedelta(hours=12)
+"""For the first rank while it decodes pictures or validates; NCCL would end the others after ten minutes.
+
+They wait in vain for none that has died: then `torchrun` ends them.
+"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", dist.get_node_local_rank())
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
     finally:

@@ -36,12 +36,6 @@ def open_logs(config: TrainConfig, folder: Path, first_step: int) -> Iterator[Lo
 
 
 @contextmanager
-def no_log() -> Iterator[Log]:
-    """The log of a rank that writes nothing."""
-    yield lambda step, figures: None
-
-
-@contextmanager
 def _tensorboard(folder: Path, first_step: int) -> Iterator[Log]:
     try:
         from torch.utils.tensorboard import SummaryWriter

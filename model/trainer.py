@@ -104,7 +104,9 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
     with (
         batches.ahead(steps, config.workers) as queue,
         open_logs(config, run.tensorboard, progress.step + 1) if ranks.first else nullcontext(_no_log) as log,
-        progress_bar(f"training {config.objective}", config.steps, progress.step) as advance,
+        progress_bar(f"training {config.objective}", config.steps, progress.step)
+        if ranks.first
+        else nullcontext(_no_bar) as advance,
     ):
         for step in steps:
             network.train()
@@ -181,7 +183,11 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
 
 
 def _no_log(step: int, figures: Mapping[str, float]) -> None:
-    """The log of a rank that writes nothing."""
+    """The log of a rank that is not the first."""
+
+
+def _no_bar(figures: str) -> None:
+    """The progress bar of a rank that is not the first."""
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:

@@ -1,25 +1,34 @@
 """Several processes train what one would, and one of them writes it."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from model.checkpoint import Checkpoint
 from model.config import TrainConfig
-from model.ranks import Ranks
+from model.ranks import Ranks, join_ranks
 from model.trainer import train
 
 from .planted import tiny_training
 
 CPU = torch.device("cpu")
+
+HIDE_CURSOR = "\x1b[?25l"
+"""What a progress bar begins with."""
 
 
 @given(count=st.integers(0, 500), size=st.integers(1, 20))
@@ -30,28 +39,53 @@ def test_the_shares_of_all_ranks_are_the_whole_in_order(count: int, size: int) -
     assert max(lengths) - min(lengths) <= 1
 
 
-def train_on(processes: int, config: TrainConfig) -> subprocess.CompletedProcess[str]:
+def test_ranks_wait_for_the_first_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = {
+        "TORCHELASTIC_RUN_ID": "test", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    with join_ranks("cpu"):
+        group: Any = dist.group.WORLD
+        assert group._get_backend(CPU).options._timeout >= timedelta(hours=12)
+
+
+def train_on(processes: int, config: TrainConfig) -> tuple[int, str]:
+    """The exit status, and what a person would see on a terminal."""
     config.out.with_suffix(".json").write_text(config.model_dump_json())
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
-            *("-m", __name__, str(config.out.with_suffix(".json"))),
-        ],
+    screen, stderr = pty.openpty()
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
+        *("-m", __name__, str(config.out.with_suffix(".json"))),
+    ]
+    with subprocess.Popen(
+        command,
         cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        env={**os.environ, "TERM": "xterm"},
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    ) as run:
+        os.close(stderr)
+        seen = b""
+        with suppress(OSError):  # when the last of them has closed it
+            while some := os.read(screen, 65_536):
+                seen += some
+        os.close(screen)
+    return run.returncode, seen.decode()
 
 
 def test_two_processes_train_the_network_that_one_would(prepared: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"steps": 6, "validate_every": 3, "keep": "last", "batch_size": 24}
     alone, together = (tiny_training(prepared, tmp_path / name, **options) for name in ("alone", "together"))
     train(alone)
-    run = train_on(2, together)
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count("step 6 of 6") == 1  # one of them speaks
+    status, seen = train_on(2, together)
+    assert status == 0, seen
+    assert seen.count("step 6 of 6") == 1  # one of them speaks
+    assert seen.count(HIDE_CURSOR) == 3  # and draws the bars: pictures of two splits, and the training
     expected, found = (Checkpoint.open(config.out).metrics for config in (alone, together))
     assert (found["ranks"], expected["ranks"]) == (2, 1)
     for ours, theirs in zip(found["history"], expected["history"], strict=True):
@@ -66,9 +100,9 @@ def test_an_error_on_the_first_rank_ends_all_of_them(prepared: Path, tmp_path: P
     train(config)
     (tmp_path / "out.run" / "best-1.safetensors").write_bytes(b"")
     (tmp_path / "out.run" / "run.json").write_text(json.dumps({"of": {}, "finished": False}))
-    run = train_on(2, config)
-    assert run.returncode != 0
-    assert "Go on with --resume, or remove that folder" in run.stderr
+    status, seen = train_on(2, config)
+    assert status != 0
+    assert "Go on with --resume, or remove that folder" in seen
 
 
 if __name__ == "__main__":
