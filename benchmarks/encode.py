@@ -5,9 +5,9 @@ passes on the same inputs, in fp32 (bf16 on CUDA); beside it a naive loop, which
 without absorbing any projection. Relations are encoded beforehand, once for as long as the weights last.
 
 Then, on a CPU, the speed of serving: transformers' `CLIPModel` in fp32, as it comes, over the same items under
-10 relations, in bf16 where the processor computes in it, and by OpenVINO where it is installed; and the cosine of either to the features of `CLIPModel`, in the special case
-in which they should be equal (beta 1, one-hot summary). Texts are padded to 77 tokens on both sides, but for the
-rows that say otherwise.
+10 relations, in bf16 where the processor computes in it, and by OpenVINO where that is installed; and the cosine
+of each to the features of `CLIPModel`, in the special case in which they should be equal (beta 1, one-hot
+summary). Texts are padded to 77 tokens on both sides, but for the table that says otherwise.
 """
 
 import argparse
