@@ -168,6 +168,11 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
         raise ArtifactError(f"{path}/manifest.json is damaged: {error}") from None
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is {_a(manifest.kind)}, where {_a(kind)} is needed.")
+    for name in manifest.files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtifactError(
+                f"{path}/manifest.json lists {name}, which lies outside; do not trust this {noun}."
+            )
     return manifest
 
 

@@ -164,7 +164,7 @@ class TrainConfig(StageConfig):
     weight_decay: float = Field(0.05, ge=0.0, le=10.0, description="decoupled weight decay of AdamW")
     warmup_share: Share = Field(0.15, description="share of the steps in which the rate rises")
     max_gradient_norm: float = Field(1.0, gt=0.0, description="gradients are clipped to this L2 norm")
-    augment: bool = Field(True, description="shift and mirror the training pictures at random")
+    augment: bool = Field(True, description="shift, zoom and mirror the training pictures at random")
     picture_cache: bool = Field(
         True,
         description="decode every picture once, into the run's folder (3 bytes a pixel), rather than at every step",

@@ -59,7 +59,7 @@ def in_bf16(backbone: Backbone, device: torch.device) -> Backbone:
 
 def _gains_by_bf16(backbone: Backbone, device: torch.device) -> bool:
     if device.type == "cuda":
-        return True
+        return cuda_computes_in_bf16(device)
     return backbone.dim >= LEAST_WIDTH and computes_in_bf16()
 
 
@@ -69,3 +69,8 @@ def computes_in_bf16() -> bool:
         return torch.cpu._is_avx512_bf16_supported()
     capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
     return any(capabilities.get(name) is True for name in NATIVE_BF16)
+
+
+def cuda_computes_in_bf16(device: torch.device) -> bool:
+    """Whether this is a CUDA device that multiplies bf16 matrices: before Ampere, they are emulated, slowly."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .config import Device
 from .encoder import choose_device
+from .errors import InputError
 
 LONGEST_WAIT = timedelta(hours=12)
 """For the first rank while it decodes pictures or validates; NCCL would end the others after ten minutes.
@@ -89,14 +90,20 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     """Join the other processes that `torchrun` started, each with a CUDA device of its own where there are any.
 
     Raises:
-        InputError: CUDA is asked for and there is none.
+        InputError: CUDA is asked for and there is none, or fewer devices than processes.
     """
     chosen = choose_device(device)
     if not dist.is_torchelastic_launched():
         yield Ranks(0, 1, chosen)
         return
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", dist.get_node_local_rank())
+        local, devices = dist.get_node_local_rank(), torch.cuda.device_count()
+        if local >= devices:
+            raise InputError(
+                f"There are more processes than CUDA devices here, of which there are {devices}: start torchrun with "
+                f"--nproc-per-node {devices}."
+            )
+        chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:

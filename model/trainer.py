@@ -23,6 +23,7 @@ from .config import TrainConfig
 from .encoder import Encoder
 from .errors import InputError, TrainingError
 from .gradients import Gradients
+from .inference import cuda_computes_in_bf16
 from .metrics import retrieval_hits
 from .model_card import model_card
 from .network import ONE_HOT_SCALE, Network, NetworkConfig
@@ -91,7 +92,8 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
         temperature=config.temperature,
         intra_modal_weight=0.0 if config.objective == "clip" else config.intra_modal_weight,
         micro_batch=config.micro_batch,
-        bf16=config.precision == "bf16" or (config.precision == "auto" and ranks.device.type == "cuda"),
+        bf16=config.precision == "bf16"
+        or (config.precision == "auto" and cuda_computes_in_bf16(ranks.device)),
         seed=config.seed,
     )
     weights = [weight for weight in network.parameters() if weight.requires_grad]

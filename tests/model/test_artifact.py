@@ -312,3 +312,14 @@ def test_files_are_on_the_disk_before_they_are_renamed_into_place(
     files = {f"{staging}/{name}" for name in ("data.txt", "pictures/a.png", "config.json", "manifest.json")}
     assert {*files, f"{staging}/pictures"} <= set(synced[:-2])
     assert synced[-2:] == [staging, str(target.parent)]
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "a/../../b"])
+def test_a_manifest_that_lists_a_file_outside_is_refused(name: str, target: Path) -> None:
+    with write_artifact(target, "report", Options()):
+        pass
+    manifest = json.loads((target / "manifest.json").read_text())
+    manifest["files"][name] = {"size": 1, "sha256": "0" * 64}
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=f"lists {name}, which lies outside"):
+        open_artifact(target, "report")
