@@ -254,7 +254,7 @@ def _swap(staging: Path, target: Path) -> None:
     if target.exists():
         target.rename(replaced)
     staging.rename(target)
-    _sync_folder(target.parent)
+    sync_path(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -291,11 +291,12 @@ def _write_text(path: Path, text: str) -> None:
 
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _sync_folder(path)
-    _sync_folder(folder)
+        sync_path(path)
+    sync_path(folder)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Have what was written to a file or folder on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,6 @@ Randomness is a function of the seed and the step, so no generator's state is ke
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .artifact import lock_folder, refuse_foreign
+from .artifact import lock_folder, refuse_foreign, sync_path
 from .config import TrainConfig
 from .errors import InputError, MismatchError, RcmlError, TrainingError
 
@@ -273,14 +272,6 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
 
 
 def _settle(aside: Path, path: Path) -> None:
-    _sync(aside)
+    sync_path(aside)
     aside.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(path.parent)
