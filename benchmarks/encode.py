@@ -13,6 +13,7 @@ summary). Texts are padded to 77 tokens on both sides, but for the table that sa
 import argparse
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -69,7 +70,11 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
         network.image_vectors(items.pictures, context)
 
     def naive(context: RelationContext) -> None:
-        tokens = network.backbone.text_tokens(items.text), network.backbone.image_tokens(items.pictures)
+        backbone = network.backbone
+        tokens = (
+            joint(backbone.text_tokens(items.text), backbone.text_projection()),
+            joint(backbone.image_tokens(items.pictures), backbone.image_projection()),
+        )
         for relation in context.vectors:
             for one in tokens:
                 naive_vectors(one, relation, network)
@@ -85,6 +90,11 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
     beside = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 5))
     _show("the same, naively", beside, "CLIPModel", slower=True)
     return {f"ratio_{count}": timings.ratio(_relations(count), "CLIPModel") for count in (10, 100)}
+
+
+def joint(tokens: Tokens, projection: Float[Tensor, "width dim"]) -> Tokens:
+    """All tokens, projected."""
+    return replace(tokens, states=tokens.states @ projection)
 
 
 def naive_vectors(
@@ -183,11 +193,12 @@ def features(
 def least_cosine(backbone: Backbone, towers: Backbone, items: Items) -> float:
     """Over all items and both modalities, of `towers` to `CLIPModel` in the case in which they are the same."""
     clip = RelationAttention(backbone.dim, beta=1.0, summary_scale=ONE_HOT_SCALE)
-    context = clip.context(torch.zeros(1, backbone.dim), torch.tensor([True]))
     tokens = towers.text_tokens(items.text), towers.image_tokens(items.pictures)
+    projections = towers.text_projection().float(), towers.image_projection().float()
+    relation = torch.zeros(1, backbone.dim), torch.tensor([True])
     return min(
-        float(F.cosine_similarity(clip(one, context)[:, 0], other).min())
-        for one, other in zip(tokens, features(backbone, items), strict=True)
+        float(F.cosine_similarity(clip(one, clip.view(*relation, projection))[:, 0], other).min())
+        for one, projection, other in zip(tokens, projections, features(backbone, items), strict=True)
     )
 
 

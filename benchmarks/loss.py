@@ -146,10 +146,11 @@ def make_case(size: Size, device: torch.device) -> Case:
 
 def grouped(case: Case) -> Float[Tensor, ""]:
     """The loss as it is trained with."""
-    context = case.attention.context(case.vectors, case.intra)
+    space = torch.eye(case.vectors.shape[1], device=case.vectors.device)  # the tokens are in it already
+    view = case.attention.view(case.vectors, case.intra, space)
     return objective(
-        case.attention(case.text, context),
-        case.attention(case.image, context),
+        case.attention(case.text, view),
+        case.attention(case.image, view),
         case.pairs,
         TEMPERATURE,
         INTRA_MODAL_WEIGHT,

@@ -161,17 +161,18 @@ def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, "taken"]) -> Shap
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token-level embeddings H of one modality (eq. 3), in the joint space.
+    """Token-level embeddings of one modality (eq. 3), in the width of its tower.
 
-    `summary` is the position of the token that speaks for the whole: in CLIP EOT of a text, CLS of a picture.
+    Times the backbone's projection for this modality, `states` is H, in the joint space. `summary` is the position
+    of the token that speaks for the whole: in CLIP EOT of a text, CLS of a picture.
     """
 
-    states: Float[Tensor, "batch tokens dim"]
+    states: Float[Tensor, "batch tokens width"]
     mask: Bool[Tensor, "batch tokens"]
     summary: Int[Tensor, "batch"]
 
-    def summary_states(self) -> Float[Tensor, "batch dim"]:
-        """The summary token of each: what the model itself would return, before normalisation."""
+    def summary_states(self) -> Float[Tensor, "batch width"]:
+        """The summary token of each: projected, what the model itself would return, before normalisation."""
         return self.states[torch.arange(len(self.summary), device=self.summary.device), self.summary]
 
 
@@ -332,7 +333,8 @@ class Backbone(nn.Module, ABC):
 
     `model` is theirs, with their parameter names. A subclass says what the tokens of each modality are in
     the joint space, and which of them speaks for the whole: pooling that one alone must give the features
-    that the model itself would return.
+    that the model itself would return. Where a tower ends in a matrix, its tokens are given as they are before
+    it and the matrix apart: what is pooled needs to go through it once, not token by token.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -376,36 +378,64 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def text_tokens(self, text: TextInput) -> Tokens:
-        """H_T: the tokens of texts in the joint space (eq. 3)."""
+        """H_T: the tokens of texts (eq. 3), before `text_projection`."""
 
     @abstractmethod
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """H_I: the tokens of pictures in the joint space (eq. 3)."""
+        """H_I: the tokens of pictures (eq. 3), before `image_projection`."""
+
+    @abstractmethod
+    def text_projection(self) -> Float[Tensor, "width dim"]:
+        """What takes the tokens of texts into the joint space."""
+
+    @abstractmethod
+    def image_projection(self) -> Float[Tensor, "width dim"]:
+        """What takes the tokens of pictures into the joint space."""
+
+    def _identity(self, width: int) -> Float[Tensor, "width width"]:
+        return torch.eye(width, dtype=self.dtype, device=self.model.device)
 
 
-class ClipBackbone(Backbone):
-    """CLIP: its projections applied to all tokens, not the summary alone.
-
-    The "MLP" of eq. 3 is CLIP's own visual projection; that is what makes the paper's parameter count exact.
-    """
+class ProjectedBackbone(Backbone):
+    """Towers whose tokens go into the joint space by a matrix each."""
 
     @property
     def dim(self) -> int:
         dim: Any = self.model.config.projection_dim
         return int(dim)
 
+    def text_projection(self) -> Float[Tensor, "width dim"]:
+        """The model's own."""
+        return self._matrix(self.model.text_projection)
+
+    def image_projection(self) -> Float[Tensor, "width dim"]:
+        """The model's own."""
+        return self._matrix(self.model.visual_projection)
+
+    def _matrix(self, layer: nn.Linear) -> Float[Tensor, "width dim"]:
+        # Applied, not read: what an adapter (LoRA) adds to the layer is no part of its weight.
+        matrix: Tensor = layer(self._identity(layer.in_features))
+        return matrix
+
+
+class ClipBackbone(ProjectedBackbone):
+    """CLIP: its projections are for all tokens, not the summary alone.
+
+    The "MLP" of eq. 3 is CLIP's own visual projection; that is what makes the paper's parameter count exact.
+    """
+
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Every token after the final layer norm and the text projection."""
+        """Every token after the final layer norm."""
         out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
         # Right padding: the summary token (EOT) is the last real one.
         summary = text.mask.sum(dim=1) - 1
-        return Tokens(self.model.text_projection(out.last_hidden_state), text.mask, summary)
+        return Tokens(out.last_hidden_state, text.mask, summary)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """CLS and every patch after the post layer norm and the visual projection."""
+        """CLS and every patch after the post layer norm."""
         vision = self.model.vision_model
         out = vision(pixel_values=pictures.pixels.to(self.dtype))
-        states = self.model.visual_projection(vision.post_layernorm(out.last_hidden_state))
+        states = vision.post_layernorm(out.last_hidden_state)
         mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         return Tokens(states, mask, torch.zeros(len(states), dtype=torch.long, device=states.device))
 
@@ -443,6 +473,12 @@ class SiglipBackbone(Backbone):
         out = self.model.vision_model(pixel_values=pictures.pixels.to(self.dtype))
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state))
 
+    def text_projection(self) -> Float[Tensor, "dim dim"]:
+        """None: the head is no matrix."""
+        return self._identity(self.dim)
+
+    image_projection = text_projection
+
     def _patch_states(self, states: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch patches dim"]:
         """The head on each patch alone: one token has all the attention, whatever the query and the keys."""
         head = self.model.vision_model.head
@@ -472,34 +508,27 @@ class Siglip2Backbone(SiglipBackbone):
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state), mask)
 
 
-class DualEncoderBackbone(Backbone):
-    """Any text tower beside any image tower: their pooled outputs and all their tokens, projected.
+class DualEncoderBackbone(ProjectedBackbone):
+    """Any text tower beside any image tower: their pooled outputs and all their tokens.
 
     The pooled output of many towers (BERT's, ViT's) is none of their tokens, so it leads them. A tower that pools
     nothing is summed up by its first token.
     """
 
-    @property
-    def dim(self) -> int:
-        dim: Any = self.model.config.projection_dim
-        return int(dim)
-
     def text_tokens(self, text: TextInput) -> Tokens:
-        """The pooled text and every token after the text projection."""
+        """The pooled text and every token."""
         out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
-        project = self.model.text_projection
-        return _led_by(project(_pooled(out)), project(out.last_hidden_state), text.mask)
+        return _led_by(_pooled(out), out.last_hidden_state, text.mask)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """The pooled picture and every token after the visual projection."""
+        """The pooled picture and every token."""
         tower = self.model.vision_model
         out = tower(pixel_values=pictures.pixels.to(self.dtype))
         states = out.last_hidden_state
         if tower.config.model_type == "clip_vision_model":
             # Its tokens leave it as they are before the last layer norm, which the pooled one alone is given.
             states = tower.post_layernorm(states)
-        project = self.model.visual_projection
-        return _led_by(project(_pooled(out)), project(states))
+        return _led_by(_pooled(out), states)
 
 
 def _pooled(out: Any) -> Float[Tensor, "batch width"]:
@@ -508,8 +537,8 @@ def _pooled(out: Any) -> Float[Tensor, "batch width"]:
 
 
 def _led_by(
-    summary: Float[Tensor, "batch dim"],
-    states: Float[Tensor, "batch tokens dim"],
+    summary: Float[Tensor, "batch width"],
+    states: Float[Tensor, "batch tokens width"],
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Tokens:
     """Tokens after a summary that is none of them."""

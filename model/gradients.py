@@ -55,11 +55,13 @@ class Gradients:
         # A tower with dropout must drop the same from relations on all ranks, and when a run is resumed.
         torch.manual_seed(seed_of(self._seed, step))
         context = self._context(batch)
-        cut = replace(context, queries=_cut(context.queries), output=_cut(context.output))
+        views = (context.text, context.image)
+        cut = [replace(view, queries=_cut(view.queries), output=_cut(view.output)) for view in views]
+        apart = replace(context, text=cut[0], image=cut[1])
         chunks = list(self._chunks(len(batch.text.ids)))
         once = len(chunks) == 1
         with torch.set_grad_enabled(once):
-            encoded = [self._encode(batch, chunk, cut, step) for chunk in chunks]
+            encoded = [self._encode(batch, chunk, apart, step) for chunk in chunks]
 
         text, image = (_cut(torch.cat(view)) for view in zip(*encoded, strict=True))
         count = len(batch.items)
@@ -73,10 +75,11 @@ class Gradients:
         loss.backward()
 
         for chunk, vectors in zip(chunks, encoded, strict=True):
-            again = vectors if once else self._encode(batch, chunk, cut, step)
+            again = vectors if once else self._encode(batch, chunk, apart, step)
             torch.autograd.backward(again, [_gradient(text)[chunk], _gradient(image)[chunk]])
         torch.autograd.backward(
-            [context.queries, context.output], [_gradient(cut.queries), _gradient(cut.output)]
+            [part for view in views for part in (view.queries, view.output)],
+            [_gradient(part) for view in cut for part in (view.queries, view.output)],
         )
         self._ranks.sum_gradients(self._network.parameters())
         return self._ranks.total(loss.item())

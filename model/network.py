@@ -1,9 +1,9 @@
 """The relation-conditioned network of the paper (section 3.3): a backbone and relation-guided attention.
 
 Tokens are relation-free, so one backbone pass serves every relation, and the projections are absorbed:
-`q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. What depends on the relations alone is
-computed once for a batch, or once for as long as the weights last. A further relation costs one product of
-(tokens x dim) per item, and one of (dim x dim).
+`q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`; likewise the matrix P that a tower ends
+in, as H = P^T X. What depends on the relations alone is computed once for a batch, or once for as long as the
+weights last. A further relation costs two products of (tokens x width) per item, and one of (width x dim).
 """
 
 from collections.abc import Sequence
@@ -39,17 +39,27 @@ class NetworkConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class RelationContext:
-    """Relations as the attention needs them: all that depends on the relation and the weights alone.
+class RelationView:
+    """Relations as they look at the tokens of one modality.
 
-    `vectors` is h_E; `queries` is W_K^T W_Q h_E, scaled; `output` is W_V^T W_o, the same for all. Worth
-    keeping for as long as the weights stay what they are.
+    `queries` is P W_K^T W_Q h_E, scaled; `output` is P W_V^T W_o, the same for all.
+    """
+
+    intra: Bool[Tensor, "relations"]
+    queries: Float[Tensor, "relations width"]
+    output: Float[Tensor, "width dim"]
+
+
+@dataclass(frozen=True)
+class RelationContext:
+    """All that depends on the relations and the weights alone: worth keeping while the weights stay as they are.
+
+    `vectors` is h_E.
     """
 
     vectors: Float[Tensor, "relations dim"]
-    intra: Bool[Tensor, "relations"]
-    queries: Float[Tensor, "relations dim"]
-    output: Float[Tensor, "dim dim"]
+    text: RelationView
+    image: RelationView
 
 
 class RelationAttention(nn.Module):
@@ -69,31 +79,32 @@ class RelationAttention(nn.Module):
         self.beta = beta
         self.summary_scale = summary_scale
 
-    def context(
-        self, vectors: Float[Tensor, "relations dim"], intra: Bool[Tensor, "relations"]
-    ) -> RelationContext:
-        """Q of eq. 6 for the relations h_E, with W_K absorbed; and W_V and W_o in one."""
-        vectors = vectors.to(self.query.dtype)  # of towers that serve in bf16
+    def view(
+        self,
+        vectors: Float[Tensor, "relations dim"],
+        intra: Bool[Tensor, "relations"],
+        projection: Float[Tensor, "width dim"],
+    ) -> RelationView:
+        """Q of eq. 6 for the relations h_E, with W_K and P absorbed; and P, W_V and W_o in one."""
         scale = (1 - self.beta) / vectors.shape[-1] ** 0.5
-        return RelationContext(
-            vectors, intra, vectors @ self.query.T @ self.key * scale, self.value.T @ self.output
-        )
+        queries = vectors @ self.query.T @ self.key * scale
+        return RelationView(intra, queries @ projection.T, projection @ self.value.T @ self.output)
 
-    def weights(self, tokens: Tokens, context: RelationContext) -> Float[Tensor, "batch relations tokens"]:
+    def weights(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations tokens"]:
         """A of eq. 5, in float32 at least; padding has weight 0, and each row sums to 1."""
-        relevance = _exact(context.queries @ tokens.states.mT)
+        relevance = _exact(view.queries @ tokens.states.mT)
         positions = torch.arange(tokens.states.shape[1], device=tokens.summary.device)
         summary = tokens.summary[:, None, None] == positions
-        bonus = (summary & context.intra[:, None]).to(relevance.dtype) * (self.beta * self.summary_scale)
+        bonus = (summary & view.intra[:, None]).to(relevance.dtype) * (self.beta * self.summary_scale)
         scores = (relevance + bonus).masked_fill(~tokens.mask[:, None, :], -torch.inf)
         return torch.softmax(scores, dim=-1)
 
-    def forward(self, tokens: Tokens, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
+    def forward(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations dim"]:
         """z of eq. 4 for every item and relation: unit length, float32 at least."""
         # Towers may serve in bf16; what tells relations apart is worked out in the precision of their queries.
-        tokens = replace(tokens, states=tokens.states.to(context.queries.dtype))
-        pooled = self.weights(tokens, context).to(tokens.states.dtype) @ tokens.states
-        vectors: Tensor = F.normalize(_exact(pooled @ context.output), dim=-1)
+        tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
+        pooled = self.weights(tokens, view).to(tokens.states.dtype) @ tokens.states
+        vectors: Tensor = F.normalize(_exact(pooled @ view.output), dim=-1)
         return vectors
 
 
@@ -144,16 +155,28 @@ class Network(nn.Module):
     def context(self, texts: TextInput, relations: Sequence[Relation]) -> RelationContext:
         """Encode `relations`, whose tokenized descriptions are `texts`: h_E is the EOT state (eq. 6)."""
         intra = torch.tensor([relation.intra for relation in relations], device=texts.ids.device)
-        return self.attention.context(self.backbone.text_tokens(texts).summary_states(), intra)
+        # Of towers that serve in bf16; the rest of what is made here once is made in the attention's precision.
+        summaries, text, image = (
+            part.to(self.attention.query.dtype)
+            for part in (
+                self.backbone.text_tokens(texts).summary_states(),
+                self.backbone.text_projection(),
+                self.backbone.image_projection(),
+            )
+        )
+        vectors = summaries @ text
+        return RelationContext(
+            vectors, self.attention.view(vectors, intra, text), self.attention.view(vectors, intra, image)
+        )
 
     def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
         """z_T of every text under every relation, unit length."""
-        vectors: Tensor = self.attention(self.backbone.text_tokens(text), context)
+        vectors: Tensor = self.attention(self.backbone.text_tokens(text), context.text)
         return vectors
 
     def image_vectors(
         self, pictures: PictureInput, context: RelationContext
     ) -> Float[Tensor, "batch relations dim"]:
         """z_I of every picture under every relation, unit length."""
-        vectors: Tensor = self.attention(self.backbone.image_tokens(pictures), context)
+        vectors: Tensor = self.attention(self.backbone.image_tokens(pictures), context.image)
         return vectors

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .backbone import Backbone, PictureInput, TextInput, Tokens
@@ -34,6 +35,8 @@ class OpenVinoBackbone(Backbone):
     def __init__(self, backbone: Backbone, texts: TextInput, pictures: PictureInput, bf16: bool) -> None:
         super().__init__(backbone.model)
         self._dim = backbone.dim
+        with torch.no_grad():
+            self._projections = backbone.text_projection(), backbone.image_projection()
         text = _Traceable(backbone, lambda ids, mask: backbone.text_tokens(TextInput(ids, mask)))
         image = _Traceable(backbone, lambda pixels, grid: backbone.image_tokens(PictureInput(pixels, grid)))
         self._text = _compile(text, (texts.ids, texts.mask), bf16)
@@ -50,6 +53,14 @@ class OpenVinoBackbone(Backbone):
     def image_tokens(self, pictures: PictureInput) -> Tokens:
         """H_I, fp32."""
         return self._image(pictures.pixels, pictures.grid)
+
+    def text_projection(self) -> Float[Tensor, "width dim"]:
+        """P of texts, fp32."""
+        return self._projections[0]
+
+    def image_projection(self) -> Float[Tensor, "width dim"]:
+        """P of pictures, fp32."""
+        return self._projections[1]
 
 
 class _Traceable(nn.Module):

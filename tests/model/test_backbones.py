@@ -113,10 +113,11 @@ def test_every_supported_type_is_tested() -> None:
 @torch.inference_mode()
 def test_the_summary_token_alone_is_the_models_own_features(family: Family) -> None:
     text = family.preprocessor.tokenize(TEXTS)
-    summary = family.backbone.text_tokens(text).summary_states()
+    summary = family.backbone.text_tokens(text).summary_states() @ family.backbone.text_projection()
     torch.testing.assert_close(summary, family.text_features(text), rtol=0, atol=1e-5)
     pictures = pictures_of_all_shapes()
-    summary = family.backbone.image_tokens(normalised(family.preprocessor, pictures)).summary_states()
+    tokens = family.backbone.image_tokens(normalised(family.preprocessor, pictures))
+    summary = tokens.summary_states() @ family.backbone.image_projection()
     torch.testing.assert_close(summary, family.image_features(pictures), rtol=0, atol=1e-5)
     assert (summary[0] - summary[1]).norm() > 1e-2  # or else anything would pass
 
@@ -137,17 +138,22 @@ def test_the_model_itself_is_the_special_case_of_beta_one_and_a_one_hot_bonus(fa
 
 
 @torch.inference_mode()
-def test_all_tokens_are_finite_in_the_joint_space_and_differ_from_the_summary(family: Family) -> None:
-    for tokens in (
-        family.backbone.text_tokens(family.preprocessor.tokenize(TEXTS)),
-        family.backbone.image_tokens(normalised(family.preprocessor, pictures_of_all_shapes())),
+def test_all_tokens_are_finite_and_in_the_joint_space_they_differ_from_the_summary(family: Family) -> None:
+    backbone = family.backbone
+    for tokens, projection in (
+        (backbone.text_tokens(family.preprocessor.tokenize(TEXTS)), backbone.text_projection()),
+        (
+            backbone.image_tokens(normalised(family.preprocessor, pictures_of_all_shapes())),
+            backbone.image_projection(),
+        ),
     ):
-        assert tokens.states.shape[2] == family.backbone.dim
+        assert projection.shape == (tokens.states.shape[2], backbone.dim)
         assert tokens.mask.shape == tokens.states.shape[:2]
         assert tokens.states.isfinite().all()
         assert tokens.mask.gather(1, tokens.summary[:, None]).all()
         for states, mask, summary in zip(tokens.states, tokens.mask, tokens.summary, strict=True):
-            assert (states[mask] - states[summary]).norm(dim=1).max() > 1e-2
+            joint = states @ projection
+            assert (joint[mask] - joint[summary]).norm(dim=1).max() > 1e-2
 
 
 def test_neither_padding_nor_the_rest_of_a_batch_changes_a_vector(family: Family) -> None:
@@ -316,7 +322,7 @@ def test_a_tower_that_pools_nothing_is_summed_up_by_its_first_token(tmp_path: Pa
     backbone, preprocessor = load_backbone(tmp_path)
     text = preprocessor.tokenize(TEXTS)
     states = model.text_model(input_ids=text.ids, attention_mask=text.mask).last_hidden_state
-    summary = backbone.eval().text_tokens(text).summary_states()
+    summary = backbone.eval().text_tokens(text).summary_states() @ backbone.text_projection()
     torch.testing.assert_close(summary, model.text_projection(states[:, 0]), rtol=0, atol=1e-5)
 
 

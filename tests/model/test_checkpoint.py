@@ -30,7 +30,7 @@ def test_a_relations_vector_is_the_eot_state_of_its_text(checkpoints: dict[str, 
     encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     network, preprocessor = encoder._network, encoder._preprocessor
     tokens = network.backbone.text_tokens(preprocessor.tokenize([checkpoint.relations[1].description]))
-    expected = tokens.states[0, -1].detach().numpy()
+    expected = (tokens.states[0, -1] @ network.backbone.text_projection()).detach().numpy()
     np.testing.assert_allclose(checkpoint.relation_vectors[1], expected, atol=1e-5)
 
 

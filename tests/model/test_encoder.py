@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.encoder import Encoder, choose_device, load_pictures
+from model.encoder import Encoder, choose_device, load_pictures, relation_context
 from model.encoding import ItemEncoder
 from model.errors import ArtifactError, InputError
 from model.prepared import Prepared
@@ -88,10 +88,8 @@ def test_relations_are_encoded_once_for_each_version_of_the_weights(
     assert again is before
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused)
     network.train()
-    text = encoder._preprocessor.tokenize(["red mug"])
-    network.text_vectors(
-        text, network.attention.context(before.vectors.clone(), before.intra.clone())
-    ).sum().backward()
+    context = relation_context(network, encoder._preprocessor, encoder.relations, torch.device("cpu"))
+    context.vectors.sum().backward()
     optimizer.step()
     network.eval()
     after = encoder.relation_vectors

@@ -1,9 +1,10 @@
 """Every equation of the paper as it is printed, in loops over NumPy's float64, against what the network computes.
 
 The loops hold to the paper's letters: H is (dim x tokens), W_Q, W_K, W_V, W_o are (dim x dim), i and j are
-items, e is a relation. What the paper leaves open is settled as in `model/network.py` and `model/objective.py`:
-padding has no weight, N(i) is what shares no relation with i anywhere, the denominator is the positive and N(i),
-sums are means over pairs, and intra-modal terms skip i = j.
+items, e is a relation; H is what a tower gave, X (width x tokens), projected: H = P^T X. What the paper
+leaves open is settled as in `model/network.py` and `model/objective.py`: padding has no weight, N(i) is what
+shares no relation with i anywhere, the denominator is the positive and N(i), sums are means over pairs, and
+intra-modal terms skip i = j.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from model.backbone import PictureInput, Preprocessor, Tokens, small_backbone
-from model.network import ONE_HOT_SCALE, Network, NetworkConfig, RelationAttention
+from model.network import ONE_HOT_SCALE, Network, NetworkConfig, RelationAttention, RelationView
 from model.objective import PairBatch, contrast, objective
 from model.records import INTRA_RELATION
 
@@ -29,7 +30,8 @@ from .planted import TINY
 class World:
     """Random items, relations, weights and pairs; each item has tokens of its own number in either modality."""
 
-    tokens: dict[str, list[ndarray]]
+    towers: dict[str, list[ndarray]]
+    projection: dict[str, ndarray]
     summary: dict[str, list[int]]
     relations: ndarray
     intra: list[bool]
@@ -40,6 +42,11 @@ class World:
     related: set[tuple[int, int]]
 
     # The paper.
+
+    @property
+    def tokens(self) -> dict[str, list[ndarray]]:
+        """H of every item."""
+        return {x: [self.projection[x].T @ states for states in self.towers[x]] for x in "TI"}
 
     def equation_6(self, x: str, i: int, e: int) -> list[float]:
         """q_E: (W_Q h_E)^T (W_K H) / sqrt(d), token by token."""
@@ -91,21 +98,25 @@ class World:
 
     def padded(self, x: str) -> Tokens:
         """The tokens of all items in one tensor, rubbish in the padding."""
-        longest = max(h.shape[1] for h in self.tokens[x])
-        states = torch.full((len(self.tokens[x]), longest, len(self.relations[0])), 7.0, dtype=torch.float64)
-        mask = torch.zeros(states.shape[:2], dtype=torch.bool)
-        for i, h in enumerate(self.tokens[x]):
-            states[i, : h.shape[1]] = torch.from_numpy(h.T)
-            mask[i, : h.shape[1]] = True
-        return Tokens(states, mask, torch.tensor(self.summary[x]))
+        longest = max(states.shape[1] for states in self.towers[x])
+        shape = (len(self.towers[x]), longest, len(self.projection[x]))
+        padded = torch.full(shape, 7.0, dtype=torch.float64)
+        mask = torch.zeros(shape[:2], dtype=torch.bool)
+        for i, states in enumerate(self.towers[x]):
+            padded[i, : states.shape[1]] = torch.from_numpy(states.T)
+            mask[i, : states.shape[1]] = True
+        return Tokens(padded, mask, torch.tensor(self.summary[x]))
+
+    def view(self, attention: RelationAttention, x: str) -> RelationView:
+        relations, projection = torch.from_numpy(self.relations), torch.from_numpy(self.projection[x])
+        return attention.view(relations, torch.tensor(self.intra), projection)
 
     def vectors(self, x: str) -> Tensor:
         attention = self.attention()
-        context = attention.context(torch.from_numpy(self.relations), torch.tensor(self.intra))
-        return attention(self.padded(x), context).detach()
+        return attention(self.padded(x), self.view(attention, x)).detach()
 
     def batch(self) -> PairBatch:
-        count = len(self.tokens["T"])
+        count = len(self.towers["T"])
         related = torch.eye(count, dtype=torch.bool)
         for i, k in self.related:
             related[i, k] = True
@@ -121,7 +132,8 @@ def mean(values: list[float]) -> float:
 def random_world(seed: int) -> World:
     rng = np.random.default_rng(seed)
     count, dim, relations = rng.integers([3, 2, 2], [7, 6, 5])
-    tokens = {x: [rng.normal(size=(dim, rng.integers(1, 6))) for _ in range(count)] for x in "TI"}
+    widths = {x: rng.integers(1, 8) for x in "TI"}
+    towers = {x: [rng.normal(size=(widths[x], rng.integers(1, 6))) for _ in range(count)] for x in "TI"}
     edges = {
         (int(i), int(j), int(rng.integers(1, relations)))
         for i, j in rng.integers(0, count, size=(2 * count, 2))
@@ -131,8 +143,9 @@ def random_world(seed: int) -> World:
     shown = sorted(edges)[: len(edges) // 2 + 1]  # the rest of the graph is related outside the batch
     selves = [(i, i, 0) for i in range(count) if i == 0 or rng.random() < 0.7]
     return World(
-        tokens=tokens,
-        summary={x: [int(rng.integers(h.shape[1])) for h in tokens[x]] for x in "TI"},
+        towers=towers,
+        projection={x: rng.normal(size=(widths[x], dim)) for x in "TI"},
+        summary={x: [int(rng.integers(states.shape[1])) for states in towers[x]] for x in "TI"},
         relations=rng.normal(size=(relations, dim)),
         intra=[True, *(False for _ in range(relations - 1))],
         weights={name: rng.normal(size=(dim, dim)) for name in ("query", "key", "value", "output")},
@@ -151,9 +164,8 @@ few = settings(max_examples=25, deadline=None)
 @given(worlds)
 def test_equations_5_and_6_the_attention_weights(world: World) -> None:
     attention = world.attention()
-    context = attention.context(torch.from_numpy(world.relations), torch.tensor(world.intra))
     for x in "TI":
-        weights = attention.weights(world.padded(x), context).detach().numpy()
+        weights = attention.weights(world.padded(x), world.view(attention, x)).detach().numpy()
         for i, e in np.ndindex(weights.shape[:2]):
             expected = world.equation_5(x, i, e)
             np.testing.assert_allclose(weights[i, e, : len(expected)], expected, rtol=1e-9, atol=1e-12)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy import ndarray
 from PIL import Image
+from torch import Tensor
 from transformers import CLIPConfig
 
 from model import encoder as encoder_module
@@ -19,7 +20,7 @@ from model.network import (
     Network,
     NetworkConfig,
     RelationAttention,
-    RelationContext,
+    RelationView,
 )
 from model.records import INTRA_RELATION, Relation
 
@@ -42,8 +43,17 @@ def random_tokens() -> Tokens:
     return Tokens(torch.randn(3, 5, DIM, dtype=torch.float64), mask, mask.sum(dim=1) - 1)
 
 
-def random_context(attention: RelationAttention) -> RelationContext:
-    return attention.context(torch.randn(3, DIM, dtype=torch.float64), torch.tensor([True, False, False]))
+INTRA = torch.tensor([True, False, False])
+SPACE = torch.eye(DIM, dtype=torch.float64)
+"""The projection of tokens that are in the joint space already."""
+
+
+def random_relations() -> Tensor:
+    return torch.randn(3, DIM, dtype=torch.float64)
+
+
+def random_view(attention: RelationAttention) -> RelationView:
+    return attention.view(random_relations(), INTRA, SPACE)
 
 
 def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray, intra: bool) -> ndarray:
@@ -64,11 +74,11 @@ def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray
 def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: float) -> None:
     torch.manual_seed(0)
     attention, tokens = random_attention(beta, summary_scale), random_tokens()
-    context = random_context(attention)
-    vectors = attention(tokens, context).detach().numpy()
+    relations = random_relations()
+    vectors = attention(tokens, attention.view(relations, INTRA, SPACE)).detach().numpy()
     for item, relation in np.ndindex(3, 3):
         h = tokens.states[item, tokens.mask[item]].numpy().T
-        h_e, intra = context.vectors[relation].numpy(), bool(context.intra[relation])
+        h_e, intra = relations[relation].numpy(), bool(INTRA[relation])
         expected = formula(attention, h, int(tokens.summary[item]), h_e, intra)
         np.testing.assert_allclose(vectors[item, relation], expected, atol=1e-12)
 
@@ -76,7 +86,7 @@ def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: f
 def test_padding_has_no_weight_and_the_rest_sums_to_one() -> None:
     torch.manual_seed(1)
     attention, tokens = random_attention(), random_tokens()
-    weights = attention.weights(tokens, random_context(attention))
+    weights = attention.weights(tokens, random_view(attention))
     assert (weights[~tokens.mask[:, None, :].expand_as(weights)] == 0).all()
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 3, dtype=torch.float64))
 
@@ -84,17 +94,17 @@ def test_padding_has_no_weight_and_the_rest_sums_to_one() -> None:
 def test_what_stands_in_the_padding_changes_nothing() -> None:
     torch.manual_seed(2)
     attention, tokens = random_attention(), random_tokens()
-    context = random_context(attention)
+    view = random_view(attention)
     other = replace(tokens, states=tokens.states.masked_fill(~tokens.mask[..., None], 1e3))
-    torch.testing.assert_close(attention(tokens, context), attention(other, context), rtol=0, atol=0)
+    torch.testing.assert_close(attention(tokens, view), attention(other, view), rtol=0, atol=0)
 
 
 def test_the_summary_bonus_goes_to_the_intra_relation_alone() -> None:
     torch.manual_seed(3)
     plain, boosted = random_attention(summary_scale=0.0), random_attention(summary_scale=5.0)
     boosted.load_state_dict(plain.state_dict())
-    tokens, context = random_tokens(), random_context(plain)
-    before, after = plain.weights(tokens, context), boosted.weights(tokens, context)
+    tokens, view = random_tokens(), random_view(plain)
+    before, after = plain.weights(tokens, view), boosted.weights(tokens, view)
     torch.testing.assert_close(after[:, 1:], before[:, 1:], rtol=0, atol=0)
     # e^(0.6 * 5) times the odds of the summary token, exactly.
     share = [w[0, 0, tokens.summary[0]].item() for w in (before, after)]

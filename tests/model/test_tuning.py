@@ -95,8 +95,11 @@ def test_adapters_merged_give_the_tokens_that_they_gave_before(kind: str, tmp_pa
 
     def states() -> list[Tensor]:
         with torch.inference_mode():
-            read = backbone.text_tokens(texts), backbone.image_tokens(preprocessor.normalise(pictures))
-            return [tokens.states[tokens.mask] for tokens in read]
+            read = (
+                (backbone.text_tokens(texts), backbone.text_projection()),
+                (backbone.image_tokens(preprocessor.normalise(pictures)), backbone.image_projection()),
+            )
+            return [tokens.states[tokens.mask] @ projection for tokens, projection in read]
 
     network.eval()
     before = states()
