@@ -58,7 +58,8 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
         in_bf16(network.backbone, device)
     items = Items(items.text.to(device), items.pictures.to(device))
     figures = {"parameters": sum(weight.numel() for weight in network.parameters())}
-    figures |= cost_of_relations(network, items, rounds)
+    # A hundredth is to be seen here, and a round scatters by two or three.
+    figures |= cost_of_relations(network, items, 2 * rounds)
     return figures | (serving(network, items, rounds) if device.type == "cpu" else {})
 
 
@@ -87,7 +88,7 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
     loops: dict[str, Callable[[], object]] = {
         f"{count} in a loop": partial(naive, contexts[count]) for count in (10, 100)
     }
-    beside = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 5))
+    beside = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 10))
     _show("the same, naively", beside, "CLIPModel", slower=True)
     return {f"ratio_{count}": timings.ratio(_relations(count), "CLIPModel") for count in (10, 100)}
 

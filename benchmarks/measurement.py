@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
+from model.memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -90,7 +92,12 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int:
 
 
 def on_every_device(measure: Callable[[torch.device], dict[str, Any]]) -> dict[str, Any]:
-    """The figures of the CPU, and those of CUDA under `cuda` where there is one."""
+    """The figures of the CPU, and those of CUDA under `cuda` where there is one.
+
+    Memory is kept, as in every process of `rcml`: by accident, one side would have it cleared anew in every round
+    and another not.
+    """
+    keep_freed_memory()
     figures = measure(torch.device("cpu"))
     if torch.cuda.is_available():
         figures["cuda"] = measure(torch.device("cuda"))

@@ -240,10 +240,11 @@ def lock_folder(folder: Path, name: str) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(f"Another run of rcml is writing {name} now; wait for it to end.") from None
         yield
-    except BlockingIOError:
-        raise ArtifactError(f"Another run of rcml is writing {name} now; wait for it to end.") from None
     finally:
         os.close(descriptor)
 

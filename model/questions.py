@@ -5,7 +5,7 @@ the validity head; evaluation draws from the test part.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,16 +70,13 @@ def draw_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.Ge
         InputError: too few items for that many candidates.
     """
     asked = edges.both_ways()
-    partners: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for item, partner, relation in zip(asked.a, asked.b, asked.relation, strict=True):
-        partners[int(item), int(relation)].add(int(partner))
+    partners = _partners(asked)
     if len(asked) > most:
         asked = asked.take(np.sort(rng.choice(len(asked), size=most, replace=False)))
     pool = np.unique(np.concatenate([edges.a, edges.b]))
     drawn = np.empty((len(asked), candidates), dtype=np.int64)
-    for query, (item, partner, relation) in enumerate(zip(asked.a, asked.b, asked.relation, strict=True)):
-        barred = partners[int(item), int(relation)] | {int(item)}
-        allowed = pool[~np.isin(pool, list(barred))]
+    for query, (item, partner, relation) in enumerate(_triples(asked)):
+        allowed = np.delete(pool, np.searchsorted(pool, sorted(partners[item, relation] | {item})))
         if len(allowed) < candidates - 1:
             raise InputError(
                 f"Only {len(allowed)} items can serve as negatives where {candidates - 1} are needed. "
@@ -118,20 +115,17 @@ def draw_claims(
     """
     order = rng.permutation(len(edges))[: max(1, most // 2)]
     true = edges.take(order)
-    known = set(zip(edges.a.tolist(), edges.b.tolist(), edges.relation.tolist(), strict=True))
-    known |= {(b, a, relation) for a, b, relation in known}
+    partners = _partners(edges.both_ways())
     pool = np.unique(np.concatenate([edges.a, edges.b]))
     false: list[tuple[int, int, int]] = []
-    for number, (a, b, relation) in enumerate(zip(true.a, true.b, true.relation, strict=True)):
-        others = relations[[(int(a), int(b), int(other)) not in known for other in relations]]
-        if number % 2 and len(others):
-            false.append((int(a), int(b), int(rng.choice(others))))
+    for number, (a, b, relation) in enumerate(_triples(true)):
+        others = [int(other) for other in relations if b not in partners[a, int(other)]]
+        if number % 2 and others:
+            false.append((a, b, int(rng.choice(others))))
         else:
-            strangers = pool[
-                [int(item) != a and (int(a), int(item), int(relation)) not in known for item in pool]
-            ]
+            strangers = np.delete(pool, np.searchsorted(pool, sorted(partners[a, relation] | {a})))
             if len(strangers):
-                false.append((int(a), int(rng.choice(strangers)), int(relation)))
+                false.append((a, int(rng.choice(strangers)), relation))
     columns = np.array(false, dtype=np.int64).reshape(-1, 3).T
     pairs = EdgeTable(
         np.concatenate([true.a, columns[0]]),
@@ -139,3 +133,15 @@ def draw_claims(
         np.concatenate([true.relation, columns[2]]),
     )
     return Claims(pairs, np.arange(len(pairs)) < len(true))
+
+
+def _triples(edges: EdgeTable) -> Iterator[tuple[int, int, int]]:
+    return zip(edges.a.tolist(), edges.b.tolist(), edges.relation.tolist(), strict=True)
+
+
+def _partners(edges: EdgeTable) -> Mapping[tuple[int, int], set[int]]:
+    """All partners of an item under a relation, by both positions; `edges` are as asked from either end."""
+    partners: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for item, partner, relation in _triples(edges):
+        partners[item, relation].add(partner)
+    return partners

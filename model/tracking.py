@@ -19,11 +19,7 @@ class Log(Protocol):
 
 @contextmanager
 def open_logs(config: TrainConfig, folder: Path, first_step: int) -> Iterator[Log]:
-    """One log that writes to all that were asked for; `folder` is TensorBoard's.
-
-    Raises:
-        InputError: a tracker is asked for that is not installed.
-    """
+    """One log that writes to all that were asked for; `folder` is TensorBoard's."""
     with ExitStack() as stack:
         logs = [stack.enter_context(_tensorboard(folder, first_step))]
         logs += [stack.enter_context(_hosted(name, config)) for name in config.track]
@@ -57,15 +53,25 @@ def _tensorboard(folder: Path, first_step: int) -> Iterator[Log]:
         writer.close()
 
 
+def require_trackers(config: TrainConfig) -> None:
+    """Look for the packages that will be needed, before any work is done.
+
+    Raises:
+        InputError: a tracker is asked for that is not installed.
+    """
+    for name in config.track:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise InputError(
+                f"--track {name} needs a package that is not installed: pip install {name}."
+            ) from None
+
+
 @contextmanager
 def _hosted(name: Tracker, config: TrainConfig) -> Iterator[Log]:
     """wandb, or trackio, which offers the same three functions."""
-    try:
-        tracker: Any = importlib.import_module(name)
-    except ImportError:
-        raise InputError(
-            f"--track {name} needs a package that is not installed: pip install {name}."
-        ) from None
+    tracker: Any = importlib.import_module(name)
     tracker.init(project="rcml", name=config.out.name, config=config.model_dump(mode="json"))
 
     def log(step: int, figures: Mapping[str, float]) -> None:

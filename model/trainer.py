@@ -34,7 +34,7 @@ from .ranks import Ranks, join_ranks
 from .records import Similarity, Split
 from .run import Progress, Run, follow_run, open_run
 from .terminal import progress_bar, say
-from .tracking import open_logs
+from .tracking import open_logs, require_trackers
 from .tuning import tune
 from .validity import THRESHOLD, ValidityHead
 
@@ -52,10 +52,12 @@ def train(config: TrainConfig) -> str:
     """Run the stage and return its closing summary (nothing on a rank that is not the first).
 
     Raises:
-        InputError: the prepared data, the backbone or an option cannot be used, or `--resume` is needed.
+        InputError: the prepared data, the backbone or an option cannot be used, a package that an option needs is
+            not installed, or `--resume` is needed.
         MismatchError: `--resume` is given with other options or data than the interrupted run had.
         TrainingError: the loss is no longer finite.
     """
+    require_trackers(config)
     prepared = Prepared.open(config.prepared)
     with join_ranks(config.device) as ranks:
         run = open_run(config, prepared.manifest.digest) if ranks.first else follow_run(config)

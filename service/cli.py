@@ -28,6 +28,7 @@ from indexes.config import IndexConfig
 from model import __version__
 from model.config import EvaluateConfig, PrepareConfig, TrainConfig
 from model.errors import RcmlError
+from model.memory import keep_freed_memory
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, ServeConfig
 from .wording import field_at, refusal
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if config is None:
             CliApp.print_help(Rcml, file=sys.stderr)
             return 2
+        keep_freed_memory()
         print(_run(config))
     except ValidationError as error:
         return _fail(2, *(_option_refusal(one) for one in error.errors()))

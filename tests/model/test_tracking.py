@@ -72,6 +72,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_the_remedy(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"--track wandb needs a package .* pip install wandb"):
         train(tiny_training(prepared, tmp_path / "out", track=("wandb",)))
+    assert list(tmp_path.iterdir()) == []  # before any work is done
 
 
 def test_without_tensorboard_a_training_says_so_and_goes_on(
