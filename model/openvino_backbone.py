@@ -47,11 +47,11 @@ class OpenVinoBackbone(Backbone):
         return self._dim
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """H_T, fp32."""
+        """What the plain backbone gives, fp32."""
         return self._text(text.ids, text.mask)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """H_I, fp32."""
+        """What the plain backbone gives, fp32."""
         return self._image(pictures.pixels, pictures.grid)
 
     def text_projection(self) -> Float[Tensor, "width dim"]:

@@ -92,9 +92,10 @@ def test_two_processes_train_the_network_that_one_would(prepared: Path, tmp_path
         assert ours == pytest.approx(theirs, rel=1e-4)
     weights = load_file(together.out / "model.safetensors")
     for name, tensor in load_file(alone.out / "model.safetensors").items():
-        # A bias of the keys adds the same to all scores of a query: its gradient is rounding, which Adam enlarges.
-        if not name.endswith("k_proj.bias"):
-            torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4)
+        # A bias of the keys adds the same to all scores of a query: its gradient is rounding, which Adam enlarges to
+        # steps of its own size, and the two runs need not agree on their direction.
+        noise = name.endswith("k_proj.bias")
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-3 if noise else 1e-4)
 
 
 def test_an_error_on_the_first_rank_ends_all_of_them(prepared: Path, tmp_path: Path) -> None:
