@@ -5,10 +5,10 @@
       checkpoint.json             where the checkpoint lies, seen from this folder
       relations.json              the relations, and how many pairs of items are known under each
       catalogue.sqlite            the items, in rows
-      vectors/003.text.faiss ...  one a relation (by position) and view; row i is catalogue row i
+      vectors/                    see `indexes/faiss_vectors.py`; row i is catalogue row i
       pictures/                   one file an item
 
-Called by `rcml index`, which opens the encoder: this file never loads torch.
+Called by `rcml index build`, which opens the encoder: this file never loads torch.
 """
 
 import json
@@ -20,44 +20,90 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float16
+from numpy import ndarray
 from PIL import Image
 
 from model.artifact import PICTURES, write_artifact
 from model.checkpoint import Checkpoint
 from model.encoding import Encoding, ItemEncoder
+from model.errors import InputError
 from model.prepared import Prepared
-from model.records import Item
-from model.terminal import progress
+from model.records import Item, View
+from model.terminal import progress, progress_bar
 
 from .catalogue import write_catalogue
-from .config import IndexConfig
-from .faiss_vectors import FOLDER, FaissVectors
+from .config import BuildConfig, IndexKind
+from .faiss_vectors import FOLDER, resident_bytes, write_vectors
+
+EXACT = 100_000
+"""Up to so many items, all vectors are scanned unless another kind is asked for."""
 
 
-def build(config: IndexConfig, encoder: ItemEncoder, checkpoint: Checkpoint, prepared: Prepared) -> None:
+def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, prepared: Prepared) -> None:
     """Write the index of `prepared` under `checkpoint` to `config.out`; `encoder` is that checkpoint, opened.
 
     Only one batch of items is held at a time, beside the vectors already in half precision.
 
     Raises:
         ArtifactError: `config.out` holds something else, or another run is writing it.
+        InputError: no kind fits `config.max_memory`, or the one asked for misses `config.min_recall`.
     """
     assert encoder.relations == checkpoint.relations, "the encoder is not the one of the checkpoint"
+    relations = len(checkpoint.relations)
+    kind = choose_kind(config, len(prepared.items), relations, encoder.dim)
     parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
     with write_artifact(config.out, "index", config, parents) as draft:
-        vectors = FaissVectors.empty(len(checkpoint.relations), encoder.dim)
         batches = -(-len(prepared.items) // config.batch_size)
+        encoded: dict[View, list[Float16[ndarray, "items relations dim"]]] = {view: [] for view in View}
         for encoding in progress(
             _encodings(encoder, prepared, config.batch_size), "embedding items", batches
         ):
-            vectors.add(encoding)
-        vectors.save(draft.path / FOLDER)
+            for view in View:
+                encoded[view].append(encoding.view(view).astype(np.float16))
+        with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
+            write_vectors(
+                draft.path / FOLDER,
+                relations,
+                encoder.dim,
+                lambda relation, view: (vectors[:, relation] for vectors in encoded[view]),
+                kind,
+                config.min_recall,
+                lambda: advance(""),
+            )
         write_catalogue(draft.path, prepared.items)
         shutil.copytree(prepared.path / PICTURES, draft.path / PICTURES)
         _write_relations(draft.path, prepared, checkpoint)
         _write_checkpoint_path(draft.path, config)
         draft.counts["items"] = len(prepared.items)
         draft.counts["relations"] = len(checkpoint.relations)
+
+
+def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
+    """The kind asked for, or the fastest exact enough that fits.
+
+    Raises:
+        InputError: none fits `config.max_memory`.
+    """
+
+    def fits(kind: IndexKind) -> bool:
+        return config.max_memory is None or need(kind) <= config.max_memory
+
+    def need(kind: IndexKind) -> int:
+        return items * relations * len(View) * resident_bytes(kind, dim)
+
+    preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
+    if items <= EXACT:
+        preferred = ("flat", *preferred)
+    asked = preferred if config.kind == "auto" else (config.kind,)
+    for kind in asked:
+        if fits(kind):
+            return kind
+    raise InputError(
+        f"{items:,} items under {relations} relations take {need(asked[-1]) / 2**30:,.2f} GiB as {asked[-1]}, more "
+        f"than --max-memory {config.max_memory.human_readable() if config.max_memory else ''} allows."
+    )
 
 
 def _encodings(encoder: ItemEncoder, prepared: Prepared, batch_size: int) -> Iterator[Encoding]:
@@ -80,7 +126,7 @@ def _write_relations(folder: Path, prepared: Prepared, checkpoint: Checkpoint) -
     _write_json(folder / "relations.json", relations)
 
 
-def _write_checkpoint_path(folder: Path, config: IndexConfig) -> None:
+def _write_checkpoint_path(folder: Path, config: BuildConfig) -> None:
     """Relative, so that a folder that holds both may be moved."""
     path = os.path.relpath(config.checkpoint.resolve(), config.out.resolve())
     _write_json(folder / "checkpoint.json", {"path": Path(path).as_posix()})

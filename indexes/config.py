@@ -1,18 +1,32 @@
-"""The options of `rcml index`; loads nothing heavy, because `rcml --help` reads it."""
+"""The options of `rcml index` and its verbs; loads nothing heavy, because `rcml --help` reads it."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
-from model.config import Device, Precision, StageConfig, TowerEngine
+from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
+
+IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq"]
 
 
-class IndexConfig(StageConfig):
+class BuildConfig(StageConfig):
     """Embed every item under every relation and write the index that `rcml serve` opens."""
 
     checkpoint: Path = Field(description="folder made by `rcml train`")
     prepared: Path = Field(description="folder made by `rcml prepare`, whose items are embedded")
     out: Path = Field(description="folder to write the index to")
+    kind: IndexKind | Literal["auto"] = Field(
+        "auto",
+        description="flat: every vector is scanned, exact; hnsw: a graph, fastest; ivf-rabitq, ivf-pq: short codes, "
+        "least memory; auto: flat up to 100,000 items, then hnsw, or what fits --max-memory",
+    )
+    min_recall: float = Field(
+        0.95, ge=0, lt=1, description="least share of the ten nearest that a search must find; measured"
+    )
+    max_memory: ByteSize | None = Field(
+        None, ge=1, description="most memory that all vectors may take in a server, as 16GiB; none: no limit"
+    )
     batch_size: int = Field(64, ge=1, le=4096, description="items encoded at a time")
     device: Device = Field("auto", description="auto takes CUDA where there is one")
     precision: Precision = Field(
@@ -21,3 +35,15 @@ class IndexConfig(StageConfig):
     engine: TowerEngine = Field(
         "torch", description="what runs the towers; openvino: rcml[openvino], CPU only"
     )
+
+
+class VerifyConfig(VerbConfig):
+    """Read an index through and check that nothing in it is missing, changed or at odds with the rest."""
+
+    index: Path = Field(description="folder made by `rcml index build`")
+
+
+class StatsConfig(VerbConfig):
+    """Say what an index holds and what it takes."""
+
+    index: Path = Field(description="folder made by `rcml index build`")

@@ -1,109 +1,285 @@
-"""Vectors kept by FAISS in this process: one flat index for each relation and view, scanned exactly.
+"""Vectors kept by FAISS in files of this machine: two at most for each relation and view.
 
-Components are stored in half precision: half the memory, and a cosine moves by some 0.0002 at most. That is
-seen only where a view's cosines crowd together: on the sample shop 99.9 % of the ten nearest stay by average,
-97.6 % by picture. A flat scan of 100,000 items of 128 dimensions takes under a millisecond on one thread, so
-nothing approximate is needed.
+    vectors/
+      003.text.faiss       every vector in half precision: scanned where an answer must be exact
+      003.text.hnsw.faiss  what narrows the search, of the kind that was chosen; absent for few items
+      report.json          what each takes, how far it is searched, and the recall measured so
+
+Half precision moves a cosine by some 0.0002 at most. That is seen only where a view's cosines crowd together:
+on the sample shop 99.9 % of the ten nearest stay by average, 97.6 % by picture.
+
+Every kind scores what it found again from the stored vectors, in one way (`cosines`), so scores and ties do not
+depend on the kind. Files are opened when first asked for and mapped into memory: only what is searched is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
+from pydantic import BaseModel, ConfigDict, RootModel
 
-from model.encoding import Encoding
-from model.records import View
+from model.errors import InputError
+from model.records import Similarity, View
 
-from .vectors import Neighbours
+from .config import IndexKind
+from .narrowing import NARROWINGS, Narrowing
+from .vectors import ROUNDING, Neighbours, cosines
 
 FOLDER = "vectors"
 """Where the files lie within an index."""
 
+SCANNED = 10_000
+"""Up to so many items, a scan is as fast as anything that narrows it."""
+
+DEEPEST = 1_000
+"""Deeper results are scanned for: what narrows would have to be searched nearly whole."""
+
+SAMPLE = 200
+"""Queries by which recall is measured."""
+
+Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
+"""The vectors of all items under a relation (by position) in a view, some rows at a time."""
+
+
+class FileReport(BaseModel):
+    """What is known of the vectors of one relation and view.
+
+    `effort` is how far what narrows is searched, in its own unit; `recall_at_10` was measured at that effort
+    against a scan, with items as queries. Both are None where every search is a scan.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: IndexKind
+    items: int
+    bytes_per_vector: float
+    effort: int | None = None
+    recall_at_10: float | None = None
+
+
+class Report(RootModel[dict[str, FileReport]]):
+    """`report.json`: one entry for each `003.text`."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The vectors of one relation and view, opened."""
+
+    exact: Any
+    narrowing: Narrowing | None
+    effort: int = 0
+
+    def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
+        found: ndarray = self.exact.reconstruct_batch(rows)
+        return found
+
+    def scan(
+        self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"] | None = None
+    ) -> Neighbours:
+        """The `k` nearest of all, or of those allowed.
+
+        FAISS returns near-equal scores in any order, and drops any of those that straddle its cut. So it is
+        asked for more until the cut falls between two clearly different scores; the order is then made anew.
+        """
+        few = self.exact.ntotal if allowed is None else int(allowed.sum())
+        wanted = min(k, few)
+        if wanted == 0:
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        params = None
+        if allowed is not None:
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            params = faiss.SearchParameters(sel=selector)
+        depth = wanted
+        while True:
+            depth = min(depth + wanted, few)
+            scores, rows = (found[0] for found in self.exact.search(query[None], depth, params=params))
+            if depth == few or scores[-1] < scores[wanted - 1] - ROUNDING:
+                break
+        return self.scored(query, rows[scores >= scores[wanted - 1] - ROUNDING], wanted)
+
+    def scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
+        """The `k` best of some rows."""
+        return Neighbours.best(rows, cosines(self.vectors(rows), query), k)
+
+    def search(self, query: Float32[ndarray, " dim"], k: int) -> Neighbours:
+        """The `k` nearest, or nearly, of all."""
+        if self.narrowing is not None:
+            depth = 2 * k
+            while depth <= DEEPEST:
+                rows = self.narrowing.candidates(query, depth, self.effort)
+                found = self.scored(query, rows, depth)
+                if len(rows) <= k:
+                    break
+                # All of an equal score or none, so that those kept are the first of them in catalogue order.
+                if found.scores[-1] < found.scores[k - 1]:
+                    return Neighbours(found.rows[:k], found.scores[:k])
+                depth *= 2
+        return self.scan(query, k)
+
 
 class FaissVectors:
-    """A `VectorIndex` over one FAISS index for each (relation position, view)."""
+    """A `VectorIndex` over the files in a folder; may be searched from many threads."""
 
-    def __init__(self, indexes: dict[tuple[int, View], Any]) -> None:
-        self._indexes = indexes
-
-    @classmethod
-    def empty(cls, relations: int, dim: int) -> "FaissVectors":
-        """Room for the vectors of items under `relations` relations, to be filled with `add`."""
-        return cls(
-            {
-                key: faiss.IndexScalarQuantizer(
-                    dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-                )
-                for key in _keys(relations)
-            }
-        )
-
-    @classmethod
-    def open(cls, folder: Path, relations: int) -> "FaissVectors":
-        """Read what `save` wrote."""
+    def __init__(self, folder: Path) -> None:
         # A server answers one query at a time: handing parts of a scan to threads costs more than it saves.
         faiss.omp_set_num_threads(1)
-        return cls({key: faiss.read_index(str(folder / _file_name(*key))) for key in _keys(relations)})
-
-    def add(self, encoding: Encoding) -> None:
-        """Append items; their rows go on from `count`."""
-        for view in View:
-            vectors = encoding.view(view)
-            for relation in range(vectors.shape[1]):
-                self._indexes[relation, view].add(np.ascontiguousarray(vectors[:, relation]))
-
-    def save(self, folder: Path) -> None:
-        """Write one file for each relation and view into `folder`, which is made."""
-        folder.mkdir()
-        for key, index in self._indexes.items():
-            faiss.write_index(index, str(folder / _file_name(*key)))
+        self._folder = folder
+        self.report = Report.model_validate_json((folder / "report.json").read_bytes()).root
+        self._opened: dict[tuple[int, View], _Stored] = {}
+        self._opening = Lock()
 
     @property
     def count(self) -> int:
         """Number of items."""
-        return int(self._indexes[0, View.TEXT].ntotal)
+        return self.report[_name(0, View.TEXT)].items
 
     @property
     def dim(self) -> int:
         """Length of every vector."""
-        return int(self._indexes[0, View.TEXT].d)
+        return int(self._stored(0, View.TEXT).exact.d)
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """The stored vectors of the items at `rows`, rounded to half precision."""
-        found: ndarray = self._indexes[relation, view].reconstruct_batch(np.asarray(rows, dtype=np.int64))
-        return found
+        return self._stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
 
     def search(
-        self, relation: int, view: View, query: Float32[ndarray, " dim"], k: int, excluded: int | None = None
+        self,
+        relation: int,
+        view: View,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " count"] | None = None,
+        dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """See `VectorIndex.search`.
-
-        FAISS returns equal scores in any order, and drops any of those that straddle its cut. So it is asked
-        for more until the cut falls between two different scores; the order is then made here.
-        """
-        wanted = min(k + (excluded is not None), self.count)
-        if wanted == 0:
-            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
-        depth = wanted
+        """See `VectorIndex.search`."""
+        stored = self._stored(relation, view)
+        if allowed is not None:
+            if dropped:
+                allowed = allowed.copy()
+                allowed[list(dropped)] = False
+            return stored.scan(query, k, allowed)
+        depth = min(k + min(len(dropped), k), self.count)
         while True:
-            depth = min(depth + wanted, self.count)
-            scores, rows = (found[0] for found in self._indexes[relation, view].search(query[None], depth))
-            if depth == self.count or scores[-1] < scores[wanted - 1]:
-                break
-        order = np.lexsort((rows, -scores))
-        order = order[rows[order] != excluded][:k] if excluded is not None else order[:k]
-        # Rounding to half precision may leave a vector a hair longer than 1; a cosine is at most 1.
-        return Neighbours(rows[order], np.clip(scores[order], -1.0, 1.0))
+            found = stored.search(query, depth)
+            kept = np.array([row not in dropped for row in found.rows.tolist()], dtype=bool)
+            if kept.sum() >= k or depth == self.count:
+                return Neighbours(found.rows[kept][:k], found.scores[kept][:k])
+            depth = min(2 * depth, self.count)
+
+    def _stored(self, relation: int, view: View) -> _Stored:
+        key = relation, view
+        if key not in self._opened:
+            with self._opening:
+                if key not in self._opened:
+                    self._opened[key] = _open(self._folder, *key, self.report[_name(*key)])
+        return self._opened[key]
+
+
+def resident_bytes(kind: IndexKind, dim: int) -> int:
+    """Bytes of memory that a search in one relation and view comes to need for each item.
+
+    With codes the vectors themselves stay on the disk: a search reads a hundred of them.
+    """
+    narrows = NARROWINGS[kind].bytes_per_vector(dim) if kind != "flat" else 0
+    return narrows if kind.startswith("ivf") else 2 * dim + narrows
+
+
+def write_vectors(
+    folder: Path,
+    relations: int,
+    dim: int,
+    source: Source,
+    kind: IndexKind = "flat",
+    min_recall: float = 0.0,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the vectors under each relation and in each view into `folder`, which is made.
+
+    What narrows is searched as little as `min_recall` allows. `advance` is called after each relation and view.
+
+    Raises:
+        InputError: `kind` does not reach `min_recall`, however far it is searched.
+    """
+    folder.mkdir()
+    reports = {}
+    for relation, view in _keys(relations):
+        reports[_name(relation, view)] = _write(folder, relation, view, dim, source(relation, view), kind)
+        advance()
+    for relation, view in _keys(relations):
+        name = _name(relation, view)
+        reports[name] = _measure(folder, relation, view, reports[name], min_recall)
+    (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _write(
+    folder: Path, relation: int, view: View, dim: int, chunks: Iterable[ndarray], kind: IndexKind
+) -> FileReport:
+    exact = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    for chunk in chunks:
+        # Rounded here: FAISS, unlike all else, does not round to the nearest number of half precision.
+        exact.add(np.ascontiguousarray(chunk.astype(np.float16), dtype=np.float32))
+    path = folder / f"{_name(relation, view)}.faiss"
+    faiss.write_index(exact, str(path))
+    size = path.stat().st_size
+    made_of: IndexKind = kind if exact.ntotal > SCANNED else "flat"
+    if made_of != "flat":
+        path = path.with_suffix(f".{made_of}.faiss")
+        NARROWINGS[made_of].write(exact, path)
+        size += path.stat().st_size
+    return FileReport(
+        kind=made_of,
+        items=exact.ntotal,
+        bytes_per_vector=round(size / max(exact.ntotal, 1), 1),
+    )
+
+
+def _measure(folder: Path, relation: int, view: View, report: FileReport, min_recall: float) -> FileReport:
+    """Search ever further until `min_recall` is reached, with those vectors as queries that will be asked."""
+    if report.kind == "flat":
+        return report
+    stored = _open(folder, relation, view, report)
+    assert stored.narrowing is not None
+    views = sorted({query for query, target in (s.views for s in Similarity) if target == view})
+    drawn = np.random.default_rng(0).choice(report.items, SAMPLE, replace=False)
+    queries = np.concatenate(
+        [
+            (stored if v == view else _open(folder, relation, v, report, exact=True)).vectors(rows)
+            for v, rows in zip(views, np.array_split(drawn, len(views)), strict=True)
+        ]
+    )
+    least = [stored.scan(query, 10).scores[-1] for query in queries]  # of equal items any will do
+    recall, effort = 0.0, 0
+    for effort in stored.narrowing.efforts:
+        found = (stored.narrowing.candidates(query, 10, effort) for query in queries)
+        best = [stored.scored(query, rows, 10).scores for query, rows in zip(queries, found, strict=True)]
+        recall = float(np.mean([(b >= t).sum() / 10 for b, t in zip(best, least, strict=True)]))
+        if recall >= min_recall:
+            return report.model_copy(update={"effort": effort, "recall_at_10": round(recall, 4)})
+    raise InputError(
+        f"kind {report.kind} reaches a recall of {recall:.4f} at most (relation {relation}, {view}), and "
+        f"--min-recall asks for {min_recall}; lower it, or use --kind flat, which is exact."
+    )
+
+
+def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _Stored:
+    path = folder / f"{_name(relation, view)}.faiss"
+    vectors = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    if exact or report.kind == "flat":
+        return _Stored(vectors, None)
+    narrowing = NARROWINGS[report.kind].open(path.with_suffix(f".{report.kind}.faiss"), vectors)
+    return _Stored(vectors, narrowing, report.effort or 0)
 
 
 def _keys(relations: int) -> list[tuple[int, View]]:
     return [(relation, view) for relation in range(relations) for view in View]
 
 
-def _file_name(relation: int, view: View) -> str:
-    """Named by position, since the id of a relation may hold characters that no file name can."""
-    return f"{relation:03d}.{view}.faiss"
+def _name(relation: int, view: View) -> str:
+    """By position, since the id of a relation may hold characters that no file name can."""
+    return f"{relation:03d}.{view}"

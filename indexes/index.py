@@ -70,7 +70,7 @@ class Index:
         if made_from != found:
             raise MismatchError(
                 f"The index at {path} was made from checkpoint {made_from[:12]}, but the checkpoint at "
-                f"{checkpoint} is {found[:12]}. Run `rcml index` again, or name the right one with "
+                f"{checkpoint} is {found[:12]}. Run `rcml index build` again, or name the right one with "
                 "--checkpoint."
             )
         relations = json.loads((path / "relations.json").read_text("utf-8"))
@@ -79,7 +79,7 @@ class Index:
             manifest=manifest,
             checkpoint=parent,
             catalogue=Catalogue.open(path),
-            vectors=FaissVectors.open(path / FOLDER, len(parent.relations)),
+            vectors=FaissVectors(path / FOLDER),
             pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
         )
 
@@ -121,7 +121,7 @@ class Index:
         row = self.catalogue.row(item_id)
         query_view, target_view = similarity.views
         query = self.vectors.vectors(relation, query_view, [row])[0]
-        return self._hits(relation, target_view, query, k, excluded=row)
+        return self._hits(relation, target_view, query, k, frozenset({row}))
 
     def search(self, query: Float32[ndarray, " dim"], relation_id: str, view: View, k: int) -> list[Hit]:
         """The `k` items whose `view` is nearest to a unit vector made under the same relation.
@@ -129,7 +129,7 @@ class Index:
         Raises:
             UnknownRelationError: there is no such relation.
         """
-        return self._hits(self.position(relation_id), view, query, k, excluded=None)
+        return self._hits(self.position(relation_id), view, query, k)
 
     def relation_scores(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
         """All relations between different items, the likeliest link of these two first.
@@ -168,9 +168,14 @@ class Index:
         return float(self.checkpoint.validity.probability(pair)[0])
 
     def _hits(
-        self, relation: int, view: View, query: Float32[ndarray, " dim"], k: int, excluded: int | None
+        self,
+        relation: int,
+        view: View,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        dropped: frozenset[int] = frozenset(),
     ) -> list[Hit]:
-        found = self.vectors.search(relation, view, query, k, excluded)
+        found = self.vectors.search(relation, view, query, k, dropped=dropped)
         items = self.catalogue.at(found.rows.tolist())
         return [Hit(item, score) for item, score in zip(items, found.scores.tolist(), strict=True)]
 

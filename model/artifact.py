@@ -139,10 +139,19 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
             raise ArtifactError(f"The {noun} at {path} is being made now; wait for it to be finished.")
         raise ArtifactError(f"There is no {noun} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
     manifest = read_manifest(path, kind)
+    check_files(path, manifest, read_pictures=False)
+    return manifest
+
+
+def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> None:
+    """Read the files of the artifact at `path` and compare them with its manifest, its words for people aside.
+
+    Raises:
+        ArtifactError: a file is missing or changed.
+    """
     for name, record in manifest.files.items():
         if name != WORDS:
-            _check(path / name, record, read=not name.startswith(f"{PICTURES}/"))
-    return manifest
+            _check(path / name, record, read=read_pictures or not name.startswith(f"{PICTURES}/"))
 
 
 def read_manifest(path: Path, kind: Kind) -> Manifest:
@@ -192,7 +201,7 @@ MADE_BY: Mapping[Kind, str] = {
     "prepared": "prepare",
     "checkpoint": "train",
     "report": "evaluate",
-    "index": "index",
+    "index": "index build",
 }
 """The verb that makes each kind."""
 

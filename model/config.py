@@ -22,10 +22,14 @@ TextField = Literal["title", "categories", "description"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class StageConfig(BaseModel):
-    """What all stages' options have in common."""
+class VerbConfig(BaseModel):
+    """What all options have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageConfig(VerbConfig):
+    """The options of a stage, which makes an artifact."""
 
     out: Path
 

@@ -24,14 +24,22 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from indexes.config import IndexConfig
+from indexes.config import BuildConfig, StatsConfig, VerifyConfig
 from model import __version__
-from model.config import EvaluateConfig, PrepareConfig, TrainConfig
+from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
 from model.memory import keep_freed_memory
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, ServeConfig
 from .wording import field_at, refusal
+
+
+class IndexVerbs(VerbConfig):
+    """Make an index and look after it."""
+
+    build: CliSubCommand[BuildConfig] = Field(description="a checkpoint and items -> an index")
+    verify: CliSubCommand[VerifyConfig] = Field(description="is all of an index there and unchanged?")
+    stats: CliSubCommand[StatsConfig] = Field(description="what an index holds and takes")
 
 
 class Rcml(BaseSettings):
@@ -52,7 +60,9 @@ class Rcml(BaseSettings):
     )
     train: CliSubCommand[TrainConfig] = Field(description="prepared data -> a checkpoint")
     evaluate: CliSubCommand[EvaluateConfig] = Field(description="a checkpoint and prepared data -> a report")
-    index: CliSubCommand[IndexConfig] = Field(description="a checkpoint and items -> an index")
+    index: CliSubCommand[IndexVerbs] = Field(
+        description="a checkpoint and items -> an index; `rcml index --help` lists its verbs"
+    )
     serve: CliSubCommand[ServeConfig] = Field(description="an index -> answers over HTTP")
     demo: CliSubCommand[DemoConfig] = Field(description="nothing -> all of the above on a sample shop")
 
@@ -68,7 +78,10 @@ _CONFIGS: Mapping[str, type[BaseModel]] = {
     "prepare": PrepareConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
-    "index": IndexConfig,
+    "index": IndexVerbs,
+    "index build": BuildConfig,
+    "index verify": VerifyConfig,
+    "index stats": StatsConfig,
     "serve": ServeConfig,
     "demo": DemoConfig,
 }
@@ -86,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if config is None:
             CliApp.print_help(Rcml, file=sys.stderr)
             return 2
+        if isinstance(config, IndexVerbs):
+            config = get_subcommand(config, is_required=False)
+            if config is None:
+                return _fail(2, "rcml index: name a verb. `rcml index --help` lists them.")
         keep_freed_memory()
         print(_run(config))
     except ValidationError as error:
@@ -114,10 +131,18 @@ def _run(config: object) -> str:
             from model.evaluation import evaluate
 
             return evaluate(config)
-        case IndexConfig():
-            from .indexing import index
+        case BuildConfig():
+            from .indexing import build
 
-            return index(config)
+            return build(config)
+        case VerifyConfig():
+            from indexes.inspection import verify
+
+            return verify(config)
+        case StatsConfig():
+            from indexes.inspection import stats
+
+            return stats(config)
         case ServeConfig():
             from .server import serve
 
@@ -138,6 +163,8 @@ def _fail(code: int, *lines: str) -> int:
 def _option_refusal(error: ErrorDetails) -> str:
     """Word a value that a stage's config refused; the location begins with the verb."""
     verb, *path = error["loc"]
+    if verb == "index":
+        verb = f"index {path.pop(0)}"
     config = _CONFIGS[str(verb)]
     names = [part for part in path if isinstance(part, str)]
     name = "--" + ".".join(names).replace("_", "-")
@@ -149,14 +176,17 @@ def _option_refusal(error: ErrorDetails) -> str:
 def _parse_refusal(message: str, arguments: Sequence[str]) -> str:
     """Word what the parser could not make sense of."""
     verb = next((argument for argument in arguments if argument in _CONFIGS), None)
+    if verb == "index":
+        verb = next((f"index {argument}" for argument in arguments if f"index {argument}" in _CONFIGS), verb)
     command = f"rcml {verb}" if verb else "rcml"
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         options = [f"--{name.replace('_', '-')}" for name in _CONFIGS[verb].model_fields] if verb else []
         hint = _hint(found[1], options)
         return f"{command}: there is no option {found[1]}{hint}. `{command} --help` lists those there are."
     if found := re.search(r"invalid choice: '(.*?)' \(choose", message):
+        known = [name.removeprefix(f"{verb} ") for name in _CONFIGS if " " in name or not verb]
         return (
-            f"rcml: there is no verb {found[1]}{_hint(found[1], list(_CONFIGS))}. `rcml --help` lists them."
+            f"{command}: there is no verb {found[1]}{_hint(found[1], known)}. `{command} --help` lists them."
         )
     if found := re.search(r"argument (--\S+): expected one argument", message):
         return f"{command}: {found[1]} needs a value. `{command} --help` says which."

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from indexes.config import IndexConfig
+from indexes.config import BuildConfig
 from model.artifact import Kind, file_digest, open_artifact, saved
 from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
 from model.errors import ArtifactError
@@ -93,7 +93,7 @@ def make_all(config: DemoConfig) -> None:
     )
     _stage(
         "index",
-        IndexConfig(checkpoint=out / "rcml", prepared=out / "prepared", out=out / "index"),
+        BuildConfig(checkpoint=out / "rcml", prepared=out / "prepared", out=out / "index"),
         _index,
         {"prepared": prepared, "checkpoint": checkpoints["rcml"]},
     )
@@ -174,7 +174,7 @@ def _evaluate(config: EvaluateConfig) -> str:
     return evaluate(config)
 
 
-def _index(config: IndexConfig) -> str:
-    from .indexing import index
+def _index(config: BuildConfig) -> str:
+    from .indexing import build
 
-    return index(config)
+    return build(config)

@@ -1,22 +1,23 @@
-"""`rcml index`: open the network, which needs torch, and let `indexes`, which knows none, do the work."""
+"""`rcml index build`: open the network, which needs torch, and let `indexes`, which knows none, do the work."""
 
-from indexes.builder import build
-from indexes.config import IndexConfig
+from indexes import builder
+from indexes.config import BuildConfig
 from model.checkpoint import Checkpoint
 from model.prepared import Prepared
 
 from .engine import OpenEncoder, open_encoder
 
 
-def index(config: IndexConfig, open_encoder: OpenEncoder = open_encoder) -> str:
+def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
     """Write the index; returns a one-line summary.
 
     Raises:
         ArtifactError: a parent is missing or damaged, or `config.out` holds something else.
-        InputError: the device or the engine of the towers asked for is not there.
+        InputError: the device or the engine of the towers asked for is not there, or no kind of index is as
+            exact or as small as asked.
     """
     checkpoint, prepared = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
     encoder = open_encoder(config.checkpoint, config.device, config.precision, config.engine)
-    build(config, encoder, checkpoint, prepared)
+    builder.build(config, encoder, checkpoint, prepared)
     items, relations = len(prepared.items), len(checkpoint.relations)
     return f"Indexed {items} items under {relations} relations ({encoder.device}): {config.out}"

@@ -21,7 +21,7 @@ class ServeConfig(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
 
-    index: Path = Field(description="folder made by `rcml index`")
+    index: Path = Field(description="folder made by `rcml index build`")
     checkpoint: Path | None = Field(
         None, description="its checkpoint, where that is not the one the index names"
     )

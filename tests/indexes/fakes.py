@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from indexes.builder import build
-from indexes.config import IndexConfig
+from indexes.config import BuildConfig
 from model.artifact import write_artifact
 from model.checkpoint import Checkpoint, save_relations, write_contents
 from model.encoding import Encoding
@@ -195,7 +195,7 @@ def write_shop(folder: Path) -> FakeShop:
     shop = FakeShop(folder / "prepared", folder / "checkpoint", folder / "index")
     write_prepared(shop.prepared)
     write_checkpoint(shop.checkpoint)
-    config = IndexConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=shop.index, batch_size=5)
+    config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=shop.index, batch_size=5)
     build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     return shop
 

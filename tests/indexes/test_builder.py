@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from indexes.builder import build
-from indexes.config import IndexConfig
+from indexes.builder import build, choose_kind
+from indexes.config import BuildConfig
 from indexes.index import Index
 from model.artifact import open_artifact
 from model.checkpoint import Checkpoint
 from model.encoding import Encoding
+from model.errors import InputError
 from model.prepared import Prepared
 from model.records import View
 
@@ -35,7 +36,7 @@ def test_the_manifest_names_both_parents_and_counts(shop: FakeShop) -> None:
 
 
 def test_there_is_a_file_for_each_relation_and_view(shop: FakeShop) -> None:
-    names = {path.name for path in (shop.index / "vectors").iterdir()}
+    names = {path.name for path in (shop.index / "vectors").glob("*.faiss")}
     assert names == {f"{position:03d}.{view}.faiss" for position in range(len(RELATIONS)) for view in View}
 
 
@@ -51,17 +52,17 @@ def test_relations_carry_the_number_of_their_pairs(shop: FakeShop) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_the_size_of_the_batches_changes_nothing(shop: FakeShop, tmp_path: Path, batch_size: int) -> None:
-    config = IndexConfig(
+    config = BuildConfig(
         checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index", batch_size=batch_size
     )
     build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     ours, theirs = (open_artifact(path, "index").files for path in (config.out, shop.index))
-    same = [name for name in theirs if name.startswith("vectors/")]
+    same = [name for name in theirs if name.endswith(".faiss")]
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
 
 
 def test_a_broken_off_run_leaves_nothing_behind(shop: FakeShop, tmp_path: Path) -> None:
-    config = IndexConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index")
+    config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index")
     with pytest.raises(KeyboardInterrupt):
         build(config, BreakingEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     assert list(tmp_path.iterdir()) == []
@@ -73,3 +74,32 @@ def test_an_index_and_its_checkpoint_may_be_moved_together(shop: FakeShop, tmp_p
     assert index.checkpoint.path == (tmp_path / "moved" / "checkpoint").resolve()
     assert index.catalogue.get("cot").item_id in ids()
     index.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "memory", "chosen"),
+    [
+        ("auto", 100_000, None, "flat"),
+        ("auto", 100_001, None, "hnsw"),
+        ("auto", 100_000, "3GiB", "flat"),  # 100,000 x 10 relations x 3 views x 1,024 bytes
+        ("auto", 100_000, "2.8GiB", "ivf-rabitq"),
+        ("auto", 1_000_000, "40GiB", "hnsw"),
+        ("auto", 1_000_000, "16GiB", "ivf-rabitq"),
+        ("flat", 1_000_000, "40GiB", "flat"),
+        ("ivf-pq", 100, None, "ivf-pq"),
+    ],
+)
+def test_the_kind_is_the_fastest_that_fits(kind: str, items: int, memory: str | None, chosen: str) -> None:
+    assert choose_kind(budget(kind, memory), items, 10, 512) == chosen
+
+
+@pytest.mark.parametrize("kind", ["auto", "flat"])
+def test_what_does_not_fit_is_refused_with_its_need(kind: str) -> None:
+    with pytest.raises(InputError, match=r"1,000,000 items under 10 relations take .* GiB .* 1.0GiB allows"):
+        choose_kind(budget(kind, "1GiB"), 1_000_000, 10, 512)
+
+
+def budget(kind: str, memory: str | None) -> BuildConfig:
+    return BuildConfig.model_validate(
+        {"checkpoint": "c", "prepared": "p", "out": "o", "kind": kind, "max_memory": memory}
+    )

@@ -88,7 +88,7 @@ def test_another_checkpoint_is_refused_with_both_digests_and_the_remedy(
 ) -> None:
     write_checkpoint(tmp_path / "other", seed=3)
     with pytest.raises(
-        MismatchError, match=r"checkpoint [0-9a-f]{12}, .* is [0-9a-f]{12}\. Run `rcml index`"
+        MismatchError, match=r"checkpoint [0-9a-f]{12}, .* is [0-9a-f]{12}\. Run `rcml index build`"
     ):
         Index.open(shop.index, tmp_path / "other")
 

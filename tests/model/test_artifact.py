@@ -127,7 +127,7 @@ def test_an_artifact_of_another_kind_is_refused(target: Path) -> None:
 
 
 def test_an_artifact_that_is_not_there_is_named_with_the_verb_that_makes_it(target: Path) -> None:
-    with pytest.raises(ArtifactError, match=rf"There is no index at {target}\. Run `rcml index`"):
+    with pytest.raises(ArtifactError, match=rf"There is no index at {target}\. Run `rcml index build`"):
         open_artifact(target, "index")
 
 

@@ -17,13 +17,13 @@ def parse(*arguments: str) -> Rcml:
     return CliApp.run(Rcml, list(arguments))
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS])
+@pytest.mark.parametrize("verb", ["", *VERBS, "index build"])
 def test_help_loads_nothing_heavy(verb: str) -> None:
     code = f"""
 import sys
 from service.cli import main
 try:
-    main([*{[verb] if verb else []}, "--help"])
+    main([*{verb.split()}, "--help"])
 except SystemExit as done:
     assert done.code == 0
 print("LOADED", *{HEAVY} & set(sys.modules))
@@ -99,6 +99,13 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
             '--text-fields cannot be "colour". Give one or more of title, categories, description.',
         ),
         (["trian"], "there is no verb trian (did you mean train?)."),
+        (["index", "buidl"], "rcml index: there is no verb buidl (did you mean build?)."),
+        (["index"], "rcml index: name a verb."),
+        (
+            ["index", "build", "--knd", "flat"],
+            "there is no option --knd (did you mean --kind?). `rcml index build",
+        ),
+        (["index", "verify"], "rcml index verify: --index is missing."),
         (["serve", "--index", "i", "--port", "65536"], "--port (RCML_PORT) must be at most 65535;"),
     ],
 )
@@ -117,7 +124,7 @@ def test_a_refusal_is_said_in_its_own_words_with_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--checkpoint", f"{tmp_path}/none", "--prepared", "p", "--out", "o"]
-    assert main(["index", *options]) == 1
+    assert main(["index", "build", *options]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f"There is no checkpoint at {tmp_path}/none. Run `rcml train` to make it."
     ]
