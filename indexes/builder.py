@@ -1,8 +1,8 @@
 """From a checkpoint and prepared items to an index: every item embedded under every relation, once.
 
-    index/
+    generation-000001/
       manifest.json config.json   what it is; its parents are a checkpoint and prepared data
-      checkpoint.json             where the checkpoint lies, seen from this folder
+      checkpoint.json             where the checkpoint lies, seen from the index
       relations.json              the relations, and how many pairs of items are known under each
       catalogue.sqlite            the items, in rows
       vectors/                    see `indexes/faiss_vectors.py`; row i is catalogue row i
@@ -16,7 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from jaxtyping import Float16
 from numpy import ndarray
 from PIL import Image
 
-from model.artifact import PICTURES, write_artifact
+from model.artifact import PICTURES, lock_folder, write_artifact
 from model.checkpoint import Checkpoint
 from model.encoding import Encoding, ItemEncoder
 from model.errors import InputError
@@ -36,6 +36,8 @@ from model.terminal import progress, progress_bar
 from .catalogue import write_catalogue
 from .config import BuildConfig, IndexKind
 from .faiss_vectors import FOLDER, resident_bytes, write_vectors
+from .generation import changed_since_build, lineage, next_generation, remove_generations
+from .journal import Journal, last_sequence
 
 EXACT = 100_000
 """Up to so many items, all vectors are scanned unless another kind is asked for."""
@@ -44,17 +46,27 @@ EXACT = 100_000
 def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, prepared: Prepared) -> None:
     """Write the index of `prepared` under `checkpoint` to `config.out`; `encoder` is that checkpoint, opened.
 
+    An index there is replaced, unless items were changed since it was built.
+
     Only one batch of items is held at a time, beside the vectors already in half precision.
 
     Raises:
         ArtifactError: `config.out` holds something else, or another run is writing it.
-        InputError: no kind fits `config.max_memory`, or the one asked for misses `config.min_recall`.
+        InputError: `config.out` has changes that would be lost, no kind fits `config.max_memory`, or the one
+            asked for misses `config.min_recall`.
     """
     assert encoder.relations == checkpoint.relations, "the encoder is not the one of the checkpoint"
     relations = len(checkpoint.relations)
     kind = choose_kind(config, len(prepared.items), relations, encoder.dim)
     parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
-    with write_artifact(config.out, "index", config, parents) as draft:
+    target = next_generation(config.out)
+    sequence = last_sequence(config.out)
+    if changed_since_build(config.out, sequence) and not config.discard_changes:
+        raise InputError(
+            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}). "
+            "Choose another --out, or give --discard-changes to lose them."
+        )
+    with _locked(config.out), write_artifact(target, "index", config, parents) as draft:
         batches = -(-len(prepared.items) // config.batch_size)
         encoded: dict[View, list[Float16[ndarray, "items relations dim"]]] = {view: [] for view in View}
         for encoding in progress(
@@ -77,7 +89,25 @@ def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, pre
         _write_relations(draft.path, prepared, checkpoint)
         _write_checkpoint_path(draft.path, config)
         draft.counts["items"] = len(prepared.items)
-        draft.counts["relations"] = len(checkpoint.relations)
+        draft.counts["relations"] = relations
+        draft.counts["sequence"] = draft.counts["built"] = sequence
+    remove_generations(config.out, {target})
+    journal = Journal(config.out, lineage(parents), sequence, (len(View), relations, encoder.dim))
+    journal.newest()  # those discarded are forgotten
+    journal.close()
+
+
+@contextmanager
+def _locked(index: Path) -> Iterator[None]:
+    """Nobody else makes a generation meanwhile; no folder is left behind in which nothing came to be."""
+    index.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_folder(index, index.name):
+            yield
+    except BaseException:
+        with suppress(OSError):
+            index.rmdir()
+        raise
 
 
 def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:

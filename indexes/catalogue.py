@@ -1,6 +1,6 @@
-"""The catalogue of an index: its items, kept in SQLite and read through SQLAlchemy.
+"""The catalogue of a generation: its items, kept in SQLite and read through SQLAlchemy.
 
-It is the truth from which vectors are made; a row number is the item's place in it and in every FAISS index.
+A row number is the item's place in it and in every file of vectors.
 The queries are built once: that costs four times as much as running one.
 """
 
@@ -27,7 +27,6 @@ from sqlalchemy import (
     select,
 )
 
-from model.errors import UnknownItemError
 from model.records import Item
 
 FILE = "catalogue.sqlite"
@@ -47,7 +46,7 @@ _ITEMS = Table(
 _Row = Row[*tuple[Any, ...]]
 
 _COUNT = select(func.count()).select_from(_ITEMS)
-_BY_ID = select(_ITEMS).where(_ITEMS.c.item_id == bindparam("item_id"))
+_ROW = select(_ITEMS.c.row).where(_ITEMS.c.item_id == bindparam("item_id"))
 _AT_ROWS = select(_ITEMS).where(_ITEMS.c.row.in_(bindparam("rows", expanding=True)))
 _PAGE = (
     select(_ITEMS).where(_ITEMS.c.row >= bindparam("start")).order_by(_ITEMS.c.row).limit(bindparam("limit"))
@@ -75,25 +74,10 @@ class Catalogue:
         """Number of items."""
         return self._count
 
-    def __contains__(self, item_id: str) -> bool:
-        """Whether an item has this id."""
-        return self._find(item_id) is not None
-
-    def row(self, item_id: str) -> int:
-        """Row number of an item.
-
-        Raises:
-            UnknownItemError: no item has this id.
-        """
-        return int(self._known(item_id).row)
-
-    def get(self, item_id: str) -> Item:
-        """The item of this id.
-
-        Raises:
-            UnknownItemError: no item has this id.
-        """
-        return _item(self._known(item_id))
+    def find(self, item_id: str) -> int | None:
+        """Row number of an item, or None if no item has this id."""
+        with self._engine.connect() as connection:
+            return connection.execute(_ROW, {"item_id": item_id}).scalar_one_or_none()
 
     def at(self, rows: Sequence[int]) -> list[Item]:
         """The items at `rows`, in that order."""
@@ -106,16 +90,6 @@ class Catalogue:
         """At most `limit` items from row `start` on, in catalogue order."""
         with self._engine.connect() as connection:
             return [_item(row) for row in connection.execute(_PAGE, {"start": start, "limit": limit})]
-
-    def _find(self, item_id: str) -> _Row | None:
-        with self._engine.connect() as connection:
-            return connection.execute(_BY_ID, {"item_id": item_id}).first()
-
-    def _known(self, item_id: str) -> _Row:
-        found = self._find(item_id)
-        if found is None:
-            raise UnknownItemError(item_id)
-        return found
 
 
 def write_catalogue(folder: Path, items: Iterable[Item]) -> None:

@@ -27,6 +27,9 @@ class BuildConfig(StageConfig):
     max_memory: ByteSize | None = Field(
         None, ge=1, description="most memory that all vectors may take in a server, as 16GiB; none: no limit"
     )
+    discard_changes: bool = Field(
+        False, description="replace an index even if items were changed since it was built; they are lost"
+    )
     batch_size: int = Field(64, ge=1, le=4096, description="items encoded at a time")
     device: Device = Field("auto", description="auto takes CUDA where there is one")
     precision: Precision = Field(
@@ -47,3 +50,12 @@ class StatsConfig(VerbConfig):
     """Say what an index holds and what it takes."""
 
     index: Path = Field(description="folder made by `rcml index build`")
+
+
+class CompactConfig(VerbConfig):
+    """Fold the changes to an index into a new generation; a server that has it open goes over to it."""
+
+    index: Path = Field(description="folder made by `rcml index build`")
+    checkpoint: Path | None = Field(
+        None, description="its checkpoint, where that is not the one the index names"
+    )

@@ -1,26 +1,34 @@
 """An index, opened: which items go with this one, which relations link two, how surely one holds.
 
-It joins the catalogue (what items are), the vectors (where they lie under each relation) and the torch-free
-part of the checkpoint (the relations, the validity head). The service asks it; it knows no HTTP and no torch.
+It joins a generation, the changes since, and the torch-free part of the checkpoint (the relations, the validity
+head). The service asks it and changes it; it knows no HTTP and no torch.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
-import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from model.artifact import Manifest, open_artifact
+from model.artifact import lock_folder
 from model.checkpoint import Checkpoint
 from model.errors import MismatchError, UnknownRelationError
 from model.records import Item, Relation, Similarity, View
 from model.validity import PairVectors
 
-from .catalogue import Catalogue
-from .faiss_vectors import FOLDER, FaissVectors
-from .vectors import VectorIndex
+from .compaction import fold
+from .generation import (
+    Generation,
+    newest_generation,
+    next_generation,
+    remove_generations,
+)
+from .journal import Change, Journal, Recorded
+from .snapshot import Snapshot
+from .vectors import Neighbours, cosines
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +47,152 @@ class RelationScore:
     score: float
 
 
-@dataclass(frozen=True)
 class Index:
-    """The contents of an index folder, digests checked.
+    """An index folder, opened: asked and changed from many threads, and followed by many processes.
 
-    `pairs` counts the pairs of items that were known under each relation when the index was made, by
-    relation id; the intra-sample relation has no count.
+    Every question is answered from one `snapshot`. A change is durable before it is acknowledged, and seen by every
+    snapshot taken afterwards.
     """
 
-    path: Path
-    manifest: Manifest
-    checkpoint: Checkpoint
-    catalogue: Catalogue
-    vectors: VectorIndex
-    pairs: dict[str, int | None]
+    def __init__(self, path: Path, checkpoint: Checkpoint, generation: Generation, journal: Journal) -> None:
+        self.path = path
+        self.checkpoint = checkpoint
+        self.snapshot = Snapshot.of(generation, len(checkpoint.relations))
+        self._newest = newest_generation(path).name
+        self._journal = journal
+        self._publishing = Lock()
+        self._compacting = Lock()
 
     @classmethod
     def open(cls, path: Path, checkpoint: Path | None = None) -> "Index":
         """Open the index at `path` with the checkpoint it names, or with `checkpoint`.
 
         Raises:
-            ArtifactError: either is missing or damaged.
+            ArtifactError: either is missing or damaged, or so are the changes.
             MismatchError: the index was made from another checkpoint.
         """
-        manifest = open_artifact(path, "index")
+        generation = Generation.open_newest(path)
         if checkpoint is None:
-            checkpoint = (path / json.loads((path / "checkpoint.json").read_text("utf-8"))["path"]).resolve()
+            named = json.loads((generation.path / "checkpoint.json").read_text("utf-8"))["path"]
+            checkpoint = (path / named).resolve()
         parent = Checkpoint.open(checkpoint)
-        made_from, found = manifest.parents["checkpoint"], parent.manifest.digest
+        made_from, found = generation.manifest.parents["checkpoint"], parent.manifest.digest
         if made_from != found:
             raise MismatchError(
                 f"The index at {path} was made from checkpoint {made_from[:12]}, but the checkpoint at "
                 f"{checkpoint} is {found[:12]}. Run `rcml index build` again, or name the right one with "
                 "--checkpoint."
             )
-        relations = json.loads((path / "relations.json").read_text("utf-8"))
-        return cls(
-            path=path,
-            manifest=manifest,
-            checkpoint=parent,
-            catalogue=Catalogue.open(path),
-            vectors=FaissVectors(path / FOLDER),
-            pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
-        )
+        shape = len(View), len(parent.relations), generation.vectors.dim
+        index = cls(path, parent, generation, Journal(path, generation.lineage, generation.sequence, shape))
+        index._publish()
+        return index
 
     def close(self) -> None:
         """Give the files back."""
-        self.catalogue.close()
+        self._journal.close()
+        self.snapshot.generation.close()
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.snapshot)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names the generation."""
+        return self.snapshot.generation.manifest.digest
+
+    @property
+    def dim(self) -> int:
+        """Length of every vector."""
+        return self.snapshot.generation.vectors.dim
+
+    @property
+    def pairs(self) -> dict[str, int | None]:
+        """Pairs of items known under each relation when the index was built; see `Generation`."""
+        return self.snapshot.generation.pairs
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make `changes` durable, all or none, and then visible, in their order.
+
+        Taking out an item that is not there is no error: it is not there afterwards.
+
+        Raises:
+            StorageError: the disk is full or failing; nothing was changed.
+        """
+        if changes:
+            self._journal.append(changes, self._publish)
+
+    def refresh(self) -> None:
+        """Take over what other processes did: their changes, and a newer generation.
+
+        Raises:
+            ArtifactError: either is damaged.
+        """
+        newest = newest_generation(self.path)
+        if newest.name > self._newest:
+            self._newest = newest.name  # if it is damaged, that is said once
+            self._take_over(Generation.open(newest))
+        self._publish()
+
+    def compact(self) -> None:
+        """Fold the changes into a new generation, and go on with it; searches and changes go on meanwhile.
+
+        Raises:
+            ArtifactError: another process is doing so.
+        """
+        with self._compacting, lock_folder(self.path, self.path.name):
+            self.refresh()
+            snapshot = self.snapshot
+            path = next_generation(self.path)
+            fold(snapshot, path, self._journal.picture)
+            self._newest = path.name
+            self._take_over(Generation.open(path))
+            remove_generations(self.path, {path, snapshot.generation.path})
+            self._journal.trim(snapshot.generation.sequence)
+
+    def picture(self, item_id: str) -> tuple[str, Path | bytes]:
+        """SHA-256 of an item's picture, and its file, or its content where it has no file yet.
+
+        Raises:
+            UnknownItemError: there is no such item.
+        """
+        snapshot = self.snapshot
+        digest, place = snapshot.picture(snapshot.row(item_id))
+        content = self._journal.picture(place) if isinstance(place, int) else place
+        if content is None:  # the change was folded into a generation meanwhile, and forgotten
+            self.refresh()
+            return self.picture(item_id)
+        return digest, content
+
+    def _publish(self, recorded: Sequence[Recorded] = ()) -> None:
+        """Have later snapshots show what is durable; `recorded` are those changes that this process made last."""
+        with self._publishing:
+            sequence = self.snapshot.overlay.sequence
+            if not recorded or recorded[0].sequence > sequence + 1:
+                recorded = self._journal.since(sequence)  # others came before
+            if recorded := [one for one in recorded if one.sequence > sequence]:
+                if recorded[0].sequence > sequence + 1:
+                    # Others have compacted, and what is between was trimmed: their generation holds it.
+                    self.snapshot = self._with_changes(Generation.open_newest(self.path))
+                    return
+                overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)
+                self.snapshot = replace(self.snapshot, overlay=overlay)
+
+    def _take_over(self, generation: Generation) -> None:
+        with self._publishing:
+            self.snapshot = self._with_changes(generation)
+
+    def _with_changes(self, generation: Generation) -> Snapshot:
+        if generation.manifest.parents["checkpoint"] != self.checkpoint.manifest.digest:
+            raise MismatchError(
+                f"The index at {self.path} was built again from another checkpoint; open it anew."
+            )
+        snapshot = Snapshot.of(generation, len(self.relations))
+        if recorded := self._journal.since(generation.sequence):
+            overlay = snapshot.overlay.after(recorded, generation.catalogue.find)
+            snapshot = replace(snapshot, overlay=overlay)
+        return snapshot
 
     @property
     def relations(self) -> tuple[Relation, ...]:
@@ -118,10 +225,11 @@ class Index:
             UnknownItemError, UnknownRelationError: there is no such item or relation.
         """
         relation = self.position(relation_id)
-        row = self.catalogue.row(item_id)
+        snapshot = self.snapshot
+        row = snapshot.row(item_id)
         query_view, target_view = similarity.views
-        query = self.vectors.vectors(relation, query_view, [row])[0]
-        return self._hits(relation, target_view, query, k, frozenset({row}))
+        query = snapshot.vectors(relation, query_view, [row])[0]
+        return _hits(snapshot, snapshot.search(relation, target_view, query, k, excluded=frozenset({row})))
 
     def search(self, query: Float32[ndarray, " dim"], relation_id: str, view: View, k: int) -> list[Hit]:
         """The `k` items whose `view` is nearest to a unit vector made under the same relation.
@@ -129,7 +237,8 @@ class Index:
         Raises:
             UnknownRelationError: there is no such relation.
         """
-        return self._hits(self.position(relation_id), view, query, k)
+        snapshot = self.snapshot
+        return _hits(snapshot, snapshot.search(self.position(relation_id), view, query, k))
 
     def relation_scores(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
         """All relations between different items, the likeliest link of these two first.
@@ -139,10 +248,10 @@ class Index:
         Raises:
             UnknownItemError: there is no such item.
         """
-        rows = [self.catalogue.row(item_a), self.catalogue.row(item_b)]
-        view_a, view_b = similarity.views
+        snapshot = self.snapshot
+        rows = [snapshot.row(item_a), snapshot.row(item_b)]
         scores = [
-            RelationScore(relation, self._cosine(position, rows, view_a, view_b))
+            RelationScore(relation, _cosine(snapshot, position, rows, similarity))
             for position, relation in enumerate(self.relations)
             if not relation.intra
         ]
@@ -155,9 +264,10 @@ class Index:
             UnknownItemError, UnknownRelationError: there is no such item or relation.
         """
         relation = self.position(relation_id)
-        rows = [self.catalogue.row(item_a), self.catalogue.row(item_b)]
-        texts = self.vectors.vectors(relation, View.TEXT, rows)
-        images = self.vectors.vectors(relation, View.IMAGE, rows)
+        snapshot = self.snapshot
+        rows = [snapshot.row(item_a), snapshot.row(item_b)]
+        texts = snapshot.vectors(relation, View.TEXT, rows)
+        images = snapshot.vectors(relation, View.IMAGE, rows)
         pair = PairVectors(
             text_a=texts[:1],
             image_a=images[:1],
@@ -167,19 +277,14 @@ class Index:
         )
         return float(self.checkpoint.validity.probability(pair)[0])
 
-    def _hits(
-        self,
-        relation: int,
-        view: View,
-        query: Float32[ndarray, " dim"],
-        k: int,
-        dropped: frozenset[int] = frozenset(),
-    ) -> list[Hit]:
-        found = self.vectors.search(relation, view, query, k, dropped=dropped)
-        items = self.catalogue.at(found.rows.tolist())
-        return [Hit(item, score) for item, score in zip(items, found.scores.tolist(), strict=True)]
 
-    def _cosine(self, relation: int, rows: list[int], view_a: View, view_b: View) -> float:
-        a = self.vectors.vectors(relation, view_a, rows[:1])[0]
-        b = self.vectors.vectors(relation, view_b, rows[1:])[0]
-        return float(np.clip(a @ b, -1.0, 1.0))
+def _hits(snapshot: Snapshot, found: Neighbours) -> list[Hit]:
+    items = snapshot.at(found.rows.tolist())
+    return [Hit(item, score) for item, score in zip(items, found.scores.tolist(), strict=True)]
+
+
+def _cosine(snapshot: Snapshot, relation: int, rows: list[int], similarity: Similarity) -> float:
+    view_a, view_b = similarity.views
+    a = snapshot.vectors(relation, view_a, rows[:1])
+    b = snapshot.vectors(relation, view_b, rows[1:])
+    return float(cosines(a, b[0])[0])

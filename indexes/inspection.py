@@ -1,17 +1,19 @@
-"""`rcml index verify` and `rcml index stats`: an index looked at from outside, without its checkpoint."""
+"""`rcml index verify`, `stats` and `compact`: an index looked after from outside the server."""
 
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from model.artifact import Manifest, check_files, open_artifact
+from model.artifact import check_files
 from model.errors import ArtifactError
 from model.records import View
 
-from .catalogue import Catalogue
-from .config import StatsConfig, VerifyConfig
-from .faiss_vectors import FOLDER, FaissVectors
+from .config import CompactConfig, StatsConfig, VerifyConfig
+from .faiss_vectors import FOLDER
+from .generation import Generation, newest_generation
+from .index import Index
+from .journal import Journal, Recorded
 
 PAGE = 1_000
 """Items looked at together."""
@@ -23,17 +25,17 @@ def verify(config: VerifyConfig) -> str:
     Raises:
         ArtifactError: a file is missing or changed, or two parts do not agree.
     """
-    manifest = open_artifact(config.index, "index")
-    check_files(config.index, manifest)
-    catalogue, vectors = Catalogue.open(config.index), FaissVectors(config.index / FOLDER)
+    generation = Generation.open(newest_generation(config.index))
+    check_files(generation.path, generation.manifest)
     try:
-        _compare(config.index, manifest, catalogue, vectors)
+        _compare(generation)
+        changes = _changes(config.index, generation)
     finally:
-        catalogue.close()
-    size = sum(record.size for record in manifest.files.values())
+        generation.close()
+    size = sum(record.size for record in generation.manifest.files.values())
     return (
-        f"{config.index} is whole: {len(catalogue):,} items, {len(vectors.report)} sets of vectors, "
-        f"{len(manifest.files):,} files, {_size(size)}."
+        f"{generation.path} is whole: {len(generation.catalogue):,} items, {len(generation.manifest.files):,} files, "
+        f"{_size(size)}; {len(changes):,} changes since."
     )
 
 
@@ -43,8 +45,10 @@ def stats(config: StatsConfig) -> str:
     Raises:
         ArtifactError: there is none, or it is damaged.
     """
-    manifest = open_artifact(config.index, "index")
-    vectors = FaissVectors(config.index / FOLDER)
+    generation = Generation.open(newest_generation(config.index))
+    manifest, vectors = generation.manifest, generation.vectors
+    changes = _changes(config.index, generation)
+    generation.close()
     sizes: dict[str, int] = defaultdict(int)
     for name, record in manifest.files.items():
         sizes[name.split("/")[0] if "/" in name else name] += record.size
@@ -55,7 +59,9 @@ def stats(config: StatsConfig) -> str:
         f"{min(recalls):.4f} to {max(recalls):.4f}, measured when it was built" if recalls else "1, exact"
     )
     lines = {
+        "generation": generation.path.name,
         "items": f"{manifest.counts['items']:,}",
+        "changes since": f"{len(changes):,}",
         "relations": f"{manifest.counts['relations']:,}",
         "vectors": f"{vectors.count * len(reports):,} of {vectors.dim} components ({', '.join(View)})",
         "kind": kinds,
@@ -70,7 +76,35 @@ def stats(config: StatsConfig) -> str:
     return "\n".join(f"{label:<{width}}  {value}" for label, value in lines.items())
 
 
-def _compare(path: Path, manifest: Manifest, catalogue: Catalogue, vectors: FaissVectors) -> None:
+def compact(config: CompactConfig) -> str:
+    """Fold the changes into a new generation; returns a one-line summary.
+
+    Raises:
+        ArtifactError: there is no such index, it is damaged, or another process is compacting it.
+    """
+    index = Index.open(config.index, config.checkpoint)
+    try:
+        changes = index.snapshot.overlay.changes
+        if changes == 0:
+            return f"{config.index} has no changes since its newest generation."
+        index.compact()
+        return f"Folded the changes into {index.snapshot.generation.path}: {len(index):,} items."
+    finally:
+        index.close()
+
+
+def _changes(index: Path, generation: Generation) -> list[Recorded]:
+    shape = len(View), generation.manifest.counts["relations"], generation.vectors.dim
+    journal = Journal(index, generation.lineage, generation.sequence, shape)
+    try:
+        return journal.since(generation.sequence)
+    finally:
+        journal.close()
+
+
+def _compare(generation: Generation) -> None:
+    path, manifest = generation.path, generation.manifest
+    catalogue, vectors = generation.catalogue, generation.vectors
     counts = {
         "manifest.json": manifest.counts["items"],
         "catalogue.sqlite": len(catalogue),

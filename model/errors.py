@@ -4,6 +4,7 @@
     ├── InputError            a raw file, a row or an option is wrong
     ├── ArtifactError         an artifact is missing, damaged, unfinished or of another kind
     │   └── MismatchError     two artifacts do not belong together
+    ├── StorageError          a change could not be made durable
     ├── UnknownItemError      no such item
     ├── UnknownRelationError  no such relation
     └── TrainingError         the optimisation went astray
@@ -26,6 +27,10 @@ class ArtifactError(RcmlError):
 
 class MismatchError(ArtifactError):
     """Two artifacts were not made from one another."""
+
+
+class StorageError(RcmlError):
+    """A change was refused because it could not be stored; nothing was changed."""
 
 
 class UnknownItemError(RcmlError):

@@ -24,7 +24,7 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from indexes.config import BuildConfig, StatsConfig, VerifyConfig
+from indexes.config import BuildConfig, CompactConfig, StatsConfig, VerifyConfig
 from model import __version__
 from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
@@ -40,6 +40,7 @@ class IndexVerbs(VerbConfig):
     build: CliSubCommand[BuildConfig] = Field(description="a checkpoint and items -> an index")
     verify: CliSubCommand[VerifyConfig] = Field(description="is all of an index there and unchanged?")
     stats: CliSubCommand[StatsConfig] = Field(description="what an index holds and takes")
+    compact: CliSubCommand[CompactConfig] = Field(description="changes folded into a new generation")
 
 
 class Rcml(BaseSettings):
@@ -82,6 +83,7 @@ _CONFIGS: Mapping[str, type[BaseModel]] = {
     "index build": BuildConfig,
     "index verify": VerifyConfig,
     "index stats": StatsConfig,
+    "index compact": CompactConfig,
     "serve": ServeConfig,
     "demo": DemoConfig,
 }
@@ -139,6 +141,10 @@ def _run(config: object) -> str:
             from indexes.inspection import verify
 
             return verify(config)
+        case CompactConfig():
+            from indexes.inspection import compact
+
+            return compact(config)
         case StatsConfig():
             from indexes.inspection import stats
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from indexes.config import BuildConfig
+from indexes.generation import newest_generation
 from model.artifact import Kind, file_digest, open_artifact, saved
 from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
 from model.errors import ArtifactError
@@ -101,7 +102,7 @@ def make_all(config: DemoConfig) -> None:
 
 def greeting(engine: Engine, url: str) -> list[str]:
     """Three questions that this index can answer, as commands to paste."""
-    item = engine.index.catalogue.page(0, 1)[0].item_id
+    item = engine.index.snapshot.page(0, 1)[0][1].item_id
     relation, partner = _best_partner(engine, item)
     pair = {"item_a": item, "item_b": partner}
     questions: dict[str, dict[str, object]] = {
@@ -133,16 +134,17 @@ def _stage(
 ) -> str:
     """Reuse the artifact of a stage if it is what would be made now, else make it; returns its digest."""
     try:
-        manifest = open_artifact(config.out, kind)
+        place = newest_generation(config.out) if kind == "index" else config.out
+        manifest = open_artifact(place, kind)
     except ArtifactError:
         pass
     else:
-        options = (config.out / "config.json").read_text(encoding="utf-8")
+        options = (place / "config.json").read_text(encoding="utf-8")
         if options == saved(config) and manifest.parents == (parents or {}):
             say(f"Reusing {config.out}.")
             return manifest.digest
     say(make(config))
-    return open_artifact(config.out, kind).digest
+    return open_artifact(newest_generation(config.out) if kind == "index" else config.out, kind).digest
 
 
 # A stage's module is imported when the stage runs: a second run, which only serves, loads none of them.

@@ -87,7 +87,7 @@ class Engine:
     @property
     def quick(self) -> bool:
         """Whether one search over this catalogue is a matter of a millisecond."""
-        return self.index.vectors.count * self.index.vectors.dim <= QUICK_SCAN
+        return len(self.index) * self.index.dim <= QUICK_SCAN
 
     def retrieve(self, item_id: str, relation_id: str, similarity: Similarity, k: int) -> list[Hit]:
         """The `k` items that go best with an item under a relation, best first.
@@ -136,7 +136,7 @@ class Engine:
         Raises:
             UnknownItemError: there is none.
         """
-        return self.index.catalogue.get(item_id)
+        return self.index.snapshot.get(item_id)
 
     def relation(self, relation_id: str) -> Relation:
         """The relation of this id.

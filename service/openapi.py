@@ -100,8 +100,8 @@ def with_examples(described: Json, index: Index) -> Json:
     """
     described = deepcopy(described)
     relations = [relation.relation_id for relation in index.relations if not relation.intra]
-    items = index.catalogue.page(0, 1)
-    if not relations or len(index.catalogue) < 2:
+    items = [item for _, item in index.snapshot.page(0, 1)]
+    if not relations or len(index) < 2:
         return described
     item, relation = items[0], relations[0]
     best = index.neighbours(item.item_id, relation, Similarity.AVG, 1)[0].item

@@ -63,7 +63,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _welcome(engine: Engine, url: str) -> list[str]:
-    items, relations = len(engine.index.catalogue), len(engine.index.relations)
+    items, relations = len(engine.index), len(engine.index.relations)
     return [
         f"Serving {items} items under {relations} relations at {url} ({engine.device}).",
         f"Open {url} in a browser to explore it, {url}/docs for the API. Ctrl-C stops it.",

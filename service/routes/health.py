@@ -20,9 +20,9 @@ async def readyz(engine: ReadyEngine) -> Ready:
     """Answer 200 once the index and the network are open, and 503 until then."""
     index = engine.index
     return Ready(
-        items=len(index.catalogue),
+        items=len(index),
         relations=len(index.relations),
         device=engine.device,
-        index=index.manifest.digest,
+        index=index.digest,
         checkpoint=index.checkpoint.manifest.digest,
     )

@@ -27,13 +27,12 @@ async def list_items(
     ] = 0,
 ) -> ItemPage:
     """List items in catalogue order, a page at a time."""
-    catalogue = engine.index.catalogue
-    items = catalogue.page(cursor, limit)
-    end = cursor + len(items)
+    snapshot = engine.index.snapshot
+    page = snapshot.page(cursor, limit + 1)
     return ItemPage(
-        items=[ItemSummary.of(item) for item in items],
-        total=len(catalogue),
-        next_cursor=end if items and end < len(catalogue) else None,
+        items=[ItemSummary.of(item) for _, item in page[:limit]],
+        total=len(snapshot),
+        next_cursor=page[limit][0] if len(page) > limit else None,
     )
 
 
@@ -46,15 +45,14 @@ async def list_items(
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
     """Get the picture of an item. It may be kept for an hour, and asked for again by its ETag."""
-    index = engine.index
-    picture = engine.item(item_id).picture
-    headers = {
-        "Cache-Control": "public, max-age=3600",
-        "ETag": f'"{index.manifest.files[picture].sha256[:32]}"',
-    }
+    digest, picture = engine.index.picture(item_id)
+    headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{digest[:32]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return FileResponse(index.path / picture, headers=headers, media_type=guess_type(picture)[0])
+    media_type = guess_type(engine.item(item_id).picture)[0]
+    if isinstance(picture, bytes):
+        return Response(picture, headers=headers, media_type=media_type)
+    return FileResponse(picture, headers=headers, media_type=media_type)
 
 
 @router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from indexes.builder import build
 from indexes.config import BuildConfig
+from indexes.generation import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint import Checkpoint, save_relations, write_contents
 from model.encoding import Encoding
@@ -101,11 +102,16 @@ class FakeShop:
     checkpoint: Path
     index: Path
 
+    @property
+    def generation(self) -> Path:
+        """The only generation of the index."""
+        return newest_generation(self.index)
+
     def vectors(self, relation_id: str, view: View) -> Float32[ndarray, "items dim"]:
         """The vectors of all items, as an index keeps them: in half precision."""
         pictures = [Image.open(self.prepared / item.picture) for item in ITEMS]
         encoding = FakeEncoder().encode_items([item.text for item in ITEMS], pictures)
-        return encoding.view(view)[:, _position(relation_id)].astype(np.float16).astype(np.float32)
+        return encoding.view(view)[:, relation_position(relation_id)].astype(np.float16).astype(np.float32)
 
     def ranking(self, item_id: str, relation_id: str, similarity: Similarity) -> list[tuple[str, float]]:
         """Every other item and its score, best first, equal scores in catalogue order."""
@@ -125,7 +131,7 @@ class FakeShop:
         """What the validity head says of one pair."""
         a, b = ids().index(item_a), ids().index(item_b)
         text, image = self.vectors(relation_id, View.TEXT), self.vectors(relation_id, View.IMAGE)
-        relation = relation_vectors()[_position(relation_id)]
+        relation = relation_vectors()[relation_position(relation_id)]
         pair = PairVectors(text[[a]], image[[a]], text[[b]], image[[b]], relation[None])
         return float(validity_head().probability(pair)[0])
 
@@ -200,7 +206,8 @@ def write_shop(folder: Path) -> FakeShop:
     return shop
 
 
-def _position(relation_id: str) -> int:
+def relation_position(relation_id: str) -> int:
+    """Place of a relation among `RELATIONS`."""
     return [relation.relation_id for relation in RELATIONS].index(relation_id)
 
 

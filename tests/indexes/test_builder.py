@@ -8,6 +8,7 @@ import pytest
 
 from indexes.builder import build, choose_kind
 from indexes.config import BuildConfig
+from indexes.generation import newest_generation
 from indexes.index import Index
 from model.artifact import open_artifact
 from model.checkpoint import Checkpoint
@@ -27,8 +28,8 @@ class BreakingEncoder(FakeEncoder):
 
 
 def test_the_manifest_names_both_parents_and_counts(shop: FakeShop) -> None:
-    manifest = open_artifact(shop.index, "index")
-    assert manifest.counts == {"items": len(ITEMS), "relations": len(RELATIONS)}
+    manifest = open_artifact(shop.generation, "index")
+    assert manifest.counts == {"items": len(ITEMS), "relations": len(RELATIONS), "sequence": 0, "built": 0}
     assert manifest.parents == {
         "checkpoint": open_artifact(shop.checkpoint, "checkpoint").digest,
         "prepared": open_artifact(shop.prepared, "prepared").digest,
@@ -36,17 +37,17 @@ def test_the_manifest_names_both_parents_and_counts(shop: FakeShop) -> None:
 
 
 def test_there_is_a_file_for_each_relation_and_view(shop: FakeShop) -> None:
-    names = {path.name for path in (shop.index / "vectors").glob("*.faiss")}
+    names = {path.name for path in (shop.generation / "vectors").glob("*.faiss")}
     assert names == {f"{position:03d}.{view}.faiss" for position in range(len(RELATIONS)) for view in View}
 
 
 def test_every_picture_is_copied(shop: FakeShop) -> None:
     for item in ITEMS:
-        assert (shop.index / item.picture).read_bytes() == (shop.prepared / item.picture).read_bytes()
+        assert (shop.generation / item.picture).read_bytes() == (shop.prepared / item.picture).read_bytes()
 
 
 def test_relations_carry_the_number_of_their_pairs(shop: FakeShop) -> None:
-    relations = json.loads((shop.index / "relations.json").read_text())
+    relations = json.loads((shop.generation / "relations.json").read_text())
     assert [relation["pairs"] for relation in relations] == [None, 1, 0, 2]
 
 
@@ -56,7 +57,9 @@ def test_the_size_of_the_batches_changes_nothing(shop: FakeShop, tmp_path: Path,
         checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index", batch_size=batch_size
     )
     build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
-    ours, theirs = (open_artifact(path, "index").files for path in (config.out, shop.index))
+    ours, theirs = (
+        open_artifact(newest_generation(path), "index").files for path in (config.out, shop.index)
+    )
     same = [name for name in theirs if name.endswith(".faiss")]
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
 
@@ -72,7 +75,7 @@ def test_an_index_and_its_checkpoint_may_be_moved_together(shop: FakeShop, tmp_p
     shutil.copytree(shop.index.parent, tmp_path / "moved")
     index = Index.open(tmp_path / "moved" / "index")
     assert index.checkpoint.path == (tmp_path / "moved" / "checkpoint").resolve()
-    assert index.catalogue.get("cot").item_id in ids()
+    assert index.snapshot.get("cot").item_id in ids()
     index.close()
 
 

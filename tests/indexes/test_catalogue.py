@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from indexes.catalogue import Catalogue, write_catalogue
-from model.errors import UnknownItemError
 
 from .fakes import ITEMS, ids
 
@@ -20,11 +19,11 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
 
 
 def test_every_item_comes_back_unchanged(catalogue: Catalogue) -> None:
-    assert [catalogue.get(item_id) for item_id in ids()] == list(ITEMS)
+    assert catalogue.at(range(len(ITEMS))) == list(ITEMS)
 
 
 def test_a_row_is_the_place_among_the_items_written(catalogue: Catalogue) -> None:
-    assert [catalogue.row(item_id) for item_id in ids()] == list(range(len(ITEMS)))
+    assert [catalogue.find(item_id) for item_id in ids()] == list(range(len(ITEMS)))
 
 
 def test_items_at_rows_come_in_the_order_asked_for(catalogue: Catalogue) -> None:
@@ -33,13 +32,8 @@ def test_items_at_rows_come_in_the_order_asked_for(catalogue: Catalogue) -> None
 
 def test_it_knows_how_many_and_which_items_there_are(catalogue: Catalogue) -> None:
     assert len(catalogue) == len(ITEMS)
-    assert "cot" in catalogue
-    assert "COT" not in catalogue
-
-
-def test_an_unknown_item_is_named(catalogue: Catalogue) -> None:
-    with pytest.raises(UnknownItemError, match="'unicorn'"):
-        catalogue.get("unicorn")
+    assert catalogue.find("cot") is not None
+    assert catalogue.find("COT") is None
 
 
 def test_pages_follow_one_another_without_gap_or_overlap(catalogue: Catalogue) -> None:

@@ -16,12 +16,13 @@ from .fakes import ITEMS, FakeShop
 
 @pytest.fixture
 def copy(shop: FakeShop, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shop.index, tmp_path / "index"))
+    """A copy of the index's only generation, in a copy of the index."""
+    return Path(shutil.copytree(shop.index, tmp_path / "index")) / "generation-000001"
 
 
 def test_a_whole_index_is_said_to_be_so(shop: FakeShop) -> None:
     assert verify(VerifyConfig(index=shop.index)).startswith(
-        f"{shop.index} is whole: 12 items, 12 sets of vectors, "
+        f"{shop.generation} is whole: 12 items, 29 files, "
     )
 
 
@@ -31,7 +32,7 @@ def test_a_changed_byte_is_found_and_its_file_named(copy: Path, name: str) -> No
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=name):
-        verify(VerifyConfig(index=copy))
+        verify(VerifyConfig(index=copy.parent))
 
 
 def test_parts_that_do_not_agree_are_found_even_with_true_digests(copy: Path) -> None:
@@ -44,7 +45,7 @@ def test_parts_that_do_not_agree_are_found_even_with_true_digests(copy: Path) ->
     manifest = manifest.replace(f'"size": {before[1]}', f'"size": {catalogue.stat().st_size}')
     (copy / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match=r"manifest\.json has 12 items, and catalogue\.sqlite 11"):
-        verify(VerifyConfig(index=copy))
+        verify(VerifyConfig(index=copy.parent))
 
 
 def test_stats_say_what_there_is(shop: FakeShop) -> None:

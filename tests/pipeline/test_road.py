@@ -14,6 +14,8 @@ from service.cli import main
 from service.settings import ServeConfig
 from tests.service.conftest import wait_until_ready
 
+GENERATION = "generation-000001"
+
 ARTIFACTS: dict[str, Kind] = {
     "shop": "shop",
     "prepared": "prepared",
@@ -21,7 +23,7 @@ ARTIFACTS: dict[str, Kind] = {
     "clip": "checkpoint",
     "blind": "checkpoint",
     "report": "report",
-    "index": "index",
+    f"index/{GENERATION}": "index",
 }
 
 
@@ -61,7 +63,9 @@ def test_every_stage_says_what_it_made(road: Road) -> None:
 
 
 def test_a_second_run_makes_nothing_anew(road: Road) -> None:
-    assert road.said[1].splitlines() == [f"Reusing {road.folder / name}." for name in ARTIFACTS]
+    assert road.said[1].splitlines() == [
+        f"Reusing {road.folder / name.removesuffix(f'/{GENERATION}')}." for name in ARTIFACTS
+    ]
     assert road.digests[0] == road.digests[1]
 
 
@@ -70,7 +74,7 @@ def test_each_artifact_names_what_it_was_made_from(road: Road) -> None:
     parents = {name: open_artifact(road.folder / name, kind).parents for name, kind in ARTIFACTS.items()}
     assert parents["rcml"] == parents["clip"] == parents["blind"] == {"prepared": digest["prepared"]}
     assert parents["report"] == {name: digest[name] for name in ("prepared", "rcml", "clip", "blind")}
-    assert parents["index"] == {"prepared": digest["prepared"], "checkpoint": digest["rcml"]}
+    assert parents[f"index/{GENERATION}"] == {"prepared": digest["prepared"], "checkpoint": digest["rcml"]}
 
 
 @pytest.fixture(scope="module")

@@ -13,5 +13,5 @@ def test_it_writes_the_index_and_sums_up_in_a_line(shop: FakeShop, tmp_path: Pat
     summary = build(config, lambda *_: FakeEncoder())
     assert summary == f"Indexed 12 items under 4 relations (cpu): {config.out}"
     opened = Index.open(config.out)
-    assert len(opened.catalogue) == len(ITEMS)
+    assert len(opened) == len(ITEMS)
     opened.close()

@@ -33,7 +33,7 @@ def test_every_item_is_found_by_its_id_whatever_characters_it_holds(
     detail = client.get(summary["image_url"].removesuffix("/image"))
     picture = client.get(summary["image_url"])
     assert detail.json() == {**summary, "description": ITEMS[row].description}
-    assert picture.content == (shop.index / ITEMS[row].picture).read_bytes()
+    assert picture.content == (shop.generation / ITEMS[row].picture).read_bytes()
 
 
 def test_a_picture_has_its_media_type_and_may_be_kept(client: TestClient) -> None:

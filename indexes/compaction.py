@@ -1,0 +1,78 @@
+"""A snapshot written as a new generation: its items in the order of their rows, without those that are gone."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from jaxtyping import Float32
+from numpy import ndarray
+
+from model.artifact import write_artifact
+from model.records import Item, View
+
+from .builder import choose_kind
+from .catalogue import write_catalogue
+from .config import BuildConfig
+from .faiss_vectors import FOLDER, write_vectors
+from .snapshot import Snapshot
+
+CHUNK = 4_096
+"""Items taken over at a time."""
+
+
+def fold(snapshot: Snapshot, target: Path, picture: Callable[[int], bytes | None]) -> None:
+    """Write `snapshot` as a generation at `target`; `picture` gives what a change brought, by its sequence.
+
+    Raises:
+        ArtifactError: another process is doing so.
+        InputError: so many items no longer fit the memory or the recall that were asked for.
+    """
+    old = snapshot.generation
+    config = BuildConfig.model_validate_json((old.path / "config.json").read_bytes())
+    relations, dim = old.manifest.counts["relations"], old.vectors.dim
+    kind = choose_kind(config, len(snapshot), relations, dim)
+
+    def source(relation: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
+        for rows in _chunks(snapshot):
+            yield snapshot.vectors(relation, view, rows)
+
+    def items() -> Iterator[Item]:
+        for rows in _chunks(snapshot):
+            yield from snapshot.at(rows)
+
+    with write_artifact(target, "index", config, old.manifest.parents) as draft:
+        write_vectors(draft.path / FOLDER, relations, dim, source, kind, config.min_recall)
+        write_catalogue(draft.path, items())
+        _write_pictures(snapshot, draft.path, picture)
+        for name in ("relations.json", "checkpoint.json"):
+            shutil.copyfile(old.path / name, draft.path / name)
+        draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=snapshot.overlay.sequence)
+
+
+def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[int], bytes | None]) -> None:
+    for rows in _chunks(snapshot):
+        for row, item in zip(rows, snapshot.at(rows), strict=True):
+            target = folder / item.picture
+            target.parent.mkdir(exist_ok=True)
+            if row < snapshot.overlay.first:
+                _link(snapshot.generation.path / item.picture, target)
+            else:
+                entry = snapshot.overlay.entries[row - snapshot.overlay.first]
+                content = picture(entry.sequence)
+                assert content is not None, "nothing is forgotten while the index is locked"
+                target.write_bytes(content)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Pictures never change, so both generations may have the same file; some file systems cannot."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _chunks(snapshot: Snapshot) -> Iterator[list[int]]:
+    rows = filter(snapshot.has, range(snapshot.end))
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk

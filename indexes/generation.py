@@ -1,0 +1,186 @@
+"""An index as it was made at one time: an artifact that never changes.
+
+    index/
+      generation-000002/   the newest that is whole is the index
+      generation-000001/   the one before, kept in case the newest is damaged
+      changes.sqlite       what changed since; see `indexes/journal.py`
+
+A generation holds the changes up to its sequence, and the journal keeps those after the sequence of the generation
+before: either can be opened, with the same items.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import finalize
+
+from model.artifact import Manifest, lock_folder, open_artifact, read_manifest
+from model.errors import ArtifactError
+from model.terminal import say
+
+from .catalogue import Catalogue
+from .faiss_vectors import FOLDER, FaissVectors
+
+_NAME = re.compile(r"generation-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation, opened, its digests checked.
+
+    `pairs` counts the pairs of items that were known under each relation when the index was built, by relation
+    id; the intra-sample relation has no count.
+    """
+
+    path: Path
+    manifest: Manifest
+    catalogue: Catalogue
+    vectors: FaissVectors
+    pairs: dict[str, int | None]
+    hold: "Hold"
+
+    @classmethod
+    def open(cls, path: Path) -> "Generation":
+        """Open the generation at `path`; it is not removed before the last that has it open lets it go.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        hold = Hold(path)
+        manifest = open_artifact(path, "index")
+        relations = json.loads((path / "relations.json").read_text("utf-8"))
+        return cls(
+            path=path,
+            manifest=manifest,
+            catalogue=Catalogue.open(path),
+            vectors=FaissVectors(path / FOLDER),
+            pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
+            hold=hold,
+        )
+
+    @classmethod
+    def open_newest(cls, index: Path) -> "Generation":
+        """Open the newest generation that is whole; a damaged one is told of and passed over.
+
+        Raises:
+            ArtifactError: there is none, or none is whole.
+        """
+        failure: ArtifactError | None = None
+        for path in reversed(generations(index)):
+            try:
+                generation = cls.open(path)
+            except ArtifactError as error:
+                failure = failure or error
+                continue
+            if failure is not None:
+                say(f"{failure} Going on with {path.name} and the changes since.")
+            return generation
+        raise failure or _absent(index)
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.catalogue.close()
+        self.hold.release()
+
+    @property
+    def sequence(self) -> int:
+        """Sequence of the last change it holds."""
+        return self.manifest.counts["sequence"]
+
+    @property
+    def lineage(self) -> str:
+        """Names what changes are to."""
+        return lineage(self.manifest.parents)
+
+
+class Hold:
+    """A shared lock on a folder, until this is garbage: whoever still searches keeps what they search."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            raise ArtifactError(f"{folder} was removed meanwhile; open the index again.") from None
+        self.release = finalize(self, os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def lineage(parents: Mapping[str, str]) -> str:
+    """Names an index by the digests of what it was built from, whatever was changed since."""
+    return hashlib.sha256(json.dumps(dict(parents), sort_keys=True).encode()).hexdigest()
+
+
+def generations(index: Path) -> list[Path]:
+    """The generations of an index, oldest first."""
+    if not index.is_dir():
+        return []
+    found = ((_NAME.fullmatch(path.name), path) for path in index.iterdir())
+    return [path for _, path in sorted((int(name[1]), path) for name, path in found if name)]
+
+
+def newest_generation(index: Path) -> Path:
+    """Where the newest generation lies, whole or not.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    found = generations(index)
+    if not found:
+        raise _absent(index)
+    return found[-1]
+
+
+def next_generation(index: Path) -> Path:
+    """Where to write another.
+
+    Raises:
+        ArtifactError: `index` holds something else than an index.
+    """
+    found = generations(index)
+    if not found and index.exists() and (not index.is_dir() or not _only_remains(index)):
+        raise ArtifactError(
+            f"{index} exists and is not an index of this rcml; choose another --out or remove it yourself."
+        )
+    number = int(found[-1].name.rpartition("-")[2]) + 1 if found else 1
+    return index / f"generation-{number:06d}"
+
+
+def changed_since_build(index: Path, sequence: int) -> bool:
+    """Whether there were changes after an index was built; `sequence` is the last one's."""
+    try:
+        built = read_manifest(newest_generation(index), "index").counts.get("built", 0)
+    except ArtifactError:
+        built = 0
+    return sequence > built
+
+
+def remove_generations(index: Path, keep: Collection[Path]) -> None:
+    """Remove all generations but those to keep, and those that another process still has open."""
+    for path in set(generations(index)) - set(keep):
+        with suppress(ArtifactError), lock_folder(path, path.name):
+            # Renamed first: what is half removed must not look like a generation.
+            path.rename(path.with_name(f".{path.name}.removed"))
+    for gone in index.glob(".generation-*.removed"):
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _only_remains(index: Path) -> bool:
+    return all(path.name.startswith(".generation-") for path in index.iterdir())
+
+
+def _absent(index: Path) -> ArtifactError:
+    """Why there is no generation in `index`."""
+    try:
+        open_artifact(
+            index if not index.is_dir() or not _only_remains(index) else next_generation(index), "index"
+        )
+    except ArtifactError as error:
+        return error
+    return ArtifactError(f"{index} was made by an earlier rcml; run `rcml index build` to make it again.")

@@ -1,0 +1,130 @@
+"""What changed since a generation was made, in memory: items put in, rows of the generation taken out.
+
+An overlay is a value: `after` returns another one, and whoever searches goes on with the one they hold. The
+vectors are shared between them and only ever appended to.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+
+from model.records import Item, View
+
+from .journal import Recorded
+from .vectors import ROUNDING, Neighbours, cosines
+
+ROOM = 64
+"""Items that the first array has room for; it is doubled as needed."""
+
+_VIEWS = {view: position for position, view in enumerate(View)}
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The changes up to `sequence`. Its rows go on from those of the generation, of which there are `first`.
+
+    `rows` has the row of every item that was touched, or None where it was taken out; `dropped` the rows of the
+    generation that no longer count; `live[i]` whether row `first + i` still does.
+    """
+
+    first: int
+    sequence: int
+    rows: Mapping[str, int | None]
+    dropped: frozenset[int]
+    entries: tuple[Recorded, ...]
+    live: Bool[ndarray, " entries"]
+    _vectors: Float32[ndarray, "views relations room dim"]
+
+    @classmethod
+    def empty(cls, first: int, sequence: int, relations: int, dim: int) -> "Overlay":
+        """No change yet to a generation of `first` items, made at `sequence`."""
+        room = np.zeros((len(View), relations, ROOM, dim), np.float32)
+        return cls(first, sequence, MappingProxyType({}), frozenset(), (), np.zeros(0, bool), room)
+
+    def __len__(self) -> int:
+        """Number of items put in that still count."""
+        return int(self.live.sum())
+
+    @property
+    def changes(self) -> int:
+        """What the overlay costs: rows of its own, and rows of the generation to be passed over."""
+        return len(self.entries) + len(self.dropped)
+
+    def after(self, recorded: Sequence[Recorded], find: Callable[[str], int | None]) -> "Overlay":
+        """The overlay once `recorded` have happened too; `find` gives an item's row in the generation.
+
+        Called by one thread at a time, and on the newest overlay only.
+        """
+        rows, dropped, entries = dict(self.rows), set(self.dropped), list(self.entries)
+        live = np.concatenate([self.live, np.zeros(len(recorded), bool)])
+        vectors = self._with_room(len(entries) + len(recorded))
+        for one in recorded:
+            change = one.change
+            old = rows[change.item_id] if change.item_id in rows else find(change.item_id)
+            if old is not None and old >= self.first:
+                live[old - self.first] = False
+            elif old is not None:
+                dropped.add(old)
+            rows[change.item_id] = None
+            if change.item is not None:
+                assert change.vectors is not None
+                vectors[:, :, len(entries)] = change.vectors
+                live[len(entries)] = True
+                rows[change.item_id] = self.first + len(entries)
+                entries.append(replace(one, change=replace(change, vectors=None)))
+        return Overlay(
+            self.first,
+            recorded[-1].sequence if recorded else self.sequence,
+            MappingProxyType(rows),
+            frozenset(dropped),
+            tuple(entries),
+            live[: len(entries)],
+            vectors,
+        )
+
+    def item(self, row: int) -> Item:
+        """The item at a row of the overlay."""
+        item = self.entries[row - self.first].change.item
+        assert item is not None
+        return item
+
+    def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
+        """The vectors at some rows of the overlay."""
+        places = np.asarray(rows, dtype=np.int64) - self.first
+        found: ndarray = self._vectors[_VIEWS[view], relation, places]
+        return found
+
+    def search(
+        self,
+        relation: int,
+        view: View,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " entries"] | None = None,
+        excluded: frozenset[int] = frozenset(),
+    ) -> Neighbours:
+        """The `k` items put in that are nearest to a unit `query`; as `VectorIndex.search`."""
+        keep = self.live.copy() if allowed is None else self.live & allowed
+        keep[[row - self.first for row in excluded if row >= self.first]] = False
+        places = np.flatnonzero(keep)
+        vectors = self._vectors[_VIEWS[view], relation, : len(self.entries)]
+        if len(places) > 4 * k:
+            # What cannot be among the k best is dropped after one product in single precision.
+            rough = vectors @ query
+            least = np.partition(rough[places], -k)[-k]
+            places = places[rough[places] >= least - ROUNDING]
+        return Neighbours.best(places + self.first, cosines(vectors[places], query), k)
+
+    def _with_room(self, entries: int) -> Float32[ndarray, "views relations room dim"]:
+        views, relations, room, dim = self._vectors.shape
+        if entries <= room:
+            return self._vectors
+        while room < entries:
+            room *= 2
+        vectors = np.zeros((views, relations, room, dim), np.float32)
+        vectors[:, :, : len(self.entries)] = self._vectors[:, :, : len(self.entries)]
+        return vectors

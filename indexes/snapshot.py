@@ -1,0 +1,137 @@
+"""An index at one moment: a generation and the changes since, seen as one catalogue and one set of vectors.
+
+A snapshot never changes, so an answer made from one is consistent however many writers there are. Rows of the
+generation come first, then those of the overlay; an item that was changed stands at its new row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+
+from model.errors import UnknownItemError
+from model.records import Item, View
+
+from .generation import Generation
+from .overlay import Overlay
+from .vectors import Neighbours
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The items and vectors of an index at one moment; safe to use from many threads."""
+
+    generation: Generation
+    overlay: Overlay
+
+    @classmethod
+    def of(cls, generation: Generation, relations: int) -> "Snapshot":
+        """A generation as it was made."""
+        vectors = generation.vectors
+        overlay = Overlay.empty(len(generation.catalogue), generation.sequence, relations, vectors.dim)
+        return cls(generation, overlay)
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self.overlay.first - len(self.overlay.dropped) + len(self.overlay)
+
+    def __contains__(self, item_id: str) -> bool:
+        """Whether an item has this id."""
+        return self.find(item_id) is not None
+
+    @property
+    def end(self) -> int:
+        """One more than the last row."""
+        return self.overlay.first + len(self.overlay.entries)
+
+    def find(self, item_id: str) -> int | None:
+        """Row of an item, or None if there is none."""
+        if item_id in self.overlay.rows:
+            return self.overlay.rows[item_id]
+        return self.generation.catalogue.find(item_id)
+
+    def row(self, item_id: str) -> int:
+        """Row of an item.
+
+        Raises:
+            UnknownItemError: no item has this id.
+        """
+        row = self.find(item_id)
+        if row is None:
+            raise UnknownItemError(item_id)
+        return row
+
+    def get(self, item_id: str) -> Item:
+        """The item of this id.
+
+        Raises:
+            UnknownItemError: no item has this id.
+        """
+        return self.at([self.row(item_id)])[0]
+
+    def has(self, row: int) -> bool:
+        """Whether there is an item at `row`: that of a changed or deleted one is empty."""
+        overlay = self.overlay
+        return row not in overlay.dropped if row < overlay.first else bool(overlay.live[row - overlay.first])
+
+    def at(self, rows: Sequence[int]) -> list[Item]:
+        """The items at `rows`, in that order."""
+        first = self.overlay.first
+        old = [row for row in rows if row < first]
+        found = dict(zip(old, self.generation.catalogue.at(old), strict=True)) if old else {}
+        return [found[row] if row < first else self.overlay.item(row) for row in rows]
+
+    def page(self, start: int, limit: int) -> list[tuple[int, Item]]:
+        """At most `limit` items from row `start` on, in catalogue order, each with its row."""
+        rows = list(islice(filter(self.has, range(start, self.end)), limit))
+        return list(zip(rows, self.at(rows), strict=True))
+
+    def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
+        """The vectors of the items at `rows`, in that order."""
+        own = np.asarray(rows, dtype=np.int64) >= self.overlay.first
+        if not own.any():
+            return self.generation.vectors.vectors(relation, view, rows)
+        found = np.empty((len(rows), self.generation.vectors.dim), np.float32)
+        for part, source in ((own, self.overlay), (~own, self.generation.vectors)):
+            if part.any():
+                found[part] = source.vectors(relation, view, np.asarray(rows)[part].tolist())
+        return found
+
+    def search(
+        self,
+        relation: int,
+        view: View,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " end"] | None = None,
+        excluded: frozenset[int] = frozenset(),
+    ) -> Neighbours:
+        """The `k` items nearest to a unit `query`, or all there are, without the rows in `excluded`.
+
+        With `allowed`, of the rows where it is true only, and exactly.
+        """
+        first = self.overlay.first
+        dropped = self.overlay.dropped | {row for row in excluded if row < first}
+        old = self.generation.vectors.search(
+            relation, view, query, k, None if allowed is None else allowed[:first], dropped
+        )
+        if not self.overlay.entries:
+            return old
+        new = self.overlay.search(
+            relation, view, query, k, None if allowed is None else allowed[first:], excluded
+        )
+        return Neighbours.best(
+            np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
+        )
+
+    def picture(self, row: int) -> tuple[str, Path | int]:
+        """SHA-256 of an item's picture, and its file; or, for one put in since, the sequence of its change."""
+        if row >= self.overlay.first:
+            entry = self.overlay.entries[row - self.overlay.first]
+            return entry.change.picture_sha256, entry.sequence
+        name = self.at([row])[0].picture
+        return self.generation.manifest.files[name].sha256, self.generation.path / name
