@@ -15,14 +15,15 @@ from .builder import choose_kind
 from .catalogue import write_catalogue
 from .config import BuildConfig
 from .faiss_vectors import FOLDER, write_vectors
+from .journal import Recorded
 from .snapshot import Snapshot
 
 CHUNK = 4_096
 """Items taken over at a time."""
 
 
-def fold(snapshot: Snapshot, target: Path, picture: Callable[[int], bytes | None]) -> None:
-    """Write `snapshot` as a generation at `target`; `picture` gives what a change brought, by its sequence.
+def fold(snapshot: Snapshot, target: Path, picture: Callable[[Recorded], bytes | None]) -> None:
+    """Write `snapshot` as a generation at `target`; `picture` gives what a change brought.
 
     Raises:
         ArtifactError: another process is doing so.
@@ -50,7 +51,7 @@ def fold(snapshot: Snapshot, target: Path, picture: Callable[[int], bytes | None
         draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=snapshot.overlay.sequence)
 
 
-def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[int], bytes | None]) -> None:
+def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorded], bytes | None]) -> None:
     for rows in _chunks(snapshot):
         for row, item in zip(rows, snapshot.at(rows), strict=True):
             target = folder / item.picture
@@ -59,7 +60,7 @@ def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[int], b
                 _link(snapshot.generation.path / item.picture, target)
             else:
                 entry = snapshot.overlay.entries[row - snapshot.overlay.first]
-                content = picture(entry.sequence)
+                content = picture(entry)
                 assert content is not None, "nothing is forgotten while the index is locked"
                 target.write_bytes(content)
 

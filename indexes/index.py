@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from model.artifact import lock_folder
 from model.checkpoint import Checkpoint
-from model.errors import MismatchError, UnknownRelationError
+from model.errors import ArtifactError, MismatchError, UnknownRelationError
 from model.records import Item, Relation, Similarity, View
 from model.validity import PairVectors
 
@@ -85,7 +85,11 @@ class Index:
             )
         shape = len(View), len(parent.relations), generation.vectors.dim
         index = cls(path, parent, generation, Journal(path, generation.lineage, generation.sequence, shape))
-        index._publish()
+        try:
+            index._publish()
+        except BaseException:
+            index.close()
+            raise
         return index
 
     def close(self) -> None:
@@ -156,10 +160,11 @@ class Index:
 
         Raises:
             UnknownItemError: there is no such item.
+            ArtifactError: it is damaged.
         """
         snapshot = self.snapshot
         digest, place = snapshot.picture(snapshot.row(item_id))
-        content = self._journal.picture(place) if isinstance(place, int) else place
+        content = self._journal.picture(place) if isinstance(place, Recorded) else place
         if content is None:  # the change was folded into a generation meanwhile, and forgotten
             self.refresh()
             return self.picture(item_id)
@@ -190,6 +195,10 @@ class Index:
             )
         snapshot = Snapshot.of(generation, len(self.relations))
         if recorded := self._journal.since(generation.sequence):
+            if recorded[0].sequence > generation.sequence + 1:
+                raise ArtifactError(
+                    f"{self.path} has no longer the changes that came after {generation.path.name}; restore a snapshot."
+                )
             overlay = snapshot.overlay.after(recorded, generation.catalogue.find)
             snapshot = replace(snapshot, overlay=overlay)
         return snapshot

@@ -10,11 +10,13 @@ with one sync (group commit; DeWitt et al. 1984). So a change takes as long as a
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import Lock
 from time import monotonic, sleep
 from typing import Any
@@ -40,8 +42,8 @@ from sqlalchemy import (
     event,
     func,
     insert,
-    inspect,
     select,
+    update,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -66,7 +68,12 @@ _CHANGES = Table(
     sqlite_autoincrement=True,  # so that no sequence is given again after the newest changes were trimmed
 )
 
-_LINEAGE = Table("lineage", _METADATA, Column("lineage", String, primary_key=True))
+_LINEAGE = Table(
+    "lineage",
+    _METADATA,
+    Column("lineage", String, primary_key=True),
+    Column("trimmed", Integer, nullable=False),  # changes up to this one were forgotten
+)
 
 _NEWEST = select(func.max(_CHANGES.c.sequence))
 _SINCE = (
@@ -177,26 +184,37 @@ class Journal:
             return connection.execute(_NEWEST).scalar_one() or 0
 
     def since(self, sequence: int) -> list[Recorded]:
-        """The changes after `sequence`, oldest first.
+        """The changes after `sequence` that are kept, oldest first.
 
         Raises:
-            ArtifactError: one of them is damaged.
+            ArtifactError: one of them is damaged or missing.
         """
         if (engine := self._opened()) is None:
             return []
-        try:
-            with engine.connect() as connection:
-                return [self._recorded(row) for row in connection.execute(_SINCE, {"after": sequence})]
-        except DBAPIError as error:
-            raise ArtifactError(f"{self._path} is damaged ({error.orig}); {_REMEDY}") from None
+        with _reading(self._path), engine.connect() as connection:
+            found = [self._recorded(row) for row in connection.execute(_SINCE, {"after": sequence})]
+            trimmed = connection.execute(select(_LINEAGE.c.trimmed)).scalar_one()
+            expected = range(max(sequence, trimmed) + 1, _last_given(connection) + 1)
+        if [recorded.sequence for recorded in found] != [*expected]:
+            raise _damaged(self._path, f"{len(found)} of {len(expected)} changes are there")
+        return found
 
-    def picture(self, sequence: int) -> bytes | None:
-        """The picture of the item that a change put in; None once the change is forgotten."""
+    def picture(self, recorded: Recorded) -> bytes | None:
+        """The picture of the item that a change put in; None once the change is forgotten.
+
+        Raises:
+            ArtifactError: it is damaged.
+        """
         engine = self._opened()
         assert engine is not None, "a change has a journal"
-        with engine.connect() as connection:
-            found = connection.execute(_PICTURE, {"sequence": sequence}).scalar_one_or_none()
-        return None if found is None else bytes(found)
+        with _reading(self._path), engine.connect() as connection:
+            row = connection.execute(_PICTURE, {"sequence": recorded.sequence}).one_or_none()
+        if row is None:
+            return None
+        picture = row.picture or b""
+        if hashlib.sha256(picture).hexdigest() != recorded.change.picture_sha256:
+            raise _damaged(self._path, f"the picture of change {recorded.sequence}")
+        return picture
 
     def trim(self, sequence: int) -> None:
         """Forget the changes up to `sequence`, which a generation holds."""
@@ -204,6 +222,9 @@ class Journal:
             if (engine := self._opened()) is not None:
                 with _transaction(engine) as connection:
                     connection.execute(_TRIM, {"upto": sequence})
+                    connection.execute(
+                        update(_LINEAGE).where(_LINEAGE.c.trimmed < sequence), {"trimmed": sequence}
+                    )
 
     def _commit(self, together: list[_Waiting], publish: Callable[[list[Recorded]], None]) -> None:
         try:
@@ -230,14 +251,12 @@ class Journal:
     def _opened(self, create: bool = False) -> Engine | None:
         """The database, or None if there has been no change."""
         if self._engine is None and (create or self._path.exists()):
+            if not self._path.exists():
+                _create(self._path)
             engine = _connect(self._path)
             try:
-                self._check(engine)
-            except DBAPIError as error:
-                engine.dispose()
-                if create:
-                    raise
-                raise ArtifactError(f"{self._path} is damaged ({error.orig}); {_REMEDY}") from None
+                with nullcontext() if create else _reading(self._path):
+                    self._check(engine)
             except BaseException:
                 engine.dispose()
                 raise
@@ -247,7 +266,6 @@ class Journal:
     def _check(self, engine: Engine) -> None:
         """See to it that the journal is one to this index, and that its sequences go on."""
         with _transaction(engine) as connection:
-            _METADATA.create_all(connection)
             found = connection.execute(select(_LINEAGE.c.lineage)).scalar_one_or_none()
             if found != self._lineage:
                 if (connection.execute(_NEWEST).scalar_one() or 0) > self._start:
@@ -257,19 +275,20 @@ class Journal:
                     )
                 connection.execute(delete(_CHANGES))
                 connection.execute(delete(_LINEAGE))
-                connection.execute(insert(_LINEAGE), {"lineage": self._lineage})
+                connection.execute(insert(_LINEAGE), {"lineage": self._lineage, "trimmed": self._start})
             if _last_given(connection) < self._start:
+                connection.execute(delete(_CHANGES))
+                connection.execute(update(_LINEAGE), {"trimmed": self._start})
                 connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = 'changes'")
                 connection.exec_driver_sql(
                     "INSERT INTO sqlite_sequence VALUES ('changes', ?)", (self._start,)
                 )
-        sync_path(self._path.parent)
 
     def _recorded(self, row: Row[Any]) -> Recorded:
         item = None
         vectors = None
         if _digest(row.item_id, row.item, row.vectors) != row.digest:
-            raise ArtifactError(f"{self._path} is damaged (change {row.sequence}); {_REMEDY}")
+            raise _damaged(self._path, f"change {row.sequence}")
         picture_sha256 = ""
         if row.item is not None:
             content = json.loads(row.item)
@@ -291,11 +310,8 @@ def last_sequence(folder: Path) -> int:
         return 0
     engine = _connect(path)
     try:
-        with engine.connect() as connection:
-            # Whoever made the file may have been killed at once.
-            return _last_given(connection) if inspect(connection).has_table(_CHANGES.name) else 0
-    except DBAPIError as error:
-        raise ArtifactError(f"{path} is damaged ({error.orig}); {_REMEDY}") from None
+        with _reading(path), engine.connect() as connection:
+            return _last_given(connection)
     finally:
         engine.dispose()
 
@@ -305,7 +321,29 @@ def _last_given(connection: Connection) -> int:
     return int(found.scalar_one_or_none() or 0)
 
 
-_REMEDY = "restore a snapshot, or remove the file to go on without the changes since the index was built."
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What a damaged file makes SQLite say, or hold that was never stored, is an `ArtifactError`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _damaged(path, error.orig) from None
+    except (
+        sqlite3.DatabaseError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, reason: object) -> ArtifactError:
+    return ArtifactError(
+        f"{path} is damaged ({reason}); restore a snapshot, or remove the file to go on without the changes since "
+        "the index was built."
+    )
 
 
 def _insert(connection: Connection, change: Change) -> Recorded:
@@ -344,6 +382,24 @@ def _digest(item_id: str, item: str | None, vectors: bytes | None) -> bytes:
 def _transaction(engine: Engine) -> Iterator[Connection]:
     with engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
         yield connection
+
+
+def _create(path: Path) -> None:
+    """Make the file with its tables, whole at once: an empty one is a damaged one."""
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        _METADATA.create_all(connection)
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        content = driver.serialize()
+    engine.dispose()
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was first
+            os.link(file.name, path)
+    sync_path(path.parent)
 
 
 def _connect(path: Path) -> Engine:

@@ -17,6 +17,7 @@ from model.errors import UnknownItemError
 from model.records import Item, View
 
 from .generation import Generation
+from .journal import Recorded
 from .overlay import Overlay
 from .vectors import Neighbours
 
@@ -128,10 +129,10 @@ class Snapshot:
             np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
         )
 
-    def picture(self, row: int) -> tuple[str, Path | int]:
-        """SHA-256 of an item's picture, and its file; or, for one put in since, the sequence of its change."""
+    def picture(self, row: int) -> tuple[str, Path | Recorded]:
+        """SHA-256 of an item's picture, and its file; or, for one put in since, the change that brought it."""
         if row >= self.overlay.first:
             entry = self.overlay.entries[row - self.overlay.first]
-            return entry.change.picture_sha256, entry.sequence
+            return entry.change.picture_sha256, entry
         name = self.at([row])[0].picture
         return self.generation.manifest.files[name].sha256, self.generation.path / name

@@ -23,7 +23,7 @@ from . import __version__
 from .errors import ArtifactError
 from .terminal import say
 
-FORMAT = 2
+FORMAT = 3
 """Version of the on-disk formats; see docs/artifacts.md."""
 
 PICTURES = "pictures"
@@ -65,6 +65,12 @@ class Manifest(BaseModel):
         content = self.model_dump(exclude={"files": {WORDS}})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """What is written: with its own digest, so that a count or a parent cannot change unseen."""
+        content = {**self.model_dump(), "digest": self.digest}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass
@@ -116,7 +122,7 @@ def write_artifact(
                     if path.is_file()
                 },
             )
-            _write_text(staging / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+            _write_text(staging / "manifest.json", manifest.text)
             _sync(staging)
             _swap(staging, target)
         except BaseException:
@@ -162,7 +168,8 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
     """
     noun = _noun(kind)
     try:
-        raw = json.loads((path / "manifest.json").read_text())
+        text = (path / "manifest.json").read_text("utf-8")
+        raw = json.loads(text)
     except FileNotFoundError:
         raise ArtifactError(f"{path} has no manifest.json, so it is not an artifact of rcml.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -171,10 +178,17 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
         raise ArtifactError(
             f"{path} has format {raw.get('format')!r}; this rcml reads {FORMAT}. Make the {noun} again."
         )
+    if isinstance(raw, dict):
+        raw.pop("digest", None)  # compared below, with all else
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
-        raise ArtifactError(f"{path}/manifest.json is damaged: {error}") from None
+        raise ArtifactError(f"{path}/manifest.json is damaged: {error}; make the {noun} again.") from None
+    if text != manifest.text:
+        raise ArtifactError(
+            f"{path}/manifest.json is not the file that was written (it disagrees with the digest in it); make the "
+            f"{noun} again."
+        )
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is {_a(manifest.kind)}, where {_a(kind)} is needed.")
     for name in manifest.files:

@@ -1,7 +1,7 @@
 """Answers the questions of the API from an index and an encoder; knows no HTTP.
 
-Everything here may be called from many threads at once: the index is only read, and the encoder, which is not
-made for that, is behind a lock.
+Everything here may be called from many threads at once: the index is made for that, and the encoder, which is
+not, is behind a lock.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from model.errors import InputError
 from model.records import Item, Relation, Similarity, View
 from model.validity import THRESHOLD
 
+from .follower import Follower
 from .settings import ServeConfig
 
 OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
@@ -58,8 +59,9 @@ class Verdict:
 class Engine:
     """An index and the encoder of its checkpoint, ready to answer."""
 
-    def __init__(self, index: Index, encoder: ItemEncoder) -> None:
+    def __init__(self, index: Index, encoder: ItemEncoder, compact_at: int) -> None:
         self.index = index
+        self._follower = Follower(index, compact_at)
         self._encoder = encoder
         self._encoding = Lock()
 
@@ -73,10 +75,11 @@ class Engine:
         """
         index = Index.open(config.index, config.checkpoint)
         encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
-        return cls(index, encoder)
+        return cls(index, encoder, config.compact_at)
 
     def close(self) -> None:
         """Give the files back."""
+        self._follower.close()
         self.index.close()
 
     @property

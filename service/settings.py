@@ -36,6 +36,9 @@ class ServeConfig(BaseSettings):
     engine: TowerEngine = Field(
         "torch", description="what runs the towers; openvino: rcml[openvino], CPU only"
     )
+    compact_at: int = Field(
+        10_000, ge=0, description="changes to the index that are folded into a new generation; 0: never"
+    )
     max_body_bytes: int = Field(2**20, ge=1024, le=2**30, description="longer request bodies are refused")
     log_level: LogLevel = Field("info", description="least serious message to log; info logs every request")
 

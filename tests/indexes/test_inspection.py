@@ -8,7 +8,7 @@ import pytest
 
 from indexes.config import StatsConfig, VerifyConfig
 from indexes.inspection import stats, verify
-from model.artifact import file_digest
+from model.artifact import FileRecord, file_digest, read_manifest
 from model.errors import ArtifactError
 
 from .fakes import ITEMS, FakeShop
@@ -37,13 +37,12 @@ def test_a_changed_byte_is_found_and_its_file_named(copy: Path, name: str) -> No
 
 def test_parts_that_do_not_agree_are_found_even_with_true_digests(copy: Path) -> None:
     catalogue = copy / "catalogue.sqlite"
-    before = file_digest(catalogue), catalogue.stat().st_size
+    manifest = read_manifest(copy, "index")
     with sqlite3.connect(catalogue) as connection:
         connection.execute("DELETE FROM items WHERE row = 11")
-    manifest = (copy / "manifest.json").read_text()
-    manifest = manifest.replace(before[0], file_digest(catalogue))
-    manifest = manifest.replace(f'"size": {before[1]}', f'"size": {catalogue.stat().st_size}')
-    (copy / "manifest.json").write_text(manifest)
+    changed = FileRecord(size=catalogue.stat().st_size, sha256=file_digest(catalogue))
+    manifest = manifest.model_copy(update={"files": {**manifest.files, catalogue.name: changed}})
+    (copy / "manifest.json").write_text(manifest.text)
     with pytest.raises(ArtifactError, match=r"manifest\.json has 12 items, and catalogue\.sqlite 11"):
         verify(VerifyConfig(index=copy.parent))
 

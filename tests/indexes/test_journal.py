@@ -45,10 +45,13 @@ def test_without_changes_there_is_no_file(journal: Journal, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_left_empty_by_a_kill_is_no_damage(journal: Journal, tmp_path: Path) -> None:
+def test_an_emptied_file_is_damaged(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
-    assert (last_sequence(tmp_path), journal.newest()) == (0, 0)
-    assert [recorded.sequence for recorded in journal.append([put("cup")])] == [1]
+    for question in (journal.newest, lambda: last_sequence(tmp_path), lambda: journal.since(0)):
+        with pytest.raises(ArtifactError, match=rf"{FILE} is damaged"):
+            question()
+    with pytest.raises(StorageError, match=r"no such table"):
+        journal.append([put("cup")])
 
 
 def test_changes_come_back_as_they_were_after_opening_anew(journal: Journal, tmp_path: Path) -> None:
@@ -64,7 +67,7 @@ def test_changes_come_back_as_they_were_after_opening_anew(journal: Journal, tmp
     assert found[0].change.vectors is not None
     np.testing.assert_array_equal(found[0].change.vectors, vectors(1))
     assert found[1].change == Change("mug")
-    assert again.picture(3) == b"picture 2"
+    assert again.picture(found[2]) == b"picture 2"
     assert [one.sequence for one in again.since(2)] == [3]
     again.close()
 

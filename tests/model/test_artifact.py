@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from model.artifact import Manifest, open_artifact, write_artifact
+from model.artifact import FileRecord, Manifest, open_artifact, read_manifest, write_artifact
 from model.errors import ArtifactError
 
 
@@ -134,8 +134,8 @@ def test_an_artifact_that_is_not_there_is_named_with_the_verb_that_makes_it(targ
 @pytest.mark.parametrize(
     ("manifest", "complaint"),
     [
-        ('{"format": 99}', "has format 99; this rcml reads 2"),
-        ('{"format": 2}', "is damaged"),
+        ('{"format": 99}', "has format 99; this rcml reads 3"),
+        ('{"format": 3}', "is damaged"),
         ("[]", "is damaged"),
         ("{", "is damaged"),
         ("\x00", "is damaged"),
@@ -292,7 +292,7 @@ def test_no_moment_of_death_leaves_half_an_artifact(target: Path) -> None:
 def test_a_manifest_carries_no_dates(target: Path) -> None:
     write(target)
     raw = (target / "manifest.json").read_text()
-    assert set(json.loads(raw)) == set(Manifest.model_fields)
+    assert set(json.loads(raw)) == {*Manifest.model_fields, "digest"}
     assert not re.search(r"20\d\d-\d\d", raw)
 
 
@@ -314,12 +314,24 @@ def test_files_are_on_the_disk_before_they_are_renamed_into_place(
     assert synced[-2:] == [staging, str(target.parent)]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"rows": 3', '"rows": 4'), ("  ", " "), ('"checkpoint"', '"report"')]
+)
+def test_a_manifest_that_was_edited_is_refused(old: str, new: str, target: Path) -> None:
+    with write_artifact(target, "report", Options(), {"checkpoint": "c" * 64}) as draft:
+        draft.counts["rows"] = 3
+    path = target / "manifest.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not the file that was written"):
+        open_artifact(target, "report")
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "a/../../b"])
 def test_a_manifest_that_lists_a_file_outside_is_refused(name: str, target: Path) -> None:
     with write_artifact(target, "report", Options()):
         pass
-    manifest = json.loads((target / "manifest.json").read_text())
-    manifest["files"][name] = {"size": 1, "sha256": "0" * 64}
-    (target / "manifest.json").write_text(json.dumps(manifest))
+    manifest = read_manifest(target, "report")
+    manifest.files[name] = FileRecord(size=1, sha256="0" * 64)
+    (target / "manifest.json").write_text(manifest.text)
     with pytest.raises(ArtifactError, match=f"lists {name}, which lies outside"):
         open_artifact(target, "report")

@@ -58,7 +58,7 @@ def test_a_similarity_that_needs_a_picture_of_a_text_is_a_bug_of_the_caller(engi
 
 
 def test_the_encoder_is_used_by_one_thread_at_a_time(shop: FakeShop) -> None:
-    engine = Engine(Index.open(shop.index), JealousEncoder())
+    engine = Engine(Index.open(shop.index), JealousEncoder(), compact_at=0)
     with ThreadPoolExecutor(8) as threads:
         ask = [
             threads.submit(engine.retrieve_for_text, "mug", "gardeners", Similarity.TT, 3) for _ in range(40)

@@ -1,0 +1,85 @@
+"""A server follows what other processes do to its index."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from indexes.generation import generations
+from indexes.index import Index
+from indexes.journal import Change
+from service.app import create_app
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.indexes.live import copied, made
+
+from .conftest import wait_until_ready
+
+
+@pytest.fixture
+def folder(shop: FakeShop, tmp_path: Path) -> Path:
+    return copied(shop, tmp_path)
+
+
+@pytest.fixture
+def other(folder: Path) -> Iterator[Index]:
+    """The index as another process has it open."""
+    index = Index.open(folder)
+    yield index
+    index.close()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come true in ten seconds")
+
+
+def test_what_another_process_changes_is_soon_answered(folder: Path, other: Index) -> None:
+    with TestClient(create_app(ServeConfig(index=folder), lambda *_: FakeEncoder())) as client:
+        wait_until_ready(client)
+        other.apply([made("new-lamp", 3), Change("cot")])
+        eventually(lambda: client.get("/items/new-lamp").status_code == 200)
+        assert client.get("/items/cot").status_code == 404
+        answer = client.post("/retrieve", json={"item_id": "new-lamp", "relation": "gardeners", "k": 20})
+        found = [result["item"]["item_id"] for result in answer.json()["results"]]
+        assert len(found) == 11
+        assert {"cot", "new-lamp"}.isdisjoint(found)
+
+
+def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -> None:
+    config = ServeConfig(index=folder, compact_at=3)
+    with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
+        wait_until_ready(client)
+        other.apply([made("new-lamp", 3), made("new-cot", 4)])
+        eventually(lambda: client.get("/items/new-cot").status_code == 200)
+        assert len(generations(folder)) == 1
+        other.apply([made("new-mug", 5)])
+        eventually(lambda: len(generations(folder)) == 2)
+        other.refresh()
+        assert other.snapshot.overlay.changes == 0
+        assert client.get("/items/new-mug").status_code == 200
+
+
+def test_damage_is_said_once_and_answers_go_on(
+    folder: Path, other: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("service.follower.say", said.append)
+    with TestClient(create_app(ServeConfig(index=folder), lambda *_: FakeEncoder())) as client:
+        wait_until_ready(client)
+        other.apply([made("new-lamp", 3)])
+        other.compact()
+        eventually(lambda: client.get("/items/new-lamp").status_code == 200)
+        broken = folder / "generation-000003"
+        broken.mkdir()
+        (broken / "manifest.json").write_text("{}")
+        eventually(lambda: bool(said))
+        time.sleep(0.5)
+        assert len(said) == 1
+        assert str(broken) in said[0]
+        assert client.get("/items/new-lamp").status_code == 200
