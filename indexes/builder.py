@@ -12,11 +12,10 @@ Called by `rcml index build`, which opens the encoder: this file never loads tor
 """
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from jaxtyping import Float16
 from numpy import ndarray
 from PIL import Image
 
-from model.artifact import PICTURES, lock_folder, write_artifact
+from model.artifact import PICTURES, write_artifact
 from model.checkpoint import Checkpoint
 from model.encoding import Encoding, ItemEncoder
 from model.errors import InputError
@@ -36,8 +35,15 @@ from model.terminal import progress, progress_bar
 from .catalogue import write_catalogue
 from .config import BuildConfig, IndexKind
 from .faiss_vectors import FOLDER, resident_bytes, write_vectors
-from .generation import changed_since_build, lineage, next_generation, remove_generations
-from .journal import Journal, last_sequence
+from .generation import (
+    Generation,
+    changed_since_build,
+    lock_index,
+    next_generation,
+    remove_generations,
+    write_checkpoint_path,
+)
+from .journal import last_sequence
 
 EXACT = 100_000
 """Up to so many items, all vectors are scanned unless another kind is asked for."""
@@ -66,7 +72,7 @@ def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, pre
             f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}). "
             "Choose another --out, or give --discard-changes to lose them."
         )
-    with _locked(config.out), write_artifact(target, "index", config, parents) as draft:
+    with lock_index(config.out), write_artifact(target, "index", config, parents) as draft:
         batches = -(-len(prepared.items) // config.batch_size)
         encoded: dict[View, list[Float16[ndarray, "items relations dim"]]] = {view: [] for view in View}
         for encoding in progress(
@@ -87,27 +93,16 @@ def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, pre
         write_catalogue(draft.path, prepared.items)
         shutil.copytree(prepared.path / PICTURES, draft.path / PICTURES)
         _write_relations(draft.path, prepared, checkpoint)
-        _write_checkpoint_path(draft.path, config)
+        write_checkpoint_path(draft.path, config.checkpoint, config.out)
         draft.counts["items"] = len(prepared.items)
         draft.counts["relations"] = relations
         draft.counts["sequence"] = draft.counts["built"] = sequence
     remove_generations(config.out, {target})
-    journal = Journal(config.out, lineage(parents), sequence, (len(View), relations, encoder.dim))
+    generation = Generation.open(target)
+    journal = generation.journal()
     journal.newest()  # those discarded are forgotten
     journal.close()
-
-
-@contextmanager
-def _locked(index: Path) -> Iterator[None]:
-    """Nobody else makes a generation meanwhile; no folder is left behind in which nothing came to be."""
-    index.mkdir(parents=True, exist_ok=True)
-    try:
-        with lock_folder(index, index.name):
-            yield
-    except BaseException:
-        with suppress(OSError):
-            index.rmdir()
-        raise
+    generation.close()
 
 
 def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
@@ -153,14 +148,5 @@ def _write_relations(folder: Path, prepared: Prepared, checkpoint: Checkpoint) -
         {**asdict(relation), "pairs": None if relation.intra else pairs[relation.relation_id]}
         for relation in checkpoint.relations
     ]
-    _write_json(folder / "relations.json", relations)
-
-
-def _write_checkpoint_path(folder: Path, config: BuildConfig) -> None:
-    """Relative, so that a folder that holds both may be moved."""
-    path = os.path.relpath(config.checkpoint.resolve(), config.out.resolve())
-    _write_json(folder / "checkpoint.json", {"path": Path(path).as_posix()})
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(relations, indent=2, ensure_ascii=False) + "\n"
+    (folder / "relations.json").write_text(text, encoding="utf-8")

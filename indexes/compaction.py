@@ -12,9 +12,10 @@ from model.artifact import write_artifact
 from model.records import Item, View
 
 from .builder import choose_kind
-from .catalogue import write_catalogue
+from .catalogue import FILE, write_catalogue
 from .config import BuildConfig
 from .faiss_vectors import FOLDER, write_vectors
+from .generation import write_checkpoint_path
 from .journal import Recorded
 from .snapshot import Snapshot
 
@@ -22,8 +23,16 @@ CHUNK = 4_096
 """Items taken over at a time."""
 
 
-def fold(snapshot: Snapshot, target: Path, picture: Callable[[Recorded], bytes | None]) -> None:
-    """Write `snapshot` as a generation at `target`; `picture` gives what a change brought.
+def fold(
+    snapshot: Snapshot,
+    target: Path,
+    picture: Callable[[Recorded], bytes | None],
+    checkpoint: Path,
+    sequence: int,
+) -> None:
+    """Write `snapshot` as a generation at `target`, to which changes after `sequence` will be made.
+
+    `picture` gives what a change brought; `checkpoint` is where the checkpoint lies.
 
     Raises:
         ArtifactError: another process is doing so.
@@ -43,12 +52,16 @@ def fold(snapshot: Snapshot, target: Path, picture: Callable[[Recorded], bytes |
             yield from snapshot.at(rows)
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
-        write_vectors(draft.path / FOLDER, relations, dim, source, kind, config.min_recall)
-        write_catalogue(draft.path, items())
+        if snapshot.overlay.changes:
+            write_vectors(draft.path / FOLDER, relations, dim, source, kind, config.min_recall)
+            write_catalogue(draft.path, items())
+        else:
+            shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
+            shutil.copyfile(old.path / FILE, draft.path / FILE)
         _write_pictures(snapshot, draft.path, picture)
-        for name in ("relations.json", "checkpoint.json"):
-            shutil.copyfile(old.path / name, draft.path / name)
-        draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=snapshot.overlay.sequence)
+        shutil.copyfile(old.path / "relations.json", draft.path / "relations.json")
+        write_checkpoint_path(draft.path, checkpoint, target.parent)
+        draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=sequence)
 
 
 def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorded], bytes | None]) -> None:

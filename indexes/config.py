@@ -52,6 +52,23 @@ class StatsConfig(VerbConfig):
     index: Path = Field(description="folder made by `rcml index build`")
 
 
+class SnapshotConfig(VerbConfig):
+    """Copy an index as it is now; servers go on answering and changing it."""
+
+    index: Path = Field(description="folder made by `rcml index build`")
+    out: Path = Field(description="folder to write the copy to; must not be there")
+
+
+class RestoreConfig(VerbConfig):
+    """Have an index be again what a snapshot holds; a server that has it open goes over to it."""
+
+    snapshot: Path = Field(description="folder made by `rcml index snapshot`")
+    out: Path = Field(description="the index; its changes from before are lost")
+    checkpoint: Path | None = Field(
+        None, description="its checkpoint, where it does not lie as it did, seen from the index"
+    )
+
+
 class CompactConfig(VerbConfig):
     """Fold the changes to an index into a new generation; a server that has it open goes over to it."""
 

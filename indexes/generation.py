@@ -15,18 +15,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import finalize
 
 from model.artifact import Manifest, lock_folder, open_artifact, read_manifest
 from model.errors import ArtifactError
+from model.records import View
 from model.terminal import say
 
 from .catalogue import Catalogue
 from .faiss_vectors import FOLDER, FaissVectors
+from .journal import Journal
 
 _NAME = re.compile(r"generation-(\d{6,})")
 
@@ -95,9 +97,18 @@ class Generation:
         return self.manifest.counts["sequence"]
 
     @property
-    def lineage(self) -> str:
-        """Names what changes are to."""
-        return lineage(self.manifest.parents)
+    def shape(self) -> tuple[int, int, int]:
+        """Of the vectors of one item: views, relations, components."""
+        return len(View), self.manifest.counts["relations"], self.vectors.dim
+
+    def journal(self) -> Journal:
+        """The changes to it, and since."""
+        return Journal(self.path.parent, lineage(self.manifest.parents), self.sequence, self.shape)
+
+    def checkpoint_seen_from(self, index: Path) -> Path:
+        """Where its checkpoint lies, if it is part of the index at `index`."""
+        named: str = json.loads((self.path / "checkpoint.json").read_text("utf-8"))["path"]
+        return (index / named).resolve()
 
 
 class Hold:
@@ -150,6 +161,30 @@ def next_generation(index: Path) -> Path:
         )
     number = int(found[-1].name.rpartition("-")[2]) + 1 if found else 1
     return index / f"generation-{number:06d}"
+
+
+@contextmanager
+def lock_index(index: Path) -> Iterator[None]:
+    """Nobody else makes a generation meanwhile; no folder is left behind in which nothing came to be.
+
+    Raises:
+        ArtifactError: another process is making one.
+    """
+    index.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_folder(index, index.name):
+            yield
+    except BaseException:
+        with suppress(OSError):
+            index.rmdir()
+        raise
+
+
+def write_checkpoint_path(folder: Path, checkpoint: Path, index: Path) -> None:
+    """Relative to the index, so that a folder that holds both may be moved."""
+    path = Path(os.path.relpath(checkpoint.resolve(), index.resolve())).as_posix()
+    text = json.dumps({"path": path}, indent=2, ensure_ascii=False) + "\n"
+    (folder / "checkpoint.json").write_text(text, encoding="utf-8")
 
 
 def changed_since_build(index: Path, sequence: int) -> bool:

@@ -4,7 +4,6 @@ It joins a generation, the changes since, and the torch-free part of the checkpo
 head). The service asks it and changes it; it knows no HTTP and no torch.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,8 +72,7 @@ class Index:
         """
         generation = Generation.open_newest(path)
         if checkpoint is None:
-            named = json.loads((generation.path / "checkpoint.json").read_text("utf-8"))["path"]
-            checkpoint = (path / named).resolve()
+            checkpoint = generation.checkpoint_seen_from(path)
         parent = Checkpoint.open(checkpoint)
         made_from, found = generation.manifest.parents["checkpoint"], parent.manifest.digest
         if made_from != found:
@@ -83,8 +81,7 @@ class Index:
                 f"{checkpoint} is {found[:12]}. Run `rcml index build` again, or name the right one with "
                 "--checkpoint."
             )
-        shape = len(View), len(parent.relations), generation.vectors.dim
-        index = cls(path, parent, generation, Journal(path, generation.lineage, generation.sequence, shape))
+        index = cls(path, parent, generation, generation.journal())
         try:
             index._publish()
         except BaseException:
@@ -149,7 +146,7 @@ class Index:
             self.refresh()
             snapshot = self.snapshot
             path = next_generation(self.path)
-            fold(snapshot, path, self._journal.picture)
+            fold(snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence)
             self._newest = path.name
             self._take_over(Generation.open(path))
             remove_generations(self.path, {path, snapshot.generation.path})
@@ -164,11 +161,15 @@ class Index:
         """
         snapshot = self.snapshot
         digest, place = snapshot.picture(snapshot.row(item_id))
-        content = self._journal.picture(place) if isinstance(place, Recorded) else place
+        content = self.picture_of(place) if isinstance(place, Recorded) else place
         if content is None:  # the change was folded into a generation meanwhile, and forgotten
             self.refresh()
             return self.picture(item_id)
         return digest, content
+
+    def picture_of(self, recorded: Recorded) -> bytes | None:
+        """See `Journal.picture`."""
+        return self._journal.picture(recorded)
 
     def _publish(self, recorded: Sequence[Recorded] = ()) -> None:
         """Have later snapshots show what is durable; `recorded` are those changes that this process made last."""

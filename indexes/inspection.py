@@ -1,7 +1,6 @@
 """`rcml index verify`, `stats` and `compact`: an index looked after from outside the server."""
 
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from .config import CompactConfig, StatsConfig, VerifyConfig
 from .faiss_vectors import FOLDER
 from .generation import Generation, newest_generation
 from .index import Index
-from .journal import Journal, Recorded
+from .journal import Recorded
 
 PAGE = 1_000
 """Items looked at together."""
@@ -29,7 +28,7 @@ def verify(config: VerifyConfig) -> str:
     check_files(generation.path, generation.manifest)
     try:
         _compare(generation)
-        changes = _changes(config.index, generation)
+        changes = _changes(generation)
     finally:
         generation.close()
     size = sum(record.size for record in generation.manifest.files.values())
@@ -47,7 +46,7 @@ def stats(config: StatsConfig) -> str:
     """
     generation = Generation.open(newest_generation(config.index))
     manifest, vectors = generation.manifest, generation.vectors
-    changes = _changes(config.index, generation)
+    changes = _changes(generation)
     generation.close()
     sizes: dict[str, int] = defaultdict(int)
     for name, record in manifest.files.items():
@@ -93,9 +92,8 @@ def compact(config: CompactConfig) -> str:
         index.close()
 
 
-def _changes(index: Path, generation: Generation) -> list[Recorded]:
-    shape = len(View), generation.manifest.counts["relations"], generation.vectors.dim
-    journal = Journal(index, generation.lineage, generation.sequence, shape)
+def _changes(generation: Generation) -> list[Recorded]:
+    journal = generation.journal()
     try:
         return journal.since(generation.sequence)
     finally:

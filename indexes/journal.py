@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -216,6 +216,21 @@ class Journal:
             raise _damaged(self._path, f"the picture of change {recorded.sequence}")
         return picture
 
+    def copy(self, folder: Path) -> None:
+        """Put a copy of what is durable into `folder`, unless there has been no change; writers go on meanwhile.
+
+        Raises:
+            StorageError: the disk is full or failing.
+        """
+        if (engine := self._opened()) is None:
+            return
+        with closing(engine.raw_connection()) as connection:
+            assert connection.driver_connection is not None
+            try:
+                connection.driver_connection.execute("VACUUM INTO ?", (str(folder / FILE),))
+            except sqlite3.Error as error:
+                raise StorageError(f"{self._path} could not be copied to {folder} ({error}).") from None
+
     def trim(self, sequence: int) -> None:
         """Forget the changes up to `sequence`, which a generation holds."""
         with self._committing:
@@ -314,6 +329,13 @@ def last_sequence(folder: Path) -> int:
             return _last_given(connection)
     finally:
         engine.dispose()
+
+
+def set_aside(folder: Path) -> None:
+    """Put a damaged journal in `folder` out of the way, and keep it."""
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+        with suppress(FileNotFoundError):
+            (folder / name).replace(folder / f"{name}.damaged")
 
 
 def _last_given(connection: Connection) -> int:

@@ -6,6 +6,7 @@ old artifact or none, never half of one; the next run finds the remains, says so
 Opening checks the kind, the format and the digests. Every stage writes and opens through this file.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,7 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import __version__
-from .errors import ArtifactError
+from .errors import ArtifactError, StorageError
 from .terminal import say
 
 FORMAT = 3
@@ -34,6 +35,9 @@ WORDS = "README.md"
 
 The model card of a checkpoint is edited on the Hub, and what it describes stays what it was.
 """
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""What the operating system says of a disk that takes no more."""
 
 Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
 
@@ -93,41 +97,61 @@ def write_artifact(
     Raises:
         ArtifactError: `target` holds something that is not an artifact, or another run is writing it.
     """
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _recover(target)
     refuse_foreign(target)
+    with write_folder(target) as folder:
+        draft = Draft(folder, dict(parents or {}))
+        yield draft
+        _write_text(folder / "config.json", saved(config))
+        manifest = Manifest(
+            format=FORMAT,
+            kind=kind,
+            version=__version__,
+            parents=draft.parents,
+            counts=draft.counts,
+            files={
+                path.relative_to(folder).as_posix(): _record(path)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            },
+        )
+        _write_text(folder / "manifest.json", manifest.text)
+
+
+@contextmanager
+def write_folder(target: Path) -> Iterator[Path]:
+    """Fill a folder aside, then put it at `target` whole, in place of an earlier one.
+
+    Raises:
+        ArtifactError: another run is writing it.
+        StorageError: the disk is full or failing; what was there is still there.
+    """
+    target = target.absolute()
     staging = _staging(target)
-    if staging.exists():
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _recover(target)
+        if staging.exists():
+            with lock_folder(staging, target.name):
+                say(
+                    f"An earlier run was interrupted before {target.name} was finished; its remains were removed."
+                )
+                shutil.rmtree(staging)
+        staging.mkdir()
         with lock_folder(staging, target.name):
-            say(
-                f"An earlier run was interrupted before {target.name} was finished; its remains were removed."
-            )
-            shutil.rmtree(staging)
-    staging.mkdir()
-    with lock_folder(staging, target.name):
-        try:
-            draft = Draft(staging, dict(parents or {}))
-            yield draft
-            _write_text(staging / "config.json", saved(config))
-            manifest = Manifest(
-                format=FORMAT,
-                kind=kind,
-                version=__version__,
-                parents=draft.parents,
-                counts=draft.counts,
-                files={
-                    path.relative_to(staging).as_posix(): _record(path)
-                    for path in sorted(staging.rglob("*"))
-                    if path.is_file()
-                },
-            )
-            _write_text(staging / "manifest.json", manifest.text)
-            _sync(staging)
-            _swap(staging, target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
+            try:
+                yield staging
+                _sync(staging)
+                _swap(staging, target)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+    except OSError as error:
+        if error.errno not in _FULL:
             raise
+        raise StorageError(
+            f"{target} could not be written ({error.strerror}); make room or mend the disk. What was there before is "
+            "unchanged."
+        ) from None
 
 
 def open_artifact(path: Path, kind: Kind) -> Manifest:

@@ -24,7 +24,14 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from indexes.config import BuildConfig, CompactConfig, StatsConfig, VerifyConfig
+from indexes.config import (
+    BuildConfig,
+    CompactConfig,
+    RestoreConfig,
+    SnapshotConfig,
+    StatsConfig,
+    VerifyConfig,
+)
 from model import __version__
 from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
@@ -41,6 +48,8 @@ class IndexVerbs(VerbConfig):
     verify: CliSubCommand[VerifyConfig] = Field(description="is all of an index there and unchanged?")
     stats: CliSubCommand[StatsConfig] = Field(description="what an index holds and takes")
     compact: CliSubCommand[CompactConfig] = Field(description="changes folded into a new generation")
+    snapshot: CliSubCommand[SnapshotConfig] = Field(description="a copy of an index, also while it is served")
+    restore: CliSubCommand[RestoreConfig] = Field(description="an index as a snapshot of it was")
 
 
 class Rcml(BaseSettings):
@@ -84,6 +93,8 @@ _CONFIGS: Mapping[str, type[BaseModel]] = {
     "index verify": VerifyConfig,
     "index stats": StatsConfig,
     "index compact": CompactConfig,
+    "index snapshot": SnapshotConfig,
+    "index restore": RestoreConfig,
     "serve": ServeConfig,
     "demo": DemoConfig,
 }
@@ -145,6 +156,14 @@ def _run(config: object) -> str:
             from indexes.inspection import compact
 
             return compact(config)
+        case SnapshotConfig():
+            from indexes.backup import snapshot
+
+            return snapshot(config)
+        case RestoreConfig():
+            from indexes.backup import restore
+
+            return restore(config)
         case StatsConfig():
             from indexes.inspection import stats
 

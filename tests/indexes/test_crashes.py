@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from indexes.backup import snapshot
 from indexes.builder import build
-from indexes.config import BuildConfig, VerifyConfig
+from indexes.config import BuildConfig, SnapshotConfig, VerifyConfig
 from indexes.generation import generations
 from indexes.index import Index
 from indexes.inspection import verify
@@ -64,6 +65,17 @@ def change(writer: Connection, folder: Path, start: int, compact_every: int) -> 
             index.compact()
 
 
+def snapshots(writer: Connection, folder: Path, start: int) -> None:
+    """Apply the stream from step `start` on and copy the index after each step, for ever."""
+    index = Index.open(folder)
+    for step in itertools.count(start):
+        index.apply(STREAM[step % len(STREAM)])
+        acknowledge(writer, step + 1)
+        if step % 3 == 0:
+            index.compact()
+        snapshot(SnapshotConfig(index=folder, out=folder.parent / f"snapshot-{step + 1}"))
+
+
 def builds(writer: Connection, config: BuildConfig) -> None:
     """Build again and again, for ever."""
     parents = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
@@ -101,9 +113,9 @@ class Campaign:
         self.expected = Expected(shop)
         self.step = 0
 
-    def kill(self, after: float, compact_every: int) -> None:
-        """Change until killed, then check."""
-        last = killed(after, change, self.folder, self.step, compact_every)
+    def kill(self, after: float, run: Callable[..., None], *asked: object) -> None:
+        """Have `run` change it until killed, then check."""
+        last = killed(after, run, self.folder, self.step, *asked)
         for step in range(self.step, max(last, self.step)):
             self.expected.apply(*STREAM[step % len(STREAM)])
         self.step = max(last, self.step)
@@ -124,7 +136,7 @@ def run_campaign(shop: FakeShop, folder: Path, kills: int) -> Campaign:
     rng = random.Random(kills)
     campaign = Campaign(shop, folder)
     for _ in range(kills):
-        campaign.kill(rng.uniform(0, LONGEST), rng.choice([0, 1, 2, 5]))
+        campaign.kill(rng.uniform(0, LONGEST), change, rng.choice([0, 1, 2, 5]))
     assert "is whole" in verify(VerifyConfig(index=campaign.folder))
     # What the last kill left behind goes with the next compaction.
     index = Index.open(campaign.folder)
@@ -145,6 +157,37 @@ def test_killed_800_times_amid_changes_and_compactions_it_loses_nothing(
     shop: FakeShop, tmp_path: Path
 ) -> None:
     assert run_campaign(shop, tmp_path, kills=800).step > 800
+
+
+def run_snapshots(shop: FakeShop, folder: Path, kills: int) -> None:
+    rng = random.Random(kills)
+    campaign = Campaign(shop, folder)
+    whole = 0
+    for _ in range(kills):
+        before = campaign.step
+        campaign.kill(rng.uniform(0, LONGEST), snapshots)
+        copies = {int(path.name.rpartition("-")[2]): path for path in folder.glob("snapshot-*")}
+        whole += len(copies)
+        for step, path in sorted(copies.items())[-2:]:
+            assert before < step <= campaign.step
+            expected = Expected(shop)
+            for earlier in range(step):
+                expected.apply(*STREAM[earlier % len(STREAM)])
+            copy = Index.open(path)
+            expected.check(copy)
+            copy.close()
+        for remains in [*copies.values(), *folder.glob(".snapshot-*")]:
+            shutil.rmtree(remains)
+    assert whole > kills / 4
+
+
+def test_killed_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
+    run_snapshots(shop, tmp_path, kills=20)
+
+
+@pytest.mark.soak
+def test_killed_200_times_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
+    run_snapshots(shop, tmp_path, kills=200)
 
 
 def run_builds(shop: FakeShop, folder: Path, kills: int) -> None:

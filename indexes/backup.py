@@ -1,0 +1,83 @@
+"""`rcml index snapshot` and `restore`: a copy of an index taken, and brought back, while it is served.
+
+A snapshot is laid out as an index is: a generation and a journal. It can be opened and served like one.
+"""
+
+import shutil
+from pathlib import Path
+
+from model.artifact import check_files, write_folder
+from model.errors import ArtifactError
+from model.terminal import say
+
+from .compaction import fold
+from .config import RestoreConfig, SnapshotConfig
+from .generation import Generation, lock_index, next_generation, remove_generations
+from .index import Index
+from .journal import last_sequence, set_aside
+
+
+def snapshot(config: SnapshotConfig) -> str:
+    """Copy an index, with every change that was acknowledged before; returns a one-line summary.
+
+    Raises:
+        ArtifactError: the index is missing or damaged, or `config.out` holds something.
+        StorageError: the disk is full or failing; nothing is left at `config.out`.
+    """
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise ArtifactError(
+            f"{config.out} is there already; choose another --out, so that nothing is overwritten."
+        )
+    with write_folder(config.out) as folder:
+        # The changes first: a generation made since then holds them, and the journal always has those that
+        # came after the newest generation there is.
+        generation = Generation.open_newest(config.index)
+        journal = generation.journal()
+        journal.copy(folder)
+        journal.close()
+        generation.close()
+        generation = Generation.open_newest(config.index)
+        shutil.copytree(generation.path, folder / generation.path.name)
+        generation.close()
+    copied = Generation.open_newest(config.out)
+    copied.close()
+    return f"Copied {config.index} to {config.out}: {copied.path.name} and the changes since."
+
+
+def restore(config: RestoreConfig) -> str:
+    """Have an index be again what a snapshot of it holds; returns a one-line summary.
+
+    That becomes a new generation, to which a server that has the index open goes over. Changes from before this
+    began are lost; those made meanwhile come on top.
+
+    Raises:
+        ArtifactError: the snapshot is missing or damaged, or `config.out` holds something else than an index.
+        MismatchError: the snapshot was made with another checkpoint than the one named.
+        StorageError: the disk is full or failing; the index is as it was.
+    """
+    target = next_generation(config.out)
+    generation = Generation.open_newest(config.snapshot)
+    check_files(generation.path, generation.manifest)
+    checkpoint = config.checkpoint or generation.checkpoint_seen_from(config.out)
+    generation.close()
+    source = Index.open(config.snapshot, checkpoint)
+    try:
+        with lock_index(config.out):
+            sequence = max(_last_sequence(config.out), source.snapshot.overlay.sequence)
+            fold(source.snapshot, target, source.picture_of, checkpoint, sequence)
+            remove_generations(config.out, {target})
+            restored = Generation.open(target)
+            restored.journal().trim(sequence)
+            restored.close()
+    finally:
+        source.close()
+    return f"Restored {config.out} from {config.snapshot}: {target.name}, {len(source):,} items."
+
+
+def _last_sequence(index: Path) -> int:
+    try:
+        return last_sequence(index)
+    except ArtifactError as error:
+        say(f"{error} It is set aside; restart the servers that have {index} open.")
+        set_aside(index)
+        return 0
