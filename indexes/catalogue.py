@@ -26,7 +26,9 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.exc import DBAPIError
 
+from model.artifact import not_stored
 from model.records import Item
 
 FILE = "catalogue.sqlite"
@@ -93,14 +95,22 @@ class Catalogue:
 
 
 def write_catalogue(folder: Path, items: Iterable[Item]) -> None:
-    """Write `catalogue.sqlite` into `folder`; an item's row is its place in `items`."""
+    """Write `catalogue.sqlite` into `folder`; an item's row is its place in `items`.
+
+    Raises:
+        StorageError: the disk is full or failing.
+    """
     rows = [{"row": row, **asdict(item)} for row, item in enumerate(items)]
     engine = create_engine(_url(folder))
-    with engine.begin() as connection:
-        _ITEMS.create(connection)
-        if rows:
-            connection.execute(insert(_ITEMS), rows)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            _ITEMS.create(connection)
+            if rows:
+                connection.execute(insert(_ITEMS), rows)
+    except DBAPIError as error:
+        raise not_stored(folder / FILE, error.orig) from None
+    finally:
+        engine.dispose()
 
 
 def _item(row: _Row) -> Item:

@@ -28,7 +28,7 @@ from model.errors import InputError
 from model.records import Similarity, View
 
 from .config import IndexKind
-from .narrowing import NARROWINGS, Narrowing
+from .narrowing import NARROWINGS, Narrowing, write_index
 from .vectors import ROUNDING, Neighbours, cosines
 
 FOLDER = "vectors"
@@ -225,7 +225,7 @@ def _write(
         # Rounded here: FAISS, unlike all else, does not round to the nearest number of half precision.
         exact.add(np.ascontiguousarray(chunk.astype(np.float16), dtype=np.float32))
     path = folder / f"{_name(relation, view)}.faiss"
-    faiss.write_index(exact, str(path))
+    write_index(exact, path)
     size = path.stat().st_size
     made_of: IndexKind = kind if exact.ntotal > SCANNED else "flat"
     if made_of != "flat":

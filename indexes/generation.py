@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import finalize
 
-from model.artifact import Manifest, lock_folder, open_artifact, read_manifest
+from model.artifact import Manifest, lock_folder, open_artifact, read_manifest, storing
 from model.errors import ArtifactError
 from model.records import View
 from model.terminal import say
@@ -170,7 +170,8 @@ def lock_index(index: Path) -> Iterator[None]:
     Raises:
         ArtifactError: another process is making one.
     """
-    index.mkdir(parents=True, exist_ok=True)
+    with storing(index):
+        index.mkdir(parents=True, exist_ok=True)
     try:
         with lock_folder(index, index.name):
             yield

@@ -235,7 +235,7 @@ class Journal:
         """Forget the changes up to `sequence`, which a generation holds."""
         with self._committing:
             if (engine := self._opened()) is not None:
-                with _transaction(engine) as connection:
+                with _reading(self._path), _transaction(engine) as connection:
                     connection.execute(_TRIM, {"upto": sequence})
                     connection.execute(
                         update(_LINEAGE).where(_LINEAGE.c.trimmed < sequence), {"trimmed": sequence}
@@ -343,21 +343,24 @@ def _last_given(connection: Connection) -> int:
     return int(found.scalar_one_or_none() or 0)
 
 
+_NO_DAMAGE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
+"""What SQLite says of a disk or a neighbour, and not of the file."""
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What a damaged file makes SQLite say, or hold that was never stored, is an `ArtifactError`."""
+    """What a damaged file makes SQLite say, or hold that was never stored, is an `ArtifactError`.
+
+    A full or failing disk, which SQLite may notice when it opens a file to read, is a `StorageError`.
+    """
     try:
         yield
-    except DBAPIError as error:
-        raise _damaged(path, error.orig) from None
-    except (
-        sqlite3.DatabaseError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except (DBAPIError, sqlite3.DatabaseError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(reason, "sqlite_errorcode", 0) & 0xFF in _NO_DAMAGE:
+            raise StorageError(f"{path} cannot be used now ({reason}); make room or mend the disk.") from None
+        raise _damaged(path, reason) from None
+    except (AttributeError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(path, error) from None
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
+from model.artifact import not_stored
+
 from .config import IndexKind
 
 CHUNK = 16_384
@@ -76,7 +78,7 @@ class Graph:
         index.hnsw.efConstruction = 100
         for vectors in _chunks(exact):
             index.add(vectors)
-        faiss.write_index(index, str(path), faiss.IO_FLAG_SKIP_STORAGE)
+        write_index(index, path, faiss.IO_FLAG_SKIP_STORAGE)
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
@@ -113,7 +115,7 @@ class _Cells:
         index.train(exact.reconstruct_batch(np.sort(drawn)))
         for vectors in _chunks(exact):
             index.add(vectors)
-        faiss.write_index(index, str(path))
+        write_index(index, path)
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
@@ -152,6 +154,18 @@ class BitCodes(_Cells):
 
     def _parameters(self, effort: int) -> Any:
         return faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8)
+
+
+def write_index(index: Any, path: Path, flags: int = 0) -> None:
+    """Write a FAISS index.
+
+    Raises:
+        StorageError: the disk is full or failing.
+    """
+    try:
+        faiss.write_index(index, str(path), flags)
+    except RuntimeError as error:
+        raise not_stored(path, error) from None
 
 
 NARROWINGS: Mapping[IndexKind, type[Narrowing]] = {

@@ -127,7 +127,7 @@ def write_folder(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     staging = _staging(target)
-    try:
+    with storing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _recover(target)
         if staging.exists():
@@ -145,13 +145,26 @@ def write_folder(target: Path) -> Iterator[Path]:
             except BaseException:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
+
+
+@contextmanager
+def storing(target: Path) -> Iterator[None]:
+    """What a full or failing disk says while `target` is made is a `StorageError`."""
+    try:
+        yield
+    except shutil.Error as error:  # of a tree that was copied: a list of (from, to, why)
+        raise not_stored(target, error.args[0][0][2]) from None
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise StorageError(
-            f"{target} could not be written ({error.strerror}); make room or mend the disk. What was there before is "
-            "unchanged."
-        ) from None
+        raise not_stored(target, error.strerror) from None
+
+
+def not_stored(target: Path, reason: object) -> StorageError:
+    """What to say when `target` could not be written."""
+    return StorageError(
+        f"{target} could not be written ({reason}); make room or mend the disk. What was there before is unchanged."
+    )
 
 
 def open_artifact(path: Path, kind: Kind) -> Manifest:
