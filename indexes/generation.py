@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import finalize
 
-from model.artifact import Manifest, lock_folder, open_artifact, read_manifest, storing
+from model.artifact import Manifest, lock_folder, make_folder, open_artifact, read_manifest, storing
 from model.errors import ArtifactError
 from model.records import View
 from model.terminal import say
@@ -171,7 +171,7 @@ def lock_index(index: Path) -> Iterator[None]:
         ArtifactError: another process is making one.
     """
     with storing(index):
-        index.mkdir(parents=True, exist_ok=True)
+        make_folder(index)
     try:
         with lock_folder(index, index.name):
             yield

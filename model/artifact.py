@@ -128,7 +128,7 @@ def write_folder(target: Path) -> Iterator[Path]:
     target = target.absolute()
     staging = _staging(target)
     with storing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         _recover(target)
         if staging.exists():
             with lock_folder(staging, target.name):
@@ -354,6 +354,15 @@ def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
         sync_path(path)
     sync_path(folder)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those it lies in, as far as they are not there, and have that on the disk."""
+    path = path.absolute()
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_path(folder.parent)
 
 
 def sync_path(path: Path) -> None:

@@ -22,7 +22,7 @@ from .fakes import FakeEncoder, FakeShop, write_shop
 from .live import Expected, copied, made
 
 CHANGES = [made("new", 1), Change("cot")]
-SAID = "o space left on device|disk is full|unable to open database file|disk I/O error"
+SAID = "o space left on device|disk is full|unable to open database|disk I/O error"
 
 MORE = [made("newer", 2), Change("new"), made("bib", 3)]
 
