@@ -39,6 +39,8 @@ bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers and the naive
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.journal
+	$(BIN)/python -m benchmarks.journal --sync-ms 5
 
 clean:  ## remove what the demo made
 	rm -rf var

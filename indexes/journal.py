@@ -4,11 +4,12 @@ SQLite in WAL mode, synced at every commit, beside the generations of the index.
 number that is never given twice; an index is a generation and, on top of it, the changes that came after the
 sequence it was made at.
 
-Writers that come at the same time share a commit: whoever gets the lock writes all that wait, in one transaction
+Writers that come at the same time share a commit: one of them writes all that wait, in one transaction
 with one sync (group commit; DeWitt et al. 1984). So a change takes as long as a sync, and 64 take little longer.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from threading import Lock
+from threading import Condition, Lock
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
@@ -122,6 +123,7 @@ class Recorded:
 class _Waiting:
     """Changes of one writer, and what became of them."""
 
+    rows: list[dict[str, Any]]
     changes: Sequence[Change]
     recorded: list[Recorded] = field(default_factory=list)
     failure: StorageError | None = None
@@ -142,7 +144,8 @@ class Journal:
         self._start = start
         self._shape = shape
         self._queue: list[_Waiting] = []
-        self._queueing = Lock()
+        self._changed = Condition()
+        self._led = False
         self._committing = Lock()
         self._engine: Engine | None = None
 
@@ -164,14 +167,22 @@ class Journal:
             StorageError: the disk is full or failing; nothing was changed.
             MismatchError: the journal there is of another index.
         """
-        waiting = _Waiting(changes)
-        with self._queueing:
+        waiting = _Waiting([_row(change) for change in changes], changes)
+        with self._changed:
             self._queue.append(waiting)
-        with self._committing:
+            while self._led and not waiting.done:
+                self._changed.wait()
             if not waiting.done:
-                with self._queueing:
-                    together, self._queue = self._queue, []
-                self._commit(together, publish)
+                self._led = True
+                together, self._queue = self._queue, []
+        if not waiting.done:
+            try:
+                with self._committing:
+                    self._commit(together, publish)
+            finally:
+                with self._changed:
+                    self._led = False
+                    self._changed.notify_all()
         if waiting.failure is not None:
             raise waiting.failure
         return waiting.recorded
@@ -248,8 +259,12 @@ class Journal:
             with _transaction(engine) as connection:
                 if connection.execute(select(_LINEAGE.c.lineage)).scalar_one_or_none() != self._lineage:
                     raise MismatchError("the index was built again meanwhile: open it anew")
+                sequence = itertools.count(_last_given(connection) + 1)
                 for waiting in together:
-                    waiting.recorded = [_insert(connection, change) for change in waiting.changes]
+                    for change, row in zip(waiting.changes, waiting.rows, strict=True):
+                        row["sequence"] = next(sequence)
+                        waiting.recorded.append(Recorded(row["sequence"], _named(change, row["sequence"])))
+                connection.execute(insert(_CHANGES), [row for waiting in together for row in waiting.rows])
         except (DBAPIError, OSError, ArtifactError) as error:
             for waiting in together:
                 reason = error.orig if isinstance(error, DBAPIError) else error
@@ -371,23 +386,20 @@ def _damaged(path: Path, reason: object) -> ArtifactError:
     )
 
 
-def _insert(connection: Connection, change: Change) -> Recorded:
+def _row(change: Change) -> dict[str, Any]:
     item = vectors = None
     if change.item is not None:
         assert change.vectors is not None
         content = {**asdict(change.item), "picture_sha256": change.picture_sha256}
         item = json.dumps(content, ensure_ascii=False)
         vectors = change.vectors.tobytes()
-    row = {
+    return {
         "item_id": change.item_id,
         "item": item,
         "picture": change.picture or None,
         "vectors": vectors,
         "digest": _digest(change.item_id, item, vectors),
     }
-    key = connection.execute(insert(_CHANGES), row).inserted_primary_key
-    assert key is not None
-    return Recorded(key[0], _named(replace(change, picture=b""), key[0]))
 
 
 def _named(change: Change, sequence: int) -> Change:
@@ -395,7 +407,8 @@ def _named(change: Change, sequence: int) -> Change:
     if change.item is None:
         return change
     name = f"{PICTURES}/change-{sequence:09d}{Path(change.item.picture).suffix}"
-    return replace(change, item=replace(change.item, picture=name))
+    # Its content may be long, and is in the journal.
+    return replace(change, item=replace(change.item, picture=name), picture=b"")
 
 
 def _digest(item_id: str, item: str | None, vectors: bytes | None) -> bytes:

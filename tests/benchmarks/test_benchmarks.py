@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import encode, loss, train
+from benchmarks import encode, journal, loss, train
 from benchmarks.measurement import Timings, interleave, peak_memory
 from benchmarks.train import bf16_peak
 from benchmarks.vit_b_32 import END, START, make_texts
@@ -29,6 +29,16 @@ def test_its_last_line_is_one_json_object(
     assert all(figures[key] > 0 for key in KEYS[name])
     assert figures.get("memory_ratio", 10.0) > 5
     assert figures.get("min_cosine", 1.0) > 0.999
+
+
+def test_the_journal_is_measured_with_ever_more_writers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["journal", "--quick"])
+    journal.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["writers"] for row in figures["rows"]] == [1, 8, 64]
+    assert all(row["per_s"] > 0 and row["ratio"] > 0 for row in figures["rows"])
 
 
 def test_a_ratio_is_the_median_of_what_the_rounds_say() -> None:

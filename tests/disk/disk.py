@@ -14,21 +14,27 @@ import pytest
 SOURCE = Path(__file__).with_name("interposer.c")
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """That of a process in which `Watched` works; the library is made in `folder`.
+
+    Raises:
+        FileNotFoundError: there is no C compiler.
+    """
+    library = folder / "interposer.so"
+    command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl", "-lpthread"]
+    subprocess.run(command, check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
+
+
 def run_watched(function: str, folder: Path, *asked: object) -> None:
     """Call `package.module:function` with `folder` and `asked`, all as strings, where `Watched` works."""
-    compiler = which("cc")
-    if compiler is None or sys.platform != "linux":
+    if which("cc") is None or sys.platform != "linux":
         pytest.skip("needs a C compiler and Linux, to stand between a process and its disk")
-    library = folder / "interposer.so"
-    if not library.exists():
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl", "-lpthread"], check=True
-        )
     module, name = function.split(":")
     code = f"import sys; from {module} import {name}; {name}(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, folder, *map(str, asked)],
-        env={**os.environ, "LD_PRELOAD": str(library)},
+        env=environment(folder),
         capture_output=True,
         text=True,
     )
@@ -56,6 +62,16 @@ class Watched:
     def traced(self, trace: Path) -> Iterator[None]:
         """Write down every event; see `tests/disk/power.py`."""
         self._library.disk_begin(self._root, os.fsencode(trace))
+        try:
+            yield
+        finally:
+            self._library.disk_end()
+
+    @contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Have every sync take so long, and do no more than that."""
+        self._library.disk_begin(self._root, None)
+        self._library.disk_slow(ctypes.c_long(round(1e6 * seconds)))
         try:
             yield
         finally:

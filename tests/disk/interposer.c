@@ -23,7 +23,7 @@
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static char root[PATH_MAX];
 static int trace = -1;
-static long room = -1, taken;
+static long room = -1, taken, slow;
 
 #define REAL(type, name, ...) \
     static type (*real)(__VA_ARGS__); \
@@ -51,6 +51,7 @@ void disk_end(void) {
     trace = -1;
 }
 
+void disk_slow(long microseconds) { slow = microseconds; }  /* every sync takes so long */
 void disk_room(long writes) { room = writes; }  /* -1: no end of it */
 long disk_taken(void) { return taken; }
 
@@ -228,6 +229,7 @@ static int flush_to_disk(int fd, const char *symbol) {
     ENTER;
     tell("sync", inode_of(fd), 0, 0, name, "", NULL);
     LEAVE;
+    if (slow) usleep(slow);
     return 0;
 }
 int fsync(int fd) { return flush_to_disk(fd, "fsync"); }
