@@ -26,8 +26,12 @@ from .generation import (
     remove_generations,
 )
 from .journal import Change, Journal, Recorded
+from .selection import Selection
 from .snapshot import Snapshot
 from .vectors import Neighbours, cosines
+
+EVERYTHING = Selection()
+"""All items, by score alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,14 @@ class Index:
             raise UnknownRelationError(relation_id, known)
         return known.index(relation_id)
 
-    def neighbours(self, item_id: str, relation_id: str, similarity: Similarity, k: int) -> list[Hit]:
+    def neighbours(
+        self,
+        item_id: str,
+        relation_id: str,
+        similarity: Similarity,
+        k: int,
+        selection: Selection = EVERYTHING,
+    ) -> list[Hit]:
         """The `k` items that go best with an item of the catalogue under a relation, itself left out.
 
         Raises:
@@ -239,16 +250,23 @@ class Index:
         row = snapshot.row(item_id)
         query_view, target_view = similarity.views
         query = snapshot.vectors(relation, query_view, [row])[0]
-        return _hits(snapshot, snapshot.search(relation, target_view, query, k, excluded=frozenset({row})))
+        return _hits(snapshot, selection.search(snapshot, relation, target_view, query, k, frozenset({row})))
 
-    def search(self, query: Float32[ndarray, " dim"], relation_id: str, view: View, k: int) -> list[Hit]:
+    def search(
+        self,
+        query: Float32[ndarray, " dim"],
+        relation_id: str,
+        view: View,
+        k: int,
+        selection: Selection = EVERYTHING,
+    ) -> list[Hit]:
         """The `k` items whose `view` is nearest to a unit vector made under the same relation.
 
         Raises:
             UnknownRelationError: there is no such relation.
         """
         snapshot = self.snapshot
-        return _hits(snapshot, snapshot.search(self.position(relation_id), view, query, k))
+        return _hits(snapshot, selection.search(snapshot, self.position(relation_id), view, query, k))
 
     def relation_scores(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
         """All relations between different items, the likeliest link of these two first.
