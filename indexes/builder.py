@@ -5,6 +5,7 @@
       checkpoint.json             where the checkpoint lies, seen from the index
       relations.json              the relations, and how many pairs of items are known under each
       catalogue.sqlite            the items, in rows
+      attributes.parquet          their attributes, in columns; row i is catalogue row i
       vectors/                    see `indexes/faiss_vectors.py`; row i is catalogue row i
       pictures/                   one file an item
 
@@ -32,6 +33,7 @@ from model.prepared import Prepared
 from model.records import Item, View
 from model.terminal import progress, progress_bar
 
+from .attributes import write_attributes
 from .catalogue import write_catalogue
 from .config import BuildConfig, IndexKind
 from .faiss_vectors import FOLDER, resident_bytes, write_vectors
@@ -91,6 +93,7 @@ def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, pre
                 lambda: advance(""),
             )
         write_catalogue(draft.path, prepared.items)
+        write_attributes(draft.path, prepared.items)
         shutil.copytree(prepared.path / PICTURES, draft.path / PICTURES)
         _write_relations(draft.path, prepared, checkpoint)
         write_checkpoint_path(draft.path, config.checkpoint, config.out)

@@ -43,6 +43,7 @@ _ITEMS = Table(
     Column("categories", JSON, nullable=False),
     Column("text", String, nullable=False),
     Column("picture", String, nullable=False),
+    Column("attributes", JSON, nullable=False),
 )
 
 _Row = Row[*tuple[Any, ...]]
@@ -121,6 +122,7 @@ def _item(row: _Row) -> Item:
         categories=tuple(row.categories),
         text=row.text,
         picture=row.picture,
+        attributes=row.attributes,
     )
 
 

@@ -11,6 +11,8 @@ from numpy import ndarray
 from model.artifact import write_artifact
 from model.records import Item, View
 
+from .attributes import FILE as ATTRIBUTES
+from .attributes import write_attributes
 from .builder import choose_kind
 from .catalogue import FILE, write_catalogue
 from .config import BuildConfig
@@ -55,9 +57,11 @@ def fold(
         if snapshot.overlay.changes:
             write_vectors(draft.path / FOLDER, relations, dim, source, kind, config.min_recall)
             write_catalogue(draft.path, items())
+            write_attributes(draft.path, items())
         else:
             shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
-            shutil.copyfile(old.path / FILE, draft.path / FILE)
+            for name in (FILE, ATTRIBUTES):
+                shutil.copyfile(old.path / name, draft.path / name)
         _write_pictures(snapshot, draft.path, picture)
         shutil.copyfile(old.path / "relations.json", draft.path / "relations.json")
         write_checkpoint_path(draft.path, checkpoint, target.parent)

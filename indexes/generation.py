@@ -26,6 +26,7 @@ from model.errors import ArtifactError
 from model.records import View
 from model.terminal import say
 
+from .attributes import Attributes
 from .catalogue import Catalogue
 from .faiss_vectors import FOLDER, FaissVectors
 from .journal import Journal
@@ -44,6 +45,7 @@ class Generation:
     path: Path
     manifest: Manifest
     catalogue: Catalogue
+    attributes: Attributes
     vectors: FaissVectors
     pairs: dict[str, int | None]
     hold: "Hold"
@@ -62,6 +64,7 @@ class Generation:
             path=path,
             manifest=manifest,
             catalogue=Catalogue.open(path),
+            attributes=Attributes(path),
             vectors=FaissVectors(path / FOLDER),
             pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
             hold=hold,

@@ -243,14 +243,15 @@ class Index:
         """The `k` items that go best with an item of the catalogue under a relation, itself left out.
 
         Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
+            UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
+                item has an attribute that `selection` names.
         """
         relation = self.position(relation_id)
         snapshot = self.snapshot
         row = snapshot.row(item_id)
         query_view, target_view = similarity.views
         query = snapshot.vectors(relation, query_view, [row])[0]
-        return _hits(snapshot, selection.search(snapshot, relation, target_view, query, k, frozenset({row})))
+        return _hits(snapshot, selection.search(snapshot, relation, target_view, query, k, but=row))
 
     def search(
         self,
@@ -263,7 +264,8 @@ class Index:
         """The `k` items whose `view` is nearest to a unit vector made under the same relation.
 
         Raises:
-            UnknownRelationError: there is no such relation.
+            UnknownRelationError, UnknownAttributeError: there is no such relation, or no item has an attribute that
+                `selection` names.
         """
         snapshot = self.snapshot
         return _hits(snapshot, selection.search(snapshot, self.position(relation_id), view, query, k))

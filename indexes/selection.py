@@ -1,13 +1,16 @@
-"""Which of the items a search may find, and how unlike one another they should be."""
+"""Which of the items a search may find, which of those stand for others, and how unlike they should be."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from model.records import View
+from model.errors import UnknownAttributeError
+from model.records import Item, View
 
+from .attributes import CATEGORIES, Condition
 from .snapshot import Snapshot
 from .vectors import Neighbours
 
@@ -20,19 +23,32 @@ class Selection:
     """What a search is narrowed to; an id that no item has narrows nothing, and is no error.
 
     `include` lists the only items wanted (None: all), `exclude` those that are not, whatever `include` says.
-    `diversity` in [0, 1) trades nearness to the query for unlikeness of the results: 0 orders by score alone.
+    `where` has conditions on attributes, or on `categories`, all of which must be met. Of items that are equal in
+    the attribute `group_by` (variants of one) only the nearest is found, and none that is a variant of the item
+    asked about. `diversity` in [0, 1) trades nearness to the query for unlikeness of the results: 0 orders by
+    score alone.
     """
 
     include: frozenset[str] | None = None
     exclude: frozenset[str] = frozenset()
+    where: Mapping[str, Condition] = field(default_factory=dict)
+    group_by: str | None = None
     diversity: float = 0.0
 
     def allowed(self, snapshot: Snapshot) -> Bool[ndarray, " end"] | None:
-        """By row, whether the item is one of those included; None where all are."""
-        if self.include is None:
+        """By row, whether the item is included and meets the conditions; None where all do."""
+        if self.include is None and not self.where:
             return None
-        mask = np.zeros(snapshot.end, bool)
-        mask[_rows(snapshot, self.include)] = True
+        mask = np.ones(snapshot.end, bool)
+        if self.include is not None:
+            mask[:] = False
+            mask[_rows(snapshot, self.include)] = True
+        if self.where:
+            overlay = snapshot.overlay
+            mask[: overlay.first] &= snapshot.generation.attributes.mask(self.where)
+            for row in range(overlay.first, snapshot.end):
+                item = overlay.item(row)
+                mask[row] &= all(condition.met_by(item, name) for name, condition in self.where.items())
         return mask
 
     def search(
@@ -42,18 +58,53 @@ class Selection:
         view: View,
         query: Float32[ndarray, " dim"],
         k: int,
-        but: frozenset[int] = frozenset(),
+        but: int | None = None,
     ) -> Neighbours:
-        """The `k` best of what is selected, without the rows in `but`."""
-        excluded = but | frozenset(_rows(snapshot, self.exclude))
+        """The `k` best of what is selected, without the item at row `but`.
+
+        Raises:
+            UnknownAttributeError: no item has an attribute that is named.
+        """
+        self._check(snapshot)
+        allowed = self.allowed(snapshot)
+        excluded = frozenset(_rows(snapshot, self.exclude) + ([] if but is None else [but]))
         pool = k if self.diversity == 0 else POOL * k
-        found = snapshot.search(relation, view, query, pool, self.allowed(snapshot), excluded)
-        if self.diversity == 0:
-            return found
-        chosen = spread(
-            found.scores, snapshot.vectors(relation, view, found.rows.tolist()), k, self.diversity
-        )
-        return Neighbours(found.rows[chosen], found.scores[chosen])
+        depth = pool
+        while True:
+            found = snapshot.search(relation, view, query, depth, allowed, excluded)
+            kept = self._first_of_each(snapshot, found, but)
+            if len(kept) >= pool or len(found.rows) < depth:
+                break
+            depth *= 4
+        kept = kept[:pool]
+        if self.diversity > 0:
+            vectors = snapshot.vectors(relation, view, found.rows[kept].tolist())
+            kept = [kept[place] for place in spread(found.scores[kept], vectors, k, self.diversity)]
+        return Neighbours(found.rows[kept], found.scores[kept])
+
+    def _first_of_each(self, snapshot: Snapshot, found: Neighbours, but: int | None) -> list[int]:
+        """Places of those found that are not equal in `group_by` to one before, or to the item asked about."""
+        if self.group_by is None:
+            return [*range(len(found.rows))]
+        seen = set() if but is None else {self._group(snapshot.at([but])[0])}
+        kept = []
+        for place, item in enumerate(snapshot.at(found.rows.tolist())):
+            group = self._group(item)
+            if group is None or group not in seen:
+                kept.append(place)
+                seen.add(group)
+        return kept
+
+    def _group(self, item: Item) -> object:
+        assert self.group_by is not None
+        return item.categories if self.group_by == CATEGORIES else item.attributes.get(self.group_by)
+
+    def _check(self, snapshot: Snapshot) -> None:
+        named = {*self.where, *([] if self.group_by is None else [self.group_by])} - {CATEGORIES}
+        if named - snapshot.generation.attributes.names:
+            known = snapshot.attributes
+            if unknown := sorted(named - known):
+                raise UnknownAttributeError(unknown[0], (CATEGORIES, *sorted(known)))
 
 
 def spread(

@@ -66,6 +66,13 @@ class Snapshot:
             raise UnknownItemError(item_id)
         return row
 
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Names of the attributes that any item has, or had when the generation was made."""
+        return self.generation.attributes.names.union(
+            *(self.overlay.item(row).attributes for row in range(self.overlay.first, self.end))
+        )
+
     def get(self, item_id: str) -> Item:
         """The item of this id.
 

@@ -7,6 +7,7 @@
     ├── StorageError          a change could not be made durable
     ├── UnknownItemError      no such item
     ├── UnknownRelationError  no such relation
+    ├── UnknownAttributeError no item has such an attribute
     └── TrainingError         the optimisation went astray
 
 Every message is one or two full sentences: what was found, the value, and what to do about it.
@@ -47,6 +48,15 @@ class UnknownRelationError(RcmlError):
     def __init__(self, relation_id: str, known: tuple[str, ...]) -> None:
         super().__init__(f"No relation has the id {relation_id!r}. Known relations: {', '.join(known)}.")
         self.relation_id = relation_id
+        self.known = known
+
+
+class UnknownAttributeError(RcmlError):
+    """No item of the catalogue has an attribute of this name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"No item has the attribute {name!r}. Known attributes: {', '.join(known)}.")
+        self.name = name
         self.known = known
 
 

@@ -82,6 +82,7 @@ def _keep_items(
     """Items with a usable text and picture, in the order given, and why the others were set aside."""
     root = config.images if config.images is not None else config.items.parent
     rows = list(table.iter_rows(named=True))
+    attributes = [name for name in table.columns if name not in sources.ITEM_COLUMNS]
 
     def keep(position: int) -> Item | str:
         row = rows[position]
@@ -107,6 +108,7 @@ def _keep_items(
             categories=tuple(row["categories"]),
             text=text,
             picture=picture + suffix,
+            attributes={name: row[name] for name in attributes if row[name] is not None},
         )
 
     with ThreadPoolExecutor() as pool:
@@ -270,7 +272,10 @@ def _from_edges(
 def _write_tables(
     folder: Path, items: list[Item], splits: list[Split], relations: list[Relation], edges: list[Edge]
 ) -> None:
-    rows = [{**asdict(item), "split": split.value} for item, split in zip(items, splits, strict=True)]
+    rows = [
+        {**asdict(item), "attributes": json.dumps(item.attributes, ensure_ascii=False), "split": split.value}
+        for item, split in zip(items, splits, strict=True)
+    ]
     pl.DataFrame(rows).write_parquet(folder / "items.parquet")
     pl.DataFrame([asdict(edge) for edge in edges], schema=EDGE_SCHEMA).write_parquet(folder / "edges.parquet")
     save_relations(folder, relations)

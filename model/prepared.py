@@ -2,7 +2,7 @@
 
     prepared/
       manifest.json config.json
-      items.parquet      item_id, title, description, categories, text, picture, split
+      items.parquet      item_id, title, description, categories, text, picture, attributes (JSON), split
       relations.json     the relations, the intra-sample one first
       edges.parquet      item_a, item_b, relation_id, support, npmi, split
       pictures/          one file an item, scaled down
@@ -11,6 +11,7 @@
 Free of torch: training, evaluation and indexing all start here.
 """
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +43,18 @@ class Prepared:
         """
         manifest = open_artifact(path, "prepared")
         items = pl.read_parquet(path / "items.parquet")
-        fields = ("item_id", "title", "description", "categories", "text", "picture")
+        fields = ("item_id", "title", "description", "categories", "text", "picture", "attributes")
         return cls(
             path=path,
             manifest=manifest,
             items=tuple(
-                Item(**{**row, "categories": tuple(row["categories"])})
+                Item(
+                    **{
+                        **row,
+                        "categories": tuple(row["categories"]),
+                        "attributes": json.loads(row["attributes"]),
+                    }
+                )
                 for row in items.select(fields).iter_rows(named=True)
             ),
             splits=tuple(Split(name) for name in items["split"]),

@@ -3,7 +3,8 @@
 Plain frozen values without behaviour of their own, free of torch and polars, used by all three packages.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -47,11 +48,16 @@ _VIEWS = {
 }
 
 
+Attribute = str | int | float | bool
+"""A value stored with an item, such as its price; true is 1, and a number is never equal to a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A thing of the catalogue.
 
-    `text` is what the text tower reads; `picture` is a path relative to the artifact's folder.
+    `text` is what the text tower reads; `picture` is a path relative to the artifact's folder; `attributes` are
+    what a shop stores beside, by name, and no network sees.
     """
 
     item_id: str
@@ -60,6 +66,7 @@ class Item:
     categories: tuple[str, ...]
     text: str
     picture: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,15 @@ import polars as pl
 
 from .errors import InputError
 
+ITEM_COLUMNS = ("item_id", "title", "description", "categories", "image")
+"""What `rcml` reads of an item; every other column is an attribute."""
+
 
 def read_items(path: Path) -> pl.DataFrame:
-    """Items: item_id, title, description, image (strings) and categories (list of strings).
+    """Items: item_id, title, description, image (strings), categories (list of strings), and their attributes.
 
-    `description` and `image` may be absent or empty. In .csv, categories are separated by `|`.
+    `description` and `image` may be absent or empty. In .csv, categories are separated by `|`. Every other column
+    of numbers, texts, dates or truth values is an attribute, null where an item has none.
 
     Raises:
         InputError: no such file, no such column, a repeated or empty item_id.
@@ -33,6 +37,7 @@ def read_items(path: Path) -> pl.DataFrame:
         pl.col("title", "description").fill_null(""),
         kept.alias("categories"),
         pl.col("image").fill_null(""),
+        *_attributes(table),
     )
     if table["item_id"].is_null().any() or (table["item_id"] == "").any():
         row = table.with_row_index().filter(pl.col("item_id").is_null() | (pl.col("item_id") == ""))["index"][
@@ -96,6 +101,21 @@ def read_relation_texts(path: Path) -> dict[str, str]:
                 f"{path}: {column} {repeated[column][0]!r} occurs more than once. Word each relation once."
             )
     return dict(table.iter_rows())
+
+
+def _attributes(table: pl.DataFrame) -> list[pl.Series]:
+    """The columns that say more of an item than rcml reads."""
+    found = []
+    for column in table.drop(ITEM_COLUMNS).iter_columns():
+        if column.dtype.is_float():
+            found.append(column.cast(pl.Float64).fill_nan(None))
+        elif column.dtype.is_integer() or column.dtype in (pl.Boolean, pl.String):
+            found.append(column)
+        elif column.dtype.is_decimal():
+            found.append(column.cast(pl.Float64))
+        elif column.dtype.is_temporal() or column.dtype in (pl.Categorical, pl.Enum):
+            found.append(column.cast(pl.String))
+    return found
 
 
 def _texts(table: pl.DataFrame, path: Path, *columns: str) -> pl.DataFrame:

@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from indexes.index import Hit, Index, RelationScore
+from indexes.index import EVERYTHING, Hit, Index, RelationScore
+from indexes.selection import Selection
 from model.config import Device, Precision, TowerEngine
 from model.encoding import ItemEncoder
 from model.errors import InputError
@@ -92,26 +93,37 @@ class Engine:
         """Whether one search over this catalogue is a matter of a millisecond."""
         return len(self.index) * self.index.dim <= QUICK_SCAN
 
-    def retrieve(self, item_id: str, relation_id: str, similarity: Similarity, k: int) -> list[Hit]:
+    def retrieve(
+        self,
+        item_id: str,
+        relation_id: str,
+        similarity: Similarity,
+        k: int,
+        selection: Selection = EVERYTHING,
+    ) -> list[Hit]:
         """The `k` items that go best with an item under a relation, best first.
 
         Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
+            UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
+                item has an attribute that `selection` names.
         """
-        return self.index.neighbours(item_id, relation_id, similarity, k)
+        return self.index.neighbours(item_id, relation_id, similarity, k, selection)
 
-    def retrieve_for_text(self, text: str, relation_id: str, similarity: Similarity, k: int) -> list[Hit]:
+    def retrieve_for_text(
+        self, text: str, relation_id: str, similarity: Similarity, k: int, selection: Selection = EVERYTHING
+    ) -> list[Hit]:
         """The `k` items that go best with a new item known by its words alone.
 
         Raises:
-            UnknownRelationError: there is no such relation.
+            UnknownRelationError, UnknownAttributeError: there is no such relation, or no item has an attribute that
+                `selection` names.
         """
         query_view, target_view = similarity.views
         assert query_view is View.TEXT, f"{similarity} needs a picture of the query"
         relation = self.index.position(relation_id)
         with self._encoding:
             query = self._encoder.encode_texts([text])[0, relation]
-        return self.index.search(query, relation_id, target_view, k)
+        return self.index.search(query, relation_id, target_view, k, selection)
 
     def relation_types(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
         """Every relation between different items, the likeliest link of these two first.

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from model.errors import UnknownItemError, UnknownRelationError
+from model.errors import UnknownAttributeError, UnknownItemError, UnknownRelationError
 
 from .engine import IntraRelationError
 from .loading import NotReadyError
@@ -94,6 +94,7 @@ class Kind:
 
 UNKNOWN_ITEM = Kind(HTTPStatus.NOT_FOUND, "Unknown item", "unknown-item")
 UNKNOWN_RELATION = Kind(HTTPStatus.NOT_FOUND, "Unknown relation", "unknown-relation")
+UNKNOWN_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Unknown attribute", "unknown-attribute")
 INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", "invalid-request")
 NOT_JSON = Kind(HTTPStatus.BAD_REQUEST, "Not JSON", "not-json")
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", "not-ready")
@@ -104,6 +105,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(UnknownItemError, _unknown_item)
     app.add_exception_handler(UnknownRelationError, _unknown_relation)
     app.add_exception_handler(IntraRelationError, _intra_relation)
+    app.add_exception_handler(UnknownAttributeError, _unknown_attribute)
     app.add_exception_handler(NotReadyError, _not_ready)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
@@ -136,6 +138,10 @@ async def _intra_relation(request: Request, error: Exception) -> Response:
     value = echo(intra.relation_id)
     problem = FieldProblem(pointer="#/relation", value=value, message=str(intra), remedy=remedy)
     return _answer(request, INVALID_REQUEST, f"{problem.message} {remedy}", [problem])
+
+
+async def _unknown_attribute(request: Request, error: Exception) -> Response:
+    return _answer(request, UNKNOWN_ATTRIBUTE, str(error), known=cast(UnknownAttributeError, error).known)
 
 
 async def _not_ready(request: Request, error: Exception) -> Response:

@@ -3,10 +3,23 @@
 from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from model.records import Item, Relation, Similarity, View
+from indexes.attributes import Condition
+from indexes.selection import Selection
+from model.records import Attribute, Item, Relation, Similarity, View
 
 MOST_RESULTS = 100
 MOST_CHARACTERS = 512
@@ -29,6 +42,21 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Filter(Request):
+    """What an attribute must be; all that is given must hold, and an item without the attribute is left out."""
+
+    any_of: list[StrictStr | StrictBool | StrictInt | StrictFloat] | None = Field(
+        None, min_length=1, max_length=1000, description="one of these values"
+    )
+    min: float | None = Field(None, allow_inf_nan=False, description="a number of at least this")
+    max: float | None = Field(None, allow_inf_nan=False, description="a number of at most this")
+
+    @property
+    def condition(self) -> Condition:
+        """As the index understands it."""
+        return Condition(None if self.any_of is None else frozenset(self.any_of), self.min, self.max)
+
+
 class RetrieveRequest(Request):
     """Ask which items go with one under a relation: with one of the catalogue, or with a new one in words."""
 
@@ -46,6 +74,37 @@ class RetrieveRequest(Request):
         description="(query, target) views compared: T text, I image, AVG the mean of both; "
         "AVG for an item and TT for a text unless given; a text has no picture, so only TT and TI",
     )
+
+    filter: dict[str, Filter] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="conditions on attributes by their names, or on `categories`; all must be met",
+        examples=[{"price": {"min": 10, "max": 50}, "categories": {"any_of": ["Kitchen"]}}],
+    )
+    include: list[ItemId] | None = Field(
+        None, max_length=10_000, description="ids of the only items wanted; null: all"
+    )
+    exclude: list[ItemId] = Field([], max_length=10_000, description="ids of items that are not wanted")
+    group_by: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_CHARACTERS,
+        description="attribute in which variants of one item are equal; of these, only the best is found",
+    )
+    diversity: float = Field(
+        0, ge=0, lt=1, description="from 0, by score alone, towards 1, as unlike one another as can be"
+    )
+
+    @property
+    def selection(self) -> Selection:
+        """Which items are wanted, as the index understands it."""
+        return Selection(
+            None if self.include is None else frozenset(self.include),
+            frozenset(self.exclude),
+            {name: condition.condition for name, condition in self.filter.items()},
+            self.group_by,
+            self.diversity,
+        )
 
     @field_validator("similarity")
     @classmethod
@@ -127,11 +186,16 @@ class ItemDetail(ItemSummary):
     """An item with all that the catalogue knows of it."""
 
     description: str = Field(description="what the shop says about it; may be empty")
+    attributes: dict[str, Attribute] = Field(description="what else is stored of it, such as its price")
 
     @classmethod
     def of(cls, item: Item) -> Self:
         """All about an item."""
-        return cls(**ItemSummary.of(item).model_dump(), description=item.description)
+        return cls(
+            **ItemSummary.of(item).model_dump(),
+            description=item.description,
+            attributes=dict(item.attributes),
+        )
 
 
 class ItemPage(BaseModel):

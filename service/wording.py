@@ -7,7 +7,7 @@ remedy in the same words. Loads nothing but pydantic.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -67,13 +67,19 @@ def refusal(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb)
 def field_at(model: type[BaseModel], path: Sequence[str | int]) -> FieldInfo | None:
     """The field that `path` leads to from `model`, if any; a position in a list leads to the list."""
     field = None
+    entries: type[BaseModel] | None = None
     for part in path:
+        if entries is not None:  # the part is the name of an entry
+            model, entries = entries, None
+            continue
         found = model.model_fields.get(str(part))
         if found is None:
             return field if isinstance(part, int) else None
         field = found
         if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
             model = found.annotation
+        elif get_origin(found.annotation) is dict:
+            entries = next(iter(get_args(found.annotation)[1:]))
     return field
 
 

@@ -53,7 +53,7 @@ async def retrieve(question: RetrieveRequest, engine: ReadyEngine) -> RetrieveAn
     words (`text`), which needs no history. Under the relation of an item with itself, look-alikes are found.
     """
     start = perf_counter()
-    asked = (question.relation, question.similarity, question.k)
+    asked = (question.relation, question.similarity, question.k, question.selection)
     query: ItemSummary | TextQuery
     if question.text is not None:
         # The network takes tens of milliseconds and has a lock: never on the loop.

@@ -1,6 +1,7 @@
 """An encoder that needs no network, and the artifacts of a shop of a dozen items: for two packages' tests."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from model.artifact import write_artifact
 from model.checkpoint import Checkpoint, save_relations, write_contents
 from model.encoding import Encoding
 from model.prepared import Prepared
-from model.records import INTRA_RELATION, Edge, Item, Relation, Similarity, Split, View
+from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Similarity, Split, View
 from model.validity import PairVectors, ValidityHead
 
 DIM = 16
@@ -31,6 +32,16 @@ RELATIONS = (
     Relation("new-parents", "Co-purchased by people who primarily buy Feeding, followed by Nursery."),
 )
 
+ATTRIBUTES: dict[str, dict[str, Attribute]] = {
+    "red-mug": {"price": 8.5, "stock": 3, "brand": "Ton", "model": "mug", "sale": True},
+    "blue-mug": {"price": 8.5, "stock": 0, "brand": "Ton", "model": "mug", "sale": False},
+    "twin-1": {"price": 25, "stock": 2, "model": "can"},
+    "twin-2": {"price": 24.99, "stock": 9, "model": "can"},
+    "twin-3": {"price": "on request", "model": "can"},
+    "cot": {"price": 199, "stock": 1, "brand": "Wiege"},
+    "tie": {"brand": "Seide", "price": 35.0},
+}
+
 ITEMS = tuple(
     Item(
         item_id,
@@ -39,6 +50,7 @@ ITEMS = tuple(
         categories,
         f"{title}. {', '.join(categories)}",
         f"pictures/{row:05d}.png",
+        ATTRIBUTES.get(item_id, {}),
     )
     for row, (item_id, title, categories) in enumerate(
         [
@@ -176,6 +188,7 @@ def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
                 "description": item.description,
                 "categories": list(item.categories),
                 "text": item.text,
+                "attributes": json.dumps(item.attributes),
                 "picture": item.picture,
                 "split": Split.TRAIN.value,
             }

@@ -30,7 +30,13 @@ def made(item_id: str, seed: int) -> Change:
     rng = np.random.default_rng(seed)
     title = " ".join(rng.choice(WORDS, 2))
     item = Item(
-        item_id, title, f"{title}, new.", (WORDS[seed % 10],), f"{title}. {WORDS[seed % 10]}", "new.png"
+        item_id,
+        title,
+        f"{title}, new.",
+        (WORDS[seed % 10],),
+        f"{title}. {WORDS[seed % 10]}",
+        "new.png",
+        {"price": seed, "model": title.split()[0]},
     )
     picture = BytesIO()
     Image.new("RGB", (8, 8), tuple(rng.integers(0, 256, 3).tolist())).save(picture, "PNG")

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexes.attributes import Condition
 from indexes.index import Index
 from indexes.journal import Change
 from indexes.selection import Selection, spread
-from model.records import Similarity, View
+from model.errors import UnknownAttributeError
+from model.records import Item, Similarity, View
 
 from .fakes import FakeShop, ids
 from .live import Expected, copied, made
@@ -101,3 +103,94 @@ def test_with_diversity_twins_do_not_stand_together(changed: tuple[Index, Expect
     assert len(twins & {hit.item.item_id for hit in plain}) == 3
     assert spaced[0].item.item_id == plain[0].item.item_id
     assert len(twins & {hit.item.item_id for hit in spaced}) == 1
+
+
+VALUES = st.sampled_from([8.5, 25, 24.99, "on request", "Ton", "mug", "can", "red", True, 0, 1, 2, 3])
+BOUNDS = st.none() | st.sampled_from([0, 1, 2, 8.5, 24.99, 25, 200])
+CONDITIONS = st.builds(Condition, st.none() | st.frozensets(VALUES, min_size=1), BOUNDS, BOUNDS)
+NAMES = st.sampled_from(["price", "stock", "brand", "model", "sale"])
+CATEGORIES = st.builds(Condition, st.frozensets(st.sampled_from(["Kitchen", "Tools", "red", "blue"])))
+
+
+def holds(item: Item, name: str, condition: Condition) -> bool:
+    """A condition, spelt out for one item."""
+    for value in item.categories if name == "categories" else [item.attributes.get(name)]:
+        if value is None or (condition.any_of is not None and value not in condition.any_of):
+            continue
+        low, high = condition.least, condition.most
+        if (low is None and high is None) or (
+            not isinstance(value, str) and (low is None or value >= low) and (high is None or value <= high)
+        ):
+            return True
+    return False
+
+
+@given(
+    where=st.dictionaries(NAMES, CONDITIONS, max_size=2),
+    categories=st.none() | CATEGORIES,
+    k=st.integers(1, 20),
+)
+def test_what_is_found_meets_every_condition(
+    changed: tuple[Index, Expected], where: dict[str, Condition], categories: Condition | None, k: int
+) -> None:
+    index, expected = changed
+    conditions = where if categories is None else {**where, "categories": categories}
+    hits = index.neighbours("new-1", "gardeners", Similarity.AVG, k, Selection(where=conditions))
+    wanted = []
+    for item_id, score in expected.ranking("new-1", "gardeners", Similarity.AVG):
+        item = expected.items[item_id].item
+        assert item is not None
+        if all(holds(item, name, condition) for name, condition in conditions.items()):
+            wanted.append((item_id, score))
+    assert [(hit.item.item_id, hit.score) for hit in hits] == wanted[:k]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_conditions_outlive_a_compaction(shop: FakeShop, tmp_path: Path, compacted: bool) -> None:
+    index = Index.open(copied(shop, tmp_path))
+    index.apply([*CHANGES, made("dear", 500)])
+    if compacted:
+        index.compact()
+    dear = index.neighbours(
+        "tie", "gardeners", Similarity.AVG, 9, Selection(where={"price": Condition(least=30)})
+    )
+    assert {hit.item.item_id for hit in dear} == {"dear"}
+    named = Selection(where={"price": Condition(frozenset({"on request"}))})
+    found = index.neighbours("tie", "gardeners", Similarity.AVG, 9, named)
+    assert [(hit.item.item_id, hit.item.attributes["price"]) for hit in found] == [("twin-3", "on request")]
+    index.close()
+
+
+def test_of_variants_only_the_best_is_found(changed: tuple[Index, Expected]) -> None:
+    index, expected = changed
+    plain = expected.ranking("trowel", "gardeners", Similarity.AVG)
+    seen, wanted = set(), []
+    for item_id, score in plain:
+        item = expected.items[item_id].item
+        assert item is not None
+        model = item.attributes.get("model")
+        if model is None or model not in seen:
+            wanted.append((item_id, score))
+        seen.add(model)
+    assert len(wanted) < len(plain)
+    for k in (1, 3, 50):
+        hits = index.neighbours("trowel", "gardeners", Similarity.AVG, k, Selection(group_by="model"))
+        assert [(hit.item.item_id, hit.score) for hit in hits] == wanted[:k]
+
+
+def test_a_variant_of_the_item_asked_about_is_not_found(changed: tuple[Index, Expected]) -> None:
+    index, _ = changed
+    hits = index.neighbours("twin-1", "gardeners", Similarity.AVG, 50, Selection(group_by="model"))
+    assert not {"twin-1", "twin-2", "twin-3"} & {hit.item.item_id for hit in hits}
+    assert "trowel" in {hit.item.item_id for hit in hits}
+
+
+@pytest.mark.parametrize(
+    "selection", [Selection(where={"colour": Condition(least=1)}), Selection(group_by="colour")]
+)
+def test_an_attribute_that_no_item_has_is_refused_by_name(
+    changed: tuple[Index, Expected], selection: Selection
+) -> None:
+    index, _ = changed
+    with pytest.raises(UnknownAttributeError, match=r"'colour'.*brand, model, price, sale, stock"):
+        index.neighbours("tie", "gardeners", Similarity.AVG, 3, selection)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from model.errors import InputError
-from model.sources import read_edges, read_interactions, read_items, read_relation_texts
+from model.sources import ITEM_COLUMNS, read_edges, read_interactions, read_items, read_relation_texts
 
 ITEMS = pl.DataFrame(
     {
@@ -169,3 +169,17 @@ def test_a_relation_is_worded_once(content: str, complaint: str, tmp_path: Path)
     path = text(tmp_path / "texts.csv", f"relation,description\n{content}")
     with pytest.raises(InputError, match=complaint):
         read_relation_texts(path)
+
+
+def test_every_other_plain_column_is_an_attribute(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    rows = [
+        '{"item_id": "a", "title": "A", "categories": ["X"], "price": 9.5, "stock": 3, "new": true, "tags": ["t"]}',
+        '{"item_id": "b", "title": "B", "categories": ["X"], "brand": "Ton"}',
+    ]
+    path.write_text("\n".join(rows))
+    table = read_items(path).drop(ITEM_COLUMNS)
+    assert table.to_dicts() == [
+        {"price": 9.5, "stock": 3, "new": True, "brand": None},
+        {"price": None, "stock": None, "new": None, "brand": "Ton"},
+    ]

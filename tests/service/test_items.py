@@ -32,7 +32,11 @@ def test_every_item_is_found_by_its_id_whatever_characters_it_holds(
     summary = client.get("/items", params={"limit": 1, "cursor": row}).json()["items"][0]
     detail = client.get(summary["image_url"].removesuffix("/image"))
     picture = client.get(summary["image_url"])
-    assert detail.json() == {**summary, "description": ITEMS[row].description}
+    assert detail.json() == {
+        **summary,
+        "description": ITEMS[row].description,
+        "attributes": ITEMS[row].attributes,
+    }
     assert picture.content == (shop.generation / ITEMS[row].picture).read_bytes()
 
 

@@ -92,3 +92,37 @@ def test_validity_does_not_depend_on_the_order_of_the_items(client: TestClient) 
     one = ask(client, "/validity", item_a="bib", item_b="cot", relation="gardeners")
     other = ask(client, "/validity", item_a="cot", item_b="bib", relation="gardeners")
     assert one["probability"] == other["probability"]
+
+
+def test_a_search_can_be_narrowed(client: TestClient, shop: FakeShop) -> None:
+    question = {"item_id": "trowel", "relation": "gardeners", "k": 9}
+    narrowed = {
+        "filter": {"price": {"min": 8, "max": 25}, "categories": {"any_of": ["Kitchen", "Garden"]}},
+        "exclude": ["blue-mug"],
+    }
+    found = client.post("/retrieve", json={**question, **narrowed}).json()["results"]
+    wanted = [
+        (item_id, pytest.approx(score, abs=1e-3))
+        for item_id, score in shop.ranking("trowel", "gardeners", Similarity.AVG)
+        if item_id in {"red-mug", "twin-1", "twin-2"}
+    ]
+    assert [(one["item"]["item_id"], one["score"]) for one in found] == wanted
+    grouped = client.post("/retrieve", json={**question, "group_by": "model"}).json()["results"]
+    assert len({"twin-1", "twin-2", "twin-3"} & {one["item"]["item_id"] for one in grouped}) == 1
+    alone = client.post("/retrieve", json={**question, "include": ["tie", "bib"], "diversity": 0.5}).json()
+    assert {one["item"]["item_id"] for one in alone["results"]} == {"tie", "bib"}
+
+
+def test_an_attribute_that_no_item_has_is_a_problem_that_lists_those_there_are(client: TestClient) -> None:
+    question = {"item_id": "tie", "relation": "gardeners", "filter": {"colour": {"any_of": ["red"]}}}
+    answer = client.post("/retrieve", json=question)
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:rcml:problem:unknown-attribute"
+    assert answer.json()["known"] == ["categories", "brand", "model", "price", "sale", "stock"]
+
+
+def test_a_wrong_condition_is_named_by_its_place(client: TestClient) -> None:
+    question = {"item_id": "tie", "relation": "gardeners", "filter": {"price": {"min": "cheap"}}}
+    problem = client.post("/retrieve", json=question).json()
+    assert problem["errors"][0]["pointer"] == "#/filter/price/min"
+    assert problem["detail"] == 'filter.price.min cannot be "cheap". Send a number.'

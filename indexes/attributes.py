@@ -1,0 +1,144 @@
+"""What a shop stores of its items beside their words (price, stock, brand), and which items meet a condition on it.
+
+    attributes.parquet   `price.number` and `price.text` for an attribute `price`, if any item has such a value,
+                         and `categories`; one row an item, null where it has none
+
+Kept in columns, of which a filter reads those it names: a range over a million prices takes a millisecond.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool
+from numpy import ndarray
+
+from model.records import Attribute, Item
+
+FILE = "attributes.parquet"
+
+CATEGORIES = "categories"
+"""Not an attribute, but a condition may be put to it."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What an attribute must be: one of `any_of`, and a number from `least` to `most`, both included.
+
+    What is None asks for nothing. An item without the attribute never meets a condition; of the categories of an
+    item, one must.
+    """
+
+    any_of: frozenset[Attribute] | None = None
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def ranged(self) -> bool:
+        """Whether only numbers will do."""
+        return self.least is not None or self.most is not None
+
+    def met_by(self, item: Item, name: str) -> bool:
+        """Whether the attribute of this name meets the condition."""
+        if name == CATEGORIES:
+            return any(map(self._met, item.categories))
+        return name in item.attributes and self._met(item.attributes[name])
+
+    def _met(self, value: Attribute) -> bool:
+        if self.any_of is not None and value not in self.any_of:
+            return False
+        if isinstance(value, str):
+            return not self.ranged
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def mask(self, numbers: pl.Series | None, texts: pl.Series | None) -> Bool[ndarray, " count"]:
+        """By row, whether a number or a text there meets the condition; one of the columns at least is given."""
+        met: list[ndarray] = []
+        if texts is not None and not self.ranged:
+            strings = [value for value in self.any_of or () if isinstance(value, str)]
+            met.append((texts.is_not_null() if self.any_of is None else _any(texts, strings)).to_numpy())
+        if numbers is not None:
+            values = numbers.to_numpy()
+            least = -math.inf if self.least is None else self.least
+            most = math.inf if self.most is None else self.most
+            mask = (values >= least) & (values <= most)  # false where there is none, which is NaN
+            if self.any_of is not None:
+                floats = [float(value) for value in self.any_of if not isinstance(value, str)]
+                mask &= np.isin(values, floats)
+            met.append(mask)
+        count = len(numbers if numbers is not None else texts if texts is not None else ())
+        return np.logical_or.reduce(met) if met else np.zeros(count, bool)
+
+
+class Attributes:
+    """The attributes of a generation; safe to use from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._schema = pl.read_parquet_schema(self._path)
+        self._columns: dict[str, pl.Series] = {}
+        self.names = frozenset(name.rpartition(".")[0] for name in self._schema if name != CATEGORIES)
+        """Attributes that any item has."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._categories)
+
+    def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " count"]:
+        """By row, whether an item meets all of one condition or more; a name that no item has is met by none."""
+        met: ndarray = np.logical_and.reduce([self._mask(name, one) for name, one in where.items()])
+        return met
+
+    def _mask(self, name: str, condition: Condition) -> Bool[ndarray, " count"]:
+        if name == CATEGORIES:
+            return condition.mask(None, self._categories)
+        numbers, texts = self._column(f"{name}.number"), self._column(f"{name}.text")
+        if numbers is None and texts is None:
+            return np.zeros(len(self), bool)
+        return condition.mask(numbers, texts)
+
+    @property
+    def _categories(self) -> pl.Series:
+        column = self._column(CATEGORIES)
+        assert column is not None, "it is in every file"
+        return column
+
+    def _column(self, name: str) -> pl.Series | None:
+        if name not in self._schema:
+            return None
+        if name not in self._columns:
+            column = pl.read_parquet(self._path, columns=[name])[name]
+            self._columns[name] = column.fill_null(math.nan) if column.dtype == pl.Float64 else column
+        return self._columns[name]
+
+
+def write_attributes(folder: Path, items: Iterable[Item]) -> None:
+    """Write `attributes.parquet` into `folder`; an item's row is its place in `items`."""
+    categories: list[list[str]] = []
+    values: dict[str, dict[int, Any]] = {}
+    for row, item in enumerate(items):
+        categories.append(list(item.categories))
+        for name, value in item.attributes.items():
+            if isinstance(value, str):
+                values.setdefault(f"{name}.text", {})[row] = value
+            else:
+                values.setdefault(f"{name}.number", {})[row] = float(value)
+    columns = [pl.Series(CATEGORIES, categories, pl.List(pl.String))]
+    for name in sorted(values):
+        dtype = pl.String if name.endswith(".text") else pl.Float64
+        columns.append(pl.Series(name, [values[name].get(row) for row in range(len(categories))], dtype))
+    content = BytesIO()
+    pl.DataFrame(columns).write_parquet(content)
+    (folder / FILE).write_bytes(content.getvalue())
+
+
+def _any(texts: pl.Series, values: list[str]) -> pl.Series:
+    """Whether a text, or one of a list of texts, is among some values."""
+    if texts.dtype == pl.String:
+        return texts.is_in(values).fill_null(False)
+    return texts.list.eval(pl.element().is_in(values)).list.any()
