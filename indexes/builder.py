@@ -7,6 +7,7 @@
       catalogue.sqlite            the items, in rows
       attributes.parquet          their attributes, in columns; row i is catalogue row i
       vectors/                    see `indexes/faiss_vectors.py`; row i is catalogue row i
+      answers/                    see `indexes/answers.py`
       pictures/                   one file an item
 
 Called by `rcml index build`, which opens the encoder: this file never loads torch.
@@ -30,13 +31,15 @@ from model.checkpoint import Checkpoint
 from model.encoding import Encoding, ItemEncoder
 from model.errors import InputError
 from model.prepared import Prepared
-from model.records import Item, View
+from model.records import Item, Similarity, View
 from model.terminal import progress, progress_bar
 
+from .answers import FOLDER as ANSWERS
+from .answers import write_answers
 from .attributes import write_attributes
 from .catalogue import write_catalogue
 from .config import BuildConfig, IndexKind
-from .faiss_vectors import FOLDER, resident_bytes, write_vectors
+from .faiss_vectors import FOLDER, FaissVectors, resident_bytes, write_vectors
 from .generation import (
     Generation,
     changed_since_build,
@@ -92,6 +95,12 @@ def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, pre
                 config.min_recall,
                 lambda: advance(""),
             )
+        write_answers(
+            draft.path / ANSWERS,
+            FaissVectors(draft.path / FOLDER),
+            relations,
+            answered(config, len(prepared.items)),
+        )
         write_catalogue(draft.path, prepared.items)
         write_attributes(draft.path, prepared.items)
         shutil.copytree(prepared.path / PICTURES, draft.path / PICTURES)
@@ -132,6 +141,19 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
         f"{items:,} items under {relations} relations take {need(asked[-1]) / 2**30:,.2f} GiB as {asked[-1]}, more "
         f"than --max-memory {config.max_memory.human_readable() if config.max_memory else ''} allows."
     )
+
+
+def answered(config: BuildConfig, items: int) -> tuple[Similarity, ...]:
+    """The similarities that are to have tables of answers."""
+    match config.answers:
+        case "auto":
+            return (Similarity.AVG,) if items <= EXACT else ()
+        case "none":
+            return ()
+        case "all":
+            return tuple(Similarity)
+        case similarity:
+            return (Similarity(similarity),)
 
 
 def _encodings(encoder: ItemEncoder, prepared: Prepared, batch_size: int) -> Iterator[Encoding]:

@@ -11,12 +11,14 @@ from numpy import ndarray
 from model.artifact import write_artifact
 from model.records import Item, View
 
+from .answers import FOLDER as ANSWERS
+from .answers import write_answers
 from .attributes import FILE as ATTRIBUTES
 from .attributes import write_attributes
-from .builder import choose_kind
+from .builder import answered, choose_kind
 from .catalogue import FILE, write_catalogue
 from .config import BuildConfig
-from .faiss_vectors import FOLDER, write_vectors
+from .faiss_vectors import FOLDER, FaissVectors, write_vectors
 from .generation import write_checkpoint_path
 from .journal import Recorded
 from .snapshot import Snapshot
@@ -56,10 +58,18 @@ def fold(
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
         if snapshot.overlay.changes:
             write_vectors(draft.path / FOLDER, relations, dim, source, kind, config.min_recall)
+            write_answers(
+                draft.path / ANSWERS,
+                FaissVectors(draft.path / FOLDER),
+                relations,
+                answered(config, len(snapshot)),
+            )
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())
         else:
-            shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
+            for name in (FOLDER, ANSWERS):
+                if (old.path / name).is_dir():
+                    shutil.copytree(old.path / name, draft.path / name)
             for name in (FILE, ATTRIBUTES):
                 shutil.copyfile(old.path / name, draft.path / name)
         _write_pictures(snapshot, draft.path, picture)

@@ -9,6 +9,8 @@ from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
 
 IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq"]
 
+Answered = Literal["auto", "none", "all", "TT", "II", "TI", "IT", "AVG"]
+
 
 class BuildConfig(StageConfig):
     """Embed every item under every relation and write the index that `rcml serve` opens."""
@@ -26,6 +28,11 @@ class BuildConfig(StageConfig):
     )
     max_memory: ByteSize | None = Field(
         None, ge=1, description="most memory that all vectors may take in a server, as 16GiB; none: no limit"
+    )
+    answers: Answered = Field(
+        "auto",
+        description="similarity whose 100 best for every item are found now, exactly, and kept in a table, which "
+        "takes 800 bytes an item and relation; auto: AVG up to 100,000 items",
     )
     discard_changes: bool = Field(
         False, description="replace an index even if items were changed since it was built; they are lost"

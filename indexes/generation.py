@@ -26,6 +26,8 @@ from model.errors import ArtifactError
 from model.records import View
 from model.terminal import say
 
+from .answers import FOLDER as ANSWERS
+from .answers import Answers
 from .attributes import Attributes
 from .catalogue import Catalogue
 from .faiss_vectors import FOLDER, FaissVectors
@@ -47,6 +49,7 @@ class Generation:
     catalogue: Catalogue
     attributes: Attributes
     vectors: FaissVectors
+    answers: Answers
     pairs: dict[str, int | None]
     hold: "Hold"
 
@@ -66,6 +69,7 @@ class Generation:
             catalogue=Catalogue.open(path),
             attributes=Attributes(path),
             vectors=FaissVectors(path / FOLDER),
+            answers=Answers(path / ANSWERS),
             pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
             hold=hold,
         )

@@ -249,9 +249,7 @@ class Index:
         relation = self.position(relation_id)
         snapshot = self.snapshot
         row = snapshot.row(item_id)
-        query_view, target_view = similarity.views
-        query = snapshot.vectors(relation, query_view, [row])[0]
-        return _hits(snapshot, selection.search(snapshot, relation, target_view, query, k, but=row))
+        return _hits(snapshot, selection.answer(snapshot, relation, similarity, row, k))
 
     def search(
         self,

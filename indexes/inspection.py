@@ -66,6 +66,7 @@ def stats(config: StatsConfig) -> str:
         "kind": kinds,
         "recall@10": recall,
         "bytes a vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
+        "answers kept": ", ".join(generation.answers.similarities) or "none",
         "digest": manifest.digest,
         "checkpoint": manifest.parents["checkpoint"],
         **{f"size of {name}": _size(size) for name, size in sorted(sizes.items()) if size >= 2**20},

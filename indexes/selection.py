@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from model.errors import UnknownAttributeError
-from model.records import Item, View
+from model.records import Item, Similarity, View
 
 from .attributes import CATEGORIES, Condition
 from .snapshot import Snapshot
@@ -50,6 +50,23 @@ class Selection:
                 item = overlay.item(row)
                 mask[row] &= all(condition.met_by(item, name) for name, condition in self.where.items())
         return mask
+
+    def answer(
+        self, snapshot: Snapshot, relation: int, similarity: Similarity, row: int, k: int
+    ) -> Neighbours:
+        """The `k` best of what is selected for the item at `row`, without itself.
+
+        Raises:
+            UnknownAttributeError: no item has an attribute that is named.
+        """
+        if self.include is None and not self.where and self.group_by is None and self.diversity == 0:
+            excluded = frozenset(_rows(snapshot, self.exclude))
+            found = snapshot.answer(relation, similarity, row, k, excluded)
+            if found is not None:
+                return found
+        query_view, target_view = similarity.views
+        query = snapshot.vectors(relation, query_view, [row])[0]
+        return self.search(snapshot, relation, target_view, query, k, but=row)
 
     def search(
         self,

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from model.errors import UnknownItemError
-from model.records import Item, View
+from model.records import Item, Similarity, View
 
 from .generation import Generation
 from .journal import Recorded
@@ -132,6 +132,31 @@ class Snapshot:
         new = self.overlay.search(
             relation, view, query, k, None if allowed is None else allowed[first:], excluded
         )
+        return Neighbours.best(
+            np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
+        )
+
+    def answer(
+        self,
+        relation: int,
+        similarity: Similarity,
+        row: int,
+        k: int,
+        excluded: frozenset[int] = frozenset(),
+    ) -> Neighbours | None:
+        """The `k` items that go best with the one at `row`, without it and those in `excluded`: from the table.
+
+        None where the table does not say: see `Answers.best`, and for an item put in since.
+        """
+        overlay = self.overlay
+        if row >= overlay.first:
+            return None
+        old = self.generation.answers.best(relation, similarity, row, k, overlay.dropped | excluded)
+        if old is None or not overlay.entries:
+            return old
+        query_view, target_view = similarity.views
+        query = self.vectors(relation, query_view, [row])[0]
+        new = overlay.search(relation, target_view, query, k, excluded=excluded)
         return Neighbours.best(
             np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
         )
