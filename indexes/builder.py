@@ -8,7 +8,9 @@
       attributes.parquet          their attributes, in columns; row i is catalogue row i
       vectors/                    see `indexes/faiss_vectors.py`; row i is catalogue row i
       answers/                    see `indexes/answers.py`
-      pictures/                   one file an item
+      tokens/                     see `indexes/tokens.py`; with --token-store
+      pictures/                   one file an item that has one
+      set-aside.json              items that could not be encoded, and why
 
 Called by `rcml index build`, which opens the encoder: this file never loads torch.
 """
@@ -16,29 +18,24 @@ Called by `rcml index build`, which opens the encoder: this file never loads tor
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float16
-from numpy import ndarray
-from PIL import Image
-
-from model.artifact import PICTURES, write_artifact
+from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint import Checkpoint
-from model.encoding import Encoding, ItemEncoder
+from model.encoding import ItemEncoder
 from model.errors import InputError
 from model.prepared import Prepared
 from model.records import Item, Similarity, View
-from model.terminal import progress, progress_bar
+from model.terminal import progress_bar
 
 from .answers import FOLDER as ANSWERS
 from .answers import write_answers
 from .attributes import write_attributes
 from .catalogue import write_catalogue
 from .config import BuildConfig, IndexKind
+from .embedding import ALONE, Crew, Embedding
 from .faiss_vectors import FOLDER, FaissVectors, resident_bytes, write_vectors
 from .generation import (
     Generation,
@@ -49,72 +46,116 @@ from .generation import (
     write_checkpoint_path,
 )
 from .journal import last_sequence
+from .shards import FOLDER as ENCODED
+from .shards import Run, Shards
+from .tokens import FOLDER as TOKENS
+from .tokens import write_tokens
 
 EXACT = 100_000
 """Up to so many items, all vectors are scanned unless another kind is asked for."""
 
 
-def build(config: BuildConfig, encoder: ItemEncoder, checkpoint: Checkpoint, prepared: Prepared) -> None:
+def build(
+    config: BuildConfig,
+    encoder: ItemEncoder,
+    checkpoint: Checkpoint,
+    prepared: Prepared,
+    crew: Crew = ALONE,
+) -> dict[str, int]:
     """Write the index of `prepared` under `checkpoint` to `config.out`; `encoder` is that checkpoint, opened.
 
-    An index there is replaced, unless items were changed since it was built.
+    An index there is replaced, unless items were changed since it was built. All processes of a `crew` call this:
+    they encode together, and the first writes the index. Encoded items are kept beside it until it is whole, so
+    that the same call after a kill, or with another kind of index, goes on from there.
 
-    Only one batch of items is held at a time, beside the vectors already in half precision.
+    Returns:
+        The counts of the manifest; of no use to a process that is not the first.
 
     Raises:
         ArtifactError: `config.out` holds something else, or another run is writing it.
-        InputError: `config.out` has changes that would be lost, no kind fits `config.max_memory`, or the one
-            asked for misses `config.min_recall`.
+        InputError: `config.out` has changes that would be lost, no kind fits `config.max_memory`, the one
+            asked for misses `config.min_recall`, or no item can be encoded.
+        StorageError: the disk is full or failing; an index that was there is still there.
     """
     assert encoder.relations == checkpoint.relations, "the encoder is not the one of the checkpoint"
-    relations = len(checkpoint.relations)
-    kind = choose_kind(config, len(prepared.items), relations, encoder.dim)
-    parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
     target = next_generation(config.out)
+    parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
+    shards = Shards(config.out / ENCODED, len(prepared.items))
+    embedding = Embedding(encoder, prepared.path, prepared.items, shards, config.token_store)
+    if crew.rank > 0:
+        crew.wait()
+        embedding.run(crew, config.batch_size, config.workers)
+        crew.wait()
+        return {}
+    kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
     sequence = last_sequence(config.out)
     if changed_since_build(config.out, sequence) and not config.discard_changes:
         raise InputError(
             f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}). "
             "Choose another --out, or give --discard-changes to lose them."
         )
-    with lock_index(config.out), write_artifact(target, "index", config, parents) as draft:
-        batches = -(-len(prepared.items) // config.batch_size)
-        encoded: dict[View, list[Float16[ndarray, "items relations dim"]]] = {view: [] for view in View}
-        for encoding in progress(
-            _encodings(encoder, prepared, config.batch_size), "embedding items", batches
-        ):
-            for view in View:
-                encoded[view].append(encoding.view(view).astype(np.float16))
-        with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
-            write_vectors(
-                draft.path / FOLDER,
-                relations,
-                encoder.dim,
-                lambda relation, view: (vectors[:, relation] for vectors in encoded[view]),
-                kind,
-                config.min_recall,
-                lambda: advance(""),
-            )
-        write_answers(
-            draft.path / ANSWERS,
-            FaissVectors(draft.path / FOLDER),
-            relations,
-            answered(config, len(prepared.items)),
-        )
-        write_catalogue(draft.path, prepared.items)
-        write_attributes(draft.path, prepared.items)
-        shutil.copytree(prepared.path / PICTURES, draft.path / PICTURES)
-        _write_relations(draft.path, prepared, checkpoint)
-        write_checkpoint_path(draft.path, config.checkpoint, config.out)
-        draft.counts["items"] = len(prepared.items)
-        draft.counts["relations"] = relations
-        draft.counts["sequence"] = draft.counts["built"] = sequence
+    run = Run(parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store)
+    with lock_index(config.out):
+        try:
+            shards.begin(run)
+            crew.wait()
+            embedding.run(crew, config.batch_size, config.workers)
+            crew.wait()
+            with write_artifact(target, "index", config, parents) as draft:
+                _write(draft, config, kind, shards, checkpoint, prepared, encoder.dim)
+                draft.counts["sequence"] = draft.counts["built"] = sequence
+        except BaseException:
+            if not shards.done():
+                shards.remove()
+            raise
+        shards.remove()
     remove_generations(config.out, {target})
     generation = Generation.open(target)
     journal = generation.journal()
     journal.newest()  # those discarded are forgotten
     journal.close()
     generation.close()
+    return draft.counts
+
+
+def _write(
+    draft: Draft,
+    config: BuildConfig,
+    kind: IndexKind,
+    shards: Shards,
+    checkpoint: Checkpoint,
+    prepared: Prepared,
+    dim: int,
+) -> None:
+    """All files of a generation, from what was encoded."""
+    relations = len(checkpoint.relations)
+    items = tuple(prepared.items[place] for place in shards.kept())
+    set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
+    if not items:
+        raise InputError(
+            f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'there is none')}."
+        )
+    with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
+        write_vectors(
+            draft.path / FOLDER, relations, dim, shards.vectors, kind, config.min_recall, lambda: advance("")
+        )
+    if config.token_store:
+        write_tokens(draft.path / TOKENS, dim, shards.tokens)
+    write_answers(
+        draft.path / ANSWERS,
+        FaissVectors(draft.path / FOLDER),
+        relations,
+        answered(config, len(items)),
+    )
+    write_catalogue(draft.path, items)
+    write_attributes(draft.path, items)
+    _copy_pictures(prepared.path, draft.path, items)
+    _write_relations(draft.path, prepared, checkpoint)
+    write_checkpoint_path(draft.path, config.checkpoint, config.out)
+    (draft.path / "set-aside.json").write_text(
+        json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    draft.counts.update(items=len(items), relations=relations, set_aside=len(set_aside))
 
 
 def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
@@ -156,15 +197,11 @@ def answered(config: BuildConfig, items: int) -> tuple[Similarity, ...]:
             return (Similarity(similarity),)
 
 
-def _encodings(encoder: ItemEncoder, prepared: Prepared, batch_size: int) -> Iterator[Encoding]:
-    for start in range(0, len(prepared.items), batch_size):
-        yield _encode(encoder, prepared.path, prepared.items[start : start + batch_size])
-
-
-def _encode(encoder: ItemEncoder, folder: Path, items: tuple[Item, ...]) -> Encoding:
-    with ExitStack() as files:
-        pictures = [files.enter_context(Image.open(folder / item.picture)).convert("RGB") for item in items]
-    return encoder.encode_items([item.text for item in items], pictures)
+def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:
+    (target / PICTURES).mkdir()
+    for item in items:
+        if item.picture:
+            shutil.copyfile(source / item.picture, target / item.picture)
 
 
 def _write_relations(folder: Path, prepared: Prepared, checkpoint: Checkpoint) -> None:

@@ -34,10 +34,16 @@ class BuildConfig(StageConfig):
         description="similarity whose 100 best for every item are found now, exactly, and kept in a table, which "
         "takes 800 bytes an item and relation; auto: AVG up to 100,000 items",
     )
+    token_store: bool = Field(
+        False,
+        description="keep the tokens of every item too, so that relations that nobody indexed can be asked about in "
+        "words; takes some 70 KB an item with ViT-B/32",
+    )
     discard_changes: bool = Field(
         False, description="replace an index even if items were changed since it was built; they are lost"
     )
     batch_size: int = Field(64, ge=1, le=4096, description="items encoded at a time")
+    workers: int = Field(2, ge=1, le=64, description="threads that read pictures ahead of the network")
     device: Device = Field("auto", description="auto takes CUDA where there is one")
     precision: Precision = Field(
         "auto", description="of the towers; auto is bf16 where that is faster: CUDA, many new CPUs"

@@ -286,7 +286,8 @@ class Preprocessor:
         picture.draft("RGB", (side, side))
         processed = self._process(picture.convert("RGB"))
         pixels: UInt8[ndarray, "..."] = np.asarray(processed["pixel_values"][0]).round().clip(0, 255)
-        into.pixels[row] = torch.from_numpy(pixels.astype(np.uint8))
+        # By NumPy, for the reason given in `_rows`: this is done by many threads at once.
+        into.pixels.numpy()[row] = pixels
         if "spatial_shapes" in processed:
             into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float16, Float32, Int
 from numpy import ndarray
 from PIL import Image
 from pydantic import ValidationError
@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .artifact import Draft, file_digest, write_artifact
-from .backbone import Preprocessor, TextInput, is_local
+from .backbone import Preprocessor, TextInput, Tokens, is_local
 from .checkpoint import OWN, WEIGHTS, Checkpoint, write_contents
 from .config import Device, Precision, TowerEngine
-from .encoding import Encoding
+from .encoding import Encoding, ItemTokens, TokenRows, WordedRelation
 from .errors import ArtifactError, InputError
 from .hub import fetch, push
 from .inference import inference_backbone
-from .network import Network, NetworkConfig, RelationContext
+from .network import Network, NetworkConfig, RelationContext, RelationView
 from .pictures import Pictures, load_pictures
 from .records import Relation
 from .validity import ValidityHead
@@ -210,14 +210,37 @@ class Encoder:
 
     def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> Encoding:
         """Unit vectors of items under every relation, float32 `[items, relations, dim]` in either view."""
-        room = self._preprocessor.blank(len(pictures))
-        for row, picture in enumerate(pictures):
-            self._preprocessor.decode(picture, room, row)
-        return self.encode_inputs(self._preprocessor.tokenize(texts), room)
+        return self.read_items(texts, pictures)()
+
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        """See `ItemEncoder.read_items`."""
+        pictured = [row for row, picture in enumerate(pictures) if picture is not None]
+        room = self._preprocessor.blank(len(pictured))
+        for place, row in enumerate(pictured):
+            picture = pictures[row]
+            assert picture is not None
+            self._preprocessor.decode(picture, room, place)
+        text = self._preprocessor.tokenize(texts)
+
+        def encode() -> Encoding:
+            text_vectors, text_tokens = self._encode_text(text, tokens)
+            found, image_tokens = self._encode_pictures(room, tokens)
+            image_vectors = np.zeros_like(text_vectors)
+            image_vectors[pictured] = found
+            if text_tokens is None or image_tokens is None:
+                return Encoding(text_vectors, image_vectors)
+            counts = np.zeros(len(texts), np.int64)
+            counts[pictured] = np.diff(image_tokens.starts)
+            image_tokens = TokenRows(image_tokens.states, np.append(0, np.cumsum(counts)))
+            return Encoding(text_vectors, image_vectors, ItemTokens(text_tokens, image_tokens))
+
+        return encode
 
     def encode_inputs(self, text: TextInput, pictures: Pictures) -> Encoding:
         """`encode_items` for texts already tokenized and pictures already decoded."""
-        return Encoding(self._encode_text(text), self._encode_pictures(pictures))
+        return Encoding(self._encode_text(text)[0], self._encode_pictures(pictures)[0])
 
     def encode_part(self, texts: Sequence[str], paths: Sequence[Path]) -> Encoding:
         """`encode_items` for many items whose pictures are on disk."""
@@ -227,33 +250,82 @@ class Encoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         """Unit text vectors under every relation."""
-        return self._encode_text(self._preprocessor.tokenize(texts))
+        return self._encode_text(self._preprocessor.tokenize(texts))[0]
 
-    def _encode_text(self, text: TextInput) -> Float32[ndarray, "texts relations dim"]:
-        def encode(rows: Int[Tensor, "batch"], context: RelationContext) -> Tensor:
-            return self._network.text_vectors(text.take(rows).to(self._device), context)
+    def text_tokens(self, texts: Sequence[str]) -> TokenRows:
+        """H_T of texts, in half precision."""
+        found = self._encode_text(self._preprocessor.tokenize(texts), keep=True)[1]
+        assert found is not None
+        return found
+
+    @torch.inference_mode()
+    def read_relation(self, description: str) -> WordedRelation:
+        """A relation in words, whether or not it was trained on, ready to be put to tokens."""
+        attention, known = self._network.attention, self.context()
+        asked = relation_context(
+            self._network, self._preprocessor, [Relation(description, description)], self._device
+        )
+        vectors = torch.cat([asked.vectors, known.vectors])
+        joint = attention.view(
+            vectors, vectors.new_zeros(len(vectors), dtype=torch.bool), torch.eye(self.dim).to(vectors)
+        )
+        # By what they look at, not by h_E: relations that differ where no query does are the same to all items.
+        distance = (joint.queries[1:] - joint.queries[0]).norm(dim=-1).tolist()
+        others = [position for position, relation in enumerate(self.relations) if not relation.intra]
+        return WordedRelation(
+            description,
+            _on_cpu(joint.queries[0]),
+            _on_cpu(joint.output),
+            tuple(sorted(others, key=lambda position: distance[position])),
+        )
+
+    def _encode_text(
+        self, text: TextInput, keep: bool = False
+    ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
+        backbone = self._network.backbone
+
+        def encode(rows: Int[Tensor, "batch"]) -> Tokens:
+            return backbone.text_tokens(text.take(rows).to(self._device))
 
         # Batched by length, so that short texts are not padded to the longest.
-        return self._encode(text.mask.sum(dim=1).argsort(stable=True), encode)
+        order = text.mask.sum(dim=1).argsort(stable=True)
+        return self._encode(order, encode, self.context().text, backbone.text_projection if keep else None)
 
-    def _encode_pictures(self, pictures: Pictures) -> Float32[ndarray, "pictures relations dim"]:
-        def encode(rows: Int[Tensor, "batch"], context: RelationContext) -> Tensor:
-            batch = self._preprocessor.normalise(pictures.take(rows).to(self._device))
-            return self._network.image_vectors(batch, context)
+    def _encode_pictures(
+        self, pictures: Pictures, keep: bool = False
+    ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
+        backbone = self._network.backbone
 
-        return self._encode(torch.arange(len(pictures)), encode)
+        def encode(rows: Int[Tensor, "batch"]) -> Tokens:
+            return backbone.image_tokens(self._preprocessor.normalise(pictures.take(rows).to(self._device)))
+
+        order = torch.arange(len(pictures))
+        return self._encode(order, encode, self.context().image, backbone.image_projection if keep else None)
 
     @torch.inference_mode()
     def _encode(
         self,
         order: Int[Tensor, "items"],
-        encode: Callable[[Int[Tensor, "batch"], RelationContext], Tensor],
-    ) -> Float32[ndarray, "items relations dim"]:
-        context = self.context()
+        encode: Callable[[Int[Tensor, "batch"]], Tokens],
+        relations: RelationView,
+        projection: Callable[[], Float[Tensor, "width dim"]] | None,
+    ) -> tuple[Float32[ndarray, "items relations dim"], TokenRows | None]:
+        """Vectors, and with a `projection` the tokens in the joint space."""
         vectors = np.empty((len(order), len(self.relations), self.dim), np.float32)
-        for rows in order.split(BATCH):
-            vectors[rows.numpy()] = _on_cpu(encode(rows, context))
-        return vectors
+        matrix = None if projection is None else projection().to(relations.queries.dtype)
+        kept: dict[int, Float16[ndarray, "tokens dim"]] = {}
+        for rows in order.split(BATCH) if len(order) else ():
+            tokens = encode(rows)
+            vectors[rows.numpy()] = _on_cpu(self._network.attention(tokens, relations))
+            if matrix is not None:
+                states = (tokens.states.to(matrix.dtype) @ matrix).half().cpu().numpy()
+                masks = tokens.mask.cpu().numpy()
+                kept |= {row: own[mask] for row, own, mask in zip(rows.tolist(), states, masks, strict=True)}
+        if matrix is None:
+            return vectors, None
+        own = [kept[row] for row in range(len(order))]
+        starts = np.cumsum([0, *(len(states) for states in own)])
+        return vectors, TokenRows(np.concatenate([np.empty((0, self.dim), np.float16), *own]), starts)
 
 
 def _load_network(folder: Path) -> Network:

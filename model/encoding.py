@@ -2,14 +2,18 @@
 
 `model.encoder.Encoder` is the one that exists. `indexes` builds from any, and the service puts new texts
 to any, so both are tested with an encoder that needs no network.
+
+A relation that nobody indexed is put to the tokens of items (`TokenRows`) by a `WordedRelation`: what the network
+does after its towers, in NumPy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from jaxtyping import Float32
+import scipy.sparse as sp
+from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 
 from .records import Relation, View
@@ -18,25 +22,131 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+CHUNK = 1_024
+"""Items whose tokens are widened to single precision together."""
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """H of eq. 3 for some items, one after another, without padding: of item i, rows `starts[i]` to `starts[i + 1]`.
+
+    An item may have none: that of a picture that it lacks.
+    """
+
+    states: Float[ndarray, "tokens dim"]
+    starts: Int64[ndarray, " bounds"]
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.starts) - 1
+
+    def take(self, rows: Int64[ndarray, " taken"]) -> "TokenRows":
+        """The tokens of the items at `rows`, in that order; copied, so that those of a mapped file are read once."""
+        firsts = self.starts[rows]
+        counts = self.starts[rows + 1] - firsts
+        starts = np.append(0, np.cumsum(counts))
+        places = np.arange(starts[-1]) + np.repeat(firsts - starts[:-1], counts)
+        return TokenRows(np.asarray(self.states[places]), starts)
+
+    @classmethod
+    def joined(cls, parts: Sequence["TokenRows"]) -> "TokenRows":
+        """The items of one part after those of the other."""
+        ends = np.cumsum([0, *(len(part.states) for part in parts)])
+        starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+        return cls(np.concatenate([part.states for part in parts]), np.concatenate([*starts, ends[-1:]]))
+
+
+@dataclass(frozen=True)
+class ItemTokens:
+    """The tokens of some items, in either modality."""
+
+    text: TokenRows
+    image: TokenRows
+
+
 @dataclass(frozen=True)
 class Encoding:
-    """Unit vectors of some items under every relation, one set for each modality."""
+    """Unit vectors of some items under every relation, one set for each modality.
+
+    The vector of a picture that an item lacks is zero. `tokens` are there if they were asked for.
+    """
 
     text: Float32[ndarray, "items relations dim"]
     image: Float32[ndarray, "items relations dim"]
+    tokens: ItemTokens | None = None
 
     @property
     def average(self) -> Float32[ndarray, "items relations dim"]:
         """The mean of the two unit vectors, renormalised; zero where the two cancel out."""
-        total = self.text + self.image
-        length = np.linalg.norm(total, axis=-1, keepdims=True)
-        return np.asarray(total / np.maximum(length, 1e-6), dtype=np.float32)
+        return average(self.text, self.image)
 
     def view(self, view: View) -> Float32[ndarray, "items relations dim"]:
         """The vectors of one view."""
         if view is View.AVERAGE:
             return self.average
         return self.text if view is View.TEXT else self.image
+
+
+def average(text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any dim"]) -> ndarray:
+    """The mean of two unit vectors, renormalised; zero where the two cancel out."""
+    return _unit(text + image, 1e-6)
+
+
+@dataclass(frozen=True)
+class WordedRelation:
+    """A relation in words, whether or not it was ever trained on, as it looks at tokens in the joint space.
+
+    `query` is W_K^T W_Q h_E, scaled, and `output` is W_V^T W_o (eq. 4-6). `nearest` lists the positions of the
+    relations that were trained on, the one that looks at tokens most alike first; the intra-sample one is not
+    among them.
+    """
+
+    description: str
+    query: Float32[ndarray, " dim"]
+    output: Float32[ndarray, "dim dim"]
+    nearest: tuple[int, ...]
+
+    def view(
+        self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
+    ) -> Float32[ndarray, "taken dim"]:
+        """The vectors of a view of the items at `rows`: what an index would hold under this relation."""
+        parts = [np.empty((0, len(self.query)), np.float32)]
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            text, image = (
+                None if view is other else self.vectors(one.take(some))
+                for one, other in ((tokens.text, View.IMAGE), (tokens.image, View.TEXT))
+            )
+            if text is not None and image is not None:
+                parts.append(average(text, image))
+            else:
+                parts += [one for one in (text, image) if one is not None]
+        return np.concatenate(parts)
+
+    def vectors(self, tokens: TokenRows) -> Float32[ndarray, "items dim"]:
+        """z of eq. 4 for every item, unit length, float32; zero where an item has no tokens."""
+        states = tokens.states.astype(np.float32, copy=False)
+        counts = np.diff(tokens.starts)
+        vectors = np.zeros((len(tokens), len(self.query)), np.float32)
+        some = np.flatnonzero(counts)
+        if some.size == 0:
+            return vectors
+        relevance = states @ self.query
+        firsts = tokens.starts[some]
+        relevance -= np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
+        weights = np.exp(relevance)
+        # One row an item, one column a token: a product of this with the tokens pools items of any length.
+        pooling = sp.csr_array(
+            (weights, np.arange(len(states)), np.append(firsts, len(states))), shape=(some.size, len(states))
+        )
+        # What the softmax would divide by is a length, which is lost in the end.
+        vectors[some] = _unit((pooling @ states) @ self.output, 1e-12)
+        return vectors
+
+
+def _unit(vectors: ndarray, least: float) -> ndarray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, least), dtype=np.float32)
 
 
 class ItemEncoder(Protocol):
@@ -54,8 +164,19 @@ class ItemEncoder(Protocol):
     def device(self) -> str:
         """Where it computes, in words."""
 
-    def encode_items(self, texts: Sequence[str], pictures: Sequence["Image"]) -> Encoding:
-        """Encode items given by one text and one picture each."""
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence["Image | None"], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        """Tokenize and decode items, in any thread; what is returned has the network encode them.
+
+        An item without a picture has None. With `tokens`, those are kept as well.
+        """
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         """Encode texts that have no picture; unit rows."""
+
+    def read_relation(self, description: str) -> WordedRelation:
+        """A relation in words, ready to be put to tokens."""
+
+    def text_tokens(self, texts: Sequence[str]) -> TokenRows:
+        """The tokens of texts."""

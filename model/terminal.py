@@ -4,11 +4,17 @@ stdout carries results alone (the closing summary), so that it can be piped.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Advance(Protocol):
+    """Moves a bar by `count`, and has it show `figures`."""
+
+    def __call__(self, figures: str, count: int = 1) -> None: ...
 
 
 def say(message: str) -> None:
@@ -25,13 +31,13 @@ def progress(things: Iterable[T], label: str, total: int | None = None) -> Itera
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """A bar that each call moves by one, showing the given figures; silent when not a terminal.
+def progress_bar(label: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+    """A bar that each call moves by one or more, showing the given figures; silent when not a terminal.
 
     `say` may be called meanwhile: its lines appear above the bar.
     """
     if not sys.stderr.isatty():
-        yield lambda figures: None
+        yield lambda figures, count=1: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -45,4 +51,4 @@ def progress_bar(label: str, total: int | None, done: int = 0) -> Iterator[Calla
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, completed=done, figures="")
-        yield lambda figures: bar.update(task, advance=1, figures=figures)
+        yield lambda figures, count=1: bar.update(task, advance=count, figures=figures)

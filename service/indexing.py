@@ -16,8 +16,16 @@ def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
         InputError: the device or the engine of the towers asked for is not there, or no kind of index is as
             exact or as small as asked.
     """
+    from model.ranks import join_ranks
+
     checkpoint, prepared = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
-    encoder = open_encoder(config.checkpoint, config.device, config.precision, config.engine)
-    builder.build(config, encoder, checkpoint, prepared)
-    items, relations = len(prepared.items), len(checkpoint.relations)
-    return f"Indexed {items} items under {relations} relations ({encoder.device}): {config.out}"
+    with join_ranks(config.device) as ranks:
+        encoder = open_encoder(config.checkpoint, config.device, config.precision, config.engine)
+        counts = builder.build(config, encoder, checkpoint, prepared, ranks)
+        if not ranks.first:
+            return f"Rank {ranks.rank} has encoded its share."
+    aside = counts["set_aside"]
+    return (
+        f"Indexed {counts['items']} items under {counts['relations']} relations ({encoder.device}): {config.out}"
+        f"{f' ({aside} items set aside; see set-aside.json)' if aside else ''}"
+    )

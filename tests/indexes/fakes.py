@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from indexes.config import BuildConfig
 from indexes.generation import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint import Checkpoint, save_relations, write_contents
-from model.encoding import Encoding
+from model.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
 from model.prepared import Prepared
 from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Similarity, Split, View
 from model.validity import PairVectors, ValidityHead
@@ -87,18 +87,55 @@ class FakeEncoder:
     dim = DIM
     device = "cpu"
 
-    def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> Encoding:
-        colours = [[str(picture.getpixel((0, 0)))] for picture in pictures]
-        return Encoding(self.encode_texts(texts), _sums(colours))
+    def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image | None]) -> Encoding:
+        return self.read_items(texts, pictures)()
+
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        colours = [_colours(picture) for picture in pictures]
+        seen = ItemTokens(self.text_tokens(texts), _tokens(colours)) if tokens else None
+        return lambda: Encoding(self.encode_texts(texts), _sums(colours), seen)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         return _sums([text.lower().split() for text in texts])
 
+    def text_tokens(self, texts: Sequence[str]) -> TokenRows:
+        return _tokens([text.lower().split() for text in texts])
+
+    def read_relation(self, description: str) -> WordedRelation:
+        """One that looks at what its own words are near to; relations that share words with it are near."""
+        words = set(description.lower().split())
+        shared = {
+            position: len(words & set(relation.description.lower().split()))
+            for position, relation in enumerate(RELATIONS)
+            if not relation.intra
+        }
+        query = sum(_drawn(word, INTRA_RELATION) for word in sorted(words)) / len(words)
+        nearest = tuple(sorted(shared, key=lambda position: -shared[position]))
+        return WordedRelation(
+            description, np.asarray(query, np.float32), np.eye(DIM, dtype=np.float32), nearest
+        )
+
+
+def _colours(picture: Image.Image | None) -> list[str]:
+    return [] if picture is None else [str(picture.getpixel((0, 0)))]
+
+
+def _tokens(words: Sequence[Sequence[str]]) -> TokenRows:
+    states = [_drawn(word, INTRA_RELATION) for item in words for word in item]
+    starts = np.cumsum([0, *(len(item) for item in words)])
+    return TokenRows(np.asarray(states, np.float16).reshape(-1, DIM), starts)
+
 
 def _sums(words: Sequence[Sequence[str]]) -> Float32[ndarray, "items relations dim"]:
-    sums = [[sum(_drawn(word, relation) for word in item) for relation in RELATIONS] for item in words]
+    sums = [
+        [sum((_drawn(word, relation) for word in item), np.zeros(DIM)) for relation in RELATIONS]
+        for item in words
+    ]
     vectors = np.asarray(sums, dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors = vectors.reshape(len(words), len(RELATIONS), DIM)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
 
 
 def _drawn(word: str, relation: Relation) -> ndarray:

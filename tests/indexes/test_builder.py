@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,19 @@ from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids
 class BreakingEncoder(FakeEncoder):
     """Stops in the middle of the work."""
 
-    def encode_items(self, *inputs: object) -> Encoding:
+    def read_items(self, *inputs: object) -> Callable[[], Encoding]:
         raise KeyboardInterrupt
 
 
 def test_the_manifest_names_both_parents_and_counts(shop: FakeShop) -> None:
     manifest = open_artifact(shop.generation, "index")
-    assert manifest.counts == {"items": len(ITEMS), "relations": len(RELATIONS), "sequence": 0, "built": 0}
+    assert manifest.counts == {
+        "items": len(ITEMS),
+        "relations": len(RELATIONS),
+        "set_aside": 0,
+        "sequence": 0,
+        "built": 0,
+    }
     assert manifest.parents == {
         "checkpoint": open_artifact(shop.checkpoint, "checkpoint").digest,
         "prepared": open_artifact(shop.prepared, "prepared").digest,

@@ -66,6 +66,45 @@ def test_it_offers_what_indexes_and_services_ask_of_an_encoder(encoder: Encoder)
     assert [relation.relation_id for relation in encoder.relations] == ["same-item", "colour", "shape"]
 
 
+TEXTS = ["red mug", "a hat that is blue", "mug"]
+
+
+@pytest.mark.parametrize("position", [1, 2])
+def test_a_relation_in_words_sees_tokens_as_the_network_does(position: int, encoder: Encoder) -> None:
+    pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "green")]
+    encoding = encoder.read_items(TEXTS, pictures, tokens=True)()
+    relation = encoder.read_relation(encoder.relations[position].description)
+    assert encoding.tokens is not None
+    for tokens, vectors in ((encoding.tokens.text, encoding.text), (encoding.tokens.image, encoding.image)):
+        assert tokens.states.dtype == np.float16
+        np.testing.assert_allclose(relation.vectors(tokens), vectors[:, position], atol=2e-3)
+    assert relation.nearest[0] == position
+    assert sorted(relation.nearest) == [1, 2]
+
+
+def test_tokens_are_kept_at_their_true_length(encoder: Encoder) -> None:
+    together = encoder.text_tokens(TEXTS)
+    for row, text in enumerate(TEXTS):
+        alone = encoder.text_tokens([text]).states
+        own = together.states[together.starts[row] : together.starts[row + 1]]
+        assert len(own) == encoder._preprocessor.tokenize([text]).mask.sum()
+        np.testing.assert_allclose(own, alone, atol=2e-3)
+
+
+def test_an_item_without_a_picture_has_the_vectors_of_its_text(encoder: Encoder) -> None:
+    red = Image.new("RGB", (32, 32), "red")
+    some, every = (encoder.read_items(TEXTS, [red, second, red], tokens=True)() for second in (None, red))
+    np.testing.assert_array_equal(some.image[1], 0)
+    np.testing.assert_allclose(some.average[1], some.text[1], atol=1e-6)
+    np.testing.assert_allclose(some.image[[0, 2]], every.image[[0, 2]], atol=1e-6)
+    assert some.tokens is not None
+    assert some.tokens.image.starts.tolist() == [0, 5, 5, 10]
+    relation = encoder.read_relation("Bought by sailors.")
+    np.testing.assert_array_equal(relation.vectors(some.tokens.image)[1], 0)
+    without = encoder.read_items(TEXTS, [None] * 3, tokens=True)()
+    np.testing.assert_array_equal(without.image, 0)
+
+
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"There is no checkpoint at .*Run `rcml train`"):
         Encoder.from_pretrained(tmp_path / "none")

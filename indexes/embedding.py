@@ -1,0 +1,204 @@
+"""Items on their way through the network: readers ahead of it, a writer behind it, and the network never waiting.
+
+Pictures are decoded and texts tokenized by a few threads, some batches ahead; whole shards are written by another.
+Several processes may share the work (`Crew`): each takes every n-th shard.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from PIL import Image
+
+from model.encoding import Encoding, ItemEncoder
+from model.records import Item
+from model.terminal import progress_bar, say
+
+from .shards import Shard, Shards
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+EVERY = 30.0
+"""Seconds between two lines on how far it has come."""
+
+
+class Crew(Protocol):
+    """The processes that encode together; `model.ranks.Ranks` is one."""
+
+    @property
+    def rank(self) -> int:
+        """This process among them, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def wait(self) -> None:
+        """Until every one of them is here."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A crew of one."""
+
+    rank: int = 0
+    size: int = 1
+
+    def wait(self) -> None:
+        """For nobody."""
+
+
+ALONE = Alone()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A batch, read: places of its items, those that cannot be encoded and why, and the way to encode the rest."""
+
+    kept: list[int]
+    set_aside: dict[int, str]
+    encode: Callable[[], Encoding]
+
+
+class Embedding:
+    """The work of one process: the shards that are its own and not there yet."""
+
+    def __init__(
+        self, encoder: ItemEncoder, folder: Path, items: Sequence[Item], shards: Shards, tokens: bool
+    ) -> None:
+        """Encode `items`, whose pictures lie in `folder`, into `shards`."""
+        self._encoder = encoder
+        self._folder = folder
+        self._items = items
+        self._shards = shards
+        self._tokens = tokens
+
+    def run(self, crew: Crew, batch_size: int, workers: int) -> None:
+        """Encode until all of this process's shards are there.
+
+        Raises:
+            StorageError: the disk is full or failing.
+        """
+        done = set(self._shards.done())
+        numbers = [n for n in range(crew.rank, self._shards.count, crew.size) if n not in done]
+        batches = [(n, rows) for n in numbers for rows in _batches(self._shards.rows(n), batch_size)]
+        total = sum(len(rows) for _, rows in batches)
+        with (
+            ThreadPoolExecutor(workers, "readers") as readers,
+            ThreadPoolExecutor(1, "writer") as writer,
+            progress_bar("embedding items", total) as advance,
+        ):
+            pace = _Pace(total, crew.rank == 0)
+            shard, writing = Shard(-1), None
+            for (number, rows), read in ahead(readers, self._read, batches, 2 * workers):
+                if number != shard.number:
+                    writing = self._hand_over(writer, shard, writing)
+                    shard = Shard(number)
+                shard.set_aside |= read.set_aside
+                if read.kept:
+                    shard.kept += read.kept
+                    shard.encodings.append(read.encode())
+                advance(pace.after(len(rows)), len(rows))
+            writing = self._hand_over(writer, shard, writing)
+            if writing is not None:
+                writing.result()
+
+    def _hand_over(
+        self, writer: ThreadPoolExecutor, shard: Shard, writing: Future[None] | None
+    ) -> Future[None] | None:
+        """Have a finished shard written, once the one before it is."""
+        if writing is not None:
+            writing.result()
+        return writer.submit(self._shards.write, shard) if shard.number >= 0 else None
+
+    def _read(self, batch: tuple[int, range]) -> _Read:
+        """Runs in a reader."""
+        kept, set_aside = [], {}
+        texts: list[str] = []
+        pictures: list[Image.Image | None] = []
+        for place in batch[1]:
+            item = self._items[place]
+            try:
+                picture = load_picture(self._folder / item.picture) if item.picture else None
+            except UnreadablePictureError as error:
+                set_aside[place] = str(error)
+                continue
+            kept.append(place)
+            texts.append(item.text)
+            pictures.append(picture)
+        if not kept:
+            return _Read(kept, set_aside, _nothing)
+        return _Read(kept, set_aside, self._encoder.read_items(texts, pictures, self._tokens))
+
+
+class UnreadablePictureError(Exception):
+    """A picture that is not there or cannot be decoded, and why."""
+
+
+def load_picture(path: Path) -> Image.Image:
+    """Decode a picture.
+
+    Raises:
+        UnreadablePictureError: it is not there, or cannot be decoded.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.convert("RGB")
+    except FileNotFoundError:
+        raise UnreadablePictureError(f"picture {path.name} does not exist") from None
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:  # Pillow has no common error
+        raise UnreadablePictureError(f"picture {path.name} cannot be decoded ({error})") from None
+
+
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], things: Iterable[T], depth: int
+) -> Iterator[tuple[T, R]]:
+    """Each thing and what `work` makes of it, in order; at most `depth` are made ahead."""
+    left = iter(things)
+    made: deque[tuple[T, Future[R]]] = deque()
+    try:
+        while True:
+            while len(made) < depth and (thing := next(left, None)) is not None:
+                made.append((thing, pool.submit(work, thing)))
+            if not made:
+                return
+            thing, future = made.popleft()
+            yield thing, future.result()
+    finally:
+        for _, future in made:
+            future.cancel()
+
+
+class _Pace:
+    """Items a second so far, for the bar; and, now and then, a line where there is no bar."""
+
+    def __init__(self, total: int, speaks: bool) -> None:
+        self._total, self._speaks = total, speaks
+        self._done = 0
+        self._begun = self._told = monotonic()
+
+    def after(self, more: int) -> str:
+        self._done += more
+        now = monotonic()
+        rate = self._done / max(now - self._begun, 1e-9)
+        if self._speaks and now - self._told > EVERY:
+            self._told = now
+            left = (self._total - self._done) / rate / 60
+            say(
+                f"{self._done:,} of {self._total:,} items embedded, {rate:,.1f} items/s, {left:,.0f} minutes left"
+            )
+        return f"{rate:,.1f} items/s"
+
+
+def _batches(rows: range, size: int) -> list[range]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _nothing() -> Encoding:
+    raise AssertionError("a batch without items is not encoded")
