@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.measurement import Timings, conclude, interleave, show
 from indexes.journal import Change, Journal
+from indexes.sqlite_store import SqliteStore
 from model.records import Item
 from tests.disk.disk import Watched, environment
 
@@ -49,7 +50,7 @@ class Side:
 
     def __init__(self, folder: Path, shared: bool) -> None:
         folder.mkdir()
-        self.journal = Journal(folder, "benchmark", 0, SHAPE)
+        self.journal = Journal(SqliteStore(folder), "benchmark", 0, SHAPE)
         self._turn = nullcontext() if shared else Lock()
 
     def write(self, changes: list[Change]) -> None:

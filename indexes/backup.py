@@ -1,6 +1,7 @@
 """`rcml index snapshot` and `restore`: a copy of an index taken, and brought back, while it is served.
 
-A snapshot is laid out as an index is: a generation and a journal. It can be opened and served like one.
+A snapshot is laid out as an index is: a generation and a journal. It can be opened and served like one. It is whole
+by itself: what an index keeps on servers lies in files of the snapshot.
 """
 
 import shutil
@@ -12,9 +13,18 @@ from model.terminal import say
 
 from .compaction import fold
 from .config import RestoreConfig, SnapshotConfig
-from .generation import Generation, lock_index, next_generation, remove_generations
+from .generation import (
+    Generation,
+    journal_store,
+    kept_config,
+    lock_index,
+    next_generation,
+    prepared_journal,
+    remove_generations,
+)
 from .index import Index
-from .journal import last_sequence, set_aside
+from .journal_store import Store, last_sequence
+from .snapshot import Snapshot
 
 
 def snapshot(config: SnapshotConfig) -> str:
@@ -37,7 +47,7 @@ def snapshot(config: SnapshotConfig) -> str:
         journal.close()
         generation.close()
         generation = Generation.open_newest(config.index)
-        shutil.copytree(generation.path, folder / generation.path.name)
+        _copy(generation, folder / generation.path.name)
         generation.close()
     copied = Generation.open_newest(config.out)
     copied.close()
@@ -48,14 +58,17 @@ def restore(config: RestoreConfig) -> str:
     """Have an index be again what a snapshot of it holds; returns a one-line summary.
 
     That becomes a new generation, to which a server that has the index open goes over. Changes from before this
-    began are lost; those made meanwhile come on top.
+    began are lost; those made meanwhile come on top. Vectors and changes come to lie where those of the index do,
+    unless `config` says otherwise.
 
     Raises:
+        InputError: `config` names another place for the changes than the index has.
         ArtifactError: the snapshot is missing or damaged, or `config.out` holds something else than an index.
         MismatchError: the snapshot was made with another checkpoint than the one named.
         StorageError: the disk is full or failing; the index is as it was.
     """
     target = next_generation(config.out)
+    kept = kept_config(config.out)
     generation = Generation.open_newest(config.snapshot)
     check_files(generation.path, generation.manifest)
     checkpoint = config.checkpoint or generation.checkpoint_seen_from(config.out)
@@ -63,8 +76,15 @@ def restore(config: RestoreConfig) -> str:
     source = Index.open(config.snapshot, checkpoint)
     try:
         with lock_index(config.out):
-            sequence = max(_last_sequence(config.out), source.snapshot.overlay.sequence)
-            fold(source.snapshot, target, source.picture_of, checkpoint, sequence)
+            vectors, journal = (kept.vectors, kept.journal) if kept is not None else (None, None)
+            places = {
+                "vectors": config.vectors or vectors,
+                "journal": prepared_journal(config.out, config.journal or journal),
+            }
+            options = source.snapshot.generation.config.model_copy(update=places)
+            last = _last_sequence(journal_store(config.out, options), config.out)
+            sequence = max(last, source.snapshot.overlay.sequence)
+            fold(source.snapshot, target, source.picture_of, checkpoint, sequence, options)
             remove_generations(config.out, {target})
             restored = Generation.open(target)
             restored.journal().trim(sequence)
@@ -74,10 +94,22 @@ def restore(config: RestoreConfig) -> str:
     return f"Restored {config.out} from {config.snapshot}: {target.name}, {len(source):,} items."
 
 
-def _last_sequence(index: Path) -> int:
+def _copy(generation: Generation, target: Path) -> None:
+    """Copy a generation, with its vectors and its changes in files, wherever they lie."""
+    config = generation.config
+    here = config.model_copy(update={"vectors": None, "journal": None})
+    if config == here:
+        shutil.copytree(generation.path, target)
+        return
+    unchanged = Snapshot.of(generation, generation.manifest.counts["relations"])
+    checkpoint = generation.checkpoint_seen_from(target.parent)
+    fold(unchanged, target, lambda recorded: None, checkpoint, generation.sequence, here)
+
+
+def _last_sequence(store: Store, index: Path) -> int:
     try:
-        return last_sequence(index)
+        return last_sequence(store)
     except ArtifactError as error:
         say(f"{error} It is set aside; restart the servers that have {index} open.")
-        set_aside(index)
+        store.set_aside()
         return 0

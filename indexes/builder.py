@@ -40,12 +40,14 @@ from .faiss_vectors import FOLDER, FaissVectors, resident_bytes, write_vectors
 from .generation import (
     Generation,
     changed_since_build,
+    journal_store,
     lock_index,
     next_generation,
+    prepared_journal,
     remove_generations,
     write_checkpoint_path,
 )
-from .journal import last_sequence
+from .journal_store import last_sequence
 from .shards import FOLDER as ENCODED
 from .shards import Run, Shards
 from .tokens import FOLDER as TOKENS
@@ -88,7 +90,8 @@ def build(
         crew.wait()
         return {}
     kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
-    sequence = last_sequence(config.out)
+    config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
+    sequence = last_sequence(journal_store(config.out, config))
     if changed_since_build(config.out, sequence) and not config.discard_changes:
         raise InputError(
             f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}). "

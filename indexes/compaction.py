@@ -33,17 +33,18 @@ def fold(
     picture: Callable[[Recorded], bytes | None],
     checkpoint: Path,
     sequence: int,
+    config: BuildConfig,
 ) -> None:
     """Write `snapshot` as a generation at `target`, to which changes after `sequence` will be made.
 
-    `picture` gives what a change brought; `checkpoint` is where the checkpoint lies.
+    `picture` gives what a change brought; `checkpoint` is where the checkpoint lies; `config` says, among all else,
+    where the generation is to keep its vectors and its changes.
 
     Raises:
         ArtifactError: another process is doing so.
         InputError: so many items no longer fit the memory or the recall that were asked for.
     """
     old = snapshot.generation
-    config = BuildConfig.model_validate_json((old.path / "config.json").read_bytes())
     relations, dim = old.manifest.counts["relations"], old.vectors.dim
     kind = choose_kind(config, len(snapshot), relations, dim)
 

@@ -1,15 +1,51 @@
 """The options of `rcml index` and its verbs; loads nothing heavy, because `rcml --help` reads it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import ByteSize, Field
+from pydantic import AfterValidator, ByteSize, Field
 
 from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
 
 IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq"]
 
 Answered = Literal["auto", "none", "all", "TT", "II", "TI", "IT", "AVG"]
+
+
+def _postgres(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError(
+            "--journal must be the address of a Postgres database, as postgresql://user@host/database"
+        )
+    if parts.password or "password" in dict(parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError(
+            "--journal must not hold a password, since it is written into the index; leave it out and put it into "
+            "PGPASSWORD or ~/.pgpass"
+        )
+    return url.replace("postgres:", "postgresql:", 1)
+
+
+def _milvus(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        if parts.username or parts.password:
+            raise ValueError(
+                "--vectors must not hold a user or a password, since it is written into the index; name a server of a "
+                "private network that asks for none"
+            )
+        return uri
+    if not parts.scheme and uri.endswith(".db"):
+        return str(Path(uri).absolute())
+    raise ValueError(
+        "--vectors must be the address of a Milvus server, as http://host:19530, or a file of milvus-lite, as milvus.db"
+    )
+
+
+JournalUrl = Annotated[str, AfterValidator(_postgres)]
+
+VectorsUri = Annotated[str, AfterValidator(_milvus)]
 
 
 class BuildConfig(StageConfig):
@@ -38,6 +74,15 @@ class BuildConfig(StageConfig):
         False,
         description="keep the tokens of every item too, so that relations that nobody indexed can be asked about in "
         "words; takes some 70 KB an item with ViT-B/32",
+    )
+    vectors: VectorsUri | None = Field(
+        None,
+        description="Milvus server that keeps the vectors, as http://host:19530; none: files of this machine",
+    )
+    journal: JournalUrl | None = Field(
+        None,
+        description="Postgres database that keeps the changes, as postgresql://user@host/database, for several "
+        "machines; none: a file of this one",
     )
     discard_changes: bool = Field(
         False, description="replace an index even if items were changed since it was built; they are lost"
@@ -79,6 +124,12 @@ class RestoreConfig(VerbConfig):
     out: Path = Field(description="the index; its changes from before are lost")
     checkpoint: Path | None = Field(
         None, description="its checkpoint, where it does not lie as it did, seen from the index"
+    )
+    vectors: VectorsUri | None = Field(
+        None, description="Milvus server for its vectors; none: where those of the index lie now"
+    )
+    journal: JournalUrl | None = Field(
+        None, description="Postgres database for its changes; none: where those of the index lie now"
     )
 
 

@@ -3,7 +3,7 @@
     index/
       generation-000002/   the newest that is whole is the index
       generation-000001/   the one before, kept in case the newest is damaged
-      changes.sqlite       what changed since; see `indexes/journal.py`
+      changes.sqlite       what changed since, unless it lies on a server; see `indexes/journal.py`
 
 A generation holds the changes up to its sequence, and the journal keeps those after the sequence of the generation
 before: either can be opened, with the same items.
@@ -22,7 +22,7 @@ from pathlib import Path
 from weakref import finalize
 
 from model.artifact import Manifest, lock_folder, make_folder, open_artifact, read_manifest, storing
-from model.errors import ArtifactError
+from model.errors import ArtifactError, InputError
 from model.records import View
 from model.terminal import say
 
@@ -30,8 +30,12 @@ from .answers import FOLDER as ANSWERS
 from .answers import Answers
 from .attributes import Attributes
 from .catalogue import Catalogue
+from .config import BuildConfig
 from .faiss_vectors import FOLDER, FaissVectors
 from .journal import Journal
+from .journal_store import Store
+from .postgres_store import PostgresStore, located, same_server
+from .sqlite_store import SqliteStore
 
 _NAME = re.compile(r"generation-(\d{6,})")
 
@@ -108,9 +112,15 @@ class Generation:
         """Of the vectors of one item: views, relations, components."""
         return len(View), self.manifest.counts["relations"], self.vectors.dim
 
+    @property
+    def config(self) -> BuildConfig:
+        """The options that it was made with, and those that come after it will be."""
+        return _config(self.path)
+
     def journal(self) -> Journal:
         """The changes to it, and since."""
-        return Journal(self.path.parent, lineage(self.manifest.parents), self.sequence, self.shape)
+        store = journal_store(self.path.parent, self.config)
+        return Journal(store, lineage(self.manifest.parents), self.sequence, self.shape)
 
     def checkpoint_seen_from(self, index: Path) -> Path:
         """Where its checkpoint lies, if it is part of the index at `index`."""
@@ -170,6 +180,43 @@ def next_generation(index: Path) -> Path:
     return index / f"generation-{number:06d}"
 
 
+def kept_config(index: Path) -> BuildConfig | None:
+    """The options of the newest generation whose options can be read; None where there is none."""
+    for path in reversed(generations(index)):
+        with suppress(OSError, ValueError):
+            return _config(path)
+    return None
+
+
+def journal_store(index: Path, config: BuildConfig | None) -> Store:
+    """Where the changes to an index lie, by the options of a generation."""
+    if config is None or config.journal is None:
+        return SqliteStore(index)
+    return PostgresStore(config.journal)
+
+
+def prepared_journal(index: Path, url: str | None) -> str | None:
+    """The address of the journal that an index is to have, as `url` says, or as it has been; its tables are made.
+
+    Raises:
+        InputError: it has another; changes would be lost.
+        StorageError: the server is out of reach.
+    """
+    kept = kept_config(index)
+    if kept is not None and not (
+        url == kept.journal or (url and kept.journal and same_server(url, kept.journal))
+    ):
+        raise InputError(
+            f"{index} keeps its changes in {journal_store(index, kept).name}, not where --journal says. Name the same, "
+            "or choose another --out; `rcml index snapshot` and `restore` take them elsewhere."
+        )
+    if url is None:
+        return None
+    address = (kept and kept.journal) or located(url, index)
+    PostgresStore(address).prepare()
+    return address
+
+
 @contextmanager
 def lock_index(index: Path) -> Iterator[None]:
     """Nobody else makes a generation meanwhile; no folder is left behind in which nothing came to be.
@@ -212,6 +259,10 @@ def remove_generations(index: Path, keep: Collection[Path]) -> None:
             path.rename(path.with_name(f".{path.name}.removed"))
     for gone in index.glob(".generation-*.removed"):
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _config(generation: Path) -> BuildConfig:
+    return BuildConfig.model_validate_json((generation / "config.json").read_bytes())
 
 
 def _only_remains(index: Path) -> bool:

@@ -150,7 +150,8 @@ class Index:
             self.refresh()
             snapshot = self.snapshot
             path = next_generation(self.path)
-            fold(snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence)
+            config = snapshot.generation.config
+            fold(snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence, config)
             self._newest = path.name
             self._take_over(Generation.open(path))
             remove_generations(self.path, {path, snapshot.generation.path})

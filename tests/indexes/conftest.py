@@ -7,6 +7,7 @@ import pytest
 from indexes.index import Index
 
 from .fakes import FakeShop, write_shop
+from .postgres import Server, cluster
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,9 @@ def index(shop: FakeShop) -> Iterator[Index]:
     index = Index.open(shop.index)
     yield index
     index.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    with cluster() as server:
+        yield server

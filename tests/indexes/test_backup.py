@@ -12,7 +12,8 @@ from indexes.config import RestoreConfig, SnapshotConfig, VerifyConfig
 from indexes.generation import generations
 from indexes.index import Index
 from indexes.inspection import verify
-from indexes.journal import FILE, Change
+from indexes.journal import Change
+from indexes.sqlite_store import FILE
 from model.errors import ArtifactError, MismatchError
 
 from .fakes import FakeShop, write_checkpoint

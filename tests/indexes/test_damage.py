@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from indexes.index import Index
-from indexes.journal import FILE
+from indexes.sqlite_store import FILE
 from model.errors import ArtifactError, MismatchError
 
 from .fakes import FakeShop, write_checkpoint

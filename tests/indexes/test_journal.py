@@ -1,6 +1,5 @@
-"""Changes become durable, in order, together; and only what was written comes back."""
+"""Changes become durable, in order, together; and only what was written comes back: in a file and on a server."""
 
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +8,12 @@ from threading import Barrier, Event, Lock
 import numpy as np
 import pytest
 from numpy import ndarray
+from sqlalchemy import text
 
-from indexes.journal import FILE, Change, Journal, Recorded, last_sequence
+from indexes.journal import Change, Journal, Recorded
+from indexes.journal_store import Store, last_sequence
+from indexes.postgres_store import PostgresStore
+from indexes.sqlite_store import SqliteStore
 from model.errors import ArtifactError, MismatchError, StorageError
 from model.records import Item
 
@@ -29,36 +32,32 @@ def put(item_id: str, seed: int = 0) -> Change:
     return Change.put(item(item_id), vectors(seed), f"picture {seed}".encode())
 
 
-def opened(folder: Path, lineage: str = "a" * 64, start: int = 0) -> Journal:
-    return Journal(folder, lineage, start, SHAPE)
+def opened(store: Store, lineage: str = "a" * 64, start: int = 0) -> Journal:
+    return Journal(store, lineage, start, SHAPE)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Where a journal may lie; each test has its own."""
+    if request.param == "sqlite":
+        return SqliteStore(tmp_path)
+    store = PostgresStore(request.getfixturevalue("postgres").url())
+    store.prepare()
+    return store
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = opened(tmp_path)
+def journal(store: Store) -> Iterator[Journal]:
+    journal = opened(store)
     yield journal
     journal.close()
 
 
-def test_without_changes_there_is_no_file(journal: Journal, tmp_path: Path) -> None:
-    assert (journal.newest(), journal.since(0), last_sequence(tmp_path)) == (0, [], 0)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_emptied_file_is_damaged(journal: Journal, tmp_path: Path) -> None:
-    (tmp_path / FILE).touch()
-    for question in (journal.newest, lambda: last_sequence(tmp_path), lambda: journal.since(0)):
-        with pytest.raises(ArtifactError, match=rf"{FILE} is damaged"):
-            question()
-    with pytest.raises(StorageError, match=r"no such table"):
-        journal.append([put("cup")])
-
-
-def test_changes_come_back_as_they_were_after_opening_anew(journal: Journal, tmp_path: Path) -> None:
+def test_changes_come_back_as_they_were_after_opening_anew(journal: Journal, store: Store) -> None:
     journal.append([put("cup", 1), Change("mug")])
     journal.append([put("tasse-é", 2)])
     journal.close()
-    again = opened(tmp_path)
+    again = opened(store)
     found = again.since(0)
     assert [(one.sequence, one.change.item_id) for one in found] == [(1, "cup"), (2, "mug"), (3, "tasse-é")]
     assert found[0].change.item == Item(
@@ -78,15 +77,6 @@ def test_what_the_writer_is_told_is_what_is_read_back(journal: Journal) -> None:
     assert [(one.sequence, one.change.item, one.change.picture_sha256) for one in told] == [
         (one.sequence, one.change.item, one.change.picture_sha256) for one in read
     ]
-
-
-def test_every_commit_is_synced(journal: Journal) -> None:
-    journal.append([put("cup")])
-    engine = journal._opened()
-    assert engine is not None
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
 
 
 def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
@@ -113,8 +103,8 @@ def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
     assert [one.sequence for together in published for one in together] == list(range(2, 11))
 
 
-def test_writers_of_two_processes_never_share_a_sequence(journal: Journal, tmp_path: Path) -> None:
-    other, start, lock = opened(tmp_path), Barrier(8), Lock()
+def test_writers_of_two_processes_never_share_a_sequence(journal: Journal, store: Store) -> None:
+    other, start, lock = opened(store), Barrier(8), Lock()
     sequences: list[int] = []
 
     def write(n: int) -> None:
@@ -132,80 +122,69 @@ def test_writers_of_two_processes_never_share_a_sequence(journal: Journal, tmp_p
     other.close()
 
 
-def test_a_sequence_is_never_given_again(journal: Journal, tmp_path: Path) -> None:
+def test_a_sequence_is_never_given_again(journal: Journal, store: Store) -> None:
     journal.append([put("a"), put("b"), put("c")])
     journal.trim(3)
-    assert (journal.newest(), journal.since(0), last_sequence(tmp_path)) == (0, [], 3)
+    assert (journal.newest(), journal.since(0), last_sequence(store)) == (0, [], 3)
     assert journal.append([put("d")])[0].sequence == 4
 
 
-def test_a_new_file_goes_on_after_the_generation_it_lies_beside(tmp_path: Path) -> None:
-    journal = opened(tmp_path, start=41)
+def test_a_new_file_goes_on_after_the_generation_it_lies_beside(store: Store) -> None:
+    journal = opened(store, start=41)
     assert journal.append([put("a")])[0].sequence == 42
     journal.close()
 
 
-@pytest.mark.parametrize("pages", range(4, 30))
-def test_on_a_full_disk_a_change_is_refused_whole_and_reads_go_on(tmp_path: Path, pages: int) -> None:
-    """SQLite refuses to grow beyond `pages`, as a file system refuses at that very write."""
-    journal = opened(tmp_path)
-    journal.append([put("first")])
-    engine = journal._opened()
-    assert engine is not None
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    acknowledged, refusal = 1, ""
-    while acknowledged < 300:
-        try:
-            journal.append([put("a", 1), put("b", 2), put("c", 3)])
-        except StorageError as error:
-            refusal = str(error)
-            break
-        acknowledged += 3
-    assert FILE in refusal
-    assert "full). Nothing was changed" in refusal
-    assert len(journal.since(0)) == acknowledged
-    journal.close()
-    again = opened(tmp_path)
-    assert len(again.since(0)) == acknowledged
-    assert again.append([put("room again")])[0].sequence == acknowledged + 1
-    again.close()
-
-
 @pytest.mark.parametrize("column", ["item_id", "item", "vectors"])
 def test_a_change_that_was_tampered_with_is_refused_by_number(
-    journal: Journal, tmp_path: Path, column: str
+    journal: Journal, store: Store, column: str
 ) -> None:
     journal.append([put("a"), put("b"), put("c")])
-    journal.close()
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        (old,) = connection.execute(f"SELECT {column} FROM changes WHERE sequence = 2").fetchone()
+    engine = journal._opened()
+    assert engine is not None
+    with store.writing(engine) as connection:
+        old = connection.execute(text(f"SELECT {column} FROM changes WHERE sequence = 2")).scalar_one()
         new = b"x" + old[1:] if isinstance(old, bytes) else old.replace("b", "B", 1)
-        connection.execute(f"UPDATE changes SET {column} = ? WHERE sequence = 2", (new,))
-    again = opened(tmp_path)
-    with pytest.raises(ArtifactError, match=rf"{FILE} is damaged \(change 2\); restore a snapshot"):
-        again.since(0)
-    again.close()
+        connection.execute(text(f"UPDATE changes SET {column} = :new WHERE sequence = 2"), {"new": new})
+    with pytest.raises(ArtifactError, match=r"is damaged \(change 2\); restore a snapshot"):
+        journal.since(0)
 
 
-def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"not a database, but long enough to be taken for one" * 100)
-    with pytest.raises(ArtifactError, match=f"{FILE} is damaged"):
-        opened(tmp_path).since(0)
-    with pytest.raises(StorageError, match="Nothing was changed"):
-        opened(tmp_path).append([put("a")])
+@pytest.mark.parametrize("sequence", [1, 2, 3])
+def test_a_change_that_is_missing_is_noticed(journal: Journal, store: Store, sequence: int) -> None:
+    journal.append([put("a"), put("b"), put("c")])
+    engine = journal._opened()
+    assert engine is not None
+    with store.writing(engine) as connection:
+        connection.execute(text(f"DELETE FROM changes WHERE sequence = {sequence}"))
+    with pytest.raises(ArtifactError, match=r"is damaged \(2 of 3 changes are there\)"):
+        journal.since(0)
 
 
-def test_changes_to_another_index_are_refused(journal: Journal, tmp_path: Path) -> None:
+def test_a_copy_is_a_journal_in_a_file(journal: Journal, tmp_path: Path) -> None:
+    journal.append([put(f"item-{n}", n) for n in range(250)])
+    journal.trim(7)
+    (tmp_path / "copy").mkdir()
+    journal.copy(tmp_path / "copy")
+    copied = opened(SqliteStore(tmp_path / "copy"))
+    found, expected = copied.since(0), journal.since(0)
+    assert [one.sequence for one in found] == [*range(8, 251)]
+    assert [one.change.item for one in found] == [one.change.item for one in expected]
+    assert copied.picture(found[-1]) == b"picture 249"
+    assert copied.append([put("next")])[0].sequence == 251
+    copied.close()
+
+
+def test_changes_to_another_index_are_refused(journal: Journal, store: Store) -> None:
     journal.append([put("a")])
     journal.close()
     with pytest.raises(MismatchError, match="holds changes to another index"):
-        opened(tmp_path, lineage="b" * 64).since(0)
+        opened(store, lineage="b" * 64).since(0)
 
 
-def test_of_an_index_that_was_built_anew_they_are_forgotten(journal: Journal, tmp_path: Path) -> None:
+def test_of_an_index_that_was_built_anew_they_are_forgotten(journal: Journal, store: Store) -> None:
     journal.append([put("a"), put("b")])
-    rebuilt = opened(tmp_path, lineage="b" * 64, start=2)
+    rebuilt = opened(store, lineage="b" * 64, start=2)
     assert rebuilt.since(0) == []
     assert rebuilt.append([put("c")])[0].sequence == 3
     with pytest.raises(StorageError, match="the index was built again meanwhile"):

@@ -15,7 +15,8 @@ from indexes.config import BuildConfig, CompactConfig, VerifyConfig
 from indexes.generation import generations
 from indexes.index import Index
 from indexes.inspection import compact, verify
-from indexes.journal import FILE, Change
+from indexes.journal import Change
+from indexes.sqlite_store import FILE
 from model.checkpoint import Checkpoint
 from model.errors import ArtifactError, InputError, MismatchError, UnknownItemError
 from model.prepared import Prepared
