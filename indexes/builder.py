@@ -142,14 +142,10 @@ def _write(
         write_vectors(
             draft.path / FOLDER, relations, dim, shards.vectors, kind, config.min_recall, lambda: advance("")
         )
+    vectors = FaissVectors(draft.path / FOLDER)
     if config.token_store:
         write_tokens(draft.path / TOKENS, dim, shards.tokens)
-    write_answers(
-        draft.path / ANSWERS,
-        FaissVectors(draft.path / FOLDER),
-        relations,
-        answered(config, len(items)),
-    )
+    write_answers(draft.path / ANSWERS, vectors, relations, answered(config, len(items)))
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
     _copy_pictures(prepared.path, draft.path, items)

@@ -22,6 +22,8 @@ from .faiss_vectors import FOLDER, FaissVectors, write_vectors
 from .generation import write_checkpoint_path
 from .journal import Recorded
 from .snapshot import Snapshot
+from .tokens import FOLDER as TOKENS
+from .tokens import write_tokens
 
 CHUNK = 4_096
 """Items taken over at a time."""
@@ -65,10 +67,12 @@ def fold(
                 relations,
                 answered(config, len(snapshot)),
             )
+            if old.tokens is not None:
+                write_tokens(draft.path / TOKENS, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())
         else:
-            for name in (FOLDER, ANSWERS):
+            for name in (FOLDER, ANSWERS, TOKENS):
                 if (old.path / name).is_dir():
                     shutil.copytree(old.path / name, draft.path / name)
             for name in (FILE, ATTRIBUTES):

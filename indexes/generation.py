@@ -36,6 +36,8 @@ from .journal import Journal
 from .journal_store import Store
 from .postgres_store import PostgresStore, located, same_server
 from .sqlite_store import SqliteStore
+from .tokens import FOLDER as TOKENS
+from .tokens import TokenStore
 
 _NAME = re.compile(r"generation-(\d{6,})")
 
@@ -45,7 +47,7 @@ class Generation:
     """One generation, opened, its digests checked.
 
     `pairs` counts the pairs of items that were known under each relation when the index was built, by relation
-    id; the intra-sample relation has no count.
+    id; the intra-sample relation has no count. `tokens` are None if none were kept.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Generation:
     attributes: Attributes
     vectors: FaissVectors
     answers: Answers
+    tokens: TokenStore | None
     pairs: dict[str, int | None]
     hold: "Hold"
 
@@ -74,6 +77,7 @@ class Generation:
             attributes=Attributes(path),
             vectors=FaissVectors(path / FOLDER),
             answers=Answers(path / ANSWERS),
+            tokens=TokenStore.open(path / TOKENS),
             pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
             hold=hold,
         )

@@ -14,7 +14,8 @@ from numpy import ndarray
 
 from model.artifact import lock_folder
 from model.checkpoint import Checkpoint
-from model.errors import ArtifactError, MismatchError, UnknownRelationError
+from model.encoding import WordedRelation
+from model.errors import ArtifactError, InputError, MismatchError, UnknownRelationError
 from model.records import Item, Relation, Similarity, View
 from model.validity import PairVectors
 
@@ -123,10 +124,20 @@ class Index:
         Taking out an item that is not there is no error: it is not there afterwards.
 
         Raises:
+            InputError: an item came without its tokens, which this index keeps; nothing was changed.
             StorageError: the disk is full or failing; nothing was changed.
         """
+        kept = self.snapshot.generation.tokens is not None
+        for change in changes:
+            if kept and change.item is not None and change.tokens is None:
+                raise InputError(
+                    f"Item {change.item_id!r} came without its tokens, which this index keeps for relations in words. "
+                    "Encode it with tokens, and put it in again."
+                )
         if changes:
-            self._journal.append(changes, self._publish)
+            self._journal.append(
+                changes if kept else [replace(change, tokens=None) for change in changes], self._publish
+            )
 
     def refresh(self) -> None:
         """Take over what other processes did: their changes, and a newer generation.
@@ -236,26 +247,29 @@ class Index:
     def neighbours(
         self,
         item_id: str,
-        relation_id: str,
+        relation: str | WordedRelation,
         similarity: Similarity,
         k: int,
         selection: Selection = EVERYTHING,
     ) -> list[Hit]:
         """The `k` items that go best with an item of the catalogue under a relation, itself left out.
 
+        The relation is named by its id, or one in words: then see `WordedSearch`.
+
         Raises:
             UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
                 item has an attribute that `selection` names.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
-        relation = self.position(relation_id)
+        asked = self.position(relation) if isinstance(relation, str) else relation
         snapshot = self.snapshot
         row = snapshot.row(item_id)
-        return _hits(snapshot, selection.answer(snapshot, relation, similarity, row, k))
+        return _hits(snapshot, selection.answer(snapshot, asked, similarity, row, k))
 
     def search(
         self,
         query: Float32[ndarray, " dim"],
-        relation_id: str,
+        relation: str | WordedRelation,
         view: View,
         k: int,
         selection: Selection = EVERYTHING,
@@ -265,9 +279,11 @@ class Index:
         Raises:
             UnknownRelationError, UnknownAttributeError: there is no such relation, or no item has an attribute that
                 `selection` names.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
+        asked = self.position(relation) if isinstance(relation, str) else relation
         snapshot = self.snapshot
-        return _hits(snapshot, selection.search(snapshot, self.position(relation_id), view, query, k))
+        return _hits(snapshot, selection.search(snapshot, asked, view, query, k))
 
     def relation_scores(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
         """All relations between different items, the likeliest link of these two first.

@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16
 from numpy import ndarray
+from safetensors.numpy import load, save
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from model.artifact import PICTURES
+from model.encoding import ItemTokens, TokenRows
 from model.errors import ArtifactError, MismatchError, StorageError
 from model.records import Item
 
@@ -45,8 +47,9 @@ _TRIM = delete(CHANGES).where(CHANGES.c.sequence <= bindparam("upto"))
 class Change:
     """An item put into the catalogue, new or instead of the one of its id; or one taken out (`item` is None).
 
-    `vectors` are those of each view, in the order of `View`, under each relation. `picture`, the content of the
-    file that `item.picture` names, is not read back with the rest: see `Journal.picture`.
+    `vectors` are those of each view, in the order of `View`, under each relation; `tokens` those of this one item,
+    if the index keeps them. `picture`, the content of the file that `item.picture` names, is not read back with
+    the rest: see `Journal.picture`.
     """
 
     item_id: str
@@ -54,11 +57,18 @@ class Change:
     vectors: Float16[ndarray, "views relations dim"] | None = None
     picture: bytes = b""
     picture_sha256: str = ""
+    tokens: ItemTokens | None = None
 
     @classmethod
-    def put(cls, item: Item, vectors: Float16[ndarray, "views relations dim"], picture: bytes) -> "Change":
+    def put(
+        cls,
+        item: Item,
+        vectors: Float16[ndarray, "views relations dim"],
+        picture: bytes,
+        tokens: ItemTokens | None = None,
+    ) -> "Change":
         """An item with its picture, whose file name gives its format."""
-        return cls(item.item_id, item, vectors, picture, hashlib.sha256(picture).hexdigest())
+        return cls(item.item_id, item, vectors, picture, hashlib.sha256(picture).hexdigest(), tokens)
 
 
 @dataclass(frozen=True)
@@ -282,8 +292,8 @@ class Journal:
 
     def _recorded(self, row: Row[Any]) -> Recorded:
         item = None
-        vectors = None
-        if _digest(row.item_id, row.item, row.vectors) != row.digest:
+        vectors = tokens = None
+        if _digest(row.item_id, row.item, row.vectors, row.tokens) != row.digest:
             raise self._damaged(f"change {row.sequence}")
         picture_sha256 = ""
         if row.item is not None:
@@ -291,24 +301,35 @@ class Journal:
             picture_sha256 = content.pop("picture_sha256")
             item = Item(**{**content, "categories": tuple(content["categories"])})
             vectors = np.frombuffer(row.vectors, dtype=np.float16).reshape(self._shape)
-        change = Change(row.item_id, item, vectors, picture_sha256=picture_sha256)
+            tokens = None if row.tokens is None else _tokens(row.tokens)
+        change = Change(row.item_id, item, vectors, picture_sha256=picture_sha256, tokens=tokens)
         return Recorded(row.sequence, _named(change, row.sequence))
 
 
 def _row(change: Change) -> dict[str, Any]:
-    item = vectors = None
+    item = vectors = tokens = None
     if change.item is not None:
         assert change.vectors is not None
         content = {**asdict(change.item), "picture_sha256": change.picture_sha256}
         item = json.dumps(content, ensure_ascii=False)
         vectors = change.vectors.tobytes()
+        if change.tokens is not None:
+            tokens = save({"text": change.tokens.text.states, "image": change.tokens.image.states})
     return {
         "item_id": change.item_id,
         "item": item,
         "picture": change.picture or None,
         "vectors": vectors,
-        "digest": _digest(change.item_id, item, vectors),
+        "tokens": tokens,
+        "digest": _digest(change.item_id, item, vectors, tokens),
     }
+
+
+def _tokens(content: bytes) -> ItemTokens:
+    states = load(content)
+    return ItemTokens(
+        *(TokenRows(states[name], np.array([0, len(states[name])])) for name in ("text", "image"))
+    )
 
 
 def _named(change: Change, sequence: int) -> Change:
@@ -320,6 +341,6 @@ def _named(change: Change, sequence: int) -> Change:
     return replace(change, item=replace(change.item, picture=name), picture=b"")
 
 
-def _digest(item_id: str, item: str | None, vectors: bytes | None) -> bytes:
-    parts = [item_id.encode(), b"" if item is None else item.encode(), vectors or b""]
+def _digest(item_id: str, item: str | None, vectors: bytes | None, tokens: bytes | None) -> bytes:
+    parts = [item_id.encode(), b"" if item is None else item.encode(), vectors or b"", tokens or b""]
     return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).digest()

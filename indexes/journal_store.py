@@ -37,6 +37,7 @@ CHANGES = Table(
     Column("item", String),
     Column("picture", LargeBinary),
     Column("vectors", LargeBinary),
+    Column("tokens", LargeBinary),
     Column("digest", LargeBinary, nullable=False),
 )
 

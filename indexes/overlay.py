@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
+from model.encoding import ItemTokens
 from model.records import Item, View
 
 from .journal import Recorded
+from .tokens import stored
 from .vectors import ROUNDING, Neighbours, cosines
 
 ROOM = 64
@@ -97,6 +99,11 @@ class Overlay:
         places = np.asarray(rows, dtype=np.int64) - self.first
         found: ndarray = self._vectors[_VIEWS[view], relation, places]
         return found
+
+    def tokens(self, rows: Sequence[int]) -> ItemTokens:
+        """The tokens of the items at some rows of the overlay, of an index that keeps them."""
+        changes = [self.entries[row - self.first].change for row in rows]
+        return stored(ItemTokens.joined([change.tokens for change in changes if change.tokens is not None]))
 
     def search(
         self,

@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
+from model.encoding import WordedRelation
 from model.errors import UnknownAttributeError
 from model.records import Item, Similarity, View
 
 from .attributes import CATEGORIES, Condition
 from .snapshot import Snapshot
 from .vectors import Neighbours
+from .worded_search import WordedSearch
 
 POOL = 10
 """Of so many times the results wanted, those are chosen that are unlike one another."""
@@ -52,14 +54,21 @@ class Selection:
         return mask
 
     def answer(
-        self, snapshot: Snapshot, relation: int, similarity: Similarity, row: int, k: int
+        self,
+        snapshot: Snapshot,
+        relation: int | WordedRelation,
+        similarity: Similarity,
+        row: int,
+        k: int,
     ) -> Neighbours:
         """The `k` best of what is selected for the item at `row`, without itself.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
-        if self.include is None and not self.where and self.group_by is None and self.diversity == 0:
+        plain = self.include is None and not self.where and self.group_by is None and self.diversity == 0
+        if plain and isinstance(relation, int):
             excluded = frozenset(_rows(snapshot, self.exclude))
             found = snapshot.answer(relation, similarity, row, k, excluded)
             if found is not None:
@@ -71,16 +80,18 @@ class Selection:
     def search(
         self,
         snapshot: Snapshot,
-        relation: int,
+        relation: int | WordedRelation,
         view: View,
         query: Float32[ndarray, " dim"],
         k: int,
         but: int | None = None,
     ) -> Neighbours:
-        """The `k` best of what is selected, without the item at row `but`.
+        """The `k` best of what is selected, without the item at row `but`; under a relation in words see
+        `WordedSearch`.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
         self._check(snapshot)
         allowed = self.allowed(snapshot)
@@ -88,7 +99,10 @@ class Selection:
         pool = k if self.diversity == 0 else POOL * k
         depth = pool
         while True:
-            found = snapshot.search(relation, view, query, depth, allowed, excluded)
+            if isinstance(relation, WordedRelation):
+                found = WordedSearch(snapshot, relation, view, query, allowed, excluded).best(depth)
+            else:
+                found = snapshot.search(relation, view, query, depth, allowed, excluded)
             kept = self._first_of_each(snapshot, found, but)
             if len(kept) >= pool or len(found.rows) < depth:
                 break

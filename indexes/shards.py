@@ -118,10 +118,9 @@ class Shards:
             for view in View:
                 vectors = np.concatenate([one.view(view).astype(np.float16) for one in shard.encodings])
                 arrays[view] = np.ascontiguousarray(vectors.swapaxes(0, 1))
-            tokens = [one.tokens for one in shard.encodings if one.tokens is not None]
-            if tokens:
-                for name in ("text", "image"):
-                    rows = TokenRows.joined([getattr(one, name) for one in tokens])
+            if parts := [one.tokens for one in shard.encodings if one.tokens is not None]:
+                tokens = ItemTokens.joined(parts)
+                for name, rows in (("text", tokens.text), ("image", tokens.image)):
                     arrays |= {f"{name}_tokens": rows.states, f"{name}_starts": rows.starts}
         content = save(arrays, {"set_aside": json.dumps(shard.set_aside)})
         partial = self.folder / f"{shard.number:05d}.partial"

@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from model.errors import UnknownItemError
+from model.encoding import ItemTokens, WordedRelation
+from model.errors import NoTokensError, UnknownItemError
 from model.records import Item, Similarity, View
 
 from .generation import Generation
@@ -98,8 +99,16 @@ class Snapshot:
         rows = list(islice(filter(self.has, range(start, self.end)), limit))
         return list(zip(rows, self.at(rows), strict=True))
 
-    def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The vectors of the items at `rows`, in that order."""
+    def vectors(
+        self, relation: int | WordedRelation, view: View, rows: Sequence[int]
+    ) -> Float32[ndarray, "rows dim"]:
+        """The vectors of the items at `rows`, in that order; under a relation in words, made from their tokens.
+
+        Raises:
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
+        """
+        if isinstance(relation, WordedRelation):
+            return self._worded_vectors(relation, view, np.asarray(rows, dtype=np.int64))
         own = np.asarray(rows, dtype=np.int64) >= self.overlay.first
         if not own.any():
             return self.generation.vectors.vectors(relation, view, rows)
@@ -108,6 +117,27 @@ class Snapshot:
             if part.any():
                 found[part] = source.vectors(relation, view, np.asarray(rows)[part].tolist())
         return found
+
+    def _worded_vectors(
+        self, relation: WordedRelation, view: View, rows: Int64[ndarray, " rows"]
+    ) -> Float32[ndarray, "rows dim"]:
+        if self.generation.tokens is None:
+            raise NoTokensError
+        own = rows >= self.overlay.first
+        found = np.empty((len(rows), self.generation.vectors.dim), np.float32)
+        found[~own] = relation.view(self.generation.tokens.tokens, view, rows[~own])
+        if own.any():
+            found[own] = relation.view(self.overlay.tokens(rows[own].tolist()), view, np.arange(own.sum()))
+        return found
+
+    def tokens(self, rows: Sequence[int]) -> ItemTokens:
+        """The tokens of the items at `rows`, which ascend, of an index that keeps them."""
+        kept = self.generation.tokens
+        assert kept is not None, "this index keeps no tokens"
+        first = self.overlay.first
+        old = np.asarray([row for row in rows if row < first], np.int64)
+        new = [row for row in rows if row >= first]
+        return ItemTokens.joined([kept.tokens.take(old), *([self.overlay.tokens(new)] if new else [])])
 
     def search(
         self,

@@ -63,6 +63,17 @@ class ItemTokens:
     text: TokenRows
     image: TokenRows
 
+    def take(self, rows: Int64[ndarray, " taken"]) -> "ItemTokens":
+        """The tokens of the items at `rows`, in that order."""
+        return ItemTokens(self.text.take(rows), self.image.take(rows))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ItemTokens"]) -> "ItemTokens":
+        """The items of one part after those of the other."""
+        return cls(
+            TokenRows.joined([part.text for part in parts]), TokenRows.joined([part.image for part in parts])
+        )
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -92,7 +103,7 @@ def average(text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any di
     return _unit(text + image, 1e-6)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WordedRelation:
     """A relation in words, whether or not it was ever trained on, as it looks at tokens in the joint space.
 
@@ -126,22 +137,36 @@ class WordedRelation:
     def vectors(self, tokens: TokenRows) -> Float32[ndarray, "items dim"]:
         """z of eq. 4 for every item, unit length, float32; zero where an item has no tokens."""
         states = tokens.states.astype(np.float32, copy=False)
-        counts = np.diff(tokens.starts)
-        vectors = np.zeros((len(tokens), len(self.query)), np.float32)
-        some = np.flatnonzero(counts)
-        if some.size == 0:
-            return vectors
-        relevance = states @ self.query
-        firsts = tokens.starts[some]
-        relevance -= np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
-        weights = np.exp(relevance)
-        # One row an item, one column a token: a product of this with the tokens pools items of any length.
-        pooling = sp.csr_array(
-            (weights, np.arange(len(states)), np.append(firsts, len(states))), shape=(some.size, len(states))
-        )
-        # What the softmax would divide by is a length, which is lost in the end.
-        vectors[some] = _unit((pooling @ states) @ self.output, 1e-12)
-        return vectors
+        mixed = pooled(states, tokens.starts, self.query).astype(np.float64) @ self.output.astype(np.float64)
+        return _unit(mixed, 1e-12)
+
+
+def pooled(
+    states: Float32[ndarray, "tokens dim"],
+    starts: Int64[ndarray, " bounds"],
+    query: Float32[ndarray, " dim"],
+) -> Float32[ndarray, "items dim"]:
+    """The tokens of each item, pooled by their relevance to a query (A H of eq. 4) but for a factor, of any length.
+
+    What the softmax would divide by is left out, since only the direction counts in the end.
+    """
+    counts = np.diff(starts)
+    found = np.zeros((len(counts), states.shape[1]), np.float32)
+    some = np.flatnonzero(counts)
+    if some.size == 0:
+        return found
+    # Summed as in no product of matrices, whose order of summing depends on their shapes: equal items are to have
+    # equal vectors, in whatever company.
+    relevance = np.einsum("td,d->t", states, query)
+    firsts = starts[some]
+    relevance -= np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
+    # One row an item, one column a token: a product of this with the tokens pools items of any length.
+    pooling = sp.csr_array(
+        (np.exp(relevance), np.arange(len(states)), np.append(firsts, len(states))),
+        shape=(some.size, len(states)),
+    )
+    found[some] = pooling @ states
+    return found
 
 
 def _unit(vectors: ndarray, least: float) -> ndarray:

@@ -8,6 +8,7 @@
     ├── UnknownItemError      no such item
     ├── UnknownRelationError  no such relation
     ├── UnknownAttributeError no item has such an attribute
+    ├── NoTokensError         an index that keeps no tokens was asked about a relation in words
     └── TrainingError         the optimisation went astray
 
 Every message is one or two full sentences: what was found, the value, and what to do about it.
@@ -58,6 +59,16 @@ class UnknownAttributeError(RcmlError):
         super().__init__(f"No item has the attribute {name!r}. Known attributes: {', '.join(known)}.")
         self.name = name
         self.known = known
+
+
+class NoTokensError(RcmlError):
+    """A relation in words is put to tokens, and the index keeps none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This index keeps no tokens, so it cannot be asked about a relation in words. Name one of GET /relations, "
+            "or build the index with --token-store."
+        )
 
 
 class TrainingError(RcmlError):

@@ -19,7 +19,7 @@ from indexes.embedding import Alone, Crew, ahead
 from indexes.generation import newest_generation
 from indexes.index import Index
 from indexes.shards import FOLDER
-from indexes.tokens import open_tokens
+from indexes.tokens import TokenStore
 from model.artifact import open_artifact
 from model.checkpoint import Checkpoint
 from model.encoding import Encoding
@@ -64,12 +64,23 @@ def run(
     prepared: Path | None = None,
     **options: Any,
 ) -> Path:
+    encode(shop, out, encoder, crew, prepared, **options)
+    return newest_generation(out)
+
+
+def encode(
+    shop: FakeShop,
+    out: Path,
+    encoder: FakeEncoder | None = None,
+    crew: Crew | None = None,
+    prepared: Path | None = None,
+    **options: Any,
+) -> None:
     config = BuildConfig(
         checkpoint=shop.checkpoint, prepared=prepared or shop.prepared, out=out, batch_size=3, **options
     )
     data = Prepared.open(config.prepared)
     build(config, encoder or FakeEncoder(), Checkpoint.open(shop.checkpoint), data, crew or Alone())
-    return newest_generation(out)
 
 
 def test_an_item_whose_picture_cannot_be_read_is_set_aside_with_the_reason(
@@ -178,20 +189,22 @@ def test_two_that_encode_together_make_the_same_index(shop: FakeShop, tmp_path: 
     (tmp_path / "shared").mkdir()
     with ThreadPoolExecutor(2) as pool:
         ranks = [
-            pool.submit(run, shop, tmp_path / "shared", encoders[rank], Pair(rank, barrier))
+            pool.submit(encode, shop, tmp_path / "shared", encoders[rank], Pair(rank, barrier))
             for rank in (0, 1)
         ]
-        generation = ranks[0].result()
-        ranks[1].exception()  # the other may look for the index before it is there
+        for rank in ranks:
+            rank.result()
+    generation = newest_generation(tmp_path / "shared")
     assert [encoder.encoded for encoder in encoders] == [8, 4]
     for path in (shop.generation / "vectors").iterdir():
         assert (generation / "vectors" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_tokens_are_those_of_the_encoder_in_catalogue_order(shop: FakeShop, tmp_path: Path) -> None:
-    assert open_tokens(run(shop, tmp_path / "without") / "tokens") is None
-    tokens = open_tokens(run(shop, tmp_path / "index", token_store=True) / "tokens")
-    assert tokens is not None
+    assert TokenStore.open(run(shop, tmp_path / "without") / "tokens") is None
+    store = TokenStore.open(run(shop, tmp_path / "index", token_store=True) / "tokens")
+    assert store is not None
+    tokens = store.tokens
     pictures = [Image.open(shop.prepared / item.picture).convert("RGB") for item in ITEMS]
     expected = FakeEncoder().read_items([item.text for item in ITEMS], pictures, tokens=True)().tokens
     assert expected is not None
