@@ -94,7 +94,7 @@ def make_all(config: DemoConfig) -> None:
     )
     _stage(
         "index",
-        BuildConfig(checkpoint=out / "rcml", prepared=out / "prepared", out=out / "index"),
+        BuildConfig(checkpoint=out / "rcml", prepared=out / "prepared", out=out / "index", token_store=True),
         _index,
         {"prepared": prepared, "checkpoint": checkpoints["rcml"]},
     )

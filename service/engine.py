@@ -13,8 +13,8 @@ from typing import Self
 from indexes.index import EVERYTHING, Hit, Index, RelationScore
 from indexes.selection import Selection
 from model.config import Device, Precision, TowerEngine
-from model.encoding import ItemEncoder
-from model.errors import InputError
+from model.encoding import ItemEncoder, WordedRelation
+from model.errors import InputError, NoTokensError
 from model.records import Item, Relation, Similarity, View
 from model.validity import THRESHOLD
 
@@ -23,6 +23,9 @@ from .settings import ServeConfig
 
 OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
 """Opens the encoder of a checkpoint on a device, its towers in a precision and by an engine."""
+
+KEPT = 16
+"""Relations in words that are kept, and with each, as long, what all items are estimated at."""
 
 QUICK_SCAN = 10_000_000
 """Vector components that one search reads in about a millisecond."""
@@ -65,6 +68,7 @@ class Engine:
         self._follower = Follower(index, compact_at)
         self._encoder = encoder
         self._encoding = Lock()
+        self._relations: dict[str, WordedRelation] = {}
 
     @classmethod
     def open(cls, config: ServeConfig, open_encoder: OpenEncoder = open_encoder) -> Self:
@@ -96,7 +100,7 @@ class Engine:
     def retrieve(
         self,
         item_id: str,
-        relation_id: str,
+        relation: str | WordedRelation,
         similarity: Similarity,
         k: int,
         selection: Selection = EVERYTHING,
@@ -106,24 +110,56 @@ class Engine:
         Raises:
             UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
                 item has an attribute that `selection` names.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
-        return self.index.neighbours(item_id, relation_id, similarity, k, selection)
+        return self.index.neighbours(item_id, relation, similarity, k, selection)
 
     def retrieve_for_text(
-        self, text: str, relation_id: str, similarity: Similarity, k: int, selection: Selection = EVERYTHING
+        self,
+        text: str,
+        relation: str | WordedRelation,
+        similarity: Similarity,
+        k: int,
+        selection: Selection = EVERYTHING,
     ) -> list[Hit]:
         """The `k` items that go best with a new item known by its words alone.
 
         Raises:
             UnknownRelationError, UnknownAttributeError: there is no such relation, or no item has an attribute that
                 `selection` names.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
         query_view, target_view = similarity.views
         assert query_view is View.TEXT, f"{similarity} needs a picture of the query"
-        relation = self.index.position(relation_id)
+        if isinstance(relation, WordedRelation):
+            with self._encoding:
+                tokens = self._encoder.text_tokens([text])
+            query = relation.vectors(tokens)[0]
+        else:
+            position = self.index.position(relation)
+            with self._encoding:
+                query = self._encoder.encode_texts([text])[0, position]
+        return self.index.search(query, relation, target_view, k, selection)
+
+    def read_relation(self, description: str) -> WordedRelation:
+        """A relation in words, ready to be asked about; the latest are kept.
+
+        Raises:
+            NoTokensError: the index keeps no tokens.
+        """
+        if not self.takes_words:
+            raise NoTokensError
         with self._encoding:
-            query = self._encoder.encode_texts([text])[0, relation]
-        return self.index.search(query, relation_id, target_view, k, selection)
+            relation = self._relations.pop(description, None) or self._encoder.read_relation(description)
+            self._relations[description] = relation
+            while len(self._relations) > KEPT:
+                del self._relations[next(iter(self._relations))]
+        return relation
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether the index keeps the tokens that a relation in words is put to."""
+        return self.index.snapshot.generation.tokens is not None
 
     def relation_types(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
         """Every relation between different items, the likeliest link of these two first.

@@ -107,12 +107,18 @@ def with_examples(described: Json, index: Index) -> Json:
     best = index.neighbours(item.item_id, relation, Similarity.AVG, 1)[0].item
     pair = {"item_a": item.item_id, "item_b": best.item_id}
     new = ", ".join([item.title, *item.categories])
+    words = "Chosen together by people who want everything of one colour."
     _set_examples(
         described,
         "/retrieve",
         {
             "an item of the catalogue": {"item_id": item.item_id, "relation": relation, "k": 5},
             "a new item, in words": {"text": new, "relation": relation, "k": 5},
+            **(
+                {"a relation in words": {"item_id": item.item_id, "relation": {"description": words}, "k": 5}}
+                if index.snapshot.generation.tokens is not None
+                else {}
+            ),
         },
     )
     _set_examples(described, "/relation-type", {"two items": pair})

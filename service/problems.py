@@ -19,10 +19,11 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from model.errors import UnknownAttributeError, UnknownItemError, UnknownRelationError
+from model.errors import NoTokensError, UnknownAttributeError, UnknownItemError, UnknownRelationError
 
 from .engine import IntraRelationError
 from .loading import NotReadyError
+from .schemas import RELATION_TAGS
 from .wording import ECHO_LENGTH, echo, field_at, refusal
 
 MEDIA_TYPE = "application/problem+json"
@@ -95,6 +96,7 @@ class Kind:
 UNKNOWN_ITEM = Kind(HTTPStatus.NOT_FOUND, "Unknown item", "unknown-item")
 UNKNOWN_RELATION = Kind(HTTPStatus.NOT_FOUND, "Unknown relation", "unknown-relation")
 UNKNOWN_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Unknown attribute", "unknown-attribute")
+NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relations in words are not kept ready", "no-tokens")
 INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", "invalid-request")
 NOT_JSON = Kind(HTTPStatus.BAD_REQUEST, "Not JSON", "not-json")
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", "not-ready")
@@ -106,6 +108,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(UnknownRelationError, _unknown_relation)
     app.add_exception_handler(IntraRelationError, _intra_relation)
     app.add_exception_handler(UnknownAttributeError, _unknown_attribute)
+    app.add_exception_handler(NoTokensError, _no_tokens)
     app.add_exception_handler(NotReadyError, _not_ready)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
@@ -142,6 +145,10 @@ async def _intra_relation(request: Request, error: Exception) -> Response:
 
 async def _unknown_attribute(request: Request, error: Exception) -> Response:
     return _answer(request, UNKNOWN_ATTRIBUTE, str(error), known=cast(UnknownAttributeError, error).known)
+
+
+async def _no_tokens(request: Request, error: Exception) -> Response:
+    return _answer(request, NO_TOKENS, str(error))
 
 
 async def _not_ready(request: Request, error: Exception) -> Response:
@@ -194,6 +201,8 @@ def _unreadable(cause: BaseException | None) -> str:
 def _field_problem(request: Request, error: ErrorDetails) -> FieldProblem:
     """Word one of pydantic's errors; its location is `body`, `query` or `path`, then the way to the field."""
     place, *path = error["loc"]
+    if path[:1] == ["relation"] and path[1:2] and path[1] in RELATION_TAGS:
+        del path[1]
     hints = get_type_hints(request.scope["endpoint"], include_extras=True)
     value = None if error["type"] == "missing" else echo(error["input"])
     if place != "body":

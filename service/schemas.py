@@ -6,11 +6,13 @@ from urllib.parse import quote
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -57,6 +59,29 @@ class Filter(Request):
         return Condition(None if self.any_of is None else frozenset(self.any_of), self.min, self.max)
 
 
+class RelationInWords(Request):
+    """A relation that need not be known: any in plain English."""
+
+    description: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="the relation in words, best worded like those of GET /relations",
+        examples=["Worn together at the office."],
+    )
+
+
+def _way_of_naming(relation: object) -> str:
+    return "words" if isinstance(relation, dict | RelationInWords) else "id"
+
+
+AnyRelation = Annotated[
+    Annotated[RelationId, Tag("id")] | Annotated[RelationInWords, Tag("words")], Discriminator(_way_of_naming)
+]
+"""A relation by its id, or in words; pydantic puts the tag into the location of an error."""
+
+RELATION_TAGS = frozenset({"id", "words"})
+
+
 class RetrieveRequest(Request):
     """Ask which items go with one under a relation: with one of the catalogue, or with a new one in words."""
 
@@ -67,7 +92,11 @@ class RetrieveRequest(Request):
         max_length=2000,
         description="a new item in words, such as its title and categories",
     )
-    relation: RelationId
+    relation: AnyRelation = Field(
+        description='id of a relation, one of GET /relations; or `{"description": ...}`, any relation in words, where '
+        "the index was built with --token-store",
+        examples=["garden-home", {"description": "Worn together at the office."}],
+    )
     k: StrictInt = Field(10, ge=1, le=MOST_RESULTS, description="number of results, at most")
     similarity: Similarity = Field(
         default_factory=lambda fields: Similarity.TT if fields.get("text") else Similarity.AVG,
@@ -236,6 +265,9 @@ class RelationDetail(RelationSummary):
 class RelationList(BaseModel):
     """All relations that questions may name."""
 
+    in_words: bool = Field(
+        description="whether POST /retrieve also takes a relation in words, one that is not listed"
+    )
     relations: list[RelationDetail] = Field(description="the relation of an item with itself comes first")
 
 
@@ -251,10 +283,12 @@ class RetrieveAnswer(BaseModel):
     """Items that go with the query under the relation, best first."""
 
     query: ItemSummary | TextQuery = Field(description="what was asked about")
-    relation: RelationSummary
+    relation: RelationSummary | RelationInWords = Field(description="as it was named")
     similarity: Similarity = Field(description="the (query, target) views that were compared")
-    how: Literal["indexed", "encoded"] = Field(
-        description="where the query's vector came from: the index, or the network, just now"
+    how: Literal["indexed", "encoded", "rescored"] = Field(
+        description="where the vectors came from: the index (`indexed`), that of the query from the network just now "
+        "(`encoded`), or, for a relation in words, all from tokens just now (`rescored`): scores are exact, and "
+        "nearly all of the best are found"
     )
     took_ms: Milliseconds
     results: list[RetrieveResult] = Field(description="at most k; equal scores stand in catalogue order")

@@ -108,8 +108,8 @@ def echo(value: object) -> str:
 def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
     if "$ref" in schema:
         return _wish(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    if "anyOf" in schema:
-        return _wish(next(part for part in schema["anyOf"] if part.get("type") != "null"), definitions)
+    if parts := schema.get("anyOf") or schema.get("oneOf"):
+        return _wish(next(part for part in parts if part.get("type") != "null"), definitions)
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
     match schema.get("type"):

@@ -8,12 +8,15 @@ from typing import ParamSpec, TypeVar
 from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request
 
+from model.encoding import WordedRelation
+
 from ..engine import Engine
 from ..loading import ReadyEngine
 from ..openapi import problems
 from ..schemas import (
     ItemSummary,
     RankedRelation,
+    RelationInWords,
     RelationSummary,
     RelationTypeAnswer,
     RelationTypeRequest,
@@ -50,10 +53,16 @@ async def retrieve(question: RetrieveRequest, engine: ReadyEngine) -> RetrieveAn
     """Rank the items that go with a query under a relation, by cosine similarity.
 
     The query is an item of the catalogue (`item_id`), which is never among its own results, or a new one in
-    words (`text`), which needs no history. Under the relation of an item with itself, look-alikes are found.
+    words (`text`), which needs no history. Under the relation of an item with itself, look-alikes are found. The
+    relation is one of GET /relations, or any in words (`{"description": ...}`), if the index keeps tokens.
     """
     start = perf_counter()
-    asked = (question.relation, question.similarity, question.k, question.selection)
+    relation: str | WordedRelation
+    if isinstance(question.relation, RelationInWords):
+        relation = await to_thread.run_sync(engine.read_relation, question.relation.description)
+    else:
+        relation = question.relation
+    asked = (relation, question.similarity, question.k, question.selection)
     query: ItemSummary | TextQuery
     if question.text is not None:
         # The network takes tens of milliseconds and has a lock: never on the loop.
@@ -61,13 +70,22 @@ async def retrieve(question: RetrieveRequest, engine: ReadyEngine) -> RetrieveAn
         query = TextQuery(text=question.text)
     else:
         assert question.item_id is not None, "a request has an item_id or a text"
-        hits = await _answer(engine, engine.retrieve, question.item_id, *asked)
+        if isinstance(relation, WordedRelation):
+            hits = await to_thread.run_sync(engine.retrieve, question.item_id, *asked)
+        else:
+            hits = await _answer(engine, engine.retrieve, question.item_id, *asked)
         query = ItemSummary.of(engine.item(question.item_id))
     return RetrieveAnswer(
         query=query,
-        relation=RelationSummary.of(engine.relation(question.relation)),
+        relation=question.relation
+        if isinstance(question.relation, RelationInWords)
+        else RelationSummary.of(engine.relation(question.relation)),
         similarity=question.similarity,
-        how="indexed" if question.text is None else "encoded",
+        how="rescored"
+        if isinstance(question.relation, RelationInWords)
+        else "indexed"
+        if question.text is None
+        else "encoded",
         took_ms=_milliseconds_since(start),
         results=[
             RetrieveResult(rank=rank, score=hit.score, item=ItemSummary.of(hit.item))

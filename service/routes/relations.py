@@ -14,6 +14,7 @@ async def list_relations(engine: ReadyEngine) -> RelationList:
     """List all relations, the one of an item with itself first."""
     index = engine.index
     return RelationList(
+        in_words=engine.takes_words,
         relations=[
             RelationDetail(
                 relation_id=relation.relation_id,
@@ -22,5 +23,5 @@ async def list_relations(engine: ReadyEngine) -> RelationList:
                 pairs=index.pairs[relation.relation_id],
             )
             for relation in index.relations
-        ]
+        ],
     )

@@ -246,12 +246,18 @@ def write_checkpoint(folder: Path, seed: int = 2) -> None:
         write_contents(draft.path, RELATIONS, relation_vectors(), validity_head(seed), {}, "# A shop\n")
 
 
-def write_shop(folder: Path) -> FakeShop:
+def write_shop(folder: Path, token_store: bool = False) -> FakeShop:
     """Write all three artifacts into `folder`."""
     shop = FakeShop(folder / "prepared", folder / "checkpoint", folder / "index")
     write_prepared(shop.prepared)
     write_checkpoint(shop.checkpoint)
-    config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=shop.index, batch_size=5)
+    config = BuildConfig(
+        checkpoint=shop.checkpoint,
+        prepared=shop.prepared,
+        out=shop.index,
+        batch_size=5,
+        token_store=token_store,
+    )
     build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     return shop
 

@@ -87,7 +87,8 @@ def test_a_wrong_field_is_named_with_its_value_and_the_remedy(
 def test_a_missing_field_is_named_with_what_it_takes(client: TestClient) -> None:
     problem = send(client, b'{"item_id": "red-mug"}')
     assert problem["detail"] == (
-        "relation is missing. Send text of 1 to 512 characters: id of a relation, one of GET /relations."
+        "relation is missing. Send text of 1 to 512 characters: id of a relation, one of GET /relations; "
+        'or `{"description": ...}`, any relation in words, where the index was built with --token-store.'
     )
 
 

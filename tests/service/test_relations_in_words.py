@@ -1,0 +1,145 @@
+"""A relation in words over HTTP, against the index asked directly; and what is refused."""
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from indexes.index import Index
+from model.encoding import WordedRelation
+from model.records import Similarity
+from service.app import create_app
+from service.engine import KEPT, Engine
+from service.settings import ServeConfig
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
+
+from .conftest import wait_until_ready
+
+WORDS = "Bought by people who drink striped tea."
+
+
+class CountingEncoder(FakeEncoder):
+    """Counts the relations it reads."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def read_relation(self, description: str) -> WordedRelation:
+        self.read.append(description)
+        return super().read_relation(description)
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    return write_shop(tmp_path_factory.mktemp("worded"), token_store=True)
+
+
+@pytest.fixture(scope="module")
+def asked(worded: FakeShop) -> Iterator[TestClient]:
+    app = create_app(ServeConfig(index=worded.index), lambda *_: FakeEncoder())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_an_item_is_ranked_as_the_index_ranks_it(
+    asked: TestClient, worded: FakeShop, similarity: Similarity
+) -> None:
+    body = {
+        "item_id": "red-mug",
+        "relation": {"description": WORDS},
+        "k": 5,
+        "similarity": similarity,
+        "exclude": ["bib"],
+    }
+    answer = asked.post("/retrieve", json=body).json()
+    index = Index.open(worded.index)
+    relation = FakeEncoder().read_relation(WORDS)
+    hits = [hit for hit in index.neighbours("red-mug", relation, similarity, 6) if hit.item.item_id != "bib"]
+    assert [(one["item"]["item_id"], one["score"]) for one in answer["results"]] == [
+        (hit.item.item_id, pytest.approx(hit.score, abs=1e-6)) for hit in hits[:5]
+    ]
+    assert answer["how"] == "rescored"
+    assert answer["relation"] == {"description": WORDS}
+    index.close()
+
+
+def test_a_new_item_in_words_is_put_to_the_relation_too(asked: TestClient) -> None:
+    body = {"text": ITEMS[0].text, "relation": {"description": WORDS}, "k": 1}
+    answer = asked.post("/retrieve", json=body).json()
+    assert answer["results"][0]["item"]["item_id"] == "red-mug"
+    assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-3)
+    assert answer["how"] == "rescored"
+    relation = FakeEncoder().read_relation(WORDS)
+    tokens = FakeEncoder().text_tokens([ITEMS[0].text, ITEMS[4].text])
+    vectors = relation.vectors(tokens)
+    other = asked.post("/retrieve", json={**body, "k": 12}).json()["results"]
+    score = next(one["score"] for one in other if one["item"]["item_id"] == "twin-3")
+    assert score == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-3)
+
+
+def test_the_list_of_relations_says_whether_others_may_be_given(
+    asked: TestClient, client: TestClient
+) -> None:
+    assert asked.get("/relations").json()["in_words"] is True
+    assert client.get("/relations").json()["in_words"] is False
+
+
+def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> None:
+    for query in ({"item_id": "red-mug"}, {"text": "a mug"}):
+        response = client.post("/retrieve", json={**query, "relation": {"description": WORDS}})
+        assert response.status_code == 422
+        assert response.json()["type"] == "urn:rcml:problem:no-tokens"
+        assert "build the index with --token-store" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("relation", "pointer", "message"),
+    [
+        ({}, "#/relation/description", "relation.description is missing."),
+        (
+            {"description": ""},
+            "#/relation/description",
+            "relation.description must have 1 or more characters",
+        ),
+        ({"description": 7}, "#/relation/description", "relation.description cannot be 7."),
+        (
+            {"description": "x" * 2001},
+            "#/relation/description",
+            "relation.description must have at most 2000 characters",
+        ),
+        ({"description": "x", "weight": 1}, "#/relation/weight", "relation.weight is not known here."),
+        (7, "#/relation", "relation cannot be 7. Send text of 1 to 512 characters."),
+        (None, "#/relation", "relation cannot be null."),
+        (["x"], "#/relation", "relation cannot be a list of 1."),
+        ("", "#/relation", "relation must have 1 or more characters"),
+    ],
+)
+def test_a_wrong_relation_is_named_by_its_place(
+    asked: TestClient, relation: object, pointer: str, message: str
+) -> None:
+    response = asked.post("/retrieve", json={"item_id": "red-mug", "relation": relation})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == pointer
+    assert response.json()["errors"][0]["message"].startswith(message.split(". Send")[0])
+
+
+def test_the_documentation_has_an_example_that_can_be_sent(asked: TestClient) -> None:
+    document = asked.get("/openapi.json").json()
+    body = document["paths"]["/retrieve"]["post"]["requestBody"]["content"]["application/json"]
+    example = body["examples"]["a relation in words"]["value"]
+    assert asked.post("/retrieve", json=example).status_code == 200
+
+
+def test_the_latest_relations_in_words_are_read_once(worded: FakeShop) -> None:
+    encoder = CountingEncoder()
+    engine = Engine(Index.open(worded.index), encoder, compact_at=0)
+    first = engine.read_relation(WORDS)
+    assert engine.read_relation(WORDS) is first
+    for number in range(KEPT):
+        engine.read_relation(f"relation {number}")
+        engine.read_relation("relation 0")
+    assert encoder.read == [WORDS, *(f"relation {number}" for number in range(KEPT))]
+    assert engine.read_relation(WORDS) is not first
+    engine.close()
