@@ -10,6 +10,7 @@ reading their tokens; what is worth it is then scored from the tokens. Measured 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from numpy import ndarray
 from model.encoding import TokenRows, WordedRelation, pooled
 from model.records import View
 
-COMPONENTS = 32
-"""Of 128, the 32 first hold 99 % of what is in the tokens; of 100 items estimated best, the ten best are."""
+COMPONENTS = 24
+"""At least so many, and one for every 16 of the tokens' own."""
 
 SAMPLE = 20_000
 """Tokens from which the directions are found."""
@@ -44,31 +45,58 @@ class Sketch:
         return cls(states, starts, np.load(folder / f"{name}.basis.npy", allow_pickle=False))
 
 
+@dataclass(frozen=True)
+class _Estimated:
+    """Vectors of one modality: of an item, a row of `inner` times `outer`; unit length, or zero without tokens."""
+
+    inner: Float32[ndarray, "items components"]
+    outer: Float32[ndarray, "components dim"]
+
+    @classmethod
+    def of(cls, relation: WordedRelation, sketch: Sketch) -> "_Estimated":
+        relevance = sketch.states @ (sketch.basis.T @ relation.query)
+        inner = pooled(sketch.states, sketch.starts, relevance)
+        outer = sketch.basis.T @ relation.output
+        squares = np.einsum("ic,ic->i", inner @ (outer @ outer.T), inner)
+        return cls(inner / np.sqrt(np.maximum(squares, 1e-24))[:, None], outer)
+
+    def scores(self, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
+        return np.asarray(self.inner @ (self.outer @ query), np.float32)
+
+
 class Estimates:
-    """Vectors of all items under one relation in words, as far as a sketch tells; unit length, or zero."""
+    """Vectors of all items under one relation in words, as far as a sketch tells; made when first asked for."""
 
     def __init__(self, relation: WordedRelation, text: Sketch, image: Sketch) -> None:
-        parts = []
-        for sketch in (text, image):
-            inner = pooled(sketch.states, sketch.starts, relation.query @ sketch.basis)
-            outer = sketch.basis.T @ relation.output
-            length = np.sqrt(np.einsum("ic,ic->i", inner @ (outer @ outer.T), inner))[:, None]
-            parts.append((inner / np.maximum(length, 1e-12), outer))
-        (self._text, self._text_outer), (self._image, self._image_outer) = parts
-        squares = [np.any(inner, axis=1).astype(np.float32) for inner, _ in parts]
-        both = np.einsum("ic,ic->i", self._text @ (self._text_outer @ self._image_outer.T), self._image)
-        self._length = np.sqrt(np.maximum(squares[0] + squares[1] + 2 * both, 1e-12))
+        self._relation, self._sketches = relation, (text, image)
 
     def scores(self, view: View, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
         """Cosines with a unit query, estimated."""
         if view is View.TEXT:
-            scores = self._text @ (self._text_outer @ query)
-        elif view is View.IMAGE:
-            scores = self._image @ (self._image_outer @ query)
-        else:
-            total = self._text @ (self._text_outer @ query) + self._image @ (self._image_outer @ query)
-            scores = total / self._length
-        return np.asarray(scores, np.float32)
+            return self._text.scores(query)
+        if view is View.IMAGE:
+            return self._image.scores(query)
+        total = self._text.scores(query) + self._image.scores(query)
+        return np.asarray(total / self._length, np.float32)
+
+    # Two threads may both make one of these: they make the same.
+
+    @cached_property
+    def _text(self) -> _Estimated:
+        return _Estimated.of(self._relation, self._sketches[0])
+
+    @cached_property
+    def _image(self) -> _Estimated:
+        return _Estimated.of(self._relation, self._sketches[1])
+
+    @cached_property
+    def _length(self) -> Float32[ndarray, " items"]:
+        """Of the sum of both vectors."""
+        both = np.einsum(
+            "ic,ic->i", self._text.inner @ (self._text.outer @ self._image.outer.T), self._image.inner
+        )
+        there = sum(np.any(part.inner, axis=1).astype(np.float32) for part in (self._text, self._image))
+        return np.asarray(np.sqrt(np.maximum(there + 2 * both, 1e-12)), np.float32)
 
 
 def write_sketch(folder: Path, name: str, tokens: TokenRows) -> None:
@@ -76,7 +104,9 @@ def write_sketch(folder: Path, name: str, tokens: TokenRows) -> None:
     count, dim = tokens.states.shape
     drawn = np.sort(np.random.default_rng(0).permutation(count)[:SAMPLE])
     sample = np.asarray(tokens.states[drawn], np.float64)
-    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, : min(COMPONENTS, dim)].astype(np.float32)
+    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, : min(max(COMPONENTS, dim // 16), dim)].astype(
+        np.float32
+    )
     np.save(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))
     # Not through a mapped file: a write to one ends the process where the disk is full.
     with (folder / f"{name}.sketch.npy").open("wb") as file:

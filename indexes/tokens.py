@@ -68,7 +68,7 @@ class TokenStore:
     def estimates(self, relation: WordedRelation) -> Estimates:
         """Vectors of all items under a relation, as far as a sketch tells; kept as long as the relation is."""
         found = self._estimates.get(relation)
-        if found is None:  # two threads may both make them: they make the same
+        if found is None:
             found = self._estimates[relation] = Estimates(relation, *self._sketches)
         return found
 

@@ -22,10 +22,10 @@ from .vectors import Neighbours, cosines
 FEW = 500
 """So few items are all scored."""
 
-SHORTLIST = 15
+SHORTLIST = 10
 """Items scored for each result wanted ..."""
 
-LEAST = 150
+LEAST = 100
 """... and at least so many."""
 
 RELATIONS = 10

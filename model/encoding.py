@@ -137,35 +137,38 @@ class WordedRelation:
     def vectors(self, tokens: TokenRows) -> Float32[ndarray, "items dim"]:
         """z of eq. 4 for every item, unit length, float32; zero where an item has no tokens."""
         states = tokens.states.astype(np.float32, copy=False)
-        mixed = pooled(states, tokens.starts, self.query).astype(np.float64) @ self.output.astype(np.float64)
+        # Summed as in no product of matrices, whose order of summing depends on their shapes: equal items are to have
+        # equal vectors, in whatever company.
+        relevance = np.einsum("td,d->t", states, self.query)
+        mixed = pooled(states, tokens.starts, relevance).astype(np.float64) @ self.output.astype(np.float64)
         return _unit(mixed, 1e-12)
 
 
 def pooled(
     states: Float32[ndarray, "tokens dim"],
     starts: Int64[ndarray, " bounds"],
-    query: Float32[ndarray, " dim"],
+    relevance: Float32[ndarray, " tokens"],
 ) -> Float32[ndarray, "items dim"]:
-    """The tokens of each item, pooled by their relevance to a query (A H of eq. 4) but for a factor, of any length.
+    """The tokens of each item, pooled by their relevance to a relation (A H of eq. 4), but for a factor.
 
     What the softmax would divide by is left out, since only the direction counts in the end.
     """
     counts = np.diff(starts)
-    found = np.zeros((len(counts), states.shape[1]), np.float32)
     some = np.flatnonzero(counts)
     if some.size == 0:
-        return found
-    # Summed as in no product of matrices, whose order of summing depends on their shapes: equal items are to have
-    # equal vectors, in whatever company.
-    relevance = np.einsum("td,d->t", states, query)
+        return np.zeros((len(counts), states.shape[1]), np.float32)
     firsts = starts[some]
-    relevance -= np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
+    relevance = relevance - np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
     # One row an item, one column a token: a product of this with the tokens pools items of any length.
     pooling = sp.csr_array(
         (np.exp(relevance), np.arange(len(states)), np.append(firsts, len(states))),
         shape=(some.size, len(states)),
     )
-    found[some] = pooling @ states
+    mixed: ndarray = pooling @ states
+    if some.size == len(counts):
+        return mixed
+    found = np.zeros((len(counts), states.shape[1]), np.float32)
+    found[some] = mixed
     return found
 
 

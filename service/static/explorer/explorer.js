@@ -106,7 +106,9 @@ async function explain(answer, item) {
       element("p", {}, verdict
         ? `${answer.query.title} and ${item.title}: “${verdict.relation.relation_id.replaceAll("-", " ")}” `
           + `${verdict.valid ? "holds" : "does not hold"} (probability ${percent(verdict.probability)}).`
-        : `${answer.query.title} and ${item.title} look alike.`),
+        : answer.relation.relation_id
+          ? `${answer.query.title} and ${item.title} look alike.`
+          : `${answer.query.title} and ${item.title}, found under “${answer.relation.description}”.`),
       element("small", {}, "The likeliest relations between the two:"),
       element("table", {}, element("tbody", {}, ...rows)), close);
     $("why").showModal();
@@ -148,7 +150,9 @@ async function surprise() {
 
 async function start() {
   try {
-    state.relations = (await call("relations")).relations;
+    const known = await call("relations");
+    state.relations = known.relations;
+    $("own").hidden = !known.in_words;
     const page = await call("items?limit=1");
     state.total = page.total;
     await present(page.items[0]);
@@ -164,5 +168,10 @@ $("words").onsubmit = (event) => {
   event.preventDefault();
   const text = new FormData(event.target).get("text").trim();
   if (text && state.relation) { state.query = { text }; ask(); }
+};
+$("own").onsubmit = (event) => {
+  event.preventDefault();
+  const description = new FormData(event.target).get("description").trim();
+  if (description && state.query) { state.relation = { description }; showRelations(); ask(); }
 };
 start();

@@ -1,0 +1,161 @@
+"""Relations in words beside brute force: `python -m benchmarks.words [--quick] [--index DIR ...]`.
+
+Items of an index that keeps tokens are asked about under relations that nobody indexed. On one side the search that
+the service does, once with everything about the relation still to be estimated (the first question under it) and once
+with that kept (every further question); on the other brute force, which scores all items from their tokens. How a
+relation is read by the text tower is left out: it is the same for all. Times are those of one thread's processor.
+
+Without --index a sample shop of 6,000 items is made and learnt first, which takes minutes.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from benchmarks.measurement import conclude, show
+from indexes.index import Index
+from indexes.snapshot import Snapshot
+from indexes.vectors import Neighbours, cosines
+from indexes.worded_search import WordedSearch
+from model.encoder import Encoder
+from model.encoding import WordedRelation
+from model.memory import keep_freed_memory
+from model.records import Similarity
+from service.demo import make_all
+from service.settings import DemoConfig
+
+K = 10
+
+RELATIONS = (
+    "Bought together by cyclists.",
+    "Things of the same colour.",
+    "Worn together at the office.",
+    "Gifts for people who love gardens.",
+    "Chosen by people who primarily like War, followed by Romance.",
+    "Co-purchased by people who primarily buy Camping, followed by Beach.",
+    "Sequels, and what else is by the same people.",
+    "What one needs first with a new baby.",
+)
+"""None of them is among those that a network was trained on."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", type=Path, nargs="*", help="folders made with --token-store")
+    parser.add_argument("--queries", type=int, default=25, help="items asked about under each relation")
+    parser.add_argument("--quick", action="store_true", help="a tiny shop, to see that it works")
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    queries = 3 if options.quick else options.queries
+    with TemporaryDirectory() as folder:
+        paths = options.index or [make_index(Path(folder) / "shop", options.quick)]
+        rows = [row for path in paths for row in measure(path, queries)]
+    show(
+        "relations in words, one thread, processor time",
+        ("", "items", "overlap@10", "ms", "again, ms", "brute force, ms", "share", "again"),
+        [
+            [
+                f"{row['index']}, {row['similarity']}",
+                f"{row['items']:,}",
+                f"{row['overlap_at_10']:.3f}",
+                *(f"{row[key]:.1f}" for key in ("ms", "again_ms", "brute_force_ms")),
+                *(f"{row[key]:.3f}" for key in ("share", "again_share")),
+            ]
+            for row in rows
+        ],
+    )
+    conclude({"rows": rows})
+
+
+def make_index(out: Path, quick: bool) -> Path:
+    """A sample shop, learnt and indexed with its tokens."""
+    items, shoppers, steps = (300, 600, 2) if quick else (6_000, 20_000, 100)
+    make_all(DemoConfig(out=out, items=items, shoppers=shoppers, steps=steps))
+    return out / "index"
+
+
+def measure(path: Path, queries: int) -> list[dict[str, Any]]:
+    """The figures of one index, a row a similarity."""
+    index = Index.open(path)
+    encoder = Encoder.from_pretrained(index.checkpoint.path, "cpu")
+    relations = [encoder.read_relation(words) for words in RELATIONS]
+    snapshot = index.snapshot
+    drawn = np.random.default_rng(0).choice(len(snapshot), queries, replace=False).tolist()
+    rows = []
+    rng = np.random.default_rng(1)
+    for similarity in Similarity:
+        asked = [(relation, row) for relation in relations for row in drawn]
+        overlaps: list[float] = []
+        sides: dict[str, list[float]] = {"first": [], "again": [], "brute force": []}
+        for place, (relation, row) in enumerate(asked):
+            best, found = (of(snapshot, relation, similarity, row) for of in (brute_force, search))
+            # Equal to the tenth is as good as it.
+            overlaps.append(float((found.scores >= best.scores[-1] - 1e-6).mean()))
+            if place % 5 == 0:
+                calls: dict[str, Callable[[], object]] = {
+                    "first": partial(search, snapshot, replace(relation), similarity, row),
+                    "again": partial(search, snapshot, relation, similarity, row),
+                    "brute force": partial(brute_force, snapshot, relation, similarity, row),
+                }
+                for side in rng.permutation(list(sides)).tolist():
+                    sides[side].append(_processor_seconds(calls[side]))
+        medians = {side: float(np.median(seconds)) for side, seconds in sides.items()}
+        shares = {
+            side: float(np.median(np.divide(sides[side], sides["brute force"])))
+            for side in ("first", "again")
+        }
+        rows.append(
+            {
+                "index": path.parent.name,
+                "items": len(snapshot),
+                "similarity": similarity.value,
+                "overlap_at_10": round(float(np.mean(overlaps)), 4),
+                "ms": round(1e3 * medians["first"], 2),
+                "again_ms": round(1e3 * medians["again"], 2),
+                "brute_force_ms": round(1e3 * medians["brute force"], 2),
+                "share": round(shares["first"], 4),
+                "again_share": round(shares["again"], 4),
+            }
+        )
+    index.close()
+    return rows
+
+
+def _processor_seconds(call: Callable[[], object]) -> float:
+    """Of this process, all in one thread: other work on the machine does not count."""
+    started = process_time()
+    call()
+    return process_time() - started
+
+
+def search(snapshot: Snapshot, relation: WordedRelation, similarity: Similarity, row: int) -> Neighbours:
+    """What the service does."""
+    query_view, target_view = similarity.views
+    query = snapshot.vectors(relation, query_view, [row])[0]
+    return WordedSearch(snapshot, relation, target_view, query, excluded=frozenset({row})).best(K)
+
+
+def brute_force(snapshot: Snapshot, relation: WordedRelation, similarity: Similarity, row: int) -> Neighbours:
+    """All items, scored from their tokens."""
+    query_view, target_view = similarity.views
+    query = snapshot.vectors(relation, query_view, [row])[0]
+    rows = np.delete(np.arange(snapshot.end), row)
+    return Neighbours.best(rows, cosines(snapshot.vectors(relation, target_view, rows.tolist()), query), K)
+
+
+if __name__ == "__main__":
+    main()
