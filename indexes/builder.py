@@ -19,6 +19,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,7 +37,8 @@ from .attributes import write_attributes
 from .catalogue import write_catalogue
 from .config import BuildConfig, IndexKind
 from .embedding import ALONE, Crew, Embedding
-from .faiss_vectors import FOLDER, FaissVectors, resident_bytes, write_vectors
+from .engines import keep_vectors, open_vectors
+from .faiss_vectors import FOLDER, resident_bytes
 from .generation import (
     Generation,
     changed_since_build,
@@ -48,6 +50,7 @@ from .generation import (
     write_checkpoint_path,
 )
 from .journal_store import last_sequence
+from .milvus_vectors import check_server
 from .shards import FOLDER as ENCODED
 from .shards import Run, Shards
 from .tokens import FOLDER as TOKENS
@@ -90,6 +93,8 @@ def build(
         crew.wait()
         return {}
     kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
+    if config.vectors is not None:
+        check_server(config.vectors)
     config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
     sequence = last_sequence(journal_store(config.out, config))
     if changed_since_build(config.out, sequence) and not config.discard_changes:
@@ -105,14 +110,14 @@ def build(
             embedding.run(crew, config.batch_size, config.workers)
             crew.wait()
             with write_artifact(target, "index", config, parents) as draft:
-                _write(draft, config, kind, shards, checkpoint, prepared, encoder.dim)
+                _write(draft, target, config, kind, shards, checkpoint, prepared, encoder.dim)
                 draft.counts["sequence"] = draft.counts["built"] = sequence
         except BaseException:
             if not shards.done():
                 shards.remove()
             raise
         shards.remove()
-    remove_generations(config.out, {target})
+        remove_generations(config.out, {target})
     generation = Generation.open(target)
     journal = generation.journal()
     journal.newest()  # those discarded are forgotten
@@ -123,6 +128,7 @@ def build(
 
 def _write(
     draft: Draft,
+    target: Path,
     config: BuildConfig,
     kind: IndexKind,
     shards: Shards,
@@ -130,7 +136,7 @@ def _write(
     prepared: Prepared,
     dim: int,
 ) -> None:
-    """All files of a generation, from what was encoded."""
+    """All files of the generation that is to be at `target`, from what was encoded."""
     relations = len(checkpoint.relations)
     items = tuple(prepared.items[place] for place in shards.kept())
     set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
@@ -139,13 +145,13 @@ def _write(
             f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'there is none')}."
         )
     with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
-        write_vectors(
-            draft.path / FOLDER, relations, dim, shards.vectors, kind, config.min_recall, lambda: advance("")
+        keep_vectors(
+            draft.path / FOLDER, target, config, relations, dim, shards.vectors, kind, lambda: advance("")
         )
-    vectors = FaissVectors(draft.path / FOLDER)
     if config.token_store:
         write_tokens(draft.path / TOKENS, dim, shards.tokens)
-    write_answers(draft.path / ANSWERS, vectors, relations, answered(config, len(items)))
+    with closing(open_vectors(draft.path / FOLDER)) as vectors:
+        write_answers(draft.path / ANSWERS, vectors, relations, answered(config, len(items)))
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
     _copy_pictures(prepared.path, draft.path, items)
@@ -161,7 +167,7 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     """The kind asked for, or the fastest exact enough that fits.
 
     Raises:
-        InputError: none fits `config.max_memory`.
+        InputError: none fits `config.max_memory`, or Milvus is to keep the vectors, which has no such kind.
     """
 
     def fits(kind: IndexKind) -> bool:
@@ -170,6 +176,12 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     def need(kind: IndexKind) -> int:
         return items * relations * len(View) * resident_bytes(kind, dim)
 
+    if config.vectors is not None:
+        if config.kind not in ("auto", "flat"):
+            raise InputError(
+                f"Milvus scans all vectors, exactly: --kind {config.kind} is for files of this machine. Leave one out."
+            )
+        return "flat"
     preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
     if items <= EXACT:
         preferred = ("flat", *preferred)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from .attributes import write_attributes
 from .builder import answered, choose_kind
 from .catalogue import FILE, write_catalogue
 from .config import BuildConfig
-from .faiss_vectors import FOLDER, FaissVectors, write_vectors
+from .engines import keep_vectors, open_vectors
+from .faiss_vectors import FOLDER
 from .generation import write_checkpoint_path
 from .journal import Recorded
 from .snapshot import Snapshot
@@ -59,20 +61,19 @@ def fold(
             yield from snapshot.at(rows)
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
+        if snapshot.overlay.changes or config.vectors or old.config.vectors:
+            keep_vectors(draft.path / FOLDER, target, config, relations, dim, source, kind)
+        else:
+            shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
         if snapshot.overlay.changes:
-            write_vectors(draft.path / FOLDER, relations, dim, source, kind, config.min_recall)
-            write_answers(
-                draft.path / ANSWERS,
-                FaissVectors(draft.path / FOLDER),
-                relations,
-                answered(config, len(snapshot)),
-            )
+            with closing(open_vectors(draft.path / FOLDER)) as vectors:
+                write_answers(draft.path / ANSWERS, vectors, relations, answered(config, len(snapshot)))
             if old.tokens is not None:
                 write_tokens(draft.path / TOKENS, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())
         else:
-            for name in (FOLDER, ANSWERS, TOKENS):
+            for name in (ANSWERS, TOKENS):
                 if (old.path / name).is_dir():
                     shutil.copytree(old.path / name, draft.path / name)
             for name in (FILE, ATTRIBUTES):

@@ -20,16 +20,16 @@ from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import RootModel
 
 from model.errors import InputError
 from model.records import Similarity, View
 
 from .config import IndexKind
 from .narrowing import NARROWINGS, Narrowing, write_index
-from .vectors import ROUNDING, Neighbours, cosines
+from .vectors import FileReport, Neighbours, Source, cosines, file_name, widened
 
 FOLDER = "vectors"
 """Where the files lie within an index."""
@@ -42,25 +42,6 @@ DEEPEST = 1_000
 
 SAMPLE = 200
 """Queries by which recall is measured."""
-
-Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
-"""The vectors of all items under a relation (by position) in a view, some rows at a time."""
-
-
-class FileReport(BaseModel):
-    """What is known of the vectors of one relation and view.
-
-    `effort` is how far what narrows is searched, in its own unit; `recall_at_10` was measured at that effort
-    against a scan, with items as queries. Both are None where every search is a scan.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: IndexKind
-    items: int
-    bytes_per_vector: float
-    effort: int | None = None
-    recall_at_10: float | None = None
 
 
 class Report(RootModel[dict[str, FileReport]]):
@@ -82,11 +63,7 @@ class _Stored:
     def scan(
         self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"] | None = None
     ) -> Neighbours:
-        """The `k` nearest of all, or of those allowed.
-
-        FAISS returns near-equal scores in any order, and drops any of those that straddle its cut. So it is
-        asked for more until the cut falls between two clearly different scores; the order is then made anew.
-        """
+        """The `k` nearest of all, or of those allowed."""
         few = self.exact.ntotal if allowed is None else int(allowed.sum())
         wanted = min(k, few)
         if wanted == 0:
@@ -95,13 +72,14 @@ class _Stored:
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
             params = faiss.SearchParameters(sel=selector)
-        depth = wanted
-        while True:
-            depth = min(depth + wanted, few)
+
+        def find(depth: int) -> Neighbours:
             scores, rows = (found[0] for found in self.exact.search(query[None], depth, params=params))
-            if depth == few or scores[-1] < scores[wanted - 1] - ROUNDING:
-                break
-        return self.scored(query, rows[scores >= scores[wanted - 1] - ROUNDING], wanted)
+            return Neighbours(rows, scores)
+
+        rough = widened(find, wanted, few)
+        assert rough is not None, "a scan goes as deep as it is asked to"
+        return self.scored(query, rough.rows, wanted)
 
     def scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
         """The `k` best of some rows."""
@@ -134,10 +112,13 @@ class FaissVectors:
         self._opened: dict[tuple[int, View], _Stored] = {}
         self._opening = Lock()
 
+    def close(self) -> None:
+        """Nothing to do: the files are mapped as long as somebody searches them."""
+
     @property
     def count(self) -> int:
         """Number of items."""
-        return self.report[_name(0, View.TEXT)].items
+        return self.report[file_name(0, View.TEXT)].items
 
     @property
     def dim(self) -> int:
@@ -177,7 +158,7 @@ class FaissVectors:
         if key not in self._opened:
             with self._opening:
                 if key not in self._opened:
-                    self._opened[key] = _open(self._folder, *key, self.report[_name(*key)])
+                    self._opened[key] = _open(self._folder, *key, self.report[file_name(*key)])
         return self._opened[key]
 
 
@@ -209,10 +190,10 @@ def write_vectors(
     folder.mkdir()
     reports = {}
     for relation, view in _keys(relations):
-        reports[_name(relation, view)] = _write(folder, relation, view, dim, source(relation, view), kind)
+        reports[file_name(relation, view)] = _write(folder, relation, view, dim, source(relation, view), kind)
         advance()
     for relation, view in _keys(relations):
-        name = _name(relation, view)
+        name = file_name(relation, view)
         reports[name] = _measure(folder, relation, view, reports[name], min_recall)
     (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -224,7 +205,7 @@ def _write(
     for chunk in chunks:
         # Rounded here: FAISS, unlike all else, does not round to the nearest number of half precision.
         exact.add(np.ascontiguousarray(chunk.astype(np.float16), dtype=np.float32))
-    path = folder / f"{_name(relation, view)}.faiss"
+    path = folder / f"{file_name(relation, view)}.faiss"
     write_index(exact, path)
     size = path.stat().st_size
     made_of: IndexKind = kind if exact.ntotal > SCANNED else "flat"
@@ -268,7 +249,7 @@ def _measure(folder: Path, relation: int, view: View, report: FileReport, min_re
 
 
 def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _Stored:
-    path = folder / f"{_name(relation, view)}.faiss"
+    path = folder / f"{file_name(relation, view)}.faiss"
     vectors = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if exact or report.kind == "flat":
         return _Stored(vectors, None)
@@ -278,8 +259,3 @@ def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bo
 
 def _keys(relations: int) -> list[tuple[int, View]]:
     return [(relation, view) for relation in range(relations) for view in View]
-
-
-def _name(relation: int, view: View) -> str:
-    """By position, since the id of a relation may hold characters that no file name can."""
-    return f"{relation:03d}.{view}"

@@ -31,13 +31,16 @@ from .answers import Answers
 from .attributes import Attributes
 from .catalogue import Catalogue
 from .config import BuildConfig
-from .faiss_vectors import FOLDER, FaissVectors
+from .engines import open_vectors
+from .faiss_vectors import FOLDER
 from .journal import Journal
 from .journal_store import Store
+from .milvus_vectors import drop_unused
 from .postgres_store import PostgresStore, located, same_server
 from .sqlite_store import SqliteStore
 from .tokens import FOLDER as TOKENS
 from .tokens import TokenStore
+from .vectors import VectorIndex
 
 _NAME = re.compile(r"generation-(\d{6,})")
 
@@ -54,7 +57,7 @@ class Generation:
     manifest: Manifest
     catalogue: Catalogue
     attributes: Attributes
-    vectors: FaissVectors
+    vectors: VectorIndex
     answers: Answers
     tokens: TokenStore | None
     pairs: dict[str, int | None]
@@ -75,7 +78,7 @@ class Generation:
             manifest=manifest,
             catalogue=Catalogue.open(path),
             attributes=Attributes(path),
-            vectors=FaissVectors(path / FOLDER),
+            vectors=open_vectors(path / FOLDER),
             answers=Answers(path / ANSWERS),
             tokens=TokenStore.open(path / TOKENS),
             pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
@@ -104,6 +107,7 @@ class Generation:
     def close(self) -> None:
         """Give the files back."""
         self.catalogue.close()
+        self.vectors.close()
         self.hold.release()
 
     @property
@@ -223,7 +227,7 @@ def prepared_journal(index: Path, url: str | None) -> str | None:
 
 @contextmanager
 def lock_index(index: Path) -> Iterator[None]:
-    """Nobody else makes a generation meanwhile; no folder is left behind in which nothing came to be.
+    """Nobody else makes a generation meanwhile; nothing is left behind of one that did not come to be.
 
     Raises:
         ArtifactError: another process is making one.
@@ -232,7 +236,11 @@ def lock_index(index: Path) -> Iterator[None]:
         make_folder(index)
     try:
         with lock_folder(index, index.name):
-            yield
+            drop_unused(index)
+            try:
+                yield
+            finally:
+                drop_unused(index)
     except BaseException:
         with suppress(OSError):
             index.rmdir()

@@ -12,16 +12,22 @@ from threading import Lock
 from jaxtyping import Float32
 from numpy import ndarray
 
-from model.artifact import lock_folder
 from model.checkpoint import Checkpoint
 from model.encoding import WordedRelation
-from model.errors import ArtifactError, InputError, MismatchError, UnknownRelationError
+from model.errors import (
+    ArtifactError,
+    InputError,
+    MismatchError,
+    UnknownRelationError,
+    UnreachableError,
+)
 from model.records import Item, Relation, Similarity, View
 from model.validity import PairVectors
 
 from .compaction import fold
 from .generation import (
     Generation,
+    lock_index,
     newest_generation,
     next_generation,
     remove_generations,
@@ -147,8 +153,12 @@ class Index:
         """
         newest = newest_generation(self.path)
         if newest.name > self._newest:
-            self._newest = newest.name  # if it is damaged, that is said once
-            self._take_over(Generation.open(newest))
+            before, self._newest = self._newest, newest.name  # if it is damaged, that is said once
+            try:
+                self._take_over(Generation.open(newest))
+            except UnreachableError:
+                self._newest = before
+                raise
         self._publish()
 
     def compact(self) -> None:
@@ -157,7 +167,7 @@ class Index:
         Raises:
             ArtifactError: another process is doing so.
         """
-        with self._compacting, lock_folder(self.path, self.path.name):
+        with self._compacting, lock_index(self.path):
             self.refresh()
             snapshot = self.snapshot
             path = next_generation(self.path)

@@ -108,7 +108,7 @@ def _compare(generation: Generation) -> None:
         "manifest.json": manifest.counts["items"],
         "catalogue.sqlite": len(catalogue),
         "attributes.parquet": len(generation.attributes),
-        **{f"{FOLDER}/{name}.faiss": report.items for name, report in vectors.report.items()},
+        **{f"{FOLDER}/{name}": report.items for name, report in vectors.report.items()},
     }
     for name, count in counts.items():
         if count != len(catalogue):

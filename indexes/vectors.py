@@ -2,21 +2,49 @@
 
 Vectors are unit-length, so the inner product is the cosine, and larger is better everywhere. Items are named
 by their catalogue row, relations by their position in the checkpoint. `indexes/faiss_vectors.py` keeps the
-vectors in files of this machine.
+vectors in files of this machine, `indexes/milvus_vectors.py` on a Milvus server.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
+from pydantic import BaseModel, ConfigDict
 
 from model.records import View
 
+from .config import IndexKind
+
 ROUNDING = 4e-6
 """Two engines, or two orders of summing, may differ by so much in one cosine; `cosines` does not."""
+
+
+Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
+"""The vectors of all items under a relation (by position) in a view, some rows at a time."""
+
+
+class FileReport(BaseModel):
+    """What is known of the vectors of one relation and view.
+
+    `effort` is how far what narrows is searched, in its own unit; `recall_at_10` was measured at that effort
+    against a scan, with items as queries. Both are None where every search is a scan.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: IndexKind
+    items: int
+    bytes_per_vector: float
+    effort: int | None = None
+    recall_at_10: float | None = None
+
+
+def file_name(relation: int, view: View) -> str:
+    """By position, since the id of a relation may hold characters that no file name can."""
+    return f"{relation:03d}.{view}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +72,13 @@ class VectorIndex(Protocol):
     def dim(self) -> int:
         """Length of every vector."""
 
+    @property
+    def report(self) -> Mapping[str, FileReport]:
+        """What is known of the vectors of each relation and view, by `file_name`."""
+
+    def close(self) -> None:
+        """Give back what is open."""
+
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """The stored vectors of the items at `rows`, in that order."""
 
@@ -70,3 +105,21 @@ def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"])
     """
     scores: ndarray = np.einsum("nd,d->n", vectors, query, dtype=np.float64)
     return np.asarray(np.clip(scores, -1.0, 1.0), dtype=np.float32)
+
+
+def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
+    """All that may be among the `wanted` nearest of `few`, in no order; None if `find` gives up.
+
+    `find` gives so many as it is asked for, best first by scores of its own summing, in which near-equal ones come in
+    any order, and any of those that straddle the cut are dropped. So it is asked for more until the cut falls between
+    two clearly different scores.
+    """
+    depth = wanted
+    while True:
+        depth = min(depth + wanted, few)
+        if (found := find(depth)) is None:
+            return None
+        least = found.scores[wanted - 1] - ROUNDING
+        if depth == few or found.scores[-1] < least:
+            near = found.scores >= least
+            return Neighbours(found.rows[near], found.scores[near])

@@ -3,7 +3,8 @@
     RcmlError
     ├── InputError            a raw file, a row or an option is wrong
     ├── ArtifactError         an artifact is missing, damaged, unfinished or of another kind
-    │   └── MismatchError     two artifacts do not belong together
+    │   ├── MismatchError     two artifacts do not belong together
+    │   └── UnreachableError  a server that holds a part of one does not answer
     ├── StorageError          a change could not be made durable
     ├── UnknownItemError      no such item
     ├── UnknownRelationError  no such relation
@@ -29,6 +30,10 @@ class ArtifactError(RcmlError):
 
 class MismatchError(ArtifactError):
     """Two artifacts were not made from one another."""
+
+
+class UnreachableError(ArtifactError):
+    """A server that holds a part of an artifact does not answer; it may do so again."""
 
 
 class StorageError(RcmlError):

@@ -7,6 +7,7 @@ import pytest
 from indexes.index import Index
 
 from .fakes import FakeShop, write_shop
+from .milvus import server
 from .postgres import Server, cluster
 
 
@@ -26,3 +27,16 @@ def index(shop: FakeShop) -> Iterator[Index]:
 def postgres() -> Iterator[Server]:
     with cluster() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Milvus in this process."""
+    return str(tmp_path_factory.mktemp("milvus") / "lite.db")
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Milvus in a process of its own, over the wire."""
+    with server(tmp_path_factory.mktemp("milvus-server")) as running:
+        yield running.uri
