@@ -76,10 +76,10 @@ def restore(config: RestoreConfig) -> str:
     source = Index.open(config.snapshot, checkpoint)
     try:
         with lock_index(config.out):
-            vectors, journal = (kept.vectors, kept.journal) if kept is not None else (None, None)
+            vectors, url = (kept.vectors, kept.journal) if kept is not None else (None, None)
             places = {
                 "vectors": config.vectors or vectors,
-                "journal": prepared_journal(config.out, config.journal or journal),
+                "journal": prepared_journal(config.out, config.journal or url),
             }
             options = source.snapshot.generation.config.model_copy(update=places)
             last = _last_sequence(journal_store(config.out, options), config.out)
@@ -87,7 +87,9 @@ def restore(config: RestoreConfig) -> str:
             fold(source.snapshot, target, source.picture_of, checkpoint, sequence, options)
             remove_generations(config.out, {target})
             restored = Generation.open(target)
-            restored.journal().trim(sequence)
+            journal = restored.journal()
+            journal.trim(sequence)
+            journal.close()
             restored.close()
     finally:
         source.close()

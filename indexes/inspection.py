@@ -10,7 +10,7 @@ from model.records import View
 
 from .config import CompactConfig, StatsConfig, VerifyConfig
 from .faiss_vectors import FOLDER
-from .generation import Generation, newest_generation
+from .generation import Generation, journal_store, newest_generation
 from .index import Index
 from .journal import Recorded
 
@@ -46,12 +46,11 @@ def stats(config: StatsConfig) -> str:
     """
     generation = Generation.open(newest_generation(config.index))
     manifest, vectors = generation.manifest, generation.vectors
-    changes = _changes(generation)
+    changes, reports = _changes(generation), list(vectors.report.values())
     generation.close()
     sizes: dict[str, int] = defaultdict(int)
     for name, record in manifest.files.items():
         sizes[name.split("/")[0] if "/" in name else name] += record.size
-    reports = list(vectors.report.values())
     kinds = ", ".join(sorted({report.kind for report in reports}))
     recalls = [report.recall_at_10 for report in reports if report.recall_at_10 is not None]
     recall = (
@@ -63,6 +62,8 @@ def stats(config: StatsConfig) -> str:
         "changes since": f"{len(changes):,}",
         "relations": f"{manifest.counts['relations']:,}",
         "vectors": f"{vectors.count * len(reports):,} of {vectors.dim} components ({', '.join(View)})",
+        "vectors lie in": generation.config.vectors or "files",
+        "changes lie in": journal_store(config.index, generation.config).name,
         "kind": kinds,
         "recall@10": recall,
         "bytes a vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",

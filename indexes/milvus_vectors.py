@@ -17,7 +17,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ from .vectors import FileReport, Neighbours, Source, cosines, file_name, widened
 FILE = "milvus.json"
 """What lies in a generation in the place of the vectors."""
 
-PATIENCE = 30.0
-"""Seconds for a question; loading and dropping may take as long as they take."""
+PATIENCE = 10.0
+"""Seconds for a question or a batch; flushing, loading and dropping may take as long as they take."""
 
 NAMED = 10_000
 """So many rows at most are named in a filter."""
@@ -87,8 +87,16 @@ class MilvusVectors:
             UnreachableError: the server does not answer.
             InputError: pymilvus is missing.
         """
-        self._place = place = Place.model_validate_json((folder / FILE).read_bytes())
-        self._client = _connect(place.uri)
+        self._place = Place.model_validate_json((folder / FILE).read_bytes())
+        self._client = _connect(self._place.uri)
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        place = self._place
         with _asking(place.uri):
             found = self._client.has_collection(place.collection, timeout=PATIENCE) and self._shape()
             expected = dict.fromkeys(map(str, View), place.dim)
@@ -268,11 +276,10 @@ def write_milvus(
         UnreachableError: it does not answer, or refuses.
         InputError: pymilvus is missing.
     """
-    client = _connect(uri)
     collection = _collection(generation)
     _note(generation, Note(uri=uri, collection=collection))
     counts = []
-    with _asking(uri):
+    with closing(_connect(uri)) as client, _asking(uri):
         _create(client, collection, dim)
         for relation in range(relations):
             client.create_partition(collection, _partition(relation))
@@ -285,7 +292,6 @@ def write_milvus(
         client.flush(collection)
         client.load_collection(collection)
         kept = [_count(client, collection, relation) for relation in range(relations)]
-        client.close()
     place = Place(uri=uri, collection=collection, count=counts[0], dim=dim, relations=relations)
     if kept != [place.count] * relations:
         raise _unlike(place, f"has {kept} vectors by relation, where {counts} were given to it")
@@ -307,10 +313,8 @@ def drop_unused(index: Path) -> None:
             path.unlink()
             continue
         try:
-            client = _connect(note.uri)
-            with _asking(note.uri):
+            with closing(_connect(note.uri)) as client, _asking(note.uri):
                 client.drop_collection(note.collection)
-                client.close()
         except RcmlError as error:
             say(f"The collection {note.collection} is no longer needed, and could not be dropped. {error}")
         else:
@@ -324,7 +328,8 @@ def check_server(uri: str) -> None:
         UnreachableError: it does not.
         InputError: pymilvus is missing.
     """
-    _connect(uri).close()
+    with closing(_connect(uri)) as client, _asking(uri):
+        client.get_server_version(timeout=PATIENCE)
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
@@ -422,7 +427,7 @@ def _connect(uri: str) -> Any:
         ) from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
     with _asking(uri):
-        return MilvusClient(uri, timeout=PATIENCE / 3)
+        return MilvusClient(uri, timeout=PATIENCE / 2)
 
 
 @contextmanager

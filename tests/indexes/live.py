@@ -9,6 +9,8 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
+from indexes.backup import restore
+from indexes.config import RestoreConfig
 from indexes.index import Index
 from indexes.journal import Change
 from indexes.vectors import cosines
@@ -23,6 +25,20 @@ def copied(shop: FakeShop, folder: Path) -> Path:
     """A copy of the shop's index and checkpoint, to be changed."""
     shutil.copytree(shop.checkpoint, folder / "checkpoint")
     return Path(shutil.copytree(shop.index, folder / "index"))
+
+
+def placed(shop: FakeShop, folder: Path, vectors: str | None = None, journal: str | None = None) -> Path:
+    """The shop's index and checkpoint, to be changed, its vectors and changes on servers."""
+    shutil.copytree(shop.checkpoint, folder / "checkpoint")
+    options = RestoreConfig(
+        snapshot=shop.index,
+        out=folder / "index",
+        checkpoint=folder / "checkpoint",
+        vectors=vectors,
+        journal=journal,
+    )
+    restore(options)
+    return options.out
 
 
 def made(item_id: str, seed: int) -> Change:

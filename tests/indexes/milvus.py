@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -26,7 +26,8 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start, and wait until it listens."""
+        """Start, and wait until it answers: its port is open before."""
+        before = self._ready()
         program = "import sys; from milvus_lite.cmdline import main; sys.exit(main())"
         options = [
             "--data-dir",
@@ -38,13 +39,16 @@ class Server:
         ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", program, "server", *options], stdout=log, stderr=log
+                [sys.executable, "-u", "-c", program, "server", *options], stdout=log, stderr=log
             )
-        while True:
+        while self._ready() == before:
             assert self._process.poll() is None, (self._folder / "log").read_text()
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
             time.sleep(0.05)
+
+    def _ready(self) -> int:
+        """How often it has said that it listens."""
+        log = self._folder / "log"
+        return log.read_text().count("listening on") if log.exists() else 0
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does."""

@@ -29,7 +29,8 @@ from model.checkpoint import Checkpoint
 from model.prepared import Prepared
 
 from .fakes import FakeEncoder, FakeShop, ids
-from .live import Expected, copied, made
+from .live import Expected, copied, made, placed
+from .postgres import Server
 
 CLEAN = multiprocessing.get_context("forkserver")
 """Forks a process that has loaded all this and has no threads: starting Python takes longer than what is tested."""
@@ -108,8 +109,8 @@ def killed(after: float, run: Callable[..., None], *asked: object) -> int:
 class Campaign:
     """One folder, killed again and again, and what it must hold."""
 
-    def __init__(self, shop: FakeShop, folder: Path) -> None:
-        self.folder = copied(shop, folder)
+    def __init__(self, shop: FakeShop, folder: Path, journal: str | None = None) -> None:
+        self.folder = copied(shop, folder) if journal is None else placed(shop, folder, journal=journal)
         self.expected = Expected(shop)
         self.step = 0
 
@@ -132,10 +133,14 @@ class Campaign:
             index.close()
 
 
-def run_campaign(shop: FakeShop, folder: Path, kills: int) -> Campaign:
+def run_campaign(shop: FakeShop, folder: Path, kills: int, postgres: Server | None = None) -> Campaign:
+    """With a server for the changes, that is killed and started again, too, every ten kills."""
     rng = random.Random(kills)
-    campaign = Campaign(shop, folder)
-    for _ in range(kills):
+    campaign = Campaign(shop, folder, postgres.url() if postgres else None)
+    for kill in range(kills):
+        if postgres and kill % 10 == 5:
+            postgres.stop(signal.SIGQUIT)
+            postgres.start()
         campaign.kill(rng.uniform(0, LONGEST), change, rng.choice([0, 1, 2, 5]))
     assert "is whole" in verify(VerifyConfig(index=campaign.folder))
     # What the last kill left behind goes with the next compaction.
@@ -157,6 +162,19 @@ def test_killed_800_times_amid_changes_and_compactions_it_loses_nothing(
     shop: FakeShop, tmp_path: Path
 ) -> None:
     assert run_campaign(shop, tmp_path, kills=800).step > 800
+
+
+def test_killed_amid_changes_on_postgres_it_loses_nothing(
+    shop: FakeShop, tmp_path: Path, postgres: Server
+) -> None:
+    assert run_campaign(shop, tmp_path, kills=20, postgres=postgres).step > 20
+
+
+@pytest.mark.soak
+def test_killed_400_times_amid_changes_on_postgres_it_loses_nothing(
+    shop: FakeShop, tmp_path: Path, postgres: Server
+) -> None:
+    assert run_campaign(shop, tmp_path, kills=400, postgres=postgres).step > 400
 
 
 def run_snapshots(shop: FakeShop, folder: Path, kills: int) -> None:

@@ -163,7 +163,7 @@ def test_a_kind_that_is_refused_costs_no_encoding(
         raise InputError("kind hnsw reaches a recall of 0.5 at most")
 
     with monkeypatch.context() as patched:
-        patched.setattr("indexes.builder.write_vectors", refuse)
+        patched.setattr("indexes.builder.keep_vectors", refuse)
         with pytest.raises(InputError, match="reaches"):
             run(shop, tmp_path / "index", kind="hnsw")
     encoder = CountingEncoder(most=0)

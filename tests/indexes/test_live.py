@@ -1,6 +1,6 @@
 """An index that changes against a dictionary that does: every item and every answer, after any changes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,8 @@ from model.prepared import Prepared
 from model.records import Similarity
 
 from .fakes import FakeEncoder, FakeShop, ids, write_checkpoint
-from .live import Expected, copied, made
+from .live import Expected, copied, made, placed
+from .postgres import Server
 
 ANY_ID = st.sampled_from([*ids(), *(f"new-{n}" for n in range(8))])
 SEED = st.integers(0, 30)
@@ -45,11 +46,12 @@ class Changing(RuleBasedStateMachine):
     """Any changes, compactions and restarts, in any order, by two processes that share the folder."""
 
     shop: FakeShop
+    place: Callable[[FakeShop, Path], Path]
 
     @initialize()
     def begin(self) -> None:
         self.folder = TemporaryDirectory()
-        self.path = copied(self.shop, Path(self.folder.name))
+        self.path = type(self).place(self.shop, Path(self.folder.name))
         self.indexes = [Index.open(self.path), Index.open(self.path)]
         self.expected = Expected(self.shop)
 
@@ -97,10 +99,31 @@ class Changing(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-def test_after_any_changes_it_is_what_it_must_be(shop: FakeShop) -> None:
-    Changing.TestCase.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
-    Changing.shop = shop
+def run_changes(shop: FakeShop, place: Callable[[FakeShop, Path], Path], examples: int) -> None:
+    Changing.TestCase.settings = settings(max_examples=examples, stateful_step_count=12, deadline=None)
+    Changing.shop, Changing.place = shop, place
     Changing.TestCase("runTest").runTest()
+
+
+def test_after_any_changes_it_is_what_it_must_be(shop: FakeShop) -> None:
+    run_changes(shop, copied, examples=12)
+
+
+def test_after_any_changes_on_postgres_it_is_what_it_must_be(shop: FakeShop, postgres: Server) -> None:
+    run_changes(shop, lambda *to: placed(*to, journal=postgres.url()), examples=8)
+
+
+def test_after_any_changes_to_vectors_in_milvus_it_is_what_it_must_be(
+    shop: FakeShop, milvus_lite: str
+) -> None:
+    run_changes(shop, lambda *to: placed(*to, vectors=milvus_lite), examples=3)
+
+
+@pytest.mark.soak
+def test_after_any_changes_on_both_servers_it_is_what_it_must_be(
+    shop: FakeShop, postgres: Server, milvus_server: str
+) -> None:
+    run_changes(shop, lambda *to: placed(*to, milvus_server, postgres.url()), examples=100)
 
 
 def test_a_change_is_seen_by_the_next_question_and_survives(index: Index, folder: Path) -> None:
