@@ -13,7 +13,9 @@ COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY indexes indexes
 COPY service service
-RUN pip install .
+# For vectors in Milvus or changes in Postgres: --build-arg EXTRAS=milvus,postgres
+ARG EXTRAS=""
+RUN pip install ".${EXTRAS:+[$EXTRAS]}"
 
 RUN useradd --create-home rcml && mkdir /data && chown rcml /data
 USER rcml

@@ -19,7 +19,15 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from model.errors import NoTokensError, UnknownAttributeError, UnknownItemError, UnknownRelationError
+from model.errors import (
+    NoTokensError,
+    StorageError,
+    UnknownAttributeError,
+    UnknownItemError,
+    UnknownRelationError,
+    UnreachableError,
+)
+from model.terminal import say
 
 from .engine import IntraRelationError
 from .loading import NotReadyError
@@ -110,6 +118,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(UnknownAttributeError, _unknown_attribute)
     app.add_exception_handler(NoTokensError, _no_tokens)
     app.add_exception_handler(NotReadyError, _not_ready)
+    app.add_exception_handler(UnreachableError, _out_of_reach)
+    app.add_exception_handler(StorageError, _out_of_reach)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
@@ -153,6 +163,13 @@ async def _no_tokens(request: Request, error: Exception) -> Response:
 
 async def _not_ready(request: Request, error: Exception) -> Response:
     return _answer(request, NOT_READY, str(error), headers={"Retry-After": "1"})
+
+
+async def _out_of_reach(request: Request, error: Exception) -> Response:
+    """The reason names servers and files, so it is for the log alone."""
+    say(str(error))
+    detail = "A part of the index cannot be reached now. Ask again in a second."
+    return _answer(request, NOT_READY, detail, headers={"Retry-After": "1"})
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.problems import MEDIA_TYPE, Problem
 from service.settings import ServeConfig
-from tests.indexes.fakes import FakeEncoder
+from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.indexes.live import placed
+from tests.indexes.milvus import server
 
 from .conftest import wait_until_ready
 
@@ -250,3 +253,20 @@ def test_no_json_whatever_makes_the_server_fail(client: TestClient, body: object
         assert response.status_code < 500
         if response.status_code >= 400:
             problem_of(response)
+
+
+def test_an_index_whose_server_is_away_is_a_503_that_tells_no_secrets(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("indexes.milvus_vectors.PATIENCE", 2.0)
+    with server(tmp_path) as milvus:
+        config = ServeConfig(index=placed(shop, tmp_path, vectors=milvus.uri))
+        with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
+            wait_until_ready(client)
+            assert client.post("/retrieve", json=GOOD | {"similarity": "TT"}).status_code == 200
+            milvus.stop()
+            answer = client.post("/retrieve", json=GOOD | {"similarity": "TT"})
+            problem = problem_of(answer)
+    assert (problem["status"], answer.headers["retry-after"]) == (503, "1")
+    assert problem["detail"] == "A part of the index cannot be reached now. Ask again in a second."
+    assert f"Milvus at {milvus.uri} cannot be used now" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""docker-compose.yml as far as it can be checked without an engine: names that are named exist, options are options."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from indexes.config import BuildConfig
+from service.cli import Rcml
+from service.settings import ServeConfig
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DISTRIBUTED = {"index", "replica", "postgres", "milvus", "etcd", "minio"}
+
+
+def options(name: str, verb: int) -> dict[str, str]:
+    """The options of a service's command, which begins with a verb of so many words."""
+    words = [part for word in SERVICES[name]["command"][verb:] for part in word.split("=", 1)]
+    return {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def test_without_a_profile_it_is_the_sample_shop_alone() -> None:
+    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"rcml"}
+    assert SERVICES["rcml"]["command"] == ["demo", "--out", "/data/demo", "--host", "0.0.0.0"]
+    assert SERVICES["rcml"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert "args" not in SERVICES["rcml"]["build"]
+
+
+def test_the_profile_brings_the_rest() -> None:
+    assert {
+        name for name, service in SERVICES.items() if service.get("profiles") == ["distributed"]
+    } == DISTRIBUTED
+
+
+def test_every_volume_that_is_named_is_declared_and_used() -> None:
+    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
+    assert named == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_it_waits_for_is_there_and_can_come_true(name: str) -> None:
+    for needed, how in SERVICES[name].get("depends_on", {}).items():
+        assert needed in SERVICES
+        if how["condition"] == "service_healthy":
+            ours = "build" in SERVICES[needed]  # whose image has a check
+            assert ours or "healthcheck" in SERVICES[needed]
+        else:
+            assert how["condition"] == "service_completed_successfully"
+            assert "restart" not in SERVICES[needed]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTED - {"index", "replica"})
+def test_an_image_of_others_is_pinned_and_kept_from_the_network(name: str) -> None:
+    tag = SERVICES[name]["image"].rpartition(":")[2]
+    assert any(character.isdigit() for character in tag)
+    assert "ports" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", ["rcml", "index", "replica"])
+def test_an_image_of_ours_is_built_from_a_file_that_is_there(name: str) -> None:
+    build = SERVICES[name]["build"]
+    dockerfile = (ROOT / build["context"] / build["dockerfile"]).read_text("utf-8")
+    for argument in build.get("args", {}):
+        assert f"ARG {argument}=" in dockerfile
+    assert "HEALTHCHECK" in dockerfile
+
+
+def test_ports_are_open_on_this_machine_alone() -> None:
+    assert all(
+        port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", [])
+    )
+
+
+def test_the_index_is_built_where_the_replicas_look_with_options_that_there_are() -> None:
+    assert SERVICES["index"]["command"][:2] == ["index", "build"]
+    built = BuildConfig.model_validate(options("index", verb=2))
+    served = ServeConfig.model_validate(options("replica", verb=1))
+    assert built.out == served.index == Path("/data/distributed")
+    assert (built.vectors, built.journal) == ("http://milvus:19530", "postgresql://rcml@postgres/rcml")
+    assert built.checkpoint.is_relative_to(options("rcml", verb=1)["out"])
+    assert {"index", "serve"} <= Rcml.model_fields.keys()
+    extras = SERVICES["index"]["build"]["args"]["EXTRAS"].split(",")
+    assert extras == ["milvus", "postgres"]
