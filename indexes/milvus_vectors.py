@@ -427,7 +427,7 @@ def _connect(uri: str) -> Any:
         ) from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
     with _asking(uri):
-        return MilvusClient(uri, timeout=PATIENCE / 2)
+        return MilvusClient(uri, timeout=PATIENCE)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def test_after_any_changes_it_is_what_it_must_be(shop: FakeShop) -> None:
 
 
 def test_after_any_changes_on_postgres_it_is_what_it_must_be(shop: FakeShop, postgres: Server) -> None:
-    run_changes(shop, lambda *to: placed(*to, journal=postgres.url()), examples=8)
+    run_changes(shop, lambda *to: placed(*to, journal=postgres.url()), examples=5)
 
 
 def test_after_any_changes_to_vectors_in_milvus_it_is_what_it_must_be(

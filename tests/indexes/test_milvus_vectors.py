@@ -1,6 +1,5 @@
 """An index whose vectors a Milvus server keeps: exact, tidied up after, and refused with the remedy when damaged."""
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -36,12 +35,10 @@ from model.records import View
 from .fakes import FakeEncoder, FakeShop
 from .live import Expected, made, placed
 from .milvus import server
+from .test_crashes import CLEAN
 from .test_vectors import DIM, ITEMS, RELATIONS, reference, source, tied
 
 Answer = TypeVar("Answer")
-
-CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload([__name__])
 
 
 @pytest.fixture

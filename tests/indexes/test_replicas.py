@@ -1,6 +1,5 @@
 """Several processes, one folder, and a server that keeps the changes: each soon knows what another did."""
 
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
@@ -27,12 +26,10 @@ from service.follower import Follower
 from .fakes import FakeEncoder, FakeShop
 from .live import Expected, made, placed
 from .postgres import Server
+from .test_crashes import CLEAN
 
 SOON = 1.0
 """Seconds within which each replica shows what another acknowledged."""
-
-CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload([__name__])
 
 
 @pytest.fixture
