@@ -48,6 +48,9 @@ DEEPEST = 16_384
 MESSAGE = 32 * 2**20
 """Bytes of vectors sent at a time."""
 
+_CHANNEL = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 60_000}
+"""pymilvus pings every 10 s also where nothing is asked, for which servers of gRPC's own making hang up."""
+
 _KEY = "place"
 
 _ROWS = 2**32
@@ -427,7 +430,7 @@ def _connect(uri: str) -> Any:
         ) from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
     with _asking(uri):
-        return MilvusClient(uri, timeout=PATIENCE)
+        return MilvusClient(uri, timeout=PATIENCE, grpc_options=_CHANNEL)
 
 
 @contextmanager
