@@ -181,7 +181,7 @@ class MilvusVectors:
         if allowed is not None or dropped:
             mask = np.ones(self.count, bool) if allowed is None else allowed.copy()
             mask[list(dropped)] = False
-        few = self.count if mask is None else int(mask.sum())
+        few = self.count if mask is None else int(np.count_nonzero(mask))
         if min(k, few) == 0:
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         vectors: dict[int, ndarray] = {}
@@ -204,11 +204,11 @@ class MilvusVectors:
     ) -> tuple[Neighbours, list[ndarray]] | None:
         """The `depth` nearest of those in `mask`, and their vectors; None if the server does not go so deep."""
         condition, passed = _condition(relation, mask, few)
-        asked = depth if passed is None else math.ceil(1.2 * depth * self.count / few)
+        most = min(DEEPEST, 2 * self._chunk, self.count)
+        if depth > most:
+            return None
+        asked = min(depth if passed is None else math.ceil(1.2 * depth * self.count / few), most)
         while True:
-            asked = min(asked, self.count)
-            if asked > min(DEEPEST, 2 * self._chunk):
-                return None
             with _asking(self._place.uri):
                 (hits,) = self._client.search(
                     self._place.collection,
@@ -226,12 +226,13 @@ class MilvusVectors:
                 raise _unlike(self._place, f"found {len(rows)} vectors where there are {asked}")
             kept = np.flatnonzero(passed[rows]) if passed is not None else np.arange(len(rows))
             if len(kept) >= depth or asked == self.count:
-                kept = kept[:depth]
-                scores = np.array([hits[int(place)]["distance"] for place in kept], np.float32)
-                return Neighbours(rows[kept], scores), [
-                    _vector(hits[int(p)]["entity"][view.value]) for p in kept
-                ]
-            asked *= 2
+                found = [hits[place] for place in kept[:depth].tolist()]
+                scores = np.array([hit["distance"] for hit in found], np.float32)
+                vectors = [_vector(hit["entity"][view.value]) for hit in found]
+                return Neighbours(rows[kept[:depth]], scores), vectors
+            if asked == most:
+                return None
+            asked = min(2 * asked, most)
 
     def _scan(self, relation: int, view: View, query: ndarray, k: int, mask: ndarray | None) -> Neighbours:
         """The `k` nearest by looking at all vectors here: for results so deep that Milvus does not give them."""
