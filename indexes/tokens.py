@@ -23,6 +23,7 @@ from numpy import ndarray
 from model.encoding import ItemTokens, TokenRows, WordedRelation
 
 from .sketch import Estimates, Sketch, write_sketch
+from .threads import one_thread
 
 FOLDER = "tokens"
 """Where they lie within an index."""
@@ -40,9 +41,9 @@ class StoredRows(TokenRows):
         narrow = super().take(rows)
         dim = narrow.states.shape[1]
         codes = np.ascontiguousarray(narrow.states).view(np.uint8).reshape(len(narrow.states), 2 * dim)
-        return TokenRows(
-            faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16).decode(codes), narrow.starts
-        )
+        with one_thread():
+            states = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16).decode(codes)
+        return TokenRows(states, narrow.starts)
 
 
 def stored(tokens: ItemTokens) -> ItemTokens:
