@@ -35,12 +35,13 @@ soak: $(INSTALLED)  ## run the long campaigns
 compare: $(INSTALLED)  ## RCML beside both rivals on the sample shop, three seeds
 	$(BIN)/python -m benchmarks.compare
 
-bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers and the naive loss
+bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and the naive loss
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.journal
 	$(BIN)/python -m benchmarks.journal --sync-ms 5
+	$(BIN)/python -m benchmarks.search
 
 clean:  ## remove what the demo made
 	rm -rf var

@@ -104,7 +104,7 @@ def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"])
     ties in every engine.
     """
     scores: ndarray = np.einsum("nd,d->n", vectors, query, dtype=np.float64)
-    return np.asarray(np.clip(scores, -1.0, 1.0), dtype=np.float32)
+    return scores.clip(-1.0, 1.0, out=scores).astype(np.float32)
 
 
 def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import encode, journal, loss, train
+from benchmarks import encode, journal, loss, search, train
+from benchmarks.embeddings import Embeddings
 from benchmarks.measurement import Timings, interleave, peak_memory
 from benchmarks.train import bf16_peak
 from benchmarks.vit_b_32 import END, START, make_texts
@@ -39,6 +41,34 @@ def test_the_journal_is_measured_with_ever_more_writers(
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["writers"] for row in figures["rows"]] == [1, 8, 64]
     assert all(row["per_s"] > 0 and row["ratio"] > 0 for row in figures["rows"])
+
+
+def test_searches_of_every_kind_and_filter_are_measured_beside_faiss(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ["flat", "hnsw", "ivf-rabitq"]
+    monkeypatch.setattr("sys.argv", ["search", "--quick", "--kinds", *kinds])
+    search.main()
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [(row["kind"], row["filter"]) for row in rows] == [
+        (kind, name) for kind in kinds for name in search.FILTERS
+    ]
+    for row in rows:
+        exact = row["kind"] == "flat" or row["filter"] != "none"
+        assert row["recall_at_10"] == 1.0 if exact else row["recall_at_10"] > 0.8
+        assert row["ratio_to_faiss"] == pytest.approx(row["p50_ms"] / row["faiss_p50_ms"], rel=0.01)
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["bytes_per_vector"] > (63 if row["kind"] == "flat" else 80)
+
+
+def test_embeddings_are_the_same_however_many_are_made_and_queries_are_near_items() -> None:
+    embeddings = Embeddings(3, dim=32)
+    few, many = (np.concatenate([*embeddings.chunks(items)]) for items in (100, 20_000))
+    np.testing.assert_array_equal(few, many[:100])
+    np.testing.assert_allclose(np.linalg.norm(many, axis=1), 1, atol=1e-6)
+    assert (many[:100] != Embeddings(4, dim=32)._chunk(0)[:100]).any()
+    nearest = (embeddings.queries(50) @ many.T).max(axis=1)
+    assert ((nearest > 0.6) & (nearest < 0.999)).all()
 
 
 def test_a_ratio_is_the_median_of_what_the_rounds_say() -> None:

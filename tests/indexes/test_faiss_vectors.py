@@ -1,8 +1,11 @@
 """What FAISS alone does: files that do not depend on batches, and a recall that is measured."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
+import faiss
 import numpy as np
 import pytest
 
@@ -12,7 +15,7 @@ from model.encoding import Encoding
 from model.errors import InputError
 from model.records import View
 
-from .test_vectors import DIM, source, tied
+from .test_vectors import DIM, RELATIONS, source, tied
 
 
 def write(
@@ -73,4 +76,46 @@ def test_a_recall_that_a_kind_cannot_reach_is_refused(
 ) -> None:
     monkeypatch.setattr("indexes.narrowing.Graph.EFFORTS", (1, 2))
     with pytest.raises(InputError, match=r"kind hnsw reaches a recall of 0\.\d+ at most .* --kind flat"):
-        write(tmp_path / "vectors", topics, "hnsw", min_recall=0.99)
+        write(tmp_path / "vectors", topics, "hnsw", min_recall=0.9999)
+
+
+def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(-1, 32)
+    write_vectors(tmp_path / "vectors", 1, 32, lambda relation, view: [halves], views=[View.AVERAGE])
+    found = FaissVectors(tmp_path / "vectors").vectors(0, View.AVERAGE, range(len(halves)))
+    np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
+
+
+@pytest.mark.parametrize("kind", get_args(IndexKind))
+def test_a_search_takes_one_thread_wherever_it_is_asked(
+    kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.faiss_vectors.SCANNED", 0)
+    monkeypatch.setattr("indexes.faiss_vectors.SAMPLE", 20)
+    encoding = tied()
+    write(tmp_path / "vectors", encoding, kind)
+    vectors = FaissVectors(tmp_path / "vectors")
+
+    def threads() -> tuple[int, int]:
+        before = faiss.omp_get_max_threads()
+        vectors.search(0, View.TEXT, encoding.text[0, 0], 3)
+        return before, faiss.omp_get_max_threads()
+
+    faiss.omp_set_num_threads(1)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(threads).result() == (os.cpu_count(), 1)
+
+
+def test_writing_takes_all_processors_and_changes_nothing_for_others(tmp_path: Path) -> None:
+    seen = []
+    faiss.omp_set_num_threads(1)
+    write_vectors(
+        tmp_path / "vectors",
+        RELATIONS,
+        DIM,
+        source(tied()),
+        advance=lambda: seen.append(faiss.omp_get_max_threads()),
+    )
+    assert seen == [os.cpu_count()] * RELATIONS * len(View)
+    assert faiss.omp_get_max_threads() == 1

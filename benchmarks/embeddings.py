@@ -1,0 +1,61 @@
+"""Vectors such as a trained network makes, at any number: what searches are measured on.
+
+Groups of very unequal size that overlap, tighter or looser groups within them, and a spectrum that falls: some 40 of
+512 components matter. Random vectors without such structure have no near neighbours, so that no index finds any.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+DIM = 512
+GROUPS = 2_000
+WITHIN = 8
+"""Groups within each group."""
+
+CHUNK = 16_384
+"""Vectors made at a time; the first are the same however many are asked for."""
+
+
+class Embeddings:
+    """Unit vectors under one relation: those of items, and queries that are near items, but none of them."""
+
+    def __init__(self, seed: int, dim: int = DIM) -> None:
+        draw = np.random.default_rng([seed, 0])
+        self._seed = seed
+        self._deviations = ((2 + np.arange(dim)) ** -0.5).astype(np.float32)
+        self._groups = self._drawn(draw, GROUPS)
+        self._within = 0.5 * self._drawn(draw, GROUPS * WITHIN)
+        self._looseness = draw.uniform(0.2, 0.7, (GROUPS * WITHIN, 1)).astype(np.float32)
+        sizes = np.repeat(draw.lognormal(0, 1.5, GROUPS), WITHIN) * draw.lognormal(0, 1, GROUPS * WITHIN)
+        self._until = np.cumsum(sizes / sizes.sum())
+
+    def chunks(self, items: int) -> Iterator[Float32[ndarray, "chunk dim"]]:
+        """The vectors of the first `items` items, some at a time."""
+        for start in range(0, items, CHUNK):
+            yield self._chunk(start // CHUNK)[: items - start]
+
+    def queries(self, count: int) -> Float32[ndarray, "count dim"]:
+        """Each near one of the first items."""
+        draw = np.random.default_rng([self._seed, 1])
+        near = self._chunk(0)[draw.permutation(min(CHUNK, 10_000))[:count]]
+        return _unit(near * np.linalg.norm(self._deviations) + 0.5 * self._drawn(draw, count))
+
+    def _chunk(self, number: int) -> Float32[ndarray, "chunk dim"]:
+        draw = np.random.default_rng([self._seed, 2, number])
+        within = np.searchsorted(self._until, draw.random(CHUNK)).clip(max=GROUPS * WITHIN - 1)
+        beside = draw.integers(0, GROUPS, CHUNK)
+        share = draw.uniform(0, 1, (CHUNK, 1)).astype(np.float32)
+        centre = self._groups[within // WITHIN] + self._within[within] + share * self._groups[beside]
+        return _unit(centre + self._looseness[within] * self._drawn(draw, CHUNK))
+
+    def _drawn(self, draw: np.random.Generator, count: int) -> Float32[ndarray, "count dim"]:
+        drawn: ndarray = draw.standard_normal((count, len(self._deviations)), dtype=np.float32)
+        return drawn * self._deviations
+
+
+def _unit(vectors: Float32[ndarray, "n dim"]) -> Float32[ndarray, "n dim"]:
+    unit: ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit

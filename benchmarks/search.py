@@ -1,0 +1,295 @@
+"""Searches beside plain FAISS: `python -m benchmarks.search [--quick] [--items 10000 100000] [--relations 1]`.
+
+For every kind of index, number of items and filter: the ten nearest by `FaissVectors`, and beside it FAISS, called
+directly over the same files with the same parameters, opened in the same way. FAISS meets a filter by an
+`IDSelector`, within the graph or the cells; we scan what is allowed, which is exact. What codes find is scored
+again from the vectors on both sides (`IndexRefine`). Both sides have one query at a time, in one thread.
+
+Every index is built in a process of its own and searched in another: the memory of each is what its process grew by
+at its height. A first search is told by itself, from a cold file and in a process that has searched nothing yet.
+
+A million items under ten relations: `--items 1000000 --relations 10 --kinds hnsw --folder FOLDER`; what lies in the
+folder is not built again, so that it can be searched alone.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, get_args
+
+import faiss
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+
+from benchmarks.embeddings import DIM, Embeddings
+from benchmarks.measurement import conclude, show
+from indexes.config import IndexKind
+from indexes.faiss_vectors import FaissVectors, write_vectors
+from indexes.narrowing import SHORTLIST
+from indexes.vectors import ROUNDING
+from model.records import View
+
+K = 10
+FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}
+"""Shares of the items that are allowed, drawn at random."""
+
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload([__name__])
+
+VIEW = View.AVERAGE
+
+Asked = tuple[int, Float32[ndarray, " dim"]]
+"""A relation and a query."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One index, and how it is asked."""
+
+    folder: Path
+    kind: IndexKind
+    items: int
+    relations: int
+    queries: int
+    dim: int = DIM
+
+    @property
+    def path(self) -> Path:
+        """Where its vectors lie."""
+        return self.folder / f"{self.kind}-{self.items}-{self.relations}"
+
+
+def build(case: Case) -> None:
+    """Write the vectors, and beside them what it took."""
+    started, before = time.perf_counter(), memory()
+    written: list[float] = []
+    write_vectors(
+        case.path,
+        case.relations,
+        case.dim,
+        lambda relation, _: Embeddings(relation, case.dim).chunks(case.items),
+        case.kind,
+        min_recall=0.95,
+        advance=lambda: written.append(time.perf_counter() - started),
+        views=[VIEW],
+    )
+    took = {
+        "build_s": written[-1] / case.relations,
+        "build_mib": (memory("VmHWM") - before) / 2**20,
+    }
+    (case.path / "build.json").write_text(json.dumps(took))
+
+
+def measure(case: Case) -> list[dict[str, Any]]:
+    """The rows of one index, one a filter."""
+    before = memory()
+    queries = [Embeddings(relation, case.dim).queries(case.queries) for relation in range(case.relations)]
+    asked = [(relation, query) for relation, some in enumerate(queries) for query in some]
+    asked = Random(0).sample(asked, max(case.queries, 1))
+    forget(case.path)
+    opened = time.perf_counter()
+    vectors = FaissVectors(case.path)
+    vectors.search(asked[0][0], VIEW, asked[0][1], K)
+    cold = time.perf_counter() - opened
+    vectors.warm()
+    for relation, query in asked:
+        vectors.search(relation, VIEW, query, K)
+    grown = memory() - before
+    plain = Plain(case, vectors)
+    reports = vectors.report.values()
+    fixed = {
+        "kind": case.kind,
+        "items": case.items,
+        "relations": case.relations,
+        "bytes_per_vector": max(report.bytes_per_vector for report in reports),
+        "effort": max(report.effort or 0 for report in reports),
+        **json.loads((case.path / "build.json").read_text()),
+        "memory_mib": grown / 2**20,
+        "cold_ms": 1e3 * cold,
+    }
+    return [{**fixed, **compare(vectors, plain, asked, name, share)} for name, share in FILTERS.items()]
+
+
+def compare(
+    vectors: FaissVectors, plain: "Plain", asked: Sequence[Asked], name: str, share: float
+) -> dict[str, Any]:
+    """Recall and times of both sides under one filter, query by query, in an order drawn anew."""
+    draw = Random(1)
+    allowed = None if share == 1 else np.random.default_rng(2).random(vectors.count) < share
+    sides: dict[str, Callable[[Asked], ndarray]] = {
+        "ours": lambda one: vectors.search(one[0], VIEW, one[1], K, allowed).scores,
+        "faiss": lambda one: plain.search(*one, allowed),
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    found: dict[str, list[int]] = {side: [] for side in sides}
+    for number, one in enumerate([*asked[:20], *asked]):
+        least = plain.least(*one, allowed)
+        for side in draw.sample(list(sides), len(sides)):
+            sides[side](asked[number % len(asked) - 1])  # neither meets the caches that the other has filled
+            started = time.perf_counter()
+            scores = sides[side](one)
+            took = time.perf_counter() - started
+            if number >= 20:
+                seconds[side].append(took)
+                found[side].append(int((scores >= least - ROUNDING).sum()))
+    ours, theirs = (1e3 * np.array(seconds[side]) for side in sides)
+    p50, p95, p99 = np.quantile(ours, [0.5, 0.95, 0.99]).tolist()
+    few = min(K, vectors.count if allowed is None else int(allowed.sum()))
+    return {
+        "filter": name,
+        "recall_at_10": float(np.mean(found["ours"]) / few),
+        "faiss_recall_at_10": float(np.mean(found["faiss"]) / few),
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "per_s": 1e3 / float(ours.mean()),
+        "faiss_p50_ms": float(np.median(theirs)),
+        "faiss_p99_ms": float(np.quantile(theirs, 0.99)),
+        "ratio_to_faiss": p50 / float(np.median(theirs)),
+    }
+
+
+class Plain:
+    """FAISS over the same files, without us."""
+
+    def __init__(self, case: Case, vectors: FaissVectors) -> None:
+        faiss.omp_set_num_threads(1)
+        self._flat, self._index = [], []
+        self._efforts = [report.effort or 0 for report in vectors.report.values()]
+        self._kind = next(iter(vectors.report.values())).kind
+        for relation in range(case.relations):
+            path = case.path / f"{relation:03d}.{VIEW}.faiss"
+            flat = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+            self._flat.append(flat)
+            path = path.with_suffix(f".{self._kind}.faiss")
+            match self._kind:
+                case "flat":
+                    self._index.append(flat)
+                case "hnsw":
+                    graph = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+                    graph.storage, graph.own_fields = flat, False
+                    self._index.append(graph)
+                case _:
+                    self._index.append(faiss.IndexRefine(faiss.read_index(str(path)), flat))
+
+    def search(
+        self, relation: int, query: Float32[ndarray, " dim"], allowed: Bool[ndarray, " count"] | None
+    ) -> Float32[ndarray, " k"]:
+        """Scores of what it finds."""
+        params = self._parameters(self._efforts[relation], selector(allowed))
+        scores, rows = self._index[relation].search(query[None], K, params=params)
+        found: ndarray = scores[0][rows[0] >= 0]
+        return found
+
+    def least(
+        self, relation: int, query: Float32[ndarray, " dim"], allowed: Bool[ndarray, " count"] | None
+    ) -> float:
+        """Score of the last of the ten nearest, by a scan."""
+        params = faiss.SearchParameters(sel=selector(allowed))
+        scores, rows = self._flat[relation].search(query[None], K, params=params)
+        return float(scores[0][rows[0] >= 0].min(initial=np.inf))
+
+    def _parameters(self, effort: int, sel: Any) -> Any:
+        match self._kind:
+            case "flat":
+                return faiss.SearchParameters(sel=sel)
+            case "hnsw":
+                return faiss.SearchParametersHNSW(efSearch=max(effort, 4 * K), sel=sel)
+            case "ivf-pq":
+                cells = faiss.SearchParametersIVF(nprobe=effort, sel=sel)
+            case "ivf-rabitq":
+                cells = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8, sel=sel)
+        factor = max(2 * SHORTLIST, 2 * effort / K)
+        return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=cells)
+
+
+def selector(allowed: Bool[ndarray, " count"] | None) -> Any:
+    """What FAISS takes for a filter."""
+    if allowed is None:
+        return None
+    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+
+
+def memory(which: str = "VmRSS") -> int:
+    """Bytes that this process holds, files mapped into memory included; `VmHWM` is the height of it."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(which)).split()[1]) * 1024
+
+
+def forget(folder: Path) -> None:
+    """Have the system drop what it keeps of some files in memory."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # what is not written yet is not dropped
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def main() -> None:
+    """Build what is not there, measure, show, conclude."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few and short vectors, to see that it works")
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--relations", type=int, default=1)
+    parser.add_argument("--kinds", nargs="+", choices=get_args(IndexKind), default=get_args(IndexKind))
+    parser.add_argument("--queries", type=int, default=1_000, help="in all, over all relations")
+    parser.add_argument("--folder", type=Path, help="keep what is built here, and use what is")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.items, asked.queries = [12_000], 20
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for items in asked.items:
+            for kind in asked.kinds:
+                case = Case(folder, kind, items, asked.relations, asked.queries, 32 if asked.quick else DIM)
+                with ProcessPoolExecutor(1, mp_context=CLEAN, max_tasks_per_child=1) as process:
+                    if not case.path.exists():
+                        process.submit(build, case).result()
+                    rows += process.submit(measure, case).result()
+                _show(rows[-len(FILTERS) :])
+    conclude({"rows": [_rounded(row) for row in rows]})
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    first = rows[0]
+    title = (
+        f"{first['kind']}, {first['items']:,} items x {first['relations']}: {first['bytes_per_vector']:,.0f} bytes a "
+        f"vector; built in {first['build_s']:,.1f} s a relation with {first['build_mib']:,.0f} MiB; searched with "
+        f"{first['memory_mib']:,.0f} MiB; first search from the disk {first['cold_ms']:,.0f} ms"
+    )
+    columns = ("allowed", "recall@10", "p50 ms", "p95", "p99", "a second", "FAISS", "p50 ms", "p99", "ratio")
+    names = ("p50_ms", "p95_ms", "p99_ms")
+    table = [
+        [
+            row["filter"],
+            f"{row['recall_at_10']:.4f}",
+            *(f"{row[name]:.3f}" for name in names),
+            f"{row['per_s']:,.0f}",
+            f"{row['faiss_recall_at_10']:.4f}",
+            f"{row['faiss_p50_ms']:.3f}",
+            f"{row['faiss_p99_ms']:.3f}",
+            f"{row['ratio_to_faiss']:.3f}",
+        ]
+        for row in rows
+    ]
+    show(title, columns, table)
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(one, 4) if isinstance(one, float) else one for name, one in row.items()}
+
+
+if __name__ == "__main__":
+    main()
