@@ -6,14 +6,15 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from jaxtyping import Float32
+import numpy as np
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from model.artifact import write_artifact
 from model.records import Item, View
 
 from .answers import FOLDER as ANSWERS
-from .answers import write_answers
+from .answers import Before, write_answers
 from .attributes import FILE as ATTRIBUTES
 from .attributes import write_attributes
 from .builder import answered, choose_kind
@@ -67,7 +68,13 @@ def fold(
             shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
         if snapshot.overlay.changes:
             with closing(open_vectors(draft.path / FOLDER)) as vectors:
-                write_answers(draft.path / ANSWERS, vectors, relations, answered(config, len(snapshot)))
+                write_answers(
+                    draft.path / ANSWERS,
+                    vectors,
+                    relations,
+                    answered(config, len(snapshot)),
+                    Before(old.answers, _renumbered(snapshot)),
+                )
             if old.tokens is not None:
                 write_tokens(draft.path / TOKENS, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
             write_catalogue(draft.path, items())
@@ -104,6 +111,13 @@ def _link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:
+    """By row of the generation, the row in the next one; -1 for an item that was taken out or changed."""
+    remains = np.ones(snapshot.overlay.first, bool)
+    remains[list(snapshot.overlay.dropped)] = False
+    return np.where(remains, np.cumsum(remains) - 1, -1)
 
 
 def _chunks(snapshot: Snapshot) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ import pytest
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.answers import DEPTH, Answers, write_answers
+from indexes.answers import DEPTH, Answers, Before, _Maker, write_answers
 from indexes.builder import build
 from indexes.config import BuildConfig
 from indexes.faiss_vectors import FaissVectors, write_vectors
@@ -42,17 +42,24 @@ def brute(queries: ndarray, targets: ndarray, row: int, but: Sequence[int] = ())
     return [(other, scores[other]) for other in sorted(left, key=lambda one: (-scores[one], one))]
 
 
+def written(folder: Path, vectors: ndarray, before: Before | None = None) -> Answers:
+    """The tables of some items."""
+    folder.mkdir(exist_ok=True)
+    write_vectors(
+        folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
+    )
+    write_answers(folder / "answers", FaissVectors(folder / "vectors"), 2, tuple(Similarity), before)
+    return Answers(folder / "answers")
+
+
 @pytest.fixture(scope="module", params=[1, 2, 60, 700])
 def tables(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ndarray, Answers]:
     vectors = drawn(request.param)
-    folder = tmp_path_factory.mktemp("tables")
-    write_vectors(
-        folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
-    )
-    write_answers(folder / "answers", FaissVectors(folder / "vectors"), 2, tuple(Similarity))
-    return vectors, Answers(folder / "answers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexes.answers.TILE", 150)  # several, and the last not whole
+        return vectors, written(tmp_path_factory.mktemp("tables"), vectors)
 
 
 @pytest.mark.parametrize("similarity", Similarity)
@@ -111,7 +118,54 @@ def test_the_tables_asked_for_are_made(shop: FakeShop, tmp_path: Path, answers: 
     index.close()
 
 
-def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(shop: FakeShop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [5, 90, 400])
+def test_tables_carried_over_are_the_beginnings_of_what_brute_force_finds(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.answers.TILE", 100)
+    monkeypatch.setattr("indexes.answers.DEPTH", 20)
+    made, remade, shortened = [], 0, 0
+    monkeypatch.setattr(
+        "indexes.answers._Maker.table", lambda self, rows: made.append(len(rows)) or _table(self, rows)
+    )
+    rng = np.random.default_rng(count)
+    pool = drawn(700)
+    vectors, before = pool[rng.integers(0, len(pool), count)], None
+    for turn in range(8):
+        answers = written(tmp_path / f"{turn}", vectors, before)
+        depth = min(20, len(vectors) - 1)
+        for relation, similarity in [(0, Similarity.AVG), (1, Similarity.TI), (1, Similarity.II)]:
+            query_view, target_view = ([*View].index(view) for view in similarity.views)
+            table = answers.table(relation, similarity)
+            assert table is not None
+            assert table.shape == (len(vectors), depth)
+            for row in range(len(vectors)):
+                there = int((table[row]["row"] >= 0).sum())
+                assert there >= depth / 2
+                expected = brute(vectors[:, relation, query_view], vectors[:, relation, target_view], row)
+                assert table[row][:there].tolist() == expected[:there]
+                assert (table[row][there:]["row"] == -1).all()
+                shortened += there < depth
+        remain = rng.random(len(vectors)) > [0.05, 0.3, 0.6][turn % 3]
+        before = Before(answers, np.where(remain, np.cumsum(remain) - 1, -1))
+        new = pool[
+            rng.integers(0, len(pool), round((len(vectors) - remain.sum()) * rng.uniform(0.5, 1.4)) + 1)
+        ]
+        remade += turn > 0 and sum(made) < 2 * len(Similarity) * len(vectors)
+        made.clear()
+        vectors = np.concatenate([vectors[remain], new])
+    assert remade == 7  # most rows were carried over
+    assert bool(shortened) == (count > 20)
+
+
+_table = _Maker.table
+
+
+@pytest.mark.parametrize("depth", [DEPTH, 8])
+def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(
+    shop: FakeShop, tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.answers.DEPTH", depth)
     index, expected = Index.open(copied(shop, tmp_path)), Expected(shop)
     rng = np.random.default_rng(5)
     for batch in range(50):
@@ -126,12 +180,27 @@ def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(shop: Fake
             index.compact()
         if batch % 10 in (4, 9):
             expected.check(index)
+            if batch % 10 == 9:
+                check_tables(index, expected, depth)
             for item_id in list(expected.items)[:8]:
                 for relation in index.relations:
                     hits = index.neighbours(item_id, relation.relation_id, Similarity.AVG, 20)
                     ranking = expected.ranking(item_id, relation.relation_id, Similarity.AVG)[:20]
                     assert [(hit.item.item_id, hit.score) for hit in hits] == ranking
     index.close()
+
+
+def check_tables(index: Index, expected: Expected, depth: int) -> None:
+    """That every row of every table is the beginning of the ranking, and no less than half of what it may be."""
+    names = list(expected.items)
+    for position, relation in enumerate(index.relations):
+        table = index.snapshot.generation.answers.table(position, Similarity.AVG)
+        assert table is not None
+        for item_id, entries in zip(names, table, strict=True):
+            found = [(names[row], score) for row, score in entries.tolist() if row >= 0]
+            ranking = expected.ranking(item_id, relation.relation_id, Similarity.AVG)
+            assert len(found) >= min(depth, len(names) - 1) / 2
+            assert found == ranking[: len(found)]
 
 
 def test_items_excluded_are_skipped_in_the_table(shop: FakeShop, index: Index) -> None:

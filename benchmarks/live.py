@@ -1,0 +1,308 @@
+"""Searches in an index while it changes: `python -m benchmarks.live [--quick] [--changes 0]`.
+
+100,000 items under 10 relations, every vector scanned and no answer kept, so that each search is as long as it can
+be; one thread that searches, one question after the other, and in every second block another that puts items in at
+100 a second, each with 30 KB of vectors, and waits until each is durable. Quiet and live blocks take turns, and of
+both the first searches are told beside each other: without a filter, and for the tenth of the items in a price range.
+
+Then how long it takes from when a change is acknowledged until a search in this process finds the item, and until
+another process does, which looks every 0.2 s as a server does. `--changes` are applied before all else.
+"""
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from benchmarks.embeddings import DIM, Embeddings
+from benchmarks.measurement import conclude, show
+from benchmarks.vit_b_32 import make_relations
+from indexes.attributes import Condition, write_attributes
+from indexes.catalogue import write_catalogue
+from indexes.faiss_vectors import FOLDER, write_vectors
+from indexes.generation import next_generation, write_checkpoint_path
+from indexes.index import EVERYTHING, Index
+from indexes.journal import Change
+from indexes.selection import Selection
+from model.artifact import PICTURES, read_manifest, write_artifact
+from model.checkpoint import write_contents
+from model.records import Item, Relation, Similarity, View
+from model.validity import ValidityHead
+
+EVERY = 0.2
+"""Seconds between two looks of another process."""
+
+SELECTIONS = {"none": EVERYTHING, "10 %": Selection(where={"price": Condition(least=10, most=19)})}
+
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload([__name__])
+
+
+class _NoOptions(BaseModel):
+    """The options of artifacts that no stage made."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """An index of random items, without a network or a picture."""
+
+    folder: Path
+    items: int
+    relations: tuple[Relation, ...]
+    dim: int
+
+    def write(self) -> Path:
+        """Write checkpoint and index; returns where the index lies."""
+        shape = (len(self.relations), self.dim)
+        with write_artifact(self.folder / "checkpoint", "checkpoint", _NoOptions()) as draft:
+            features = 4 * self.dim + 3
+            bias, weight = np.zeros((2, 1), np.float32)
+            head = ValidityHead(np.zeros((features, 1), np.float32), bias, weight, np.zeros((), np.float32))
+            write_contents(draft.path, self.relations, np.zeros(shape, np.float32), head, {}, "")
+        checkpoint, out = draft.path.parent / "checkpoint", self.folder / "index"
+        out.mkdir()
+        parents = {"checkpoint": read_manifest(checkpoint, "checkpoint").digest, "prepared": "0" * 64}
+        with write_artifact(next_generation(out), "index", _NoOptions(), parents) as draft:
+            items = [item(n) for n in range(self.items)]
+            write_vectors(draft.path / FOLDER, *shape, self._chunks)
+            write_catalogue(draft.path, items)
+            write_attributes(draft.path, items)
+            (draft.path / PICTURES).mkdir()
+            (draft.path / PICTURES / "none.png").write_bytes(b"")
+            relations = [{**asdict(relation), "pairs": None} for relation in self.relations]
+            (draft.path / "relations.json").write_text(json.dumps(relations))
+            write_checkpoint_path(draft.path, checkpoint, out)
+            draft.counts.update(items=self.items, relations=len(self.relations), sequence=0, built=0)
+        return out
+
+    def _chunks(self, relation: int, view: View) -> Iterator[np.ndarray]:
+        return Embeddings(3 * relation + [*View].index(view), self.dim).chunks(self.items)
+
+    def changes(self) -> Iterator[Change]:
+        """New items for ever, with vectors near those there are."""
+        draw = np.random.default_rng(1)
+        near = np.stack(
+            [
+                [
+                    Embeddings(3 * relation + view, self.dim).queries(500)
+                    for relation in range(len(self.relations))
+                ]
+                for view in range(len(View))
+            ]
+        )
+        number = self.items
+        while True:
+            for place in draw.permutation(500):
+                yield Change.put(item(number), near[:, :, place].astype(np.float16), b"")
+                number += 1
+
+
+def item(number: int) -> Item:
+    """One of a hundred prices, a title, a category."""
+    return Item(
+        f"item-{number}",
+        f"Item {number}",
+        "",
+        ("Kitchen",),
+        f"Item {number}. Kitchen",
+        f"{PICTURES}/none.png",
+        {"price": number % 100, "stock": number % 7, "brand": f"Brand {number % 50}"},
+    )
+
+
+@dataclass
+class Writer:
+    """Puts items in at a steady rate until told to stop."""
+
+    index: Index
+    changes: Iterator[Change]
+    per_s: float
+    applied: int = 0
+    seconds: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+
+    def run(self, stop: Event) -> None:
+        """Apply them; of every twentieth, see when a search finds it."""
+        due = time.monotonic()
+        while not stop.is_set():
+            change = next(self.changes)
+            started = time.perf_counter()
+            self.index.apply([change])
+            acknowledged = time.perf_counter()
+            self.seconds.append(acknowledged - started)
+            self.applied += 1
+            if self.applied % 20 == 0:
+                self.seen.append(found_after(self.index, change))
+            due = max(due + 1 / self.per_s, time.monotonic() - 1)
+            stop.wait(max(due - time.monotonic(), 0))
+
+
+def found_after(index: Index, change: Change) -> float:
+    """Seconds until a search for an item's own vector finds it."""
+    assert change.vectors is not None
+    query = change.vectors[[*View].index(View.AVERAGE), 0].astype(np.float32)
+    query /= np.linalg.norm(query)
+    started = time.perf_counter()
+    while True:
+        hits = index.search(query, index.relations[0].relation_id, View.AVERAGE, 100)
+        if change.item_id in {hit.item.item_id for hit in hits}:
+            return time.perf_counter() - started
+
+
+def search(index: Index, items: int, seconds: float, draw: Random) -> dict[str, list[float]]:
+    """Milliseconds of one search after the other, by the name of their filter."""
+    took: dict[str, list[float]] = {name: [] for name in SELECTIONS}
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        for name in draw.sample(list(SELECTIONS), len(SELECTIONS)):
+            asked = f"item-{draw.randrange(items)}"
+            relation = draw.choice(index.relations).relation_id
+            started = time.perf_counter()
+            index.neighbours(asked, relation, Similarity.AVG, 10, SELECTIONS[name])
+            took[name].append(1e3 * (time.perf_counter() - started))
+    return took
+
+
+def follow(pipe: Connection, path: Path) -> None:
+    """Another process: look for each item that is named, every 0.2 s, and tell when it was there."""
+    index = Index.open(path)
+    pipe.send("")
+    while name := pipe.recv():
+        while name not in index.snapshot:
+            time.sleep(EVERY)
+            index.refresh()
+        pipe.send(time.monotonic())
+    index.close()
+
+
+def seen_elsewhere(index: Index, changes: Iterator[Change], count: int) -> list[float]:
+    """Seconds from an acknowledgement until another process shows the item."""
+    pipe, theirs = CLEAN.Pipe()
+    process = CLEAN.Process(target=follow, args=(theirs, index.path), daemon=True)
+    process.start()
+    pipe.recv()
+    took = []
+    draw = Random(0)
+    for _ in range(count):
+        change = next(changes)
+        pipe.send(change.item_id)
+        time.sleep(draw.uniform(0.05, 0.05 + EVERY))
+        index.apply([change])
+        acknowledged = time.monotonic()
+        took.append(pipe.recv() - acknowledged)
+    pipe.send("")
+    process.join()
+    return took
+
+
+def measure(
+    index: Index, shop: Shop, rounds: int, seconds: float, per_s: float, before: int
+) -> dict[str, Any]:
+    """All figures."""
+    changes = shop.changes()
+    for _ in range(0, before, 100):
+        index.apply([next(changes) for _ in range(100)])
+    writer = Writer(index, changes, per_s)
+    blocks: dict[str, dict[str, list[float]]] = {
+        side: {name: [] for name in SELECTIONS} for side in ("quiet", "live")
+    }
+    draw = Random(0)
+    search(index, shop.items, seconds, draw)  # until every page is there
+    wrote = 0.0
+    for _ in range(rounds):
+        for side in draw.sample(list(blocks), len(blocks)):
+            stop = Event()
+            thread = Thread(target=writer.run, args=(stop,))
+            started = time.perf_counter()
+            if side == "live":
+                thread.start()
+            for name, took in search(index, shop.items, seconds, draw).items():
+                blocks[side][name] += took
+            stop.set()
+            if side == "live":
+                thread.join()
+                wrote += time.perf_counter() - started
+    rows = []
+    for name in SELECTIONS:
+        quiet, live = (np.quantile(blocks[side][name], [0.5, 0.99]).tolist() for side in blocks)
+        rows.append(
+            {
+                "filter": name,
+                "quiet_p50_ms": quiet[0],
+                "quiet_p99_ms": quiet[1],
+                "live_p50_ms": live[0],
+                "live_p99_ms": live[1],
+                "ratio_p99": live[1] / quiet[1],
+            }
+        )
+    elsewhere = seen_elsewhere(index, changes, max(rounds, 5))
+    return {
+        "items": shop.items,
+        "relations": len(shop.relations),
+        "changes": len(index.snapshot.overlay.entries),
+        "changes_per_s": writer.applied / wrote,
+        "apply_p50_ms": 1e3 * float(np.median(writer.seconds)),
+        "apply_p99_ms": 1e3 * float(np.quantile(writer.seconds, 0.99)),
+        "seen_ms": 1e3 * max(writer.seen, default=0.0),
+        "seen_elsewhere_ms": 1e3 * max(elsewhere),
+        "rows": rows,
+    }
+
+
+def main() -> None:
+    """Make an index, measure, show, conclude."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few items and seconds, to see that it works")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--relations", type=int, default=10)
+    parser.add_argument("--changes", type=int, default=0, help="applied beforehand")
+    parser.add_argument("--per-s", type=float, default=100, help="changes a second")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=3, help="of every block")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.items, asked.relations, asked.rounds, asked.seconds = 1_000, 2, 2, 0.3
+    with tempfile.TemporaryDirectory() as folder:
+        relations = make_relations(asked.relations)
+        shop = Shop(Path(folder), asked.items, relations, 32 if asked.quick else DIM)
+        index = Index.open(shop.write())
+        try:
+            figures = measure(index, shop, asked.rounds, asked.seconds, asked.per_s, asked.changes)
+        finally:
+            index.close()
+    _show(figures)
+    conclude(figures)
+
+
+def _show(figures: dict[str, Any]) -> None:
+    names = ("quiet_p50_ms", "quiet_p99_ms", "live_p50_ms", "live_p99_ms", "ratio_p99")
+    show(
+        f"{figures['items']:,} items x {figures['relations']}, {figures['changes_per_s']:.0f} changes a second, "
+        f"{figures['changes']:,} in the end",
+        ("allowed", "quiet p50 ms", "p99", "live p50 ms", "p99", "ratio of p99"),
+        [[row["filter"], *(f"{row[name]:.2f}" for name in names)] for row in figures["rows"]],
+    )
+    print(
+        f"a change is durable after {figures['apply_p50_ms']:.1f} ms (p99 {figures['apply_p99_ms']:.1f} ms)"
+    )
+    print(
+        f"it was found by a search at most {figures['seen_ms']:.0f} ms later, search included; "
+        f"in another process at most {figures['seen_elsewhere_ms']:.0f} ms later"
+    )
+
+
+if __name__ == "__main__":
+    main()
