@@ -42,6 +42,7 @@ bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and th
 	$(BIN)/python -m benchmarks.journal
 	$(BIN)/python -m benchmarks.journal --sync-ms 5
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.live
 
 clean:  ## remove what the demo made
 	rm -rf var

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
 from model.records import Attribute, Item
@@ -43,19 +43,6 @@ class Condition:
         """Whether only numbers will do."""
         return self.least is not None or self.most is not None
 
-    def met_by(self, item: Item, name: str) -> bool:
-        """Whether the attribute of this name meets the condition."""
-        if name == CATEGORIES:
-            return any(map(self._met, item.categories))
-        return name in item.attributes and self._met(item.attributes[name])
-
-    def _met(self, value: Attribute) -> bool:
-        if self.any_of is not None and value not in self.any_of:
-            return False
-        if isinstance(value, str):
-            return not self.ranged
-        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
-
     def mask(self, numbers: pl.Series | None, texts: pl.Series | None) -> Bool[ndarray, " count"]:
         """By row, whether a number or a text there meets the condition; one of the columns at least is given."""
         met: list[ndarray] = []
@@ -63,16 +50,18 @@ class Condition:
             strings = [value for value in self.any_of or () if isinstance(value, str)]
             met.append((texts.is_not_null() if self.any_of is None else _any(texts, strings)).to_numpy())
         if numbers is not None:
-            values = numbers.to_numpy()
-            least = -math.inf if self.least is None else self.least
-            most = math.inf if self.most is None else self.most
-            mask = (values >= least) & (values <= most)  # false where there is none, which is NaN
-            if self.any_of is not None:
-                floats = [float(value) for value in self.any_of if not isinstance(value, str)]
-                mask &= np.isin(values, floats)
-            met.append(mask)
+            met.append(self.holds(numbers.to_numpy()))
         count = len(numbers if numbers is not None else texts if texts is not None else ())
         return np.logical_or.reduce(met) if met else np.zeros(count, bool)
+
+    def holds(self, numbers: Float64[ndarray, " n"]) -> Bool[ndarray, " n"]:
+        """Which of some numbers meet the condition; NaN, which stands for none, does not."""
+        least = -math.inf if self.least is None else self.least
+        most = math.inf if self.most is None else self.most
+        mask = (numbers >= least) & (numbers <= most)
+        if self.any_of is not None:
+            mask &= np.isin(numbers, [float(value) for value in self.any_of if not isinstance(value, str)])
+        return mask
 
 
 class Attributes:
@@ -115,6 +104,83 @@ class Attributes:
             column = pl.read_parquet(self._path, columns=[name])[name]
             self._columns[name] = column.fill_null(math.nan) if column.dtype == pl.Float64 else column
         return self._columns[name]
+
+
+class Appended:
+    """The attributes of items that are appended one by one; many threads may read while one appends.
+
+    A reader says how many items it knows of, and sees nothing of those that came later.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, _Column] = {}
+        self._texts: dict[str, _Column] = {}
+        self._codes: dict[str, int] = {}
+        """Texts by number, so that columns hold numbers only."""
+
+    def append(self, place: int, item: Item) -> None:
+        """Take down those of the item at `place`, which comes after all others."""
+        for category in set(item.categories):
+            self._column(self._texts, CATEGORIES).append(place, self._code(category))
+        for name, value in item.attributes.items():
+            if isinstance(value, str):
+                self._column(self._texts, name).append(place, self._code(value))
+            else:
+                self._column(self._numbers, name).append(place, float(value))
+
+    def names(self, count: int) -> frozenset[str]:
+        """Attributes that any of the first `count` items has."""
+        columns = [*list(self._numbers.items()), *list(self._texts.items())]
+        return frozenset(name for name, column in columns if column.upto(count)[0].size) - {CATEGORIES}
+
+    def mask(self, where: Mapping[str, Condition], count: int) -> Bool[ndarray, " count"]:
+        """Which of the first `count` items meet all conditions."""
+        mask = np.ones(count, bool)
+        for name, condition in where.items():
+            met = np.zeros(count, bool)
+            if name in self._texts and not condition.ranged:
+                places, codes = self._texts[name].upto(count)
+                if condition.any_of is not None:
+                    wanted = [self._codes[text] for text in condition.any_of if text in self._codes]
+                    places = places[np.isin(codes, wanted)]
+                met[places] = True
+            if name in self._numbers and name != CATEGORIES:
+                places, values = self._numbers[name].upto(count)
+                met[places[condition.holds(values)]] = True
+            mask &= met
+        return mask
+
+    def _column(self, columns: dict[str, "_Column"], name: str) -> "_Column":
+        if name not in columns:
+            columns[name] = _Column()
+        return columns[name]
+
+    def _code(self, text: str) -> int:
+        return self._codes.setdefault(text, len(self._codes))
+
+
+class _Column:
+    """The values that some items have, by place."""
+
+    def __init__(self) -> None:
+        self._places, self._values = np.empty(64, np.int64), np.empty(64, np.float64)
+        self._count = 0
+
+    def append(self, place: int, value: float) -> None:
+        """One more; what has been read stays where it is."""
+        if self._count == len(self._places):
+            more = np.empty_like(self._places)
+            self._places = np.concatenate([self._places, more])
+            self._values = np.concatenate([self._values, more.astype(np.float64)])
+        self._places[self._count], self._values[self._count] = place, value
+        self._count += 1
+
+    def upto(self, count: int) -> tuple[Int64[ndarray, " n"], Float64[ndarray, " n"]]:
+        """Places below `count`, and their values."""
+        known = self._count  # before the arrays, which only grow
+        places, values = self._places[:known], self._values[:known]
+        end = int(np.searchsorted(places, count))
+        return places[:end], values[:end]
 
 
 def write_attributes(folder: Path, items: Iterable[Item]) -> None:

@@ -1,20 +1,22 @@
 """What changed since a generation was made, in memory: items put in, rows of the generation taken out.
 
-An overlay is a value: `after` returns another one, and whoever searches goes on with the one they hold. The
-vectors are shared between them and only ever appended to.
+An overlay is a value: `after` returns another one, and whoever searches goes on with the one they hold. Vectors
+and attributes are shared between them and only ever appended to.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from model.encoding import ItemTokens
 from model.records import Item, View
 
+from .attributes import Appended, Condition
 from .journal import Recorded
 from .tokens import stored
 from .vectors import ROUNDING, Neighbours, cosines
@@ -35,17 +37,20 @@ class Overlay:
 
     first: int
     sequence: int
-    rows: Mapping[str, int | None]
+    rows: MappingProxyType[str, int | None]
     dropped: frozenset[int]
     entries: tuple[Recorded, ...]
     live: Bool[ndarray, " entries"]
+    _attributes: Appended
     _vectors: Float32[ndarray, "views relations room dim"]
 
     @classmethod
     def empty(cls, first: int, sequence: int, relations: int, dim: int) -> "Overlay":
         """No change yet to a generation of `first` items, made at `sequence`."""
         room = np.zeros((len(View), relations, ROOM, dim), np.float32)
-        return cls(first, sequence, MappingProxyType({}), frozenset(), (), np.zeros(0, bool), room)
+        return cls(
+            first, sequence, MappingProxyType({}), frozenset(), (), np.zeros(0, bool), Appended(), room
+        )
 
     def __len__(self) -> int:
         """Number of items put in that still count."""
@@ -61,12 +66,20 @@ class Overlay:
 
         Called by one thread at a time, and on the newest overlay only.
         """
-        rows, dropped, entries = dict(self.rows), set(self.dropped), list(self.entries)
+        rows: dict[str, int | None] = {}
+        dropped: set[int] = set()
+        entries: list[Recorded] = []
+        known = len(self.entries)
         live = np.concatenate([self.live, np.zeros(len(recorded), bool)])
-        vectors = self._with_room(len(entries) + len(recorded))
+        vectors = self._with_room(known + len(recorded))
         for one in recorded:
             change = one.change
-            old = rows[change.item_id] if change.item_id in rows else find(change.item_id)
+            if change.item_id in rows:
+                old = rows[change.item_id]
+            elif change.item_id in self.rows:
+                old = self.rows[change.item_id]
+            else:
+                old = find(change.item_id)
             if old is not None and old >= self.first:
                 live[old - self.first] = False
             elif old is not None:
@@ -74,17 +87,21 @@ class Overlay:
             rows[change.item_id] = None
             if change.item is not None:
                 assert change.vectors is not None
-                vectors[:, :, len(entries)] = change.vectors
-                live[len(entries)] = True
-                rows[change.item_id] = self.first + len(entries)
+                place = known + len(entries)
+                vectors[:, :, place] = change.vectors
+                self._attributes.append(place, change.item)
+                live[place] = True
+                rows[change.item_id] = self.first + place
                 entries.append(replace(one, change=replace(change, vectors=None)))
+        # Each is copied once, whole: at 10,000 changes that takes a tenth of a millisecond.
         return Overlay(
             self.first,
             recorded[-1].sequence if recorded else self.sequence,
-            MappingProxyType(rows),
-            frozenset(dropped),
-            tuple(entries),
-            live[: len(entries)],
+            MappingProxyType(self.rows | rows),
+            self.dropped | dropped if dropped else self.dropped,
+            (*self.entries, *entries),
+            live[: known + len(entries)],
+            self._attributes,
             vectors,
         )
 
@@ -93,6 +110,20 @@ class Overlay:
         item = self.entries[row - self.first].change.item
         assert item is not None
         return item
+
+    @cached_property
+    def gone(self) -> Int64[ndarray, " dropped"]:
+        """`dropped` as an array."""
+        return np.fromiter(self.dropped, np.int64, len(self.dropped))
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Names of the attributes that any item put in has or had."""
+        return self._attributes.names(len(self.entries))
+
+    def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " entries"]:
+        """By place, whether an item put in meets all conditions."""
+        return self._attributes.mask(where, len(self.entries))
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """The vectors at some rows of the overlay."""
@@ -121,7 +152,9 @@ class Overlay:
         vectors = self._vectors[_VIEWS[view], relation, : len(self.entries)]
         if len(places) > 4 * k:
             # What cannot be among the k best is dropped after one product in single precision.
-            rough = vectors @ query
+            # Not by a matrix product, which would hand halves of it to other threads: on busy processors that takes
+            # twenty times as long.
+            rough = np.vecdot(vectors, query)
             least = np.partition(rough[places], -k)[-k]
             places = places[rough[places] >= least - ROUNDING]
         return Neighbours.best(places + self.first, cosines(vectors[places], query), k)

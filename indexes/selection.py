@@ -46,11 +46,9 @@ class Selection:
             mask[:] = False
             mask[_rows(snapshot, self.include)] = True
         if self.where:
-            overlay = snapshot.overlay
-            mask[: overlay.first] &= snapshot.generation.attributes.mask(self.where)
-            for row in range(overlay.first, snapshot.end):
-                item = overlay.item(row)
-                mask[row] &= all(condition.met_by(item, name) for name, condition in self.where.items())
+            first = snapshot.overlay.first
+            mask[:first] &= snapshot.generation.attributes.mask(self.where)
+            mask[first:] &= snapshot.overlay.mask(self.where)
         return mask
 
     def answer(
@@ -154,7 +152,7 @@ def spread(
         best = int(np.argmax(np.where(left, gain, -np.inf)))
         chosen.append(best)
         left[best] = False
-        likest = np.maximum(likest, vectors @ vectors[best])
+        likest = np.maximum(likest, np.vecdot(vectors, vectors[best]))
     return chosen
 
 

@@ -70,9 +70,7 @@ class Snapshot:
     @property
     def attributes(self) -> frozenset[str]:
         """Names of the attributes that any item has, or had when the generation was made."""
-        return self.generation.attributes.names.union(
-            *(self.overlay.item(row).attributes for row in range(self.overlay.first, self.end))
-        )
+        return self.generation.attributes.names | self.overlay.attributes
 
     def get(self, item_id: str) -> Item:
         """The item of this id.
@@ -153,10 +151,14 @@ class Snapshot:
         With `allowed`, of the rows where it is true only, and exactly.
         """
         first = self.overlay.first
-        dropped = self.overlay.dropped | {row for row in excluded if row < first}
-        old = self.generation.vectors.search(
-            relation, view, query, k, None if allowed is None else allowed[:first], dropped
-        )
+        dropped = frozenset(row for row in excluded if row < first)
+        here = None
+        if allowed is None:
+            dropped |= self.overlay.dropped
+        else:
+            here = allowed[:first].copy()
+            here[self.overlay.gone] = False
+        old = self.generation.vectors.search(relation, view, query, k, here, dropped)
         if not self.overlay.entries:
             return old
         new = self.overlay.search(

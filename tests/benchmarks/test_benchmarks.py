@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import encode, journal, loss, search, train
+from benchmarks import encode, journal, live, loss, search, train
 from benchmarks.embeddings import Embeddings
 from benchmarks.measurement import Timings, interleave, peak_memory
 from benchmarks.train import bf16_peak
@@ -59,6 +59,20 @@ def test_searches_of_every_kind_and_filter_are_measured_beside_faiss(
         assert row["ratio_to_faiss"] == pytest.approx(row["p50_ms"] / row["faiss_p50_ms"], rel=0.01)
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["bytes_per_vector"] > (63 if row["kind"] == "flat" else 80)
+
+
+def test_searches_are_measured_while_the_index_changes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["live", "--quick", "--changes", "150"])
+    live.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["changes"] > 150 + 20
+    assert 0 < figures["apply_p50_ms"] <= figures["apply_p99_ms"]
+    assert 0 < figures["seen_ms"] < figures["seen_elsewhere_ms"]
+    for row in figures["rows"]:
+        assert row["ratio_p99"] == pytest.approx(row["live_p99_ms"] / row["quiet_p99_ms"])
+        assert 0 < row["quiet_p50_ms"] <= row["quiet_p99_ms"]
 
 
 def test_embeddings_are_the_same_however_many_are_made_and_queries_are_near_items() -> None:
