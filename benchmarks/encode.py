@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.measurement import Timings, conclude, interleave, milliseconds, on_every_device, show
+from benchmarks.measurement import Timings, interleave, milliseconds, on_every_device
+from benchmarks.results import conclude, show
 from benchmarks.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.backbone import Backbone, TextInput, Tokens
 from model.inference import computes_in_bf16, in_bf16

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measurement import Timings, conclude, interleave, show
+from benchmarks.measurement import Timings, interleave
+from benchmarks.results import conclude, show
 from indexes.journal import Change, Journal
 from indexes.sqlite_store import SqliteStore
 from model.records import Item

@@ -26,10 +26,10 @@ import numpy as np
 from pydantic import BaseModel
 
 from benchmarks.embeddings import DIM, Embeddings
-from benchmarks.measurement import conclude, show
-from benchmarks.vit_b_32 import make_relations
+from benchmarks.results import conclude, show
 from indexes.attributes import Condition, write_attributes
 from indexes.catalogue import write_catalogue
+from indexes.config import BuildConfig
 from indexes.faiss_vectors import FOLDER, write_vectors
 from indexes.generation import next_generation, write_checkpoint_path
 from indexes.index import EVERYTHING, Index
@@ -37,7 +37,7 @@ from indexes.journal import Change
 from indexes.selection import Selection
 from model.artifact import PICTURES, read_manifest, write_artifact
 from model.checkpoint import write_contents
-from model.records import Item, Relation, Similarity, View
+from model.records import INTRA_RELATION, Item, Relation, Similarity, View
 from model.validity import ValidityHead
 
 EVERY = 0.2
@@ -45,12 +45,9 @@ EVERY = 0.2
 
 SELECTIONS = {"none": EVERYTHING, "10 %": Selection(where={"price": Condition(least=10, most=19)})}
 
-CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload([__name__])
-
 
 class _NoOptions(BaseModel):
-    """The options of artifacts that no stage made."""
+    """The options of a checkpoint that no stage made."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,8 @@ class Shop:
         checkpoint, out = draft.path.parent / "checkpoint", self.folder / "index"
         out.mkdir()
         parents = {"checkpoint": read_manifest(checkpoint, "checkpoint").digest, "prepared": "0" * 64}
-        with write_artifact(next_generation(out), "index", _NoOptions(), parents) as draft:
+        config = BuildConfig(checkpoint=checkpoint, prepared=self.folder / "prepared", out=out)
+        with write_artifact(next_generation(out), "index", config, parents) as draft:
             items = [item(n) for n in range(self.items)]
             write_vectors(draft.path / FOLDER, *shape, self._chunks)
             write_catalogue(draft.path, items)
@@ -188,9 +186,11 @@ def follow(pipe: Connection, path: Path) -> None:
 
 def seen_elsewhere(index: Index, changes: Iterator[Change], count: int) -> list[float]:
     """Seconds from an acknowledgement until another process shows the item."""
-    pipe, theirs = CLEAN.Pipe()
-    process = CLEAN.Process(target=follow, args=(theirs, index.path), daemon=True)
+    fresh = multiprocessing.get_context("spawn")
+    pipe, theirs = fresh.Pipe()
+    process = fresh.Process(target=follow, args=(theirs, index.path), daemon=True)
     process.start()
+    theirs.close()  # or its end would not be seen from here
     pipe.recv()
     took = []
     draw = Random(0)
@@ -276,7 +276,8 @@ def main() -> None:
     if asked.quick:
         asked.items, asked.relations, asked.rounds, asked.seconds = 1_000, 2, 2, 0.3
     with tempfile.TemporaryDirectory() as folder:
-        relations = make_relations(asked.relations)
+        others = (Relation(f"relation-{n}", f"Relation {n}.") for n in range(1, asked.relations))
+        relations = (INTRA_RELATION, *others)
         shop = Shop(Path(folder), asked.items, relations, 32 if asked.quick else DIM)
         index = Index.open(shop.write())
         try:

@@ -19,14 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmarks.measurement import (
-    conclude,
-    interleave,
-    milliseconds,
-    on_every_device,
-    peak_memory,
-    show,
-)
+from benchmarks.measurement import interleave, milliseconds, on_every_device, peak_memory
+from benchmarks.results import conclude, show
 from model.backbone import Tokens
 from model.network import RelationAttention
 from model.objective import PairBatch, objective

@@ -1,6 +1,5 @@
 """How every benchmark measures: the sides in turn, again and again, so that a busy machine slows them alike."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +8,6 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from model.memory import keep_freed_memory
@@ -104,22 +101,7 @@ def on_every_device(measure: Callable[[torch.device], dict[str, Any]]) -> dict[s
     return figures
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; all columns but the first are figures."""
-    table = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=110).print(table)
-
-
 def milliseconds(timings: Timings, side: str) -> tuple[str, str]:
     """Median and quartiles of a side, for a table."""
     low, high = timings.spread(side)
     return f"{1e3 * timings.median(side):.1f}", f"{1e3 * low:.1f} - {1e3 * high:.1f}"
-
-
-def conclude(figures: Mapping[str, Any]) -> None:
-    """The last line: one JSON object."""
-    print(json.dumps(figures))

@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from benchmarks.embeddings import DIM, Embeddings
-from benchmarks.measurement import conclude, show
+from benchmarks.results import conclude, show
 from indexes.config import IndexKind
 from indexes.faiss_vectors import FaissVectors, write_vectors
 from indexes.narrowing import SHORTLIST
@@ -41,9 +41,6 @@ from model.records import View
 K = 10
 FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}
 """Shares of the items that are allowed, drawn at random."""
-
-CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload([__name__])
 
 VIEW = View.AVERAGE
 
@@ -248,13 +245,14 @@ def main() -> None:
     if asked.quick:
         asked.items, asked.queries = [12_000], 20
     rows = []
+    fresh = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for items in asked.items:
             for kind in asked.kinds:
                 case = Case(folder, kind, items, asked.relations, asked.queries, 32 if asked.quick else DIM)
-                with ProcessPoolExecutor(1, mp_context=CLEAN, max_tasks_per_child=1) as process:
+                with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as process:
                     if not case.path.exists():
                         process.submit(build, case).result()
                     rows += process.submit(measure, case).result()

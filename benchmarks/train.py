@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measurement import conclude, interleave, milliseconds, on_every_device, show
+from benchmarks.measurement import interleave, milliseconds, on_every_device
+from benchmarks.results import conclude, show
 from benchmarks.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.backbone import TextInput
 from model.network import Network
