@@ -64,6 +64,9 @@ class Graph:
     def __init__(self, index: Any, exact: Any) -> None:
         # The file holds the graph alone: the vectors are those of the flat index, mapped once.
         index.storage, index.own_fields = exact, False
+        exact.thisown = (
+            True  # that was taken from Python with the assignment, and the file would never be closed
+        )
         self._index, self._exact = index, exact
 
     @property

@@ -1,5 +1,6 @@
 """What FAISS alone does: files that do not depend on batches, and a recall that is measured."""
 
+import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) ->
     write_vectors(tmp_path / "vectors", 1, 32, lambda relation, view: [halves], views=[View.AVERAGE])
     found = FaissVectors(tmp_path / "vectors").vectors(0, View.AVERAGE, range(len(halves)))
     np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
+
+
+def test_what_is_let_go_is_no_longer_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the disk would keep every generation that a server has ever gone on from."""
+    monkeypatch.setattr("indexes.faiss_vectors.SCANNED", 0)
+    monkeypatch.setattr("indexes.faiss_vectors.SAMPLE", 20)
+    encoding = tied()
+    for kind in get_args(IndexKind):
+        write(tmp_path / kind, encoding, kind)
+        opened = FaissVectors(tmp_path / kind)
+        assert len(opened.search(0, View.TEXT, encoding.text[0, 0], 3).rows) == 3
+        assert str(tmp_path) in Path("/proc/self/maps").read_text()
+        del opened
+        gc.collect()
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text(), kind
 
 
 @pytest.mark.parametrize("kind", get_args(IndexKind))
