@@ -164,16 +164,6 @@ class FaissVectors:
                 return Neighbours(found.rows[kept][:k], found.scores[kept][:k])
             depth = min(2 * depth, self.count)
 
-    def warm(self) -> None:
-        """Read through what searches come to need, so that none waits for the disk; see `resident_bytes`."""
-        for name, report in self.report.items():
-            ends = [".faiss"] * (not report.kind.startswith("ivf")) + [f".{report.kind}.faiss"]
-            for path in (self._folder / f"{name}{end}" for end in ends):
-                if path.exists():
-                    with path.open("rb", buffering=0) as file:
-                        while file.read(2**24):
-                            pass
-
     def _stored(self, relation: int, view: View) -> _Stored:
         key = relation, view
         if key not in self._opened:

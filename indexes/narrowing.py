@@ -11,6 +11,7 @@ Measured in docs/decisions.md; FAISS has all three.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -95,8 +96,13 @@ class Graph:
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, effort: int) -> Candidates:
         """Walk along the graph."""
-        params = faiss.SearchParametersHNSW(efSearch=max(effort, 2 * k))
-        return _found(*self._index.search(query[None], k, params=params))
+        return _found(*self._index.search(query[None], k, params=_walk(max(effort, 2 * k))))
+
+
+@lru_cache
+def _walk(effort: int) -> Any:
+    """Making them takes longer than passing them."""
+    return faiss.SearchParametersHNSW(efSearch=effort)
 
 
 class _Cells:
