@@ -101,7 +101,7 @@ class Graph:
 
 @lru_cache
 def _walk(effort: int) -> Any:
-    """Making them takes longer than passing them."""
+    """Kept, here and below, since making parameters takes longer than some of the arithmetic."""
     return faiss.SearchParametersHNSW(efSearch=effort)
 
 
@@ -112,7 +112,7 @@ class _Cells:
 
     def __init__(self, index: Any, exact: Any) -> None:
         # What the codes find is scored again from the vectors, within FAISS.
-        self._index, self._codes, self._exact = faiss.IndexRefine(index, exact), index, exact
+        self._index, self._codes = faiss.IndexRefine(index, exact), index
 
     @property
     def efforts(self) -> Sequence[int]:
@@ -139,12 +139,16 @@ class _Cells:
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, effort: int) -> Candidates:
         """Scan the codes of the nearest cells."""
-        params = faiss.IndexRefineSearchParameters(
-            k_factor=max(SHORTLIST, 2 * effort / k), base_index_params=self._parameters(effort)
-        )
+        params = self._parameters(effort, max(SHORTLIST, 2 * effort / k))
         return _found(*self._index.search(query[None], k, params=params))
 
-    def _parameters(self, effort: int) -> Any:
+    @classmethod
+    @lru_cache
+    def _parameters(cls, effort: int, shortlist: float) -> Any:
+        return faiss.IndexRefineSearchParameters(k_factor=shortlist, base_index_params=cls._scanned(effort))
+
+    @staticmethod
+    def _scanned(effort: int) -> Any:
         return faiss.SearchParametersIVF(nprobe=effort)
 
 
@@ -169,7 +173,8 @@ class BitCodes(_Cells):
         """The code and its two factors, a row number, a share of the centres of cells."""
         return dim // 8 + 40
 
-    def _parameters(self, effort: int) -> Any:
+    @staticmethod
+    def _scanned(effort: int) -> Any:
         return faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8)
 
 
