@@ -188,8 +188,9 @@ class _Maker:
     def _newer(self, last: Float32[ndarray, " remaining"]) -> Iterator[tuple[int, Neighbours]]:
         """For the items that remain, in rows 0, 1, ..., those new ones that are better than their `last`."""
         new = self._targets[len(last) :]
-        for start in range(0, len(last), TILE):
-            least = last[start : start + TILE, None] - ROUNDING
+        step = max(TILE**2 // max(len(new), 1), 1)
+        for start in range(0, len(last), step):
+            least = last[start : start + step, None] - ROUNDING
             near = self._queries[start : start + len(least)] @ new.T >= least
             for place in np.flatnonzero(near.any(axis=1)).tolist():
                 columns = np.flatnonzero(near[place])
