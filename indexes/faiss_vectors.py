@@ -252,11 +252,12 @@ def _measure(
             for v, rows in zip(asking, np.array_split(drawn, len(asking)), strict=True)
         ]
     )
-    least = [stored.scan(query, 10).scores[-1] for query in queries]  # of equal items any will do
+    asked = list(zip(drawn.tolist(), queries, strict=True))
+    least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]  # of equal items any will do
     recall = 0.0
     for effort in stored.narrowing.efforts:
         tried = replace(stored, effort=effort)
-        found = [tried.search(query, 10).scores for query in queries]
+        found = [_others(tried.search(query, 11), row) for row, query in asked]
         recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
         if recall >= min_recall:
             return report.model_copy(update={"effort": effort, "recall_at_10": round(recall, 4)})
@@ -264,6 +265,12 @@ def _measure(
         f"kind {report.kind} reaches a recall of {recall:.4f} at most (relation {relation}, {view}), and "
         f"--min-recall asks for {min_recall}; lower it, or use --kind flat, which is exact."
     )
+
+
+def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
+    """Scores of the ten nearest but for the item asked about, which any search finds."""
+    others: ndarray = found.scores[found.rows != row]
+    return others[:10]
 
 
 def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _Stored:
