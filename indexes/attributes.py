@@ -48,7 +48,7 @@ class Condition:
         met: list[ndarray] = []
         if texts is not None and not self.ranged:
             strings = [value for value in self.any_of or () if isinstance(value, str)]
-            met.append((texts.is_not_null() if self.any_of is None else _any(texts, strings)).to_numpy())
+            met.append((_there(texts) if self.any_of is None else _any(texts, strings)).to_numpy())
         if numbers is not None:
             met.append(self.holds(numbers.to_numpy()))
         count = len(numbers if numbers is not None else texts if texts is not None else ())
@@ -201,6 +201,11 @@ def write_attributes(folder: Path, items: Iterable[Item]) -> None:
     content = BytesIO()
     pl.DataFrame(columns).write_parquet(content)
     (folder / FILE).write_bytes(content.getvalue())
+
+
+def _there(texts: pl.Series) -> pl.Series:
+    """Whether there is a text, or one at least in a list of texts."""
+    return texts.is_not_null() if texts.dtype == pl.String else texts.list.len() > 0
 
 
 def _any(texts: pl.Series, values: list[str]) -> pl.Series:

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexes.attributes import CATEGORIES, Appended, Attributes, Condition, write_attributes
@@ -63,6 +63,7 @@ def test_a_reader_sees_of_what_is_appended_the_items_it_knows(
 
 
 @given(items=ITEMS, where=WHERE)
+@example(items=[Item("id", "", "", (), "", "")], where={CATEGORIES: Condition()})
 @settings(max_examples=30, deadline=None)
 def test_columns_in_a_file_say_what_each_item_does(items: list[Item], where: dict[str, Condition]) -> None:
     with TemporaryDirectory() as folder:
