@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measurement import conclude, interleave, milliseconds, on_every_device, show
+from benchmarks.measurement import interleave, milliseconds, on_every_device
+from benchmarks.results import conclude, show
 from benchmarks.vit_b_32 import make_network, make_relations
 from indexes.embedding import ALONE, Embedding
 from indexes.shards import Run, Shards

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measurement import conclude, show
+from benchmarks.results import conclude, show
 from indexes.index import Index
 from indexes.snapshot import Snapshot
 from indexes.vectors import Neighbours, cosines
