@@ -28,7 +28,8 @@ from model.errors import InputError
 from model.records import Similarity, View
 
 from .config import IndexKind
-from .narrowing import NARROWINGS, Narrowing, threads, write_index
+from .narrowing import NARROWINGS, Narrowing, write_index
+from .threads import threads
 from .vectors import ROUNDING, FileReport, Neighbours, Source, cosines, file_name, widened
 
 FOLDER = "vectors"

@@ -8,9 +8,7 @@
 Measured in docs/decisions.md; FAISS has all three.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -176,17 +174,6 @@ class BitCodes(_Cells):
     @staticmethod
     def _scanned(effort: int) -> Any:
         return faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8)
-
-
-@contextmanager
-def threads(count: int | None = None) -> Iterator[None]:
-    """Have FAISS use so many threads for what this one asks of it; by itself, one for each processor."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count or os.cpu_count() or 1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def write_index(index: Any, path: Path, flags: int = 0) -> None:

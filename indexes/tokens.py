@@ -23,7 +23,7 @@ from numpy import ndarray
 from model.encoding import ItemTokens, TokenRows, WordedRelation
 
 from .sketch import Estimates, Sketch, write_sketch
-from .threads import one_thread
+from .threads import threads
 
 FOLDER = "tokens"
 """Where they lie within an index."""
@@ -41,7 +41,7 @@ class StoredRows(TokenRows):
         narrow = super().take(rows)
         dim = narrow.states.shape[1]
         codes = np.ascontiguousarray(narrow.states).view(np.uint8).reshape(len(narrow.states), 2 * dim)
-        with one_thread():
+        with threads(1):
             states = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16).decode(codes)
         return TokenRows(states, narrow.starts)
 
