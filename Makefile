@@ -39,6 +39,8 @@ bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and th
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.build
+	$(BIN)/python -m benchmarks.words
 	$(BIN)/python -m benchmarks.journal
 	$(BIN)/python -m benchmarks.journal --sync-ms 5
 	$(BIN)/python -m benchmarks.search

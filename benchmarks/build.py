@@ -67,7 +67,7 @@ def main() -> None:
 
 def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
     """The figures of one device."""
-    count, size = (24, 8) if quick else (2048, 256) if device.type == "cuda" else (128, 32)
+    count, size = (24, 8) if quick else (2048, 256) if device.type == "cuda" else (256, 32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         items = make_items(folder, count)

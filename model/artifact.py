@@ -24,7 +24,7 @@ from . import __version__
 from .errors import ArtifactError, StorageError
 from .terminal import say
 
-FORMAT = 4
+FORMAT = 5
 """Version of the on-disk formats; see docs/artifacts.md."""
 
 PICTURES = "pictures"

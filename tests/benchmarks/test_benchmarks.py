@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import encode, journal, live, loss, search, train
+from benchmarks import build, encode, journal, live, loss, search, train, words
 from benchmarks.embeddings import Embeddings
 from benchmarks.measurement import Timings, interleave, peak_memory
 from benchmarks.train import bf16_peak
@@ -16,10 +16,11 @@ KEYS = {
     "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
     "loss": {"speedup", "memory_ratio"},
     "train": {"step_ratio"},
+    "build": {"items_per_s", "share_of_forward_rate", "share_with_tokens"},
 }
 
 
-@pytest.mark.parametrize("benchmark", [encode, loss, train], ids=list(KEYS))
+@pytest.mark.parametrize("benchmark", [encode, loss, train, build], ids=list(KEYS))
 def test_its_last_line_is_one_json_object(
     benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -31,6 +32,17 @@ def test_its_last_line_is_one_json_object(
     assert all(figures[key] > 0 for key in KEYS[name])
     assert figures.get("memory_ratio", 10.0) > 5
     assert figures.get("min_cosine", 1.0) > 0.999
+
+
+def test_relations_in_words_are_measured_under_every_similarity(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["words", "--quick"])
+    words.main()
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [row["similarity"] for row in rows] == ["TT", "II", "TI", "IT", "AVG"]
+    assert {row["items"] for row in rows} == {300}
+    assert {row["overlap_at_10"] for row in rows} == {1.0}  # so few are all scored
 
 
 def test_the_journal_is_measured_with_ever_more_writers(

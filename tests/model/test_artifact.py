@@ -134,8 +134,8 @@ def test_an_artifact_that_is_not_there_is_named_with_the_verb_that_makes_it(targ
 @pytest.mark.parametrize(
     ("manifest", "complaint"),
     [
-        ('{"format": 99}', "has format 99; this rcml reads 4"),
-        ('{"format": 4}', "is damaged"),
+        ('{"format": 99}', "has format 99; this rcml reads 5"),
+        ('{"format": 5}', "is damaged"),
         ("[]", "is damaged"),
         ("{", "is damaged"),
         ("\x00", "is damaged"),
