@@ -19,8 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import StrictDataclassError
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from numpy import ndarray
+from jaxtyping import Bool, Float, Int, Shaped
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
@@ -285,7 +284,9 @@ class Preprocessor:
         side = 2 * math.isqrt(math.prod(self._shape) // 3)
         picture.draft("RGB", (side, side))
         processed = self._process(picture.convert("RGB"))
-        pixels: UInt8[ndarray, "..."] = np.asarray(processed["pixel_values"][0]).round().clip(0, 255)
+        pixels = np.asarray(processed["pixel_values"][0])
+        if pixels.dtype != np.uint8:  # of a processor that resizes in floating point
+            pixels = pixels.round().clip(0, 255)
         # By NumPy, for the reason given in `_rows`: this is done by many threads at once.
         into.pixels.numpy()[row] = pixels
         if "spatial_shapes" in processed:
