@@ -151,7 +151,12 @@ def _write(
     if config.token_store:
         write_tokens(draft.path / TOKENS, dim, shards.tokens)
     with closing(open_vectors(draft.path / FOLDER)) as vectors:
-        write_answers(draft.path / ANSWERS, vectors, relations, answered(config, len(items)))
+        write_answers(
+            draft.path / ANSWERS,
+            vectors,
+            relations,
+            answered(config, len(items), all(one.picture for one in items)),
+        )
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
     _copy_pictures(prepared.path, draft.path, items)
@@ -195,17 +200,19 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     )
 
 
-def answered(config: BuildConfig, items: int) -> tuple[Similarity, ...]:
-    """The similarities that are to have tables of answers."""
+def answered(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
+    """The similarities that are to have tables of answers; none by pictures unless all items are `pictured`."""
+    asked: tuple[Similarity, ...]
     match config.answers:
         case "auto":
-            return (Similarity.AVG,) if items <= EXACT else ()
+            asked = (Similarity.AVG,) if items <= EXACT else ()
         case "none":
-            return ()
+            asked = ()
         case "all":
-            return tuple(Similarity)
+            asked = tuple(Similarity)
         case similarity:
-            return (Similarity(similarity),)
+            asked = (Similarity(similarity),)
+    return asked if pictured else tuple(one for one in asked if View.IMAGE not in one.views)
 
 
 def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:

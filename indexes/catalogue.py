@@ -50,6 +50,7 @@ _Row = Row[*tuple[Any, ...]]
 
 _COUNT = select(func.count()).select_from(_ITEMS)
 _ROW = select(_ITEMS.c.row).where(_ITEMS.c.item_id == bindparam("item_id"))
+_UNPICTURED = select(_ITEMS.c.row).where(_ITEMS.c.picture == "")
 _AT_ROWS = select(_ITEMS).where(_ITEMS.c.row.in_(bindparam("rows", expanding=True)))
 _PAGE = (
     select(_ITEMS).where(_ITEMS.c.row >= bindparam("start")).order_by(_ITEMS.c.row).limit(bindparam("limit"))
@@ -76,6 +77,11 @@ class Catalogue:
     def __len__(self) -> int:
         """Number of items."""
         return self._count
+
+    def without_picture(self) -> list[int]:
+        """Rows of the items that have none."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(_UNPICTURED).scalars())
 
     def find(self, item_id: str) -> int | None:
         """Row number of an item, or None if no item has this id."""

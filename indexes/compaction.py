@@ -72,7 +72,7 @@ def fold(
                     draft.path / ANSWERS,
                     vectors,
                     relations,
-                    answered(config, len(snapshot)),
+                    answered(config, len(snapshot), snapshot.pictured is None),
                     Before(old.answers, _renumbered(snapshot)),
                 )
             if old.tokens is not None:
@@ -94,6 +94,8 @@ def fold(
 def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorded], bytes | None]) -> None:
     for rows in _chunks(snapshot):
         for row, item in zip(rows, snapshot.at(rows), strict=True):
+            if not item.picture:
+                continue
             target = folder / item.picture
             target.parent.mkdir(exist_ok=True)
             if row < snapshot.overlay.first:

@@ -50,7 +50,8 @@ class Generation:
     """One generation, opened, its digests checked.
 
     `pairs` counts the pairs of items that were known under each relation when the index was built, by relation
-    id; the intra-sample relation has no count. `tokens` are None if none were kept.
+    id; the intra-sample relation has no count. `tokens` are None if none were kept. `without_picture` are
+    the rows of items of words alone, of which there are few or none.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Generation:
     vectors: VectorIndex
     answers: Answers
     tokens: TokenStore | None
+    without_picture: tuple[int, ...]
     pairs: dict[str, int | None]
     hold: "Hold"
 
@@ -72,15 +74,17 @@ class Generation:
         """
         hold = Hold(path)
         manifest = open_artifact(path, "index")
+        catalogue = Catalogue.open(path)
         relations = json.loads((path / "relations.json").read_text("utf-8"))
         return cls(
             path=path,
             manifest=manifest,
-            catalogue=Catalogue.open(path),
+            catalogue=catalogue,
             attributes=Attributes(path),
             vectors=open_vectors(path / FOLDER),
             answers=Answers(path / ANSWERS),
             tokens=TokenStore.open(path / TOKENS),
+            without_picture=tuple(catalogue.without_picture()),
             pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
             hold=hold,
         )

@@ -183,10 +183,13 @@ class Index:
 
         Raises:
             UnknownItemError: there is no such item.
+            NoPictureError: it has none.
             ArtifactError: it is damaged.
         """
         snapshot = self.snapshot
-        digest, place = snapshot.picture(snapshot.row(item_id))
+        row = snapshot.row(item_id)
+        snapshot.check_view(row, View.IMAGE)
+        digest, place = snapshot.picture(row)
         content = self.picture_of(place) if isinstance(place, Recorded) else place
         if content is None:  # the change was folded into a generation meanwhile, and forgotten
             self.refresh()
@@ -302,9 +305,12 @@ class Index:
 
         Raises:
             UnknownItemError: there is no such item.
+            NoPictureError: an item has no picture, and is compared by it.
         """
         snapshot = self.snapshot
         rows = [snapshot.row(item_a), snapshot.row(item_b)]
+        for row, view in zip(rows, similarity.views, strict=True):
+            snapshot.check_view(row, view)
         scores = [
             RelationScore(relation, _cosine(snapshot, position, rows, similarity))
             for position, relation in enumerate(self.relations)

@@ -116,7 +116,7 @@ def _compare(generation: Generation) -> None:
             raise ArtifactError(f"{path}/{name} has {count} items, and catalogue.sqlite {len(catalogue)}.")
     for start in range(0, len(catalogue), PAGE):
         items = catalogue.page(start, PAGE)
-        if missing := [item.picture for item in items if item.picture not in manifest.files]:
+        if missing := [item.picture for item in items if item.picture and item.picture not in manifest.files]:
             raise ArtifactError(f"{path}/{missing[0]} is in catalogue.sqlite, but not in the manifest.")
         rows = range(start, start + len(items))
         for relation in range(manifest.counts["relations"]):

@@ -334,7 +334,7 @@ def _tokens(content: bytes) -> ItemTokens:
 
 def _named(change: Change, sequence: int) -> Change:
     """With a file name for its picture that no other item has."""
-    if change.item is None:
+    if change.item is None or not change.item.picture:
         return change
     name = f"{PICTURES}/change-{sequence:09d}{Path(change.item.picture).suffix}"
     # Its content may be long, and is in the journal.

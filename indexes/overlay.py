@@ -105,6 +105,14 @@ class Overlay:
             vectors,
         )
 
+    @cached_property
+    def without_picture(self) -> tuple[int, ...]:
+        """Rows of the items put in that have none."""
+        changes = (one.change.item for one in self.entries)
+        return tuple(
+            row for row, item in enumerate(changes, self.first) if item is not None and not item.picture
+        )
+
     def item(self, row: int) -> Item:
         """The item at a row of the overlay."""
         item = self.entries[row - self.first].change.item

@@ -64,14 +64,17 @@ class Selection:
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
             NoTokensError: the relation is one in words, and the index keeps no tokens.
+            NoPictureError: the item has no picture, and is asked about by it.
         """
+        query_view, target_view = similarity.views
+        snapshot.check_view(row, query_view)
         plain = self.include is None and not self.where and self.group_by is None and self.diversity == 0
-        if plain and isinstance(relation, int):
+        every = target_view is not View.IMAGE or snapshot.pictured is None
+        if plain and every and isinstance(relation, int):
             excluded = frozenset(_rows(snapshot, self.exclude))
             found = snapshot.answer(relation, similarity, row, k, excluded)
             if found is not None:
                 return found
-        query_view, target_view = similarity.views
         query = snapshot.vectors(relation, query_view, [row])[0]
         return self.search(snapshot, relation, target_view, query, k, but=row)
 
@@ -93,6 +96,8 @@ class Selection:
         """
         self._check(snapshot)
         allowed = self.allowed(snapshot)
+        if view is View.IMAGE and snapshot.pictured is not None:
+            allowed = snapshot.pictured if allowed is None else allowed & snapshot.pictured
         excluded = frozenset(_rows(snapshot, self.exclude) + ([] if but is None else [but]))
         pool = k if self.diversity == 0 else POOL * k
         depth = pool

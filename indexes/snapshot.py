@@ -6,6 +6,7 @@ generation come first, then those of the overlay; an item that was changed stand
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from model.encoding import ItemTokens, WordedRelation
-from model.errors import NoTokensError, UnknownItemError
+from model.errors import NoPictureError, NoTokensError, UnknownItemError
 from model.records import Item, Similarity, View
 
 from .generation import Generation
@@ -49,6 +50,25 @@ class Snapshot:
     def end(self) -> int:
         """One more than the last row."""
         return self.overlay.first + len(self.overlay.entries)
+
+    @cached_property
+    def pictured(self) -> Bool[ndarray, " end"] | None:
+        """By row, whether an item has a picture; None where all have."""
+        without = [*self.generation.without_picture, *self.overlay.without_picture]
+        if not without:
+            return None
+        mask = np.ones(self.end, bool)
+        mask[without] = False
+        return mask
+
+    def check_view(self, row: int, view: View) -> None:
+        """That the item at `row` has what `view` shows.
+
+        Raises:
+            NoPictureError: it has no picture.
+        """
+        if view is View.IMAGE and self.pictured is not None and not self.pictured[row]:
+            raise NoPictureError(self.at([row])[0].item_id)
 
     def find(self, item_id: str) -> int | None:
         """Row of an item, or None if there is none."""

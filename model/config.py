@@ -66,6 +66,10 @@ class PrepareConfig(StageConfig):
         min_length=1,
         description="what the text tower reads, in order",
     )
+    text_only: bool = Field(
+        True,
+        description="keep items that name no picture: they are indexed and found by their words, but not trained on",
+    )
     picture_size: int = Field(256, ge=32, le=2048, description="longest side of the kept pictures, in pixels")
     min_rating: float | None = Field(None, description="ignore interactions rated below this")
     min_user_items: int = Field(5, ge=2, description="ignore users with fewer items")

@@ -9,6 +9,7 @@
     ├── UnknownItemError      no such item
     ├── UnknownRelationError  no such relation
     ├── UnknownAttributeError no item has such an attribute
+    ├── NoPictureError        an item of words alone was asked about by its picture
     ├── NoTokensError         an index that keeps no tokens was asked about a relation in words
     └── TrainingError         the optimisation went astray
 
@@ -64,6 +65,16 @@ class UnknownAttributeError(RcmlError):
         super().__init__(f"No item has the attribute {name!r}. Known attributes: {', '.join(known)}.")
         self.name = name
         self.known = known
+
+
+class NoPictureError(RcmlError):
+    """An item of words alone has nothing that its picture could be compared by."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(
+            f"Item {item_id!r} has no picture; it is known by its words alone. Ask with similarity TT, TI or AVG."
+        )
+        self.item_id = item_id
 
 
 class NoTokensError(RcmlError):

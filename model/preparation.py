@@ -60,7 +60,7 @@ def prepare(config: PrepareConfig) -> str:
     with write_artifact(config.out, "prepared", config, sources_used) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside = _keep_items(table, config, draft.path)
-        splits = _split(len(items), config)
+        splits = _split(items, config)
         if config.interactions is not None:
             relations, edges, log_counts = _from_log(items, splits, config.interactions, config)
         else:
@@ -94,13 +94,15 @@ def _keep_items(
         text = ". ".join(parts[name] for name in config.text_fields if parts[name])
         if not text:
             return f"no text in {', '.join(config.text_fields)}"
-        if not row["image"]:
+        picture = suffix = ""
+        if row["image"]:
+            picture = f"{PICTURES}/{position:07d}"
+            try:
+                suffix = scale_picture(root / row["image"], folder / picture, config.picture_size)
+            except InputError as error:
+                return str(error)
+        elif not config.text_only:
             return "no picture named"
-        picture = f"{PICTURES}/{position:07d}"
-        try:
-            suffix = scale_picture(root / row["image"], folder / picture, config.picture_size)
-        except InputError as error:
-            return str(error)
         return Item(
             item_id=row["item_id"],
             title=parts["title"],
@@ -117,9 +119,10 @@ def _keep_items(
     set_aside = {
         row["item_id"]: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)
     }
-    if len(items) < 3:
-        reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(set_aside.items())[:3])
-        raise InputError(f"{config.items}: only {len(items)} usable items, at least 3 are needed. {reasons}")
+    if (pictured := sum(bool(item.picture) for item in items)) < 3:
+        unusable = {**set_aside, **{item.item_id: "no picture named" for item in items if not item.picture}}
+        reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
+        raise InputError(f"{config.items}: only {pictured} usable items, at least 3 are needed. {reasons}")
     return items, set_aside
 
 
@@ -154,11 +157,13 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
     return ".jpg"
 
 
-def _split(count: int, config: PrepareConfig) -> list[Split]:
-    order = np.random.default_rng(config.seed).permutation(count)
-    test = round(count * config.test_share)
-    validation = round(count * config.validation_share)
-    splits = [Split.TRAIN] * count
+def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
+    """Shares of the items that have a picture; those of words alone are in no pair, whatever they are said to be in."""
+    pictured = np.asarray([row for row, item in enumerate(items) if item.picture])
+    order = np.random.default_rng(config.seed).permutation(pictured)
+    test = round(len(pictured) * config.test_share)
+    validation = round(len(pictured) * config.validation_share)
+    splits = [Split.TRAIN] * len(items)
     for row in order[:test]:
         splits[row] = Split.TEST
     for row in order[test : test + validation]:
@@ -173,7 +178,7 @@ def _from_log(
     membership = user_clusters(log, config.clusters, config.seed)
     relations = [INTRA_RELATION]
     edges: list[Edge] = []
-    across = 0
+    across = of_words = 0
     users: dict[str, int] = {}
     described = describe_clusters(log, membership, config.behaviour)
     for cluster, (name, text) in enumerate(progress(described, "relating items", len(described))):
@@ -183,12 +188,16 @@ def _from_log(
             log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
         )
         for a, b, support, npmi in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True):
+            if not items[a].picture or not items[b].picture:
+                of_words += 1
+                continue
             if splits[a] != splits[b]:
                 across += 1
                 continue
             first, second = sorted((items[a].item_id, items[b].item_id))
             edges.append(Edge(first, second, name, int(support), float(npmi), splits[a]))
-    return relations, edges, {**counts, "users_of_relation": users, "edges_across_splits": across}
+    counts |= {"users_of_relation": users, "edges_across_splits": across}
+    return relations, edges, counts | ({"edges_of_text_only_items": of_words} if of_words else {})
 
 
 def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Log, dict[str, Any]]:
@@ -259,6 +268,8 @@ def _from_edges(
             counts["self_edges"] += 1
         elif item_a not in rows or item_b not in rows:
             counts["edges_of_unknown_items"] += 1
+        elif not items[rows[item_a]].picture or not items[rows[item_b]].picture:
+            counts["edges_of_text_only_items"] += 1
         elif splits[rows[item_a]] != splits[rows[item_b]]:
             counts["edges_across_splits"] += 1
         else:
@@ -292,7 +303,16 @@ def _report(
     users = log_counts.get("users_of_relation", {})
     of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
     return {
-        "items": {"kept": len(items), **{split.value: splits.count(split) for split in Split}},
+        "items": {
+            "kept": len(items),
+            "text_only": sum(not item.picture for item in items),
+            **{
+                split.value: sum(
+                    of == split and bool(item.picture) for item, of in zip(items, splits, strict=True)
+                )
+                for split in Split
+            },
+        },
         "log": {name: value for name, value in log_counts.items() if name != "users_of_relation"},
         "pairs": len(of_pair),
         "pairs_of_one_relation": sum(count == 1 for count in of_pair.values()),
@@ -314,11 +334,12 @@ def _report(
 
 def _in_markdown(report: dict[str, Any]) -> str:
     items, log = report["items"], report["log"]
+    of_words = f", {items['text_only']} of words alone, for the index only" if items["text_only"] else ""
     lines = [
         "# Prepared data",
         "",
         f"{items['kept']} items: {items['train']} to train on, {items['validation']} for early stopping, "
-        f"{items['test']} for evaluation. {report['pairs']} related pairs within the parts, "
+        f"{items['test']} for evaluation{of_words}. {report['pairs']} related pairs within the parts, "
         f"{report['pairs_of_one_relation']} of them under one relation only.",
         "",
         *(f"- {name.replace('_', ' ')}: {value}" for name, value in log.items()),

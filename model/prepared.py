@@ -66,8 +66,12 @@ class Prepared:
         )
 
     def rows(self, split: Split) -> list[int]:
-        """Positions in `items` of the items of `split`."""
-        return [row for row, of in enumerate(self.splits) if of == split]
+        """Positions in `items` of the items of `split` that have a picture: nothing is learnt from the others."""
+        return [
+            row
+            for row, (item, of) in enumerate(zip(self.items, self.splits, strict=True))
+            if of == split and item.picture
+        ]
 
     def partners(self) -> dict[str, set[str]]:
         """For each item, the items it shares any relation with, anywhere in the graph."""

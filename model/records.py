@@ -56,8 +56,8 @@ Attribute = str | int | float | bool
 class Item:
     """A thing of the catalogue.
 
-    `text` is what the text tower reads; `picture` is a path relative to the artifact's folder; `attributes` are
-    what a shop stores beside, by name, and no network sees.
+    `text` is what the text tower reads; `picture` is a path relative to the artifact's folder, or empty for an item
+    of words alone; `attributes` are what a shop stores beside, by name, and no network sees.
     """
 
     item_id: str

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from model.errors import (
+    NoPictureError,
     NoTokensError,
     StorageError,
     UnknownAttributeError,
@@ -104,6 +105,7 @@ class Kind:
 UNKNOWN_ITEM = Kind(HTTPStatus.NOT_FOUND, "Unknown item", "unknown-item")
 UNKNOWN_RELATION = Kind(HTTPStatus.NOT_FOUND, "Unknown relation", "unknown-relation")
 UNKNOWN_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Unknown attribute", "unknown-attribute")
+NO_PICTURE = Kind(HTTPStatus.NOT_FOUND, "No picture", "no-picture")
 NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relations in words are not kept ready", "no-tokens")
 INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", "invalid-request")
 NOT_JSON = Kind(HTTPStatus.BAD_REQUEST, "Not JSON", "not-json")
@@ -116,6 +118,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(UnknownRelationError, _unknown_relation)
     app.add_exception_handler(IntraRelationError, _intra_relation)
     app.add_exception_handler(UnknownAttributeError, _unknown_attribute)
+    app.add_exception_handler(NoPictureError, _no_picture)
     app.add_exception_handler(NoTokensError, _no_tokens)
     app.add_exception_handler(NotReadyError, _not_ready)
     app.add_exception_handler(UnreachableError, _out_of_reach)
@@ -155,6 +158,10 @@ async def _intra_relation(request: Request, error: Exception) -> Response:
 
 async def _unknown_attribute(request: Request, error: Exception) -> Response:
     return _answer(request, UNKNOWN_ATTRIBUTE, str(error), known=cast(UnknownAttributeError, error).known)
+
+
+async def _no_picture(request: Request, error: Exception) -> Response:
+    return _answer(request, NO_PICTURE, str(error))
 
 
 async def _no_tokens(request: Request, error: Exception) -> Response:

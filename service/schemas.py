@@ -198,7 +198,9 @@ class ItemSummary(BaseModel):
     item_id: ItemId
     title: str = Field(description="what the item is called")
     categories: list[str] = Field(description="its categories, the broadest first")
-    image_url: str = Field(description="path of its picture on this server")
+    image_url: str | None = Field(
+        description="path of its picture on this server; null for an item of words alone"
+    )
 
     @classmethod
     def of(cls, item: Item) -> Self:
@@ -207,7 +209,7 @@ class ItemSummary(BaseModel):
             item_id=item.item_id,
             title=item.title,
             categories=list(item.categories),
-            image_url=f"/items/{quote(item.item_id, safe='')}/image",
+            image_url=f"/items/{quote(item.item_id, safe='')}/image" if item.picture else None,
         )
 
 

@@ -216,6 +216,8 @@ def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
     with write_artifact(folder, "prepared", _NoOptions()) as draft:
         (draft.path / "pictures").mkdir()
         for item in items:
+            if not item.picture:
+                continue
             colour = hashlib.sha256(item.title.encode()).digest()[:3]
             Image.new("RGB", (8, 8), tuple(colour)).save(draft.path / item.picture)
         rows = [

@@ -86,7 +86,7 @@ def test_no_edge_crosses_the_split(camps: Prepared) -> None:
 
 def test_the_report_counts_what_there_is(camps: Prepared) -> None:
     report = report_of(camps)
-    assert report["items"] == {"kept": 24, "train": 16, "validation": 2, "test": 6}
+    assert report["items"] == {"kept": 24, "text_only": 0, "train": 16, "validation": 2, "test": 6}
     assert report["log"]["kept_users"] == 40
     assert report["log"]["kept_interactions"] == 320
     assert report["pairs"] == report["pairs_of_one_relation"] == len(camps.edges)
@@ -283,7 +283,6 @@ def missing(folder: Path) -> None:
         (enormous, "picture a.png has 8100 x 8000 pixels, too many"),
         (larger_still, "picture a.png has 10000 x 9000 pixels, too many"),
         (missing, "picture a.png does not exist"),
-        (lambda folder: spoil(folder, "a", image=""), "no picture named"),
         (lambda folder: spoil(folder, "a", image="../"), "picture "),
         (
             lambda folder: spoil(folder, "a", title=" ", categories=[]),
@@ -303,6 +302,41 @@ def test_an_unusable_item_is_set_aside_with_the_reason_and_the_rest_goes_on(
     assert list(set_aside) == ["a"]
     assert set_aside["a"].startswith(reason)
     assert f"- `a`: {set_aside['a']}" in (prepared.path / "report.md").read_text()
+
+
+def test_an_item_that_names_no_picture_is_kept_for_the_index_and_out_of_all_pairs(tmp_path: Path) -> None:
+    config = edges_config(tmp_path, [("a", "b", "worn"), ("b", "c", "worn")])
+    spoil(tmp_path, "a", image="")
+    prepared = prepared_of(config)
+    assert [(item.item_id, bool(item.picture)) for item in prepared.items] == [
+        ("a", False), *((name, True) for name in "bcdef"),
+    ]  # fmt: skip
+    assert [(edge.item_a, edge.item_b) for edge in prepared.edges] == [("b", "c")]
+    assert [prepared.items[row].item_id for row in prepared.rows(Split.TRAIN)] == list("bcdef")
+    report = report_of(prepared)
+    assert report["items"] == {"kept": 6, "text_only": 1, "train": 5, "validation": 0, "test": 0}
+    assert report["log"] == {"edges_of_text_only_items": 1}
+    assert "5 to train on" in (readable := (prepared.path / "report.md").read_text())
+    assert "1 of words alone, for the index only" in readable
+
+
+def test_items_of_words_alone_can_be_set_aside_instead(tmp_path: Path) -> None:
+    config = edges_config(tmp_path, [("b", "c", "worn")], text_only=False)
+    spoil(tmp_path, "a", image="")
+    prepared = prepared_of(config)
+    assert [item.item_id for item in prepared.items] == list("bcdef")
+    assert report_of(prepared)["set_aside"] == {"a": "no picture named"}
+
+
+def test_in_a_log_an_item_of_words_alone_has_no_pairs(tmp_path: Path) -> None:
+    config = two_camps(tmp_path)
+    everything = prepared_of(config)
+    item_id = everything.edges[0].item_a
+    spoil(tmp_path, item_id, image="")
+    prepared = prepared_of(config)
+    assert len(prepared.items) == len(everything.items)
+    assert not [edge for edge in prepared.edges if item_id in (edge.item_a, edge.item_b)]
+    assert report_of(prepared)["log"]["edges_of_text_only_items"] > 0
 
 
 def test_when_hardly_an_item_is_usable_the_reasons_are_given(tmp_path: Path) -> None:

@@ -1,12 +1,22 @@
 """The catalogue over HTTP."""
 
+from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from tests.indexes.fakes import ITEMS, FakeShop, ids
+from indexes.builder import build
+from indexes.config import BuildConfig
+from model.checkpoint import Checkpoint
+from model.prepared import Prepared
+from service.app import create_app
+from service.settings import ServeConfig
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
+
+from .conftest import wait_until_ready
 
 
 def test_pages_follow_the_cursor_through_the_whole_catalogue(client: TestClient) -> None:
@@ -71,3 +81,30 @@ def test_a_limit_out_of_bounds_names_the_parameter_and_the_range(client: TestCli
             "remedy": "Send a whole number from 1 to 100.",
         }
     ]
+
+
+def test_an_item_of_words_alone_has_no_picture_to_show(tmp_path: Path) -> None:
+    words_alone = replace(ITEMS[0], picture="")
+    write_prepared(tmp_path / "prepared", [words_alone, *ITEMS[1:]])
+    write_checkpoint(tmp_path / "checkpoint")
+    config = BuildConfig(
+        checkpoint=tmp_path / "checkpoint", prepared=tmp_path / "prepared", out=tmp_path / "index"
+    )
+    build(config, FakeEncoder(), Checkpoint.open(config.checkpoint), Prepared.open(config.prepared))
+    app = create_app(ServeConfig(index=config.out), lambda *_: FakeEncoder())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until_ready(client)
+        assert client.get("/items/red-mug").json()["image_url"] is None
+        assert client.get("/items?limit=1").json()["items"][0]["image_url"] is None
+        refused = [
+            client.get("/items/red-mug/image"),
+            client.post(
+                "/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "similarity": "II"}
+            ),
+        ]
+        for response in refused:
+            assert response.status_code == 404
+            assert response.json()["type"] == "urn:rcml:problem:no-picture"
+            assert "Ask with similarity TT, TI or AVG" in response.json()["detail"]
+        answer = client.post("/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "k": 3})
+        assert len(answer.json()["results"]) == 3

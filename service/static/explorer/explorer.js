@@ -24,7 +24,9 @@ function element(name, properties = {}, ...children) {
 }
 
 const relative = (path) => path.replace(/^\//, "");
-const picture = (item) => element("img", { src: relative(item.image_url), alt: "", loading: "lazy" });
+const picture = (item) => item.image_url
+  ? element("img", { src: relative(item.image_url), alt: "", loading: "lazy" })
+  : element("div", { className: "unpictured", title: "no picture" }, "no picture");
 const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 function showRelations() {
