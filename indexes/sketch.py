@@ -23,6 +23,9 @@ from model.records import View
 COMPONENTS = 24
 """At least so many, and one for every 16 of the tokens' own."""
 
+SMALL = 80.0
+"""Relevances that differ by less are raised to e from their common maximum: float32 goes down to e to the -87."""
+
 SAMPLE = 20_000
 """Tokens from which the directions are found."""
 
@@ -55,7 +58,10 @@ class _Estimated:
     @classmethod
     def of(cls, relation: WordedRelation, sketch: Sketch) -> "_Estimated":
         relevance = sketch.states @ (sketch.basis.T @ relation.query)
-        inner = pooled(sketch.states, sketch.starts, relevance)
+        small = relevance.size == 0 or float(np.ptp(relevance)) < SMALL
+        if small and relevance.size:
+            relevance -= relevance.max()
+        inner = pooled(sketch.states, sketch.starts, relevance, shift=not small)
         outer = sketch.basis.T @ relation.output
         squares = np.einsum("ic,ic->i", inner @ (outer @ outer.T), inner)
         return cls(inner / np.sqrt(np.maximum(squares, 1e-24))[:, None], outer)

@@ -22,10 +22,10 @@ from .vectors import Neighbours, cosines
 FEW = 500
 """So few items are all scored."""
 
-SHORTLIST = 10
+SHORTLIST = 8
 """Items scored for each result wanted ..."""
 
-LEAST = 100
+LEAST = 80
 """... and at least so many."""
 
 RELATIONS = 10

@@ -148,20 +148,23 @@ def pooled(
     states: Float32[ndarray, "tokens dim"],
     starts: Int64[ndarray, " bounds"],
     relevance: Float32[ndarray, " tokens"],
+    shift: bool = True,
 ) -> Float32[ndarray, "items dim"]:
     """The tokens of each item, pooled by their relevance to a relation (A H of eq. 4), but for a factor.
 
-    What the softmax would divide by is left out, since only the direction counts in the end.
+    What the softmax would divide by is left out, since only the direction counts in the end. Without `shift` the
+    relevance must be small enough to be raised to e as it is.
     """
     counts = np.diff(starts)
     some = np.flatnonzero(counts)
     if some.size == 0:
         return np.zeros((len(counts), states.shape[1]), np.float32)
     firsts = starts[some]
-    relevance = relevance - np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
+    if shift:  # by the greatest of each item, whatever stands beside it
+        relevance = relevance - np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
     # One row an item, one column a token: a product of this with the tokens pools items of any length.
     pooling = sp.csr_array(
-        (np.exp(relevance), np.arange(len(states)), np.append(firsts, len(states))),
+        (np.exp(relevance), np.arange(len(states), dtype=np.int32), np.append(firsts, len(states))),
         shape=(some.size, len(states)),
     )
     mixed: ndarray = pooling @ states

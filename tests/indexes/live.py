@@ -61,9 +61,11 @@ def made(item_id: str, seed: int) -> Change:
 
 def put(item: Item, picture: bytes) -> Change:
     """The change that puts `item` in."""
-    encoding = FakeEncoder().encode_items([item.text], [Image.open(BytesIO(picture)).convert("RGB")])
+    encoding = FakeEncoder().read_items(
+        [item.text], [Image.open(BytesIO(picture)).convert("RGB")], tokens=True
+    )()
     vectors = np.stack([encoding.view(view)[0] for view in View]).astype(np.float16)
-    return Change.put(item, vectors, picture)
+    return Change.put(item, vectors, picture, encoding.tokens)
 
 
 class Expected:

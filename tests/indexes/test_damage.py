@@ -15,13 +15,19 @@ from indexes.index import Index
 from indexes.sqlite_store import FILE
 from model.errors import ArtifactError, MismatchError
 
-from .fakes import FakeShop, write_checkpoint
+from .fakes import FakeShop, write_checkpoint, write_shop
 from .live import Expected, copied, made
 
 PAGE = 4_096
 
 NEVER_READ = re.compile(r"pictures/")
 """Opening checks the size of a picture; `rcml index verify` reads it."""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    """With every kind of file there is."""
+    return write_shop(tmp_path_factory.mktemp("shop"), token_store=True)
 
 
 def mutant(content: bytes, rng: random.Random) -> bytes:

@@ -46,7 +46,11 @@ def _restore(index: Index, shop: FakeShop) -> None:
 def _build(index: Index, shop: FakeShop) -> None:
     parents = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
     config = BuildConfig(
-        checkpoint=shop.checkpoint, prepared=shop.prepared, out=index.path, discard_changes=True
+        checkpoint=shop.checkpoint,
+        prepared=shop.prepared,
+        out=index.path,
+        discard_changes=True,
+        token_store=True,
     )
     build(config, FakeEncoder(), *parents)
 
@@ -63,7 +67,7 @@ WORK: Mapping[str, Callable[[Index, FakeShop], None]] = {
 def fill(folder: str, name: str, most: str) -> None:
     """Do one kind of work with room for 0, 1, 2 ... writes, until it has enough; at most `most` of these."""
     work, base = WORK[name], Path(folder)
-    shop = write_shop(base / "shop")
+    shop = write_shop(base / "shop", token_store=True)
     writes = _writes(base / "whole", shop, work)
     tried = random.Random(writes).sample(range(writes), min(writes, int(most)))
     for room in (*sorted(tried), writes):
