@@ -26,6 +26,7 @@ from numpy import ndarray
 from model.records import Similarity
 from model.terminal import progress_bar
 
+from .arrays import map_array, save_array
 from .vectors import ROUNDING, Neighbours, VectorIndex, cosines
 
 FOLDER = "answers"
@@ -87,7 +88,7 @@ class Answers:
         if name not in self._opened:
             with self._opening:
                 if name not in self._opened:
-                    self._opened[name] = np.load(self._folder / name, mmap_mode="r", allow_pickle=False)
+                    self._opened[name] = map_array(self._folder / name)
         return self._opened[name]
 
 
@@ -123,7 +124,7 @@ def write_answers(
             table = None if before is None else maker.carried(before)
             if table is None:
                 table = maker.table(np.arange(maker.count))
-            np.save(folder / _name(relation, similarity), table)
+            save_array(folder / _name(relation, similarity), table)
             advance("")
 
 

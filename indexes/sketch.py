@@ -20,6 +20,8 @@ from numpy import ndarray
 from model.encoding import TokenRows, WordedRelation, pooled
 from model.records import View
 
+from .arrays import map_array, save_array, save_parts
+
 COMPONENTS = 24
 """At least so many, and one for every 16 of the tokens' own."""
 
@@ -44,7 +46,7 @@ class Sketch:
     @classmethod
     def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "Sketch":
         """What `write_sketch` wrote, mapped into memory."""
-        states = np.load(folder / f"{name}.sketch.npy", mmap_mode="r", allow_pickle=False)
+        states = map_array(folder / f"{name}.sketch.npy")
         return cls(states, starts, np.load(folder / f"{name}.basis.npy", allow_pickle=False))
 
 
@@ -114,11 +116,8 @@ def write_sketch(folder: Path, name: str, tokens: TokenRows) -> None:
     basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, : min(max(COMPONENTS, dim // 16), dim)].astype(
         np.float32
     )
-    np.save(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))
-    # Not through a mapped file: a write to one ends the process where the disk is full.
-    with (folder / f"{name}.sketch.npy").open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, basis.shape[1])}
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, count, CHUNK):
-            part = tokens.states[start : start + CHUNK].astype(np.float32) @ basis
-            file.write(part.astype("<f4", copy=False).tobytes())
+    save_array(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))
+    parts = (
+        tokens.states[start : start + CHUNK].astype(np.float32) @ basis for start in range(0, count, CHUNK)
+    )
+    save_parts(folder / f"{name}.sketch.npy", (count, basis.shape[1]), "<f4", parts)

@@ -22,6 +22,7 @@ from numpy import ndarray
 
 from model.encoding import ItemTokens, TokenRows, WordedRelation
 
+from .arrays import map_array, save_array, save_parts
 from .sketch import Estimates, Sketch, write_sketch
 from .threads import threads
 
@@ -83,18 +84,14 @@ def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemToken
     for modality in MODALITIES:
         counts = [np.diff(_rows(some, modality).starts) for some in source()]
         starts = np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *counts])))
-        np.save(folder / f"{modality}.starts.npy", starts)
-        # Not through a mapped file: a write to one ends the process where the disk is full.
-        with (folder / f"{modality}.npy").open("wb") as file:
-            header = {"descr": "<f2", "fortran_order": False, "shape": (int(starts[-1]), dim)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for some in source():
-                file.write(_rows(some, modality).states.astype("<f2", copy=False).tobytes())
+        save_array(folder / f"{modality}.starts.npy", starts)
+        states = (_rows(some, modality).states for some in source())
+        save_parts(folder / f"{modality}.npy", (int(starts[-1]), dim), "<f2", states)
         write_sketch(folder, modality, _open(folder, modality))
 
 
 def _open(folder: Path, modality: Modality) -> StoredRows:
-    states = np.load(folder / f"{modality}.npy", mmap_mode="r", allow_pickle=False)
+    states = map_array(folder / f"{modality}.npy")
     return StoredRows(states, np.load(folder / f"{modality}.starts.npy", allow_pickle=False))
 
 

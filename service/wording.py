@@ -7,7 +7,8 @@ remedy in the same words. Loads nothing but pydantic.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -76,11 +77,21 @@ def field_at(model: type[BaseModel], path: Sequence[str | int]) -> FieldInfo | N
         if found is None:
             return field if isinstance(part, int) else None
         field = found
-        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
-            model = found.annotation
+        union = get_origin(found.annotation) in (Union, UnionType)  # of which one has fields
+        kinds = get_args(found.annotation) if union else (found.annotation,)
+        models = [
+            kind for kind in map(_bare, kinds) if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if models:
+            model = models[0]
         elif get_origin(found.annotation) is dict:
             entries = next(iter(get_args(found.annotation)[1:]))
     return field
+
+
+def _bare(annotation: object) -> object:
+    """A type without what annotates it."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def wish(field: FieldInfo | None) -> str:

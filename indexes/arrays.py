@@ -1,0 +1,53 @@
+"""Arrays in files of NumPy's format, without pickle: written so that a full disk is noticed, mapped when read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+
+class _Plain:
+    """A file that NumPy takes for none, and so writes to through Python: by itself it forgets the operating
+    system's reason when that fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self.write = self._file.write
+
+    def __enter__(self) -> "_Plain":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def save_array(path: Path, array: ndarray) -> None:
+    """Write an array.
+
+    Raises:
+        OSError: the disk is full or failing, by its number.
+    """
+    with _Plain(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def save_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[ndarray]) -> None:
+    """Write an array of `shape` that comes in `parts`, along its first axis.
+
+    Not through a mapped file: a write to one ends the process where the disk is full.
+
+    Raises:
+        OSError: the disk is full or failing, by its number.
+    """
+    with path.open("wb") as file:
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.astype(dtype, copy=False).tobytes())
+
+
+def map_array(path: Path) -> ndarray:
+    """An array in a file, mapped into memory."""
+    array: ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
