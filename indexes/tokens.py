@@ -78,12 +78,13 @@ class TokenStore:
 def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemTokens]]) -> None:
     """Write the tokens that `source` gives, some items at a time, into `folder`, which is made.
 
-    `source` is called more than once: first to count, then to write.
+    `source` is called more than once: first to count, then to write each modality.
     """
     folder.mkdir()
-    for modality in MODALITIES:
-        counts = [np.diff(_rows(some, modality).starts) for some in source()]
-        starts = np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *counts])))
+    none = np.empty(0, np.int64)
+    counts = [[np.diff(_rows(some, modality).starts) for modality in MODALITIES] for some in source()]
+    for place, modality in enumerate(MODALITIES):
+        starts = np.append(0, np.cumsum(np.concatenate([none, *(some[place] for some in counts)])))
         save_array(folder / f"{modality}.starts.npy", starts)
         states = (_rows(some, modality).states for some in source())
         save_parts(folder / f"{modality}.npy", (int(starts[-1]), dim), "<f2", states)
