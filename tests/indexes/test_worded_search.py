@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -248,9 +249,11 @@ def test_a_search_keeps_to_what_is_selected(many: Index) -> None:
     )
 
 
-def test_estimates_from_all_components_are_the_scores_themselves(many: Index) -> None:
-    """Tokens of 16 components, all of which are in the sketch."""
-    relation = TokenEncoder().read_relation(UNKNOWN)
+@pytest.mark.parametrize("strength", [1.0, 100.0])
+def test_estimates_from_all_components_are_the_scores_themselves(strength: float, many: Index) -> None:
+    """Tokens of 16 components, all of which are in the sketch; also where e to the relevance would overflow."""
+    plain = TokenEncoder().read_relation(UNKNOWN)
+    relation = replace(plain, query=strength * plain.query)
     store = many.snapshot.generation.tokens
     assert store is not None
     every = np.arange(900)
