@@ -1,78 +1,63 @@
-"""The catalogue of a generation: its items, kept in SQLite and read through SQLAlchemy.
+"""The catalogue of a generation: its items, kept in SQLite.
 
-A row number is the item's place in it and in every file of vectors.
-The queries are built once: that costs four times as much as running one.
+A row number is the item's place in it and in every file of vectors. Every answer looks items up, so they are read by
+`sqlite3` itself: through SQLAlchemy, finding one took 26 microseconds instead of 4.
 """
 
+import json
+import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from threading import Lock, local
 from typing import Any
 from urllib.parse import quote
-
-from sqlalchemy import (
-    JSON,
-    URL,
-    Column,
-    Engine,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
-    bindparam,
-    create_engine,
-    func,
-    insert,
-    select,
-)
-from sqlalchemy.exc import DBAPIError
 
 from model.artifact import not_stored
 from model.records import Item
 
 FILE = "catalogue.sqlite"
 
-_ITEMS = Table(
-    "items",
-    MetaData(),
-    Column("row", Integer, primary_key=True, autoincrement=False),
-    Column("item_id", String, nullable=False, unique=True),
-    Column("title", String, nullable=False),
-    Column("description", String, nullable=False),
-    Column("categories", JSON, nullable=False),
-    Column("text", String, nullable=False),
-    Column("picture", String, nullable=False),
-    Column("attributes", JSON, nullable=False),
-)
-
-_Row = Row[*tuple[Any, ...]]
-
-_COUNT = select(func.count()).select_from(_ITEMS)
-_ROW = select(_ITEMS.c.row).where(_ITEMS.c.item_id == bindparam("item_id"))
-_UNPICTURED = select(_ITEMS.c.row).where(_ITEMS.c.picture == "")
-_AT_ROWS = select(_ITEMS).where(_ITEMS.c.row.in_(bindparam("rows", expanding=True)))
-_PAGE = (
-    select(_ITEMS).where(_ITEMS.c.row >= bindparam("start")).order_by(_ITEMS.c.row).limit(bindparam("limit"))
-)
+_CREATE = """
+    CREATE TABLE items (
+        "row" INTEGER NOT NULL PRIMARY KEY,
+        item_id VARCHAR NOT NULL UNIQUE,
+        title VARCHAR NOT NULL,
+        description VARCHAR NOT NULL,
+        categories JSON NOT NULL,
+        text VARCHAR NOT NULL,
+        picture VARCHAR NOT NULL,
+        attributes JSON NOT NULL
+    )
+"""
+_INSERT = "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_COUNT = "SELECT count(*) FROM items"
+_ROW = 'SELECT "row" FROM items WHERE item_id = ?'
+_UNPICTURED = "SELECT \"row\" FROM items WHERE picture = ''"
+_AT_ROW = 'SELECT * FROM items WHERE "row" = ?'
+_PAGE = 'SELECT * FROM items WHERE "row" >= ? ORDER BY "row" LIMIT ?'
 
 
 class Catalogue:
     """The items of an index, read only; safe to use from many threads."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        with engine.connect() as connection:
-            self._count = int(connection.execute(_COUNT).scalar_one())
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._own = local()
+        self._opened: list[sqlite3.Connection] = []
+        self._opening = Lock()
+        self._count = int(self._connection.execute(_COUNT).fetchone()[0])
 
     @classmethod
     def open(cls, folder: Path) -> "Catalogue":
         """Open the catalogue that `write_catalogue` left in `folder`."""
-        return cls(create_engine(_url(folder, mode="ro", immutable="1")))
+        return cls(_uri(folder, "mode=ro&immutable=1"))
 
     def close(self) -> None:
-        """Give the file back."""
-        self._engine.dispose()
+        """Give the file back; nobody may be reading any more."""
+        with self._opening:
+            for connection in self._opened:
+                connection.close()
+            self._opened.clear()
 
     def __len__(self) -> int:
         """Number of items."""
@@ -80,25 +65,32 @@ class Catalogue:
 
     def without_picture(self) -> list[int]:
         """Rows of the items that have none."""
-        with self._engine.connect() as connection:
-            return list(connection.execute(_UNPICTURED).scalars())
+        return [row for (row,) in self._connection.execute(_UNPICTURED)]
 
     def find(self, item_id: str) -> int | None:
         """Row number of an item, or None if no item has this id."""
-        with self._engine.connect() as connection:
-            return connection.execute(_ROW, {"item_id": item_id}).scalar_one_or_none()
+        found = self._connection.execute(_ROW, (item_id,)).fetchone()
+        return None if found is None else int(found[0])
 
     def at(self, rows: Sequence[int]) -> list[Item]:
         """The items at `rows`, in that order."""
-        with self._engine.connect() as connection:
-            found = connection.execute(_AT_ROWS, {"rows": list(rows)})
-            items = {row.row: _item(row) for row in found}
-        return [items[row] for row in rows]
+        read = self._connection.execute
+        return [_item(read(_AT_ROW, (row,)).fetchone()) for row in rows]
 
     def page(self, start: int, limit: int) -> list[Item]:
         """At most `limit` items from row `start` on, in catalogue order."""
-        with self._engine.connect() as connection:
-            return [_item(row) for row in connection.execute(_PAGE, {"start": start, "limit": limit})]
+        return [_item(row) for row in self._connection.execute(_PAGE, (start, limit))]
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's own."""
+        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+            self._own.connection = connection
+            with self._opening:
+                self._opened.append(connection)
+        return connection
 
 
 def write_catalogue(folder: Path, items: Iterable[Item]) -> None:
@@ -107,33 +99,30 @@ def write_catalogue(folder: Path, items: Iterable[Item]) -> None:
     Raises:
         StorageError: the disk is full or failing.
     """
-    rows = [{"row": row, **asdict(item)} for row, item in enumerate(items)]
-    engine = create_engine(_url(folder))
     try:
-        with engine.begin() as connection:
-            _ITEMS.create(connection)
-            if rows:
-                connection.execute(insert(_ITEMS), rows)
-    except DBAPIError as error:
-        raise not_stored(folder / FILE, error.orig) from None
-    finally:
-        engine.dispose()
+        connection = sqlite3.connect(_uri(folder, "mode=rwc"), uri=True)
+        try:
+            with connection:
+                connection.execute(_CREATE)
+                connection.executemany(_INSERT, (_values(row, item) for row, item in enumerate(items)))
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise not_stored(folder / FILE, error) from None
 
 
-def _item(row: _Row) -> Item:
+def _values(row: int, item: Item) -> tuple[Any, ...]:
+    categories, attributes = json.dumps(item.categories), json.dumps(dict(item.attributes))
+    return (row, item.item_id, item.title, item.description, categories, item.text, item.picture, attributes)
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    _, item_id, title, description, categories, text, picture, attributes = row
     return Item(
-        item_id=row.item_id,
-        title=row.title,
-        description=row.description,
-        categories=tuple(row.categories),
-        text=row.text,
-        picture=row.picture,
-        attributes=row.attributes,
+        item_id, title, description, tuple(json.loads(categories)), text, picture, json.loads(attributes)
     )
 
 
-def _url(folder: Path, **options: str) -> URL:
+def _uri(folder: Path, options: str) -> str:
     """SQLite's own URI form, in which a path may hold `?` and `#`."""
-    return URL.create(
-        "sqlite", database=f"file:{quote(str(folder / FILE))}", query={**options, "uri": "true"}
-    )
+    return f"file:{quote(str(folder / FILE))}?{options}"
