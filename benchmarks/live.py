@@ -33,9 +33,9 @@ from indexes.catalogue import write_catalogue
 from indexes.config import BuildConfig, IndexKind
 from indexes.faiss_vectors import FOLDER, write_vectors
 from indexes.generation import next_generation, write_checkpoint_path
-from indexes.index import EVERYTHING, Index
+from indexes.index import Index
 from indexes.journal import Change
-from indexes.selection import Selection
+from indexes.selection import EVERYTHING, Selection
 from model.artifact import PICTURES, read_manifest, write_artifact
 from model.checkpoint import write_contents
 from model.records import INTRA_RELATION, Item, Relation, Similarity, View

@@ -18,7 +18,6 @@ from model.errors import (
     ArtifactError,
     InputError,
     MismatchError,
-    UnknownRelationError,
     UnreachableError,
 )
 from model.records import Item, Relation, Similarity, View
@@ -33,12 +32,10 @@ from .generation import (
     remove_generations,
 )
 from .journal import Change, Journal, Recorded
-from .selection import Selection
+from .retrieval import Found, Question, position, retrieve
+from .selection import EVERYTHING, Selection
 from .snapshot import Snapshot
 from .vectors import Neighbours, cosines
-
-EVERYTHING = Selection()
-"""All items, by score alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +249,12 @@ class Index:
         Raises:
             UnknownRelationError: there is none of this id.
         """
-        known = tuple(relation.relation_id for relation in self.relations)
-        if relation_id not in known:
-            raise UnknownRelationError(relation_id, known)
-        return known.index(relation_id)
+        return position(self.relations, relation_id)
+
+    def retrieve(self, question: Question) -> tuple[Snapshot, list[Found]]:
+        """The results of a question, and the snapshot whose rows they are; see `indexes.retrieval.retrieve`."""
+        snapshot = self.snapshot
+        return snapshot, retrieve(snapshot, self.relations, question)
 
     def neighbours(
         self,

@@ -1,7 +1,7 @@
 """Which of the items a search may find, which of those stand for others, and how unlike they should be."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -9,9 +9,10 @@ from numpy import ndarray
 
 from model.encoding import WordedRelation
 from model.errors import UnknownAttributeError
-from model.records import Item, Similarity, View
+from model.records import Attribute, Item, Similarity, View
 
 from .attributes import CATEGORIES, Condition
+from .search import KnownSearch, Search
 from .snapshot import Snapshot
 from .vectors import Neighbours
 from .worded_search import WordedSearch
@@ -37,6 +38,19 @@ class Selection:
     group_by: str | None = None
     diversity: float = 0.0
 
+    @property
+    def relative(self) -> bool:
+        """Whether a condition refers to the item asked about."""
+        return any(condition.relative for condition in self.where.values())
+
+    def resolved(self, attributes: Mapping[str, Attribute]) -> "Selection":
+        """The same for an item of these attributes, with numbers for what refers to them.
+
+        Raises:
+            MissingAttributeError: one of them is not there, or no number.
+        """
+        return replace(self, where={name: one.resolved(attributes) for name, one in self.where.items()})
+
     def allowed(self, snapshot: Snapshot) -> Bool[ndarray, " end"] | None:
         """By row, whether the item is included and meets the conditions; None where all do."""
         if self.include is None and not self.where:
@@ -58,8 +72,9 @@ class Selection:
         similarity: Similarity,
         row: int,
         k: int,
+        but: Collection[int] = (),
     ) -> Neighbours:
-        """The `k` best of what is selected for the item at `row`, without itself.
+        """The `k` best of what is selected for the item at `row`, without itself and those at the rows `but`.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
@@ -71,12 +86,12 @@ class Selection:
         plain = self.include is None and not self.where and self.group_by is None and self.diversity == 0
         every = target_view is not View.IMAGE or snapshot.pictured is None
         if plain and every and isinstance(relation, int):
-            excluded = frozenset(_rows(snapshot, self.exclude))
+            excluded = frozenset([*_rows(snapshot, self.exclude), *but])
             found = snapshot.answer(relation, similarity, row, k, excluded)
             if found is not None:
                 return found
         query = snapshot.vectors(relation, query_view, [row])[0]
-        return self.search(snapshot, relation, target_view, query, k, but=row)
+        return self.search(snapshot, relation, target_view, query, k, (row, *but))
 
     def search(
         self,
@@ -85,42 +100,66 @@ class Selection:
         view: View,
         query: Float32[ndarray, " dim"],
         k: int,
-        but: int | None = None,
+        but: Collection[int] = (),
     ) -> Neighbours:
-        """The `k` best of what is selected, without the item at row `but`; under a relation in words see
+        """The `k` best of what is selected, without the items at the rows `but`; under a relation in words see
         `WordedSearch`.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
             NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
+        (search,) = self.narrowed(snapshot, [(relation, query)], view, but)
+        return self.choose(snapshot, search, k, but)
+
+    def narrowed(
+        self,
+        snapshot: Snapshot,
+        asked: Sequence[tuple[int | WordedRelation, Float32[ndarray, " dim"]]],
+        view: View,
+        but: Collection[int] = (),
+    ) -> list[Search]:
+        """The searches for some queries, each under its relation, that find no other items than those selected.
+
+        Raises:
+            UnknownAttributeError: no item has an attribute that is named.
+        """
         self._check(snapshot)
         allowed = self.allowed(snapshot)
         if view is View.IMAGE and snapshot.pictured is not None:
             allowed = snapshot.pictured if allowed is None else allowed & snapshot.pictured
-        excluded = frozenset(_rows(snapshot, self.exclude) + ([] if but is None else [but]))
+        excluded = frozenset([*_rows(snapshot, self.exclude), *but])
+        return [
+            WordedSearch(snapshot, relation, view, query, allowed, excluded)
+            if isinstance(relation, WordedRelation)
+            else KnownSearch(snapshot, relation, view, query, allowed, excluded)
+            for relation, query in asked
+        ]
+
+    def choose(self, snapshot: Snapshot, search: Search, k: int, but: Collection[int] = ()) -> Neighbours:
+        """The `k` best that `search` finds, of variants only the best, and unlike one another.
+
+        None is a variant of an item at the rows `but`.
+        """
         pool = k if self.diversity == 0 else POOL * k
         depth = pool
         while True:
-            if isinstance(relation, WordedRelation):
-                found = WordedSearch(snapshot, relation, view, query, allowed, excluded).best(depth)
-            else:
-                found = snapshot.search(relation, view, query, depth, allowed, excluded)
+            found = search.best(depth)
             kept = self._first_of_each(snapshot, found, but)
             if len(kept) >= pool or len(found.rows) < depth:
                 break
             depth *= 4
         kept = kept[:pool]
         if self.diversity > 0:
-            vectors = snapshot.vectors(relation, view, found.rows[kept].tolist())
+            vectors = search.vectors(found.rows[kept].tolist())
             kept = [kept[place] for place in spread(found.scores[kept], vectors, k, self.diversity)]
         return Neighbours(found.rows[kept], found.scores[kept])
 
-    def _first_of_each(self, snapshot: Snapshot, found: Neighbours, but: int | None) -> list[int]:
-        """Places of those found that are not equal in `group_by` to one before, or to the item asked about."""
+    def _first_of_each(self, snapshot: Snapshot, found: Neighbours, but: Collection[int]) -> list[int]:
+        """Places of those found that are not equal in `group_by` to one before, or to an item asked about."""
         if self.group_by is None:
             return [*range(len(found.rows))]
-        seen = set() if but is None else {self._group(snapshot.at([but])[0])}
+        seen = {self._group(item) for item in snapshot.at([*but])}
         kept = []
         for place, item in enumerate(snapshot.at(found.rows.tolist())):
             group = self._group(item)
@@ -139,6 +178,10 @@ class Selection:
             known = snapshot.attributes
             if unknown := sorted(named - known):
                 raise UnknownAttributeError(unknown[0], (CATEGORIES, *sorted(known)))
+
+
+EVERYTHING = Selection()
+"""All items, by score alone."""
 
 
 def spread(

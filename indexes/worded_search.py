@@ -7,6 +7,7 @@ Scores are exact; an item may be missed that the sketch thought too little of. W
 Measured in docs/decisions.md (`python -m benchmarks.words`), as is what was tried before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,15 @@ class WordedSearch:
             first = self.snapshot.overlay.first
             old, new = rows[rows < first], rows[rows >= first]
             rows = np.concatenate([self._likely(old, most), self._newcomers(new, most)])
-        vectors = self.snapshot.vectors(self.relation, self.view, rows.tolist())
-        return Neighbours.best(rows, cosines(vectors, self.query), k)
+        return Neighbours.best(rows, self.scores(rows.tolist()), k)
+
+    def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
+        """The vectors of the view under the relation."""
+        return self.snapshot.vectors(self.relation, self.view, rows)
+
+    def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
+        """Cosines with the query."""
+        return cosines(self.vectors(rows), self.query)
 
     def _wanted(self) -> Bool[ndarray, " end"]:
         overlay = self.snapshot.overlay

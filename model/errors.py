@@ -9,6 +9,7 @@
     ├── UnknownItemError      no such item
     ├── UnknownRelationError  no such relation
     ├── UnknownAttributeError no item has such an attribute
+    ├── MissingAttributeError the item asked about lacks an attribute that a condition refers to
     ├── NoPictureError        an item of words alone was asked about by its picture
     ├── NoTokensError         an index that keeps no tokens was asked about a relation in words
     └── TrainingError         the optimisation went astray
@@ -65,6 +66,18 @@ class UnknownAttributeError(RcmlError):
         super().__init__(f"No item has the attribute {name!r}. Known attributes: {', '.join(known)}.")
         self.name = name
         self.known = known
+
+
+class MissingAttributeError(RcmlError):
+    """A condition refers to an attribute of the item asked about, which lacks it."""
+
+    def __init__(self, name: str, found: object = None) -> None:
+        said = "has none of this name" if found is None else f"has {found!r} there"
+        super().__init__(
+            f"A filter refers to the number query.{name}, and the item asked about {said}. Ask about one item that "
+            "has it, give it in `attributes` with a new item, or send a number."
+        )
+        self.name = name
 
 
 class NoPictureError(RcmlError):

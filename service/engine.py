@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from indexes.index import EVERYTHING, Hit, Index, RelationScore
-from indexes.selection import Selection
+from indexes.index import Hit, Index, RelationScore
+from indexes.selection import EVERYTHING, Selection
 from model.config import Device, Precision, TowerEngine
 from model.encoding import ItemEncoder, WordedRelation
 from model.errors import InputError, NoTokensError
