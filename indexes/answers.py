@@ -12,7 +12,8 @@ remains of a row is still the beginning of its answer, so that only what is new 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -71,6 +72,8 @@ class Answers:
             return None
         entries = table[row]
         rows, scores = entries["row"], entries["score"]
+        if not without and k <= len(rows) and rows[k - 1] >= 0:
+            return Neighbours(rows[:k].astype(np.int64), scores[:k])
         if without:
             kept = [place for place, one in enumerate(rows.tolist()) if one not in without]
             rows, scores = rows[kept], scores[kept]
@@ -91,6 +94,13 @@ class Answers:
                     self._opened[name] = map_array(self._folder / name)
         return self._opened[name]
 
+    def copy(self, folder: Path, positions: Mapping[int, int]) -> None:
+        """Copy tables into `folder`, which is made if there are any; `positions` as in `faiss_vectors.Carried`."""
+        for similarity in self.similarities:
+            folder.mkdir(exist_ok=True)
+            for now, then in positions.items():
+                shutil.copyfile(self._folder / _name(then, similarity), folder / _name(now, similarity))
+
 
 @dataclass(frozen=True)
 class Before:
@@ -106,18 +116,18 @@ class Before:
 def write_answers(
     folder: Path,
     vectors: VectorIndex,
-    relations: int,
+    relations: Sequence[int],
     similarities: Sequence[Similarity],
     before: Before | None = None,
 ) -> None:
-    """Write the tables of some similarities under all relations into `folder`, which is made if there are any.
+    """Write the tables of some similarities and relations into `folder`, which is made if need be.
 
     Those that there were `before` are carried over.
     """
     if not similarities:
         return
-    folder.mkdir()
-    tables = [(similarity, relation) for similarity in similarities for relation in range(relations)]
+    folder.mkdir(exist_ok=True)
+    tables = [(similarity, relation) for similarity in similarities for relation in relations]
     with progress_bar("answering ahead", len(tables)) as advance:
         for similarity, relation in tables:
             maker = _Maker(vectors, relation, similarity)

@@ -103,7 +103,7 @@ def _copy(generation: Generation, target: Path) -> None:
     if config == here:
         shutil.copytree(generation.path, target)
         return
-    unchanged = Snapshot.of(generation, generation.manifest.counts["relations"])
+    unchanged = Snapshot.of(generation)
     checkpoint = generation.checkpoint_seen_from(target.parent)
     fold(unchanged, target, lambda recorded: None, checkpoint, generation.sequence, here)
 

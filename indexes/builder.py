@@ -3,13 +3,14 @@
     generation-000001/
       manifest.json config.json   what it is; its parents are a checkpoint and prepared data
       checkpoint.json             where the checkpoint lies, seen from the index
-      relations.json              the relations, and how many pairs of items are known under each
+      relations.json              the relations; see `indexes/relations.py`
       catalogue.sqlite            the items, in rows
       attributes.parquet          their attributes, in columns; row i is catalogue row i
       vectors/                    see `indexes/faiss_vectors.py`; row i is catalogue row i
       answers/                    see `indexes/answers.py`
       tokens/                     see `indexes/tokens.py`; with --token-store
       pictures/                   one file an item that has one
+      composition.json            how items were made of what the shop says of them; see `model/composition.py`
       set-aside.json              items that could not be encoded, and why
 
 Called by `rcml index build`, which opens the encoder: this file never loads torch.
@@ -17,10 +18,9 @@ Called by `rcml index build`, which opens the encoder: this file never loads tor
 
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 from model.artifact import PICTURES, Draft, write_artifact
@@ -51,6 +51,7 @@ from .generation import (
 )
 from .journal_store import last_sequence
 from .milvus_vectors import check_server
+from .relations import IndexedRelation, save_relations
 from .shards import FOLDER as ENCODED
 from .shards import Run, Shards
 from .tokens import FOLDER as TOKENS
@@ -99,8 +100,8 @@ def build(
     sequence = last_sequence(journal_store(config.out, config))
     if changed_since_build(config.out, sequence) and not config.discard_changes:
         raise InputError(
-            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}). "
-            "Choose another --out, or give --discard-changes to lose them."
+            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}), or "
+            "relations that were added. Choose another --out, or give --discard-changes to lose them."
         )
     run = Run(parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store)
     with lock_index(config.out):
@@ -154,14 +155,29 @@ def _write(
         write_answers(
             draft.path / ANSWERS,
             vectors,
-            relations,
+            range(relations),
             answered(config, len(items), all(one.picture for one in items)),
         )
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
     _copy_pictures(prepared.path, draft.path, items)
-    _write_relations(draft.path, prepared, checkpoint)
+    pairs = Counter(edge.relation_id for edge in prepared.edges)
+    paired: defaultdict[str, set[str]] = defaultdict(set)
+    for edge in prepared.edges:
+        paired[edge.relation_id] |= {edge.item_a, edge.item_b}
+    save_relations(
+        draft.path,
+        [
+            IndexedRelation(
+                relation,
+                None if relation.intra else pairs[relation.relation_id],
+                paired_items=None if relation.intra else len(paired[relation.relation_id]),
+            )
+            for relation in checkpoint.relations
+        ],
+    )
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
+    prepared.composition.write(draft.path)
     (draft.path / "set-aside.json").write_text(
         json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -220,13 +236,3 @@ def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:
     for item in items:
         if item.picture:
             shutil.copyfile(source / item.picture, target / item.picture)
-
-
-def _write_relations(folder: Path, prepared: Prepared, checkpoint: Checkpoint) -> None:
-    pairs = Counter(edge.relation_id for edge in prepared.edges)
-    relations = [
-        {**asdict(relation), "pairs": None if relation.intra else pairs[relation.relation_id]}
-        for relation in checkpoint.relations
-    ]
-    text = json.dumps(relations, indent=2, ensure_ascii=False) + "\n"
-    (folder / "relations.json").write_text(text, encoding="utf-8")

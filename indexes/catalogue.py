@@ -17,6 +17,9 @@ from model.records import Item
 
 FILE = "catalogue.sqlite"
 
+KEPT = 100_000
+"""Rows that are kept in memory, by the id of their item: what was asked about is asked about again."""
+
 _CREATE = """
     CREATE TABLE items (
         "row" INTEGER NOT NULL PRIMARY KEY,
@@ -45,6 +48,7 @@ class Catalogue:
         self._own = local()
         self._opened: list[sqlite3.Connection] = []
         self._opening = Lock()
+        self._rows: dict[str, int] = {}
         self._count = int(self._connection.execute(_COUNT).fetchone()[0])
 
     @classmethod
@@ -69,8 +73,15 @@ class Catalogue:
 
     def find(self, item_id: str) -> int | None:
         """Row number of an item, or None if no item has this id."""
-        found = self._connection.execute(_ROW, (item_id,)).fetchone()
-        return None if found is None else int(found[0])
+        row = self._rows.get(item_id)
+        if row is None:
+            found = self._connection.execute(_ROW, (item_id,)).fetchone()
+            if found is None:
+                return None
+            row = int(found[0])
+            if len(self._rows) < KEPT:
+                self._rows[item_id] = row
+        return row
 
     def at(self, rows: Sequence[int]) -> list[Item]:
         """The items at `rows`, in that order."""

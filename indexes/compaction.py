@@ -24,6 +24,7 @@ from .engines import keep_vectors, open_vectors
 from .faiss_vectors import FOLDER
 from .generation import write_checkpoint_path
 from .journal import Recorded
+from .relations import save_relations
 from .snapshot import Snapshot
 from .tokens import FOLDER as TOKENS
 from .tokens import write_tokens
@@ -50,7 +51,7 @@ def fold(
         InputError: so many items no longer fit the memory or the recall that were asked for.
     """
     old = snapshot.generation
-    relations, dim = old.manifest.counts["relations"], old.vectors.dim
+    relations, dim = len(old.relations), old.vectors.dim
     kind = choose_kind(config, len(snapshot), relations, dim)
 
     def source(relation: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
@@ -71,7 +72,7 @@ def fold(
                 write_answers(
                     draft.path / ANSWERS,
                     vectors,
-                    relations,
+                    range(relations),
                     answered(config, len(snapshot), snapshot.pictured is None),
                     Before(old.answers, _renumbered(snapshot)),
                 )
@@ -86,8 +87,9 @@ def fold(
             for name in (FILE, ATTRIBUTES):
                 shutil.copyfile(old.path / name, draft.path / name)
         _write_pictures(snapshot, draft.path, picture)
-        shutil.copyfile(old.path / "relations.json", draft.path / "relations.json")
+        save_relations(draft.path, old.relations)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
+        old.composition.write(draft.path)
         draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=sequence)
 
 
@@ -99,7 +101,7 @@ def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorde
             target = folder / item.picture
             target.parent.mkdir(exist_ok=True)
             if row < snapshot.overlay.first:
-                _link(snapshot.generation.path / item.picture, target)
+                link(snapshot.generation.path / item.picture, target)
             else:
                 entry = snapshot.overlay.entries[row - snapshot.overlay.first]
                 content = picture(entry)
@@ -107,10 +109,10 @@ def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorde
                 target.write_bytes(content)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path | str, target: Path | str) -> None:
     """Pictures never change, so both generations may have the same file; some file systems cannot."""
     try:
-        target.hardlink_to(source)
+        Path(target).hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
 

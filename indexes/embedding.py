@@ -14,7 +14,9 @@ from typing import Protocol, TypeVar
 
 from PIL import Image
 
+from model.decoding import load_picture
 from model.encoding import Encoding, ItemEncoder
+from model.errors import PictureError
 from model.records import Item
 from model.terminal import progress_bar, say
 
@@ -125,7 +127,7 @@ class Embedding:
             item = self._items[place]
             try:
                 picture = load_picture(self._folder / item.picture) if item.picture else None
-            except UnreadablePictureError as error:
+            except PictureError as error:
                 set_aside[place] = str(error)
                 continue
             kept.append(place)
@@ -134,26 +136,6 @@ class Embedding:
         if not kept:
             return _Read(kept, set_aside, _nothing)
         return _Read(kept, set_aside, self._encoder.read_items(texts, pictures, self._tokens))
-
-
-class UnreadablePictureError(Exception):
-    """A picture that is not there or cannot be decoded, and why."""
-
-
-def load_picture(path: Path) -> Image.Image:
-    """Decode a picture.
-
-    Raises:
-        UnreadablePictureError: it is not there, or cannot be decoded.
-    """
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.convert("RGB")
-    except FileNotFoundError:
-        raise UnreadablePictureError(f"picture {path.name} does not exist") from None
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:  # Pillow has no common error
-        raise UnreadablePictureError(f"picture {path.name} cannot be decoded ({error})") from None
 
 
 def ahead(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import BuildConfig, IndexKind
-from .faiss_vectors import FaissVectors, write_vectors
+from .faiss_vectors import Carried, FaissVectors, write_vectors
 from .milvus_vectors import FILE, MilvusVectors, write_milvus
 from .vectors import Source, VectorIndex
 
@@ -28,14 +28,17 @@ def keep_vectors(
     source: Source,
     kind: IndexKind,
     advance: Callable[[], None] = lambda: None,
+    carried: Carried | None = None,
 ) -> None:
     """Write the vectors of `generation`, which is to be, into `folder`, or into Milvus and its address into `folder`.
+
+    Those `carried` are copied from files to files; Milvus is given all of them by `source`.
 
     Raises:
         InputError: `kind` does not reach `config.min_recall`, or a package is missing.
         ArtifactError: a server does not answer, or does not keep what it is given.
     """
     if config.vectors is None:
-        write_vectors(folder, relations, dim, source, kind, config.min_recall, advance)
+        write_vectors(folder, relations, dim, source, kind, config.min_recall, advance, carried=carried)
     else:
         write_milvus(folder, generation, config.vectors, relations, dim, source, advance)

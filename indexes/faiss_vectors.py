@@ -12,7 +12,8 @@ Every kind scores what it found again from the stored vectors, in one way (`cosi
 depend on the kind. Files are opened when first asked for and mapped into memory: only what is searched is read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -43,6 +44,17 @@ DEEPEST = 1_000
 
 SAMPLE = 200
 """Queries by which recall is measured."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Vectors in the `folder` of another generation of the same items, taken over as they are.
+
+    `positions` has, by the position of a relation now, the one that it has there.
+    """
+
+    folder: Path
+    positions: Mapping[int, int]
 
 
 class Report(RootModel[dict[str, FileReport]]):
@@ -192,17 +204,20 @@ def write_vectors(
     min_recall: float = 0.0,
     advance: Callable[[], None] = lambda: None,
     views: Collection[View] = tuple(View),
+    carried: Carried | None = None,
 ) -> None:
     """Write the vectors under each relation and in each of `views` into `folder`, which is made.
 
-    What narrows is searched as little as `min_recall` allows. `advance` is called after each relation and view.
+    What narrows is searched as little as `min_recall` allows. `advance` is called after each relation and view, but for
+    those `carried`, which are copied.
 
     Raises:
         InputError: `kind` does not reach `min_recall`, however far it is searched.
     """
     folder.mkdir()
-    reports = {}
-    keys = [(relation, view) for relation in range(relations) for view in views]
+    reports = {} if carried is None else _carry(folder, carried, views)
+    every = ((relation, view) for relation in range(relations) for view in views)
+    keys = [(relation, view) for relation, view in every if file_name(relation, view) not in reports]
     with threads():
         for relation, view in keys:
             name = file_name(relation, view)
@@ -213,6 +228,23 @@ def write_vectors(
             name = file_name(relation, view)
             reports[name] = _measure(folder, relation, view, reports[name], min_recall, views)
     (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _carry(folder: Path, carried: Carried, views: Collection[View]) -> dict[str, FileReport]:
+    known = FaissVectors(carried.folder).report
+    reports = {}
+    for now, then in carried.positions.items():
+        for view in views:
+            name, old = file_name(now, view), file_name(then, view)
+            reports[name] = known[old]
+            for ending in {"faiss", _ending(known[old].kind)}:
+                shutil.copyfile(carried.folder / f"{old}.{ending}", folder / f"{name}.{ending}")
+    return reports
+
+
+def _ending(kind: IndexKind) -> str:
+    """Of the file that a search looks into first."""
+    return "faiss" if kind == "flat" else f"{kind}.faiss"
 
 
 def _write(
@@ -227,7 +259,7 @@ def _write(
     size = path.stat().st_size
     made_of: IndexKind = kind if exact.ntotal > SCANNED else "flat"
     if made_of != "flat":
-        path = path.with_suffix(f".{made_of}.faiss")
+        path = path.with_suffix(f".{_ending(made_of)}")
         NARROWINGS[made_of].write(exact, path)
         size += path.stat().st_size
     return FileReport(
@@ -281,5 +313,5 @@ def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bo
     halves = codes.view(np.float16).reshape(-1, vectors.d)
     if exact or report.kind == "flat":
         return _Stored(vectors, halves, None)
-    narrowing = NARROWINGS[report.kind].open(path.with_suffix(f".{report.kind}.faiss"), vectors)
+    narrowing = NARROWINGS[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
     return _Stored(vectors, halves, narrowing, report.effort or 0)

@@ -18,10 +18,14 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from weakref import finalize
 
 from model.artifact import Manifest, lock_folder, make_folder, open_artifact, read_manifest, storing
+from model.composition import FILE as COMPOSITION
+from model.composition import Composition
+from model.encoding import WordedRelation
 from model.errors import ArtifactError, InputError
 from model.records import View
 from model.terminal import say
@@ -37,6 +41,7 @@ from .journal import Journal
 from .journal_store import Store
 from .milvus_vectors import drop_unused
 from .postgres_store import PostgresStore, located, same_server
+from .relations import IndexedRelation, load_relations
 from .sqlite_store import SqliteStore
 from .tokens import FOLDER as TOKENS
 from .tokens import TokenStore
@@ -49,9 +54,8 @@ _NAME = re.compile(r"generation-(\d{6,})")
 class Generation:
     """One generation, opened, its digests checked.
 
-    `pairs` counts the pairs of items that were known under each relation when the index was built, by relation
-    id; the intra-sample relation has no count. `tokens` are None if none were kept. `without_picture` are
-    the rows of items of words alone, of which there are few or none.
+    `relations` stand in the order of the vectors. `tokens` are None if none were kept. `without_picture` are the rows
+    of items of words alone, of which there are few or none. `composition` says how items that are put in are read.
     """
 
     path: Path
@@ -62,8 +66,19 @@ class Generation:
     answers: Answers
     tokens: TokenStore | None
     without_picture: tuple[int, ...]
-    pairs: dict[str, int | None]
+    relations: tuple[IndexedRelation, ...]
+    composition: Composition
     hold: "Hold"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 that names it."""
+        return self.manifest.digest
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Place of each relation, by its id."""
+        return {known.relation_id: place for place, known in enumerate(self.relations)}
 
     @classmethod
     def open(cls, path: Path) -> "Generation":
@@ -75,7 +90,6 @@ class Generation:
         hold = Hold(path)
         manifest = open_artifact(path, "index")
         catalogue = Catalogue.open(path)
-        relations = json.loads((path / "relations.json").read_text("utf-8"))
         return cls(
             path=path,
             manifest=manifest,
@@ -85,7 +99,8 @@ class Generation:
             answers=Answers(path / ANSWERS),
             tokens=TokenStore.open(path / TOKENS),
             without_picture=tuple(catalogue.without_picture()),
-            pairs={relation["relation_id"]: relation["pairs"] for relation in relations},
+            relations=load_relations(path),
+            composition=Composition.read(path / COMPOSITION),
             hold=hold,
         )
 
@@ -120,9 +135,14 @@ class Generation:
         return self.manifest.counts["sequence"]
 
     @property
+    def added(self) -> tuple[WordedRelation, ...]:
+        """The last of its relations: those that were added at run time."""
+        return tuple(known.worded for known in self.relations if known.worded is not None)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the vectors of one item: views, relations, components."""
-        return len(View), self.manifest.counts["relations"], self.vectors.dim
+        """Of the vectors that a change brings: views, relations of the checkpoint, components."""
+        return len(View), len(self.relations) - len(self.added), self.vectors.dim
 
     @property
     def config(self) -> BuildConfig:
@@ -259,12 +279,12 @@ def write_checkpoint_path(folder: Path, checkpoint: Path, index: Path) -> None:
 
 
 def changed_since_build(index: Path, sequence: int) -> bool:
-    """Whether there were changes after an index was built; `sequence` is the last one's."""
+    """Whether items were changed, or relations added, after an index was built; `sequence` is the last change's."""
     try:
-        built = read_manifest(newest_generation(index), "index").counts.get("built", 0)
+        counts = read_manifest(newest_generation(index), "index").counts
     except ArtifactError:
-        built = 0
-    return sequence > built
+        counts = {}
+    return sequence > counts.get("built", 0) or counts.get("added", 0) > 0
 
 
 def remove_generations(index: Path, keep: Collection[Path]) -> None:

@@ -1,13 +1,14 @@
 """An index, opened: which items go with this one, which relations link two, how surely one holds.
 
 It joins a generation, the changes since, and the torch-free part of the checkpoint (the relations, the validity
-head). The service asks it and changes it; it knows no HTTP and no torch.
+head, its calibration). The service asks it and changes it; it knows no HTTP and no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from unicodedata import category
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -18,12 +19,15 @@ from model.errors import (
     ArtifactError,
     InputError,
     MismatchError,
+    NoTokensError,
+    RcmlError,
     UnreachableError,
 )
+from model.familiarity import Familiarity
 from model.records import Item, Relation, Similarity, View
-from model.validity import PairVectors
 
 from .compaction import fold
+from .comparison import Compared, Comparison, RelationScore
 from .generation import (
     Generation,
     lock_index,
@@ -32,10 +36,12 @@ from .generation import (
     remove_generations,
 )
 from .journal import Change, Journal, Recorded
-from .retrieval import Found, Question, position, retrieve
+from .relations import IndexedRelation
+from .retrieval import Found, Question, kept, retrieve
+from .revision import revise
 from .selection import EVERYTHING, Selection
 from .snapshot import Snapshot
-from .vectors import Neighbours, cosines
+from .vectors import Neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +49,6 @@ class Hit:
     """An item found, and its cosine with the query."""
 
     item: Item
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class RelationScore:
-    """A relation, and the cosine of two items under it."""
-
-    relation: Relation
     score: float
 
 
@@ -64,7 +62,7 @@ class Index:
     def __init__(self, path: Path, checkpoint: Checkpoint, generation: Generation, journal: Journal) -> None:
         self.path = path
         self.checkpoint = checkpoint
-        self.snapshot = Snapshot.of(generation, len(checkpoint.relations))
+        self.snapshot = Snapshot.of(generation)
         self._newest = newest_generation(path).name
         self._journal = journal
         self._publishing = Lock()
@@ -109,7 +107,7 @@ class Index:
     @property
     def digest(self) -> str:
         """SHA-256 that names the generation."""
-        return self.snapshot.generation.manifest.digest
+        return self.snapshot.generation.digest
 
     @property
     def dim(self) -> int:
@@ -118,8 +116,13 @@ class Index:
 
     @property
     def pairs(self) -> dict[str, int | None]:
-        """Pairs of items known under each relation when the index was built; see `Generation`."""
-        return self.snapshot.generation.pairs
+        """Pairs of items known under each relation when the index was built; see `IndexedRelation`."""
+        return {known.relation_id: known.pairs for known in self.snapshot.generation.relations}
+
+    @property
+    def paired_items(self) -> dict[str, int | None]:
+        """Items that stand in one of these pairs, under each relation; see `IndexedRelation`."""
+        return {known.relation_id: known.paired_items for known in self.snapshot.generation.relations}
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make `changes` durable, all or none, and then visible, in their order.
@@ -170,10 +173,91 @@ class Index:
             path = next_generation(self.path)
             config = snapshot.generation.config
             fold(snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence, config)
-            self._newest = path.name
-            self._take_over(Generation.open(path))
-            remove_generations(self.path, {path, snapshot.generation.path})
-            self._journal.trim(snapshot.generation.sequence)
+            self._go_on_with(path, snapshot.generation)
+
+    def check_new_relation(self, relation: Relation) -> None:
+        """That `add_relation` could begin with this one.
+
+        Raises:
+            InputError: its id or description is no line of text, or that of a relation there is.
+            NoTokensError: the index keeps no tokens.
+        """
+        generation = self.snapshot.generation
+        if generation.tokens is None:
+            raise NoTokensError
+        for name, value in (("id", relation.relation_id), ("description", relation.description)):
+            if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
+                raise InputError(
+                    f"{value!r} cannot be the {name} of a relation; write one line of text, without control characters."
+                )
+        for known in generation.relations:
+            if known.relation_id == relation.relation_id:
+                raise InputError(f"There is a relation {known.relation_id!r} already; choose another id.")
+            if known.relation.description == relation.description:
+                raise InputError(
+                    f"Relation {known.relation_id!r} has the description {relation.description!r} already; ask by that."
+                )
+
+    def add_relation(
+        self,
+        relation: Relation,
+        worded: WordedRelation,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Make a relation in words one of this index, in all respects, in a new generation.
+
+        It takes as long as making the vectors of all items from their tokens, and what the index keeps of vectors;
+        searches and changes go on meanwhile. `progress` is told how much of that is `done`, of which `total`. Whatever
+        happens, all is done afterwards, or nothing.
+
+        Raises:
+            InputError, NoTokensError: as `check_new_relation`; or one relation more takes more memory, or finds
+                less, than the options of the index allow.
+            ArtifactError: another process is making a generation.
+            StorageError: the disk is full or failing.
+        """
+        assert relation.description == worded.description, "the words are those of another"
+        self.check_new_relation(relation)
+        with self._compacting, lock_index(self.path):
+            self.refresh()
+            self.check_new_relation(relation)  # others may have added it meanwhile
+            known = self.snapshot.generation.relations
+            self._revise((*known, IndexedRelation(relation, None, worded)), progress)
+
+    def remove_relation(self, relation_id: str) -> None:
+        """Take a relation that was added out again, in a new generation.
+
+        Raises:
+            UnknownRelationError: there is none of this id.
+            InputError: it is one of the checkpoint, whose encoder goes on making its vectors.
+            ArtifactError: another process is making a generation.
+            StorageError: the disk is full or failing.
+        """
+        with self._compacting, lock_index(self.path):
+            self.refresh()
+            if self.worded(relation_id) is None:
+                raise InputError(
+                    f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added "
+                    "can be taken out."
+                )
+            known = self.snapshot.generation.relations
+            self._revise([one for one in known if one.relation_id != relation_id])
+
+    def _revise(
+        self,
+        relations: Sequence[IndexedRelation],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        old, path = self.snapshot.generation, next_generation(self.path)
+        revise(old, path, relations, self.checkpoint.path, progress)
+        self._go_on_with(path, old)
+
+    def _go_on_with(self, path: Path, before: Generation) -> None:
+        """Take over the generation just made at `path`, and forget all but the one `before`."""
+        self._newest = path.name
+        self._take_over(Generation.open(path))
+        remove_generations(self.path, {path, before.path})
+        self._journal.trim(before.sequence)
 
     def picture(self, item_id: str) -> tuple[str, Path | bytes]:
         """SHA-256 of an item's picture, and its file, or its content where it has no file yet.
@@ -220,7 +304,7 @@ class Index:
             raise MismatchError(
                 f"The index at {self.path} was built again from another checkpoint; open it anew."
             )
-        snapshot = Snapshot.of(generation, len(self.relations))
+        snapshot = Snapshot.of(generation)
         if recorded := self._journal.since(generation.sequence):
             if recorded[0].sequence > generation.sequence + 1:
                 raise ArtifactError(
@@ -232,8 +316,8 @@ class Index:
 
     @property
     def relations(self) -> tuple[Relation, ...]:
-        """All relations, the intra-sample one first."""
-        return self.checkpoint.relations
+        """All relations, the intra-sample one first, those that were added last."""
+        return tuple(known.relation for known in self.snapshot.generation.relations)
 
     def relation(self, relation_id: str) -> Relation:
         """The relation of this id.
@@ -241,20 +325,40 @@ class Index:
         Raises:
             UnknownRelationError: there is none.
         """
-        return self.relations[self.position(relation_id)]
+        snapshot = self.snapshot
+        return snapshot.generation.relations[snapshot.position(relation_id)].relation
 
     def position(self, relation_id: str) -> int:
-        """Place of a relation among `relations`.
+        """Place of a relation among `relations`; that of one of the checkpoint never changes.
 
         Raises:
             UnknownRelationError: there is none of this id.
         """
-        return position(self.relations, relation_id)
+        return self.snapshot.position(relation_id)
+
+    def worded(self, relation_id: str) -> WordedRelation | None:
+        """What a relation that was added is made of, to be put to tokens; None for one of the checkpoint.
+
+        Raises:
+            UnknownRelationError: there is none of this id.
+        """
+        snapshot = self.snapshot
+        return snapshot.generation.relations[snapshot.position(relation_id)].worded
+
+    def familiarity(self, worded: WordedRelation) -> Familiarity:
+        """How near a relation in words is to those that the checkpoint was trained on."""
+        return Familiarity.of(worded.vector, self.checkpoint.relations, self.checkpoint.relation_vectors)
+
+    def kept(self, question: Question) -> tuple[Snapshot, list[Found]] | None:
+        """What `retrieve` gives, at once; None where a search has to be made."""
+        snapshot = self.snapshot
+        found = kept(snapshot, question)
+        return None if found is None else (snapshot, found)
 
     def retrieve(self, question: Question) -> tuple[Snapshot, list[Found]]:
         """The results of a question, and the snapshot whose rows they are; see `indexes.retrieval.retrieve`."""
         snapshot = self.snapshot
-        return snapshot, retrieve(snapshot, self.relations, question)
+        return snapshot, retrieve(snapshot, question)
 
     def neighbours(
         self,
@@ -273,8 +377,8 @@ class Index:
                 item has an attribute that `selection` names.
             NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
-        asked = self.position(relation) if isinstance(relation, str) else relation
         snapshot = self.snapshot
+        asked = snapshot.position(relation) if isinstance(relation, str) else relation
         row = snapshot.row(item_id)
         return _hits(snapshot, selection.answer(snapshot, asked, similarity, row, k))
 
@@ -293,58 +397,89 @@ class Index:
                 `selection` names.
             NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
-        asked = self.position(relation) if isinstance(relation, str) else relation
         snapshot = self.snapshot
+        asked = snapshot.position(relation) if isinstance(relation, str) else relation
         return _hits(snapshot, selection.search(snapshot, asked, view, query, k))
 
-    def relation_scores(self, item_a: str, item_b: str, similarity: Similarity) -> list[RelationScore]:
+    def relation_scores(self, a: Compared, b: Compared, similarity: Similarity) -> list[RelationScore]:
         """All relations between different items, the likeliest link of these two first.
 
-        `similarity` compares a view of `item_a` with a view of `item_b`: the order matters for TI and IT.
+        An item is named by its id, or is a new one by its encoding. `similarity` compares a view of `a` with a view of
+        `b`: the order matters for TI and IT. The probabilities add up to 1; a relation of a less cosine may be the
+        likelier, since cosines under different relations have levels of their own.
 
         Raises:
             UnknownItemError: there is no such item.
-            NoPictureError: an item has no picture, and is compared by it.
+            NoPictureError, InputError: an item has no picture, or a new one no words, and is compared by them.
         """
-        snapshot = self.snapshot
-        rows = [snapshot.row(item_a), snapshot.row(item_b)]
-        for row, view in zip(rows, similarity.views, strict=True):
-            snapshot.check_view(row, view)
-        scores = [
-            RelationScore(relation, _cosine(snapshot, position, rows, similarity))
-            for position, relation in enumerate(self.relations)
-            if not relation.intra
-        ]
-        return sorted(scores, key=lambda scored: -scored.score)
+        return Comparison(self.snapshot, self.checkpoint).relation_scores(a, b, similarity)
 
-    def validity(self, item_a: str, item_b: str, relation_id: str) -> float:
-        """Probability in (0, 1) that the relation holds between the two items; their order does not matter.
+    def validity(self, a: Compared, b: Compared, relation_id: str) -> float:
+        """Probability in [0, 1] that the relation holds between the two items; their order does not matter.
 
         Raises:
             UnknownItemError, UnknownRelationError: there is no such item or relation.
         """
-        relation = self.position(relation_id)
+        return float(self.validities([(a, b, relation_id)])[0])
+
+    def validities(self, claims: Sequence[tuple[Compared, Compared, str]]) -> Float32[ndarray, " claims"]:
+        """`validity` of many claims at once, each two items and a relation, in their order; of one snapshot.
+
+        Raises:
+            UnknownItemError, UnknownRelationError: there is no such item or relation.
+        """
         snapshot = self.snapshot
-        rows = [snapshot.row(item_a), snapshot.row(item_b)]
-        texts = snapshot.vectors(relation, View.TEXT, rows)
-        images = snapshot.vectors(relation, View.IMAGE, rows)
-        pair = PairVectors(
-            text_a=texts[:1],
-            image_a=images[:1],
-            text_b=texts[1:],
-            image_b=images[1:],
-            relation=self.checkpoint.relation_vectors[relation : relation + 1],
+        positions = {relation_id: snapshot.position(relation_id) for _, _, relation_id in claims}
+        return Comparison(snapshot, self.checkpoint).validities(
+            [(a, b, positions[relation_id]) for a, b, relation_id in claims]
         )
-        return float(self.checkpoint.validity.probability(pair)[0])
+
+    def validity_of_each(
+        self, claims: Sequence[tuple[Compared, Compared, str]]
+    ) -> tuple[Snapshot, list[float | RcmlError]]:
+        """`validity` of many claims, and the snapshot that all are of; in place of one that cannot be, why not.
+
+        That is an UnknownItemError, an UnknownRelationError, or an IntraRelationError: the relation is that of an
+        item with itself, which was never learnt for two.
+        """
+        snapshot = self.snapshot
+        comparison = Comparison(snapshot, self.checkpoint)
+        found: list[float | RcmlError] = []
+        sound: dict[int, tuple[Compared, Compared, int]] = {}
+        for number, (a, b, relation_id) in enumerate(claims):
+            try:
+                sound[number] = (a, b, comparison.check(a, b, relation_id))
+                found.append(0.0)
+            except RcmlError as error:
+                found.append(error)
+        if sound:
+            probabilities = comparison.validities([*sound.values()])
+            for number, probability in zip(sound, probabilities.tolist(), strict=True):
+                found[number] = probability
+        return snapshot, found
+
+    def vectors(
+        self, items: Sequence[Compared], relation: str | WordedRelation, views: Sequence[View]
+    ) -> tuple[Snapshot, dict[View, Float32[ndarray, "items dim"]]]:
+        """The vectors of items of the catalogue and new ones, by view, and the snapshot they are of.
+
+        That of a view which an item has nothing to show in is zero.
+
+        Raises:
+            UnknownItemError, UnknownRelationError: there is no such item or relation.
+            NoTokensError: the relation is one in words, and the index keeps no tokens.
+        """
+        snapshot = self.snapshot
+        asked = snapshot.position(relation) if isinstance(relation, str) else relation
+        comparison = Comparison(snapshot, self.checkpoint)
+        return snapshot, {view: comparison.vectors(items, asked, view) for view in views}
+
+    @property
+    def calibration(self) -> str:
+        """Version of what makes probabilities of scores, or "none"."""
+        return self.checkpoint.calibration.version
 
 
 def _hits(snapshot: Snapshot, found: Neighbours) -> list[Hit]:
     items = snapshot.at(found.rows.tolist())
     return [Hit(item, score) for item, score in zip(items, found.scores.tolist(), strict=True)]
-
-
-def _cosine(snapshot: Snapshot, relation: int, rows: list[int], similarity: Similarity) -> float:
-    view_a, view_b = similarity.views
-    a = snapshot.vectors(relation, view_a, rows[:1])
-    b = snapshot.vectors(relation, view_b, rows[1:])
-    return float(cosines(a, b[0])[0])

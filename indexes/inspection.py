@@ -3,10 +3,12 @@
 from collections import defaultdict
 
 import numpy as np
+from numpy import ndarray
 
 from model.artifact import check_files
+from model.encoding import WordedRelation
 from model.errors import ArtifactError
-from model.records import View
+from model.records import Item, View
 
 from .config import CompactConfig, StatsConfig, VerifyConfig
 from .faiss_vectors import FOLDER
@@ -61,6 +63,8 @@ def stats(config: StatsConfig) -> str:
         "items": f"{manifest.counts['items']:,}",
         "changes since": f"{len(changes):,}",
         "relations": f"{manifest.counts['relations']:,}",
+        "relations added": ", ".join(known.relation_id for known in generation.relations if known.worded)
+        or "none",
         "vectors": f"{vectors.count * len(reports):,} of {vectors.dim} components ({', '.join(View)})",
         "vectors lie in": generation.config.vectors or "files",
         "changes lie in": journal_store(config.index, generation.config).name,
@@ -119,15 +123,38 @@ def _compare(generation: Generation) -> None:
         if missing := [item.picture for item in items if item.picture and item.picture not in manifest.files]:
             raise ArtifactError(f"{path}/{missing[0]} is in catalogue.sqlite, but not in the manifest.")
         rows = range(start, start + len(items))
-        for relation in range(manifest.counts["relations"]):
+        for relation, known in enumerate(generation.relations):
             for view in View:
-                length = np.linalg.norm(vectors.vectors(relation, view, rows), axis=1)
+                found = vectors.vectors(relation, view, rows)
+                if known.worded is not None:
+                    _compare_with_tokens(generation, known.worded, view, found, items, start)
+                length = np.linalg.norm(found, axis=1)
                 wrong = np.flatnonzero(~((np.abs(length - 1) < 0.01) | (length == 0)))
                 if wrong.size:
                     raise ArtifactError(
                         f"{path}: the {view} vector of item {items[wrong[0]].item_id!r} under relation {relation} "
                         f"has length {length[wrong[0]]:.3f}, not 1; make the index again."
                     )
+
+
+def _compare_with_tokens(
+    generation: Generation,
+    relation: WordedRelation,
+    view: View,
+    found: ndarray,
+    items: list[Item],
+    start: int,
+) -> None:
+    assert generation.tokens is not None, "a relation was added to an index without tokens"
+    made = relation.view(generation.tokens.tokens, view, np.arange(start, start + len(items)))
+    wrong = np.flatnonzero(
+        np.abs(found - made).max(axis=1) > 2e-3
+    )  # half precision, and another machine's sums
+    if wrong.size:
+        raise ArtifactError(
+            f"{generation.path}: the {view} vector of item {items[wrong[0]].item_id!r} under {relation.description!r} "
+            "is not what its tokens give; take the relation out, and add it again."
+        )
 
 
 def _size(size: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from model.encoding import ItemTokens
+from model.encoding import CHUNK, ItemTokens, WordedRelation
 from model.records import Item, View
 
 from .attributes import Appended, Condition
@@ -33,7 +33,8 @@ class Overlay:
 
     `rows` has the row of every item that was touched, or None where it was taken out; `dropped` the rows of the
     generation that no longer count; `live[i]` whether row `first + i` still does; `without_picture` the rows put in
-    that have none.
+    that have none. Changes bring their vectors under the relations of the checkpoint; those under the ones `added`
+    since, which come last, are made here, of their tokens.
     """
 
     first: int
@@ -43,16 +44,18 @@ class Overlay:
     entries: tuple[Recorded, ...]
     live: Bool[ndarray, " entries"]
     without_picture: tuple[int, ...]
+    added: tuple[WordedRelation, ...]
     _attributes: Appended
     _vectors: Float32[ndarray, "views relations room dim"]
 
     @classmethod
-    def empty(cls, first: int, sequence: int, relations: int, dim: int) -> "Overlay":
-        """No change yet to a generation of `first` items, made at `sequence`."""
-        room = np.zeros((len(View), relations, ROOM, dim), np.float32)
-        return cls(
-            first, sequence, MappingProxyType({}), frozenset(), (), np.zeros(0, bool), (), Appended(), room
-        )
+    def empty(
+        cls, first: int, sequence: int, relations: int, dim: int, added: tuple[WordedRelation, ...] = ()
+    ) -> "Overlay":
+        """No change yet to a generation of `first` items, made at `sequence`, under `relations` and those `added`."""
+        none = MappingProxyType[str, int | None]({})
+        room = np.zeros((len(View), relations + len(added), ROOM, dim), np.float32)
+        return cls(first, sequence, none, frozenset(), (), np.zeros(0, bool), (), added, Appended(), room)
 
     def __len__(self) -> int:
         """Number of items put in that still count."""
@@ -75,6 +78,7 @@ class Overlay:
         known = len(self.entries)
         live = np.concatenate([self.live, np.zeros(len(recorded), bool)])
         vectors = self._with_room(known + len(recorded))
+        brought = vectors.shape[1] - len(self.added)
         for one in recorded:
             change = one.change
             if change.item_id in rows:
@@ -91,13 +95,14 @@ class Overlay:
             if change.item is not None:
                 assert change.vectors is not None
                 place = known + len(entries)
-                vectors[:, :, place] = change.vectors
+                vectors[:, :brought, place] = change.vectors
                 self._attributes.append(place, change.item)
                 live[place] = True
                 rows[change.item_id] = self.first + place
                 if not change.item.picture:
                     without_picture.append(self.first + place)
                 entries.append(replace(one, change=replace(change, vectors=None)))
+        self._complete(vectors[:, brought:, known : known + len(entries)], entries)
         # Each is copied once, whole: at 10,000 changes that takes a tenth of a millisecond.
         return Overlay(
             self.first,
@@ -107,6 +112,7 @@ class Overlay:
             (*self.entries, *entries),
             live[: known + len(entries)],
             (*self.without_picture, *without_picture),
+            self.added,
             self._attributes,
             vectors,
         )
@@ -139,8 +145,7 @@ class Overlay:
 
     def tokens(self, rows: Sequence[int]) -> ItemTokens:
         """The tokens of the items at some rows of the overlay, of an index that keeps them."""
-        changes = [self.entries[row - self.first].change for row in rows]
-        return stored(ItemTokens.joined([change.tokens for change in changes if change.tokens is not None]))
+        return _tokens([self.entries[row - self.first] for row in rows])
 
     def search(
         self,
@@ -165,6 +170,18 @@ class Overlay:
             places = places[rough[places] >= least - ROUNDING]
         return Neighbours.best(places + self.first, cosines(vectors[places], query), k)
 
+    def _complete(
+        self, vectors: Float32[ndarray, "views added entries dim"], entries: Sequence[Recorded]
+    ) -> None:
+        """Make the vectors of items put in under the relations that their encoder does not know."""
+        for start in range(0, len(entries) if self.added else 0, CHUNK):
+            some = entries[start : start + CHUNK]
+            tokens, rows = _tokens(some), np.arange(len(some))
+            for number, relation in enumerate(self.added):
+                for view, position in _VIEWS.items():
+                    made = relation.view(tokens, view, rows)
+                    vectors[position, number, start : start + CHUNK] = made.astype(np.float16)
+
     def _with_room(self, entries: int) -> Float32[ndarray, "views relations room dim"]:
         views, relations, room, dim = self._vectors.shape
         if entries <= room:
@@ -174,3 +191,10 @@ class Overlay:
         vectors = np.zeros((views, relations, room, dim), np.float32)
         vectors[:, :, : len(self.entries)] = self._vectors[:, :, : len(self.entries)]
         return vectors
+
+
+def _tokens(entries: Sequence[Recorded]) -> ItemTokens:
+    brought = [entry.change.tokens for entry in entries]
+    kept = [tokens for tokens in brought if tokens is not None]
+    assert len(kept) == len(brought), "an index that keeps tokens takes no item without"
+    return stored(ItemTokens.joined(kept))

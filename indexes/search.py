@@ -17,7 +17,7 @@ from numpy import ndarray
 from model.records import View
 
 from .snapshot import Snapshot
-from .vectors import Neighbours, cosines
+from .vectors import ROUNDING, Neighbours, cosines
 
 DEEPEST = 20_000
 """Items looked at under each relation at most: beyond, what is best among those will do."""
@@ -84,7 +84,8 @@ class BlendedSearch:
             last = np.asarray([one.scores[-1] for one in found if len(one.rows) == depth], np.float32)
             if len(last) < len(found) or depth >= DEEPEST:
                 return best
-            if len(best.rows) == k and best.scores[-1] >= self._blend(last[:, None])[0]:
+            # An item that equals the last one may come before it, so that equal is not enough.
+            if len(best.rows) == k and best.scores[-1] > self._blend(last[:, None])[0] + ROUNDING:
                 return best
             depth *= 4
 

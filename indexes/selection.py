@@ -1,6 +1,6 @@
 """Which of the items a search may find, which of those stand for others, and how unlike they should be."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,8 +14,11 @@ from model.records import Attribute, Item, Similarity, View
 from .attributes import CATEGORIES, Condition
 from .search import KnownSearch, Search
 from .snapshot import Snapshot
-from .vectors import Neighbours
+from .vectors import LOWEST, Neighbours
 from .worded_search import WordedSearch
+
+DEEPEST = 10_000
+"""Items whose variants are told apart for one answer: to read all of a large catalogue would take seconds."""
 
 POOL = 10
 """Of so many times the results wanted, those are chosen that are unlike one another."""
@@ -72,9 +75,9 @@ class Selection:
         similarity: Similarity,
         row: int,
         k: int,
-        but: Collection[int] = (),
+        least: float = LOWEST,
     ) -> Neighbours:
-        """The `k` best of what is selected for the item at `row`, without itself and those at the rows `but`.
+        """The `k` best of what is selected for the item at `row`, without itself; `least` is as for `choose`.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
@@ -83,15 +86,37 @@ class Selection:
         """
         query_view, target_view = similarity.views
         snapshot.check_view(row, query_view)
-        plain = self.include is None and not self.where and self.group_by is None and self.diversity == 0
-        every = target_view is not View.IMAGE or snapshot.pictured is None
-        if plain and every and isinstance(relation, int):
-            excluded = frozenset([*_rows(snapshot, self.exclude), *but])
-            found = snapshot.answer(relation, similarity, row, k, excluded)
+        if self.plain and isinstance(relation, int):
+            found = self.kept(snapshot, relation, similarity, row, k)
             if found is not None:
                 return found
         query = snapshot.vectors(relation, query_view, [row])[0]
-        return self.search(snapshot, relation, target_view, query, k, (row, *but))
+        return self.search(snapshot, relation, target_view, query, k, (row,), least)
+
+    @property
+    def plain(self) -> bool:
+        """Whether all items are wanted, by score alone, but for those excluded."""
+        return self.include is None and not self.where and self.group_by is None and self.diversity == 0
+
+    def kept(
+        self,
+        snapshot: Snapshot,
+        relation: int,
+        similarity: Similarity,
+        row: int,
+        k: int,
+    ) -> Neighbours | None:
+        """What `answer` says, where the selection is plain and the table of answers says it; None where not.
+
+        Raises:
+            NoPictureError: the item has no picture, and is asked about by it.
+        """
+        query_view, target_view = similarity.views
+        snapshot.check_view(row, query_view)
+        if target_view is View.IMAGE and snapshot.pictured is not None:
+            return None
+        excluded = frozenset(_rows(snapshot, self.exclude)) if self.exclude else NOTHING
+        return snapshot.answer(relation, similarity, row, k, excluded)
 
     def search(
         self,
@@ -101,16 +126,17 @@ class Selection:
         query: Float32[ndarray, " dim"],
         k: int,
         but: Collection[int] = (),
+        least: float = LOWEST,
     ) -> Neighbours:
         """The `k` best of what is selected, without the items at the rows `but`; under a relation in words see
-        `WordedSearch`.
+        `WordedSearch`. `least` is as for `choose`.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
             NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
         (search,) = self.narrowed(snapshot, [(relation, query)], view, but)
-        return self.choose(snapshot, search, k, but)
+        return self.choose(snapshot, search, k, but, least)
 
     def narrowed(
         self,
@@ -136,21 +162,31 @@ class Selection:
             for relation, query in asked
         ]
 
-    def choose(self, snapshot: Snapshot, search: Search, k: int, but: Collection[int] = ()) -> Neighbours:
+    def choose(
+        self,
+        snapshot: Snapshot,
+        search: Search,
+        k: int,
+        but: Collection[int] = (),
+        least: float = LOWEST,
+    ) -> Neighbours:
         """The `k` best that `search` finds, of variants only the best, and unlike one another.
 
-        None is a variant of an item at the rows `but`.
+        None is a variant of an item at the rows `but`. Of an attribute with fewer values than results wanted, what
+        stands for them is looked for among the nearest `DEEPEST`. Where they should be unlike one another, what scores
+        less than `least` is left out first, since it would take the places of what does not.
         """
         pool = k if self.diversity == 0 else POOL * k
         depth = pool
         while True:
             found = search.best(depth)
             kept = self._first_of_each(snapshot, found, but)
-            if len(kept) >= pool or len(found.rows) < depth:
+            if len(kept) >= pool or len(found.rows) < depth or depth >= DEEPEST:
                 break
             depth *= 4
         kept = kept[:pool]
         if self.diversity > 0:
+            kept = [place for place in kept if found.scores[place] >= least]
             vectors = search.vectors(found.rows[kept].tolist())
             kept = [kept[place] for place in spread(found.scores[kept], vectors, k, self.diversity)]
         return Neighbours(found.rows[kept], found.scores[kept])
@@ -168,7 +204,15 @@ class Selection:
                 seen.add(group)
         return kept
 
-    def _group(self, item: Item) -> object:
+    def variants(self, snapshot: Snapshot, rows: Sequence[int]) -> list[Hashable]:
+        """For each of the items at `rows` what is equal for variants of one, and for no others."""
+        if self.group_by is None:
+            return [*rows]
+        groups = map(self._group, snapshot.at(rows))
+        # In a tuple of two, a row is no value of an attribute.
+        return [(None, row) if group is None else group for row, group in zip(rows, groups, strict=True)]
+
+    def _group(self, item: Item) -> Hashable:
         assert self.group_by is not None
         return item.categories if self.group_by == CATEGORIES else item.attributes.get(self.group_by)
 
@@ -179,6 +223,8 @@ class Selection:
             if unknown := sorted(named - known):
                 raise UnknownAttributeError(unknown[0], (CATEGORIES, *sorted(known)))
 
+
+NOTHING: frozenset[int] = frozenset()
 
 EVERYTHING = Selection()
 """All items, by score alone."""

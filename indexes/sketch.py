@@ -20,7 +20,7 @@ from numpy import ndarray
 from model.encoding import TokenRows, WordedRelation, pooled
 from model.records import View
 
-from .arrays import map_array, save_array, save_parts
+from .arrays import map_array, read_array, save_array, save_parts
 
 COMPONENTS = 24
 """At least so many, and one for every 16 of the tokens' own."""
@@ -47,7 +47,7 @@ class Sketch:
     def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "Sketch":
         """What `write_sketch` wrote, mapped into memory."""
         states = map_array(folder / f"{name}.sketch.npy")
-        return cls(states, starts, np.load(folder / f"{name}.basis.npy", allow_pickle=False))
+        return cls(states, starts, read_array(folder / f"{name}.basis.npy"))
 
 
 @dataclass(frozen=True)

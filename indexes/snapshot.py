@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from model.encoding import ItemTokens, WordedRelation
-from model.errors import NoPictureError, NoTokensError, UnknownItemError
+from model.errors import NoPictureError, NoTokensError, UnknownItemError, UnknownRelationError
 from model.records import Item, Similarity, View
 
 from .generation import Generation
@@ -32,11 +32,11 @@ class Snapshot:
     overlay: Overlay
 
     @classmethod
-    def of(cls, generation: Generation, relations: int) -> "Snapshot":
+    def of(cls, generation: Generation) -> "Snapshot":
         """A generation as it was made."""
-        vectors = generation.vectors
-        overlay = Overlay.empty(len(generation.catalogue), generation.sequence, relations, vectors.dim)
-        return cls(generation, overlay)
+        _, relations, dim = generation.shape
+        first = len(generation.catalogue)
+        return cls(generation, Overlay.empty(first, generation.sequence, relations, dim, generation.added))
 
     def __len__(self) -> int:
         """Number of items."""
@@ -86,6 +86,17 @@ class Snapshot:
         if row is None:
             raise UnknownItemError(item_id)
         return row
+
+    def position(self, relation_id: str) -> int:
+        """Place of a relation among those of the generation.
+
+        Raises:
+            UnknownRelationError: there is none of this id.
+        """
+        place = self.generation.positions.get(relation_id)
+        if place is None:
+            raise UnknownRelationError(relation_id, tuple(self.generation.positions))
+        return place
 
     @property
     def attributes(self) -> frozenset[str]:
@@ -203,7 +214,8 @@ class Snapshot:
         overlay = self.overlay
         if row >= overlay.first:
             return None
-        old = self.generation.answers.best(relation, similarity, row, k, overlay.dropped | excluded)
+        without = overlay.dropped | excluded if overlay.dropped else excluded
+        old = self.generation.answers.best(relation, similarity, row, k, without)
         if old is None or not overlay.entries:
             return old
         query_view, target_view = similarity.views

@@ -22,7 +22,7 @@ from numpy import ndarray
 
 from model.encoding import ItemTokens, TokenRows, WordedRelation
 
-from .arrays import map_array, save_array, save_parts
+from .arrays import map_array, read_array, save_array, save_parts
 from .sketch import Estimates, Sketch, write_sketch
 from .threads import threads
 
@@ -93,7 +93,7 @@ def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemToken
 
 def _open(folder: Path, modality: Modality) -> StoredRows:
     states = map_array(folder / f"{modality}.npy")
-    return StoredRows(states, np.load(folder / f"{modality}.starts.npy", allow_pickle=False))
+    return StoredRows(states, read_array(folder / f"{modality}.starts.npy"))
 
 
 def _rows(tokens: ItemTokens, modality: Modality) -> TokenRows:

@@ -21,6 +21,8 @@ from .config import IndexKind
 ROUNDING = 4e-6
 """Two engines, or two orders of summing, may differ by so much in one cosine; `cosines` does not."""
 
+LOWEST = -1.0
+"""No cosine is less."""
 
 Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
 """The vectors of all items under a relation (by position) in a view, some rows at a time."""

@@ -58,7 +58,7 @@ class WordedSearch:
         if len(rows) > max(FEW, most):
             first = self.snapshot.overlay.first
             old, new = rows[rows < first], rows[rows >= first]
-            rows = np.concatenate([self._likely(old, most), self._newcomers(new, most)])
+            rows = np.concatenate([self._likely(old, most), self._newcomers(new, most, k)])
         return Neighbours.best(rows, self.scores(rows.tolist()), k)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
@@ -86,16 +86,17 @@ class WordedSearch:
         likely: ndarray = rows[np.argpartition(-scores, most - 1)[:most]]
         return likely
 
-    def _newcomers(self, rows: Int64[ndarray, " n"], most: int) -> Int64[ndarray, " likely"]:
-        """Rows of the overlay, of which there is no sketch: all, or those nearest under any known relation."""
+    def _newcomers(self, rows: Int64[ndarray, " n"], most: int, k: int) -> Int64[ndarray, " likely"]:
+        """Rows of the overlay, of which there is no sketch: all, or those nearest under any known relation.
+
+        At least `k` are nearest under each, as all may be those of the first.
+        """
         overlay = self.snapshot.overlay
         if len(rows) <= most:
             return rows
         kept = np.zeros(len(overlay.entries), bool)
         kept[rows - overlay.first] = True
         relations = self.relation.nearest[:RELATIONS]
-        found = [
-            overlay.search(position, self.view, self.query, -(-most // len(relations)), kept).rows
-            for position in relations
-        ]
+        each = max(k, -(-most // max(1, len(relations))))
+        found = [overlay.search(position, self.view, self.query, each, kept).rows for position in relations]
         return np.unique(np.concatenate(found)) if found else rows

@@ -8,6 +8,7 @@ of `Backbone` and name it in `BACKBONES`.
 
 import json
 import math
+import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,7 @@ from transformers.utils import logging
 
 from .config import SmallBackbone
 from .errors import InputError
+from .explanation import Box, Span
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()  # what it warns of is an error here, or of no consequence
@@ -101,6 +103,9 @@ class TextFormat(BaseModel):
             max_tokens=min(positions, tokenizer_limit), fixed_length=text.model_type in LAST_TOKEN_TOWERS
         )
 
+
+RULER = 256
+"""Pixels, at most, of the shorter side of the picture that an image processor is measured by."""
 
 QUICK_GELU = 1.702
 """The constant a of CLIP's activation, x sigmoid(ax)."""
@@ -173,6 +178,19 @@ class Tokens:
     def summary_states(self) -> Float[Tensor, "batch width"]:
         """The summary token of each: projected, what the model itself would return, before normalisation."""
         return self.states[torch.arange(len(self.summary), device=self.summary.device), self.summary]
+
+
+@dataclass(frozen=True)
+class PatchLayout:
+    """Where the patches of a picture lie: in rows and columns from its top left, over shares of its sides.
+
+    A tower leaves out the rest of a side that no whole patch fits.
+    """
+
+    rows: int
+    columns: int
+    height: float
+    width: float
 
 
 class Preprocessor:
@@ -255,19 +273,45 @@ class Preprocessor:
 
     def tokenize(self, texts: Sequence[str]) -> TextInput:
         """Tokenize `texts`, cut to what the text tower can read."""
-        encoded = self._tokenizer(
-            list(texts),
-            padding="max_length" if self._text_format.fixed_length else "longest",
-            padding_side="right",
-            truncation=True,
-            max_length=self._text_format.max_tokens,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
+        encoded = self._encode(list(texts), return_attention_mask=True, return_tensors="pt")
         mask = encoded["attention_mask"].bool()
         if self._text_format.fixed_length:
             mask[:, -1] = True  # it sums up the text, real token or not
         return TextInput(encoded["input_ids"], mask)
+
+    def spans(self, text: str) -> list[Span]:
+        """The characters that each token of `tokenize([text])` stands for; none for one that is no part of the text.
+
+        A tokenizer that cannot tell (SigLIP's) is asked word by word. Where the words, put together, are not what it
+        makes of the whole, every token stands for the whole.
+        """
+        if self._tokenizer.is_fast:
+            encoded = self._encode(text, return_offsets_mapping=True)
+            return [(start, end) for start, end in encoded["offset_mapping"]]
+        encoded = self._encode(text, return_special_tokens_mask=True)
+        words = [(word.start(), word.end()) for word in re.finditer(r"\S+", text)]
+        alone = [
+            (token, span)
+            for span in words
+            for token in self._tokenizer(text[slice(*span)], add_special_tokens=False)["input_ids"]
+        ]
+        places = [place for place, special in enumerate(encoded["special_tokens_mask"]) if not special]
+        ids = [encoded["input_ids"][place] for place in places]
+        same = ids == [token for token, _ in alone[: len(ids)]]
+        spans = [(0, 0)] * len(encoded["input_ids"])
+        for order, place in enumerate(places):
+            spans[place] = alone[order][1] if same else (0, len(text))
+        return spans
+
+    def _encode(self, texts: str | list[str], **options: Any) -> Any:
+        return self._tokenizer(
+            texts,
+            padding="max_length" if self._text_format.fixed_length else "longest",
+            padding_side="right",
+            truncation=True,
+            max_length=self._text_format.max_tokens,
+            **options,
+        )
 
     def blank(self, count: int, file: Path | None = None) -> PictureInput:
         """Room for `count` decoded pictures, in memory or in an array on disk at `file`."""
@@ -291,6 +335,34 @@ class Preprocessor:
         into.pixels.numpy()[row] = pixels
         if "spatial_shapes" in processed:
             into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
+
+    def shown(self, width: int, height: int) -> Box:
+        """The part of a picture of this size that `decode` keeps, to a pixel of what it makes of it.
+
+        Processors resize, crop and pad by rules of their own; so one is given a picture whose red and green say where
+        each pixel lies, and what comes out is read. Blue is full, or it is padding.
+        """
+        if len(self._shape) < 3:
+            return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex: the whole, resized
+        shorter = min(width, height)
+        scale = (
+            RULER // shorter if shorter <= RULER else RULER / shorter
+        )  # whole, to be rounded as the picture is
+        columns, rows = round(width * scale), round(height * scale)
+        ruler = np.full((rows, columns, 3), 255.0)
+        across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
+        # Either colour takes a little from the other side, or what all rows are rounded by would be the same.
+        mixture = np.array([[0.9, 0.1], [0.1, 0.9]])
+        ruler[:, :, :2] *= np.stack(np.meshgrid(across, down), axis=-1) @ mixture
+        pixels = np.asarray(self._process(Image.fromarray(ruler.round().astype(np.uint8)))["pixel_values"][0])
+        # Near the rim, a filter bends the scale.
+        kept = (pixels[2] > 250) & (abs(pixels[:2] - 127.5) < 110).all(axis=0)
+        y, x = np.nonzero(kept)
+        places = np.column_stack([x + 0.5, y + 0.5, np.ones(len(x))])
+        affine = np.linalg.lstsq(places, pixels[:2, kept].T / 255)[0] @ np.linalg.inv(mixture)
+        corners = np.array([[0, 0, 1], [kept.shape[1], kept.shape[0], 1]]) @ affine
+        left, top, right, bottom = (corners.round(3) + 0.0).ravel().tolist()  # no -0.0
+        return Box(left, top, right, bottom)
 
     def normalise(self, pictures: PictureInput) -> PictureInput:
         """Rescale and normalise on whatever device the bytes are."""
@@ -393,6 +465,28 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def image_projection(self) -> Float[Tensor, "width dim"]:
         """What takes the tokens of pictures into the joint space."""
+
+    def patch_layout(self, pictures: PictureInput, tokens: int) -> PatchLayout:
+        """Where the patches of the first picture lie, for which the last of its `tokens` stand row by row.
+
+        Raises:
+            InputError: the image tower does not say how large its patches are.
+        """
+        rows, columns = pictures.grid[0].tolist()
+        if rows:
+            return PatchLayout(rows, columns, 1.0, 1.0)
+        config: Any = self.model.config.vision_config
+        patch = getattr(config, "patch_size", None)
+        if not isinstance(patch, int):
+            raise InputError(
+                f"The image tower ({config.model_type}) has patches of the size {patch!r}, which says nothing of where "
+                "they lie, so what it looks at cannot be shown."
+            )
+        height, width = pictures.pixels.shape[-2:]
+        while (height // patch) * (width // patch) >= tokens:
+            patch *= 2  # of a tower that joins four neighbours to one, stage by stage (Swin)
+        rows, columns = height // patch, width // patch
+        return PatchLayout(rows, columns, rows * patch / height, columns * patch / width)
 
     def _identity(self, width: int) -> Float[Tensor, "width width"]:
         return torch.eye(width, dtype=self.dtype, device=self.model.device)

@@ -5,7 +5,8 @@ checkpoint/
   network.json model.safetensors   shape and weights (read and written by `model/encoder.py`)
   tokenizer*, preprocessor_config.json   what the text and the pictures go through first
   relations.json relations.safetensors   the relations, and h_E of each under these weights
-  validity.safetensors metrics.json README.md   the validity head, validation figures, the model card
+  validity.safetensors calibration.json   the validity head; what makes probabilities of scores
+  metrics.json README.md   validation figures; the model card
 """
 
 import json
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from .artifact import WORDS, Manifest, open_artifact
+from .calibration import FILE as CALIBRATION
+from .calibration import UNCALIBRATED, Calibration
 from .records import Relation
 from .validity import ValidityHead
 
@@ -27,7 +30,7 @@ WEIGHTS = "model.safetensors"
 
 OWN = {
     "config.json", "network.json", WEIGHTS, "relations.json", "relations.safetensors", "validity.safetensors",
-    "metrics.json", WORDS,
+    CALIBRATION, "metrics.json", WORDS,
 }  # fmt: skip
 """Files of a checkpoint that rcml words itself; the others are the tokenizer's and the image processor's."""
 
@@ -53,6 +56,7 @@ class Checkpoint:
     relations: tuple[Relation, ...]
     relation_vectors: Float32[ndarray, "relations dim"]
     validity: ValidityHead
+    calibration: Calibration
     metrics: dict[str, Any]
     card: str
 
@@ -72,6 +76,7 @@ class Checkpoint:
             relations=load_relations(path),
             relation_vectors=load_file(path / "relations.safetensors")["relation_vectors"],
             validity=ValidityHead.load(path),
+            calibration=Calibration.load(path),
             metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
             card=card.read_text(encoding="utf-8") if card.is_file() else "",
         )
@@ -89,18 +94,26 @@ def write_contents(
     validity: ValidityHead,
     metrics: dict[str, Any],
     card: str,
+    calibration: Calibration = UNCALIBRATED,
 ) -> None:
     """Write what `Checkpoint.open` reads into the folder of a draft; its options are the draft's own."""
     save_relations(folder, relations)
     save_relation_vectors(folder, relation_vectors)
     validity.save(folder)
+    calibration.save(folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (folder / WORDS).write_text(card, encoding="utf-8")
 
 
 def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
     """Write `relations.json` into `folder`."""
-    text = json.dumps([asdict(relation) for relation in relations], indent=2, ensure_ascii=False)
+    found = [asdict(relation) for relation in relations]
+    for raw in found:
+        if not raw["domain"]:
+            del raw[
+                "domain"
+            ]  # so that what was made before there was one is written as it was, byte for byte
+    text = json.dumps(found, indent=2, ensure_ascii=False)
     (folder / "relations.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -61,6 +61,11 @@ class PrepareConfig(StageConfig):
         None, description="folder that picture paths start from (default: that of items)"
     )
     behaviour: Behaviour = Field("buy", description="what users do with items; worded into the relations")
+    domain: str = Field(
+        "",
+        max_length=100,
+        description="shop or trade that the relations are of, told beside each; may be left out",
+    )
     text_fields: tuple[TextField, ...] = Field(
         ("title", "categories", "description"),
         min_length=1,

@@ -5,6 +5,7 @@ it write the checkpoint in the end. Loading, saving and pushing are spelt as use
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from .artifact import Draft, file_digest, write_artifact
 from .backbone import Preprocessor, TextInput, Tokens, is_local
+from .calibration import UNCALIBRATED, Calibration
 from .checkpoint import OWN, WEIGHTS, Checkpoint, write_contents
 from .config import Device, Precision, TowerEngine
 from .encoding import Encoding, ItemTokens, TokenRows, WordedRelation
-from .errors import ArtifactError, InputError
+from .errors import ArtifactError, InputError, UnknownRelationError
+from .explanation import Attention, Box, PatchWeights, TextWeights, weigh_words
 from .hub import fetch, push
 from .inference import inference_backbone
 from .network import Network, NetworkConfig, RelationContext, RelationView
@@ -93,8 +96,8 @@ class Encoder:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a whole checkpoint at `folder`, with the weights as they are now.
 
-        The options, the validity head, the figures and the model card are those of the checkpoint that was
-        loaded, which becomes a parent of the new one if the weights have changed since. Unchanged, it is
+        The options, the validity head, its calibration, the figures and the model card are those of the checkpoint
+        that was loaded, which becomes a parent of the new one if the weights have changed since. Unchanged, it is
         written as it was, byte for byte.
 
         Raises:
@@ -109,7 +112,7 @@ class Encoder:
             )
         parents = source.manifest.parents
         with write_artifact(Path(folder), "checkpoint", source.config, parents) as draft:
-            self.write(draft, source.validity, source.metrics, source.card)
+            self.write(draft, source.validity, source.metrics, source.card, source.calibration)
             if not self._unchanged(draft):
                 draft.parents["checkpoint"] = source.manifest.digest
 
@@ -132,7 +135,14 @@ class Encoder:
             self.save_pretrained(checkpoint)
             return push(checkpoint, repo_id, private, commit_message)
 
-    def write(self, draft: Draft, validity: ValidityHead, metrics: dict[str, Any], card: str) -> None:
+    def write(
+        self,
+        draft: Draft,
+        validity: ValidityHead,
+        metrics: dict[str, Any],
+        card: str,
+        calibration: Calibration = UNCALIBRATED,
+    ) -> None:
         """Fill the draft of a checkpoint with the network as it is now and what is known of it.
 
         Raises:
@@ -165,7 +175,7 @@ class Encoder:
         else:
             self._known = None  # a fused optimizer changes weights, and torch does not count it
             vectors = self.relation_vectors
-        write_contents(draft.path, self.relations, vectors, validity, metrics, card)
+        write_contents(draft.path, self.relations, vectors, validity, metrics, card, calibration)
         draft.counts.update(
             parameters=sum(weight.numel() for weight in self._network.parameters()),
             relations=len(self.relations),
@@ -277,7 +287,70 @@ class Encoder:
             _on_cpu(joint.queries[0]),
             _on_cpu(joint.output),
             tuple(sorted(others, key=lambda position: distance[position])),
+            _on_cpu(asked.vectors[0]),
         )
+
+    @torch.inference_mode()
+    def explain(
+        self, text: str | None, picture: Image.Image | None, relation: str | WordedRelation
+    ) -> Attention:
+        """See `ItemEncoder.explain`; A of eq. 4, exactly as `encode_items` pools by it."""
+        return Attention(
+            None if text is None else self._explain_text(text, relation),
+            None if picture is None else self._explain_picture(picture, relation),
+        )
+
+    def _explain_text(self, text: str, relation: str | WordedRelation) -> TextWeights:
+        backbone = self._network.backbone
+        tokens = backbone.text_tokens(self._preprocessor.tokenize([text]).to(self._device))
+        weights = self._weights(tokens, self.context().text, relation, backbone.text_projection)
+        spans = self._preprocessor.spans(text)
+        leading = len(weights) - len(spans)  # a summary that is none of the text's own tokens
+        return weigh_words(text, [(0, 0)] * leading + spans, weights.tolist())
+
+    def _explain_picture(self, picture: Image.Image, relation: str | WordedRelation) -> PatchWeights:
+        backbone, room = self._network.backbone, self._preprocessor.blank(1)
+        self._preprocessor.decode(picture, room, 0)
+        tokens = backbone.image_tokens(self._preprocessor.normalise(room.to(self._device)))
+        weights = self._weights(tokens, self.context().image, relation, backbone.image_projection)
+        weights = weights[tokens.mask[0].cpu().numpy()]
+        layout = backbone.patch_layout(room, len(weights))
+        others = len(weights) - layout.rows * layout.columns
+        box = self._preprocessor.shown(*picture.size)
+        return PatchWeights(
+            weights[others:].reshape(layout.rows, layout.columns),
+            float(weights[:others].sum()),
+            Box(
+                box.left,
+                box.top,
+                box.left + (box.right - box.left) * layout.width,
+                box.top + (box.bottom - box.top) * layout.height,
+            ),
+        )
+
+    def _weights(
+        self,
+        tokens: Tokens,
+        known: RelationView,
+        relation: str | WordedRelation,
+        projection: Callable[[], Float[Tensor, "width dim"]],
+    ) -> Float32[ndarray, "tokens"]:
+        """A of eq. 4 for the one item whose `tokens` these are; `known` and `projection` are of their modality."""
+        if isinstance(relation, WordedRelation):
+            matrix = projection().to(known.queries.dtype)
+            view = replace(
+                known,
+                intra=known.intra.new_zeros(1),
+                queries=(matrix @ torch.from_numpy(relation.query).to(matrix))[None],
+            )
+        else:
+            ids = tuple(one.relation_id for one in self.relations)
+            if relation not in ids:
+                raise UnknownRelationError(relation, ids)
+            place = slice(ids.index(relation), ids.index(relation) + 1)
+            view = replace(known, intra=known.intra[place], queries=known.queries[place])
+        tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
+        return _on_cpu(self._network.attention.weights(tokens, view)[0, 0])
 
     def _encode_text(
         self, text: TextInput, keep: bool = False

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 
+from .explanation import Attention
 from .records import Relation, View
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ItemTokens:
 class Encoding:
     """Unit vectors of some items under every relation, one set for each modality.
 
-    The vector of a picture that an item lacks is zero. `tokens` are there if they were asked for.
+    The vector of what an item lacks, of picture and words, is zero. `tokens` are there if they were asked for.
     """
 
     text: Float32[ndarray, "items relations dim"]
@@ -90,6 +91,23 @@ class Encoding:
     def average(self) -> Float32[ndarray, "items relations dim"]:
         """The mean of the two unit vectors, renormalised; zero where the two cancel out."""
         return average(self.text, self.image)
+
+    def without_text(self) -> "Encoding":
+        """The same, of pictures alone: whatever stood for their words is gone."""
+        tokens = self.tokens
+        if tokens is not None:
+            none = TokenRows(tokens.text.states[:0], np.zeros_like(tokens.text.starts))
+            tokens = ItemTokens(none, tokens.image)
+        return Encoding(np.zeros_like(self.text), self.image, tokens)
+
+    def split(self) -> list["Encoding"]:
+        """The encodings of its items, one by one."""
+        places = range(len(self.text))
+        tokens = [None if self.tokens is None else self.tokens.take(np.asarray([place])) for place in places]
+        return [
+            Encoding(self.text[place : place + 1], self.image[place : place + 1], tokens[place])
+            for place in places
+        ]
 
     def view(self, view: View) -> Float32[ndarray, "items relations dim"]:
         """The vectors of one view."""
@@ -109,13 +127,14 @@ class WordedRelation:
 
     `query` is W_K^T W_Q h_E, scaled, and `output` is W_V^T W_o (eq. 4-6). `nearest` lists the positions of the
     relations that were trained on, the one that looks at tokens most alike first; the intra-sample one is not
-    among them.
+    among them. `vector` is h_E itself, not normalised.
     """
 
     description: str
     query: Float32[ndarray, " dim"]
     output: Float32[ndarray, "dim dim"]
     nearest: tuple[int, ...]
+    vector: Float32[ndarray, " dim"]
 
     def view(
         self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
@@ -211,3 +230,10 @@ class ItemEncoder(Protocol):
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
         """The tokens of texts."""
+
+    def explain(self, text: str | None, picture: "Image | None", relation: str | WordedRelation) -> Attention:
+        """What a relation, by its id or in words, looks at in an item, of which either part may be missing.
+
+        Raises:
+            UnknownRelationError: no relation has this id.
+        """

@@ -2,6 +2,11 @@
 
     RcmlError
     ├── InputError            a raw file, a row or an option is wrong
+    │   ├── PictureError      a picture cannot be decoded
+    │   ├── NoWordsError      an item has nothing that the text tower reads
+    │   ├── IntraRelationError  two items were asked about under the relation of an item with itself
+    │   └── FetchError        a picture given by URL could not be fetched
+    │       └── ForbiddenUrlError  its URL is one that is never asked
     ├── ArtifactError         an artifact is missing, damaged, unfinished or of another kind
     │   ├── MismatchError     two artifacts do not belong together
     │   └── UnreachableError  a server that holds a part of one does not answer
@@ -17,6 +22,8 @@
 Every message is one or two full sentences: what was found, the value, and what to do about it.
 """
 
+from collections.abc import Sequence
+
 
 class RcmlError(Exception):
     """Anything `rcml` refuses, in words meant for its user."""
@@ -24,6 +31,38 @@ class RcmlError(Exception):
 
 class InputError(RcmlError):
     """A raw file, a row of it, or an option cannot be used."""
+
+
+class PictureError(InputError):
+    """A picture is not there, damaged, of a format that is not read, or too large to be decoded."""
+
+
+class NoWordsError(InputError):
+    """An item that is to be put in has none of the words that the text tower reads."""
+
+    def __init__(self, item_id: str, fields: Sequence[str]) -> None:
+        super().__init__(
+            f"Item {item_id!r} has no words in {', '.join(fields)}, which is what the network reads of an item. "
+            "Send some."
+        )
+        self.fields = tuple(fields)
+
+
+class IntraRelationError(InputError):
+    """A question about two items was asked under the relation of an item with itself."""
+
+    def __init__(self, relation_id: str, others: list[str]) -> None:
+        super().__init__(f"{relation_id!r} relates an item to itself, not two different items.")
+        self.relation_id = relation_id
+        self.others = others
+
+
+class FetchError(InputError):
+    """A picture given by URL could not be fetched: its server did not answer in time, or not with a picture."""
+
+
+class ForbiddenUrlError(FetchError):
+    """A URL, or one that it redirects to, is refused by rule, and no connection to it was made."""
 
 
 class ArtifactError(RcmlError):
@@ -83,10 +122,9 @@ class MissingAttributeError(RcmlError):
 class NoPictureError(RcmlError):
     """An item of words alone has nothing that its picture could be compared by."""
 
-    def __init__(self, item_id: str) -> None:
-        super().__init__(
-            f"Item {item_id!r} has no picture; it is known by its words alone. Ask with similarity TT, TI or AVG."
-        )
+    def __init__(self, item_id: str | None, remedy: str = "Ask with similarity TT, TI or AVG.") -> None:
+        item = "The new item" if item_id is None else f"Item {item_id!r}"
+        super().__init__(f"{item} has no picture; it is known by its words alone. {remedy}")
         self.item_id = item_id
 
 

@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 
 from .artifact import write_artifact
+from .calibration import UNCALIBRATED
 from .checkpoint import Checkpoint
 from .config import EvaluateConfig, Objective
 from .encoder import Encoder
 from .errors import InputError, MismatchError
-from .metrics import interval, relation_type_hits, retrieval_hits
+from .metrics import (
+    Reliability,
+    area_under_curve,
+    expected_calibration_error,
+    hit_at,
+    interval,
+    log_loss,
+    relation_type_scores,
+    retrieval_hits,
+)
 from .prepared import Prepared
 from .questions import Claims, EdgeTable, Queries, draw_claims, draw_queries
 from .records import Similarity, Split
@@ -39,6 +49,18 @@ class Exam:
     known: np.ndarray
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What one network made of them: Hit@5 of each query by similarity, cosines, and the odds of each claim.
+
+    `types` are the cosines of each edge's items under each known relation, by similarity.
+    """
+
+    hits: dict[Similarity, np.ndarray]
+    types: dict[Similarity, np.ndarray]
+    log_odds: np.ndarray
+
+
 def evaluate(config: EvaluateConfig) -> str:
     """Run the stage and return its closing summary.
 
@@ -55,13 +77,17 @@ def evaluate(config: EvaluateConfig) -> str:
     exam = set_exam(prepared, config)
     networks: dict[str, Any] = {}
     checkpoints: dict[str, Checkpoint] = {}
+    by_relation: list[dict[str, Any]] = []
     for name, path in paths.items():
         if path is None:
             continue
         checkpoint = Checkpoint.open(path)
         _check_fit(name, checkpoint, prepared, path)
         checkpoints[name] = checkpoint
-        networks[checkpoint.metrics["objective"]] = take_exam(checkpoint, exam, config)
+        answers = take_exam(checkpoint, exam, config)
+        networks[checkpoint.metrics["objective"]] = figures(checkpoint, exam, answers, config)
+        if name == "rcml":
+            by_relation = figures_by_relation(checkpoint, exam, answers)
     tested = checkpoints["rcml"].metrics["objective"]
     report: dict[str, Any] = {
         "data": {
@@ -75,7 +101,9 @@ def evaluate(config: EvaluateConfig) -> str:
         "chance": {
             "hit_at_5": min(1.0, HIT_AT / config.candidates),
             "relation_type_top_3": min(1.0, TOP / len(exam.known)),
+            "relation_type_log_loss": float(np.log(len(exam.known))),
             "validity_accuracy": 0.5,
+            "validity_auc": 0.5,
         },
         "networks": networks,
         "ratios": {
@@ -83,6 +111,7 @@ def evaluate(config: EvaluateConfig) -> str:
             for rival in ("clip", "blind")
             if rival in networks and rival != tested
         },
+        "relations": by_relation,
     }
     parents = {name: checkpoint.manifest.digest for name, checkpoint in checkpoints.items()}
     with write_artifact(
@@ -129,29 +158,82 @@ def set_exam(prepared: Prepared, config: EvaluateConfig) -> Exam:
     )
 
 
-def take_exam(checkpoint: Checkpoint, exam: Exam, config: EvaluateConfig) -> dict[str, Any]:
-    """All figures of one network."""
+def take_exam(checkpoint: Checkpoint, exam: Exam, config: EvaluateConfig) -> Answers:
+    """Put all questions to one network."""
     encoder = Encoder.from_pretrained(checkpoint.path, config.device)
     encoding = encoder.encode_part(exam.texts, exam.pictures)
+    return Answers(
+        hits={one: retrieval_hits(encoding, exam.queries, one, HIT_AT) for one in Similarity},
+        types={one: relation_type_scores(encoding, exam.edges, one, exam.known) for one in Similarity},
+        log_odds=checkpoint.validity.log_odds(exam.claims.vectors(encoding, checkpoint.relation_vectors)),
+    )
+
+
+def figures(checkpoint: Checkpoint, exam: Exam, answers: Answers, config: EvaluateConfig) -> dict[str, Any]:
+    """All figures of one network; "before" and "after" are without and with its calibration."""
     hits = {}
-    for similarity in Similarity:
-        found = retrieval_hits(encoding, exam.queries, similarity, HIT_AT)
+    for similarity, found in answers.hits.items():
         low, high = interval(found, exam.queries.item, np.random.default_rng(config.seed))
         hits[similarity.value] = {"value": float(found.mean()), "low": low, "high": high}
-    probability = checkpoint.validity.probability(exam.claims.vectors(encoding, checkpoint.relation_vectors))
+    calibrations = {"before": UNCALIBRATED, "after": checkpoint.calibration}
+    valid, truth = exam.claims.valid, np.searchsorted(exam.known, exam.edges.relation)
+    validity = {name: one.validity_probability(answers.log_odds) for name, one in calibrations.items()}
+    types = {
+        similarity.value: {
+            name: one.relation_probabilities(scores, similarity) for name, one in calibrations.items()
+        }
+        for similarity, scores in answers.types.items()
+    }
     return {
         "hit_at_5": hits,
         "relation_type_top_3": {
-            similarity.value: float(
-                relation_type_hits(encoding, exam.edges, similarity, exam.known, TOP).mean()
-            )
-            for similarity in Similarity
+            similarity.value: float(hit_at(TOP, scores, truth).mean())
+            for similarity, scores in answers.types.items()
         },
-        "validity_accuracy": float(((probability >= THRESHOLD) == exam.claims.valid).mean()),
+        "relation_type_top_3_calibrated": {
+            similarity: float(hit_at(TOP, probability["after"], truth).mean())
+            for similarity, probability in types.items()
+        },
+        "relation_type_log_loss": {
+            similarity: {name: log_loss(one, truth) for name, one in probability.items()}
+            for similarity, probability in types.items()
+        },
+        "validity_accuracy": float(((validity["after"] >= THRESHOLD) == valid).mean()),
+        "validity_auc": area_under_curve(answers.log_odds, valid),
+        "validity_log_loss": {
+            name: log_loss(np.column_stack([1 - one, one]), valid.astype(np.int64))
+            for name, one in validity.items()
+        },
+        "validity_ece": {name: expected_calibration_error(one, valid) for name, one in validity.items()},
+        "reliability": {name: Reliability.of(one, valid).as_json() for name, one in validity.items()},
+        "calibration": checkpoint.calibration.version,
         "parameters": checkpoint.metrics["parameters"],
         "steps": checkpoint.metrics["steps"],
         "seconds": checkpoint.metrics["seconds"],
     }
+
+
+def figures_by_relation(checkpoint: Checkpoint, exam: Exam, answers: Answers) -> list[dict[str, Any]]:
+    """What the questions about each relation show; None where the test part has none that do."""
+    probability = checkpoint.calibration.validity_probability(answers.log_odds)
+    hits, asked = answers.hits[Similarity.AVG], exam.queries.relation
+    found = []
+    for row in exam.known.tolist():
+        relation = checkpoint.relations[row]
+        claimed = exam.claims.pairs.relation == row
+        valid = exam.claims.valid[claimed]
+        found.append(
+            {
+                "relation_id": relation.relation_id,
+                "description": relation.description,
+                "queries": int((asked == row).sum()),
+                "hit_at_5": float(hits[asked == row].mean()) if (asked == row).any() else None,
+                "claims": len(valid),
+                "validity_auc": area_under_curve(probability[claimed], valid),
+                "validity_ece": expected_calibration_error(probability[claimed], valid),
+            }
+        )
+    return found
 
 
 def _check_fit(name: Objective, checkpoint: Checkpoint, prepared: Prepared, path: Path) -> None:

@@ -3,9 +3,12 @@
 Ties are worth their expectation: a network that scores all candidates alike earns exactly chance.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy.stats import rankdata
 
 from .encoding import Encoding
 from .questions import EdgeTable, Queries
@@ -13,6 +16,9 @@ from .records import Similarity
 
 TIE = 1e-5
 """Cosines closer than this are equal: float32 rounding must not decide between candidates."""
+
+BINS = 15
+"""As many as are usual."""
 
 
 def hit_at(k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray) -> Float[ndarray, "queries"]:
@@ -34,13 +40,77 @@ def retrieval_hits(
     return hit_at(k, scores, np.zeros(len(scores), dtype=np.int64))
 
 
-def relation_type_hits(
-    vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, "known"], k: int = 3
-) -> Float[ndarray, "edges"]:
-    """Top-k accuracy of each edge: is its relation among the k of `relations` that score best (4.3.2)?"""
-    a_view, b_view = (vectors.view(view)[:, relations] for view in similarity.views)
-    scores = np.einsum("erd,erd->er", a_view[edges.a], b_view[edges.b])
-    return hit_at(k, scores, np.searchsorted(relations, edges.relation))
+def relation_type_scores(
+    vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, "known"]
+) -> Float[ndarray, "edges known"]:
+    """Cosine of each edge's items under each of `relations`; its own is to score best (section 4.3.2)."""
+    a_view, b_view = (vectors.view(view) for view in similarity.views)
+    scores = [
+        np.einsum("ed,ed->e", a_view[edges.a, relation], b_view[edges.b, relation]) for relation in relations
+    ]
+    return np.stack(scores, axis=1)
+
+
+def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]) -> float:
+    """Mean of -log of the probability of the true answer, in nats; log(answers) for a uniform guess."""
+    true = np.take_along_axis(probability, truth[:, None], axis=1)
+    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
+
+
+def area_under_curve(scores: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> float | None:
+    """Chance that a true claim scores above a false one, ties counted half; None unless there are both.
+
+    That is the area under the receiver operating characteristic (Hanley & McNeil 1982), by ranks.
+    """
+    trues = int(valid.sum())
+    falses = len(valid) - trues
+    if not trues or not falses:
+        return None
+    rank = rankdata(scores)[valid].sum()
+    return float((rank - trues * (trues + 1) / 2) / (trues * falses))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Claims by what was said of them, in bins of equal width over [0, 1]: how many, how probable, how many true.
+
+    `probability` is the mean of a bin, `share` the part of it that is true; both 0 where `claims` is.
+    """
+
+    claims: Int[ndarray, "bins"]
+    probability: Float[ndarray, "bins"]
+    share: Float[ndarray, "bins"]
+
+    @classmethod
+    def of(
+        cls, probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = BINS
+    ) -> "Reliability":
+        """Sort claims into bins."""
+        place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+        claims = np.bincount(place, minlength=bins)
+        said, true = (
+            np.bincount(place, weights=one, minlength=bins) / np.maximum(claims, 1)
+            for one in (probability, valid)
+        )
+        return cls(claims, said, true)
+
+    def as_json(self) -> list[dict[str, float]]:
+        """The bins that are not empty, from 0 to 1."""
+        rows = zip(self.claims.tolist(), self.probability.tolist(), self.share.tolist(), strict=True)
+        return [{"claims": n, "probability": said, "share": true} for n, said, true in rows if n]
+
+
+def expected_calibration_error(
+    probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = BINS
+) -> float | None:
+    """How far what is said is from what is true, on average over claims (Naeini et al. 2015); None without claims.
+
+    Few claims make it larger: a bin of 10 is off by 0.13 or so even if all that is said is right.
+    """
+    if not len(valid):
+        return None
+    found = Reliability.of(probability, valid, bins)
+    return float((found.claims * np.abs(found.probability - found.share)).sum() / len(valid))
 
 
 def interval(

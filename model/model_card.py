@@ -48,7 +48,8 @@ def model_card(config: TrainConfig, metrics: dict[str, Any], prepared: Prepared)
             "## Limits",
             "",
             "It knows the relations it was trained on and items like those it saw. Scores compare candidates "
-            "under one relation; they are not probabilities. The validity head is not calibrated beyond its fit.",
+            "under one relation; they are not probabilities. What `calibration.json` makes of them is, fitted to "
+            "validation items: for claims of which half are true, and for pairs that one of the relations links.",
             "",
             "## Use",
             "",

@@ -7,7 +7,7 @@ of the test part is ever seen in training. What is set aside is counted, with th
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,16 @@ from PIL import Image, ImageOps
 from . import sources
 from .artifact import PICTURES, file_digest, write_artifact
 from .checkpoint import save_relations
+from .composition import coded, composed
 from .config import PrepareConfig
-from .errors import InputError
+from .decoding import local_refusals, shrunk
+from .errors import InputError, PictureError
 from .records import INTRA_RELATION, Edge, Item, Relation, Split
 from .relations import Log, describe_clusters, related_pairs, user_clusters
 from .terminal import progress
 
 MOST_PIXELS = 64_000_000
 """Pictures with more pixels are set aside: decoding them would cost hundreds of MB each."""
-
-Image.MAX_IMAGE_PIXELS = (
-    None  # Pillow's own limit only warns at first; ours refuses, before anything is decoded
-)
 
 EDGE_SCHEMA = {
     "item_a": pl.String,
@@ -65,6 +63,7 @@ def prepare(config: PrepareConfig) -> str:
             relations, edges, log_counts = _from_log(items, splits, config.interactions, config)
         else:
             relations, edges, log_counts = _from_edges(items, splits, config)
+        relations = [one if one.intra else replace(one, domain=config.domain) for one in relations]
         _write_tables(draft.path, items, splits, relations, edges)
         report = _report(items, splits, relations, edges, log_counts, set_aside)
         (draft.path / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -86,12 +85,8 @@ def _keep_items(
 
     def keep(position: int) -> Item | str:
         row = rows[position]
-        parts = {
-            "title": row["title"].strip(),
-            "categories": ", ".join(row["categories"]),
-            "description": row["description"].strip(),
-        }
-        text = ". ".join(parts[name] for name in config.text_fields if parts[name])
+        title, description = row["title"].strip(), row["description"].strip()
+        text = composed(config.text_fields, title, row["categories"], description)
         if not text:
             return f"no text in {', '.join(config.text_fields)}"
         picture = suffix = ""
@@ -105,8 +100,8 @@ def _keep_items(
             return "no picture named"
         return Item(
             item_id=row["item_id"],
-            title=parts["title"],
-            description=parts["description"],
+            title=title,
+            description=description,
             categories=tuple(row["categories"]),
             text=text,
             picture=picture + suffix,
@@ -130,31 +125,19 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
     """Write `source` to `target` + suffix, upright, RGB, at most `size` pixels a side; return the suffix.
 
     Raises:
-        InputError: no such file, not a picture, damaged, or larger than `MOST_PIXELS`.
+        PictureError: no such file, not a picture, damaged, or larger than `MOST_PIXELS`.
     """
-    try:
-        with Image.open(source) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise InputError(
-                    f"picture {source.name} has {picture.width} x {picture.height} pixels, too many"
-                )
-            lossless = picture.format == "PNG"
-            picture.draft("RGB", (size, size))
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-            upright = upright.convert("RGB")
-            upright.thumbnail((size, size), Image.Resampling.BICUBIC)
-    except FileNotFoundError:
-        raise InputError(f"picture {source.name} does not exist") from None
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
-        raise InputError(f"picture {source.name} cannot be decoded ({error})") from None
-    if lossless:
-        upright.save(target.with_suffix(".png"), compress_level=1)
-        return ".png"
-    upright.save(target.with_suffix(".jpg"), quality=90)
-    return ".jpg"
+    with local_refusals(source), Image.open(source) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise PictureError(
+                f"picture {source.name} has {picture.width} x {picture.height} pixels, too many"
+            )
+        lossless = picture.format == "PNG"
+        picture.draft("RGB", (size, size))
+        upright = shrunk(ImageOps.exif_transpose(picture), size)
+    content, suffix = coded(upright, lossless)
+    target.with_suffix(suffix).write_bytes(content)
+    return suffix
 
 
 def _split(items: list[Item], config: PrepareConfig) -> list[Split]:

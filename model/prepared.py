@@ -20,6 +20,7 @@ import polars as pl
 
 from .artifact import Manifest, open_artifact
 from .checkpoint import load_relations
+from .composition import Composition
 from .records import Edge, Item, Relation, Split
 
 
@@ -64,6 +65,11 @@ class Prepared:
                 for row in pl.read_parquet(path / "edges.parquet").iter_rows(named=True)
             ),
         )
+
+    @property
+    def composition(self) -> Composition:
+        """How its items were made of what the shop says of them."""
+        return Composition.read(self.path / "config.json")
 
     def rows(self, split: Split) -> list[int]:
         """Positions in `items` of the items of `split` that have a picture: nothing is learnt from the others."""

@@ -74,12 +74,14 @@ class Relation:
     """A natural-language relation between items.
 
     `intra` marks the one relation of an item with itself (section 3.2): only there does the summary
-    token receive its bonus in eq. 5.
+    token receive its bonus in eq. 5. `domain` names the shop or the trade that it was learnt in, for people; it
+    may be empty, and no network sees it.
     """
 
     relation_id: str
     description: str
     intra: bool = False
+    domain: str = ""
 
 
 INTRA_RELATION = Relation(

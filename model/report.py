@@ -1,5 +1,6 @@
 """The evaluation's `report.md` and plots, drawn from the same figures as `report.json`."""
 
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,29 @@ def in_markdown(report: dict[str, Any]) -> str:
         "",
         "![Three tasks, AVG similarity](tasks.png)",
         "",
+        "## Calibration",
+        "",
+        "A probability is right when of the claims it is given to, that share is true. ECE is how far it is off, on "
+        "average; log-loss, in nats, is what the probability given to the truth leaves to be known.",
+        "",
+        f"| | {' | '.join(names)} | chance |",
+        f"|---|{'---:|' * (len(names) + 1)}",
+        *_calibration_rows([networks[name] for name in names], chance),
+        "",
+        "![Reliability of validity probabilities](reliability.png)",
+        "",
+        "## By relation",
+        "",
+        "AVG similarity; AUC and ECE of calibrated validity. Few questions make a figure rough, and an ECE larger.",
+        "",
+        "| relation | queries | Hit@5 | claims | AUC | ECE |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| `{row['relation_id']}` | {row['queries']} | {_figure(row['hit_at_5'])} | {row['claims']} | "
+            f"{_figure(row['validity_auc'])} | {_figure(row['validity_ece'])} |"
+            for row in report["relations"]
+        ),
+        "",
         "## Networks",
         "",
         *(
@@ -76,7 +100,7 @@ def in_markdown(report: dict[str, Any]) -> str:
 
 
 def draw_plots(report: dict[str, Any], folder: Path) -> None:
-    """Write hit_at_5.png and tasks.png into `folder`."""
+    """Write hit_at_5.png, tasks.png and reliability.png into `folder`."""
     networks, chance = report["networks"], report["chance"]
     hits = {
         name: [networks[name]["hit_at_5"][similarity] for similarity in Similarity]
@@ -109,6 +133,7 @@ def draw_plots(report: dict[str, Any], folder: Path) -> None:
         errors={},
         chance=[chance["hit_at_5"], chance["relation_type_top_3"], chance["validity_accuracy"]],
     )
+    _reliability(folder / "reliability.png", {name: networks[name] for name in hits})
 
 
 def _bars(
@@ -154,6 +179,83 @@ def _bars(
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(ncols=len(values) + 1, frameon=False, loc="outside lower center", fontsize=9)
     figure.savefig(path, metadata={"Software": None})
+
+
+def _reliability(path: Path, networks: dict[str, dict[str, Any]]) -> None:
+    """A panel a network: what it says of claims against how many are true, and below, how many it says so of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.2 + 3.0 * len(networks), 4.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(
+        2, len(networks), sharex=True, sharey="row", squeeze=False, height_ratios=(3.4, 1)
+    )
+    for column, (name, network) in enumerate(networks.items()):
+        above, below = panels[:, column]
+        above.plot([0, 1], [0, 1], color="#b00020", linestyle="--", linewidth=1.2, label="exact")
+        styles = {"before": ("#444444", ":", "v"), "after": (COLOURS[name], "-", "o")}
+        for stage, (colour, line, marker) in styles.items():
+            bins = network["reliability"][stage]
+            above.plot(
+                [one["probability"] for one in bins],
+                [one["share"] for one in bins],
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=4,
+                linewidth=1.6,
+                label=f"{stage}: ECE {network['validity_ece'][stage]:.3f}",
+            )
+        bins = network["reliability"]["after"]
+        below.bar(
+            [one["probability"] for one in bins],
+            [one["claims"] for one in bins],
+            width=0.05,
+            color=COLOURS[name],
+        )
+        above.set_title(name, loc="left", fontsize=10)
+        above.legend(frameon=False, fontsize=8, loc="upper left")
+        below.set_xlabel("probability said", fontsize=9)
+        for axes in (above, below):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=8)
+    panels[0, 0].set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    panels[0, 0].set_ylabel("share that is true", fontsize=9)
+    panels[1, 0].set_ylabel("claims", fontsize=9)
+    figure.suptitle("Validity before and after calibration, unseen items", x=0.01, ha="left", fontsize=11)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _calibration_rows(networks: list[dict[str, Any]], chance: dict[str, float]) -> list[str]:
+    def row(name: str, figures: list[str], of_chance: float | None) -> str:
+        return f"| {name} | {' | '.join(figures)} | {_figure(of_chance)} |"
+
+    def both(before: float | None, after: float | None) -> str:
+        return f"{_figure(before)}, calibrated {_figure(after)}"
+
+    return [
+        row("validity AUC", [_figure(one["validity_auc"]) for one in networks], chance["validity_auc"]),
+        row("validity ECE", [both(*one["validity_ece"].values()) for one in networks], None),
+        row("validity log-loss", [both(*one["validity_log_loss"].values()) for one in networks], log(2)),
+        row(
+            "relation-type log-loss, AVG",
+            [both(*one["relation_type_log_loss"]["AVG"].values()) for one in networks],
+            chance["relation_type_log_loss"],
+        ),
+        row(
+            "relation-type Top-3, AVG",
+            [
+                both(one["relation_type_top_3"]["AVG"], one["relation_type_top_3_calibrated"]["AVG"])
+                for one in networks
+            ],
+            chance["relation_type_top_3"],
+        ),
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _with_interval(hit: dict[str, float]) -> str:

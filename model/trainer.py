@@ -19,12 +19,13 @@ from torch import nn
 from .artifact import write_artifact
 from .backbone import Backbone, Preprocessor, load_backbone, small_backbone
 from .batches import Batch, Batches, Part
+from .calibration import Calibration
 from .config import TrainConfig
 from .encoder import Encoder
 from .errors import InputError, TrainingError
 from .gradients import Gradients
 from .inference import cuda_computes_in_bf16
-from .metrics import retrieval_hits
+from .metrics import relation_type_scores, retrieval_hits
 from .model_card import model_card
 from .network import ONE_HOT_SCALE, Network, NetworkConfig
 from .pictures import PictureFiles, Pictures, keep_pictures
@@ -45,7 +46,7 @@ MOST_QUERIES = 4_000
 """Validation queries at most."""
 
 MOST_CLAIMS = 20_000
-"""Claims that the validity head is fitted to, at most."""
+"""Claims that the validity head is fitted to, and claims and edges that it is calibrated by, at most of each."""
 
 
 def train(config: TrainConfig) -> str:
@@ -159,7 +160,7 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
         run.load_best(progress.best_step, network)
     merge()
     network.eval()
-    validity, accuracy = _fit_validity(
+    validity, calibration, accuracy = _fit_validity(
         encoder, {Split.TRAIN: part, Split.VALIDATION: validation}, config.seed
     )
     hit = progress.best_hit if config.keep == "best" else progress.history[-1]["validation_hit_at_5"]
@@ -178,7 +179,7 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
         "history": progress.history,
     }
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
-        encoder.write(draft, validity, metrics, model_card(config, metrics, prepared))
+        encoder.write(draft, validity, metrics, model_card(config, metrics, prepared), calibration)
     run.finish()
     return (
         f"Trained {config.objective} for {progress.step} steps in {progress.seconds:.0f} s: validation Hit@5 "
@@ -292,15 +293,29 @@ def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, 
     )
 
 
-def _fit_validity(encoder: Encoder, parts: dict[Split, Part], seed: int) -> tuple[ValidityHead, float]:
-    """Fit the head on the frozen vectors of the training part; its accuracy is that on the validation part."""
+def _fit_validity(
+    encoder: Encoder, parts: dict[Split, Part], seed: int
+) -> tuple[ValidityHead, Calibration, float]:
+    """Fit the head on the frozen vectors of the training part, and on the validation part what calibrates it.
+
+    The accuracy is that of the head alone on the validation part, to which it owes nothing.
+    """
     rng = np.random.default_rng(seed)
     known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
     judged = {}
     for split, part in parts.items():
         claims = draw_claims(part.edges, known, MOST_CLAIMS, rng)
         encoding = encoder.encode_inputs(part.text, part.pictures)
-        judged[split] = (claims.vectors(encoding, encoder.relation_vectors), claims.valid)
-    head = ValidityHead.fit(*judged[Split.TRAIN], seed)
-    pairs, valid = judged[Split.VALIDATION]
-    return head, float(((head.probability(pairs) >= THRESHOLD) == valid).mean())
+        judged[split] = (encoding, claims.vectors(encoding, encoder.relation_vectors), claims.valid)
+    _, pairs, valid = judged[Split.TRAIN]
+    head = ValidityHead.fit(pairs, valid, seed)
+    encoding, pairs, valid = judged[Split.VALIDATION]
+    edges = parts[Split.VALIDATION].edges
+    edges = edges.take(np.sort(rng.permutation(len(edges))[:MOST_CLAIMS]))
+    calibration = Calibration.fit(
+        head.log_odds(pairs),
+        valid,
+        {similarity: relation_type_scores(encoding, edges, similarity, known) for similarity in Similarity},
+        np.searchsorted(known, edges.relation),
+    )
+    return head, calibration, float(((head.probability(pairs) >= THRESHOLD) == valid).mean())

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 FILE = "validity.safetensors"
 
 THRESHOLD = 0.5
-"""A relation is said to hold at this probability and above."""
+"""A relation is said to hold at this calibrated probability and above."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,14 @@ class ValidityHead:
             bias_2.astype(np.float32)[0],
         )
 
-    def probability(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
-        """Probability in (0, 1) that the relation holds, for each pair."""
+    def log_odds(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
+        """How much sooner the relation holds than not, for each pair; `Calibration` makes a probability of it."""
         hidden = np.maximum(pairs.features() @ self.weight_1 + self.bias_1, 0.0)
-        log_odds = hidden @ self.weight_2 + self.bias_2
-        return np.asarray(0.5 * (1.0 + np.tanh(log_odds / 2)), dtype=np.float32)
+        return np.asarray(hidden @ self.weight_2 + self.bias_2)
+
+    def probability(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
+        """Probability in (0, 1) that the relation holds, for each pair, taking the head at its word."""
+        return np.asarray(0.5 * (1.0 + np.tanh(self.log_odds(pairs) / 2)), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write `validity.safetensors` into `folder`."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from indexes.index import Hit, Index, RelationScore
+from indexes.comparison import RelationScore
+from indexes.index import Hit, Index
 from indexes.selection import EVERYTHING, Selection
 from model.config import Device, Precision, TowerEngine
 from model.encoding import ItemEncoder, WordedRelation

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from indexes.builder import build
 from indexes.config import BuildConfig
 from indexes.generation import newest_generation
 from model.artifact import write_artifact
+from model.calibration import UNCALIBRATED, Calibration
 from model.checkpoint import Checkpoint, save_relations, write_contents
 from model.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.errors import UnknownRelationError
+from model.explanation import Attention, Box, PatchWeights, weigh_words
 from model.prepared import Prepared
 from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Similarity, Split, View
 from model.validity import PairVectors, ValidityHead
@@ -98,24 +102,44 @@ class FakeEncoder:
         return lambda: Encoding(self.encode_texts(texts), _sums(colours), seen)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
-        return _sums([text.lower().split() for text in texts])
+        return _sums([_words(text) for text in texts])
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
-        return _tokens([text.lower().split() for text in texts])
+        return _tokens([_words(text) for text in texts])
 
     def read_relation(self, description: str) -> WordedRelation:
         """One that looks at what its own words are near to; relations that share words with it are near."""
-        words = set(description.lower().split())
+        words = set(_words(description))
         shared = {
             position: len(words & set(relation.description.lower().split()))
             for position, relation in enumerate(RELATIONS)
             if not relation.intra
         }
-        query = sum(_drawn(word, INTRA_RELATION) for word in sorted(words)) / len(words)
+        drawn = sum(_drawn(word, INTRA_RELATION) for word in sorted(words)) / len(words)
+        query = np.asarray(drawn, np.float32)
         nearest = tuple(sorted(shared, key=lambda position: -shared[position]))
-        return WordedRelation(
-            description, np.asarray(query, np.float32), np.eye(DIM, dtype=np.float32), nearest
-        )
+        return WordedRelation(description, query, np.eye(DIM, dtype=np.float32), nearest, 2 * query)
+
+    def explain(
+        self, text: str | None, picture: Image.Image | None, relation: str | WordedRelation
+    ) -> Attention:
+        """Every word alike, as it sums them; or as the words of a relation weigh them. A picture is one patch."""
+        ids = tuple(known.relation_id for known in RELATIONS)
+        if isinstance(relation, str) and relation not in ids:
+            raise UnknownRelationError(relation, ids)
+        image = None if picture is None else PatchWeights(np.ones((1, 1), np.float32), 0.0, Box(0, 0, 1, 1))
+        if text is None:
+            return Attention(None, image)
+        spans = [(word.start(), word.end()) for word in re.finditer(r"\S+", text)] or [(0, len(text))]
+        states = self.text_tokens([text]).states.astype(np.float64)
+        scores = np.zeros(len(spans)) if isinstance(relation, str) else states @ relation.query
+        weights = np.exp(scores) / np.exp(scores).sum()
+        return Attention(weigh_words(text, spans, weights.tolist()), image)
+
+
+def _words(text: str) -> list[str]:
+    """Its words; blanks are a word, as they are to any network, and nothing is none."""
+    return text.lower().split() or [text][: len(text)]
 
 
 def _colours(picture: Image.Image | None) -> list[str]:
@@ -211,9 +235,16 @@ class _NoOptions(BaseModel):
     """The options of an artifact made by hand."""
 
 
+class _TitlesAndCategories(BaseModel):
+    """The options of prepared data made by hand, as far as an index looks at them."""
+
+    text_fields: tuple[str, ...] = ("title", "categories")
+    picture_size: int = 64
+
+
 def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
     """Write prepared data; items of one title have pictures of one colour."""
-    with write_artifact(folder, "prepared", _NoOptions()) as draft:
+    with write_artifact(folder, "prepared", _TitlesAndCategories()) as draft:
         (draft.path / "pictures").mkdir()
         for item in items:
             if not item.picture:
@@ -242,17 +273,19 @@ def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
         save_relations(draft.path, RELATIONS)
 
 
-def write_checkpoint(folder: Path, seed: int = 2) -> None:
+def write_checkpoint(folder: Path, seed: int = 2, calibration: Calibration = UNCALIBRATED) -> None:
     """Write a checkpoint without weights; another `seed` gives another digest."""
     with write_artifact(folder, "checkpoint", _NoOptions()) as draft:
-        write_contents(draft.path, RELATIONS, relation_vectors(), validity_head(seed), {}, "# A shop\n")
+        write_contents(
+            draft.path, RELATIONS, relation_vectors(), validity_head(seed), {}, "# A shop\n", calibration
+        )
 
 
-def write_shop(folder: Path, token_store: bool = False) -> FakeShop:
+def write_shop(folder: Path, token_store: bool = False, calibration: Calibration = UNCALIBRATED) -> FakeShop:
     """Write all three artifacts into `folder`."""
     shop = FakeShop(folder / "prepared", folder / "checkpoint", folder / "index")
     write_prepared(shop.prepared)
-    write_checkpoint(shop.checkpoint)
+    write_checkpoint(shop.checkpoint, calibration=calibration)
     config = BuildConfig(
         checkpoint=shop.checkpoint,
         prepared=shop.prepared,

@@ -14,7 +14,7 @@ from indexes.config import RestoreConfig
 from indexes.index import Index
 from indexes.journal import Change
 from indexes.vectors import cosines
-from model.records import Item, Similarity, View
+from model.records import Item, Relation, Similarity, View
 
 from .fakes import ITEMS, FakeEncoder, FakeShop, relation_position
 
@@ -68,6 +68,18 @@ def put(item: Item, picture: bytes) -> Change:
     return Change.put(item, vectors, picture, encoding.tokens)
 
 
+SAILORS = Relation("sailors", "Striped, and worn by sailors.")
+GIFTS = Relation("gifts / new", "Blue gifts for people who love a cot.")
+
+WORDED = {one.relation_id: FakeEncoder().read_relation(one.description) for one in (SAILORS, GIFTS)}
+"""Relations that may be added to an index, as they look at tokens."""
+
+
+def add(index: Index, relation: Relation = SAILORS) -> None:
+    """Add one of them."""
+    index.add_relation(relation, WORDED[relation.relation_id])
+
+
 class Expected:
     """What an index must hold after some changes: nothing but a dictionary in catalogue order."""
 
@@ -117,6 +129,11 @@ class Expected:
         return np.stack([self._vector(item_id, relation_id, view) for item_id in self.items])
 
     def _vector(self, item_id: str, relation_id: str, view: View) -> ndarray:
-        vectors = self.items[item_id].vectors
+        vectors, tokens = self.items[item_id].vectors, self.items[item_id].tokens
         assert vectors is not None
-        return vectors[list(View).index(view), relation_position(relation_id)].astype(np.float32)
+        if (worded := WORDED.get(relation_id)) is not None:
+            assert tokens is not None
+            own: ndarray = worded.view(tokens, view, np.array([0]))[0]
+        else:
+            own = vectors[list(View).index(view), relation_position(relation_id)]
+        return np.asarray(own.astype(np.float16), np.float32)

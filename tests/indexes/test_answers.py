@@ -48,7 +48,7 @@ def written(folder: Path, vectors: ndarray, before: Before | None = None) -> Ans
     write_vectors(
         folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
     )
-    write_answers(folder / "answers", FaissVectors(folder / "vectors"), 2, tuple(Similarity), before)
+    write_answers(folder / "answers", FaissVectors(folder / "vectors"), range(2), tuple(Similarity), before)
     return Answers(folder / "answers")
 
 

@@ -13,12 +13,14 @@ from indexes.generation import newest_generation
 from indexes.index import Index
 from model.artifact import open_artifact
 from model.checkpoint import Checkpoint
+from model.composition import Composition
 from model.encoding import Encoding
 from model.errors import InputError
 from model.prepared import Prepared
 from model.records import View
 
-from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids
+from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, write_shop
+from .live import add
 
 
 class BreakingEncoder(FakeEncoder):
@@ -53,9 +55,10 @@ def test_every_picture_is_copied(shop: FakeShop) -> None:
         assert (shop.generation / item.picture).read_bytes() == (shop.prepared / item.picture).read_bytes()
 
 
-def test_relations_carry_the_number_of_their_pairs(shop: FakeShop) -> None:
+def test_relations_carry_the_number_of_their_pairs_and_of_the_items_in_them(shop: FakeShop) -> None:
     relations = json.loads((shop.generation / "relations.json").read_text())
     assert [relation["pairs"] for relation in relations] == [None, 1, 0, 2]
+    assert [relation["paired_items"] for relation in relations] == [None, 2, 0, 3]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
@@ -113,3 +116,15 @@ def budget(kind: str, memory: str | None) -> BuildConfig:
     return BuildConfig.model_validate(
         {"checkpoint": "c", "prepared": "p", "out": "o", "kind": kind, "max_memory": memory}
     )
+
+
+def test_how_items_were_composed_goes_from_generation_to_generation(tmp_path: Path) -> None:
+    index = Index.open(write_shop(tmp_path, token_store=True).index)
+    expected = Composition(text_fields=("title", "categories"), picture_size=64)
+    assert index.snapshot.generation.composition == expected
+    for change in (index.compact, lambda: add(index)):
+        before = index.snapshot.generation.path
+        change()
+        assert index.snapshot.generation.path != before
+        assert index.snapshot.generation.composition == expected
+    index.close()

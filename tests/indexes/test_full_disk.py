@@ -19,7 +19,7 @@ from model.prepared import Prepared
 from tests.disk.disk import Watched, run_watched
 
 from .fakes import FakeEncoder, FakeShop, write_shop
-from .live import Expected, copied, made
+from .live import SAILORS, Expected, add, copied, made
 
 CHANGES = [made("new", 1), Change("cot")]
 SAID = "o space left on device|disk is full|unable to open database|disk I/O error"
@@ -33,6 +33,12 @@ def _apply(index: Index, shop: FakeShop) -> None:
 
 def _compact(index: Index, shop: FakeShop) -> None:
     index.compact()
+
+
+def _add(index: Index, shop: FakeShop) -> None:
+    if SAILORS not in index.relations:  # it may have been done all but for tidying up
+        add(index)
+    assert index.relations[-1] == SAILORS
 
 
 def _snapshot(index: Index, shop: FakeShop) -> None:
@@ -58,6 +64,7 @@ def _build(index: Index, shop: FakeShop) -> None:
 WORK: Mapping[str, Callable[[Index, FakeShop], None]] = {
     "apply": _apply,
     "compact": _compact,
+    "add": _add,
     "snapshot": _snapshot,
     "restore": _restore,
     "build": _build,
@@ -96,7 +103,7 @@ def _try(
     before.apply(*CHANGES)
     if work is _apply:
         after.apply(*CHANGES, *MORE)
-    elif work in (_compact, _snapshot):
+    elif work in (_compact, _add, _snapshot):
         after.apply(*CHANGES)
     with Watched(place).limited(room):
         refused = ""

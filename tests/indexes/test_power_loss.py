@@ -24,7 +24,7 @@ from tests.disk.disk import Watched, run_watched
 from tests.disk.power import Disk, Event, Tree, read_trace
 
 from .fakes import FakeEncoder, FakeShop, write_shop
-from .live import Expected, made
+from .live import SAILORS, Expected, add, made
 
 Mark = Callable[[int], None]
 
@@ -109,10 +109,38 @@ def check_copy(shop: FakeShop, root: Path, marked: int) -> None:
     whole_or_none(root / "snapshot", shop, one, must=marked >= 1)
 
 
+def begin_relation(shop: FakeShop, root: Path) -> None:
+    parents = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
+    out = root / "index"
+    config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=out, token_store=True)
+    build(config, FakeEncoder(), *parents)
+
+
+def do_relation(shop: FakeShop, root: Path, mark: Mark) -> None:
+    index = Index.open(root / "index", shop.checkpoint)
+    index.apply(STEPS[0])
+    mark(1)
+    add(index)
+    mark(2)
+    index.apply(STEPS[1])
+    mark(3)
+    index.close()
+
+
+def check_relation(shop: FakeShop, root: Path, marked: int) -> None:
+    """The relation is there once it was acknowledged, and every change is."""
+    none, one, two = [], STEPS[:1], STEPS[:2]
+    is_one_of(root / "index", shop, *[(none, one), (one,), (one, two), (two,)][marked])
+    index = Index.open(root / "index", shop.checkpoint)
+    index.close()
+    assert SAILORS in index.relations or marked < 2, "the relation is lost"
+
+
 WORK: Mapping[str, Work] = {
     "changes": Work(begin_changes, do_changes, check_changes),
     "build": Work(begin_build, do_build, check_build),
     "copy": Work(begin_copy, do_copy, check_copy),
+    "relation": Work(begin_relation, do_relation, check_relation),
 }
 
 
@@ -218,6 +246,7 @@ NEEDED = {
         "the folder renamed into",
     },
     "copy": {"the folder renamed into"},
+    "relation": {"the folder renamed into"},
     "changes": {"a new journal", "the folder of a new journal", "the journal"},
 }
 """What is synced, and must be. While an index is changed, a lost generation is made up for by the one before."""

@@ -1,6 +1,8 @@
 """A question of `POST /retrieve` is answered as arithmetic over the stored vectors says, whatever it is made of."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from indexes.attributes import Condition, OfQuery
 from indexes.index import Index
 from indexes.retrieval import Found, KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.selection import Selection
+from indexes.vectors import Neighbours
 from model.errors import MissingAttributeError, UnknownItemError, UnknownRelationError
 from model.records import Similarity, View
 
@@ -197,3 +200,85 @@ def test_variants_of_what_is_promoted_are_not_found_beside_it(index: Index) -> N
     rows = [ids()[one.row] for one in found(index, question)]
     assert rows[1] == "twin-2"
     assert not {"twin-1", "twin-3"} & set(rows)
+
+
+@pytest.mark.parametrize("group_by", [None, "model"])
+def test_pages_with_promoted_items_are_stretches_of_one_answer(index: Index, group_by: str | None) -> None:
+    plain = [ids()[one.row] for one in found(index, asked("bib", k=11))]
+    question = asked(
+        "bib",
+        k=11,
+        promotion=Promotion(frozenset(plain[2:8]), 0.25),
+        selection=Selection(group_by=group_by),
+    )
+    whole = found(index, question)
+    pages = [found(index, replace(question, k=3, offset=offset)) for offset in (0, 3, 6, 9)]
+    assert [one for page in pages for one in page] == whole
+    assert len({one.row for one in whole}) == len(whole)
+
+
+def test_a_promoted_item_is_not_put_off_until_its_turn(index: Index) -> None:
+    plain = [ids()[one.row] for one in found(index, asked("bib", k=11))]
+    results = found(index, asked("bib", k=4, promotion=Promotion(frozenset([plain[0], plain[-1]]), 1 / 3)))
+    assert [ids()[one.row] for one in results] == [plain[0], plain[1], plain[-1], plain[2]]
+    assert [one.promoted for one in results] == [False, False, True, False]
+
+
+def test_what_scores_less_than_wanted_takes_no_place_for_being_unlike_the_rest(index: Index) -> None:
+    least = found(index, asked("bib", k=6))[-1].score
+    diverse = Selection(diversity=0.99)
+    results = found(index, asked("bib", k=5, selection=diverse, min_score=least))
+    assert len(results) == 5
+    several = found(index, asked("bib", relations=BETWEEN[:2], k=5, selection=diverse, min_score=0.0))
+    assert len(several) == min(5, len(found(index, asked("bib", relations=BETWEEN[:2], k=11, min_score=0.0))))
+
+
+def test_what_is_answered_at_once_has_no_more_to_look_up_than_a_few_items(index: Index) -> None:
+    def without(count: int) -> Question:
+        gone = frozenset(["cot", *(f"gone-{number}" for number in range(1, count))])
+        return asked("bib", selection=Selection(exclude=gone))
+
+    at_once = index.kept(without(100))
+    assert at_once is not None
+    assert index.kept(without(101)) is None
+    assert found(index, without(101)) == at_once[1]
+
+
+def test_where_all_relations_were_asked_about_there_is_none_to_fall_back_on(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = []
+    choose = Selection.choose
+
+    def counted(*given: Any) -> Neighbours:
+        searches.append(given)
+        return choose(*given)
+
+    monkeypatch.setattr(Selection, "choose", counted)
+    assert len(found(index, asked("bib", relations=(), k=20, fallback=True))) == 11
+    assert len(searches) == 1
+
+
+@pytest.mark.parametrize("relations", [("gardeners", "new-parents"), ()])
+def test_equal_items_stand_in_catalogue_order_wherever_the_cut_falls(
+    index: Index, relations: tuple[str, ...]
+) -> None:
+    """Three of the items are twins, so that some cut falls between them."""
+    for item_id in ids():
+        whole = found(index, asked(item_id, relations=relations, k=11))
+        for k in range(1, 11):
+            assert found(index, asked(item_id, relations=relations, k=k)) == whole[:k], (item_id, k)
+
+
+def test_variants_are_told_apart_among_the_nearest_items_only(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = {"twin-1", "twin-2", "twin-3"}
+    plain = {one: found(index, asked(one, k=2)) for one in ids()}
+    item_id = next(
+        one for one in ids() if {ids()[hit.row] for hit in plain[one]} < twins and one not in twins
+    )
+    question = asked(item_id, k=2, selection=Selection(group_by="model"))
+    assert len(found(index, question)) == 2
+    monkeypatch.setattr("indexes.selection.DEEPEST", 2)
+    assert found(index, question) == plain[item_id][:1]

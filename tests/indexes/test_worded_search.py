@@ -75,6 +75,7 @@ class TokenEncoder(FakeEncoder):
             query,
             np.eye(DIM, dtype=np.float32),
             tuple(sorted(range(1, len(RELATIONS)), key=lambda position: distance[position])),
+            2 * query,
         )
 
 
@@ -326,4 +327,16 @@ def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) 
     after = answers(index.neighbours("i5", relation, Similarity.TT, 3))
     assert after[0] == again[0]
     assert best[0][0] not in dict(answers(index.neighbours("i5", relation, Similarity.AVG, 10)))
+    index.close()
+
+
+def test_as_many_are_found_as_wanted_where_all_known_relations_bring_the_same_newcomers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FEW", "LEAST", "SHORTLIST"):
+        monkeypatch.setattr(worded_search, name, 1)
+    index = make(tmp_path, ITEMS)
+    index.apply([changed(number, number) for number in range(100, 180)])
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    assert len(index.neighbours("bib", relation, Similarity.AVG, 60)) == 60
     index.close()

@@ -41,6 +41,14 @@ def test_relations_come_back_as_they_were_saved(tmp_path: Path) -> None:
     assert "thé" in (tmp_path / "relations.json").read_text(encoding="utf-8")
 
 
+def test_a_domain_comes_back_and_none_leaves_no_trace(tmp_path: Path) -> None:
+    relations = (Relation("tea", "Bought for tea.", domain="Grocery"), Relation("pots", "Bought to plant."))
+    save_relations(tmp_path, relations)
+    assert load_relations(tmp_path) == relations
+    raw = json.loads((tmp_path / "relations.json").read_text())
+    assert [one.get("domain") for one in raw] == ["Grocery", None]
+
+
 def test_relation_vectors_keep_their_float32_values(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
@@ -65,7 +73,7 @@ def test_a_checkpoint_keeps_all_that_is_needed_to_use_it(checkpoints: dict[str, 
     assert {
         "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "network.json",
         "preprocessor_config.json", "relations.json", "relations.safetensors", "tokenizer.json",
-        "validity.safetensors",
+        "validity.safetensors", "calibration.json",
     } <= names  # fmt: skip
     assert "cache" not in names
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt", ".npy"))]

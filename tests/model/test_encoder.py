@@ -78,6 +78,7 @@ def test_a_relation_in_words_sees_tokens_as_the_network_does(position: int, enco
     for tokens, vectors in ((encoding.tokens.text, encoding.text), (encoding.tokens.image, encoding.image)):
         assert tokens.states.dtype == np.float16
         np.testing.assert_allclose(relation.vectors(tokens), vectors[:, position], atol=2e-3)
+    np.testing.assert_allclose(relation.vector, encoder.relation_vectors[position], atol=1e-5)
     assert relation.nearest[0] == position
     assert sorted(relation.nearest) == [1, 2]
 

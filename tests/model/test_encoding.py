@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.encoding import TokenRows, WordedRelation
+from model.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
 
 
 @given(lengths=st.lists(st.integers(0, 6), max_size=6), dim=st.integers(1, 5), seed=st.integers(0, 1000))
@@ -16,7 +16,9 @@ def test_its_vectors_are_those_of_the_equations(lengths: list[int], dim: int, se
     states = rng.standard_normal((sum(lengths), dim)).astype(np.float32)
     starts = np.cumsum([0, *lengths])
     query, output = 3 * rng.standard_normal(dim), rng.standard_normal((dim, dim))
-    relation = WordedRelation("any", query.astype(np.float32), output.astype(np.float32), ())
+    relation = WordedRelation(
+        "any", query.astype(np.float32), output.astype(np.float32), (), np.zeros(dim, np.float32)
+    )
     found = relation.vectors(TokenRows(states, starts))
     assert found.shape == (len(lengths), dim)
     for row, (start, stop) in enumerate(pairwise(starts)):
@@ -37,3 +39,18 @@ def test_tokens_of_two_lots_are_joined_item_after_item() -> None:
     np.testing.assert_array_equal(joined.states, [[0, 1], [2, 3], [4, 5], [8, 9]])
     assert joined.starts.tolist() == [0, 1, 3, 3, 4]
     assert len(joined) == 4
+
+
+def test_without_its_words_an_item_is_its_picture_alone() -> None:
+    draw = np.random.default_rng(0)
+    text, image = draw.standard_normal((2, 2, 3, 4)).astype(np.float32)
+    image /= np.linalg.norm(image, axis=-1, keepdims=True)
+    states = draw.standard_normal((5, 4)).astype(np.float16)
+    tokens = ItemTokens(TokenRows(states, np.array([0, 2, 5])), TokenRows(states, np.array([0, 1, 5])))
+    alone = Encoding(text, image, tokens).without_text()
+    assert not alone.text.any()
+    np.testing.assert_allclose(alone.average, image, atol=1e-6)
+    assert alone.tokens is not None
+    assert (len(alone.tokens.text), len(alone.tokens.text.states)) == (2, 0)
+    assert alone.tokens.image is tokens.image
+    assert Encoding(text, image).without_text().tokens is None

@@ -1,6 +1,7 @@
 """`rcml evaluate`: the same questions to all networks, on test items, beside chance."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 
 from model.artifact import open_artifact
+from model.checkpoint import Checkpoint
 from model.config import EvaluateConfig
 from model.errors import InputError, MismatchError
-from model.evaluation import evaluate, set_exam
+from model.evaluation import Answers, evaluate, figures_by_relation, set_exam
 from model.prepared import Prepared
+from model.questions import Claims
 from model.records import Similarity, Split
 
 from .planted import edges_only_config, prepare_catalogue, prepared_of
@@ -43,11 +46,13 @@ def report(
 
 
 def test_the_report_has_the_documented_keys(report: dict[str, Any]) -> None:
-    assert set(report) == {"data", "chance", "networks", "ratios"}
+    assert set(report) == {"data", "chance", "networks", "ratios", "relations"}
     assert set(report["networks"]) == {"rcml", "clip", "blind"}
     for network in report["networks"].values():
         assert set(network) == {
-            "hit_at_5", "relation_type_top_3", "validity_accuracy", "parameters", "steps", "seconds"
+            "hit_at_5", "relation_type_top_3", "relation_type_top_3_calibrated", "relation_type_log_loss",
+            "validity_accuracy", "validity_auc", "validity_log_loss", "validity_ece", "reliability", "calibration",
+            "parameters", "steps", "seconds",
         }  # fmt: skip
         assert set(network["hit_at_5"]) == set(network["relation_type_top_3"]) == set(Similarity)
 
@@ -95,6 +100,60 @@ def test_networks_that_see_one_relation_tell_relation_types_by_chance(
     for rival in ("clip", "blind"):
         assert list(networks[rival]["relation_type_top_3"].values()) == pytest.approx([0.5] * 5, abs=1e-12)
     assert networks["rcml"]["relation_type_top_3"]["AVG"] != pytest.approx(0.5, abs=1e-6)
+
+
+def test_calibration_tells_more_of_relation_types_and_is_named(
+    report: dict[str, Any], checkpoints: dict[str, Path]
+) -> None:
+    own = report["networks"]["rcml"]
+    loss = own["relation_type_log_loss"]["AVG"]
+    assert (
+        loss["after"]
+        < loss["before"]
+        < report["chance"]["relation_type_log_loss"]
+        == pytest.approx(np.log(2))
+    )
+    assert own["calibration"] == Checkpoint.open(checkpoints["rcml"]).calibration.version != "none"
+
+
+def test_the_calibration_error_is_that_of_the_bins_told(report: dict[str, Any]) -> None:
+    for network in report["networks"].values():
+        for stage in ("before", "after"):
+            bins = network["reliability"][stage]
+            assert sum(one["claims"] for one in bins) == report["data"]["claims"]
+            off = sum(one["claims"] * abs(one["probability"] - one["share"]) for one in bins)
+            assert network["validity_ece"][stage] == pytest.approx(off / report["data"]["claims"])
+
+
+def test_the_figures_by_relation_add_up_to_those_of_all(report: dict[str, Any]) -> None:
+    own, relations = report["networks"]["rcml"], report["relations"]
+    assert [one["relation_id"] for one in relations] == ["colour", "shape"]
+    for total in ("queries", "claims"):
+        assert sum(one[total] for one in relations) == report["data"][total]
+    hits = sum(one["queries"] * one["hit_at_5"] for one in relations)
+    assert hits / report["data"]["queries"] == pytest.approx(own["hit_at_5"]["AVG"]["value"])
+    # A bin of all is off by no more than its parts are.
+    off = sum(one["claims"] * one["validity_ece"] for one in relations)
+    assert own["validity_ece"]["after"] <= off / report["data"]["claims"] + 1e-9
+    assert all(0 <= one["validity_auc"] <= 1 for one in relations)
+
+
+def test_a_relation_that_no_test_question_is_about_has_no_figures(
+    checkpoints: dict[str, Path], prepared: Path
+) -> None:
+    data, checkpoint = Prepared.open(prepared), Checkpoint.open(checkpoints["rcml"])
+    exam = set_exam(data, exam_config(checkpoints, prepared, Path("unused")))
+    colour = replace(exam.queries, relation=np.ones_like(exam.queries.relation))
+    claims = Claims(
+        replace(exam.claims.pairs, relation=np.ones_like(exam.claims.pairs.relation)), exam.claims.valid
+    )
+    answers = Answers(
+        {Similarity.AVG: np.ones(len(colour.item))}, {}, np.zeros(len(claims.valid), dtype=np.float32)
+    )
+    relations = figures_by_relation(checkpoint, replace(exam, queries=colour, claims=claims), answers)
+    assert [one["hit_at_5"] for one in relations] == [1.0, None]
+    assert [one["validity_auc"] for one in relations] == [0.5, None]
+    assert [one["validity_ece"] is None for one in relations] == [False, True]
 
 
 def test_one_seed_asks_the_same_and_answers_the_same(

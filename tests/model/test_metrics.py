@@ -10,7 +10,16 @@ from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
 from model.encoding import Encoding
-from model.metrics import hit_at, interval, relation_type_hits, retrieval_hits
+from model.metrics import (
+    Reliability,
+    area_under_curve,
+    expected_calibration_error,
+    hit_at,
+    interval,
+    log_loss,
+    relation_type_scores,
+    retrieval_hits,
+)
 from model.questions import EdgeTable, Queries
 from model.records import Similarity, View
 
@@ -96,13 +105,13 @@ def test_retrieval_compares_query_view_with_target_view_under_the_asked_relation
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_relation_type_ranks_the_true_relation_among_the_known_ones(similarity: Similarity) -> None:
+def test_relation_types_score_by_the_cosine_under_each_known_relation(similarity: Similarity) -> None:
     vectors, known = random_encoding(), np.array([1, 2, 3])
     edges = EdgeTable(np.array([0, 2, 4, 6]), np.array([1, 3, 5, 7]), np.array([1, 2, 3, 3]))
     a, b = (vectors.view(view) for view in similarity.views)
-    for edge, hit in enumerate(relation_type_hits(vectors, edges, similarity, known, k=1)):
-        scores = {r: float(a[edges.a[edge], r] @ b[edges.b[edge], r]) for r in known.tolist()}
-        assert hit == (max(scores, key=scores.__getitem__) == edges.relation[edge])
+    scores = relation_type_scores(vectors, edges, similarity, known)
+    for edge, (left, right) in enumerate(zip(edges.a, edges.b, strict=True)):
+        assert scores[edge] == pytest.approx([float(a[left, r] @ b[right, r]) for r in known], abs=1e-6)
 
 
 def test_the_average_view_is_the_renormalised_mean_and_zero_where_the_views_cancel() -> None:
@@ -125,3 +134,67 @@ def test_questions_of_one_item_are_drawn_together() -> None:
     values, items = np.repeat([0.0, 1.0] * 10, 100), np.repeat(np.arange(20), 100)
     low, high = interval(values, items, np.random.default_rng(0))
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 20**0.5, rel=0.2)  # 20 questions' worth, not 2,000
+
+
+# What is said of claims, and how many are true.
+
+SAID = np.array([0.05, 0.06, 0.55, 0.65, 0.95, 1.0])
+TRUE = np.array([False, True, False, True, True, True])
+
+
+def test_log_loss_is_the_mean_surprise_at_the_truth() -> None:
+    probability = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    assert log_loss(probability, np.array([0, 1])) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2)
+
+
+def test_log_loss_of_what_was_held_impossible_is_large_and_finite() -> None:
+    assert 80 < log_loss(np.array([[0.0, 1.0]]), np.array([0])) < 100
+
+
+def test_area_under_curve_is_the_share_of_pairs_in_the_right_order() -> None:
+    # Of 4 x 2 pairs of a true and a false claim, 0.06 stands below 0.55 alone.
+    assert area_under_curve(SAID, TRUE) == pytest.approx(7 / 8)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([0, 0, 0, 0], 0.5), ([1, 2, 3, 4], 1.0), ([4, 3, 2, 1], 0.0), ([1, 2, 2, 3], 0.875)],
+)
+def test_ties_count_half_in_the_area_under_the_curve(scores: list[int], expected: float) -> None:
+    assert area_under_curve(np.array(scores), np.array([False, False, True, True])) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
+def test_area_under_curve_is_that_of_all_pairs_compared(claims: list[tuple[int, bool]]) -> None:
+    trues, falses = ([score for score, valid in claims if valid is wanted] for wanted in (True, False))
+    pairs = [(true > false) + (true == false) / 2 for true in trues for false in falses]
+    scores, valid = (np.array(column) for column in zip(*claims, strict=True))
+    found = area_under_curve(scores, valid)
+    assert found == (pytest.approx(np.mean(pairs)) if pairs else None)
+
+
+def test_bins_hold_their_lower_bound_and_the_last_one_both() -> None:
+    bins = Reliability.of(np.array([0.0, 0.5, 1.0]), np.array([False, True, True]), bins=2)
+    assert bins.claims.tolist() == [1, 2]
+    assert bins.probability.tolist() == [0.0, 0.75]
+    assert bins.share.tolist() == [0.0, 1.0]
+
+
+def test_empty_bins_are_not_told() -> None:
+    bins = Reliability.of(SAID, TRUE, bins=5).as_json()
+    assert [one["claims"] for one in bins] == [2, 1, 1, 2]
+    assert [one["share"] for one in bins] == [0.5, 0.0, 1.0, 1.0]
+    assert [one["probability"] for one in bins] == pytest.approx([0.055, 0.55, 0.65, 0.975])
+
+
+def test_calibration_error_is_the_distance_of_each_bin_weighted_by_its_claims() -> None:
+    by_hand = (2 * abs(0.055 - 0.5) + 1 * 0.55 + 1 * abs(0.65 - 1) + 2 * abs(0.975 - 1)) / 6
+    assert expected_calibration_error(SAID, TRUE, bins=5) == pytest.approx(by_hand)
+
+
+def test_what_is_said_rightly_has_no_calibration_error() -> None:
+    assert expected_calibration_error(np.full(10, 0.3), np.arange(10) < 3) == pytest.approx(0.0)
+
+
+def test_without_claims_there_is_no_calibration_error() -> None:
+    assert expected_calibration_error(np.array([]), np.array([], dtype=bool)) is None

@@ -213,6 +213,11 @@ def test_ready_made_edges_and_texts_are_taken_as_they_are(tmp_path: Path) -> Non
     assert prepared.partners() == {"a": {"b"}, "b": {"a"}}
 
 
+def test_the_domain_is_that_of_every_relation_between_items(tmp_path: Path) -> None:
+    prepared = prepared_of(edges_config(tmp_path, [("a", "b", "worn")], domain="Clothing"))
+    assert [relation.domain for relation in prepared.relations] == ["", "Clothing", "Clothing"]
+
+
 def test_edges_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     edges = [("a", "b", "worn"), ("b", "a", "worn"), ("a", "a", "worn"), ("a", "ghost", "worn")]
     prepared = prepared_of(edges_config(tmp_path, edges))

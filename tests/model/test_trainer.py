@@ -16,6 +16,7 @@ from model.config import TrainConfig
 from model.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.prepared import Prepared
+from model.records import Split
 from model.trainer import schedule, train
 
 from .planted import edges_only_config, prepared_of, tiny_training
@@ -51,6 +52,19 @@ def test_two_runs_of_one_seed_give_the_same_weights_and_metrics(prepared: Path, 
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     assert not torch.equal(first["attention.key"], other["attention.key"])
     assert metrics_of(tmp_path / "first") == metrics_of(tmp_path / "again") != metrics_of(tmp_path / "other")
+
+
+def test_two_runs_of_one_seed_are_calibrated_alike_on_the_validation_part(
+    prepared: Path, tmp_path: Path
+) -> None:
+    for name, seed in {"first": 0, "again": 0, "other": 1}.items():
+        train(tiny_training(prepared, tmp_path / name, seed=seed))
+    first, again, other = (
+        Checkpoint.open(tmp_path / name).calibration for name in ("first", "again", "other")
+    )
+    assert first == again != other
+    edges = sum(edge.split == Split.VALIDATION for edge in Prepared.open(prepared).edges)
+    assert (first.claims, first.edges) == (2 * edges, edges)
 
 
 def test_the_weights_kept_are_those_of_the_best_validation(prepared: Path, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""The relations of a generation: those of its checkpoint, and behind them those that were added at run time.
+
+    relations.json      all, in the order of the vectors, and how many pairs of items are known under each
+    added.safetensors   where some were added: how these look at tokens (`model.encoding.WordedRelation`), a row each
+
+What is kept of an added one is all that it takes to make the vector of any item, so that whoever opens the index can
+put it to what changes bring, without the network.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from model.encoding import WordedRelation
+from model.records import Relation
+
+RECORDS = "relations.json"
+ADDED = "added.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedRelation:
+    """A relation under which all items have vectors.
+
+    `pairs` counts the pairs of items that were known under it when the index was built, and `paired_items` the items
+    that stand in one; the intra-sample one has no counts, nor has one that was added, and a generation of an earlier
+    rcml none of items. `worded` is what an added one is made of; None for one of the checkpoint.
+    """
+
+    relation: Relation
+    pairs: int | None
+    worded: WordedRelation | None = None
+    paired_items: int | None = None
+
+    @property
+    def relation_id(self) -> str:
+        """Its id."""
+        return self.relation.relation_id
+
+
+def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
+    """Write the relations of a generation, the added ones last, into its `folder`."""
+    records = [
+        {**asdict(known.relation), "pairs": known.pairs, "paired_items": known.paired_items}
+        for known in relations
+    ]
+    text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+    (folder / RECORDS).write_text(text, encoding="utf-8")
+    added = [known.worded for known in relations if known.worded is not None]
+    assert all(known.worded is None for known in relations[: len(relations) - len(added)])
+    if added:
+        arrays = {
+            "query": np.stack([worded.query for worded in added]),
+            "output": np.stack([worded.output for worded in added]),
+            "nearest": np.array([worded.nearest for worded in added], np.int64),
+            "vector": np.stack([worded.vector for worded in added]),
+        }
+        (folder / ADDED).write_bytes(save(arrays))  # safetensors itself hides why a disk takes no more
+
+
+def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
+    """Read what `save_relations` wrote."""
+    records = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
+    pairs = [record.pop("pairs") for record in records]
+    paired_items = [record.pop("paired_items", None) for record in records]
+    relations = [Relation(**record) for record in records]
+    words: list[WordedRelation | None] = [None] * len(relations)
+    if (folder / ADDED).exists():
+        arrays = load_file(folder / ADDED)
+        rows = zip(*(arrays[name] for name in ("query", "output", "nearest", "vector")), strict=True)
+        first = len(relations) - len(arrays["query"])
+        for place, (query, output, nearest, vector) in enumerate(rows, first):
+            description = relations[place].description
+            words[place] = WordedRelation(description, query, output, tuple(nearest.tolist()), vector)
+    return tuple(map(IndexedRelation, relations, pairs, words, paired_items))
