@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help demo test check soak compare bench clean
+.PHONY: help demo test check soak compare bench openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,11 @@ bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and th
 	$(BIN)/python -m benchmarks.journal --sync-ms 5
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.live
+	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.overload
+
+openapi: $(INSTALLED)  ## write docs/openapi.json anew, after the API has changed
+	$(BIN)/python -m tests.docs.openapi
 
 clean:  ## remove what the demo made
 	rm -rf var

@@ -26,4 +26,5 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=15m \
     CMD python -c "import httpx; httpx.get('http://127.0.0.1:8000/readyz').raise_for_status()"
 
 ENTRYPOINT ["rcml"]
-CMD ["demo", "--out", "/data/demo", "--host", "0.0.0.0"]
+# Unguarded, since the sample shop has no secrets; an index of your own wants keys (`rcml serve --help`).
+CMD ["demo", "--out", "/data/demo", "--host", "0.0.0.0", "--unguarded"]

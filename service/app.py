@@ -3,20 +3,51 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
 
 from model import __version__
+from model.fetching import PictureFetcher
 
-from .body_limit import BodyLimit
+from .additions import Additions
+from .body_limit import BodyLimit, BodyLimits
+from .candidates import Candidates
+from .deadline import Deadline
 from .engine import Engine, OpenEncoder, open_encoder
+from .guard import Guard
+from .keys import Keys
 from .loading import Loading, State
+from .metrics import Metrics
+from .observation import Observation
 from .problems import install
-from .routes import documentation, explorer, health, items, questions, relations
+from .rate_limit import RateLimit
+from .routes import (
+    changes,
+    documentation,
+    embeddings,
+    explanations,
+    explorer,
+    health,
+    items,
+    metrics,
+    questions,
+    relations,
+    reload,
+    shadow,
+)
+from .security_headers import SecurityHeaders
 from .settings import ServeConfig
+from .shadow import Shadow
+from .tracing import telemetry
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 STATIC = Path(__file__).parent / "static"
 
@@ -30,27 +61,57 @@ document (RFC 9457) that names the field, the value and the remedy.
 _TAGS = [
     {"name": "questions", "description": "What the service is for."},
     {"name": "catalogue", "description": "What can be asked about."},
+    {"name": "operation", "description": "What is served, and what might be; for admin keys."},
     {"name": "health", "description": "For orchestrators and load balancers."},
 ]
+
+
+def body_limits(config: ServeConfig) -> BodyLimits:
+    """Those of the options; the server asks for them too."""
+    return BodyLimits(config.max_body_bytes, config.max_upload_bytes, config.max_bulk_bytes)
 
 
 def create_app(
     config: ServeConfig,
     open_encoder: OpenEncoder = open_encoder,
     on_loaded: Callable[[Loading], None] = lambda loading: None,
+    tracer_provider: "TracerProvider | None" = None,
 ) -> FastAPI:
     """The application that answers about `config.index`.
 
     The index and the encoder are opened when it starts. `on_loaded` is called when that succeeded or failed.
+    Spans go through `tracer_provider`, if there is one.
+
+    Raises:
+        InputError: a key cannot be used, or there is none where one is needed.
     """
+    keys = Keys.open(config)
+    counted = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         loading = Loading(partial(Engine.open, config, open_encoder))
+        counted.index = lambda: loading.engine.index if loading.ready else None
+        counted.queue.set_function(lambda: len(loading.engine.network) if loading.ready else 0)
         opening = asyncio.create_task(loading.run())
         opening.add_done_callback(lambda _: on_loaded(loading))
-        yield {"loading": loading}
+        candidates, additions = Candidates(config, open_encoder, loading), Additions(loading)
+        shadowing = Shadow(candidates, counted)
+        async with PictureFetcher() as fetcher:
+            yield {
+                "config": config,
+                "started": datetime.now(UTC),
+                "loading": loading,
+                "metrics": counted,
+                "fetcher": fetcher,
+                "candidates": candidates,
+                "additions": additions,
+                "shadow": shadowing,
+            }
+        loading.stop()
         await opening
+        for beside in (additions, shadowing, candidates):
+            await beside.close()
         loading.close()
 
     app = FastAPI(
@@ -60,10 +121,43 @@ def create_app(
         openapi_tags=_TAGS,
         openapi_url=None,
         lifespan=lifespan,
+        telemetry=telemetry(tracer_provider),
     )
-    app.add_middleware(BodyLimit, most=config.max_body_bytes)
+    # The last added is the outermost: a request passes these from the bottom up.
+    app.add_middleware(BodyLimit, limits=body_limits(config))
+    app.add_middleware(Deadline, seconds=config.deadline)
+    app.add_middleware(
+        Guard,
+        keys=keys,
+        rate_limit=RateLimit(config.rate_limit, config.rate_burst) if config.rate_limit else None,
+        hosts=(config.host, *config.allowed_hosts),
+        origins=config.cors_origins,
+    )
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key"],
+            expose_headers=["Retry-After"],
+        )
+    app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
+    app.add_middleware(Observation, metrics=counted)
     install(app)
-    for noun in (questions, items, relations, health, explorer, documentation):
+    for noun in (
+        questions,
+        explanations,
+        embeddings,
+        items,
+        changes,
+        relations,
+        reload,
+        shadow,
+        health,
+        metrics,
+        explorer,
+        documentation,
+    ):
         app.include_router(noun.router)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app

@@ -37,8 +37,8 @@ from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
 from model.memory import keep_freed_memory
 
-from .settings import ENVIRONMENT_PREFIX, DemoConfig, ServeConfig
-from .wording import field_at, refusal
+from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
+from .wording import place, refusal
 
 
 class IndexVerbs(VerbConfig):
@@ -73,6 +73,7 @@ class Rcml(BaseSettings):
     index: CliSubCommand[IndexVerbs] = Field(
         description="a checkpoint and items -> an index; `rcml index --help` lists its verbs"
     )
+    key: CliSubCommand[KeyConfig] = Field(description="nothing -> an API key for `rcml serve`")
     serve: CliSubCommand[ServeConfig] = Field(description="an index -> answers over HTTP")
     demo: CliSubCommand[DemoConfig] = Field(description="nothing -> all of the above on a sample shop")
 
@@ -84,7 +85,7 @@ class Rcml(BaseSettings):
         return (init_settings,)
 
 
-_CONFIGS: Mapping[str, type[BaseModel]] = {
+CONFIGS: Mapping[str, type[BaseModel]] = {
     "prepare": PrepareConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -95,6 +96,7 @@ _CONFIGS: Mapping[str, type[BaseModel]] = {
     "index compact": CompactConfig,
     "index snapshot": SnapshotConfig,
     "index restore": RestoreConfig,
+    "key": KeyConfig,
     "serve": ServeConfig,
     "demo": DemoConfig,
 }
@@ -168,6 +170,10 @@ def _run(config: object) -> str:
             from indexes.inspection import stats
 
             return stats(config)
+        case KeyConfig():
+            from .keys import make_key
+
+            return make_key(config)
         case ServeConfig():
             from .server import serve
 
@@ -190,26 +196,26 @@ def _option_refusal(error: ErrorDetails) -> str:
     verb, *path = error["loc"]
     if verb == "index":
         verb = f"index {path.pop(0)}"
-    config = _CONFIGS[str(verb)]
+    config = CONFIGS[str(verb)]
     names = [part for part in path if isinstance(part, str)]
     name = "--" + ".".join(names).replace("_", "-")
     if config is ServeConfig:
         name += f" ({ENVIRONMENT_PREFIX}{'_'.join(names).upper()})"
-    return f"rcml {verb}: {refusal(error, field_at(config, path), name, 'give')}"
+    return f"rcml {verb}: {refusal(error, place(config, names).field, name, 'give')}"
 
 
 def _parse_refusal(message: str, arguments: Sequence[str]) -> str:
     """Word what the parser could not make sense of."""
-    verb = next((argument for argument in arguments if argument in _CONFIGS), None)
+    verb = next((argument for argument in arguments if argument in CONFIGS), None)
     if verb == "index":
-        verb = next((f"index {argument}" for argument in arguments if f"index {argument}" in _CONFIGS), verb)
+        verb = next((f"index {argument}" for argument in arguments if f"index {argument}" in CONFIGS), verb)
     command = f"rcml {verb}" if verb else "rcml"
-    if found := re.search(r"unrecognized arguments: (\S+)", message):
-        options = [f"--{name.replace('_', '-')}" for name in _CONFIGS[verb].model_fields] if verb else []
+    if found := re.search(r"unrecognized arguments: ([^\s=]+)", message):
+        options = [f"--{name.replace('_', '-')}" for name in CONFIGS[verb].model_fields] if verb else []
         hint = _hint(found[1], options)
         return f"{command}: there is no option {found[1]}{hint}. `{command} --help` lists those there are."
     if found := re.search(r"invalid choice: '(.*?)' \(choose", message):
-        known = [name.removeprefix(f"{verb} ") for name in _CONFIGS if " " in name or not verb]
+        known = [name.removeprefix(f"{verb} ") for name in CONFIGS if " " in name or not verb]
         return (
             f"{command}: there is no verb {found[1]}{_hint(found[1], known)}. `{command} --help` lists them."
         )

@@ -18,6 +18,7 @@ from model.records import Similarity
 from model.terminal import say
 
 from .engine import Engine
+from .keys import Keys
 from .settings import DemoConfig, ServeConfig
 
 OBJECTIVES: tuple[Objective, ...] = ("rcml", "clip", "blind")
@@ -33,12 +34,22 @@ def run(config: DemoConfig) -> str:
         RcmlError: a stage refuses to run.
     """
     out = config.out
-    make_all(config)
     if not config.serve:
+        make_all(config)
         return f"The sample shop is ready: `rcml serve --index {out / 'index'}` serves it."
+    serving = ServeConfig(
+        index=out / "index",
+        report=out / "report",
+        host=config.host,
+        port=config.port,
+        unguarded=config.unguarded,
+        log_format="text",  # its commands are to be pasted, whoever reads them
+    )
+    Keys.open(serving)  # a refusal is better heard before the minutes of work
+    make_all(config)
     from .server import serve
 
-    return serve(ServeConfig(index=out / "index", host=config.host, port=config.port), greeting)
+    return serve(serving, greeting)
 
 
 def make_all(config: DemoConfig) -> None:
@@ -118,9 +129,11 @@ def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
     found = []
     for relation in engine.index.relations:
         if not relation.intra:
-            partner = engine.retrieve(item_id, relation.relation_id, Similarity.AVG, 1)[0].item.item_id
-            verdict = engine.validity(item_id, partner, relation.relation_id)
-            found.append((verdict.probability, relation.relation_id, partner))
+            partner = engine.index.neighbours(item_id, relation.relation_id, Similarity.AVG, 1)[
+                0
+            ].item.item_id
+            probability = engine.index.validity(item_id, partner, relation.relation_id)
+            found.append((probability, relation.relation_id, partner))
     _, relation_id, partner = max(found)
     return relation_id, partner
 

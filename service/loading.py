@@ -5,27 +5,39 @@ answered with 503, and `rcml serve` ends with the reason if the opening fails.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated, TypedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Protocol, TypedDict
 
 from fastapi import Depends, Request
 
 from model.errors import RcmlError
 
 from .engine import Engine
+from .metrics import Metrics
+from .settings import ServeConfig
+
+if TYPE_CHECKING:
+    from .additions import Additions
+    from .candidates import Candidates
+    from .shadow import Shadow
 
 
 class NotReadyError(RcmlError):
-    """The engine is not open yet, or never will be."""
+    """The engine is not open yet, or never will be; or no more should be asked of it."""
 
 
 class Loading:
-    """One attempt to open an engine."""
+    """The engine that answers, once it is open; it may be replaced by another."""
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
         self._open_engine = open_engine
         self._engine: Engine | None = None
+        self._swapping = Lock()
         self.failure: Exception | None = None
+        self._stopping = False
 
     async def run(self) -> None:
         """Open the engine; whatever goes wrong is kept in `failure` for the server to raise."""
@@ -41,7 +53,7 @@ class Loading:
 
     @property
     def engine(self) -> Engine:
-        """The opened engine.
+        """The opened engine; whoever waits for anything before it is used again needs it `held`.
 
         Raises:
             NotReadyError: it is not open.
@@ -52,22 +64,90 @@ class Loading:
             raise NotReadyError(f"The index could not be opened: {self.failure}")
         raise NotReadyError("The index is still being opened. Ask again in a second.")
 
+    def replace(self, engine: Engine) -> None:
+        """Have later requests answered by `engine`; those under way keep the one they have."""
+        with self._swapping:
+            before, self._engine = self._engine, engine
+        if before is not None:
+            before.release()
+
+    @contextmanager
+    def held(self) -> Iterator[Engine]:
+        """The opened engine, taken and kept open in one step, whatever thread replaces it meanwhile.
+
+        Raises:
+            NotReadyError: it is not open.
+        """
+        with self._swapping:
+            engine = self.engine
+            engine.hold()
+        try:
+            yield engine
+        finally:
+            engine.release()
+
+    @contextmanager
+    def held_fit(self) -> Iterator[Engine]:
+        """The opened engine, held, if more may be asked of it than what was already.
+
+        Raises:
+            NotReadyError: it is not open, one of its workers is wedged, or the server is stopping.
+        """
+        if self._stopping:
+            raise NotReadyError("The server is stopping. Ask another, or this one when it is back.")
+        with self.held() as engine:
+            for pulse in engine.pulses:
+                if (wedged := pulse.wedged) is not None:
+                    raise NotReadyError(f"{wedged} Restart the server if that lasts.")
+            yield engine
+
+    def stop(self) -> None:
+        """From now on it is not ready for more, but goes on with what it was asked."""
+        self._stopping = True
+
     def close(self) -> None:
         """Close the engine if it was opened."""
         if self._engine is not None:
             self._engine.close()
 
 
+class Fetcher(Protocol):
+    """What gets pictures by their URL; `model.fetching.PictureFetcher` is one."""
+
+    async def fetch(self, url: str) -> bytes:
+        """The bytes at `url`."""
+
+
 class State(TypedDict):
     """What the lifespan of the app gives to its requests."""
 
+    config: ServeConfig
+    started: datetime
     loading: Loading
+    metrics: Metrics
+    fetcher: Fetcher
+    candidates: "Candidates"
+    additions: "Additions"
+    shadow: "Shadow"
 
 
-async def _ready_engine(request: Request) -> Engine:
+async def _ready_engine(request: Request) -> AsyncIterator[Engine]:
     loading: Loading = request.state.loading
-    return loading.engine
+    with loading.held() as engine:
+        yield engine
+
+
+async def _fit_engine(request: Request) -> AsyncIterator[Engine]:
+    loading: Loading = request.state.loading
+    with loading.held_fit() as engine:
+        yield engine
 
 
 ReadyEngine = Annotated[Engine, Depends(_ready_engine)]
-"""A route's parameter: the opened engine, or the request ends in 503."""
+"""A route's parameter: the opened engine, which stays open until the answer is sent, or the request ends in 503."""
+
+FitEngine = Annotated[Engine, Depends(_fit_engine, scope="function")]
+"""The opened engine if all its workers are well, or the request ends in 503.
+
+It is let go when the route returns, so that an upload, which is read after that, keeps none open that was replaced.
+"""

@@ -8,61 +8,53 @@ section 4.2.1 asks.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Self, cast, get_type_hints
+from types import MappingProxyType
+from typing import Any, Self, cast, get_type_hints
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from model.errors import (
+    FetchError,
+    IntraRelationError,
+    MissingAttributeError,
     NoPictureError,
     NoTokensError,
+    NoWordsError,
+    PictureError,
+    RcmlError,
     StorageError,
     UnknownAttributeError,
     UnknownItemError,
     UnknownRelationError,
     UnreachableError,
 )
-from model.terminal import say
 
-from .engine import IntraRelationError
+from .access import methods_of
+from .additions import TrainedRelationError, UnfitRelationError
+from .batcher import OverloadedError
+from .candidates import BusyError, NoRoomError, NotServableError
 from .loading import NotReadyError
-from .schemas import RELATION_TAGS
-from .wording import ECHO_LENGTH, echo, field_at, refusal
+from .logs import REQUEST_ID, logger
+from .schemas.problem import FieldProblem, Problem
+from .security_headers import HEADERS as SECURITY_HEADERS
+from .shadow import NoShadowError
+from .wording import ECHO_LENGTH, echo, place, refusal
 
 MEDIA_TYPE = "application/problem+json"
 
 MOST_ERRORS = 20
 """Errors listed in one problem: a body of a thousand unknown fields gets no longer answer than this."""
 
-
-class FieldProblem(BaseModel):
-    """What is wrong with one field of a request."""
-
-    pointer: str | None = Field(None, description="JSON pointer to the field of the body, as in #/k")
-    parameter: str | None = Field(None, description="name of the path or query parameter, where it is one")
-    value: str | None = Field(None, description="what was sent, as JSON, cut short; null where nothing was")
-    message: str = Field(description="what is wrong, in a sentence")
-    remedy: str = Field(description="what to send instead, in a sentence")
-
-
-class Problem(BaseModel):
-    """A problem document (RFC 9457)."""
-
-    type: str = Field(description="kind of problem; about:blank where the status says it all")
-    title: str = Field(description="the kind in words")
-    status: int = Field(ge=400, le=599, description="the HTTP status")
-    detail: str = Field(description="what went wrong this time, and what to do about it")
-    instance: str = Field(description="path of the request")
-    errors: list[FieldProblem] | None = Field(None, description="the fields at fault, where fields are")
-    known: list[str] | None = Field(
-        None, description="the ids there are, where an unknown relation was named"
-    )
+PROBLEM = "rcml.problem"
+"""Where in a request's scope the kind of problem it ended in is left for logs and metrics."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +70,11 @@ class Kind:
         """URI that names the kind."""
         return f"urn:rcml:problem:{self.name}" if self.name else "about:blank"
 
+    @property
+    def label(self) -> str:
+        """What logs and metrics call the kind."""
+        return self.name or self.title.lower().replace(" ", "-").replace("'", "")
+
     @classmethod
     def of(cls, status: int) -> Self:
         """The kind that a plain HTTP status is."""
@@ -89,6 +86,7 @@ class Kind:
         instance: str,
         errors: list[FieldProblem] | None = None,
         known: list[str] | None = None,
+        request_id: str | None = None,
     ) -> Problem:
         """A problem of this kind."""
         return Problem(
@@ -99,33 +97,136 @@ class Kind:
             instance=instance,
             errors=errors,
             known=known,
+            request_id=request_id,
         )
 
 
 UNKNOWN_ITEM = Kind(HTTPStatus.NOT_FOUND, "Unknown item", "unknown-item")
 UNKNOWN_RELATION = Kind(HTTPStatus.NOT_FOUND, "Unknown relation", "unknown-relation")
 UNKNOWN_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Unknown attribute", "unknown-attribute")
+MISSING_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Missing attribute", "missing-attribute")
+BAD_PICTURE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Bad picture", "bad-picture")
+PICTURE_NOT_FETCHED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Picture not fetched", "picture-not-fetched")
+OVERLOADED = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Overloaded", "overloaded")
 NO_PICTURE = Kind(HTTPStatus.NOT_FOUND, "No picture", "no-picture")
 NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relations in words are not kept ready", "no-tokens")
+UNFIT_RELATION = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relation cannot be added", "unfit-relation")
+TRAINED_RELATION = Kind(HTTPStatus.CONFLICT, "Relation of the checkpoint", "trained-relation")
+NOT_SERVABLE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Cannot be served", "not-servable")
+NO_ROOM = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "No room for another", "no-room")
+BUSY = Kind(HTTPStatus.CONFLICT, "Being done already", "busy")
+NO_SHADOW = Kind(HTTPStatus.NOT_FOUND, "No candidate", "no-shadow")
 INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", "invalid-request")
 NOT_JSON = Kind(HTTPStatus.BAD_REQUEST, "Not JSON", "not-json")
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", "not-ready")
+OVERDUE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Overdue", "overdue")
+NO_KEY = Kind(HTTPStatus.UNAUTHORIZED, "No API key", "no-key")
+UNKNOWN_KEY = Kind(HTTPStatus.UNAUTHORIZED, "Unknown API key", "unknown-key")
+KEY_TOO_WEAK = Kind(HTTPStatus.FORBIDDEN, "Not for this API key", "key-too-weak")
+FOREIGN_SITE = Kind(HTTPStatus.FORBIDDEN, "Page of another site", "foreign-site")
+MISDIRECTED = Kind(HTTPStatus.MISDIRECTED_REQUEST, "Not this host", "misdirected")
+TOO_MANY_REQUESTS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests", "rate-limit")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not answered, whichever request it was."""
+
+    kind: Kind
+    detail: str
+    errors: list[FieldProblem] | None = None
+    known: Sequence[str] = ()
+    headers: Mapping[str, str] | None = None
+
+    def problem(self, instance: str) -> Problem:
+        """The document that says so."""
+        return self.kind.problem(self.detail, instance, self.errors, list(self.known) or None)
+
+
+FAILED = Refusal(
+    Kind.of(HTTPStatus.INTERNAL_SERVER_ERROR),
+    "The server failed through no fault of the request; its log says why.",
+)
+
+
+def refusal_of(error: RcmlError) -> Refusal | None:
+    """What an error of ours says to a client; None if that is none of its business."""
+    match error:
+        case UnknownItemError():
+            return Refusal(UNKNOWN_ITEM, str(error))
+        case UnknownRelationError():
+            return Refusal(UNKNOWN_RELATION, str(error), known=error.known)
+        case UnknownAttributeError():
+            return Refusal(UNKNOWN_ATTRIBUTE, str(error), known=error.known)
+        case MissingAttributeError():
+            return Refusal(MISSING_ATTRIBUTE, str(error))
+        case IntraRelationError():
+            return _intra_relation(error)
+        case NoWordsError():
+            return _no_words(error)
+        case NoPictureError():
+            return Refusal(NO_PICTURE, str(error))
+        case NoTokensError():
+            return Refusal(NO_TOKENS, str(error))
+        case UnfitRelationError():
+            return Refusal(UNFIT_RELATION, str(error))
+        case TrainedRelationError():
+            return Refusal(TRAINED_RELATION, str(error))
+        case NotServableError():
+            return Refusal(NOT_SERVABLE, str(error))
+        case NoRoomError():
+            return Refusal(NO_ROOM, str(error), headers={"Retry-After": "60"})
+        case BusyError():
+            return Refusal(BUSY, str(error), headers={"Retry-After": "5"})
+        case NoShadowError():
+            return Refusal(NO_SHADOW, str(error))
+        case FetchError():
+            return Refusal(PICTURE_NOT_FETCHED, str(error))
+        case PictureError():
+            return Refusal(BAD_PICTURE, str(error))
+        case OverloadedError():
+            return Refusal(OVERLOADED, str(error), headers={"Retry-After": str(error.retry_after)})
+        case NotReadyError():
+            return Refusal(NOT_READY, str(error), headers={"Retry-After": "1"})
+        case UnreachableError() | StorageError():
+            # The reason names servers and files, so it is for the log alone.
+            logger.warning("%s", error)
+            detail = "A part of the index cannot be reached now. Ask again in a second."
+            return Refusal(NOT_READY, detail, headers={"Retry-After": "1"})
+        case _:
+            return None
 
 
 def install(app: FastAPI) -> None:
     """Answer every refusal of `app` with a problem document."""
-    app.add_exception_handler(UnknownItemError, _unknown_item)
-    app.add_exception_handler(UnknownRelationError, _unknown_relation)
-    app.add_exception_handler(IntraRelationError, _intra_relation)
-    app.add_exception_handler(UnknownAttributeError, _unknown_attribute)
-    app.add_exception_handler(NoPictureError, _no_picture)
-    app.add_exception_handler(NoTokensError, _no_tokens)
-    app.add_exception_handler(NotReadyError, _not_ready)
-    app.add_exception_handler(UnreachableError, _out_of_reach)
-    app.add_exception_handler(StorageError, _out_of_reach)
+    app.add_exception_handler(RcmlError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
+
+
+class ProblemResponse(Response):
+    """A problem as an answer, which leaves its kind in the scope."""
+
+    def __init__(self, kind: Kind, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem.model_dump_json(exclude_none=True), kind.status, headers, MEDIA_TYPE)
+        self.kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM] = self.kind.label
+        await super().__call__(scope, receive, send)
+
+
+def problem_response(
+    kind: Kind,
+    detail: str,
+    path: str,
+    errors: list[FieldProblem] | None = None,
+    known: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as an answer to a request for `path`; middlewares send it too."""
+    return ProblemResponse(kind, kind.problem(detail, quote(path), errors, list(known) or None), headers)
 
 
 def _answer(
@@ -136,111 +237,120 @@ def _answer(
     known: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    problem = kind.problem(detail, quote(request.scope["path"]), errors, list(known) or None)
-    return Response(problem.model_dump_json(exclude_none=True), kind.status, headers, MEDIA_TYPE)
+    return problem_response(kind, detail, request.scope["path"], errors, known, headers)
 
 
-async def _unknown_item(request: Request, error: Exception) -> Response:
-    return _answer(request, UNKNOWN_ITEM, str(error))
+def refused(request: Request, error: RcmlError) -> Response:
+    """The answer to a request that ended in one of our errors.
+
+    Raises:
+        RcmlError: the error, if it is none of the client's business.
+    """
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    return _answer(request, refusal.kind, refusal.detail, refusal.errors, refusal.known, refusal.headers)
 
 
-async def _unknown_relation(request: Request, error: Exception) -> Response:
-    return _answer(request, UNKNOWN_RELATION, str(error), known=cast(UnknownRelationError, error).known)
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RcmlError)
+    return refused(request, error)
 
 
-async def _intra_relation(request: Request, error: Exception) -> Response:
-    intra = cast(IntraRelationError, error)
-    remedy = f"Send one of {', '.join(intra.others)}."
-    value = echo(intra.relation_id)
-    problem = FieldProblem(pointer="#/relation", value=value, message=str(intra), remedy=remedy)
-    return _answer(request, INVALID_REQUEST, f"{problem.message} {remedy}", [problem])
+def _intra_relation(error: IntraRelationError) -> Refusal:
+    remedy = f"Send one of {', '.join(error.others)}."
+    value = echo(error.relation_id)
+    problem = FieldProblem(pointer="#/relation", value=value, message=str(error), remedy=remedy)
+    return Refusal(INVALID_REQUEST, f"{problem.message} {remedy}", [problem])
 
 
-async def _unknown_attribute(request: Request, error: Exception) -> Response:
-    return _answer(request, UNKNOWN_ATTRIBUTE, str(error), known=cast(UnknownAttributeError, error).known)
-
-
-async def _no_picture(request: Request, error: Exception) -> Response:
-    return _answer(request, NO_PICTURE, str(error))
-
-
-async def _no_tokens(request: Request, error: Exception) -> Response:
-    return _answer(request, NO_TOKENS, str(error))
-
-
-async def _not_ready(request: Request, error: Exception) -> Response:
-    return _answer(request, NOT_READY, str(error), headers={"Retry-After": "1"})
-
-
-async def _out_of_reach(request: Request, error: Exception) -> Response:
-    """The reason names servers and files, so it is for the log alone."""
-    say(str(error))
-    detail = "A part of the index cannot be reached now. Ask again in a second."
-    return _answer(request, NOT_READY, detail, headers={"Retry-After": "1"})
+def _no_words(error: NoWordsError) -> Refusal:
+    message, _, remedy = str(error).rpartition(". ")
+    problems = [
+        FieldProblem(pointer=f"#/{field}", message=f"{message}.", remedy=remedy) for field in error.fields
+    ]
+    return Refusal(INVALID_REQUEST, str(error), problems)
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
-    errors = cast(RequestValidationError, error).errors()
+    hints = get_type_hints(request.scope["endpoint"], include_extras=True)
+    models = (hint for hint in hints.values() if isinstance(hint, type) and issubclass(hint, BaseModel))
+    refusal = invalid(cast(RequestValidationError, error), next(models, None), parameters=hints)
+    return _answer(request, refusal.kind, refusal.detail, refusal.errors)
+
+
+def invalid(
+    error: RequestValidationError,
+    body: type[BaseModel] | None,
+    name: str = "body",
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+) -> Refusal:
+    """What is wrong with a `body`, which its sender calls `name`, or with the `parameters` of a path or a query."""
+    errors = error.errors()
     if errors[0]["type"] == "json_invalid":
-        detail = f"The body is not JSON: {errors[0]['ctx']['error']} at character {errors[0]['loc'][1]}."
-        return _answer(request, NOT_JSON, detail)
+        return Refusal(NOT_JSON, f"The {name} is not JSON: {errors[0]['ctx']['error'][:ECHO_LENGTH]}.")
     # A default that depends on other fields is not made when one of those is wrong: no fault of its own.
     faults = [one for one in errors if one["type"] != "default_factory_not_called"]
-    problems = [_field_problem(request, one) for one in faults[:MOST_ERRORS]]
-    detail = " ".join(f"{problem.message} {problem.remedy}" for problem in problems)
-    return _answer(request, INVALID_REQUEST, detail, problems)
+    problems: dict[str | None, FieldProblem] = {}
+    for fault in faults[:MOST_ERRORS]:
+        problem = _field_problem(fault, body, name, parameters)
+        # What may be of several types is refused once for each, in the order in which they are declared.
+        problems.setdefault(problem.pointer or problem.parameter, problem)
+    detail = " ".join(f"{problem.message} {problem.remedy}" for problem in problems.values())
+    return Refusal(INVALID_REQUEST, detail, [*problems.values()])
 
 
 async def _http(request: Request, error: Exception) -> Response:
     http = cast(HTTPException, error)
     status = HTTPStatus(http.status_code)
-    if status is HTTPStatus.BAD_REQUEST:
-        return _answer(request, NOT_JSON, _unreadable(http.__cause__))
     path, method = request.scope["path"][:ECHO_LENGTH], request.method
     details = {
         HTTPStatus.NOT_FOUND: f"There is nothing at {path}. GET /docs shows what there is.",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{path} does not take {method}. GET /docs shows what it takes.",
     }
-    return _answer(request, Kind.of(status), details.get(status, http.detail), headers=http.headers)
+    headers = http.headers
+    if (
+        status is HTTPStatus.METHOD_NOT_ALLOWED
+    ):  # Starlette names those of one route, and others share its path
+        headers = {"Allow": ", ".join(methods_of(request.scope["path"]))}
+    return _answer(request, Kind.of(status), details.get(status, http.detail), headers=headers)
 
 
 async def _internal(request: Request, error: Exception) -> Response:
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return _answer(
-        request, Kind.of(status), "The server failed through no fault of the request; its log says why."
-    )
+    """The server logs the traceback, under the same id.
+
+    Starlette answers with this outside of all middlewares, so what those would add is added here.
+    """
+    kind, request_id = FAILED.kind, REQUEST_ID.get()
+    problem = kind.problem(FAILED.detail, quote(request.scope["path"]), request_id=request_id)
+    own = {"X-Request-Id": request_id} if request_id else {}
+    return ProblemResponse(kind, problem, {**SECURITY_HEADERS, **own})
 
 
-def _unreadable(cause: BaseException | None) -> str:
-    """Why a body could not even be parsed; FastAPI keeps the reason as the cause of its 400."""
-    match cause:
-        case UnicodeDecodeError():
-            return f"The body is not JSON: byte {cause.start} is not UTF-8. Send JSON in UTF-8."
-        case RecursionError():
-            return "The body is nested too deeply to be read. Send a flat JSON object."
-        case _:
-            return "A number in the body has too many digits to be read. Send a shorter one."
-
-
-def _field_problem(request: Request, error: ErrorDetails) -> FieldProblem:
+def _field_problem(
+    error: ErrorDetails, model: type[BaseModel] | None, body: str, parameters: Mapping[str, Any]
+) -> FieldProblem:
     """Word one of pydantic's errors; its location is `body`, `query` or `path`, then the way to the field."""
-    place, *path = error["loc"]
-    if path[:1] == ["relation"] and path[1:2] and path[1] in RELATION_TAGS:
-        del path[1]
-    hints = get_type_hints(request.scope["endpoint"], include_extras=True)
+    where, *location = error["loc"]
     value = None if error["type"] == "missing" else echo(error["input"])
-    if place != "body":
-        name = str(path[0])
-        refused = refusal(error, FieldInfo.from_annotation(hints[name]), name, "send")
+    if where != "body":
+        name = str(location[0])
+        refused = refusal(error, FieldInfo.from_annotation(parameters[name]), name, "send")
         return FieldProblem(parameter=name, value=value, message=refused.message, remedy=refused.remedy)
-    body = next(hint for hint in hints.values() if isinstance(hint, type) and issubclass(hint, BaseModel))
-    name = ".".join(str(part) for part in path) or "The body"
-    refused = refusal(error, field_at(body, path), name, "send")
-    pointer = "#" + "".join(f"/{_escaped(part)}" for part in path)
+    assert model is not None, "what takes a body has a model of it"
+    found = place(model, location)
+    name = ".".join(_shortened(part) for part in found.path) or f"The {body}"
+    refused = refusal(error, found.field, name, "send")
+    pointer = "#" + "".join(f"/{_escaped(part)}" for part in found.path)
     return FieldProblem(pointer=pointer, value=value, message=refused.message, remedy=refused.remedy)
+
+
+def _shortened(part: str | int) -> str:
+    """One step of the way to a field; the name of one that is not known may be of any length."""
+    step = str(part)
+    return step[:ECHO_LENGTH] + "…" * (len(step) > ECHO_LENGTH)
 
 
 def _escaped(part: str | int) -> str:
     """One step of a JSON pointer (RFC 6901) in a URI fragment."""
-    step = str(part)[:ECHO_LENGTH].encode(errors="replace").decode()
-    return quote(step.replace("~", "~0").replace("/", "~1"))
+    return quote(str(part)[:ECHO_LENGTH].replace("~", "~0").replace("/", "~1"))

@@ -1,17 +1,30 @@
 """`rcml serve`: listen, open the index, say where it can be reached, and answer until stopped."""
 
+import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
 
-import uvicorn
+from fastapi import FastAPI
 
 from model.errors import InputError
 from model.terminal import say
 
-from .app import create_app
+from .app import body_limits, create_app
+from .connections import Deadlines, Limits, Server
 from .engine import Engine, OpenEncoder, open_encoder
 from .loading import Loading
-from .settings import ServeConfig
+from .logs import GREETINGS, chosen_format, configuration
+from .settings import LogFormat, ServeConfig
+from .tracing import open_tracer_provider
+
+SWITCH = 0.0005
+"""Seconds that one thread may keep the interpreter while another waits for it; Python's own are ten times as long.
+
+A search is shorter than that: its thread would wait for the event loop longer than it works.
+"""
 
 
 def serve(
@@ -24,11 +37,12 @@ def serve(
     Once the engine is open, `greeting` is given it and the server's URL; its lines are shown to the user.
 
     Raises:
-        InputError: the address cannot be listened on.
+        InputError: the address cannot be listened on, a key is wrong or missing, or spans are asked for without
+            OpenTelemetry.
         ArtifactError: the index or its checkpoint cannot be opened.
     """
-    listener = _listen(config.host, config.port)
-    url = _url(config.host, listener.getsockname()[1])
+    tracer_provider = open_tracer_provider() if config.trace else None
+    tell = _teller(config.log_format)
     outcome: list[Loading] = []
 
     def on_loaded(loading: Loading) -> None:
@@ -37,16 +51,60 @@ def serve(
             server.should_exit = True
             return
         for line in (*_welcome(loading.engine, url), *greeting(loading.engine, url)):
-            say(line)
+            tell(line)
 
-    app = create_app(config, open_encoder, on_loaded)
-    server = uvicorn.Server(uvicorn.Config(app, log_level=config.log_level))
-    say(f"Listening at {url} and opening {config.index} ...")
-    with listener:
-        server.run(sockets=[listener])
+    app = create_app(config, open_encoder, on_loaded, tracer_provider)
+    listener = _listen(config.host, config.port)
+    url = _url(config.host, listener.getsockname()[1])
+    server = server_of(app, config, outcome)
+    tell(f"Listening at {url} and opening {config.index} ...")
+    try:
+        with listener:
+            server.run(sockets=[listener])
+    finally:
+        if tracer_provider is not None:
+            tracer_provider.shutdown()
     if outcome and outcome[0].failure is not None:
         raise outcome[0].failure
     return "Stopped."
+
+
+def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[Loading] = ()) -> Server:
+    """What serves an application; as soon as it is told to stop, what was `loaded` is not ready for more."""
+    return _Server(
+        app,
+        Limits(body_limits(config), connections=config.max_connections),
+        Deadlines(idle=config.keep_alive_seconds, grace=config.shutdown_seconds),
+        loaded,
+        log_level=config.log_level,
+        log_config=configuration(config.log_level, config.log_format),
+    )
+
+
+class _Server(Server):
+    """Says that it is not ready for more as soon as it is told to stop."""
+
+    def __init__(
+        self, app: FastAPI, limits: Limits, deadlines: Deadlines, loaded: Sequence[Loading], **options: Any
+    ) -> None:
+        super().__init__(app, limits, deadlines, **options)
+        self._loaded = loaded
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        sys.setswitchinterval(SWITCH)
+        super().run(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        for loading in self._loaded:
+            loading.stop()
+        super().handle_exit(sig, frame)
+
+
+def _teller(log_format: LogFormat) -> Callable[[str], None]:
+    """Shows a line whatever the log's level: as it is to people, and in the log's form to machines."""
+    if chosen_format(log_format) == "text":
+        return say
+    return logging.getLogger(GREETINGS).info
 
 
 def _listen(host: str, port: int) -> socket.socket:

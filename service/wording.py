@@ -7,10 +7,10 @@ remedy in the same words. Loads nothing but pydantic.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Tag, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -30,6 +30,8 @@ _BOUNDS = {
     "multiple_of": "must be a multiple of {multiple_of}",
     "string_too_short": "must have {min_length} or more characters",
     "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have at most {max_length} entries",
     "string_unicode": "must be text without lone surrogates",
 }
 
@@ -46,7 +48,7 @@ class Refusal:
 
 
 def refusal(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> Refusal:
-    """Word one pydantic error about `field` (see `field_at`), which its user calls `name`."""
+    """Word one pydantic error about `field` (see `place`), which its user calls `name`."""
     context = error.get("ctx", {})
     if "remedy" in context:
         return Refusal(error["msg"], context["remedy"])
@@ -65,31 +67,63 @@ def refusal(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb)
     return Refusal(f"{name} {_BOUNDS[error['type']].format(**context)}; {value} was {past}.", remedy)
 
 
-def field_at(model: type[BaseModel], path: Sequence[str | int]) -> FieldInfo | None:
-    """The field that `path` leads to from `model`, if any; a position in a list leads to the list."""
-    field = None
-    entries: type[BaseModel] | None = None
-    for part in path:
-        if entries is not None:  # the part is the name of an entry
-            model, entries = entries, None
+@dataclass(frozen=True)
+class Place:
+    """Where a refused value lies: the way to it as its user knows it, and the field that it should be, if any."""
+
+    path: tuple[str | int, ...]
+    field: FieldInfo | None
+
+
+def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
+    """The place of one of pydantic's errors about `model`.
+
+    Its location also says which kind of a union the value was taken for, and whether the key of an entry is meant and
+    not its value: the user sent neither. What is in a list or a dict is a field like its type.
+    """
+    path: list[str | int] = []
+    kind: Any = model
+    field: FieldInfo | None = None
+    entered: object = None
+    for part in location:
+        if part == "[key]" and entered is not None:
+            kind, entered = get_args(entered)[0], None
+            field = FieldInfo.from_annotation(kind)
             continue
-        found = model.model_fields.get(str(part))
-        if found is None:
-            return field if isinstance(part, int) else None
-        field = found
-        union = get_origin(found.annotation) in (Union, UnionType)  # of which one has fields
-        kinds = get_args(found.annotation) if union else (found.annotation,)
-        models = [
-            kind for kind in map(_bare, kinds) if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        if models:
-            model = models[0]
-        elif get_origin(found.annotation) is dict:
-            entries = next(iter(get_args(found.annotation)[1:]))
-    return field
+        entered = None
+        kinds = _kinds(kind)
+        if len(kinds) > 1:
+            kind = next((one for one in kinds if part in _labels(one)), kinds[0])
+            continue
+        path.append(part)
+        [kind] = kinds
+        bare = _bare(kind)
+        if isinstance(bare, type) and issubclass(bare, BaseModel):
+            field = bare.model_fields.get(str(part))
+            kind = None if field is None else field.annotation
+        elif get_origin(bare) in (list, tuple, dict):
+            entered = bare if get_origin(bare) is dict else None
+            kind = get_args(bare)[1 if entered else 0]
+            field = FieldInfo.from_annotation(kind)
+    return Place(tuple(path), field)
 
 
-def _bare(annotation: object) -> object:
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that a value may have, but for None; pydantic puts a label of one of several into a location."""
+    bare = _bare(annotation)
+    if get_origin(bare) not in (Union, UnionType):
+        return [annotation]
+    return [kind for part in get_args(bare) if part is not NoneType for kind in _kinds(part)]
+
+
+def _labels(kind: Any) -> set[str]:
+    """What pydantic may call one type of a union: by its tag, or by its name."""
+    notes = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    tags = {note.tag for note in notes if isinstance(note, Tag)}
+    return tags or {getattr(_bare(kind), "__name__", "")}
+
+
+def _bare(annotation: Any) -> Any:
     """A type without what annotates it."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
@@ -120,7 +154,7 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
     if "$ref" in schema:
         return _wish(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if parts := schema.get("anyOf") or schema.get("oneOf"):
-        return _wish(next(part for part in parts if part.get("type") != "null"), definitions)
+        return _wish_for_one_of([part for part in parts if part.get("type") != "null"], definitions)
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
     match schema.get("type"):
@@ -138,6 +172,14 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
             return f"text{_length(schema)}"
         case _:
             return "a JSON object"
+
+
+def _wish_for_one_of(kinds: Sequence[JsonSchema], definitions: JsonSchema) -> str:
+    """The simple ones of several; numbers include whole ones."""
+    simple = [kind for kind in kinds if "$ref" not in kind] or kinds[:1]
+    if any(kind.get("type") == "number" for kind in simple):
+        simple = [kind for kind in simple if kind.get("type") != "integer"]
+    return " or ".join(dict.fromkeys(_wish(kind, definitions) for kind in simple))
 
 
 def _range(schema: JsonSchema) -> str:

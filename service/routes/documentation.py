@@ -4,22 +4,24 @@ FastAPI's own page loads Swagger UI from elsewhere; ours is the copy under `stat
 of the npm package swagger-ui-dist. All addresses are relative, so that a proxy may put a prefix before them.
 """
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from ..access import is_stranger
 from ..loading import Loading
 from ..openapi import document, with_examples
+from ..security_headers import page_policy
 
 router = APIRouter(include_in_schema=False)
 
-
-@router.get("/docs")
-async def docs() -> HTMLResponse:
-    """Show the API in Swagger UI."""
-    return get_swagger_ui_html(
+_PAGE = bytes(
+    get_swagger_ui_html(
         openapi_url="openapi.json",
         title="rcml",
         swagger_js_url="static/swagger-ui/swagger-ui-bundle.js",
@@ -27,12 +29,30 @@ async def docs() -> HTMLResponse:
         swagger_favicon_url="static/swagger-ui/favicon-32x32.png",
         # Without this, Swagger UI asks a server of its makers whether the document is valid.
         swagger_ui_parameters={"validatorUrl": None, "defaultModelsExpandDepth": -1, "tryItOutEnabled": True},
+    ).body
+)
+[_SCRIPT] = re.findall(rb"<script>(.*?)</script>", _PAGE, re.DOTALL)
+_HEADERS = {
+    # The page's own script is allowed by its hash; Swagger UI itself writes styles and shows pictures of its own.
+    "Content-Security-Policy": page_policy(
+        script_src=f"'sha256-{b64encode(sha256(_SCRIPT).digest()).decode()}'",
+        style_src="'unsafe-inline'",
+        img_src="data: blob:",
     )
+}
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """Show the API in Swagger UI."""
+    return HTMLResponse(_PAGE, headers=_HEADERS)
 
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> JSONResponse:
-    """Describe the API; once the index is open, with examples from its own catalogue."""
+    """Describe the API; once the index is open, with examples from its own catalogue, which strangers do not see."""
     loading: Loading = request.state.loading
     described: dict[str, Any] = document(request.app)
-    return JSONResponse(with_examples(described, loading.engine.index) if loading.ready else described)
+    if loading.ready and not is_stranger(request.scope):
+        described = with_examples(described, loading.engine.index)
+    return JSONResponse(described)

@@ -5,12 +5,17 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
+from ..security_headers import page_policy
+
 PAGE = Path(__file__).parent.parent / "static" / "explorer" / "index.html"
 
 router = APIRouter(include_in_schema=False)
+
+# Pictures that a key was needed for are shown from memory: `blob:`.
+_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": page_policy(img_src="blob:")}
 
 
 @router.get("/")
 async def explorer() -> FileResponse:
     """Show the explorer."""
-    return FileResponse(PAGE, headers={"Cache-Control": "no-cache"})
+    return FileResponse(PAGE, headers=_HEADERS)

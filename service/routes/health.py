@@ -1,10 +1,17 @@
-"""Whether the process lives, and whether it can answer: for orchestrators and load balancers."""
+"""Whether the process lives, whether it can answer, and what exactly it is: for orchestrators and operators.
 
-from fastapi import APIRouter
+Liveness says that the event loop turns: whoever restarts what is not alive must not be misled by a slow disk.
+Readiness says that answers will come: it fails while the index is opened, while the server stops, and as long as
+a worker is wedged.
+"""
 
-from ..loading import ReadyEngine
+from fastapi import APIRouter, Request
+
+from ..info import info_of
+from ..loading import FitEngine, ReadyEngine
 from ..openapi import problems
-from ..schemas import Live, Ready
+from ..schemas.health import Live, Ready
+from ..schemas.info import Info
 
 router = APIRouter(tags=["health"])
 
@@ -16,8 +23,8 @@ async def livez() -> Live:
 
 
 @router.get("/readyz", summary="Can it answer?", responses=problems(503))
-async def readyz(engine: ReadyEngine) -> Ready:
-    """Answer 200 once the index and the network are open, and 503 until then."""
+async def readyz(engine: FitEngine) -> Ready:
+    """Answer 200 while questions can be answered, and 503 with the reason while they cannot."""
     index = engine.index
     return Ready(
         items=len(index),
@@ -26,3 +33,9 @@ async def readyz(engine: ReadyEngine) -> Ready:
         index=index.digest,
         checkpoint=index.checkpoint.manifest.digest,
     )
+
+
+@router.get("/info", summary="What exactly answers?", responses=problems(503))
+async def info(engine: ReadyEngine, request: Request) -> Info:
+    """Give the versions and digests that an answer came from, even while a worker is wedged."""
+    return info_of(engine, request.state.config, request.state.started)

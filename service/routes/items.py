@@ -8,7 +8,8 @@ from fastapi.responses import FileResponse, Response
 
 from ..loading import ReadyEngine
 from ..openapi import problems
-from ..schemas import MOST_CHARACTERS, ItemDetail, ItemPage, ItemSummary
+from ..schemas.catalogue import ItemPage
+from ..schemas.fields import MOST_CHARACTERS, ItemDetail, ItemSummary
 
 router = APIRouter(tags=["catalogue"])
 

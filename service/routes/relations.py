@@ -1,27 +1,131 @@
-"""The relations that questions may name."""
+"""The relations that questions may name: listed with what is known of each, added in words, and taken out again."""
 
-from fastapi import APIRouter
+from typing import Annotated
+from urllib.parse import quote
 
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from indexes.relations import IndexedRelation
+from model.quality import RelationQuality
+from model.records import Relation
+
+from ..additions import Addition, Additions
+from ..engine import Engine
+from ..json_route import JsonRoute
 from ..loading import ReadyEngine
 from ..openapi import problems
-from ..schemas import RelationDetail, RelationList
+from ..schemas.fields import MOST_CHARACTERS
+from ..schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
 
 router = APIRouter(tags=["catalogue"])
+_json = APIRouter(tags=["catalogue"], route_class=JsonRoute)
+
+RelationId = Annotated[
+    str,
+    Path(min_length=1, max_length=MOST_CHARACTERS, description="id of a relation; it may hold any character"),
+]
+
+_LOCATION = {
+    "Location": {"description": "where its progress is told", "schema": {"type": "string", "format": "uri-reference"}}
+}  # fmt: skip
 
 
 @router.get("/relations", summary="List the relations", responses=problems(503))
-async def list_relations(engine: ReadyEngine) -> RelationList:
-    """List all relations, the one of an item with itself first."""
-    index = engine.index
+async def list_relations(engine: ReadyEngine, request: Request) -> RelationList:
+    """List all relations with how well each is supported and was measured, and those that are being added."""
+    additions: Additions = request.state.additions
+    known = engine.index.snapshot.generation.relations
     return RelationList(
         in_words=engine.takes_words,
-        relations=[
-            RelationDetail(
-                relation_id=relation.relation_id,
-                description=relation.description,
-                intra=relation.intra,
-                pairs=index.pairs[relation.relation_id],
-            )
-            for relation in index.relations
-        ],
+        report=None if engine.quality is None else engine.quality.digest,
+        relations=[_indexed(one, engine.quality_of(one.relation_id)) for one in known],
+        pending=[_pending(one) for one in additions.pending],
     )
+
+
+@_json.post(
+    "/relations",
+    summary="Add a relation in words",
+    status_code=202,
+    response_model=RelationDetail,
+    responses={202: {"headers": _LOCATION}, **problems(400, 413, 415, 422, 429, 503)},
+)
+async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request) -> Response:
+    """Begin to make a relation one of the index: all items are embedded under it, beside what is asked meanwhile.
+
+    `Location` names where its progress is told. Until it is indexed, questions may send its words. The index must keep
+    tokens.
+    """
+    additions: Additions = request.state.additions
+    addition = additions.add(engine, Relation(asked.relation_id, asked.description))
+    content = _pending(addition).model_dump_json()
+    location = f"/relations/{quote(asked.relation_id, safe='')}"
+    return Response(content, 202, {"Location": location}, "application/json")
+
+
+@router.get("/relations/{relation_id:path}", summary="Get a relation", responses=problems(404, 422, 503))
+async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> RelationDetail:
+    """Get all that is known of a relation, or how far it has come on its way into the index."""
+    additions: Additions = request.state.additions
+    return _detail(relation_id, engine, additions)
+
+
+@router.delete(
+    "/relations/{relation_id:path}",
+    summary="Delete an added relation",
+    status_code=204,
+    responses=problems(404, 409, 422, 503),
+)
+async def delete_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> None:
+    """Take a relation that was added out of the index, or give up one on its way. Those of the checkpoint stay."""
+    additions: Additions = request.state.additions
+    await additions.remove(engine, relation_id)
+
+
+def _detail(relation_id: str, engine: Engine, additions: Additions) -> RelationDetail:
+    snapshot = engine.index.snapshot
+    addition = additions.find(relation_id)
+    if addition is not None and relation_id not in snapshot.generation.positions:
+        return _pending(addition)
+    known = snapshot.generation.relations[snapshot.position(relation_id)]
+    return _indexed(known, engine.quality_of(relation_id))
+
+
+def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> RelationDetail:
+    """One that questions may name."""
+    return RelationDetail(
+        relation_id=known.relation_id,
+        description=known.relation.description,
+        domain=known.relation.domain,
+        origin="trained" if known.worded is None else "added",
+        intra=known.relation.intra,
+        pairs=known.pairs,
+        paired_items=known.paired_items,
+        quality=None if quality is None else MeasuredQuality(**quality.model_dump(exclude={"relation_id"})),
+        state="indexed",
+        done=0,
+        total=0,
+        reason=None,
+    )
+
+
+def _pending(addition: Addition) -> RelationDetail:
+    """One on its way."""
+    return RelationDetail(
+        relation_id=addition.relation.relation_id,
+        description=addition.relation.description,
+        domain=addition.relation.domain,
+        origin="added",
+        intra=False,
+        pairs=None,
+        paired_items=None,
+        quality=None,
+        state=addition.state,
+        done=addition.done,
+        total=addition.total,
+        reason=addition.reason,
+    )
+
+
+router.include_router(_json)

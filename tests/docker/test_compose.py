@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic_settings import CliApp, get_subcommand
 
 from indexes.config import BuildConfig
-from service.cli import Rcml
-from service.settings import ServeConfig
+from service.cli import IndexVerbs, Rcml
+from service.keys import Keys
+from service.settings import DemoConfig, ServeConfig
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -16,15 +18,16 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DISTRIBUTED = {"index", "replica", "postgres", "milvus", "etcd", "minio"}
 
 
-def options(name: str, verb: int) -> dict[str, str]:
-    """The options of a service's command, which begins with a verb of so many words."""
-    words = [part for word in SERVICES[name]["command"][verb:] for part in word.split("=", 1)]
-    return {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
+def options(name: str) -> Any:
+    """What the command line makes of a service's command."""
+    verb = CliApp.run(Rcml, SERVICES[name]["command"])
+    config = get_subcommand(verb)
+    return get_subcommand(config) if isinstance(config, IndexVerbs) else config
 
 
 def test_without_a_profile_it_is_the_sample_shop_alone() -> None:
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"rcml"}
-    assert SERVICES["rcml"]["command"] == ["demo", "--out", "/data/demo", "--host", "0.0.0.0"]
+    assert options("rcml") == DemoConfig(out=Path("/data/demo"), host="0.0.0.0", unguarded=True)
     assert SERVICES["rcml"]["ports"] == ["127.0.0.1:8000:8000"]
     assert "args" not in SERVICES["rcml"]["build"]
 
@@ -74,13 +77,16 @@ def test_ports_are_open_on_this_machine_alone() -> None:
     )
 
 
+def test_a_replica_starts_without_keys_by_its_own_choice() -> None:
+    assert len(Keys.open(options("replica"))) == 0
+
+
 def test_the_index_is_built_where_the_replicas_look_with_options_that_there_are() -> None:
-    assert SERVICES["index"]["command"][:2] == ["index", "build"]
-    built = BuildConfig.model_validate(options("index", verb=2))
-    served = ServeConfig.model_validate(options("replica", verb=1))
+    built, served = options("index"), options("replica")
+    assert isinstance(built, BuildConfig)
+    assert isinstance(served, ServeConfig)
     assert built.out == served.index == Path("/data/distributed")
     assert (built.vectors, built.journal) == ("http://milvus:19530", "postgresql://rcml@postgres/rcml")
-    assert built.checkpoint.is_relative_to(options("rcml", verb=1)["out"])
-    assert {"index", "serve"} <= Rcml.model_fields.keys()
+    assert built.checkpoint.is_relative_to(options("rcml").out)
     extras = SERVICES["index"]["build"]["args"]["EXTRAS"].split(",")
     assert extras == ["milvus", "postgres"]

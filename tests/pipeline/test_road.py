@@ -1,59 +1,15 @@
 """The whole road once, on a tiny sample shop: from nothing to an answered query, and back again at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import torch
 from starlette.testclient import TestClient
 
-from model.artifact import Kind, open_artifact
+from model.artifact import open_artifact
 from service.app import create_app
-from service.cli import main
 from service.settings import ServeConfig
+from tests.conftest import ARTIFACTS, GENERATION, Road
 from tests.service.conftest import wait_until_ready
-
-GENERATION = "generation-000001"
-
-ARTIFACTS: dict[str, Kind] = {
-    "shop": "shop",
-    "prepared": "prepared",
-    "rcml": "checkpoint",
-    "clip": "checkpoint",
-    "blind": "checkpoint",
-    "report": "report",
-    f"index/{GENERATION}": "index",
-}
-
-
-@dataclass(frozen=True)
-class Road:
-    """What two runs of the demo left and said; `digests` after either run."""
-
-    folder: Path
-    said: tuple[str, str]
-    digests: tuple[dict[str, str], dict[str, str]]
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {name: open_artifact(folder / name, kind).digest for name, kind in ARTIFACTS.items()}
-
-
-@pytest.fixture(scope="session")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("road") / "demo"
-    options = ["--out", str(folder), "--no-serve", "--items", "336", "--shoppers", "600", "--steps", "4"]
-    said, found = [], []
-    for _ in range(2):
-        with pytest.MonkeyPatch.context() as patch:
-            lines: list[str] = []
-            patch.setattr("service.demo.say", lines.append)
-            assert main(["demo", *options]) == 0
-        said.append("\n".join(lines))
-        found.append(digests(folder))
-    return Road(folder, (said[0], said[1]), (found[0], found[1]))
 
 
 def test_every_stage_says_what_it_made(road: Road) -> None:

@@ -1,15 +1,21 @@
 """The application over the fake shop, with the fake encoder, started as a server would start it."""
 
+import asyncio
+import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.client import AsyncClient, Client
 from service.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
+
+Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +50,25 @@ def wait_until_ready(client: TestClient) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(client.get("/readyz").text)
+
+
+def ask_sync(base_url: str, method: str, *arguments: Any, options: Any = None, **asked: Any) -> Any:
+    with Client(base_url, **options or {}) as client:
+        answer = getattr(client, method)(*arguments, **asked)
+        return list(answer) if inspect.isgenerator(answer) else answer
+
+
+def ask_async(base_url: str, method: str, *arguments: Any, options: Any = None, **asked: Any) -> Any:
+    async def run() -> Any:
+        async with AsyncClient(base_url, **options or {}) as client:
+            answer = getattr(client, method)(*arguments, **asked)
+            return [one async for one in answer] if inspect.isasyncgen(answer) else await answer
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[ask_sync, ask_async], ids=["sync", "async"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """Both clients, asked alike: address, method, and what it takes."""
+    asking: Ask = request.param
+    return asking

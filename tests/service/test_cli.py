@@ -10,7 +10,7 @@ from pydantic_settings import CliApp
 from service.cli import Rcml, main
 
 HEAVY = {"torch", "transformers", "polars", "faiss", "sqlalchemy", "fastapi", "numpy", "sklearn", "PIL"}
-VERBS = ["prepare", "train", "evaluate", "index", "serve", "demo"]
+VERBS = ["prepare", "train", "evaluate", "index", "key", "serve", "demo"]
 
 
 def parse(*arguments: str) -> Rcml:
@@ -106,6 +106,19 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
             "there is no option --knd (did you mean --kind?). `rcml index build",
         ),
         (["index", "verify"], "rcml index verify: --index is missing."),
+        (["serve", "--index", "i", "--read-kys=secret"], "there is no option --read-kys (did you mean"),
+        (
+            ["serve", "--index", "i", "--cors-origins", "*"],
+            "'*' is no origin. Give scheme and host alone, such as",
+        ),
+        (
+            ["serve", "--index", "i", "--read-keys", "[secret"],
+            "RCML_READ_KEYS begins with [ but is no JSON list",
+        ),
+        (
+            ["serve", "--index", "i", "--admin-keys", '["secret", 5]'],
+            "RCML_ADMIN_KEYS begins with [ but is no",
+        ),
         (["serve", "--index", "i", "--port", "65536"], "--port (RCML_PORT) must be at most 65535;"),
     ],
 )
@@ -118,6 +131,7 @@ def test_a_bad_option_is_named_in_one_sentence_with_the_remedy(
     assert len(shown.err.splitlines()) == 1
     assert shown.out == ""
     assert "pydantic" not in shown.err
+    assert "secret" not in shown.err
 
 
 def test_a_refusal_is_said_in_its_own_words_with_exit_code_1(

@@ -8,17 +8,46 @@ from starlette.testclient import TestClient
 
 from service.problems import Problem
 
-OPERATIONS = {
-    "/retrieve": "post",
-    "/relation-type": "post",
-    "/validity": "post",
-    "/items": "get",
-    "/items/{item_id}": "get",
-    "/items/{item_id}/image": "get",
-    "/relations": "get",
-    "/livez": "get",
-    "/readyz": "get",
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "/retrieve": ("post",),
+    "/retrieve/batch": ("post",),
+    "/relation-type": ("post",),
+    "/relation-type/batch": ("post",),
+    "/validity": ("post",),
+    "/validity/batch": ("post",),
+    "/explain": ("post",),
+    "/explain/heat-map": ("post",),
+    "/embeddings": ("post",),
+    "/items": ("get",),
+    "/items/{item_id}": ("get", "delete", "put"),
+    "/items/{item_id}/image": ("get",),
+    "/items/bulk": ("post",),
+    "/relations": ("get", "post"),
+    "/relations/{relation_id}": ("get", "delete"),
+    "/admin/reload": ("post",),
+    "/admin/shadow": ("get", "post", "delete"),
+    "/livez": ("get",),
+    "/readyz": ("get",),
+    "/info": ("get",),
+    "/metrics": ("get",),
 }
+
+
+QUESTIONS = (
+    "/retrieve",
+    "/relation-type",
+    "/relation-type/batch",
+    "/validity",
+    "/validity/batch",
+    "/explain",
+    "/explain/heat-map",
+    "/embeddings",
+)
+
+
+def operations() -> list[tuple[str, str]]:
+    """All paths with each of their methods."""
+    return [(path, method) for path, methods in OPERATIONS.items() for method in methods]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +75,8 @@ def test_no_validator_of_its_makers_is_asked(client: TestClient) -> None:
 
 
 def test_every_operation_is_described(described: Any) -> None:
-    assert {path: next(iter(methods)) for path, methods in described["paths"].items()} == OPERATIONS
-    for path, method in OPERATIONS.items():
+    assert {path: tuple(methods) for path, methods in described["paths"].items()} == OPERATIONS
+    for path, method in operations():
         operation = described["paths"][path][method]
         assert operation["summary"]
         assert operation["description"]
@@ -61,7 +90,7 @@ def test_every_field_is_described(described: Any) -> None:
 
 
 def test_every_problem_is_declared_as_a_problem_document_with_a_true_example(described: Any) -> None:
-    for path, method in OPERATIONS.items():
+    for path, method in operations():
         for status, response in described["paths"][path][method]["responses"].items():
             if int(status) >= 400:
                 content = response["content"]["application/problem+json"]
@@ -70,7 +99,7 @@ def test_every_problem_is_declared_as_a_problem_document_with_a_true_example(des
 
 
 def test_every_example_of_a_question_is_answered(client: TestClient, described: Any) -> None:
-    for path in ("/retrieve", "/relation-type", "/validity"):
+    for path in QUESTIONS:
         content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         for example in content["examples"].values():
             assert client.post(path, json=example["value"]).status_code == 200
@@ -80,6 +109,19 @@ def test_the_example_of_an_item_is_there(client: TestClient, described: Any) -> 
     for path in ("/items/{item_id}", "/items/{item_id}/image"):
         [parameter] = described["paths"][path]["get"]["parameters"]
         assert client.get(path.format(item_id=parameter["example"])).status_code == 200
+
+
+def test_the_examples_of_what_an_operator_asks_are_answered(client: TestClient, described: Any) -> None:
+    for path in ("/admin/reload", "/admin/shadow"):
+        content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for example in content["examples"].values():
+            assert client.post(path, json=example["value"]).status_code == 200
+    assert client.delete("/admin/shadow").status_code == 204
+
+
+def test_the_example_of_a_relation_is_there(client: TestClient, described: Any) -> None:
+    [parameter] = described["paths"]["/relations/{relation_id}"]["get"]["parameters"]
+    assert client.get(f"/relations/{parameter['example']}").status_code == 200
 
 
 def test_the_example_of_too_large_a_k_is_what_the_server_says(client: TestClient, described: Any) -> None:

@@ -39,6 +39,11 @@ def eventually(holds: Callable[[], bool]) -> None:
     raise AssertionError("it did not come true in ten seconds")
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says beside the lines of requests."""
+    return [record.getMessage() for record in caplog.records if record.name == "rcml"]
+
+
 def test_what_another_process_changes_is_soon_answered(folder: Path, other: Index) -> None:
     with TestClient(create_app(ServeConfig(index=folder), lambda *_: FakeEncoder())) as client:
         wait_until_ready(client)
@@ -66,10 +71,8 @@ def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -
 
 
 def test_damage_is_said_once_and_answers_go_on(
-    folder: Path, other: Index, monkeypatch: pytest.MonkeyPatch
+    folder: Path, other: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("service.follower.say", said.append)
     with TestClient(create_app(ServeConfig(index=folder), lambda *_: FakeEncoder())) as client:
         wait_until_ready(client)
         other.apply([made("new-lamp", 3)])
@@ -78,8 +81,8 @@ def test_damage_is_said_once_and_answers_go_on(
         broken = folder / "generation-000003"
         broken.mkdir()
         (broken / "manifest.json").write_text("{}")
-        eventually(lambda: bool(said))
+        eventually(lambda: bool(said(caplog)))
         time.sleep(0.5)
-        assert len(said) == 1
-        assert str(broken) in said[0]
+        assert len(said(caplog)) == 1
+        assert str(broken) in said(caplog)[0]
         assert client.get("/items/new-lamp").status_code == 200

@@ -1,10 +1,14 @@
 """Alive at once, ready when the index is open, and honest when it never will be."""
 
+import platform
 import time
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from threading import Event
 
 from starlette.testclient import TestClient
 
+from model import __version__
 from service.app import create_app
 from service.loading import Loading
 from service.settings import ServeConfig
@@ -48,3 +52,36 @@ def test_an_index_that_cannot_be_opened_is_reported_and_never_ready(shop: FakeSh
     assert response.status_code == 503
     assert "is a checkpoint, where" in response.json()["detail"]
     assert "is a checkpoint, where" in str(outcome[0].failure)
+
+
+def test_a_server_that_is_stopping_is_not_ready_and_goes_on_with_what_it_has(config: ServeConfig) -> None:
+    loaded: list[Loading] = []
+    with TestClient(create_app(config, lambda *_: FakeEncoder(), loaded.append)) as client:
+        wait_until_ready(client)
+        loaded[0].stop()
+        response = client.get("/readyz")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert response.json()["detail"].startswith("The server is stopping.")
+        assert client.get("/livez").status_code == client.get("/items/red-mug").status_code == 200
+
+
+def test_info_says_what_exactly_answers(client: TestClient) -> None:
+    info, ready = client.get("/info").json(), client.get("/readyz").json()
+    started = datetime.fromisoformat(info.pop("started"))
+    assert 0 <= info.pop("uptime_s") < 3600
+    assert timedelta() <= datetime.now(UTC) - started < timedelta(hours=1)
+    versions = info.pop("versions")
+    assert (versions["rcml"], versions["python"]) == (__version__, platform.python_version())
+    assert versions["fastapi"] == version("fastapi")
+    assert versions["faiss"] == version("faiss-cpu")
+    assert info == {
+        "index": ready["index"],
+        "generation": "generation-000001",
+        "checkpoint": ready["checkpoint"],
+        "items": len(ITEMS),
+        "relations": 4,
+        "overlay_changes": 0,
+        "device": "cpu",
+        "precision": "auto",
+        "engine": "torch",
+    }

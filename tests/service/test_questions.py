@@ -52,7 +52,7 @@ def test_k_beyond_the_catalogue_gives_all_other_items(client: TestClient) -> Non
 
 def test_a_new_item_in_words_is_encoded_and_compared_by_text(client: TestClient) -> None:
     answer = ask(client, "/retrieve", text=ITEMS[8].text, relation="new-parents", k=1)
-    assert answer["query"] == {"text": ITEMS[8].text}
+    assert answer["query"] == {"text": ITEMS[8].text, "picture": False}
     assert (answer["similarity"], answer["how"]) == ("TT", "encoded")
     assert answer["results"][0]["item"]["item_id"] == "bottle"
     assert answer["results"][0]["score"] == pytest.approx(1.0, abs=1e-3)

@@ -1,13 +1,16 @@
 """A relation in words over HTTP, against the index asked directly; and what is refused."""
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from indexes.index import Index
+from indexes.retrieval import Found, NewItem, Question, Weighted
 from model.encoding import WordedRelation
-from model.records import Similarity
+from model.records import Relation, Similarity
 from service.app import create_app
 from service.engine import KEPT, Engine
 from service.settings import ServeConfig
@@ -115,7 +118,6 @@ def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> Non
         ),
         ({"description": "x", "weight": 1}, "#/relation/weight", "relation.weight is not known here."),
         (7, "#/relation", "relation cannot be 7. Send text of 1 to 512 characters."),
-        (None, "#/relation", "relation cannot be null."),
         (["x"], "#/relation", "relation cannot be a list of 1."),
         ("", "#/relation", "relation must have 1 or more characters"),
     ],
@@ -138,12 +140,34 @@ def test_the_documentation_has_an_example_that_can_be_sent(asked: TestClient) ->
 
 def test_the_latest_relations_in_words_are_read_once(worded: FakeShop) -> None:
     encoder = CountingEncoder()
-    engine = Engine(Index.open(worded.index), encoder, compact_at=0)
-    first = engine.read_relation(WORDS)
-    assert engine.read_relation(WORDS) is first
-    for number in range(KEPT):
-        engine.read_relation(f"relation {number}")
-        engine.read_relation("relation 0")
-    assert encoder.read == [WORDS, *(f"relation {number}" for number in range(KEPT))]
-    assert engine.read_relation(WORDS) is not first
-    engine.close()
+
+    async def scenario() -> None:
+        engine = Engine(Index.open(worded.index), encoder, compact_at=0)
+        first = await engine.read_relation(WORDS)
+        assert await engine.read_relation(WORDS) is first
+        for number in range(KEPT):
+            await engine.read_relation(f"relation {number}")
+            await engine.read_relation("relation 0")
+        assert encoder.read == [WORDS, *(f"relation {number}" for number in range(KEPT))]
+        assert await engine.read_relation(WORDS) is not first
+        engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_new_item_in_words_is_put_to_a_relation_that_was_added(tmp_path: Path) -> None:
+    async def scenario() -> list[list[Found]]:
+        index = Index.open(write_shop(tmp_path, token_store=True).index)
+        engine = Engine(index, FakeEncoder(), compact_at=0)
+        relation = await engine.read_relation(WORDS)
+        index.add_relation(Relation("tea", WORDS), relation)
+        new = NewItem(await engine.encode(ITEMS[0].text, None))
+        asked = [Question(new, (Weighted(one),), Similarity.TT, 5) for one in ("tea", relation)]
+        found = [(await engine.retrieve(one))[1] for one in asked]
+        engine.close()
+        return found
+
+    found = asyncio.run(scenario())
+    assert found[0][0].row == 0
+    scores = [[one.score for one in results] for results in found]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from model.records import Similarity
-from service.wording import echo, wish
+from service.schemas.fields import AnyRelation, Picture
+from service.schemas.retrieve import Limit
+from service.wording import echo, place, wish
 
 
 @pytest.mark.parametrize(
@@ -33,10 +35,50 @@ from service.wording import echo, wish
         (Similarity | None, "one of TT, II, TI, IT, AVG"),
         (tuple[Literal["a", "b"], ...], "one or more of a, b"),
         (dict[str, int], "a JSON object"),
+        (str | bool | int | float, "text or true or false or a number"),
+        (str | Picture | None, "text"),
     ],
 )
 def test_a_field_says_what_it_takes(annotation: Any, wished: str) -> None:
     assert wish(FieldInfo.from_annotation(annotation)) == wished
+
+
+class Shelf(BaseModel):
+    """A model with what pydantic's locations are long for."""
+
+    items: list[str | int] = Field([], description="a list of one of two")
+    prices: dict[Annotated[str, Field(min_length=2)], float] | None = None
+    relation: AnyRelation | None = None
+    limit: Limit | None = None
+    shelves: dict[str, "Shelf"] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("sent", "path", "wished"),
+    [
+        ({"items": [[]]}, ("items", 0), "text or a whole number"),
+        ({"items": 5}, ("items",), "one or more of text or a whole number"),
+        ({"prices": {"ab": "5"}}, ("prices", "ab"), "a number"),
+        ({"prices": {"": 5}}, ("prices", ""), "text of 2 or more characters"),
+        ({"relation": ""}, ("relation",), "text of 1 to 512 characters"),
+        ({"relation": {"description": 5}}, ("relation", "description"), "text of 1 to 2000 characters"),
+        ({"limit": {"query": 5}}, ("limit", "query"), "text of 1 to 512 characters"),
+        (
+            {"shelves": {"items": {"prices": {"items": []}}}},
+            ("shelves", "items", "prices", "items"),
+            "a number",
+        ),
+        ({"shelves": {"str": []}}, ("shelves", "str"), "a JSON object"),
+    ],
+)
+def test_an_error_is_placed_where_its_user_sees_it(
+    sent: dict[str, Any], path: tuple[str | int, ...], wished: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Shelf.model_validate(sent, strict=True)
+    places = {found.path: found for found in (place(Shelf, one["loc"]) for one in refused.value.errors())}
+    assert path in places
+    assert wish(places[path].field) == wished
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,43 @@
 const $ = (id) => document.getElementById(id);
 const state = { query: null, relation: null, relations: [], total: 0 };
 
+// The key lives as long as this tab does. A server without keys never asks for one.
+const KEY = "rcml-key";
+const key = () => sessionStorage.getItem(KEY);
+const withKey = (headers = {}) => key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
+
+let asking = null;  // one dialog for all the requests that were refused meanwhile
+function askForKey(detail) {
+  asking ??= new Promise((resolve) => {
+    $("key-says").textContent = detail;
+    $("key-form").onsubmit = (event) => {
+      event.preventDefault();
+      sessionStorage.setItem(KEY, new FormData(event.target).get("key").trim());
+      event.target.reset();
+      $("key").close();
+      showWhetherKeyed();
+      asking = null;
+      resolve();
+    };
+    $("key").showModal();
+  });
+  return asking;
+}
+
+function showWhetherKeyed() {
+  $("forget").hidden = !key();
+}
+
 async function call(path, body) {
-  const options = body && {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  const response = await fetch(path, options);
+  const sent = key();
+  const response = await fetch(path, body
+    ? { method: "POST", headers: withKey({ "Content-Type": "application/json" }), body: JSON.stringify(body) }
+    : { headers: withKey() });
   const answer = await response.json();
+  if (response.status === 401) {
+    if (sent === key()) await askForKey(sent ? "The server does not know this key." : "This server asks for an API key.");
+    return call(path, body);
+  }
   if (!response.ok) throw Object.assign(new Error(answer.detail || answer.title), { status: response.status });
   return answer;
 }
@@ -25,8 +54,18 @@ function element(name, properties = {}, ...children) {
 
 const relative = (path) => path.replace(/^\//, "");
 const picture = (item) => item.image_url
-  ? element("img", { src: relative(item.image_url), alt: "", loading: "lazy" })
+  ? key() ? guardedPicture(relative(item.image_url)) : element("img", { src: relative(item.image_url), alt: "", loading: "lazy" })
   : element("div", { className: "unpictured", title: "no picture" }, "no picture");
+// An <img> cannot send a key, so its bytes are fetched and shown from memory.
+function guardedPicture(path) {
+  const shown = element("img", { alt: "" });
+  shown.onload = () => URL.revokeObjectURL(shown.src);
+  fetch(path, { headers: withKey() })
+    .then((response) => response.ok ? response.blob() : Promise.reject(response.status))
+    .then((bytes) => { shown.src = URL.createObjectURL(bytes); }, () => { shown.alt = "no picture"; });
+  return shown;
+}
+
 const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 function showRelations() {
@@ -165,6 +204,8 @@ async function start() {
 }
 
 $("similarity").onchange = ask;
+$("forget").onclick = () => { sessionStorage.removeItem(KEY); location.reload(); };
+$("key").oncancel = (event) => event.preventDefault();  // without a key there is nothing behind the dialog
 $("surprise").onclick = surprise;
 $("words").onsubmit = (event) => {
   event.preventDefault();
@@ -176,4 +217,5 @@ $("own").onsubmit = (event) => {
   const description = new FormData(event.target).get("description").trim();
   if (description && state.query) { state.relation = { description }; showRelations(); ask(); }
 };
+showWhetherKeyed();
 start();

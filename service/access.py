@@ -1,0 +1,115 @@
+"""Who may ask what, and how much time and how many bytes it may take: one table, in which every route has its line.
+
+The guard enforces it, the deadline and the limits on bodies read theirs here, and the OpenAPI document declares it.
+What is not in the table is for admin keys alone, so that a route someone forgot is closed rather than open.
+"""
+
+import re
+from enum import StrEnum
+from functools import cache
+from typing import NamedTuple
+
+from starlette.types import Scope
+
+KEY = "rcml.key"
+"""Where in a request's scope its key's name is (None: it has no key); absent on a server without keys."""
+
+
+class Access(StrEnum):
+    """What a request has to bring."""
+
+    OPEN = "open"
+    READ = "read"
+    ADMIN = "admin"
+
+
+class Rule(NamedTuple):
+    """What a route asks of its caller.
+
+    A patient one does work that outlasts the deadline of the others. A long one reads its body piece by piece, so
+    that it may be longer than memory has room for: `--max-bulk-bytes` bounds it instead of `--max-body-bytes`.
+    """
+
+    access: Access
+    patient: bool = False
+    long: bool = False
+
+
+_OPEN, _READ, _ADMIN = Rule(Access.OPEN), Rule(Access.READ), Rule(Access.ADMIN)
+_SLOW, _BULK = Rule(Access.ADMIN, patient=True), Rule(Access.ADMIN, patient=True, long=True)
+
+RULES: dict[tuple[str, str], Rule] = {
+    ("GET", "/"): _OPEN,
+    ("GET", "/docs"): _OPEN,
+    ("GET", "/openapi.json"): _OPEN,
+    ("GET", "/static/{path}"): _OPEN,
+    ("GET", "/livez"): _OPEN,
+    ("GET", "/readyz"): _OPEN,
+    ("GET", "/info"): _READ,
+    ("GET", "/metrics"): _READ,
+    ("POST", "/retrieve"): _READ,
+    ("POST", "/retrieve/batch"): _READ,
+    ("POST", "/relation-type"): _READ,
+    ("POST", "/relation-type/batch"): _READ,
+    ("POST", "/validity"): _READ,
+    ("POST", "/validity/batch"): _READ,
+    ("POST", "/explain"): _READ,
+    ("POST", "/explain/heat-map"): _READ,
+    ("POST", "/embeddings"): _READ,
+    ("GET", "/relations"): _READ,
+    ("GET", "/relations/{relation_id}"): _READ,
+    ("POST", "/relations"): _ADMIN,
+    ("DELETE", "/relations/{relation_id}"): _SLOW,
+    ("GET", "/items"): _READ,
+    ("GET", "/items/{item_id}"): _READ,
+    ("GET", "/items/{item_id}/image"): _READ,
+    ("PUT", "/items/{item_id}"): _ADMIN,
+    ("DELETE", "/items/{item_id}"): _ADMIN,
+    ("POST", "/items/bulk"): _BULK,
+    ("POST", "/admin/reload"): _SLOW,
+    ("GET", "/admin/shadow"): _ADMIN,
+    ("POST", "/admin/shadow"): _SLOW,
+    ("DELETE", "/admin/shadow"): _ADMIN,
+}
+"""By method and path, with path parameters in braces; HEAD is as GET."""
+
+
+def rule_of(method: str, path: str) -> Rule:
+    """The rule for a request (or for a path of the table itself): two look-ups at most."""
+    if method == "HEAD":
+        method = "GET"
+    rule = RULES.get((method, path))
+    if rule is None:
+        rule = _BELOW.get((method, path[: path.find("/", 1) + 1]), _ADMIN)
+    return rule
+
+
+def methods_of(path: str) -> list[str]:
+    """The methods that a path takes."""
+    return sorted({method for method, template in RULES if _pattern(template).fullmatch(path)})
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """What a path of the table looks like: a parameter may hold any characters, slashes among them."""
+    return re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(template)))
+
+
+def is_stranger(scope: Scope) -> bool:
+    """Whether the server has keys and the request brought none of them, as it may to an open route."""
+    return scope.get(KEY, "") is None
+
+
+def _by_first_step() -> dict[tuple[str, str], Rule]:
+    """The rules of paths with parameters, by the step that comes before all of them, as in `/items/`."""
+    below: dict[tuple[str, str], Rule] = {}
+    for (method, path), rule in RULES.items():
+        if "{" in path:
+            step = path[: path.find("/", 1) + 1]
+            same = below.setdefault((method, step), rule)
+            assert same == rule, f"paths with parameters below {step} must have one rule for {method}"
+            assert "{" not in step
+    return below
+
+
+_BELOW = _by_first_step()

@@ -1,0 +1,107 @@
+"""One request to the service: what is sent, how its answer is read, and whether it may be sent twice."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from ..schemas.problem import Problem
+from .errors import UnexpectedAnswer, error_of
+
+T = TypeVar("T")
+Answer = TypeVar("Answer", bound=BaseModel)
+
+REQUEST_ID = "X-Request-Id"
+
+_PATIENCE = 600.0
+"""Seconds that a server takes for patient calls, at most."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request whose answer is a T.
+
+    One that is `repeatable` does no more when it is done twice. A `patient` one may take minutes.
+    """
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    content: bytes | None = field(default=None, repr=False)
+    params: Mapping[str, int] | None = None
+    media_type: str = "application/json"
+    repeatable: bool = True
+    patient: bool = False
+
+    def seconds(self, usual: float) -> float:
+        """How long it may take where most take `usual` seconds at most."""
+        return max(usual, _PATIENCE) if self.patient else usual
+
+    def answer(self, response: httpx.Response) -> T:
+        """What the server answered.
+
+        Raises:
+            ApiError: it refused, or failed.
+            UnexpectedAnswer: it is not the service that was asked.
+        """
+        if response.is_error:
+            raise error_of(_problem(response), request_id_of(response), retry_after(response))
+        if response.is_redirect:
+            raise UnexpectedAnswer(
+                f"{response.url} sends on to {response.headers['location']}. Give the client that address."
+            )
+        try:
+            return self.read(response.content)
+        except ValidationError as error:
+            kind = response.headers.get("content-type", "something")
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UnexpectedAnswer(
+                f"{response.url} answered {response.status_code} with {kind} that cannot be read: {first['msg']}"
+                f"{where and f' ({where})'}. Check the address, and that client and server are of one version."
+            ) from error
+
+
+def asking(path: str, body: object, answer: type[Answer]) -> Call[Answer]:
+    """The call of a question: JSON is sent, a model comes back, and nothing is changed."""
+    return Call("POST", path, answer.model_validate_json, to_json(body))
+
+
+def getting(path: str, answer: type[Answer]) -> Call[Answer]:
+    """The call that gets a model."""
+    return Call("GET", path, answer.model_validate_json)
+
+
+def deleting(path: str, repeatable: bool = True, patient: bool = False) -> Call[None]:
+    """The call that deletes, and is answered by nothing."""
+    return Call("DELETE", path, lambda content: None, repeatable=repeatable, patient=patient)
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server wants to be left alone; None where it gives none, or a date."""
+    said = response.headers.get("retry-after", "")
+    return float(said) if said.isdecimal() else None
+
+
+def request_id_of(response: httpx.Response) -> str:
+    """What the server's log calls the request; what it was asked to call it, where it does not say."""
+    return str(response.headers.get(REQUEST_ID) or response.request.headers[REQUEST_ID])
+
+
+def _problem(response: httpx.Response) -> Problem:
+    """The problem of an answer; one of the status alone where something between wrote the answer."""
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        phrase = HTTPStatus(response.status_code).phrase
+        return Problem(
+            type="about:blank",
+            title=phrase,
+            status=response.status_code,
+            detail=f"{response.url} answered {response.status_code} {phrase}, and nothing of why.",
+            instance=response.url.path,
+        )

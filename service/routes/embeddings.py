@@ -1,0 +1,72 @@
+"""The vectors of items, for whoever searches or learns elsewhere."""
+
+from base64 import b64encode
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from jaxtyping import Float32
+from numpy import ndarray
+
+from indexes.snapshot import Snapshot
+from model.records import View
+
+from ..json_route import JsonRoute
+from ..loading import ReadyEngine
+from ..metrics import Stage
+from ..openapi import problems
+from ..query import Query
+from ..rendering import asked_item, asked_relation, version
+from ..schemas.embeddings import Coding, EmbeddingsAnswer, EmbeddingsRequest
+
+router = APIRouter(tags=["questions"], route_class=JsonRoute)
+
+
+@router.post(
+    "/embeddings",
+    summary="The vectors of items",
+    response_model=EmbeddingsAnswer,
+    responses=problems(400, 404, 413, 415, 422, 429, 503),
+)
+async def embeddings(asked: EmbeddingsRequest, engine: ReadyEngine, request: Request) -> bytes:
+    """Give the vectors of items of the catalogue and of new ones under a relation, all of one version of the index.
+
+    They have unit length, those of the catalogue to half precision, in which they are kept.
+    """
+    query = Query.of(request, engine)
+    items, relation = await query.items(asked.items), await query.relation(asked.relation)
+    views = list(dict.fromkeys(asked.views))
+    with query.stage(Stage.SEARCH):
+        snapshot, vectors = await engine.vectors(items, relation, views)
+    return await engine.search(_rendered, asked, query, snapshot, vectors)
+
+
+def _rendered(
+    asked: EmbeddingsRequest,
+    query: Query,
+    snapshot: Snapshot,
+    vectors: dict[View, Float32[ndarray, "items dim"]],
+) -> bytes:
+    """The answer; in a thread, since a hundred items are a million digits."""
+    written = [
+        {view.value: _written(found[place], asked.encoding) for view, found in vectors.items()}
+        for place in range(len(asked.items))
+    ]
+    answer = {
+        "version": version(snapshot),
+        "relation": asked_relation(snapshot, asked.relation).model_dump(),
+        "dim": query.engine.index.dim,
+        "encoding": asked.encoding,
+        "embeddings": [
+            {"item": asked_item(snapshot, item).model_dump(), **own}
+            for item, own in zip(asked.items, written, strict=True)
+        ],
+        "took_ms": query.took_ms,
+    }
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _written(vector: Float32[ndarray, " dim"], coding: Coding) -> Any:
+    if not vector.any():
+        return None
+    return vector if coding == "float" else b64encode(vector.astype("<f4").tobytes()).decode()

@@ -1,0 +1,175 @@
+"""What a relation looks at: the words and the patches by which the network pooled an item."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from jaxtyping import Float32
+from numpy import ndarray
+
+from indexes.comparison import Compared
+from indexes.vectors import cosines
+from model.errors import NoPictureError
+from model.explanation import Attention, PatchWeights
+from model.records import Item, Similarity, View
+
+from ..json_route import JsonRoute
+from ..loading import ReadyEngine
+from ..metrics import Stage
+from ..openapi import problems
+from ..query import Query, similarity_of
+from ..rendering import asked_item, asked_relation, version
+from ..schemas.explanations import (
+    Cosines,
+    ExplainAnswer,
+    ExplainRequest,
+    HeatMapRequest,
+    ImageAttention,
+    ItemAttention,
+    TextAttention,
+    WordWeight,
+)
+from ..schemas.fields import ItemSummary, NewItem, NewItemEcho
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+router = APIRouter(tags=["questions"], route_class=JsonRoute)
+
+
+@router.post(
+    "/explain",
+    summary="What does this relation look at?",
+    response_model=ExplainAnswer,
+    responses=problems(400, 404, 413, 415, 422, 429, 503),
+)
+async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) -> ExplainAnswer:
+    """Tell which words and which patches of two items a relation looks at, and how near the two are by that.
+
+    The weights are those by which the network pooled the item, not an estimate of them. The summary token, which
+    stands for the whole text or picture, often has most of the attention: compare words with words, and patches with
+    patches.
+    """
+    query = Query.of(request, engine)
+    relation = await query.relation(asked.relation)
+    while True:
+        seen = await asyncio.gather(*(_seen(query, item) for item in (asked.item_a, asked.item_b)))
+        compared = await asyncio.gather(*(_compared(query, one) for one in seen))
+        with query.stage(Stage.SEARCH):
+            snapshot, vectors = await engine.vectors(compared, relation, list(View))
+        if all(one.item is None or snapshot.get(one.item.item_id) == one.item for one in seen):
+            break  # else one was changed meanwhile, and the answer would be of two versions
+    with query.stage(Stage.ENCODE):
+        attention = await asyncio.gather(*(engine.explain(one.text, one.picture, relation) for one in seen))
+    found = {similarity: _cosine(vectors, similarity) for similarity in Similarity}
+    similarity = similarity_of(snapshot, asked.item_a, asked.item_b)
+    item_a, item_b = (
+        _told(asked_item(snapshot, item), one, looked)
+        for item, one, looked in zip((asked.item_a, asked.item_b), seen, attention, strict=True)
+    )
+    return ExplainAnswer(
+        version=version(snapshot),
+        relation=asked_relation(snapshot, asked.relation),
+        item_a=item_a,
+        item_b=item_b,
+        similarity=similarity,
+        score=found[similarity] or 0.0,
+        cosines=Cosines(**found),
+        took_ms=query.took_ms,
+    )
+
+
+@router.post(
+    "/explain/heat-map",
+    summary="What does it look at in a picture?",
+    response_class=Response,
+    responses={
+        200: {"description": "The heat map.", "content": {"image/png": {}}},
+        **problems(400, 404, 413, 415, 422, 429, 503),
+    },
+)
+async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request) -> Response:
+    """Paint what a relation looks at over the picture of an item: a PNG of 512 pixels.
+
+    Black is none of the attention, purple an even share of what the patches have together, red twice and yellow ten
+    times that. How much the summary token has instead, which is often most, it does not tell: POST /explain does.
+    """
+    query = Query.of(request, engine)
+    relation = await query.relation(asked.relation)
+    seen = await _seen(query, asked.item)
+    if seen.picture is None:
+        raise NoPictureError(
+            seen.item.item_id if seen.item else None, "POST /explain tells what is looked at in those."
+        )
+    with query.stage(Stage.ENCODE):
+        attention = await engine.explain(None, seen.picture, relation)
+    assert attention.image is not None, "there is a picture"
+    painted = await engine.search(_painted, seen.picture, attention.image)
+    return Response(painted, media_type="image/png")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An item as the network sees it; what the catalogue has of it, where it is one of that."""
+
+    item: Item | None
+    text: str | None
+    picture: "Image | None"
+
+
+async def _seen(query: Query, item: str | NewItem) -> _Seen:
+    """An item with its picture, decoded.
+
+    Raises:
+        UnknownItemError: there is no such item.
+        PictureError, FetchError: its picture cannot be used, or not be had.
+        OverloadedError: too much waits already.
+    """
+    if isinstance(item, NewItem):
+        return _Seen(None, item.text, await query.picture(item.picture))
+    engine = query.engine
+    known = engine.item(item)
+    with query.stage(Stage.DECODE):
+        return _Seen(known, known.text, await engine.search(engine.picture, item))
+
+
+async def _compared(query: Query, seen: _Seen) -> Compared:
+    if seen.item is not None:
+        return seen.item.item_id
+    with query.stage(Stage.ENCODE):
+        return await query.engine.encode(seen.text, seen.picture)
+
+
+def _cosine(vectors: dict[View, Float32[ndarray, "pair dim"]], similarity: Similarity) -> float | None:
+    view_a, view_b = similarity.views
+    a, b = vectors[view_a][0], vectors[view_b][1]
+    return float(cosines(b[None], a)[0]) if a.any() and b.any() else None
+
+
+def _told(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Attention) -> ItemAttention:
+    text = image = None
+    if attention.text is not None:
+        words = [
+            WordWeight(text=w.text, start=w.start, end=w.end, weight=w.weight) for w in attention.text.words
+        ]
+        text = TextAttention(text=seen.text or "", words=words, summary=attention.text.summary)
+    if attention.image is not None:
+        box = attention.image.box
+        image = ImageAttention(
+            grid=attention.image.grid.tolist(),
+            summary=attention.image.summary,
+            left=box.left,
+            top=box.top,
+            right=box.right,
+            bottom=box.bottom,
+        )
+    return ItemAttention(item=item, text=text, image=image)
+
+
+def _painted(picture: "Image", weights: PatchWeights) -> bytes:
+    """In a thread; matplotlib is loaded for the first."""
+    from model.heat_map import heat_map
+
+    return heat_map(picture, weights)

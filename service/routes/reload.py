@@ -1,0 +1,27 @@
+"""Another index, checkpoint or both in place of what is served, without a pause."""
+
+from fastapi import APIRouter, Request
+
+from ..candidates import Candidates, Named
+from ..json_route import JsonRoute
+from ..loading import ReadyEngine
+from ..openapi import problems
+from ..schemas.operation import ReloadAnswer, ReloadRequest
+
+router = APIRouter(tags=["operation"], route_class=JsonRoute)
+
+
+@router.post(
+    "/admin/reload",
+    summary="Serve another index",
+    responses=problems(400, 409, 413, 415, 422, 503),
+)
+async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) -> ReloadAnswer:
+    """Open an index and its checkpoint beside what answers, warm them, and have them answer from then on.
+
+    Every request is answered by one of the two as a whole, and its `version` says by which. What cannot be opened
+    leaves all as it is. Answers come when it is done.
+    """
+    candidates: Candidates = request.state.candidates
+    swap = await candidates.swap(Named.of(asked))
+    return ReloadAnswer(before=swap.before, after=swap.after, seconds=swap.seconds)

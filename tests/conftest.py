@@ -1,0 +1,48 @@
+"""The demo, made small once for all tests that want a real shop with a real network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from model.artifact import Kind, open_artifact
+from service.cli import main
+
+GENERATION = "generation-000001"
+
+ARTIFACTS: dict[str, Kind] = {
+    "shop": "shop",
+    "prepared": "prepared",
+    "rcml": "checkpoint",
+    "clip": "checkpoint",
+    "blind": "checkpoint",
+    "report": "report",
+    f"index/{GENERATION}": "index",
+}
+
+
+@dataclass(frozen=True)
+class Road:
+    """What two runs of the demo left and said; `digests` after either run."""
+
+    folder: Path
+    said: tuple[str, str]
+    digests: tuple[dict[str, str], dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
+    import torch
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("road") / "demo"
+    options = ["--out", str(folder), "--no-serve", "--items", "336", "--shoppers", "600", "--steps", "4"]
+    said, found = [], []
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            lines: list[str] = []
+            patch.setattr("service.demo.say", lines.append)
+            assert main(["demo", *options]) == 0
+        said.append("\n".join(lines))
+        found.append({name: open_artifact(folder / name, kind).digest for name, kind in ARTIFACTS.items()})
+    return Road(folder, (said[0], said[1]), (found[0], found[1]))

@@ -1,0 +1,97 @@
+"""An item put in over HTTP is read by a real network as one that was prepared and indexed is."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from indexes.builder import build
+from indexes.config import BuildConfig
+from model.checkpoint import Checkpoint
+from model.encoder import Encoder
+from model.prepared import Prepared
+from model.trainer import train
+from service.app import create_app
+from service.settings import ServeConfig
+from tests.model.planted import prepare_catalogue, tiny_training
+from tests.service.conftest import wait_until_ready
+
+WORDS = {"description": "Looked at by people who like round things."}
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("catalogue")
+    prepared = prepare_catalogue(folder)
+    train(tiny_training(prepared, folder / "checkpoint"))
+    config = BuildConfig(
+        checkpoint=folder / "checkpoint", prepared=prepared, out=folder / "index", token_store=True
+    )
+    encoder = Encoder.from_pretrained(config.checkpoint, "cpu")
+    build(config, encoder, Checkpoint.open(config.checkpoint), Prepared.open(prepared))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(catalogue: Path) -> Iterator[TestClient]:
+    config = ServeConfig(index=catalogue / "index", device="cpu", precision="fp32")
+    with TestClient(create_app(config)) as client:
+        wait_until_ready(client)
+        yield client
+
+
+def vectors(client: TestClient, *items: object, relation: object) -> list[Any]:
+    answer = client.post("/embeddings", json={"items": items, "relation": relation})
+    assert answer.status_code == 200, answer.text
+    return [{view: one[view] for view in ("text", "image", "average")} for one in answer.json()["embeddings"]]
+
+
+def test_it_has_the_vectors_of_its_twin_in_the_catalogue(client: TestClient, catalogue: Path) -> None:
+    raw = [json.loads(line) for line in (catalogue / "items.jsonl").read_text().splitlines()]
+    relations: list[object] = [one["relation_id"] for one in client.get("/relations").json()["relations"]]
+    for given in raw[:3]:
+        sent = {name: given[name] for name in ("title", "categories") if name in given}
+        picture = b64encode((catalogue / given["image"]).read_bytes()).decode()
+        answer = client.put("/items/twin", json={**sent, "picture": {"base64": picture}})
+        assert answer.status_code in (200, 201)
+        for relation in [*relations, WORDS]:
+            twin, old = vectors(client, "twin", given["item_id"], relation=relation)
+            for view, own in twin.items():
+                assert own == pytest.approx(old[view], abs=2e-3)
+        explained = [
+            client.post(
+                "/explain", json={"item_a": one, "item_b": raw[9]["item_id"], "relation": relations[-1]}
+            ).json()
+            for one in ("twin", given["item_id"])
+        ]
+        twin_words, old_words = (one["item_a"]["text"]["words"] for one in explained)
+        assert [one["text"] for one in twin_words] == [one["text"] for one in old_words]
+        assert explained[0]["score"] == pytest.approx(explained[1]["score"], abs=2e-3)
+
+
+def test_a_new_item_lacks_what_was_not_sent(client: TestClient, catalogue: Path) -> None:
+    picture = {"base64": b64encode(next(catalogue.rglob("*.png")).read_bytes()).decode()}
+    for relation in (client.get("/relations").json()["relations"][-1]["relation_id"], WORDS):
+        pictured, worded = vectors(client, {"picture": picture}, {"text": "red mug"}, relation=relation)
+        assert (pictured["text"], worded["image"]) == (None, None)
+        assert pictured["average"] == pytest.approx(pictured["image"], abs=1e-5)
+        assert worded["average"] == pytest.approx(worded["text"], abs=1e-5)
+
+
+def test_patches_and_words_share_all_attention_with_the_summary(client: TestClient) -> None:
+    first, second = (item["item_id"] for item in client.get("/items?limit=2").json()["items"])
+    relation = client.get("/relations").json()["relations"][-1]["relation_id"]
+    for asked in (relation, WORDS):
+        answer = client.post("/explain", json={"item_a": first, "item_b": second, "relation": asked}).json()
+        for side in ("item_a", "item_b"):
+            text, image = answer[side]["text"], answer[side]["image"]
+            assert sum(one["weight"] for one in text["words"]) + text["summary"] == pytest.approx(1, abs=1e-4)
+            assert sum(map(sum, image["grid"])) + image["summary"] == pytest.approx(1, abs=1e-4)
+        heat = client.post("/explain/heat-map", json={"item": first, "relation": asked})
+        assert heat.content.startswith(b"\x89PNG")

@@ -1,0 +1,117 @@
+"""What the campaigns of broken requests share: the application without a server, and what every answer must be."""
+
+import asyncio
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from starlette.types import Message
+
+from service.app import create_app
+from service.problems import MEDIA_TYPE, Problem
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder, FakeShop
+
+KEY = "key-of-the-campaigns-0123456789"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+
+_SECRETS = re.compile(
+    r"Traceback|File \\?\"|\.py\b|site-packages|pydantic|starlette|fastapi|indexes\.|service\.|"
+    + "|".join(
+        re.escape(str(path)) for path in (Path(__file__).parents[2], sys.prefix, tempfile.gettempdir())
+    )
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+def assert_sound(answer: Answer) -> None:
+    """What was asked for, or a problem document that tells no secrets; the server neither fails nor gives up."""
+    assert answer.status < 500, answer
+    assert answer.status != 429, answer
+    if answer.status >= 400:
+        assert answer.media_type == MEDIA_TYPE, answer
+        assert Problem.model_validate_json(answer.body).status == answer.status
+        assert not _SECRETS.search(answer.body.decode()), answer
+        assert len(answer.body) < 20_000, answer
+
+
+@dataclass(frozen=True)
+class Direct:
+    """An application that is asked without a server or a client between."""
+
+    app: FastAPI
+    state: dict[str, Any]
+
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
+    ) -> Answer:
+        """What the application answers; a bug that it raises after it answered with 500 is that 500."""
+        headers = {"host": "127.0.0.1", "content-type": media_type, **HEADERS}
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": quote(path).encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+            "state": dict(self.state),
+        }
+        rest: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return rest.pop() if rest else await asyncio.Event().wait() or {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            assert sent, "a bug is answered before it is raised"
+            assert sent[0]["status"] == 500
+        fields = dict(sent[0]["headers"])
+        content = b"".join(message["body"] for message in sent[1:])
+        return Answer(sent[0]["status"], fields.get(b"content-type", b"").decode(), content)
+
+
+def application(shop: FakeShop, folder: Path, most_bytes: int = 2**20) -> FastAPI:
+    """The application over a copy of a shop's index, which may be changed."""
+    shutil.copytree(shop.index, folder / "index", dirs_exist_ok=True)
+    config = ServeConfig(
+        index=folder / "index", checkpoint=shop.checkpoint, admin_keys=KEY, max_body_bytes=most_bytes
+    )
+    return create_app(config, lambda *_: FakeEncoder())
+
+
+@asynccontextmanager
+async def directly(app: FastAPI) -> AsyncIterator[Direct]:
+    """An application from its start, once it is ready, to its end."""
+    async with app.router.lifespan_context(app) as state:
+        direct = Direct(app, dict(state or {}))
+        if "loading" in direct.state:
+            while (await direct.ask("GET", "/readyz")).status != 200:
+                await asyncio.sleep(0.01)
+        yield direct

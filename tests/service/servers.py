@@ -1,0 +1,83 @@
+"""Servers in threads, for clients to ask: the real application, and one that answers by a script."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import uvicorn
+
+from service.app import create_app
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder
+
+Scripted = tuple[int, dict[str, str], bytes] | None
+"""An answer: status, headers and body; None closes the connection without one."""
+
+
+@contextmanager
+def served(config: ServeConfig) -> Iterator[str]:
+    """The address of a server of its own, in a thread."""
+    app = create_app(config, lambda *_: FakeEncoder())
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        address = "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
+        while httpx.get(f"{address}/readyz").status_code != 200:
+            time.sleep(0.01)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Flaky(ThreadingHTTPServer):
+    """Answers by a script, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Sequence[Scripted]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = list(script)
+        self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Flaky
+
+    def do_GET(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        self.server.paths.append(self.path)
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
+        if (answer := self.server.script.pop(0)) is None:
+            return
+        status, headers, body = answer
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PUT = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def flaky(*script: Scripted) -> Iterator[tuple[Flaky, str]]:
+    with Flaky(script) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

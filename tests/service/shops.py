@@ -1,0 +1,64 @@
+"""Indexes beside one another that have the same ids and nothing else in common, each with an encoder of its own.
+
+    index         of `checkpoint`
+    renewed       of `checkpoint` too, with other vectors
+    candidate     of `other-checkpoint`, with other vectors
+
+An answer that takes a vector from one, a score, a probability or the encoding of a text from another, is an answer of
+none of them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxtyping import Float32
+from numpy import ndarray
+from PIL import Image
+
+from indexes.builder import build
+from indexes.config import BuildConfig
+from model.checkpoint import Checkpoint
+from model.encoding import Encoding
+from model.prepared import Prepared
+from tests.indexes.fakes import FakeEncoder, FakeShop, write_checkpoint, write_shop
+
+NAMES = ("index", "renewed", "candidate")
+
+
+class AccentedEncoder(FakeEncoder):
+    """Reads every word with an accent: texts have other vectors than without."""
+
+    def __init__(self, accent: str) -> None:
+        self._accent = accent
+
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        return super().read_items([self._read(text) for text in texts], pictures, tokens)
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
+        return super().encode_texts([self._read(text) for text in texts])
+
+    def _read(self, text: str) -> str:
+        return " ".join(f"{word}{self._accent}" for word in text.split())
+
+
+def open_accented(checkpoint: Path, *_: object) -> FakeEncoder:
+    """The encoder of a checkpoint: each has its accent."""
+    return AccentedEncoder("" if checkpoint.name == "checkpoint" else "`")
+
+
+def write_shops(folder: Path, token_store: bool = False) -> FakeShop:
+    """Write all into `folder`; returns the first."""
+    shop = write_shop(folder, token_store)
+    other = folder / "other-checkpoint"
+    write_checkpoint(other, seed=7)
+    build_index(shop, folder / "renewed", shop.checkpoint, "'", token_store)
+    build_index(shop, folder / "candidate", other, "`", token_store)
+    return shop
+
+
+def build_index(shop: FakeShop, out: Path, checkpoint: Path, accent: str, token_store: bool = False) -> None:
+    """Build an index of the shop's items with an accent."""
+    config = BuildConfig(checkpoint=checkpoint, prepared=shop.prepared, out=out, token_store=token_store)
+    build(config, AccentedEncoder(accent), Checkpoint.open(checkpoint), Prepared.open(shop.prepared))
