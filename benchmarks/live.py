@@ -11,12 +11,11 @@ another process does, which looks every 0.2 s as a server does. `--changes` are 
 """
 
 import argparse
-import json
 import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -24,101 +23,21 @@ from threading import Event, Thread
 from typing import Any, get_args
 
 import numpy as np
-from pydantic import BaseModel
 
-from benchmarks.embeddings import DIM, Embeddings
+from benchmarks.embeddings import DIM
 from benchmarks.results import conclude, show
-from indexes.attributes import Condition, write_attributes
-from indexes.catalogue import write_catalogue
-from indexes.config import BuildConfig, IndexKind
-from indexes.faiss_vectors import FOLDER, write_vectors
-from indexes.generation import next_generation, write_checkpoint_path
+from benchmarks.shop import Shop, relations
+from indexes.attributes import Condition
+from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.journal import Change
 from indexes.selection import EVERYTHING, Selection
-from model.artifact import PICTURES, read_manifest, write_artifact
-from model.checkpoint import write_contents
-from model.records import INTRA_RELATION, Item, Relation, Similarity, View
-from model.validity import ValidityHead
+from model.records import Similarity, View
 
 EVERY = 0.2
 """Seconds between two looks of another process."""
 
 SELECTIONS = {"none": EVERYTHING, "10 %": Selection(where={"price": Condition(least=10, most=19)})}
-
-
-class _NoOptions(BaseModel):
-    """The options of a checkpoint that no stage made."""
-
-
-@dataclass(frozen=True)
-class Shop:
-    """An index of random items, without a network or a picture."""
-
-    folder: Path
-    items: int
-    relations: tuple[Relation, ...]
-    dim: int
-    kind: IndexKind = "flat"
-
-    def write(self) -> Path:
-        """Write checkpoint and index; returns where the index lies."""
-        shape = (len(self.relations), self.dim)
-        with write_artifact(self.folder / "checkpoint", "checkpoint", _NoOptions()) as draft:
-            features = 4 * self.dim + 3
-            bias, weight = np.zeros((2, 1), np.float32)
-            head = ValidityHead(np.zeros((features, 1), np.float32), bias, weight, np.zeros((), np.float32))
-            write_contents(draft.path, self.relations, np.zeros(shape, np.float32), head, {}, "")
-        checkpoint, out = draft.path.parent / "checkpoint", self.folder / "index"
-        out.mkdir()
-        parents = {"checkpoint": read_manifest(checkpoint, "checkpoint").digest, "prepared": "0" * 64}
-        config = BuildConfig(checkpoint=checkpoint, prepared=self.folder / "prepared", out=out)
-        with write_artifact(next_generation(out), "index", config, parents) as draft:
-            items = [item(n) for n in range(self.items)]
-            write_vectors(draft.path / FOLDER, *shape, self._chunks, self.kind, min_recall=0.95)
-            write_catalogue(draft.path, items)
-            write_attributes(draft.path, items)
-            (draft.path / PICTURES).mkdir()
-            (draft.path / PICTURES / "none.png").write_bytes(b"")
-            relations = [{**asdict(relation), "pairs": None} for relation in self.relations]
-            (draft.path / "relations.json").write_text(json.dumps(relations))
-            write_checkpoint_path(draft.path, checkpoint, out)
-            draft.counts.update(items=self.items, relations=len(self.relations), sequence=0, built=0)
-        return out
-
-    def _chunks(self, relation: int, view: View) -> Iterator[np.ndarray]:
-        return Embeddings(3 * relation + [*View].index(view), self.dim).chunks(self.items)
-
-    def changes(self) -> Iterator[Change]:
-        """New items for ever, with vectors near those there are."""
-        draw = np.random.default_rng(1)
-        near = np.stack(
-            [
-                [
-                    Embeddings(3 * relation + view, self.dim).queries(500)
-                    for relation in range(len(self.relations))
-                ]
-                for view in range(len(View))
-            ]
-        )
-        number = self.items
-        while True:
-            for place in draw.permutation(500):
-                yield Change.put(item(number), near[:, :, place].astype(np.float16), b"")
-                number += 1
-
-
-def item(number: int) -> Item:
-    """One of a hundred prices, a title, a category."""
-    return Item(
-        f"item-{number}",
-        f"Item {number}",
-        "",
-        ("Kitchen",),
-        f"Item {number}. Kitchen",
-        f"{PICTURES}/none.png",
-        {"price": number % 100, "stock": number % 7, "brand": f"Brand {number % 50}"},
-    )
 
 
 @dataclass
@@ -280,9 +199,8 @@ def main() -> None:
     if asked.quick:
         asked.items, asked.relations, asked.rounds, asked.seconds = 1_000, 2, 2, 0.3
     with tempfile.TemporaryDirectory() as folder:
-        others = (Relation(f"relation-{n}", f"Relation {n}.") for n in range(1, asked.relations))
-        relations = (INTRA_RELATION, *others)
-        shop = Shop(Path(folder), asked.items, relations, 32 if asked.quick else DIM, asked.kind)
+        dim = 32 if asked.quick else DIM
+        shop = Shop(Path(folder), asked.items, relations(asked.relations), dim, asked.kind)
         index = Index.open(shop.write())
         try:
             figures = measure(index, shop, asked.rounds, asked.seconds, asked.per_s, asked.changes)

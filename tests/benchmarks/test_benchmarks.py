@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import build, encode, journal, live, loss, search, train, words
+from benchmarks import build, encode, journal, live, loss, overload, search, service, train, words
 from benchmarks.embeddings import Embeddings
 from benchmarks.measurement import Timings, interleave, peak_memory
 from benchmarks.train import bf16_peak
@@ -32,6 +32,29 @@ def test_its_last_line_is_one_json_object(
     assert all(figures[key] > 0 for key in KEYS[name])
     assert figures.get("memory_ratio", 10.0) > 5
     assert figures.get("min_cosine", 1.0) > 0.999
+
+
+def test_the_service_is_measured_beside_the_same_json_from_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["service", "--quick"])
+    service.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures.keys() == {
+        "throughput_ratio_16", "throughput_ratio_64", "p99_ratio_16", "p99_ratio_64", "live_ratio_16", "recall_at_10"
+    }  # fmt: skip
+    assert figures["recall_at_10"] == 1.0
+    assert all(value > 0 for value in figures.values())
+
+
+def test_an_overloaded_service_refuses_what_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["overload", "--quick"])
+    overload.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["refusals_with_retry_after"] == 1.0
+    assert figures["good_share_of_capacity"] > 0.5
 
 
 def test_relations_in_words_are_measured_under_every_similarity(

@@ -1,0 +1,181 @@
+"""Bounded load over loopback: HTTP/1.1 requests made beforehand, sent by one process, their answers timed.
+
+A closed loop keeps so many connections busy: how much can be answered. An open loop sends at a rate whatever becomes of
+what it sent before, as customers do: what happens when more is asked than can be answered.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import cast
+
+import numpy as np
+import uvloop
+
+HOST = "127.0.0.1"
+
+
+def request(path: str, body: bytes) -> bytes:
+    """A POST of JSON, as it goes over the wire."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n".encode() + body
+
+
+@dataclass
+class Outcome:
+    """What became of some requests: seconds until each was answered, by status; 0 where the connection was lost."""
+
+    seconds: float
+    took: dict[int, list[float]] = field(default_factory=dict)
+    retry_after: int = 0
+    """Answers that said when to ask again."""
+    late: list[float] = field(default_factory=list)
+    """Seconds by which the asking process itself was late to send, of an open loop."""
+
+    def add(self, status: int, seconds: float, retry_after: bool = False) -> None:
+        """One more."""
+        self.took.setdefault(status, []).append(seconds)
+        self.retry_after += retry_after
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """How many of each."""
+        return Counter({status: len(took) for status, took in self.took.items()})
+
+    @property
+    def rate(self) -> float:
+        """Good answers a second."""
+        return len(self.took.get(200, ())) / self.seconds
+
+    def quantile(self, share: float, *statuses: int) -> float:
+        """Seconds within which that share of the answers of some statuses came; NaN where there were none."""
+        took = [one for status in statuses or (200,) for one in self.took.get(status, ())]
+        return float(np.quantile(took, share)) if took else float("nan")
+
+
+class _Client(asyncio.Protocol):
+    """One connection: a request at a time."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._answered: asyncio.Future[tuple[int, bool]] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def connect(cls, port: int) -> "_Client":
+        _, client = await asyncio.get_running_loop().create_connection(cls, HOST, port)
+        return client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result((0, False))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        lowered = head.lower()
+        _, _, length = lowered.partition(b"content-length: ")
+        if len(body) >= int(length.split(b"\r\n", 1)[0]):
+            self._buffer = b""
+            if b"\r\nconnection: close" in lowered and self._transport is not None:
+                self._transport.close()
+                self._transport = None
+            if self._answered is not None and not self._answered.done():
+                self._answered.set_result((int(head[9:12]), b"\r\nretry-after:" in lowered))
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def ask(self, message: bytes) -> tuple[int, bool]:
+        """Status of the answer, and whether it says when to ask again."""
+        self._answered = asyncio.get_running_loop().create_future()
+        if self._transport is None:
+            return 0, False
+        self._transport.write(message)
+        return await self._answered
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
+    """Keep `connections` busy for so long."""
+    return uvloop.run(_closed_loop(port, messages, connections, seconds))
+
+
+async def _closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
+    outcome = Outcome(seconds)
+    source = cycle(messages)
+    clients = [await _Client.connect(port) for _ in range(connections)]
+    until = time.perf_counter() + seconds
+
+    async def keep_busy(client: _Client) -> None:
+        while (begun := time.perf_counter()) < until:
+            if not client.open:
+                client = await _Client.connect(port)
+            status, again = await client.ask(next(source))
+            outcome.add(status, time.perf_counter() - begun, again)
+        client.close()
+
+    await asyncio.gather(*map(keep_busy, clients))
+    return outcome
+
+
+def open_loop(
+    port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int = 2_000
+) -> Outcome:
+    """Send `rate` requests a second for so long, each on a connection that is free; of at most `most`.
+
+    An answer is timed from when its request was sent, which waits for no other; how `late` that was is kept too.
+    """
+    return uvloop.run(_open_loop(port, messages, rate, seconds, most))
+
+
+async def _open_loop(port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int) -> Outcome:
+    outcome = Outcome(seconds)
+    free: list[_Client] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(message: bytes, due: float) -> None:
+        try:
+            client = free.pop() if free else await _Client.connect(port)
+            sent = time.perf_counter()
+            outcome.late.append(sent - due)
+            status, again = await client.ask(message)
+        except OSError:
+            sent, status, again = due, 0, False
+        else:
+            if client.open:
+                free.append(client)
+        outcome.add(status, time.perf_counter() - sent, again)
+
+    begun = time.perf_counter()
+    for message, due in zip(cycle(messages), _due(begun, rate, seconds), strict=False):
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        if len(tasks) >= most:
+            outcome.add(0, 0.0)  # it would have had to wait for a connection
+            continue
+        task = asyncio.create_task(ask(message, due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.wait(tasks, timeout=10) if tasks else None
+    for client in free:
+        client.close()
+    return outcome
+
+
+def _due(begun: float, rate: float, seconds: float) -> Iterator[float]:
+    for number in range(int(rate * seconds)):
+        yield begun + number / rate

@@ -1,0 +1,226 @@
+"""`POST /retrieve` beside the same JSON from memory: `python -m benchmarks.service [--quick]`.
+
+100,000 items under 10 relations are served by one process, as `rcml serve` does it; another asks over loopback, and
+keeps 16 or 64 connections busy. Three kinds of request take turns, block by block: one item whose answer stands in the
+table of exact answers; the same of an index that keeps no answers, which is a live search in a graph; and a route of
+the same application that returns the bytes of one such answer, whatever is asked. Ratios are medians over the rounds,
+of which each meets the same machine.
+
+Answers are compared with a scan of all vectors. To make the index takes some minutes; `--keep FOLDER` keeps it there.
+"""
+
+import argparse
+import json
+import multiprocessing
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any, cast
+
+import httpx
+import numpy as np
+from fastapi import Response
+
+from benchmarks.load import Outcome, closed_loop, request
+from benchmarks.results import conclude, show
+from benchmarks.shop import FixedEncoder, Shop, relations
+from indexes.config import IndexKind
+from indexes.index import Index
+from indexes.vectors import cosines
+from model.encoding import ItemEncoder
+from model.records import Similarity, View
+from service.app import create_app
+from service.server import server_of
+from service.settings import ServeConfig
+
+K = 10
+CONCURRENCIES = (16, 64)
+
+
+def serve(index: Path, pipe: Connection) -> None:
+    """The server's process: tell the port, and answer until the pipe is closed."""
+    config = ServeConfig(index=index, port=0, log_level="warning")
+    app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()))
+    canned: list[bytes] = []
+
+    @app.post("/admin/canned")
+    async def from_memory() -> Response:
+        return Response(canned[0], media_type="application/json")
+
+    listener = socket.create_server((config.host, 0))
+    server = server_of(app, config)
+
+    @app.post("/admin/can")
+    async def remember(body: dict[str, Any]) -> None:
+        canned[:] = [json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()]
+
+    pipe.send(listener.getsockname()[1])
+    with listener:
+        server.run(sockets=[listener])
+
+
+@contextmanager
+def served(index: Path) -> Iterator[int]:
+    """The port at which an index is served by a process of its own."""
+    fresh = multiprocessing.get_context("spawn")
+    pipe, theirs = fresh.Pipe()
+    process = fresh.Process(target=serve, args=(index, theirs), daemon=True)
+    process.start()
+    port = pipe.recv()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            while client.get("/readyz").status_code != 200:
+                time.sleep(0.2)
+            first = {"item_id": "item-0", "relation": "relation-1", "k": K}
+            client.post("/admin/can", json=client.post("/retrieve", json=first).json()).raise_for_status()
+        yield port
+    finally:
+        process.terminate()
+        process.join()
+
+
+def questions(shop: Shop, count: int) -> list[dict[str, Any]]:
+    """What is asked, drawn from all items and relations."""
+    draw = Random(0)
+    return [
+        {
+            "item_id": f"item-{draw.randrange(shop.items)}",
+            "relation": draw.choice(shop.relations).relation_id,
+            "k": K,
+        }
+        for _ in range(count)
+    ]
+
+
+def recall(port: int, index: Index, asked: Sequence[dict[str, Any]]) -> float:
+    """Share of the ten best by a scan that are answered."""
+    found = 0
+    places = {relation.relation_id: place for place, relation in enumerate(index.relations)}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for question in asked:
+            answer = client.post("/retrieve", json=question).raise_for_status().json()
+            row = index.snapshot.row(question["item_id"])
+            place = places[question["relation"]]
+            everything = index.snapshot.vectors(place, View.AVERAGE, range(len(index)))
+            scores = cosines(everything, everything[row])
+            scores[row] = -2
+            least = np.partition(scores, -K)[-K]
+            results = [index.snapshot.row(one["item"]["item_id"]) for one in answer["results"]]
+            found += int((scores[results] >= least).sum())
+    return found / (K * len(asked))
+
+
+def measure(
+    port: int, live: int, shop: Shop, rounds: int, seconds: float
+) -> dict[int, dict[str, list[Outcome]]]:
+    """What became of the requests of each kind in each round, by concurrency; live searches are made at `live`."""
+    bodies = [json.dumps(one).encode() for one in questions(shop, 20_000)]
+    messages = {
+        (port, "table"): [request("/retrieve", body) for body in bodies],
+        (live, "live"): [request("/retrieve", body) for body in bodies],
+        (port, "canned"): [request("/admin/canned", body) for body in bodies],
+    }
+    draw = Random(0)
+    outcomes: dict[int, dict[str, list[Outcome]]] = {}
+    for connections in CONCURRENCIES:
+        outcomes[connections] = {kind: [] for _, kind in messages}
+        for turn in range(-1, rounds):
+            for asked, kind in draw.sample(list(messages), len(messages)):
+                outcome = closed_loop(asked, messages[asked, kind], connections, seconds)
+                assert set(outcome.statuses) == {200}, outcome.statuses
+                if turn >= 0:
+                    outcomes[connections][kind].append(outcome)
+    return outcomes
+
+
+def ratios(outcomes: dict[str, list[Outcome]], kind: str) -> tuple[float, float]:
+    """Of a kind over the one from memory: requests a second, and p99."""
+    pairs = [*zip(outcomes[kind], outcomes["canned"], strict=True)]
+    return (
+        median(one.rate / other.rate for one, other in pairs),
+        median(one.quantile(0.99) / other.quantile(0.99) for one, other in pairs),
+    )
+
+
+def main() -> None:
+    """Make an index, serve it, measure, show, conclude."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few items and seconds, to see that it works")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--relations", type=int, default=10)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=3, help="of every block")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the index; it is taken from there if it is there"
+    )
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.items, asked.relations, asked.dim, asked.rounds, asked.seconds = 1_000, 2, 32, 2, 0.3
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.keep or Path(scratch)
+        kind: IndexKind = "flat" if asked.quick else "hnsw"
+        named, views = relations(asked.relations), (View.AVERAGE,)
+        shop = Shop(folder, asked.items, named, asked.dim, kind, views, (Similarity.AVG,), 0.99)
+        live = replace(shop, folder=folder / "live", answers=(), vectors=folder / "index")
+        for one in (shop, live):
+            if not (one.folder / "index").exists():
+                one.folder.mkdir(exist_ok=True)
+                one.write()
+        index = Index.open(folder / "index")
+        try:
+            with served(folder / "index") as port, served(live.folder / "index") as other:
+                sample = questions(shop, 50 if asked.quick else 200)
+                exact, near = recall(port, index, sample), recall(other, index, sample)
+                outcomes = measure(port, other, shop, asked.rounds, asked.seconds)
+        finally:
+            index.close()
+    _show(outcomes)
+    print(f"live searches find {near:.4f} of the ten best")
+    low, high = CONCURRENCIES
+    conclude(
+        {
+            "throughput_ratio_16": ratios(outcomes[low], "table")[0],
+            "throughput_ratio_64": ratios(outcomes[high], "table")[0],
+            "p99_ratio_16": ratios(outcomes[low], "table")[1],
+            "p99_ratio_64": ratios(outcomes[high], "table")[1],
+            "live_ratio_16": ratios(outcomes[low], "live")[0],
+            "recall_at_10": exact,
+        }
+    )
+
+
+def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:
+    rows = []
+    for connections, kinds in outcomes.items():
+        for kind, blocks in kinds.items():
+            rate, p99 = ratios(kinds, kind)
+            rows.append(
+                [
+                    f"{kind}, {connections} at once",
+                    f"{median(block.rate for block in blocks):,.0f}",
+                    f"{rate:.2f}",
+                    f"{1e3 * median(block.quantile(0.5) for block in blocks):.1f}",
+                    f"{1e3 * median(block.quantile(0.99) for block in blocks):.1f}",
+                    f"{p99:.2f}",
+                ]
+            )
+    show(
+        f"one worker, Python {sys.version.split()[0]}",
+        ("request", "requests/s", "over memory", "p50 ms", "p99 ms", "over memory"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""An index of random items, without a network or a picture: what is served and searched where only speed matters."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from pydantic import BaseModel
+
+from benchmarks.embeddings import Embeddings
+from indexes.answers import FOLDER as ANSWERS
+from indexes.answers import write_answers
+from indexes.attributes import write_attributes
+from indexes.catalogue import write_catalogue
+from indexes.config import BuildConfig, IndexKind
+from indexes.engines import open_vectors
+from indexes.faiss_vectors import FOLDER, write_vectors
+from indexes.generation import newest_generation, next_generation, write_checkpoint_path
+from indexes.journal import Change
+from model.artifact import PICTURES, read_manifest, write_artifact
+from model.checkpoint import write_contents
+from model.encoding import Encoding
+from model.records import INTRA_RELATION, Item, Relation, Similarity, View
+from model.validity import ValidityHead
+
+
+class _NoOptions(BaseModel):
+    """The options of a checkpoint that no stage made."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What is written: under all `relations` the vectors of `views`, and answers ahead for some similarities."""
+
+    folder: Path
+    items: int
+    relations: tuple[Relation, ...]
+    dim: int
+    kind: IndexKind = "flat"
+    views: tuple[View, ...] = tuple(View)
+    answers: tuple[Similarity, ...] = ()
+    min_recall: float = 0.95
+    vectors: Path | None = None
+    """Folder of an index with the same vectors, to be shared instead of made."""
+
+    def write(self) -> Path:
+        """Write checkpoint and index; returns where the index lies."""
+        shape = (len(self.relations), self.dim)
+        with write_artifact(self.folder / "checkpoint", "checkpoint", _NoOptions()) as draft:
+            features = 4 * self.dim + 3
+            bias, weight = np.zeros((2, 1), np.float32)
+            head = ValidityHead(np.zeros((features, 1), np.float32), bias, weight, np.zeros((), np.float32))
+            write_contents(draft.path, self.relations, np.zeros(shape, np.float32), head, {}, "")
+        checkpoint, out = draft.path.parent / "checkpoint", self.folder / "index"
+        out.mkdir()
+        parents = {"checkpoint": read_manifest(checkpoint, "checkpoint").digest, "prepared": "0" * 64}
+        config = BuildConfig(checkpoint=checkpoint, prepared=self.folder / "prepared", out=out)
+        with write_artifact(next_generation(out), "index", config, parents) as draft:
+            items = [item(n) for n in range(self.items)]
+            vectors = draft.path / FOLDER
+            if self.vectors is None:
+                write_vectors(vectors, *shape, self._chunks, self.kind, self.min_recall, views=self.views)
+            else:
+                shutil.copytree(newest_generation(self.vectors) / FOLDER, vectors, copy_function=os.link)
+            with closing(open_vectors(vectors)) as opened:
+                write_answers(draft.path / ANSWERS, opened, range(shape[0]), self.answers)
+            write_catalogue(draft.path, items)
+            write_attributes(draft.path, items)
+            (draft.path / PICTURES).mkdir()
+            (draft.path / PICTURES / "none.png").write_bytes(b"")
+            relations = [{**asdict(relation), "pairs": None} for relation in self.relations]
+            (draft.path / "relations.json").write_text(json.dumps(relations))
+            write_checkpoint_path(draft.path, checkpoint, out)
+            draft.counts.update(items=self.items, relations=len(self.relations), sequence=0, built=0)
+        return out
+
+    def _chunks(self, relation: int, view: View) -> Iterator[np.ndarray]:
+        return Embeddings(3 * relation + [*View].index(view), self.dim).chunks(self.items)
+
+    def changes(self) -> Iterator[Change]:
+        """New items for ever, with vectors near those there are."""
+        draw = np.random.default_rng(1)
+        near = np.stack(
+            [
+                [
+                    Embeddings(3 * relation + view, self.dim).queries(500)
+                    for relation in range(len(self.relations))
+                ]
+                for view in range(len(View))
+            ]
+        )
+        number = self.items
+        while True:
+            for place in draw.permutation(500):
+                yield Change.put(item(number), near[:, :, place].astype(np.float16), b"")
+                number += 1
+
+
+class FixedEncoder:
+    """An encoder without a network, which takes so many seconds for a batch and so many for each item of it."""
+
+    device = "none"
+
+    def __init__(self, relations: int = 10, dim: int = 128, batch: float = 0.0, each: float = 0.0) -> None:
+        self.relations = tuple(Relation(f"relation-{n}", f"Relation {n}.", n == 0) for n in range(relations))
+        self.dim = dim
+        self._batch, self._each = batch, each
+
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence[object], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        """Vectors that are the same for the same text."""
+
+        def encode() -> Encoding:
+            time.sleep(self._batch + self._each * len(texts))
+            return Encoding(self.encode_texts(texts), np.zeros((len(texts), len(self.relations), self.dim)))
+
+        return encode
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
+        """At once."""
+        shape = (len(self.relations), self.dim)
+        drawn = [np.random.default_rng(len(text)).standard_normal(shape, np.float32) for text in texts]
+        vectors = np.stack(drawn)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+
+
+def item(number: int) -> Item:
+    """One of a hundred prices, a title, a category."""
+    return Item(
+        f"item-{number}",
+        f"Item {number}",
+        "",
+        ("Kitchen",),
+        f"Item {number}. Kitchen",
+        f"{PICTURES}/none.png",
+        {"price": number % 100, "stock": number % 7, "brand": f"Brand {number % 50}"},
+    )
+
+
+def relations(count: int) -> tuple[Relation, ...]:
+    """So many, the one of an item with itself among them."""
+    others = (Relation(f"relation-{n}", f"Relation {n}.") for n in range(1, count))
+    return (INTRA_RELATION, *others)
