@@ -1,0 +1,44 @@
+"""Takes the answers that the documentation shows anew: `python -m tests.docs.retake URL`, where `make demo` serves.
+
+The examples are done in the order of reading, and what they are answered with is written in the place of what was
+shown. Start it beside a demo whose index nobody has changed.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from .commands import Shell, values
+from .documents import DOCUMENTS, Block, examples
+
+
+def retake(document: Path, shell: Shell) -> None:
+    """Write a document with the answers of now."""
+    lines = document.read_text("utf-8").splitlines()
+    taken: list[tuple[Block, httpx.Response]] = []
+    for example in examples(document):
+        answers = [] if example.block.kind == "python" else shell.do(example.block)
+        if example.answer is not None and answers and (last := answers[-1]) is not None:
+            taken.append((example.answer, last))
+    for shown, answer in reversed(taken):
+        got = values(shown.kind, answer.text)
+        text = json.dumps(got, indent=2, ensure_ascii=False) if shown.kind == "json" else answer.text.strip()
+        lines[shown.line : shown.line + len(shown.text.splitlines())] = text.splitlines()
+        if shown.answered is not None:
+            told = f"`{answer.status_code} {answer.headers['Content-Type']}`"
+            above = shown.line - 3
+            assert re.fullmatch(r"`\d{3} .*`", lines[above])
+            lines[above] = told
+    document.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder, httpx.Client(base_url=sys.argv[1], timeout=60) as service:
+        (Path(folder) / "helmet.png").write_bytes(service.get("/items/i0007/image").content)
+        shell = Shell(Path(folder), service, {})
+        for document in DOCUMENTS:
+            retake(document, shell)

@@ -1,0 +1,148 @@
+"""Every example of README.md and docs/ does what is said of it, one after the other, as a reader would."""
+
+import re
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.access import RULES
+from service.cli import CONFIGS
+from service.settings import ENVIRONMENT_PREFIX, ServeConfig
+from tests.model.fakes_hub import fake_hub
+
+from .commands import SHOWN, Shell, composes, extras_of, targets, values
+from .documents import (
+    DOCUMENTS,
+    KINDS,
+    ROOT,
+    Block,
+    Example,
+    anchors,
+    blocks,
+    examples,
+    is_answer,
+    links,
+    spans,
+)
+from .likeness import unlike
+
+EXAMPLES = [example for document in DOCUMENTS for example in examples(document)]
+PRESENT = [document for document in DOCUMENTS if document.name != "decisions.md"]
+"""What speaks of how things are; docs/decisions.md also of how they were."""
+
+OF_OTHERS = frozenset({"--nproc-per-node", "--no-python", "--profile"})
+"""Options of torchrun and of docker compose."""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_block_says_what_it_is(document: Path) -> None:
+    assert [str(block) for block in blocks(document) if block.kind not in KINDS] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_answer_stands_behind_what_is_answered(document: Path) -> None:
+    answers = {example.answer for example in examples(document)}
+    assert [str(block) for block in blocks(document) if is_answer(block) and block not in answers] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_example_does_what_is_shown(
+    example: Example, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(shell.folder)
+    if example.block.kind == "python":
+        run_python(example.block, shell, monkeypatch, tmp_path)
+        return
+    answers = shell.do(example.block)
+    *before, last = answers or [None]
+    assert [str(answer.url) for answer in before if answer is not None and answer.is_error] == []
+    if example.answer is not None:
+        assert last is not None, "there is no answer"
+        assert differences(last, example.answer) == []
+    elif last is not None:
+        assert last.is_success, last.text
+    if last is not None and last.status_code == 202:
+        wait_until_done(shell.service, last.headers["Location"])
+
+
+def differences(answer: httpx.Response, shown: Block) -> list[str]:
+    """How an answer differs from the one that is shown."""
+    status, media_type = shown.answered or (200, None)
+    if answer.status_code != status:
+        return [f"{answer.status_code}, where {status} is shown: {answer.text}"]
+    if media_type not in (None, answer.headers["Content-Type"]):
+        return [f"{answer.headers['Content-Type']}, where {media_type} is shown"]
+    return unlike(values(shown.kind, shown.text), values(shown.kind, answer.text))
+
+
+def wait_until_done(service: httpx.Client, path: str) -> None:
+    """Until what was begun is done."""
+    for _ in range(600):
+        told = service.get(path).json()
+        if told["state"] not in ("waiting", "embedding"):
+            assert told["state"] == "indexed", told
+            return
+        time.sleep(0.1)
+    raise AssertionError(told)
+
+
+def run_python(block: Block, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run a program with the service where it really is, and a Hub on this machine."""
+    program = block.text.replace(SHOWN, str(shell.service.base_url).rstrip("/"))
+    with fake_hub(tmp_path, monkeypatch):
+        exec(compile(program, str(block), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
+    for link in links(document):
+        file, _, anchor = link.partition("#")
+        if not file.startswith("http"):
+            place = document.parent / file if file else document
+            assert place.exists(), link
+            assert not anchor or anchor in anchors(place), link
+
+
+@pytest.mark.parametrize("document", PRESENT, ids=lambda document: document.name)
+def test_what_is_named_within_sentences_exists(document: Path) -> None:
+    for span in spans(document):
+        assert exists(span), span
+
+
+def exists(span: str) -> bool:
+    """Whether an option, a verb, a variable, a route, an extra or a file is there; true of all other code."""
+    if found := re.match(r"(?:torchrun .*)?\brcml (?!VERB)(.*)", span):
+        return set(re.findall(r"--[a-z-]+", found[1])) <= options(found[1].split())
+    if found := re.fullmatch(r"docker compose( .*)? up", span):
+        return composes((found[1] or "").split())
+    if found := re.match(r"--[a-z][a-z-]*", span):
+        return any(found[0] in options(verb.split()) for verb in CONFIGS) or found[0] in OF_OTHERS
+    if found := re.match(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)", span):
+        return found[1].lower() in ServeConfig.model_fields
+    if found := re.fullmatch(r"(GET|POST|PUT|DELETE) (/\S*)", span):
+        return (found[1], found[2]) in RULES
+    if found := re.fullmatch(r"pip install '(.*)'", span):
+        return bool(extras_of(found[1]))
+    if found := re.fullmatch(r"make ([a-z]+)", span):
+        return found[1] in targets()
+    if re.fullmatch(r"(model|indexes|service|tests|docs|docker|benchmarks)/[\w./-]+", span):
+        return (ROOT / span).exists()
+    return True
+
+
+def options(words: list[str]) -> set[str]:
+    """The options of the verb that `words` begin with; of a truth value also that it is not so."""
+    verb = next((name for name in (" ".join(words[:2]), *words[:1]) if name in CONFIGS), None)
+    if verb is None:
+        raise AssertionError(f"there is no verb {words[:1]}")
+    names = {"help"}
+    for name, field in CONFIGS[verb].model_fields.items():
+        names |= {name, f"no_{name}"} if field.annotation is bool else {name}
+    return {f"--{name.replace('_', '-')}" for name in names}
+
+
+@pytest.mark.parametrize("route", RULES, ids=" ".join)
+def test_every_route_is_in_the_readme(route: tuple[str, str]) -> None:
+    assert " ".join(route) in set(spans(ROOT / "README.md"))
