@@ -17,11 +17,17 @@ from model.records import Attribute, Similarity, View
 from ..schemas.catalogue import ItemPage
 from ..schemas.changes import BulkReply, ItemStored
 from ..schemas.embeddings import Coding, EmbeddingsAnswer
+from ..schemas.explanations import ExplainAnswer
 from ..schemas.fields import ItemDetail
 from ..schemas.health import Ready
 from ..schemas.info import Info
 from ..schemas.operation import ReloadAnswer, ShadowState
-from ..schemas.pairs import RelationTypeAnswer, ValidityAnswer, ValidityBatchAnswer
+from ..schemas.pairs import (
+    RelationTypeAnswer,
+    RelationTypeBatchAnswer,
+    ValidityAnswer,
+    ValidityBatchAnswer,
+)
 from ..schemas.relations import RelationDetail, RelationList
 from ..schemas.retrieve import Field_, RetrieveAnswer, RetrieveBatchAnswer
 from .call import Answer, Call, asking, deleting, getting
@@ -147,6 +153,14 @@ class Artifacts(TypedDict, total=False):
     report: str | None
 
 
+class Pair(TypedDict, total=False):
+    """What `POST /relation-type` takes."""
+
+    item_a: Required[AnyItem]
+    item_b: Required[AnyItem]
+    similarity: Comparison
+
+
 class Claim(TypedDict):
     """What `POST /validity` takes."""
 
@@ -172,6 +186,23 @@ def relation_type(
     """Which relation links these two?"""
     body = {"item_a": _item(item_a), "item_b": _item(item_b), "similarity": similarity}
     return asking("relation-type", body, RelationTypeAnswer)
+
+
+def relation_type_batch(pairs: Iterable[Pair]) -> Call[RelationTypeBatchAnswer]:
+    """Many pairs at once."""
+    questions = [{**pair, "item_a": _item(pair["item_a"]), "item_b": _item(pair["item_b"])} for pair in pairs]
+    return asking("relation-type/batch", {"questions": questions}, RelationTypeBatchAnswer)
+
+
+def explain(item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> Call[ExplainAnswer]:
+    """What does this relation look at?"""
+    body = {"item_a": _item(item_a), "item_b": _item(item_b), "relation": relation}
+    return asking("explain", body, ExplainAnswer)
+
+
+def heat_map(item: AnyItem, relation: AnyRelation) -> Call[bytes]:
+    """What does it look at in a picture?"""
+    return Call("POST", "explain/heat-map", bytes, to_json({"item": _item(item), "relation": relation}))
 
 
 def validity(item_a: AnyItem, item_b: AnyItem, relation: str) -> Call[ValidityAnswer]:

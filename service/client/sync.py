@@ -11,11 +11,12 @@ from model.records import View
 
 from ..schemas.changes import BulkReply, ItemStored
 from ..schemas.embeddings import Coding, EmbeddingsAnswer
+from ..schemas.explanations import ExplainAnswer
 from ..schemas.fields import ItemDetail, ItemSummary
 from ..schemas.health import Ready
 from ..schemas.info import Info
 from ..schemas.operation import ReloadAnswer, ShadowState
-from ..schemas.pairs import RelationTypeAnswer, ValidityAnswer, ValidityReply
+from ..schemas.pairs import RelationTypeAnswer, RelationTypeReply, ValidityAnswer, ValidityReply
 from ..schemas.relations import RelationDetail, RelationList
 from ..schemas.retrieve import RetrieveAnswer, RetrieveReply
 from . import calls
@@ -30,6 +31,7 @@ from .calls import (
     Claim,
     Comparison,
     ItemFields,
+    Pair,
     Retrieval,
 )
 from .connection import address, headers
@@ -92,6 +94,18 @@ class Client:
     ) -> RelationTypeAnswer:
         """Rank all relations by how probable it is that they link these two."""
         return self._send(calls.relation_type(item_a, item_b, similarity))
+
+    def relation_type_batch(self, pairs: Iterable[Pair]) -> list[RelationTypeReply]:
+        """Ask about many pairs at once; one that is refused has its problem in place of an answer."""
+        return (self._send(calls.relation_type_batch(pairs))).replies
+
+    def explain(self, item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> ExplainAnswer:
+        """Ask which words and patches of two items a relation looks at."""
+        return self._send(calls.explain(item_a, item_b, relation))
+
+    def heat_map(self, item: AnyItem, relation: AnyRelation) -> bytes:
+        """Get what a relation looks at in the picture of an item, painted over it: a PNG."""
+        return self._send(calls.heat_map(item, relation))
 
     def validity(self, item_a: AnyItem, item_b: AnyItem, relation: str) -> ValidityAnswer:
         """Say how surely a relation holds between two items."""

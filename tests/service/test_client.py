@@ -107,6 +107,22 @@ def test_it_ranks_the_relations_that_link_two_items(ask: Ask, address: str) -> N
     assert linked.item_b.text == "Feeding bottle"
 
 
+def test_it_ranks_the_relations_of_many_pairs(ask: Ask, address: str) -> None:
+    pairs = [{"item_a": "cot", "item_b": "bottle", "similarity": "TT"}, {"item_a": "cot", "item_b": "none"}]
+    answered, refused = ask(address, "relation_type_batch", pairs)
+    alone = ask(address, "relation_type", "cot", "bottle", similarity="TT")
+    assert answered.answer.relations == alone.relations
+    assert refused.status == 404
+
+
+def test_it_explains_what_a_relation_looks_at(ask: Ask, address: str) -> None:
+    explained = ask(address, "explain", "cot", {"text": "Feeding bottle"}, "new-parents")
+    words = explained.item_b.text
+    assert [one.text for one in words.words] == ["Feeding", "bottle"]
+    assert sum(one.weight for one in words.words) + words.summary == pytest.approx(1)
+    assert ask(address, "heat_map", "cot", "new-parents").startswith(b"\x89PNG")
+
+
 def test_it_says_how_surely_a_relation_holds(ask: Ask, address: str) -> None:
     alone = ask(address, "validity", "cot", "bottle", "new-parents")
     claim = {"item_a": "cot", "item_b": "bottle", "relation": "new-parents"}
