@@ -259,8 +259,8 @@ class Index:
         remove_generations(self.path, {path, before.path})
         self._journal.trim(before.sequence)
 
-    def picture(self, item_id: str) -> tuple[str, Path | bytes]:
-        """SHA-256 of an item's picture, and its file, or its content where it has no file yet.
+    def picture(self, item_id: str) -> tuple[str, Path | bytes, str]:
+        """SHA-256 of an item's picture, its file, or its content where it has no file yet, and what the file is called.
 
         Raises:
             UnknownItemError: there is no such item.
@@ -271,11 +271,12 @@ class Index:
         row = snapshot.row(item_id)
         snapshot.check_view(row, View.IMAGE)
         digest, place = snapshot.picture(row)
+        name = snapshot.at([row])[0].picture
         content = self.picture_of(place) if isinstance(place, Recorded) else place
         if content is None:  # the change was folded into a generation meanwhile, and forgotten
             self.refresh()
             return self.picture(item_id)
-        return digest, content
+        return digest, content, name
 
     def picture_of(self, recorded: Recorded) -> bytes | None:
         """See `Journal.picture`."""

@@ -240,7 +240,7 @@ class Engine:
             ArtifactError: the picture is damaged.
         """
         try:
-            _, content = self.index.picture(item_id)
+            _, content, _ = self.index.picture(item_id)
         except NoPictureError:
             return None
         return decoded(content) if isinstance(content, bytes) else load_picture(content)

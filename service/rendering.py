@@ -75,9 +75,16 @@ def asked_relation(snapshot: Snapshot, relation: str | RelationInWords) -> Relat
     Raises:
         UnknownRelationError: there is none of this id.
     """
-    if isinstance(relation, str):
-        return RelationSummary.of(snapshot.generation.relations[snapshot.position(relation)].relation)
-    return relation
+    return known_relation(snapshot, relation) if isinstance(relation, str) else relation
+
+
+def known_relation(snapshot: Snapshot, relation_id: str) -> RelationSummary:
+    """What answers tell of a relation of the index.
+
+    Raises:
+        UnknownRelationError: there is none of this id.
+    """
+    return RelationSummary.of(snapshot.generation.relations[snapshot.position(relation_id)].relation)
 
 
 def version(snapshot: Snapshot) -> str:

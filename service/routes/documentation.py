@@ -54,5 +54,6 @@ async def openapi(request: Request) -> JSONResponse:
     loading: Loading = request.state.loading
     described: dict[str, Any] = document(request.app)
     if loading.ready and not is_stranger(request.scope):
-        described = with_examples(described, loading.engine.index)
+        with loading.held() as engine:
+            described = await engine.search(with_examples, described, engine.index)
     return JSONResponse(described)

@@ -46,11 +46,11 @@ async def list_items(
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
     """Get the picture of an item. It may be kept for an hour, and asked for again by its ETag."""
-    digest, picture = engine.index.picture(item_id)
+    digest, picture, name = await engine.search(engine.index.picture, item_id)
     headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{digest[:32]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    media_type = guess_type(engine.item(item_id).picture)[0]
+    media_type = guess_type(name)[0]
     if isinstance(picture, bytes):
         return Response(picture, headers=headers, media_type=media_type)
     return FileResponse(picture, headers=headers, media_type=media_type)

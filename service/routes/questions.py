@@ -13,7 +13,6 @@ from indexes.retrieval import Found
 from indexes.snapshot import Snapshot
 from model.encoding import WordedRelation
 from model.errors import RcmlError
-from model.records import Relation
 
 from ..engine import Engine, Verdict
 from ..json_route import JsonRoute
@@ -22,8 +21,8 @@ from ..metrics import Stage
 from ..openapi import problems, uploading
 from ..problems import refusal_of
 from ..query import AT_ONCE, Query, similarity_of
-from ..rendering import asked_item, version
-from ..schemas.fields import RelationInWords, RelationSummary
+from ..rendering import asked_item, asked_relation, known_relation, version
+from ..schemas.fields import RelationSummary
 from ..schemas.pairs import (
     RankedRelation,
     RelationTypeAnswer,
@@ -206,23 +205,13 @@ def _asked_about(asked: RetrieveRequest, query: Query, snapshot: Snapshot) -> An
 
 def _named(asked: RetrieveRequest, snapshot: Snapshot) -> Any:
     if asked.relation is not None:
-        return _relation(asked.relation, snapshot)
+        return asked_relation(snapshot, asked.relation).model_dump()
     if asked.relations is not None:
         return [
-            {"relation": _relation(one.relation, snapshot), "weight": one.weight} for one in asked.relations
+            {"relation": asked_relation(snapshot, one.relation).model_dump(), "weight": one.weight}
+            for one in asked.relations
         ]
     return None
-
-
-def _relation(relation: str | RelationInWords, snapshot: Snapshot) -> dict[str, str]:
-    if isinstance(relation, RelationInWords):
-        return {"description": relation.description}
-    known = _known(snapshot, relation)
-    return {"relation_id": known.relation_id, "description": known.description}
-
-
-def _known(snapshot: Snapshot, relation_id: str) -> Relation:
-    return snapshot.generation.relations[snapshot.position(relation_id)].relation
 
 
 def _familiarity(relation: WordedRelation, engine: Engine) -> dict[str, Any]:
@@ -298,9 +287,7 @@ async def _validities(questions: Sequence[ValidityRequest], query: Query) -> lis
             version=version(snapshot),
             item_a=asked_item(snapshot, asked.item_a),
             item_b=asked_item(snapshot, asked.item_b),
-            relation=RelationSummary.of(
-                snapshot.generation.relations[snapshot.position(asked.relation)].relation
-            ),
+            relation=known_relation(snapshot, asked.relation),
             probability=verdict.probability,
             valid=verdict.valid,
             threshold=verdict.threshold,

@@ -114,7 +114,7 @@ class Expected:
             expected = self.items[item.item_id]
             assert expected.item is not None
             assert replace(item, picture="") == replace(expected.item, picture="")
-            digest, picture = index.picture(item.item_id)
+            digest, picture, _ = index.picture(item.item_id)
             assert digest == expected.picture_sha256
             assert (picture if isinstance(picture, bytes) else picture.read_bytes()) == expected.picture
         for number, item_id in enumerate(self.items):
