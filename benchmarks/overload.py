@@ -26,7 +26,7 @@ from benchmarks.results import conclude, show
 from benchmarks.shop import FixedEncoder, Shop, relations
 from model.encoding import ItemEncoder
 from service.app import create_app
-from service.server import server_of
+from service.server import server_of, settle
 from service.settings import ServeConfig
 
 DIM = 64
@@ -39,7 +39,7 @@ def serve(index: Path, pipe: Connection) -> None:
     """The server's process: tell the port, and answer until it is ended."""
     config = ServeConfig(index=index, port=0, log_level="error")
     encoder = FixedEncoder(dim=DIM, batch=BATCH, each=EACH)
-    app = create_app(config, lambda *_: cast(ItemEncoder, encoder))
+    app = create_app(config, lambda *_: cast(ItemEncoder, encoder), lambda _: settle())
     with socket.create_server((config.host, 0)) as listener:
         pipe.send(listener.getsockname()[1])
         server_of(app, config).run(sockets=[listener])

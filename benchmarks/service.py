@@ -38,7 +38,7 @@ from indexes.vectors import cosines
 from model.encoding import ItemEncoder
 from model.records import Similarity, View
 from service.app import create_app
-from service.server import server_of
+from service.server import server_of, settle
 from service.settings import ServeConfig
 
 K = 10
@@ -48,7 +48,7 @@ CONCURRENCIES = (16, 64)
 def serve(index: Path, pipe: Connection) -> None:
     """The server's process: tell the port, and answer until the pipe is closed."""
     config = ServeConfig(index=index, port=0, log_level="warning")
-    app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()))
+    app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()), lambda _: settle())
     canned: list[bytes] = []
 
     @app.post("/admin/canned")

@@ -25,6 +25,7 @@ from service.settings import ServeConfig
 from tests.indexes.fakes import FakeShop
 
 PROGRAM = """
+import gc
 import sys
 from pathlib import Path
 from service.server import serve
@@ -38,7 +39,10 @@ class Encoder(FakeEncoder):
         return super().encode_texts(texts)
 
 config = ServeConfig(index=Path(sys.argv[1]), port=0, **dict(option.split("=") for option in sys.argv[2:]))
-serve(config, lambda engine, url: [f"greetings from {url}"], lambda *_: Encoder())
+def greeting(engine, url):
+    return [f"greetings from {url}", f"{gc.get_freeze_count()} objects are not looked through"]
+
+serve(config, greeting, lambda *_: Encoder())
 """
 
 
@@ -67,6 +71,15 @@ def test_it_says_where_it_is_answers_there_and_stops_when_interrupted(shop: Fake
             assert client.item("a/b?c#d e").title == "Grey desk lamp"
         process.send_signal(signal.SIGINT)
         process.wait(10)
+
+
+def test_the_garbage_collector_does_not_look_through_what_start_up_made(shop: FakeShop) -> None:
+    with start(shop.index) as process:
+        shown = lines_until(process, "objects are not looked through")
+        process.terminate()
+    found = re.search(r"(\d+) objects are not looked through", shown)
+    assert found, shown
+    assert int(found[1]) > 100_000
 
 
 QUESTION = b'{"item_id": "cot", "relation": "new-parents"}'
