@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from model.errors import RcmlError
 
+from .engine import Engine
 from .loading import Loading
 from .problems import refused
 from .schemas.fields import Request as Body
@@ -43,8 +44,6 @@ class JsonRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Called once, when the route is made."""
-        from .engine import Engine
-
         hints = get_type_hints(self.endpoint)
         hints.pop("return", None)
         kinds: dict[type, str] = {kind: name for name, kind in hints.items()}

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -37,7 +38,14 @@ def engine(config: ServeConfig) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def client(config: ServeConfig) -> Iterator[TestClient]:
-    app = create_app(config, lambda *_: FakeEncoder())
+    with served(config) as client:
+        yield client
+
+
+@contextmanager
+def served(config: ServeConfig, encoder: FakeEncoder | None = None) -> Iterator[TestClient]:
+    """A client of an application of one's own, once it is ready."""
+    app = create_app(config, lambda *_: encoder or FakeEncoder())
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

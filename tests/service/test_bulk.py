@@ -24,14 +24,13 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from model.errors import StorageError
-from service.app import create_app
 from service.batcher import OverloadedError
 from service.bulk import GROUP, lines
 from service.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 MOST = 4_096
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -45,9 +44,7 @@ def own(tmp_path: Path) -> FakeShop:
 @pytest.fixture
 def changing(own: FakeShop) -> Iterator[TestClient]:
     config = ServeConfig(index=own.index, max_body_bytes=MOST, max_bulk_bytes=10**6)
-    app = create_app(config, lambda *_: FakeEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(config) as client:
         yield client
 
 
@@ -215,8 +212,7 @@ def test_a_line_that_was_cut_with_its_connection_is_not_taken(changing: TestClie
 
 
 def test_a_server_that_stops_takes_no_upload(own: FakeShop) -> None:
-    with TestClient(create_app(ServeConfig(index=own.index), lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=own.index)) as client:
         client.app_state["loading"].stop()
         answer = client.post("/items/bulk", content=b'{"delete": "bib"}', headers=NDJSON)
         assert (answer.status_code, answer.json()["title"]) == (503, "Not ready")
@@ -226,8 +222,7 @@ def test_a_server_that_stops_takes_no_upload(own: FakeShop) -> None:
 def test_another_engine_takes_over_amid_an_upload(own: FakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that were not yet begun when the index is opened anew go to whoever has it then."""
     apply, applied = Index.apply, []
-    with TestClient(create_app(ServeConfig(index=own.index), lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["loading"]
 
         def swapping(index: Index, changes: Any) -> None:
@@ -247,8 +242,7 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
     own: FakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply, close, applied, closed = Index.apply, Index.close, [], Event()
-    with TestClient(create_app(ServeConfig(index=own.index), lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["loading"]
 
         def swapping(index: Index, changes: Any) -> None:

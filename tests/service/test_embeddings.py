@@ -14,12 +14,11 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from model.records import View
-from service.app import create_app
 from service.settings import ServeConfig
 from tests.indexes.fakes import DIM, RELATIONS, FakeEncoder, FakeShop, ids, write_shop
 from tests.indexes.live import SAILORS, add
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 WORDS = "Bought by people who drink striped tea."
 
@@ -49,9 +48,7 @@ def index(worded: FakeShop) -> Iterator[Index]:
 
 @pytest.fixture(scope="module")
 def asked(worded: FakeShop) -> Iterator[TestClient]:
-    app = create_app(ServeConfig(index=worded.index), lambda *_: WordyEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=worded.index), WordyEncoder()) as client:
         client.put("/items/words", json={"title": "Words alone"})
         yield client
         client.delete("/items/words")

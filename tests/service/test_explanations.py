@@ -18,13 +18,12 @@ from model.encoding import WordedRelation
 from model.explanation import Attention
 from model.heat_map import heat_map
 from model.records import Similarity, View
-from service.app import create_app
 from service.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, write_shop
 from tests.indexes.live import SAILORS, WORDED, add
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 WORDS = "Bought by people who drink striped tea."
 
@@ -56,9 +55,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 
 @pytest.fixture(scope="module")
 def asked(worded: FakeShop) -> Iterator[TestClient]:
-    app = create_app(ServeConfig(index=worded.index), lambda *_: JealousEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=worded.index), JealousEncoder()) as client:
         client.put("/items/words", json={"title": "Words alone"})
         client.put("/items/new", json={"title": "New one", "picture": picture("red")})
         yield client

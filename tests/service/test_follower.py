@@ -5,17 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from indexes.generation import generations
 from indexes.index import Index
 from indexes.journal import Change
-from service.app import create_app
 from service.settings import ServeConfig
-from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.indexes.fakes import FakeShop
 from tests.indexes.live import copied, made
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 
 @pytest.fixture
@@ -45,8 +43,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_what_another_process_changes_is_soon_answered(folder: Path, other: Index) -> None:
-    with TestClient(create_app(ServeConfig(index=folder), lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=folder)) as client:
         other.apply([made("new-lamp", 3), Change("cot")])
         eventually(lambda: client.get("/items/new-lamp").status_code == 200)
         assert client.get("/items/cot").status_code == 404
@@ -58,8 +55,7 @@ def test_what_another_process_changes_is_soon_answered(folder: Path, other: Inde
 
 def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -> None:
     config = ServeConfig(index=folder, compact_at=3)
-    with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(config) as client:
         other.apply([made("new-lamp", 3), made("new-cot", 4)])
         eventually(lambda: client.get("/items/new-cot").status_code == 200)
         assert len(generations(folder)) == 1
@@ -73,8 +69,7 @@ def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -
 def test_damage_is_said_once_and_answers_go_on(
     folder: Path, other: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with TestClient(create_app(ServeConfig(index=folder), lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=folder)) as client:
         other.apply([made("new-lamp", 3)])
         other.compact()
         eventually(lambda: client.get("/items/new-lamp").status_code == 200)

@@ -20,7 +20,7 @@ from service.app import create_app
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
 
-from .conftest import wait_until_ready
+from .conftest import served, wait_until_ready
 
 LAMP = {"title": "Red silk lamp", "categories": ["Office"], "attributes": {"price": 8.5, "sale": True}}
 
@@ -32,9 +32,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 
 @pytest.fixture(scope="module")
 def changing(own: FakeShop) -> Iterator[TestClient]:
-    app = create_app(ServeConfig(index=own.index), lambda *_: FakeEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=own.index)) as client:
         yield client
 
 

@@ -12,11 +12,10 @@ from indexes.builder import build
 from indexes.config import BuildConfig
 from model.checkpoint import Checkpoint
 from model.prepared import Prepared
-from service.app import create_app
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 
 def test_pages_follow_the_cursor_through_the_whole_catalogue(client: TestClient) -> None:
@@ -91,9 +90,7 @@ def test_an_item_of_words_alone_has_no_picture_to_show(tmp_path: Path) -> None:
         checkpoint=tmp_path / "checkpoint", prepared=tmp_path / "prepared", out=tmp_path / "index"
     )
     build(config, FakeEncoder(), Checkpoint.open(config.checkpoint), Prepared.open(config.prepared))
-    app = create_app(ServeConfig(index=config.out), lambda *_: FakeEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=config.out)) as client:
         assert client.get("/items/red-mug").json()["image_url"] is None
         assert client.get("/items?limit=1").json()["items"][0]["image_url"] is None
         refused = [

@@ -19,7 +19,7 @@ from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 from tests.indexes.live import copied, made
 
-from .conftest import wait_until_ready
+from .conftest import served, wait_until_ready
 from .test_follower import eventually
 
 Labels = frozenset[tuple[str, str]]
@@ -29,8 +29,7 @@ Samples = dict[str, dict[Labels, float]]
 @pytest.fixture
 def fresh(config: ServeConfig) -> Iterator[TestClient]:
     """An application that has answered nothing but that it is ready."""
-    with TestClient(create_app(config, lambda *_: FakeEncoder()), raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(config) as client:
         yield client
 
 
@@ -99,9 +98,7 @@ def test_a_new_generation_takes_the_place_of_the_old(
     shop: FakeShop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = copied(shop, tmp_path_factory.mktemp("live"))
-    app = create_app(ServeConfig(index=folder, compact_at=2), lambda *_: FakeEncoder())
-    with TestClient(app) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=folder, compact_at=2)) as client:
         other = Index.open(folder)
         other.apply([made("new-lamp", 3)])
         eventually(lambda: scrape(client)["rcml_overlay_changes"] == {labelled(): 1})
@@ -109,8 +106,8 @@ def test_a_new_generation_takes_the_place_of_the_old(
         other.apply([made("new-cot", 4)])
         other.close()
         eventually(lambda: scrape(client)["rcml_overlay_changes"] == {labelled(): 0})
-        [served] = scrape(client)["rcml_index_info"]
-        assert ("generation", "generation-000002") in served
+        [told] = scrape(client)["rcml_index_info"]
+        assert ("generation", "generation-000002") in told
 
 
 def test_before_the_index_is_open_only_the_program_is_told() -> None:

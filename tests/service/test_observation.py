@@ -11,14 +11,13 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from service.app import create_app
 from service.logs import REQUEST_ID
 from service.metrics import Metrics
 from service.observation import Observation
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 
 class BrokenEncoder(FakeEncoder):
@@ -30,9 +29,7 @@ class BrokenEncoder(FakeEncoder):
 
 @pytest.fixture
 def broken(config: ServeConfig) -> Iterator[TestClient]:
-    app = create_app(config, lambda *_: BrokenEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(config, BrokenEncoder()) as client:
         yield client
 
 

@@ -11,12 +11,11 @@ from starlette.testclient import TestClient
 
 from indexes.comparison import Comparison
 from indexes.index import Index
-from service.app import create_app
 from service.settings import ServeConfig
-from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop
+from tests.indexes.fakes import FakeShop, ids, write_shop
 from tests.indexes.live import made
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 PAIRS: list[dict[str, Any]] = [
     {"item_a": "bib", "item_b": "cot"},
@@ -84,9 +83,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 
 @pytest.fixture
 def changing(own: FakeShop) -> Iterator[TestClient]:
-    app = create_app(ServeConfig(index=own.index), lambda *_: FakeEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=own.index)) as client:
         yield client
 
 

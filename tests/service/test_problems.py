@@ -17,7 +17,7 @@ from tests.indexes.fakes import FakeEncoder, FakeShop
 from tests.indexes.live import placed
 from tests.indexes.milvus import server
 
-from .conftest import wait_until_ready
+from .conftest import served, wait_until_ready
 
 GOOD = {"item_id": "red-mug", "relation": "gardeners"}
 QUESTIONS = ["/retrieve", "/relation-type", "/validity"]
@@ -273,8 +273,7 @@ def test_a_method_that_a_path_does_not_take_is_a_405_that_says_which_it_takes(cl
 
 
 def test_a_bug_of_ours_is_a_500_that_tells_no_secrets(config: ServeConfig) -> None:
-    with TestClient(create_app(config, lambda *_: BrokenEncoder()), raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(config, BrokenEncoder()) as client:
         problem = send(client, b'{"text": "mug", "relation": "gardeners"}')
     assert problem["status"] == 500
     assert "ZeroDivisionError" not in json.dumps(problem)

@@ -11,12 +11,11 @@ from indexes.index import Index
 from indexes.retrieval import Found, NewItem, Question, Weighted
 from model.encoding import WordedRelation
 from model.records import Relation, Similarity
-from service.app import create_app
 from service.engine import KEPT, Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 WORDS = "Bought by people who drink striped tea."
 
@@ -39,9 +38,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 
 @pytest.fixture(scope="module")
 def asked(worded: FakeShop) -> Iterator[TestClient]:
-    app = create_app(ServeConfig(index=worded.index), lambda *_: FakeEncoder())
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=worded.index)) as client:
         yield client
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.schemas.retrieve import RetrieveAnswer
 from service.settings import ServeConfig
-from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
+from tests.indexes.fakes import ITEMS, FakeShop, write_shop
 
-from .conftest import wait_until_ready
+from .conftest import served
 
 WORDS = "Worn at sea."
 
@@ -26,8 +25,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 
 @pytest.fixture(scope="module")
 def asked(shop: FakeShop) -> Iterator[TestClient]:
-    with TestClient(create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(ServeConfig(index=shop.index)) as client:
         yield client
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.settings import ServeConfig
-from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.indexes.fakes import FakeShop
 
-from .conftest import wait_until_ready
+from .conftest import served
 from .test_problems import BrokenEncoder
 
 READ = "read-key-read-key"
@@ -30,8 +29,7 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 @pytest.fixture(scope="module")
 def guarded(shop: FakeShop) -> Iterator[TestClient]:
     config = ServeConfig(index=shop.index, read_keys=(READ,), cors_origins=(FRIEND,))
-    with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(config) as client:
         yield client
 
 
@@ -47,8 +45,7 @@ def test_an_answer_lets_a_browser_load_and_run_nothing(client: TestClient, path:
 
 
 def test_so_does_a_failure_of_ours(config: ServeConfig) -> None:
-    with TestClient(create_app(config, lambda *_: BrokenEncoder()), raise_server_exceptions=False) as client:
-        wait_until_ready(client)
+    with served(config, BrokenEncoder()) as client:
         response = client.post("/retrieve", json={"text": "mug", "relation": "gardeners"})
     assert response.status_code == 500
     assert (ALWAYS | {"content-security-policy": DATA}).items() <= response.headers.items()

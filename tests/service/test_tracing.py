@@ -20,7 +20,7 @@ from service.settings import ServeConfig
 from service.tracing import open_tracer_provider, trace_id
 from tests.indexes.fakes import FakeEncoder
 
-from .conftest import wait_until_ready
+from .conftest import served, wait_until_ready
 from .test_logs import record
 
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -89,8 +89,7 @@ def test_probes_make_no_spans(client: TestClient, exporter: InMemorySpanExporter
 
 
 def test_without_a_provider_there_are_no_spans_and_no_trace(config: ServeConfig) -> None:
-    with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(config) as client:
         assert client.get("/items/red-mug", headers=PARENT).status_code == 200
     assert trace_id() is None
 

@@ -12,7 +12,7 @@ from service.settings import ServeConfig
 from service.watch import Pulse
 from tests.indexes.fakes import FakeEncoder
 
-from .conftest import wait_until_ready
+from .conftest import served, wait_until_ready
 from .test_follower import eventually
 
 
@@ -122,8 +122,7 @@ def test_a_follower_that_fails_goes_on_and_says_where_once(
         failures += 1
         raise OSError("the disk is gone")
 
-    with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
-        wait_until_ready(client)
+    with served(config):
         monkeypatch.setattr(Index, "refresh", fail)
         with TestClient(create_app(config, lambda *_: FakeEncoder())) as other:
             eventually(lambda: failures > 2)
