@@ -18,16 +18,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measurement import interleave, milliseconds, on_every_device
-from benchmarks.results import conclude, show
-from benchmarks.vit_b_32 import make_network, make_relations
 from indexes.embedding import ALONE, Embedding
 from indexes.shards import Run, Shards
-from model.backbone import PictureInput, Preprocessor, TextInput
 from model.config import SmallBackbone
-from model.encoder import Encoder
-from model.inference import inference_backbone
+from model.encoder.encoder import Encoder
+from model.network.backbones import PictureInput, Preprocessor, TextInput
+from model.network.precision import inference_backbone
 from model.records import Item
+
+from .measurement import interleave, milliseconds, on_every_device
+from .results import conclude, show
+from .vit_b_32 import make_network, make_relations
 
 RELATIONS = 10
 WORDS = (

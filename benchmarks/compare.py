@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import Any
 
 from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, TrainConfig
-from model.evaluation import evaluate
-from model.preparation import prepare
-from model.shop.generation import make_shop
-from model.terminal import say
-from model.trainer import train
+from model.console import say
+from model.data.prepare import prepare
+from model.evaluation.evaluate import evaluate
+from model.sample_shop.generate import make_shop
+from model.training.train import train
 
 NETWORKS: tuple[Objective, ...] = ("rcml", "blind", "clip")
 

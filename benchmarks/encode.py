@@ -23,12 +23,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.measurement import Timings, interleave, milliseconds, on_every_device
-from benchmarks.results import conclude, show
-from benchmarks.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
-from model.backbone import Backbone, TextInput, Tokens
-from model.inference import computes_in_bf16, in_bf16
-from model.network import ONE_HOT_SCALE, Network, RelationAttention, RelationContext
+from model.network.backbones import Backbone, TextInput, Tokens
+from model.network.network import ONE_HOT_SCALE, Network, RelationAttention, RelationContext
+from model.network.precision import computes_in_bf16, in_bf16
+
+from .measurement import Timings, interleave, milliseconds, on_every_device
+from .results import conclude, show
+from .vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 
 BATCH = 16
 RELATIONS = 10
@@ -122,7 +123,7 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
     towers = {"torch bf16": in_bf16(copy.deepcopy(backbone), CPU)} if bf16 else {"torch fp32": backbone}
     figures = serve(network, items, towers, rounds)
     if find_spec("openvino"):
-        from model.openvino_backbone import OpenVinoBackbone
+        from model.network.openvino import OpenVinoBackbone
 
         found = {
             f"openvino {name}": OpenVinoBackbone(backbone, items.text, items.pictures, name == "bf16")

@@ -23,12 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measurement import Timings, interleave
-from benchmarks.results import conclude, show
 from indexes.journal import Change, Journal
 from indexes.sqlite_store import SqliteStore
 from model.records import Item
 from tests.disk.disk import Watched, environment
+
+from .measurement import Timings, interleave
+from .results import conclude, show
 
 SHAPE = (3, 10, 512)
 WRITERS = (1, 8, 64)

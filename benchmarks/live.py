@@ -24,15 +24,16 @@ from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks.embeddings import DIM
-from benchmarks.results import conclude, show
-from benchmarks.shop import Shop, relations
 from indexes.attributes import Condition
 from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.journal import Change
 from indexes.selection import EVERYTHING, Selection
 from model.records import Similarity, View
+
+from .embeddings import DIM
+from .results import conclude, show
+from .shop import Shop, relations
 
 EVERY = 0.2
 """Seconds between two looks of another process."""

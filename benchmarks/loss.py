@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmarks.measurement import interleave, milliseconds, on_every_device, peak_memory
-from benchmarks.results import conclude, show
-from model.backbone import Tokens
-from model.network import RelationAttention
-from model.objective import PairBatch, objective
+from model.network.backbones import Tokens
+from model.network.network import RelationAttention
+from model.training.loss import PairBatch, objective
+
+from .measurement import interleave, milliseconds, on_every_device, peak_memory
+from .results import conclude, show
 
 TEMPERATURE = 0.1
 INTRA_MODAL_WEIGHT = 0.5

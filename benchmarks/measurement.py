@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from model.memory import keep_freed_memory
+from model.malloc import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from typing import Any, cast
 import httpx
 import numpy as np
 
-from benchmarks.load import Outcome, closed_loop, open_loop, request
-from benchmarks.results import conclude, show
-from benchmarks.shop import FixedEncoder, Shop, relations
-from model.encoding import ItemEncoder
+from model.embeddings.encoding import ItemEncoder
 from service.app import create_app
 from service.server import server_of, settle
 from service.settings import ServeConfig
+
+from .load import Outcome, closed_loop, open_loop, request
+from .results import conclude, show
+from .shop import FixedEncoder, Shop, relations
 
 DIM = 64
 BATCH, EACH = 0.02, 0.002

@@ -31,13 +31,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from benchmarks.embeddings import DIM, Embeddings
-from benchmarks.results import conclude, show
 from indexes.config import IndexKind
 from indexes.faiss_vectors import FaissVectors, write_vectors
 from indexes.narrowing import SHORTLIST
 from indexes.vectors import ROUNDING
 from model.records import View
+
+from .embeddings import DIM, Embeddings
+from .results import conclude, show
 
 K = 10
 FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}

@@ -29,17 +29,18 @@ import httpx
 import numpy as np
 from fastapi import Response
 
-from benchmarks.load import Outcome, closed_loop, request
-from benchmarks.results import conclude, show
-from benchmarks.shop import FixedEncoder, Shop, relations
 from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.vectors import cosines
-from model.encoding import ItemEncoder
+from model.embeddings.encoding import ItemEncoder
 from model.records import Similarity, View
 from service.app import create_app
 from service.server import server_of, settle
 from service.settings import ServeConfig
+
+from .load import Outcome, closed_loop, request
+from .results import conclude, show
+from .shop import FixedEncoder, Shop, relations
 
 K = 10
 CONCURRENCIES = (16, 64)

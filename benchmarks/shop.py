@@ -14,7 +14,6 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import BaseModel
 
-from benchmarks.embeddings import Embeddings
 from indexes.answers import FOLDER as ANSWERS
 from indexes.answers import write_answers
 from indexes.attributes import write_attributes
@@ -25,10 +24,12 @@ from indexes.faiss_vectors import FOLDER, write_vectors
 from indexes.generation import newest_generation, next_generation, write_checkpoint_path
 from indexes.journal import Change
 from model.artifact import PICTURES, read_manifest, write_artifact
-from model.checkpoint import write_contents
-from model.encoding import Encoding
+from model.checkpoint.checkpoint import write_contents
+from model.checkpoint.validity import ValidityHead
+from model.embeddings.encoding import Encoding
 from model.records import INTRA_RELATION, Item, Relation, Similarity, View
-from model.validity import ValidityHead
+
+from .embeddings import Embeddings
 
 
 class _NoOptions(BaseModel):

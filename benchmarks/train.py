@@ -20,13 +20,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measurement import interleave, milliseconds, on_every_device
-from benchmarks.results import conclude, show
-from benchmarks.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
-from model.backbone import TextInput
-from model.network import Network
-from model.objective import PairBatch, objective
+from model.network.backbones import TextInput
+from model.network.network import Network
 from model.records import Relation
+from model.training.loss import PairBatch, objective
+
+from .measurement import interleave, milliseconds, on_every_device
+from .results import conclude, show
+from .vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 
 TEMPERATURE = 0.1
 INTRA_MODAL_WEIGHT = 0.5

@@ -21,17 +21,18 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.results import conclude, show
 from indexes.index import Index
 from indexes.snapshot import Snapshot
 from indexes.vectors import Neighbours, cosines
 from indexes.worded_search import WordedSearch
-from model.encoder import Encoder
-from model.encoding import WordedRelation
-from model.memory import keep_freed_memory
+from model.embeddings.encoding import WordedRelation
+from model.encoder.encoder import Encoder
+from model.malloc import keep_freed_memory
 from model.records import Similarity
 from service.demo import make_all
 from service.settings import DemoConfig
+
+from .results import conclude, show
 
 K = 10
 

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
+from model.console import progress_bar
 from model.records import Similarity
-from model.terminal import progress_bar
 
 from .arrays import map_array, save_array
 from .vectors import ROUNDING, Neighbours, VectorIndex, cosines

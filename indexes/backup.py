@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from model.artifact import check_files, write_folder
+from model.console import say
 from model.errors import ArtifactError
-from model.terminal import say
 
 from .compaction import fold
 from .config import RestoreConfig, SnapshotConfig

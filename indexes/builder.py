@@ -10,7 +10,7 @@
       answers/                    see `indexes/answers.py`
       tokens/                     see `indexes/tokens.py`; with --token-store
       pictures/                   one file an item that has one
-      composition.json            how items were made of what the shop says of them; see `model/composition.py`
+      composition.json            how items were made of what the shop says of them; see `model/data/item_input.py`
       set-aside.json              items that could not be encoded, and why
 
 Called by `rcml index build`, which opens the encoder: this file never loads torch.
@@ -24,12 +24,12 @@ from contextlib import closing
 from pathlib import Path
 
 from model.artifact import PICTURES, Draft, write_artifact
-from model.checkpoint import Checkpoint
-from model.encoding import ItemEncoder
+from model.checkpoint.checkpoint import Checkpoint
+from model.console import progress_bar
+from model.data.prepared import Prepared
+from model.embeddings.encoding import ItemEncoder
 from model.errors import InputError
-from model.prepared import Prepared
 from model.records import Item, Similarity, View
-from model.terminal import progress_bar
 
 from .answers import FOLDER as ANSWERS
 from .answers import write_answers

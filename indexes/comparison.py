@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from model.checkpoint import Checkpoint
-from model.encoding import Encoding, WordedRelation
+from model.checkpoint.checkpoint import Checkpoint
+from model.checkpoint.validity import PairVectors
+from model.embeddings.encoding import Encoding, WordedRelation
 from model.errors import InputError, IntraRelationError, NoPictureError
 from model.records import Relation, Similarity, View
-from model.validity import PairVectors
 
 from .retrieval import vector
 from .snapshot import Snapshot

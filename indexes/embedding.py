@@ -14,11 +14,11 @@ from typing import Protocol, TypeVar
 
 from PIL import Image
 
-from model.decoding import load_picture
-from model.encoding import Encoding, ItemEncoder
+from model.console import progress_bar, say
+from model.data.images import load_picture
+from model.embeddings.encoding import Encoding, ItemEncoder
 from model.errors import PictureError
 from model.records import Item
-from model.terminal import progress_bar, say
 
 from .shards import Shard, Shards
 
@@ -30,7 +30,7 @@ EVERY = 30.0
 
 
 class Crew(Protocol):
-    """The processes that encode together; `model.ranks.Ranks` is one."""
+    """The processes that encode together; `model.training.distributed.Ranks` is one."""
 
     @property
     def rank(self) -> int:

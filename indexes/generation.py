@@ -23,12 +23,12 @@ from pathlib import Path
 from weakref import finalize
 
 from model.artifact import Manifest, lock_folder, make_folder, open_artifact, read_manifest, storing
-from model.composition import FILE as COMPOSITION
-from model.composition import Composition
-from model.encoding import WordedRelation
+from model.console import say
+from model.data.item_input import FILE as COMPOSITION
+from model.data.item_input import Composition
+from model.embeddings.encoding import WordedRelation
 from model.errors import ArtifactError, InputError
 from model.records import View
-from model.terminal import say
 
 from .answers import FOLDER as ANSWERS
 from .answers import Answers

@@ -13,28 +13,15 @@ from unicodedata import category
 from jaxtyping import Float32
 from numpy import ndarray
 
-from model.checkpoint import Checkpoint
-from model.encoding import WordedRelation
-from model.errors import (
-    ArtifactError,
-    InputError,
-    MismatchError,
-    NoTokensError,
-    RcmlError,
-    UnreachableError,
-)
-from model.familiarity import Familiarity
+from model.checkpoint.checkpoint import Checkpoint
+from model.embeddings.encoding import WordedRelation
+from model.embeddings.novelty import Familiarity
+from model.errors import ArtifactError, InputError, MismatchError, NoTokensError, RcmlError, UnreachableError
 from model.records import Item, Relation, Similarity, View
 
 from .compaction import fold
 from .comparison import Compared, Comparison, RelationScore
-from .generation import (
-    Generation,
-    lock_index,
-    newest_generation,
-    next_generation,
-    remove_generations,
-)
+from .generation import Generation, lock_index, newest_generation, next_generation, remove_generations
 from .journal import Change, Journal, Recorded
 from .relations import IndexedRelation
 from .retrieval import Found, Question, kept, retrieve

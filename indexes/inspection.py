@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from model.artifact import check_files
-from model.encoding import WordedRelation
+from model.embeddings.encoding import WordedRelation
 from model.errors import ArtifactError
 from model.records import Item, View
 

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert,
 from sqlalchemy.exc import DBAPIError
 
 from model.artifact import PICTURES
-from model.encoding import ItemTokens, TokenRows
+from model.embeddings.encoding import ItemTokens, TokenRows
 from model.errors import ArtifactError, MismatchError, StorageError
 from model.records import Item
 

@@ -27,9 +27,9 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict
 
 from model.artifact import sync_path
+from model.console import say
 from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
 from model.records import View
-from model.terminal import say
 
 from .vectors import FileReport, Neighbours, Source, cosines, file_name, widened
 

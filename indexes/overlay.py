@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from model.encoding import CHUNK, ItemTokens, WordedRelation
+from model.embeddings.encoding import CHUNK, ItemTokens, WordedRelation
 from model.records import Item, View
 
 from .attributes import Appended, Condition

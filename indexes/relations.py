@@ -1,7 +1,7 @@
 """The relations of a generation: those of its checkpoint, and behind them those that were added at run time.
 
     relations.json      all, in the order of the vectors, and how many pairs of items are known under each
-    added.safetensors   where some were added: how these look at tokens (`model.encoding.WordedRelation`), a row each
+    added.safetensors   where some were added: how these look at tokens (`WordedRelation`), a row each
 
 What is kept of an added one is all that it takes to make the vector of any item, so that whoever opens the index can
 put it to what changes bring, without the network.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from model.encoding import WordedRelation
+from model.embeddings.encoding import WordedRelation
 from model.records import Relation
 
 RECORDS = "relations.json"

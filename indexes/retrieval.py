@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from model.encoding import Encoding, WordedRelation
+from model.embeddings.encoding import Encoding, WordedRelation
 from model.records import Attribute, Similarity, View
 
 from .search import BlendedSearch

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from model.artifact import PICTURES, write_artifact
-from model.encoding import CHUNK
+from model.embeddings.encoding import CHUNK
 from model.records import View
 
 from .answers import FOLDER as ANSWERS

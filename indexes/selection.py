@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from model.encoding import WordedRelation
+from model.embeddings.encoding import WordedRelation
 from model.errors import UnknownAttributeError
 from model.records import Attribute, Item, Similarity, View
 

@@ -24,9 +24,9 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from model.artifact import storing
-from model.encoding import Encoding, ItemTokens, TokenRows
+from model.console import say
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.records import View
-from model.terminal import say
 
 FOLDER = ".generation-encoded"
 """Where they lie within an index."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from model.encoding import TokenRows, WordedRelation, pooled
+from model.embeddings.encoding import TokenRows, WordedRelation, pooled
 from model.records import View
 
 from .arrays import map_array, read_array, save_array, save_parts

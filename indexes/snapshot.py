@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from model.encoding import ItemTokens, WordedRelation
+from model.embeddings.encoding import ItemTokens, WordedRelation
 from model.errors import NoPictureError, NoTokensError, UnknownItemError, UnknownRelationError
 from model.records import Item, Similarity, View
 

@@ -1,4 +1,4 @@
-"""The tokens of every item, so that relations nobody indexed can be put to them (`model.encoding.WordedRelation`).
+"""The tokens of every item, so that relations nobody indexed can be put to them (`WordedRelation`).
 
     tokens/
       text.npy image.npy                   H of eq. 3 in half precision, float16 [tokens, dim], item after item
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from model.encoding import ItemTokens, TokenRows, WordedRelation
+from model.embeddings.encoding import ItemTokens, TokenRows, WordedRelation
 
 from .arrays import map_array, read_array, save_array, save_parts
 from .sketch import Estimates, Sketch, write_sketch

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from model.encoding import WordedRelation
+from model.embeddings.encoding import WordedRelation
 from model.records import View
 
 from .snapshot import Snapshot

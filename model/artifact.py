@@ -21,8 +21,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import __version__
+from .console import say
 from .errors import ArtifactError, StorageError
-from .terminal import say
 
 FORMAT = 5
 """Version of the on-disk formats; see docs/artifacts.md."""

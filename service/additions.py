@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from model.errors import ArtifactError, InputError, NoTokensError, RcmlError
 from model.records import Relation
+from service.schemas.relations import RelationState
 
 from .batcher import OverloadedError
 from .candidates import BusyError
 from .engine import Engine
 from .loading import Loading
 from .logs import logger
-from .schemas.relations import RelationState
 
 MOST = 8
 """Relations that may wait or be embedded at a time."""

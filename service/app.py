@@ -13,21 +13,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
 from model import __version__
-from model.fetching import PictureFetcher
-
-from .additions import Additions
-from .body_limit import BodyLimit, BodyLimits
-from .candidates import Candidates
-from .deadline import Deadline
-from .engine import Engine, OpenEncoder, open_encoder
-from .guard import Guard
-from .keys import Keys
-from .loading import Loading, State
-from .metrics import Metrics
-from .observation import Observation
-from .problems import install
-from .rate_limit import RateLimit
-from .routes import (
+from model.data.image_fetcher import PictureFetcher
+from service.routes import (
     changes,
     documentation,
     embeddings,
@@ -41,6 +28,19 @@ from .routes import (
     reload,
     shadow,
 )
+
+from .additions import Additions
+from .body_limit import BodyLimit, BodyLimits
+from .candidates import Candidates
+from .deadline import Deadline
+from .engine import Engine, OpenEncoder, open_encoder
+from .guard import Guard
+from .keys import Keys
+from .loading import Loading, State
+from .metrics import Metrics
+from .observation import Observation
+from .problems import install
+from .rate_limit import RateLimit
 from .security_headers import SecurityHeaders
 from .settings import ServeConfig
 from .shadow import Shadow

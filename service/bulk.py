@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from indexes.journal import Change
 from indexes.snapshot import Snapshot
 from model.errors import RcmlError
+from service.schemas.changes import BulkLine, BulkReply
 
 from .changes import Changes
 from .json_route import LARGE, read
@@ -30,7 +31,6 @@ from .logs import logger
 from .openapi import NDJSON
 from .problems import FAILED, Kind, Refusal, invalid, refusal_of
 from .query import Query
-from .schemas.changes import BulkLine, BulkReply
 
 GROUP = 64
 """Lines that are made durable together, at most: the disk is waited for once."""

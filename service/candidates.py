@@ -12,12 +12,12 @@ from time import perf_counter
 from typing import Self
 
 from model.errors import MismatchError, RcmlError, StorageError, UnreachableError
+from service.schemas.operation import Artifacts
 
 from .engine import Engine, OpenEncoder
 from .loading import Loading
 from .logs import logger
 from .rendering import version
-from .schemas.operation import Artifacts
 from .settings import ServeConfig
 
 

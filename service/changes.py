@@ -1,6 +1,6 @@
 """Changes to the catalogue as requests bring them, made ready for the index and applied to it.
 
-An item is read as `rcml prepare` and `rcml index` would have read it (`model/composition.py`): its words in the same
+An item is read as `rcml prepare` and `rcml index` would have read it (`item_input.py`): its words in the same
 order, its picture scaled and coded anew, so that nothing of a stranger's file is ever kept, and its vectors made of
 what is kept, so that an index that is built again is the same.
 """
@@ -14,14 +14,14 @@ import numpy as np
 
 from indexes.journal import Change
 from model.artifact import PICTURES
-from model.composition import Composition, decoded
+from model.data.item_input import Composition, decoded
 from model.errors import NoWordsError
 from model.records import Item, View
+from service.schemas.changes import ItemUpsert
 
 from .batcher import OverloadedError
 from .metrics import Stage
 from .query import Query
-from .schemas.changes import ItemUpsert
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -35,7 +35,7 @@ from indexes.config import (
 from model import __version__
 from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
-from model.memory import keep_freed_memory
+from model.malloc import keep_freed_memory
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
 from .wording import place, refusal
@@ -135,15 +135,15 @@ def _run(config: object) -> str:
     """Do the work of one verb; returns its one-line summary."""
     match config:
         case PrepareConfig():
-            from model.preparation import prepare
+            from model.data.prepare import prepare
 
             return prepare(config)
         case TrainConfig():
-            from model.trainer import train
+            from model.training.train import train
 
             return train(config)
         case EvaluateConfig():
-            from model.evaluation import evaluate
+            from model.evaluation.evaluate import evaluate
 
             return evaluate(config)
         case BuildConfig():

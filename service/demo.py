@@ -13,9 +13,9 @@ from indexes.config import BuildConfig
 from indexes.generation import newest_generation
 from model.artifact import Kind, file_digest, open_artifact, saved
 from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
+from model.console import say
 from model.errors import ArtifactError
 from model.records import Similarity
-from model.terminal import say
 
 from .engine import Engine
 from .keys import Keys
@@ -164,27 +164,27 @@ def _stage(
 
 
 def _make_shop(config: ShopConfig) -> str:
-    from model.shop.generation import make_shop
+    from model.sample_shop.generate import make_shop
 
     return make_shop(config)
 
 
 def _prepare(config: PrepareConfig) -> str:
-    from model.preparation import prepare
+    from model.data.prepare import prepare
 
     return prepare(config)
 
 
 def _train(config: TrainConfig) -> str:
-    from model.run import discard_run
-    from model.trainer import train
+    from model.training.run_state import discard_run
+    from model.training.train import train
 
     discard_run(config.out)  # an interrupted one may have had other options, and a minute is soon made up for
     return train(config)
 
 
 def _evaluate(config: EvaluateConfig) -> str:
-    from model.evaluation import evaluate
+    from model.evaluation.evaluate import evaluate
 
     return evaluate(config)
 

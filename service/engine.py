@@ -19,15 +19,15 @@ from indexes.comparison import Compared, Comparison, RelationScore
 from indexes.index import Index
 from indexes.retrieval import Found, KnownItems, Question, Weighted
 from indexes.snapshot import Snapshot
-from model.composition import decoded
+from model.checkpoint.relation_quality import Quality, RelationQuality
+from model.checkpoint.validity import THRESHOLD
 from model.config import Device, Precision, TowerEngine
-from model.decoding import load_picture
-from model.encoding import Encoding, ItemEncoder, WordedRelation
+from model.data.images import load_picture
+from model.data.item_input import decoded
+from model.embeddings.attention_map import Attention
+from model.embeddings.encoding import Encoding, ItemEncoder, WordedRelation
 from model.errors import ArtifactError, NoPictureError, NoTokensError, RcmlError
-from model.explanation import Attention
-from model.quality import Quality, RelationQuality
 from model.records import Item, Relation, Similarity, View
-from model.validity import THRESHOLD
 
 from .batcher import Batcher
 from .follower import Follower
@@ -51,7 +51,7 @@ KEPT = 16
 
 def open_encoder(checkpoint: Path, device: Device, precision: Precision, engine: TowerEngine) -> ItemEncoder:
     """Open the network of a checkpoint; the one place of the service that loads torch."""
-    from model.encoder import Encoder
+    from model.encoder.encoder import Encoder
 
     return Encoder.from_pretrained(checkpoint, device, precision=precision, engine=engine)
 

@@ -2,8 +2,8 @@
 
 from indexes import builder
 from indexes.config import BuildConfig
-from model.checkpoint import Checkpoint
-from model.prepared import Prepared
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
 
 from .engine import OpenEncoder, open_encoder
 
@@ -16,7 +16,7 @@ def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
         InputError: the device or the engine of the towers asked for is not there, or no kind of index is as
             exact or as small as asked.
     """
-    from model.ranks import join_ranks
+    from model.training.distributed import join_ranks
 
     checkpoint, prepared = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
     with join_ranks(config.device) as ranks:

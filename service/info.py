@@ -5,9 +5,9 @@ import sys
 from datetime import UTC, datetime
 
 from model import __version__
+from service.schemas.info import Info, Versions
 
 from .engine import Engine
-from .schemas.info import Info, Versions
 from .settings import ServeConfig
 
 _LIBRARIES = ("fastapi", "faiss", "torch", "transformers")

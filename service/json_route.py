@@ -20,11 +20,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from model.errors import RcmlError
+from service.schemas.fields import Request as Body
 
 from .engine import Engine
 from .loading import Loading
 from .problems import refused
-from .schemas.fields import Request as Body
 
 Asked = TypeVar("Asked", bound=BaseModel)
 

@@ -16,8 +16,8 @@ from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 
+from model.console import say
 from model.errors import InputError
-from model.terminal import say
 
 from .access import Access
 from .settings import KeyConfig, ServeConfig

@@ -112,7 +112,7 @@ class Loading:
 
 
 class Fetcher(Protocol):
-    """What gets pictures by their URL; `model.fetching.PictureFetcher` is one."""
+    """What gets pictures by their URL; `model.data.image_fetcher.PictureFetcher` is one."""
 
     async def fetch(self, url: str) -> bytes:
         """The bytes at `url`."""

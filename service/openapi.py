@@ -13,6 +13,9 @@ from pydantic.json_schema import models_json_schema
 
 from indexes.index import Index
 from model.records import Similarity
+from service.schemas.changes import BulkLine, BulkReply
+from service.schemas.fields import Request
+from service.schemas.problem import FieldProblem, Problem
 
 from .access import Access, rule_of
 from .problems import (
@@ -27,9 +30,6 @@ from .problems import (
     UNKNOWN_ITEM,
     Kind,
 )
-from .schemas.changes import BulkLine, BulkReply
-from .schemas.fields import Request
-from .schemas.problem import FieldProblem, Problem
 
 Json = dict[str, Any]
 

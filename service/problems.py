@@ -36,6 +36,7 @@ from model.errors import (
     UnknownRelationError,
     UnreachableError,
 )
+from service.schemas.problem import FieldProblem, Problem
 
 from .access import methods_of
 from .additions import TrainedRelationError, UnfitRelationError
@@ -43,7 +44,6 @@ from .batcher import OverloadedError
 from .candidates import BusyError, NoRoomError, NotServableError
 from .loading import NotReadyError
 from .logs import REQUEST_ID, logger
-from .schemas.problem import FieldProblem, Problem
 from .security_headers import HEADERS as SECURITY_HEADERS
 from .shadow import NoShadowError
 from .wording import ECHO_LENGTH, echo, place, refusal

@@ -15,16 +15,16 @@ from indexes.attributes import Bound, Condition, OfQuery
 from indexes.retrieval import KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.selection import EVERYTHING, Selection
 from indexes.snapshot import Snapshot
-from model.decoding import decode_picture
-from model.encoding import Encoding, WordedRelation
+from model.data.images import decode_picture
+from model.embeddings.encoding import Encoding, WordedRelation
 from model.records import Similarity, View
+from service.schemas.fields import NewItem as NewItemFields
+from service.schemas.fields import Picture, RelationInWords
+from service.schemas.retrieve import Filter, OfQueryAttribute, RetrieveRequest
 
 from .engine import Engine
 from .loading import Fetcher, State
 from .metrics import Metrics, Stage
-from .schemas.fields import NewItem as NewItemFields
-from .schemas.fields import Picture, RelationInWords
-from .schemas.retrieve import Filter, OfQueryAttribute, RetrieveRequest
 from .shadow import Shadow
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from orjson import Fragment
 
 from indexes.snapshot import Snapshot
 from model.records import Item
-
-from .schemas.fields import (
+from service.schemas.fields import (
     ItemSummary,
     NewItem,
     NewItemEcho,
@@ -18,7 +17,7 @@ from .schemas.fields import (
     RelationSummary,
     image_url,
 )
-from .schemas.retrieve import SUMMARY
+from service.schemas.retrieve import SUMMARY
 
 KEPT = 200_000
 """Items that are kept as they are told: some 250 bytes each."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from model.console import say
 from model.errors import InputError
-from model.terminal import say
 
 from .app import body_limits, create_app
 from .connections import Deadlines, Limits, Server

@@ -17,13 +17,13 @@ import numpy as np
 from indexes.retrieval import Found, KnownItems, Question
 from indexes.snapshot import Snapshot
 from model.errors import RcmlError, UnknownItemError, UnknownRelationError
+from service.schemas.operation import Latencies, Overlaps, ScoreShift, ShadowState
 
 from .candidates import BusyError, Candidates, Named
 from .engine import Engine
 from .logs import logger
 from .metrics import Metrics
 from .rendering import version
-from .schemas.operation import Latencies, Overlaps, ScoreShift, ShadowState
 
 MOST_WAITING = 32
 """Questions that wait to be compared; more are dropped."""

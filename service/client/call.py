@@ -9,7 +9,8 @@ import httpx
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from ..schemas.problem import Problem
+from service.schemas.problem import Problem
+
 from .errors import UnexpectedAnswer, error_of
 
 T = TypeVar("T")

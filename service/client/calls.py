@@ -13,23 +13,23 @@ from urllib.parse import quote
 from pydantic_core import to_json
 
 from model.records import Attribute, Similarity, View
-
-from ..schemas.catalogue import ItemPage
-from ..schemas.changes import BulkReply, ItemStored
-from ..schemas.embeddings import Coding, EmbeddingsAnswer
-from ..schemas.explanations import ExplainAnswer
-from ..schemas.fields import ItemDetail
-from ..schemas.health import Ready
-from ..schemas.info import Info
-from ..schemas.operation import ReloadAnswer, ShadowState
-from ..schemas.pairs import (
+from service.schemas.catalogue import ItemPage
+from service.schemas.changes import BulkReply, ItemStored
+from service.schemas.embeddings import Coding, EmbeddingsAnswer
+from service.schemas.explanations import ExplainAnswer
+from service.schemas.fields import ItemDetail
+from service.schemas.health import Ready
+from service.schemas.info import Info
+from service.schemas.operation import ReloadAnswer, ShadowState
+from service.schemas.pairs import (
     RelationTypeAnswer,
     RelationTypeBatchAnswer,
     ValidityAnswer,
     ValidityBatchAnswer,
 )
-from ..schemas.relations import RelationDetail, RelationList
-from ..schemas.retrieve import Field_, RetrieveAnswer, RetrieveBatchAnswer
+from service.schemas.relations import RelationDetail, RelationList
+from service.schemas.retrieve import Field_, RetrieveAnswer, RetrieveBatchAnswer
+
 from .call import Answer, Call, asking, deleting, getting
 from .errors import AdditionFailed, UnexpectedAnswer
 

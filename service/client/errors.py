@@ -16,8 +16,8 @@ RcmlClientError
 
 from http import HTTPStatus
 
-from ..schemas.problem import Problem
-from ..schemas.relations import RelationDetail
+from service.schemas.problem import Problem
+from service.schemas.relations import RelationDetail
 
 
 class RcmlClientError(Exception):

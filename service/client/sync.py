@@ -8,17 +8,17 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from model.records import View
+from service.schemas.changes import BulkReply, ItemStored
+from service.schemas.embeddings import Coding, EmbeddingsAnswer
+from service.schemas.explanations import ExplainAnswer
+from service.schemas.fields import ItemDetail, ItemSummary
+from service.schemas.health import Ready
+from service.schemas.info import Info
+from service.schemas.operation import ReloadAnswer, ShadowState
+from service.schemas.pairs import RelationTypeAnswer, RelationTypeReply, ValidityAnswer, ValidityReply
+from service.schemas.relations import RelationDetail, RelationList
+from service.schemas.retrieve import RetrieveAnswer, RetrieveReply
 
-from ..schemas.changes import BulkReply, ItemStored
-from ..schemas.embeddings import Coding, EmbeddingsAnswer
-from ..schemas.explanations import ExplainAnswer
-from ..schemas.fields import ItemDetail, ItemSummary
-from ..schemas.health import Ready
-from ..schemas.info import Info
-from ..schemas.operation import ReloadAnswer, ShadowState
-from ..schemas.pairs import RelationTypeAnswer, RelationTypeReply, ValidityAnswer, ValidityReply
-from ..schemas.relations import RelationDetail, RelationList
-from ..schemas.retrieve import RetrieveAnswer, RetrieveReply
 from . import calls
 from .attempts import Attempts, Policy, new_request_id
 from .call import Call

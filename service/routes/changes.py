@@ -8,16 +8,16 @@ from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
 from indexes.journal import Change
+from service.bulk import Bulk, BulkResponse
+from service.changes import Changes
+from service.json_route import JsonRoute
+from service.loading import FitEngine, ReadyEngine
+from service.openapi import NDJSON, problems, streaming, uploading
+from service.query import Query
+from service.rendering import version
+from service.schemas.changes import BulkLine, BulkReply, ItemStored, ItemUpsert, one_line
+from service.schemas.fields import MOST_CHARACTERS, ItemDetail
 
-from ..bulk import Bulk, BulkResponse
-from ..changes import Changes
-from ..json_route import JsonRoute
-from ..loading import FitEngine, ReadyEngine
-from ..openapi import NDJSON, problems, streaming, uploading
-from ..query import Query
-from ..rendering import version
-from ..schemas.changes import BulkLine, BulkReply, ItemStored, ItemUpsert, one_line
-from ..schemas.fields import MOST_CHARACTERS, ItemDetail
 from .items import ItemId
 
 router = APIRouter(tags=["catalogue"])

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from ..access import is_stranger
-from ..loading import Loading
-from ..openapi import document, with_examples
-from ..security_headers import page_policy
+from service.access import is_stranger
+from service.loading import Loading
+from service.openapi import document, with_examples
+from service.security_headers import page_policy
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,14 +10,13 @@ from numpy import ndarray
 
 from indexes.snapshot import Snapshot
 from model.records import View
-
-from ..json_route import JsonRoute
-from ..loading import ReadyEngine
-from ..metrics import Stage
-from ..openapi import problems
-from ..query import Query
-from ..rendering import asked_item, asked_relation, version
-from ..schemas.embeddings import Coding, EmbeddingsAnswer, EmbeddingsRequest
+from service.json_route import JsonRoute
+from service.loading import ReadyEngine
+from service.metrics import Stage
+from service.openapi import problems
+from service.query import Query
+from service.rendering import asked_item, asked_relation, version
+from service.schemas.embeddings import Coding, EmbeddingsAnswer, EmbeddingsRequest
 
 router = APIRouter(tags=["questions"], route_class=JsonRoute)
 

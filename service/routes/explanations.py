@@ -11,17 +11,16 @@ from numpy import ndarray
 
 from indexes.comparison import Compared
 from indexes.vectors import cosines
+from model.embeddings.attention_map import Attention, PatchWeights
 from model.errors import NoPictureError
-from model.explanation import Attention, PatchWeights
 from model.records import Item, Similarity, View
-
-from ..json_route import JsonRoute
-from ..loading import ReadyEngine
-from ..metrics import Stage
-from ..openapi import problems
-from ..query import Query, similarity_of
-from ..rendering import asked_item, asked_relation, version
-from ..schemas.explanations import (
+from service.json_route import JsonRoute
+from service.loading import ReadyEngine
+from service.metrics import Stage
+from service.openapi import problems
+from service.query import Query, similarity_of
+from service.rendering import asked_item, asked_relation, version
+from service.schemas.explanations import (
     Cosines,
     ExplainAnswer,
     ExplainRequest,
@@ -31,7 +30,7 @@ from ..schemas.explanations import (
     TextAttention,
     WordWeight,
 )
-from ..schemas.fields import ItemSummary, NewItem, NewItemEcho
+from service.schemas.fields import ItemSummary, NewItem, NewItemEcho
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -170,6 +169,6 @@ def _told(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Attention) ->
 
 def _painted(picture: "Image", weights: PatchWeights) -> bytes:
     """In a thread; matplotlib is loaded for the first."""
-    from model.heat_map import heat_map
+    from model.embeddings.heat_map import heat_map
 
     return heat_map(picture, weights)

@@ -7,11 +7,11 @@ a worker is wedged.
 
 from fastapi import APIRouter, Request
 
-from ..info import info_of
-from ..loading import FitEngine, ReadyEngine
-from ..openapi import problems
-from ..schemas.health import Live, Ready
-from ..schemas.info import Info
+from service.info import info_of
+from service.loading import FitEngine, ReadyEngine
+from service.openapi import problems
+from service.schemas.health import Live, Ready
+from service.schemas.info import Info
 
 router = APIRouter(tags=["health"])
 

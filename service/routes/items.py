@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
-from ..loading import ReadyEngine
-from ..openapi import problems
-from ..schemas.catalogue import ItemPage
-from ..schemas.fields import MOST_CHARACTERS, ItemDetail, ItemSummary
+from service.loading import ReadyEngine
+from service.openapi import problems
+from service.schemas.catalogue import ItemPage
+from service.schemas.fields import MOST_CHARACTERS, ItemDetail, ItemSummary
 
 router = APIRouter(tags=["catalogue"])
 

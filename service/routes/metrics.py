@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ..metrics import Metrics
+from service.metrics import Metrics
 
 router = APIRouter(tags=["health"])
 

@@ -11,19 +11,18 @@ from pydantic import BaseModel
 from indexes.comparison import Compared
 from indexes.retrieval import Found
 from indexes.snapshot import Snapshot
-from model.encoding import WordedRelation
+from model.embeddings.encoding import WordedRelation
 from model.errors import RcmlError
-
-from ..engine import Engine, Verdict
-from ..json_route import JsonRoute
-from ..loading import ReadyEngine
-from ..metrics import Stage
-from ..openapi import problems, uploading
-from ..problems import refusal_of
-from ..query import AT_ONCE, Query, similarity_of
-from ..rendering import asked_item, asked_relation, known_relation, version
-from ..schemas.fields import RelationSummary
-from ..schemas.pairs import (
+from service.engine import Engine, Verdict
+from service.json_route import JsonRoute
+from service.loading import ReadyEngine
+from service.metrics import Stage
+from service.openapi import problems, uploading
+from service.problems import refusal_of
+from service.query import AT_ONCE, Query, similarity_of
+from service.rendering import asked_item, asked_relation, known_relation, version
+from service.schemas.fields import RelationSummary
+from service.schemas.pairs import (
     RankedRelation,
     RelationTypeAnswer,
     RelationTypeBatch,
@@ -36,7 +35,7 @@ from ..schemas.pairs import (
     ValidityReply,
     ValidityRequest,
 )
-from ..schemas.retrieve import (
+from service.schemas.retrieve import (
     DEEPEST,
     RetrieveAnswer,
     RetrieveBatch,

@@ -7,16 +7,15 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from indexes.relations import IndexedRelation
-from model.quality import RelationQuality
+from model.checkpoint.relation_quality import RelationQuality
 from model.records import Relation
-
-from ..additions import Addition, Additions
-from ..engine import Engine
-from ..json_route import JsonRoute
-from ..loading import ReadyEngine
-from ..openapi import problems
-from ..schemas.fields import MOST_CHARACTERS
-from ..schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
+from service.additions import Addition, Additions
+from service.engine import Engine
+from service.json_route import JsonRoute
+from service.loading import ReadyEngine
+from service.openapi import problems
+from service.schemas.fields import MOST_CHARACTERS
+from service.schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
 
 router = APIRouter(tags=["catalogue"])
 _json = APIRouter(tags=["catalogue"], route_class=JsonRoute)

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request
 
-from ..candidates import Candidates, Named
-from ..json_route import JsonRoute
-from ..loading import ReadyEngine
-from ..openapi import problems
-from ..schemas.operation import ReloadAnswer, ReloadRequest
+from service.candidates import Candidates, Named
+from service.json_route import JsonRoute
+from service.loading import ReadyEngine
+from service.openapi import problems
+from service.schemas.operation import ReloadAnswer, ReloadRequest
 
 router = APIRouter(tags=["operation"], route_class=JsonRoute)
 

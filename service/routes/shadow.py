@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Request
 
-from ..candidates import Named
-from ..json_route import JsonRoute
-from ..loading import ReadyEngine
-from ..openapi import problems
-from ..schemas.operation import ShadowRequest, ShadowState
-from ..shadow import Shadow
+from service.candidates import Named
+from service.json_route import JsonRoute
+from service.loading import ReadyEngine
+from service.openapi import problems
+from service.schemas.operation import ShadowRequest, ShadowState
+from service.shadow import Shadow
 
 router = APIRouter(tags=["operation"])
 _json = APIRouter(tags=["operation"], route_class=JsonRoute)

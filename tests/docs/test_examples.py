@@ -10,7 +10,7 @@ import pytest
 from service.access import RULES
 from service.cli import CONFIGS
 from service.settings import ENVIRONMENT_PREFIX, ServeConfig
-from tests.model.fakes_hub import fake_hub
+from tests.model.checkpoint.fake_hub import fake_hub
 
 from .commands import SHOWN, Shell, composes, extras_of, targets, values
 from .documents import (

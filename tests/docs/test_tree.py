@@ -1,4 +1,4 @@
-"""The tree that README.md prints is the one there is."""
+"""The folders that README.md prints are those there are."""
 
 import re
 from pathlib import Path
@@ -23,18 +23,15 @@ def printed() -> dict[str, str]:
     return found
 
 
-def modules() -> set[str]:
-    """Every module of the three packages; `__init__.py` is its folder."""
-    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-    return {
-        str(path.relative_to(ROOT)).removesuffix("__init__.py")
-        for path in files
-        if path.name != "__init__.py" or path.parent.parent != ROOT
-    }
+def folders() -> set[str]:
+    """Every folder of the three packages that holds a file."""
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if "__pycache__" not in path.parts)
+    inner = {path.parent for path in files if path.is_file()} - {ROOT / package for package in PACKAGES}
+    return {f"{folder.relative_to(ROOT)}/" for folder in inner if len(folder.relative_to(ROOT).parts) == 2}
 
 
-def test_every_module_is_in_it() -> None:
-    assert sorted(modules() - set(printed())) == []
+def test_every_folder_is_in_it() -> None:
+    assert sorted(folders() - set(printed())) == []
 
 
 def test_what_is_in_it_is_there() -> None:

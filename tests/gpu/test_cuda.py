@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from model.encoder import Encoder
-from model.trainer import train
+from model.encoder.encoder import Encoder
+from model.training.train import train
 from tests.model.planted import prepare_catalogue, tiny_training
 
 pytestmark = [

@@ -18,14 +18,14 @@ from indexes.builder import build
 from indexes.config import BuildConfig
 from indexes.generation import newest_generation
 from model.artifact import write_artifact
-from model.calibration import UNCALIBRATED, Calibration
-from model.checkpoint import Checkpoint, save_relations, write_contents
-from model.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.checkpoint.calibration import UNCALIBRATED, Calibration
+from model.checkpoint.checkpoint import Checkpoint, save_relations, write_contents
+from model.checkpoint.validity import PairVectors, ValidityHead
+from model.data.prepared import Prepared
+from model.embeddings.attention_map import Attention, Box, PatchWeights, weigh_words
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
 from model.errors import UnknownRelationError
-from model.explanation import Attention, Box, PatchWeights, weigh_words
-from model.prepared import Prepared
 from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Similarity, Split, View
-from model.validity import PairVectors, ValidityHead
 
 DIM = 16
 

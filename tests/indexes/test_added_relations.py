@@ -31,11 +31,11 @@ from indexes.journal import Change
 from indexes.relations import ADDED
 from indexes.retrieval import KnownItems, NewItem, Question, Weighted
 from model.artifact import FileRecord, file_digest, read_manifest
-from model.checkpoint import Checkpoint
+from model.checkpoint.checkpoint import Checkpoint
+from model.checkpoint.validity import PairVectors
+from model.data.prepared import Prepared
 from model.errors import ArtifactError, InputError, NoTokensError, UnknownRelationError
-from model.prepared import Prepared
 from model.records import Relation, Similarity, View
-from model.validity import PairVectors
 
 from .fakes import RELATIONS, FakeEncoder, FakeShop, validity_head, write_shop
 from .live import GIFTS, SAILORS, WORDED, Expected, add, copied, made, placed

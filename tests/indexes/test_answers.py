@@ -16,8 +16,8 @@ from indexes.index import Index
 from indexes.journal import Change
 from indexes.selection import Selection
 from indexes.vectors import cosines
-from model.checkpoint import Checkpoint
-from model.prepared import Prepared
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
 from model.records import Similarity, View
 
 from .fakes import FakeEncoder, FakeShop, ids

@@ -12,11 +12,11 @@ from indexes.config import BuildConfig
 from indexes.generation import newest_generation
 from indexes.index import Index
 from model.artifact import open_artifact
-from model.checkpoint import Checkpoint
-from model.composition import Composition
-from model.encoding import Encoding
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.item_input import Composition
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.prepared import Prepared
 from model.records import View
 
 from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, write_shop

@@ -9,8 +9,8 @@ import pytest
 from numpy import ndarray
 
 from indexes.index import Index
-from model.calibration import Calibration, Sigmoid, Softmax
-from model.encoding import Encoding
+from model.checkpoint.calibration import Calibration, Sigmoid, Softmax
+from model.embeddings.encoding import Encoding
 from model.errors import (
     InputError,
     IntraRelationError,

@@ -25,8 +25,8 @@ from indexes.generation import generations
 from indexes.index import Index
 from indexes.inspection import verify
 from indexes.journal import Change
-from model.checkpoint import Checkpoint
-from model.prepared import Prepared
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
 
 from .fakes import FakeEncoder, FakeShop, ids
 from .live import Expected, copied, made, placed

@@ -21,10 +21,10 @@ from indexes.index import Index
 from indexes.shards import FOLDER
 from indexes.tokens import TokenStore
 from model.artifact import open_artifact
-from model.checkpoint import Checkpoint
-from model.encoding import Encoding
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.prepared import Prepared
 from model.records import Similarity
 
 from .fakes import ITEMS, FakeEncoder, FakeShop
@@ -165,7 +165,7 @@ def test_a_kind_that_is_refused_costs_no_encoding(
         raise InputError("kind hnsw reaches a recall of 0.5 at most")
 
     with monkeypatch.context() as patched:
-        patched.setattr("indexes.builder.keep_vectors", refuse)
+        patched.setattr("indexes.build.build.keep_vectors", refuse)
         with pytest.raises(InputError, match="reaches"):
             run(shop, tmp_path / "index", kind="hnsw")
     encoder = CountingEncoder(most=0)

@@ -12,7 +12,7 @@ import pytest
 
 from indexes.config import IndexKind
 from indexes.faiss_vectors import FaissVectors, write_vectors
-from model.encoding import Encoding
+from model.embeddings.encoding import Encoding
 from model.errors import InputError
 from model.records import View
 

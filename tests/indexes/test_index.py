@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from indexes.index import Index
-from model.encoding import ItemEncoder
+from model.embeddings.encoding import ItemEncoder
 from model.errors import ArtifactError, MismatchError, UnknownItemError, UnknownRelationError
 from model.records import Similarity, View
 

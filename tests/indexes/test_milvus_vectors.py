@@ -26,10 +26,10 @@ from indexes.index import Index
 from indexes.inspection import stats, verify
 from indexes.journal import Change
 from indexes.milvus_vectors import FILE, MilvusVectors, Place, write_milvus
-from model.checkpoint import Checkpoint
-from model.encoding import Encoding
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
 from model.errors import ArtifactError, InputError, UnreachableError
-from model.prepared import Prepared
 from model.records import View
 
 from .fakes import FakeEncoder, FakeShop
@@ -159,9 +159,9 @@ def test_what_somebody_still_searches_is_not_dropped(
 
 def build_and_die(options: BuildConfig, shop: FakeShop) -> None:
     """Killed once the collection is full and nothing names it yet."""
-    import indexes.builder
+    import indexes.build.build
 
-    indexes.builder.write_answers = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    indexes.build.build.write_answers = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
     build(options, FakeEncoder(), *parents(shop))
 
 
@@ -191,7 +191,7 @@ def test_a_broken_off_build_leaves_no_collection(
         raise KeyboardInterrupt
 
     before = client.list_collections()
-    monkeypatch.setattr("indexes.builder.write_answers", interrupt)
+    monkeypatch.setattr("indexes.build.build.write_answers", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build(config(shop, tmp_path / "index", milvus_server), FakeEncoder(), *parents(shop))
     assert client.list_collections() == before

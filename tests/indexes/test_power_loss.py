@@ -17,9 +17,9 @@ from indexes.builder import build
 from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig
 from indexes.index import Index
 from indexes.journal import Change
-from model.checkpoint import Checkpoint
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
 from model.errors import ArtifactError, RcmlError
-from model.prepared import Prepared
 from tests.disk.disk import Watched, run_watched
 from tests.disk.power import Disk, Event, Tree, read_trace
 

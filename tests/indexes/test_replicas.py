@@ -17,9 +17,9 @@ from indexes.index import Index
 from indexes.inspection import compact, verify
 from indexes.journal import Change
 from indexes.sqlite_store import FILE
-from model.checkpoint import Checkpoint
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
 from model.errors import InputError, StorageError
-from model.prepared import Prepared
 from model.records import Similarity
 from service.follower import Follower
 

@@ -11,10 +11,10 @@ from indexes.config import BuildConfig, VerifyConfig
 from indexes.index import Index
 from indexes.inspection import verify
 from indexes.journal import Change
-from model.checkpoint import Checkpoint
-from model.encoding import Encoding
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
 from model.errors import NoPictureError
-from model.prepared import Prepared
 from model.records import Similarity, View
 
 from .fakes import ITEMS, FakeEncoder, write_checkpoint, write_prepared

@@ -16,7 +16,7 @@ from indexes.engines import open_vectors
 from indexes.faiss_vectors import write_vectors
 from indexes.milvus_vectors import write_milvus
 from indexes.vectors import Neighbours, Source, VectorIndex
-from model.encoding import Encoding
+from model.embeddings.encoding import Encoding
 from model.records import View
 
 ITEMS, RELATIONS, DIM = 60, 2, 24

@@ -23,10 +23,10 @@ from indexes.index import Hit, Index
 from indexes.journal import Change
 from indexes.selection import Selection
 from indexes.vectors import cosines
-from model.checkpoint import Checkpoint
-from model.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
 from model.errors import InputError, NoTokensError
-from model.prepared import Prepared
 from model.records import Item, Similarity, View
 
 from .fakes import DIM, ITEMS, RELATIONS, FakeEncoder, FakeShop, write_checkpoint, write_prepared

@@ -6,9 +6,9 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from model.backbone import Preprocessor
 from model.config import Objective
-from model.trainer import train
+from model.network.backbones import Preprocessor
+from model.training.train import train
 
 from .planted import COLOURS, SHAPES, TINY, prepare_catalogue, tiny_training
 

@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from model.config import PrepareConfig, SmallBackbone, TrainConfig
-from model.preparation import prepare
-from model.prepared import Prepared
+from model.data.prepare import prepare
+from model.data.prepared import Prepared
 
 COLOURS = ("red", "green", "blue", "black", "white", "orange")
 SHAPES = ("mug", "hat", "kite", "drum", "vase", "tent")

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from indexes.builder import build
 from indexes.config import BuildConfig
-from model.checkpoint import Checkpoint
-from model.encoder import Encoder
-from model.prepared import Prepared
-from model.trainer import train
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.encoder.encoder import Encoder
+from model.training.train import train
 from service.app import create_app
 from service.settings import ServeConfig
 from tests.model.planted import prepare_catalogue, tiny_training

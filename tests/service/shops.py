@@ -17,9 +17,9 @@ from PIL import Image
 
 from indexes.builder import build
 from indexes.config import BuildConfig
-from model.checkpoint import Checkpoint
-from model.encoding import Encoding
-from model.prepared import Prepared
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_checkpoint, write_shop
 
 NAMES = ("index", "renewed", "candidate")

@@ -36,8 +36,9 @@ from service.client.call import Call
 from service.schemas import fields, pairs, retrieve
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeShop
-from tests.service.conftest import Ask
-from tests.service.servers import Scripted, flaky, served
+
+from .conftest import Ask
+from .servers import Scripted, flaky, served
 
 KEY = "rcml_a-key-that-is-read-only"
 

@@ -12,8 +12,9 @@ from service.client import AdditionFailed, Client, Conflict, NotFound, Unexpecte
 from service.schemas import changes, operation
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeShop, write_shop
-from tests.service.conftest import Ask
-from tests.service.servers import Scripted, flaky, served
+
+from .conftest import Ask
+from .servers import Scripted, flaky, served
 
 
 def detail(state: str, **more: Any) -> Scripted:

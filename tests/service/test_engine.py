@@ -16,7 +16,7 @@ from PIL import Image
 
 from indexes.index import Index
 from indexes.retrieval import Found, KnownItems, NewItem, Question, Weighted
-from model.encoding import Encoding
+from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
 from model.records import Similarity
 from service.engine import Engine, Verdict

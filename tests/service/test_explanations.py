@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from indexes.journal import Change
-from model.encoding import WordedRelation
-from model.explanation import Attention
-from model.heat_map import heat_map
+from model.embeddings.attention_map import Attention
+from model.embeddings.encoding import WordedRelation
+from model.embeddings.heat_map import heat_map
 from model.records import Similarity, View
 from service.engine import Engine
 from service.settings import ServeConfig

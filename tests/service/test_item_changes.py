@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from model.composition import decoded
+from model.data.item_input import decoded
 from model.errors import FetchError, StorageError
 from model.records import View
 from service.app import create_app

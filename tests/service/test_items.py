@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from indexes.builder import build
 from indexes.config import BuildConfig
-from model.checkpoint import Checkpoint
-from model.prepared import Prepared
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
 

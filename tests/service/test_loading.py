@@ -8,7 +8,8 @@ import pytest
 
 from service.engine import Engine
 from service.loading import Loading, NotReadyError
-from tests.service.test_follower import eventually
+
+from .test_follower import eventually
 
 
 class LightEngine(Engine):

@@ -21,7 +21,7 @@ from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, FailFast
 from pydantic.fields import FieldInfo
 
-from model.decoding import decode_picture
+from model.data.images import decode_picture
 from model.errors import PictureError
 from service.body_limit import BodyLimits
 from service.connections import Limits, Server
@@ -29,8 +29,8 @@ from service.json_route import JsonRoute, read
 from service.openapi import document
 from service.schemas.fields import Request
 from tests.indexes.fakes import FakeShop, write_shop
-from tests.model.test_decoding import mutant as picture_mutant
-from tests.model.test_decoding import seeds as pictures
+from tests.model.data.test_images import mutant as picture_mutant
+from tests.model.data.test_images import seeds as pictures
 
 from .campaigns import HEADERS, Answer, Direct, application, assert_sound, directly
 from .mutants import Mutator, upload

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from indexes.retrieval import Found, NewItem, Question, Weighted
-from model.encoding import WordedRelation
+from model.embeddings.encoding import WordedRelation
 from model.records import Relation, Similarity
 from service.engine import KEPT, Engine
 from service.settings import ServeConfig

@@ -27,7 +27,7 @@ from service.app import create_app
 from service.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids
-from tests.model.test_quality import NoOptions
+from tests.model.checkpoint.test_relation_quality import NoOptions
 
 from .conftest import wait_until_ready
 from .shops import NAMES, build_index, open_accented, write_shops

@@ -1,0 +1,130 @@
+"""A trained network on disk, as far as it can be read without torch: `indexes` and `service` need no more.
+
+checkpoint/
+  manifest.json config.json     what it is; the options it was trained with
+  network.json model.safetensors   shape and weights (read and written by `model/encoder/encoder.py`)
+  tokenizer*, preprocessor_config.json   what the text and the pictures go through first
+  relations.json relations.safetensors   the relations, and h_E of each under these weights
+  validity.safetensors calibration.json   the validity head; what makes probabilities of scores
+  metrics.json README.md   validation figures; the model card
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float32
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file, save_file
+
+from model.artifact import WORDS, Manifest, open_artifact
+from model.records import Relation
+
+from .calibration import FILE as CALIBRATION
+from .calibration import UNCALIBRATED, Calibration
+from .validity import ValidityHead
+
+WEIGHTS = "model.safetensors"
+
+OWN = {
+    "config.json", "network.json", WEIGHTS, "relations.json", "relations.safetensors", "validity.safetensors",
+    CALIBRATION, "metrics.json", WORDS,
+}  # fmt: skip
+"""Files of a checkpoint that rcml words itself; the others are the tokenizer's and the image processor's."""
+
+
+class RecordedOptions(BaseModel):
+    """`config.json` word for word: another version of rcml may have had other options than `TrainConfig`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The torch-free contents of a checkpoint folder, digests checked.
+
+    `relations` are all relations the network was trained on, the intra-sample one first, and
+    `relation_vectors` (float32 `[relations, dim]`, not normalised) are their h_E, in the same order. `card` is
+    empty where people have removed README.md.
+    """
+
+    path: Path
+    manifest: Manifest
+    config: RecordedOptions
+    relations: tuple[Relation, ...]
+    relation_vectors: Float32[ndarray, "relations dim"]
+    validity: ValidityHead
+    calibration: Calibration
+    metrics: dict[str, Any]
+    card: str
+
+    @classmethod
+    def open(cls, path: Path) -> "Checkpoint":
+        """Open the checkpoint at `path`.
+
+        Raises:
+            ArtifactError: there is none, or it is damaged.
+        """
+        manifest = open_artifact(path, "checkpoint")
+        card = path / WORDS
+        return cls(
+            path=path,
+            manifest=manifest,
+            config=RecordedOptions.model_validate_json((path / "config.json").read_bytes()),
+            relations=load_relations(path),
+            relation_vectors=load_file(path / "relations.safetensors")["relation_vectors"],
+            validity=ValidityHead.load(path),
+            calibration=Calibration.load(path),
+            metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
+            card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        )
+
+    @property
+    def dim(self) -> int:
+        """Length of every vector."""
+        return int(self.relation_vectors.shape[1])
+
+
+def write_contents(
+    folder: Path,
+    relations: Sequence[Relation],
+    relation_vectors: Float32[ndarray, "relations dim"],
+    validity: ValidityHead,
+    metrics: dict[str, Any],
+    card: str,
+    calibration: Calibration = UNCALIBRATED,
+) -> None:
+    """Write what `Checkpoint.open` reads into the folder of a draft; its options are the draft's own."""
+    save_relations(folder, relations)
+    save_relation_vectors(folder, relation_vectors)
+    validity.save(folder)
+    calibration.save(folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / WORDS).write_text(card, encoding="utf-8")
+
+
+def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
+    """Write `relations.json` into `folder`."""
+    found = [asdict(relation) for relation in relations]
+    for raw in found:
+        if not raw["domain"]:
+            del raw[
+                "domain"
+            ]  # so that what was made before there was one is written as it was, byte for byte
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    (folder / "relations.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_relations(folder: Path) -> tuple[Relation, ...]:
+    """Read what `save_relations` wrote."""
+    return tuple(
+        Relation(**raw) for raw in json.loads((folder / "relations.json").read_text(encoding="utf-8"))
+    )
+
+
+def save_relation_vectors(folder: Path, vectors: Float32[ndarray, "relations dim"]) -> None:
+    """Write `relations.safetensors` into `folder`."""
+    save_file({"relation_vectors": vectors}, folder / "relations.safetensors")

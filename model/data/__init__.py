@@ -1,0 +1,1 @@
+"""Learning data: raw files read, items and images cleaned, relations derived from purchases, all prepared."""

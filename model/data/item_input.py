@@ -1,0 +1,74 @@
+"""How what a shop says of an item becomes what the towers read: which words in which order, and a picture how large.
+
+`rcml prepare` composes by its options and `rcml index` keeps them beside the catalogue, so that an item put in later
+is read as those that were there from the beginning. Free of torch.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from model.config import TextField
+
+from .images import SIDE, decode_picture
+
+FILE = "composition.json"
+
+
+class Composition(BaseModel):
+    """The options of `rcml prepare` that an item which comes later needs too."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    text_fields: tuple[TextField, ...] = ("title", "categories", "description")
+    picture_size: int = SIDE
+
+    @classmethod
+    def read(cls, path: Path) -> "Composition":
+        """Those in a file: what `write` left, or the options of a prepared data set; the usual ones without it."""
+        return cls.model_validate_json(path.read_bytes()) if path.is_file() else cls()
+
+    def write(self, folder: Path) -> None:
+        """Keep them in `folder`."""
+        (folder / FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def text(self, title: str, categories: Sequence[str], description: str) -> str:
+        """What the text tower reads of an item; empty if the item has none of that."""
+        return composed(self.text_fields, title, categories, description)
+
+    def picture(self, content: bytes) -> tuple[bytes, str]:
+        """A stranger's picture as it is kept: scaled and coded anew, and the suffix of its file.
+
+        Raises:
+            PictureError: it cannot be decoded.
+        """
+        return coded(decode_picture(content, self.picture_size), content.startswith(b"\x89PNG"))
+
+
+def composed(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
+    """These fields of an item in one text, in their order; an empty one is left out."""
+    parts: dict[TextField, str] = {
+        "title": title.strip(),
+        "categories": ", ".join(categories),
+        "description": description.strip(),
+    }
+    return ". ".join(parts[name] for name in fields if parts[name])
+
+
+def coded(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
+    """A scaled picture as a file, and its suffix: JPEG, or PNG where it came without loss."""
+    file = BytesIO()
+    if lossless:
+        picture.save(file, "PNG", compress_level=1)
+        return file.getvalue(), ".png"
+    picture.save(file, "JPEG", quality=90)
+    return file.getvalue(), ".jpg"
+
+
+def decoded(content: bytes) -> Image.Image:
+    """The pixels of a picture that `coded` made, as whoever reads its file sees them; RGB."""
+    with Image.open(BytesIO(content)) as picture:
+        return picture.convert("RGB")

@@ -1,0 +1,347 @@
+"""`rcml prepare`: raw items and a log (or ready-made edges) -> items, relations and edges, split by item.
+
+The split is by item, and an edge whose ends fall into different parts is dropped: no item, and so no pair,
+of the test part is ever seen in training. What is set aside is counted, with the reason, in the report.
+"""
+
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from PIL import Image, ImageOps
+
+from model.artifact import PICTURES, file_digest, write_artifact
+from model.checkpoint.checkpoint import save_relations
+from model.config import PrepareConfig
+from model.console import progress
+from model.errors import InputError, PictureError
+from model.records import INTRA_RELATION, Edge, Item, Relation, Split
+
+from . import readers as sources
+from .edges import Log, describe_clusters, related_pairs, user_clusters
+from .images import local_refusals, shrunk
+from .item_input import coded, composed
+
+MOST_PIXELS = 64_000_000
+"""Pictures with more pixels are set aside: decoding them would cost hundreds of MB each."""
+
+EDGE_SCHEMA = {
+    "item_a": pl.String,
+    "item_b": pl.String,
+    "relation_id": pl.String,
+    "support": pl.Int64,
+    "npmi": pl.Float64,
+    "split": pl.String,
+}
+
+
+def prepare(config: PrepareConfig) -> str:
+    """Run the stage and return its closing summary.
+
+    Raises:
+        InputError: the raw files cannot be used.
+        ArtifactError: `config.out` cannot be written.
+    """
+    table = sources.read_items(config.items)
+    sources_used = {
+        name: file_digest(path)
+        for name, path in vars(config).items()
+        if name in ("items", "interactions", "edges", "relation_texts")
+        and path is not None
+        and path.is_file()
+    }
+    with write_artifact(config.out, "prepared", config, sources_used) as draft:
+        (draft.path / PICTURES).mkdir()
+        items, set_aside = _keep_items(table, config, draft.path)
+        splits = _split(items, config)
+        if config.interactions is not None:
+            relations, edges, log_counts = _from_log(items, splits, config.interactions, config)
+        else:
+            relations, edges, log_counts = _from_edges(items, splits, config)
+        relations = [one if one.intra else replace(one, domain=config.domain) for one in relations]
+        _write_tables(draft.path, items, splits, relations, edges)
+        report = _report(items, splits, relations, edges, log_counts, set_aside)
+        (draft.path / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (draft.path / "report.md").write_text(_in_markdown(report), encoding="utf-8")
+        draft.counts.update(items=len(items), relations=len(relations), edges=len(edges))
+    return (
+        f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
+        f"({len(set_aside)} items set aside; see report.md)"
+    )
+
+
+def _keep_items(
+    table: pl.DataFrame, config: PrepareConfig, folder: Path
+) -> tuple[list[Item], dict[str, str]]:
+    """Items with a usable text and picture, in the order given, and why the others were set aside."""
+    root = config.images if config.images is not None else config.items.parent
+    rows = list(table.iter_rows(named=True))
+    attributes = [name for name in table.columns if name not in sources.ITEM_COLUMNS]
+
+    def keep(position: int) -> Item | str:
+        row = rows[position]
+        title, description = row["title"].strip(), row["description"].strip()
+        text = composed(config.text_fields, title, row["categories"], description)
+        if not text:
+            return f"no text in {', '.join(config.text_fields)}"
+        picture = suffix = ""
+        if row["image"]:
+            picture = f"{PICTURES}/{position:07d}"
+            try:
+                suffix = scale_picture(root / row["image"], folder / picture, config.picture_size)
+            except InputError as error:
+                return str(error)
+        elif not config.text_only:
+            return "no picture named"
+        return Item(
+            item_id=row["item_id"],
+            title=title,
+            description=description,
+            categories=tuple(row["categories"]),
+            text=text,
+            picture=picture + suffix,
+            attributes={name: row[name] for name in attributes if row[name] is not None},
+        )
+
+    with ThreadPoolExecutor() as pool:
+        results = list(progress(pool.map(keep, range(len(rows))), "reading pictures", len(rows)))
+    items = [result for result in results if isinstance(result, Item)]
+    set_aside = {
+        row["item_id"]: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)
+    }
+    if (pictured := sum(bool(item.picture) for item in items)) < 3:
+        unusable = {**set_aside, **{item.item_id: "no picture named" for item in items if not item.picture}}
+        reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
+        raise InputError(f"{config.items}: only {pictured} usable items, at least 3 are needed. {reasons}")
+    return items, set_aside
+
+
+def scale_picture(source: Path, target: Path, size: int) -> str:
+    """Write `source` to `target` + suffix, upright, RGB, at most `size` pixels a side; return the suffix.
+
+    Raises:
+        PictureError: no such file, not a picture, damaged, or larger than `MOST_PIXELS`.
+    """
+    with local_refusals(source), Image.open(source) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise PictureError(
+                f"picture {source.name} has {picture.width} x {picture.height} pixels, too many"
+            )
+        lossless = picture.format == "PNG"
+        picture.draft("RGB", (size, size))
+        upright = shrunk(ImageOps.exif_transpose(picture), size)
+    content, suffix = coded(upright, lossless)
+    target.with_suffix(suffix).write_bytes(content)
+    return suffix
+
+
+def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
+    """Shares of the items that have a picture; those of words alone are in no pair, whatever they are said to be in."""
+    pictured = np.asarray([row for row, item in enumerate(items) if item.picture])
+    order = np.random.default_rng(config.seed).permutation(pictured)
+    test = round(len(pictured) * config.test_share)
+    validation = round(len(pictured) * config.validation_share)
+    splits = [Split.TRAIN] * len(items)
+    for row in order[:test]:
+        splits[row] = Split.TEST
+    for row in order[test : test + validation]:
+        splits[row] = Split.VALIDATION
+    return splits
+
+
+def _from_log(
+    items: list[Item], splits: list[Split], path: Path, config: PrepareConfig
+) -> tuple[list[Relation], list[Edge], dict[str, Any]]:
+    log, counts = _read_log(items, path, config)
+    membership = user_clusters(log, config.clusters, config.seed)
+    relations = [INTRA_RELATION]
+    edges: list[Edge] = []
+    across = of_words = 0
+    users: dict[str, int] = {}
+    described = describe_clusters(log, membership, config.behaviour)
+    for cluster, (name, text) in enumerate(progress(described, "relating items", len(described))):
+        relations.append(Relation(name, text))
+        users[name] = int((membership == cluster).sum())
+        pairs = related_pairs(
+            log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
+        )
+        for a, b, support, npmi in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True):
+            if not items[a].picture or not items[b].picture:
+                of_words += 1
+                continue
+            if splits[a] != splits[b]:
+                across += 1
+                continue
+            first, second = sorted((items[a].item_id, items[b].item_id))
+            edges.append(Edge(first, second, name, int(support), float(npmi), splits[a]))
+    counts |= {"users_of_relation": users, "edges_across_splits": across}
+    return relations, edges, counts | ({"edges_of_text_only_items": of_words} if of_words else {})
+
+
+def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Log, dict[str, Any]]:
+    """The log as a user x item matrix after the filters, which are repeated until nothing more falls out."""
+    table = sources.read_interactions(path)
+    counts: dict[str, Any] = {"interactions": len(table)}
+    rows = pl.DataFrame({"item_id": [item.item_id for item in items], "row": np.arange(len(items))})
+    if config.min_rating is not None:
+        table = table.filter(pl.col("rating") >= config.min_rating)
+    table = table.join(rows, on="item_id", maintain_order="left").sort(
+        "timestamp", descending=True, nulls_last=True, maintain_order=True
+    )
+    table = table.unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    table = table.filter(pl.int_range(pl.len()).over("user_id") < config.max_user_items)
+    while True:
+        before = len(table)
+        table = table.filter(pl.len().over("item_id") >= config.min_item_users)
+        table = table.filter(pl.len().over("user_id") >= config.min_user_items)
+        if len(table) == before:
+            break
+    users = table["user_id"].unique().sort()
+    counts.update(kept_interactions=len(table), kept_users=len(users), kept_items=table["item_id"].n_unique())
+    if len(users) < config.clusters:
+        raise InputError(
+            f"{path}: {len(users)} users are left after the filters (min_rating {config.min_rating}, "
+            f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), fewer than the "
+            f"{config.clusters} clusters. Loosen the filters or ask for fewer clusters."
+        )
+    names = tuple(sorted({name for item in items for name in item.categories}))
+    if not names:
+        raise InputError(f"{config.items}: no item has categories, and relations are worded from them.")
+    columns = {name: column for column, name in enumerate(names)}
+    categories = np.zeros((len(items), len(names) + 1))
+    for row, item in enumerate(items):
+        for name in item.categories:
+            categories[row, columns[name]] += 1 / len(item.categories)
+        categories[row, -1] = not item.categories  # users of items without categories still need a taste
+    user_rows = users.search_sorted(table["user_id"]).to_numpy()
+    taken = sp.csr_array(
+        (np.ones(len(table), dtype=np.float64), (user_rows, table["row"].to_numpy())),
+        shape=(len(users), len(items)),
+    )
+    if not categories[:, -1].any():
+        return Log(taken, categories[:, :-1], names), counts
+    return Log(taken, categories, (*names, "other things")), counts
+
+
+def _from_edges(
+    items: list[Item], splits: list[Split], config: PrepareConfig
+) -> tuple[list[Relation], list[Edge], dict[str, Any]]:
+    assert config.edges is not None
+    assert config.relation_texts is not None
+    texts = sources.read_relation_texts(config.relation_texts)
+    if INTRA_RELATION.relation_id in texts:
+        raise InputError(
+            f"{config.relation_texts}: the relation id {INTRA_RELATION.relation_id!r} is that of an item with itself; "
+            "give this relation another."
+        )
+    rows = {item.item_id: row for row, item in enumerate(items)}
+    counts: Counter[str] = Counter()
+    edges: dict[tuple[str, str, str], Edge] = {}
+    for item_a, item_b, relation_id in sources.read_edges(config.edges).iter_rows():
+        if relation_id not in texts:
+            raise InputError(
+                f"{config.edges}: relation {relation_id!r} has no text in {config.relation_texts}; add a row for it."
+            )
+        if item_a == item_b:
+            counts["self_edges"] += 1
+        elif item_a not in rows or item_b not in rows:
+            counts["edges_of_unknown_items"] += 1
+        elif not items[rows[item_a]].picture or not items[rows[item_b]].picture:
+            counts["edges_of_text_only_items"] += 1
+        elif splits[rows[item_a]] != splits[rows[item_b]]:
+            counts["edges_across_splits"] += 1
+        else:
+            first, second = sorted((item_a, item_b))
+            edge = Edge(first, second, relation_id, 1, 1.0, splits[rows[first]])
+            edges.setdefault((first, second, relation_id), edge)
+    relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]
+    return relations, list(edges.values()), dict(counts)
+
+
+def _write_tables(
+    folder: Path, items: list[Item], splits: list[Split], relations: list[Relation], edges: list[Edge]
+) -> None:
+    rows = [
+        {**asdict(item), "attributes": json.dumps(item.attributes, ensure_ascii=False), "split": split.value}
+        for item, split in zip(items, splits, strict=True)
+    ]
+    pl.DataFrame(rows).write_parquet(folder / "items.parquet")
+    pl.DataFrame([asdict(edge) for edge in edges], schema=EDGE_SCHEMA).write_parquet(folder / "edges.parquet")
+    save_relations(folder, relations)
+
+
+def _report(
+    items: list[Item],
+    splits: list[Split],
+    relations: list[Relation],
+    edges: list[Edge],
+    log_counts: dict[str, Any],
+    set_aside: dict[str, str],
+) -> dict[str, Any]:
+    users = log_counts.get("users_of_relation", {})
+    of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
+    return {
+        "items": {
+            "kept": len(items),
+            "text_only": sum(not item.picture for item in items),
+            **{
+                split.value: sum(
+                    of == split and bool(item.picture) for item, of in zip(items, splits, strict=True)
+                )
+                for split in Split
+            },
+        },
+        "log": {name: value for name, value in log_counts.items() if name != "users_of_relation"},
+        "pairs": len(of_pair),
+        "pairs_of_one_relation": sum(count == 1 for count in of_pair.values()),
+        "relations": [
+            {
+                "relation": relation.relation_id,
+                "description": relation.description,
+                "users": users.get(relation.relation_id),
+                "items": len({item for edge in own for item in (edge.item_a, edge.item_b)}),
+                "pairs": {split.value: sum(edge.split == split for edge in own) for split in Split},
+            }
+            for relation in relations
+            if not relation.intra
+            for own in [[edge for edge in edges if edge.relation_id == relation.relation_id]]
+        ],
+        "set_aside": set_aside,
+    }
+
+
+def _in_markdown(report: dict[str, Any]) -> str:
+    items, log = report["items"], report["log"]
+    of_words = f", {items['text_only']} of words alone, for the index only" if items["text_only"] else ""
+    lines = [
+        "# Prepared data",
+        "",
+        f"{items['kept']} items: {items['train']} to train on, {items['validation']} for early stopping, "
+        f"{items['test']} for evaluation{of_words}. {report['pairs']} related pairs within the parts, "
+        f"{report['pairs_of_one_relation']} of them under one relation only.",
+        "",
+        *(f"- {name.replace('_', ' ')}: {value}" for name, value in log.items()),
+        "",
+        "| relation | users | items | train pairs | validation pairs | test pairs |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| `{row['relation']}` | {'' if row['users'] is None else row['users']} | {row['items']} "
+            f"| {row['pairs']['train']} | {row['pairs']['validation']} | {row['pairs']['test']} |"
+            for row in report["relations"]
+        ),
+        "",
+        *(f"- **{row['relation']}**: {row['description']}" for row in report["relations"]),
+        "",
+        "## Set aside",
+        "",
+        *(f"- `{item_id}`: {reason}" for item_id, reason in report["set_aside"].items()),
+    ]
+    if not report["set_aside"]:
+        lines.append("Nothing.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,67 @@
+"""Which internet addresses belong to a public server: what `model.data.image_fetcher` may connect to.
+
+`ipaddress.is_global` is about routing, differs between versions of Python, and holds for NAT64, 6to4, multicast and a
+cloud's own services. Here an IPv6 address must be of the one block that is given out to networks, and no address may be
+of a special block in it, or stand for an IPv4 address: a gateway on the way could turn it into any.
+"""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+IpAddress = IPv4Address | IPv6Address
+
+SPECIAL_IPV4 = tuple(
+    IPv4Network(block)
+    for block in (
+        # IANA IPv4 special-purpose address registry (RFC 6890)
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT; 100.100.100.200 tells Alibaba's secrets
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local; 169.254.169.254 tells the secrets of most clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments; 192.0.0.192 tells Oracle's secrets
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarking
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        # within what is public otherwise
+        "168.63.129.16/32",  # Azure's host, to its guests
+    )
+)
+
+GIVEN_OUT_IPV6 = IPv6Network("2000::/3")
+"""Global unicast (RFC 4291, section 2.4); all else is loopback, mapped, translated, local, multicast or unassigned."""
+
+SPECIAL_IPV6 = tuple(
+    IPv6Network(block)
+    for block in (
+        # IANA IPv6 special-purpose address registry
+        "2001::/23",  # protocol assignments: Teredo, benchmarking, ORCHID
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
+
+ISATAP = (0x00005EFE, 0x02005EFE)
+"""The third quarter of an IPv6 address whose last quarter is an IPv4 address (RFC 5214, section 6.1)."""
+
+
+def is_public(address: IpAddress) -> bool:
+    """Whether `address` may belong to a server that is there for everybody."""
+    if isinstance(address, IPv4Address):
+        return not any(address in block for block in SPECIAL_IPV4)
+    return (
+        address in GIVEN_OUT_IPV6
+        and address.scope_id is None
+        and not any(address in block for block in SPECIAL_IPV6)
+        and (int(address) >> 32) & 0xFFFFFFFF not in ISATAP
+    )

@@ -1,0 +1,53 @@
+"""How near a relation in words is to what a network was trained on: a plain signal, before anybody trusts its answers.
+
+The cosine of its h_E with the nearest trained one says little by itself: towers differ in how near they put any two
+texts (0.1 or 0.9 for nonsense). So the scale is taken from the checkpoint's own relations. At its far end stands the
+relation of an item with itself, a text about something else than what goes together; at its near end, how near a
+trained relation is to its nearest neighbour at least. `SHARE` of the way is where the familiar begins.
+
+Measured in docs/decisions.md, as is what was tried before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from model.records import Relation
+
+SHARE = 0.25
+"""Of the way from the unrelated to the least related of what was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Familiarity:
+    """The trained relation that is `nearest` to one in words, by the cosine of their h_E, and the least to trust."""
+
+    nearest: Relation
+    cosine: float
+    familiar_from: float
+
+    @property
+    def far(self) -> bool:
+        """Whether the words are far from all that was trained on."""
+        return self.cosine < self.familiar_from - 1e-6
+
+    @classmethod
+    def of(
+        cls,
+        vector: Float32[ndarray, " dim"],
+        relations: Sequence[Relation],
+        vectors: Float32[ndarray, "relations dim"],
+    ) -> "Familiarity":
+        """That of h_E `vector`, among `relations` trained on, whose h_E are `vectors`; none need be normalised."""
+        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        intra = np.array([relation.intra for relation in relations])
+        between = units[~intra] @ units[~intra].T
+        others = np.where(np.eye(len(between), dtype=bool), -np.inf, between)
+        related = float(others.max(axis=1).min()) if len(between) > 1 else 1.0
+        unrelated = float((units[~intra] @ units[intra].T).mean())
+        cosines = np.where(intra, -np.inf, units @ vector / np.linalg.norm(vector))
+        nearest = int(np.argmax(cosines))
+        return cls(relations[nearest], float(cosines[nearest]), unrelated + SHARE * (related - unrelated))

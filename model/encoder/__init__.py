@@ -1,0 +1,1 @@
+"""The encoder: a trained network that turns items and relations into vectors."""

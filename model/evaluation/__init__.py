@@ -1,0 +1,1 @@
+"""Evaluation: sampled questions, their metrics, and the report."""

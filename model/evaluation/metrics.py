@@ -1,0 +1,129 @@
+"""The figures of the paper's three tasks, as pure functions of vectors and questions (NumPy, no torch).
+
+Ties are worth their expectation: a network that scores all candidates alike earns exactly chance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+from scipy.stats import rankdata
+
+from model.embeddings.encoding import Encoding
+from model.records import Similarity
+
+from .sampling import EdgeTable, Queries
+
+TIE = 1e-5
+"""Cosines closer than this are equal: float32 rounding must not decide between candidates."""
+
+BINS = 15
+"""As many as are usual."""
+
+
+def hit_at(k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray) -> Float[ndarray, "queries"]:
+    """Chance in [0, 1] that the candidate in column `truth` is among the `k` best when ties fall at random."""
+    true = np.take_along_axis(scores, truth[:, None], axis=1)
+    better = (scores > true + TIE).sum(axis=1)
+    equal = (np.abs(scores - true) <= TIE).sum(axis=1)  # the true one included
+    return np.where(equal, np.clip((k - better) / np.maximum(equal, 1), 0.0, 1.0), 0.0)
+
+
+def retrieval_hits(
+    vectors: Encoding, queries: Queries, similarity: Similarity, k: int = 5
+) -> Float[ndarray, "queries"]:
+    """Hit@k of each query under `similarity` (section 4.3.1)."""
+    query_view, target_view = (vectors.view(view) for view in similarity.views)
+    query = query_view[queries.item, queries.relation]
+    target = target_view[queries.candidates, queries.relation[:, None]]
+    scores = np.einsum("qd,qcd->qc", query, target)
+    return hit_at(k, scores, np.zeros(len(scores), dtype=np.int64))
+
+
+def relation_type_scores(
+    vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, "known"]
+) -> Float[ndarray, "edges known"]:
+    """Cosine of each edge's items under each of `relations`; its own is to score best (section 4.3.2)."""
+    a_view, b_view = (vectors.view(view) for view in similarity.views)
+    scores = [
+        np.einsum("ed,ed->e", a_view[edges.a, relation], b_view[edges.b, relation]) for relation in relations
+    ]
+    return np.stack(scores, axis=1)
+
+
+def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]) -> float:
+    """Mean of -log of the probability of the true answer, in nats; log(answers) for a uniform guess."""
+    true = np.take_along_axis(probability, truth[:, None], axis=1)
+    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
+
+
+def area_under_curve(scores: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> float | None:
+    """Chance that a true claim scores above a false one, ties counted half; None unless there are both.
+
+    That is the area under the receiver operating characteristic (Hanley & McNeil 1982), by ranks.
+    """
+    trues = int(valid.sum())
+    falses = len(valid) - trues
+    if not trues or not falses:
+        return None
+    rank = rankdata(scores)[valid].sum()
+    return float((rank - trues * (trues + 1) / 2) / (trues * falses))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Claims by what was said of them, in bins of equal width over [0, 1]: how many, how probable, how many true.
+
+    `probability` is the mean of a bin, `share` the part of it that is true; both 0 where `claims` is.
+    """
+
+    claims: Int[ndarray, "bins"]
+    probability: Float[ndarray, "bins"]
+    share: Float[ndarray, "bins"]
+
+    @classmethod
+    def of(
+        cls, probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = BINS
+    ) -> "Reliability":
+        """Sort claims into bins."""
+        place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+        claims = np.bincount(place, minlength=bins)
+        said, true = (
+            np.bincount(place, weights=one, minlength=bins) / np.maximum(claims, 1)
+            for one in (probability, valid)
+        )
+        return cls(claims, said, true)
+
+    def as_json(self) -> list[dict[str, float]]:
+        """The bins that are not empty, from 0 to 1."""
+        rows = zip(self.claims.tolist(), self.probability.tolist(), self.share.tolist(), strict=True)
+        return [{"claims": n, "probability": said, "share": true} for n, said, true in rows if n]
+
+
+def expected_calibration_error(
+    probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = BINS
+) -> float | None:
+    """How far what is said is from what is true, on average over claims (Naeini et al. 2015); None without claims.
+
+    Few claims make it larger: a bin of 10 is off by 0.13 or so even if all that is said is right.
+    """
+    if not len(valid):
+        return None
+    found = Reliability.of(probability, valid, bins)
+    return float((found.claims * np.abs(found.probability - found.share)).sum() / len(valid))
+
+
+def interval(
+    values: Float[ndarray, "values"],
+    cluster: Int[ndarray, "values"],
+    rng: np.random.Generator,
+    draws: int = 1000,
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean; whole clusters are drawn, since one item asks many questions."""
+    _, index = np.unique(cluster, return_inverse=True)
+    totals, sizes = np.bincount(index, weights=values), np.bincount(index)
+    picks = rng.integers(0, len(totals), size=(draws, len(totals)))
+    means = totals[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)

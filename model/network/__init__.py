@@ -1,0 +1,1 @@
+"""The network: pretrained towers with token outputs, and the relation-guided attention over them."""

@@ -1,0 +1,169 @@
+"""Make the sample shop: items with pictures, shoppers with purchases, and the planted truth beside them.
+
+    shop/
+      items.jsonl         item_id, title, description, categories, image
+      interactions.csv    user_id, item_id, timestamp (seconds)
+      images/             one PNG an item
+      truth.json          groups, the cells of true partners, and each shopper's group and style
+      manifest.json config.json
+
+Everything follows from the seed; nothing is downloaded. `rcml demo` runs it, then treats the result as it
+would any shop's files.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.artifact import write_artifact
+from model.config import ShopConfig
+from model.console import progress
+
+from .assortment import CATEGORIES, CATEGORY_SHARES, GROUPS, STYLES, Good, Group
+from .draw import draw
+
+PURCHASES = 26
+"""Mean purchases of a shopper."""
+
+LOYALTY = 0.88
+"""Share of the purchases that follow group and style; the rest fall anywhere in the shop."""
+
+OPENING_DAY = 1_700_000_000
+YEAR = 365 * 24 * 3600
+
+
+def make_shop(config: ShopConfig) -> str:
+    """Write the shop to `config.out` and return the closing summary."""
+    rng = np.random.default_rng(config.seed)
+    goods = stock(config.items, rng)
+    shoppers = [
+        (f"u{number:05d}", group, str(rng.choice(list(STYLES[group.facet]))))
+        for number, group in enumerate(GROUPS[i % len(GROUPS)] for i in range(config.shoppers))
+    ]
+    with write_artifact(config.out, "shop", config) as draft:
+        _write_items(draft.path, goods, rng)
+        purchases = _write_interactions(draft.path, goods, shoppers, rng)
+        _write_truth(draft.path, goods, shoppers)
+        draft.counts.update(items=len(goods), shoppers=len(shoppers), purchases=purchases)
+    return f"Shop of {len(goods)} items, {len(shoppers)} shoppers and {purchases} purchases in {config.out}"
+
+
+def stock(count: int, rng: np.random.Generator) -> list[Good]:
+    """Choose `count` different goods, kinds as evenly as can be, values of each facet at random."""
+    styles = list(product(*(sum(STYLES[facet].values(), ()) for facet in ("colour", "pattern", "emblem"))))
+    kinds = [(category, kind) for category, kinds in CATEGORIES.items() for kind in kinds]
+    chosen: list[tuple[str, str, str, str, str]] = []
+    for position, (category, kind) in enumerate(kinds):
+        share = count // len(kinds) + (position < count % len(kinds))
+        picks = rng.choice(len(styles), size=share, replace=False)
+        chosen += [(category, kind, *styles[pick]) for pick in picks]
+    order = rng.permutation(len(chosen))
+    return [Good(f"i{number:04d}", *chosen[pick]) for number, pick in enumerate(order)]
+
+
+def describe(good: Good, rng: np.random.Generator) -> tuple[str, str]:
+    """A plain-English title and description of `good`, worded with some variety."""
+    titles = (
+        f"{good.colour} {good.pattern} {good.kind} with a {good.emblem}",
+        f"{good.pattern} {good.kind} in {good.colour} with {good.emblem}",
+        f"{good.kind}, {good.colour}, {good.pattern}, {good.emblem} motif",
+        f"{good.emblem} {good.kind} in {good.pattern} {good.colour}",
+    )
+    closings = ("Made to last.", "A good present.", "Wipes clean.", "Light and sturdy.")
+    title = str(rng.choice(titles))
+    article = "An" if good.colour[0] in "aeiou" else "A"
+    description = (
+        f"{article} {good.colour} {good.kind} for {good.category.lower()}, {good.pattern}, "
+        f"with a little {good.emblem} on it. {rng.choice(closings)}"
+    )
+    return title[0].upper() + title[1:], description
+
+
+def cells(goods: Iterable[Good]) -> list[dict[str, Any]]:
+    """The planted truth: for each group and style, the items that go together under it.
+
+    Any two items of one cell are true partners under the cell's group.
+    """
+    goods = list(goods)
+    return [
+        {
+            "group": group.name,
+            "style": style,
+            "items": [
+                good.item_id
+                for good in goods
+                if good.category in group.categories and good.style(group.facet) == style
+            ],
+        }
+        for group in GROUPS
+        for style in STYLES[group.facet]
+    ]
+
+
+def _write_items(folder: Path, goods: list[Good], rng: np.random.Generator) -> None:
+    (folder / "images").mkdir()
+    with (folder / "items.jsonl").open("w", encoding="utf-8") as file:
+        for pose, good in enumerate(progress(goods, "drawing the shop", len(goods))):
+            image = f"images/{good.item_id}.png"
+            picture = draw(good.kind, good.colour, good.pattern, good.emblem, pose=pose)
+            picture.save(folder / image, compress_level=1)
+            title, description = describe(good, rng)
+            row = {
+                "item_id": good.item_id,
+                "title": title,
+                "description": description,
+                "categories": [good.category],
+                "image": image,
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def _write_interactions(
+    folder: Path, goods: list[Good], shoppers: list[tuple[str, Group, str]], rng: np.random.Generator
+) -> int:
+    popularity = rng.lognormal(0.0, 0.4, size=len(goods))
+    wishes = {
+        (group.name, style): _wish(goods, group, style, popularity)
+        for group in GROUPS
+        for style in STYLES[group.facet]
+    }
+    anything = popularity / popularity.sum()
+    written = 0
+    with (folder / "interactions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("user_id", "item_id", "timestamp"))
+        for user_id, group, style in shoppers:
+            chances = LOYALTY * wishes[group.name, style] + (1 - LOYALTY) * anything
+            count = min(max(5, int(rng.poisson(PURCHASES))), int(np.count_nonzero(chances)))
+            picks = rng.choice(len(goods), size=count, replace=False, p=chances)
+            times = OPENING_DAY + rng.integers(0, YEAR, size=count)
+            for pick, time in zip(picks, times, strict=True):
+                table.writerow((user_id, goods[pick].item_id, time))
+            written += count
+    return written
+
+
+def _wish(goods: list[Good], group: Group, style: str, popularity: np.ndarray) -> np.ndarray:
+    """Chance of each item to be the next a shopper of `group` and `style` buys; float64 `[items]`, sum 1."""
+    wish = np.zeros(len(goods))
+    for category, share in zip(group.categories, CATEGORY_SHARES, strict=True):
+        liked = np.array([good.category == category and good.style(group.facet) == style for good in goods])
+        if liked.any():
+            wish[liked] = share * popularity[liked] / popularity[liked].sum()
+    return np.asarray(wish / wish.sum()) if wish.any() else popularity / popularity.sum()
+
+
+def _write_truth(folder: Path, goods: list[Good], shoppers: list[tuple[str, Group, str]]) -> None:
+    truth = {
+        "groups": [asdict(group) for group in GROUPS],
+        "cells": cells(goods),
+        "shoppers": {user: {"group": group.name, "style": style} for user, group, style in shoppers},
+        "goods": {good.item_id: asdict(good) for good in goods},
+    }
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")

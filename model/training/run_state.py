@@ -1,0 +1,277 @@
+"""A training in progress on disk: `OUT.run`, beside the checkpoint that will come of it.
+
+    OUT.run/
+      run.json                  the options and the prepared data's digest, which `--resume` must find unchanged;
+                                whether the run is finished
+      last.safetensors          the whole state after the last save: weights, moments, step, history
+      best-STEP.safetensors     the weights of the best validation so far, which the last state names
+      tensorboard/              the log
+      pictures/                 decoded pictures; removed in the end
+
+Every file is written aside, fsynced and renamed, so that a kill at any moment leaves the state before or after.
+Randomness is a function of the seed and the step, so no generator's state is kept.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model.artifact import lock_folder, refuse_foreign, sync_path
+from model.config import TrainConfig
+from model.errors import InputError, MismatchError, RcmlError, TrainingError
+
+INCIDENTAL = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
+"""Options that a resumed run may change: they have no say in what is learnt."""
+
+
+class Progress(BaseModel):
+    """How far a training has come, tensors aside."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int = 0
+    best_step: int = 0
+    best_hit: float = -1.0
+    losses: list[float] = Field([], description="of the steps since the last validation")
+    history: list[dict[str, int | float]] = []
+    pairs: int = 0
+    seconds: float = 0.0
+    waited: float = Field(0.0, description="of these seconds, those spent waiting for batches")
+    stopped: bool = Field(False, description="validation no longer improved")
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Pairs of the loss that are trained on in a second."""
+        return self.pairs / max(self.seconds, 1e-9)
+
+    @property
+    def data_wait_share(self) -> float:
+        """Share of the time in which the device waits for a batch."""
+        return self.waited / max(self.seconds, 1e-9)
+
+    def count(self, step: int, loss: float, pairs: int, seconds: float, waited: float) -> None:
+        """Add a step."""
+        self.step = step
+        self.losses.append(loss)
+        self.pairs += pairs
+        self.seconds += seconds
+        self.waited += waited
+
+    def validated(self, hit: float, patience: int) -> None:
+        """Add a validation; after `patience` steps without a better one, training is to stop."""
+        loss = sum(self.losses) / len(self.losses)
+        self.losses = []
+        self.history.append({"step": self.step, "loss": loss, "validation_hit_at_5": hit})
+        if hit > self.best_hit:
+            self.best_hit, self.best_step = hit, self.step
+        self.stopped = self.step - self.best_step >= patience
+
+    def in_words(self) -> str:
+        """The last validation and the speed so far."""
+        latest = self.history[-1]
+        return (
+            f"loss {latest['loss']:.3f}, validation Hit@5 {latest['validation_hit_at_5']:.3f}, "
+            f"{self.pairs_per_second:,.0f} pairs/s, data wait {self.data_wait_share:.1%}"
+        )
+
+
+class Run:
+    """The folder of one training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def pictures(self) -> Path:
+        """Where decoded pictures are kept while the training lasts."""
+        return self.folder / "pictures"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Where TensorBoard's log goes."""
+        return self.folder / "tensorboard"
+
+    def save(self, progress: Progress, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write the whole state; then drop the best weights that it no longer names."""
+        tensors = {f"network.{name}": tensor for name, tensor in learnt(network).items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in _moments(network, optimizer).items()}
+        _write(self.folder / "last.safetensors", tensors, {"progress": progress.model_dump_json()})
+        for path in self.folder.glob("best-*.safetensors"):
+            if path != self._best(progress.best_step):
+                path.unlink()
+
+    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+        """Put back the state that was saved last; None where there is none."""
+        path = self.folder / "last.safetensors"
+        if not path.is_file():
+            return None
+        with safe_open(path, framework="pt") as file:
+            progress = Progress.model_validate_json(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        _fill(network, _under("network.", tensors))
+        _restore_moments(network, optimizer, _under("optimizer.", tensors))
+        return progress
+
+    def save_best(self, step: int, network: nn.Module) -> None:
+        """Keep the weights as they are now."""
+        _write(self._best(step), learnt(network), {})
+
+    def load_best(self, step: int, network: nn.Module) -> None:
+        """Put back the weights that `save_best` kept at `step`."""
+        with safe_open(self._best(step), framework="pt") as file:
+            _fill(network, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+    def finish(self) -> None:
+        """Remove what only a training in progress needs; the log and the last state stay."""
+        record = _read_record(self.folder)
+        _write_record(self.folder, {**record, "finished": True})
+        for path in (*self.folder.glob("best-*.safetensors"), *self.folder.glob(".*.partial")):
+            path.unlink()
+        shutil.rmtree(self.pictures, ignore_errors=True)
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best-{step}.safetensors"
+
+
+@contextmanager
+def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
+    """The run of `config` on the prepared data of that digest, locked for this process.
+
+    Raises:
+        ArtifactError: another process is at work in it, or something else is where the checkpoint is to be.
+        InputError: an earlier run was interrupted here and `--resume` is not given, or it is and all is done.
+        MismatchError: `--resume` is given, and the options or the data have changed.
+    """
+    refuse_foreign(config.out)
+    folder = _folder(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder, config.out.name):
+        wanted = {"prepared": prepared, **json.loads(config.model_dump_json(exclude=INCIDENTAL))}
+        record = _read_record(folder)
+        if config.resume and record:
+            if record["finished"]:
+                raise InputError(
+                    f"The run in {folder} is finished; leave out --resume to begin another in its place."
+                )
+            _compare(record["of"], wanted, folder)
+        elif record and not record["finished"] and any(folder.glob("*.safetensors")):
+            raise InputError(
+                f"An earlier run was interrupted, and its state is in {folder}. Go on with --resume, "
+                "or remove that folder to begin anew."
+            )
+        else:
+            _clear(folder)
+            _write_record(folder, {"of": wanted, "finished": False})
+        run = Run(folder)
+        try:
+            yield run
+        except TrainingError:
+            run.finish()  # going on would only repeat it
+            raise
+        except RcmlError:
+            if not any(folder.glob("*.safetensors")):
+                shutil.rmtree(folder)
+            raise
+
+
+@contextmanager
+def follow_run(config: TrainConfig) -> Iterator[Run]:
+    """The run that the first rank has opened, for the others."""
+    yield Run(_folder(config.out))
+
+
+def discard_run(out: Path) -> None:
+    """Remove the run that would have become the checkpoint `out`, if there is one.
+
+    Raises:
+        ArtifactError: another process is at work in it.
+    """
+    folder = _folder(out)
+    if folder.exists():
+        with lock_folder(folder, out.name):
+            shutil.rmtree(folder)
+
+
+def learnt(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters that training changes; the rest come from the backbone again."""
+    return {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.run").absolute()
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return record
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    aside = folder / ".run.json.partial"
+    aside.write_text(json.dumps(record, indent=2) + "\n")
+    _settle(aside, folder / "run.json")
+
+
+def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    for name in sorted({*found, *wanted}):
+        if found.get(name) != wanted.get(name):
+            what = "the prepared data" if name == "prepared" else f"--{name.replace('_', '-')}"
+            raise MismatchError(
+                f"The interrupted run in {folder} cannot go on with other options: {what} was "
+                f"{found.get(name)!r} and is {wanted.get(name)!r}. Give it as it was, or remove that folder."
+            )
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{key}.{name}": value
+        for name, weight in network.named_parameters()
+        for key, value in optimizer.state.get(weight, {}).items()
+    }
+
+
+def _restore_moments(
+    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    weights = dict(network.named_parameters())
+    for full, tensor in tensors.items():
+        key, name = full.split(".", 1)
+        optimizer.state[weights[name]][key] = tensor.to(weights[name].device)
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    weights = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            weights[name].copy_(tensor)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata)
+    _settle(aside, path)
+
+
+def _settle(aside: Path, path: Path) -> None:
+    sync_path(aside)
+    aside.rename(path)
+    sync_path(path.parent)

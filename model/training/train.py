@@ -1,0 +1,322 @@
+"""`rcml train`: prepared data -> checkpoint. Reads from top to bottom.
+
+The rivals of the evaluation run through the same lines: `blind` sees one constant relation text, `clip`
+trains on self-pairs with the cross-modal terms only. Under one seed, one machine and one number of threads,
+two runs on a CPU give the same weights, and so does a run that was killed and resumed. Under `torchrun` every
+process runs these lines; the first of them writes and speaks.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.artifact import write_artifact
+from model.checkpoint.calibration import Calibration
+from model.checkpoint.validity import THRESHOLD, ValidityHead
+from model.config import TrainConfig
+from model.console import progress_bar, say
+from model.data.prepared import Prepared
+from model.encoder.encoder import Encoder
+from model.errors import InputError, TrainingError
+from model.evaluation.metrics import relation_type_scores, retrieval_hits
+from model.evaluation.sampling import EdgeTable, Queries, draw_claims, draw_queries
+from model.network.backbones import Backbone, Preprocessor, load_backbone, small_backbone
+from model.network.image_cache import PictureFiles, Pictures, keep_pictures
+from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig
+from model.network.precision import cuda_computes_in_bf16
+from model.records import Similarity, Split
+
+from .batches import Batch, Batches, Part
+from .distributed import Ranks, join_ranks
+from .finetuning import tune
+from .gradients import Gradients
+from .model_card import model_card
+from .run_state import Progress, Run, follow_run, open_run
+from .tracking import open_logs, require_trackers
+
+VALIDATION_CANDIDATES = 21
+"""As in the evaluation: one true partner among 21."""
+
+MOST_QUERIES = 4_000
+"""Validation queries at most."""
+
+MOST_CLAIMS = 20_000
+"""Claims that the validity head is fitted to, and claims and edges that it is calibrated by, at most of each."""
+
+
+def train(config: TrainConfig) -> str:
+    """Run the stage and return its closing summary (nothing on a rank that is not the first).
+
+    Raises:
+        InputError: the prepared data, the backbone or an option cannot be used, a package that an option needs is
+            not installed, or `--resume` is needed.
+        MismatchError: `--resume` is given with other options or data than the interrupted run had.
+        TrainingError: the loss is no longer finite.
+    """
+    require_trackers(config)
+    prepared = Prepared.open(config.prepared)
+    with join_ranks(config.device) as ranks:
+        run = open_run(config, prepared.manifest.digest) if ranks.first else follow_run(config)
+        with run as opened:
+            ranks.wait()
+            return _train(config, prepared, ranks, opened)
+
+
+def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> str:
+    torch.manual_seed(config.seed)
+    # Without this, threads add up the gradients of gathered rows in whatever order they finish.
+    torch.use_deterministic_algorithms(ranks.device.type == "cpu")
+    if ranks.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
+
+    # What is trained, and on what.
+    backbone, preprocessor = _backbone(config, prepared)
+    gain = config.attention_gain or (2.0 if _from_scratch(config) else 1.0)
+    network = Network(_network_config(config, backbone), backbone, gain)
+    merge = tune(network, config)
+    encoder = Encoder(network, preprocessor, prepared.relations, ranks.device)
+    part, validation = (
+        _part(prepared, split, preprocessor, config, ranks, run) for split in (Split.TRAIN, Split.VALIDATION)
+    )
+    queries = draw_queries(
+        validation.edges, VALIDATION_CANDIDATES, most=MOST_QUERIES, rng=np.random.default_rng(config.seed)
+    )
+    batches = Batches(part, config.objective, config.batch_size, config.augment, config.seed, ranks)
+    gradients = Gradients(
+        network,
+        preprocessor,
+        prepared.relations,
+        ranks,
+        temperature=config.temperature,
+        intra_modal_weight=0.0 if config.objective == "clip" else config.intra_modal_weight,
+        micro_batch=config.micro_batch,
+        bf16=config.precision == "bf16"
+        or (config.precision == "auto" and cuda_computes_in_bf16(ranks.device)),
+        seed=config.seed,
+    )
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = _optimizer(network, config)
+    peak = config.learning_rate or (1e-3 if _from_scratch(config) else 5e-5)
+
+    # From where an interrupted run was last saved to the last step, or to where validation no longer improves.
+    progress = run.load(network, optimizer) or Progress()
+    steps = range(progress.step + 1, 1 if progress.stopped else config.steps + 1)
+    with (
+        batches.ahead(steps, config.workers) as queue,
+        open_logs(config, run.tensorboard, progress.step + 1) if ranks.first else nullcontext(_no_log) as log,
+        progress_bar(f"training {config.objective}", config.steps, progress.step)
+        if ranks.first
+        else nullcontext(_no_bar) as advance,
+    ):
+        for step in steps:
+            network.train()
+            started = time.perf_counter()
+            batch = queue.take()
+            waited = time.perf_counter() - started
+            rate = peak * schedule(step, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            optimizer.zero_grad(set_to_none=True)
+            loss = gradients.of(batch, step)
+            norm = float(nn.utils.clip_grad_norm_(weights, config.max_gradient_norm))
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise _astray(prepared, batch, run, step, loss, norm)
+            optimizer.step()
+            took = time.perf_counter() - started
+            progress.count(step, loss, batch.pairs.count, took, waited)
+            log(
+                step,
+                {
+                    "loss": loss,
+                    "rate": rate,
+                    "gradient_norm": norm,
+                    "pairs_per_second": batch.pairs.count / took,
+                },
+            )
+            advance(f"loss {loss:.3f}  {progress.pairs_per_second:,.0f} pairs/s")
+
+            if step % config.validate_every == 0 or step == config.steps:
+                hit = ranks.total(_validate(network, encoder, validation, queries) if ranks.first else 0.0)
+                progress.validated(hit, config.patience * config.validate_every)
+                if ranks.first:
+                    if progress.best_step == step:
+                        run.save_best(step, network)
+                    log(step, {"validation_hit_at_5": hit, "data_wait_share": progress.data_wait_share})
+                    say(f"step {step:,} of {config.steps:,}: {progress.in_words()}")
+            if ranks.first and (step % config.save_every == 0 or step == config.steps or progress.stopped):
+                run.save(progress, network, optimizer)
+            if progress.stopped:
+                break
+    if not ranks.first:
+        return ""
+
+    # What comes of it.
+    if config.keep == "best":
+        run.load_best(progress.best_step, network)
+    merge()
+    network.eval()
+    validity, calibration, accuracy = _fit_validity(
+        encoder, {Split.TRAIN: part, Split.VALIDATION: validation}, config.seed
+    )
+    hit = progress.best_hit if config.keep == "best" else progress.history[-1]["validation_hit_at_5"]
+    metrics = {
+        "objective": config.objective,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "validation_hit_at_5": hit,
+        "validation_validity_accuracy": accuracy,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "device": ranks.device.type,
+        "ranks": ranks.size,
+        "seconds": round(progress.seconds, 1),
+        "pairs_per_second": round(progress.pairs_per_second, 1),
+        "data_wait_share": round(progress.data_wait_share, 4),
+        "history": progress.history,
+    }
+    with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
+        encoder.write(draft, validity, metrics, model_card(config, metrics, prepared), calibration)
+    run.finish()
+    return (
+        f"Trained {config.objective} for {progress.step} steps in {progress.seconds:.0f} s: validation Hit@5 "
+        f"{hit:.3f}; checkpoint in {config.out}"
+    )
+
+
+def _no_log(step: int, figures: Mapping[str, float]) -> None:
+    """The log of a rank that is not the first."""
+
+
+def _no_bar(figures: str) -> None:
+    """The progress bar of a rank that is not the first."""
+
+
+def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
+    if not _from_scratch(config):
+        return load_backbone(config.backbone)
+    texts = [prepared.items[row].text for row in prepared.rows(Split.TRAIN)]
+    texts += [relation.description for relation in prepared.relations]
+    preprocessor = Preprocessor.train(texts, config.small)
+    return small_backbone(config.small, preprocessor), preprocessor
+
+
+def _from_scratch(config: TrainConfig) -> bool:
+    return config.backbone == "small"
+
+
+def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
+    clip = config.objective == "clip"
+    return NetworkConfig(
+        objective=config.objective,
+        beta=1.0 if clip else config.beta,
+        summary_scale=ONE_HOT_SCALE if clip else config.summary_scale,
+        backbone=backbone.config,
+    )
+
+
+def _part(
+    prepared: Prepared, split: Split, preprocessor: Preprocessor, config: TrainConfig, ranks: Ranks, run: Run
+) -> Part:
+    edges = [edge for edge in prepared.edges if edge.split == split]
+    if not edges:
+        raise InputError(
+            f"{prepared.path} has no {split} pairs. Give it more data or loosen the filters of `rcml prepare`."
+        )
+    items = [prepared.items[row] for row in prepared.rows(split)]
+    paths = [prepared.path / item.picture for item in items]
+    pictures: Pictures = PictureFiles(preprocessor, paths)
+    if config.picture_cache:
+        if not ranks.first:
+            ranks.wait()  # while the first rank decodes
+        pictures = keep_pictures(preprocessor, paths, run.pictures / f"{split}.npy")
+        if ranks.first:
+            ranks.wait()
+    return Part(
+        text=preprocessor.tokenize([item.text for item in items]),
+        pictures=pictures,
+        edges=EdgeTable.of(
+            edges,
+            {item.item_id: row for row, item in enumerate(items)},
+            {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
+        ),
+    )
+
+
+def _optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW in three groups: matrices, decayed; vectors; and the attention's four matrices.
+
+    The four start near the identity. Adam moves every entry of a matrix by about the rate, in one direction
+    at first, which adds rate x dim to its largest singular value at each step: at the rate of a network made
+    from scratch, that drowns the identity in tens of steps and all vectors fall together.
+    """
+    attention = list(network.attention.parameters())
+    others = [weight for weight in network.backbone.parameters() if weight.requires_grad]
+    share = config.attention_rate or (0.1 if _from_scratch(config) else 1.0)
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "share": 1.0},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
+        {"params": attention, "weight_decay": 0.0, "share": share},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=1.0, betas=(0.9, 0.98), fused=True
+    )
+
+
+def schedule(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then cosine decay to 0; a share of the peak rate."""
+    warmup = max(1, round(config.steps * config.warmup_share))
+    if step <= warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
+
+
+def _validate(network: Network, encoder: Encoder, part: Part, queries: Queries) -> float:
+    network.eval()
+    return float(
+        retrieval_hits(encoder.encode_inputs(part.text, part.pictures), queries, Similarity.AVG).mean()
+    )
+
+
+def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, norm: float) -> TrainingError:
+    """What to say of a loss that is not finite; the batch's items are listed in the run's folder."""
+    rows = prepared.rows(Split.TRAIN)
+    ids = [prepared.items[rows[item]].item_id for item in batch.items]
+    listed = run.folder / "not-finite.json"
+    listed.write_text(json.dumps({"step": step, "items": ids}, indent=2) + "\n")
+    return TrainingError(
+        f"The loss became {loss} and its gradient {norm:.3g} at step {step} (items {', '.join(ids[:8])}, ...; "
+        f"all {len(ids)} are in {listed}). Lower --learning-rate or raise --temperature."
+    )
+
+
+def _fit_validity(
+    encoder: Encoder, parts: dict[Split, Part], seed: int
+) -> tuple[ValidityHead, Calibration, float]:
+    """Fit the head on the frozen vectors of the training part, and on the validation part what calibrates it.
+
+    The accuracy is that of the head alone on the validation part, to which it owes nothing.
+    """
+    rng = np.random.default_rng(seed)
+    known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
+    judged = {}
+    for split, part in parts.items():
+        claims = draw_claims(part.edges, known, MOST_CLAIMS, rng)
+        encoding = encoder.encode_inputs(part.text, part.pictures)
+        judged[split] = (encoding, claims.vectors(encoding, encoder.relation_vectors), claims.valid)
+    _, pairs, valid = judged[Split.TRAIN]
+    head = ValidityHead.fit(pairs, valid, seed)
+    encoding, pairs, valid = judged[Split.VALIDATION]
+    edges = parts[Split.VALIDATION].edges
+    edges = edges.take(np.sort(rng.permutation(len(edges))[:MOST_CLAIMS]))
+    calibration = Calibration.fit(
+        head.log_odds(pairs),
+        valid,
+        {similarity: relation_type_scores(encoding, edges, similarity, known) for similarity in Similarity},
+        np.searchsorted(known, edges.relation),
+    )
+    return head, calibration, float(((head.probability(pairs) >= THRESHOLD) == valid).mean())

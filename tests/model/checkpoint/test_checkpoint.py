@@ -1,0 +1,98 @@
+"""A checkpoint on disk: what can be read of it without torch, and what opening it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.checkpoint.checkpoint import Checkpoint, load_relations, save_relation_vectors, save_relations
+from model.data.prepared import Prepared
+from model.encoder.encoder import Encoder
+from model.errors import ArtifactError
+from model.records import INTRA_RELATION, Relation
+
+
+def test_a_checkpoint_holds_the_relations_it_was_trained_on(
+    checkpoints: dict[str, Path], prepared: Path
+) -> None:
+    checkpoint, data = Checkpoint.open(checkpoints["rcml"]), Prepared.open(prepared)
+    assert checkpoint.relations == data.relations
+    assert checkpoint.manifest.parents == {"prepared": data.manifest.digest}
+    assert checkpoint.relation_vectors.shape == (3, checkpoint.dim) == (3, 32)
+
+
+def test_a_relations_vector_is_the_eot_state_of_its_text(checkpoints: dict[str, Path]) -> None:
+    checkpoint = Checkpoint.open(checkpoints["rcml"])
+    encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
+    network, preprocessor = encoder._network, encoder._preprocessor
+    tokens = network.backbone.text_tokens(preprocessor.tokenize([checkpoint.relations[1].description]))
+    expected = (tokens.states[0, -1] @ network.backbone.text_projection()).detach().numpy()
+    np.testing.assert_allclose(checkpoint.relation_vectors[1], expected, atol=1e-5)
+
+
+def test_relations_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    relations = (INTRA_RELATION, Relation("thé", "Gekauft für „Tee“."))
+    save_relations(tmp_path, relations)
+    assert load_relations(tmp_path) == relations
+    assert "thé" in (tmp_path / "relations.json").read_text(encoding="utf-8")
+
+
+def test_a_domain_comes_back_and_none_leaves_no_trace(tmp_path: Path) -> None:
+    relations = (Relation("tea", "Bought for tea.", domain="Grocery"), Relation("pots", "Bought to plant."))
+    save_relations(tmp_path, relations)
+    assert load_relations(tmp_path) == relations
+    raw = json.loads((tmp_path / "relations.json").read_text())
+    assert [one.get("domain") for one in raw] == ["Grocery", None]
+
+
+def test_relation_vectors_keep_their_float32_values(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    save_relation_vectors(tmp_path, vectors)
+    np.testing.assert_array_equal(load_file(tmp_path / "relations.safetensors")["relation_vectors"], vectors)
+
+
+def test_a_checkpoint_is_opened_without_torch(checkpoints: dict[str, Path]) -> None:
+    code = (
+        "import sys; from pathlib import Path; from model.checkpoint.checkpoint import Checkpoint; "
+        "print(Checkpoint.open(Path(sys.argv[1])).dim, {'torch', 'transformers', 'polars'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(checkpoints["rcml"])]
+    root = Path(__file__).parents[3]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    assert shown == "32 set()\n"
+
+
+def test_a_checkpoint_keeps_all_that_is_needed_to_use_it(checkpoints: dict[str, Path]) -> None:
+    names = {path.name for path in checkpoints["rcml"].iterdir()}
+    assert {
+        "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "network.json",
+        "preprocessor_config.json", "relations.json", "relations.safetensors", "tokenizer.json",
+        "validity.safetensors", "calibration.json",
+    } <= names  # fmt: skip
+    assert "cache" not in names
+    assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt", ".npy"))]
+
+
+def test_the_model_card_tells_the_figures_and_the_relations(checkpoints: dict[str, Path]) -> None:
+    card = (checkpoints["rcml"] / "README.md").read_text()
+    metrics = json.loads((checkpoints["rcml"] / "metrics.json").read_text())
+    assert card.startswith("---\nlibrary_name: rcml\n")
+    assert f"{metrics['validation_hit_at_5']:.3f}" in card
+    assert f"{metrics['parameters']:,} parameters" in card
+    assert "- `colour`: These two have the same colour." in card
+
+
+def test_weights_of_another_network_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoints["rcml"], copy)
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is not the file that was written"):
+        Encoder.from_pretrained(copy, "cpu")

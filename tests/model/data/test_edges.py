@@ -1,0 +1,186 @@
+"""From a log to relations: hand-computed NPMI, the choice of partners, and the words of a description."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy import ndarray
+
+from model.config import Behaviour
+from model.data.edges import Log, Pairs, describe_clusters, related_pairs, slug, user_clusters
+
+# Five users; A was taken by 4, B by 3, C by 2. A and B together by 3, A and C by 1, B and C by 1.
+TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])
+
+LOGS = arrays(bool, st.tuples(st.integers(2, 12), st.integers(2, 8)))
+
+
+def related(taken: ndarray, **rule: float) -> Pairs:
+    chosen = {"min_support": 1, "min_npmi": -1.0, "partners": 10, **rule}
+    return related_pairs(sp.csr_array(taken.astype(np.float64)), **chosen)
+
+
+def names(pairs: Pairs) -> set[tuple[str, str]]:
+    return {("ABCDEFGH"[a], "ABCDEFGH"[b]) for a, b in zip(pairs.a, pairs.b, strict=True)}
+
+
+def test_npmi_and_support_are_those_computed_by_hand() -> None:
+    pairs = related(TOY)
+    found = {(a, b): (s, n) for a, b, s, n in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True)}
+    log = np.log
+    assert found == {
+        (0, 1): (3, pytest.approx(log(0.6 / (0.8 * 0.6)) / -log(0.6))),  # 0.437
+        (0, 2): (1, pytest.approx(log(0.2 / (0.8 * 0.4)) / -log(0.2))),  # -0.292
+        (1, 2): (1, pytest.approx(log(0.2 / (0.6 * 0.4)) / -log(0.2))),  # -0.113
+    }
+
+
+def test_a_pair_below_the_support_or_the_npmi_is_left_out() -> None:
+    assert names(related(TOY, min_support=2)) == {("A", "B")}
+    assert names(related(TOY, min_npmi=-0.2)) == {("A", "B"), ("B", "C")}
+
+
+def test_a_pair_is_kept_when_it_is_the_best_of_either_item() -> None:
+    # A's best is B and B's is A; C's best is B, though B prefers A. A and C is nobody's best.
+    assert names(related(TOY, partners=1)) == {("A", "B"), ("B", "C")}
+
+
+def test_items_that_everybody_took_are_as_related_as_can_be() -> None:
+    assert related(np.ones((4, 2))).npmi.tolist() == [1.0]
+
+
+def test_equal_npmi_is_decided_by_support() -> None:
+    # A is independent of all others: NPMI 0 with B and its twin C, support 1, and with D, support 2.
+    taken = np.zeros((8, 4), dtype=int)
+    for item, users in enumerate(([0, 1, 2, 3], [0, 6], [0, 6], [2, 3, 4, 5])):
+        taken[users, item] = 1
+    pairs = related(taken, partners=1)
+    assert names(pairs) == {("A", "D"), ("B", "C")}
+    assert pairs.npmi.tolist() == pytest.approx([1.0, 0.0] if pairs.a[0] == 1 else [0.0, 1.0])
+
+
+def test_equal_partners_are_taken_in_the_order_of_the_items() -> None:
+    taken = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 0], [0, 0, 0]])  # B and C are twins
+    assert names(related(taken, partners=1)) == {("A", "B"), ("B", "C")}
+
+
+@given(LOGS)
+def test_npmi_lies_between_minus_one_and_one(taken: ndarray) -> None:
+    npmi = related(taken).npmi
+    assert (np.abs(npmi) <= 1 + 1e-12).all()
+
+
+@given(LOGS, st.integers(1, 5), st.integers(1, 4))
+def test_every_pair_is_ordered_and_has_the_support_it_claims(
+    taken: ndarray, least: int, partners: int
+) -> None:
+    pairs = related(taken, min_support=least, partners=partners)
+    assert (pairs.a < pairs.b).all()
+    assert (pairs.support >= least).all()
+    assert pairs.support.tolist() == (taken[:, pairs.a] & taken[:, pairs.b]).sum(axis=0).tolist()
+
+
+@given(LOGS, st.randoms(use_true_random=False))
+def test_neither_the_order_of_users_nor_of_items_matters(taken: ndarray, random) -> None:
+    users, items = (random.sample(range(size), size) for size in taken.shape)
+    before, after = related(taken), related(taken[users][:, items])
+    renamed = {
+        tuple(sorted((items[a], items[b]))): npmi
+        for a, b, npmi in zip(after.a, after.b, after.npmi, strict=True)
+    }
+    assert renamed == pytest.approx(dict(zip(zip(before.a, before.b, strict=True), before.npmi, strict=True)))
+
+
+@given(LOGS, st.integers(1, 3))
+def test_an_item_with_any_partner_keeps_its_best_one(taken: ndarray, partners: int) -> None:
+    every, kept = related(taken), related(taken, partners=partners)
+    for item in set(every.a) | set(every.b):
+        best = every.npmi[(every.a == item) | (every.b == item)].max()
+        assert best in kept.npmi[(kept.a == item) | (kept.b == item)]
+
+
+def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> Log:
+    """One user a row, who took so many items of each category; an item a category is enough."""
+    taken = sp.csr_array(np.array(shares, dtype=np.float64))
+    return Log(taken, np.eye(len(categories)), tuple(categories))
+
+
+def described(
+    shares: Sequence[Sequence[int]], categories: Sequence[str], behaviour: Behaviour = "buy"
+) -> list[tuple[str, str]]:
+    return describe_clusters(log_of(shares, categories), np.arange(len(shares)), behaviour)
+
+
+def test_a_description_names_primary_second_moderate_and_minimal_interests() -> None:
+    shares = [[50, 20, 15, 9, 4, 2], [0, 0, 0, 0, 0, 100]]
+    names = ("Feeding", "Nursery", "Toys", "Home", "Music", "Tools")
+    assert described(shares, names)[0] == (
+        "feeding-nursery",
+        "Co-purchased by people who primarily buy Feeding, followed by Nursery, with moderate interest in Toys "
+        "and Home, while showing minimal engagement in Music and Tools.",
+    )
+
+
+def test_a_cluster_of_one_interest_is_said_to_be_overwhelming() -> None:
+    shares = [[97, 3], [0, 100]]
+    assert described(shares, ("Jazz", "Rock"), "listen to")[0] == (
+        "jazz-rock",
+        "Co-listened by people who overwhelmingly listen to Jazz, while showing minimal engagement in Rock.",
+    )
+
+
+def test_lift_tells_clusters_apart_that_share_a_favourite() -> None:
+    # Drama is everybody's favourite by raw share, and so nobody's mark.
+    shares = [[60, 40, 0], [60, 0, 40]]
+    found = described(shares, ("Drama", "Horror", "Romance"), "watch")
+    assert [name for name, _ in found] == ["horror-drama", "romance-drama"]
+    assert found[0][1].startswith("Co-watched by people who primarily watch Horror, followed by Drama")
+
+
+def test_clusters_with_the_same_statistics_still_get_ids_and_texts_of_their_own() -> None:
+    found = described([[3, 1]] * 3, ("Tea", "Cake"))
+    assert [name for name, _ in found] == ["tea-cake", "tea-cake-2", "tea-cake-3"]
+    assert [text.removeprefix(found[0][1]) for _, text in found] == ["", " (group 2)", " (group 3)"]
+
+
+@given(
+    arrays(np.int64, st.tuples(st.integers(1, 6), st.just(4)), elements=st.integers(1, 3)),
+    st.lists(st.text("ab -3é", min_size=1, max_size=3), min_size=4, max_size=4, unique=True),
+)
+def test_ids_are_unique_and_safe_in_a_url_and_texts_are_unique(
+    shares: ndarray, categories: list[str]
+) -> None:
+    found = described(shares.tolist(), categories)
+    ids, texts = zip(*found, strict=True)
+    assert len(set(ids)) == len(set(texts)) == len(shares)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in ids)
+
+
+def test_no_cluster_takes_the_id_of_the_intra_sample_relation() -> None:
+    assert described([[2, 1]], ("Same", "Item"))[0][0] != "same-item"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Pots & Pans", "pots-pans"), ("  Émile 3!", "mile-3"), ("漢字", "relation")]
+)
+def test_a_slug_is_lower_case_with_single_hyphens(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+def test_users_of_one_taste_are_clustered_together() -> None:
+    # Readers and cooks of very different appetite; a cluster is a matter of shares, not of amounts.
+    shares = [[9, 1], [90, 10], [8, 1], [1, 9], [10, 95], [0, 3]]
+    membership = user_clusters(log_of(shares, ("Books", "Pans")), 2, seed=0)
+    assert len(set(membership[:3])) == len(set(membership[3:])) == 1
+    assert membership[0] != membership[3]
+
+
+def test_more_clusters_than_tastes_still_gives_sound_relations() -> None:
+    log = log_of([[1, 0, 0]] * 5 + [[0, 1, 0]] * 5 + [[0, 0, 1]] * 5, ("Books", "Pans", "Tents"))
+    found = describe_clusters(log, user_clusters(log, 5, seed=0), "buy")
+    assert sorted(name.split("-")[0] for name, _ in found) == ["books", "pans", "tents"]

@@ -1,0 +1,478 @@
+"""What the attention looked at, against eq. 4 written out; which words and patches that is; and how it is drawn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy import ndarray
+from PIL import Image
+from transformers import BertConfig, SwinConfig
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from model.embeddings.attention_map import Box, PatchWeights, TextWeights, weigh_words
+from model.embeddings.heat_map import COLOURS, UNSEEN, heat_map, spread
+from model.encoder.encoder import Encoder
+from model.errors import InputError, UnknownRelationError
+from model.network.backbones import (
+    Backbone,
+    PictureInput,
+    Preprocessor,
+    TextFormat,
+    Tokens,
+    load_backbone,
+    small_backbone,
+)
+from model.network.network import Network, NetworkConfig
+from model.records import INTRA_RELATION, Relation
+from tests.model.network.families import (
+    FAMILIES,
+    LAYERS,
+    SIDE,
+    TEXT_LENGTH,
+    WORDS,
+    dual_encoder,
+    word_tokenizer,
+    write_dual_encoder_processors,
+    write_family,
+)
+from tests.model.planted import TINY
+
+RELATIONS = (INTRA_RELATION, Relation("colour", "these two items have the same colour"))
+BETA, SUMMARY_SCALE = 0.4, 3.0
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a family has the words of "red mug", what sums up its texts, and how many tokens lead its patches."""
+
+    words: tuple[list[int], list[int]]
+    summary: int
+    leading: int
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "clip": Layout(([1], [2]), 3, 1),  # BOS and EOS around; CLS
+    "siglip": Layout(([0], [1]), TEXT_LENGTH - 1, 1),  # the last position, of padding; the head's
+    "siglip2": Layout(([0, 1, 2], [4, 5, 6]), TEXT_LENGTH - 1, 1),  # letters and a space; the head's
+    "vision-text-dual-encoder": Layout(
+        ([2], [3]), 0, 2
+    ),  # the pooled text, CLS, SEP; the pooled picture, CLS
+}
+
+
+def sharpened(backbone: Backbone, preprocessor: Preprocessor) -> Encoder:
+    """An encoder whose random attention is far from even, and unlike in each of its four matrices."""
+    config = NetworkConfig(objective="rcml", beta=BETA, summary_scale=SUMMARY_SCALE, backbone=backbone.config)
+    network = Network(config, backbone).eval()
+    random = torch.Generator().manual_seed(7)
+    for matrix in network.attention.parameters():
+        matrix.data += 0.3 * torch.randn(matrix.shape, generator=random)
+    return Encoder(network, preprocessor, RELATIONS, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def encoder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    folder = tmp_path_factory.mktemp(kind)
+    write_family(kind, folder)
+    backbone, preprocessor = load_backbone(folder)
+    return sharpened(backbone.eval(), preprocessor)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    folder = tmp_path_factory.mktemp("clip")
+    write_family("clip", folder)
+    backbone, preprocessor = load_backbone(folder)
+    return sharpened(backbone.eval(), preprocessor)
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@torch.inference_mode()
+def joint(tokens: Tokens, projection: torch.Tensor) -> ndarray:
+    """H of the only item: its tokens in the joint space, without padding."""
+    states: ndarray = (tokens.states[0][tokens.mask[0]] @ projection).double().numpy()
+    return states
+
+
+def text_states(encoder: Encoder, text: str) -> tuple[ndarray, list[int]]:
+    """H of a text, and the position that each row had before padding went."""
+    backbone = encoder.network.backbone
+    with torch.inference_mode():
+        tokens = backbone.text_tokens(encoder._preprocessor.tokenize([text]))
+        return joint(tokens, backbone.text_projection()), tokens.mask[0].nonzero()[:, 0].tolist()
+
+
+def decoded(encoder: Encoder, picture: Image.Image) -> PictureInput:
+    room = encoder._preprocessor.blank(1)
+    encoder._preprocessor.decode(picture, room, 0)
+    return room
+
+
+def picture_states(encoder: Encoder, picture: Image.Image) -> ndarray:
+    backbone, pixels = encoder.network.backbone, decoded(encoder, picture)
+    with torch.inference_mode():
+        tokens = backbone.image_tokens(encoder._preprocessor.normalise(pixels))
+        return joint(tokens, backbone.image_projection())
+
+
+def attention(encoder: Encoder, states: ndarray, relation: int, summary: int) -> ndarray:
+    """A of eq. 4 as the paper writes it."""
+    module = encoder.network.attention
+    query, key = (matrix.detach().double().numpy() for matrix in (module.query, module.key))
+    relevance = (states @ key.T) @ (query @ encoder.relation_vectors[relation])
+    scores = (1 - BETA) * relevance / len(query) ** 0.5
+    scores[summary] += BETA * SUMMARY_SCALE * RELATIONS[relation].intra
+    return np.exp(scores) / np.exp(scores).sum()
+
+
+def vector(encoder: Encoder, states: ndarray, weights: ndarray) -> ndarray:
+    """z of eq. 4."""
+    module = encoder.network.attention
+    value, output = (matrix.detach().double().numpy() for matrix in (module.value, module.output))
+    mixed = weights @ states @ value.T @ output
+    return np.asarray(mixed / np.linalg.norm(mixed))
+
+
+def words(weights: TextWeights) -> list[str]:
+    return [word.text for word in weights.words]
+
+
+def explained(encoder: Encoder, text: str) -> TextWeights:
+    found = encoder.explain(text, None, "colour").text
+    assert found is not None
+    return found
+
+
+def test_every_supported_type_is_tested() -> None:
+    assert set(LAYOUTS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("relation", [0, 1])
+def test_words_have_the_weights_by_which_the_network_pools_them(
+    relation: int, kind: str, encoder: Encoder
+) -> None:
+    states, places = text_states(encoder, "red mug")
+    layout = LAYOUTS[kind]
+    weights = attention(encoder, states, relation, places.index(layout.summary))
+    found = encoder.explain("red mug", None, RELATIONS[relation].relation_id).text
+    assert found is not None
+    assert words(found) == ["red", "mug"]
+    for word, tokens in zip(found.words, layout.words, strict=True):
+        expected = sum(weights[places.index(token)] for token in tokens)
+        assert word.weight == pytest.approx(expected, abs=1e-5)
+    assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-6)
+    assert weights.max() > 1.5 / len(weights)  # or else anything even would pass
+    own = encoder.encode_texts(["red mug"])[0, relation]
+    np.testing.assert_allclose(vector(encoder, states, weights), own, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("relation", [0, 1])
+@pytest.mark.parametrize("size", [(40, 40), (64, 24), (20, 90)])
+def test_patches_have_the_weights_by_which_the_network_pools_them(
+    size: tuple[int, int], relation: int, kind: str, encoder: Encoder
+) -> None:
+    picture, leading = noise(*size), LAYOUTS[kind].leading
+    states = picture_states(encoder, picture)
+    weights = attention(encoder, states, relation, summary=0)
+    found = encoder.explain(None, picture, RELATIONS[relation].relation_id).image
+    assert found is not None
+    np.testing.assert_allclose(found.grid.ravel(), weights[leading:], rtol=0, atol=1e-5)
+    assert found.summary == pytest.approx(weights[:leading].sum(), abs=1e-5)
+    assert found.grid.sum() + found.summary == pytest.approx(1.0, abs=1e-6)
+    own = encoder.encode_items([""], [picture]).image[0, relation]
+    np.testing.assert_allclose(vector(encoder, states, weights), own, rtol=0, atol=1e-5)
+
+
+def test_a_grid_has_the_shape_of_the_patches(kind: str, encoder: Encoder) -> None:
+    shapes = []
+    for size in ((40, 40), (64, 24), (20, 90)):
+        image = encoder.explain(None, noise(*size), "colour").image
+        assert image is not None
+        shapes.append(image.grid.shape)
+    # Of pictures of any shape, at most twelve patches of their own; else 32 pixels by 16.
+    assert shapes == ([(3, 3), (2, 6), (6, 2)] if kind == "siglip2" else [(2, 2)] * 3)
+
+
+def test_patches_lie_row_by_row(encoder: Encoder) -> None:
+    picture = noise(48, 48)
+    layout = encoder.network.backbone.patch_layout(decoded(encoder, picture), 9)
+    changed = picture.copy()
+    changed.paste("white", (0, 48 - 48 // layout.rows, 48 // layout.columns, 48))  # bottom left
+    moved = np.linalg.norm(picture_states(encoder, changed) - picture_states(encoder, picture), axis=1)
+    assert moved[-layout.rows * layout.columns :].argmax() == (layout.rows - 1) * layout.columns
+
+
+def test_a_relation_in_words_looks_where_its_likeness_among_the_known_does(encoder: Encoder) -> None:
+    worded = encoder.read_relation(RELATIONS[1].description)
+    one, other = (encoder.explain("a red mug", noise(40, 40), relation) for relation in ("colour", worded))
+    assert one.text is not None
+    assert other.text is not None
+    assert words(one.text) == words(other.text)
+    for known, asked in zip(one.text.words, other.text.words, strict=True):
+        assert asked.weight == pytest.approx(known.weight, abs=1e-5)
+    assert one.image is not None
+    assert other.image is not None
+    np.testing.assert_allclose(other.image.grid, one.image.grid, rtol=0, atol=1e-5)
+
+
+def test_the_summary_bonus_of_the_intra_relation_goes_to_the_summary(encoder: Encoder) -> None:
+    image = encoder.explain(None, noise(40, 40), "same-item").image
+    worded = encoder.explain(None, noise(40, 40), encoder.read_relation(INTRA_RELATION.description)).image
+    assert image is not None
+    assert worded is not None
+    lost = image.grid / worded.grid
+    np.testing.assert_allclose(
+        lost, lost.flat[0], rtol=1e-3
+    )  # what the bonus draws off, it takes from all alike
+    assert lost.flat[0] < 0.99
+
+
+def test_what_an_item_lacks_is_not_explained(clip: Encoder) -> None:
+    assert clip.explain(None, noise(9, 9), "colour").text is None
+    assert clip.explain("red mug", None, "colour").image is None
+
+
+def test_an_unknown_relation_is_refused_by_its_id(clip: Encoder) -> None:
+    with pytest.raises(UnknownRelationError, match=r"'sailors'.*same-item, colour"):
+        clip.explain("red mug", None, "sailors")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Red  MUG, 2024 don't", ["Red", "MUG", ",", "2024", "don", "'", "t"]),
+        ("tasse\u0301 Weiße İstanbul", ["tasse\u0301", "Weiße", "İstanbul"]),
+        ("mug 👩\u200d👩\u200d👧 ok🙂!", ["mug", "👩\u200d👩\u200d👧", "ok", "🙂!"]),
+        ("漢字 kite", ["漢", "字", "kite"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("  \n", []),
+        ("", []),
+    ],
+)
+def test_a_word_that_the_tokenizer_splits_is_whole_again(
+    text: str, expected: list[str], clip: Encoder
+) -> None:
+    found = explained(clip, text)
+    assert words(found) == expected
+    assert [text[word.start : word.end] for word in found.words] == expected
+    assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_text_too_long_has_the_words_that_were_read(kind: str, encoder: Encoder) -> None:
+    found = explained(encoder, "red mug " * 100)
+    read = {"clip": 75, "siglip": 15, "siglip2": 4, "vision-text-dual-encoder": 14}[kind]
+    assert words(found) == (["red", "mug"] * 100)[:read]
+    assert found.words[-1].start == (read - 1) * 4
+
+
+def test_a_word_cut_short_ends_where_the_reading_ended(clip: Encoder) -> None:
+    assert words(explained(clip, "xyzzy" * 40)) == [("xyzzy" * 40)[:75]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_words_of_any_text_are_slices_of_it_in_order_and_share_all_weight(clip: Encoder, text: str) -> None:
+    found = explained(clip, text)
+    end = 0
+    for word in found.words:
+        assert end <= word.start < word.end
+        assert text[word.start : word.end] == word.text == word.text.strip()
+        end = word.end
+    assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-5)
+
+
+def test_tokens_within_a_word_are_summed_and_those_of_nothing_are_summary() -> None:
+    weights = weigh_words("ab, c", [(0, 0), (0, 1), (1, 2), (2, 4), (4, 5)], [0.1, 0.2, 0.3, 0.15, 0.25])
+    assert [(word.text, word.start, word.end) for word in weights.words] == [
+        ("ab", 0, 2),
+        (",", 2, 3),
+        ("c", 4, 5),
+    ]
+    assert [word.weight for word in weights.words] == pytest.approx([0.5, 0.15, 0.25])
+    assert weights.summary == 0.1
+
+
+class SlowTokenizer:
+    """A tokenizer that cannot say which characters its tokens come from, as those of sentencepiece cannot."""
+
+    is_fast = False
+
+    def __init__(self, pairs: Mapping[str, str]) -> None:
+        self._own = word_tokenizer()
+        self._pairs = pairs
+        self.pad_token_id = self._own.pad_token_id
+
+    def __call__(self, texts: Any, **options: Any) -> Any:
+        assert "return_offsets_mapping" not in options
+        for pair, word in self._pairs.items():
+            texts = texts.replace(pair, word)
+        return self._own(texts, **options)
+
+
+def slow(pairs: Mapping[str, str]) -> Preprocessor:
+    processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    return Preprocessor(SlowTokenizer(pairs), processor, TextFormat(max_tokens=5, fixed_length=True))
+
+
+def test_a_tokenizer_that_knows_no_characters_is_asked_word_by_word() -> None:
+    assert slow({}).spans(" red mug") == [(1, 4), (5, 8), (0, 0), (0, 0), (0, 0)]
+    assert slow({}).spans("red mug hat kite drum vase") == [(0, 3), (4, 7), (8, 11), (12, 16), (0, 0)]
+
+
+def test_where_words_alone_are_other_tokens_the_text_is_one_word() -> None:
+    spans = slow({"red mug": "hat"}).spans("red mug kite")
+    assert spans == [(0, 12), (0, 12), (0, 0), (0, 0), (0, 0)]
+    assert words(weigh_words("red mug kite", spans, [0.2] * 5)) == ["red mug kite"]
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((64, 32), Box(0.25, 0.0, 0.75, 1.0)),
+        ((20, 90), Box(0.0, 56 / 144, 1.0, 88 / 144)),
+        ((375, 225), Box(10 / 53, 0.0, 42 / 53, 1.0)),
+        ((3000, 2000), Box(1 / 6, 0.0, 5 / 6, 1.0)),
+        ((7, 7), WHOLE),
+    ],
+)
+def test_of_a_wide_or_tall_picture_clip_sees_the_middle(
+    size: tuple[int, int], box: Box, clip: Encoder
+) -> None:
+    assert sides(clip._preprocessor.shown(*size)) == pytest.approx(sides(box), abs=2e-3)
+
+
+def sides(box: Box) -> tuple[float, ...]:
+    return box.left, box.top, box.right, box.bottom
+
+
+@pytest.mark.parametrize("kind", ["siglip", "siglip2", "vision-text-dual-encoder"], indirect=True)
+def test_others_see_the_whole_picture(kind: str, encoder: Encoder) -> None:
+    for size in ((64, 24), (20, 90)):
+        image = encoder.explain(None, noise(*size), "colour").image
+        assert image is not None
+        assert sides(image.box) == pytest.approx(sides(WHOLE), abs=2e-3)
+
+
+def test_a_crop_larger_than_the_picture_reaches_beyond_it() -> None:
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 64, "width": 64})
+    preprocessor = Preprocessor(word_tokenizer(), processor, TextFormat(max_tokens=9, fixed_length=False))
+    assert sides(preprocessor.shown(200, 200)) == pytest.approx((-0.5, -0.5, 1.5, 1.5), abs=2e-3)
+
+
+def test_a_box_leaves_out_what_no_whole_patch_fits() -> None:
+    shape = TINY.model_copy(update={"image_size": 40})
+    preprocessor = Preprocessor.train(["red mug"], shape)
+    encoder = sharpened(small_backbone(shape, preprocessor), preprocessor)
+    image = encoder.explain(None, noise(80, 40), "colour").image
+    assert image is not None
+    assert image.grid.shape == (2, 2)
+    # Of the middle 40 by 40 pixels, 32 by 32.
+    assert sides(image.box) == pytest.approx((20 / 80, 0, 52 / 80, 32 / 40), abs=2e-3)
+
+
+def test_a_tower_that_joins_patches_has_the_grid_of_its_last_stage(tmp_path: Path) -> None:
+    text = BertConfig(vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH, **LAYERS)
+    stages: dict[str, Any] = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
+    dual_encoder(text, SwinConfig(image_size=SIDE, patch_size=4, **stages)).save_pretrained(tmp_path)
+    write_dual_encoder_processors(tmp_path)
+    backbone, preprocessor = load_backbone(tmp_path)
+    image = sharpened(backbone.eval(), preprocessor).explain(None, noise(40, 40), "colour").image
+    assert image is not None
+    assert image.grid.shape == (4, 4)
+
+
+def test_a_tower_that_does_not_say_how_large_its_patches_are_is_refused(
+    clip: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip.network.backbone.model.config.vision_config, "patch_size", [8, 16])
+    with pytest.raises(InputError, match=r"\(clip_vision_model\) has patches of the size \[8, 16\]"):
+        clip.explain(None, noise(9, 9), "colour")
+
+
+def drawn(picture: Image.Image, grid: Sequence[Sequence[float]], box: Box = WHOLE, **options: int) -> ndarray:
+    weights = PatchWeights(np.array(grid, np.float32), 0.0, box)
+    with Image.open(BytesIO(heat_map(picture, weights, **options))) as image:
+        assert image.format == "PNG"
+        return np.asarray(image).astype(float)
+
+
+def test_a_heat_map_is_hot_where_the_weight_is() -> None:
+    pixels = drawn(Image.new("RGB", (64, 64)), [[0.1, 0.1, 0.1], [0.1, 0.1, 0.4]], side=60)
+    brightness = pixels.sum(axis=2)
+    patches = brightness.reshape(2, 30, 3, 20).mean(axis=(1, 3))
+    assert patches.argmax() == 5
+    assert patches[1, 2] > 2 * patches[0, 0]
+    assert np.unravel_index(brightness.argmax(), brightness.shape) > (30, 40)
+
+
+def test_even_attention_has_one_colour_however_small_it_is() -> None:
+    opacity = 0.5 + 0.5 / 3
+    expected = np.array(COLOURS(1 / 3)[:3]) * 0.45 * opacity * 255
+    for weight in (0.25, 1e-30):
+        pixels = drawn(Image.new("RGB", (30, 20)), [[weight] * 2] * 2)
+        np.testing.assert_allclose(pixels, np.broadcast_to(expected, pixels.shape), atol=0.51)
+
+
+def test_no_attention_at_all_leaves_the_picture_grey_at_half_its_brightness() -> None:
+    pixels = drawn(Image.new("RGB", (30, 20), "white"), [[0.0, 0.0]])
+    np.testing.assert_allclose(pixels, 127.5, atol=2.0)
+
+
+def test_what_was_cropped_away_is_dark_and_the_rest_as_if_it_were_all() -> None:
+    grid = [[0.4, 0.1], [0.3, 0.2]]
+    pixels = drawn(Image.new("RGB", (400, 200), "white"), grid, Box(0.25, 0.0, 0.75, 1.0), side=100)
+    assert pixels.shape == (50, 100, 3)
+    outside = np.concatenate([pixels[:, :25], pixels[:, 75:]], axis=1)
+    np.testing.assert_allclose(outside, round(255 * UNSEEN), atol=1.0)
+    np.testing.assert_array_equal(
+        pixels[:, 25:75], drawn(Image.new("RGB", (200, 200), "white"), grid, side=50)
+    )
+
+
+def test_patches_of_a_padded_picture_are_drawn_where_it_is() -> None:
+    pixels = drawn(Image.new("RGB", (64, 64)), [[1.0, 0.1], [0.1, 0.1]], Box(0.0, 0.0, 2.0, 2.0), side=64)
+    even = drawn(Image.new("RGB", (64, 64)), [[1.0]], side=64)
+    assert pixels.sum(axis=2).mean() > even.sum(axis=2).mean()  # all of it is the first of four patches
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (9, 7)])
+def test_a_picture_of_any_mode_and_shape_is_drawn(size: tuple[int, int], mode: str) -> None:
+    pixels = drawn(Image.new("RGB", size).convert(mode), [[0.2, 0.3], [0.4, 0.1]])
+    assert max(pixels.shape) == 512
+
+
+@given(
+    grid=arrays(np.float64, (3, 4), elements=st.floats(0, 100, width=32)),
+    size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+)
+def test_pixels_are_never_negative_and_over_each_patch_have_its_mean(
+    grid: ndarray, size: tuple[int, int]
+) -> None:
+    height, width = size
+    pixels = spread(grid, np.arange(3 * height + 1) / height, np.arange(4 * width + 1) / width)
+    assert pixels.min() >= 0
+    means = pixels.reshape(3, height, 4, width).mean(axis=(1, 3))
+    np.testing.assert_allclose(means, grid, rtol=0, atol=1e-9)
+
+
+def test_a_spread_is_smooth() -> None:
+    pixels = spread(np.array([[0.0, 1.0, 0.0]]), np.array([0.0, 1.0]), np.arange(61) / 20)
+    assert abs(np.diff(pixels[0])).max() < 0.3  # patches side by side would jump by 1

@@ -1,0 +1,56 @@
+"""A relation in words over tokens, against eq. 4-6 written out item by item."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+
+
+@given(lengths=st.lists(st.integers(0, 6), max_size=6), dim=st.integers(1, 5), seed=st.integers(0, 1000))
+@settings(max_examples=100, deadline=None)
+def test_its_vectors_are_those_of_the_equations(lengths: list[int], dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    states = rng.standard_normal((sum(lengths), dim)).astype(np.float32)
+    starts = np.cumsum([0, *lengths])
+    query, output = 3 * rng.standard_normal(dim), rng.standard_normal((dim, dim))
+    relation = WordedRelation(
+        "any", query.astype(np.float32), output.astype(np.float32), (), np.zeros(dim, np.float32)
+    )
+    found = relation.vectors(TokenRows(states, starts))
+    assert found.shape == (len(lengths), dim)
+    for row, (start, stop) in enumerate(pairwise(starts)):
+        if start == stop:
+            np.testing.assert_array_equal(found[row], 0)
+            continue
+        scores = np.exp(states[start:stop] @ query)
+        pooled = sum(s / scores.sum() * token for s, token in zip(scores, states[start:stop], strict=True))
+        expected = pooled @ output
+        np.testing.assert_allclose(found[row], expected / np.linalg.norm(expected), atol=1e-4)
+
+
+def test_tokens_of_two_lots_are_joined_item_after_item() -> None:
+    first = TokenRows(np.arange(6.0).reshape(3, 2), np.array([0, 1, 3]))
+    none = TokenRows(np.empty((0, 2)), np.array([0]))
+    second = TokenRows(np.array([[8.0, 9.0]]), np.array([0, 0, 1]))
+    joined = TokenRows.joined([first, none, second])
+    np.testing.assert_array_equal(joined.states, [[0, 1], [2, 3], [4, 5], [8, 9]])
+    assert joined.starts.tolist() == [0, 1, 3, 3, 4]
+    assert len(joined) == 4
+
+
+def test_without_its_words_an_item_is_its_picture_alone() -> None:
+    draw = np.random.default_rng(0)
+    text, image = draw.standard_normal((2, 2, 3, 4)).astype(np.float32)
+    image /= np.linalg.norm(image, axis=-1, keepdims=True)
+    states = draw.standard_normal((5, 4)).astype(np.float16)
+    tokens = ItemTokens(TokenRows(states, np.array([0, 2, 5])), TokenRows(states, np.array([0, 1, 5])))
+    alone = Encoding(text, image, tokens).without_text()
+    assert not alone.text.any()
+    np.testing.assert_allclose(alone.average, image, atol=1e-6)
+    assert alone.tokens is not None
+    assert (len(alone.tokens.text), len(alone.tokens.text.states)) == (2, 0)
+    assert alone.tokens.image is tokens.image
+    assert Encoding(text, image).without_text().tokens is None

@@ -1,0 +1,147 @@
+"""What may be asked: no query holds an item that would spoil it, and false claims are false."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.embeddings.encoding import Encoding
+from model.errors import InputError
+from model.evaluation.sampling import Claims, EdgeTable, Queries, draw_claims, draw_queries
+from model.records import Edge, Split
+
+ITEMS, RELATIONS = 30, 4
+
+EDGES = st.lists(
+    st.tuples(st.integers(0, ITEMS - 1), st.integers(0, ITEMS - 1), st.integers(1, RELATIONS - 1)).filter(
+        lambda edge: edge[0] < edge[1]
+    ),
+    min_size=1,
+    max_size=25,
+    unique=True,
+)
+
+
+def table(edges: list[tuple[int, int, int]]) -> EdgeTable:
+    return EdgeTable(*np.array(edges, dtype=np.int64).T)
+
+
+def triples(edges: EdgeTable) -> set[tuple[int, int, int]]:
+    return set(zip(edges.a.tolist(), edges.b.tolist(), edges.relation.tolist(), strict=True))
+
+
+RING = table([(n, (n + 1) % ITEMS, 1 + n % 3) for n in range(ITEMS)])
+
+
+def drawn(edges: EdgeTable = RING, candidates: int = 6, most: int = 999, seed: int = 0) -> Queries:
+    return draw_queries(edges, candidates, most, np.random.default_rng(seed))
+
+
+def test_edges_are_looked_up_by_position() -> None:
+    edges = [Edge("cup", "pan", "tea", 3, 0.5, Split.TEST)]
+    found = EdgeTable.of(edges, {"pan": 7, "cup": 2}, {"same-item": 0, "tea": 1})
+    assert triples(found) == {(2, 7, 1)}
+
+
+def test_each_edge_is_asked_from_either_end_with_its_partner_in_column_0() -> None:
+    queries = drawn()
+    asked = set(
+        zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist(), strict=True)
+    )
+    assert asked == triples(RING) | {(b, a, relation) for a, b, relation in triples(RING)}
+
+
+@given(EDGES, st.integers(0, 99))
+def test_no_negative_is_the_query_or_a_partner_under_its_relation(
+    edges: list[tuple[int, int, int]], seed: int
+) -> None:
+    known = set(edges) | {(b, a, relation) for a, b, relation in edges}
+    padded = table([*edges, *((n, n + 1, RELATIONS) for n in range(0, ITEMS, 2))])
+    queries = drawn(padded, candidates=3, seed=seed)
+    for item, relation, candidates in zip(
+        queries.item, queries.relation, queries.candidates.tolist(), strict=True
+    ):
+        assert item not in candidates
+        assert len(set(candidates)) == 3
+        assert not any((item, negative, relation) in known for negative in candidates[1:])
+
+
+def test_a_partner_under_another_relation_may_be_a_negative() -> None:
+    edges = table([(0, 1, 1), (0, 2, 2), (1, 2, 3)])
+    queries = drawn(edges, candidates=2)
+    first = np.flatnonzero((queries.item == 0) & (queries.relation == 1))[0]
+    assert queries.candidates[first].tolist() == [1, 2]
+
+
+def test_items_without_an_edge_are_never_candidates() -> None:
+    edges = table([(0, 1, 1), (2, 3, 1), (4, 29, 1)])
+    assert set(drawn(edges, candidates=4).candidates.ravel().tolist()) <= {0, 1, 2, 3, 4, 29}
+
+
+def test_negatives_are_drawn_evenly() -> None:
+    candidates = drawn(
+        table([(n, n + 1, 1) for n in range(0, ITEMS, 2)] * 60), candidates=11, most=9999
+    ).candidates
+    counts = np.bincount(candidates[:, 1:].ravel(), minlength=ITEMS)
+    assert counts / counts.mean() == pytest.approx([1.0] * ITEMS, abs=0.15)
+
+
+def test_one_seed_asks_the_same_and_another_something_else() -> None:
+    first, again, other = (drawn(seed=seed).candidates for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert (first[:, 0] == other[:, 0]).all()
+    assert (first != other).any()
+
+
+def test_at_most_so_many_queries_are_asked_and_all_of_them_true() -> None:
+    queries = drawn(most=7)
+    asked = set(
+        zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist(), strict=True)
+    )
+    assert len(asked) == len(queries.item) == 7
+    assert asked <= triples(RING.both_ways())
+
+
+def test_too_few_negatives_are_refused_with_the_numbers() -> None:
+    with pytest.raises(InputError, match="Only 2 items can serve as negatives where 20 are needed"):
+        drawn(table([(0, 1, 1), (2, 3, 1)]), candidates=21)
+
+
+def claims_of(edges: EdgeTable, most: int = 999, seed: int = 0) -> Claims:
+    return draw_claims(edges, np.arange(1, RELATIONS), most, np.random.default_rng(seed))
+
+
+@given(EDGES, st.integers(0, 99))
+def test_true_claims_are_edges_and_false_ones_are_not(edges: list[tuple[int, int, int]], seed: int) -> None:
+    known = set(edges) | {(b, a, relation) for a, b, relation in edges}
+    claims = claims_of(table(edges), seed=seed)
+    for claim, valid in zip(
+        zip(claims.pairs.a.tolist(), claims.pairs.b.tolist(), claims.pairs.relation.tolist(), strict=True),
+        claims.valid,
+        strict=True,
+    ):
+        assert (claim in known) == valid
+        assert claim[0] != claim[1]
+        assert 1 <= claim[2] < RELATIONS
+
+
+def test_half_of_the_claims_are_true() -> None:
+    assert claims_of(RING).valid.mean() == 0.5
+    assert claims_of(RING, most=10).valid.tolist() == [True] * 5 + [False] * 5
+
+
+def test_half_of_the_false_claims_name_a_wrong_relation_for_a_related_pair() -> None:
+    claims = claims_of(RING)
+    pairs = {frozenset(edge[:2]) for edge in triples(RING)}
+    false = claims.pairs.take(np.flatnonzero(~claims.valid))
+    related = [frozenset(pair) in pairs for pair in zip(false.a.tolist(), false.b.tolist(), strict=True)]
+    assert sum(related) == pytest.approx(ITEMS / 2, abs=3)  # a random other may be a neighbour by chance
+
+
+def test_a_claim_is_judged_by_the_vectors_under_its_relation() -> None:
+    numbers = np.arange(ITEMS * RELATIONS, dtype=np.float32).reshape(ITEMS, RELATIONS, 1)
+    claims = Claims(table([(2, 5, 3)]), np.array([True]))
+    judged = claims.vectors(
+        Encoding(numbers, -numbers), np.array([[0.0], [10.0], [20.0], [30.0]], np.float32)
+    )
+    assert [v.item() for v in vars(judged).values()] == [2 * 4 + 3, -(2 * 4 + 3), 5 * 4 + 3, -(5 * 4 + 3), 30]

@@ -1,0 +1,170 @@
+"""Tiny random models of every supported architecture, as `transformers` itself would leave them on disk."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertTokenizer,
+    CLIPVisionConfig,
+    DistilBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipModel,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+    ViTConfig,
+)
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from model.network.backbones import Preprocessor, small_backbone
+from tests.model.planted import COLOURS, SHAPES, TINY
+
+WORDS = (
+    *COLOURS,
+    *SHAPES,
+    "a",
+    "these",
+    "two",
+    "items",
+    "have",
+    "the",
+    "same",
+    "colour",
+    "are",
+    "of",
+    "kind",
+)
+SIDE = 32
+TEXT_LENGTH = 16
+LAYERS: Mapping[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "initializer_range": 0.2,  # random, and yet far from all alike
+}
+
+
+def write_clip(folder: Path) -> PreTrainedModel:
+    preprocessor = Preprocessor.train([f"{colour} {shape}" for colour in COLOURS for shape in SHAPES], TINY)
+    model: PreTrainedModel = small_backbone(TINY, preprocessor).model
+    model.save_pretrained(folder)
+    preprocessor.save(folder)
+    (folder / "text_format.json").unlink()  # ours, and nobody else's
+    return model
+
+
+def write_siglip(folder: Path) -> PreTrainedModel:
+    model = SiglipModel(SiglipConfig(text_config=text_shape(), vision_config=picture_shape()))
+    model.save_pretrained(folder)
+    word_tokenizer(padding_side="left").save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return model
+
+
+def write_siglip2(folder: Path) -> PreTrainedModel:
+    vision = {**LAYERS, "num_patches": 16, "patch_size": 8}
+    model = Siglip2Model(Siglip2Config(text_config=text_shape(), vision_config=vision))
+    model.save_pretrained(folder)
+    symbols = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
+    Siglip2Tokenizer(vocab={symbol: row for row, symbol in enumerate(symbols)}).save_pretrained(folder)
+    # As on the Hub: transformers knows better, and makes it Siglip2Tokenizer, which reads lower case alone.
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(described | {"tokenizer_class": "GemmaTokenizer"})
+    )
+    Siglip2ImageProcessorPil(patch_size=8, max_num_patches=12).save_pretrained(folder)
+    return model
+
+
+def write_dual_encoder(folder: Path) -> PreTrainedModel:
+    text = BertConfig(vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH, **LAYERS)
+    model = dual_encoder(text, ViTConfig(**picture_shape()))
+    model.save_pretrained(folder)
+    write_dual_encoder_processors(folder)
+    return model
+
+
+FAMILIES: Mapping[str, Callable[[Path], PreTrainedModel]] = {
+    "clip": write_clip,
+    "siglip": write_siglip,
+    "siglip2": write_siglip2,
+    "vision-text-dual-encoder": write_dual_encoder,
+}
+"""What writes a model of each type into a folder, and returns it."""
+
+
+def dual_encoder(text: PreTrainedConfig, vision: PreTrainedConfig) -> PreTrainedModel:
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=24)
+    return VisionTextDualEncoderModel(config).eval()
+
+
+def write_dual_encoder_processors(folder: Path, **options: Any) -> None:
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    BertTokenizer(vocab={word: row for row, word in enumerate(vocabulary)}, **options).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+
+
+def distilbert() -> PreTrainedConfig:
+    """A text tower that pools nothing."""
+    return DistilBertConfig(
+        vocab_size=len(WORDS) + 5,
+        max_position_embeddings=TEXT_LENGTH,
+        dim=32,
+        hidden_dim=64,
+        n_heads=2,
+        n_layers=1,
+    )
+
+
+def roberta() -> PreTrainedConfig:
+    """A text tower that numbers its positions from 2."""
+    return RobertaConfig(
+        vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH + 2, pad_token_id=1, **LAYERS
+    )
+
+
+def clip_vision() -> PreTrainedConfig:
+    """An image tower that gives its tokens as they are before the last layer norm."""
+    return CLIPVisionConfig(**picture_shape())
+
+
+def picture_shape() -> dict[str, Any]:
+    return {**LAYERS, "image_size": SIDE, "patch_size": 16}
+
+
+def text_shape() -> dict[str, Any]:
+    ids = {"pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1}
+    return {**LAYERS, **ids, "vocab_size": 64, "max_position_embeddings": TEXT_LENGTH, "projection_size": 32}
+
+
+def word_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
+    """A token a word, then EOS, which is also the padding: as in SigLIP."""
+    words = {word: row for row, word in enumerate(("<unk>", "</s>", *WORDS))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", pad_token="</s>", **options
+    )
+
+
+def write_family(kind: str, folder: Path) -> PreTrainedModel:
+    """Write a random model of this type; the same at every call."""
+    torch.manual_seed(5)
+    return FAMILIES[kind](folder).eval()

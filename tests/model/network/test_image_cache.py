@@ -1,0 +1,85 @@
+"""Pictures as bytes: decoded once and kept, or each time; the same either way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from model.errors import InputError
+from model.network.backbones import Preprocessor
+from model.network.image_cache import PictureFiles, keep_pictures, load_pictures
+
+ROWS = torch.tensor([3, 0, 3])
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        pixels = rng.integers(0, 256, (50 + number, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    return [tmp_path / f"{number}.png" for number in range(4)]
+
+
+def test_decoded_now_or_before_they_are_the_same(
+    paths: list[Path], preprocessor: Preprocessor, tmp_path: Path
+) -> None:
+    kept = keep_pictures(preprocessor, paths, tmp_path / "cache" / "train.npy")
+    files = PictureFiles(preprocessor, paths)
+    loaded = load_pictures(preprocessor, paths)
+    assert len(kept) == len(files) == len(loaded) == 4
+    assert torch.equal(kept.take(ROWS).pixels, loaded.pixels[ROWS])
+    assert torch.equal(files.take(ROWS).pixels, loaded.pixels[ROWS])
+    assert len(torch.unique(loaded.pixels, dim=0)) == 4
+
+
+def test_kept_pictures_are_not_decoded_again(
+    paths: list[Path], preprocessor: Preprocessor, tmp_path: Path
+) -> None:
+    before = keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels.clone()
+    for path in paths:
+        path.unlink()
+    assert torch.equal(keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels, before)
+
+
+def test_pictures_half_decoded_are_decoded_again(
+    paths: list[Path], preprocessor: Preprocessor, tmp_path: Path
+) -> None:
+    whole = load_pictures(preprocessor, paths).pixels
+    content = paths[2].read_bytes()
+    paths[2].write_bytes(b"")
+    with pytest.raises(UnidentifiedImageError):
+        keep_pictures(preprocessor, paths, tmp_path / "train.npy")
+    paths[2].write_bytes(content)
+    assert torch.equal(keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels, whole)
+
+
+def test_pictures_are_decoded_again_where_only_their_grids_were_half_written(
+    paths: list[Path], preprocessor: Preprocessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(file: Path, grids: np.ndarray) -> None:
+        file.write_bytes(b"\x93NUMPY")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.save", half)
+        with pytest.raises(KeyboardInterrupt):
+            keep_pictures(preprocessor, paths, tmp_path / "train.npy")
+    kept = keep_pictures(preprocessor, paths, tmp_path / "train.npy")
+    assert torch.equal(kept.pixels, load_pictures(preprocessor, paths).pixels)
+
+
+def test_more_pictures_than_there_is_room_for_are_refused(preprocessor: Preprocessor, tmp_path: Path) -> None:
+    class Many(Sequence[Path]):
+        def __len__(self) -> int:
+            return 10**12
+
+        def __getitem__(self, row: object) -> Path:  # type: ignore[override]
+            raise AssertionError("none is to be decoded")
+
+    with pytest.raises(InputError, match=r"take 3072000\.0 GB, and .* has room for .*--no-picture-cache"):
+        keep_pictures(preprocessor, Many(), tmp_path / "train.npy")
+    assert list(tmp_path.iterdir()) == []

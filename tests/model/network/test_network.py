@@ -1,0 +1,195 @@
+"""The relation-guided attention against the paper's own formulas, and the special cases it must contain."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPConfig
+
+from model.config import Objective
+from model.encoder import encoder as encoder_module
+from model.encoder.encoder import Encoder
+from model.network.backbones import PictureInput, Preprocessor, Tokens, small_backbone
+from model.network.network import (
+    BLIND_RELATION,
+    ONE_HOT_SCALE,
+    Network,
+    NetworkConfig,
+    RelationAttention,
+    RelationView,
+)
+from model.records import INTRA_RELATION, Relation
+from tests.model.planted import TINY
+
+DIM = 6
+RELATIONS = (INTRA_RELATION, Relation("colour", "One colour."), Relation("shape", "One shape of thing."))
+
+
+def random_attention(beta: float = 0.6, summary_scale: float = 1.0) -> RelationAttention:
+    attention = RelationAttention(DIM, beta, summary_scale).double()
+    for matrix in attention.parameters():
+        torch.nn.init.normal_(matrix)
+    return attention
+
+
+def random_tokens() -> Tokens:
+    """Three items of 5, 3 and 1 tokens, padded with rubbish, the last real token the summary."""
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
+    return Tokens(torch.randn(3, 5, DIM, dtype=torch.float64), mask, mask.sum(dim=1) - 1)
+
+
+INTRA = torch.tensor([True, False, False])
+SPACE = torch.eye(DIM, dtype=torch.float64)
+"""The projection of tokens that are in the joint space already."""
+
+
+def random_relations() -> Tensor:
+    return torch.randn(3, DIM, dtype=torch.float64)
+
+
+def random_view(attention: RelationAttention) -> RelationView:
+    return attention.view(random_relations(), INTRA, SPACE)
+
+
+def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray, intra: bool) -> ndarray:
+    """Eq. 4-6 as printed, for one item (columns of `h` are its tokens) and one relation."""
+    w_q, w_k, w_v, w_o = (
+        getattr(attention, name).detach().numpy() for name in ("query", "key", "value", "output")
+    )
+    q = np.array([(w_q @ h_e) @ (w_k @ token) for token in h.T]) / np.sqrt(len(h))
+    b = np.zeros(h.shape[1])
+    b[summary] = attention.summary_scale * intra
+    scores = np.exp((1 - attention.beta) * q + attention.beta * b)
+    a = scores / scores.sum()
+    z = a @ (w_v @ h).T @ w_o
+    return np.asarray(z / np.linalg.norm(z))
+
+
+@pytest.mark.parametrize(("beta", "summary_scale"), [(0.6, 1.0), (0.0, 1.0), (1.0, 1.0), (0.3, 7.5)])
+def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: float) -> None:
+    torch.manual_seed(0)
+    attention, tokens = random_attention(beta, summary_scale), random_tokens()
+    relations = random_relations()
+    vectors = attention(tokens, attention.view(relations, INTRA, SPACE)).detach().numpy()
+    for item, relation in np.ndindex(3, 3):
+        h = tokens.states[item, tokens.mask[item]].numpy().T
+        h_e, intra = relations[relation].numpy(), bool(INTRA[relation])
+        expected = formula(attention, h, int(tokens.summary[item]), h_e, intra)
+        np.testing.assert_allclose(vectors[item, relation], expected, atol=1e-12)
+
+
+def test_padding_has_no_weight_and_the_rest_sums_to_one() -> None:
+    torch.manual_seed(1)
+    attention, tokens = random_attention(), random_tokens()
+    weights = attention.weights(tokens, random_view(attention))
+    assert (weights[~tokens.mask[:, None, :].expand_as(weights)] == 0).all()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 3, dtype=torch.float64))
+
+
+def test_what_stands_in_the_padding_changes_nothing() -> None:
+    torch.manual_seed(2)
+    attention, tokens = random_attention(), random_tokens()
+    view = random_view(attention)
+    other = replace(tokens, states=tokens.states.masked_fill(~tokens.mask[..., None], 1e3))
+    torch.testing.assert_close(attention(tokens, view), attention(other, view), rtol=0, atol=0)
+
+
+def test_the_summary_bonus_goes_to_the_intra_relation_alone() -> None:
+    torch.manual_seed(3)
+    plain, boosted = random_attention(summary_scale=0.0), random_attention(summary_scale=5.0)
+    boosted.load_state_dict(plain.state_dict())
+    tokens, view = random_tokens(), random_view(plain)
+    before, after = plain.weights(tokens, view), boosted.weights(tokens, view)
+    torch.testing.assert_close(after[:, 1:], before[:, 1:], rtol=0, atol=0)
+    # e^(0.6 * 5) times the odds of the summary token, exactly.
+    share = [w[0, 0, tokens.summary[0]].item() for w in (before, after)]
+    odds = [w / (1 - w) for w in share]
+    assert odds[1] / odds[0] == pytest.approx(np.exp(3.0))
+
+
+def test_a_new_attention_passes_the_backbones_geometry_through() -> None:
+    attention = RelationAttention(DIM, 0.6, 1.0)
+    assert [torch.equal(matrix, torch.eye(DIM)) for matrix in attention.parameters()] == [True] * 4
+
+
+def small_network(preprocessor: Preprocessor, objective: Objective, **options: float) -> Network:
+    torch.manual_seed(4)
+    backbone = small_backbone(TINY, preprocessor)
+    chosen = {"beta": 0.6, "summary_scale": 1.0, **options}
+    return Network(NetworkConfig(objective=objective, backbone=backbone.config, **chosen), backbone).eval()
+
+
+@torch.inference_mode()
+def test_clip_is_the_special_case_of_beta_one_and_a_one_hot_bonus(preprocessor: Preprocessor) -> None:
+    network = small_network(preprocessor, "rcml", beta=1.0, summary_scale=ONE_HOT_SCALE)
+    text = preprocessor.tokenize(["red mug", "green kite black drum white vase orange tent"])
+    pixels = torch.randn(2, 3, TINY.image_size, TINY.image_size)
+    pictures = PictureInput(pixels, torch.zeros(2, 2))
+    context = network.context(preprocessor.tokenize([INTRA_RELATION.description]), [INTRA_RELATION])
+    clip = network.backbone.model
+    texts = clip.get_text_features(text.ids, attention_mask=text.mask).pooler_output
+    images = clip.get_image_features(pixels).pooler_output
+    for ours, theirs in (
+        (network.text_vectors(text, context)[:, 0], texts),
+        (network.image_vectors(pictures, context)[:, 0], images),
+    ):
+        torch.testing.assert_close(ours, torch.nn.functional.normalize(theirs), rtol=0, atol=1e-5)
+
+
+def test_with_clip_vit_b_32_the_network_has_the_papers_number_of_parameters() -> None:
+    config = NetworkConfig(
+        objective="rcml", beta=0.6, summary_scale=1.0, backbone=CLIPConfig().to_diff_dict()
+    )
+    with torch.device("meta"):
+        network = Network.from_config(config)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 152_325_889
+
+
+@pytest.mark.parametrize(
+    ("objective", "seen"),
+    [
+        ("rcml", RELATIONS),
+        ("blind", (INTRA_RELATION, BLIND_RELATION, BLIND_RELATION)),
+        ("clip", (INTRA_RELATION, INTRA_RELATION, INTRA_RELATION)),
+    ],
+)
+def test_a_rival_is_given_another_relation_in_place_of_the_one_asked(
+    objective: Objective, seen: tuple[Relation, ...], preprocessor: Preprocessor
+) -> None:
+    network = small_network(preprocessor, objective)
+    assert tuple(network.seen(relation) for relation in RELATIONS) == seen
+
+
+def vectors_of(network: Network, preprocessor: Preprocessor) -> ndarray:
+    return Encoder(network, preprocessor, RELATIONS, torch.device("cpu")).encode_texts(["red mug"])[0]
+
+
+@pytest.mark.parametrize("objective", ["blind", "clip"])
+def test_a_rival_has_one_vector_for_all_inter_sample_relations(
+    objective: Objective, preprocessor: Preprocessor
+) -> None:
+    vectors = vectors_of(small_network(preprocessor, objective), preprocessor)
+    np.testing.assert_allclose(vectors[1], vectors[2], rtol=0, atol=1e-7)
+
+
+def test_rcml_has_a_vector_of_its_own_for_every_relation(preprocessor: Preprocessor) -> None:
+    vectors = vectors_of(small_network(preprocessor, "rcml"), preprocessor)
+    assert np.linalg.norm(vectors[1] - vectors[2]) > 1e-3
+
+
+def test_vectors_do_not_depend_on_what_else_is_in_the_batch(
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "BATCH", 2)
+    network = small_network(preprocessor, "rcml")
+    encoder = Encoder(network, preprocessor, RELATIONS, torch.device("cpu"))
+    texts = ["a tall blue vase on a table in the sun", "hat", "red mug", "", "one green kite"]
+    pictures = [Image.new("RGB", (40, 30), (50 * n, 0, 99)) for n in range(5)]
+    together = encoder.encode_items(texts, pictures)
+    alone = [encoder.encode_items([text], [picture]) for text, picture in zip(texts, pictures, strict=True)]
+    np.testing.assert_allclose(together.text, np.concatenate([one.text for one in alone]), atol=1e-6)
+    np.testing.assert_allclose(together.image, np.concatenate([one.image for one in alone]), atol=1e-6)

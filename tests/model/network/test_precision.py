@@ -1,0 +1,137 @@
+"""Towers as they serve: bf16 and OpenVINO beside torch in fp32."""
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.encoder.encoder import Encoder
+from model.errors import InputError
+from model.network.backbones import Backbone, PictureInput, Preprocessor, TextInput, Tokens, load_backbone
+from model.network.precision import LEAST_WIDTH, computes_in_bf16, inference_backbone
+
+from .families import write_family
+
+CPU = torch.device("cpu")
+TEXTS = ["a red mug", "a", "mug red a red mug"]
+
+
+def load(kind: str, folder: Path) -> tuple[Backbone, Preprocessor]:
+    write_family(kind, folder)
+    backbone, preprocessor = load_backbone(folder)
+    return backbone.eval(), preprocessor
+
+
+def inputs(preprocessor: Preprocessor) -> tuple[TextInput, PictureInput]:
+    room = preprocessor.blank(len(TEXTS))
+    for row, colour in enumerate(("red", "green", "blue")):
+        preprocessor.decode(Image.new("RGB", (48, 32), colour), room, row)
+    return preprocessor.tokenize(TEXTS), preprocessor.normalise(room)
+
+
+def assert_same(found: Tokens, expected: Tokens, cosine: float) -> None:
+    assert torch.equal(found.mask, expected.mask)
+    assert torch.equal(found.summary, expected.summary)
+    similarity = torch.cosine_similarity(found.states.float(), expected.states, dim=-1)
+    assert float(similarity[expected.mask].min()) > cosine
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "vision-text-dual-encoder"])
+def test_openvino_gives_the_tokens_of_torch(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    backbone, preprocessor = load(kind, tmp_path)
+    text, pictures = inputs(preprocessor)
+    other = inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
+    with torch.inference_mode():
+        assert_same(other.text_tokens(text), backbone.text_tokens(text), 1 - 1e-5)
+        assert_same(other.image_tokens(pictures), backbone.image_tokens(pictures), 1 - 1e-5)
+    assert other.dim == backbone.dim
+
+
+def test_openvino_refuses_what_it_cannot_trace(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    backbone, preprocessor = load("siglip2", tmp_path)
+    with pytest.raises(InputError, match=r"OpenVINO cannot run the towers .* use --engine torch"):
+        inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "vision-text-dual-encoder"])
+def test_bf16_changes_the_towers_little(kind: str, tmp_path: Path) -> None:
+    backbone, preprocessor = load(kind, tmp_path)
+    text, pictures = inputs(preprocessor)
+    other = inference_backbone(copy.deepcopy(backbone), preprocessor, "bf16", "torch", CPU)
+    assert other.dtype == torch.bfloat16
+    with torch.inference_mode():
+        assert_same(other.text_tokens(text), backbone.text_tokens(text), 0.999)
+        assert_same(other.image_tokens(pictures), backbone.image_tokens(pictures), 0.999)
+
+
+def test_narrow_towers_stay_fp32_by_themselves(tmp_path: Path) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    assert backbone.dim < LEAST_WIDTH
+    assert inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype == torch.float32
+
+
+def test_wide_towers_are_bf16_where_the_processor_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    monkeypatch.setattr("model.network.precision.LEAST_WIDTH", 1)
+    dtype = inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype
+    assert dtype == (torch.bfloat16 if computes_in_bf16() else torch.float32)
+
+
+def test_openvino_is_refused_on_another_device(tmp_path: Path) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    with pytest.raises(InputError, match="use --device cpu with --engine openvino"):
+        inference_backbone(backbone, preprocessor, "fp32", "openvino", torch.device("cuda"))
+
+
+def test_an_encoder_with_openvino_gives_the_vectors_of_torch(checkpoints: dict[str, Path]) -> None:
+    pytest.importorskip("openvino")
+    picture = Image.new("RGB", (40, 40), "teal")
+    ours, theirs = (
+        Encoder.from_pretrained(checkpoints["rcml"], "cpu", engine=engine).encode_items(
+            ["teal hat", "a red mug"], [picture] * 2
+        )
+        for engine in ("openvino", "torch")
+    )
+    np.testing.assert_allclose(ours.text, theirs.text, atol=1e-5)
+    np.testing.assert_allclose(ours.image, theirs.image, atol=1e-5)
+
+
+def test_without_openvino_the_error_is_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    monkeypatch.delitem(sys.modules, "model.network.openvino", raising=False)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match=r"run `pip install 'rcml\[openvino\]'`"):
+        inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
+
+
+def test_clips_activation_in_one_pass_is_the_same_function(tmp_path: Path) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    text, pictures = inputs(preprocessor)
+    folded = copy.deepcopy(backbone).to_bfloat16()
+    exact = copy.deepcopy(backbone)
+    # The folded weights in float32, so that nothing but the folding differs.
+    for layer, source in zip(exact.model.modules(), folded.model.modules(), strict=True):
+        if isinstance(getattr(source, "activation_fn", None), torch.nn.SiLU):
+            layer.activation_fn = source.activation_fn
+            for weight, factor in (
+                (layer.fc1.weight, 1.702),
+                (layer.fc1.bias, 1.702),
+                (layer.fc2.weight, 1 / 1.702),
+            ):
+                weight.data *= factor
+            torch.testing.assert_close(source.fc1.weight.float(), layer.fc1.weight, rtol=1e-2, atol=0)
+            torch.testing.assert_close(source.fc2.weight.float(), layer.fc2.weight, rtol=1e-2, atol=0)
+    assert sum(isinstance(layer, torch.nn.SiLU) for layer in exact.model.modules()) == 2
+    with torch.inference_mode():
+        torch.testing.assert_close(exact.text_tokens(text).states, backbone.text_tokens(text).states)
+        torch.testing.assert_close(
+            exact.image_tokens(pictures).states, backbone.image_tokens(pictures).states
+        )

@@ -1,0 +1,312 @@
+"""An encoder is loaded exactly as it was saved, and saved as it is now."""
+
+import ast
+import json
+import random
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import model
+from model.artifact import write_artifact
+from model.checkpoint.checkpoint import Checkpoint, RecordedOptions
+from model.encoder.encoder import Encoder
+from model.errors import ArtifactError, InputError
+
+TEXTS = ["red mug", "a green kite", ""]
+PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "white")]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoints: dict[str, Path]) -> Path:
+    return checkpoints["rcml"]
+
+
+@pytest.fixture
+def network_calls(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every attempt to reach another machine, each of which fails."""
+    calls: list[object] = []
+
+    def refuse(*address: object, **_: object) -> None:
+        calls.append(address)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return calls
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def tuned(checkpoint: Path) -> Encoder:
+    """An encoder whose weights have all moved since it was loaded, by an optimizer that torch does not count."""
+    encoder = Encoder.from_pretrained(checkpoint, "cpu")
+    encoder.encode_texts(TEXTS)  # what it keeps of the relations is then of the old weights
+    optimizer = torch.optim.AdamW(encoder.network.parameters(), lr=0.01, fused=True)
+    for weight in encoder.network.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    return encoder
+
+
+def remade(
+    checkpoint: Path, target: Path, change: Callable[[Path], object], config: BaseModel | None = None
+) -> Path:
+    """A checkpoint that was written with `change`, and so has a manifest that agrees with it."""
+    source = Checkpoint.open(checkpoint)
+    with write_artifact(target, "checkpoint", config or source.config, source.manifest.parents) as draft:
+        for name in source.manifest.files:
+            (draft.path / name).write_bytes((checkpoint / name).read_bytes())
+        change(draft.path)
+    return target
+
+
+def reweighed(checkpoint: Path, target: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
+    """A checkpoint with other weights, `change`d in place."""
+
+    def write(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return remade(checkpoint, target, write)
+
+
+# Saving.
+
+
+def test_an_encoder_that_was_loaded_and_used_is_saved_byte_for_byte(checkpoint: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(str(checkpoint), "cpu")
+    encoder.encode_items(TEXTS, PICTURES)
+    encoder.save_pretrained(str(tmp_path / "again"))
+    assert contents(tmp_path / "again") == contents(checkpoint)
+    assert Checkpoint.open(tmp_path / "again").manifest == Checkpoint.open(checkpoint).manifest
+
+
+def test_weights_are_saved_as_they_are_now(checkpoint: Path, tmp_path: Path) -> None:
+    encoder = tuned(checkpoint)
+    encoder.save_pretrained(tmp_path / "tuned")
+    again = Encoder.from_pretrained(tmp_path / "tuned", "cpu")
+    weights = encoder.network.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in again.network.state_dict().items())
+    now, then = encoder.encode_items(TEXTS, PICTURES), again.encode_items(TEXTS, PICTURES)
+    np.testing.assert_array_equal(then.text, now.text)
+    np.testing.assert_array_equal(then.image, now.image)
+    before = Encoder.from_pretrained(checkpoint, "cpu").encode_items(TEXTS, PICTURES)
+    assert np.abs(now.text - before.text).max() > 0.01
+
+
+def test_relation_vectors_are_saved_as_the_weights_now_give_them(checkpoint: Path, tmp_path: Path) -> None:
+    tuned(checkpoint).save_pretrained(tmp_path / "tuned")
+    kept = Checkpoint.open(tmp_path / "tuned").relation_vectors
+    again = Encoder.from_pretrained(tmp_path / "tuned", "cpu").relation_vectors
+    np.testing.assert_allclose(kept, again, atol=1e-6)
+    assert np.abs(kept - Checkpoint.open(checkpoint).relation_vectors).max() > 0.01
+
+
+def test_a_changed_encoder_names_the_checkpoint_it_comes_from(checkpoint: Path, tmp_path: Path) -> None:
+    tuned(checkpoint).save_pretrained(tmp_path / "tuned")
+    source, saved = Checkpoint.open(checkpoint), Checkpoint.open(tmp_path / "tuned")
+    assert saved.manifest.parents == {**source.manifest.parents, "checkpoint": source.manifest.digest}
+    assert saved.manifest.counts == source.manifest.counts
+    assert (saved.metrics, saved.card, saved.config) == (source.metrics, source.card, source.config)
+
+
+def test_an_encoder_can_be_saved_where_it_was_loaded_from(checkpoint: Path, tmp_path: Path) -> None:
+    copy = copytree(checkpoint, tmp_path / "copy")
+    Encoder.from_pretrained(copy, "cpu").save_pretrained(copy)
+    assert contents(copy) == contents(checkpoint)
+
+
+def test_an_encoder_outlives_the_folder_it_was_loaded_from(checkpoint: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(copytree(checkpoint, tmp_path / "copy"), "cpu")
+    (tmp_path / "copy").rename(tmp_path / "gone")
+    encoder.save_pretrained(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(checkpoint)
+
+
+def test_weights_that_were_rounded_are_not_saved(checkpoint: Path, tmp_path: Path) -> None:
+    encoder = Encoder.from_pretrained(checkpoint, "cpu")
+    encoder.network.bfloat16()
+    with pytest.raises(InputError, match=r"The weight \S+ is bfloat16, and a checkpoint keeps float32"):
+        encoder.save_pretrained(tmp_path / "rounded")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_that_was_not_loaded_has_nothing_to_say_of_its_training(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    loaded = Encoder.from_pretrained(checkpoint, "cpu")
+    encoder = Encoder(loaded.network, loaded._preprocessor, loaded.relations, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"was not loaded from a checkpoint.*Encoder\.write"):
+        encoder.save_pretrained(tmp_path / "out")
+
+
+def test_options_of_another_version_of_rcml_are_kept(checkpoint: Path, tmp_path: Path) -> None:
+    other = RecordedOptions.model_validate({"out": "x", "rate": 1e-5, "since_version_9": [True, None]})
+    later = remade(checkpoint, tmp_path / "later", lambda folder: None, other)
+    Encoder.from_pretrained(later, "cpu").save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "config.json").read_bytes() == (later / "config.json").read_bytes()
+    assert Checkpoint.open(tmp_path / "again").config == other
+
+
+# Loading.
+
+
+@pytest.mark.parametrize("source", ["{}/none", "./none/checkpoint", "checkpoint", "~/none", "tests/none"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(
+    source: str, tmp_path: Path, network_calls: list[object]
+) -> None:
+    with pytest.raises(ArtifactError, match=r"There is no checkpoint at|is no name on the Hub"):
+        Encoder.from_pretrained(source.format(tmp_path))
+    assert network_calls == []
+
+
+def test_a_path_object_is_never_a_name_on_the_hub(network_calls: list[object]) -> None:
+    with pytest.raises(ArtifactError, match=r"There is no checkpoint at .*/ann/shop\. Run `rcml train`"):
+        Encoder.from_pretrained(Path("ann/shop"))
+    assert network_calls == []
+
+
+def test_a_folder_is_loaded_without_the_network(checkpoint: Path, network_calls: list[object]) -> None:
+    Encoder.from_pretrained(checkpoint, "cpu").encode_items(TEXTS, PICTURES)
+    assert network_calls == []
+
+
+def test_a_folder_has_no_revisions(checkpoint: Path) -> None:
+    with pytest.raises(InputError, match="is a folder, which has no revision 'v1'; leave it out"):
+        Encoder.from_pretrained(checkpoint, revision="v1")
+
+
+def test_a_missing_weight_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    bad = reweighed(checkpoint, tmp_path / "bad", lambda weights: weights.pop("attention.key"))
+    with pytest.raises(ArtifactError, match=r"does not fit network\.json: attention\.key is missing\."):
+        Encoder.from_pretrained(bad)
+
+
+def test_a_weight_too_many_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    bad = reweighed(
+        checkpoint, tmp_path / "bad", lambda weights: weights.update({"attention.extra": torch.zeros(1)})
+    )
+    with pytest.raises(ArtifactError, match=r"does not fit network\.json: attention\.extra is not known\."):
+        Encoder.from_pretrained(bad)
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(checkpoint: Path, tmp_path: Path) -> None:
+    bad = reweighed(
+        checkpoint, tmp_path / "bad", lambda weights: weights.update({"attention.key": torch.eye(33)})
+    )
+    shapes = r"attention\.key is float32 \[33, 33\] instead of float32 \[32, 32\]\."
+    with pytest.raises(ArtifactError, match=shapes):
+        Encoder.from_pretrained(bad)
+
+
+def test_a_weight_of_another_precision_is_not_cast(checkpoint: Path, tmp_path: Path) -> None:
+    bad = reweighed(
+        checkpoint,
+        tmp_path / "bad",
+        lambda weights: weights.update({"attention.key": weights["attention.key"].half()}),
+    )
+    with pytest.raises(ArtifactError, match=r"attention\.key is float16 \[32, 32\] instead of float32"):
+        Encoder.from_pretrained(bad)
+
+
+def test_of_many_wrong_weights_the_first_are_named_and_the_rest_counted(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    bad = reweighed(checkpoint, tmp_path / "bad", lambda weights: weights.clear())
+    count = len(load_file(checkpoint / "model.safetensors"))
+    with pytest.raises(ArtifactError, match=rf"attention\.key is missing; .*; and {count - 8} more\."):
+        Encoder.from_pretrained(bad)
+
+
+@pytest.mark.parametrize("name", ["network.json", "model.safetensors"])
+def test_a_network_of_another_format_is_refused(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    bad = remade(checkpoint, tmp_path / "bad", lambda folder: (folder / name).write_text("{}"))
+    with pytest.raises(ArtifactError, match=f"The network in {bad} cannot be read by this version of rcml"):
+        Encoder.from_pretrained(bad)
+
+
+def test_a_flipped_bit_of_the_weights_never_goes_unnoticed(checkpoint: Path, tmp_path: Path) -> None:
+    file = copytree(checkpoint, tmp_path / "copy") / "model.safetensors"
+    sound = file.read_bytes()
+    loaded_by_safetensors = 0
+    for bit in random.Random(0).sample(range(8 * len(sound)), 400):
+        flipped = bytearray(sound)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        with pytest.raises(ArtifactError, match=r"model\.safetensors is not the file that was written"):
+            Encoder.from_pretrained(file.parent)
+        with suppress(SafetensorError):
+            loaded_by_safetensors += len(load_file(file)) > 0
+    assert loaded_by_safetensors > 350  # it has no checksum: without the manifest these would be believed
+    file.write_bytes(sound)
+    Encoder.from_pretrained(file.parent, "cpu")
+
+
+# What people may do to a folder.
+
+
+def test_an_edited_model_card_leaves_the_checkpoint_what_it_was(checkpoint: Path, tmp_path: Path) -> None:
+    copy = copytree(checkpoint, tmp_path / "copy")
+    (copy / "README.md").write_text("# Our best one yet\n")
+    Encoder.from_pretrained(copy, "cpu").save_pretrained(tmp_path / "again")
+    again = Checkpoint.open(tmp_path / "again")
+    assert again.card == "# Our best one yet\n"
+    assert again.manifest.digest == Checkpoint.open(checkpoint).manifest.digest
+
+
+def test_a_model_card_may_be_removed(checkpoint: Path, tmp_path: Path) -> None:
+    copy = copytree(checkpoint, tmp_path / "copy")
+    (copy / "README.md").unlink()
+    assert Checkpoint.open(copy).card == ""
+    Encoder.from_pretrained(copy, "cpu")
+
+
+def test_files_that_someone_added_are_harmless_and_not_passed_on(checkpoint: Path, tmp_path: Path) -> None:
+    copy = copytree(checkpoint, tmp_path / "copy")
+    (copy / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    Encoder.from_pretrained(copy, "cpu").save_pretrained(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(checkpoint)
+
+
+# No pickle.
+
+
+def test_a_checkpoint_holds_only_files_that_cannot_run_code(checkpoint: Path) -> None:
+    kinds = {path.suffix for path in checkpoint.rglob("*") if path.is_file()}
+    assert kinds <= {".json", ".safetensors", ".md", ".txt"}
+    for path in checkpoint.glob("*.json"):
+        json.loads(path.read_text(encoding="utf-8"))
+    assert not [path for path in checkpoint.iterdir() if path.read_bytes()[:2] in (b"PK", b"\x80\x04")]
+
+
+def test_no_module_of_model_pickles(checkpoint: Path) -> None:
+    found = []
+    for file in Path(model.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names=names) | ast.ImportFrom(names=names) if any(
+                    name.name in ("pickle", "joblib") for name in names
+                ):
+                    found.append(f"{file.name}:{node.lineno}")
+                case ast.ImportFrom(module="pickle" | "joblib"):
+                    found.append(f"{file.name}:{node.lineno}")
+                case ast.Attribute(value=ast.Name(id="torch"), attr="load" | "save"):
+                    found.append(f"{file.name}:{node.lineno}")
+                case ast.keyword(arg="allow_pickle"):
+                    found.append(f"{file.name}:{node.lineno}")
+    assert found == []

@@ -1,0 +1,46 @@
+"""What is planted: groups that differ, styles that cut across looks, and no easy way round them."""
+
+from itertools import combinations
+
+import pytest
+
+from model.config import ShopConfig
+from model.sample_shop.assortment import CATEGORIES, CATEGORY_SHARES, GROUPS, STYLES, Good
+from model.sample_shop.draw import COLOURS, EMBLEMS, KINDS, PATTERNS
+
+
+def test_the_default_shop_is_as_large_as_promised() -> None:
+    config = ShopConfig(out="unused")  # type: ignore[arg-type]
+    assert config.items >= 800
+    assert config.shoppers >= 3000
+    assert len(CATEGORIES) >= 12
+    assert len({group.name for group in GROUPS}) >= 10
+
+
+def test_every_kind_and_every_value_of_a_facet_has_a_drawing() -> None:
+    assert sorted(kind for kinds in CATEGORIES.values() for kind in kinds) == sorted(KINDS)
+    for facet, drawn in (("colour", COLOURS), ("pattern", PATTERNS), ("emblem", EMBLEMS)):
+        assert sorted(value for values in STYLES[facet].values() for value in values) == sorted(drawn)  # type: ignore[index]
+
+
+def test_no_two_groups_share_their_categories() -> None:
+    for one, other in combinations(GROUPS, 2):
+        assert len(set(one.categories) & set(other.categories)) <= 3, (one.name, other.name)
+
+
+def test_every_category_interests_some_group_and_no_group_a_category_twice() -> None:
+    assert {category for group in GROUPS for category in group.categories} == set(CATEGORIES)
+    assert [len(set(group.categories)) for group in GROUPS] == [len(CATEGORY_SHARES)] * len(GROUPS)
+
+
+def test_every_facet_matters_to_some_groups() -> None:
+    assert {group.facet for group in GROUPS} == {"colour", "pattern", "emblem"}
+
+
+def test_the_shares_of_a_groups_categories_add_up_to_all() -> None:
+    assert sum(CATEGORY_SHARES) == pytest.approx(1.0)
+
+
+def test_a_good_has_the_style_of_its_value() -> None:
+    good = Good("i0", "Cycling", "jersey", "navy", "dotted", "leaf")
+    assert [good.style(facet) for facet in ("colour", "pattern", "emblem")] == ["harbour", "merry", "garden"]  # type: ignore[arg-type]

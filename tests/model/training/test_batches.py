@@ -1,0 +1,153 @@
+"""The batches of a training: every pair has its turn, and each is a function of the seed and the step alone."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import InputError
+from model.evaluation.sampling import EdgeTable
+from model.network.backbones import PictureInput, TextInput
+from model.training.batches import Batch, Batches, Part, pairs_among, related_items, training_pairs
+from model.training.distributed import Ranks
+
+EVERY = slice(0, 10**6)
+CPU = torch.device("cpu")
+ALONE = Ranks(0, 1, CPU)
+
+
+def part(count: int, a: list[int], b: list[int], relation: list[int]) -> Part:
+    """Items whose text is their own number and whose picture is one grey of that number."""
+    ids = torch.arange(count)[:, None]
+    pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 3, 2, 2)
+    return Part(
+        TextInput(ids, torch.ones_like(ids, dtype=torch.bool)),
+        PictureInput(pixels, torch.zeros(count, 2)),
+        EdgeTable(np.array(a), np.array(b), np.array(relation)),
+    )
+
+
+SHOP = part(8, a=[0, 2, 0, 5, 1], b=[1, 3, 1, 6, 4], relation=[1, 2, 3, 3, 1])
+
+
+def batches(shop: Part = SHOP, ranks: Ranks = ALONE, **options: Any) -> Batches:
+    chosen = {"objective": "rcml", "batch_size": 4, "augment": True, "seed": 0, **options}
+    return Batches(shop, ranks=ranks, **chosen)
+
+
+def triples(batch: Batch) -> set[tuple[int, int, int]]:
+    """The pairs of a batch by position in the part and among all relations."""
+    pairs = batch.pairs
+    return set(
+        zip(
+            batch.items[pairs.anchor.numpy()].tolist(),
+            batch.items[pairs.positive.numpy()].tolist(),
+            batch.relations[pairs.relation.numpy()].tolist(),
+            strict=True,
+        )
+    )
+
+
+def test_every_edge_and_every_item_with_itself_is_a_training_pair() -> None:
+    pairs = training_pairs(SHOP, "rcml")
+    selves = pairs.a == pairs.b
+    assert pairs.a[selves].tolist() == list(range(8))
+    assert set(pairs.relation[selves].tolist()) == {0}
+    assert pairs.take(np.flatnonzero(~selves)).relation.tolist() == SHOP.edges.relation.tolist()
+
+
+def test_clip_trains_on_self_pairs_alone() -> None:
+    pairs = training_pairs(SHOP, "clip")
+    assert pairs.a.tolist() == pairs.b.tolist() == list(range(8))
+
+
+def test_an_epoch_shows_every_pair_once_but_for_its_incomplete_last_batch() -> None:
+    # 13 pairs make three batches of 4; a batch's drawn pairs are among its pairs.
+    source = batches()
+    orders = [source._order(epoch).tolist() for epoch in range(2)]
+    assert [sorted(order) for order in orders] == [list(range(13))] * 2
+    assert orders[0] != orders[1]
+    pairs = training_pairs(SHOP, "rcml")
+    for step in range(1, 7):
+        epoch, place = divmod(step - 1, 3)
+        drawn = pairs.take(source._order(epoch)[place * 4 : place * 4 + 4])
+        assert set(zip(drawn.a.tolist(), drawn.b.tolist(), drawn.relation.tolist(), strict=True)) <= triples(
+            source.at(step)
+        )
+
+
+def test_a_batch_has_all_pairs_among_its_items_in_both_orders_and_selves_once() -> None:
+    items = np.array([0, 1, 3])
+    relations, pairs = pairs_among(training_pairs(SHOP, "rcml"), items, related_items(SHOP), EVERY)
+    assert relations.tolist() == [0, 1, 3]
+    found = zip(
+        pairs.anchor.tolist(), pairs.positive.tolist(), relations[pairs.relation].tolist(), strict=True
+    )
+    assert sorted(found) == [(0, 0, 0), (0, 1, 1), (0, 1, 3), (1, 0, 1), (1, 0, 3), (1, 1, 0), (2, 2, 0)]
+    assert pairs.related.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+    assert (pairs.count, pairs.inter_count) == (7, 4)
+
+
+def test_text_and_pictures_are_those_of_the_batchs_items() -> None:
+    batch = batches().at(2)
+    assert batch.text.ids[:, 0].tolist() == batch.items.tolist()
+    assert batch.pictures.pixels[:, 0, 0, 0].tolist() == batch.items.tolist()
+
+
+@given(step=st.integers(1, 200), size=st.integers(2, 4))
+def test_what_ranks_have_of_a_batch_is_together_what_one_would_have(step: int, size: int) -> None:
+    whole = batches(batch_size=6).at(step)
+    parts = [batches(batch_size=6, ranks=Ranks(rank, size, CPU)).at(step) for rank in range(size)]
+    assert torch.equal(torch.cat([one.text.ids for one in parts]), whole.text.ids)
+    assert torch.equal(torch.cat([one.moves for one in parts]), whole.moves)  # type: ignore[misc]
+    assert set.union(*(triples(one) for one in parts)) == triples(whole)
+    assert sum(len(one.pairs.anchor) for one in parts) == len(whole.pairs.anchor) == whole.pairs.count
+    assert {(one.pairs.count, one.pairs.inter_count) for one in parts} == {
+        (whole.pairs.count, whole.pairs.inter_count)
+    }
+    for one in parts:
+        assert ((one.own.start <= one.pairs.anchor) & (one.pairs.anchor < one.own.stop)).all()
+
+
+def test_more_ranks_than_items_are_refused() -> None:
+    with pytest.raises(InputError, match=r"has [2-8] items for 9 processes to share\. Raise --batch-size"):
+        batches(ranks=Ranks(8, 9, CPU)).at(1)
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    first, again, later, other = (
+        batches(seed=seed).at(step) for seed, step in ((0, 5), (0, 5), (0, 6), (1, 5))
+    )
+    assert torch.equal(first.moves, again.moves)  # type: ignore[arg-type]
+    assert first.items.tolist() == again.items.tolist()
+    assert not torch.equal(first.moves[:3], later.moves[:3])  # type: ignore[index]
+    assert not torch.equal(first.moves[:3], other.moves[:3])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_batches_made_ahead_come_in_the_order_of_their_steps(workers: int) -> None:
+    source = batches()
+    with source.ahead(range(3, 12), workers) as queue:
+        made = [queue.take() for _ in range(9)]
+    assert [one.items.tolist() for one in made] == [source.at(step).items.tolist() for step in range(3, 12)]
+
+
+def test_an_error_in_a_worker_reaches_the_trainer(tmp_path: Path) -> None:
+    class Missing:
+        def __len__(self) -> int:
+            return 8
+
+        def take(self, rows: object) -> PictureInput:
+            raise FileNotFoundError(f"picture of {threading.current_thread().name}")
+
+    shop = Part(SHOP.text, Missing(), SHOP.edges)
+    with (
+        batches(shop).ahead(range(1, 4), workers=1) as queue,
+        pytest.raises(FileNotFoundError, match="picture of batches"),
+    ):
+        queue.take()

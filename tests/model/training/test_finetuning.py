@@ -1,0 +1,144 @@
+"""What learns: all of a pretrained network, adapters merged in the end, or the attention alone."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.checkpoint.checkpoint import Checkpoint
+from model.config import TrainConfig
+from model.encoder.encoder import Encoder
+from model.errors import InputError
+from model.network.backbones import Preprocessor, load_backbone, small_backbone
+from model.network.network import Network, NetworkConfig
+from model.training.finetuning import tune
+from model.training.train import train
+from tests.model.network.families import FAMILIES, write_family
+from tests.model.planted import TINY, tiny_training
+
+needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+
+
+@pytest.fixture(scope="module")
+def clip_folder(preprocessor: Preprocessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(5)
+    small_backbone(TINY, preprocessor).model.save_pretrained(folder)
+    preprocessor.save(folder)
+    return folder
+
+
+def tuned(prepared: Path, clip_folder: Path, out: Path, **options: Any) -> dict[str, Tensor]:
+    """The change of every weight of the towers, and the attention's weights."""
+    chosen: dict[str, Any] = {"steps": 12, "learning_rate": 3e-3, "validate_every": 4, **options}
+    train(tiny_training(prepared, out, backbone=str(clip_folder), **chosen))
+    before = {
+        f"backbone.model.{name}": one for name, one in load_file(clip_folder / "model.safetensors").items()
+    }
+    after = load_file(out / "model.safetensors")
+    return {name: one - before[name] if name in before else one for name, one in after.items()}
+
+
+def test_a_frozen_backbone_stays_and_the_attention_learns(
+    prepared: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    change = tuned(prepared, clip_folder, tmp_path / "out", tune="frozen")
+    assert all((one == 0).all() for name, one in change.items() if name.startswith("backbone"))
+    assert not torch.equal(change["attention.output"], torch.eye(TINY.width))
+    history = Checkpoint.open(tmp_path / "out").metrics["history"]
+    assert history[0]["loss"] > history[-1]["loss"]
+
+
+@needs_peft
+def test_lora_changes_linear_layers_by_low_rank_and_leaves_no_trace(
+    prepared: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    change = tuned(prepared, clip_folder, tmp_path / "out", tune="lora", lora_rank=2)
+    query = change["backbone.model.text_model.encoder.layers.0.self_attn.q_proj.weight"]
+    values = torch.linalg.svdvals(query)
+    assert values[1] > 1e-5
+    assert values[2] < 1e-3 * values[0]
+    assert (change["backbone.model.text_model.embeddings.token_embedding.weight"] == 0).all()
+    assert [name for name in change if "lora" in name] == []
+    assert Checkpoint.open(tmp_path / "out").metrics["parameters"] == sum(
+        one.numel() for one in change.values()
+    )
+    encoding = Encoder.from_pretrained(tmp_path / "out", "cpu").encode_items(
+        ["hat"], [Image.new("RGB", (9, 9))]
+    )
+    np.testing.assert_allclose(np.linalg.norm(encoding.text, axis=-1), 1.0, atol=1e-5)
+
+
+@needs_peft
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_adapters_merged_give_the_tokens_that_they_gave_before(kind: str, tmp_path: Path) -> None:
+    write_family(kind, tmp_path)
+    backbone, preprocessor = load_backbone(tmp_path)
+    config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
+    network = Network(config, backbone)
+    merge = tune(network, TrainConfig(prepared=tmp_path, out=tmp_path, backbone=str(tmp_path), tune="lora"))
+    for name, weight in network.named_parameters():
+        if "lora_B" in name:  # 0 at first
+            torch.nn.init.normal_(weight, std=0.1)
+    texts, pictures = preprocessor.tokenize(["red mug", "hat"]), preprocessor.blank(2)
+    preprocessor.decode(Image.new("RGB", (40, 30), "red"), pictures, 0)
+    preprocessor.decode(Image.new("RGB", (30, 40), "blue"), pictures, 1)
+
+    def states() -> list[Tensor]:
+        with torch.inference_mode():
+            read = (
+                (backbone.text_tokens(texts), backbone.text_projection()),
+                (backbone.image_tokens(preprocessor.normalise(pictures)), backbone.image_projection()),
+            )
+            return [tokens.states[tokens.mask] @ projection for tokens, projection in read]
+
+    network.eval()
+    before = states()
+    merge()
+    torch.testing.assert_close(states(), before, rtol=1e-3, atol=1e-4)
+
+
+@needs_peft
+def test_lora_resumes_from_its_adapters(prepared: Path, clip_folder: Path, tmp_path: Path) -> None:
+    def stop(step: int, *_: object) -> float:
+        if step == 8:
+            raise KeyboardInterrupt
+        return 1.0
+
+    options: dict[str, Any] = {"tune": "lora", "lora_rank": 2, "save_every": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
+        calm = tuned(prepared, clip_folder, tmp_path / "calm", **options)
+        patch.setattr("model.training.train.schedule", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(prepared, clip_folder, tmp_path / "out", **options)
+        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
+        again = tuned(prepared, clip_folder, tmp_path / "out", resume=True, **options)
+    assert all(torch.equal(one, again[name]) for name, one in calm.items())
+    saved = load_file(tmp_path / "out.run" / "last.safetensors")
+    learnt = [name for name in saved if name.startswith("network.")]
+    assert {name for name in learnt if "lora" not in name} == {
+        f"network.attention.{name}" for name in ("query", "key", "value", "output")
+    }
+
+
+def test_lora_without_peft_says_what_to_install(
+    prepared: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match=r"peft, which is not installed: pip install 'rcml\[lora\]'"):
+        tuned(prepared, clip_folder, tmp_path / "out", tune="lora")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_from_scratch_is_always_trained_whole() -> None:
+    with pytest.raises(ValidationError, match="--tune frozen is for a pretrained backbone"):
+        TrainConfig(prepared=Path("p"), out=Path("o"), tune="frozen")

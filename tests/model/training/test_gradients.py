@@ -1,0 +1,170 @@
+"""The gradients of a batch are those of the batch as a whole, however it is cut; and what they are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.data.prepared import Prepared
+from model.encoder.encoder import relation_context
+from model.evaluation.sampling import EdgeTable
+from model.network.backbones import Preprocessor, small_backbone
+from model.network.image_cache import load_pictures
+from model.network.network import Network, NetworkConfig
+from model.records import Split
+from model.training.augmentation import move_pictures
+from model.training.batches import Batches, Part
+from model.training.distributed import Ranks, join_ranks
+from model.training.gradients import Gradients
+from model.training.loss import objective
+from tests.model.planted import TINY
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def set_up(
+    folder: Path, ranks: Ranks = ALONE, micro_batch: int | None = None
+) -> tuple[Network, Batches, Gradients]:
+    """A random network in float64, the training part of the prepared data, and what computes gradients."""
+    prepared = Prepared.open(folder)
+    items = [prepared.items[row] for row in prepared.rows(Split.TRAIN)]
+    preprocessor = Preprocessor.train([item.text for item in items], TINY)
+    torch.manual_seed(8)
+    backbone = small_backbone(TINY, preprocessor)
+    config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
+    network = Network(config, backbone, attention_gain=3.0).double()
+    part = Part(
+        text=preprocessor.tokenize([item.text for item in items]),
+        pictures=load_pictures(preprocessor, [prepared.path / item.picture for item in items]),
+        edges=EdgeTable.of(
+            [edge for edge in prepared.edges if edge.split == Split.TRAIN],
+            {item.item_id: row for row, item in enumerate(items)},
+            {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
+        ),
+    )
+    gradients = Gradients(
+        network, preprocessor, prepared.relations, ranks, 0.1, 0.5, micro_batch, bf16=False, seed=0
+    )
+    return network, Batches(part, "rcml", 12, augment=True, seed=0, ranks=ranks), gradients
+
+
+def gradients_of(network: Network) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
+
+
+def drop_half(network: Network) -> None:
+    for module in network.modules():
+        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.5
+
+
+def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, float]:
+    """Ratio of lengths, and cosine, of two gradients of all weights."""
+    assert found.keys() == expected.keys()
+    x, y = (torch.cat([one[name].flatten() for name in sorted(one)]) for one in (found, expected))
+    return (x.norm() / y.norm()).item(), torch.cosine_similarity(x, y, dim=0).item()
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: Path) -> tuple[float, dict[str, Tensor]]:
+    network, batches, gradients = set_up(prepared)
+    return gradients.of(batches.at(1), step=1), gradients_of(network)
+
+
+def test_they_are_those_of_the_objective_by_plain_backpropagation(
+    prepared: Path, whole: tuple[float, dict[str, Tensor]]
+) -> None:
+    network, batches, gradients = set_up(prepared)
+    batch = batches.at(1)
+    relations = [Prepared.open(prepared).relations[row] for row in batch.relations]
+    preprocessor = gradients._preprocessor
+    context = relation_context(network, preprocessor, relations, ALONE.device)
+    pictures = move_pictures(preprocessor.normalise(batch.pictures), batch.moves)  # type: ignore[arg-type]
+    vectors = network.text_vectors(batch.text, context), network.image_vectors(pictures, context)
+    loss = objective(*vectors, batch.pairs, 0.1, 0.5)
+    loss.backward()
+    assert whole[0] == pytest.approx(loss.item(), rel=1e-12)
+    assert compare(whole[1], gradients_of(network)) == pytest.approx((1.0, 1.0), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 100])
+def test_micro_batches_of_any_size_give_the_gradients_of_the_whole(
+    size: int, prepared: Path, whole: tuple[float, dict[str, Tensor]]
+) -> None:
+    network, batches, gradients = set_up(prepared, micro_batch=size)
+    assert gradients.of(batches.at(1), step=1) == pytest.approx(whole[0], rel=1e-12)
+    assert compare(gradients_of(network), whole[1]) == pytest.approx((1.0, 1.0), abs=1e-12)
+
+
+def test_a_chunk_with_dropout_drops_the_same_when_it_is_encoded_again(prepared: Path) -> None:
+    network, batches, gradients = set_up(prepared, micro_batch=5)
+    drop_half(network)
+    encoded = []
+    original = gradients._encode
+
+    def remember(*arguments: object) -> tuple[Tensor, Tensor]:
+        vectors = original(*arguments)  # type: ignore[arg-type]
+        encoded.append(vectors[0].detach().clone())
+        return vectors
+
+    gradients._encode = remember  # type: ignore[method-assign,assignment]
+    gradients.of(batches.at(1), step=1)
+    first, second = encoded[: len(encoded) // 2], encoded[len(encoded) // 2 :]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    gradients.of(batches.at(1), step=2)
+    assert not torch.equal(encoded[2 * len(first)], first[0])
+
+
+def test_what_is_dropped_is_a_function_of_seed_and_step(prepared: Path) -> None:
+    found = []
+    for before in (1, 2):  # what the generator has been through: another rank's chunks, or a restart
+        network, batches, gradients = set_up(prepared)
+        drop_half(network)
+        torch.manual_seed(before)
+        gradients.of(batches.at(1), step=1)
+        found.append(gradients_of(network))
+    assert [name for name, one in found[0].items() if not torch.equal(one, found[1][name])] == []
+
+
+@pytest.mark.parametrize(("processes", "micro_batch"), [(2, None), (3, 4)])
+def test_the_gradients_of_several_processes_are_those_of_one(
+    processes: int,
+    micro_batch: int | None,
+    prepared: Path,
+    tmp_path: Path,
+    whole: tuple[float, dict[str, Tensor]],
+) -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
+            *("-m", __name__, str(prepared), str(tmp_path), json.dumps(micro_batch)),
+        ],
+        cwd=Path(__file__).parents[3],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    for rank in range(processes):
+        loss = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert loss == pytest.approx(whole[0], rel=1e-12)
+        ratio, cosine = compare(load_file(tmp_path / f"{rank}.safetensors"), whole[1])
+        assert (ratio, cosine) == pytest.approx((1.0, 1.0), abs=1e-10)
+
+
+def one_rank(folder: Path, out: Path, micro_batch: int | None) -> None:
+    """What each process of the test above does."""
+    torch.set_num_threads(1)
+    with join_ranks("cpu") as ranks:
+        network, batches, gradients = set_up(folder, ranks, micro_batch)
+        loss = gradients.of(batches.at(1), step=1)
+        save_file(gradients_of(network), out / f"{ranks.rank}.safetensors")
+        (out / f"{ranks.rank}.json").write_text(json.dumps(loss))
+
+
+if __name__ == "__main__":
+    one_rank(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -1,0 +1,157 @@
+"""The grouped objective against the paper's sums, written out pair by pair in float64."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.training.loss import PairBatch, contrast, objective
+
+ITEMS, RELATIONS, DIM = 7, 3, 5
+
+
+def unit(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(ITEMS, RELATIONS, DIM, generator=generator, dtype=torch.float64)
+    return F.normalize(vectors, dim=-1).requires_grad_()
+
+
+def batch(edges: list[tuple[int, int, int]], related: list[tuple[int, int]]) -> PairBatch:
+    """Pairs as given; `related` are further related items, besides those of `edges`."""
+    matrix = torch.eye(ITEMS, dtype=torch.bool)
+    for a, b in related + [(a, b) for a, b, _ in edges]:
+        matrix[a, b] = matrix[b, a] = True
+    return PairBatch(*torch.tensor(edges).T, matrix, len(edges), sum(a != b for a, b, _ in edges))
+
+
+PAIRS = batch(
+    # Self-pairs under relation 0; item 0 has partners under both other relations, once the same partner.
+    [(0, 0, 0), (3, 3, 0), (0, 1, 1), (1, 0, 1), (0, 1, 2), (0, 2, 2), (2, 0, 2), (5, 6, 2), (6, 5, 2)],
+    related=[(0, 4)],
+)
+
+
+def as_printed(x: Tensor, y: Tensor, pairs: PairBatch, temperature: float) -> list[Tensor]:
+    """Eq. 2: the positive against itself and N(i), all under the pair's relation."""
+    losses = []
+    for i, j, e in zip(
+        *(axis.tolist() for axis in (pairs.anchor, pairs.positive, pairs.relation)), strict=True
+    ):
+        negatives = [k for k in range(len(x)) if not pairs.related[i, k]]
+        logits = torch.stack([x[i, e] @ y[k, e] for k in (j, *negatives)]) / temperature
+        losses.append(-torch.log(logits[0].exp() / logits.exp().sum()))
+    return losses
+
+
+def equation_1(text: Tensor, image: Tensor, pairs: PairBatch, temperature: float, weight: float) -> Tensor:
+    def mean(x: Tensor, y: Tensor, inter_only: bool) -> Tensor:
+        losses = as_printed(x, y, pairs, temperature)
+        inter = (pairs.anchor != pairs.positive).tolist()
+        return torch.stack(
+            [one for one, keep in zip(losses, inter, strict=True) if keep or not inter_only]
+        ).mean()
+
+    cross = (mean(text, image, False) + mean(image, text, False)) / 2
+    return cross + weight * (mean(text, text, True) + mean(image, image, True))
+
+
+def test_each_pairs_loss_is_that_of_equation_2() -> None:
+    x, y = unit(0), unit(1)
+    expected = torch.stack(as_printed(x, y, PAIRS, 0.1))
+    torch.testing.assert_close(contrast(x, y, PAIRS, 0.1), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
+    ours, theirs = [unit(2), unit(3)], [unit(2), unit(3)]
+    loss = objective(*ours, PAIRS, 0.1, 0.5)
+    expected = equation_1(*theirs, PAIRS, 0.1, 0.5)
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    for got, want in zip(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+@given(st.permutations(range(9)), st.floats(0.05, 2.0))
+def test_the_order_of_the_pairs_does_not_matter(order: list[int], temperature: float) -> None:
+    x, y = unit(4), unit(5)
+    shuffled = replace(
+        PAIRS, anchor=PAIRS.anchor[order], positive=PAIRS.positive[order], relation=PAIRS.relation[order]
+    )
+    expected = contrast(x, y, PAIRS, temperature)[order]
+    torch.testing.assert_close(contrast(x, y, shuffled, temperature), expected)
+
+
+def test_an_item_related_outside_the_batchs_pairs_is_no_negative() -> None:
+    x, y = unit(6), unit(7)
+    moved = y.detach().clone()
+    moved[4] = -moved[4]  # related to 0 by an edge that no pair of the batch shows
+    before, after = contrast(x, y, PAIRS, 0.1), contrast(x, moved, PAIRS, 0.1)
+    changed = (before != after).tolist()
+    anchors = PAIRS.anchor.tolist()
+    assert [anchor for anchor, change in zip(anchors, changed, strict=True) if change] == [
+        anchor for anchor in anchors if anchor != 0
+    ]
+
+
+def test_a_further_positive_of_the_anchor_is_neither_rival_nor_negative() -> None:
+    x, y = unit(8), unit(9)
+    moved = y.detach().clone()
+    moved[2] = -moved[2]
+    row = 2  # (0, 1) under relation 1; 2 is 0's partner under relation 2
+    assert contrast(x, y, PAIRS, 0.1)[row] == contrast(x, moved, PAIRS, 0.1)[row]
+
+
+def test_with_self_pairs_alone_it_is_clips_cross_entropy() -> None:
+    text, image = unit(10), unit(11)
+    everyone = torch.arange(ITEMS)
+    pairs = PairBatch(
+        everyone, everyone, torch.zeros_like(everyone), torch.eye(ITEMS, dtype=torch.bool), ITEMS, 0
+    )
+    logits = text[:, 0] @ image[:, 0].T / 0.07
+    clip = (F.cross_entropy(logits, everyone) + F.cross_entropy(logits.T, everyone)) / 2
+    torch.testing.assert_close(objective(text, image, pairs, 0.07, 0.0), clip, rtol=1e-9, atol=1e-9)
+
+
+def test_intra_modal_terms_leave_self_pairs_out() -> None:
+    text, image = unit(12), unit(13)
+    selves = batch([(0, 0, 0), (3, 3, 0)], related=[])
+    assert objective(text, image, selves, 0.1, 0.5) == objective(text, image, selves, 0.1, 0.0)
+
+
+def test_a_batch_without_negatives_costs_nothing_and_moves_nothing() -> None:
+    text, image = unit(14), unit(15)
+    edges = [(0, 1, 1), (1, 0, 1), (2, 2, 0)]
+    pairs = replace(batch(edges, related=[]), related=torch.ones(ITEMS, ITEMS, dtype=torch.bool))
+    loss = objective(text, image, pairs, 0.1, 0.5)
+    gradients = torch.autograd.grad(loss, [text, image])
+    assert loss.item() == pytest.approx(0.0, abs=1e-12)
+    assert [float(gradient.abs().max()) for gradient in gradients] == pytest.approx([0.0, 0.0], abs=1e-12)
+
+
+def test_a_tiny_temperature_does_not_overflow() -> None:
+    loss = contrast(unit(16), unit(17), PAIRS, 1e-3)
+    assert np.isfinite(loss.detach().numpy()).all()
+
+
+def test_the_losses_and_gradients_of_parts_of_the_pairs_add_up() -> None:
+    whole, parts = [unit(18), unit(19)], [unit(18), unit(19)]
+    loss = objective(*whole, PAIRS, 0.1, 0.5)
+    shares = [
+        objective(
+            *parts,
+            replace(
+                PAIRS, **{name: getattr(PAIRS, name)[rows] for name in ("anchor", "positive", "relation")}
+            ),
+            0.1,
+            0.5,
+        )
+        for rows in (slice(0, 2), slice(2, 7), slice(7, 9), slice(9, 9))
+    ]
+    torch.testing.assert_close(sum(shares), loss, rtol=1e-9, atol=1e-9)
+    expected = torch.autograd.grad(loss, whole)
+    for got, want in zip(torch.autograd.grad(sum(shares), parts), expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)

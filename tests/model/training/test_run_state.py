@@ -1,0 +1,220 @@
+"""A training that is killed goes on where it was last saved, and ends where it would have ended."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from model.artifact import open_artifact
+from model.checkpoint.checkpoint import Checkpoint
+from model.config import TrainConfig
+from model.errors import ArtifactError, InputError, MismatchError
+from model.training.run_state import Progress, discard_run, open_run
+from model.training.train import train
+from tests.model.planted import tiny_training
+
+ROOT = Path(__file__).parents[3]
+TRAIN = (
+    "import sys, torch; from pathlib import Path; from model.config import TrainConfig; "
+    "from model.training.train import train; torch.set_num_threads(1); options, resume = sys.argv[1:]; "
+    "config = TrainConfig.model_validate_json(Path(options).read_text()); "
+    "train(config.model_copy(update={'resume': resume == 'True'}))"
+)
+
+
+def start(config: TrainConfig, resume: bool) -> subprocess.Popen[bytes]:
+    options = config.out.with_suffix(".json")
+    options.write_text(config.model_dump_json())
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(options), str(resume)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+
+
+def saved_step(config: TrainConfig) -> int:
+    """The step of the state that was saved last, 0 where there is none."""
+    path = config.out.with_name(f"{config.out.name}.run") / "last.safetensors"
+    if not path.is_file():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        return Progress.model_validate_json(file.metadata()["progress"]).step
+
+
+def kill_after(process: subprocess.Popen[bytes], config: TrainConfig, step: int, delay: float) -> None:
+    """SIGKILL `delay` seconds after this step was saved."""
+    while saved_step(config) < step:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def endure(prepared: Path, folder: Path, steps: int, kills: int, seed: int) -> None:
+    """Kill and resume one training, run another undisturbed, and compare what comes of them."""
+    rng = random.Random(seed)
+    options: dict[str, Any] = {
+        "steps": steps, "validate_every": 4, "save_every": 1, "patience": 99, "learning_rate": 1e-3, "batch_size": 48,
+    }  # fmt: skip
+    calm, stormy = (tiny_training(prepared, folder / name, **options) for name in ("calm", "stormy"))
+    assert start(calm, resume=False).wait() == 0  # in a process like the others: threads decide the last bits
+    for number, step in enumerate(sorted(rng.sample(range(1, steps - 3), kills))):
+        step = max(step, saved_step(stormy) + 1)
+        kill_after(start(stormy, resume=number > 0), stormy, step, rng.uniform(0.0, 0.03))
+        assert not stormy.out.exists()
+    assert start(stormy, resume=True).wait() == 0
+    for name in ("model.safetensors", "relations.safetensors", "validity.safetensors"):
+        expected, found = (load_file(config.out / name) for config in (calm, stormy))
+        assert expected.keys() == found.keys()
+        assert [key for key, tensor in expected.items() if not torch.equal(tensor, found[key])] == []
+    histories = [Checkpoint.open(config.out).metrics["history"] for config in (calm, stormy)]
+    assert histories[0] == histories[1]
+
+
+def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(
+    prepared: Path, tmp_path: Path
+) -> None:
+    endure(prepared, tmp_path, steps=40, kills=2, seed=0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_ten_kills_and_ten_resumes_change_nothing(prepared: Path, tmp_path: Path) -> None:
+    endure(prepared, tmp_path, steps=120, kills=10, seed=1)
+
+
+@pytest.fixture
+def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
+    """The options of a run that was stopped in the middle, by Ctrl-C."""
+    config = tiny_training(prepared, tmp_path / "out", steps=6, validate_every=2, save_every=1)
+
+    def stop(step: int, *_: object) -> float:
+        if step == 4:
+            raise KeyboardInterrupt
+        return 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.training.train.schedule", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    return config
+
+
+def resumed(config: TrainConfig, **changed: Any) -> TrainConfig:
+    return config.model_copy(update={"resume": True, **changed})
+
+
+def test_an_interrupted_run_leaves_no_checkpoint_and_is_not_overwritten(interrupted: TrainConfig) -> None:
+    with pytest.raises(ArtifactError, match="There is no checkpoint at"):
+        Checkpoint.open(interrupted.out)
+    with pytest.raises(InputError, match=r"was interrupted.*out\.run\. Go on with --resume, or remove"):
+        train(interrupted)
+    assert saved_step(interrupted) == 3
+
+
+def test_a_resumed_run_begins_after_the_last_saved_step(interrupted: TrainConfig) -> None:
+    steps: list[int] = []
+
+    def remember(step: int, *_: object) -> float:
+        steps.append(step)
+        return 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.training.train.schedule", remember)
+        train(resumed(interrupted))
+    assert steps == [4, 5, 6]
+    metrics = Checkpoint.open(interrupted.out).metrics
+    assert [entry["step"] for entry in metrics["history"]] == [2, 4, 6]
+
+
+def test_a_run_resumed_with_other_options_is_refused_by_name_and_value(interrupted: TrainConfig) -> None:
+    with pytest.raises(
+        MismatchError, match=r"--temperature was 0\.1 and is 0\.2\. Give it as it was, or remove"
+    ):
+        train(resumed(interrupted, temperature=0.2))
+    train(resumed(interrupted, workers=1, picture_cache=False))  # these have no say in what is learnt
+
+
+def test_a_run_resumed_on_other_data_is_refused(interrupted: TrainConfig) -> None:
+    with (
+        pytest.raises(MismatchError, match=r"the prepared data was '[0-9a-f]{64}' and is 'abc'"),
+        open_run(resumed(interrupted), "abc"),
+    ):
+        pass
+
+
+def test_a_finished_run_keeps_its_log_and_last_state_and_is_not_resumed(
+    prepared: Path, tmp_path: Path
+) -> None:
+    config = tiny_training(prepared, tmp_path / "out", steps=5, validate_every=2)
+    train(config)
+    names = {path.name for path in (tmp_path / "out.run").iterdir()}
+    assert names == {"run.json", "last.safetensors", "tensorboard"}
+    assert saved_step(config) == 5
+    with pytest.raises(InputError, match="is finished; leave out --resume"):
+        train(resumed(config))
+    train(config)  # another in its place
+
+
+def test_a_resume_where_nothing_was_begun_begins(prepared: Path, tmp_path: Path) -> None:
+    config = tiny_training(prepared, tmp_path / "out")
+    train(resumed(config))
+    assert Checkpoint.open(config.out).metrics["steps"] == 4
+    assert "resume" not in json.loads((config.out / "config.json").read_text())
+
+
+def test_a_place_that_something_else_has_is_refused_before_training(prepared: Path, tmp_path: Path) -> None:
+    config = tiny_training(prepared, tmp_path / "out")
+    config.out.mkdir()
+    (config.out / "notes.txt").write_text("mine")
+    with pytest.raises(
+        ArtifactError, match=r"out exists and is not an artifact of rcml; choose another --out"
+    ):
+        train(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_runs_for_one_checkpoint_do_not_mix(prepared: Path, tmp_path: Path) -> None:
+    config = tiny_training(prepared, tmp_path / "out")
+    with (
+        open_run(config, "digest"),
+        pytest.raises(ArtifactError, match="Another run of rcml is writing out now"),
+    ):
+        train(config)
+
+
+def test_a_run_can_be_discarded(interrupted: TrainConfig) -> None:
+    discard_run(interrupted.out)
+    train(interrupted)
+    assert open_artifact(interrupted.out, "checkpoint").counts["relations"] == 3
+
+
+def test_the_weights_of_the_last_step_can_be_kept_instead_of_the_best(prepared: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 6, "validate_every": 1, "learning_rate": 0.03, "keep": "last"}
+    config = tiny_training(prepared, tmp_path / "last", **options)
+    train(config)
+    last = load_file(tmp_path / "last.run" / "last.safetensors")
+    kept = load_file(config.out / "model.safetensors")
+    assert all(
+        torch.equal(kept[name], last[f"network.{name}"]) for name in ("attention.key", "attention.value")
+    )
+    metrics = Checkpoint.open(config.out).metrics
+    assert metrics["validation_hit_at_5"] == metrics["history"][-1]["validation_hit_at_5"]
+
+
+def test_a_state_half_written_is_no_state(interrupted: TrainConfig) -> None:
+    # What a kill during a save leaves: the new state under a hidden name, the old one in place.
+    folder = interrupted.out.with_name("out.run")
+    for name in ("last", "best-3"):
+        (folder / f".{name}.safetensors.partial").write_bytes(b"\0" * 100)
+    train(resumed(interrupted))
+    assert list(folder.glob(".*")) == []
+    assert Checkpoint.open(interrupted.out).metrics["steps"] == 6
