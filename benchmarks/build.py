@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indexes.embedding import ALONE, Embedding
-from indexes.shards import Run, Shards
+from indexes.builder.embed import ALONE, Embedding
+from indexes.builder.shards import Run, Shards
 from model.config import SmallBackbone
 from model.encoder.encoder import Encoder
 from model.network.backbones import PictureInput, Preprocessor, TextInput

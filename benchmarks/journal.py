@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from indexes.journal import Change, Journal
-from indexes.sqlite_store import SqliteStore
+from indexes.journal.journal import Change, Journal
+from indexes.journal.sqlite_store import SqliteStore
 from model.records import Item
 from tests.disk.disk import Watched, environment
 

@@ -24,11 +24,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from indexes.attributes import Condition
 from indexes.config import IndexKind
 from indexes.index import Index
-from indexes.journal import Change
-from indexes.selection import EVERYTHING, Selection
+from indexes.journal.journal import Change
+from indexes.search.selection import EVERYTHING, Selection
+from indexes.storage.attributes import Condition
 from model.records import Similarity, View
 
 from .embeddings import DIM

@@ -32,9 +32,9 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from indexes.config import IndexKind
-from indexes.faiss_vectors import FaissVectors, write_vectors
-from indexes.narrowing import SHORTLIST
-from indexes.vectors import ROUNDING
+from indexes.vectors.ann_index import SHORTLIST
+from indexes.vectors.contract import ROUNDING
+from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.records import View
 
 from .embeddings import DIM, Embeddings

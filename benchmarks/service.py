@@ -31,7 +31,7 @@ from fastapi import Response
 
 from indexes.config import IndexKind
 from indexes.index import Index
-from indexes.vectors import cosines
+from indexes.vectors.contract import cosines
 from model.embeddings.encoding import ItemEncoder
 from model.records import Similarity, View
 from service.app import create_app

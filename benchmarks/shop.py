@@ -14,15 +14,15 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydantic import BaseModel
 
-from indexes.answers import FOLDER as ANSWERS
-from indexes.answers import write_answers
-from indexes.attributes import write_attributes
-from indexes.catalogue import write_catalogue
 from indexes.config import BuildConfig, IndexKind
-from indexes.engines import open_vectors
-from indexes.faiss_vectors import FOLDER, write_vectors
-from indexes.generation import newest_generation, next_generation, write_checkpoint_path
-from indexes.journal import Change
+from indexes.journal.journal import Change
+from indexes.storage.attributes import write_attributes
+from indexes.storage.catalogue import write_catalogue
+from indexes.storage.generation import newest_generation, next_generation, write_checkpoint_path
+from indexes.storage.precomputed import FOLDER as ANSWERS
+from indexes.storage.precomputed import write_answers
+from indexes.vectors.backends import open_vectors
+from indexes.vectors.faiss_backend import FOLDER, write_vectors
 from model.artifact import PICTURES, read_manifest, write_artifact
 from model.checkpoint.checkpoint import write_contents
 from model.checkpoint.validity import ValidityHead

@@ -22,9 +22,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from indexes.index import Index
-from indexes.snapshot import Snapshot
-from indexes.vectors import Neighbours, cosines
-from indexes.worded_search import WordedSearch
+from indexes.live.snapshot import Snapshot
+from indexes.search.free_text_search import WordedSearch
+from indexes.vectors.contract import Neighbours, cosines
 from model.embeddings.encoding import WordedRelation
 from model.encoder.encoder import Encoder
 from model.malloc import keep_freed_memory

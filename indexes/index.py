@@ -13,22 +13,27 @@ from unicodedata import category
 from jaxtyping import Float32
 from numpy import ndarray
 
+from indexes.builder.compact import fold
+from indexes.builder.revise import revise
+from indexes.journal.journal import Change, Journal, Recorded
+from indexes.live.snapshot import Snapshot
+from indexes.search.pairs import Compared, Comparison, RelationScore
+from indexes.search.retrieve import Found, Question, kept, retrieve
+from indexes.search.selection import EVERYTHING, Selection
+from indexes.storage.generation import (
+    Generation,
+    lock_index,
+    newest_generation,
+    next_generation,
+    remove_generations,
+)
+from indexes.storage.relation_table import IndexedRelation
+from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
 from model.embeddings.encoding import WordedRelation
 from model.embeddings.novelty import Familiarity
 from model.errors import ArtifactError, InputError, MismatchError, NoTokensError, RcmlError, UnreachableError
 from model.records import Item, Relation, Similarity, View
-
-from .compaction import fold
-from .comparison import Compared, Comparison, RelationScore
-from .generation import Generation, lock_index, newest_generation, next_generation, remove_generations
-from .journal import Change, Journal, Recorded
-from .relations import IndexedRelation
-from .retrieval import Found, Question, kept, retrieve
-from .revision import revise
-from .selection import EVERYTHING, Selection
-from .snapshot import Snapshot
-from .vectors import Neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +349,7 @@ class Index:
         return None if found is None else (snapshot, found)
 
     def retrieve(self, question: Question) -> tuple[Snapshot, list[Found]]:
-        """The results of a question, and the snapshot whose rows they are; see `indexes.retrieval.retrieve`."""
+        """The results of a question, and the snapshot whose rows they are; see `indexes.search.retrieve.retrieve`."""
         snapshot = self.snapshot
         return snapshot, retrieve(snapshot, question)
 

@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from indexes.journal import Change
-from indexes.snapshot import Snapshot
+from indexes.journal.journal import Change
+from indexes.live.snapshot import Snapshot
 from model.errors import RcmlError
 from service.schemas.changes import BulkLine, BulkReply
 

@@ -151,23 +151,23 @@ def _run(config: object) -> str:
 
             return build(config)
         case VerifyConfig():
-            from indexes.inspection import verify
+            from indexes.admin.inspection import verify
 
             return verify(config)
         case CompactConfig():
-            from indexes.inspection import compact
+            from indexes.admin.inspection import compact
 
             return compact(config)
         case SnapshotConfig():
-            from indexes.backup import snapshot
+            from indexes.admin.backup import snapshot
 
             return snapshot(config)
         case RestoreConfig():
-            from indexes.backup import restore
+            from indexes.admin.backup import restore
 
             return restore(config)
         case StatsConfig():
-            from indexes.inspection import stats
+            from indexes.admin.inspection import stats
 
             return stats(config)
         case KeyConfig():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from indexes.config import BuildConfig
-from indexes.generation import newest_generation
+from indexes.storage.generation import newest_generation
 from model.artifact import Kind, file_digest, open_artifact, saved
 from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
 from model.console import say

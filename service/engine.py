@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.comparison import Compared, Comparison, RelationScore
 from indexes.index import Index
-from indexes.retrieval import Found, KnownItems, Question, Weighted
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
+from indexes.search.pairs import Compared, Comparison, RelationScore
+from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.checkpoint.validity import THRESHOLD
 from model.config import Device, Precision, TowerEngine
@@ -198,7 +198,7 @@ class Engine:
 
         Raises:
             OverloadedError: too many wait for a search already.
-            RcmlError: see `indexes.retrieval.retrieve`.
+            RcmlError: see `indexes.search.retrieve.retrieve`.
         """
         kept = self.index.kept(question)
         return await self.search(self.index.retrieve, question) if kept is None else kept

@@ -1,6 +1,6 @@
 """`rcml index build`: open the network, which needs torch, and let `indexes`, which knows none, do the work."""
 
-from indexes import builder
+from indexes.builder import build as builder
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared

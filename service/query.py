@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from indexes.attributes import Bound, Condition, OfQuery
-from indexes.retrieval import KnownItems, NewItem, Promotion, Question, Weighted
-from indexes.selection import EVERYTHING, Selection
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
+from indexes.search.retrieve import KnownItems, NewItem, Promotion, Question, Weighted
+from indexes.search.selection import EVERYTHING, Selection
+from indexes.storage.attributes import Bound, Condition, OfQuery
 from model.data.images import decode_picture
 from model.embeddings.encoding import Encoding, WordedRelation
 from model.records import Similarity, View

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from orjson import Fragment
 
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
 from model.records import Item
 from service.schemas.fields import (
     ItemSummary,

@@ -14,8 +14,8 @@ from time import perf_counter
 
 import numpy as np
 
-from indexes.retrieval import Found, KnownItems, Question
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
+from indexes.search.retrieve import Found, KnownItems, Question
 from model.errors import RcmlError, UnknownItemError, UnknownRelationError
 from service.schemas.operation import Latencies, Overlaps, ScoreShift, ShadowState
 

@@ -1,7 +1,7 @@
 """Pictures from files: those of the user, and, with more care, those of strangers.
 
 The one place that knows what Pillow raises: it has no common error, and tells damage by nearly anything. Both ways
-lead to a `PictureError`. `model.data.prepare` and `indexes.embedding` read the user's own files; the service and
+lead to a `PictureError`. `model.data.prepare` and `indexes.builder.embed` read the user's own files; the service and
 whatever fetches pictures decode a stranger's bytes with `decode_picture`. Free of torch.
 """
 

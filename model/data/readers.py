@@ -1,6 +1,6 @@
 """Read a shop's raw files (.jsonl, .parquet, .csv) into tables of known columns and types.
 
-Every complaint names the file, the column or row, and the remedy. Called by `preparation.py` only.
+Every complaint names the file, the column or row, and the remedy. Called by `prepare.py` only.
 """
 
 from pathlib import Path

@@ -29,7 +29,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "Music": ("guitar", "drum", "headphones"),
     "Beach": ("surfboard", "bucket", "flip-flop"),
 }
-"""Category -> its kinds of things; every kind has a drawing in `kinds.py`."""
+"""Category -> its kinds of things; every kind has a drawing in `drawings.py`."""
 
 STYLES: dict[Facet, dict[str, tuple[str, ...]]] = {
     "colour": {

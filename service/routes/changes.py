@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
-from indexes.journal import Change
+from indexes.journal.journal import Change
 from service.bulk import Bulk, BulkResponse
 from service.changes import Changes
 from service.json_route import JsonRoute

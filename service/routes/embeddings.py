@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
 from model.records import View
 from service.json_route import JsonRoute
 from service.loading import ReadyEngine

@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.comparison import Compared
-from indexes.vectors import cosines
+from indexes.search.pairs import Compared
+from indexes.vectors.contract import cosines
 from model.embeddings.attention_map import Attention, PatchWeights
 from model.errors import NoPictureError
 from model.records import Item, Similarity, View

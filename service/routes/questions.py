@@ -8,9 +8,9 @@ import orjson
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from indexes.comparison import Compared
-from indexes.retrieval import Found
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
+from indexes.search.pairs import Compared
+from indexes.search.retrieve import Found
 from model.embeddings.encoding import WordedRelation
 from model.errors import RcmlError
 from service.engine import Engine, Verdict

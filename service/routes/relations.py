@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from indexes.relations import IndexedRelation
+from indexes.storage.relation_table import IndexedRelation
 from model.checkpoint.relation_quality import RelationQuality
 from model.records import Relation
 from service.additions import Addition, Additions

@@ -25,7 +25,12 @@ def printed() -> dict[str, str]:
 
 def folders() -> set[str]:
     """Every folder of the three packages that holds a file."""
-    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if "__pycache__" not in path.parts)
+    files = (
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if "__pycache__" not in path.parts
+    )
     inner = {path.parent for path in files if path.is_file()} - {ROOT / package for package in PACKAGES}
     return {f"{folder.relative_to(ROOT)}/" for folder in inner if len(folder.relative_to(ROOT).parts) == 2}
 

@@ -7,8 +7,8 @@ import pytest
 from indexes.index import Index
 
 from .fakes import FakeShop, write_shop
-from .milvus import server
-from .postgres import Server, cluster
+from .milvus_server import server
+from .postgres_server import Server, cluster
 
 
 @pytest.fixture(scope="session")

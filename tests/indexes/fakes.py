@@ -14,9 +14,9 @@ from numpy import ndarray
 from PIL import Image
 from pydantic import BaseModel
 
-from indexes.builder import build
+from indexes.builder.build import build
 from indexes.config import BuildConfig
-from indexes.generation import newest_generation
+from indexes.storage.generation import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import Checkpoint, save_relations, write_contents

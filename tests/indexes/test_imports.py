@@ -5,7 +5,13 @@ import sys
 
 import pytest
 
-MODULES = ["indexes", "indexes.builder", "indexes.config", "indexes.index", "indexes.catalogue"]
+MODULES = [
+    "indexes",
+    "indexes.builder.build",
+    "indexes.config",
+    "indexes.index",
+    "indexes.storage.catalogue",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)

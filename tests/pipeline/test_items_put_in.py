@@ -10,7 +10,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from indexes.builder import build
+from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared

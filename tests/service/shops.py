@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from PIL import Image
 
-from indexes.builder import build
+from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from indexes.index import Index
 from model.records import View
 from service.settings import ServeConfig
+from tests.indexes.changes import SAILORS, add
 from tests.indexes.fakes import DIM, RELATIONS, FakeEncoder, FakeShop, ids, write_shop
-from tests.indexes.live import SAILORS, add
 
 from .conftest import served
 

@@ -15,7 +15,7 @@ from numpy import ndarray
 from PIL import Image
 
 from indexes.index import Index
-from indexes.retrieval import Found, KnownItems, NewItem, Question, Weighted
+from indexes.search.retrieve import Found, KnownItems, NewItem, Question, Weighted
 from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
 from model.records import Similarity

@@ -13,15 +13,15 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from indexes.journal import Change
+from indexes.journal.journal import Change
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoding import WordedRelation
 from model.embeddings.heat_map import heat_map
 from model.records import Similarity, View
 from service.engine import Engine
 from service.settings import ServeConfig
+from tests.indexes.changes import SAILORS, WORDED, add
 from tests.indexes.fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, write_shop
-from tests.indexes.live import SAILORS, WORDED, add
 
 from .conftest import served
 

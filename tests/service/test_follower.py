@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from indexes.generation import generations
 from indexes.index import Index
-from indexes.journal import Change
+from indexes.journal.journal import Change
+from indexes.storage.generation import generations
 from service.settings import ServeConfig
+from tests.indexes.changes import copied, made
 from tests.indexes.fakes import FakeShop
-from tests.indexes.live import copied, made
 
 from .conftest import served
 

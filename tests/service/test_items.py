@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from indexes.builder import build
+from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared

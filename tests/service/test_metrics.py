@@ -16,8 +16,8 @@ from model import __version__
 from service.app import create_app
 from service.metrics import BUCKETS, Metrics, Stage
 from service.settings import ServeConfig
+from tests.indexes.changes import copied, made
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
-from tests.indexes.live import copied, made
 
 from .conftest import served, wait_until_ready
 from .test_follower import eventually

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from indexes.comparison import Comparison
 from indexes.index import Index
+from indexes.search.pairs import Comparison
 from service.settings import ServeConfig
+from tests.indexes.changes import made
 from tests.indexes.fakes import FakeShop, ids, write_shop
-from tests.indexes.live import made
 
 from .conftest import served
 

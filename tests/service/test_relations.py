@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from indexes.admin.inspection import verify
 from indexes.config import VerifyConfig
-from indexes.generation import generations
 from indexes.index import Index
-from indexes.inspection import verify
+from indexes.storage.generation import generations
 from model.errors import StorageError
 from model.records import Relation
 from service.additions import MOST
 from service.app import create_app
 from service.settings import ServeConfig
+from tests.indexes.changes import GIFTS, SAILORS, copied
 from tests.indexes.fakes import RELATIONS, FakeShop
-from tests.indexes.live import GIFTS, SAILORS, copied
 
 from .conftest import wait_until_ready
 from .shops import open_accented, write_shops

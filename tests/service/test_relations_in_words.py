@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from indexes.retrieval import Found, NewItem, Question, Weighted
+from indexes.search.retrieve import Found, NewItem, Question, Weighted
 from model.embeddings.encoding import WordedRelation
 from model.records import Relation, Similarity
 from service.engine import KEPT, Engine

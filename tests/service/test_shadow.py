@@ -10,16 +10,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from indexes.retrieval import Found, KnownItems, Question, Weighted
-from indexes.snapshot import Snapshot
+from indexes.live.snapshot import Snapshot
+from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.records import Similarity
 from service.app import create_app
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import ServeConfig
 from service.shadow import MOST_WAITING, Trial
+from tests.indexes.changes import add, made
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids
-from tests.indexes.live import add, made
 
 from .conftest import wait_until_ready
 from .shops import open_accented, write_shops

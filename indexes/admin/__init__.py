@@ -1,0 +1,1 @@
+"""Operating an index from outside: verify, statistics, backup."""

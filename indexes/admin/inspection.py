@@ -1,0 +1,164 @@
+"""`rcml index verify`, `stats` and `compact`: an index looked after from outside the server."""
+
+from collections import defaultdict
+
+import numpy as np
+from numpy import ndarray
+
+from indexes.config import CompactConfig, StatsConfig, VerifyConfig
+from indexes.index import Index
+from indexes.journal.journal import Recorded
+from indexes.storage.generation import Generation, journal_store, newest_generation
+from indexes.vectors.faiss_backend import FOLDER
+from model.artifact import check_files
+from model.embeddings.encoding import WordedRelation
+from model.errors import ArtifactError
+from model.records import Item, View
+
+PAGE = 1_000
+"""Items looked at together."""
+
+
+def verify(config: VerifyConfig) -> str:
+    """Read every file through and compare catalogue and vectors; returns a one-line summary.
+
+    Raises:
+        ArtifactError: a file is missing or changed, or two parts do not agree.
+    """
+    generation = Generation.open(newest_generation(config.index))
+    check_files(generation.path, generation.manifest)
+    try:
+        _compare(generation)
+        changes = _changes(generation)
+    finally:
+        generation.close()
+    size = sum(record.size for record in generation.manifest.files.values())
+    return (
+        f"{generation.path} is whole: {len(generation.catalogue):,} items, {len(generation.manifest.files):,} files, "
+        f"{_size(size)}; {len(changes):,} changes since."
+    )
+
+
+def stats(config: StatsConfig) -> str:
+    """A few lines on what an index holds and takes.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    generation = Generation.open(newest_generation(config.index))
+    manifest, vectors = generation.manifest, generation.vectors
+    changes, reports = _changes(generation), list(vectors.report.values())
+    generation.close()
+    sizes: dict[str, int] = defaultdict(int)
+    for name, record in manifest.files.items():
+        sizes[name.split("/")[0] if "/" in name else name] += record.size
+    kinds = ", ".join(sorted({report.kind for report in reports}))
+    recalls = [report.recall_at_10 for report in reports if report.recall_at_10 is not None]
+    recall = (
+        f"{min(recalls):.4f} to {max(recalls):.4f}, measured when it was built" if recalls else "1, exact"
+    )
+    lines = {
+        "generation": generation.path.name,
+        "items": f"{manifest.counts['items']:,}",
+        "changes since": f"{len(changes):,}",
+        "relations": f"{manifest.counts['relations']:,}",
+        "relations added": ", ".join(known.relation_id for known in generation.relations if known.worded)
+        or "none",
+        "vectors": f"{vectors.count * len(reports):,} of {vectors.dim} components ({', '.join(View)})",
+        "vectors lie in": generation.config.vectors or "files",
+        "changes lie in": journal_store(config.index, generation.config).name,
+        "kind": kinds,
+        "recall@10": recall,
+        "bytes a vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
+        "answers kept": ", ".join(generation.answers.similarities) or "none",
+        "digest": manifest.digest,
+        "checkpoint": manifest.parents["checkpoint"],
+        **{f"size of {name}": _size(size) for name, size in sorted(sizes.items()) if size >= 2**20},
+        "size": _size(sum(sizes.values())),
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in lines.items())
+
+
+def compact(config: CompactConfig) -> str:
+    """Fold the changes into a new generation; returns a one-line summary.
+
+    Raises:
+        ArtifactError: there is no such index, it is damaged, or another process is compacting it.
+    """
+    index = Index.open(config.index, config.checkpoint)
+    try:
+        changes = index.snapshot.overlay.changes
+        if changes == 0:
+            return f"{config.index} has no changes since its newest generation."
+        index.compact()
+        return f"Folded the changes into {index.snapshot.generation.path}: {len(index):,} items."
+    finally:
+        index.close()
+
+
+def _changes(generation: Generation) -> list[Recorded]:
+    journal = generation.journal()
+    try:
+        return journal.since(generation.sequence)
+    finally:
+        journal.close()
+
+
+def _compare(generation: Generation) -> None:
+    path, manifest = generation.path, generation.manifest
+    catalogue, vectors = generation.catalogue, generation.vectors
+    counts = {
+        "manifest.json": manifest.counts["items"],
+        "catalogue.sqlite": len(catalogue),
+        "attributes.parquet": len(generation.attributes),
+        **{f"{FOLDER}/{name}": report.items for name, report in vectors.report.items()},
+    }
+    for name, count in counts.items():
+        if count != len(catalogue):
+            raise ArtifactError(f"{path}/{name} has {count} items, and catalogue.sqlite {len(catalogue)}.")
+    for start in range(0, len(catalogue), PAGE):
+        items = catalogue.page(start, PAGE)
+        if missing := [item.picture for item in items if item.picture and item.picture not in manifest.files]:
+            raise ArtifactError(f"{path}/{missing[0]} is in catalogue.sqlite, but not in the manifest.")
+        rows = range(start, start + len(items))
+        for relation, known in enumerate(generation.relations):
+            for view in View:
+                found = vectors.vectors(relation, view, rows)
+                if known.worded is not None:
+                    _compare_with_tokens(generation, known.worded, view, found, items, start)
+                length = np.linalg.norm(found, axis=1)
+                wrong = np.flatnonzero(~((np.abs(length - 1) < 0.01) | (length == 0)))
+                if wrong.size:
+                    raise ArtifactError(
+                        f"{path}: the {view} vector of item {items[wrong[0]].item_id!r} under relation {relation} "
+                        f"has length {length[wrong[0]]:.3f}, not 1; make the index again."
+                    )
+
+
+def _compare_with_tokens(
+    generation: Generation,
+    relation: WordedRelation,
+    view: View,
+    found: ndarray,
+    items: list[Item],
+    start: int,
+) -> None:
+    assert generation.tokens is not None, "a relation was added to an index without tokens"
+    made = relation.view(generation.tokens.tokens, view, np.arange(start, start + len(items)))
+    wrong = np.flatnonzero(
+        np.abs(found - made).max(axis=1) > 2e-3
+    )  # half precision, and another machine's sums
+    if wrong.size:
+        raise ArtifactError(
+            f"{generation.path}: the {view} vector of item {items[wrong[0]].item_id!r} under {relation.description!r} "
+            "is not what its tokens give; take the relation out, and add it again."
+        )
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

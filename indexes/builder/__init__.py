@@ -1,0 +1,1 @@
+"""Making generations: built from items, compacted with changes, revised for other relations."""

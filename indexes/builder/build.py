@@ -1,0 +1,238 @@
+"""From a checkpoint and prepared items to an index: every item embedded under every relation, once.
+
+    generation-000001/
+      manifest.json config.json   what it is; its parents are a checkpoint and prepared data
+      checkpoint.json             where the checkpoint lies, seen from the index
+      relations.json              the relations; see `indexes/storage/relation_table.py`
+      catalogue.sqlite            the items, in rows
+      attributes.parquet          their attributes, in columns; row i is catalogue row i
+      vectors/                    see `indexes/vectors/faiss_backend.py`; row i is catalogue row i
+      answers/                    see `indexes/storage/precomputed.py`
+      tokens/                     see `indexes/storage/tokens.py`; with --token-store
+      pictures/                   one file an item that has one
+      composition.json            how items were made of what the shop says of them; see `model/data/item_input.py`
+      set-aside.json              items that could not be encoded, and why
+
+Called by `rcml index build`, which opens the encoder: this file never loads torch.
+"""
+
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from indexes.config import BuildConfig, IndexKind
+from indexes.journal.store import last_sequence
+from indexes.storage.attributes import write_attributes
+from indexes.storage.catalogue import write_catalogue
+from indexes.storage.generation import (
+    Generation,
+    changed_since_build,
+    journal_store,
+    lock_index,
+    next_generation,
+    prepared_journal,
+    remove_generations,
+    write_checkpoint_path,
+)
+from indexes.storage.precomputed import FOLDER as ANSWERS
+from indexes.storage.precomputed import write_answers
+from indexes.storage.relation_table import IndexedRelation, save_relations
+from indexes.storage.tokens import FOLDER as TOKENS
+from indexes.storage.tokens import write_tokens
+from indexes.vectors.backends import keep_vectors, open_vectors
+from indexes.vectors.faiss_backend import FOLDER, resident_bytes
+from indexes.vectors.milvus_backend import check_server
+from model.artifact import PICTURES, Draft, write_artifact
+from model.checkpoint.checkpoint import Checkpoint
+from model.console import progress_bar
+from model.data.prepared import Prepared
+from model.embeddings.encoding import ItemEncoder
+from model.errors import InputError
+from model.records import Item, Similarity, View
+
+from .embed import ALONE, Crew, Embedding
+from .shards import FOLDER as ENCODED
+from .shards import Run, Shards
+
+EXACT = 100_000
+"""Up to so many items, all vectors are scanned unless another kind is asked for."""
+
+
+def build(
+    config: BuildConfig,
+    encoder: ItemEncoder,
+    checkpoint: Checkpoint,
+    prepared: Prepared,
+    crew: Crew = ALONE,
+) -> dict[str, int]:
+    """Write the index of `prepared` under `checkpoint` to `config.out`; `encoder` is that checkpoint, opened.
+
+    An index there is replaced, unless items were changed since it was built. All processes of a `crew` call this:
+    they encode together, and the first writes the index. Encoded items are kept beside it until it is whole, so
+    that the same call after a kill, or with another kind of index, goes on from there.
+
+    Returns:
+        The counts of the manifest; of no use to a process that is not the first.
+
+    Raises:
+        ArtifactError: `config.out` holds something else, or another run is writing it.
+        InputError: `config.out` has changes that would be lost, no kind fits `config.max_memory`, the one
+            asked for misses `config.min_recall`, or no item can be encoded.
+        StorageError: the disk is full or failing; an index that was there is still there.
+    """
+    assert encoder.relations == checkpoint.relations, "the encoder is not the one of the checkpoint"
+    target = next_generation(config.out)
+    parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
+    shards = Shards(config.out / ENCODED, len(prepared.items))
+    embedding = Embedding(encoder, prepared.path, prepared.items, shards, config.token_store)
+    if crew.rank > 0:
+        crew.wait()
+        embedding.run(crew, config.batch_size, config.workers)
+        crew.wait()
+        return {}
+    kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
+    if config.vectors is not None:
+        check_server(config.vectors)
+    config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
+    sequence = last_sequence(journal_store(config.out, config))
+    if changed_since_build(config.out, sequence) and not config.discard_changes:
+        raise InputError(
+            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}), or "
+            "relations that were added. Choose another --out, or give --discard-changes to lose them."
+        )
+    run = Run(parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store)
+    with lock_index(config.out):
+        try:
+            shards.begin(run)
+            crew.wait()
+            embedding.run(crew, config.batch_size, config.workers)
+            crew.wait()
+            with write_artifact(target, "index", config, parents) as draft:
+                _write(draft, target, config, kind, shards, checkpoint, prepared, encoder.dim)
+                draft.counts["sequence"] = draft.counts["built"] = sequence
+        except BaseException:
+            if not shards.done():
+                shards.remove()
+            raise
+        shards.remove()
+        remove_generations(config.out, {target})
+    generation = Generation.open(target)
+    journal = generation.journal()
+    journal.newest()  # those discarded are forgotten
+    journal.close()
+    generation.close()
+    return draft.counts
+
+
+def _write(
+    draft: Draft,
+    target: Path,
+    config: BuildConfig,
+    kind: IndexKind,
+    shards: Shards,
+    checkpoint: Checkpoint,
+    prepared: Prepared,
+    dim: int,
+) -> None:
+    """All files of the generation that is to be at `target`, from what was encoded."""
+    relations = len(checkpoint.relations)
+    items = tuple(prepared.items[place] for place in shards.kept())
+    set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
+    if not items:
+        raise InputError(
+            f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'there is none')}."
+        )
+    with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
+        keep_vectors(
+            draft.path / FOLDER, target, config, relations, dim, shards.vectors, kind, lambda: advance("")
+        )
+    if config.token_store:
+        write_tokens(draft.path / TOKENS, dim, shards.tokens)
+    with closing(open_vectors(draft.path / FOLDER)) as vectors:
+        write_answers(
+            draft.path / ANSWERS,
+            vectors,
+            range(relations),
+            answered(config, len(items), all(one.picture for one in items)),
+        )
+    write_catalogue(draft.path, items)
+    write_attributes(draft.path, items)
+    _copy_pictures(prepared.path, draft.path, items)
+    pairs = Counter(edge.relation_id for edge in prepared.edges)
+    paired: defaultdict[str, set[str]] = defaultdict(set)
+    for edge in prepared.edges:
+        paired[edge.relation_id] |= {edge.item_a, edge.item_b}
+    save_relations(
+        draft.path,
+        [
+            IndexedRelation(
+                relation,
+                None if relation.intra else pairs[relation.relation_id],
+                paired_items=None if relation.intra else len(paired[relation.relation_id]),
+            )
+            for relation in checkpoint.relations
+        ],
+    )
+    write_checkpoint_path(draft.path, config.checkpoint, config.out)
+    prepared.composition.write(draft.path)
+    (draft.path / "set-aside.json").write_text(
+        json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    draft.counts.update(items=len(items), relations=relations, set_aside=len(set_aside))
+
+
+def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
+    """The kind asked for, or the fastest exact enough that fits.
+
+    Raises:
+        InputError: none fits `config.max_memory`, or Milvus is to keep the vectors, which has no such kind.
+    """
+
+    def fits(kind: IndexKind) -> bool:
+        return config.max_memory is None or need(kind) <= config.max_memory
+
+    def need(kind: IndexKind) -> int:
+        return items * relations * len(View) * resident_bytes(kind, dim)
+
+    if config.vectors is not None:
+        if config.kind not in ("auto", "flat"):
+            raise InputError(
+                f"Milvus scans all vectors, exactly: --kind {config.kind} is for files of this machine. Leave one out."
+            )
+        return "flat"
+    preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
+    if items <= EXACT:
+        preferred = ("flat", *preferred)
+    asked = preferred if config.kind == "auto" else (config.kind,)
+    for kind in asked:
+        if fits(kind):
+            return kind
+    raise InputError(
+        f"{items:,} items under {relations} relations take {need(asked[-1]) / 2**30:,.2f} GiB as {asked[-1]}, more "
+        f"than --max-memory {config.max_memory.human_readable() if config.max_memory else ''} allows."
+    )
+
+
+def answered(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
+    """The similarities that are to have tables of answers; none by pictures unless all items are `pictured`."""
+    asked: tuple[Similarity, ...]
+    match config.answers:
+        case "auto":
+            asked = (Similarity.AVG,) if items <= EXACT else ()
+        case "none":
+            asked = ()
+        case "all":
+            asked = tuple(Similarity)
+        case similarity:
+            asked = (Similarity(similarity),)
+    return asked if pictured else tuple(one for one in asked if View.IMAGE not in one.views)
+
+
+def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:
+    (target / PICTURES).mkdir()
+    for item in items:
+        if item.picture:
+            shutil.copyfile(source / item.picture, target / item.picture)

@@ -1,0 +1,130 @@
+"""A snapshot written as a new generation: its items in the order of their rows, without those that are gone."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from indexes.config import BuildConfig
+from indexes.journal.journal import Recorded
+from indexes.live.snapshot import Snapshot
+from indexes.storage.attributes import FILE as ATTRIBUTES
+from indexes.storage.attributes import write_attributes
+from indexes.storage.catalogue import FILE, write_catalogue
+from indexes.storage.generation import write_checkpoint_path
+from indexes.storage.precomputed import FOLDER as ANSWERS
+from indexes.storage.precomputed import Before, write_answers
+from indexes.storage.relation_table import save_relations
+from indexes.storage.tokens import FOLDER as TOKENS
+from indexes.storage.tokens import write_tokens
+from indexes.vectors.backends import keep_vectors, open_vectors
+from indexes.vectors.faiss_backend import FOLDER
+from model.artifact import write_artifact
+from model.records import Item, View
+
+from .build import answered, choose_kind
+
+CHUNK = 4_096
+"""Items taken over at a time."""
+
+
+def fold(
+    snapshot: Snapshot,
+    target: Path,
+    picture: Callable[[Recorded], bytes | None],
+    checkpoint: Path,
+    sequence: int,
+    config: BuildConfig,
+) -> None:
+    """Write `snapshot` as a generation at `target`, to which changes after `sequence` will be made.
+
+    `picture` gives what a change brought; `checkpoint` is where the checkpoint lies; `config` says, among all else,
+    where the generation is to keep its vectors and its changes.
+
+    Raises:
+        ArtifactError: another process is doing so.
+        InputError: so many items no longer fit the memory or the recall that were asked for.
+    """
+    old = snapshot.generation
+    relations, dim = len(old.relations), old.vectors.dim
+    kind = choose_kind(config, len(snapshot), relations, dim)
+
+    def source(relation: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
+        for rows in _chunks(snapshot):
+            yield snapshot.vectors(relation, view, rows)
+
+    def items() -> Iterator[Item]:
+        for rows in _chunks(snapshot):
+            yield from snapshot.at(rows)
+
+    with write_artifact(target, "index", config, old.manifest.parents) as draft:
+        if snapshot.overlay.changes or config.vectors or old.config.vectors:
+            keep_vectors(draft.path / FOLDER, target, config, relations, dim, source, kind)
+        else:
+            shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
+        if snapshot.overlay.changes:
+            with closing(open_vectors(draft.path / FOLDER)) as vectors:
+                write_answers(
+                    draft.path / ANSWERS,
+                    vectors,
+                    range(relations),
+                    answered(config, len(snapshot), snapshot.pictured is None),
+                    Before(old.answers, _renumbered(snapshot)),
+                )
+            if old.tokens is not None:
+                write_tokens(draft.path / TOKENS, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
+            write_catalogue(draft.path, items())
+            write_attributes(draft.path, items())
+        else:
+            for name in (ANSWERS, TOKENS):
+                if (old.path / name).is_dir():
+                    shutil.copytree(old.path / name, draft.path / name)
+            for name in (FILE, ATTRIBUTES):
+                shutil.copyfile(old.path / name, draft.path / name)
+        _write_pictures(snapshot, draft.path, picture)
+        save_relations(draft.path, old.relations)
+        write_checkpoint_path(draft.path, checkpoint, target.parent)
+        old.composition.write(draft.path)
+        draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=sequence)
+
+
+def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorded], bytes | None]) -> None:
+    for rows in _chunks(snapshot):
+        for row, item in zip(rows, snapshot.at(rows), strict=True):
+            if not item.picture:
+                continue
+            target = folder / item.picture
+            target.parent.mkdir(exist_ok=True)
+            if row < snapshot.overlay.first:
+                link(snapshot.generation.path / item.picture, target)
+            else:
+                entry = snapshot.overlay.entries[row - snapshot.overlay.first]
+                content = picture(entry)
+                assert content is not None, "nothing is forgotten while the index is locked"
+                target.write_bytes(content)
+
+
+def link(source: Path | str, target: Path | str) -> None:
+    """Pictures never change, so both generations may have the same file; some file systems cannot."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:
+    """By row of the generation, the row in the next one; -1 for an item that was taken out or changed."""
+    remains = np.ones(snapshot.overlay.first, bool)
+    remains[list(snapshot.overlay.dropped)] = False
+    return np.where(remains, np.cumsum(remains) - 1, -1)
+
+
+def _chunks(snapshot: Snapshot) -> Iterator[list[int]]:
+    rows = filter(snapshot.has, range(snapshot.end))
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk

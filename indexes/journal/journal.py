@@ -1,0 +1,346 @@
+"""The changes to an index since it was built: every upsert and deletion, durable before it is acknowledged.
+
+They lie in a file beside the generations of the index, or on a server that several machines share; see
+`indexes/journal/store.py`. Each change has a sequence number that is never given twice; an index is a generation
+and, on top of it, the changes that came after the sequence it was made at.
+
+Writers that come at the same time share a commit: one of them writes all that wait, in one transaction
+with one sync (group commit; DeWitt et al. 1984). So a change takes as long as a sync, and 64 take little longer.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from operator import ne
+from pathlib import Path
+from threading import Condition, Lock
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float16
+from numpy import ndarray
+from safetensors.numpy import load, save
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from model.artifact import PICTURES
+from model.embeddings.encoding import ItemTokens, TokenRows
+from model.errors import ArtifactError, MismatchError, StorageError
+from model.records import Item
+
+from .store import CHANGES, HEAD, LINEAGE, LOCKED_HEAD, Store
+
+_NEWEST = select(func.max(CHANGES.c.sequence))
+_SINCE = (
+    select(*(column for column in CHANGES.c if column.name != "picture"))
+    .where(CHANGES.c.sequence > bindparam("after"))
+    .order_by(CHANGES.c.sequence)
+)
+_PICTURE = select(CHANGES.c.picture).where(CHANGES.c.sequence == bindparam("sequence"))
+_TRIM = delete(CHANGES).where(CHANGES.c.sequence <= bindparam("upto"))
+
+
+@dataclass(frozen=True)
+class Change:
+    """An item put into the catalogue, new or instead of the one of its id; or one taken out (`item` is None).
+
+    `vectors` are those of each view, in the order of `View`, under each relation; `tokens` those of this one item,
+    if the index keeps them. `picture`, the content of the file that `item.picture` names, is not read back with
+    the rest: see `Journal.picture`.
+    """
+
+    item_id: str
+    item: Item | None = None
+    vectors: Float16[ndarray, "views relations dim"] | None = None
+    picture: bytes = b""
+    picture_sha256: str = ""
+    tokens: ItemTokens | None = None
+
+    @classmethod
+    def put(
+        cls,
+        item: Item,
+        vectors: Float16[ndarray, "views relations dim"],
+        picture: bytes,
+        tokens: ItemTokens | None = None,
+    ) -> "Change":
+        """An item with its picture, whose file name gives its format."""
+        return cls(item.item_id, item, vectors, picture, hashlib.sha256(picture).hexdigest(), tokens)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A change that is durable, and its place among all changes. `item.picture` names its file from now on."""
+
+    sequence: int
+    change: Change
+
+
+@dataclass
+class _Waiting:
+    """Changes of one writer, and what became of them."""
+
+    rows: list[dict[str, Any]]
+    changes: Sequence[Change]
+    recorded: list[Recorded] = field(default_factory=list)
+    failure: StorageError | None = None
+    done: bool = False
+
+
+class Journal:
+    """The changes of an index; may be used from many threads and processes."""
+
+    def __init__(self, store: Store, lineage: str, start: int, shape: tuple[int, int, int]) -> None:
+        """Open the journal that lies in `store`.
+
+        `lineage` names what the changes are to; those up to sequence `start` are history, whatever they were to.
+        `shape` is that of the vectors of a change.
+        """
+        self._store = store
+        self._lineage = lineage
+        self._start = start
+        self._shape = shape
+        self._queue: list[_Waiting] = []
+        self._changed = Condition()
+        self._led = False
+        self._committing = Lock()
+        self._engine: Engine | None = None
+
+    def close(self) -> None:
+        """Give the connections back."""
+        with self._committing:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    def append(
+        self, changes: Sequence[Change], publish: Callable[[list[Recorded]], None] = lambda recorded: None
+    ) -> list[Recorded]:
+        """Make `changes` durable, all or none, and return them with their sequences.
+
+        `publish` is called once for all writers that share the commit, after it and before any of them goes on.
+
+        Raises:
+            StorageError: the disk is full or failing, or the server out of reach; nothing was changed. In the rare
+                case that a server fails amid a commit and does not come back, the message says that nobody knows.
+            MismatchError: the journal there is of another index.
+        """
+        waiting = _Waiting([_row(change) for change in changes], changes)
+        with self._changed:
+            self._queue.append(waiting)
+            while self._led and not waiting.done:
+                self._changed.wait()
+            if not waiting.done:
+                self._led = True
+                together, self._queue = self._queue, []
+        if not waiting.done:
+            try:
+                with self._committing:
+                    self._commit(together, publish)
+            finally:
+                with self._changed:
+                    self._led = False
+                    self._changed.notify_all()
+        if waiting.failure is not None:
+            raise waiting.failure
+        return waiting.recorded
+
+    def newest(self) -> int:
+        """Sequence of the newest change that is kept; 0 where there is none."""
+        if (engine := self._opened()) is None:
+            return 0
+        with self._store.faults(), self._store.reading(engine) as connection:
+            return connection.execute(_NEWEST).scalar_one() or 0
+
+    def since(self, sequence: int) -> list[Recorded]:
+        """The changes after `sequence` that are kept, oldest first.
+
+        Raises:
+            ArtifactError: one of them is damaged or missing.
+            StorageError: the server is out of reach.
+        """
+        if (engine := self._opened()) is None:
+            return []
+        with self._sound(), self._store.reading(engine) as connection:
+            found = [self._recorded(row) for row in connection.execute(_SINCE, {"after": sequence})]
+            head = connection.execute(HEAD).one()
+            expected = range(max(sequence, head.trimmed) + 1, head.given + 1)
+            there = (recorded.sequence for recorded in found)
+            if len(found) != len(expected) or any(map(ne, there, expected)):
+                raise self._damaged(f"{len(found)} of {len(expected)} changes are there")
+        return found
+
+    def picture(self, recorded: Recorded) -> bytes | None:
+        """The picture of the item that a change put in; None once the change is forgotten.
+
+        Raises:
+            ArtifactError: it is damaged.
+            StorageError: the server is out of reach.
+        """
+        engine = self._opened()
+        assert engine is not None, "a change has a journal"
+        with self._sound(), self._store.reading(engine) as connection:
+            row = connection.execute(_PICTURE, {"sequence": recorded.sequence}).one_or_none()
+        if row is None:
+            return None
+        picture = row.picture or b""
+        if hashlib.sha256(picture).hexdigest() != recorded.change.picture_sha256:
+            raise self._damaged(f"the picture of change {recorded.sequence}")
+        return picture
+
+    def copy(self, folder: Path) -> None:
+        """Put a copy of what is durable into `folder`, unless there has been no change; writers go on meanwhile.
+
+        Raises:
+            StorageError: the disk is full or failing, or the server out of reach.
+        """
+        if (engine := self._opened()) is not None:
+            self._store.copy(engine, folder)
+
+    def trim(self, sequence: int) -> None:
+        """Forget the changes up to `sequence`, which a generation holds."""
+        with self._committing:
+            if (engine := self._opened()) is not None:
+                with self._store.faults(), self._store.writing(engine) as connection:
+                    connection.execute(LOCKED_HEAD)
+                    connection.execute(_TRIM, {"upto": sequence})
+                    connection.execute(
+                        update(LINEAGE).where(LINEAGE.c.trimmed < sequence), {"trimmed": sequence}
+                    )
+
+    def _commit(self, together: list[_Waiting], publish: Callable[[list[Recorded]], None]) -> None:
+        try:
+            engine = self._opened(create=True)
+            assert engine is not None
+            with self._store.writing(engine) as connection:
+                head = self._locked_head(connection)
+                if head is None or head.lineage != self._lineage:
+                    raise MismatchError("the index was built again meanwhile: open it anew")
+                sequence = itertools.count(head.given + 1)
+                for waiting in together:
+                    for change, row in zip(waiting.changes, waiting.rows, strict=True):
+                        row["sequence"] = next(sequence)
+                        waiting.recorded.append(Recorded(row["sequence"], _named(change, row["sequence"])))
+                rows = [row for waiting in together for row in waiting.rows]
+                connection.execute(insert(CHANGES), rows)
+                connection.execute(update(LINEAGE), {"given": rows[-1]["sequence"]})
+        except StorageError as error:
+            for waiting in together:
+                waiting.failure = error
+        except (DBAPIError, OSError, ArtifactError) as error:
+            for waiting in together:
+                reason = error.orig if isinstance(error, DBAPIError) else error
+                waiting.failure = StorageError(
+                    f"The change could not be stored in {self._store.name} ({reason}). Nothing was changed; "
+                    f"{self._store.remedy}, and send it again."
+                )
+        else:
+            publish([recorded for waiting in together for recorded in waiting.recorded])
+        finally:
+            for waiting in together:
+                waiting.done = True
+
+    def _opened(self, create: bool = False) -> Engine | None:
+        """The database, or None if there has been no change."""
+        if self._engine is None and (engine := self._store.engine(create)) is not None:
+            try:
+                with nullcontext() if create else self._sound():
+                    self._check(engine)
+            except BaseException:
+                engine.dispose()
+                raise
+            self._engine = engine
+        return self._engine
+
+    def _check(self, engine: Engine) -> None:
+        """See to it that the journal is one to this index, and that its sequences go on."""
+        with self._store.writing(engine) as connection:
+            head = self._locked_head(connection)
+            if head is not None and head.lineage == self._lineage and head.given >= self._start:
+                return
+            foreign = head is None or head.lineage != self._lineage
+            if foreign and (connection.execute(_NEWEST).scalar_one() or 0) > self._start:
+                raise MismatchError(
+                    f"{self._store.name} holds changes to another index than the one that names it. Put back the one "
+                    "that belongs here, or remove it to go on without these changes."
+                )
+            connection.execute(delete(CHANGES))
+            beginning = {"lineage": self._lineage, "trimmed": self._start, "given": self._start}
+            connection.execute(insert(LINEAGE) if head is None else update(LINEAGE), beginning)
+
+    def _locked_head(self, connection: Connection) -> Row[Any] | None:
+        """The row of `lineage`, from the beginning to the end of a writer's transaction its own."""
+        heads = connection.execute(LOCKED_HEAD).all()
+        if len(heads) > 1 or any(not isinstance(number, int) for head in heads for number in head[1:]):
+            raise self._damaged("its lineage")
+        return heads[0] if heads else None
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """What is read within and was never stored is an `ArtifactError`, as are the database's own complaints."""
+        try:
+            with self._store.faults():
+                yield
+        except (AttributeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, reason: object) -> ArtifactError:
+        return ArtifactError(f"{self._store.name} is damaged ({reason}); {self._store.repair}.")
+
+    def _recorded(self, row: Row[Any]) -> Recorded:
+        item = None
+        vectors = tokens = None
+        if _digest(row.item_id, row.item, row.vectors, row.tokens) != row.digest:
+            raise self._damaged(f"change {row.sequence}")
+        picture_sha256 = ""
+        if row.item is not None:
+            content = json.loads(row.item)
+            picture_sha256 = content.pop("picture_sha256")
+            item = Item(**{**content, "categories": tuple(content["categories"])})
+            vectors = np.frombuffer(row.vectors, dtype=np.float16).reshape(self._shape)
+            tokens = None if row.tokens is None else _tokens(row.tokens)
+        change = Change(row.item_id, item, vectors, picture_sha256=picture_sha256, tokens=tokens)
+        return Recorded(row.sequence, _named(change, row.sequence))
+
+
+def _row(change: Change) -> dict[str, Any]:
+    item = vectors = tokens = None
+    if change.item is not None:
+        assert change.vectors is not None
+        content = {**asdict(change.item), "picture_sha256": change.picture_sha256}
+        item = json.dumps(content, ensure_ascii=False)
+        vectors = change.vectors.tobytes()
+        if change.tokens is not None:
+            tokens = save({"text": change.tokens.text.states, "image": change.tokens.image.states})
+    return {
+        "item_id": change.item_id,
+        "item": item,
+        "picture": change.picture or None,
+        "vectors": vectors,
+        "tokens": tokens,
+        "digest": _digest(change.item_id, item, vectors, tokens),
+    }
+
+
+def _tokens(content: bytes) -> ItemTokens:
+    states = load(content)
+    return ItemTokens(
+        *(TokenRows(states[name], np.array([0, len(states[name])])) for name in ("text", "image"))
+    )
+
+
+def _named(change: Change, sequence: int) -> Change:
+    """With a file name for its picture that no other item has."""
+    if change.item is None or not change.item.picture:
+        return change
+    name = f"{PICTURES}/change-{sequence:09d}{Path(change.item.picture).suffix}"
+    # Its content may be long, and is in the journal.
+    return replace(change, item=replace(change.item, picture=name), picture=b"")
+
+
+def _digest(item_id: str, item: str | None, vectors: bytes | None, tokens: bytes | None) -> bytes:
+    parts = [item_id.encode(), b"" if item is None else item.encode(), vectors or b"", tokens or b""]
+    return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).digest()

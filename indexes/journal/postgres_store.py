@@ -1,0 +1,205 @@
+"""A journal on a Postgres server, for an index that several machines serve.
+
+    postgresql://user@host/database?options=-csearch_path%3Drcml_shop_1f0c9a7e
+
+Each index has a schema of its own, which libpq's own `options` name: so many indexes share a database, the address
+alone says where the changes lie, and `psql` takes it as it is. A password has no place in it, since it is written
+into the index: libpq finds one in PGPASSWORD, in ~/.pgpass, or by `passfile=`.
+
+Writers queue for the one row of `lineage`, so sequences are without gaps and in the order of commits. A commit whose
+answer is lost with the connection is asked after once the server is back: it knows what became of a transaction.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, insert, make_url, select, text
+from sqlalchemy.exc import DBAPIError
+
+from model.errors import ArtifactError, InputError, StorageError
+
+from .sqlite_store import SqliteStore
+from .store import CHANGES, HEAD, LINEAGE, METADATA, PATIENCE
+
+CHUNK = 100
+"""Changes copied at a time."""
+
+_SEARCH_PATH = re.compile(r"search_path=\"?(\w+)")
+
+_SETTINGS = {
+    "synchronous_commit": "on",  # whatever the role or the database has been given
+    "lock_timeout": f"{PATIENCE:.0f}s",
+    # A process that hangs must not stop the others; and one that was cut off is given up before its writer gives up.
+    "idle_in_transaction_session_timeout": f"{PATIENCE / 3:.0f}s",
+}
+
+_PATIENT = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": int(PATIENCE * 1_000),
+    "application_name": "rcml",
+}
+"""Of libpq, unless the address says otherwise."""
+
+_DAMAGED = {"42P01", "42703", "3F000", "XX001", "XX002"}
+"""No such table, column or schema; data or an index corrupted. All else is said of the server."""
+
+_NOTHING_YET = {"lineage": "", "trimmed": 0, "given": 0}
+
+
+def located(url: str, index: Path) -> str:
+    """The address `url` with a new schema for `index`, unless it names one."""
+    address = make_url(url)
+    options = str(address.query.get("options", ""))
+    if _SEARCH_PATH.search(options):
+        return url
+    slug = re.sub(r"[^a-z0-9]+", "_", index.absolute().name.lower()).strip("_")[:32]
+    schema = f"rcml_{slug}_{secrets.token_hex(4)}"
+    return _text(address.update_query_dict({"options": f"{options} -csearch_path={schema}".lstrip()}))
+
+
+def same_server(url: str, other: str) -> bool:
+    """Whether two addresses differ in nothing, or in the schema alone, which one of them leaves open."""
+    ours, theirs = (make_url(one) for one in (url, other))
+    if all("options" in one.query for one in (ours, theirs)):
+        return ours == theirs
+    return ours.difference_update_query(["options"]) == theirs.difference_update_query(["options"])
+
+
+class PostgresStore:
+    """A `Store` on a server."""
+
+    remedy = "see to the server"
+
+    def __init__(self, url: str) -> None:
+        address = make_url(url)
+        found = _SEARCH_PATH.search(str(address.query.get("options", "")))
+        assert found is not None, "an index names its schema"
+        self._address, self._schema = address.set(drivername="postgresql+psycopg"), found[1]
+        self.name = f"{_text(address.difference_update_query(['options']))} (schema {self._schema})"
+        self.repair = (
+            f"restore a snapshot, or drop the schema {self._schema} and restore or build the index, to go on without "
+            "these changes"
+        )
+
+    def prepare(self) -> None:
+        """Make the tables, as far as they are not there.
+
+        Raises:
+            StorageError: the server is out of reach, or does not allow it.
+        """
+        engine = self.engine()
+        try:
+            with self.faults(), engine.begin() as connection:
+                there = text("SELECT to_regnamespace(:schema)")
+                if connection.execute(there, {"schema": self._schema}).scalar_one() is None:
+                    connection.execute(text(f'CREATE SCHEMA "{self._schema}"'))
+                METADATA.create_all(connection)
+                if connection.execute(HEAD).one_or_none() is None:
+                    connection.execute(insert(LINEAGE), _NOTHING_YET)
+        finally:
+            engine.dispose()
+
+    def engine(self, create: bool = False) -> Engine:
+        """See `Store.engine`; whoever builds an index makes the tables, so there is always one.
+
+        Raises:
+            InputError: there is no driver.
+        """
+        given = self._address.query
+        settings = " ".join(f"-c{name}={value}" for name, value in _SETTINGS.items())
+        arguments: dict[str, Any] = {name: value for name, value in _PATIENT.items() if name not in given}
+        arguments["options"] = f"{given['options']} {settings}"
+        try:
+            return create_engine(self._address, pool_pre_ping=True, connect_args=arguments)
+        except ModuleNotFoundError:
+            raise InputError(
+                "Changes on a Postgres server need psycopg, which is not installed: pip install 'rcml[postgres]'."
+            ) from None
+
+    @contextmanager
+    def reading(self, engine: Engine) -> Iterator[Connection]:
+        """See `Store.reading`."""
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, engine: Engine) -> Iterator[Connection]:
+        """See `Store.writing`."""
+        with engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                number = connection.execute(text("SELECT CAST(pg_current_xact_id() AS text)")).scalar_one()
+                yield connection
+            except BaseException:
+                transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError:
+                if not self._committed(engine, number):
+                    raise
+
+    def _committed(self, engine: Engine, number: str) -> bool:
+        """What became of a transaction whose commit was not answered."""
+        given_up = monotonic() + PATIENCE
+        while monotonic() < given_up:
+            try:
+                with engine.connect() as connection:
+                    question = text("SELECT pg_xact_status(CAST(:number AS xid8))")
+                    status = connection.execute(question, {"number": number}).scalar_one()
+            except DBAPIError:
+                status = "unknown: the server is not back yet"
+            if status in ("committed", "aborted"):
+                return bool(status == "committed")
+            sleep(0.1)
+        raise StorageError(
+            f"{self.name} failed while it stored the change, and is not back: whether it was stored is not known. See "
+            "to the server, look whether the change is there, and send it again if it is not."
+        )
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """See `Store.faults`."""
+        try:
+            yield
+        except DBAPIError as error:
+            reason = " ".join(str(error.orig).split())
+            if getattr(error.orig, "sqlstate", None) in _DAMAGED:
+                raise ArtifactError(f"{self.name} is damaged ({reason}); {self.repair}.") from None
+            raise StorageError(f"{self.name} cannot be used now ({reason}); {self.remedy}.") from None
+
+    def copy(self, engine: Engine, folder: Path) -> None:
+        """See `Store.copy`."""
+        file = SqliteStore(folder)
+        target = file.engine(create=True)
+        assert target is not None
+        try:
+            with self.faults(), self.reading(engine) as source:
+                heads = source.execute(HEAD).mappings().all()
+                changes = source.execute(select(CHANGES).order_by(CHANGES.c.sequence)).yield_per(CHUNK)
+                with file.faults(), file.writing(target) as copied:
+                    copied.execute(insert(LINEAGE), [dict(head) for head in heads])
+                    for rows in changes.mappings().partitions():
+                        copied.execute(insert(CHANGES), [dict(row) for row in rows])
+        finally:
+            target.dispose()
+
+    def set_aside(self) -> None:
+        """See `Store.set_aside`."""
+        engine = self.engine()
+        aside = f"{self._schema[:48]}_damaged_{secrets.token_hex(4)}"
+        try:
+            with self.faults(), engine.begin() as connection:
+                connection.execute(text(f'ALTER SCHEMA "{self._schema}" RENAME TO "{aside}"'))
+        finally:
+            engine.dispose()
+        self.prepare()
+
+
+def _text(address: URL) -> str:
+    return address.render_as_string(hide_password=False)

@@ -1,0 +1,1 @@
+"""What an index shows at one moment: a generation and the changes since."""

@@ -1,0 +1,157 @@
+"""Two items, compared under every relation: which of them links the two, and how surely one holds.
+
+Either may be of the catalogue, by its id, or new, by its vectors. `Index` asks, with the snapshot of the moment; what
+comes of it are the network's cosines and the calibrated probabilities of its checkpoint.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from indexes.live.snapshot import Snapshot
+from indexes.vectors.contract import cosines
+from model.checkpoint.checkpoint import Checkpoint
+from model.checkpoint.validity import PairVectors
+from model.embeddings.encoding import Encoding, WordedRelation
+from model.errors import InputError, IntraRelationError, NoPictureError
+from model.records import Relation, Similarity, View
+
+from .retrieve import vector
+
+Compared = str | Encoding
+"""An item of the catalogue by its id, or a new one by its encoding, which is of that one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelationScore:
+    """A relation, the cosine of two items under it, and how probably it is the one, given that one links them."""
+
+    relation: Relation
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The items of one snapshot and whatever is new, seen by one network."""
+
+    snapshot: Snapshot
+    checkpoint: Checkpoint
+
+    def relation_scores(self, a: Compared, b: Compared, similarity: Similarity) -> list[RelationScore]:
+        """See `Index.relation_scores`."""
+        known = self.snapshot.generation.relations
+        positions = [place for place, one in enumerate(known) if not one.relation.intra]
+        if not positions:
+            return []
+        views = zip((a, b), similarity.views, strict=True)
+        vectors_a, vectors_b = (self._view(item, view, positions) for item, view in views)
+        scores = np.concatenate(
+            [cosines(vectors_a[row : row + 1], vectors_b[row]) for row in range(len(positions))]
+        )
+        probabilities = self.checkpoint.calibration.relation_probabilities(scores, similarity)
+        found = [
+            RelationScore(known[place].relation, score, probability)
+            for place, score, probability in zip(
+                positions, scores.tolist(), probabilities.tolist(), strict=True
+            )
+        ]
+        return sorted(found, key=lambda one: (-one.probability, -one.score))
+
+    def validities(self, claims: Sequence[tuple[Compared, Compared, int]]) -> Float32[ndarray, " claims"]:
+        """See `Index.validities`; relations are named by their position."""
+        dim = self.snapshot.generation.vectors.dim
+        # By view, claim and side; read relation by relation, which is how they lie.
+        vectors = np.empty((2, len(claims), 2, dim), np.float32)
+        of_relation: defaultdict[int, list[int]] = defaultdict(list)
+        for number, (_, _, relation) in enumerate(claims):
+            of_relation[relation].append(number)
+        for relation, numbers in of_relation.items():
+            rows: dict[tuple[int, int], int] = {}
+            for number in numbers:
+                for side, item in enumerate(claims[number][:2]):
+                    if isinstance(item, Encoding):
+                        vectors[:, number, side] = [
+                            self._new(item, View.TEXT, relation),
+                            self._new(item, View.IMAGE, relation),
+                        ]
+                    else:
+                        rows[number, side] = self.snapshot.row(item)
+            if rows:
+                places = np.array([*rows]).T
+                for view, found in zip((View.TEXT, View.IMAGE), vectors, strict=True):
+                    found[places[0], places[1]] = self.snapshot.vectors(relation, view, [*rows.values()])
+        (text_a, text_b), (image_a, image_b) = vectors.swapaxes(1, 2)
+        relations = np.empty((len(claims), dim), np.float32)
+        for number, (_, _, relation) in enumerate(claims):
+            relations[number] = self._relation_vector(relation)
+        pairs = PairVectors(text_a, image_a, text_b, image_b, relations)
+        return self.checkpoint.calibration.validity_probability(self.checkpoint.validity.log_odds(pairs))
+
+    def vectors(
+        self, items: Sequence[Compared], relation: int | WordedRelation, view: View
+    ) -> Float32[ndarray, "items dim"]:
+        """What items show in a view under a relation, in their order; zero where an item has nothing to show."""
+        found = np.zeros((len(items), self.snapshot.generation.vectors.dim), np.float32)
+        rows: dict[int, int] = {}
+        for place, item in enumerate(items):
+            if isinstance(item, Encoding):
+                if isinstance(relation, WordedRelation):
+                    found[place] = vector(item, relation, view)
+                else:
+                    found[place] = self._new(item, view, relation)
+            else:
+                row = self.snapshot.row(item)
+                if view is not View.IMAGE or self.snapshot.pictured is None or self.snapshot.pictured[row]:
+                    rows[place] = row
+        if rows:
+            found[[*rows]] = self.snapshot.vectors(relation, view, [*rows.values()])
+        return found
+
+    def check(self, a: Compared, b: Compared, relation_id: str) -> int:
+        """That `validities` can say something of this; returns the position of the relation.
+
+        Raises:
+            UnknownItemError, UnknownRelationError: there is no such item or relation.
+            IntraRelationError: the relation is that of an item with itself, which was never learnt for two.
+        """
+        known = self.snapshot.generation.relations
+        position = self.snapshot.position(relation_id)
+        if known[position].relation.intra:
+            raise IntraRelationError(
+                relation_id, [one.relation_id for one in known if not one.relation.intra]
+            )
+        for item in (a, b):
+            if isinstance(item, str):
+                self.snapshot.row(item)
+        return position
+
+    def _new(self, item: Encoding, view: View, relation: int) -> Float32[ndarray, " dim"]:
+        """The vector of a new item; under a relation that was added, which no encoder knows, from its tokens."""
+        worded = self.snapshot.generation.relations[relation].worded
+        return vector(item, relation if worded is None else worded, view)
+
+    def _relation_vector(self, relation: int) -> Float32[ndarray, " dim"]:
+        """h_E."""
+        worded = self.snapshot.generation.relations[relation].worded
+        found: ndarray = self.checkpoint.relation_vectors[relation] if worded is None else worded.vector
+        return found
+
+    def _view(self, item: Compared, view: View, positions: list[int]) -> Float32[ndarray, "relations dim"]:
+        """What `item` shows in a view, under each of some relations."""
+        if isinstance(item, Encoding):
+            vectors = np.stack([self._new(item, view, place) for place in positions])
+            if view is not View.AVERAGE and not vectors.any():
+                if view is View.IMAGE:
+                    raise NoPictureError(None)
+                raise InputError(
+                    "The new item has no words; it is known by its picture alone. Compare it by that, or by AVG."
+                )
+            return vectors
+        row = self.snapshot.row(item)
+        self.snapshot.check_view(row, view)
+        return np.concatenate([self.snapshot.vectors(place, view, [row]) for place in positions])

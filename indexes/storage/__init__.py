@@ -1,0 +1,1 @@
+"""A generation on disk: the immutable files of one build of an index."""

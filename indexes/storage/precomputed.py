@@ -1,0 +1,313 @@
+"""What is mostly asked, answered ahead: the best of every item, under each relation, exactly.
+
+    answers/
+      003.AVG.npy   for each catalogue row the 100 best others: `row` (int32), `score` (float32), best first
+
+A row holds fewer where there are no more, or where changes were folded in; then -1 fills it up. Scores are not
+rounded to half precision: what is put in later is merged by score, and must find its place.
+
+All pairs are multiplied in single precision, tile by tile, and only what beats the hundredth of an item so far is
+looked at; what is left in the end is scored by `cosines`. A table is carried over to the next generation: what
+remains of a row is still the beginning of its answer, so that only what is new is compared with all.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from indexes.vectors.contract import ROUNDING, Neighbours, VectorIndex, cosines
+from model.console import progress_bar
+from model.records import Similarity
+
+from .arrays import map_array, save_array
+
+FOLDER = "answers"
+"""Where the tables lie within an index."""
+
+DEPTH = 100
+"""Answers kept for each item; a question may ask for as many."""
+
+MARGIN = 8
+"""So many more are looked at, so that the cut seldom falls between equals."""
+
+TILE = 4_096
+"""Items compared with as many others at a time."""
+
+_ENTRY = np.dtype([("row", "<i4"), ("score", "<f4")])
+
+
+class Answers:
+    """The tables of a generation, mapped into memory when first asked; safe to use from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        found = sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
+        self._names = frozenset(found)
+        self._opened: dict[str, ndarray] = {}
+        self._opening = Lock()
+
+    @property
+    def similarities(self) -> tuple[Similarity, ...]:
+        """Those that have tables."""
+        return tuple(one for one in Similarity if _name(0, one) in self._names)
+
+    def best(
+        self, relation: int, similarity: Similarity, row: int, k: int, without: frozenset[int] = frozenset()
+    ) -> Neighbours | None:
+        """The `k` best of an item of the generation but for the rows in `without`, or all there are.
+
+        None where the table does not say: there is none, or it does not go so deep.
+        """
+        table = self.table(relation, similarity)
+        if table is None:
+            return None
+        entries = table[row]
+        rows, scores = entries["row"], entries["score"]
+        if not without and k <= len(rows) and rows[k - 1] >= 0:
+            return Neighbours(rows[:k].astype(np.int64), scores[:k])
+        if without:
+            kept = [place for place, one in enumerate(rows.tolist()) if one not in without]
+            rows, scores = rows[kept], scores[kept]
+        there = int((rows[:k] >= 0).sum())
+        whole = table.shape[1] >= len(table) - 1 and (not len(rows) or rows[-1] >= 0)
+        if there < k and not whole:
+            return None
+        return Neighbours(rows[:there].astype(np.int64), np.asarray(scores[:there]))
+
+    def table(self, relation: int, similarity: Similarity) -> ndarray | None:
+        """The best of every item, by row, as they lie in the file; None if they were not made."""
+        name = _name(relation, similarity)
+        if name not in self._names:
+            return None
+        if name not in self._opened:
+            with self._opening:
+                if name not in self._opened:
+                    self._opened[name] = map_array(self._folder / name)
+        return self._opened[name]
+
+    def copy(self, folder: Path, positions: Mapping[int, int]) -> None:
+        """Copy tables into `folder`, which is made if there are any; `positions` as in `faiss_vectors.Carried`."""
+        for similarity in self.similarities:
+            folder.mkdir(exist_ok=True)
+            for now, then in positions.items():
+                shutil.copyfile(self._folder / _name(then, similarity), folder / _name(now, similarity))
+
+
+@dataclass(frozen=True)
+class Before:
+    """The tables of the generation before, and the row that each of its items has now; -1 if it is gone.
+
+    Items that remain stand in the order they had, before all that are new.
+    """
+
+    answers: Answers
+    renumbered: Int64[ndarray, " before"]
+
+
+def write_answers(
+    folder: Path,
+    vectors: VectorIndex,
+    relations: Sequence[int],
+    similarities: Sequence[Similarity],
+    before: Before | None = None,
+) -> None:
+    """Write the tables of some similarities and relations into `folder`, which is made if need be.
+
+    Those that there were `before` are carried over.
+    """
+    if not similarities:
+        return
+    folder.mkdir(exist_ok=True)
+    tables = [(similarity, relation) for similarity in similarities for relation in relations]
+    with progress_bar("answering ahead", len(tables)) as advance:
+        for similarity, relation in tables:
+            maker = _Maker(vectors, relation, similarity)
+            table = None if before is None else maker.carried(before)
+            if table is None:
+                table = maker.table(np.arange(maker.count))
+            save_array(folder / _name(relation, similarity), table)
+            advance("")
+
+
+class _Maker:
+    """Makes the table of one relation and similarity."""
+
+    def __init__(self, vectors: VectorIndex, relation: int, similarity: Similarity) -> None:
+        self._vectors, self._relation, self._similarity = vectors, relation, similarity
+        query_view, self._target_view = similarity.views
+        self.count = vectors.count
+        self.depth = max(min(DEPTH, self.count - 1), 0)
+        self._targets = vectors.vectors(relation, self._target_view, range(self.count))
+        self._queries = self._targets
+        if query_view != self._target_view:
+            self._queries = vectors.vectors(relation, query_view, range(self.count))
+
+    def table(self, rows: Int64[ndarray, " rows"]) -> ndarray:
+        """The answers of the items at `rows`, which ascend, made from nothing."""
+        table = _empty(len(rows), self.depth)
+        if self.depth:
+            best = self._best(rows)
+            for place, row in enumerate(rows.tolist()):
+                found = self._exact(row, best.rows[place], best.scores[place])
+                table[place]["row"], table[place]["score"] = found.rows, found.scores
+        return table
+
+    def carried(self, before: Before) -> ndarray | None:
+        """The answers of all items, from those that the ones that remain had; None if there were none."""
+        old = before.answers.table(self._relation, self._similarity)
+        if old is None:
+            return None
+        entries = old[before.renumbered >= 0]
+        whole = (entries["row"] >= 0).sum(axis=1) == len(old) - 1  # all others that remain are there
+        rows = np.where(entries["row"] < 0, -1, before.renumbered[entries["row"]])
+        upwards = np.argsort(rows < 0, axis=1, kind="stable")
+        rows = np.take_along_axis(rows, upwards, axis=1)
+        scores = np.take_along_axis(entries["score"], upwards, axis=1)
+        had = (rows >= 0).sum(axis=1)
+
+        table = _empty(self.count, self.depth)
+        width = min(self.depth, rows.shape[1])
+        table[: len(rows), :width]["row"] = rows[:, :width]
+        table[: len(rows), :width]["score"] = scores[:, :width]
+        # Behind the last that an item had may come any that was never in its row: what is new has to be better.
+        last = np.full(len(rows), np.inf, np.float32)
+        last[had > 0] = scores[had > 0, had[had > 0] - 1]
+        last[whole] = -np.inf
+        for place, new in self._newer(last):
+            found = Neighbours.best(
+                np.concatenate([rows[place, : had[place]], new.rows]),
+                np.concatenate([scores[place, : had[place]], new.scores]),
+                self.depth,
+            )
+            table[place, : len(found.rows)]["row"] = found.rows
+            table[place, : len(found.rows)]["score"] = found.scores
+        short = (table["row"] >= 0).sum(axis=1) < max(self.depth / 2, 1)
+        short[: len(rows)] &= ~whole
+        anew = np.flatnonzero(short)
+        table[anew] = self.table(anew)
+        return table
+
+    def _newer(self, last: Float32[ndarray, " remaining"]) -> Iterator[tuple[int, Neighbours]]:
+        """For the items that remain, in rows 0, 1, ..., those new ones that are better than their `last`."""
+        new = self._targets[len(last) :]
+        step = max(TILE**2 // max(len(new), 1), 1)
+        for start in range(0, len(last), step):
+            least = last[start : start + step, None] - ROUNDING
+            near = self._queries[start : start + len(least)] @ new.T >= least
+            for place in np.flatnonzero(near.any(axis=1)).tolist():
+                columns = np.flatnonzero(near[place])
+                scores = cosines(new[columns], self._queries[start + place])
+                better = scores > last[start + place]
+                if better.any():
+                    yield start + place, Neighbours(len(last) + columns[better], scores[better])
+
+    def _best(self, rows: Int64[ndarray, " rows"]) -> "_Best":
+        """What may be among the best of the items at `rows`, without themselves."""
+        best = _Best(len(rows), min(self.depth + MARGIN, self.count - 1))
+        tiles = [slice(start, start + TILE) for start in range(0, self.count, TILE)]
+        symmetric = self._queries is self._targets and len(rows) == self.count
+        taking = Lock()
+
+        def multiply(one: slice, other: slice) -> None:
+            scores = self._queries[rows[one]] @ self._targets[other].T
+            itself = np.searchsorted(rows[one], np.arange(self.count)[other])
+            columns = np.flatnonzero(itself < len(scores))
+            columns = columns[rows[one][itself[columns]] == columns + other.start]
+            scores[itself[columns], columns] = -np.inf
+            found = best.better(one, scores)
+            turned = best.better(other, scores.T) if symmetric and one != other else None
+            with taking:
+                best.take(one.start, other.start, *found)
+                if turned is not None:
+                    best.take(other.start, one.start, *turned)
+
+        pairs: list[tuple[slice, slice]]
+        if symmetric:
+            # Those of an item with its neighbours in the catalogue first: then every item has a least score.
+            pairs = [*zip(tiles, tiles, strict=True), *combinations(tiles, 2)]
+        else:
+            asked = [slice(start, start + TILE) for start in range(0, len(rows), TILE)]
+            pairs = [*product(asked, tiles)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(multiply, *zip(*pairs, strict=True)):
+                pass
+        return best
+
+    def _exact(self, row: int, rows: Int64[ndarray, " n"], rough: Float32[ndarray, " n"]) -> Neighbours:
+        """The best of those found for the item at `row`, or by a scan if one not found may be among them."""
+        ranked = -np.partition(-rough, (self.depth - 1, len(rough) - 1))
+        if len(rough) < self.count - 1 and not ranked[-1] < ranked[self.depth - 1] - ROUNDING:
+            allowed = np.ones(self.count, bool)
+            allowed[row] = False
+            query = self._queries[row]
+            return self._vectors.search(self._relation, self._target_view, query, self.depth, allowed)
+        rows = rows[rough >= ranked[self.depth - 1] - ROUNDING]
+        return Neighbours.best(rows, cosines(self._targets[rows], self._queries[row]), self.depth)
+
+
+class _Best:
+    """The `keep` best found so far for some items, in no order, and the `least` of these scores."""
+
+    def __init__(self, count: int, keep: int) -> None:
+        self.rows = np.full((count, keep), -1, np.int64)
+        self.scores = np.full((count, keep), -np.inf, np.float32)
+        self.least = np.full(count, -np.inf, np.float32)
+
+    def better(
+        self, places: slice, scores: Float32[ndarray, "places columns"]
+    ) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " n"], Float32[ndarray, " n"]]:
+        """Where in a tile of scores there are better ones: place, column, score, by place."""
+        keep = self.scores.shape[1]
+        least = self.least[places]
+        if scores.shape[1] > keep and np.isneginf(least).any():
+            floor = np.partition(scores, -keep, axis=1)[:, -keep]
+            least = np.maximum(least, np.nextafter(floor, np.float32(-np.inf)))
+        if scores.flags.c_contiguous:
+            place, column = np.divmod(np.flatnonzero(scores > least[:, None]), scores.shape[1])
+        else:
+            column, place = np.divmod(np.flatnonzero(least < scores.T), scores.shape[0])
+            order = np.argsort(place, kind="stable")
+            place, column = place[order], column[order]
+        return place, column, scores[place, column]
+
+    def take(
+        self,
+        first_place: int,
+        first_row: int,
+        place: Int64[ndarray, " n"],
+        column: Int64[ndarray, " n"],
+        scores: Float32[ndarray, " n"],
+    ) -> None:
+        """Keep those of `better` that are."""
+        if not len(place):
+            return
+        touched, starts, counts = np.unique(place, return_index=True, return_counts=True)
+        line = np.repeat(np.arange(len(touched)), counts)
+        within = np.arange(len(place)) - np.repeat(starts, counts)
+        width = int(counts.max())
+        touched += first_place
+        all_scores = np.full((len(touched), self.scores.shape[1] + width), -np.inf, np.float32)
+        all_rows = np.full(all_scores.shape, -1, np.int64)
+        all_scores[:, width:], all_rows[:, width:] = self.scores[touched], self.rows[touched]
+        all_scores[line, within], all_rows[line, within] = scores, column + first_row
+        kept = np.argpartition(all_scores, width, axis=1)[:, width:]
+        self.scores[touched] = np.take_along_axis(all_scores, kept, axis=1)
+        self.rows[touched] = np.take_along_axis(all_rows, kept, axis=1)
+        self.least[touched] = self.scores[touched].min(axis=1)
+
+
+def _empty(rows: int, depth: int) -> ndarray:
+    return np.full((rows, depth), np.array((-1, 0), _ENTRY))
+
+
+def _name(relation: int, similarity: Similarity) -> str:
+    return f"{relation:03d}.{similarity}.npy"

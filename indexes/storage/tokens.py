@@ -1,0 +1,100 @@
+"""The tokens of every item, so that relations nobody indexed can be put to them (`WordedRelation`).
+
+    tokens/
+      text.npy image.npy                   H of eq. 3 in half precision, float16 [tokens, dim], item after item
+      text.starts.npy image.starts.npy     int64 [items + 1]: where the tokens of each item begin
+      *.sketch.npy *.basis.npy             see `indexes/storage/token_sketch.py`
+
+Texts have as many as they need, pictures as many as the tower makes of them. The files are mapped into memory: a
+question reads the tokens of some hundred items.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+from weakref import WeakKeyDictionary
+
+import faiss
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from indexes.vectors.faiss_threads import threads
+from model.embeddings.encoding import ItemTokens, TokenRows, WordedRelation
+
+from .arrays import map_array, read_array, save_array, save_parts
+from .token_sketch import Estimates, Sketch, write_sketch
+
+FOLDER = "tokens"
+"""Where they lie within an index."""
+
+Modality = Literal["text", "image"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+@dataclass(frozen=True)
+class StoredRows(TokenRows):
+    """Tokens in half precision that are taken in single precision: FAISS widens ten times as fast as NumPy does."""
+
+    def take(self, rows: Int64[ndarray, " taken"]) -> TokenRows:
+        """See `TokenRows.take`."""
+        narrow = super().take(rows)
+        dim = narrow.states.shape[1]
+        codes = np.ascontiguousarray(narrow.states).view(np.uint8).reshape(len(narrow.states), 2 * dim)
+        with threads(1):
+            states = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16).decode(codes)
+        return TokenRows(states, narrow.starts)
+
+
+def stored(tokens: ItemTokens) -> ItemTokens:
+    """Tokens that are kept in half precision, to be taken in single precision."""
+    return ItemTokens(*(StoredRows(rows.states, rows.starts) for rows in (tokens.text, tokens.image)))
+
+
+class TokenStore:
+    """The tokens of a generation; safe to use from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
+        self._sketches = [
+            Sketch.open(folder, modality, _rows(self.tokens, modality).starts) for modality in MODALITIES
+        ]
+        self._estimates: WeakKeyDictionary[WordedRelation, Estimates] = WeakKeyDictionary()
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenStore | None":
+        """What `write_tokens` left in `folder`, mapped into memory; None if there is no such folder."""
+        return cls(folder) if folder.is_dir() else None
+
+    def estimates(self, relation: WordedRelation) -> Estimates:
+        """Vectors of all items under a relation, as far as a sketch tells; kept as long as the relation is."""
+        found = self._estimates.get(relation)
+        if found is None:
+            found = self._estimates[relation] = Estimates(relation, *self._sketches)
+        return found
+
+
+def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemTokens]]) -> None:
+    """Write the tokens that `source` gives, some items at a time, into `folder`, which is made.
+
+    `source` is called more than once: first to count, then to write each modality.
+    """
+    folder.mkdir()
+    none = np.empty(0, np.int64)
+    counts = [[np.diff(_rows(some, modality).starts) for modality in MODALITIES] for some in source()]
+    for place, modality in enumerate(MODALITIES):
+        starts = np.append(0, np.cumsum(np.concatenate([none, *(some[place] for some in counts)])))
+        save_array(folder / f"{modality}.starts.npy", starts)
+        states = (_rows(some, modality).states for some in source())
+        save_parts(folder / f"{modality}.npy", (int(starts[-1]), dim), "<f2", states)
+        write_sketch(folder, modality, _open(folder, modality))
+
+
+def _open(folder: Path, modality: Modality) -> StoredRows:
+    states = map_array(folder / f"{modality}.npy")
+    return StoredRows(states, read_array(folder / f"{modality}.starts.npy"))
+
+
+def _rows(tokens: ItemTokens, modality: Modality) -> TokenRows:
+    return tokens.text if modality == "text" else tokens.image

@@ -1,0 +1,1 @@
+"""Vector backends: one contract, FAISS files and Milvus collections behind it."""

@@ -1,0 +1,456 @@
+"""Vectors kept by a Milvus server, for those who outgrow one machine: a collection for each generation.
+
+    vectors/
+      milvus.json   where they are: `uri`, `collection`, `count`, `dim`, `relations`
+
+The collection has a partition for each relation, and for each view a field of the vectors, rounded to half precision
+as they are in files, in an index that scans (FLAT): so every search is exact, and filters are the server's work. Its
+key is the relation, by its position, times 2^32, and the catalogue row: Milvus wants keys that no two partitions
+share. The fields are of single precision: milvus-lite, with which this is tested, has no half.
+
+A collection is written before the generation that names it is published. A note beside the generations says that
+there is one, from before it is made until it is dropped: whatever is killed, `drop_unused` finds what nobody needs.
+"""
+
+import logging
+import math
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict
+
+from model.artifact import sync_path
+from model.console import say
+from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
+from model.records import View
+
+from .contract import FileReport, Neighbours, Source, cosines, file_name, widened
+
+FILE = "milvus.json"
+"""What lies in a generation in the place of the vectors."""
+
+PATIENCE = 10.0
+"""Seconds for a question or a batch; flushing, loading and dropping may take as long as they take."""
+
+NAMED = 10_000
+"""So many rows at most are named in a filter."""
+
+DEEPEST = 16_384
+"""Results that Milvus gives at most."""
+
+MESSAGE = 32 * 2**20
+"""Bytes of vectors sent at a time."""
+
+_CHANNEL = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 60_000}
+"""pymilvus pings every 10 s also where nothing is asked, for which servers of gRPC's own making hang up."""
+
+_KEY = "place"
+
+_ROWS = 2**32
+
+_NOTE = "collection"
+
+
+class Place(BaseModel):
+    """`milvus.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    collection: str
+    count: int
+    dim: int
+    relations: int
+
+
+class Note(BaseModel):
+    """What says beside the generations that there is, or may be, a collection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    collection: str
+
+
+class MilvusVectors:
+    """A `VectorIndex` over a collection; may be searched from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the collection that the generation's `folder` names, and have it loaded.
+
+        Raises:
+            ArtifactError: it is not there, or has another shape or number of vectors.
+            UnreachableError: the server does not answer.
+            InputError: pymilvus is missing.
+        """
+        self._place = Place.model_validate_json((folder / FILE).read_bytes())
+        self._client = _connect(self._place.uri)
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        place = self._place
+        with _asking(place.uri):
+            found = self._client.has_collection(place.collection, timeout=PATIENCE) and self._shape()
+            expected = dict.fromkeys(map(str, View), place.dim)
+            if found != expected:
+                raise _unlike(place, f"has the vectors {found}, not {expected}" if found else "is not there")
+            self._client.load_collection(place.collection)
+            count = self._count()
+        if count != place.count * place.relations:
+            raise _unlike(
+                place, f"has {count:,} vectors, not {place.count:,} under {place.relations} relations"
+            )
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._client.close()
+
+    @property
+    def count(self) -> int:
+        """Number of items."""
+        return self._place.count
+
+    @property
+    def dim(self) -> int:
+        """Length of every vector."""
+        return self._place.dim
+
+    @property
+    def report(self) -> dict[str, FileReport]:
+        """What there is of each relation and view, counted now."""
+        with _asking(self._place.uri):
+            counts = [self._count(relation) for relation in range(self._place.relations)]
+        return {
+            file_name(relation, view): FileReport(kind="flat", items=count, bytes_per_vector=4.0 * self.dim)
+            for relation, count in enumerate(counts)
+            for view in View
+        }
+
+    def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
+        """The stored vectors of the items at `rows`, rounded to half precision.
+
+        Raises:
+            ArtifactError: some are not there any more.
+            UnreachableError: the server does not answer.
+        """
+        found: dict[int, ndarray] = {}
+        wanted = sorted({int(row) for row in rows})
+        for start in range(0, len(wanted), self._chunk):
+            keys = [relation * _ROWS + row for row in wanted[start : start + self._chunk]]
+            with _asking(self._place.uri):
+                entities = self._client.query(
+                    self._place.collection,
+                    ids=keys,
+                    output_fields=[_KEY, view.value],
+                    partition_names=[_partition(relation)],
+                    timeout=PATIENCE,
+                )
+            found.update((entity[_KEY] % _ROWS, _vector(entity[view.value])) for entity in entities)
+        if len(found) != len(wanted):
+            raise _unlike(self._place, f"lacks {len(wanted) - len(found)} of {len(wanted)} vectors asked for")
+        return (
+            np.stack([found[int(row)] for row in rows]) if len(rows) else np.empty((0, self.dim), np.float32)
+        )
+
+    def search(
+        self,
+        relation: int,
+        view: View,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " count"] | None = None,
+        dropped: frozenset[int] = frozenset(),
+    ) -> Neighbours:
+        """See `VectorIndex.search`; it is exact.
+
+        Raises:
+            UnreachableError: the server does not answer.
+        """
+        mask = None
+        if allowed is not None or dropped:
+            mask = np.ones(self.count, bool) if allowed is None else allowed.copy()
+            mask[list(dropped)] = False
+        few = self.count if mask is None else int(np.count_nonzero(mask))
+        if min(k, few) == 0:
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        vectors: dict[int, ndarray] = {}
+
+        def find(depth: int) -> Neighbours | None:
+            found = self._nearest(relation, view, query, depth, mask, few)
+            if found is None:
+                return None
+            vectors.update(zip(found[0].rows.tolist(), found[1], strict=True))
+            return found[0]
+
+        rough = widened(find, min(k, few), few)
+        if rough is None:
+            return self._scan(relation, view, query, k, mask)
+        stored = np.stack([vectors[row] for row in rough.rows.tolist()])
+        return Neighbours.best(rough.rows, cosines(stored, query), min(k, few))
+
+    def _nearest(
+        self, relation: int, view: View, query: ndarray, depth: int, mask: ndarray | None, few: int
+    ) -> tuple[Neighbours, list[ndarray]] | None:
+        """The `depth` nearest of those in `mask`, and their vectors; None if the server does not go so deep."""
+        condition, passed = _condition(relation, mask, few)
+        most = min(DEEPEST, 2 * self._chunk, self.count)
+        if depth > most:
+            return None
+        asked = min(depth if passed is None else math.ceil(1.2 * depth * self.count / few), most)
+        while True:
+            with _asking(self._place.uri):
+                (hits,) = self._client.search(
+                    self._place.collection,
+                    data=[query],
+                    anns_field=view.value,
+                    filter=condition,
+                    limit=asked,
+                    output_fields=[view.value],
+                    partition_names=[_partition(relation)],
+                    search_params={"metric_type": "IP"},
+                    timeout=PATIENCE,
+                )
+            rows = np.fromiter((hit[_KEY] % _ROWS for hit in hits), np.int64, len(hits))
+            if len(rows) < min(asked, self.count if passed is not None else few):
+                raise _unlike(self._place, f"found {len(rows)} vectors where there are {asked}")
+            kept = np.flatnonzero(passed[rows]) if passed is not None else np.arange(len(rows))
+            if len(kept) >= depth or asked == self.count:
+                found = [hits[place] for place in kept[:depth].tolist()]
+                scores = np.array([hit["distance"] for hit in found], np.float32)
+                vectors = [_vector(hit["entity"][view.value]) for hit in found]
+                return Neighbours(rows[kept[:depth]], scores), vectors
+            if asked == most:
+                return None
+            asked = min(2 * asked, most)
+
+    def _scan(self, relation: int, view: View, query: ndarray, k: int, mask: ndarray | None) -> Neighbours:
+        """The `k` nearest by looking at all vectors here: for results so deep that Milvus does not give them."""
+        best = Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        rows = np.arange(self.count) if mask is None else np.flatnonzero(mask)
+        for start in range(0, len(rows), self._chunk):
+            chunk = rows[start : start + self._chunk]
+            scores = cosines(self.vectors(relation, view, chunk.tolist()), query)
+            best = Neighbours.best(
+                np.concatenate([best.rows, chunk]), np.concatenate([best.scores, scores]), k
+            )
+        return best
+
+    @property
+    def _chunk(self) -> int:
+        """Vectors of one view that go into one message."""
+        return min(NAMED, max(1, MESSAGE // (4 * self.dim)))
+
+    def _shape(self) -> dict[str, int]:
+        """Vector fields of the collection, and their components."""
+        described = self._client.describe_collection(self._place.collection, timeout=PATIENCE)
+        return {
+            one["name"]: int(one["params"]["dim"]) for one in described["fields"] if "dim" in one["params"]
+        }
+
+    def _count(self, relation: int | None = None) -> int:
+        return _count(self._client, self._place.collection, relation)
+
+
+def write_milvus(
+    folder: Path,
+    generation: Path,
+    uri: str,
+    relations: int,
+    dim: int,
+    source: Source,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Fill a collection for `generation`, and say where it is in `folder`, which is made.
+
+    The views of a relation must come in chunks of the same rows. `advance` is called after each relation and view.
+
+    Raises:
+        ArtifactError: the server did not keep what it was given.
+        UnreachableError: it does not answer, or refuses.
+        InputError: pymilvus is missing.
+    """
+    collection = _collection(generation)
+    _note(generation, Note(uri=uri, collection=collection))
+    counts = []
+    with closing(_connect(uri)) as client, _asking(uri):
+        _create(client, collection, dim)
+        for relation in range(relations):
+            client.create_partition(collection, _partition(relation))
+            counts.append(0)
+            for batch in _batches(relation, source, dim):
+                client.insert(collection, batch, partition_name=_partition(relation), timeout=PATIENCE)
+                counts[-1] += len(batch)
+            for _ in View:
+                advance()
+        client.flush(collection)
+        client.load_collection(collection)
+        kept = [_count(client, collection, relation) for relation in range(relations)]
+    place = Place(uri=uri, collection=collection, count=counts[0], dim=dim, relations=relations)
+    if kept != [place.count] * relations:
+        raise _unlike(place, f"has {kept} vectors by relation, where {counts} were given to it")
+    folder.mkdir()
+    (folder / FILE).write_text(place.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def drop_unused(index: Path) -> None:
+    """Drop the collections of generations that are no more, or never came to be; the index must be locked.
+
+    What cannot be dropped now is told of, and tried again the next time.
+    """
+    for path in sorted(index.glob(f".generation-*.{_NOTE}")):
+        if (index / path.name.split(".")[1]).exists():
+            continue
+        try:
+            note = Note.model_validate_json(path.read_bytes())
+        except ValueError:  # the power failed before there was a collection
+            path.unlink()
+            continue
+        try:
+            with closing(_connect(note.uri)) as client, _asking(note.uri):
+                client.drop_collection(note.collection)
+        except RcmlError as error:
+            say(f"The collection {note.collection} is no longer needed, and could not be dropped. {error}")
+        else:
+            path.unlink()
+
+
+def check_server(uri: str) -> None:
+    """See that a server answers, before long work.
+
+    Raises:
+        UnreachableError: it does not.
+        InputError: pymilvus is missing.
+    """
+    with closing(_connect(uri)) as client, _asking(uri):
+        client.get_server_version(timeout=PATIENCE)
+
+
+def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
+    """A filter for the rows in `mask`, and what is left to be looked at among the results."""
+    if mask is None:
+        return "", None
+    if few <= NAMED:
+        return f"{_KEY} in {_keys(relation, np.flatnonzero(mask))}", None
+    if len(mask) - few <= NAMED:
+        left_out = np.flatnonzero(~mask)
+        return f"{_KEY} not in {_keys(relation, left_out)}" if len(left_out) else "", None
+    return "", mask
+
+
+def _keys(relation: int, rows: ndarray) -> list[int]:
+    keys: list[int] = (rows.astype(np.int64) + relation * _ROWS).tolist()
+    return keys
+
+
+def _batches(relation: int, source: Source, dim: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a relation with all views, as many at a time as go into one message."""
+    size = max(1, MESSAGE // (4 * dim * len(View)))
+    row = relation * _ROWS
+    for chunks in zip(*(source(relation, view) for view in View), strict=True):
+        views = [np.asarray(chunk).astype(np.float16).astype(np.float32) for chunk in chunks]
+        for start in range(0, len(views[0]), size):
+            parts = zip(*(view[start : start + size] for view in views), strict=True)
+            batch = [
+                {_KEY: row + place, **{view.value: one for view, one in zip(View, vectors, strict=True)}}
+                for place, vectors in enumerate(parts)
+            ]
+            row += len(batch)
+            yield batch
+
+
+def _create(client: Any, collection: str, dim: int) -> None:
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field(_KEY, DataType.INT64, is_primary=True)
+    for view in View:
+        schema.add_field(view.value, DataType.FLOAT_VECTOR, dim=dim)
+    # Without it, a read soon after a write may miss what was written.
+    client.create_collection(collection, schema=schema, consistency_level="Strong")
+    params = client.prepare_index_params()
+    for view in View:
+        params.add_index(view.value, index_type="FLAT", metric_type="IP")
+    client.create_index(collection, params, sync=False)  # there is nothing to wait for yet
+
+
+def _count(client: Any, collection: str, relation: int | None) -> int:
+    partitions, condition = None, ""
+    if relation is not None:
+        partitions = [_partition(relation)]
+        # milvus-lite counts all partitions unless there is a filter.
+        condition = f"{_KEY} >= {relation * _ROWS} and {_KEY} < {(relation + 1) * _ROWS}"
+    (row,) = client.query(
+        collection,
+        filter=condition,
+        output_fields=["count(*)"],
+        partition_names=partitions,
+        timeout=PATIENCE,
+    )
+    return int(row["count(*)"])
+
+
+def _vector(found: Any) -> Float32[ndarray, " dim"]:
+    return np.asarray(found, np.float32)
+
+
+def _partition(relation: int) -> str:
+    """By position, since the id of a relation may hold characters that no name can."""
+    return f"relation_{relation:03d}"
+
+
+def _collection(generation: Path) -> str:
+    """A name that says whose it is, of the characters that Milvus allows, and that nothing else has."""
+    slug = re.sub(r"[^A-Za-z0-9_]+", "_", generation.absolute().parent.name)[:100]
+    return f"rcml_{slug}_{generation.name.rpartition('-')[2]}_{secrets.token_hex(6)}"
+
+
+def _note(generation: Path, note: Note) -> None:
+    path = generation.with_name(f".{generation.name}.{secrets.token_hex(4)}.{_NOTE}")
+    path.write_text(note.model_dump_json() + "\n", encoding="utf-8")
+    sync_path(path)
+    sync_path(path.parent)
+
+
+def _connect(uri: str) -> Any:
+    try:
+        from pymilvus import MilvusClient
+    except ModuleNotFoundError:
+        raise InputError(
+            "Vectors in Milvus need pymilvus, which is not installed: pip install 'rcml[milvus]'."
+        ) from None
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
+    with _asking(uri):
+        return MilvusClient(uri, timeout=PATIENCE, grpc_options=_CHANNEL)
+
+
+@contextmanager
+def _asking(uri: str) -> Iterator[None]:
+    """What goes wrong with the server is an `UnreachableError` that names it."""
+    from grpc import RpcError
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        yield
+    except (MilvusException, RpcError) as error:
+        reason = " ".join(str(getattr(error, "message", error)).split())
+        raise UnreachableError(
+            f"Milvus at {uri} cannot be used now ({reason}); start it, or see to the network between."
+        ) from None
+
+
+def _unlike(place: Place, what: str) -> ArtifactError:
+    return ArtifactError(
+        f"The collection {place.collection} of Milvus at {place.uri} {what}; restore a snapshot, or build the index "
+        "again."
+    )

@@ -1,0 +1,164 @@
+"""A copy of an index taken and brought back, while others have it open."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from indexes.admin.backup import restore, snapshot
+from indexes.admin.inspection import verify
+from indexes.config import RestoreConfig, SnapshotConfig, VerifyConfig
+from indexes.index import Index
+from indexes.journal.journal import Change
+from indexes.journal.sqlite_store import FILE
+from indexes.storage.generation import generations
+from model.errors import ArtifactError, MismatchError
+from tests.indexes.changes import Expected, copied, made
+from tests.indexes.fakes import FakeShop, write_checkpoint
+
+
+@pytest.fixture
+def folder(shop: FakeShop, tmp_path: Path) -> Path:
+    return copied(shop, tmp_path)
+
+
+@pytest.fixture
+def index(folder: Path) -> Iterator[Index]:
+    index = Index.open(folder)
+    yield index
+    index.close()
+
+
+@pytest.fixture
+def expected(shop: FakeShop) -> Expected:
+    return Expected(shop)
+
+
+def opened_is(expected: Expected, path: Path) -> None:
+    index = Index.open(path)
+    expected.check(index)
+    index.close()
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize("changes", [[], [made("new", 1), Change("cot")]])
+def test_a_snapshot_can_be_opened_and_restored(
+    index: Index, folder: Path, expected: Expected, changes: list[Change], compacted: bool
+) -> None:
+    index.apply(changes)
+    expected.apply(*changes)
+    if compacted:
+        index.compact()
+    out = folder.parent / "snapshot"
+    assert snapshot(SnapshotConfig(index=folder, out=out)).startswith(
+        f"Copied {folder} to {out}: generation-"
+    )
+    opened_is(expected, out)
+    index.apply([made("lost", 3), Change("bib"), Change("new")])
+    said = restore(RestoreConfig(snapshot=out, out=folder))
+    assert (
+        said == f"Restored {folder} from {out}: {generations(folder)[-1].name}, {len(expected.items)} items."
+    )
+    opened_is(expected, folder)
+    index.refresh()
+    expected.check(index)
+    later = [made("later", 4), made("lost", 5)]
+    index.apply(later)
+    expected.apply(*later)
+    expected.check(index)
+    opened_is(expected, folder)
+    assert "is whole" in verify(VerifyConfig(index=folder))
+
+
+def test_it_holds_what_was_acknowledged_before_and_whole_changes_only(
+    index: Index, folder: Path, shop: FakeShop
+) -> None:
+    """While another thread changes and compacts, every copy is the index as it was at one change."""
+    changes = [made(f"new-{n}", n) for n in range(120)]
+
+    def change() -> None:
+        for number, one in enumerate(changes):
+            index.apply([one])
+            if number % 10 == 9:
+                index.compact()
+
+    with ThreadPoolExecutor(1) as thread:
+        changing = thread.submit(change)
+        copies = []
+        while not changing.done():
+            before = index.snapshot.overlay.sequence
+            out = folder.parent / f"snapshot-{len(copies)}"
+            snapshot(SnapshotConfig(index=folder, out=out))
+            copies.append((before, out))
+        changing.result()
+    for before, out in copies:
+        copy = Index.open(out)
+        sequence = copy.snapshot.overlay.sequence
+        assert before <= sequence <= len(changes)
+        expected = Expected(shop)
+        expected.apply(*changes[:sequence])
+        expected.check(copy)
+        copy.close()
+    assert len(copies) >= 3
+
+
+def test_an_index_is_restored_where_there_is_none(index: Index, folder: Path, expected: Expected) -> None:
+    index.apply([made("new", 1)])
+    expected.apply(made("new", 1))
+    out = folder.parent / "snapshot"
+    snapshot(SnapshotConfig(index=folder, out=out))
+    elsewhere = folder.parent / "elsewhere" / "index"
+    with pytest.raises(ArtifactError, match=r"no checkpoint at .*elsewhere/checkpoint"):
+        restore(RestoreConfig(snapshot=out, out=elsewhere))
+    assert not elsewhere.exists()
+    restore(RestoreConfig(snapshot=out, out=elsewhere, checkpoint=folder.parent / "checkpoint"))
+    opened_is(expected, elsewhere)  # and finds the checkpoint from its new place
+
+
+def test_a_damaged_journal_is_set_aside(
+    folder: Path, expected: Expected, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder.parent / "snapshot"
+    snapshot(SnapshotConfig(index=folder, out=out))
+    (folder / FILE).write_bytes(b"no database")
+    restore(RestoreConfig(snapshot=out, out=folder))
+    said = capsys.readouterr().err
+    assert f"{folder}/{FILE} is damaged" in said
+    assert "It is set aside; restart the servers" in said
+    assert (folder / f"{FILE}.damaged").read_bytes() == b"no database"
+    opened_is(expected, folder)
+
+
+@pytest.mark.parametrize("name", ["catalogue.sqlite", "pictures/00003.png"])
+def test_a_damaged_snapshot_is_refused_and_nothing_is_changed(
+    index: Index, folder: Path, expected: Expected, name: str
+) -> None:
+    out = folder.parent / "snapshot"
+    snapshot(SnapshotConfig(index=folder, out=out))
+    path = out / "generation-000001" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match=name):
+        restore(RestoreConfig(snapshot=out, out=folder))
+    assert len(generations(folder)) == 1
+    expected.check(index)
+
+
+def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").touch()
+    with pytest.raises(ArtifactError, match="mine is there already; choose another --out"):
+        snapshot(SnapshotConfig(index=folder, out=tmp_path / "mine"))
+    snapshot(SnapshotConfig(index=folder, out=tmp_path / "snapshot"))
+    with pytest.raises(ArtifactError, match="mine exists and is not an index"):
+        restore(RestoreConfig(snapshot=tmp_path / "snapshot", out=tmp_path / "mine"))
+
+
+def test_another_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
+    snapshot(SnapshotConfig(index=folder, out=tmp_path / "snapshot"))
+    write_checkpoint(tmp_path / "other", seed=9)
+    with pytest.raises(MismatchError, match="was made from checkpoint"):
+        restore(RestoreConfig(snapshot=tmp_path / "snapshot", out=folder, checkpoint=tmp_path / "other"))
+    shutil.rmtree(tmp_path / "snapshot")

@@ -1,0 +1,237 @@
+"""Items on their way through the network: set aside, interrupted, resumed and shared."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexes.builder.build import build
+from indexes.builder.embed import Alone, Crew, ahead
+from indexes.builder.shards import FOLDER
+from indexes.config import BuildConfig
+from indexes.index import Index
+from indexes.storage.generation import newest_generation
+from indexes.storage.tokens import TokenStore
+from model.artifact import open_artifact
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
+from model.errors import InputError
+from model.records import Similarity
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
+
+
+class CountingEncoder(FakeEncoder):
+    """Counts the items it encodes, and stops at a number of them."""
+
+    def __init__(self, most: int = 1_000) -> None:
+        self.encoded = 0
+        self._most = most
+
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        encode = super().read_items(texts, pictures, tokens)
+
+        def counted() -> Encoding:
+            if self.encoded + len(texts) > self._most:
+                raise KeyboardInterrupt
+            self.encoded += len(texts)
+            return encode()
+
+        return counted
+
+
+@pytest.fixture(autouse=True)
+def _short_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexes.builder.shards.SHARD", 4)
+
+
+def run(
+    shop: FakeShop,
+    out: Path,
+    encoder: FakeEncoder | None = None,
+    crew: Crew | None = None,
+    prepared: Path | None = None,
+    **options: Any,
+) -> Path:
+    encode(shop, out, encoder, crew, prepared, **options)
+    return newest_generation(out)
+
+
+def encode(
+    shop: FakeShop,
+    out: Path,
+    encoder: FakeEncoder | None = None,
+    crew: Crew | None = None,
+    prepared: Path | None = None,
+    **options: Any,
+) -> None:
+    config = BuildConfig(
+        checkpoint=shop.checkpoint, prepared=prepared or shop.prepared, out=out, batch_size=3, **options
+    )
+    data = Prepared.open(config.prepared)
+    build(config, encoder or FakeEncoder(), Checkpoint.open(shop.checkpoint), data, crew or Alone())
+
+
+def test_an_item_whose_picture_cannot_be_read_is_set_aside_with_the_reason(
+    shop: FakeShop, tmp_path: Path
+) -> None:
+    prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
+    for row in (0, 4, 5):
+        path = prepared / ITEMS[row].picture
+        path.write_bytes(bytes(path.stat().st_size))
+    generation = run(shop, tmp_path / "index", prepared=prepared)
+    reasons = json.loads((generation / "set-aside.json").read_text())
+    assert list(reasons) == ["red-mug", "twin-3", "a/b?c#d e"]
+    assert reasons["red-mug"].startswith(
+        "picture 00000.png cannot be decoded (it is of no format that is known)"
+    )
+    assert open_artifact(generation, "index").counts["set_aside"] == 3
+    index = Index.open(tmp_path / "index", shop.checkpoint)
+    left = [item.item_id for _, item in index.snapshot.page(0, 100)]
+    assert left == [item.item_id for row, item in enumerate(ITEMS) if row not in (0, 4, 5)]
+    hits = index.neighbours("twin-1", "gardeners", Similarity.TT, 3)
+    assert (hits[0].item.item_id, hits[0].score) == ("twin-2", pytest.approx(1, abs=1e-3))
+    index.close()
+
+
+def test_where_no_picture_can_be_read_nothing_is_made(shop: FakeShop, tmp_path: Path) -> None:
+    prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
+    for item in ITEMS:
+        path = prepared / item.picture
+        path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(InputError, match=r"No item of .* could be encoded: picture 00000.png cannot be"):
+        run(shop, tmp_path / "index", prepared=prepared)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(
+    shop: FakeShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = CountingEncoder(most=9), CountingEncoder()
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, tmp_path / "index", first)
+    assert [path.name for path in (tmp_path / "index").iterdir()] == [FOLDER]
+    generation = run(shop, tmp_path / "index", second)
+    assert "Going on after 8 of 12 items that an earlier run had encoded." in capsys.readouterr().err
+    assert second.encoded == len(ITEMS) - 8
+    undisturbed = run(shop, tmp_path / "other")
+    for path in (undisturbed / "vectors").iterdir():
+        assert (generation / "vectors" / path.name).read_bytes() == path.read_bytes()
+    assert not (tmp_path / "index" / FOLDER).exists()
+
+
+@pytest.mark.parametrize("damage", ["torn", "partial"])
+def test_a_shard_that_is_not_whole_is_made_again(damage: str, shop: FakeShop, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, tmp_path / "index", CountingEncoder(most=9))
+    shard = min((tmp_path / "index" / FOLDER).glob("00001-*"))
+    if damage == "torn":
+        shard.write_bytes(shard.read_bytes()[:-100] + bytes(100))
+    else:
+        shard.rename(shard.with_name("00001.partial"))
+    encoder = CountingEncoder()
+    generation = run(shop, tmp_path / "index", encoder)
+    assert encoder.encoded == len(ITEMS) - 4
+    assert (generation / "vectors/000.text.faiss").read_bytes() == (
+        shop.generation / "vectors/000.text.faiss"
+    ).read_bytes()
+
+
+def test_what_was_encoded_otherwise_is_not_used(
+    shop: FakeShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, tmp_path / "index", CountingEncoder(most=9))
+    encoder = CountingEncoder()
+    run(shop, tmp_path / "index", encoder, precision="bf16")
+    assert "of other data or options, and was removed" in capsys.readouterr().err
+    assert encoder.encoded == len(ITEMS)
+
+
+def test_a_kind_that_is_refused_costs_no_encoding(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("kind hnsw reaches a recall of 0.5 at most")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("indexes.builder.build.keep_vectors", refuse)
+        with pytest.raises(InputError, match="reaches"):
+            run(shop, tmp_path / "index", kind="hnsw")
+    encoder = CountingEncoder(most=0)
+    assert run(shop, tmp_path / "index", encoder, kind="flat").is_dir()
+    assert encoder.encoded == 0
+
+
+@dataclass
+class Pair:
+    """Two threads that encode together."""
+
+    rank: int
+    barrier: Barrier
+    size: int = 2
+
+    def wait(self) -> None:
+        self.barrier.wait(20)
+
+
+def test_two_that_encode_together_make_the_same_index(shop: FakeShop, tmp_path: Path) -> None:
+    barrier = Barrier(2)
+    encoders = [CountingEncoder(), CountingEncoder()]
+    (tmp_path / "shared").mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        ranks = [
+            pool.submit(encode, shop, tmp_path / "shared", encoders[rank], Pair(rank, barrier))
+            for rank in (0, 1)
+        ]
+        for rank in ranks:
+            rank.result()
+    generation = newest_generation(tmp_path / "shared")
+    assert [encoder.encoded for encoder in encoders] == [8, 4]
+    for path in (shop.generation / "vectors").iterdir():
+        assert (generation / "vectors" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_tokens_are_those_of_the_encoder_in_catalogue_order(shop: FakeShop, tmp_path: Path) -> None:
+    assert TokenStore.open(run(shop, tmp_path / "without") / "tokens") is None
+    store = TokenStore.open(run(shop, tmp_path / "index", token_store=True) / "tokens")
+    assert store is not None
+    tokens = store.tokens
+    pictures = [Image.open(shop.prepared / item.picture).convert("RGB") for item in ITEMS]
+    expected = FakeEncoder().read_items([item.text for item in ITEMS], pictures, tokens=True)().tokens
+    assert expected is not None
+    for stored, made in ((tokens.text, expected.text), (tokens.image, expected.image)):
+        np.testing.assert_array_equal(stored.states, made.states)
+        np.testing.assert_array_equal(stored.starts, made.starts)
+    assert isinstance(tokens.image.states.base, np.memmap)
+
+
+def test_work_is_done_ahead_but_not_far() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number * number
+
+    with ThreadPoolExecutor(1) as pool:
+        for number, square in ahead(pool, work, range(20), depth=3):
+            assert square == number * number
+            assert max(begun) < number + 4
+    assert begun == [*range(20)]
+
+
+def test_what_fails_in_a_reader_is_raised_where_its_result_is_wanted() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        made = ahead(pool, lambda number: 1 // number, [2, 1, 0, 3], depth=2)
+        assert [next(made), next(made)] == [(2, 0), (1, 1)]
+        with pytest.raises(ZeroDivisionError):
+            next(made)

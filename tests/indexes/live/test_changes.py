@@ -1,0 +1,280 @@
+"""An index that changes against a dictionary that does: every item and every answer, after any changes."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from indexes.admin.inspection import compact, verify
+from indexes.builder.build import build
+from indexes.config import BuildConfig, CompactConfig, VerifyConfig
+from indexes.index import Index
+from indexes.journal.journal import Change
+from indexes.journal.sqlite_store import FILE
+from indexes.storage.generation import generations
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.errors import ArtifactError, InputError, MismatchError, UnknownItemError
+from model.records import Similarity
+from tests.indexes.changes import Expected, copied, made, placed
+from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_checkpoint
+from tests.indexes.postgres_server import Server
+
+ANY_ID = st.sampled_from([*ids(), *(f"new-{n}" for n in range(8))])
+SEED = st.integers(0, 30)
+
+
+@pytest.fixture
+def folder(shop: FakeShop, tmp_path: Path) -> Path:
+    return copied(shop, tmp_path)
+
+
+@pytest.fixture
+def index(folder: Path) -> Iterator[Index]:
+    index = Index.open(folder)
+    yield index
+    index.close()
+
+
+class Changing(RuleBasedStateMachine):
+    """Any changes, compactions and restarts, in any order, by two processes that share the folder."""
+
+    shop: FakeShop
+    place: Callable[[FakeShop, Path], Path]
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = TemporaryDirectory()
+        self.path = type(self).place(self.shop, Path(self.folder.name))
+        self.indexes = [Index.open(self.path), Index.open(self.path)]
+        self.expected = Expected(self.shop)
+
+    @rule(ids=st.lists(ANY_ID, max_size=4), seed=SEED, which=st.integers(0, 1))
+    def put_in(self, ids: list[str], seed: int, which: int) -> None:
+        changes = [made(item_id, seed + n) for n, item_id in enumerate(ids)]
+        self.indexes[which].apply(changes)
+        self.expected.apply(*changes)
+        self.indexes[1 - which].refresh()
+
+    @rule(item_id=ANY_ID, which=st.integers(0, 1))
+    def take_out(self, item_id: str, which: int) -> None:
+        self.indexes[which].apply([Change(item_id)])
+        self.expected.apply(Change(item_id))
+        self.indexes[1 - which].refresh()
+
+    @rule(which=st.integers(0, 1), others=st.booleans())
+    def compact(self, which: int, others: bool) -> None:
+        self.indexes[which].compact()
+        if others:
+            self.indexes[1 - which].refresh()
+
+    @rule(which=st.integers(0, 1))
+    def restart(self, which: int) -> None:
+        self.indexes[which].close()
+        self.indexes[which] = Index.open(self.path)
+
+    @precondition(lambda self: len(generations(self.path)) > 1)
+    @rule()
+    def lose_the_newest_generation(self) -> None:
+        """As if its disk had failed: the one before and the changes since are as good."""
+        for index in self.indexes:
+            index.close()
+        (generations(self.path)[-1] / "relations.json").write_bytes(b"[]")
+        self.indexes = [Index.open(self.path), Index.open(self.path)]
+
+    @invariant()
+    def all_is_as_expected(self) -> None:
+        for index in self.indexes:
+            self.expected.check(index)
+
+    def teardown(self) -> None:
+        for index in self.indexes:
+            index.close()
+        self.folder.cleanup()
+
+
+def run_changes(shop: FakeShop, place: Callable[[FakeShop, Path], Path], examples: int) -> None:
+    Changing.TestCase.settings = settings(max_examples=examples, stateful_step_count=12, deadline=None)
+    Changing.shop, Changing.place = shop, place
+    Changing.TestCase("runTest").runTest()
+
+
+def test_after_any_changes_it_is_what_it_must_be(shop: FakeShop) -> None:
+    run_changes(shop, copied, examples=12)
+
+
+def test_after_any_changes_on_postgres_it_is_what_it_must_be(shop: FakeShop, postgres: Server) -> None:
+    run_changes(shop, lambda *to: placed(*to, journal=postgres.url()), examples=5)
+
+
+def test_after_any_changes_to_vectors_in_milvus_it_is_what_it_must_be(
+    shop: FakeShop, milvus_lite: str
+) -> None:
+    run_changes(shop, lambda *to: placed(*to, vectors=milvus_lite), examples=3)
+
+
+@pytest.mark.soak
+def test_after_any_changes_on_both_servers_it_is_what_it_must_be(
+    shop: FakeShop, postgres: Server, milvus_server: str
+) -> None:
+    run_changes(shop, lambda *to: placed(*to, milvus_server, postgres.url()), examples=100)
+
+
+def test_a_change_is_seen_by_the_next_question_and_survives(index: Index, folder: Path) -> None:
+    index.apply([made("new", 1), Change("cot")])
+    for opened in (index, Index.open(folder)):
+        assert opened.snapshot.get("new").item_id == "new"
+        with pytest.raises(UnknownItemError, match="'cot'"):
+            opened.neighbours("cot", "gardeners", Similarity.AVG, 3)
+
+
+def test_a_snapshot_does_not_change(index: Index) -> None:
+    before = index.snapshot
+    index.apply([made("bib", 1), Change("cot"), *(made(f"new-{n}", n) for n in range(200))])
+    assert [item.item_id for _, item in before.page(0, 1_000)] == ids()
+    assert before.get("bib").title == "Striped bib"
+    assert len(index) == len(ids()) - 1 + 200
+
+
+def test_rows_stay_in_order_through_a_compaction(index: Index) -> None:
+    index.apply([made("twin-2", 5), made("new", 5), Change("tie")])
+    before = [item.item_id for _, item in index.snapshot.page(0, 100)]
+    index.compact()
+    assert [item.item_id for _, item in index.snapshot.page(0, 100)] == before
+    assert [row for row, _ in index.snapshot.page(0, 100)] == list(range(len(before)))
+
+
+def test_pages_pass_over_what_is_gone(index: Index) -> None:
+    index.apply([Change("red-mug"), Change("twin-1"), made("cot", 3)])
+    rows = [row for row, _ in index.snapshot.page(0, 4)]
+    assert rows == [1, 3, 4, 5]
+    assert [item.item_id for _, item in index.snapshot.page(11, 4)] == ["bib", "cot"]
+
+
+def test_writers_and_searches_go_on_during_compactions(index: Index, shop: FakeShop) -> None:
+    expected = Expected(shop)
+    changes = [made(f"new-{n % 40}", n) for n in range(200)]
+
+    def write(change: Change) -> None:
+        index.apply([change])
+        hits = index.neighbours(change.item_id, "gardeners", Similarity.TT, 100)
+        found = [hit.item.item_id for hit in hits]
+        assert len(found) == len(set(found))
+        assert change.item_id not in found
+        assert set(ids()) <= {*found, change.item_id}
+
+    with ThreadPoolExecutor(2) as threads:
+        writing = threads.submit(lambda: [write(change) for change in changes])
+        while not writing.done():
+            index.compact()
+        writing.result()
+    expected.apply(*changes)
+    expected.check(index)
+
+
+def test_two_generations_are_kept_and_no_more_changes_than_they_need(index: Index, folder: Path) -> None:
+    for n in range(4):
+        index.apply([made(f"new-{n}", n)])
+        index.compact()
+    assert [path.name for path in generations(folder)] == ["generation-000004", "generation-000005"]
+    assert {path.name.partition("-wal")[0].partition("-shm")[0] for path in folder.iterdir()} == {
+        "generation-000004",
+        "generation-000005",
+        FILE,
+    }
+    assert [one.sequence for one in index._journal.since(0)] == [4]
+
+
+def test_a_damaged_generation_is_passed_over_and_named(
+    index: Index, folder: Path, shop: FakeShop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = Expected(shop)
+    changes = [made("new", 1), Change("cot"), made("bib", 2)]
+    index.apply(changes[:2])
+    index.compact()
+    index.apply(changes[2:])
+    newest = generations(folder)[-1]
+    (newest / "vectors" / "001.text.faiss").write_bytes(b"")
+    expected.apply(*changes)
+    again = Index.open(folder)
+    expected.check(again)
+    said = capsys.readouterr().err
+    assert f"{newest}/vectors/001.text.faiss is not the file that was written" in said
+    assert "Going on with generation-000001 and the changes since." in said
+    again.close()
+
+
+def test_without_a_whole_generation_nothing_is_opened(index: Index, folder: Path) -> None:
+    index.compact()
+    for path in generations(folder):
+        (path / "relations.json").unlink()
+    with pytest.raises(ArtifactError, match=r"generation-000002/relations\.json is missing"):
+        Index.open(folder)
+
+
+def test_built_anew_it_is_refused_until_changes_are_discarded(folder: Path, shop: FakeShop) -> None:
+    index = Index.open(folder)
+    index.apply([made("new", 1)])
+    index.close()
+    config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=folder)
+    parents = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
+    with pytest.raises(InputError, match=r"the last is number 1.*--discard-changes"):
+        build(config, FakeEncoder(), *parents)
+    for changed in (
+        config.model_copy(update={"discard_changes": True}),
+        config,
+    ):  # the second has none to lose
+        build(changed, FakeEncoder(), *parents)
+        index = Index.open(folder)
+        Expected(shop).check(index)
+        index.close()
+    assert [path.name for path in generations(folder)] == ["generation-000003"]
+    index = Index.open(folder)
+    index.apply([made("newer", 2)])
+    index.close()
+    assert Index.open(folder).snapshot.get("newer").item_id == "newer"
+
+
+def test_built_anew_from_another_checkpoint_a_running_server_keeps_off(
+    index: Index, folder: Path, shop: FakeShop, tmp_path: Path
+) -> None:
+    index.apply([made("new", 1)])
+    write_checkpoint(tmp_path / "other", seed=9)
+    config = BuildConfig(
+        checkpoint=tmp_path / "other", prepared=shop.prepared, out=folder, discard_changes=True
+    )
+    build(config, FakeEncoder(), Checkpoint.open(tmp_path / "other"), Prepared.open(shop.prepared))
+    with pytest.raises(MismatchError, match="built again from another checkpoint"):
+        index.refresh()
+    assert index.snapshot.get("new").item_id == "new"
+
+
+def test_compact_and_verify_from_the_command_line(index: Index, folder: Path) -> None:
+    assert compact(CompactConfig(index=folder)) == f"{folder} has no changes since its newest generation."
+    index.apply([made("new", 1), Change("cot")])
+    assert "2 changes since" in verify(VerifyConfig(index=folder))
+    assert compact(CompactConfig(index=folder)).endswith("generation-000002: 12 items.")
+    index.refresh()
+    assert index.snapshot.generation.path.name == "generation-000002"
+    assert index.snapshot.overlay.changes == 0
+    assert "0 changes since" in verify(VerifyConfig(index=folder))
+
+
+def test_a_folder_of_an_earlier_layout_is_told_apart(shop: FakeShop) -> None:
+    with pytest.raises(ArtifactError, match=r"was made by an earlier rcml; run `rcml index build`"):
+        Index.open(shop.generation)
+
+
+def test_an_index_emptied_by_deletions_may_be_filled_again(index: Index) -> None:
+    index.apply([Change(item_id) for item_id in ids()])
+    index.compact()
+    assert len(index) == 0
+    index.apply([made("first", 1), made("second", 1)])
+    assert [hit.item.item_id for hit in index.neighbours("first", "gardeners", Similarity.AVG, 5)] == [
+        "second"
+    ]

@@ -1,0 +1,185 @@
+"""Several processes, one folder, and a server that keeps the changes: each soon knows what another did."""
+
+import random
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from signal import SIGQUIT
+
+import pytest
+
+from indexes.admin.backup import restore, snapshot
+from indexes.admin.inspection import compact, verify
+from indexes.builder.build import build
+from indexes.config import BuildConfig, CompactConfig, RestoreConfig, SnapshotConfig, VerifyConfig
+from indexes.index import Index
+from indexes.journal.journal import Change
+from indexes.journal.sqlite_store import FILE
+from indexes.storage.generation import Generation, generations
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.errors import InputError, StorageError
+from model.records import Similarity
+from service.follower import Follower
+from tests.indexes.changes import Expected, made, placed
+from tests.indexes.durability.test_crashes import CLEAN
+from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.indexes.postgres_server import Server
+
+SOON = 1.0
+"""Seconds within which each replica shows what another acknowledged."""
+
+
+@pytest.fixture
+def folder(shop: FakeShop, tmp_path: Path, postgres: Server) -> Path:
+    return placed(shop, tmp_path, journal=postgres.url())
+
+
+@pytest.fixture
+def index(folder: Path) -> Iterator[Index]:
+    index = Index.open(folder)
+    yield index
+    index.close()
+
+
+def replica(folder: Path, told: Connection) -> None:
+    """Serve the index as a server does, and tell when each sequence was first seen, until told to end."""
+    index = Index.open(folder)
+    follower = Follower(index, compact_at=0)
+    told.send(("open", time.monotonic()))
+    seen = index.snapshot.overlay.sequence
+    while not told.poll(0.002):
+        if (newest := index.snapshot.overlay.sequence) > seen:
+            told.send((newest, time.monotonic()))
+            seen = newest
+    follower.close()
+    told.send((len(index), [item.item_id for _, item in index.snapshot.page(0, 1_000)]))
+    index.close()
+
+
+def test_what_one_replica_acknowledged_the_others_show_within_a_second(index: Index, folder: Path) -> None:
+    pairs = [CLEAN.Pipe() for _ in range(2)]
+    processes = [CLEAN.Process(target=replica, args=(folder, theirs)) for _, theirs in pairs]
+    for process in processes:
+        process.start()
+    for ours, _ in pairs:
+        assert ours.recv()[0] == "open"
+    acknowledged: dict[int, float] = {}
+    rng = random.Random(0)
+    for number in range(12):
+        index.apply([made(f"new-{number}", number)])
+        acknowledged[index.snapshot.overlay.sequence] = time.monotonic()
+        if number == 6:
+            index.compact()
+        time.sleep(rng.uniform(0, 0.3))
+    time.sleep(0.5)
+    expected = [item.item_id for _, item in index.snapshot.page(0, 1_000)]
+    delays = []
+    for ours, _ in pairs:
+        ours.send("end")
+        seen = {}
+        while isinstance((message := ours.recv())[1], float):
+            seen[message[0]] = message[1]
+        assert message == (24, expected)
+        for sequence, at in acknowledged.items():
+            delays.append(min(when for newest, when in seen.items() if newest >= sequence) - at)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    print(f"seen after {sorted(delays)[len(delays) // 2]:.3f} s at the median, {max(delays):.3f} s at most")
+    assert len(delays) == 24
+    assert max(delays) < SOON
+
+
+def test_a_replica_answers_while_the_server_is_away_and_goes_on_after(
+    index: Index, folder: Path, shop: FakeShop, postgres: Server
+) -> None:
+    expected = Expected(shop)
+    index.apply([made("new", 1)])
+    expected.apply(made("new", 1))
+    postgres.stop(SIGQUIT)
+    try:
+        with pytest.raises(StorageError, match="cannot be used now"):
+            index.refresh()
+        with pytest.raises(StorageError, match="Nothing was changed"):
+            index.apply([made("lost", 2)])
+        assert [item.item_id for _, item in index.snapshot.page(0, 100)] == list(expected.items)
+        assert len(index.neighbours("new", "gardeners", Similarity.AVG, 3)) == 3
+    finally:
+        postgres.start()
+    index.apply([Change("cot")])
+    expected.apply(Change("cot"))
+    expected.check(index)
+    again = Index.open(folder)
+    expected.check(again)
+    again.close()
+
+
+def test_every_verb_knows_where_the_changes_lie(index: Index, folder: Path, shop: FakeShop) -> None:
+    expected = Expected(shop)
+    index.apply([made("new", 1), Change("cot")])
+    expected.apply(made("new", 1), Change("cot"))
+    assert "2 changes since" in verify(VerifyConfig(index=folder))
+    snapshot(SnapshotConfig(index=folder, out=folder.parent / "snapshot"))
+    assert compact(CompactConfig(index=folder)).endswith("generation-000002: 12 items.")
+    index.apply([made("lost", 3)])
+    restore(RestoreConfig(snapshot=folder.parent / "snapshot", out=folder))
+    index.refresh()
+    expected.check(index)
+    later = made("later", 4)
+    index.apply([later])
+    expected.apply(later)
+    again = Index.open(folder)
+    expected.check(again)
+    again.close()
+    assert not (folder / FILE).exists()
+
+
+def test_a_snapshot_holds_the_changes_in_a_file(
+    index: Index, folder: Path, shop: FakeShop, postgres: Server
+) -> None:
+    expected = Expected(shop)
+    changes = [made("new", 1), Change("cot")]
+    index.apply(changes)
+    expected.apply(*changes)
+    out = folder.parent / "snapshot"
+    snapshot(SnapshotConfig(index=folder, out=out))
+    assert (out / FILE).exists()
+    postgres.stop()
+    try:
+        copy = Index.open(out)
+        expected.check(copy)
+        copy.close()
+    finally:
+        postgres.start()
+
+
+def test_built_anew_it_keeps_its_journal_and_is_refused_another(
+    index: Index, folder: Path, shop: FakeShop, postgres: Server
+) -> None:
+    journal = Generation.open_newest(folder).config.journal
+    assert journal is not None
+    config = BuildConfig(
+        checkpoint=shop.checkpoint,
+        prepared=shop.prepared,
+        out=folder,
+        journal=journal.partition("?")[0],
+        discard_changes=True,
+    )
+    parents = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
+    index.apply([made("lost", 1)])
+    with pytest.raises(InputError, match=r"has changes that .* does not know of \(the last is number 1\)"):
+        build(config.model_copy(update={"discard_changes": False}), FakeEncoder(), *parents)
+    for other in (None, postgres.url()):
+        with pytest.raises(InputError, match=r"keeps its changes in postgresql://rcml@.* \(schema test_"):
+            build(config.model_copy(update={"journal": other}), FakeEncoder(), *parents)
+    build(config, FakeEncoder(), *parents)
+    again = Index.open(folder)
+    Expected(shop).check(again)
+    again.apply([made("new", 2)])
+    assert again.snapshot.overlay.sequence == 2
+    again.close()
+    assert [path.name for path in generations(folder)] == ["generation-000003"] or len(
+        generations(folder)
+    ) <= 2

@@ -1,0 +1,341 @@
+"""Relations in words against brute force over all tokens: of few items all, of many by a sketch, also amid changes."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float32
+from numpy import ndarray
+from PIL import Image
+
+from indexes.builder.build import build
+from indexes.config import BuildConfig
+from indexes.index import Hit, Index
+from indexes.journal.journal import Change
+from indexes.search import free_text_search as worded_search
+from indexes.search.selection import Selection
+from indexes.storage.attributes import Condition
+from indexes.vectors.contract import cosines
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.errors import InputError, NoTokensError
+from model.records import Item, Similarity, View
+from tests.indexes.changes import copied, put
+from tests.indexes.fakes import DIM, ITEMS, RELATIONS, FakeEncoder, FakeShop, write_checkpoint, write_prepared
+
+WORDS = [f"w{number}" for number in range(40)]
+
+
+@cache
+def drawn(word: str) -> ndarray:
+    seed = hashlib.sha256(word.encode()).digest()
+    return np.random.default_rng(list(seed)).standard_normal(DIM).astype(np.float16)
+
+
+class TokenEncoder(FakeEncoder):
+    """A token for each word, a few for a picture, and relations that look at tokens as the network's do."""
+
+    def read_items(
+        self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
+    ) -> Callable[[], Encoding]:
+        text = self.text_tokens(texts)
+        image = _rows(
+            [] if one is None else [f"{channel}{value // 32}" for channel, value in enumerate(_colour(one))]
+            for one in pictures
+        )
+        seen = ItemTokens(text, image)
+
+        def encode() -> Encoding:
+            known = [self.read_relation(relation.description) for relation in RELATIONS]
+            both = (np.stack([one.vectors(rows) for one in known], axis=1) for rows in (text, image))
+            return Encoding(*both, seen if tokens else None)
+
+        return encode
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
+        return self.read_items(texts, [None] * len(texts))().text
+
+    def text_tokens(self, texts: Sequence[str]) -> TokenRows:
+        return _rows(text.lower().split() for text in texts)
+
+    def read_relation(self, description: str) -> WordedRelation:
+        query = _query(description)
+        distance = [np.linalg.norm(_query(relation.description) - query) for relation in RELATIONS]
+        return WordedRelation(
+            description,
+            query,
+            np.eye(DIM, dtype=np.float32),
+            tuple(sorted(range(1, len(RELATIONS)), key=lambda position: distance[position])),
+            2 * query,
+        )
+
+
+def _query(description: str) -> ndarray:
+    return np.mean([drawn(word) for word in description.lower().split()], axis=0, dtype=np.float32)
+
+
+def _colour(picture: Image.Image) -> tuple[int, ...]:
+    pixel = picture.getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def _rows(words: object) -> TokenRows:
+    items = [[drawn(word) for word in item] for item in words]  # type: ignore[attr-defined]
+    starts = np.cumsum([0, *map(len, items)])
+    states = [token for item in items for token in item]
+    return TokenRows(np.asarray(states, np.float16).reshape(-1, DIM), starts)
+
+
+def make(folder: Path, items: Sequence[Item], **options: object) -> Index:
+    write_prepared(folder / "prepared", items)
+    write_checkpoint(folder / "checkpoint")
+    config = BuildConfig.model_validate(
+        {
+            "checkpoint": folder / "checkpoint",
+            "prepared": folder / "prepared",
+            "out": folder / "index",
+            "token_store": True,
+            **options,
+        }
+    )
+    build(config, TokenEncoder(), Checkpoint.open(config.checkpoint), Prepared.open(config.prepared))
+    return Index.open(config.out)
+
+
+def item(number: int, seed: int | None = None) -> Item:
+    """One of sixty families, whose items share three words of four."""
+    seed = number if seed is None else seed
+    family, own = np.random.default_rng(seed % 60), np.random.default_rng(seed)
+    words = " ".join([*family.choice(WORDS, 3, replace=False), own.choice(WORDS)])
+    return Item(f"i{number}", words, "", (words.split()[0],), words, f"pictures/{number}.png", {"n": number})
+
+
+def changed(number: int, seed: int, tokens: bool = True) -> Change:
+    made = item(number, seed)
+    change = put(made, png(seed))
+    encoding = TokenEncoder().read_items([made.text], [picture(seed)], tokens=True)()
+    vectors = np.stack([encoding.view(view)[0] for view in View]).astype(np.float16)
+    return Change.put(made, vectors, change.picture, encoding.tokens if tokens else None)
+
+
+def picture(seed: int) -> Image.Image:
+    return Image.new("RGB", (8, 8), tuple(np.random.default_rng(seed).integers(0, 256, 3).tolist()))
+
+
+def png(seed: int) -> bytes:
+    content = BytesIO()
+    picture(seed).save(content, "PNG")
+    return content.getvalue()
+
+
+def brute(
+    index: Index, relation: WordedRelation, item_id: str, similarity: Similarity
+) -> list[tuple[str, float]]:
+    """Every other item and its score, from tokens that are made anew, best first, equal ones in catalogue order."""
+    snapshot = index.snapshot
+    items = [one for _, one in snapshot.page(0, 100_000)]
+    pictures = []
+    for one in items:
+        content = index.picture(one.item_id)[1]
+        assert isinstance(content, Path | bytes)
+        source = BytesIO(content) if isinstance(content, bytes) else content
+        pictures.append(Image.open(source).convert("RGB"))
+    tokens = TokenEncoder().read_items([one.text for one in items], pictures, tokens=True)().tokens
+    assert tokens is not None
+    query_view, target_view = similarity.views
+    every = np.arange(len(items))
+    queries, targets = relation.view(tokens, query_view, every), relation.view(tokens, target_view, every)
+    own = [one.item_id for one in items].index(item_id)
+    scores = cosines(targets, queries[own]).tolist()
+    order = sorted((row for row in every.tolist() if row != own), key=lambda row: (-scores[row], row))
+    return [(items[row].item_id, scores[row]) for row in order]
+
+
+def answers(hits: Sequence[Hit]) -> list[tuple[str, float]]:
+    return [(hit.item.item_id, hit.score) for hit in hits]
+
+
+UNKNOWN = "w3 w7 worn by sailors"
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_of_few_items_the_best_are_found_exactly(similarity: Similarity, tmp_path: Path) -> None:
+    index = make(tmp_path, ITEMS)
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    for item_id in ("cot", "twin-2", "a/b?c#d e"):
+        expected = brute(index, relation, item_id, similarity)
+        for k in (1, 5, 100):
+            assert answers(index.neighbours(item_id, relation, similarity, k)) == expected[:k]
+    index.close()
+
+
+def test_without_tokens_a_relation_in_words_is_refused(index: Index) -> None:
+    with pytest.raises(NoTokensError, match=r"keeps no tokens.*build the index with --token-store"):
+        index.neighbours("cot", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 3)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return make(tmp_path_factory.mktemp("many"), [item(number) for number in range(900)])
+
+
+@pytest.fixture
+def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that 900 items are many."""
+    monkeypatch.setattr(worded_search, "FEW", 100)
+    monkeypatch.setattr(worded_search, "SHORTLIST", 5)
+    monkeypatch.setattr(worded_search, "LEAST", 50)
+
+
+@pytest.mark.usefixtures("short_lists")
+@pytest.mark.parametrize("similarity", Similarity)
+def test_of_many_items_nearly_all_the_best_are_found_and_scored_exactly(
+    similarity: Similarity, many: Index
+) -> None:
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    found = 0
+    for number in range(20):
+        expected = dict(brute(many, relation, f"i{number}", similarity))
+        hits = many.neighbours(f"i{number}", relation, similarity, 10)
+        assert len({hit.item.item_id for hit in hits}) == 10
+        for hit in hits:
+            assert hit.score == pytest.approx(expected[hit.item.item_id], abs=1e-6)
+        tenth = sorted(expected.values(), reverse=True)[9]
+        found += sum(hit.score >= tenth - 1e-6 for hit in hits)
+    assert found / 200 >= 0.95
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_a_search_reads_the_tokens_of_few(many: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    view = WordedRelation.view
+
+    def counted(self: WordedRelation, tokens: ItemTokens, of: View, rows: ndarray) -> ndarray:
+        looked.append(len(rows))
+        return view(self, tokens, of, rows)
+
+    monkeypatch.setattr(WordedRelation, "view", counted)
+    many.neighbours("i5", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 10)
+    assert looked == [1, 50]
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_a_search_keeps_to_what_is_selected(many: Index) -> None:
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    everything = answers(many.neighbours("i5", relation, Similarity.AVG, 5))
+    without = Selection(exclude=frozenset(item_id for item_id, _ in everything))
+    assert (
+        not dict(everything).keys()
+        & dict(answers(many.neighbours("i5", relation, Similarity.AVG, 5, without))).keys()
+    )
+    half = Selection(where={"n": Condition(least=450)})
+    found = answers(many.neighbours("i5", relation, Similarity.AVG, 10, half))
+    expected = [one for one in brute(many, relation, "i5", Similarity.AVG) if int(one[0][1:]) >= 450]
+    assert all(int(item_id[1:]) >= 450 for item_id, _ in found)
+    assert len(set(found) & set(expected[:10])) >= 8
+    few = Selection(where={"n": Condition(least=850)})
+    assert (
+        answers(many.neighbours("i5", relation, Similarity.AVG, 10, few))
+        == [one for one in brute(many, relation, "i5", Similarity.AVG) if int(one[0][1:]) >= 850][:10]
+    )
+
+
+@pytest.mark.parametrize("strength", [1.0, 100.0])
+def test_estimates_from_all_components_are_the_scores_themselves(strength: float, many: Index) -> None:
+    """Tokens of 16 components, all of which are in the sketch; also where e to the relevance would overflow."""
+    plain = TokenEncoder().read_relation(UNKNOWN)
+    relation = replace(plain, query=strength * plain.query)
+    store = many.snapshot.generation.tokens
+    assert store is not None
+    every = np.arange(900)
+    for view in View:
+        vectors = many.snapshot.vectors(relation, view, every.tolist())
+        scores = store.estimates(relation).scores(view, vectors[7])
+        np.testing.assert_allclose(scores, vectors @ vectors[7], atol=2e-3)
+    assert store.estimates(relation) is store.estimates(relation)
+
+
+def test_an_item_must_bring_its_tokens(tmp_path: Path) -> None:
+    index = make(tmp_path, ITEMS)
+    with pytest.raises(InputError, match="Item 'i7' came without its tokens"):
+        index.apply([changed(7, 7, tokens=False)])
+    assert "i7" not in index.snapshot
+    index.close()
+
+
+def test_tokens_that_are_not_kept_are_not_stored(shop: FakeShop, tmp_path: Path) -> None:
+    index = Index.open(copied(shop, tmp_path))
+    index.apply([changed(7, 7)])
+    assert index.snapshot.overlay.entries[0].change.tokens is None
+    index.close()
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(0, 15), st.integers(0, 40)),
+            st.tuples(st.just("drop"), st.integers(0, 15), st.just(0)),
+            st.tuples(st.sampled_from(["compact", "reopen"]), st.just(0), st.just(0)),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_changes_answers_equal_brute_force(
+    steps: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("live")
+    index = make(folder, ITEMS)
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    for step, number, seed in [*steps, ("reopen", 0, 0)]:
+        match step:
+            case "put":
+                index.apply([changed(number, seed)])
+            case "drop":
+                index.apply([Change(f"i{number}"), Change(ITEMS[number % 11].item_id)])
+            case "compact":
+                index.compact()
+            case _:
+                index.close()
+                index = Index.open(folder / "index")
+    for similarity in (Similarity.AVG, Similarity.TI):
+        expected = brute(index, relation, "bib", similarity)
+        assert answers(index.neighbours("bib", relation, similarity, 100)) == expected
+    index.close()
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) -> None:
+    index = make(tmp_path, [item(number) for number in range(900)])
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    best = answers(index.neighbours("i5", relation, Similarity.AVG, 3))
+    others = [changed(3_000 + seed, seed) for seed in range(100, 180)]
+    index.apply([Change(best[0][0]), *others, changed(2_000, 5)])  # the same words as item 5
+    again = answers(index.neighbours("i5", relation, Similarity.TT, 3))
+    assert again[0] == ("i2000", pytest.approx(1, abs=1e-3))
+    index.compact()
+    after = answers(index.neighbours("i5", relation, Similarity.TT, 3))
+    assert after[0] == again[0]
+    assert best[0][0] not in dict(answers(index.neighbours("i5", relation, Similarity.AVG, 10)))
+    index.close()
+
+
+def test_as_many_are_found_as_wanted_where_all_known_relations_bring_the_same_newcomers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FEW", "LEAST", "SHORTLIST"):
+        monkeypatch.setattr(worded_search, name, 1)
+    index = make(tmp_path, ITEMS)
+    index.apply([changed(number, number) for number in range(100, 180)])
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    assert len(index.neighbours("bib", relation, Similarity.AVG, 60)) == 60
+    index.close()

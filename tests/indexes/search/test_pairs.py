@@ -1,0 +1,228 @@
+"""Two items compared: of the catalogue or new, one or many at a time, calibrated."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy import ndarray
+
+from indexes.index import Index
+from model.checkpoint.calibration import Calibration, Sigmoid, Softmax
+from model.embeddings.encoding import Encoding
+from model.errors import (
+    InputError,
+    IntraRelationError,
+    NoPictureError,
+    UnknownItemError,
+    UnknownRelationError,
+)
+from model.records import Similarity, View
+from tests.indexes.fakes import RELATIONS, FakeShop, ids, write_shop
+
+BETWEEN = [relation.relation_id for relation in RELATIONS[1:]]
+
+CALIBRATION = Calibration(
+    validity=Sigmoid(scale=2.0, bias=0.5, lapses=0.05),
+    relation_types={
+        similarity: Softmax(scale=5.0 + number, biases=(1.0, -2.0, 1.0))
+        for number, similarity in enumerate(Similarity)
+    },
+    claims=100,
+    edges=50,
+)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    index = Index.open(write_shop(tmp_path_factory.mktemp("calibrated"), calibration=CALIBRATION).index)
+    yield index
+    index.close()
+
+
+def newcomer(shop: FakeShop, item_id: str) -> Encoding:
+    """A new item that is like one of the catalogue."""
+    row = ids().index(item_id)
+    text, image = (
+        np.stack([shop.vectors(relation.relation_id, view)[row] for relation in RELATIONS])[None]
+        for view in (View.TEXT, View.IMAGE)
+    )
+    return Encoding(text, image)
+
+
+def softmax(scores: ndarray) -> ndarray:
+    return np.asarray(np.exp(scores) / np.exp(scores).sum())
+
+
+# Which relation.
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_a_relations_probability_is_the_calibrated_softmax_of_its_cosine(
+    calibrated: Index, shop: FakeShop, similarity: Similarity
+) -> None:
+    own = CALIBRATION.relation_types[similarity]
+    cosines = np.array([shop.cosine("bib", "cot", one, similarity) for one in BETWEEN])
+    expected = dict(zip(BETWEEN, softmax(own.scale * cosines + np.array(own.biases)), strict=True))
+    found = calibrated.relation_scores("bib", "cot", similarity)
+    assert {one.relation.relation_id: one.probability for one in found} == pytest.approx(expected, abs=1e-4)
+    assert sum(one.probability for one in found) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_likeliest_relation_comes_first_even_where_another_has_the_greater_cosine(
+    calibrated: Index,
+) -> None:
+    turned = 0
+    for a, b in product(ids(), ids()):
+        found = calibrated.relation_scores(a, b, Similarity.AVG)
+        probabilities = [one.probability for one in found]
+        assert probabilities == sorted(probabilities, reverse=True)
+        turned += found[0].score < max(one.score for one in found)
+    assert turned > 0
+
+
+def test_uncalibrated_the_greatest_cosine_is_the_likeliest(index: Index) -> None:
+    found = index.relation_scores("bib", "cot", Similarity.TT)
+    expected = softmax(np.array([one.score for one in found]))
+    assert [one.probability for one in found] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_a_new_item_has_the_relations_of_the_one_it_is_like(
+    calibrated: Index, shop: FakeShop, similarity: Similarity
+) -> None:
+    new_a, new_b = newcomer(shop, "bib"), newcomer(shop, "cot")
+    expected = {
+        one.relation.relation_id: (one.score, one.probability)
+        for one in calibrated.relation_scores("bib", "cot", similarity)
+    }
+    for a, b in ((new_a, "cot"), ("bib", new_b), (new_a, new_b)):
+        for one in calibrated.relation_scores(a, b, similarity):
+            # The stored average of two vectors was rounded once more.
+            assert (one.score, one.probability) == pytest.approx(expected[one.relation.relation_id], abs=2e-3)
+
+
+def test_a_new_item_without_a_picture_is_compared_by_its_words_alone(index: Index, shop: FakeShop) -> None:
+    words = replace(newcomer(shop, "bib"), image=np.zeros_like(newcomer(shop, "bib").image))
+    by_words = index.relation_scores(words, "cot", Similarity.TT)
+    assert by_words == index.relation_scores(newcomer(shop, "bib"), "cot", Similarity.TT)
+    for a, b, similarity in ((words, "cot", Similarity.II), ("cot", words, Similarity.TI)):
+        with pytest.raises(NoPictureError, match="The new item has no picture"):
+            index.relation_scores(a, b, similarity)
+
+
+def test_a_new_item_without_words_is_compared_by_its_picture_alone(index: Index, shop: FakeShop) -> None:
+    picture = replace(newcomer(shop, "bib"), text=np.zeros_like(newcomer(shop, "bib").text))
+    by_picture = index.relation_scores("cot", picture, Similarity.TI)
+    assert by_picture == index.relation_scores("cot", newcomer(shop, "bib"), Similarity.TI)
+    with pytest.raises(InputError, match="The new item has no words"):
+        index.relation_scores(picture, "cot", Similarity.TT)
+
+
+# Whether one holds.
+
+
+@pytest.mark.parametrize("relation_id", BETWEEN)
+def test_validity_is_the_calibrated_sigmoid_of_the_heads_log_odds(
+    calibrated: Index, shop: FakeShop, relation_id: str
+) -> None:
+    head = shop.probability("bib", "cot", relation_id)
+    log_odds = 2.0 * np.log(head / (1 - head)) + 0.5
+    expected = 0.05 + 0.9 / (1 + np.exp(-log_odds))
+    assert calibrated.validity("bib", "cot", relation_id) == pytest.approx(expected, abs=1e-5)
+
+
+def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index, shop: FakeShop) -> None:
+    claims = list(product(ids(), ids(), BETWEEN))
+    np.random.default_rng(0).shuffle(claims)
+    expected = [shop.probability(*claim) for claim in claims]
+    np.testing.assert_allclose(index.validities(claims), expected, atol=1e-6)
+
+
+def test_a_new_item_has_the_validity_of_the_one_it_is_like(index: Index, shop: FakeShop) -> None:
+    new = newcomer(shop, "bib")
+    claims = [
+        ("bib", "cot", "gardeners"),
+        (new, "cot", "gardeners"),
+        ("cot", new, "gardeners"),
+        (new, new, "gardeners"),
+    ]
+    first, second, third, same = index.validities(claims)
+    assert first == pytest.approx(second, abs=1e-6) == pytest.approx(third, abs=1e-6)
+    assert same == pytest.approx(index.validity("bib", "bib", "gardeners"), abs=1e-6)
+
+
+def test_no_claims_have_no_probabilities(index: Index) -> None:
+    assert index.validities([]).shape == (0,)
+
+
+def test_what_a_claim_names_and_is_not_there_is_named(index: Index) -> None:
+    with pytest.raises(UnknownItemError, match="'unicorn'"):
+        index.validities([("bib", "cot", "gardeners"), ("bib", "unicorn", "gardeners")])
+    with pytest.raises(UnknownRelationError, match="'sailors'"):
+        index.validities([("bib", "cot", "sailors")])
+
+
+def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, shop: FakeShop) -> None:
+    claims = [
+        ("bib", "cot", "gardeners"),
+        ("bib", "unicorn", "gardeners"),
+        ("bib", "cot", "sailors"),
+        ("bib", "cot", "same-item"),
+        ("tie", newcomer(shop, "bib"), "gardeners"),
+    ]
+    snapshot, found = index.validity_of_each(claims)
+    assert snapshot is index.snapshot
+    assert [type(one) for one in found] == [
+        float,
+        UnknownItemError,
+        UnknownRelationError,
+        IntraRelationError,
+        float,
+    ]
+    assert found[0] == pytest.approx(index.validity("bib", "cot", "gardeners"), abs=1e-6)
+    assert found[4] == pytest.approx(index.validity("tie", "bib", "gardeners"), abs=1e-6)
+    assert index.validity_of_each([])[1] == []
+
+
+# The vectors themselves.
+
+
+@pytest.mark.parametrize("relation", BETWEEN)
+def test_vectors_of_items_stand_in_the_order_asked_for(index: Index, shop: FakeShop, relation: str) -> None:
+    wanted = ["tie", "bib", "tie"]
+    snapshot, found = index.vectors([*wanted, newcomer(shop, "cot")], relation, list(View))
+    assert snapshot is index.snapshot
+    for view in View:
+        expected = shop.vectors(relation, view)
+        for place, item_id in enumerate([*wanted, "cot"]):
+            row = expected[ids().index(item_id)]
+            np.testing.assert_allclose(found[view][place], row, atol=0 if place < 3 else 1e-3)
+
+
+def test_what_an_item_has_nothing_to_show_in_is_zero(index: Index, shop: FakeShop) -> None:
+    new = newcomer(shop, "bib").without_text()
+    _, found = index.vectors([new], "gardeners", list(View))
+    assert not found[View.TEXT].any()
+    np.testing.assert_allclose(found[View.AVERAGE], found[View.IMAGE], atol=1e-3)
+
+
+def test_vectors_of_what_is_not_there_are_refused(index: Index) -> None:
+    with pytest.raises(UnknownItemError, match="'unicorn'"):
+        index.vectors(["bib", "unicorn"], "gardeners", [View.TEXT])
+    with pytest.raises(UnknownRelationError, match="'sailors'"):
+        index.vectors(["bib"], "sailors", [View.TEXT])
+
+
+# What it tells of itself.
+
+
+def test_an_index_names_its_calibration(calibrated: Index, index: Index) -> None:
+    assert (calibrated.calibration, index.calibration) == (CALIBRATION.version, "none")
+
+
+def test_an_index_knows_how_many_items_stand_in_pairs(index: Index) -> None:
+    assert index.paired_items == {
+        "same-item": None, "gardeners": 2, "worn together / office": 0, "new-parents": 3
+    }  # fmt: skip

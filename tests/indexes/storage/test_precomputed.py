@@ -1,0 +1,213 @@
+"""Answers kept in tables against brute force in NumPy, as they were made and after many changes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import Float32
+from numpy import ndarray
+
+from indexes.builder.build import build
+from indexes.config import BuildConfig
+from indexes.index import Index
+from indexes.journal.journal import Change
+from indexes.search.selection import Selection
+from indexes.storage.precomputed import DEPTH, Answers, Before, _Maker, write_answers
+from indexes.vectors.contract import cosines
+from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.records import Similarity, View
+from tests.indexes.changes import Expected, copied, made
+from tests.indexes.fakes import FakeEncoder, FakeShop, ids
+
+DIM = 12
+
+
+def drawn(count: int) -> Float32[ndarray, "items relations views dim"]:
+    """Vectors of which many are equal, so that ties straddle every cut."""
+    rng = np.random.default_rng(3)
+    kinds = rng.standard_normal((max(count // 7, 1), 2, len(View), DIM))
+    vectors = kinds[rng.integers(0, len(kinds), count)]
+    vectors[::3] = rng.standard_normal(vectors[::3].shape)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float16).astype(np.float32)
+
+
+def brute(queries: ndarray, targets: ndarray, row: int, but: Sequence[int] = ()) -> list[tuple[int, float]]:
+    """All others, best first, equal scores in catalogue order."""
+    scores = cosines(targets, queries[row]).tolist()
+    left = [other for other in range(len(targets)) if other != row and other not in but]
+    return [(other, scores[other]) for other in sorted(left, key=lambda one: (-scores[one], one))]
+
+
+def written(folder: Path, vectors: ndarray, before: Before | None = None) -> Answers:
+    """The tables of some items."""
+    folder.mkdir(exist_ok=True)
+    write_vectors(
+        folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
+    )
+    write_answers(folder / "answers", FaissVectors(folder / "vectors"), range(2), tuple(Similarity), before)
+    return Answers(folder / "answers")
+
+
+@pytest.fixture(scope="module", params=[1, 2, 60, 700])
+def tables(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ndarray, Answers]:
+    vectors = drawn(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexes.storage.precomputed.TILE", 150)  # several, and the last not whole
+        return vectors, written(tmp_path_factory.mktemp("tables"), vectors)
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_every_answer_is_that_of_brute_force(tables: tuple[ndarray, Answers], similarity: Similarity) -> None:
+    vectors, answers = tables
+    query_view, target_view = ([*View].index(view) for view in similarity.views)
+    for relation in range(2):
+        queries, targets = vectors[:, relation, query_view], vectors[:, relation, target_view]
+        for row in range(len(vectors)):
+            expected = brute(queries, targets, row)
+            for k in (1, 10, DEPTH):
+                found = answers.best(relation, similarity, row, k)
+                assert found is not None
+                assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
+
+
+def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(tables: tuple[ndarray, Answers]) -> None:
+    vectors, answers = tables
+    without = frozenset(range(0, len(vectors), 2))
+    expected = brute(vectors[:, 0, 2], vectors[:, 0, 2], 0, tuple(without))
+    kept = expected if len(vectors) <= DEPTH + 1 else expected[:20]
+    found = answers.best(0, Similarity.AVG, 0, len(kept), without)
+    assert found is not None
+    assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == kept
+    deeper = answers.best(0, Similarity.AVG, 0, DEPTH, without)
+    if len(vectors) <= DEPTH + 1:
+        assert deeper is not None
+        assert len(deeper.rows) == len(expected)
+    else:
+        assert deeper is None
+
+
+def test_a_similarity_without_a_table_is_answered_live(shop: FakeShop, index: Index) -> None:
+    assert index.snapshot.generation.answers.similarities == (Similarity.AVG,)
+    assert index.snapshot.answer(1, Similarity.TT, 0, 3) is None
+    hits = index.neighbours("cot", "gardeners", Similarity.TT, 3)
+    ranking = shop.ranking("cot", "gardeners", Similarity.TT)[:3]
+    assert [(hit.item.item_id, pytest.approx(hit.score, abs=1e-5)) for hit in hits] == ranking
+
+
+@pytest.mark.parametrize("answers", ["none", "all", "TI"])
+def test_the_tables_asked_for_are_made(shop: FakeShop, tmp_path: Path, answers: str) -> None:
+    config = BuildConfig.model_validate(
+        {
+            "checkpoint": shop.checkpoint,
+            "prepared": shop.prepared,
+            "out": tmp_path / "index",
+            "answers": answers,
+        }
+    )
+    build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+    index = Index.open(tmp_path / "index")
+    made_of = {"none": (), "all": tuple(Similarity), "TI": (Similarity.TI,)}
+    assert index.snapshot.generation.answers.similarities == made_of[answers]
+    Expected(shop).check(index)
+    index.close()
+
+
+@pytest.mark.parametrize("count", [5, 90, 400])
+def test_tables_carried_over_are_the_beginnings_of_what_brute_force_finds(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.storage.precomputed.TILE", 100)
+    monkeypatch.setattr("indexes.storage.precomputed.DEPTH", 20)
+    made, remade, shortened = [], 0, 0
+    monkeypatch.setattr(
+        "indexes.storage.precomputed._Maker.table",
+        lambda self, rows: made.append(len(rows)) or _table(self, rows),
+    )
+    rng = np.random.default_rng(count)
+    pool = drawn(700)
+    vectors, before = pool[rng.integers(0, len(pool), count)], None
+    for turn in range(8):
+        answers = written(tmp_path / f"{turn}", vectors, before)
+        depth = min(20, len(vectors) - 1)
+        for relation, similarity in [(0, Similarity.AVG), (1, Similarity.TI), (1, Similarity.II)]:
+            query_view, target_view = ([*View].index(view) for view in similarity.views)
+            table = answers.table(relation, similarity)
+            assert table is not None
+            assert table.shape == (len(vectors), depth)
+            for row in range(len(vectors)):
+                there = int((table[row]["row"] >= 0).sum())
+                assert there >= depth / 2
+                expected = brute(vectors[:, relation, query_view], vectors[:, relation, target_view], row)
+                assert table[row][:there].tolist() == expected[:there]
+                assert (table[row][there:]["row"] == -1).all()
+                shortened += there < depth
+        remain = rng.random(len(vectors)) > [0.05, 0.3, 0.6][turn % 3]
+        before = Before(answers, np.where(remain, np.cumsum(remain) - 1, -1))
+        new = pool[
+            rng.integers(0, len(pool), round((len(vectors) - remain.sum()) * rng.uniform(0.5, 1.4)) + 1)
+        ]
+        remade += turn > 0 and sum(made) < 2 * len(Similarity) * len(vectors)
+        made.clear()
+        vectors = np.concatenate([vectors[remain], new])
+    assert remade == 7  # most rows were carried over
+    assert bool(shortened) == (count > 20)
+
+
+_table = _Maker.table
+
+
+@pytest.mark.parametrize("depth", [DEPTH, 8])
+def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(
+    shop: FakeShop, tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.storage.precomputed.DEPTH", depth)
+    index, expected = Index.open(copied(shop, tmp_path)), Expected(shop)
+    rng = np.random.default_rng(5)
+    for batch in range(50):
+        changes = []
+        for _ in range(20):
+            item_id = str(rng.choice([*ids(), *(f"new-{n}" for n in range(40))]))
+            seed = int(rng.integers(0, 30))
+            changes.append(Change(item_id) if rng.random() < 0.3 else made(item_id, seed))
+        index.apply(changes)
+        expected.apply(*changes)
+        if batch % 10 == 9:
+            index.compact()
+        if batch % 10 in (4, 9):
+            expected.check(index)
+            if batch % 10 == 9:
+                check_tables(index, expected, depth)
+            for item_id in list(expected.items)[:8]:
+                for relation in index.relations:
+                    hits = index.neighbours(item_id, relation.relation_id, Similarity.AVG, 20)
+                    ranking = expected.ranking(item_id, relation.relation_id, Similarity.AVG)[:20]
+                    assert [(hit.item.item_id, hit.score) for hit in hits] == ranking
+    index.close()
+
+
+def check_tables(index: Index, expected: Expected, depth: int) -> None:
+    """That every row of every table is the beginning of the ranking, and no less than half of what it may be."""
+    names = list(expected.items)
+    for position, relation in enumerate(index.relations):
+        table = index.snapshot.generation.answers.table(position, Similarity.AVG)
+        assert table is not None
+        for item_id, entries in zip(names, table, strict=True):
+            found = [(names[row], score) for row, score in entries.tolist() if row >= 0]
+            ranking = expected.ranking(item_id, relation.relation_id, Similarity.AVG)
+            assert len(found) >= min(depth, len(names) - 1) / 2
+            assert found == ranking[: len(found)]
+
+
+def test_items_excluded_are_skipped_in_the_table(shop: FakeShop, index: Index) -> None:
+    selection = Selection(exclude=frozenset({"twin-1", "twin-3", "tie"}))
+    row = index.snapshot.row("trowel")
+    found = selection.answer(index.snapshot, 1, Similarity.AVG, row, 4)
+    table = index.snapshot.answer(1, Similarity.AVG, row, 11)
+    assert table is not None
+    gone = {index.snapshot.row(item_id) for item_id in selection.exclude}
+    assert found.rows.tolist() == [one for one in table.rows.tolist() if one not in gone][:4]

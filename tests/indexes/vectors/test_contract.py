@@ -1,0 +1,189 @@
+"""Every backend and kind against the same search written in NumPy: one contract for all."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy import ndarray
+
+from indexes.config import IndexKind
+from indexes.vectors.backends import open_vectors
+from indexes.vectors.contract import Neighbours, Source, VectorIndex
+from indexes.vectors.faiss_backend import write_vectors
+from indexes.vectors.milvus_backend import write_milvus
+from model.embeddings.encoding import Encoding
+from model.records import View
+
+ITEMS, RELATIONS, DIM = 60, 2, 24
+
+
+def unit(*shape: int) -> ndarray:
+    vectors = np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def tied() -> Encoding:
+    """Every third item has the text of item 0, so that ties straddle any cut."""
+    text = unit(ITEMS, RELATIONS, DIM)
+    text[::3] = text[0]
+    return Encoding(text, -text[::-1].copy())
+
+
+@pytest.fixture
+def encoding() -> Encoding:
+    return tied()
+
+
+def source(encoding: Encoding, batch: int = 1_000) -> Source:
+    """The vectors of an encoding, `batch` rows at a time."""
+
+    def chunks(relation: int, view: View) -> Iterator[ndarray]:
+        vectors = encoding.view(view)[:, relation]
+        return (vectors[start : start + batch] for start in range(0, len(vectors), batch))
+
+    return chunks
+
+
+BACKENDS = [*get_args(IndexKind), "milvus-lite", "milvus-server"]
+
+Keep = Callable[[Encoding], VectorIndex]
+
+
+@pytest.fixture(params=BACKENDS)
+def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
+    """Keeps vectors as one backend does; in files, the search is narrowed, few as the items are."""
+    opened: list[VectorIndex] = []
+    monkeypatch.setattr("indexes.vectors.faiss_backend.SCANNED", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.SAMPLE", 20)
+
+    def keep(encoding: Encoding) -> VectorIndex:
+        _, relations, dim = encoding.text.shape
+        folder, chunks = tmp_path / "index" / "vectors", source(encoding, 25)
+        folder.parent.mkdir()
+        if request.param.startswith("milvus"):
+            uri = request.getfixturevalue(request.param.replace("-", "_"))
+            write_milvus(folder, folder.parent / "generation-000001", uri, relations, dim, chunks)
+        else:
+            few = len(encoding.text) == 0
+            write_vectors(folder, relations, dim, chunks, request.param, 0 if few else 0.999)
+        opened.append(open_vectors(folder))
+        return opened[-1]
+
+    yield keep
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def vectors(keep: Keep, encoding: Encoding) -> VectorIndex:
+    return keep(encoding)
+
+
+def reference(encoding: Encoding, relation: int, view: View, query: ndarray, k: int) -> Neighbours:
+    stored = encoding.view(view)[:, relation].astype(np.float16).astype(np.float32)
+    scores = np.einsum("id,d->i", stored, query)
+    rows = np.lexsort((np.arange(ITEMS), -scores.round(5)))[:k]
+    return Neighbours(rows, np.clip(scores[rows], -1, 1))
+
+
+@pytest.mark.parametrize("view", View)
+@pytest.mark.parametrize("k", [1, 7, 25, ITEMS, 10 * ITEMS])
+def test_search_agrees_with_numpy_in_rows_and_scores(
+    vectors: VectorIndex, encoding: Encoding, view: View, k: int
+) -> None:
+    query = encoding.text[0, 1]
+    found, expected = vectors.search(1, view, query, k), reference(encoding, 1, view, query, k)
+    assert found.rows.tolist() == expected.rows.tolist()
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 5, 19, 20, 21])
+def test_items_with_equal_vectors_come_in_catalogue_order(
+    vectors: VectorIndex, encoding: Encoding, k: int
+) -> None:
+    found = vectors.search(0, View.TEXT, encoding.text[0, 0], k)
+    assert found.rows.tolist()[:20] == list(range(0, ITEMS, 3))[:k]
+
+
+@pytest.mark.parametrize(
+    "dropped", [{0}, {3}, {57}, {58}, {0, 3, 6, 9}, set(range(0, ITEMS, 2)), set(range(ITEMS))]
+)
+def test_dropped_rows_are_left_out_and_others_take_their_places(
+    vectors: VectorIndex, encoding: Encoding, dropped: set[int]
+) -> None:
+    query = encoding.text[0, 0]
+    everything = vectors.search(0, View.TEXT, query, ITEMS).rows.tolist()
+    found = vectors.search(0, View.TEXT, query, 10, dropped=frozenset(dropped)).rows.tolist()
+    assert found == [row for row in everything if row not in dropped][:10]
+
+
+@given(share=st.floats(0, 1), k=st.integers(1, ITEMS), seed=st.integers(0, 1000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_of_the_allowed_rows_the_nearest_are_found_exactly(
+    vectors: VectorIndex, encoding: Encoding, share: float, k: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    allowed, dropped = rng.random(ITEMS) < share, frozenset(rng.integers(0, ITEMS, 3).tolist())
+    query = encoding.image[seed % ITEMS, 1]
+    everything = reference(encoding, 1, View.TEXT, query, ITEMS).rows.tolist()
+    found = vectors.search(1, View.TEXT, query, k, allowed, dropped)
+    assert found.rows.tolist() == [row for row in everything if allowed[row] and row not in dropped][:k]
+
+
+def test_a_score_is_never_above_one(vectors: VectorIndex, encoding: Encoding) -> None:
+    for row in range(ITEMS):
+        assert vectors.search(0, View.TEXT, encoding.text[row, 0] * 1.001, 1).scores.max() <= 1.0
+
+
+@pytest.mark.parametrize("allowed", [None, np.ones(0, bool)])
+def test_an_index_without_items_finds_nothing(keep: Keep, allowed: ndarray | None) -> None:
+    nothing = np.empty((0, 1, DIM), np.float32)
+    vectors = keep(Encoding(nothing, nothing))
+    found = vectors.search(0, View.TEXT, unit(DIM), 5, allowed)
+    assert (found.rows.size, found.scores.size) == (0, 0)
+    assert vectors.vectors(0, View.TEXT, []).shape == (0, DIM)
+    assert (vectors.count, vectors.dim) == (0, DIM)
+
+
+def test_vectors_come_back_rounded_to_half_precision(vectors: VectorIndex, encoding: Encoding) -> None:
+    found = vectors.vectors(1, View.AVERAGE, [5, 2])
+    np.testing.assert_array_equal(found, encoding.average[[5, 2], 1].astype(np.float16))
+
+
+def test_opened_it_has_the_items_that_were_written(vectors: VectorIndex) -> None:
+    assert (vectors.count, vectors.dim) == (ITEMS, DIM)
+
+
+def test_an_own_vector_scores_one(vectors: VectorIndex, encoding: Encoding) -> None:
+    for row in range(ITEMS):
+        own = vectors.vectors(1, View.IMAGE, [row])[0]
+        assert vectors.search(1, View.IMAGE, own, 1).scores[0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_vectors_come_back_in_the_order_asked_for_and_as_often(
+    vectors: VectorIndex, encoding: Encoding
+) -> None:
+    rows = [7, 0, 7, ITEMS - 1, 1]
+    stored = encoding.image[rows, 0].astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(vectors.vectors(0, View.IMAGE, rows), stored)
+
+
+def test_its_report_counts_the_items_of_each_relation_and_view(vectors: VectorIndex) -> None:
+    assert {name: report.items for name, report in vectors.report.items()} == {
+        f"{relation:03d}.{view}": ITEMS for relation in range(RELATIONS) for view in View
+    }
+
+
+def test_searched_from_many_threads_it_answers_each(vectors: VectorIndex, encoding: Encoding) -> None:
+    def ask(row: int) -> list[int]:
+        return vectors.search(1, View.IMAGE, encoding.image[row, 1], 5).rows.tolist()
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(ask, range(ITEMS)))
+    assert found == [ask(row) for row in range(ITEMS)]
+    assert all(found[row][0] == row for row in range(ITEMS) if row % 3 != 2)  # others have equals

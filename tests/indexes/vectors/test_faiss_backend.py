@@ -1,0 +1,137 @@
+"""What FAISS alone does: files that do not depend on batches, and a recall that is measured."""
+
+import gc
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args
+
+import faiss
+import numpy as np
+import pytest
+
+from indexes.config import IndexKind
+from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from model.embeddings.encoding import Encoding
+from model.errors import InputError
+from model.records import View
+
+from .test_contract import DIM, RELATIONS, source, tied
+
+
+def write(
+    folder: Path, encoding: Encoding, kind: IndexKind, batch: int = 1_000, min_recall: float = 0
+) -> None:
+    _, relations, dim = encoding.text.shape
+    write_vectors(folder, relations, dim, source(encoding, batch), kind, min_recall)
+
+
+def test_written_in_batches_or_at_once_is_the_same(tmp_path: Path) -> None:
+    encoding = tied()
+    write(tmp_path / "batched", encoding, "flat", batch=7)
+    write(tmp_path / "whole", encoding, "flat")
+    for path in sorted((tmp_path / "whole").glob("*.faiss")):
+        assert (tmp_path / "batched" / path.name).read_bytes() == path.read_bytes()
+
+
+MANY, TOPICS = 12_000, 300
+
+
+@pytest.fixture(scope="module")
+def topics() -> Encoding:
+    """Items about topics, as embeddings are: clusters of unequal size that overlap."""
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((TOPICS, DIM))
+    topic = rng.zipf(1.5, MANY) % TOPICS
+    text, image = (
+        (centres[topic] + 0.7 * rng.standard_normal((MANY, DIM)))[:, None].astype(np.float32) for _ in "TI"
+    )
+    return Encoding(*(view / np.linalg.norm(view, axis=-1, keepdims=True) for view in (text, image)))
+
+
+@pytest.mark.parametrize("kind", get_args(IndexKind))
+def test_of_many_items_nearly_all_the_nearest_are_found_at_their_true_scores(
+    kind: IndexKind, topics: Encoding, tmp_path: Path
+) -> None:
+    write(tmp_path / "vectors", topics, kind, min_recall=0.95)
+    vectors = FaissVectors(tmp_path / "vectors")
+    stored = topics.average[:, 0].astype(np.float16).astype(np.float32)
+    queries = np.random.default_rng(6).integers(0, MANY, 100)
+    hits = 0
+    for row in queries.tolist():
+        found = vectors.search(0, View.AVERAGE, stored[row], 10, dropped=frozenset({row}))
+        scores = stored @ stored[row]
+        np.testing.assert_allclose(found.scores, np.clip(scores[found.rows], -1, 1), atol=1e-5)
+        assert (np.diff(found.scores) <= 0).all()
+        assert row not in found.rows
+        hits += np.isin(found.rows, np.argsort(-scores)[:11]).sum()
+    report = vectors.report["000.average"]
+    assert hits / (10 * len(queries)) >= (1.0 if kind == "flat" else 0.93)
+    assert report.kind == kind
+    assert (report.recall_at_10 is None) == (kind == "flat")
+    assert all((one.recall_at_10 or 1) >= 0.95 for one in vectors.report.values())
+
+
+def test_a_recall_that_a_kind_cannot_reach_is_refused(
+    topics: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.ann_index.Graph.EFFORTS", (1, 2))
+    with pytest.raises(InputError, match=r"kind hnsw reaches a recall of 0\.\d+ at most .* --kind flat"):
+        write(tmp_path / "vectors", topics, "hnsw", min_recall=0.9999)
+
+
+def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(-1, 32)
+    write_vectors(tmp_path / "vectors", 1, 32, lambda relation, view: [halves], views=[View.AVERAGE])
+    found = FaissVectors(tmp_path / "vectors").vectors(0, View.AVERAGE, range(len(halves)))
+    np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
+
+
+def test_what_is_let_go_is_no_longer_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the disk would keep every generation that a server has ever gone on from."""
+    monkeypatch.setattr("indexes.vectors.faiss_backend.SCANNED", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.SAMPLE", 20)
+    encoding = tied()
+    for kind in get_args(IndexKind):
+        write(tmp_path / kind, encoding, kind)
+        opened = FaissVectors(tmp_path / kind)
+        assert len(opened.search(0, View.TEXT, encoding.text[0, 0], 3).rows) == 3
+        assert str(tmp_path) in Path("/proc/self/maps").read_text()
+        del opened
+        gc.collect()
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text(), kind
+
+
+@pytest.mark.parametrize("kind", get_args(IndexKind))
+def test_a_search_takes_one_thread_wherever_it_is_asked(
+    kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.faiss_backend.SCANNED", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.SAMPLE", 20)
+    encoding = tied()
+    write(tmp_path / "vectors", encoding, kind)
+    vectors = FaissVectors(tmp_path / "vectors")
+
+    def threads() -> tuple[int, int]:
+        before = faiss.omp_get_max_threads()
+        vectors.search(0, View.TEXT, encoding.text[0, 0], 3)
+        return before, faiss.omp_get_max_threads()
+
+    faiss.omp_set_num_threads(1)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(threads).result() == (os.cpu_count(), 1)
+
+
+def test_writing_takes_all_processors_and_changes_nothing_for_others(tmp_path: Path) -> None:
+    seen = []
+    faiss.omp_set_num_threads(1)
+    write_vectors(
+        tmp_path / "vectors",
+        RELATIONS,
+        DIM,
+        source(tied()),
+        advance=lambda: seen.append(faiss.omp_get_max_threads()),
+    )
+    assert seen == [os.cpu_count()] * RELATIONS * len(View)
+    assert faiss.omp_get_max_threads() == 1

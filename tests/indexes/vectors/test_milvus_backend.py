@@ -1,0 +1,381 @@
+"""An index whose vectors a Milvus server keeps: exact, tidied up after, and refused with the remedy when damaged."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from indexes.admin.backup import restore, snapshot
+from indexes.admin.inspection import stats, verify
+from indexes.builder.build import build
+from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig, StatsConfig, VerifyConfig
+from indexes.index import Index
+from indexes.journal.journal import Change
+from indexes.storage.generation import generations
+from indexes.vectors.backends import open_vectors
+from indexes.vectors.milvus_backend import FILE, MilvusVectors, Place, write_milvus
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from model.embeddings.encoding import Encoding
+from model.errors import ArtifactError, InputError, UnreachableError
+from model.records import View
+from tests.indexes.changes import Expected, made, placed
+from tests.indexes.durability.test_crashes import CLEAN
+from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.indexes.milvus_server import server
+
+from .test_contract import DIM, ITEMS, RELATIONS, reference, source, tied
+
+Answer = TypeVar("Answer")
+
+
+@pytest.fixture
+def folder(shop: FakeShop, tmp_path: Path, milvus_server: str) -> Path:
+    """An index in a folder whose name no collection may have."""
+    base = tmp_path / "Läden & Söhne"
+    base.mkdir()
+    return placed(shop, base, vectors=milvus_server)
+
+
+@pytest.fixture
+def index(folder: Path) -> Iterator[Index]:
+    index = Index.open(folder)
+    yield index
+    index.close()
+
+
+@pytest.fixture
+def client(milvus_server: str) -> Iterator[MilvusClient]:
+    client = MilvusClient(milvus_server)
+    yield client
+    client.close()
+
+
+def place(generation: Path) -> Place:
+    return Place.model_validate_json((generation / "vectors" / FILE).read_bytes())
+
+
+def collections(client: MilvusClient, folder: Path) -> set[str]:
+    """Those that notes beside the generations know of."""
+    noted = {
+        re.search(r'"collection":"(\w+)"', path.read_text())[1]  # type: ignore[index]
+        for path in folder.glob(".generation-*.collection")
+    }
+    return noted & set(client.list_collections())
+
+
+def persisted(ask: Callable[[], Answer]) -> Answer:
+    """Ask again and again, as a server does: gRPC waits a little before it tries a broken connection anew."""
+    for _ in range(100):
+        with suppress(UnreachableError, MilvusException):
+            return ask()
+        time.sleep(0.1)
+    return ask()
+
+
+def config(shop: FakeShop, out: Path, uri: str) -> BuildConfig:
+    return BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=out, vectors=uri)
+
+
+def parents(shop: FakeShop) -> tuple[Checkpoint, Prepared]:
+    return Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
+
+
+def test_built_changed_and_compacted_it_is_what_it_must_be(
+    shop: FakeShop, tmp_path: Path, milvus_server: str
+) -> None:
+    out = tmp_path / "index"
+    build(config(shop, out, milvus_server), FakeEncoder(), *parents(shop))
+    index, expected = Index.open(out), Expected(shop)
+    assert index.snapshot.generation.answers.similarities != ()
+    expected.check(index)
+    for n in range(3):
+        changes = [made(f"new-{n}", n), Change("cot"), made("bib", n)]
+        index.apply(changes)
+        expected.apply(*changes)
+        expected.check(index)
+        index.compact()
+        expected.check(index)
+    assert not list(out.rglob("*.faiss"))
+    assert "is whole: 14 items" in verify(VerifyConfig(index=out))
+    said = stats(StatsConfig(index=out))
+    assert re.search(rf"^vectors lie in +{milvus_server}$", said, re.MULTILINE)
+    assert re.search(r"^kind +flat$", said, re.MULTILINE)
+    index.close()
+
+
+def test_a_collection_has_an_allowed_name_and_what_was_promised(folder: Path, client: MilvusClient) -> None:
+    kept = place(generations(folder)[-1])
+    assert re.fullmatch(r"rcml_index_000001_[0-9a-f]{12}", kept.collection)
+    assert (kept.count, kept.dim, kept.relations) == (12, 16, 4)
+    described = client.describe_collection(kept.collection)
+    assert described["consistency_level_name"] == "Strong"
+    assert [field["name"] for field in described["fields"]] == ["place", "text", "image", "average"]
+    partitions = [f"relation_{number:03d}" for number in range(4)]
+    assert sorted(client.list_partitions(kept.collection)) == ["_default", *partitions]
+    assert client.describe_index(kept.collection, "image")["metric_type"] == "IP"
+
+
+def test_as_many_collections_as_generations_are_kept(
+    index: Index, folder: Path, client: MilvusClient
+) -> None:
+    for n in range(4):
+        index.apply([made(f"new-{n}", n)])
+        index.compact()
+    kept = generations(folder)
+    assert len(kept) == 2
+    assert collections(client, folder) == {place(path).collection for path in kept}
+    assert len(list(folder.glob(".*.collection"))) == 2
+
+
+def test_what_somebody_still_searches_is_not_dropped(
+    index: Index, folder: Path, shop: FakeShop, client: MilvusClient
+) -> None:
+    other = Index.open(folder)
+    for n in range(3):
+        other.apply([made(f"new-{n}", n)])
+        other.compact()
+    assert len(collections(client, folder)) == 3
+    assert index.snapshot.generation.path.name == "generation-000001"
+    Expected(shop).check(index)
+    index.close()
+    other.apply([made("last", 9)])
+    other.compact()
+    assert len(collections(client, folder)) == 2
+    other.close()
+
+
+def build_and_die(options: BuildConfig, shop: FakeShop) -> None:
+    """Killed once the collection is full and nothing names it yet."""
+    import indexes.builder.build
+
+    indexes.builder.build.write_answers = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    build(options, FakeEncoder(), *parents(shop))
+
+
+def test_what_a_killed_build_left_behind_goes_with_the_next(
+    shop: FakeShop, tmp_path: Path, milvus_server: str, client: MilvusClient
+) -> None:
+    before = set(client.list_collections())
+    options = config(shop, tmp_path / "index", milvus_server)
+    child = CLEAN.Process(target=build_and_die, args=(options, shop))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    (orphan,) = set(client.list_collections()) - before
+    build(options, FakeEncoder(), *parents(shop))
+    (kept,) = set(client.list_collections()) - before
+    assert kept != orphan
+    assert kept == place(generations(options.out)[-1]).collection
+    index = Index.open(options.out)
+    Expected(shop).check(index)
+    index.close()
+
+
+def test_a_broken_off_build_leaves_no_collection(
+    shop: FakeShop, tmp_path: Path, milvus_server: str, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = client.list_collections()
+    monkeypatch.setattr("indexes.builder.build.write_answers", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(config(shop, tmp_path / "index", milvus_server), FakeEncoder(), *parents(shop))
+    assert client.list_collections() == before
+    assert not list(tmp_path.glob("index/.*.collection"))
+
+
+def test_a_collection_that_is_gone_is_named_with_the_remedy(
+    index: Index, folder: Path, client: MilvusClient, milvus_server: str
+) -> None:
+    kept = place(generations(folder)[-1])
+    client.drop_collection(kept.collection)
+    said = rf"{kept.collection} of Milvus at {milvus_server} is not there; restore a snapshot, or build the index"
+    with pytest.raises(ArtifactError, match=said):
+        Index.open(folder)
+
+
+def test_a_collection_of_another_count_or_shape_is_named(folder: Path, client: MilvusClient) -> None:
+    generation = generations(folder)[-1]
+    kept = place(generation)
+    client.delete(kept.collection, ids=[1])
+    with pytest.raises(ArtifactError, match=r"has 47 vectors, not 12 under 4 relations"):
+        open_vectors(generation / "vectors")
+    other = kept.model_copy(update={"dim": 17})
+    (generation / "vectors" / FILE).write_text(other.model_dump_json())
+    with pytest.raises(ArtifactError, match=r"has the vectors .*'text': 16.*, not .*'text': 17"):
+        open_vectors(generation / "vectors")
+
+
+def test_a_lost_newest_collection_is_made_up_for_by_the_generation_before(
+    index: Index, folder: Path, shop: FakeShop, client: MilvusClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = Expected(shop)
+    changes = [made("new", 1), Change("cot")]
+    index.apply(changes)
+    expected.apply(*changes)
+    index.compact()
+    client.drop_collection(place(generations(folder)[-1]).collection)
+    again = Index.open(folder)
+    expected.check(again)
+    again.close()
+    assert "Going on with generation-000001 and the changes since." in capsys.readouterr().err
+
+
+def test_a_server_that_is_away_is_named_and_comes_back(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.milvus_backend.PATIENCE", 4.0)
+    with server(tmp_path) as running:
+        folder = placed(shop, tmp_path, vectors=running.uri)
+        index, other = Index.open(folder), Index.open(folder)
+        other.apply([made("new", 1)])
+        other.compact()
+        running.stop()
+        said = rf"Milvus at {running.uri} cannot be used now .*; start it, or see to the network between"
+        query = np.ones(16, np.float32) / 4
+        with pytest.raises(UnreachableError, match=said):
+            index.search(query, "gardeners", View.TEXT, 3)
+        with pytest.raises(UnreachableError, match=said):
+            index.refresh()
+        with pytest.raises(UnreachableError, match=said):
+            build(config(shop, tmp_path / "new", running.uri), FakeEncoder(), *parents(shop))
+        assert not (tmp_path / "new").exists()
+        running.start()
+        persisted(index.refresh)
+        assert index.snapshot.generation.path.name == "generation-000002"
+        expected = Expected(shop)
+        expected.apply(made("new", 1))
+        expected.check(index)
+        index.close()
+        other.close()
+
+
+def test_a_collection_that_cannot_be_dropped_is_told_of_and_dropped_later(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("indexes.vectors.milvus_backend.PATIENCE", 4.0)
+    with server(tmp_path) as running:
+        folder = placed(shop, tmp_path, vectors=running.uri)
+        shutil.rmtree(generations(folder)[0])
+        running.stop()
+        restored = RestoreConfig(snapshot=shop.index, out=folder, checkpoint=folder.parent / "checkpoint")
+        restore(restored)
+        assert re.search(r"rcml_index_000001_\w+ is no longer needed, and could not", capsys.readouterr().err)
+        running.start()
+        client = persisted(lambda: MilvusClient(running.uri))
+        assert len(persisted(client.list_collections)) == 1
+        restore(restored)
+        assert client.list_collections() == []
+        client.close()
+
+
+def test_a_snapshot_holds_the_vectors_in_files(
+    index: Index, folder: Path, shop: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Expected(shop)
+    changes = [made("new", 1), Change("cot")]
+    index.apply(changes)
+    expected.apply(*changes)
+    out = folder.parent / "snapshot"
+    snapshot(SnapshotConfig(index=folder, out=out))
+    assert len(list(out.rglob("*.faiss"))) == 12
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pymilvus", None)
+        copy = Index.open(out)
+        expected.check(copy)
+        copy.close()
+        assert "is whole" in verify(VerifyConfig(index=out))
+    index.apply([made("lost", 2)])
+    restore(RestoreConfig(snapshot=out, out=folder))
+    index.refresh()
+    expected.check(index)
+    assert isinstance(index.snapshot.generation.vectors, MilvusVectors)
+
+
+@pytest.mark.parametrize("k", [1, 7, 20, 21, ITEMS])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
+def test_no_limit_of_the_server_is_seen_in_an_answer(
+    k: int, share: float, tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if Milvus gave 16 results at most, and few rows could be named: as with millions of items."""
+    encoding = tied()
+    (tmp_path / "index").mkdir()
+    write_milvus(
+        tmp_path / "vectors",
+        tmp_path / "index" / "generation-000001",
+        milvus_lite,
+        RELATIONS,
+        DIM,
+        source(encoding),
+    )
+    monkeypatch.setattr("indexes.vectors.milvus_backend.DEEPEST", 16)
+    monkeypatch.setattr("indexes.vectors.milvus_backend.NAMED", 8)
+    vectors = MilvusVectors(tmp_path / "vectors")
+    allowed = np.random.default_rng(k).random(ITEMS) < share
+    query = encoding.text[0, 1]
+    everything = reference(encoding, 1, View.TEXT, query, ITEMS).rows.tolist()
+    found = vectors.search(1, View.TEXT, query, k, allowed, frozenset({3}))
+    assert found.rows.tolist() == [row for row in everything if allowed[row] and row != 3][:k]
+    vectors.close()
+
+
+def test_equal_vectors_in_small_messages_are_kept_whole(
+    tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.milvus_backend.MESSAGE", 2_000)
+    encoding = Encoding(tied().text, tied().text[::-1].copy())
+    (tmp_path / "index").mkdir()
+    write_milvus(
+        tmp_path / "vectors",
+        tmp_path / "index" / "generation-000001",
+        milvus_lite,
+        RELATIONS,
+        DIM,
+        source(encoding, 25),
+    )
+    vectors = MilvusVectors(tmp_path / "vectors")
+    for view in View:
+        stored = encoding.view(view)[:, 1].astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(vectors.vectors(1, view, range(ITEMS)), stored)
+    vectors.close()
+
+
+def test_without_pymilvus_the_command_that_brings_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(InputError, match=r"pip install 'rcml\[milvus\]'"):
+        Index.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("uri", "refusal"),
+    [
+        ("http://root:Milvus@localhost:19530", "must not hold a user or a password"),
+        ("localhost:19530", "must be the address of a Milvus server, as http://host:19530"),
+        ("milvus", "must be the address of a Milvus server"),
+    ],
+)
+def test_an_address_that_cannot_be_kept_is_refused(shop: FakeShop, uri: str, refusal: str) -> None:
+    with pytest.raises(ValidationError, match=refusal):
+        config(shop, Path("out"), uri)
+
+
+def test_a_kind_that_milvus_has_not_is_refused(shop: FakeShop, tmp_path: Path, milvus_server: str) -> None:
+    options = config(shop, tmp_path / "index", milvus_server).model_copy(update={"kind": "hnsw"})
+    with pytest.raises(InputError, match="--kind hnsw is for files of this machine"):
+        build(options, FakeEncoder(), *parents(shop))
