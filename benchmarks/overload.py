@@ -23,7 +23,7 @@ import numpy as np
 
 from model.embeddings.encoding import ItemEncoder
 from service.app import create_app
-from service.server import server_of, settle
+from service.serve import server_of, settle
 from service.settings import ServeConfig
 
 from .load import Outcome, closed_loop, open_loop, request

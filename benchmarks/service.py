@@ -35,7 +35,7 @@ from indexes.vectors.contract import cosines
 from model.embeddings.encoding import ItemEncoder
 from model.records import Similarity, View
 from service.app import create_app
-from service.server import server_of, settle
+from service.serve import server_of, settle
 from service.settings import ServeConfig
 
 from .load import Outcome, closed_loop, request

@@ -14,37 +14,43 @@ from starlette.middleware.cors import CORSMiddleware
 
 from model import __version__
 from model.data.image_fetcher import PictureFetcher
+from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.http.problems import install
+from service.lifecycle.engine_holder import Loading, State
+from service.lifecycle.relation_jobs import Additions
+from service.lifecycle.reload import Candidates
+from service.lifecycle.shadow import Shadow
+from service.middleware.api_keys import Keys
+from service.middleware.auth import Guard
+from service.middleware.body_limit import BodyLimit, BodyLimits
+from service.middleware.deadline import Deadline
+from service.middleware.rate_limit import RateLimit
+from service.middleware.request_log import Observation
+from service.middleware.security_headers import SecurityHeaders
 from service.routes import (
-    changes,
     documentation,
     embeddings,
     explanations,
     explorer,
     health,
     items,
-    metrics,
-    questions,
     relations,
     reload,
     shadow,
 )
+from service.routes import (
+    item_changes as changes,
+)
+from service.routes import (
+    prometheus as metrics,
+)
+from service.routes import (
+    retrieve as questions,
+)
+from service.telemetry.prometheus import Metrics
+from service.telemetry.tracing import telemetry
 
-from .additions import Additions
-from .body_limit import BodyLimit, BodyLimits
-from .candidates import Candidates
-from .deadline import Deadline
-from .engine import Engine, OpenEncoder, open_encoder
-from .guard import Guard
-from .keys import Keys
-from .loading import Loading, State
-from .metrics import Metrics
-from .observation import Observation
-from .problems import install
-from .rate_limit import RateLimit
-from .security_headers import SecurityHeaders
 from .settings import ServeConfig
-from .shadow import Shadow
-from .tracing import telemetry
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider

@@ -38,7 +38,7 @@ from model.errors import RcmlError
 from model.malloc import keep_freed_memory
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
-from .wording import place, refusal
+from .validation_messages import place, refusal
 
 
 class IndexVerbs(VerbConfig):
@@ -147,7 +147,7 @@ def _run(config: object) -> str:
 
             return evaluate(config)
         case BuildConfig():
-            from .indexing import build
+            from .build_index import build
 
             return build(config)
         case VerifyConfig():
@@ -171,11 +171,11 @@ def _run(config: object) -> str:
 
             return stats(config)
         case KeyConfig():
-            from .keys import make_key
+            from service.middleware.api_keys import make_key
 
             return make_key(config)
         case ServeConfig():
-            from .server import serve
+            from .serve import serve
 
             return serve(config)
         case DemoConfig():

@@ -16,9 +16,9 @@ from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, S
 from model.console import say
 from model.errors import ArtifactError
 from model.records import Similarity
+from service.engine.engine import Engine
+from service.middleware.api_keys import Keys
 
-from .engine import Engine
-from .keys import Keys
 from .settings import DemoConfig, ServeConfig
 
 OBJECTIVES: tuple[Objective, ...] = ("rcml", "clip", "blind")
@@ -47,7 +47,7 @@ def run(config: DemoConfig) -> str:
     )
     Keys.open(serving)  # a refusal is better heard before the minutes of work
     make_all(config)
-    from .server import serve
+    from .serve import serve
 
     return serve(serving, greeting)
 
@@ -190,6 +190,6 @@ def _evaluate(config: EvaluateConfig) -> str:
 
 
 def _index(config: BuildConfig) -> str:
-    from .indexing import build
+    from .build_index import build
 
     return build(config)

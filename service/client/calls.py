@@ -13,14 +13,14 @@ from urllib.parse import quote
 from pydantic_core import to_json
 
 from model.records import Attribute, Similarity, View
+from service.schemas.admin import ReloadAnswer, ShadowState
 from service.schemas.catalogue import ItemPage
-from service.schemas.changes import BulkReply, ItemStored
 from service.schemas.embeddings import Coding, EmbeddingsAnswer
 from service.schemas.explanations import ExplainAnswer
 from service.schemas.fields import ItemDetail
 from service.schemas.health import Ready
 from service.schemas.info import Info
-from service.schemas.operation import ReloadAnswer, ShadowState
+from service.schemas.item_changes import BulkReply, ItemStored
 from service.schemas.pairs import (
     RelationTypeAnswer,
     RelationTypeBatchAnswer,

@@ -8,13 +8,13 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from model.records import View
-from service.schemas.changes import BulkReply, ItemStored
+from service.schemas.admin import ReloadAnswer, ShadowState
 from service.schemas.embeddings import Coding, EmbeddingsAnswer
 from service.schemas.explanations import ExplainAnswer
 from service.schemas.fields import ItemDetail, ItemSummary
 from service.schemas.health import Ready
 from service.schemas.info import Info
-from service.schemas.operation import ReloadAnswer, ShadowState
+from service.schemas.item_changes import BulkReply, ItemStored
 from service.schemas.pairs import RelationTypeAnswer, RelationTypeReply, ValidityAnswer, ValidityReply
 from service.schemas.relations import RelationDetail, RelationList
 from service.schemas.retrieve import RetrieveAnswer, RetrieveReply

@@ -10,13 +10,13 @@ from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
 from model.records import View
-from service.json_route import JsonRoute
-from service.loading import ReadyEngine
-from service.metrics import Stage
-from service.openapi import problems
-from service.query import Query
-from service.rendering import asked_item, asked_relation, version
+from service.engine.item_json import asked_item, asked_relation, version
+from service.http.openapi import problems
+from service.lifecycle.engine_holder import ReadyEngine
+from service.requests.context import Query
+from service.requests.json_route import JsonRoute
 from service.schemas.embeddings import Coding, EmbeddingsAnswer, EmbeddingsRequest
+from service.telemetry.prometheus import Stage
 
 router = APIRouter(tags=["questions"], route_class=JsonRoute)
 

@@ -14,12 +14,11 @@ from indexes.vectors.contract import cosines
 from model.embeddings.attention_map import Attention, PatchWeights
 from model.errors import NoPictureError
 from model.records import Item, Similarity, View
-from service.json_route import JsonRoute
-from service.loading import ReadyEngine
-from service.metrics import Stage
-from service.openapi import problems
-from service.query import Query, similarity_of
-from service.rendering import asked_item, asked_relation, version
+from service.engine.item_json import asked_item, asked_relation, version
+from service.http.openapi import problems
+from service.lifecycle.engine_holder import ReadyEngine
+from service.requests.context import Query, similarity_of
+from service.requests.json_route import JsonRoute
 from service.schemas.explanations import (
     Cosines,
     ExplainAnswer,
@@ -31,6 +30,7 @@ from service.schemas.explanations import (
     WordWeight,
 )
 from service.schemas.fields import ItemSummary, NewItem, NewItemEcho
+from service.telemetry.prometheus import Stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image

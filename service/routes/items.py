@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
-from service.loading import ReadyEngine
-from service.openapi import problems
+from service.http.openapi import problems
+from service.lifecycle.engine_holder import ReadyEngine
 from service.schemas.catalogue import ItemPage
 from service.schemas.fields import MOST_CHARACTERS, ItemDetail, ItemSummary
 

@@ -9,11 +9,11 @@ from fastapi.responses import Response
 from indexes.storage.relation_table import IndexedRelation
 from model.checkpoint.relation_quality import RelationQuality
 from model.records import Relation
-from service.additions import Addition, Additions
-from service.engine import Engine
-from service.json_route import JsonRoute
-from service.loading import ReadyEngine
-from service.openapi import problems
+from service.engine.engine import Engine
+from service.http.openapi import problems
+from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.relation_jobs import Addition, Additions
+from service.requests.json_route import JsonRoute
 from service.schemas.fields import MOST_CHARACTERS
 from service.schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
 

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request
 
-from service.candidates import Candidates, Named
-from service.json_route import JsonRoute
-from service.loading import ReadyEngine
-from service.openapi import problems
-from service.schemas.operation import ReloadAnswer, ReloadRequest
+from service.http.openapi import problems
+from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.reload import Candidates, Named
+from service.requests.json_route import JsonRoute
+from service.schemas.admin import ReloadAnswer, ReloadRequest
 
 router = APIRouter(tags=["operation"], route_class=JsonRoute)
 

@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Request
 
-from service.candidates import Named
-from service.json_route import JsonRoute
-from service.loading import ReadyEngine
-from service.openapi import problems
-from service.schemas.operation import ShadowRequest, ShadowState
-from service.shadow import Shadow
+from service.http.openapi import problems
+from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.reload import Named
+from service.lifecycle.shadow import Shadow
+from service.requests.json_route import JsonRoute
+from service.schemas.admin import ShadowRequest, ShadowState
 
 router = APIRouter(tags=["operation"])
 _json = APIRouter(tags=["operation"], route_class=JsonRoute)

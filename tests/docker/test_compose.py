@@ -9,7 +9,7 @@ from pydantic_settings import CliApp, get_subcommand
 
 from indexes.config import BuildConfig
 from service.cli import IndexVerbs, Rcml
-from service.keys import Keys
+from service.middleware.api_keys import Keys
 from service.settings import DemoConfig, ServeConfig
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.connections import Server
+from service.http.connection import Server
 from service.settings import ServeConfig
 from tests.conftest import Road
-from tests.service.test_connections import running
+from tests.service.http.test_connection import running
 
 from .commands import Shell
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from service.app import create_app
-from service.openapi import document
+from service.http.openapi import document
 from service.settings import ServeConfig
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.access import RULES
 from service.cli import CONFIGS
+from service.http.route_rules import RULES
 from service.settings import ENVIRONMENT_PREFIX, ServeConfig
 from tests.model.checkpoint.fake_hub import fake_hub
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.client import AsyncClient, Client
-from service.engine import Engine
+from service.engine.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
 

@@ -21,7 +21,7 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.errors import InputError, StorageError
 from model.records import Similarity
-from service.follower import Follower
+from service.engine.index_follower import Follower
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop

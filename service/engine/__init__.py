@@ -1,0 +1,1 @@
+"""Answers from an index and a network; no HTTP."""

@@ -1,0 +1,164 @@
+"""Joins what many requests want of the network into batches, so that it is never asked twice at a time.
+
+Nothing waits for a batch to fill up: one is what came while the one before was worked on. The queue is bounded by the
+time that waiting in it takes, so that an overloaded server answers what it can and refuses the rest at once, rather
+than everything too late.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from threading import Condition, Thread
+from time import monotonic
+from typing import Generic, TypeVar
+
+from model.errors import RcmlError
+
+from .watchdog import PATIENCE, Pulse
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+LATEST = 0.1
+"""Share of the latest work in what a job is expected to take."""
+
+
+class OverloadedError(RcmlError):
+    """More is asked than can be answered in time; `retry_after` is in seconds."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(
+            "More is asked of this server now than it can answer in time. Ask again in a moment."
+        )
+        self.retry_after = max(1, ceil(wait))
+
+
+@dataclass
+class _Waiting(Generic[Job, Result]):
+    """A job, and who waits for what becomes of it."""
+
+    job: Job
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Result]"
+    since: float = field(default_factory=monotonic)
+
+    def settle(self, result: Result | None, error: BaseException | None) -> None:
+        """Tell it; called in any thread."""
+        self.loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: Result | None, error: BaseException | None) -> None:
+        if self.future.done():  # it was given up meanwhile
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)  # type: ignore[arg-type]
+
+
+class Batcher(Generic[Job, Result]):
+    """One thread that does `work` on batches of jobs, in the order in which they came."""
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Job]], Sequence[Result]],
+        name: str,
+        most: int = 16,
+        patience: float = 0.1,
+        worker_patience: float = PATIENCE,
+    ) -> None:
+        """Batches have `most` jobs; beyond one batch, what is expected to wait longer than `patience` s is refused.
+
+        A batch that takes longer than `worker_patience` s is a sign that something hangs.
+        """
+        self._work = work
+        self._most = most
+        self._patience = patience
+        self._queue: deque[_Waiting[Job, Result]] = deque()
+        self._changed = Condition()
+        self._closed = False
+        self._cost = 0.0
+        self._since: float | None = None
+        self._size = 0
+        self.pulse = Pulse(name, worker_patience)
+        self._thread = Thread(target=self._run, name=f"rcml {name}", daemon=True)
+        self._thread.start()
+        self.pulse.watch(self._thread)
+
+    def __len__(self) -> int:
+        """Number of jobs that wait."""
+        return len(self._queue)
+
+    async def submit(self, job: Job) -> Result:
+        """What the work makes of a job.
+
+        A job whose caller gives up before its turn is not done.
+
+        Raises:
+            OverloadedError: it would have to wait too long.
+            RuntimeError: it was closed.
+            Exception: whatever the work raised on it.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(job, loop, loop.create_future())
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("no more work is taken after close")
+            wait = self._cost * len(self._queue) + self._remainder()
+            if len(self._queue) >= self._most and wait > self._patience:
+                raise OverloadedError(wait)
+            self._queue.append(waiting)
+            self._changed.notify()
+        result: Result = await waiting.future
+        return result
+
+    def close(self) -> None:
+        """Finish what was accepted, then stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _remainder(self) -> float:
+        """Seconds that the batch under way is expected to need still."""
+        return 0.0 if self._since is None else max(self._cost * self._size - (monotonic() - self._since), 0.0)
+
+    def _run(self) -> None:
+        while batch := self._next():
+            begun = monotonic()
+            self._since, self._size = begun, len(batch)
+            with self.pulse.working():
+                outcomes = self._done(batch)
+            self._since, self._size = None, 0
+            cost = (monotonic() - begun) / len(batch)
+            self._cost += LATEST * (cost - self._cost) if self._cost else cost
+            for waiting, (result, error) in zip(batch, outcomes, strict=True):
+                waiting.settle(result, error)
+
+    def _next(self) -> list[_Waiting[Job, Result]]:
+        """The next batch, once there is one; empty when closed and nothing is left."""
+        with self._changed:
+            while True:
+                batch: list[_Waiting[Job, Result]] = []
+                while self._queue and len(batch) < self._most:
+                    waiting = self._queue.popleft()
+                    if not waiting.future.cancelled():
+                        batch.append(waiting)
+                if batch or self._closed:
+                    return batch
+                self._changed.wait()
+
+    def _done(
+        self, batch: Sequence[_Waiting[Job, Result]]
+    ) -> list[tuple[Result | None, BaseException | None]]:
+        """What became of each job."""
+        try:
+            results = self._work([waiting.job for waiting in batch])
+            assert len(results) == len(batch), "the work makes one result of each job"
+        except Exception as error:  # a bad job fails its own caller; the thread lives on
+            if len(batch) == 1:
+                return [(None, error)]
+            # Whose fault it is shows when each is done alone.
+            return [outcome for waiting in batch for outcome in self._done([waiting])]
+        return [(result, None) for result in results]

@@ -1,0 +1,39 @@
+"""What exactly is answering: versions and digests, for whoever has to explain an answer afterwards."""
+
+import platform
+import sys
+from datetime import UTC, datetime
+
+from model import __version__
+from service.schemas.info import Info, Versions
+from service.settings import ServeConfig
+
+from .engine import Engine
+
+_LIBRARIES = ("fastapi", "faiss", "torch", "transformers")
+
+
+def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
+    """All about a server that started at `started`."""
+    index, snapshot = engine.index, engine.index.snapshot
+    return Info(
+        versions=_versions(),
+        index=snapshot.generation.manifest.digest,
+        generation=snapshot.generation.path.name,
+        checkpoint=index.checkpoint.manifest.digest,
+        items=len(snapshot),
+        relations=len(index.relations),
+        overlay_changes=snapshot.overlay.changes,
+        device=engine.device,
+        precision=config.precision,
+        engine=config.engine,
+        started=started,
+        uptime_s=round(max(0.0, (datetime.now(UTC) - started).total_seconds()), 3),
+    )
+
+
+def _versions() -> Versions:
+    loaded = {
+        name: str(sys.modules[name].__version__) if name in sys.modules else None for name in _LIBRARIES
+    }
+    return Versions(rcml=__version__, python=platform.python_version(), **loaded)

@@ -1,0 +1,1 @@
+"""Engines over time: opened, swapped, compared in shadow, extended with relations."""

@@ -1,0 +1,220 @@
+"""Relations in words on their way into the index, one after the other, beside what is asked meanwhile.
+
+To make the vectors of all items under one takes from seconds to hours, so that whoever posts one is answered at once,
+and looks at how far it has come. A relation is added to the index that answers: when another takes its place, the
+work begins anew there.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from model.errors import ArtifactError, InputError, NoTokensError, RcmlError
+from model.records import Relation
+from service.engine.batcher import OverloadedError
+from service.engine.engine import Engine
+from service.schemas.relations import RelationState
+from service.telemetry.logs import logger
+
+from .engine_holder import Loading
+from .reload import BusyError
+
+MOST = 8
+"""Relations that may wait or be embedded at a time."""
+
+KEPT = 16
+"""Relations that failed which are remembered, the latest."""
+
+
+class UnfitRelationError(RcmlError):
+    """A relation cannot be added, for what it is."""
+
+
+class TrainedRelationError(RcmlError):
+    """A relation of the checkpoint cannot be taken out."""
+
+    def __init__(self, relation_id: str) -> None:
+        super().__init__(
+            f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added by "
+            "POST /relations can be deleted."
+        )
+
+
+class TooManyAdditionsError(OverloadedError):
+    """As many relations wait as may."""
+
+    def __init__(self) -> None:
+        super().__init__(5)
+        self.args = (
+            f"{MOST} relations are being added already. Ask again when GET /relations shows fewer as pending.",
+        )
+
+
+@dataclass(eq=False)
+class Addition:
+    """A relation on its way: `done` of `total` vectors and answers are made; if it failed, for what `reason`."""
+
+    relation: Relation
+    state: RelationState = "waiting"
+    done: int = 0
+    total: int = 0
+    reason: str | None = None
+    abandoned: bool = False
+
+
+class _AbandonedError(Exception):
+    """Nobody wants the relation any more."""
+
+
+class _SupersededError(Exception):
+    """Another engine answers now."""
+
+
+class Additions:
+    """The relations on their way, used from one event loop; those that are indexed have left."""
+
+    def __init__(self, loading: Loading) -> None:
+        self._loading = loading
+        self._jobs: dict[str, Addition] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def pending(self) -> list[Addition]:
+        """Those that are not indexed, or failed, the first come first."""
+        return [*self._jobs.values()]
+
+    def find(self, relation_id: str) -> Addition | None:
+        """The one of this id, if it is on its way."""
+        return self._jobs.get(relation_id)
+
+    def add(self, engine: Engine, relation: Relation) -> Addition:
+        """Have a relation added; one of the same id that failed is forgotten.
+
+        Raises:
+            UnfitRelationError: its id or description is not one line of text, or that of another.
+            NoTokensError: the index keeps no tokens.
+            TooManyAdditionsError: as many as may are on their way.
+        """
+        try:
+            engine.index.check_new_relation(relation)
+        except InputError as error:
+            raise UnfitRelationError(str(error)) from error
+        unfinished = [job for job in self._jobs.values() if job.state != "failed"]
+        for job in unfinished:
+            if relation.relation_id == job.relation.relation_id:
+                raise UnfitRelationError(
+                    f"Relation {relation.relation_id!r} is being added already; choose another id."
+                )
+            if relation.description == job.relation.description:
+                raise UnfitRelationError(
+                    f"Relation {job.relation.relation_id!r}, which is being added, has the same description; ask by "
+                    "that."
+                )
+        if len(unfinished) >= MOST:
+            raise TooManyAdditionsError
+        self._jobs.pop(relation.relation_id, None)
+        failed = [job.relation.relation_id for job in self._jobs.values() if job.state == "failed"]
+        for relation_id in failed[:-KEPT]:
+            del self._jobs[relation_id]
+        job = self._jobs[relation.relation_id] = Addition(relation)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        return job
+
+    async def remove(self, engine: Engine, relation_id: str) -> None:
+        """Take out a relation that was added, or give up one on its way.
+
+        Raises:
+            UnknownRelationError: there is none of this id.
+            TrainedRelationError: it is one of the checkpoint.
+            BusyError: the index is being changed.
+        """
+        job = self._jobs.pop(relation_id, None)
+        if job is not None:
+            job.abandoned = True
+            return
+        if engine.index.worded(relation_id) is None:
+            raise TrainedRelationError(relation_id)
+        if any(job.state == "embedding" for job in self._jobs.values()):
+            raise BusyError(
+                "A relation is being added. Ask again when GET /relations shows none as embedding."
+            )
+
+        def remove() -> None:
+            with engine.held():
+                engine.index.remove_relation(relation_id)
+
+        try:
+            await asyncio.to_thread(remove)
+        except ArtifactError as error:
+            logger.warning("%s", error)
+            raise BusyError("Another process changes this index now. Ask again in a moment.") from error
+
+    async def close(self) -> None:
+        """Give up what is on its way; the index is as if it had never begun."""
+        self._closing = True
+        if self._task is not None:
+            await self._task
+
+    async def _work(self) -> None:
+        while not self._closing:
+            waiting = [job for job in self._jobs.values() if job.state == "waiting"]
+            if not waiting:
+                return
+            await self._finish(waiting[0])
+
+    async def _finish(self, job: Addition) -> None:
+        """Have one indexed, failed or given up."""
+        job.state = "embedding"
+        relation_id = job.relation.relation_id
+        try:
+            while not await self._embedded(job):
+                job.done = 0
+        except _AbandonedError:
+            return
+        except (InputError, NoTokensError) as error:
+            job.reason = str(error)
+        except Exception as error:
+            # A part of it may name files, so it is for the log alone.
+            logger.warning("%s", error, exc_info=not isinstance(error, RcmlError))
+            job.reason = "The index could not be changed; the server's log says why. Post the relation again."
+        if job.reason is not None:
+            logger.warning("Relation %r was not added: %s", relation_id, job.reason)
+            job.state = "failed"
+            return
+        job.state = "indexed"
+        if self._jobs.get(relation_id) is job:
+            del self._jobs[relation_id]
+
+    async def _embedded(self, job: Addition) -> bool:
+        """Add one to the index that answers; whether that still is the one that answers."""
+        relation = job.relation
+        with self._loading.held() as engine:
+
+            def progress(done: int, total: int) -> None:
+                """Called in the thread that makes the vectors, after every few."""
+                if job.abandoned or self._closing:
+                    raise _AbandonedError
+                if self._loading.engine is not engine:
+                    raise _SupersededError
+                job.done, job.total = done, total
+
+            try:
+                worded = await engine.read_relation(relation.description)
+                await asyncio.to_thread(engine.index.add_relation, relation, worded, progress)
+            except OverloadedError as error:
+                if job.abandoned or self._closing:
+                    raise _AbandonedError from error
+                await asyncio.sleep(1)
+                return False
+            except _SupersededError:
+                return False
+            except InputError:
+                if (
+                    relation not in engine.index.relations
+                ):  # else the one before, of the same folder, was done
+                    raise
+            if job.abandoned:
+                await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
+                raise _AbandonedError
+            return self._loading.engine is engine

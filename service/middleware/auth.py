@@ -1,0 +1,155 @@
+"""Lets a request in or answers it: by API key where the server has keys, by where it comes from where it has none.
+
+Stands before everything that reads a body or does work; `route_rules.py` says what each route asks for. The
+name of a request's key is left in `scope["rcml.key"]` for logs and metrics; the key itself is left nowhere.
+
+A server without keys listens on loopback (or was told `--unguarded`), and there its enemy is a web page open in a
+browser on the same machine. Such a page reaches it under a name of its own that resolves to 127.0.0.1 (DNS
+rebinding), so names are refused that someone else could own; or it sends what a browser sends without asking
+first, so changes and questions that come from another site are refused, as Go's CrossOriginProtection does it.
+"""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from math import ceil
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.http.problems import (
+    FOREIGN_SITE,
+    KEY_TOO_WEAK,
+    MISDIRECTED,
+    NO_KEY,
+    TOO_MANY_REQUESTS,
+    UNKNOWN_KEY,
+    Kind,
+    problem_response,
+)
+from service.http.route_rules import KEY, Access, rule_of
+from service.validation_messages import ECHO_LENGTH
+
+from .api_keys import Key, Keys
+from .rate_limit import RateLimit
+
+
+class Guard:
+    """Pure ASGI middleware: 401, 403, 421 or 429, or the request goes on."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        rate_limit: RateLimit | None = None,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+    ) -> None:
+        self.app = app
+        self.keys = keys
+        self.rate_limit = rate_limit
+        self.hosts = frozenset(host.lower() for host in hosts)
+        self.origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refusal = self._refusal_by_key(scope) if self.keys else self._refusal_by_origin(scope)
+            if refusal is not None:
+                kind, detail, headers = refusal
+                await problem_response(kind, detail, scope["path"], headers=headers)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refusal_by_key(self, scope: Scope) -> "_Refusal | None":
+        access = rule_of(scope["method"], scope["path"]).access
+        secret = sent_key(scope)
+        key = self.keys.find(secret) if secret is not None else None
+        scope[KEY] = None if key is None else key.name
+        if access is Access.OPEN:
+            return None
+        if key is None:
+            if secret is None:
+                return NO_KEY, _NO_KEY, {"WWW-Authenticate": "Bearer"}
+            return UNKNOWN_KEY, _UNKNOWN_KEY, {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+        if not key.reaches(access):
+            return _too_weak(scope, key)
+        return self._refusal_by_rate(key.name)
+
+    def _refusal_by_origin(self, scope: Scope) -> "_Refusal | None":
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if not self._is_ours(host):
+            detail = (
+                f"This server does not answer as {host[:ECHO_LENGTH]!r}. Ask it by its address, or name the host "
+                "with --allowed-hosts."
+            )
+            return MISDIRECTED, detail, {}
+        if scope["method"] not in ("GET", "HEAD") and self._is_foreign(headers, host):
+            return FOREIGN_SITE, _FOREIGN_SITE, {}
+        if rule_of(scope["method"], scope["path"]).access is Access.OPEN:
+            return None
+        return self._refusal_by_rate(scope["client"][0] if scope["client"] else "")
+
+    def _refusal_by_rate(self, caller: str) -> "_Refusal | None":
+        if self.rate_limit is None or not (wait := self.rate_limit.wait(caller)):
+            return None
+        seconds = max(1, ceil(wait))
+        detail = f"Too many requests came from here in a short time. Ask again in {seconds} s."
+        return TOO_MANY_REQUESTS, detail, {"Retry-After": str(seconds)}
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether no stranger can own a host: an address, a name without a dot, or one that was allowed."""
+        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        if "." not in name and not name.startswith("["):
+            return True
+        return name in self.hosts or name.endswith(".localhost") or _is_address(name.strip("[]"))
+
+    def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
+        """Whether a browser says that a page of another site sends this; programs say nothing of the kind."""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin in self.origins:
+            return False
+        if site := headers.get(b"sec-fetch-site"):
+            return site not in (b"same-origin", b"none")
+        return origin != "" and _authority(origin) != host
+
+
+def sent_key(scope: Scope) -> bytes | None:
+    """The key a request brings, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            return bytes(value.strip())
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return bytes(value[7:].strip())
+    return None
+
+
+_Refusal = tuple[Kind, str, dict[str, str]]
+
+_HOW = "Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
+_NO_KEY = f"This takes an API key, and none was sent. {_HOW}"
+_UNKNOWN_KEY = f"This server does not know the API key that was sent. Ask its operator for one. {_HOW}"
+_FOREIGN_SITE = (
+    "A browser sent this for a page of another site, and this server has no keys to tell friend from foe. "
+    "Name that site with --cors-origins if it may ask."
+)
+
+
+def _too_weak(scope: Scope, key: Key) -> _Refusal:
+    asked = f"{scope['method']} {scope['path'][:ECHO_LENGTH]}"
+    detail = f"{asked} takes an admin key, and {key.name} is a read-only one. Ask with an admin key."
+    return KEY_TOO_WEAK, detail, {}
+
+
+def _authority(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

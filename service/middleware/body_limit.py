@@ -1,0 +1,68 @@
+"""Refuses request bodies beyond a limit, before more of them than that is in memory.
+
+Starlette's own limit answers in plain text where a length is declared; ours becomes a problem document. `rcml serve`
+refuses such a body before the application sees it (`connection.py`); this holds under any other server.
+"""
+
+from dataclasses import dataclass
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.route_rules import rule_of
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """Bytes that the body of a request may have."""
+
+    body: int = 2**20
+    """Of JSON, which is read as a whole before anything is known of it."""
+    upload: int = 12 * 2**20
+    """Of a multipart body: a picture, and little JSON beside it."""
+    long: int = 2**30
+    """Of one that a long route of `service/http/route_rules.py` reads piece by piece."""
+
+    def most(self, method: str, path: str, media_type: str) -> int:
+        """How many a request may have."""
+        if rule_of(method, path).long:
+            return self.long
+        return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
+
+
+class BodyLimit:
+    """Pure ASGI middleware: reading a body longer than `limits` allow, declared or not, raises 413."""
+
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+        self.app = app
+        self.limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        most, declared = self.limits.body, ""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                declared = value.decode("latin-1")
+            elif name == b"content-type":
+                most = self.limits.most(scope["method"], scope["path"], value.decode("latin-1"))
+        size = 0
+
+        async def receive_limited() -> Message:
+            nonlocal size
+            if declared.isdecimal() and int(declared) > most:
+                raise _refusal(most)
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > most:
+                raise _refusal(most)
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
+def _refusal(most: int) -> HTTPException:
+    detail = f"The body is longer than the limit of {most} bytes. Send a shorter one."
+    # What is left of the body is not read, so nothing can follow it on this connection.
+    return HTTPException(413, detail, headers={"Connection": "close"})

@@ -1,0 +1,64 @@
+"""The headers that tell a browser what it must not do with an answer.
+
+They come after the OWASP REST security cheat sheet. An answer is data, so by default a browser may load and run
+nothing for it; the two pages bring policies of their own. What was told to a key is kept by no shared cache.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.route_rules import KEY
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def page_policy(**sources: str) -> str:
+    """The Content-Security-Policy of a page: all of it from this server, plus `sources` (`img_src="data:"`)."""
+    allowed = {"script-src": "'self'", "style-src": "'self'", "img-src": "'self'", "connect-src": "'self'"}
+    for name, more in sources.items():
+        allowed[name.replace("_", "-")] += f" {more}"
+    lines = ["default-src 'none'", *(f"{name} {source}" for name, source in allowed.items())]
+    return "; ".join([*lines, "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'"])
+
+
+class SecurityHeaders:
+    """Pure ASGI middleware: adds what the answer does not say itself; `shared` lets other sites show pictures."""
+
+    def __init__(self, app: ASGIApp, shared: bool = False) -> None:
+        self.app = app
+        headers = HEADERS | ({"Cross-Origin-Resource-Policy": "cross-origin"} if shared else {})
+        added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self.added = added
+        self.added_to_page = [(name, value) for name, value in added if name != b"content-security-policy"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                page = any(name == b"content-security-policy" for name, _ in headers)
+                headers += self.added_to_page if page else self.added
+                if scope.get(KEY):
+                    headers = _private(headers)
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def _private(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Keep an answer from shared caches, and from any cache if it does not say that it may be kept."""
+    if not any(name == b"cache-control" for name, _ in headers):
+        return [*headers, (b"cache-control", b"no-store")]
+    return [
+        (name, value.replace(b"public", b"private") if name == b"cache-control" else value)
+        for name, value in headers
+    ]

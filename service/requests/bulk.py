@@ -1,0 +1,221 @@
+"""`POST /items/bulk`: changes without number, line by line, in memory that does not grow with them.
+
+Lines are read as they come and worked off in groups: encoded together, made durable together, and only then
+answered. A group takes its turn among the other requests; while it waits, no more is read, so that a client that
+sends faster than this machine works is slowed down by TCP and never refused.
+
+Many clients read no answer before they have sent all. So what is answered until then is kept back, but for a little
+that the kernel always has room for, which tells the deadline that the answer has begun.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from indexes.journal.journal import Change
+from indexes.live.snapshot import Snapshot
+from model.errors import RcmlError
+from service.http.openapi import NDJSON
+from service.http.problems import FAILED, Kind, Refusal, invalid, refusal_of
+from service.lifecycle.engine_holder import Loading
+from service.schemas.item_changes import BulkLine, BulkReply
+from service.telemetry.logs import logger
+
+from .context import Query
+from .item_changes import Changes
+from .json_route import LARGE, read
+
+GROUP = 64
+"""Lines that are made durable together, at most: the disk is waited for once."""
+
+GROUP_BYTES = 4 * 2**20
+"""Bytes from which a group is worked off with fewer lines."""
+
+AT_ONCE = 16
+"""Lines that are encoded together: a batch of the network's, so that other requests wait for no more than one."""
+
+EARLY = 32 * 2**10
+"""Bytes that are answered while the body is still being sent: no more than a socket takes unread."""
+
+HELD = 16 * 2**20
+"""Bytes of an answer that are kept back; beyond, whoever does not read is waited for."""
+
+
+class Line(NamedTuple):
+    """A line of a body, and its number; None where it was too long to be kept."""
+
+    number: int
+    content: bytes | None
+
+
+async def lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[Line]:
+    """The lines of a body that comes in chunks, whatever ends them; the last may lack its end."""
+    number, kept, size = 1, bytearray(), 0
+    async for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        for part in ends:
+            size += len(part)
+            yield Line(number, bytes(kept + part) if size <= longest else None)
+            number, size = number + 1, 0
+            kept.clear()
+        size += len(rest)
+        if size <= longest:
+            kept += rest
+        else:
+            kept.clear()
+    if size:
+        yield Line(number, bytes(kept) if size <= longest else None)
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """One bulk upload, by whatever engine is the current one while it goes on."""
+
+    request: Request
+    loading: Loading
+    longest: int
+
+    async def replies(self, group: Sequence[Line]) -> list[BulkReply]:
+        """Apply a group of lines; each that is answered with success is durable."""
+        try:
+            current = self.loading.engine
+        except RcmlError as error:
+            return [self._refused(line.number, None, _refusal(error)) for line in group]
+        with current.held() as engine:
+            changes = Changes(Query.of(self.request, engine), patient=True)
+            turns = asyncio.Semaphore(AT_ONCE)
+
+            async def change(line: Line) -> Change | BulkReply:
+                async with turns:
+                    return await self._change(line, changes)
+
+            found = await asyncio.gather(*map(change, group))
+            before = engine.index.snapshot
+            try:
+                await changes.apply([one for one in found if isinstance(one, Change)])
+            except RcmlError as error:
+                refusal = _refusal(error)
+                return [
+                    one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
+                    for line, one in zip(group, found, strict=True)
+                ]
+        return _told(group, found, before)
+
+    async def _change(self, line: Line, changes: Changes) -> Change | BulkReply:
+        """What a line asks for, or why it is refused."""
+        if line.content is None:
+            detail = f"The line is longer than the limit of {self.longest} bytes. Send a shorter one."
+            return self._refused(line.number, None, Refusal(Kind.of(413), detail))
+        item_id = None
+        try:
+            if len(line.content) > LARGE:
+                asked = await asyncio.to_thread(read, BulkLine, line.content)
+            else:
+                asked = read(BulkLine, line.content)
+            if asked.upsert is None:
+                assert asked.delete is not None, "a line is one or the other"
+                return Change(asked.delete)
+            item_id = asked.upsert.item_id
+            return await changes.put(item_id, asked.upsert)
+        except RequestValidationError as error:
+            return self._refused(line.number, None, invalid(error, BulkLine, "line"))
+        except RcmlError as error:
+            return self._refused(line.number, item_id, _refusal(error))
+
+    def _refused(self, number: int, item_id: str | None, refusal: Refusal) -> BulkReply:
+        problem = refusal.problem(self.request.scope["path"])
+        return BulkReply(line=number, item_id=item_id, status=problem.status, problem=problem)
+
+
+def _refusal(error: RcmlError) -> Refusal:
+    refusal = refusal_of(error)
+    if refusal is None:
+        logger.error("%s", error, exc_info=error)
+    return refusal or FAILED
+
+
+def _told(group: Sequence[Line], found: Sequence[Change | BulkReply], before: Snapshot) -> list[BulkReply]:
+    """The replies to a group that was applied upon the snapshot `before`."""
+    there: dict[str, bool] = {}
+    replies = []
+    for line, one in zip(group, found, strict=True):
+        if isinstance(one, Change):
+            known = there.get(one.item_id, one.item_id in before)
+            there[one.item_id] = one.item is not None
+            status = 204 if one.item is None else 200 if known else 201
+            one = BulkReply(line=line.number, item_id=one.item_id, status=status)
+        replies.append(one)
+    return replies
+
+
+class BulkResponse(Response):
+    """The replies to a bulk upload, which reads it while it is sent; Starlette's own would throw the body away."""
+
+    def __init__(self, bulk: Bulk) -> None:
+        super().__init__(media_type=NDJSON)
+        del self.headers["content-length"]
+        self.bulk = bulk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _Answer(self, send)
+        group: list[Line] = []
+        size = 0
+        try:
+            async for line in lines(Request(scope, receive).stream(), self.bulk.longest):
+                if line.content is not None and not line.content.strip():
+                    continue
+                group.append(line)
+                size += len(line.content or b"")
+                if len(group) == GROUP or size >= GROUP_BYTES:
+                    await answer.add(await self.bulk.replies(group))
+                    group, size = [], 0
+        except ClientDisconnect:
+            return
+        except HTTPException:  # the body is too long
+            if not answer.begun:
+                raise
+            await answer.end()  # what follows the last reply was not looked at
+            return
+        if group:
+            await answer.add(await self.bulk.replies(group))
+        await answer.end()
+
+
+class _Answer:
+    """Sends replies as far as a client that is still sending can take them."""
+
+    def __init__(self, response: BulkResponse, send: Send) -> None:
+        self._response, self._send = response, send
+        self._early = 0
+        self._held = bytearray()
+        self.begun = False
+
+    async def add(self, replies: Sequence[BulkReply]) -> None:
+        told = b"".join(
+            reply.__pydantic_serializer__.to_json(reply, exclude_none=True) + b"\n" for reply in replies
+        )
+        if self._early + len(told) <= EARLY and not self._held:
+            self._early += len(told)
+            await self._write(told)
+            return
+        self._held += told
+        if len(self._held) > HELD:
+            await self._write(bytes(self._held))
+            self._held.clear()
+
+    async def end(self) -> None:
+        await self._write(bytes(self._held), last=True)
+
+    async def _write(self, told: bytes, last: bool = False) -> None:
+        if not self.begun:
+            self.begun = True
+            headers = self._response.raw_headers
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": told, "more_body": not last})

@@ -1,0 +1,230 @@
+"""What a request asks, made ready for the index: pictures fetched and decoded, new items encoded, relations read.
+
+Everything that waits is waited for here, and timed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from indexes.live.snapshot import Snapshot
+from indexes.search.retrieve import KnownItems, NewItem, Promotion, Question, Weighted
+from indexes.search.selection import EVERYTHING, Selection
+from indexes.storage.attributes import Bound, Condition, OfQuery
+from model.data.images import decode_picture
+from model.embeddings.encoding import Encoding, WordedRelation
+from model.records import Similarity, View
+from service.engine.engine import Engine
+from service.lifecycle.engine_holder import Fetcher, State
+from service.lifecycle.shadow import Shadow
+from service.schemas.fields import NewItem as NewItemFields
+from service.schemas.fields import Picture, RelationInWords
+from service.schemas.retrieve import Filter, OfQueryAttribute, RetrieveRequest
+from service.telemetry.prometheus import Metrics, Stage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AT_ONCE = 8
+"""Items or questions of one request that are worked on together."""
+
+
+@dataclass
+class Query:
+    """One request on its way through an engine."""
+
+    engine: Engine
+    fetcher: Fetcher
+    metrics: Metrics
+    shadow: Shadow
+    begun: float = field(default_factory=perf_counter)
+    spent: dict[Stage, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, request: Request, engine: Engine) -> "Query":
+        """The query of an HTTP request, with what the application keeps for all of them."""
+        state: State = request.scope["state"]
+        return cls(engine, state["fetcher"], state["metrics"], state["shadow"])
+
+    def stage(self, stage: Stage) -> "_Timed":
+        """Count what is done within as time of a stage."""
+        return _Timed(self, stage)
+
+    def milliseconds(self, stage: Stage) -> float:
+        """Time a stage took so far."""
+        return round(self.spent.get(stage, 0.0) * 1000, 3)
+
+    @property
+    def took_ms(self) -> float:
+        """Milliseconds since the request was read."""
+        return round((perf_counter() - self.begun) * 1000, 3)
+
+    async def item(self, item: str | NewItemFields) -> str | Encoding:
+        """An item of the catalogue stays its id; a new one is encoded.
+
+        Raises:
+            PictureError, FetchError: its picture cannot be used, or not be had.
+            OverloadedError: too much waits for the network already.
+        """
+        if isinstance(item, str):
+            return item
+        return await self.encoded(item.text, item.picture)
+
+    async def encoded(self, text: str | None, picture: Picture | None) -> Encoding:
+        """A new item, encoded.
+
+        Raises:
+            PictureError, FetchError: its picture cannot be used, or not be had.
+            OverloadedError: too much waits for the network already.
+        """
+        image = await self.picture(picture)
+        with self.stage(Stage.ENCODE):
+            return await self.engine.encode(text, image)
+
+    async def items(self, items: Sequence[str | NewItemFields]) -> list[str | Encoding]:
+        """`item` of each, a few at a time."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def item(one: str | NewItemFields) -> str | Encoding:
+            async with turns:
+                return await self.item(one)
+
+        tasks = [asyncio.create_task(item(one)) for one in items]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # where one was refused, the others would be encoded for nobody
+                task.cancel()
+
+    async def picture(self, picture: Picture | None) -> "Image | None":
+        """A picture, decoded; None where there is none.
+
+        Raises:
+            PictureError, FetchError: it cannot be used, or not be had.
+        """
+        if picture is None:
+            return None
+        content = await self.content(picture)
+        with self.stage(Stage.DECODE):
+            return await self.engine.search(decode_picture, content)
+
+    async def content(self, picture: Picture) -> bytes:
+        """The bytes of a picture.
+
+        Raises:
+            FetchError: it cannot be had.
+        """
+        if picture.url is not None:
+            with self.stage(Stage.FETCH):
+                return await self.fetcher.fetch(picture.url)
+        content = await asyncio.to_thread(lambda: picture.content)  # of an upload, that takes 50 ms
+        assert content is not None, "a picture has its bytes or a URL"
+        return content
+
+    async def relation(self, relation: str | RelationInWords) -> str | WordedRelation:
+        """A relation that is known stays its id; one in words is read.
+
+        Raises:
+            NoTokensError: the index keeps no tokens.
+            OverloadedError: too much waits for the network already.
+        """
+        if isinstance(relation, str):
+            return relation
+        with self.stage(Stage.ENCODE):
+            return await self.engine.read_relation(relation.description)
+
+    async def question(self, asked: RetrieveRequest) -> Question:
+        """What `POST /retrieve` asks of the index.
+
+        Raises:
+            RcmlError: see `item` and `relation`.
+        """
+        if asked.relation is not None:
+            relations = [Weighted(await self.relation(asked.relation))]
+        else:
+            relations = [
+                Weighted(await self.relation(one.relation), one.weight) for one in asked.relations or ()
+            ]
+        query: KnownItems | NewItem
+        if asked.item_id is not None:
+            query = KnownItems((asked.item_id,))
+        elif asked.item_ids is not None:
+            query = KnownItems(tuple(dict.fromkeys(asked.item_ids)))
+        else:
+            query = NewItem(await self.encoded(asked.text, asked.picture), asked.attributes)
+        promoted = asked.promoted
+        return Question(
+            query,
+            tuple(relations),
+            asked.similarity,
+            asked.k,
+            asked.cursor,
+            _selection(asked),
+            asked.min_score,
+            None if promoted is None else Promotion(frozenset(promoted.item_ids), promoted.share),
+            asked.fallback,
+        )
+
+
+class _Timed:
+    """Adds what is done within to the time of a stage, whether it succeeds or not."""
+
+    __slots__ = ("_begun", "_counted", "_query", "_stage")
+
+    def __init__(self, query: Query, stage: Stage) -> None:
+        self._query, self._stage = query, stage
+        self._counted = query.metrics.stage(stage)
+
+    def __enter__(self) -> None:
+        self._begun = perf_counter()
+        self._counted.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._counted.__exit__(*error)
+        spent = self._query.spent
+        spent[self._stage] = spent.get(self._stage, 0.0) + perf_counter() - self._begun
+
+
+def _selection(asked: RetrieveRequest) -> Selection:
+    """Which items are wanted, as the index understands it."""
+    narrowed = asked.exclude or asked.filter or asked.group_by is not None or asked.diversity
+    if asked.include is None and not narrowed:
+        return EVERYTHING
+    return Selection(
+        None if asked.include is None else frozenset(asked.include),
+        frozenset(asked.exclude),
+        {name: _condition(filter_) for name, filter_ in asked.filter.items()},
+        asked.group_by,
+        asked.diversity,
+    )
+
+
+def _condition(asked: Filter) -> Condition:
+    any_of = None if asked.any_of is None else frozenset(asked.any_of)
+    return Condition(any_of, _bound(asked.min), _bound(asked.max), _bound(asked.above), _bound(asked.below))
+
+
+def _bound(limit: float | OfQueryAttribute | None) -> Bound | None:
+    return OfQuery(limit.query, limit.times) if isinstance(limit, OfQueryAttribute) else limit
+
+
+def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity:
+    """That which compares what both items have; of several, AVG before TT before the others."""
+    views = [_views_of(snapshot, item) for item in items]
+    order = (Similarity.AVG, Similarity.TT, Similarity.II, Similarity.TI, Similarity.IT)
+    return next(one for one in order if all(view in has for view, has in zip(one.views, views, strict=True)))
+
+
+def _views_of(snapshot: Snapshot, item: str | NewItemFields) -> set[View]:
+    """Those that show something of an item; of one that is not there, any might."""
+    if isinstance(item, str):
+        row = snapshot.find(item)
+        pictured = row is None or snapshot.pictured is None or bool(snapshot.pictured[row])
+        return {View.AVERAGE, View.TEXT, View.IMAGE} if pictured else {View.AVERAGE, View.TEXT}
+    if item.text is not None and item.picture is not None:
+        return {View.AVERAGE, View.TEXT, View.IMAGE}
+    return {View.TEXT if item.picture is None else View.IMAGE}

@@ -1,0 +1,141 @@
+"""`rcml serve`: listen, open the index, say where it can be reached, and answer until stopped."""
+
+import gc
+import logging
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from fastapi import FastAPI
+
+from model.console import say
+from model.errors import InputError
+from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.http.connection import Deadlines, Limits, Server
+from service.lifecycle.engine_holder import Loading
+from service.telemetry.logs import GREETINGS, chosen_format, configuration
+from service.telemetry.tracing import open_tracer_provider
+
+from .app import body_limits, create_app
+from .settings import LogFormat, ServeConfig
+
+SWITCH = 0.0005
+"""Seconds that one thread may keep the interpreter while another waits for it; Python's own are ten times as long.
+
+A search is shorter than that: its thread would wait for the event loop longer than it works.
+"""
+
+
+def serve(
+    config: ServeConfig,
+    greeting: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
+    open_encoder: OpenEncoder = open_encoder,
+) -> str:
+    """Serve until interrupted; returns a closing line.
+
+    Once the engine is open, `greeting` is given it and the server's URL; its lines are shown to the user.
+
+    Raises:
+        InputError: the address cannot be listened on, a key is wrong or missing, or spans are asked for without
+            OpenTelemetry.
+        ArtifactError: the index or its checkpoint cannot be opened.
+    """
+    tracer_provider = open_tracer_provider() if config.trace else None
+    tell = _teller(config.log_format)
+    outcome: list[Loading] = []
+
+    def on_loaded(loading: Loading) -> None:
+        outcome.append(loading)
+        if loading.failure is not None:
+            server.should_exit = True
+            return
+        settle()
+        for line in (*_welcome(loading.engine, url), *greeting(loading.engine, url)):
+            tell(line)
+
+    app = create_app(config, open_encoder, on_loaded, tracer_provider)
+    listener = _listen(config.host, config.port)
+    url = _url(config.host, listener.getsockname()[1])
+    server = server_of(app, config, outcome)
+    tell(f"Listening at {url} and opening {config.index} ...")
+    try:
+        with listener:
+            server.run(sockets=[listener])
+    finally:
+        if tracer_provider is not None:
+            tracer_provider.shutdown()
+    if outcome and outcome[0].failure is not None:
+        raise outcome[0].failure
+    return "Stopped."
+
+
+def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[Loading] = ()) -> Server:
+    """What serves an application; as soon as it is told to stop, what was `loaded` is not ready for more."""
+    return _Server(
+        app,
+        Limits(body_limits(config), connections=config.max_connections),
+        Deadlines(idle=config.keep_alive_seconds, grace=config.shutdown_seconds),
+        loaded,
+        log_level=config.log_level,
+        log_config=configuration(config.log_level, config.log_format),
+    )
+
+
+def settle() -> None:
+    """Have the garbage collector pass over all that start-up has made, which stays: to look through it takes 0.1 s."""
+    gc.collect()
+    gc.freeze()
+
+
+class _Server(Server):
+    """Says that it is not ready for more as soon as it is told to stop."""
+
+    def __init__(
+        self, app: FastAPI, limits: Limits, deadlines: Deadlines, loaded: Sequence[Loading], **options: Any
+    ) -> None:
+        super().__init__(app, limits, deadlines, **options)
+        self._loaded = loaded
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        sys.setswitchinterval(SWITCH)
+        super().run(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        for loading in self._loaded:
+            loading.stop()
+        super().handle_exit(sig, frame)
+
+
+def _teller(log_format: LogFormat) -> Callable[[str], None]:
+    """Shows a line whatever the log's level: as it is to people, and in the log's form to machines."""
+    if chosen_format(log_format) == "text":
+        return say
+    return logging.getLogger(GREETINGS).info
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything slow is done, so that a taken port is known at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise InputError(
+            f"Cannot listen on {host} port {port}: {reason}. Stop what uses it, or choose another with "
+            "--host and --port."
+        ) from None
+
+
+def _welcome(engine: Engine, url: str) -> list[str]:
+    items, relations = len(engine.index), len(engine.index.relations)
+    return [
+        f"Serving {items} items under {relations} relations at {url} ({engine.device}).",
+        f"Open {url} in a browser to explore it, {url}/docs for the API. Ctrl-C stops it.",
+    ]
+
+
+def _url(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,165 @@
+"""Jobs are joined into batches, bounded in number and in the time they wait; a bad one fails only its own caller."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from threading import Event
+from time import monotonic, sleep
+
+import pytest
+
+from service.engine.batcher import Batcher, OverloadedError
+
+
+class Doubling:
+    """Doubles numbers, remembers batches, and waits in each until it may go on."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.batches: list[list[int]] = []
+        self.go = Event()
+        self.go.set()
+        self._seconds = seconds
+
+    def __call__(self, jobs: Sequence[int]) -> list[int]:
+        self.batches.append(list(jobs))
+        self.go.wait(10)
+        sleep(self._seconds)
+        if 13 in jobs:
+            raise ValueError(f"13 among {len(jobs)}")
+        return [2 * job for job in jobs]
+
+
+def run(doubling: Doubling, scenario: Callable[[Batcher[int, int]], object], **options: float) -> object:
+    async def inside() -> object:
+        batcher = Batcher(doubling, "test", **options)  # type: ignore[arg-type]
+        try:
+            return await scenario(batcher)  # type: ignore[misc]
+        finally:
+            doubling.go.set()
+            batcher.close()
+
+    return asyncio.run(inside())
+
+
+async def asked_while_busy(
+    batcher: Batcher[int, int], doubling: Doubling, jobs: Sequence[int]
+) -> list[object]:
+    """What becomes of `jobs` that all come while a first one is worked on."""
+    doubling.go.clear()
+    first = asyncio.create_task(batcher.submit(0))
+    while not doubling.batches:
+        await asyncio.sleep(0.001)
+    others = [asyncio.create_task(batcher.submit(job)) for job in jobs]
+    await asyncio.sleep(0.01)
+    doubling.go.set()
+    await first
+    return list(await asyncio.gather(*others, return_exceptions=True))
+
+
+def test_what_comes_while_a_batch_is_worked_on_is_the_next_batch() -> None:
+    doubling = Doubling()
+    results = run(doubling, lambda batcher: asked_while_busy(batcher, doubling, [1, 2, 3]))
+    assert results == [2, 4, 6]
+    assert doubling.batches == [[0], [1, 2, 3]]
+
+
+def test_a_batch_has_no_more_jobs_than_it_may() -> None:
+    doubling = Doubling()
+    run(doubling, lambda batcher: asked_while_busy(batcher, doubling, range(1, 6)), most=2, patience=9.0)
+    assert doubling.batches == [[0], [1, 2], [3, 4], [5]]
+
+
+def test_a_bad_job_fails_its_own_caller_alone() -> None:
+    doubling = Doubling()
+    one, bad, other = run(doubling, lambda batcher: asked_while_busy(batcher, doubling, [1, 13, 3]))  # type: ignore[misc]
+    assert (one, other) == (2, 6)
+    assert isinstance(bad, ValueError)
+    assert str(bad) == "13 among 1"
+
+
+def test_the_thread_lives_on_after_a_failure() -> None:
+    async def scenario(batcher: Batcher[int, int]) -> int:
+        with pytest.raises(ValueError, match="13"):
+            await batcher.submit(13)
+        return await batcher.submit(4)
+
+    assert run(Doubling(), scenario) == 8
+
+
+def test_a_job_that_was_given_up_is_not_done() -> None:
+    doubling = Doubling()
+
+    async def scenario(batcher: Batcher[int, int]) -> None:
+        doubling.go.clear()
+        first = asyncio.create_task(batcher.submit(0))
+        while not doubling.batches:
+            await asyncio.sleep(0.001)
+        given_up = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        await asyncio.sleep(0.01)
+        doubling.go.set()
+        await first
+        assert await batcher.submit(2) == 4
+
+    run(doubling, scenario)
+    assert doubling.batches == [[0], [2]]
+
+
+def test_what_would_have_to_wait_too_long_is_refused_at_once() -> None:
+    doubling = Doubling(seconds=0.02)
+
+    async def scenario(batcher: Batcher[int, int]) -> tuple[int, list[tuple[float, int]]]:
+        await batcher.submit(0)  # by which it knows what a job takes
+        accepted = [asyncio.create_task(batcher.submit(job)) for job in range(100, 200)]
+        refused = []
+        for task in accepted:
+            begun = monotonic()
+            try:
+                await task
+            except OverloadedError as error:
+                refused.append((monotonic() - begun, error.retry_after))
+        assert {again for _, again in refused} == {1}
+        return len(accepted) - len(refused), refused
+
+    answered, _ = run(doubling, scenario, most=2, patience=0.1)  # type: ignore[misc]
+    assert 4 <= answered <= 16  # a tenth of a second, at a hundredth a job, and a batch or two
+
+
+def test_close_finishes_what_was_accepted() -> None:
+    doubling = Doubling(seconds=0.01)
+
+    async def scenario() -> list[int]:
+        batcher = Batcher(doubling, "test", most=1, patience=9.0)
+        tasks = [asyncio.create_task(batcher.submit(job)) for job in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(batcher.close)
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [0, 2, 4, 6, 8]
+
+
+def test_a_batch_that_hangs_shows_in_its_pulse() -> None:
+    doubling = Doubling()
+
+    async def scenario(batcher: Batcher[int, int]) -> None:
+        assert batcher.pulse.wedged is None
+        doubling.go.clear()
+        task = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.05)
+        assert "busy with one piece of work" in (batcher.pulse.wedged or "")
+        doubling.go.set()
+        await task
+        await asyncio.sleep(0.01)
+        assert batcher.pulse.wedged is None
+
+    run(doubling, scenario, worker_patience=0.02)
+
+
+def test_what_comes_after_close_is_refused_rather_than_left_waiting() -> None:
+    async def scenario() -> None:
+        batcher = Batcher(Doubling(), "test")
+        batcher.close()
+        with pytest.raises(RuntimeError, match="no more work is taken after close"):
+            await asyncio.wait_for(batcher.submit(1), 5)
+
+    asyncio.run(scenario())

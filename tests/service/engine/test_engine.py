@@ -1,0 +1,154 @@
+"""The engine answers without HTTP, and looks after the encoder."""
+
+import asyncio
+import gc
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from threading import Lock
+from threading import enumerate as enumerate_threads
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from numpy import ndarray
+from PIL import Image
+
+from indexes.index import Index
+from indexes.search.retrieve import Found, KnownItems, NewItem, Question, Weighted
+from model.embeddings.encoding import Encoding
+from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
+from model.records import Similarity
+from service.engine.engine import Engine, Verdict
+from service.settings import ServeConfig
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids
+
+T = TypeVar("T")
+
+
+class JealousEncoder(FakeEncoder):
+    """Fails when two threads use it at once."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+
+    def encode_texts(self, texts: Sequence[str]) -> ndarray:
+        assert self.lock.acquire(blocking=False), "two threads encode at once"
+        try:
+            return super().encode_texts(texts)
+        finally:
+            self.lock.release()
+
+
+def run(
+    shop: FakeShop, encoder: FakeEncoder, scenario: Callable[[Engine], Awaitable[T]], close: bool = True
+) -> T:
+    """What comes of a scenario with an engine of its own."""
+
+    async def inside() -> T:
+        engine = Engine(Index.open(shop.index), encoder, compact_at=0)
+        try:
+            return await scenario(engine)
+        finally:
+            if close:
+                engine.close()
+
+    return asyncio.run(inside())
+
+
+def test_it_opens_the_encoder_of_the_checkpoint_that_the_index_names(shop: FakeShop) -> None:
+    opened = []
+
+    def open_encoder(*how: object) -> FakeEncoder:
+        opened.append(how)
+        return FakeEncoder()
+
+    config = ServeConfig(index=shop.index, device="cpu", precision="bf16", engine="openvino")
+    Engine.open(config, open_encoder).close()
+    assert opened == [(shop.checkpoint.resolve(), "cpu", "bf16", "openvino")]
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_a_new_item_is_answered_as_the_same_item_of_the_catalogue(
+    shop: FakeShop, similarity: Similarity
+) -> None:
+    async def scenario(engine: Engine) -> tuple[list[Found], list[Found]]:
+        picture = Image.open(shop.prepared / ITEMS[0].picture)
+        new = NewItem(await engine.encode(ITEMS[0].text, picture))
+        relations = (Weighted("gardeners"),)
+        _, found = await engine.retrieve(Question(new, relations, similarity, len(ITEMS)))
+        _, expected = await engine.retrieve(Question(KnownItems(("red-mug",)), relations, similarity, 100))
+        return [one for one in found if one.row != 0], expected
+
+    found, expected = run(shop, FakeEncoder(), scenario)
+    assert [one.row for one in found] == [one.row for one in expected]
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=2e-3)
+
+
+def test_the_encoder_is_used_by_one_thread_at_a_time(shop: FakeShop) -> None:
+    async def scenario(engine: Engine) -> list[Encoding]:
+        return await asyncio.gather(*(engine.encode("mug", None) for _ in range(40)))
+
+    encodings = run(shop, JealousEncoder(), scenario)
+    expected = FakeEncoder().encode_texts(["mug"])
+    assert all(np.array_equal(one.text, expected) for one in encodings)
+
+
+def test_a_relation_is_valid_from_its_threshold_on(shop: FakeShop) -> None:
+    async def scenario(engine: Engine) -> list[Verdict]:
+        return [(await engine.validity("red-mug", item_b, "gardeners"))[1] for item_b in ids()[1:]]
+
+    verdicts = run(shop, FakeEncoder(), scenario)
+    for item_b, verdict in zip(ids()[1:], verdicts, strict=True):
+        assert verdict.valid == (shop.probability("red-mug", item_b, "gardeners") >= verdict.threshold)
+
+
+def test_the_relation_of_an_item_with_itself_cannot_hold_between_two(shop: FakeShop) -> None:
+    with pytest.raises(IntraRelationError) as refused:
+        run(shop, FakeEncoder(), lambda engine: engine.validity("bib", "cot", "same-item"))
+    assert refused.value.others == ["gardeners", "worn together / office", "new-parents"]
+
+
+def test_what_is_unknown_is_named(shop: FakeShop) -> None:
+    with pytest.raises(UnknownItemError, match="'unicorn'"):
+        run(shop, FakeEncoder(), lambda engine: engine.validity("unicorn", "bib", "gardeners"))
+    with pytest.raises(UnknownRelationError, match="'sailors'"):
+        run(shop, FakeEncoder(), lambda engine: engine.validity("bib", "cot", "sailors"))
+
+
+def test_an_engine_that_was_replaced_is_closed_when_the_last_request_lets_it_go(shop: FakeShop) -> None:
+    async def scenario(engine: Engine) -> None:
+        with engine.held():
+            engine.release()
+            await asyncio.sleep(0.05)
+            assert (await engine.validity("bib", "cot", "gardeners"))[1].probability > 0
+        for thread in enumerate_threads():
+            if thread.name == "rcml closing":
+                thread.join()
+        with pytest.raises(RuntimeError, match="no more work is taken"):
+            await engine.search(len, ())
+
+    run(shop, FakeEncoder(), scenario, close=False)
+
+
+def test_a_closed_engine_is_freed_at_once_with_its_files(shop: FakeShop, without_collector: None) -> None:
+    async def scenario(engine: Engine) -> list[weakref.ref[object]]:
+        for item_ids in (("bib",), ("bib", "cot")):
+            relations = (Weighted("gardeners"),)
+            await engine.retrieve(Question(KnownItems(item_ids), relations, Similarity.AVG, 5))
+        await engine.encode("mug", None)
+        generation = engine.index.snapshot.generation
+        return [weakref.ref(one) for one in (engine, engine.index, engine.network, generation.answers)]
+
+    run(shop, FakeEncoder(), scenario)
+    files = len(os.listdir("/proc/self/fd"))
+    assert [one() for one in run(shop, FakeEncoder(), scenario)] == [None] * 4
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Only what nothing refers to is freed."""
+    gc.disable()
+    yield
+    gc.enable()

@@ -1,0 +1,82 @@
+"""A server follows what other processes do to its index."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from indexes.index import Index
+from indexes.journal.journal import Change
+from indexes.storage.generation import generations
+from service.settings import ServeConfig
+from tests.indexes.changes import copied, made
+from tests.indexes.fakes import FakeShop
+from tests.service.conftest import served
+
+
+@pytest.fixture
+def folder(shop: FakeShop, tmp_path: Path) -> Path:
+    return copied(shop, tmp_path)
+
+
+@pytest.fixture
+def other(folder: Path) -> Iterator[Index]:
+    """The index as another process has it open."""
+    index = Index.open(folder)
+    yield index
+    index.close()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come true in ten seconds")
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says beside the lines of requests."""
+    return [record.getMessage() for record in caplog.records if record.name == "rcml"]
+
+
+def test_what_another_process_changes_is_soon_answered(folder: Path, other: Index) -> None:
+    with served(ServeConfig(index=folder)) as client:
+        other.apply([made("new-lamp", 3), Change("cot")])
+        eventually(lambda: client.get("/items/new-lamp").status_code == 200)
+        assert client.get("/items/cot").status_code == 404
+        answer = client.post("/retrieve", json={"item_id": "new-lamp", "relation": "gardeners", "k": 20})
+        found = [result["item"]["item_id"] for result in answer.json()["results"]]
+        assert len(found) == 11
+        assert {"cot", "new-lamp"}.isdisjoint(found)
+
+
+def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -> None:
+    config = ServeConfig(index=folder, compact_at=3)
+    with served(config) as client:
+        other.apply([made("new-lamp", 3), made("new-cot", 4)])
+        eventually(lambda: client.get("/items/new-cot").status_code == 200)
+        assert len(generations(folder)) == 1
+        other.apply([made("new-mug", 5)])
+        eventually(lambda: len(generations(folder)) == 2)
+        other.refresh()
+        assert other.snapshot.overlay.changes == 0
+        assert client.get("/items/new-mug").status_code == 200
+
+
+def test_damage_is_said_once_and_answers_go_on(
+    folder: Path, other: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(ServeConfig(index=folder)) as client:
+        other.apply([made("new-lamp", 3)])
+        other.compact()
+        eventually(lambda: client.get("/items/new-lamp").status_code == 200)
+        broken = folder / "generation-000003"
+        broken.mkdir()
+        (broken / "manifest.json").write_text("{}")
+        eventually(lambda: bool(said(caplog)))
+        time.sleep(0.5)
+        assert len(said(caplog)) == 1
+        assert str(broken) in said(caplog)[0]
+        assert client.get("/items/new-lamp").status_code == 200

@@ -1,0 +1,132 @@
+"""A worker that hangs or has died is told from one that works or waits."""
+
+from collections.abc import Iterator
+from threading import Event, Thread
+
+import pytest
+from starlette.testclient import TestClient
+
+from indexes.index import Index
+from service.app import create_app
+from service.engine.watchdog import Pulse
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder
+from tests.service.conftest import served, wait_until_ready
+
+from .test_index_follower import eventually
+
+
+@pytest.fixture
+def go_on() -> Iterator[Event]:
+    """Until it is set, what waits for it hangs."""
+    event = Event()
+    yield event
+    event.set()
+
+
+def test_a_worker_that_waits_for_work_is_well() -> None:
+    pulse = Pulse("encoder", patience=0.0)
+    with pulse.working():
+        pass
+    assert pulse.wedged is None
+
+
+def test_a_worker_is_wedged_while_one_piece_of_work_lasts_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
+    pulse = Pulse("encoder", patience=30.0)
+    with pulse.working():
+        now = 130.0
+        assert pulse.wedged is None
+        now = 131.0
+        assert pulse.wedged == (
+            "The encoder has been busy with one piece of work for 31 s, "
+            "and 30 s is the most that one should take."
+        )
+    assert pulse.wedged is None
+
+
+def test_many_pieces_of_work_are_not_one_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
+    pulse = Pulse("encoder", patience=30.0)
+    for step in range(3):
+        now = 20.0 * step
+        with pulse.working():
+            assert pulse.wedged is None
+
+
+def test_work_that_fails_leaves_the_worker_well() -> None:
+    pulse = Pulse("encoder", patience=0.0)
+    with pytest.raises(ZeroDivisionError), pulse.working():
+        raise ZeroDivisionError
+    assert pulse.wedged is None
+
+
+def test_the_end_of_the_thread_that_worked_is_seen() -> None:
+    pulse = Pulse("encoder")
+
+    def work() -> None:
+        with pulse.working():
+            pass
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert pulse.wedged == "The encoder's thread has ended."
+
+
+def test_the_end_of_a_watched_thread_is_seen_even_before_it_worked() -> None:
+    pulse = Pulse("encoder")
+    thread = Thread(target=lambda: None)
+    thread.start()
+    pulse.watch(thread)
+    thread.join()
+    assert pulse.wedged == "The encoder's thread has ended."
+
+
+def test_a_wedged_worker_makes_readiness_fail_until_it_is_free_and_leaves_liveness(
+    config: ServeConfig, go_on: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = Event()
+    refresh = Index.refresh
+
+    def refresh_from_a_dead_disk(index: Index) -> None:
+        if hangs.is_set():
+            assert go_on.wait(10)
+        refresh(index)
+
+    monkeypatch.setattr(Index, "refresh", refresh_from_a_dead_disk)
+    impatient = config.model_copy(update={"worker_patience": 0.2})
+    with TestClient(create_app(impatient, lambda *_: FakeEncoder())) as client:
+        wait_until_ready(client)
+        hangs.set()
+        eventually(lambda: client.get("/readyz").status_code == 503)
+        problem = client.get("/readyz").json()
+        assert problem["type"] == "urn:rcml:problem:not-ready"
+        assert problem["detail"].startswith(
+            "The follower has been busy with one piece of work for 0 s, and 0.2 s"
+        )
+        assert client.get("/livez").status_code == client.get("/relations").status_code == 200
+        go_on.set()
+        wait_until_ready(client)
+
+
+def test_a_follower_that_fails_goes_on_and_says_where_once(
+    config: ServeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = 0
+
+    def fail(index: Index) -> None:
+        nonlocal failures
+        failures += 1
+        raise OSError("the disk is gone")
+
+    with served(config):
+        monkeypatch.setattr(Index, "refresh", fail)
+        with TestClient(create_app(config, lambda *_: FakeEncoder())) as other:
+            eventually(lambda: failures > 2)
+            assert other.get("/readyz").status_code == 200
+    told = [record for record in caplog.records if record.getMessage() == "the disk is gone"]
+    assert len(told) == 1
+    assert told[0].exc_text is not None or told[0].exc_info is not None

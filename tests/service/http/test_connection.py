@@ -1,0 +1,587 @@
+"""What a connection may take: slow, idle, malformed and too large requests over real sockets, beside honest ones."""
+
+import asyncio
+import json
+import random
+import re
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from service.http.connection import Deadlines, Limits, Server
+from service.middleware.body_limit import BodyLimits
+
+QUICK = Deadlines(head=0.5, idle=0.5, window=0.5, rate=1000, linger=0.2, last_call=0.2, grace=2, sweep=0.05)
+LIMITS = Limits(BodyLimits(10_000, 30_000, 50_000), head=4_000, target=1_000, fields=20, pipeline=4)
+ANSWER = bytes(32 * 2**20)
+"""More than the kernel keeps for a client that does not read."""
+
+HONEST = b"POST /echo HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"POST /echo HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """`/echo` returns the body and says how many header fields it got, `/answer` returns much more.
+
+    `/nap` takes a moment, and `/block` holds up the loop for that.
+    """
+    if scope["type"] != "http":
+        return
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    if scope["path"] == "/nap":
+        await asyncio.sleep(0.2)
+    if scope["path"] == "/block":
+        time.sleep(0.4)
+    if scope["path"] == "/answer":
+        body = ANSWER
+    headers = [(b"content-length", b"%d" % len(body)), (b"fields", b"%d" % len(scope["headers"]))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in a thread of its own."""
+
+    server: uvicorn.Server
+    port: int
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+
+@contextmanager
+def running(server: uvicorn.Server) -> Iterator[Running]:
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.005)
+        try:
+            yield Running(server, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Running]:
+    with running(Server(app, LIMITS, QUICK, "critical")) as server:
+        yield server
+
+
+async def connect(port: int, kept: int = 4096) -> socket.socket:
+    """A client whose kernel keeps few bytes of what it does not read."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kept)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    return client
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    await asyncio.sleep(0)
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the server closes or resets."""
+    heard = b""
+    try:
+        while some := await reader.read(2**16):
+            heard += some
+    except ConnectionError:
+        pass
+    return heard
+
+
+async def hear(client: socket.socket) -> bytes:
+    """All that comes until the server closes, and then close."""
+    reader, writer = await asyncio.open_connection(sock=client)
+    try:
+        return await rest(reader)
+    finally:
+        await hang_up(writer)
+
+
+async def talk(port: int, *pieces: bytes, pause: float = 0.0, wait: float = 5.0) -> bytes:
+    """Send the pieces, a pause before each but the first, and hear all until the server closes."""
+    reader, writer = await asyncio.open_connection(sock=await connect(port))
+    hearing = asyncio.create_task(rest(reader))
+    try:
+        async with asyncio.timeout(wait):
+            for number, piece in enumerate(pieces):
+                if hearing.done():
+                    break
+                if number and pause:
+                    await asyncio.sleep(pause)
+                writer.write(piece)
+                try:
+                    await writer.drain()
+                except ConnectionError:
+                    break
+            return await hearing
+    finally:
+        hearing.cancel()
+        await hang_up(writer)
+
+
+async def ask(port: int) -> bytes:
+    """One honest request."""
+    return await talk(port, HONEST.replace(b"shop\r\n", b"shop\r\nConnection: close\r\n"))
+
+
+def statuses(heard: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", heard)]
+
+
+def problem(heard: bytes) -> dict[str, object]:
+    """The problem document that the connection ended with."""
+    head, _, body = re.split(rb"HTTP/1\.1 (?=\d{3} )", heard)[-1].partition(b"\r\n\r\n")
+    fields = head.lower().split(b"\r\n")
+    assert b"content-type: application/problem+json" in fields
+    assert b"connection: close" in fields
+    assert b"content-length: %d" % len(body) in fields
+    document = json.loads(body)
+    assert document["status"] == int(head[:3])
+    assert set(document) == {"type", "title", "status", "detail", "instance"}
+    return document
+
+
+ENDLESS = 10_000
+SLOW: dict[str, tuple[list[bytes], list[int]]] = {
+    "trickles its head": ([b"GET /echo HTTP/1.1\r\nHost: ", *[b"x"] * ENDLESS], [408]),
+    "trickles its body": ([HONEST.replace(b"5", b"5000"), *[b"x"] * ENDLESS], [408]),
+    "trickles its chunks": ([CHUNKED, *[b"1\r\nx\r\n"] * ENDLESS], [408]),
+    "trickles a chunk's extension": ([CHUNKED + b"1;", *[b"x"] * ENDLESS], [408]),
+    "says nothing": ([], []),
+    "says no more": ([HONEST], [200]),
+    "sends empty lines": ([b"\r\n"] * ENDLESS, []),
+    "reads slowly": ([], [200]),
+}
+"""What a client sends, a piece now and then, and the statuses it gets."""
+
+
+async def be_slow(port: int, kind: str, pause: float, wait: float) -> list[int]:
+    """The statuses that one slow client got until it was cut.
+
+    Raises:
+        TimeoutError: it was not.
+    """
+    if kind == "reads slowly":
+        return statuses(await read_slowly(port, wait))
+    pieces, _ = SLOW[kind]
+    return statuses(await talk(port, *pieces, pause=pause, wait=wait))
+
+
+async def read_slowly(port: int, wait: float, rate: int = 100, kept: int = 4096) -> bytes:
+    """Read some bytes a second until the server resets the connection; returns what was read."""
+    loop = asyncio.get_running_loop()
+    heard = b""
+    with await connect(port, kept) as client:
+        await loop.sock_sendall(client, b"GET /answer HTTP/1.1\r\nHost: shop\r\n\r\n")
+        async with asyncio.timeout(wait):
+            while client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                heard += await loop.sock_recv(client, rate // 10)
+                await asyncio.sleep(0.1)
+    return heard
+
+
+async def besiege(
+    port: int, kinds: Sequence[str], pause: float, wait: float
+) -> tuple[list[list[int] | BaseException], list[list[int]]]:
+    """What each of the slow got, 500 a second, and each honest request that was made meanwhile."""
+
+    async def arrive(number: int) -> list[int]:
+        await asyncio.sleep(number / 500)
+        return await be_slow(port, kinds[number], pause, wait)
+
+    siege = asyncio.gather(*map(arrive, range(len(kinds))), return_exceptions=True)
+    honest = []
+    while not siege.done():
+        honest.append(statuses(await ask(port)))
+        await asyncio.sleep(0.02)
+    return await siege, honest
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_who_is_slow_is_cut_and_honest_requests_succeed(quick: Running, kind: str) -> None:
+    slow, honest = asyncio.run(besiege(quick.port, [kind] * 30, 0.1, 5))
+    assert slow == [SLOW[kind][1]] * 30
+    assert len(honest) >= 5
+    assert honest == [[200]] * len(honest)
+
+
+@pytest.mark.soak
+def test_two_thousand_are_cut_within_ten_seconds_whom_uvicorn_holds() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    trickling, idling = ["trickles its head", "trickles its body"], ["says nothing", "reads slowly"]
+    kinds = trickling * 500 + idling * 500
+    with running(Server(app, log_level="critical")) as server:
+        slow, honest = asyncio.run(besiege(server.port, kinds, 1.0, 10))
+        assert slow == [SLOW[kind][1] for kind in kinds]
+        assert len(honest) >= 50
+        assert honest == [[200]] * len(honest)
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+    with running(uvicorn.Server(config)) as server:
+        slow, _ = asyncio.run(besiege(server.port, kinds, 1.0, 12))
+        assert all(isinstance(one, TimeoutError) for one in slow)
+
+
+@pytest.mark.soak
+def test_a_thousand_slow_ones_leave_room_for_honest_requests_where_there_are_a_hundred_places() -> None:
+    with running(Server(app, Limits(connections=100), log_level="critical")) as server:
+        slow, honest = asyncio.run(besiege(server.port, ["trickles its head"] * 1000, 1.0, 10))
+        assert not any(isinstance(one, BaseException) for one in slow)
+        assert honest == [[200]] * len(honest)
+    config = uvicorn.Config(app, log_level="critical", limit_concurrency=100, timeout_graceful_shutdown=1)
+    with running(uvicorn.Server(config)) as server:
+        _, honest = asyncio.run(besiege(server.port, ["trickles its head"] * 1000, 1.0, 3))
+        assert [503] in honest
+
+
+def test_who_is_late_is_told_why(quick: Running) -> None:
+    heard = asyncio.run(talk(quick.port, b"GET /echo?k=1 HTTP/1.1\r\nHost"))
+    assert problem(heard)["detail"] == "The header fields took longer than 0.5 s. Send them at once."
+    heard = asyncio.run(talk(quick.port, HONEST[:-1]))
+    assert problem(heard)["detail"] == "The body came slower than 1000 bytes/s. Send it faster."
+    assert problem(heard)["instance"] == "/echo"
+
+
+def test_a_body_that_comes_steadily_may_take_long(quick: Running) -> None:
+    request = HONEST.replace(b"5\r\n", b"6000\r\nConnection: close\r\n").removesuffix(b"hello")
+    began = time.monotonic()
+    heard = asyncio.run(talk(quick.port, request, *[b"x" * 200] * 30, pause=0.05))
+    assert statuses(heard) == [200]
+    assert heard.endswith(b"x" * 6000)
+    assert time.monotonic() - began > 2 * QUICK.window
+
+
+def test_an_answer_that_is_read_steadily_may_take_long() -> None:
+    with running(Server(app, LIMITS, replace(QUICK, rate=20_000), "critical")) as server:
+        with pytest.raises(TimeoutError):  # not cut
+            asyncio.run(read_slowly(server.port, 3 * QUICK.window, rate=2_000_000, kept=2**18))
+        assert server.connections <= 1
+
+
+def test_requests_may_follow_each_other_for_longer_than_any_deadline(quick: Running) -> None:
+    heard = asyncio.run(talk(quick.port, *[HONEST] * 8, pause=0.2))
+    assert statuses(heard) == [200] * 8
+
+
+def test_a_connection_is_idle_from_its_answer_on(quick: Running) -> None:
+    nap = b"GET /nap HTTP/1.1\r\nHost: shop\r\n\r\n"
+    heard = asyncio.run(talk(quick.port, nap * 4, HONEST, pause=4 * 0.2 + QUICK.idle / 2))
+    assert statuses(heard) == [200] * 5
+
+
+def test_the_longest_unfinished_make_room_for_honest_requests() -> None:
+    patient = replace(QUICK, head=60, idle=60, window=60)
+
+    async def crowd(port: int) -> list[bytes]:
+        begun = [
+            asyncio.create_task(talk(port, b"GET /echo HTTP/1.1\r\nHost: x", wait=60)) for _ in range(50)
+        ]
+        await asyncio.sleep(0.2)
+        assert server.connections <= 20
+        answers = [await ask(port) for _ in range(50)]
+        assert server.connections <= 20
+        told = [await one for one in begun if one.done()]
+        assert len(told) >= 30
+        assert all(
+            statuses(one) in ([408], []) for one in told
+        )  # none, where its bytes had not been read yet
+        for one in begun:
+            one.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+        return answers
+
+    with running(Server(app, replace(LIMITS, connections=20), patient, "critical")) as server:
+        assert [statuses(one) for one in asyncio.run(crowd(server.port))] == [[200]] * 50
+
+
+def test_who_is_being_answered_never_makes_room() -> None:
+    async def crowd(port: int) -> tuple[list[bytes], bytes]:
+        nap = b"GET /nap HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
+        napping = [asyncio.create_task(talk(port, nap)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        return await asyncio.gather(*napping), (await talk(port, HONEST))
+
+    with running(Server(app, replace(LIMITS, connections=4), QUICK, "critical")) as server:
+        answers, _ = asyncio.run(crowd(server.port))
+        assert [statuses(one) for one in answers] == [[200]] * 4
+
+
+PIPELINED = HONEST * 3
+
+
+async def stop_while_blocked(running: Running, pipelined: bool) -> list[list[int]]:
+    """Ask in three ways while the server's loop is held up, stop it at that, and return what each got."""
+    kept = [await connect(running.port) for _ in range(10)]
+    loop = asyncio.get_running_loop()
+    for client in kept:  # has been answered once
+        await loop.sock_sendall(client, HONEST)
+        assert statuses(await loop.sock_recv(client, 2**16)) == [200]
+    begun = asyncio.create_task(talk(running.port, HONEST.removesuffix(b"llo"), b"llo", pause=0.5))
+    blocked = asyncio.create_task(talk(running.port, HONEST.replace(b"echo", b"block")))
+    await asyncio.sleep(0.1)
+    for client in kept:
+        await loop.sock_sendall(client, PIPELINED if pipelined else HONEST)
+    new = [asyncio.create_task(talk(running.port, HONEST)) for _ in range(10)]
+    await asyncio.sleep(0.1)
+    running.server.should_exit = True
+    again = [hear(client) for client in kept]
+    return [statuses(heard) for heard in await asyncio.gather(blocked, begun, *new, *again)]
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_whatever_had_arrived_when_it_is_stopped_is_answered(pipelined: bool) -> None:
+    with running(Server(app, LIMITS, QUICK, "critical")) as server:
+        heard = asyncio.run(stop_while_blocked(server, pipelined))
+    assert heard == [[200]] * 12 + [[200] * (3 if pipelined else 1)] * 10
+
+
+def test_the_last_answer_says_so() -> None:
+    async def stop(running: Running) -> tuple[bytes, bytes]:
+        idle = asyncio.create_task(talk(running.port, HONEST))
+        active = asyncio.create_task(talk(running.port, *[HONEST] * 9, pause=0.1))
+        await asyncio.sleep(0.25)
+        running.server.should_exit = True
+        return await idle, await active
+
+    with running(Server(app, LIMITS, replace(QUICK, idle=60), "critical")) as server:
+        idle, active = asyncio.run(stop(server))
+    assert statuses(idle) == [200]
+    assert b"connection: close" not in idle
+    assert len(statuses(active)) >= 3
+    assert active.count(b"connection: close") == 1
+    assert b"connection: close" in active.rpartition(b"HTTP/1.1 200")[2]
+
+
+MALFORMED = {
+    "two lengths": HONEST.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"),
+    "a list of lengths": HONEST.replace(b": 5", b": 5, 5"),
+    "a negative length": HONEST.replace(b": 5", b": -5"),
+    "a signed length": HONEST.replace(b": 5", b": +5"),
+    "a length of many digits": HONEST.replace(b": 5", b": " + b"9" * 99),
+    "a length and chunks": HONEST.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "chunks and a length": CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"),
+    "another transfer encoding": CHUNKED.replace(b"chunked", b"gzip, chunked"),
+    "chunks that are not the last": CHUNKED.replace(b"chunked", b"chunked, gzip"),
+    "chunks in HTTP/1.0": CHUNKED.replace(b"/1.1", b"/1.0") + b"0\r\n\r\n",
+    "a chunk of hexadecimal nonsense": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a chunk of 2**70 bytes": CHUNKED + b"400000000000000000\r\n",
+    "a chunk that ends in a line feed": CHUNKED + b"5\nhello\n0\n\n",
+    "line feeds alone": HONEST.replace(b"\r\n", b"\n"),
+    "a line feed within a head": HONEST.replace(b"shop\r\n", b"shop\n"),
+    "a carriage return within a field": HONEST.replace(b"shop", b"sh\rX: op"),
+    "a folded field": HONEST.replace(b"shop", b"sh\r\n op"),
+    "a blank before a colon": HONEST.replace(b"Host:", b"Host :"),
+    "a zero byte": HONEST.replace(b"shop", b"sh\0op"),
+    "no host": HONEST.replace(b"Host: shop\r\n", b""),
+    "two hosts": HONEST.replace(b"Host: shop\r\n", b"Host: shop\r\nHost: shop\r\n"),
+    "another version": HONEST.replace(b"HTTP/1.1", b"HTTP/2.0"),
+    "no version": b"GET /echo\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303"),
+    "an unknown method": HONEST.replace(b"POST", b"PSOT"),
+    "a proxy's method": b"CONNECT shop:80 HTTP/1.1\r\nHost: shop\r\n\r\n",
+    "a proxy's method for a path": b"CONNECT /echo HTTP/1.1\r\nHost: shop\r\n\r\n",
+    "a target without a path": HONEST.replace(b"/echo", b"http://shop"),
+    "a target that is not ASCII": HONEST.replace(b"/echo", "/écho".encode()),
+}
+
+
+@pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED)
+def test_what_breaks_the_framing_is_refused(quick: Running, request_: bytes) -> None:
+    document = problem(asyncio.run(talk(quick.port, request_, wait=1)))
+    assert document["status"] == 400
+    assert str(document["detail"]).startswith("The request breaks HTTP/1.1 (RFC 9112): ")
+
+
+TOO_LARGE = {
+    "a long target": (414, HONEST.replace(b"echo", b"e" * 1_000)),
+    "an endless target": (414, b"GET /" + b"e" * 2**20),
+    "long fields": (431, HONEST.replace(b"shop", b"shop\r\nA: " + b"a" * 2_000 + b"\r\nB: " + b"b" * 2_000)),
+    "many fields": (431, HONEST.replace(b"shop", b"shop" + b"\r\nA: a" * 20)),
+    "an endless field": (431, b"GET / HTTP/1.1\r\nHost: " + b"h" * 2**20),
+    "a long body": (413, HONEST.replace(b": 5", b": 200000000")),
+    "a body of many chunks": (413, CHUNKED + (b"3e8\r\n" + b"x" * 1_000 + b"\r\n") * 11),
+    "chunks with long extensions": (400, CHUNKED + (b"1;" + b"e" * 30_000 + b"\r\nx\r\n") * 20),
+    "long trailers": (400, CHUNKED + b"0\r\nT: " + b"t" * 2**20),
+}
+
+
+@pytest.mark.parametrize(("status", "request_"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_is_too_large_is_refused(quick: Running, status: int, request_: bytes) -> None:
+    heard = asyncio.run(talk(quick.port, request_, wait=2))
+    assert problem(heard)["status"] == status
+    assert len(heard) < 1_000
+
+
+def test_a_long_body_is_refused_before_it_is_asked_for(quick: Running) -> None:
+    expecting = HONEST.replace(b": 5", b": 10001\r\nExpect: 100-continue").removesuffix(b"hello")
+    heard = asyncio.run(talk(quick.port, expecting))
+    assert statuses(heard) == [413]
+    assert problem(heard)["detail"] == "The body is longer than the limit of 10000 bytes. Send a shorter one."
+
+
+def test_a_body_as_long_as_the_limit_is_taken(quick: Running) -> None:
+    body = b"x" * 10_000
+    request = HONEST.replace(b": 5", b": 10000\r\nConnection: close").removesuffix(b"hello")
+    assert statuses(asyncio.run(talk(quick.port, request + body))) == [200]
+
+
+BULK = HONEST.replace(b"/echo", b"/items/bulk").removesuffix(b"hello")
+
+
+@pytest.mark.parametrize(
+    "target", [b"/items/bulk", b"/items/bulk?x=/", b"/items/%62ulk", b"http://shop/items/bulk"]
+)
+def test_a_bulk_upload_has_a_limit_of_its_own(quick: Running, target: bytes) -> None:
+    for declared, length, status in ((True, 50_000, 200), (True, 50_001, 413), (False, 50_001, 413)):
+        request = BULK.replace(b"/items/bulk", target)
+        if declared:
+            request = request.replace(b": 5", b": %d\r\nConnection: close" % length) + b"x" * length
+        else:
+            request = CHUNKED.replace(b"/echo", target) + b"%x\r\n" % length + b"x" * length
+        heard = asyncio.run(talk(quick.port, request))
+        assert statuses(heard) == [status]
+        if status == 413:
+            assert "limit of 50000 bytes" in str(problem(heard)["detail"])
+
+
+@pytest.mark.parametrize(
+    "target", [b"/items/bulk/", b"/items/bulks", b"/echo?/items/bulk", b"/items/bulk%2F"]
+)
+def test_no_other_target_has_the_limit_of_bulk_uploads(quick: Running, target: bytes) -> None:
+    request = BULK.replace(b"/items/bulk", target).replace(b": 5", b": 10001")
+    assert statuses(asyncio.run(talk(quick.port, request))) == [413]
+    put = BULK.replace(b"POST", b"PUT").replace(b": 5", b": 10001")
+    assert statuses(asyncio.run(talk(quick.port, put))) == [413]
+
+
+def test_little_is_read_of_a_bulk_upload_that_is_answered_already() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+
+    async def pieces_until_closed(port: int) -> int:
+        reader, writer = await asyncio.open_connection(sock=await connect(port))
+        writer.write(BULK.replace(b": 5", b": 50000"))
+        assert b"401" in await reader.readuntil(b"\r\n\r\n")
+        closed = asyncio.create_task(reader.read())
+        sent = 0
+        while sent < 16 and not closed.done():
+            writer.write(b"x" * 3_000)
+            sent += 1
+            await asyncio.sleep(0.02)
+        closed.cancel()
+        await hang_up(writer)
+        return sent
+
+    with running(Server(refuse, LIMITS, QUICK, "critical")) as server:
+        assert asyncio.run(pieces_until_closed(server.port)) < 8
+
+
+def test_what_came_before_a_malformed_request_is_answered_first(quick: Running) -> None:
+    nap = b"GET /nap HTTP/1.1\r\nHost: shop\r\n\r\n"
+    heard = asyncio.run(talk(quick.port, nap + HONEST + b"nonsense\r\n\r\n"))
+    assert statuses(heard) == [200, 200, 400]
+    heard = asyncio.run(talk(quick.port, nap + HONEST + CHUNKED + b"nonsense\r\n\r\n"))
+    assert statuses(heard) == [200, 200, 400]
+
+
+def test_only_so_many_requests_may_wait_on_a_connection(quick: Running) -> None:
+    heard = asyncio.run(talk(quick.port, HONEST * 100))
+    assert statuses(heard) == [200] * 5 + [429]
+    assert b"\r\nretry-after: 1\r\n" in heard
+
+
+def test_an_offer_of_another_protocol_is_ignored_whole(quick: Running) -> None:
+    offer = b"shop\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA"
+    heard = asyncio.run(talk(quick.port, HONEST.replace(b"shop", offer) + HONEST))
+    assert statuses(heard) == [200, 200]
+    assert heard.count(b"\r\n\r\nhello") == 2
+    heard = asyncio.run(
+        talk(quick.port, HONEST.replace(b"shop", offer).removesuffix(b"llo"), b"llo", pause=0.1)
+    )
+    assert heard.endswith(b"\r\n\r\nhello")
+
+
+def test_trailers_are_no_headers(quick: Running) -> None:
+    heard = asyncio.run(talk(quick.port, CHUNKED + b"5\r\nhello\r\n0\r\nAuthorization: Bearer x\r\n\r\n"))
+    assert statuses(heard) == [200]
+    assert b"\r\nfields: 2\r\n" in heard
+
+
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+)
+def test_mutants_are_answered_or_refused_and_never_hang(count: int) -> None:
+    async def campaign(port: int) -> list[bytes]:
+        chance = random.Random(5)
+        mutants = iter([mutant(chance) for _ in range(count)])
+        heard: list[bytes] = []
+
+        async def work() -> None:
+            for one in mutants:
+                heard.append(await talk(port, one, wait=2))  # noqa: PERF401 (the workers share `mutants`)
+
+        await asyncio.gather(*(work() for _ in range(50)))
+        return heard
+
+    at_once = replace(QUICK, head=0.3, idle=0.3, window=0.3)
+    with running(Server(app, LIMITS, at_once, "critical")) as server:
+        heard = asyncio.run(campaign(server.port))
+        assert len(heard) == count
+        seen = {status for one in heard for status in statuses(one)}
+        assert max(seen) < 500
+        assert {200, 400, 408} <= seen
+        assert not any(b"Traceback" in one or b".py" in one or b"/work" in one for one in heard)
+        assert statuses(asyncio.run(ask(server.port))) == [200]
+
+
+SEEDS = [
+    HONEST,
+    CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+    b"GET /echo?k=1 HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nAccept: */*\r\n\r\n",
+    HONEST.replace(b"shop", b"shop\r\nExpect: 100-continue\r\nConnection: Upgrade\r\nUpgrade: websocket"),
+]
+PIECES = [
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b",", b"0", b"-1", b"99999999999999999999", b"\xff", b"%00",
+    b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Host: b\r\n", b"HTTP/1.0",
+    b"HEAD", b"CONNECT", b"OPTIONS * ", b"http://", b"0\r\n\r\n", b"A: " + b"a" * 5_000 + b"\r\n",
+]  # fmt: skip
+
+
+def mutant(chance: random.Random, seeds: Sequence[bytes] = SEEDS) -> bytes:
+    """One of the seeds with up to four pieces put in, bytes changed, or stretches cut out or repeated."""
+    raw = bytearray(chance.choice(seeds))
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(raw) + 1)
+        until = min(len(raw), at + chance.randint(1, 12))
+        match chance.randrange(4):
+            case 0:
+                raw[at:at] = chance.choice(PIECES)
+            case 1:
+                raw[at:until] = chance.choice(PIECES)
+            case 2:
+                raw[at:until] = chance.randbytes(until - at)
+            case _:
+                raw[at:at] = raw[at:until] * chance.randint(0, 3)
+    return bytes(raw)

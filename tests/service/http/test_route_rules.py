@@ -1,0 +1,134 @@
+"""Every route has its line in the table, and every route x method x key kind is answered as the table says."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.http.route_rules import RULES, Access, rule_of
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder, write_shop
+from tests.service.conftest import wait_until_ready
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SECRETS = {
+    "none": None,
+    "wrong": "wrong-key-wrong-key",
+    "read": "read-key-read-key",
+    "admin": "admin-key-admin-key",
+}
+
+OPEN = {"/", "/docs", "/openapi.json", "/static/{path}", "/livez", "/readyz"}
+QUESTIONS = {
+    *(
+        "/retrieve",
+        "/retrieve/batch",
+        "/relation-type",
+        "/relation-type/batch",
+        "/validity",
+        "/validity/batch",
+    ),
+    *("/explain", "/explain/heat-map", "/embeddings"),
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    shop = write_shop(tmp_path_factory.mktemp("guarded"))  # one of its own: admins take items out
+    keys = {"read_keys": SECRETS["read"], "admin_keys": SECRETS["admin"]}
+    app = create_app(ServeConfig(index=shop.index, **keys), lambda *_: FakeEncoder())
+    with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        wait_until_ready(client)
+        yield client
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """Method and path of every route, the path's parameters in braces without their kinds."""
+    for context in iter_route_contexts(app.routes):
+        route = context.route if hasattr(context, "route") else context
+        if isinstance(route, Mount):
+            yield "GET", f"{route.path}/{{path}}"
+        else:
+            for method in route.methods - {"HEAD"}:
+                yield method, re.sub(r":\w+}", "}", route.path)
+
+
+def expected(method: str, path: str, kind: str) -> int | None:
+    """The refusal that the table calls for, worked out apart from the guard; None where there is none."""
+    method = "GET" if method == "HEAD" else method
+    item = path == "/items/bulk" and method != "POST"  # an item may have this id
+    declared = RULES.get((method, "/items/{item_id}" if item else path))
+    access = Access.ADMIN if declared is None else declared.access
+    if access is Access.OPEN or kind == "admin":
+        return None
+    if kind in ("none", "wrong"):
+        return 401
+    return 403 if access is Access.ADMIN else None
+
+
+def test_every_route_of_the_app_has_a_line_in_the_table(guarded: TestClient) -> None:
+    assert isinstance(guarded.app, FastAPI)
+    found = set(routes(guarded.app))
+    assert {("POST", "/retrieve"), ("GET", "/items/{item_id}/image"), ("GET", "/static/{path}")} <= found
+    assert found - RULES.keys() == set()
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_route_and_method_is_answered_as_declared(guarded: TestClient, method: str, kind: str) -> None:
+    headers = {"Authorization": f"Bearer {secret}"} if (secret := SECRETS[kind]) else {}
+    for path in sorted({path for _, path in RULES} | {"/nothing", "/admin/nothing", "/retrieve/nothing"}):
+        status = guarded.request(method, re.sub(r"{\w+}", "bib", path), headers=headers).status_code
+        refused = status if status in (401, 403) else None
+        assert refused == expected(method, path, kind), f"{method} {path} {kind}: {status}"
+        assert status < 500
+
+
+@pytest.mark.parametrize(
+    "path", ["/items//", "//items", "/items/%2e%2e/docs", "/ITEMS", "/docs/", "/livez%00", "/items%2Fbib"]
+)
+def test_no_spelling_of_a_path_opens_it(guarded: TestClient, path: str) -> None:
+    assert guarded.get(f"http://testserver{path}").status_code == 401
+
+
+def test_what_is_open_is_what_is_listed_here() -> None:
+    assert {key for key, rule in RULES.items() if rule.access is Access.OPEN} == {
+        ("GET", path) for path in OPEN
+    }
+
+
+def test_a_read_key_may_get_and_ask_and_change_nothing() -> None:
+    read = {key for key, rule in RULES.items() if rule.access is Access.READ}
+    assert {path for method, path in read if method != "GET"} == QUESTIONS
+    assert {method for method, _ in read} == {"GET", "POST"}
+
+
+def test_what_is_not_in_the_table_is_for_admins() -> None:
+    for method, path in [
+        ("POST", "/new"),
+        ("PATCH", "/items/bib"),
+        ("GET", "/admin/x"),
+        ("TRACE", "/"),
+        ("GET", ""),
+    ]:
+        assert rule_of(method, path).access is Access.ADMIN
+
+
+def test_an_id_decides_nothing() -> None:
+    for name in ("bulk", "image", "a/b/c", "../admin", "{item_id}"):
+        assert rule_of("GET", f"/items/{name}").access is Access.READ
+        assert rule_of("PUT", f"/items/{name}").access is Access.ADMIN
+
+
+def test_bulk_uploads_alone_are_long() -> None:
+    assert {path for (_, path), rule in RULES.items() if rule.long} == {"/items/bulk"}
+
+
+def test_what_opens_or_writes_an_index_alone_is_patient() -> None:
+    patient = {path for (_, path), rule in RULES.items() if rule.patient}
+    assert patient == {"/items/bulk", "/relations/{relation_id}", "/admin/reload", "/admin/shadow"}

@@ -1,0 +1,159 @@
+"""Schemathesis asks all operations that the OpenAPI document describes, and holds the answers against it.
+
+Operations, parameters and bodies come from the document, so that a route is covered from the day it is there.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import GenerationMode
+from schemathesis.generation.meta import TestPhase
+from schemathesis.python import asgi
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+)
+from starlette.types import Receive, Scope, Send
+
+from service.app import create_app
+from service.http.openapi import document
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeShop, write_shop
+from tests.service.campaigns import HEADERS, Answer, application, assert_sound
+
+from .mutants import KNOWN
+
+
+class App:
+    """The application that is asked, known before there is one: operations are named as tests are collected."""
+
+    def __init__(self) -> None:
+        self.started: Any = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.started(scope, receive, send)
+
+
+def sensible(value: Any, name: str = "") -> Any:
+    """A valid value that the shop can also answer: ids that it knows, and one query of the several there may be.
+
+    Drawn at random, nearly no id would be known. What is null is left out.
+    """
+    if isinstance(value, dict):
+        kept = {key: sensible(part, key) for key, part in value.items() if part is not None}
+        for ways in (("item_id", "item_ids", "text", "picture"), ("relation", "relations")):
+            for other in [way for way in ways if way in kept][1:]:
+                del kept[other]
+        if "text" in kept or "picture" in kept:  # only some similarities go with these
+            kept.pop("similarity", None)
+        return kept
+    if isinstance(value, list):
+        return [sensible(part, name) for part in value]
+    if isinstance(value, str) and name in KNOWN:
+        return KNOWN[name][len(value) % len(KNOWN[name])]
+    return value
+
+
+@schemathesis.serializer("application/x-ndjson")
+def line(context: schemathesis.SerializationContext, value: Any) -> bytes:
+    """A bulk upload of one line."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+schema = schemathesis.openapi.from_dict(document(create_app(ServeConfig(index=Path("none")))))
+schema.app = App()
+
+NOT_CHECKED = [positive_data_acceptance, unsupported_method, allow_header_conformance]
+"""What does not hold: rules between fields are told in words, and an id may look like a path of another operation."""
+
+asked: Counter[str] = Counter()
+"""Cases by operation and status."""
+
+
+@pytest.fixture(scope="module")
+def worded_shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    return write_shop(tmp_path_factory.mktemp("worded-shop"), token_store=True)
+
+
+@pytest.fixture
+def session(worded_shop: FakeShop, tmp_path: Path) -> Iterator[asgi.ASGIClient]:
+    """A started application over a shop of its own; bodies may be long, for a 413 would hide what else is wrong."""
+    schema.app.started = application(worded_shop, tmp_path, most_bytes=2**26)
+    with asgi.get_client(schema.app) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
+        yield client
+
+
+def is_valid(case: schemathesis.Case) -> bool:
+    """Whether a case was drawn at random from what the document allows."""
+    return (
+        case.meta is not None
+        and case.meta.generation.mode is GenerationMode.POSITIVE
+        and case.meta.phase.name is TestPhase.FUZZING
+    )
+
+
+def ask(case: schemathesis.Case, session: asgi.ASGIClient) -> None:
+    """The answer to a case, held against the document.
+
+    A request that the document allows may still be refused: that exactly one of `item_id` and `text` is sent, say, is
+    told in words.
+    """
+    if is_valid(case):
+        case.path_parameters = sensible(case.path_parameters)
+        if isinstance(case.body, dict):
+            query = {"text": ""} if case.operation.path == "/retrieve" else {}
+            case.body = sensible({**query, **case.body})
+    response = case.call(headers=HEADERS, session=session)
+    asked[f"{case.operation.label} {int(response.status_code)}"] += 1
+    assert_sound(
+        Answer(response.status_code, response.headers.get("content-type", [""])[0], response.content)
+    )
+    # A bulk upload tells of each line what became of it, and so takes lines that are wrong.
+    by_line = case.operation.path == "/items/bulk"
+    # A part of an upload has no type: an object in place of its JSON goes over the wire as the same bytes.
+    in_parts = case.media_type == "multipart/form-data"
+    untyped = [negative_data_rejection] if by_line or in_parts else []
+    case.validate_response(response, headers=HEADERS, excluded_checks=[*NOT_CHECKED, *untyped])
+
+
+def examples(count: int) -> Any:
+    return settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
+
+
+@schema.parametrize()
+@examples(10)
+def test_answers_are_what_the_document_says(case: schemathesis.Case, session: asgi.ASGIClient) -> None:
+    ask(case, session)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@schema.parametrize()
+@examples(1_000)
+def test_answers_are_what_the_document_says_many_times(
+    case: schemathesis.Case, session: asgi.ASGIClient
+) -> None:
+    ask(case, session)
+
+
+@pytest.mark.soak
+def test_at_least_ten_thousand_cases_were_asked() -> None:
+    assert asked.total() >= 10_000
+    assert sum(count for name, count in asked.items() if name.endswith(" 200")) >= 1_000

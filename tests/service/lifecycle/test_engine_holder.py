@@ -1,0 +1,70 @@
+"""The engine that answers is given to nobody once it was let go, whoever replaces it meanwhile."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import pytest
+
+from service.engine.engine import Engine
+from service.lifecycle.engine_holder import Loading, NotReadyError
+from tests.service.engine.test_index_follower import eventually
+
+
+class LightEngine(Engine):
+    """One that has nothing to answer from, and can be opened a thousand times."""
+
+    def __init__(self) -> None:
+        self._holding = Lock()
+        self._holders = 1
+        self.closed = False
+
+    def _close(self) -> None:
+        assert not self.closed, "an engine is closed once"
+        self.closed = True
+
+
+def opened() -> Loading:
+    loading = Loading(LightEngine)
+    asyncio.run(loading.run())
+    return loading
+
+
+def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -> None:
+    loading, replaced, going_on = opened(), [], [True]
+
+    def hold() -> int:
+        times = 0
+        while going_on:
+            with loading.held() as engine:
+                assert isinstance(engine, LightEngine)
+                assert not engine.closed
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(4) as threads:
+        holders = [threads.submit(hold) for _ in range(4)]
+        for _ in range(200):
+            replaced.append(loading.engine)
+            loading.replace(LightEngine())
+        going_on.clear()
+        assert all(holder.result() > 0 for holder in holders)
+    eventually(lambda: all(isinstance(one, LightEngine) and one.closed for one in replaced))
+    assert isinstance(loading.engine, LightEngine)
+    assert not loading.engine.closed
+
+
+def test_what_is_replaced_stays_open_for_those_who_have_it() -> None:
+    loading = opened()
+    with loading.held() as before:
+        loading.replace(LightEngine())
+        assert isinstance(before, LightEngine)
+        assert not before.closed
+        with loading.held() as after:
+            assert after is not before
+    eventually(lambda: before.closed)
+
+
+def test_before_it_is_open_there_is_nothing_to_hold() -> None:
+    with pytest.raises(NotReadyError, match="still being opened"), Loading(LightEngine).held():
+        pass

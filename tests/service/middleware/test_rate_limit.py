@@ -1,0 +1,74 @@
+"""Each caller has a bucket of its own, which fills at the rate and holds the burst."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.middleware import rate_limit
+from service.middleware.rate_limit import RateLimit
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_is_granted_and_the_next_told_how_long_to_wait() -> None:
+    clock = Clock()
+    limit = RateLimit(rate=2.0, burst=3, clock=clock)
+    assert [limit.wait("shop") for _ in range(4)] == [0.0, 0.0, 0.0, pytest.approx(0.5)]
+    clock.now += 0.5
+    assert limit.wait("shop") == 0.0
+    assert limit.wait("shop") == pytest.approx(0.5)
+
+
+def test_a_refusal_costs_nothing() -> None:
+    clock = Clock()
+    limit = RateLimit(rate=1.0, burst=1, clock=clock)
+    assert limit.wait("shop") == 0.0
+    assert [limit.wait("shop") for _ in range(100)] == [pytest.approx(1.0)] * 100
+    clock.now += 1.0
+    assert limit.wait("shop") == 0.0
+
+
+def test_callers_do_not_share_a_bucket() -> None:
+    limit = RateLimit(rate=1.0, burst=1, clock=Clock())
+    assert [limit.wait(caller) for caller in ("a", "b", "a")] == [0.0, 0.0, pytest.approx(1.0)]
+
+
+def test_a_long_pause_saves_no_more_than_the_burst() -> None:
+    clock = Clock()
+    limit = RateLimit(rate=10.0, burst=2, clock=clock)
+    limit.wait("shop")
+    clock.now += 3600.0
+    assert [limit.wait("shop") == 0.0 for _ in range(3)] == [True, True, False]
+
+
+def test_callers_of_long_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "MOST_CALLERS", 3)
+    limit = RateLimit(rate=1.0, burst=1, clock=Clock())
+    for caller in ("a", "b", "c", "d"):
+        assert limit.wait(caller) == 0.0
+    assert limit.wait("d") > 0.0
+    assert limit.wait("a") == 0.0
+    assert len(limit._full_at) == 3
+
+
+@given(
+    rate=st.floats(0.1, 1000.0),
+    burst=st.integers(1, 50),
+    pauses=st.lists(st.floats(0.0, 2.0), min_size=1, max_size=200),
+)
+def test_no_caller_ever_gets_more_than_rate_and_burst(rate: float, burst: int, pauses: list[float]) -> None:
+    clock = Clock()
+    limit = RateLimit(rate, burst, clock)
+    granted = 0
+    for pause in pauses:
+        clock.now += pause
+        granted += limit.wait("shop") == 0.0
+    assert granted <= burst + rate * sum(pauses) + 1e-6

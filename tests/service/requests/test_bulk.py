@@ -1,0 +1,419 @@
+"""Bulk uploads: every line has its reply, a bad one fails alone, and what is acknowledged is durable."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from starlette.testclient import TestClient
+
+from indexes.index import Index
+from model.errors import StorageError
+from service.engine.batcher import OverloadedError
+from service.engine.engine import Engine
+from service.requests.bulk import GROUP, lines
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop
+from tests.service.conftest import served
+
+MOST = 4_096
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> FakeShop:
+    return write_shop(tmp_path)
+
+
+@pytest.fixture
+def changing(own: FakeShop) -> Iterator[TestClient]:
+    config = ServeConfig(index=own.index, max_body_bytes=MOST, max_bulk_bytes=10**6)
+    with served(config) as client:
+        yield client
+
+
+def upload(client: TestClient, *sent: object) -> list[Any]:
+    """The replies to some lines, each bytes or what is to be JSON."""
+    body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in sent)
+    answer = client.post("/items/bulk", content=body, headers=NDJSON)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def upsert(item_id: str, title: str = "Red silk lamp", **more: object) -> dict[str, Any]:
+    return {"upsert": {"item_id": item_id, "title": title, **more}}
+
+
+def picture(colour: str) -> str:
+    file = BytesIO()
+    Image.new("RGB", (8, 8), colour).save(file, "PNG")
+    return b64encode(file.getvalue()).decode()
+
+
+def total(client: TestClient) -> int:
+    return int(client.get("/items?limit=1").json()["total"])
+
+
+def test_a_thousand_lines_with_bad_ones_among_them(changing: TestClient) -> None:
+    bad: dict[int, tuple[object, int]] = {
+        3: (b"", 0),
+        10: (b"no JSON", 400),
+        64: (b'{"delete": "\xff"}', 400),
+        65: (upsert("x" * 513), 422),
+        128: (upsert("bad-picture", picture={"base64": "Zm9v"}), 422),
+        129: (upsert("long", description="y" * MOST), 413),
+        200: ({"delete": "unicorn", "upsert": None, "more": 1}, 422),
+        500: ({}, 422),
+        501: ({"delete": 7}, 422),
+        777: (b"[1, 2]", 422),
+        1000: (b'{"upsert": {"item_id": "cut"', 400),
+    }
+    sent = [
+        bad[number][0] if number in bad else upsert(f"item-{number}", f"Lamp number {number}")
+        for number in range(1, 1_001)
+    ]
+    replies = upload(changing, *sent)
+    statuses = {reply["line"]: reply["status"] for reply in replies}
+    assert list(statuses) == [number for number in range(1, 1_001) if number != 3]
+    assert {line: status for line, status in statuses.items() if status != 201} == {
+        line: status for line, (_, status) in bad.items() if status
+    }
+    assert total(changing) == len(ids()) + 1_000 - len(bad)
+    for number in (1, 63, 66, 999):
+        asked = {"text": f"Lamp number {number}", "relation": "gardeners", "k": 1}
+        [best] = changing.post("/retrieve", json=asked).json()["results"]
+        assert best["item"]["item_id"] == f"item-{number}"
+    for reply in replies:
+        assert ("problem" in reply) == (reply["status"] >= 400)
+        if reply["status"] == 201:
+            assert reply == {"line": reply["line"], "item_id": f"item-{reply['line']}", "status": 201}
+
+
+def test_a_refused_line_is_told_its_field_and_the_remedy(changing: TestClient) -> None:
+    [reply] = upload(changing, upsert("lamp", title=""))
+    assert reply["problem"]["errors"] == [
+        {
+            "pointer": "#/upsert/title",
+            "value": '""',
+            "message": 'upsert.title must have 1 or more characters; "" was sent.',
+            "remedy": "Send text of 1 to 2000 characters.",
+        }
+    ]
+    [reply] = upload(changing, upsert("lamp", picture={"base64": "Zm9v"}))
+    assert reply["item_id"] == "lamp"
+    assert reply["problem"]["type"] == "urn:rcml:problem:bad-picture"
+    assert reply["problem"]["instance"] == "/items/bulk"
+
+
+def test_lines_are_worked_off_in_their_order(changing: TestClient) -> None:
+    sent = [upsert("lamp", "One"), upsert("lamp", "Two"), {"delete": "lamp"}, {"delete": "lamp"}]
+    assert [one["status"] for one in upload(changing, *sent)] == [201, 200, 204, 204]
+    assert changing.get("/items/lamp").status_code == 404
+    assert [one["status"] for one in upload(changing, {"delete": "bib"}, upsert("bib"))] == [204, 201]
+    assert changing.get("/items/bib").json()["title"] == "Red silk lamp"
+
+
+def test_pictures_are_taken_over(changing: TestClient) -> None:
+    upload(changing, upsert("lamp", picture={"base64": picture("navy")}))
+    kept = Image.open(BytesIO(changing.get("/items/lamp/image").content))
+    assert kept.getpixel((0, 0)) == (0, 0, 128)
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", b"\r\n  \n\n"])
+def test_where_there_is_no_line_there_is_no_reply(changing: TestClient, body: bytes) -> None:
+    answer = changing.post("/items/bulk", content=body, headers=NDJSON)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_line_too_long_is_dropped_and_the_next_one_taken(changing: TestClient) -> None:
+    fits = upsert("fits", description="d" * 3_000)
+    fits["upsert"]["description"] += "d" * (MOST - len(json.dumps(fits)))
+    longer = json.loads(json.dumps(fits))
+    longer["upsert"].update(item_id="longer")
+    replies = upload(changing, b"z" * 100_000, fits, longer, upsert("next"))
+    assert [one["status"] for one in replies] == [413, 201, 413, 201]
+    assert replies[0]["problem"]["detail"] == (
+        "The line is longer than the limit of 4096 bytes. Send a shorter one."
+    )
+
+
+def test_what_is_not_declared_to_be_lines_is_refused(changing: TestClient) -> None:
+    answer = changing.post("/items/bulk", json=upsert("lamp"))
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == (
+        "The body must be lines of JSON; application/json was sent. Send it with Content-Type: application/x-ndjson."
+    )
+
+
+def test_a_body_beyond_its_own_limit_is_refused_before_it_is_read(changing: TestClient) -> None:
+    body = b"\n" * (10**6 + 1)
+    answer = changing.post("/items/bulk", content=body, headers=NDJSON)
+    assert answer.status_code == 413
+    assert "limit of 1000000 bytes" in answer.json()["detail"]
+
+
+def in_pieces(client: TestClient, *pieces: bytes) -> tuple[int, bytes, int]:
+    """Status and body of the answer to a body that comes in pieces, and how many of them were asked for."""
+    scope = {
+        **{"type": "http", "http_version": "1.1", "scheme": "http", "root_path": "", "query_string": b""},
+        **{"method": "POST", "path": "/items/bulk", "raw_path": b"/items/bulk", "client": ("testclient", 1)},
+        "headers": [(b"host", b"testserver"), (b"content-type", b"application/x-ndjson")],
+        "state": dict(client.app_state),
+    }
+    left = list(pieces)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if left:
+            return {"type": "http.request", "body": left.pop(0), "more_body": True}
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    assert client.portal is not None
+    client.portal.call(client.app, scope, receive, send)
+    body = b"".join(message.get("body", b"") for message in sent)
+    return next((one["status"] for one in sent if "status" in one), 0), body, len(pieces) - len(left)
+
+
+def test_a_body_that_turns_out_too_long_is_answered_as_far_as_it_was_taken(changing: TestClient) -> None:
+    early = b"".join(json.dumps(upsert(f"early-{n}")).encode() + b"\n" for n in range(GROUP))
+    filling = [(b" " * 999 + b"\n") * 100] * 20
+    status, body, taken = in_pieces(changing, early, *filling, json.dumps(upsert("late")).encode())
+    assert status == 200
+    assert [json.loads(line)["status"] for line in body.splitlines()] == [201] * GROUP
+    assert taken == 11  # 10^6 bytes
+    assert changing.get("/items/late").status_code == 404
+
+
+def test_a_line_that_was_cut_with_its_connection_is_not_taken(changing: TestClient) -> None:
+    status, body, _ = in_pieces(changing, json.dumps(upsert("whole")).encode(), b'\n{"delete": "bib"}')
+    assert (status, body) == (0, b"")
+    assert changing.get("/items/bib").status_code == 200
+    assert changing.get("/items/whole").status_code == 404  # of a group that never was one
+
+
+def test_a_server_that_stops_takes_no_upload(own: FakeShop) -> None:
+    with served(ServeConfig(index=own.index)) as client:
+        client.app_state["loading"].stop()
+        answer = client.post("/items/bulk", content=b'{"delete": "bib"}', headers=NDJSON)
+        assert (answer.status_code, answer.json()["title"]) == (503, "Not ready")
+        assert client.get("/items/bib").status_code == 200
+
+
+def test_another_engine_takes_over_amid_an_upload(own: FakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that were not yet begun when the index is opened anew go to whoever has it then."""
+    apply, applied = Index.apply, []
+    with served(ServeConfig(index=own.index)) as client:
+        loading = client.app_state["loading"]
+
+        def swapping(index: Index, changes: Any) -> None:
+            applied.append(index)
+            apply(index, changes)
+            if len(applied) == 1:
+                loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
+
+        monkeypatch.setattr(Index, "apply", swapping)
+        replies = upload(client, *(upsert(f"item-{number}") for number in range(2 * GROUP)))
+        assert [one["status"] for one in replies] == [201] * 2 * GROUP
+        assert applied[0] is not applied[1]
+        assert total(client) == len(ids()) + 2 * GROUP
+
+
+def test_an_upload_keeps_no_engine_open_that_was_replaced(
+    own: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, close, applied, closed = Index.apply, Index.close, [], Event()
+    with served(ServeConfig(index=own.index)) as client:
+        loading = client.app_state["loading"]
+
+        def swapping(index: Index, changes: Any) -> None:
+            apply(index, changes)
+            applied.append(index)
+            if len(applied) == 1:
+                loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
+            else:
+                assert closed.wait(10), "the upload goes on, and holds what it no longer needs"
+
+        def noted(index: Index) -> None:
+            close(index)
+            closed.set()
+
+        monkeypatch.setattr(Index, "apply", swapping)
+        monkeypatch.setattr(Index, "close", noted)
+        upload(client, *(upsert(f"item-{number}") for number in range(2 * GROUP)))
+        assert len(applied) == 2
+
+
+def test_a_group_that_the_disk_refuses_is_not_acknowledged(
+    changing: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, groups = Index.apply, []
+
+    def failing(index: Index, changes: Any) -> None:
+        groups.append(len(changes))
+        if len(groups) == 2:
+            raise StorageError("/secret/path: no space left on device.")
+        apply(index, changes)
+
+    monkeypatch.setattr(Index, "apply", failing)
+    sent = [upsert(f"item-{number}") for number in range(3 * GROUP)]
+    sent[GROUP] = {"upsert": {}}
+    replies = upload(changing, *sent)
+    assert groups == [GROUP, GROUP - 1, GROUP]
+    assert [one["status"] for one in replies] == ([201] * GROUP + [422] + [503] * (GROUP - 1) + [201] * GROUP)
+    assert replies[GROUP + 1]["item_id"] == f"item-{GROUP + 1}"
+    assert "secret" not in json.dumps(replies)
+    assert total(changing) == len(ids()) + 2 * GROUP
+    assert changing.get(f"/items/item-{GROUP + 1}").status_code == 404
+
+
+def test_an_overloaded_server_takes_its_time_and_refuses_no_line(
+    changing: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, refused = Engine.encode, 0
+
+    async def busy(engine: Engine, *item: Any) -> Any:
+        nonlocal refused
+        if refused < 20:
+            refused += 1
+            raise OverloadedError(0.1)
+        return await encode(engine, *item)
+
+    monkeypatch.setattr(Engine, "encode", busy)
+    replies = upload(changing, *(upsert(f"item-{number}") for number in range(30)))
+    assert [one["status"] for one in replies] == [201] * 30
+    assert refused == 20
+
+
+async def _lines(chunks: list[bytes], longest: int) -> list[tuple[int, bytes | None]]:
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return [tuple(line) async for line in lines(body(), longest)]
+
+
+@given(
+    parts=st.lists(st.binary(max_size=6).map(lambda part: part.replace(b"\n", b"")), max_size=8),
+    ended=st.booleans(),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    longest=st.integers(1, 6),
+)
+def test_lines_are_the_same_however_a_body_is_cut(
+    parts: list[bytes], ended: bool, cuts: list[int], longest: int
+) -> None:
+    body = b"\n".join(parts) + b"\n" * ended
+    places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    chunks = [body[start:end] for start, end in pairwise(places)]
+    *whole, rest = body.split(b"\n")
+    expected = [*whole, rest] if rest else whole
+    assert asyncio.run(_lines(chunks, longest)) == [
+        (number, line if len(line) <= longest else None) for number, line in enumerate(expected, start=1)
+    ]
+
+
+_SERVER = """
+import sys
+from service.serve import serve
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder
+serve(ServeConfig(index=sys.argv[1], port=0, log_level="critical"), open_encoder=lambda *_: FakeEncoder())
+"""
+
+
+@pytest.fixture
+def process(own: FakeShop) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-c", _SERVER, str(own.index)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        url = next(word for line in server.stderr for word in line.split() if word.startswith("http://"))
+        for _ in range(200):
+            try:
+                if httpx.get(f"{url}/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        yield server, url
+        server.kill()
+
+
+def test_what_was_acknowledged_outlives_a_kill(
+    process: tuple[subprocess.Popen[str], str], own: FakeShop
+) -> None:
+    server, url = process
+    acknowledged: list[str] = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        number = 0
+        while True:
+            yield json.dumps(upsert(f"item-{number}")).encode() + b"\n"
+            number += 1
+            await asyncio.sleep(0)
+
+    async def send() -> None:
+        async with httpx.AsyncClient() as client:
+            request = client.build_request("POST", f"{url}/items/bulk", content=endless(), headers=NDJSON)
+            answer = asyncio.create_task(client.send(request, stream=True))
+            await asyncio.sleep(1.0)
+            server.send_signal(signal.SIGKILL)
+            await asyncio.wait([answer], timeout=5)
+
+    for group in range(40):
+        body = "\n".join(json.dumps(upsert(f"group-{group}-{n}")) for n in range(5))
+        replies = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON).text.splitlines()
+        acknowledged += [json.loads(line)["item_id"] for line in replies]
+    asyncio.run(send())
+    assert len(acknowledged) == 200
+    index = Index.open(own.index)
+    assert all(item_id in index.snapshot for item_id in acknowledged)
+    streamed = sum(item.item_id.startswith("item-") for _, item in index.snapshot.page(0, 10**6))
+    assert streamed % GROUP == 0  # all or none of a group
+    assert streamed > 0
+    index.close()
+
+
+def test_a_client_that_reads_late_is_served(process: tuple[subprocess.Popen[str], str]) -> None:
+    """Most send all before they read; replies that no socket holds must not stop that."""
+    _, url = process
+    body = (b"x" + b" " * 500 + b"\n") * 40_000
+    head = f"POST /items/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON['Content-Type']}\r\n"
+    head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.settimeout(20)
+        client.connect((httpx.URL(url).host, httpx.URL(url).port))
+        client.sendall(head.encode() + body)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.count(b'"status":400,"problem"') == 40_000
+
+
+def test_the_server_takes_longer_bodies_in_bulk_alone(process: tuple[subprocess.Popen[str], str]) -> None:
+    _, url = process
+    body = (b" " * 999 + b"\n") * 2_000 + json.dumps(upsert("far-down")).encode()
+    bulk = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON, timeout=30)
+    assert json.loads(bulk.text) == {"line": 2_001, "item_id": "far-down", "status": 201}
+    for path in ("/items/bulk/", "/retrieve", "/items/bulkier"):
+        other = httpx.post(f"{url}{path}", content=body, headers={"Content-Type": "application/json"})
+        assert other.status_code == 413, path
+    spelt = httpx.post(f"{url}/items/%62ulk", content=body, headers=NDJSON, timeout=30)
+    assert json.loads(spelt.text)["status"] == 200

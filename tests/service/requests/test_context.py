@@ -1,0 +1,57 @@
+"""What a request brings is made ready beside the event loop, which others wait for."""
+
+import asyncio
+from threading import current_thread, main_thread
+from typing import cast
+
+import pytest
+
+from model.errors import PictureError
+from service.engine.engine import Engine
+from service.lifecycle.engine_holder import Fetcher
+from service.lifecycle.shadow import Shadow
+from service.requests.context import AT_ONCE, Query
+from service.schemas.fields import NewItem, Picture
+from service.telemetry.prometheus import Metrics
+
+
+class Watched(Picture):
+    """A picture that says who decodes its base64."""
+
+    @property
+    def content(self) -> bytes | None:
+        assert current_thread() is not main_thread(), "megabytes are decoded on the event loop"
+        return super().content
+
+
+class Picky:
+    """An engine that refuses one text, and counts those that it begins."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    async def encode(self, text: str, picture: None) -> str:
+        self.begun += 1
+        await asyncio.sleep(0.001)
+        if text == "bad":
+            raise PictureError("It is bad.")
+        return text
+
+
+def test_the_base64_of_a_picture_is_decoded_beside_the_event_loop() -> None:
+    unused = object()
+    query = Query(cast(Engine, unused), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
+    assert asyncio.run(query.content(Watched(base64="bXVn"))) == b"mug"
+
+
+def test_where_an_item_is_refused_no_other_is_encoded_for_nobody() -> None:
+    engine, unused = Picky(), object()
+    query = Query(cast(Engine, engine), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
+
+    async def asked() -> None:
+        with pytest.raises(PictureError):
+            await query.items([NewItem(text=text) for text in ["bad", *"abcdefghijklmnopqrstuvwxyz"]])
+        await asyncio.sleep(0.1)
+
+    asyncio.run(asked())
+    assert engine.begun <= 2 * AT_ONCE

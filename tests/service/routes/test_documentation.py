@@ -1,0 +1,130 @@
+"""The documentation needs no internet, is complete, and gives examples that work."""
+
+import re
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.http.problems import Problem
+
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "/retrieve": ("post",),
+    "/retrieve/batch": ("post",),
+    "/relation-type": ("post",),
+    "/relation-type/batch": ("post",),
+    "/validity": ("post",),
+    "/validity/batch": ("post",),
+    "/explain": ("post",),
+    "/explain/heat-map": ("post",),
+    "/embeddings": ("post",),
+    "/items": ("get",),
+    "/items/{item_id}": ("get", "delete", "put"),
+    "/items/{item_id}/image": ("get",),
+    "/items/bulk": ("post",),
+    "/relations": ("get", "post"),
+    "/relations/{relation_id}": ("get", "delete"),
+    "/admin/reload": ("post",),
+    "/admin/shadow": ("get", "post", "delete"),
+    "/livez": ("get",),
+    "/readyz": ("get",),
+    "/info": ("get",),
+    "/metrics": ("get",),
+}
+
+
+QUESTIONS = (
+    "/retrieve",
+    "/relation-type",
+    "/relation-type/batch",
+    "/validity",
+    "/validity/batch",
+    "/explain",
+    "/explain/heat-map",
+    "/embeddings",
+)
+
+
+def operations() -> list[tuple[str, str]]:
+    """All paths with each of their methods."""
+    return [(path, method) for path, methods in OPERATIONS.items() for method in methods]
+
+
+@pytest.fixture(scope="module")
+def described(client: TestClient) -> Any:
+    return client.get("/openapi.json").json()
+
+
+def test_the_page_refers_to_no_other_host_and_all_it_loads_is_there(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "//" not in re.sub(r"<!--.*?-->", "", page)
+    loaded = re.findall(r"(?:src|href)=\"(.*?)\"|url: '(.*?)'", page)
+    assert len(loaded) == 4
+    for path in ("".join(groups) for groups in loaded):
+        assert client.get(f"/{path}").status_code == 200
+
+
+def test_the_style_sheet_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    style = client.get("/static/swagger-ui/swagger-ui.css").text
+    assert set(re.findall(r"url\(\"?(\w+):", style)) == {"data"}
+    assert "@import" not in style
+
+
+def test_no_validator_of_its_makers_is_asked(client: TestClient) -> None:
+    assert '"validatorUrl": null' in client.get("/docs").text
+
+
+def test_every_operation_is_described(described: Any) -> None:
+    assert {path: tuple(methods) for path, methods in described["paths"].items()} == OPERATIONS
+    for path, method in operations():
+        operation = described["paths"][path][method]
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"]
+
+
+def test_every_field_is_described(described: Any) -> None:
+    for name, schema in described["components"]["schemas"].items():
+        for field, of in schema.get("properties", {}).items():
+            assert "description" in of or "$ref" in of or "const" in of, f"{name}.{field}"
+
+
+def test_every_problem_is_declared_as_a_problem_document_with_a_true_example(described: Any) -> None:
+    for path, method in operations():
+        for status, response in described["paths"][path][method]["responses"].items():
+            if int(status) >= 400:
+                content = response["content"]["application/problem+json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+                assert Problem.model_validate(content["example"]).status == int(status)
+
+
+def test_every_example_of_a_question_is_answered(client: TestClient, described: Any) -> None:
+    for path in QUESTIONS:
+        content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for example in content["examples"].values():
+            assert client.post(path, json=example["value"]).status_code == 200
+
+
+def test_the_example_of_an_item_is_there(client: TestClient, described: Any) -> None:
+    for path in ("/items/{item_id}", "/items/{item_id}/image"):
+        [parameter] = described["paths"][path]["get"]["parameters"]
+        assert client.get(path.format(item_id=parameter["example"])).status_code == 200
+
+
+def test_the_examples_of_what_an_operator_asks_are_answered(client: TestClient, described: Any) -> None:
+    for path in ("/admin/reload", "/admin/shadow"):
+        content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for example in content["examples"].values():
+            assert client.post(path, json=example["value"]).status_code == 200
+    assert client.delete("/admin/shadow").status_code == 204
+
+
+def test_the_example_of_a_relation_is_there(client: TestClient, described: Any) -> None:
+    [parameter] = described["paths"]["/relations/{relation_id}"]["get"]["parameters"]
+    assert client.get(f"/relations/{parameter['example']}").status_code == 200
+
+
+def test_the_example_of_too_large_a_k_is_what_the_server_says(client: TestClient, described: Any) -> None:
+    declared = described["paths"]["/retrieve"]["post"]["responses"]["422"]["content"]
+    body = {"item_id": "bib", "relation": "gardeners", "k": 10**9}
+    assert client.post("/retrieve", json=body).json() == declared["application/problem+json"]["example"]

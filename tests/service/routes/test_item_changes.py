@@ -1,0 +1,269 @@
+"""Items put in and taken out over HTTP: durable when answered, seen by the next question, refused as a whole."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from indexes.index import Index
+from model.data.item_input import decoded
+from model.errors import FetchError, StorageError
+from model.records import View
+from service.app import create_app
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
+from tests.service.conftest import served, wait_until_ready
+
+LAMP = {"title": "Red silk lamp", "categories": ["Office"], "attributes": {"price": 8.5, "sale": True}}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    return write_shop(tmp_path_factory.mktemp("changed"), token_store=True)
+
+
+@pytest.fixture(scope="module")
+def changing(own: FakeShop) -> Iterator[TestClient]:
+    with served(ServeConfig(index=own.index)) as client:
+        yield client
+
+
+def picture(colour: str, format: str = "PNG", size: tuple[int, int] = (8, 8), **options: Any) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", size, colour).save(file, format, **options)
+    return file.getvalue()
+
+
+def in_base64(content: bytes) -> dict[str, str]:
+    return {"base64": b64encode(content).decode()}
+
+
+def catalogue(client: TestClient) -> list[str]:
+    return [item["item_id"] for item in client.get("/items?limit=100").json()["items"]]
+
+
+@pytest.mark.parametrize("item_id", ["lamp", "a/new lamp?", "lampe-ü"])
+def test_an_item_that_was_put_in_is_told_found_and_taken_out_again(
+    changing: TestClient, item_id: str
+) -> None:
+    path = f"/items/{item_id.replace('?', '%3F')}"
+    answer = changing.put(path, json=LAMP)
+    assert answer.status_code == 201
+    assert answer.json()["created"] is True
+    assert answer.json()["item"] == {"item_id": item_id, "description": "", "image_url": None, **LAMP}
+    assert changing.get(path).json() == answer.json()["item"]
+    asked = {"text": "Red silk lamp. Office", "relation": "gardeners", "k": 1}
+    found = changing.post("/retrieve", json=asked).json()
+    assert found["results"][0]["item"]["item_id"] == item_id
+    assert found["version"] == answer.json()["version"]
+    assert changing.put(path, json=LAMP).status_code == 200
+    assert changing.delete(path).status_code == 204
+    assert changing.get(path).status_code == 404
+    assert changing.post("/retrieve", json=asked).json()["results"][0]["item"]["item_id"] != item_id
+
+
+def test_to_take_out_what_is_not_there_is_no_error(changing: TestClient) -> None:
+    before = catalogue(changing)
+    for _ in range(2):
+        response = changing.delete("/items/unicorn")
+        assert (response.status_code, response.content) == (204, b"")
+    assert catalogue(changing) == before
+
+
+def test_an_item_is_replaced_whole(changing: TestClient) -> None:
+    changing.put("/items/whole", json={**LAMP, "description": "Glows.", "picture": in_base64(picture("red"))})
+    answer = changing.put("/items/whole", json={"title": " Bare bulb "}).json()
+    assert answer["created"] is False
+    assert answer["item"] == {
+        "item_id": "whole",
+        "title": "Bare bulb",
+        "description": "",
+        "categories": [],
+        "attributes": {},
+        "image_url": None,
+    }
+    assert changing.get("/items/whole/image").status_code == 404
+    changing.delete("/items/whole")
+
+
+def test_vectors_and_tokens_are_those_of_the_words_and_of_the_picture_that_is_kept(
+    changing: TestClient, own: FakeShop
+) -> None:
+    sent = {**LAMP, "description": "Glows.", "picture": in_base64(picture("navy", "JPEG"))}
+    changing.put("/items/seen", json=sent)
+    index = Index.open(own.index)
+    snapshot = index.snapshot
+    row = snapshot.row("seen")
+    kept = changing.get("/items/seen/image").content
+    assert snapshot.get("seen").text == "Red silk lamp. Office"
+    encoding = FakeEncoder().read_items(["Red silk lamp. Office"], [decoded(kept)], tokens=True)()
+    for view in View:
+        for relation in range(len(index.relations)):
+            expected = encoding.view(view)[0, relation].astype(np.float16).astype(np.float32)
+            assert snapshot.vectors(relation, view, [row])[0].tolist() == expected.tolist()
+    assert encoding.tokens is not None
+    assert snapshot.tokens([row]).text.states.tolist() == encoding.tokens.text.states.tolist()
+    assert snapshot.tokens([row]).image.states.tolist() == encoding.tokens.image.states.tolist()
+    index.close()
+    changing.delete("/items/seen")
+
+
+def test_no_byte_of_a_strangers_file_is_kept_and_it_is_scaled(changing: TestClient) -> None:
+    exif = Image.Exif()
+    exif[270] = "secret place"
+    sent = picture("green", "JPEG", (1_000, 500), exif=exif, comment=b"secret name")
+    assert b"secret" in sent
+    changing.put("/items/scaled", json={**LAMP, "picture": in_base64(sent)})
+    kept = changing.get("/items/scaled/image")
+    assert kept.headers["content-type"] == "image/jpeg"
+    assert b"secret" not in kept.content
+    assert Image.open(BytesIO(kept.content)).size == (64, 32)
+    changing.delete("/items/scaled")
+
+
+def test_a_lossless_picture_stays_so(changing: TestClient) -> None:
+    changing.put("/items/lossless", json={**LAMP, "picture": in_base64(picture("#123456"))})
+    kept = changing.get("/items/lossless/image")
+    assert kept.headers["content-type"] == "image/png"
+    assert Image.open(BytesIO(kept.content)).getpixel((0, 0)) == (0x12, 0x34, 0x56)
+    changing.delete("/items/lossless")
+
+
+def test_a_picture_may_be_uploaded_as_a_file(changing: TestClient) -> None:
+    answer = changing.put(
+        "/items/uploaded", data={"item": json.dumps(LAMP)}, files={"picture": ("x.png", picture("red"))}
+    )
+    assert answer.status_code == 201
+    assert Image.open(BytesIO(changing.get("/items/uploaded/image").content)).getpixel((0, 0)) == (255, 0, 0)
+    changing.delete("/items/uploaded")
+
+
+def test_an_upload_without_its_part_says_which_it_has(changing: TestClient) -> None:
+    answer = changing.put(
+        "/items/u", data={"question": json.dumps(LAMP)}, files={"picture": ("x.png", picture("red"))}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == (
+        "A multipart body has two parts: item, which is JSON, and picture, which is a file. Send both."
+    )
+
+
+class OneShop:
+    """A fetcher that has one picture."""
+
+    async def fetch(self, url: str) -> bytes:
+        if url != "https://shop.example/red.png":
+            raise FetchError(f"The picture at {url} could not be fetched. Send another.")
+        return picture("red")
+
+
+def test_a_picture_may_be_fetched(changing: TestClient) -> None:
+    changing.app_state["fetcher"] = OneShop()
+    path = "/items/fetched"
+    refused = changing.put(path, json={**LAMP, "picture": {"url": "https://shop.example/blue.png"}})
+    assert (refused.status_code, refused.json()["title"]) == (422, "Picture not fetched")
+    assert changing.get(path).status_code == 404
+    assert changing.put(path, json={**LAMP, "picture": {"url": "https://shop.example/red.png"}}).is_success
+    assert changing.get(f"{path}/image").is_success
+    changing.delete(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "said"),
+    [
+        ({"title": ""}, "#/title", "title must have 1 or more characters"),
+        ({"title": 7}, "#/title", "title cannot be 7."),
+        ({"title": "  "}, "#/title", "Item 'x' has no words in title, categories,"),
+        ({"item_id": "x"}, "#/item_id", "item_id is not known here."),
+        ({"categories": "Office"}, "#/categories", 'categories cannot be "Office".'),
+        ({"categories": [""]}, "#/categories/0", "categories.0 must have 1 or more characters"),
+        ({"picture": {}}, "#/picture", "A picture needs exactly one of base64 and url"),
+        ({"attributes": {"image": "x"}}, "#/attributes", "No attribute can have the name 'image'."),
+        ({"attributes": {"a": 2**60}}, "#/attributes/a", "An attribute cannot have this value."),
+        ({"attributes": {"a": "x" * 2001}}, "#/attributes/a", "An attribute cannot have this value."),
+    ],
+)
+def test_what_cannot_be_stored_is_named_and_changes_nothing(
+    changing: TestClient, change: dict[str, Any], pointer: str, said: str
+) -> None:
+    before = catalogue(changing)
+    response = changing.put("/items/x", json={"title": "A lamp", **change})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == pointer
+    assert response.json()["detail"].startswith(said)
+    assert catalogue(changing) == before
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_a_number_that_is_none_is_refused(changing: TestClient, number: str) -> None:
+    body = f'{{"title": "x", "attributes": {{"price": {number}}}}}'
+    response = changing.put("/items/x", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 422
+    assert changing.get("/items/x").status_code == 404
+
+
+@pytest.mark.parametrize("sent", [b"GIF89a", picture("red")[:60], b"", picture("red", "GIF")])
+def test_a_broken_picture_leaves_the_item_as_it_was(changing: TestClient, sent: bytes) -> None:
+    before = changing.get("/items/cot").json()
+    response = changing.put("/items/cot", json={**LAMP, "picture": in_base64(sent)})
+    assert response.status_code == 422
+    assert changing.get("/items/cot").json() == before
+
+
+@pytest.mark.parametrize("item_id", ["tab%09tab", "x" * 513])
+def test_an_id_that_cannot_be_kept_is_refused(changing: TestClient, item_id: str) -> None:
+    problem = changing.put(f"/items/{item_id}", json=LAMP)
+    assert problem.status_code == 422
+    assert problem.json()["errors"][0]["parameter"] == "item_id"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_what_the_disk_refuses_is_not_acknowledged(
+    changing: TestClient, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("/secret/path: no space left on device.")
+
+    before = changing.get("/items/cot").json()
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "apply", full)
+        response = changing.request(method, "/items/cot", json=LAMP)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert "secret" not in response.text
+    assert changing.get("/items/cot").json() == before
+
+
+def test_a_change_that_was_answered_outlives_the_server(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path)
+    for title in ("Red lamp", "Blue lamp"):
+        app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+        with TestClient(app) as client:
+            wait_until_ready(client)
+            client.put("/items/lamp", json={"title": title, "picture": in_base64(picture("red"))})
+            client.delete("/items/bib")
+        index = Index.open(shop.index)
+        assert index.snapshot.get("lamp").title == title
+        assert "bib" not in index.snapshot
+        index.close()
+
+
+def test_the_examples_of_changes_can_be_sent(changing: TestClient) -> None:
+    paths = changing.get("/openapi.json").json()["paths"]
+    described = paths["/items/{item_id}"]
+    [parameter] = described["put"]["parameters"]
+    [example] = described["put"]["requestBody"]["content"]["application/json"]["examples"].values()
+    path = f"/items/{parameter['example']}"
+    assert changing.put(path, json=example["value"]).status_code == 201
+    [parameter] = described["delete"]["parameters"]
+    assert changing.delete(f"/items/{parameter['example']}").status_code == 204
+    [(kind, content)] = paths["/items/bulk"]["post"]["requestBody"]["content"].items()
+    answer = changing.post("/items/bulk", content=content["example"], headers={"Content-Type": kind})
+    assert [json.loads(line)["status"] for line in answer.text.splitlines()] == [204, 204]

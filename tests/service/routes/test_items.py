@@ -1,0 +1,106 @@
+"""The catalogue over HTTP."""
+
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from indexes.builder.build import build
+from indexes.config import BuildConfig
+from model.checkpoint.checkpoint import Checkpoint
+from model.data.prepared import Prepared
+from service.settings import ServeConfig
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
+from tests.service.conftest import served
+
+
+def test_pages_follow_the_cursor_through_the_whole_catalogue(client: TestClient) -> None:
+    found, cursor = [], 0
+    while cursor is not None:
+        page = client.get("/items", params={"limit": 5, "cursor": cursor}).json()
+        found += [item["item_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        assert page["total"] == len(ITEMS)
+    assert found == ids()
+
+
+@pytest.mark.parametrize("cursor", [12, 10**9])
+def test_a_cursor_beyond_the_end_gives_an_empty_page(client: TestClient, cursor: int) -> None:
+    page = client.get("/items", params={"cursor": cursor}).json()
+    assert (page["items"], page["next_cursor"]) == ([], None)
+
+
+@pytest.mark.parametrize("row", range(len(ITEMS)))
+def test_every_item_is_found_by_its_id_whatever_characters_it_holds(
+    client: TestClient, shop: FakeShop, row: int
+) -> None:
+    summary = client.get("/items", params={"limit": 1, "cursor": row}).json()["items"][0]
+    detail = client.get(summary["image_url"].removesuffix("/image"))
+    picture = client.get(summary["image_url"])
+    assert detail.json() == {
+        **summary,
+        "description": ITEMS[row].description,
+        "attributes": ITEMS[row].attributes,
+    }
+    assert picture.content == (shop.generation / ITEMS[row].picture).read_bytes()
+
+
+def test_a_picture_has_its_media_type_and_may_be_kept(client: TestClient) -> None:
+    response = client.get("/items/red-mug/image")
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["cache-control"] == "public, max-age=3600"
+    assert Image.open(BytesIO(response.content)).size == (8, 8)
+
+
+def test_a_picture_that_is_kept_is_not_sent_again(client: TestClient) -> None:
+    tag = client.get("/items/red-mug/image").headers["etag"]
+    again = client.get("/items/red-mug/image", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/items/unicorn", "/items/unicorn/image"])
+def test_an_unknown_item_is_a_404_that_names_it(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    assert response.json()["type"] == "urn:rcml:problem:unknown-item"
+    assert "'unicorn'" in response.json()["detail"]
+
+
+def test_a_limit_out_of_bounds_names_the_parameter_and_the_range(client: TestClient) -> None:
+    problem = client.get("/items", params={"limit": 101}).json()
+    assert problem["errors"] == [
+        {
+            "parameter": "limit",
+            "value": '"101"',
+            "message": 'limit must be at most 100; "101" was sent.',
+            "remedy": "Send a whole number from 1 to 100.",
+        }
+    ]
+
+
+def test_an_item_of_words_alone_has_no_picture_to_show(tmp_path: Path) -> None:
+    words_alone = replace(ITEMS[0], picture="")
+    write_prepared(tmp_path / "prepared", [words_alone, *ITEMS[1:]])
+    write_checkpoint(tmp_path / "checkpoint")
+    config = BuildConfig(
+        checkpoint=tmp_path / "checkpoint", prepared=tmp_path / "prepared", out=tmp_path / "index"
+    )
+    build(config, FakeEncoder(), Checkpoint.open(config.checkpoint), Prepared.open(config.prepared))
+    with served(ServeConfig(index=config.out)) as client:
+        assert client.get("/items/red-mug").json()["image_url"] is None
+        assert client.get("/items?limit=1").json()["items"][0]["image_url"] is None
+        refused = [
+            client.get("/items/red-mug/image"),
+            client.post(
+                "/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "similarity": "II"}
+            ),
+        ]
+        for response in refused:
+            assert response.status_code == 404
+            assert response.json()["type"] == "urn:rcml:problem:no-picture"
+            assert "Ask with similarity TT, TI or AVG" in response.json()["detail"]
+        answer = client.post("/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "k": 3})
+        assert len(answer.json()["results"]) == 3

@@ -1,0 +1,272 @@
+"""The relations over HTTP: what is told of each, and those that are added and taken out while the server runs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Timer
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from indexes.admin.inspection import verify
+from indexes.config import VerifyConfig
+from indexes.index import Index
+from indexes.storage.generation import generations
+from model.errors import StorageError
+from model.records import Relation
+from service.app import create_app
+from service.lifecycle.relation_jobs import MOST
+from service.settings import ServeConfig
+from tests.indexes.changes import GIFTS, SAILORS, copied
+from tests.indexes.fakes import RELATIONS, FakeShop
+from tests.service.conftest import wait_until_ready
+from tests.service.engine.test_index_follower import eventually
+from tests.service.shops import open_accented, write_shops
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
+    return write_shops(tmp_path_factory.mktemp("worded"), token_store=True)
+
+
+@pytest.fixture
+def folder(worded: FakeShop, tmp_path: Path) -> Path:
+    return copied(worded, tmp_path)
+
+
+@pytest.fixture
+def adding(folder: Path) -> Iterator[TestClient]:
+    """A server of an index to which relations can be added."""
+    with TestClient(create_app(ServeConfig(index=folder), open_accented)) as client:
+        wait_until_ready(client)
+        yield client
+
+
+def posted(client: TestClient, relation: Relation = SAILORS) -> Any:
+    return client.post(
+        "/relations", json={"relation_id": relation.relation_id, "description": relation.description}
+    )
+
+
+def indexed(client: TestClient, relation_id: str = "sailors") -> None:
+    eventually(lambda: client.get(f"/relations/{relation_id}").json()["state"] == "indexed")
+
+
+def pending(client: TestClient) -> dict[str, str]:
+    listed = client.get("/relations").json()["pending"]
+    return {one["relation_id"]: one["state"] for one in listed}
+
+
+def test_all_relations_are_listed_with_what_is_known_of_each(client: TestClient) -> None:
+    told = client.get("/relations").json()
+    listed = told["relations"]
+    assert [one["relation_id"] for one in listed] == [one.relation_id for one in RELATIONS]
+    assert [one["description"] for one in listed] == [one.description for one in RELATIONS]
+    assert [one["intra"] for one in listed] == [True, False, False, False]
+    assert [one["pairs"] for one in listed] == [None, 1, 0, 2]
+    assert [one["paired_items"] for one in listed] == [None, 2, 0, 3]
+    assert {one["origin"] for one in listed} == {"trained"}
+    assert {one["state"] for one in listed} == {"indexed"}
+    assert {one["quality"] for one in listed} == {None}
+    assert (told["report"], told["pending"]) == (None, [])
+
+
+def test_one_is_got_by_its_id_whatever_it_is(client: TestClient) -> None:
+    listed = {one["relation_id"]: one for one in client.get("/relations").json()["relations"]}
+    assert client.get("/relations/worn%20together%20%2F%20office").json() == listed["worn together / office"]
+    missing = client.get("/relations/pirates")
+    assert (missing.status_code, missing.json()["type"]) == (404, "urn:rcml:problem:unknown-relation")
+
+
+def test_one_in_words_is_soon_indexed_and_answers_as_its_words_do(adding: TestClient) -> None:
+    answer = posted(adding, GIFTS)
+    assert (answer.status_code, answer.headers["location"]) == (202, "/relations/gifts%20%2F%20new")
+    assert (answer.json()["origin"], answer.json()["state"]) == ("added", "waiting")
+    indexed(adding, "gifts%20%2F%20new")
+    told = adding.get(answer.headers["location"]).json()
+    assert (told["origin"], told["pairs"], told["quality"]) == ("added", None, None)
+    assert (told["done"], told["total"], told["reason"]) == (0, 0, None)
+    assert adding.get("/relations").json()["relations"][-1] == told
+    by_id = adding.post("/retrieve", json={"item_id": "bib", "relation": "gifts / new", "k": 5}).json()
+    words = {"description": GIFTS.description}
+    by_words = adding.post("/retrieve", json={"item_id": "bib", "relation": words, "k": 5}).json()
+    assert (by_id["how"], by_words["how"]) == ("indexed", "rescored")
+    assert items(by_id) == items(by_words)
+
+
+def items(answer: Any) -> list[str]:
+    return [result["item"]["item_id"] for result in answer["results"]]
+
+
+def test_several_are_added_one_after_the_other(adding: TestClient) -> None:
+    for number in range(3):
+        assert posted(adding, Relation(f"r{number}", f"Striped for {number}.")).status_code == 202
+    eventually(lambda: pending(adding) == {})
+    listed = [one["relation_id"] for one in adding.get("/relations").json()["relations"]]
+    assert listed[-3:] == ["r0", "r1", "r2"]
+
+
+class SlowIndex:
+    """Holds up every index of this process where it tells its progress."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = Event(), Event()
+        add_relation = Index.add_relation
+
+        def held_up(
+            index: Index, relation: Relation, worded: Any, progress: Callable[[int, int], None]
+        ) -> None:
+            def slow(done: int, total: int) -> None:
+                progress(done, total)
+                self.begun.set()
+                assert self.go_on.wait(10)
+                progress(done, total)
+
+            add_relation(index, relation, worded, slow)
+
+        monkeypatch.setattr(Index, "add_relation", held_up)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowIndex]:
+    slow = SlowIndex(monkeypatch)
+    yield slow
+    slow.go_on.set()
+
+
+def test_progress_is_told_and_until_then_the_words_are_to_be_sent(
+    adding: TestClient, slow: SlowIndex
+) -> None:
+    posted(adding)
+    assert slow.begun.wait(10)
+    posted(adding, GIFTS)
+    told = adding.get("/relations/sailors").json()
+    assert (told["state"], told["origin"]) == ("embedding", "added")
+    assert 0 < told["done"] < told["total"]
+    assert pending(adding) == {"sailors": "embedding", "gifts / new": "waiting"}
+    unknown = adding.post("/retrieve", json={"item_id": "bib", "relation": "sailors"})
+    assert unknown.status_code == 404
+    words = {"description": SAILORS.description}
+    assert adding.post("/retrieve", json={"item_id": "bib", "relation": words}).status_code == 200
+    slow.go_on.set()
+    indexed(adding)
+    eventually(lambda: pending(adding) == {})
+
+
+@pytest.mark.parametrize(
+    ("relation", "says"),
+    [
+        (Relation("gardeners", "Anything."), "There is a relation 'gardeners' already; choose another id."),
+        (Relation("new", RELATIONS[1].description), "Relation 'gardeners' has the description"),
+        (Relation("a\nb", "Anything."), "cannot be the id of a relation"),
+        (Relation("new", " "), "cannot be the description of a relation"),
+        (SAILORS, "Relation 'sailors' is being added already"),
+        (Relation("new", SAILORS.description), "Relation 'sailors', which is being added, has the same description"),
+    ],
+)  # fmt: skip
+def test_one_that_does_not_fit_is_refused_at_once(
+    adding: TestClient, slow: SlowIndex, relation: Relation, says: str
+) -> None:
+    posted(adding)
+    answer = posted(adding, relation)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:unfit-relation")
+    assert says in answer.json()["detail"]
+
+
+def test_more_than_may_wait_are_asked_to_come_again(adding: TestClient, slow: SlowIndex) -> None:
+    statuses = [posted(adding, Relation(f"r{n}", f"Striped for {n}.")).status_code for n in range(MOST + 1)]
+    assert statuses == [202] * MOST + [429]
+    again = posted(adding)
+    assert again.headers["retry-after"] == "5"
+    assert "GET /relations" in again.json()["detail"]
+
+
+def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> None:
+    answer = posted(client)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:no-tokens")
+    assert "--token-store" in answer.json()["detail"]
+
+
+def test_an_added_one_can_be_deleted_and_added_again(adding: TestClient) -> None:
+    posted(adding)
+    indexed(adding)
+    assert adding.delete("/relations/sailors").status_code == 204
+    assert adding.get("/relations/sailors").status_code == 404
+    assert adding.delete("/relations/sailors").status_code == 404
+    posted(adding)
+    indexed(adding)
+
+
+def test_one_that_was_trained_stays(adding: TestClient) -> None:
+    answer = adding.delete("/relations/gardeners")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:trained-relation")
+    assert adding.get("/relations/gardeners").status_code == 200
+
+
+def test_one_on_its_way_can_be_given_up(adding: TestClient, slow: SlowIndex, folder: Path) -> None:
+    posted(adding)
+    posted(adding, GIFTS)
+    assert slow.begun.wait(10)
+    assert adding.delete("/relations/sailors").status_code == 204
+    slow.go_on.set()
+    indexed(adding, "gifts / new")
+    listed = [one["relation_id"] for one in adding.get("/relations").json()["relations"]]
+    assert listed == [*(one.relation_id for one in RELATIONS), "gifts / new"]
+
+
+def test_while_one_is_embedding_none_is_deleted(adding: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted(adding)
+    indexed(adding)
+    slow = SlowIndex(monkeypatch)
+    posted(adding, GIFTS)
+    assert slow.begun.wait(10)
+    answer = adding.delete("/relations/sailors")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:busy")
+    slow.go_on.set()
+    eventually(lambda: adding.delete("/relations/sailors").status_code == 204)
+
+
+def test_one_that_fails_says_why_without_a_path_and_can_be_posted_again(
+    adding: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError(f"The disk of {folder} is full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Index, "add_relation", fail)
+        posted(adding)
+        eventually(lambda: pending(adding) == {"sailors": "failed"})
+    told = adding.get("/relations/sailors").json()
+    assert told["reason"] == (
+        "The index could not be changed; the server's log says why. Post the relation again."
+    )
+    assert posted(adding).status_code == 202
+    indexed(adding)
+    assert pending(adding) == {}
+
+
+def test_a_server_that_stops_gives_up_what_it_was_adding(slow: SlowIndex, folder: Path) -> None:
+    with TestClient(create_app(ServeConfig(index=folder), open_accented)) as client:
+        wait_until_ready(client)
+        posted(client)
+        posted(client, GIFTS)
+        assert slow.begun.wait(10)
+        Timer(0.2, slow.go_on.set).start()
+    assert [path.name for path in generations(folder)] == ["generation-000001"]
+    assert not list(folder.glob(".generation-*"))
+    assert "12 items" in verify(VerifyConfig(index=folder))
+
+
+def test_when_another_index_takes_over_it_is_added_to_that(slow: SlowIndex, tmp_path: Path) -> None:
+    shop = write_shops(tmp_path, token_store=True)
+    with TestClient(create_app(ServeConfig(index=shop.index), open_accented)) as client:
+        wait_until_ready(client)
+        posted(client)
+        assert slow.begun.wait(10)
+        assert client.post("/admin/reload", json={"index": "renewed"}).status_code == 200
+        slow.go_on.set()
+        indexed(client)
+        answer = client.post("/retrieve", json={"item_id": "bib", "relation": "sailors"}).json()
+        assert answer["how"] == "indexed"
+    assert len(generations(shop.index)) == 1
+    assert len(generations(shop.index.with_name("renewed"))) == 2

@@ -1,0 +1,236 @@
+"""`rcml serve` as a process: what it says, how it fails, how it stops."""
+
+import asyncio
+import json
+import math
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.cli import main
+from service.client import Client
+from service.engine.engine import Engine
+from service.lifecycle.engine_holder import Loading, NotReadyError
+from service.serve import server_of
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeShop
+
+PROGRAM = """
+import gc
+import sys
+from pathlib import Path
+from service.serve import serve
+from service.settings import ServeConfig
+from tests.indexes.fakes import FakeEncoder
+
+class Encoder(FakeEncoder):
+    def encode_texts(self, texts):
+        if "bug" in texts[0]:
+            raise ZeroDivisionError("password=hush")
+        return super().encode_texts(texts)
+
+config = ServeConfig(index=Path(sys.argv[1]), port=0, **dict(option.split("=") for option in sys.argv[2:]))
+def greeting(engine, url):
+    return [f"greetings from {url}", f"{gc.get_freeze_count()} objects are not looked through"]
+
+serve(config, greeting, lambda *_: Encoder())
+"""
+
+
+def start(index: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, str(index), *(options or ["log_level=warning"])]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def lines_until(process: subprocess.Popen[str], pattern: str) -> str:
+    assert process.stderr is not None
+    shown = ""
+    for line in process.stderr:
+        shown += line
+        if re.search(pattern, line):
+            return shown
+    raise AssertionError(shown)
+
+
+def test_it_says_where_it_is_answers_there_and_stops_when_interrupted(shop: FakeShop) -> None:
+    with start(shop.index) as process:
+        shown = lines_until(process, "greetings from")
+        found = re.search(r"Serving 12 items under 4 relations at (http://127.0.0.1:\d+) \(cpu\)\.", shown)
+        assert found, shown
+        assert f"Open {found[1]} in a browser" in shown
+        with Client(found[1]) as client:
+            assert client.item("a/b?c#d e").title == "Grey desk lamp"
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+
+
+def test_the_garbage_collector_does_not_look_through_what_start_up_made(shop: FakeShop) -> None:
+    with start(shop.index) as process:
+        shown = lines_until(process, "objects are not looked through")
+        process.terminate()
+    found = re.search(r"(\d+) objects are not looked through", shown)
+    assert found, shown
+    assert int(found[1]) > 100_000
+
+
+QUESTION = b'{"item_id": "cot", "relation": "new-parents"}'
+REQUEST = (
+    b"POST /retrieve HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(QUESTION), QUESTION)
+)
+
+
+@dataclass
+class Tally:
+    """What became of the requests of many clients."""
+
+    answered: int = 0
+    failed: list[str] = field(default_factory=list)
+    stopped: float = math.inf
+    """When the signal was sent."""
+
+
+async def keep_asking(port: int, tally: Tally, most: int) -> None:
+    """Ask without a pause, `most` times on each connection, until no more can be made."""
+    while True:
+        connected = time.monotonic()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionError:
+            return
+        for _ in range(most):
+            try:
+                writer.write(REQUEST)
+                await writer.drain()
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = re.search(rb"content-length: (\d+)", head)
+                assert length
+                await reader.readexactly(int(length[1]))
+                assert head.startswith(b"http/1.1 200 "), head
+                tally.answered += 1
+                if b"connection: close" in head:
+                    break
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                if connected < tally.stopped:  # a connection made since may be reset with the listener
+                    tally.failed.append(repr(error))
+                break
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def stop_under_load(process: subprocess.Popen[str], port: int) -> Tally:
+    tally = Tally()
+    clients = [asyncio.create_task(keep_asking(port, tally, most)) for most in [10**9] * 40 + [3] * 10]
+    await asyncio.sleep(0.5)
+    assert tally.answered > 50
+    tally.stopped = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    await asyncio.gather(*clients)
+    return tally
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.soak)])
+def test_sigterm_under_load_fails_no_request_that_was_sent(shop: FakeShop, times: int) -> None:
+    for _ in range(times):
+        with start(shop.index) as process:
+            url = re.findall(r"http://[\d.:]+", lines_until(process, "greetings from"))[0]
+            try:
+                tally = asyncio.run(stop_under_load(process, int(url.rpartition(":")[2])))
+                assert process.wait(10) == -signal.SIGTERM
+            finally:
+                process.kill()
+        assert tally.failed == []
+
+
+def test_ten_megabytes_get_their_answer_over_a_real_connection(shop: FakeShop) -> None:
+    with start(shop.index) as process:
+        url = re.findall(r"http://[\d.:]+", lines_until(process, "greetings from"))[0]
+        headers = {"content-type": "application/json"}
+        response = httpx.post(f"{url}/retrieve", content=b"x" * 10_000_000, headers=headers)
+        assert (response.status_code, response.json()["status"]) == (413, 413)
+        process.terminate()
+        process.wait(10)
+
+
+def test_an_index_that_cannot_be_opened_ends_it_with_the_reason(shop: FakeShop) -> None:
+    code = "import sys; from service.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "serve", "--index", str(shop.checkpoint), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "is a checkpoint, where" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said_at_once(shop: FakeShop, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--index", str(shop.index), "--port", str(port)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"Cannot listen on 127.0.0.1 port {port}: Address already in use. "
+        "Stop what uses it, or choose another with --host and --port."
+    ]
+
+
+def test_machines_read_json_and_find_a_failure_once_under_the_id_that_the_client_got(shop: FakeShop) -> None:
+    with start(shop.index, "log_level=info") as process:
+        shown = lines_until(process, "greetings from")
+        url = re.findall(r"http://[\d.:]+", shown)[0]
+        body = {"text": "bug", "relation": "gardeners"}
+        answer = httpx.post(f"{url}/retrieve", json=body, headers={"X-Request-Id": "r-500"})
+        assert (answer.status_code, answer.json()["request_id"]) == (500, "r-500")
+        assert httpx.get(f"{url}/items/red-mug").status_code == 200
+        process.terminate()
+        assert process.stderr is not None
+        lines = [json.loads(line) for line in (shown + process.stderr.read()).splitlines()]
+    of_failure = [line for line in lines if line.get("request_id") == "r-500"]
+    assert [line["logger"] for line in of_failure] == ["rcml.requests", "uvicorn.error"]
+    assert [line["level"] for line in of_failure] == ["error", "error"]
+    assert "ZeroDivisionError: password=[hidden]" in of_failure[1]["traceback"]
+    assert sum("traceback" in line for line in lines) == 1
+    assert [line["message"] for line in lines if line["logger"] == "rcml.requests"] == [
+        "POST /retrieve 500",
+        "GET /items/{item_id} 200",
+    ]
+
+
+def test_people_read_plain_lines(shop: FakeShop) -> None:
+    with start(shop.index, "log_format=text") as process:
+        url = re.findall(r"http://[\d.:]+", lines_until(process, "^greetings from"))[0]
+        httpx.get(f"{url}/items/red-mug", headers={"X-Request-Id": "r-1"})
+        shown = lines_until(process, "GET")
+        process.terminate()
+    assert re.search(
+        r"^[\d:]{8} info     GET /items/{item_id} 200  path=/items/red-mug  ms=[\d.]+  bytes=\d+  request_id=r-1$",
+        shown,
+        re.MULTILINE,
+    ), shown
+
+
+def test_told_to_stop_it_says_at_once_that_it_is_not_ready_for_more(engine: Engine) -> None:
+    loading = Loading(lambda: engine)
+    asyncio.run(loading.run())
+    server = server_of(FastAPI(), ServeConfig(index=Path("none")), [loading])
+    with loading.held_fit() as fit:
+        assert fit is engine
+    server.handle_exit(signal.SIGTERM, None)
+    with pytest.raises(NotReadyError, match="The server is stopping"), loading.held_fit():
+        pass
+    assert server.should_exit
+    assert loading.engine is engine
+
+
+def test_spans_without_the_package_for_them_are_refused_with_the_command_to_install_it(
+    shop: FakeShop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
+    assert main(["serve", "--index", str(shop.index), "--trace"]) == 1
+    assert "Run: pip install 'rcml[otel]'" in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""What is wished for is said in the words of the field's own bounds."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from model.records import Similarity
+from service.schemas.fields import AnyRelation, Picture
+from service.schemas.retrieve import Limit
+from service.validation_messages import echo, place, wish
+
+
+@pytest.mark.parametrize(
+    ("annotation", "wished"),
+    [
+        (Annotated[int, Field(ge=1, le=100)], "a whole number from 1 to 100"),
+        (Annotated[int, Field(ge=1)], "a whole number of at least 1"),
+        (int, "a whole number"),
+        (
+            Annotated[int, Field(ge=16, le=64, multiple_of=16)],
+            "a whole number from 16 to 64 that is a multiple of 16",
+        ),
+        (Annotated[float, Field(gt=0, le=1)], "a number of at most 1 and above 0"),
+        (Annotated[float | None, Field(lt=2)], "a number below 2"),
+        (bool, "true or false"),
+        (Path, "a path"),
+        (str, "text"),
+        (Annotated[str, Field(min_length=1)], "text of 1 or more characters"),
+        (Annotated[str, Field(max_length=9)], "text of at most 9 characters"),
+        (Literal["a", "b"], "one of a, b"),
+        (Similarity, "one of TT, II, TI, IT, AVG"),
+        (Similarity | None, "one of TT, II, TI, IT, AVG"),
+        (tuple[Literal["a", "b"], ...], "one or more of a, b"),
+        (dict[str, int], "a JSON object"),
+        (str | bool | int | float, "text or true or false or a number"),
+        (str | Picture | None, "text"),
+    ],
+)
+def test_a_field_says_what_it_takes(annotation: Any, wished: str) -> None:
+    assert wish(FieldInfo.from_annotation(annotation)) == wished
+
+
+class Shelf(BaseModel):
+    """A model with what pydantic's locations are long for."""
+
+    items: list[str | int] = Field([], description="a list of one of two")
+    prices: dict[Annotated[str, Field(min_length=2)], float] | None = None
+    relation: AnyRelation | None = None
+    limit: Limit | None = None
+    shelves: dict[str, "Shelf"] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("sent", "path", "wished"),
+    [
+        ({"items": [[]]}, ("items", 0), "text or a whole number"),
+        ({"items": 5}, ("items",), "one or more of text or a whole number"),
+        ({"prices": {"ab": "5"}}, ("prices", "ab"), "a number"),
+        ({"prices": {"": 5}}, ("prices", ""), "text of 2 or more characters"),
+        ({"relation": ""}, ("relation",), "text of 1 to 512 characters"),
+        ({"relation": {"description": 5}}, ("relation", "description"), "text of 1 to 2000 characters"),
+        ({"limit": {"query": 5}}, ("limit", "query"), "text of 1 to 512 characters"),
+        (
+            {"shelves": {"items": {"prices": {"items": []}}}},
+            ("shelves", "items", "prices", "items"),
+            "a number",
+        ),
+        ({"shelves": {"str": []}}, ("shelves", "str"), "a JSON object"),
+    ],
+)
+def test_an_error_is_placed_where_its_user_sees_it(
+    sent: dict[str, Any], path: tuple[str | int, ...], wished: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Shelf.model_validate(sent, strict=True)
+    places = {found.path: found for found in (place(Shelf, one["loc"]) for one in refused.value.errors())}
+    assert path in places
+    assert wish(places[path].field) == wished
+
+
+@pytest.mark.parametrize(
+    ("value", "echoed"),
+    [
+        (5, "5"),
+        ("5", '"5"'),
+        (None, "null"),
+        (float("nan"), "NaN"),
+        ("x" * 81, f'"{"x" * 80}…"'),
+        ([1, 2], "a list of 2"),
+        ({}, "{}"),
+        (-(10**4000), "a number of more than 80 digits"),
+        ("\ud800", '"\\ud800"'),
+        (b"\xff{", '"\ufffd{"'),
+        (Path("a"), '"a"'),
+    ],
+)
+def test_a_value_is_repeated_recognisably_and_briefly(value: object, echoed: str) -> None:
+    assert echo(value) == echoed
