@@ -22,8 +22,9 @@ from indexes.builder.embed import ALONE, Embedding
 from indexes.builder.shards import Run, Shards
 from model.config import SmallBackbone
 from model.encoder.encoder import Encoder
-from model.network.backbones import PictureInput, Preprocessor, TextInput
+from model.network.inputs import PictureInput, TextInput
 from model.network.precision import inference_backbone
+from model.network.processor import Preprocessor
 from model.records import Item
 
 from .measurement import interleave, milliseconds, on_every_device

@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from model.network.backbones import Backbone, TextInput, Tokens
+from model.network.backbones import Backbone
+from model.network.inputs import TextInput, Tokens
 from model.network.network import ONE_HOT_SCALE, Network, RelationAttention, RelationContext
 from model.network.precision import computes_in_bf16, in_bf16
 

@@ -28,8 +28,8 @@ from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.selection import EVERYTHING, Selection
-from indexes.storage.attributes import Condition
-from model.records import Similarity, View
+from indexes.storage.filters import Condition
+from model.similarity import Similarity, View
 
 from .embeddings import DIM
 from .results import conclude, show

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model.network.backbones import Tokens
+from model.network.inputs import Tokens
 from model.network.network import RelationAttention
 from model.training.loss import PairBatch, objective
 

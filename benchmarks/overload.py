@@ -21,7 +21,7 @@ from typing import Any, cast
 import httpx
 import numpy as np
 
-from model.embeddings.encoding import ItemEncoder
+from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.serve import server_of, settle
 from service.settings import ServeConfig

@@ -35,7 +35,7 @@ from indexes.config import IndexKind
 from indexes.vectors.ann_index import SHORTLIST
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
-from model.records import View
+from model.similarity import View
 
 from .embeddings import DIM, Embeddings
 from .results import conclude, show

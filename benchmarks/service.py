@@ -32,8 +32,8 @@ from fastapi import Response
 from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.vectors.contract import cosines
-from model.embeddings.encoding import ItemEncoder
-from model.records import Similarity, View
+from model.embeddings.encoder_protocol import ItemEncoder
+from model.similarity import Similarity, View
 from service.app import create_app
 from service.serve import server_of, settle
 from service.settings import ServeConfig

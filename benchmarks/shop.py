@@ -18,7 +18,7 @@ from indexes.config import BuildConfig, IndexKind
 from indexes.journal.journal import Change
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
-from indexes.storage.generation import newest_generation, next_generation, write_checkpoint_path
+from indexes.storage.layout import newest_generation, next_generation, write_checkpoint_path
 from indexes.storage.precomputed import FOLDER as ANSWERS
 from indexes.storage.precomputed import write_answers
 from indexes.vectors.backends import open_vectors
@@ -27,7 +27,8 @@ from model.artifact import PICTURES, read_manifest, write_artifact
 from model.checkpoint.checkpoint import write_contents
 from model.checkpoint.validity import ValidityHead
 from model.embeddings.encoding import Encoding
-from model.records import INTRA_RELATION, Item, Relation, Similarity, View
+from model.records import INTRA_RELATION, Item, Relation
+from model.similarity import Similarity, View
 
 from .embeddings import Embeddings
 

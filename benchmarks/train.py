@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.network.backbones import TextInput
+from model.network.inputs import TextInput
 from model.network.network import Network
 from model.records import Relation
 from model.training.loss import PairBatch, objective

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model.network.backbones import MAX_TOKENS, PictureInput, TextInput
+from model.network.inputs import PictureInput, TextInput
 from model.network.network import Network, NetworkConfig
+from model.network.processor import MAX_TOKENS
 from model.records import INTRA_RELATION, Relation
 
 START, END = 49406, 49407

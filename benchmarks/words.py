@@ -25,10 +25,10 @@ from indexes.index import Index
 from indexes.live.snapshot import Snapshot
 from indexes.search.free_text_search import WordedSearch
 from indexes.vectors.contract import Neighbours, cosines
-from model.embeddings.encoding import WordedRelation
+from model.embeddings.free_text import WordedRelation
 from model.encoder.encoder import Encoder
 from model.malloc import keep_freed_memory
-from model.records import Similarity
+from model.similarity import Similarity
 from service.demo import make_all
 from service.settings import DemoConfig
 

@@ -20,20 +20,16 @@ from indexes.live.snapshot import Snapshot
 from indexes.search.pairs import Compared, Comparison, RelationScore
 from indexes.search.retrieve import Found, Question, kept, retrieve
 from indexes.search.selection import EVERYTHING, Selection
-from indexes.storage.generation import (
-    Generation,
-    lock_index,
-    newest_generation,
-    next_generation,
-    remove_generations,
-)
+from indexes.storage.generation import Generation
+from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
 from indexes.storage.relation_table import IndexedRelation
 from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
-from model.embeddings.encoding import WordedRelation
+from model.embeddings.free_text import WordedRelation
 from model.embeddings.novelty import Familiarity
 from model.errors import ArtifactError, InputError, MismatchError, NoTokensError, RcmlError, UnreachableError
-from model.records import Item, Relation, Similarity, View
+from model.records import Item, Relation
+from model.similarity import Similarity, View
 
 
 @dataclass(frozen=True, slots=True)

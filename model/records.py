@@ -1,4 +1,4 @@
-"""The nouns that every stage shares: item, relation, edge, split, view and similarity.
+"""The nouns that every stage shares: item, relation, edge and split.
 
 Plain frozen values without behaviour of their own, free of torch and polars, used by all three packages.
 """
@@ -14,38 +14,6 @@ class Split(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
-
-
-class View(StrEnum):
-    """Which vector of an item: of its text, of its picture, or the renormalised mean of the two."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    AVERAGE = "average"
-
-
-class Similarity(StrEnum):
-    """How a query is compared with a target: the paper's five (section 4.3.1)."""
-
-    TT = "TT"
-    II = "II"
-    TI = "TI"
-    IT = "IT"
-    AVG = "AVG"
-
-    @property
-    def views(self) -> tuple[View, View]:
-        """The (query, target) views whose cosine this similarity is."""
-        return _VIEWS[self]
-
-
-_VIEWS = {
-    Similarity.TT: (View.TEXT, View.TEXT),
-    Similarity.II: (View.IMAGE, View.IMAGE),
-    Similarity.TI: (View.TEXT, View.IMAGE),
-    Similarity.IT: (View.IMAGE, View.TEXT),
-    Similarity.AVG: (View.AVERAGE, View.AVERAGE),
-}
 
 
 Attribute = str | int | float | bool

@@ -15,14 +15,16 @@ from starlette.middleware.cors import CORSMiddleware
 from model import __version__
 from model.data.image_fetcher import PictureFetcher
 from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.http.limits import BodyLimits
 from service.http.problems import install
-from service.lifecycle.engine_holder import Loading, State
+from service.lifecycle.app_state import State
+from service.lifecycle.engine_holder import Loading
 from service.lifecycle.relation_jobs import Additions
 from service.lifecycle.reload import Candidates
 from service.lifecycle.shadow import Shadow
 from service.middleware.api_keys import Keys
 from service.middleware.auth import Guard
-from service.middleware.body_limit import BodyLimit, BodyLimits
+from service.middleware.body_limit import BodyLimit
 from service.middleware.deadline import Deadline
 from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import Observation
@@ -33,19 +35,14 @@ from service.routes import (
     explanations,
     explorer,
     health,
+    item_changes,
     items,
+    pairs,
+    prometheus,
     relations,
     reload,
+    retrieve,
     shadow,
-)
-from service.routes import (
-    item_changes as changes,
-)
-from service.routes import (
-    prometheus as metrics,
-)
-from service.routes import (
-    retrieve as questions,
 )
 from service.telemetry.prometheus import Metrics
 from service.telemetry.tracing import telemetry
@@ -151,16 +148,17 @@ def create_app(
     app.add_middleware(Observation, metrics=counted)
     install(app)
     for noun in (
-        questions,
+        retrieve,
+        pairs,
         explanations,
         embeddings,
         items,
-        changes,
+        item_changes,
         relations,
         reload,
         shadow,
         health,
-        metrics,
+        prometheus,
         explorer,
         documentation,
     ):

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from indexes.config import BuildConfig
-from indexes.storage.generation import newest_generation
+from indexes.storage.layout import newest_generation
 from model.artifact import Kind, file_digest, open_artifact, saved
 from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
 from model.console import say
 from model.errors import ArtifactError
-from model.records import Similarity
+from model.similarity import Similarity
 from service.engine.engine import Engine
 from service.middleware.api_keys import Keys
 

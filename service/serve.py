@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from model.console import say
 from model.errors import InputError
 from service.engine.engine import Engine, OpenEncoder, open_encoder
-from service.http.connection import Deadlines, Limits, Server
+from service.http.connection import Server
+from service.http.limits import Deadlines, Limits
 from service.lifecycle.engine_holder import Loading
 from service.telemetry.logs import GREETINGS, chosen_format, configuration
 from service.telemetry.tracing import open_tracer_provider

@@ -12,8 +12,8 @@ from indexes.config import RestoreConfig, SnapshotConfig
 from indexes.index import Index
 from indexes.journal.store import Store, last_sequence
 from indexes.live.snapshot import Snapshot
-from indexes.storage.generation import (
-    Generation,
+from indexes.storage.generation import Generation
+from indexes.storage.layout import (
     journal_store,
     kept_config,
     lock_index,

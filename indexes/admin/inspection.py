@@ -8,12 +8,14 @@ from numpy import ndarray
 from indexes.config import CompactConfig, StatsConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Recorded
-from indexes.storage.generation import Generation, journal_store, newest_generation
+from indexes.storage.generation import Generation
+from indexes.storage.layout import journal_store, newest_generation
 from indexes.vectors.faiss_backend import FOLDER
 from model.artifact import check_files
-from model.embeddings.encoding import WordedRelation
+from model.embeddings.free_text import WordedRelation
 from model.errors import ArtifactError
-from model.records import Item, View
+from model.records import Item
+from model.similarity import View
 
 PAGE = 1_000
 """Items looked at together."""

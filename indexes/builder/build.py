@@ -27,8 +27,8 @@ from indexes.config import BuildConfig, IndexKind
 from indexes.journal.store import last_sequence
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
-from indexes.storage.generation import (
-    Generation,
+from indexes.storage.generation import Generation
+from indexes.storage.layout import (
     changed_since_build,
     journal_store,
     lock_index,
@@ -43,22 +43,21 @@ from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.storage.tokens import write_tokens
 from indexes.vectors.backends import keep_vectors, open_vectors
-from indexes.vectors.faiss_backend import FOLDER, resident_bytes
+from indexes.vectors.faiss_backend import FOLDER
 from indexes.vectors.milvus_backend import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.console import progress_bar
 from model.data.prepared import Prepared
-from model.embeddings.encoding import ItemEncoder
+from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import InputError
-from model.records import Item, Similarity, View
+from model.records import Item
+from model.similarity import View
 
+from .choices import answered, choose_kind
 from .embed import ALONE, Crew, Embedding
 from .shards import FOLDER as ENCODED
 from .shards import Run, Shards
-
-EXACT = 100_000
-"""Up to so many items, all vectors are scanned unless another kind is asked for."""
 
 
 def build(
@@ -182,53 +181,6 @@ def _write(
         json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     draft.counts.update(items=len(items), relations=relations, set_aside=len(set_aside))
-
-
-def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
-    """The kind asked for, or the fastest exact enough that fits.
-
-    Raises:
-        InputError: none fits `config.max_memory`, or Milvus is to keep the vectors, which has no such kind.
-    """
-
-    def fits(kind: IndexKind) -> bool:
-        return config.max_memory is None or need(kind) <= config.max_memory
-
-    def need(kind: IndexKind) -> int:
-        return items * relations * len(View) * resident_bytes(kind, dim)
-
-    if config.vectors is not None:
-        if config.kind not in ("auto", "flat"):
-            raise InputError(
-                f"Milvus scans all vectors, exactly: --kind {config.kind} is for files of this machine. Leave one out."
-            )
-        return "flat"
-    preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
-    if items <= EXACT:
-        preferred = ("flat", *preferred)
-    asked = preferred if config.kind == "auto" else (config.kind,)
-    for kind in asked:
-        if fits(kind):
-            return kind
-    raise InputError(
-        f"{items:,} items under {relations} relations take {need(asked[-1]) / 2**30:,.2f} GiB as {asked[-1]}, more "
-        f"than --max-memory {config.max_memory.human_readable() if config.max_memory else ''} allows."
-    )
-
-
-def answered(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
-    """The similarities that are to have tables of answers; none by pictures unless all items are `pictured`."""
-    asked: tuple[Similarity, ...]
-    match config.answers:
-        case "auto":
-            asked = (Similarity.AVG,) if items <= EXACT else ()
-        case "none":
-            asked = ()
-        case "all":
-            asked = tuple(Similarity)
-        case similarity:
-            asked = (Similarity(similarity),)
-    return asked if pictured else tuple(one for one in asked if View.IMAGE not in one.views)
 
 
 def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:

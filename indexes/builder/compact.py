@@ -16,7 +16,7 @@ from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import FILE as ATTRIBUTES
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import FILE, write_catalogue
-from indexes.storage.generation import write_checkpoint_path
+from indexes.storage.layout import write_checkpoint_path
 from indexes.storage.precomputed import FOLDER as ANSWERS
 from indexes.storage.precomputed import Before, write_answers
 from indexes.storage.relation_table import save_relations
@@ -25,9 +25,10 @@ from indexes.storage.tokens import write_tokens
 from indexes.vectors.backends import keep_vectors, open_vectors
 from indexes.vectors.faiss_backend import FOLDER
 from model.artifact import write_artifact
-from model.records import Item, View
+from model.records import Item
+from model.similarity import View
 
-from .build import answered, choose_kind
+from .choices import answered, choose_kind
 
 CHUNK = 4_096
 """Items taken over at a time."""

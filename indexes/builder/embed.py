@@ -16,7 +16,8 @@ from PIL import Image
 
 from model.console import progress_bar, say
 from model.data.images import load_picture
-from model.embeddings.encoding import Encoding, ItemEncoder
+from model.embeddings.encoder_protocol import ItemEncoder
+from model.embeddings.encoding import Encoding
 from model.errors import PictureError
 from model.records import Item
 

@@ -16,7 +16,8 @@ from numpy import ndarray
 from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import FILE as ATTRIBUTES
 from indexes.storage.catalogue import FILE
-from indexes.storage.generation import Generation, write_checkpoint_path
+from indexes.storage.generation import Generation
+from indexes.storage.layout import write_checkpoint_path
 from indexes.storage.precomputed import FOLDER as ANSWERS
 from indexes.storage.precomputed import write_answers
 from indexes.storage.relation_table import IndexedRelation, save_relations
@@ -24,10 +25,10 @@ from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.vectors.backends import keep_vectors, open_vectors
 from indexes.vectors.faiss_backend import FOLDER, Carried
 from model.artifact import PICTURES, write_artifact
-from model.embeddings.encoding import CHUNK
-from model.records import View
+from model.embeddings.free_text import CHUNK
+from model.similarity import View
 
-from .build import choose_kind
+from .choices import choose_kind
 from .compact import link
 
 

@@ -26,7 +26,7 @@ from safetensors.numpy import save
 from model.artifact import storing
 from model.console import say
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
-from model.records import View
+from model.similarity import View
 
 FOLDER = ".generation-encoded"
 """Where they lie within an index."""

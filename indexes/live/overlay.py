@@ -14,11 +14,14 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from indexes.journal.journal import Recorded
-from indexes.storage.attributes import Appended, Condition
+from indexes.storage.attributes import Appended
+from indexes.storage.filters import Condition
 from indexes.storage.tokens import stored
 from indexes.vectors.contract import ROUNDING, Neighbours, cosines
-from model.embeddings.encoding import CHUNK, ItemTokens, WordedRelation
-from model.records import Item, View
+from model.embeddings.encoding import ItemTokens
+from model.embeddings.free_text import CHUNK, WordedRelation
+from model.records import Item
+from model.similarity import View
 
 ROOM = 64
 """Items that the first array has room for; it is doubled as needed."""

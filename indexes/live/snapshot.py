@@ -17,9 +17,11 @@ from numpy import ndarray
 from indexes.journal.journal import Recorded
 from indexes.storage.generation import Generation
 from indexes.vectors.contract import Neighbours
-from model.embeddings.encoding import ItemTokens, WordedRelation
+from model.embeddings.encoding import ItemTokens
+from model.embeddings.free_text import WordedRelation
 from model.errors import NoPictureError, NoTokensError, UnknownItemError, UnknownRelationError
-from model.records import Item, Similarity, View
+from model.records import Item
+from model.similarity import Similarity, View
 
 from .overlay import Overlay
 

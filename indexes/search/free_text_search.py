@@ -16,8 +16,8 @@ from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import Neighbours, cosines
-from model.embeddings.encoding import WordedRelation
-from model.records import View
+from model.embeddings.free_text import WordedRelation
+from model.similarity import View
 
 FEW = 500
 """So few items are all scored."""

@@ -16,9 +16,11 @@ from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.validity import PairVectors
-from model.embeddings.encoding import Encoding, WordedRelation
+from model.embeddings.encoding import Encoding
+from model.embeddings.free_text import WordedRelation
 from model.errors import InputError, IntraRelationError, NoPictureError
-from model.records import Relation, Similarity, View
+from model.records import Relation
+from model.similarity import Similarity, View
 
 from .retrieve import vector
 

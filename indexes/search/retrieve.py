@@ -15,8 +15,10 @@ from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import LOWEST, Neighbours
-from model.embeddings.encoding import Encoding, WordedRelation
-from model.records import Attribute, Similarity, View
+from model.embeddings.encoding import Encoding
+from model.embeddings.free_text import WordedRelation
+from model.records import Attribute
+from model.similarity import Similarity, View
 
 from .selection import EVERYTHING, Selection
 from .vector_search import BlendedSearch

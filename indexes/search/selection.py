@@ -8,11 +8,13 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.storage.attributes import CATEGORIES, Condition
+from indexes.storage.attributes import CATEGORIES
+from indexes.storage.filters import Condition
 from indexes.vectors.contract import LOWEST, Neighbours
-from model.embeddings.encoding import WordedRelation
+from model.embeddings.free_text import WordedRelation
 from model.errors import UnknownAttributeError
-from model.records import Attribute, Item, Similarity, View
+from model.records import Attribute, Item
+from model.similarity import Similarity, View
 
 from .free_text_search import WordedSearch
 from .vector_search import KnownSearch, Search

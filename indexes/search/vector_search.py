@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import ROUNDING, Neighbours, cosines
-from model.records import View
+from model.similarity import View
 
 DEEPEST = 20_000
 """Items looked at under each relation at most: beyond, what is best among those will do."""

@@ -26,7 +26,7 @@ from numpy import ndarray
 
 from indexes.vectors.contract import ROUNDING, Neighbours, VectorIndex, cosines
 from model.console import progress_bar
-from model.records import Similarity
+from model.similarity import Similarity
 
 from .arrays import map_array, save_array
 

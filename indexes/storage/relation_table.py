@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from model.embeddings.encoding import WordedRelation
+from model.embeddings.free_text import WordedRelation
 from model.records import Relation
 
 RECORDS = "relations.json"

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from model.embeddings.encoding import TokenRows, WordedRelation, pooled
-from model.records import View
+from model.embeddings.encoding import TokenRows
+from model.embeddings.free_text import WordedRelation, pooled
+from model.similarity import View
 
 from .arrays import map_array, read_array, save_array, save_parts
 

@@ -21,7 +21,8 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from indexes.vectors.faiss_threads import threads
-from model.embeddings.encoding import ItemTokens, TokenRows, WordedRelation
+from model.embeddings.encoding import ItemTokens, TokenRows
+from model.embeddings.free_text import WordedRelation
 
 from .arrays import map_array, read_array, save_array, save_parts
 from .token_sketch import Estimates, Sketch, write_sketch

@@ -15,7 +15,7 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict
 
 from indexes.config import IndexKind
-from model.records import View
+from model.similarity import View
 
 ROUNDING = 4e-6
 """Two engines, or two orders of summing, may differ by so much in one cosine; `cosines` does not."""

@@ -27,7 +27,7 @@ from pydantic import RootModel
 
 from indexes.config import IndexKind
 from model.errors import InputError
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 
 from .ann_index import NARROWINGS, Narrowing, write_index
 from .contract import ROUNDING, FileReport, Neighbours, Source, cosines, file_name, widened

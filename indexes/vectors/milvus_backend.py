@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from model.artifact import sync_path
 from model.console import say
 from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
-from model.records import View
+from model.similarity import View
 
 from .contract import FileReport, Neighbours, Source, cosines, file_name, widened
 

@@ -21,7 +21,7 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import ArtifactError
-from model.records import Similarity
+from model.similarity import Similarity
 
 FILE = "calibration.json"
 

@@ -11,7 +11,7 @@ checkpoint/
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from safetensors.numpy import load_file, save_file
 
 from model.artifact import WORDS, Manifest, open_artifact
 from model.records import Relation
+from model.relation_file import load_relations, save_relations
 
 from .calibration import FILE as CALIBRATION
 from .calibration import UNCALIBRATED, Calibration
 from .validity import ValidityHead
 
 WEIGHTS = "model.safetensors"
+
 
 OWN = {
     "config.json", "network.json", WEIGHTS, "relations.json", "relations.safetensors", "validity.safetensors",
@@ -104,25 +106,6 @@ def write_contents(
     calibration.save(folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (folder / WORDS).write_text(card, encoding="utf-8")
-
-
-def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
-    """Write `relations.json` into `folder`."""
-    found = [asdict(relation) for relation in relations]
-    for raw in found:
-        if not raw["domain"]:
-            del raw[
-                "domain"
-            ]  # so that what was made before there was one is written as it was, byte for byte
-    text = json.dumps(found, indent=2, ensure_ascii=False)
-    (folder / "relations.json").write_text(text + "\n", encoding="utf-8")
-
-
-def load_relations(folder: Path) -> tuple[Relation, ...]:
-    """Read what `save_relations` wrote."""
-    return tuple(
-        Relation(**raw) for raw in json.loads((folder / "relations.json").read_text(encoding="utf-8"))
-    )
 
 
 def save_relation_vectors(folder: Path, vectors: Float32[ndarray, "relations dim"]) -> None:

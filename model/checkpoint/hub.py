@@ -20,6 +20,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 from model.artifact import read_manifest
+
+# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from model.errors import ArtifactError, InputError, RcmlError
 
 MANIFEST = "manifest.json"
@@ -94,3 +96,13 @@ def _in_our_words(name: str, error: type[RcmlError], revision: str | None = None
         raise error(
             f"The Hub could not be reached for {name} ({reason}). Check the connection, or name a local folder."
         ) from None
+
+
+def is_local(name: str | Path) -> bool:
+    """Whether `name` means a folder on this machine: a path that is not there must not go to the Hub.
+
+    A Hub name is `name` or `owner/name`. Whatever starts with a folder that exists here is a path.
+    """
+    path = Path(name)
+    first = str(name).split("/")[0]  # of a `Path`, "./x" has lost its dot
+    return path.is_absolute() or first in {".", "..", "~"} or len(path.parts) > 2 or Path(first).exists()

@@ -17,19 +17,22 @@ import scipy.sparse as sp
 from PIL import Image, ImageOps
 
 from model.artifact import PICTURES, file_digest, write_artifact
-from model.checkpoint.checkpoint import save_relations
 from model.config import PrepareConfig
 from model.console import progress
 from model.errors import InputError, PictureError
 from model.records import INTRA_RELATION, Edge, Item, Relation, Split
+from model.relation_file import save_relations
 
 from . import readers as sources
-from .edges import Log, describe_clusters, related_pairs, user_clusters
+from .clusters import Log, describe_clusters, user_clusters
+from .edges import related_pairs
 from .images import local_refusals, shrunk
 from .item_input import coded, composed
+from .preparation_report import in_markdown, prepared_report
 
 MOST_PIXELS = 64_000_000
 """Pictures with more pixels are set aside: decoding them would cost hundreds of MB each."""
+
 
 EDGE_SCHEMA = {
     "item_a": pl.String,
@@ -66,9 +69,9 @@ def prepare(config: PrepareConfig) -> str:
             relations, edges, log_counts = _from_edges(items, splits, config)
         relations = [one if one.intra else replace(one, domain=config.domain) for one in relations]
         _write_tables(draft.path, items, splits, relations, edges)
-        report = _report(items, splits, relations, edges, log_counts, set_aside)
+        report = prepared_report(items, splits, relations, edges, log_counts, set_aside)
         (draft.path / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        (draft.path / "report.md").write_text(_in_markdown(report), encoding="utf-8")
+        (draft.path / "report.md").write_text(in_markdown(report), encoding="utf-8")
         draft.counts.update(items=len(items), relations=len(relations), edges=len(edges))
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
@@ -274,74 +277,3 @@ def _write_tables(
     pl.DataFrame(rows).write_parquet(folder / "items.parquet")
     pl.DataFrame([asdict(edge) for edge in edges], schema=EDGE_SCHEMA).write_parquet(folder / "edges.parquet")
     save_relations(folder, relations)
-
-
-def _report(
-    items: list[Item],
-    splits: list[Split],
-    relations: list[Relation],
-    edges: list[Edge],
-    log_counts: dict[str, Any],
-    set_aside: dict[str, str],
-) -> dict[str, Any]:
-    users = log_counts.get("users_of_relation", {})
-    of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
-    return {
-        "items": {
-            "kept": len(items),
-            "text_only": sum(not item.picture for item in items),
-            **{
-                split.value: sum(
-                    of == split and bool(item.picture) for item, of in zip(items, splits, strict=True)
-                )
-                for split in Split
-            },
-        },
-        "log": {name: value for name, value in log_counts.items() if name != "users_of_relation"},
-        "pairs": len(of_pair),
-        "pairs_of_one_relation": sum(count == 1 for count in of_pair.values()),
-        "relations": [
-            {
-                "relation": relation.relation_id,
-                "description": relation.description,
-                "users": users.get(relation.relation_id),
-                "items": len({item for edge in own for item in (edge.item_a, edge.item_b)}),
-                "pairs": {split.value: sum(edge.split == split for edge in own) for split in Split},
-            }
-            for relation in relations
-            if not relation.intra
-            for own in [[edge for edge in edges if edge.relation_id == relation.relation_id]]
-        ],
-        "set_aside": set_aside,
-    }
-
-
-def _in_markdown(report: dict[str, Any]) -> str:
-    items, log = report["items"], report["log"]
-    of_words = f", {items['text_only']} of words alone, for the index only" if items["text_only"] else ""
-    lines = [
-        "# Prepared data",
-        "",
-        f"{items['kept']} items: {items['train']} to train on, {items['validation']} for early stopping, "
-        f"{items['test']} for evaluation{of_words}. {report['pairs']} related pairs within the parts, "
-        f"{report['pairs_of_one_relation']} of them under one relation only.",
-        "",
-        *(f"- {name.replace('_', ' ')}: {value}" for name, value in log.items()),
-        "",
-        "| relation | users | items | train pairs | validation pairs | test pairs |",
-        "|---|---:|---:|---:|---:|---:|",
-        *(
-            f"| `{row['relation']}` | {'' if row['users'] is None else row['users']} | {row['items']} "
-            f"| {row['pairs']['train']} | {row['pairs']['validation']} | {row['pairs']['test']} |"
-            for row in report["relations"]
-        ),
-        "",
-        *(f"- **{row['relation']}**: {row['description']}" for row in report["relations"]),
-        "",
-        "## Set aside",
-        "",
-        *(f"- `{item_id}`: {reason}" for item_id, reason in report["set_aside"].items()),
-    ]
-    if not report["set_aside"]:
-        lines.append("Nothing.")
-    return "\n".join(lines) + "\n"

@@ -19,8 +19,8 @@ from pathlib import Path
 import polars as pl
 
 from model.artifact import Manifest, open_artifact
-from model.checkpoint.checkpoint import load_relations
 from model.records import Edge, Item, Relation, Split
+from model.relation_file import load_relations
 
 from .item_input import Composition
 

@@ -1,31 +1,17 @@
-"""What encoding items yields, and what a thing that encodes them must offer; free of torch.
+"""What encoding items yields: unit vectors under every relation, and the tokens they come from; free of torch."""
 
-`model.encoder.encoder.Encoder` is the one that exists. `indexes` builds from any, and the service puts new texts
-to any, so both are tested with an encoder that needs no network.
-
-A relation that nobody indexed is put to the tokens of items (`TokenRows`) by a `WordedRelation`: what the network
-does after its towers, in NumPy.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 
-from model.records import Relation, View
-
-from .attention_map import Attention
+from model.similarity import View
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-CHUNK = 1_024
-"""Items whose tokens are widened to single precision together."""
+    pass
 
 
 @dataclass(frozen=True)
@@ -119,122 +105,9 @@ class Encoding:
 
 def average(text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any dim"]) -> ndarray:
     """The mean of two unit vectors, renormalised; zero where the two cancel out."""
-    return _unit(text + image, 1e-6)
+    return unit_rows(text + image, 1e-6)
 
 
-@dataclass(frozen=True, eq=False)
-class WordedRelation:
-    """A relation in words, whether or not it was ever trained on, as it looks at tokens in the joint space.
-
-    `query` is W_K^T W_Q h_E, scaled, and `output` is W_V^T W_o (eq. 4-6). `nearest` lists the positions of the
-    relations that were trained on, the one that looks at tokens most alike first; the intra-sample one is not
-    among them. `vector` is h_E itself, not normalised.
-    """
-
-    description: str
-    query: Float32[ndarray, " dim"]
-    output: Float32[ndarray, "dim dim"]
-    nearest: tuple[int, ...]
-    vector: Float32[ndarray, " dim"]
-
-    def view(
-        self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
-    ) -> Float32[ndarray, "taken dim"]:
-        """The vectors of a view of the items at `rows`: what an index would hold under this relation."""
-        parts = [np.empty((0, len(self.query)), np.float32)]
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
-            text, image = (
-                None if view is other else self.vectors(one.take(some))
-                for one, other in ((tokens.text, View.IMAGE), (tokens.image, View.TEXT))
-            )
-            if text is not None and image is not None:
-                parts.append(average(text, image))
-            else:
-                parts += [one for one in (text, image) if one is not None]
-        return np.concatenate(parts)
-
-    def vectors(self, tokens: TokenRows) -> Float32[ndarray, "items dim"]:
-        """z of eq. 4 for every item, unit length, float32; zero where an item has no tokens."""
-        states = tokens.states.astype(np.float32, copy=False)
-        # Summed as in no product of matrices, whose order of summing depends on their shapes: equal items are to have
-        # equal vectors, in whatever company.
-        relevance = np.einsum("td,d->t", states, self.query)
-        mixed = pooled(states, tokens.starts, relevance).astype(np.float64) @ self.output.astype(np.float64)
-        return _unit(mixed, 1e-12)
-
-
-def pooled(
-    states: Float32[ndarray, "tokens dim"],
-    starts: Int64[ndarray, " bounds"],
-    relevance: Float32[ndarray, " tokens"],
-    shift: bool = True,
-) -> Float32[ndarray, "items dim"]:
-    """The tokens of each item, pooled by their relevance to a relation (A H of eq. 4), but for a factor.
-
-    What the softmax would divide by is left out, since only the direction counts in the end. Without `shift` the
-    relevance must be small enough to be raised to e as it is.
-    """
-    counts = np.diff(starts)
-    some = np.flatnonzero(counts)
-    if some.size == 0:
-        return np.zeros((len(counts), states.shape[1]), np.float32)
-    firsts = starts[some]
-    if shift:  # by the greatest of each item, whatever stands beside it
-        relevance = relevance - np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
-    # One row an item, one column a token: a product of this with the tokens pools items of any length.
-    pooling = sp.csr_array(
-        (np.exp(relevance), np.arange(len(states), dtype=np.int32), np.append(firsts, len(states))),
-        shape=(some.size, len(states)),
-    )
-    mixed: ndarray = pooling @ states
-    if some.size == len(counts):
-        return mixed
-    found = np.zeros((len(counts), states.shape[1]), np.float32)
-    found[some] = mixed
-    return found
-
-
-def _unit(vectors: ndarray, least: float) -> ndarray:
+def unit_rows(vectors: ndarray, least: float) -> ndarray:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, least), dtype=np.float32)
-
-
-class ItemEncoder(Protocol):
-    """A trained network, ready to encode items under the relations it was trained on."""
-
-    @property
-    def relations(self) -> tuple[Relation, ...]:
-        """The relations of the second axis of everything encoded, the intra-sample one first."""
-
-    @property
-    def dim(self) -> int:
-        """Length of every vector."""
-
-    @property
-    def device(self) -> str:
-        """Where it computes, in words."""
-
-    def read_items(
-        self, texts: Sequence[str], pictures: Sequence["Image | None"], tokens: bool = False
-    ) -> Callable[[], Encoding]:
-        """Tokenize and decode items, in any thread; what is returned has the network encode them.
-
-        An item without a picture has None. With `tokens`, those are kept as well.
-        """
-
-    def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
-        """Encode texts that have no picture; unit rows."""
-
-    def read_relation(self, description: str) -> WordedRelation:
-        """A relation in words, ready to be put to tokens."""
-
-    def text_tokens(self, texts: Sequence[str]) -> TokenRows:
-        """The tokens of texts."""
-
-    def explain(self, text: str | None, picture: "Image | None", relation: str | WordedRelation) -> Attention:
-        """What a relation, by its id or in words, looks at in an item, of which either part may be missing.
-
-        Raises:
-            UnknownRelationError: no relation has this id.
-        """

@@ -23,16 +23,19 @@ from torch import Tensor
 from model.artifact import Draft, file_digest, write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import OWN, WEIGHTS, Checkpoint, write_contents
-from model.checkpoint.hub import fetch, push
+from model.checkpoint.hub import fetch, is_local, push
 from model.checkpoint.validity import ValidityHead
 from model.config import Device, Precision, TowerEngine
 from model.embeddings.attention_map import Attention, Box, PatchWeights, TextWeights, weigh_words
-from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
+from model.embeddings.free_text import WordedRelation
 from model.errors import ArtifactError, InputError, UnknownRelationError
-from model.network.backbones import Preprocessor, TextInput, Tokens, is_local
+from model.network.devices import choose_device
 from model.network.image_cache import Pictures, load_pictures
+from model.network.inputs import TextInput, Tokens
 from model.network.network import Network, NetworkConfig, RelationContext, RelationView
 from model.network.precision import inference_backbone
+from model.network.processor import Preprocessor
 from model.records import Relation
 
 BATCH = 128
@@ -439,21 +442,6 @@ def _shape(tensor: Tensor) -> str:
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def choose_device(device: Device) -> torch.device:
-    """The device that an option means.
-
-    Raises:
-        InputError: CUDA is asked for and there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device cuda was asked for, and this machine has no CUDA device; use --device auto."
-        )
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
 
 
 def relation_context(

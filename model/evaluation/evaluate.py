@@ -16,10 +16,12 @@ from model.checkpoint.calibration import UNCALIBRATED
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.validity import THRESHOLD
 from model.config import EvaluateConfig, Objective
+from model.data.edge_table import EdgeTable
 from model.data.prepared import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
-from model.records import Similarity, Split
+from model.records import Split
+from model.similarity import Similarity
 
 from .metrics import (
     Reliability,
@@ -32,7 +34,7 @@ from .metrics import (
     retrieval_hits,
 )
 from .report import draw_plots, in_markdown
-from .sampling import Claims, EdgeTable, Queries, draw_claims, draw_queries
+from .sampling import Claims, Queries, draw_claims, draw_queries
 
 HIT_AT = 5
 TOP = 3

@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.stats import rankdata
 
+from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
-from model.records import Similarity
+from model.similarity import Similarity
 
-from .sampling import EdgeTable, Queries
+from .sampling import Queries
 
 TIE = 1e-5
 """Cosines closer than this are equal: float32 rounding must not decide between candidates."""

@@ -4,7 +4,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from model.records import Similarity
+from model.similarity import Similarity
 
 COLOURS = {"rcml": "#2a6f97", "blind": "#e9a03b", "clip": "#a3a3a3"}
 ORDER = ("rcml", "blind", "clip")

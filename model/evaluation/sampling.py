@@ -5,7 +5,7 @@ the validity head; evaluation draws from the test part.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,42 +13,9 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from model.checkpoint.validity import PairVectors
+from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.records import Edge
-
-
-@dataclass(frozen=True)
-class EdgeTable:
-    """Edges by position: of their items among some items, of their relation among all relations."""
-
-    a: Int[ndarray, "edges"]
-    b: Int[ndarray, "edges"]
-    relation: Int[ndarray, "edges"]
-
-    @classmethod
-    def of(
-        cls, edges: Sequence[Edge], item_rows: dict[str, int], relation_rows: dict[str, int]
-    ) -> "EdgeTable":
-        """Look up the positions of `edges`."""
-        return cls(
-            np.array([item_rows[edge.item_a] for edge in edges], dtype=np.int64),
-            np.array([item_rows[edge.item_b] for edge in edges], dtype=np.int64),
-            np.array([relation_rows[edge.relation_id] for edge in edges], dtype=np.int64),
-        )
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def both_ways(self) -> "EdgeTable":
-        """Each edge as asked from either end."""
-        return EdgeTable(
-            np.concatenate([self.a, self.b]), np.concatenate([self.b, self.a]), np.tile(self.relation, 2)
-        )
-
-    def take(self, rows: ndarray) -> "EdgeTable":
-        """The edges at `rows`."""
-        return EdgeTable(self.a[rows], self.b[rows], self.relation[rows])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch import Tensor
 from model.console import progress
 from model.errors import InputError
 
-from .backbones import PictureInput, Preprocessor
+from .inputs import PictureInput
+from .processor import Preprocessor
 
 
 class Pictures(Protocol):

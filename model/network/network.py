@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from model.config import Objective, Share
 from model.records import INTRA_RELATION, Relation
 
-from .backbones import Backbone, PictureInput, TextInput, Tokens, build_backbone
+from .backbones import Backbone
+from .inputs import PictureInput, TextInput, Tokens
+from .load_backbone import build_backbone
 
 ONE_HOT_SCALE = 1e4
 """A summary bonus so large that the softmax of eq. 5 is exactly one-hot in float32: CLIP's own pooling."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from model.errors import InputError
 
-from .backbones import Backbone, PictureInput, TextInput, Tokens
+from .backbones import Backbone
+from .inputs import PictureInput, TextInput, Tokens
 
 try:
     import openvino

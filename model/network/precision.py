@@ -12,7 +12,8 @@ from PIL import Image
 from model.config import Precision, TowerEngine
 from model.errors import InputError
 
-from .backbones import Backbone, Preprocessor
+from .backbones import Backbone
+from .processor import Preprocessor
 
 LEAST_WIDTH = 256
 """Narrower towers stay fp32 on a CPU: at a width of 128, bf16 takes longer for a single text or picture."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from model.network.backbones import PictureInput
+from model.network.inputs import PictureInput
 
 SHIFT, ZOOM = 0.12, 0.1
 """Reach of a shift, in half pictures, and of a zoom, as a share of the size."""

@@ -19,10 +19,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from model.config import Objective
+from model.data.edge_table import EdgeTable
 from model.errors import InputError
-from model.evaluation.sampling import EdgeTable
-from model.network.backbones import PictureInput, TextInput
 from model.network.image_cache import Pictures
+from model.network.inputs import PictureInput, TextInput
 
 from .augmentation import draw_moves
 from .distributed import Ranks

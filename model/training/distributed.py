@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model.config import Device
-from model.encoder.encoder import choose_device
 from model.errors import InputError
+from model.network.devices import choose_device
 
 LONGEST_WAIT = timedelta(hours=12)
 """For the first rank while it decodes pictures or validates; NCCL would end the others after ten minutes.

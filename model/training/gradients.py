@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.network.backbones import Preprocessor
 from model.network.network import Network, RelationContext
+from model.network.processor import Preprocessor
 from model.records import Relation
 
 from .augmentation import move_pictures

@@ -6,9 +6,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from model.checkpoint.hub import is_local
 from model.config import TrainConfig
 from model.data.prepared import Prepared
-from model.network.backbones import is_local
 
 WHAT_IT_IS = {
     "rcml": "A relation-conditioned multimodal encoder (RCML, arXiv 2508.17497).",

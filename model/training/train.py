@@ -21,30 +21,37 @@ from model.checkpoint.calibration import Calibration
 from model.checkpoint.validity import THRESHOLD, ValidityHead
 from model.config import TrainConfig
 from model.console import progress_bar, say
+from model.data.edge_table import EdgeTable
 from model.data.prepared import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.evaluation.metrics import relation_type_scores, retrieval_hits
-from model.evaluation.sampling import EdgeTable, Queries, draw_claims, draw_queries
-from model.network.backbones import Backbone, Preprocessor, load_backbone, small_backbone
+from model.evaluation.sampling import Queries, draw_claims, draw_queries
+from model.network.backbones import Backbone
 from model.network.image_cache import PictureFiles, Pictures, keep_pictures
+from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig
 from model.network.precision import cuda_computes_in_bf16
-from model.records import Similarity, Split
+from model.network.processor import Preprocessor
+from model.records import Split
+from model.similarity import Similarity
 
 from .batches import Batch, Batches, Part
 from .distributed import Ranks, join_ranks
 from .finetuning import tune
 from .gradients import Gradients
 from .model_card import model_card
+from .optimizer import make_optimizer, schedule
 from .run_state import Progress, Run, follow_run, open_run
 from .tracking import open_logs, require_trackers
 
 VALIDATION_CANDIDATES = 21
 """As in the evaluation: one true partner among 21."""
 
+
 MOST_QUERIES = 4_000
 """Validation queries at most."""
+
 
 MOST_CLAIMS = 20_000
 """Claims that the validity head is fitted to, and claims and edges that it is calibrated by, at most of each."""
@@ -77,7 +84,7 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
 
     # What is trained, and on what.
     backbone, preprocessor = _backbone(config, prepared)
-    gain = config.attention_gain or (2.0 if _from_scratch(config) else 1.0)
+    gain = config.attention_gain or (2.0 if from_scratch(config) else 1.0)
     network = Network(_network_config(config, backbone), backbone, gain)
     merge = tune(network, config)
     encoder = Encoder(network, preprocessor, prepared.relations, ranks.device)
@@ -101,8 +108,8 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
         seed=config.seed,
     )
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = _optimizer(network, config)
-    peak = config.learning_rate or (1e-3 if _from_scratch(config) else 5e-5)
+    optimizer = make_optimizer(network, config)
+    peak = config.learning_rate or (1e-3 if from_scratch(config) else 5e-5)
 
     # From where an interrupted run was last saved to the last step, or to where validation no longer improves.
     progress = run.load(network, optimizer) or Progress()
@@ -197,7 +204,7 @@ def _no_bar(figures: str) -> None:
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
-    if not _from_scratch(config):
+    if not from_scratch(config):
         return load_backbone(config.backbone)
     texts = [prepared.items[row].text for row in prepared.rows(Split.TRAIN)]
     texts += [relation.description for relation in prepared.relations]
@@ -205,7 +212,7 @@ def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Prepro
     return small_backbone(config.small, preprocessor), preprocessor
 
 
-def _from_scratch(config: TrainConfig) -> bool:
+def from_scratch(config: TrainConfig) -> bool:
     return config.backbone == "small"
 
 
@@ -245,34 +252,6 @@ def _part(
             {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
         ),
     )
-
-
-def _optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW in three groups: matrices, decayed; vectors; and the attention's four matrices.
-
-    The four start near the identity. Adam moves every entry of a matrix by about the rate, in one direction
-    at first, which adds rate x dim to its largest singular value at each step: at the rate of a network made
-    from scratch, that drowns the identity in tens of steps and all vectors fall together.
-    """
-    attention = list(network.attention.parameters())
-    others = [weight for weight in network.backbone.parameters() if weight.requires_grad]
-    share = config.attention_rate or (0.1 if _from_scratch(config) else 1.0)
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "share": 1.0},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
-        {"params": attention, "weight_decay": 0.0, "share": share},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=1.0, betas=(0.9, 0.98), fused=True
-    )
-
-
-def schedule(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then cosine decay to 0; a share of the peak rate."""
-    warmup = max(1, round(config.steps * config.warmup_share))
-    if step <= warmup:
-        return step / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
 def _validate(network: Network, encoder: Encoder, part: Part, queries: Queries) -> float:

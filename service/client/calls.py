@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from pydantic_core import to_json
 
-from model.records import Attribute, Similarity, View
+from model.records import Attribute
+from model.similarity import Similarity, View
 from service.schemas.admin import ReloadAnswer, ShadowState
 from service.schemas.catalogue import ItemPage
 from service.schemas.embeddings import Coding, EmbeddingsAnswer

@@ -7,7 +7,7 @@ from typing import Self, TypeVar, Unpack
 
 import httpx
 
-from model.records import View
+from model.similarity import View
 from service.schemas.admin import ReloadAnswer, ShadowState
 from service.schemas.embeddings import Coding, EmbeddingsAnswer
 from service.schemas.explanations import ExplainAnswer

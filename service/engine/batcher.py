@@ -9,30 +9,22 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from threading import Condition, Thread
 from time import monotonic
 from typing import Generic, TypeVar
 
-from model.errors import RcmlError
+from service.errors import OverloadedError
 
 from .watchdog import PATIENCE, Pulse
 
 Job = TypeVar("Job")
+
+
 Result = TypeVar("Result")
+
 
 LATEST = 0.1
 """Share of the latest work in what a job is expected to take."""
-
-
-class OverloadedError(RcmlError):
-    """More is asked than can be answered in time; `retry_after` is in seconds."""
-
-    def __init__(self, wait: float) -> None:
-        super().__init__(
-            "More is asked of this server now than it can answer in time. Ask again in a moment."
-        )
-        self.retry_after = max(1, ceil(wait))
 
 
 @dataclass

@@ -25,9 +25,12 @@ from model.config import Device, Precision, TowerEngine
 from model.data.images import load_picture
 from model.data.item_input import decoded
 from model.embeddings.attention_map import Attention
-from model.embeddings.encoding import Encoding, ItemEncoder, WordedRelation
+from model.embeddings.encoder_protocol import ItemEncoder
+from model.embeddings.encoding import Encoding
+from model.embeddings.free_text import WordedRelation
 from model.errors import ArtifactError, NoPictureError, NoTokensError, RcmlError
-from model.records import Item, Relation, Similarity, View
+from model.records import Item, Relation
+from model.similarity import Similarity, View
 from service.settings import ServeConfig
 
 from .batcher import Batcher
@@ -38,12 +41,17 @@ from .watchdog import PATIENCE, Pulse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+from .model_jobs import ExplainJob, Job, NewItemJob, RelationJob, Result, compute, keeps_tokens
 
 P = ParamSpec("P")
+
+
 T = TypeVar("T")
+
 
 OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
 """Opens the encoder of a checkpoint on a device, its towers in a precision and by an engine."""
+
 
 KEPT = 16
 """Relations in words that are kept, and with each, as long, what all items are estimated at."""
@@ -69,34 +77,6 @@ class Verdict:
         return self.probability >= self.threshold
 
 
-@dataclass(frozen=True, slots=True)
-class _NewItem:
-    """An item for the network, without a picture or with one."""
-
-    text: str
-    picture: "Image | None"
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """A relation in words for the network."""
-
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """An item that a relation is to look at."""
-
-    text: str | None
-    picture: "Image | None"
-    relation: str | WordedRelation
-
-
-_Job = _NewItem | _Words | _Looked
-_Result = Encoding | WordedRelation | Attention
-
-
 class Engine:
     """An index and the encoder of its checkpoint, ready to answer; its coroutines belong to one event loop.
 
@@ -116,8 +96,8 @@ class Engine:
         self.quality = quality
         self.rendering = Rendering()
         self.searches = Workers("search", worker_patience=patience)
-        self.network: Batcher[_Job, _Result] = Batcher(
-            partial(_compute, encoder, index), "network", worker_patience=patience
+        self.network: Batcher[Job, Result] = Batcher(
+            partial(compute, encoder, index), "network", worker_patience=patience
         )
         self._follower = Follower(index, compact_at, patience)
         self._encoder = encoder
@@ -216,7 +196,7 @@ class Engine:
         Raises:
             OverloadedError: too much waits for the network already.
         """
-        encoding = cast(Encoding, await self.network.submit(_NewItem(text or "", picture)))
+        encoding = cast(Encoding, await self.network.submit(NewItemJob(text or "", picture)))
         return encoding if text else encoding.without_text()
 
     async def explain(
@@ -230,7 +210,7 @@ class Engine:
         """
         if isinstance(relation, str):
             relation = self.index.worded(relation) or relation  # no encoder knows those that were added
-        return cast(Attention, await self.network.submit(_Looked(text, picture, relation)))
+        return cast(Attention, await self.network.submit(ExplainJob(text, picture, relation)))
 
     def picture(self, item_id: str) -> "Image | None":
         """The picture of an item of the catalogue, if it has one; it takes its time.
@@ -262,7 +242,7 @@ class Engine:
             raise NoTokensError
         relation = self._relations.pop(description, None)
         if relation is None:
-            relation = cast(WordedRelation, await self.network.submit(_Words(description)))
+            relation = cast(WordedRelation, await self.network.submit(RelationJob(description)))
         self._relations[description] = relation
         while len(self._relations) > KEPT:
             del self._relations[next(iter(self._relations))]
@@ -271,7 +251,7 @@ class Engine:
     @property
     def takes_words(self) -> bool:
         """Whether the index keeps the tokens that a relation in words is put to."""
-        return _keeps_tokens(self.index)
+        return keeps_tokens(self.index)
 
     async def relation_types(
         self, item_a: Compared, item_b: Compared, similarity: Similarity
@@ -325,27 +305,6 @@ class Engine:
             UnknownRelationError: there is none.
         """
         return self.index.relation(relation_id)
-
-
-def _compute(encoder: ItemEncoder, index: Index, jobs: Sequence[_Job]) -> list[_Result]:
-    """Runs in the thread of an engine's `network`; were it bound to the engine, that would be closed but not freed."""
-    items = [job for job in jobs if isinstance(job, _NewItem)]
-    texts, pictures = [item.text for item in items], [item.picture for item in items]
-    encoded = iter(encoder.read_items(texts, pictures, _keeps_tokens(index))().split() if items else ())
-    results: list[_Result] = []
-    for job in jobs:
-        match job:
-            case _NewItem():
-                results.append(next(encoded))
-            case _Words(description):
-                results.append(encoder.read_relation(description))
-            case _Looked(text, picture, relation):
-                results.append(encoder.explain(text, picture, relation))
-    return results
-
-
-def _keeps_tokens(index: Index) -> bool:
-    return index.snapshot.generation.tokens is not None
 
 
 def _quality(report: Path | None, others: Sequence[Path], checkpoint_digest: str) -> Quality | None:

@@ -9,7 +9,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-from .batcher import OverloadedError
+from service.errors import OverloadedError
+
 from .watchdog import PATIENCE, Pulse
 
 LATEST = 0.03

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from indexes.index import Index
-from model.records import Similarity
+from model.similarity import Similarity
 from service.schemas.fields import Request
 from service.schemas.item_changes import BulkLine, BulkReply
 from service.schemas.problem import FieldProblem, Problem

@@ -36,16 +36,21 @@ from model.errors import (
     UnknownRelationError,
     UnreachableError,
 )
-from service.engine.batcher import OverloadedError
-from service.lifecycle.engine_holder import NotReadyError
-from service.lifecycle.relation_jobs import TrainedRelationError, UnfitRelationError
-from service.lifecycle.reload import BusyError, NoRoomError, NotServableError
-from service.lifecycle.shadow import NoShadowError
-from service.middleware.security_headers import HEADERS as SECURITY_HEADERS
+from service.errors import (
+    BusyError,
+    NoRoomError,
+    NoShadowError,
+    NotReadyError,
+    NotServableError,
+    OverloadedError,
+    TrainedRelationError,
+    UnfitRelationError,
+)
 from service.schemas.problem import FieldProblem, Problem
 from service.telemetry.logs import REQUEST_ID, logger
 from service.validation_messages import ECHO_LENGTH, echo, place, refusal
 
+from .browser_policy import HEADERS as SECURITY_HEADERS
 from .route_rules import methods_of
 
 MEDIA_TYPE = "application/problem+json"

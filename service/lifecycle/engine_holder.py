@@ -5,27 +5,16 @@ answered with 503, and `rcml serve` ends with the reason if the opening fails.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Protocol, TypedDict
+from typing import TYPE_CHECKING
 
-from fastapi import Depends, Request
-
-from model.errors import RcmlError
 from service.engine.engine import Engine
-from service.settings import ServeConfig
-from service.telemetry.prometheus import Metrics
 
 if TYPE_CHECKING:
-    from .relation_jobs import Additions
-    from .reload import Candidates
-    from .shadow import Shadow
-
-
-class NotReadyError(RcmlError):
-    """The engine is not open yet, or never will be; or no more should be asked of it."""
+    pass
+from service.errors import NotReadyError
 
 
 class Loading:
@@ -108,45 +97,3 @@ class Loading:
         """Close the engine if it was opened."""
         if self._engine is not None:
             self._engine.close()
-
-
-class Fetcher(Protocol):
-    """What gets pictures by their URL; `model.data.image_fetcher.PictureFetcher` is one."""
-
-    async def fetch(self, url: str) -> bytes:
-        """The bytes at `url`."""
-
-
-class State(TypedDict):
-    """What the lifespan of the app gives to its requests."""
-
-    config: ServeConfig
-    started: datetime
-    loading: Loading
-    metrics: Metrics
-    fetcher: Fetcher
-    candidates: "Candidates"
-    additions: "Additions"
-    shadow: "Shadow"
-
-
-async def _ready_engine(request: Request) -> AsyncIterator[Engine]:
-    loading: Loading = request.state.loading
-    with loading.held() as engine:
-        yield engine
-
-
-async def _fit_engine(request: Request) -> AsyncIterator[Engine]:
-    loading: Loading = request.state.loading
-    with loading.held_fit() as engine:
-        yield engine
-
-
-ReadyEngine = Annotated[Engine, Depends(_ready_engine)]
-"""A route's parameter: the opened engine, which stays open until the answer is sent, or the request ends in 503."""
-
-FitEngine = Annotated[Engine, Depends(_fit_engine, scope="function")]
-"""The opened engine if all its workers are well, or the request ends in 503.
-
-It is let go when the route returns, so that an upload, which is read after that, keeps none open that was replaced.
-"""

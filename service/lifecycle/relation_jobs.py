@@ -10,43 +10,25 @@ from dataclasses import dataclass
 
 from model.errors import ArtifactError, InputError, NoTokensError, RcmlError
 from model.records import Relation
-from service.engine.batcher import OverloadedError
 from service.engine.engine import Engine
+from service.errors import (
+    BusyError,
+    OverloadedError,
+    TooManyAdditionsError,
+    TrainedRelationError,
+    UnfitRelationError,
+)
 from service.schemas.relations import RelationState
 from service.telemetry.logs import logger
 
 from .engine_holder import Loading
-from .reload import BusyError
 
 MOST = 8
 """Relations that may wait or be embedded at a time."""
 
+
 KEPT = 16
 """Relations that failed which are remembered, the latest."""
-
-
-class UnfitRelationError(RcmlError):
-    """A relation cannot be added, for what it is."""
-
-
-class TrainedRelationError(RcmlError):
-    """A relation of the checkpoint cannot be taken out."""
-
-    def __init__(self, relation_id: str) -> None:
-        super().__init__(
-            f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added by "
-            "POST /relations can be deleted."
-        )
-
-
-class TooManyAdditionsError(OverloadedError):
-    """As many relations wait as may."""
-
-    def __init__(self) -> None:
-        super().__init__(5)
-        self.args = (
-            f"{MOST} relations are being added already. Ask again when GET /relations shows fewer as pending.",
-        )
 
 
 @dataclass(eq=False)
@@ -111,7 +93,7 @@ class Additions:
                     "that."
                 )
         if len(unfinished) >= MOST:
-            raise TooManyAdditionsError
+            raise TooManyAdditionsError(MOST)
         self._jobs.pop(relation.relation_id, None)
         failed = [job.relation.relation_id for job in self._jobs.values() if job.state == "failed"]
         for relation_id in failed[:-KEPT]:

@@ -14,23 +14,12 @@ from typing import Self
 from model.errors import MismatchError, RcmlError, StorageError, UnreachableError
 from service.engine.engine import Engine, OpenEncoder
 from service.engine.item_json import version
+from service.errors import BusyError, NoRoomError, NotServableError
 from service.schemas.admin import Artifacts
 from service.settings import ServeConfig
 from service.telemetry.logs import logger
 
 from .engine_holder import Loading
-
-
-class NotServableError(RcmlError):
-    """What was named cannot be opened together, whatever the machine."""
-
-
-class NoRoomError(RcmlError):
-    """The machine has not what it takes to open one more."""
-
-
-class BusyError(RcmlError):
-    """The same is being done already, and once is enough at a time."""
 
 
 @dataclass(frozen=True)

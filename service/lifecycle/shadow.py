@@ -19,24 +19,19 @@ from indexes.search.retrieve import Found, KnownItems, Question
 from model.errors import RcmlError, UnknownItemError, UnknownRelationError
 from service.engine.engine import Engine
 from service.engine.item_json import version
+from service.errors import BusyError, NoShadowError
 from service.schemas.admin import Latencies, Overlaps, ScoreShift, ShadowState
 from service.telemetry.logs import logger
 from service.telemetry.prometheus import Metrics
 
-from .reload import BusyError, Candidates, Named
+from .reload import Candidates, Named
 
 MOST_WAITING = 32
 """Questions that wait to be compared; more are dropped."""
 
+
 KEPT = 10_000
 """Comparisons that figures are of, the latest."""
-
-
-class NoShadowError(RcmlError):
-    """No candidate is being compared."""
-
-    def __init__(self) -> None:
-        super().__init__("No candidate is being compared. POST /admin/shadow begins with one.")
 
 
 @dataclass(frozen=True, slots=True)

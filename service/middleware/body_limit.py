@@ -4,30 +4,10 @@ Starlette's own limit answers in plain text where a length is declared; ours bec
 refuses such a body before the application sees it (`connection.py`); this holds under any other server.
 """
 
-from dataclasses import dataclass
-
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.route_rules import rule_of
-
-
-@dataclass(frozen=True)
-class BodyLimits:
-    """Bytes that the body of a request may have."""
-
-    body: int = 2**20
-    """Of JSON, which is read as a whole before anything is known of it."""
-    upload: int = 12 * 2**20
-    """Of a multipart body: a picture, and little JSON beside it."""
-    long: int = 2**30
-    """Of one that a long route of `service/http/route_rules.py` reads piece by piece."""
-
-    def most(self, method: str, path: str, media_type: str) -> int:
-        """How many a request may have."""
-        if rule_of(method, path).long:
-            return self.long
-        return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
+from service.http.limits import BodyLimits
 
 
 class BodyLimit:

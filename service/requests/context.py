@@ -14,12 +14,13 @@ from starlette.requests import Request
 from indexes.live.snapshot import Snapshot
 from indexes.search.retrieve import KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import EVERYTHING, Selection
-from indexes.storage.attributes import Bound, Condition, OfQuery
+from indexes.storage.filters import Bound, Condition, OfQuery
 from model.data.images import decode_picture
-from model.embeddings.encoding import Encoding, WordedRelation
-from model.records import Similarity, View
+from model.embeddings.encoding import Encoding
+from model.embeddings.free_text import WordedRelation
+from model.similarity import Similarity, View
 from service.engine.engine import Engine
-from service.lifecycle.engine_holder import Fetcher, State
+from service.lifecycle.app_state import Fetcher, State
 from service.lifecycle.shadow import Shadow
 from service.schemas.fields import NewItem as NewItemFields
 from service.schemas.fields import Picture, RelationInWords

@@ -16,8 +16,9 @@ from indexes.journal.journal import Change
 from model.artifact import PICTURES
 from model.data.item_input import Composition, decoded
 from model.errors import NoWordsError
-from model.records import Item, View
-from service.engine.batcher import OverloadedError
+from model.records import Item
+from model.similarity import View
+from service.errors import OverloadedError
 from service.schemas.item_changes import ItemUpsert
 from service.telemetry.prometheus import Stage
 

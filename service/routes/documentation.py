@@ -13,10 +13,10 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from service.http.browser_policy import page_policy
 from service.http.openapi import document, with_examples
 from service.http.route_rules import is_stranger
 from service.lifecycle.engine_holder import Loading
-from service.middleware.security_headers import page_policy
 
 router = APIRouter(include_in_schema=False)
 

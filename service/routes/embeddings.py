@@ -9,10 +9,10 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from model.records import View
+from model.similarity import View
 from service.engine.item_json import asked_item, asked_relation, version
 from service.http.openapi import problems
-from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.app_state import ReadyEngine
 from service.requests.context import Query
 from service.requests.json_route import JsonRoute
 from service.schemas.embeddings import Coding, EmbeddingsAnswer, EmbeddingsRequest

@@ -13,10 +13,11 @@ from indexes.search.pairs import Compared
 from indexes.vectors.contract import cosines
 from model.embeddings.attention_map import Attention, PatchWeights
 from model.errors import NoPictureError
-from model.records import Item, Similarity, View
+from model.records import Item
+from model.similarity import Similarity, View
 from service.engine.item_json import asked_item, asked_relation, version
 from service.http.openapi import problems
-from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.app_state import ReadyEngine
 from service.requests.context import Query, similarity_of
 from service.requests.json_route import JsonRoute
 from service.schemas.explanations import (

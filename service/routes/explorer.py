@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from service.middleware.security_headers import page_policy
+from service.http.browser_policy import page_policy
 
 PAGE = Path(__file__).parent.parent / "static" / "explorer" / "index.html"
 

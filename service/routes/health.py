@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 
 from service.engine.info import info_of
 from service.http.openapi import problems
-from service.lifecycle.engine_holder import FitEngine, ReadyEngine
+from service.lifecycle.app_state import FitEngine, ReadyEngine
 from service.schemas.health import Live, Ready
 from service.schemas.info import Info
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from indexes.journal.journal import Change
 from service.engine.item_json import version
 from service.http.openapi import NDJSON, problems, streaming, uploading
-from service.lifecycle.engine_holder import FitEngine, ReadyEngine
+from service.lifecycle.app_state import FitEngine, ReadyEngine
 from service.requests.bulk import Bulk, BulkResponse
 from service.requests.context import Query
 from service.requests.item_changes import Changes

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from service.http.openapi import problems
-from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.app_state import ReadyEngine
 from service.schemas.catalogue import ItemPage
 from service.schemas.fields import MOST_CHARACTERS, ItemDetail, ItemSummary
 

@@ -11,7 +11,7 @@ from model.checkpoint.relation_quality import RelationQuality
 from model.records import Relation
 from service.engine.engine import Engine
 from service.http.openapi import problems
-from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.app_state import ReadyEngine
 from service.lifecycle.relation_jobs import Addition, Additions
 from service.requests.json_route import JsonRoute
 from service.schemas.fields import MOST_CHARACTERS

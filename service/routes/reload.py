@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 
 from service.http.openapi import problems
-from service.lifecycle.engine_holder import ReadyEngine
+from service.lifecycle.app_state import ReadyEngine
 from service.lifecycle.reload import Candidates, Named
 from service.requests.json_route import JsonRoute
 from service.schemas.admin import ReloadAnswer, ReloadRequest

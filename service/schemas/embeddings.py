@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from model.records import View
+from model.similarity import View
 
 from .fields import (
     MOST_QUESTIONS,

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from model.records import Similarity
+from model.similarity import Similarity
 
 from .fields import (
     AnyItem,

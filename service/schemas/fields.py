@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from model.records import Attribute, Item, Relation, View
+from model.records import Attribute, Item, Relation
+from model.similarity import View
 
 MOST_CHARACTERS = 512
 MOST_TEXT = 2_000

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from model.records import Similarity
+from model.similarity import Similarity
 
 from .fields import (
     MOST_QUESTIONS,

@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 
 from .fields import (
     MOST_CHARACTERS,

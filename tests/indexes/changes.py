@@ -14,7 +14,8 @@ from indexes.config import RestoreConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.vectors.contract import cosines
-from model.records import Item, Relation, Similarity, View
+from model.records import Item, Relation
+from model.similarity import Similarity, View
 
 from .fakes import ITEMS, FakeEncoder, FakeShop, relation_position
 

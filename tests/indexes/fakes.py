@@ -16,16 +16,19 @@ from pydantic import BaseModel
 
 from indexes.builder.build import build
 from indexes.config import BuildConfig
-from indexes.storage.generation import newest_generation
+from indexes.storage.layout import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
-from model.checkpoint.checkpoint import Checkpoint, save_relations, write_contents
+from model.checkpoint.checkpoint import Checkpoint, write_contents
 from model.checkpoint.validity import PairVectors, ValidityHead
 from model.data.prepared import Prepared
 from model.embeddings.attention_map import Attention, Box, PatchWeights, weigh_words
-from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
+from model.embeddings.free_text import WordedRelation
 from model.errors import UnknownRelationError
-from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Similarity, Split, View
+from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Split
+from model.relation_file import save_relations
+from model.similarity import Similarity, View
 
 DIM = 16
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from indexes.index import Index
-from model.embeddings.encoding import ItemEncoder
+from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import ArtifactError, MismatchError, UnknownItemError, UnknownRelationError
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 
 from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, write_checkpoint
 

@@ -7,7 +7,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from model.config import Objective
-from model.network.backbones import Preprocessor
+from model.network.processor import Preprocessor
 from model.training.train import train
 
 from .planted import COLOURS, SHAPES, TINY, prepare_catalogue, tiny_training

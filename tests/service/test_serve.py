@@ -19,7 +19,8 @@ from fastapi import FastAPI
 from service.cli import main
 from service.client import Client
 from service.engine.engine import Engine
-from service.lifecycle.engine_holder import Loading, NotReadyError
+from service.errors import NotReadyError
+from service.lifecycle.engine_holder import Loading
 from service.serve import server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeShop

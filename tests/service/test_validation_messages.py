@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from model.records import Similarity
+from model.similarity import Similarity
 from service.schemas.fields import AnyRelation, Picture
 from service.schemas.retrieve import Limit
 from service.validation_messages import echo, place, wish

@@ -13,7 +13,7 @@ from indexes.config import RestoreConfig, SnapshotConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.journal.sqlite_store import FILE
-from indexes.storage.generation import generations
+from indexes.storage.layout import generations
 from model.errors import ArtifactError, MismatchError
 from tests.indexes.changes import Expected, copied, made
 from tests.indexes.fakes import FakeShop, write_checkpoint

@@ -27,7 +27,7 @@ from indexes.config import (
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.retrieve import KnownItems, NewItem, Question, Weighted
-from indexes.storage.generation import generations, lock_index, newest_generation
+from indexes.storage.layout import generations, lock_index, newest_generation
 from indexes.storage.relation_table import ADDED
 from indexes.vectors import faiss_backend as faiss_vectors
 from model.artifact import FileRecord, file_digest, read_manifest
@@ -35,7 +35,8 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.validity import PairVectors
 from model.data.prepared import Prepared
 from model.errors import ArtifactError, InputError, NoTokensError, UnknownRelationError
-from model.records import Relation, Similarity, View
+from model.records import Relation
+from model.similarity import Similarity, View
 from tests.indexes.changes import GIFTS, SAILORS, WORDED, Expected, add, copied, made, placed
 from tests.indexes.durability.test_crashes import STREAM, acknowledge, killed
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, validity_head, write_shop

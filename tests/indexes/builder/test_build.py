@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from indexes.builder.build import build, choose_kind
+from indexes.builder.build import build
+from indexes.builder.choices import choose_kind
 from indexes.config import BuildConfig
 from indexes.index import Index
-from indexes.storage.generation import newest_generation
+from indexes.storage.layout import newest_generation
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.item_input import Composition
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.records import View
+from model.similarity import View
 from tests.indexes.changes import add
 from tests.indexes.fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, write_shop
 

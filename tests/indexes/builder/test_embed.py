@@ -18,14 +18,14 @@ from indexes.builder.embed import Alone, Crew, ahead
 from indexes.builder.shards import FOLDER
 from indexes.config import BuildConfig
 from indexes.index import Index
-from indexes.storage.generation import newest_generation
+from indexes.storage.layout import newest_generation
 from indexes.storage.tokens import TokenStore
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.records import Similarity
+from model.similarity import Similarity
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 
 

@@ -24,7 +24,7 @@ from indexes.builder.build import build
 from indexes.config import BuildConfig, SnapshotConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.storage.generation import generations
+from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from tests.indexes.changes import Expected, copied, made, placed

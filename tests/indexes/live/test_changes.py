@@ -16,11 +16,11 @@ from indexes.config import BuildConfig, CompactConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.journal.sqlite_store import FILE
-from indexes.storage.generation import generations
+from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.errors import ArtifactError, InputError, MismatchError, UnknownItemError
-from model.records import Similarity
+from model.similarity import Similarity
 from tests.indexes.changes import Expected, copied, made, placed
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_checkpoint
 from tests.indexes.postgres_server import Server

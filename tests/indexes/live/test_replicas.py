@@ -16,11 +16,12 @@ from indexes.config import BuildConfig, CompactConfig, RestoreConfig, SnapshotCo
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.journal.sqlite_store import FILE
-from indexes.storage.generation import Generation, generations
+from indexes.storage.generation import Generation
+from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.errors import InputError, StorageError
-from model.records import Similarity
+from model.similarity import Similarity
 from service.engine.index_follower import Follower
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN

@@ -21,13 +21,15 @@ from indexes.index import Hit, Index
 from indexes.journal.journal import Change
 from indexes.search import free_text_search as worded_search
 from indexes.search.selection import Selection
-from indexes.storage.attributes import Condition
+from indexes.storage.filters import Condition
 from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
-from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
+from model.embeddings.free_text import WordedRelation
 from model.errors import InputError, NoTokensError
-from model.records import Item, Similarity, View
+from model.records import Item
+from model.similarity import Similarity, View
 from tests.indexes.changes import copied, put
 from tests.indexes.fakes import DIM, ITEMS, RELATIONS, FakeEncoder, FakeShop, write_checkpoint, write_prepared
 

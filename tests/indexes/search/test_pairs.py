@@ -18,7 +18,7 @@ from model.errors import (
     UnknownItemError,
     UnknownRelationError,
 )
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 from tests.indexes.fakes import RELATIONS, FakeShop, ids, write_shop
 
 BETWEEN = [relation.relation_id for relation in RELATIONS[1:]]

@@ -14,10 +14,10 @@ from PIL import Image
 from indexes.index import Index
 from indexes.search.retrieve import Found, KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import Selection
-from indexes.storage.attributes import Condition, OfQuery
+from indexes.storage.filters import Condition, OfQuery
 from indexes.vectors.contract import Neighbours
 from model.errors import MissingAttributeError, UnknownItemError, UnknownRelationError
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_shop
 
 BETWEEN = ("gardeners", "worn together / office", "new-parents")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.selection import Selection, spread
-from indexes.storage.attributes import Condition
+from indexes.storage.filters import Condition
 from model.errors import UnknownAttributeError
-from model.records import Item, Similarity, View
+from model.records import Item
+from model.similarity import Similarity, View
 from tests.indexes.changes import Expected, copied, made
 from tests.indexes.fakes import FakeShop, ids
 

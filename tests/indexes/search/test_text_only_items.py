@@ -15,7 +15,7 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import NoPictureError
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 from tests.indexes.changes import made
 from tests.indexes.fakes import ITEMS, FakeEncoder, write_checkpoint, write_prepared
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from indexes.storage.attributes import CATEGORIES, Appended, Attributes, Condition, write_attributes
+from indexes.storage.attributes import CATEGORIES, Appended, Attributes, write_attributes
+from indexes.storage.filters import Condition
 from model.records import Attribute, Item
 
 VALUES = st.one_of(

@@ -18,7 +18,7 @@ from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 from tests.indexes.changes import Expected, copied, made
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids
 

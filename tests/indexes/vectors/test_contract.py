@@ -17,7 +17,7 @@ from indexes.vectors.contract import Neighbours, Source, VectorIndex
 from indexes.vectors.faiss_backend import write_vectors
 from indexes.vectors.milvus_backend import write_milvus
 from model.embeddings.encoding import Encoding
-from model.records import View
+from model.similarity import View
 
 ITEMS, RELATIONS, DIM = 60, 2, 24
 

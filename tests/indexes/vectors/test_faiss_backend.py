@@ -14,7 +14,7 @@ from indexes.config import IndexKind
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.records import View
+from model.similarity import View
 
 from .test_contract import DIM, RELATIONS, source, tied
 

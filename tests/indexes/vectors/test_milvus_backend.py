@@ -23,14 +23,14 @@ from indexes.builder.build import build
 from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig, StatsConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.storage.generation import generations
+from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
 from indexes.vectors.milvus_backend import FILE, MilvusVectors, Place, write_milvus
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import ArtifactError, InputError, UnreachableError
-from model.records import View
+from model.similarity import View
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop

@@ -12,7 +12,7 @@ from numpy import ndarray
 from model.checkpoint.calibration import FILE, UNCALIBRATED, Calibration, Sigmoid, Softmax
 from model.errors import ArtifactError
 from model.evaluation.metrics import expected_calibration_error
-from model.records import Similarity
+from model.similarity import Similarity
 
 
 def drawn(probability: ndarray, seed: int) -> ndarray:

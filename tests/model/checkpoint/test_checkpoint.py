@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint.checkpoint import Checkpoint, load_relations, save_relation_vectors, save_relations
+from model.checkpoint.checkpoint import Checkpoint, save_relation_vectors
 from model.data.prepared import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import ArtifactError
 from model.records import INTRA_RELATION, Relation
+from model.relation_file import load_relations, save_relations
 
 
 def test_a_checkpoint_holds_the_relations_it_was_trained_on(

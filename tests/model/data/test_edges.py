@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
 from model.config import Behaviour
-from model.data.edges import Log, Pairs, describe_clusters, related_pairs, slug, user_clusters
+from model.data.clusters import Log, describe_clusters, slug, user_clusters
+from model.data.edges import Pairs, related_pairs
 
 # Five users; A was taken by 4, B by 3, C by 2. A and B together by 3, A and C by 1, B and C by 1.
 TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])

@@ -21,16 +21,11 @@ from model.embeddings.attention_map import Box, PatchWeights, TextWeights, weigh
 from model.embeddings.heat_map import COLOURS, UNSEEN, heat_map, spread
 from model.encoder.encoder import Encoder
 from model.errors import InputError, UnknownRelationError
-from model.network.backbones import (
-    Backbone,
-    PictureInput,
-    Preprocessor,
-    TextFormat,
-    Tokens,
-    load_backbone,
-    small_backbone,
-)
+from model.network.backbones import Backbone
+from model.network.inputs import PictureInput, Tokens
+from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
+from model.network.processor import Preprocessor, TextFormat
 from model.records import INTRA_RELATION, Relation
 from tests.model.network.families import (
     FAMILIES,

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.embeddings.encoding import Encoding, ItemTokens, TokenRows, WordedRelation
+from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
+from model.embeddings.free_text import WordedRelation
 
 
 @given(lengths=st.lists(st.integers(0, 6), max_size=6), dim=st.integers(1, 5), seed=st.integers(0, 1000))

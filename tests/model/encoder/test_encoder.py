@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from model.data.prepared import Prepared
-from model.embeddings.encoding import ItemEncoder
-from model.encoder.encoder import Encoder, choose_device, load_pictures, relation_context
+from model.embeddings.encoder_protocol import ItemEncoder
+from model.encoder.encoder import Encoder, load_pictures, relation_context
 from model.errors import ArtifactError, InputError
+from model.network.devices import choose_device
 
 
 @pytest.fixture(scope="module")

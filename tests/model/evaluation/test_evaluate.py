@@ -15,7 +15,8 @@ from model.data.prepared import Prepared
 from model.errors import InputError, MismatchError
 from model.evaluation.evaluate import Answers, evaluate, figures_by_relation, set_exam
 from model.evaluation.sampling import Claims
-from model.records import Similarity, Split
+from model.records import Split
+from model.similarity import Similarity
 from tests.model.planted import edges_only_config, prepare_catalogue, prepared_of
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
+from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
 from model.evaluation.metrics import (
     Reliability,
@@ -20,8 +21,8 @@ from model.evaluation.metrics import (
     relation_type_scores,
     retrieval_hits,
 )
-from model.evaluation.sampling import EdgeTable, Queries
-from model.records import Similarity, View
+from model.evaluation.sampling import Queries
+from model.similarity import Similarity, View
 
 FIRST = np.zeros(4, dtype=np.int64)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from model.evaluation.report import COLOURS, draw_plots, in_markdown
-from model.records import Similarity
+from model.similarity import Similarity
 
 
 def network(value: float) -> dict[str, Any]:

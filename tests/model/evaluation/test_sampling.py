@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.evaluation.sampling import Claims, EdgeTable, Queries, draw_claims, draw_queries
+from model.evaluation.sampling import Claims, Queries, draw_claims, draw_queries
 from model.records import Edge, Split
 
 ITEMS, RELATIONS = 30, 4

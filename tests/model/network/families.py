@@ -29,7 +29,8 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from model.network.backbones import Preprocessor, small_backbone
+from model.network.load_backbone import small_backbone
+from model.network.processor import Preprocessor
 from tests.model.planted import COLOURS, SHAPES, TINY
 
 WORDS = (

@@ -19,17 +19,11 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network.backbones import (
-    BACKBONES,
-    Backbone,
-    PictureInput,
-    Preprocessor,
-    TextFormat,
-    TextInput,
-    build_backbone,
-    load_backbone,
-)
+from model.network.backbones import BACKBONES, Backbone
+from model.network.inputs import PictureInput, TextInput
+from model.network.load_backbone import build_backbone, load_backbone
 from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig
+from model.network.processor import Preprocessor, TextFormat
 from model.records import INTRA_RELATION, Relation
 from model.training.train import train
 from tests.model.planted import tiny_training

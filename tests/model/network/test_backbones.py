@@ -14,16 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network.backbones import (
-    MAX_TOKENS,
-    Backbone,
-    PictureInput,
-    Preprocessor,
-    TextInput,
-    build_backbone,
-    load_backbone,
-    small_backbone,
-)
+from model.network.backbones import Backbone
+from model.network.inputs import PictureInput, TextInput
+from model.network.load_backbone import build_backbone, load_backbone, small_backbone
+from model.network.processor import MAX_TOKENS, Preprocessor
 from model.training.train import train
 from tests.model.planted import TINY, tiny_training
 

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from torch import Tensor
 
-from model.network.backbones import PictureInput, Preprocessor, Tokens, small_backbone
+from model.network.inputs import PictureInput, Tokens
+from model.network.load_backbone import small_backbone
 from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig, RelationAttention, RelationView
+from model.network.processor import Preprocessor
 from model.records import INTRA_RELATION
 from model.training.loss import PairBatch, contrast, objective
 from tests.model.planted import TINY

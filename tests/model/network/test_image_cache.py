@@ -9,8 +9,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from model.errors import InputError
-from model.network.backbones import Preprocessor
 from model.network.image_cache import PictureFiles, keep_pictures, load_pictures
+from model.network.processor import Preprocessor
 
 ROWS = torch.tensor([3, 0, 3])
 

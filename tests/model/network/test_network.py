@@ -13,7 +13,8 @@ from transformers import CLIPConfig
 from model.config import Objective
 from model.encoder import encoder as encoder_module
 from model.encoder.encoder import Encoder
-from model.network.backbones import PictureInput, Preprocessor, Tokens, small_backbone
+from model.network.inputs import PictureInput, Tokens
+from model.network.load_backbone import small_backbone
 from model.network.network import (
     BLIND_RELATION,
     ONE_HOT_SCALE,
@@ -22,6 +23,7 @@ from model.network.network import (
     RelationAttention,
     RelationView,
 )
+from model.network.processor import Preprocessor
 from model.records import INTRA_RELATION, Relation
 from tests.model.planted import TINY
 

@@ -11,8 +11,11 @@ from PIL import Image
 
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network.backbones import Backbone, PictureInput, Preprocessor, TextInput, Tokens, load_backbone
+from model.network.backbones import Backbone
+from model.network.inputs import PictureInput, TextInput, Tokens
+from model.network.load_backbone import load_backbone
 from model.network.precision import LEAST_WIDTH, computes_in_bf16, inference_backbone
+from model.network.processor import Preprocessor
 
 from .families import write_family
 

@@ -19,9 +19,10 @@ from sklearn.preprocessing import normalize
 
 from model.artifact import open_artifact
 from model.config import ShopConfig
-from model.data.edges import Log, user_clusters
+from model.data.clusters import Log, user_clusters
+from model.data.edge_table import EdgeTable
 from model.evaluation.metrics import hit_at
-from model.evaluation.sampling import EdgeTable, Queries, draw_queries
+from model.evaluation.sampling import Queries, draw_queries
 from model.sample_shop.assortment import CATEGORIES, GROUPS, Good
 from model.sample_shop.generate import cells, describe, make_shop, stock
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network.backbones import PictureInput
+from model.network.inputs import PictureInput
 from model.training.augmentation import draw_moves, move_pictures
 
 

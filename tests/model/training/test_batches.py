@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.data.edge_table import EdgeTable
 from model.errors import InputError
-from model.evaluation.sampling import EdgeTable
-from model.network.backbones import PictureInput, TextInput
+from model.network.inputs import PictureInput, TextInput
 from model.training.batches import Batch, Batches, Part, pairs_among, related_items, training_pairs
 from model.training.distributed import Ranks
 

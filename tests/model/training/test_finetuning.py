@@ -17,8 +17,9 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.config import TrainConfig
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network.backbones import Preprocessor, load_backbone, small_backbone
+from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
+from model.network.processor import Preprocessor
 from model.training.finetuning import tune
 from model.training.train import train
 from tests.model.network.families import FAMILIES, write_family
@@ -115,12 +116,12 @@ def test_lora_resumes_from_its_adapters(prepared: Path, clip_folder: Path, tmp_p
 
     options: dict[str, Any] = {"tune": "lora", "lora_rank": 2, "save_every": 3}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
+        patch.setattr("model.training.optimizer.schedule", lambda *_: 1.0)
         calm = tuned(prepared, clip_folder, tmp_path / "calm", **options)
-        patch.setattr("model.training.train.schedule", stop)
+        patch.setattr("model.training.optimizer.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             tuned(prepared, clip_folder, tmp_path / "out", **options)
-        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
+        patch.setattr("model.training.optimizer.schedule", lambda *_: 1.0)
         again = tuned(prepared, clip_folder, tmp_path / "out", resume=True, **options)
     assert all(torch.equal(one, again[name]) for name, one in calm.items())
     saved = load_file(tmp_path / "out.run" / "last.safetensors")

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.data.edge_table import EdgeTable
 from model.data.prepared import Prepared
 from model.encoder.encoder import relation_context
-from model.evaluation.sampling import EdgeTable
-from model.network.backbones import Preprocessor, small_backbone
 from model.network.image_cache import load_pictures
+from model.network.load_backbone import small_backbone
 from model.network.network import Network, NetworkConfig
+from model.network.processor import Preprocessor
 from model.records import Split
 from model.training.augmentation import move_pictures
 from model.training.batches import Batches, Part

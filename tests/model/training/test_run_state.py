@@ -102,7 +102,7 @@ def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", stop)
+        patch.setattr("model.training.optimizer.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     return config
@@ -128,7 +128,7 @@ def test_a_resumed_run_begins_after_the_last_saved_step(interrupted: TrainConfig
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", remember)
+        patch.setattr("model.training.optimizer.schedule", remember)
         train(resumed(interrupted))
     assert steps == [4, 5, 6]
     metrics = Checkpoint.open(interrupted.out).metrics

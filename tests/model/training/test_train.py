@@ -17,7 +17,8 @@ from model.data.prepared import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.records import Split
-from model.training.train import schedule, train
+from model.training.optimizer import schedule
+from model.training.train import train
 from tests.model.planted import edges_only_config, prepared_of, tiny_training
 
 CHANCE = 5 / 21

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from model.records import Similarity
+from model.similarity import Similarity
 from service.client import (
     ApiError,
     AsyncClient,

@@ -7,7 +7,8 @@ from time import monotonic, sleep
 
 import pytest
 
-from service.engine.batcher import Batcher, OverloadedError
+from service.engine.batcher import Batcher
+from service.errors import OverloadedError
 
 
 class Doubling:

@@ -18,7 +18,7 @@ from indexes.index import Index
 from indexes.search.retrieve import Found, KnownItems, NewItem, Question, Weighted
 from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
-from model.records import Similarity
+from model.similarity import Similarity
 from service.engine.engine import Engine, Verdict
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids

@@ -8,7 +8,7 @@ import pytest
 
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.storage.generation import generations
+from indexes.storage.layout import generations
 from service.settings import ServeConfig
 from tests.indexes.changes import copied, made
 from tests.indexes.fakes import FakeShop

@@ -6,8 +6,8 @@ from time import sleep
 
 import pytest
 
-from service.engine.batcher import OverloadedError
 from service.engine.thread_pool import ALWAYS, Workers
+from service.errors import OverloadedError
 
 
 def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:

@@ -16,8 +16,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.http.connection import Deadlines, Limits, Server
-from service.middleware.body_limit import BodyLimits
+from service.http.connection import Server
+from service.http.limits import BodyLimits, Deadlines, Limits
 
 QUICK = Deadlines(head=0.5, idle=0.5, window=0.5, rate=1000, linger=0.2, last_call=0.2, grace=2, sweep=0.05)
 LIMITS = Limits(BodyLimits(10_000, 30_000, 50_000), head=4_000, target=1_000, fields=20, pipeline=4)

@@ -7,7 +7,8 @@ from threading import Lock
 import pytest
 
 from service.engine.engine import Engine
-from service.lifecycle.engine_holder import Loading, NotReadyError
+from service.errors import NotReadyError
+from service.lifecycle.engine_holder import Loading
 from tests.service.engine.test_index_follower import eventually
 
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
-from model.records import Similarity
+from model.similarity import Similarity
 from service.app import create_app
 from service.engine.engine import Engine
 from service.lifecycle.shadow import MOST_WAITING, Trial

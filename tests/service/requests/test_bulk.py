@@ -24,8 +24,8 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from model.errors import StorageError
-from service.engine.batcher import OverloadedError
 from service.engine.engine import Engine
+from service.errors import OverloadedError
 from service.requests.bulk import GROUP, lines
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop

@@ -8,7 +8,7 @@ import pytest
 
 from model.errors import PictureError
 from service.engine.engine import Engine
-from service.lifecycle.engine_holder import Fetcher
+from service.lifecycle.app_state import Fetcher
 from service.lifecycle.shadow import Shadow
 from service.requests.context import AT_ONCE, Query
 from service.schemas.fields import NewItem, Picture

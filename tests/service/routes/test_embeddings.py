@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from model.records import View
+from model.similarity import View
 from service.settings import ServeConfig
 from tests.indexes.changes import SAILORS, add
 from tests.indexes.fakes import DIM, RELATIONS, FakeEncoder, FakeShop, ids, write_shop

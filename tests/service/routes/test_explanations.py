@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 from indexes.index import Index
 from indexes.journal.journal import Change
 from model.embeddings.attention_map import Attention
-from model.embeddings.encoding import WordedRelation
+from model.embeddings.free_text import WordedRelation
 from model.embeddings.heat_map import heat_map
-from model.records import Similarity, View
+from model.similarity import Similarity, View
 from service.engine.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.changes import SAILORS, WORDED, add

@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from indexes.search.retrieve import Found, NewItem, Question, Weighted
-from model.embeddings.encoding import WordedRelation
-from model.records import Relation, Similarity
+from model.embeddings.free_text import WordedRelation
+from model.records import Relation
+from model.similarity import Similarity
 from service.engine.engine import KEPT, Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop

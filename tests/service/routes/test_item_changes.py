@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from indexes.index import Index
 from model.data.item_input import decoded
 from model.errors import FetchError, StorageError
-from model.records import View
+from model.similarity import View
 from service.app import create_app
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop

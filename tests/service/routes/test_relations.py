@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from indexes.admin.inspection import verify
 from indexes.config import VerifyConfig
 from indexes.index import Index
-from indexes.storage.generation import generations
+from indexes.storage.layout import generations
 from model.errors import StorageError
 from model.records import Relation
 from service.app import create_app

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from model.records import Similarity
+from model.similarity import Similarity
 from tests.indexes.fakes import ITEMS, RELATIONS, FakeShop, ids
 
 RELATION_IDS = [relation.relation_id for relation in RELATIONS]

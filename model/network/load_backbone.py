@@ -1,0 +1,127 @@
+"""Backbones made: loaded from a local folder or the Hub, rebuilt from a config, or a small CLIP from scratch."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+)
+
+from model.checkpoint.hub import is_local
+
+# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
+from model.config import SmallBackbone
+from model.errors import InputError
+
+from .backbone_config import brief, checked_config, read_config
+from .backbones import BACKBONES, Backbone, ClipBackbone
+from .inputs import Tokens
+from .processor import MAX_TOKENS, Preprocessor
+
+
+def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
+    """Load a backbone with its tokenizer and image processor from a local folder or the Hub.
+
+    Raises:
+        InputError: nothing usable there, an architecture that is not supported, or weights that do not fit it.
+    """
+    try:
+        config = read_config(name)
+        model_class, backbone_class = BACKBONES[config.model_type]
+        model, report = model_class.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,  # what it is trained in, however it was stored
+            local_files_only=is_local(name),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported, and refused below
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"No backbone could be loaded from {str(name)!r}: {brief(error)} "
+            "Name a local folder in the layout of transformers (with model.safetensors) or a Hub repository."
+        ) from None
+    faults = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    faults += [
+        f"{key} is {list(found)} instead of {list(wanted)}"
+        for key, found, wanted in sorted(report["mismatched_keys"])
+    ]
+    if faults:
+        raise InputError(
+            f"The weights in {str(name)!r} are not those of its config.json: {'; '.join(faults[:3])}"
+            f"{f'; and {len(faults) - 3} more' if len(faults) > 3 else ''}. Save the model again, whole."
+        )
+    backbone, preprocessor = backbone_class(model), Preprocessor.load(name)
+    _check_fit(str(name), backbone, preprocessor)
+    return backbone, preprocessor
+
+
+def build_backbone(config: Mapping[str, Any]) -> Backbone:
+    """The backbone whose `config` this is, weights still random.
+
+    Raises:
+        InputError: an architecture that is not supported.
+    """
+    checked = checked_config(config, "network.json")
+    model_class, backbone_class = BACKBONES[checked.model_type]
+    return backbone_class(model_class(checked))
+
+
+def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> None:
+    """Refuse processors of another model, which would fail in the middle of the training."""
+    known = backbone.model.config.text_config.vocab_size
+    if preprocessor.vocabulary > known:
+        raise InputError(
+            f"The tokenizer in {name!r} has {preprocessor.vocabulary} tokens, the text tower knows {known}; "
+            "put the tokenizer there that it was trained with."
+        )
+    room = preprocessor.blank(1)
+    preprocessor.decode(Image.new("RGB", (64, 64)), room, 0)
+    reading: Mapping[str, Callable[[], Tokens]] = {
+        "tokenizer": lambda: backbone.text_tokens(preprocessor.tokenize(["a"])),
+        "image processor": lambda: backbone.image_tokens(preprocessor.normalise(room)),
+    }
+    for processor, read in reading.items():
+        try:
+            with torch.inference_mode():
+                read()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"The model in {name!r} cannot read what its {processor} gives: {brief(error)} "
+                "Put the one there that it was trained with."
+            ) from None
+
+
+def small_backbone(shape: SmallBackbone, preprocessor: Preprocessor) -> Backbone:
+    """A new CLIP of the given shape with random weights (from torch's global generator)."""
+    common: dict[str, Any] = {
+        "hidden_size": shape.width,
+        "intermediate_size": 4 * shape.width,
+        "num_attention_heads": max(1, shape.width // 32),
+        "projection_dim": shape.width,
+    }
+    text = CLIPTextConfig(
+        vocab_size=preprocessor.vocabulary,
+        max_position_embeddings=MAX_TOKENS,
+        num_hidden_layers=shape.text_layers,
+        **common,
+        **preprocessor.special_ids,
+    )
+    vision = CLIPVisionConfig(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        num_hidden_layers=shape.image_layers,
+        **common,
+    )
+    config = CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=shape.width
+    )
+    return ClipBackbone(CLIPModel(config))

@@ -1,0 +1,27 @@
+"""`relations.json`: the relations of a prepared data set or a checkpoint, in order."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from model.records import Relation
+
+
+def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
+    """Write `relations.json` into `folder`."""
+    found = [asdict(relation) for relation in relations]
+    for raw in found:
+        if not raw["domain"]:
+            del raw[
+                "domain"
+            ]  # so that what was made before there was one is written as it was, byte for byte
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    (folder / "relations.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_relations(folder: Path) -> tuple[Relation, ...]:
+    """Read what `save_relations` wrote."""
+    return tuple(
+        Relation(**raw) for raw in json.loads((folder / "relations.json").read_text(encoding="utf-8"))
+    )

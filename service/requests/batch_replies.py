@@ -1,0 +1,40 @@
+"""Replies to many questions of one request: each answered or refused by itself."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from model.errors import RcmlError
+from service.http.problems import refusal_of
+from service.requests.context import AT_ONCE
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+async def each_reply(
+    questions: Sequence[Asked], answer: Callable[[Asked], Awaitable[Any]], path: str
+) -> list[dict[str, Any]]:
+    """A reply to each question, a few at a time; what refuses one fails none of the others."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def reply(question: Asked) -> dict[str, Any]:
+        async with turns:
+            try:
+                return reply_of(await answer(question), path)
+            except RcmlError as error:
+                return reply_of(error, path)
+
+    return [*await asyncio.gather(*map(reply, questions))]
+
+
+def reply_of(answer: Any, path: str) -> dict[str, Any]:
+    """An answer, or an error in place of one, as one reply of many to questions that `path` takes."""
+    if not isinstance(answer, RcmlError):
+        return {"status": 200, "answer": answer, "problem": None}
+    refusal = refusal_of(answer)
+    if refusal is None:
+        raise answer
+    problem = refusal.problem(path)
+    return {"status": problem.status, "answer": None, "problem": problem.model_dump(exclude_none=True)}

@@ -1,0 +1,166 @@
+"""Two items: which relations link them, and whether one holds."""
+
+import asyncio
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+
+from indexes.search.pairs import Compared
+from model.errors import RcmlError
+from service.engine.engine import Verdict
+from service.engine.item_json import asked_item, known_relation, version
+from service.http.openapi import problems
+from service.lifecycle.app_state import ReadyEngine
+from service.requests.batch_replies import each_reply, reply_of
+from service.requests.context import AT_ONCE, Query, similarity_of
+from service.requests.json_route import JsonRoute
+from service.schemas.fields import RelationSummary
+from service.schemas.pairs import (
+    RankedRelation,
+    RelationTypeAnswer,
+    RelationTypeBatch,
+    RelationTypeBatchAnswer,
+    RelationTypeReply,
+    RelationTypeRequest,
+    ValidityAnswer,
+    ValidityBatch,
+    ValidityBatchAnswer,
+    ValidityReply,
+    ValidityRequest,
+)
+from service.telemetry.prometheus import Stage
+
+router = APIRouter(tags=["questions"], route_class=JsonRoute)
+
+
+@router.post(
+    "/relation-type",
+    summary="Which relation links these two?",
+    response_model=RelationTypeAnswer,
+    responses=problems(400, 404, 413, 415, 422, 429, 503),
+)
+async def relation_type(
+    asked: RelationTypeRequest, engine: ReadyEngine, request: Request
+) -> RelationTypeAnswer:
+    """Rank all relations between different items by how probable it is that they link these two.
+
+    Either may be new: it is known by its text, its picture, or both. The score is the cosine of the two under the
+    relation.
+    """
+    return await _relation_type(asked, Query.of(request, engine))
+
+
+@router.post(
+    "/relation-type/batch",
+    summary="Many pairs at once",
+    response_model=RelationTypeBatchAnswer,
+    responses=problems(400, 413, 415, 422, 503),
+)
+async def relation_type_batch(
+    asked: RelationTypeBatch, engine: ReadyEngine, request: Request
+) -> RelationTypeBatchAnswer:
+    """Answer many questions of POST /relation-type. One that is refused has its problem in place of an answer."""
+
+    async def answer(question: RelationTypeRequest) -> RelationTypeAnswer:
+        return await _relation_type(question, Query.of(request, engine))
+
+    replies = await each_reply(asked.questions, answer, "/relation-type")
+    return RelationTypeBatchAnswer(replies=[RelationTypeReply(**reply) for reply in replies])
+
+
+@router.post(
+    "/validity",
+    summary="Does this relation hold?",
+    response_model=ValidityAnswer,
+    responses=problems(400, 404, 413, 415, 422, 429, 503),
+)
+async def validity(asked: ValidityRequest, engine: ReadyEngine, request: Request) -> ValidityAnswer:
+    """Say how surely a relation holds between two items; the order of the two does not matter."""
+    [answer] = await _validities([asked], Query.of(request, engine))
+    if isinstance(answer, RcmlError):
+        raise answer
+    return answer
+
+
+@router.post(
+    "/validity/batch",
+    summary="Many claims at once",
+    response_model=ValidityBatchAnswer,
+    responses=problems(400, 413, 415, 422, 503),
+)
+async def validity_batch(asked: ValidityBatch, engine: ReadyEngine, request: Request) -> ValidityBatchAnswer:
+    """Answer many questions of POST /validity, all of one version of the index.
+
+    One that is refused has its problem in place of an answer.
+    """
+    answers = await _validities(asked.questions, Query.of(request, engine))
+    return ValidityBatchAnswer(replies=[ValidityReply(**reply_of(one, "/validity")) for one in answers])
+
+
+async def _relation_type(asked: RelationTypeRequest, query: Query) -> RelationTypeAnswer:
+    engine = query.engine
+    item_a, item_b = await query.item(asked.item_a), await query.item(asked.item_b)
+    similarity = asked.similarity or similarity_of(engine.index.snapshot, asked.item_a, asked.item_b)
+    with query.stage(Stage.SEARCH):
+        snapshot, scores = await engine.relation_types(item_a, item_b, similarity)
+    return RelationTypeAnswer(
+        version=version(snapshot),
+        item_a=asked_item(snapshot, asked.item_a),
+        item_b=asked_item(snapshot, asked.item_b),
+        similarity=similarity,
+        calibration=engine.index.calibration,
+        took_ms=query.took_ms,
+        relations=[
+            RankedRelation(
+                rank=rank,
+                score=scored.score,
+                probability=scored.probability,
+                relation=RelationSummary.of(scored.relation),
+            )
+            for rank, scored in enumerate(scores, start=1)
+        ],
+    )
+
+
+async def _validities(questions: Sequence[ValidityRequest], query: Query) -> list[ValidityAnswer | RcmlError]:
+    """The answer to each question, or why there is none; all of one snapshot, whatever is changed meanwhile."""
+    engine = query.engine
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def items(asked: ValidityRequest) -> tuple[Compared, Compared] | RcmlError:
+        async with turns:
+            try:
+                return await query.item(asked.item_a), await query.item(asked.item_b)
+            except RcmlError as error:
+                return error
+
+    pairs = await asyncio.gather(*map(items, questions))
+    claims = [
+        (*pair, asked.relation)
+        for asked, pair in zip(questions, pairs, strict=True)
+        if not isinstance(pair, RcmlError)
+    ]
+    with query.stage(Stage.SEARCH):
+        snapshot, verdicts = await engine.validities(claims)
+    given = iter(verdicts)
+    calibration, took_ms = engine.index.calibration, query.took_ms
+
+    def answer(asked: ValidityRequest, verdict: Verdict | RcmlError) -> ValidityAnswer | RcmlError:
+        if isinstance(verdict, RcmlError):
+            return verdict
+        return ValidityAnswer(
+            version=version(snapshot),
+            item_a=asked_item(snapshot, asked.item_a),
+            item_b=asked_item(snapshot, asked.item_b),
+            relation=known_relation(snapshot, asked.relation),
+            probability=verdict.probability,
+            valid=verdict.valid,
+            threshold=verdict.threshold,
+            calibration=calibration,
+            took_ms=took_ms,
+        )
+
+    return [
+        answer(asked, pair if isinstance(pair, RcmlError) else next(given))
+        for asked, pair in zip(questions, pairs, strict=True)
+    ]
