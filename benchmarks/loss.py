@@ -21,7 +21,7 @@ from torch import Tensor
 
 from model.network.inputs import Tokens
 from model.network.network import RelationAttention
-from model.training.loss import PairBatch, objective
+from model.training.loss import PairBatch, rcml_loss
 
 from .measurement import interleave, milliseconds, on_every_device, peak_memory
 from .results import conclude, show
@@ -143,7 +143,7 @@ def grouped(case: Case) -> Float[Tensor, ""]:
     """The loss as it is trained with."""
     space = torch.eye(case.vectors.shape[1], device=case.vectors.device)  # the tokens are in it already
     view = case.attention.view(case.vectors, case.intra, space)
-    return objective(
+    return rcml_loss(
         case.attention(case.text, view),
         case.attention(case.image, view),
         case.pairs,

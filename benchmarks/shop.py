@@ -20,7 +20,7 @@ from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
 from indexes.storage.layout import newest_generation, next_generation, write_checkpoint_path
 from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import write_answers
+from indexes.storage.precomputed import write_precomputed
 from indexes.vectors.backends import open_vectors
 from indexes.vectors.faiss_backend import FOLDER, write_vectors
 from model.artifact import PICTURES, read_manifest, write_artifact
@@ -72,7 +72,7 @@ class Shop:
             else:
                 shutil.copytree(newest_generation(self.vectors) / FOLDER, vectors, copy_function=os.link)
             with closing(open_vectors(vectors)) as opened:
-                write_answers(draft.path / ANSWERS, opened, range(shape[0]), self.answers)
+                write_precomputed(draft.path / ANSWERS, opened, range(shape[0]), self.answers)
             write_catalogue(draft.path, items)
             write_attributes(draft.path, items)
             (draft.path / PICTURES).mkdir()

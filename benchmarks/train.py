@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.network.inputs import TextInput
 from model.network.network import Network
 from model.records import Relation
-from model.training.loss import PairBatch, objective
+from model.training.loss import PairBatch, rcml_loss
 
 from .measurement import interleave, milliseconds, on_every_device
 from .results import conclude, show
@@ -69,7 +69,7 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
     networks = {name: make_network(quick).train().to(device) for name in ("rcml", "clip")}
     count = 16 if quick else 512 if cuda else 64
     batch = make_batch(networks["rcml"], count, device)
-    losses = {"rcml": rcml_loss, "clip": clip_loss}
+    losses = {"rcml": relation_loss, "clip": clip_loss}
     sides: dict[str, Callable[[], object]] = {
         name: partial(step, losses[name], network, optimizer(network), batch)
         for name, network in networks.items()
@@ -134,13 +134,13 @@ def step(
     optimizer.step()
 
 
-def rcml_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
+def relation_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
     """The objective with all its terms."""
     with _arithmetic(network):
         context = network.context(batch.texts, batch.relations)
         text = network.text_vectors(batch.items.text, context)
         image = network.image_vectors(batch.items.pictures, context)
-    return objective(text, image, batch.pairs, TEMPERATURE, INTRA_MODAL_WEIGHT)
+    return rcml_loss(text, image, batch.pairs, TEMPERATURE, INTRA_MODAL_WEIGHT)
 
 
 def clip_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:

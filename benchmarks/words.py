@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_limits
 
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot
-from indexes.search.free_text_search import WordedSearch
+from indexes.search.free_text_search import FreeTextSearch
 from indexes.vectors.contract import Neighbours, cosines
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.encoder.encoder import Encoder
 from model.malloc import keep_freed_memory
 from model.similarity import Similarity
@@ -143,14 +143,16 @@ def _processor_seconds(call: Callable[[], object]) -> float:
     return process_time() - started
 
 
-def search(snapshot: Snapshot, relation: WordedRelation, similarity: Similarity, row: int) -> Neighbours:
+def search(snapshot: Snapshot, relation: FreeTextRelation, similarity: Similarity, row: int) -> Neighbours:
     """What the service does."""
     query_view, target_view = similarity.views
     query = snapshot.vectors(relation, query_view, [row])[0]
-    return WordedSearch(snapshot, relation, target_view, query, excluded=frozenset({row})).best(K)
+    return FreeTextSearch(snapshot, relation, target_view, query, excluded=frozenset({row})).best(K)
 
 
-def brute_force(snapshot: Snapshot, relation: WordedRelation, similarity: Similarity, row: int) -> Neighbours:
+def brute_force(
+    snapshot: Snapshot, relation: FreeTextRelation, similarity: Similarity, row: int
+) -> Neighbours:
     """All items, scored from their tokens."""
     query_view, target_view = similarity.views
     query = snapshot.vectors(relation, query_view, [row])[0]

@@ -13,11 +13,11 @@ from unicodedata import category
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.builder.compact import fold
-from indexes.builder.revise import revise
-from indexes.journal.journal import Change, Journal, Recorded
+from indexes.builder.compact import write_compacted
+from indexes.builder.revise import write_revised
+from indexes.journal.journal import Change, Journal, JournalEntry
 from indexes.live.snapshot import Snapshot
-from indexes.search.pairs import Compared, Comparison, RelationScore
+from indexes.search.pairs import PairItem, PairScorer, RelationScore
 from indexes.search.retrieve import Found, Question, kept, retrieve
 from indexes.search.selection import EVERYTHING, Selection
 from indexes.storage.generation import Generation
@@ -25,8 +25,8 @@ from indexes.storage.layout import lock_index, newest_generation, next_generatio
 from indexes.storage.relation_table import IndexedRelation
 from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
-from model.embeddings.free_text import WordedRelation
-from model.embeddings.novelty import Familiarity
+from model.embeddings.free_text import FreeTextRelation
+from model.embeddings.novelty import Novelty
 from model.errors import ArtifactError, InputError, MismatchError, NoTokensError, RcmlError, UnreachableError
 from model.records import Item, Relation
 from model.similarity import Similarity, View
@@ -160,7 +160,9 @@ class Index:
             snapshot = self.snapshot
             path = next_generation(self.path)
             config = snapshot.generation.config
-            fold(snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence, config)
+            write_compacted(
+                snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence, config
+            )
             self._go_on_with(path, snapshot.generation)
 
     def check_new_relation(self, relation: Relation) -> None:
@@ -189,7 +191,7 @@ class Index:
     def add_relation(
         self,
         relation: Relation,
-        worded: WordedRelation,
+        worded: FreeTextRelation,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Make a relation in words one of this index, in all respects, in a new generation.
@@ -237,7 +239,7 @@ class Index:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         old, path = self.snapshot.generation, next_generation(self.path)
-        revise(old, path, relations, self.checkpoint.path, progress)
+        write_revised(old, path, relations, self.checkpoint.path, progress)
         self._go_on_with(path, old)
 
     def _go_on_with(self, path: Path, before: Generation) -> None:
@@ -260,17 +262,17 @@ class Index:
         snapshot.check_view(row, View.IMAGE)
         digest, place = snapshot.picture(row)
         name = snapshot.at([row])[0].picture
-        content = self.picture_of(place) if isinstance(place, Recorded) else place
+        content = self.picture_of(place) if isinstance(place, JournalEntry) else place
         if content is None:  # the change was folded into a generation meanwhile, and forgotten
             self.refresh()
             return self.picture(item_id)
         return digest, content, name
 
-    def picture_of(self, recorded: Recorded) -> bytes | None:
+    def picture_of(self, recorded: JournalEntry) -> bytes | None:
         """See `Journal.picture`."""
         return self._journal.picture(recorded)
 
-    def _publish(self, recorded: Sequence[Recorded] = ()) -> None:
+    def _publish(self, recorded: Sequence[JournalEntry] = ()) -> None:
         """Have later snapshots show what is durable; `recorded` are those changes that this process made last."""
         with self._publishing:
             sequence = self.snapshot.overlay.sequence
@@ -325,7 +327,7 @@ class Index:
         """
         return self.snapshot.position(relation_id)
 
-    def worded(self, relation_id: str) -> WordedRelation | None:
+    def worded(self, relation_id: str) -> FreeTextRelation | None:
         """What a relation that was added is made of, to be put to tokens; None for one of the checkpoint.
 
         Raises:
@@ -334,9 +336,9 @@ class Index:
         snapshot = self.snapshot
         return snapshot.generation.relations[snapshot.position(relation_id)].worded
 
-    def familiarity(self, worded: WordedRelation) -> Familiarity:
+    def familiarity(self, worded: FreeTextRelation) -> Novelty:
         """How near a relation in words is to those that the checkpoint was trained on."""
-        return Familiarity.of(worded.vector, self.checkpoint.relations, self.checkpoint.relation_vectors)
+        return Novelty.of(worded.vector, self.checkpoint.relations, self.checkpoint.relation_vectors)
 
     def kept(self, question: Question) -> tuple[Snapshot, list[Found]] | None:
         """What `retrieve` gives, at once; None where a search has to be made."""
@@ -352,14 +354,14 @@ class Index:
     def neighbours(
         self,
         item_id: str,
-        relation: str | WordedRelation,
+        relation: str | FreeTextRelation,
         similarity: Similarity,
         k: int,
         selection: Selection = EVERYTHING,
     ) -> list[Hit]:
         """The `k` items that go best with an item of the catalogue under a relation, itself left out.
 
-        The relation is named by its id, or one in words: then see `WordedSearch`.
+        The relation is named by its id, or one in words: then see `FreeTextSearch`.
 
         Raises:
             UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
@@ -374,7 +376,7 @@ class Index:
     def search(
         self,
         query: Float32[ndarray, " dim"],
-        relation: str | WordedRelation,
+        relation: str | FreeTextRelation,
         view: View,
         k: int,
         selection: Selection = EVERYTHING,
@@ -390,7 +392,7 @@ class Index:
         asked = snapshot.position(relation) if isinstance(relation, str) else relation
         return _hits(snapshot, selection.search(snapshot, asked, view, query, k))
 
-    def relation_scores(self, a: Compared, b: Compared, similarity: Similarity) -> list[RelationScore]:
+    def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
         """All relations between different items, the likeliest link of these two first.
 
         An item is named by its id, or is a new one by its encoding. `similarity` compares a view of `a` with a view of
@@ -401,9 +403,9 @@ class Index:
             UnknownItemError: there is no such item.
             NoPictureError, InputError: an item has no picture, or a new one no words, and is compared by them.
         """
-        return Comparison(self.snapshot, self.checkpoint).relation_scores(a, b, similarity)
+        return PairScorer(self.snapshot, self.checkpoint).relation_scores(a, b, similarity)
 
-    def validity(self, a: Compared, b: Compared, relation_id: str) -> float:
+    def validity(self, a: PairItem, b: PairItem, relation_id: str) -> float:
         """Probability in [0, 1] that the relation holds between the two items; their order does not matter.
 
         Raises:
@@ -411,7 +413,7 @@ class Index:
         """
         return float(self.validities([(a, b, relation_id)])[0])
 
-    def validities(self, claims: Sequence[tuple[Compared, Compared, str]]) -> Float32[ndarray, " claims"]:
+    def validities(self, claims: Sequence[tuple[PairItem, PairItem, str]]) -> Float32[ndarray, " claims"]:
         """`validity` of many claims at once, each two items and a relation, in their order; of one snapshot.
 
         Raises:
@@ -419,12 +421,12 @@ class Index:
         """
         snapshot = self.snapshot
         positions = {relation_id: snapshot.position(relation_id) for _, _, relation_id in claims}
-        return Comparison(snapshot, self.checkpoint).validities(
+        return PairScorer(snapshot, self.checkpoint).validities(
             [(a, b, positions[relation_id]) for a, b, relation_id in claims]
         )
 
     def validity_of_each(
-        self, claims: Sequence[tuple[Compared, Compared, str]]
+        self, claims: Sequence[tuple[PairItem, PairItem, str]]
     ) -> tuple[Snapshot, list[float | RcmlError]]:
         """`validity` of many claims, and the snapshot that all are of; in place of one that cannot be, why not.
 
@@ -432,9 +434,9 @@ class Index:
         item with itself, which was never learnt for two.
         """
         snapshot = self.snapshot
-        comparison = Comparison(snapshot, self.checkpoint)
+        comparison = PairScorer(snapshot, self.checkpoint)
         found: list[float | RcmlError] = []
-        sound: dict[int, tuple[Compared, Compared, int]] = {}
+        sound: dict[int, tuple[PairItem, PairItem, int]] = {}
         for number, (a, b, relation_id) in enumerate(claims):
             try:
                 sound[number] = (a, b, comparison.check(a, b, relation_id))
@@ -448,7 +450,7 @@ class Index:
         return snapshot, found
 
     def vectors(
-        self, items: Sequence[Compared], relation: str | WordedRelation, views: Sequence[View]
+        self, items: Sequence[PairItem], relation: str | FreeTextRelation, views: Sequence[View]
     ) -> tuple[Snapshot, dict[View, Float32[ndarray, "items dim"]]]:
         """The vectors of items of the catalogue and new ones, by view, and the snapshot they are of.
 
@@ -460,7 +462,7 @@ class Index:
         """
         snapshot = self.snapshot
         asked = snapshot.position(relation) if isinstance(relation, str) else relation
-        comparison = Comparison(snapshot, self.checkpoint)
+        comparison = PairScorer(snapshot, self.checkpoint)
         return snapshot, {view: comparison.vectors(items, asked, view) for view in views}
 
     @property

@@ -206,6 +206,11 @@ class TrainConfig(StageConfig):
             )
         return self
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether a small CLIP is trained from random weights, not a pretrained backbone."""
+        return self.backbone == "small"
+
 
 class EvaluateConfig(StageConfig):
     """Measure a checkpoint on the test items: retrieval, relation type and relation validity."""

@@ -18,16 +18,16 @@ from service.engine.engine import Engine, OpenEncoder, open_encoder
 from service.http.limits import BodyLimits
 from service.http.problems import install
 from service.lifecycle.app_state import State
-from service.lifecycle.engine_holder import Loading
-from service.lifecycle.relation_jobs import Additions
-from service.lifecycle.reload import Candidates
+from service.lifecycle.engine_holder import EngineHolder
+from service.lifecycle.relation_jobs import RelationJobs
+from service.lifecycle.reload import EngineLoader
 from service.lifecycle.shadow import Shadow
 from service.middleware.api_keys import Keys
-from service.middleware.auth import Guard
+from service.middleware.auth import Auth
 from service.middleware.body_limit import BodyLimit
 from service.middleware.deadline import Deadline
 from service.middleware.rate_limit import RateLimit
-from service.middleware.request_log import Observation
+from service.middleware.request_log import RequestLog
 from service.middleware.security_headers import SecurityHeaders
 from service.routes import (
     documentation,
@@ -77,7 +77,7 @@ def body_limits(config: ServeConfig) -> BodyLimits:
 def create_app(
     config: ServeConfig,
     open_encoder: OpenEncoder = open_encoder,
-    on_loaded: Callable[[Loading], None] = lambda loading: None,
+    on_loaded: Callable[[EngineHolder], None] = lambda loading: None,
     tracer_provider: "TracerProvider | None" = None,
 ) -> FastAPI:
     """The application that answers about `config.index`.
@@ -93,12 +93,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        loading = Loading(partial(Engine.open, config, open_encoder))
+        loading = EngineHolder(partial(Engine.open, config, open_encoder))
         counted.index = lambda: loading.engine.index if loading.ready else None
         counted.queue.set_function(lambda: len(loading.engine.network) if loading.ready else 0)
         opening = asyncio.create_task(loading.run())
         opening.add_done_callback(lambda _: on_loaded(loading))
-        candidates, additions = Candidates(config, open_encoder, loading), Additions(loading)
+        candidates, additions = EngineLoader(config, open_encoder, loading), RelationJobs(loading)
         shadowing = Shadow(candidates, counted)
         async with PictureFetcher() as fetcher:
             yield {
@@ -130,7 +130,7 @@ def create_app(
     app.add_middleware(BodyLimit, limits=body_limits(config))
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
-        Guard,
+        Auth,
         keys=keys,
         rate_limit=RateLimit(config.rate_limit, config.rate_burst) if config.rate_limit else None,
         hosts=(config.host, *config.allowed_hosts),
@@ -145,7 +145,7 @@ def create_app(
             expose_headers=["Retry-After"],
         )
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
-    app.add_middleware(Observation, metrics=counted)
+    app.add_middleware(RequestLog, metrics=counted)
     install(app)
     for noun in (
         retrieve,

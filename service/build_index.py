@@ -15,10 +15,10 @@ def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
         InputError: the device or the engine of the towers asked for is not there, or no kind of index is as
             exact or as small as asked.
     """
-    from model.training.distributed import join_ranks
+    from model.training.distributed import join_process_group
 
     checkpoint, prepared = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
-    with join_ranks(config.device) as ranks:
+    with join_process_group(config.device) as ranks:
         encoder = open_encoder(config.checkpoint, config.device, config.precision, config.engine)
         counts = builder.build(config, encoder, checkpoint, prepared, ranks)
         if not ranks.first:

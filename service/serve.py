@@ -15,7 +15,7 @@ from model.errors import InputError
 from service.engine.engine import Engine, OpenEncoder, open_encoder
 from service.http.connection import Server
 from service.http.limits import Deadlines, Limits
-from service.lifecycle.engine_holder import Loading
+from service.lifecycle.engine_holder import EngineHolder
 from service.telemetry.logs import GREETINGS, chosen_format, configuration
 from service.telemetry.tracing import open_tracer_provider
 
@@ -45,9 +45,9 @@ def serve(
     """
     tracer_provider = open_tracer_provider() if config.trace else None
     tell = _teller(config.log_format)
-    outcome: list[Loading] = []
+    outcome: list[EngineHolder] = []
 
-    def on_loaded(loading: Loading) -> None:
+    def on_loaded(loading: EngineHolder) -> None:
         outcome.append(loading)
         if loading.failure is not None:
             server.should_exit = True
@@ -72,7 +72,7 @@ def serve(
     return "Stopped."
 
 
-def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[Loading] = ()) -> Server:
+def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[EngineHolder] = ()) -> Server:
     """What serves an application; as soon as it is told to stop, what was `loaded` is not ready for more."""
     return _Server(
         app,
@@ -94,7 +94,12 @@ class _Server(Server):
     """Says that it is not ready for more as soon as it is told to stop."""
 
     def __init__(
-        self, app: FastAPI, limits: Limits, deadlines: Deadlines, loaded: Sequence[Loading], **options: Any
+        self,
+        app: FastAPI,
+        limits: Limits,
+        deadlines: Deadlines,
+        loaded: Sequence[EngineHolder],
+        **options: Any,
     ) -> None:
         super().__init__(app, limits, deadlines, **options)
         self._loaded = loaded

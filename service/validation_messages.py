@@ -37,7 +37,7 @@ _BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Refusal:
+class FieldMessage:
     """One refused value: a sentence on what is wrong, and one on what to do unless the first says it."""
 
     message: str
@@ -47,24 +47,24 @@ class Refusal:
         return f"{self.message} {self.remedy}".rstrip()
 
 
-def refusal(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> Refusal:
+def refusal(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> FieldMessage:
     """Word one pydantic error about `field` (see `place`), which its user calls `name`."""
     context = error.get("ctx", {})
     if "remedy" in context:
-        return Refusal(error["msg"], context["remedy"])
+        return FieldMessage(error["msg"], context["remedy"])
     if error["type"] == "value_error":
-        return Refusal(f"{context['error']}.")
+        return FieldMessage(f"{context['error']}.")
     if error["type"] == "extra_forbidden":
-        return Refusal(f"{name} is not known here.", "Leave it out, or correct its name.")
+        return FieldMessage(f"{name} is not known here.", "Leave it out, or correct its name.")
     if error["type"] == "missing":
         purpose = f": {field.description}" if field and field.description else ""
-        return Refusal(f"{name} is missing.", f"{verb.capitalize()} {wish(field)}{purpose}.")
+        return FieldMessage(f"{name} is missing.", f"{verb.capitalize()} {wish(field)}{purpose}.")
     remedy = f"{verb.capitalize()} {wish(field)}."
-    value = echo(error["input"])
+    value = quoted(error["input"])
     if error["type"] not in _BOUNDS:
-        return Refusal(f"{name} cannot be {value}.", remedy)
+        return FieldMessage(f"{name} cannot be {value}.", remedy)
     past = {"send": "sent", "give": "given"}[verb]
-    return Refusal(f"{name} {_BOUNDS[error['type']].format(**context)}; {value} was {past}.", remedy)
+    return FieldMessage(f"{name} {_BOUNDS[error['type']].format(**context)}; {value} was {past}.", remedy)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def wish(field: FieldInfo | None) -> str:
     return _wish(schema, schema.get("$defs", {}))
 
 
-def echo(value: object) -> str:
+def quoted(value: object) -> str:
     """A refused value as JSON, cut short: a user recognises it, a log is not flooded."""
     if isinstance(value, bytes):
         value = value[:ECHO_LENGTH].decode(errors="replace")

@@ -7,7 +7,7 @@ by itself: what an index keeps on servers lies in files of the snapshot.
 import shutil
 from pathlib import Path
 
-from indexes.builder.compact import fold
+from indexes.builder.compact import write_compacted
 from indexes.config import RestoreConfig, SnapshotConfig
 from indexes.index import Index
 from indexes.journal.store import Store, last_sequence
@@ -83,7 +83,7 @@ def restore(config: RestoreConfig) -> str:
             options = source.snapshot.generation.config.model_copy(update=places)
             last = _last_sequence(journal_store(config.out, options), config.out)
             sequence = max(last, source.snapshot.overlay.sequence)
-            fold(source.snapshot, target, source.picture_of, checkpoint, sequence, options)
+            write_compacted(source.snapshot, target, source.picture_of, checkpoint, sequence, options)
             remove_generations(config.out, {target})
             restored = Generation.open(target)
             journal = restored.journal()
@@ -104,7 +104,7 @@ def _copy(generation: Generation, target: Path) -> None:
         return
     unchanged = Snapshot.of(generation)
     checkpoint = generation.checkpoint_seen_from(target.parent)
-    fold(unchanged, target, lambda recorded: None, checkpoint, generation.sequence, here)
+    write_compacted(unchanged, target, lambda recorded: None, checkpoint, generation.sequence, here)
 
 
 def _last_sequence(store: Store, index: Path) -> int:

@@ -7,12 +7,12 @@ from numpy import ndarray
 
 from indexes.config import CompactConfig, StatsConfig, VerifyConfig
 from indexes.index import Index
-from indexes.journal.journal import Recorded
+from indexes.journal.journal import JournalEntry
 from indexes.storage.generation import Generation
 from indexes.storage.layout import journal_store, newest_generation
 from indexes.vectors.faiss_backend import FOLDER
 from model.artifact import check_files
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
 from model.records import Item
 from model.similarity import View
@@ -99,7 +99,7 @@ def compact(config: CompactConfig) -> str:
         index.close()
 
 
-def _changes(generation: Generation) -> list[Recorded]:
+def _changes(generation: Generation) -> list[JournalEntry]:
     journal = generation.journal()
     try:
         return journal.since(generation.sequence)
@@ -140,7 +140,7 @@ def _compare(generation: Generation) -> None:
 
 def _compare_with_tokens(
     generation: Generation,
-    relation: WordedRelation,
+    relation: FreeTextRelation,
     view: View,
     found: ndarray,
     items: list[Item],

@@ -38,7 +38,7 @@ from indexes.storage.layout import (
     write_checkpoint_path,
 )
 from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import write_answers
+from indexes.storage.precomputed import write_precomputed
 from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.storage.tokens import write_tokens
@@ -54,7 +54,7 @@ from model.errors import InputError
 from model.records import Item
 from model.similarity import View
 
-from .choices import answered, choose_kind
+from .choices import choose_kind, precomputed_similarities
 from .embed import ALONE, Crew, Embedding
 from .shards import FOLDER as ENCODED
 from .shards import Run, Shards
@@ -151,11 +151,11 @@ def _write(
     if config.token_store:
         write_tokens(draft.path / TOKENS, dim, shards.tokens)
     with closing(open_vectors(draft.path / FOLDER)) as vectors:
-        write_answers(
+        write_precomputed(
             draft.path / ANSWERS,
             vectors,
             range(relations),
-            answered(config, len(items), all(one.picture for one in items)),
+            precomputed_similarities(config, len(items), all(one.picture for one in items)),
         )
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)

@@ -41,7 +41,7 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     )
 
 
-def answered(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
+def precomputed_similarities(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
     """The similarities that are to have tables of answers; none by pictures unless all items are `pictured`."""
     asked: tuple[Similarity, ...]
     match config.answers:

@@ -11,14 +11,14 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from indexes.config import BuildConfig
-from indexes.journal.journal import Recorded
+from indexes.journal.journal import JournalEntry
 from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import FILE as ATTRIBUTES
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import FILE, write_catalogue
 from indexes.storage.layout import write_checkpoint_path
 from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import Before, write_answers
+from indexes.storage.precomputed import Before, write_precomputed
 from indexes.storage.relation_table import save_relations
 from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.storage.tokens import write_tokens
@@ -28,16 +28,16 @@ from model.artifact import write_artifact
 from model.records import Item
 from model.similarity import View
 
-from .choices import answered, choose_kind
+from .choices import choose_kind, precomputed_similarities
 
 CHUNK = 4_096
 """Items taken over at a time."""
 
 
-def fold(
+def write_compacted(
     snapshot: Snapshot,
     target: Path,
-    picture: Callable[[Recorded], bytes | None],
+    picture: Callable[[JournalEntry], bytes | None],
     checkpoint: Path,
     sequence: int,
     config: BuildConfig,
@@ -70,11 +70,11 @@ def fold(
             shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
         if snapshot.overlay.changes:
             with closing(open_vectors(draft.path / FOLDER)) as vectors:
-                write_answers(
+                write_precomputed(
                     draft.path / ANSWERS,
                     vectors,
                     range(relations),
-                    answered(config, len(snapshot), snapshot.pictured is None),
+                    precomputed_similarities(config, len(snapshot), snapshot.pictured is None),
                     Before(old.answers, _renumbered(snapshot)),
                 )
             if old.tokens is not None:
@@ -94,7 +94,9 @@ def fold(
         draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=sequence)
 
 
-def _write_pictures(snapshot: Snapshot, folder: Path, picture: Callable[[Recorded], bytes | None]) -> None:
+def _write_pictures(
+    snapshot: Snapshot, folder: Path, picture: Callable[[JournalEntry], bytes | None]
+) -> None:
     for rows in _chunks(snapshot):
         for row, item in zip(rows, snapshot.at(rows), strict=True):
             if not item.picture:

@@ -31,7 +31,7 @@ EVERY = 30.0
 
 
 class Crew(Protocol):
-    """The processes that encode together; `model.training.distributed.Ranks` is one."""
+    """The processes that encode together; `model.training.distributed.ProcessGroup` is one."""
 
     @property
     def rank(self) -> int:

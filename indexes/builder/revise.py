@@ -19,7 +19,7 @@ from indexes.storage.catalogue import FILE
 from indexes.storage.generation import Generation
 from indexes.storage.layout import write_checkpoint_path
 from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import write_answers
+from indexes.storage.precomputed import write_precomputed
 from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.vectors.backends import keep_vectors, open_vectors
@@ -32,7 +32,7 @@ from .choices import choose_kind
 from .compact import link
 
 
-def revise(
+def write_revised(
     old: Generation,
     target: Path,
     relations: Sequence[IndexedRelation],
@@ -85,7 +85,7 @@ def revise(
         with closing(open_vectors(draft.path / FOLDER)) as vectors:
             for position in added:
                 for similarity in similarities:
-                    write_answers(draft.path / ANSWERS, vectors, [position], [similarity])
+                    write_precomputed(draft.path / ANSWERS, vectors, [position], [similarity])
                     advance(count)
         save_relations(draft.path, relations)
         for name in (FILE, ATTRIBUTES):

@@ -72,7 +72,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class JournalEntry:
     """A change that is durable, and its place among all changes. `item.picture` names its file from now on."""
 
     sequence: int
@@ -85,7 +85,7 @@ class _Waiting:
 
     rows: list[dict[str, Any]]
     changes: Sequence[Change]
-    recorded: list[Recorded] = field(default_factory=list)
+    recorded: list[JournalEntry] = field(default_factory=list)
     failure: StorageError | None = None
     done: bool = False
 
@@ -117,8 +117,8 @@ class Journal:
                 self._engine = None
 
     def append(
-        self, changes: Sequence[Change], publish: Callable[[list[Recorded]], None] = lambda recorded: None
-    ) -> list[Recorded]:
+        self, changes: Sequence[Change], publish: Callable[[list[JournalEntry]], None] = lambda recorded: None
+    ) -> list[JournalEntry]:
         """Make `changes` durable, all or none, and return them with their sequences.
 
         `publish` is called once for all writers that share the commit, after it and before any of them goes on.
@@ -155,7 +155,7 @@ class Journal:
         with self._store.faults(), self._store.reading(engine) as connection:
             return connection.execute(_NEWEST).scalar_one() or 0
 
-    def since(self, sequence: int) -> list[Recorded]:
+    def since(self, sequence: int) -> list[JournalEntry]:
         """The changes after `sequence` that are kept, oldest first.
 
         Raises:
@@ -173,7 +173,7 @@ class Journal:
                 raise self._damaged(f"{len(found)} of {len(expected)} changes are there")
         return found
 
-    def picture(self, recorded: Recorded) -> bytes | None:
+    def picture(self, recorded: JournalEntry) -> bytes | None:
         """The picture of the item that a change put in; None once the change is forgotten.
 
         Raises:
@@ -211,7 +211,7 @@ class Journal:
                         update(LINEAGE).where(LINEAGE.c.trimmed < sequence), {"trimmed": sequence}
                     )
 
-    def _commit(self, together: list[_Waiting], publish: Callable[[list[Recorded]], None]) -> None:
+    def _commit(self, together: list[_Waiting], publish: Callable[[list[JournalEntry]], None]) -> None:
         try:
             engine = self._opened(create=True)
             assert engine is not None
@@ -223,7 +223,9 @@ class Journal:
                 for waiting in together:
                     for change, row in zip(waiting.changes, waiting.rows, strict=True):
                         row["sequence"] = next(sequence)
-                        waiting.recorded.append(Recorded(row["sequence"], _named(change, row["sequence"])))
+                        waiting.recorded.append(
+                            JournalEntry(row["sequence"], _named(change, row["sequence"]))
+                        )
                 rows = [row for waiting in together for row in waiting.rows]
                 connection.execute(insert(CHANGES), rows)
                 connection.execute(update(LINEAGE), {"given": rows[-1]["sequence"]})
@@ -290,7 +292,7 @@ class Journal:
     def _damaged(self, reason: object) -> ArtifactError:
         return ArtifactError(f"{self._store.name} is damaged ({reason}); {self._store.repair}.")
 
-    def _recorded(self, row: Row[Any]) -> Recorded:
+    def _recorded(self, row: Row[Any]) -> JournalEntry:
         item = None
         vectors = tokens = None
         if _digest(row.item_id, row.item, row.vectors, row.tokens) != row.digest:
@@ -303,7 +305,7 @@ class Journal:
             vectors = np.frombuffer(row.vectors, dtype=np.float16).reshape(self._shape)
             tokens = None if row.tokens is None else _tokens(row.tokens)
         change = Change(row.item_id, item, vectors, picture_sha256=picture_sha256, tokens=tokens)
-        return Recorded(row.sequence, _named(change, row.sequence))
+        return JournalEntry(row.sequence, _named(change, row.sequence))
 
 
 def _row(change: Change) -> dict[str, Any]:

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from indexes.journal.journal import Recorded
+from indexes.journal.journal import JournalEntry
 from indexes.storage.attributes import Appended
 from indexes.storage.filters import Condition
 from indexes.storage.tokens import stored
 from indexes.vectors.contract import ROUNDING, Neighbours, cosines
 from model.embeddings.encoding import ItemTokens
-from model.embeddings.free_text import CHUNK, WordedRelation
+from model.embeddings.free_text import CHUNK, FreeTextRelation
 from model.records import Item
 from model.similarity import View
 
@@ -43,16 +43,16 @@ class Overlay:
     sequence: int
     rows: MappingProxyType[str, int | None]
     dropped: frozenset[int]
-    entries: tuple[Recorded, ...]
+    entries: tuple[JournalEntry, ...]
     live: Bool[ndarray, " entries"]
     without_picture: tuple[int, ...]
-    added: tuple[WordedRelation, ...]
+    added: tuple[FreeTextRelation, ...]
     _attributes: Appended
     _vectors: Float32[ndarray, "views relations room dim"]
 
     @classmethod
     def empty(
-        cls, first: int, sequence: int, relations: int, dim: int, added: tuple[WordedRelation, ...] = ()
+        cls, first: int, sequence: int, relations: int, dim: int, added: tuple[FreeTextRelation, ...] = ()
     ) -> "Overlay":
         """No change yet to a generation of `first` items, made at `sequence`, under `relations` and those `added`."""
         none = MappingProxyType[str, int | None]({})
@@ -68,14 +68,14 @@ class Overlay:
         """What the overlay costs: rows of its own, and rows of the generation to be passed over."""
         return len(self.entries) + len(self.dropped)
 
-    def after(self, recorded: Sequence[Recorded], find: Callable[[str], int | None]) -> "Overlay":
+    def after(self, recorded: Sequence[JournalEntry], find: Callable[[str], int | None]) -> "Overlay":
         """The overlay once `recorded` have happened too; `find` gives an item's row in the generation.
 
         Called by one thread at a time, and on the newest overlay only.
         """
         rows: dict[str, int | None] = {}
         dropped: set[int] = set()
-        entries: list[Recorded] = []
+        entries: list[JournalEntry] = []
         without_picture: list[int] = []
         known = len(self.entries)
         live = np.concatenate([self.live, np.zeros(len(recorded), bool)])
@@ -173,7 +173,7 @@ class Overlay:
         return Neighbours.best(places + self.first, cosines(vectors[places], query), k)
 
     def _complete(
-        self, vectors: Float32[ndarray, "views added entries dim"], entries: Sequence[Recorded]
+        self, vectors: Float32[ndarray, "views added entries dim"], entries: Sequence[JournalEntry]
     ) -> None:
         """Make the vectors of items put in under the relations that their encoder does not know."""
         for start in range(0, len(entries) if self.added else 0, CHUNK):
@@ -195,7 +195,7 @@ class Overlay:
         return vectors
 
 
-def _tokens(entries: Sequence[Recorded]) -> ItemTokens:
+def _tokens(entries: Sequence[JournalEntry]) -> ItemTokens:
     brought = [entry.change.tokens for entry in entries]
     kept = [tokens for tokens in brought if tokens is not None]
     assert len(kept) == len(brought), "an index that keeps tokens takes no item without"

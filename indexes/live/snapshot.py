@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from indexes.journal.journal import Recorded
+from indexes.journal.journal import JournalEntry
 from indexes.storage.generation import Generation
 from indexes.vectors.contract import Neighbours
 from model.embeddings.encoding import ItemTokens
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import NoPictureError, NoTokensError, UnknownItemError, UnknownRelationError
 from model.records import Item
 from model.similarity import Similarity, View
@@ -131,14 +131,14 @@ class Snapshot:
         return list(zip(rows, self.at(rows), strict=True))
 
     def vectors(
-        self, relation: int | WordedRelation, view: View, rows: Sequence[int]
+        self, relation: int | FreeTextRelation, view: View, rows: Sequence[int]
     ) -> Float32[ndarray, "rows dim"]:
         """The vectors of the items at `rows`, in that order; under a relation in words, made from their tokens.
 
         Raises:
             NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
-        if isinstance(relation, WordedRelation):
+        if isinstance(relation, FreeTextRelation):
             return self._worded_vectors(relation, view, np.asarray(rows, dtype=np.int64))
         own = np.asarray(rows, dtype=np.int64) >= self.overlay.first
         if not own.any():
@@ -150,7 +150,7 @@ class Snapshot:
         return found
 
     def _worded_vectors(
-        self, relation: WordedRelation, view: View, rows: Int64[ndarray, " rows"]
+        self, relation: FreeTextRelation, view: View, rows: Int64[ndarray, " rows"]
     ) -> Float32[ndarray, "rows dim"]:
         if self.generation.tokens is None:
             raise NoTokensError
@@ -211,7 +211,7 @@ class Snapshot:
     ) -> Neighbours | None:
         """The `k` items that go best with the one at `row`, without it and those in `excluded`: from the table.
 
-        None where the table does not say: see `Answers.best`, and for an item put in since.
+        None where the table does not say: see `PrecomputedAnswers.best`, and for an item put in since.
         """
         overlay = self.overlay
         if row >= overlay.first:
@@ -227,7 +227,7 @@ class Snapshot:
             np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
         )
 
-    def picture(self, row: int) -> tuple[str, Path | Recorded]:
+    def picture(self, row: int) -> tuple[str, Path | JournalEntry]:
         """SHA-256 of an item's picture, and its file; or, for one put in since, the change that brought it."""
         if row >= self.overlay.first:
             entry = self.overlay.entries[row - self.overlay.first]

@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import Neighbours, cosines
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.similarity import View
 
 FEW = 500
@@ -33,14 +33,14 @@ RELATIONS = 10
 
 
 @dataclass(frozen=True)
-class WordedSearch:
+class FreeTextSearch:
     """One question: which items of `view` go best with a unit `query` made under `relation`.
 
     Of the rows where `allowed` is true (None: all), without those `excluded`.
     """
 
     snapshot: Snapshot
-    relation: WordedRelation
+    relation: FreeTextRelation
     view: View
     query: Float32[ndarray, " dim"]
     allowed: Bool[ndarray, " end"] | None = None

@@ -17,14 +17,14 @@ from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.validity import PairVectors
 from model.embeddings.encoding import Encoding
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError, IntraRelationError, NoPictureError
 from model.records import Relation
 from model.similarity import Similarity, View
 
 from .retrieve import vector
 
-Compared = str | Encoding
+PairItem = str | Encoding
 """An item of the catalogue by its id, or a new one by its encoding, which is of that one alone."""
 
 
@@ -38,13 +38,13 @@ class RelationScore:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairScorer:
     """The items of one snapshot and whatever is new, seen by one network."""
 
     snapshot: Snapshot
     checkpoint: Checkpoint
 
-    def relation_scores(self, a: Compared, b: Compared, similarity: Similarity) -> list[RelationScore]:
+    def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
         """See `Index.relation_scores`."""
         known = self.snapshot.generation.relations
         positions = [place for place, one in enumerate(known) if not one.relation.intra]
@@ -64,7 +64,7 @@ class Comparison:
         ]
         return sorted(found, key=lambda one: (-one.probability, -one.score))
 
-    def validities(self, claims: Sequence[tuple[Compared, Compared, int]]) -> Float32[ndarray, " claims"]:
+    def validities(self, claims: Sequence[tuple[PairItem, PairItem, int]]) -> Float32[ndarray, " claims"]:
         """See `Index.validities`; relations are named by their position."""
         dim = self.snapshot.generation.vectors.dim
         # By view, claim and side; read relation by relation, which is how they lie.
@@ -95,14 +95,14 @@ class Comparison:
         return self.checkpoint.calibration.validity_probability(self.checkpoint.validity.log_odds(pairs))
 
     def vectors(
-        self, items: Sequence[Compared], relation: int | WordedRelation, view: View
+        self, items: Sequence[PairItem], relation: int | FreeTextRelation, view: View
     ) -> Float32[ndarray, "items dim"]:
         """What items show in a view under a relation, in their order; zero where an item has nothing to show."""
         found = np.zeros((len(items), self.snapshot.generation.vectors.dim), np.float32)
         rows: dict[int, int] = {}
         for place, item in enumerate(items):
             if isinstance(item, Encoding):
-                if isinstance(relation, WordedRelation):
+                if isinstance(relation, FreeTextRelation):
                     found[place] = vector(item, relation, view)
                 else:
                     found[place] = self._new(item, view, relation)
@@ -114,7 +114,7 @@ class Comparison:
             found[[*rows]] = self.snapshot.vectors(relation, view, [*rows.values()])
         return found
 
-    def check(self, a: Compared, b: Compared, relation_id: str) -> int:
+    def check(self, a: PairItem, b: PairItem, relation_id: str) -> int:
         """That `validities` can say something of this; returns the position of the relation.
 
         Raises:
@@ -143,7 +143,7 @@ class Comparison:
         found: ndarray = self.checkpoint.relation_vectors[relation] if worded is None else worded.vector
         return found
 
-    def _view(self, item: Compared, view: View, positions: list[int]) -> Float32[ndarray, "relations dim"]:
+    def _view(self, item: PairItem, view: View, positions: list[int]) -> Float32[ndarray, "relations dim"]:
         """What `item` shows in a view, under each of some relations."""
         if isinstance(item, Encoding):
             vectors = np.stack([self._new(item, view, place) for place in positions])

@@ -16,7 +16,7 @@ from numpy import ndarray
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import LOWEST, Neighbours
 from model.embeddings.encoding import Encoding
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.records import Attribute
 from model.similarity import Similarity, View
 
@@ -51,7 +51,7 @@ class NewItem:
 class Weighted:
     """A relation, known by its id or in words, and what it weighs beside others; only ratios of weights count."""
 
-    relation: str | WordedRelation
+    relation: str | FreeTextRelation
     weight: float = 1.0
 
 
@@ -155,7 +155,7 @@ def kept(snapshot: Snapshot, question: Question) -> list[Found] | None:
     ):
         return None
     relation = question.relations[0].relation
-    if isinstance(relation, WordedRelation):
+    if isinstance(relation, FreeTextRelation):
         return None
     place = snapshot.position(relation)
     depth = question.offset + question.k
@@ -251,7 +251,7 @@ class _Retrieval:
         variants = dict(zip(rows, self._selection.variants(self._snapshot, rows), strict=True))
         return promotion.merged(promoted, ranked, depth, lambda one: variants[one.row])
 
-    def _all_but(self, asked: Sequence[int | WordedRelation]) -> list["_Asked"]:
+    def _all_but(self, asked: Sequence[int | FreeTextRelation]) -> list["_Asked"]:
         """All relations between different items that are not among those asked about."""
         return [
             _Asked(place, 1.0, known.relation_id)
@@ -259,7 +259,7 @@ class _Retrieval:
             if not known.relation.intra and place not in asked
         ]
 
-    def _query(self, relation: int | WordedRelation) -> Float32[ndarray, " dim"]:
+    def _query(self, relation: int | FreeTextRelation) -> Float32[ndarray, " dim"]:
         """The vector looked for: that of the item asked about under the relation, or the mean of several."""
         query, view = self._question.query, self._query_view
         if isinstance(query, NewItem):
@@ -286,21 +286,21 @@ class _Retrieval:
 class _Asked:
     """A relation as the vectors know it, and what it is called in an answer."""
 
-    relation: int | WordedRelation
+    relation: int | FreeTextRelation
     weight: float
     label: str
 
     @classmethod
     def of(cls, one: Weighted, snapshot: Snapshot) -> "_Asked":
-        if isinstance(one.relation, WordedRelation):
+        if isinstance(one.relation, FreeTextRelation):
             return cls(one.relation, one.weight, one.relation.description)
         return cls(snapshot.position(one.relation), one.weight, one.relation)
 
 
-def vector(encoding: Encoding, relation: int | WordedRelation, view: View) -> Float32[ndarray, " dim"]:
+def vector(encoding: Encoding, relation: int | FreeTextRelation, view: View) -> Float32[ndarray, " dim"]:
     """The vector of a view of the one item of an encoding; under a relation in words, made from its tokens."""
     found: ndarray
-    if isinstance(relation, WordedRelation):
+    if isinstance(relation, FreeTextRelation):
         assert encoding.tokens is not None, "tokens are kept where a relation in words is asked about"
         found = relation.view(encoding.tokens, view, np.zeros(1, np.int64))[0]
     else:

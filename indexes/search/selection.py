@@ -11,12 +11,12 @@ from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import CATEGORIES
 from indexes.storage.filters import Condition
 from indexes.vectors.contract import LOWEST, Neighbours
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import UnknownAttributeError
 from model.records import Attribute, Item
 from model.similarity import Similarity, View
 
-from .free_text_search import WordedSearch
+from .free_text_search import FreeTextSearch
 from .vector_search import KnownSearch, Search
 
 DEEPEST = 10_000
@@ -73,7 +73,7 @@ class Selection:
     def answer(
         self,
         snapshot: Snapshot,
-        relation: int | WordedRelation,
+        relation: int | FreeTextRelation,
         similarity: Similarity,
         row: int,
         k: int,
@@ -123,7 +123,7 @@ class Selection:
     def search(
         self,
         snapshot: Snapshot,
-        relation: int | WordedRelation,
+        relation: int | FreeTextRelation,
         view: View,
         query: Float32[ndarray, " dim"],
         k: int,
@@ -131,7 +131,7 @@ class Selection:
         least: float = LOWEST,
     ) -> Neighbours:
         """The `k` best of what is selected, without the items at the rows `but`; under a relation in words see
-        `WordedSearch`. `least` is as for `choose`.
+        `FreeTextSearch`. `least` is as for `choose`.
 
         Raises:
             UnknownAttributeError: no item has an attribute that is named.
@@ -143,7 +143,7 @@ class Selection:
     def narrowed(
         self,
         snapshot: Snapshot,
-        asked: Sequence[tuple[int | WordedRelation, Float32[ndarray, " dim"]]],
+        asked: Sequence[tuple[int | FreeTextRelation, Float32[ndarray, " dim"]]],
         view: View,
         but: Collection[int] = (),
     ) -> list[Search]:
@@ -158,8 +158,8 @@ class Selection:
             allowed = snapshot.pictured if allowed is None else allowed & snapshot.pictured
         excluded = frozenset([*_rows(snapshot, self.exclude), *but])
         return [
-            WordedSearch(snapshot, relation, view, query, allowed, excluded)
-            if isinstance(relation, WordedRelation)
+            FreeTextSearch(snapshot, relation, view, query, allowed, excluded)
+            if isinstance(relation, FreeTextRelation)
             else KnownSearch(snapshot, relation, view, query, allowed, excluded)
             for relation, query in asked
         ]
@@ -190,7 +190,7 @@ class Selection:
         if self.diversity > 0:
             kept = [place for place in kept if found.scores[place] >= least]
             vectors = search.vectors(found.rows[kept].tolist())
-            kept = [kept[place] for place in spread(found.scores[kept], vectors, k, self.diversity)]
+            kept = [kept[place] for place in mmr_order(found.scores[kept], vectors, k, self.diversity)]
         return Neighbours(found.rows[kept], found.scores[kept])
 
     def _first_of_each(self, snapshot: Snapshot, found: Neighbours, but: Collection[int]) -> list[int]:
@@ -232,7 +232,7 @@ EVERYTHING = Selection()
 """All items, by score alone."""
 
 
-def spread(
+def mmr_order(
     scores: Float32[ndarray, " n"], vectors: Float32[ndarray, "n dim"], k: int, diversity: float
 ) -> list[int]:
     """Places of `k` vectors in the order of maximal marginal relevance; the first of equals comes first.

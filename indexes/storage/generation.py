@@ -25,8 +25,8 @@ from indexes.vectors.faiss_backend import FOLDER
 from model.artifact import Manifest, open_artifact
 from model.console import say
 from model.data.item_input import FILE as COMPOSITION
-from model.data.item_input import Composition
-from model.embeddings.free_text import WordedRelation
+from model.data.item_input import ItemFormat
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
 from model.similarity import View
 
@@ -34,7 +34,7 @@ from .attributes import Attributes
 from .catalogue import Catalogue
 from .layout import absent, generations, journal_store, lineage, read_options
 from .precomputed import FOLDER as ANSWERS
-from .precomputed import Answers
+from .precomputed import PrecomputedAnswers
 from .relation_table import IndexedRelation, load_relations
 from .tokens import FOLDER as TOKENS
 from .tokens import TokenStore
@@ -53,12 +53,12 @@ class Generation:
     catalogue: Catalogue
     attributes: Attributes
     vectors: VectorIndex
-    answers: Answers
+    answers: PrecomputedAnswers
     tokens: TokenStore | None
     without_picture: tuple[int, ...]
     relations: tuple[IndexedRelation, ...]
-    composition: Composition
-    hold: "Hold"
+    composition: ItemFormat
+    hold: "Lease"
 
     @cached_property
     def digest(self) -> str:
@@ -77,7 +77,7 @@ class Generation:
         Raises:
             ArtifactError: it is missing or damaged.
         """
-        hold = Hold(path)
+        hold = Lease(path)
         manifest = open_artifact(path, "index")
         catalogue = Catalogue.open(path)
         return cls(
@@ -86,11 +86,11 @@ class Generation:
             catalogue=catalogue,
             attributes=Attributes(path),
             vectors=open_vectors(path / FOLDER),
-            answers=Answers(path / ANSWERS),
+            answers=PrecomputedAnswers(path / ANSWERS),
             tokens=TokenStore.open(path / TOKENS),
             without_picture=tuple(catalogue.without_picture()),
             relations=load_relations(path),
-            composition=Composition.read(path / COMPOSITION),
+            composition=ItemFormat.read(path / COMPOSITION),
             hold=hold,
         )
 
@@ -125,7 +125,7 @@ class Generation:
         return self.manifest.counts["sequence"]
 
     @property
-    def added(self) -> tuple[WordedRelation, ...]:
+    def added(self) -> tuple[FreeTextRelation, ...]:
         """The last of its relations: those that were added at run time."""
         return tuple(known.worded for known in self.relations if known.worded is not None)
 
@@ -150,7 +150,7 @@ class Generation:
         return (index / named).resolve()
 
 
-class Hold:
+class Lease:
     """A shared lock on a folder, until this is garbage: whoever still searches keeps what they search."""
 
     def __init__(self, folder: Path) -> None:

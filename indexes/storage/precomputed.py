@@ -45,7 +45,7 @@ TILE = 4_096
 _ENTRY = np.dtype([("row", "<i4"), ("score", "<f4")])
 
 
-class Answers:
+class PrecomputedAnswers:
     """The tables of a generation, mapped into memory when first asked; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
@@ -109,11 +109,11 @@ class Before:
     Items that remain stand in the order they had, before all that are new.
     """
 
-    answers: Answers
+    answers: PrecomputedAnswers
     renumbered: Int64[ndarray, " before"]
 
 
-def write_answers(
+def write_precomputed(
     folder: Path,
     vectors: VectorIndex,
     relations: Sequence[int],

@@ -1,7 +1,7 @@
 """The relations of a generation: those of its checkpoint, and behind them those that were added at run time.
 
     relations.json      all, in the order of the vectors, and how many pairs of items are known under each
-    added.safetensors   where some were added: how these look at tokens (`WordedRelation`), a row each
+    added.safetensors   where some were added: how these look at tokens (`FreeTextRelation`), a row each
 
 What is kept of an added one is all that it takes to make the vector of any item, so that whoever opens the index can
 put it to what changes bring, without the network.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.records import Relation
 
 RECORDS = "relations.json"
@@ -33,7 +33,7 @@ class IndexedRelation:
 
     relation: Relation
     pairs: int | None
-    worded: WordedRelation | None = None
+    worded: FreeTextRelation | None = None
     paired_items: int | None = None
 
     @property
@@ -68,12 +68,12 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
     pairs = [record.pop("pairs") for record in records]
     paired_items = [record.pop("paired_items", None) for record in records]
     relations = [Relation(**record) for record in records]
-    words: list[WordedRelation | None] = [None] * len(relations)
+    words: list[FreeTextRelation | None] = [None] * len(relations)
     if (folder / ADDED).exists():
         arrays = load_file(folder / ADDED)
         rows = zip(*(arrays[name] for name in ("query", "output", "nearest", "vector")), strict=True)
         first = len(relations) - len(arrays["query"])
         for place, (query, output, nearest, vector) in enumerate(rows, first):
             description = relations[place].description
-            words[place] = WordedRelation(description, query, output, tuple(nearest.tolist()), vector)
+            words[place] = FreeTextRelation(description, query, output, tuple(nearest.tolist()), vector)
     return tuple(map(IndexedRelation, relations, pairs, words, paired_items))

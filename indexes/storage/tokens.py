@@ -1,9 +1,9 @@
-"""The tokens of every item, so that relations nobody indexed can be put to them (`WordedRelation`).
+"""The tokens of every item, so that relations nobody indexed can be put to them (`FreeTextRelation`).
 
     tokens/
       text.npy image.npy                   H of eq. 3 in half precision, float16 [tokens, dim], item after item
       text.starts.npy image.starts.npy     int64 [items + 1]: where the tokens of each item begin
-      *.sketch.npy *.basis.npy             see `indexes/storage/token_sketch.py`
+      *.sketch.npy *.basis.npy             see `indexes/storage/low_rank_tokens.py`
 
 Texts have as many as they need, pictures as many as the tower makes of them. The files are mapped into memory: a
 question reads the tokens of some hundred items.
@@ -22,10 +22,10 @@ from numpy import ndarray
 
 from indexes.vectors.faiss_threads import threads
 from model.embeddings.encoding import ItemTokens, TokenRows
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 
 from .arrays import map_array, read_array, save_array, save_parts
-from .token_sketch import Estimates, Sketch, write_sketch
+from .low_rank_tokens import Estimates, LowRankTokens, write_low_rank_tokens
 
 FOLDER = "tokens"
 """Where they lie within an index."""
@@ -59,16 +59,17 @@ class TokenStore:
     def __init__(self, folder: Path) -> None:
         self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
         self._sketches = [
-            Sketch.open(folder, modality, _rows(self.tokens, modality).starts) for modality in MODALITIES
+            LowRankTokens.open(folder, modality, _rows(self.tokens, modality).starts)
+            for modality in MODALITIES
         ]
-        self._estimates: WeakKeyDictionary[WordedRelation, Estimates] = WeakKeyDictionary()
+        self._estimates: WeakKeyDictionary[FreeTextRelation, Estimates] = WeakKeyDictionary()
 
     @classmethod
     def open(cls, folder: Path) -> "TokenStore | None":
         """What `write_tokens` left in `folder`, mapped into memory; None if there is no such folder."""
         return cls(folder) if folder.is_dir() else None
 
-    def estimates(self, relation: WordedRelation) -> Estimates:
+    def estimates(self, relation: FreeTextRelation) -> Estimates:
         """Vectors of all items under a relation, as far as a sketch tells; kept as long as the relation is."""
         found = self._estimates.get(relation)
         if found is None:
@@ -89,7 +90,7 @@ def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemToken
         save_array(folder / f"{modality}.starts.npy", starts)
         states = (_rows(some, modality).states for some in source())
         save_parts(folder / f"{modality}.npy", (int(starts[-1]), dim), "<f2", states)
-        write_sketch(folder, modality, _open(folder, modality))
+        write_low_rank_tokens(folder, modality, _open(folder, modality))
 
 
 def _open(folder: Path, modality: Modality) -> StoredRows:

@@ -31,7 +31,7 @@ Candidates = tuple[Int64[ndarray, " n"], Float32[ndarray, " n"]]
 """Rows and their scores, best first; the scores are exact but for rounding."""
 
 
-class Narrowing(Protocol):
+class AnnIndex(Protocol):
     """One such structure, opened; `efforts` are sensible ones, least first."""
 
     @property
@@ -54,7 +54,7 @@ class Narrowing(Protocol):
         """The `k` nearest, mostly; perhaps fewer."""
 
 
-class Graph:
+class HnswIndex:
     """HNSW; the effort is the number of candidates it keeps on its way (ef)."""
 
     EFFORTS = (64, 128, 256, 512, 1024, 2048)
@@ -187,8 +187,8 @@ def write_index(index: Any, path: Path, flags: int = 0) -> None:
         raise not_stored(path, error) from None
 
 
-NARROWINGS: Mapping[IndexKind, type[Narrowing]] = {
-    "hnsw": Graph,
+ANN_INDEXES: Mapping[IndexKind, type[AnnIndex]] = {
+    "hnsw": HnswIndex,
     "ivf-pq": ProductCodes,
     "ivf-rabitq": BitCodes,
 }

@@ -29,7 +29,7 @@ from indexes.config import IndexKind
 from model.errors import InputError
 from model.similarity import Similarity, View
 
-from .ann_index import NARROWINGS, Narrowing, write_index
+from .ann_index import ANN_INDEXES, AnnIndex, write_index
 from .contract import ROUNDING, FileReport, Neighbours, Source, cosines, file_name, widened
 from .faiss_threads import threads
 
@@ -67,7 +67,7 @@ class _Stored:
 
     exact: Any
     halves: Float16[ndarray, "items dim"]
-    narrowing: Narrowing | None
+    narrowing: AnnIndex | None
     effort: int = 0
 
     def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
@@ -191,7 +191,7 @@ def resident_bytes(kind: IndexKind, dim: int) -> int:
 
     With codes the vectors themselves stay on the disk: a search reads a hundred of them.
     """
-    narrows = NARROWINGS[kind].bytes_per_vector(dim) if kind != "flat" else 0
+    narrows = ANN_INDEXES[kind].bytes_per_vector(dim) if kind != "flat" else 0
     return narrows if kind.startswith("ivf") else 2 * dim + narrows
 
 
@@ -260,7 +260,7 @@ def _write(
     made_of: IndexKind = kind if exact.ntotal > SCANNED else "flat"
     if made_of != "flat":
         path = path.with_suffix(f".{_ending(made_of)}")
-        NARROWINGS[made_of].write(exact, path)
+        ANN_INDEXES[made_of].write(exact, path)
         size += path.stat().st_size
     return FileReport(
         kind=made_of,
@@ -313,5 +313,5 @@ def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bo
     halves = codes.view(np.float16).reshape(-1, vectors.d)
     if exact or report.kind == "flat":
         return _Stored(vectors, halves, None)
-    narrowing = NARROWINGS[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
+    narrowing = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
     return _Stored(vectors, halves, narrowing, report.effort or 0)

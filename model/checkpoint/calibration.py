@@ -32,7 +32,7 @@ LOG_ODDS_SCALES = (0.1, 10.0)
 MOST_LAPSES = 0.25
 
 
-class Sigmoid(BaseModel):
+class PlattScaling(BaseModel):
     """Probability of log-odds x: lapses + (1 - 2 lapses) / (1 + exp(-(scale x + bias))).
 
     Lapses are claims that turn out contrary to all that is seen of them: a pair bought by chance, a pair that goes
@@ -46,7 +46,7 @@ class Sigmoid(BaseModel):
     lapses: float = Field(0.0, ge=0, lt=0.5)
 
     @classmethod
-    def fit(cls, log_odds: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> "Sigmoid":
+    def fit(cls, log_odds: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> "PlattScaling":
         """Give what is `valid` as much likelihood as can be; few claims are never a reason to be all but sure."""
         from scipy.optimize import minimize
 
@@ -75,7 +75,7 @@ class Sigmoid(BaseModel):
         return np.asarray(self.lapses + (1 - 2 * self.lapses) * sigmoid)
 
 
-class Softmax(BaseModel):
+class VectorScaling(BaseModel):
     """A scale of the scores of some answers, and a bias of each, before a softmax; no biases are all zero."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,7 +84,9 @@ class Softmax(BaseModel):
     biases: tuple[float, ...] = ()
 
     @classmethod
-    def fit(cls, scores: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]) -> "Softmax":
+    def fit(
+        cls, scores: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]
+    ) -> "VectorScaling":
         """Give the true answers, columns of `scores`, as much likelihood as can be, which is concave.
 
         Where the scores never err it would grow for ever. So the truth is held for a little less than sure, in the way
@@ -134,9 +136,9 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    validity: Sigmoid = Sigmoid()
-    relation_types: dict[Similarity, Softmax] = Field(
-        default_factory=lambda: dict.fromkeys(Similarity, Softmax())
+    validity: PlattScaling = PlattScaling()
+    relation_types: dict[Similarity, VectorScaling] = Field(
+        default_factory=lambda: dict.fromkeys(Similarity, VectorScaling())
     )
     claims: int = Field(0, ge=0)
     edges: int = Field(0, ge=0)
@@ -155,8 +157,10 @@ class Calibration(BaseModel):
         each edge's items under every relation between different items, `truth` the column of the edge's own.
         """
         return cls(
-            validity=Sigmoid.fit(log_odds, valid),
-            relation_types={similarity: Softmax.fit(found, truth) for similarity, found in scores.items()},
+            validity=PlattScaling.fit(log_odds, valid),
+            relation_types={
+                similarity: VectorScaling.fit(found, truth) for similarity, found in scores.items()
+            },
             claims=len(valid),
             edges=len(truth),
         )

@@ -18,7 +18,7 @@ from .images import SIDE, decode_picture
 FILE = "composition.json"
 
 
-class Composition(BaseModel):
+class ItemFormat(BaseModel):
     """The options of `rcml prepare` that an item which comes later needs too."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -27,7 +27,7 @@ class Composition(BaseModel):
     picture_size: int = SIDE
 
     @classmethod
-    def read(cls, path: Path) -> "Composition":
+    def read(cls, path: Path) -> "ItemFormat":
         """Those in a file: what `write` left, or the options of a prepared data set; the usual ones without it."""
         return cls.model_validate_json(path.read_bytes()) if path.is_file() else cls()
 

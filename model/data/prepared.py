@@ -22,7 +22,7 @@ from model.artifact import Manifest, open_artifact
 from model.records import Edge, Item, Relation, Split
 from model.relation_file import load_relations
 
-from .item_input import Composition
+from .item_input import ItemFormat
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Prepared:
         )
 
     @property
-    def composition(self) -> Composition:
+    def composition(self) -> ItemFormat:
         """How its items were made of what the shop says of them."""
-        return Composition.read(self.path / "config.json")
+        return ItemFormat.read(self.path / "config.json")
 
     def rows(self, split: Split) -> list[int]:
         """Positions in `items` of the items of `split` that have a picture: nothing is learnt from the others."""

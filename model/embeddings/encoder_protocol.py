@@ -17,7 +17,7 @@ from .attention_map import Attention
 if TYPE_CHECKING:
     from PIL.Image import Image
 from .encoding import Encoding, TokenRows
-from .free_text import WordedRelation
+from .free_text import FreeTextRelation
 
 
 class ItemEncoder(Protocol):
@@ -46,13 +46,15 @@ class ItemEncoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         """Encode texts that have no picture; unit rows."""
 
-    def read_relation(self, description: str) -> WordedRelation:
+    def read_relation(self, description: str) -> FreeTextRelation:
         """A relation in words, ready to be put to tokens."""
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
         """The tokens of texts."""
 
-    def explain(self, text: str | None, picture: "Image | None", relation: str | WordedRelation) -> Attention:
+    def explain(
+        self, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
+    ) -> Attention:
         """What a relation, by its id or in words, looks at in an item, of which either part may be missing.
 
         Raises:

@@ -19,7 +19,7 @@ CHUNK = 1_024
 
 
 @dataclass(frozen=True, eq=False)
-class WordedRelation:
+class FreeTextRelation:
     """A relation in words, whether or not it was ever trained on, as it looks at tokens in the joint space.
 
     `query` is W_K^T W_Q h_E, scaled, and `output` is W_V^T W_o (eq. 4-6). `nearest` lists the positions of the

@@ -22,7 +22,7 @@ SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Familiarity:
+class Novelty:
     """The trained relation that is `nearest` to one in words, by the cosine of their h_E, and the least to trust."""
 
     nearest: Relation
@@ -40,7 +40,7 @@ class Familiarity:
         vector: Float32[ndarray, " dim"],
         relations: Sequence[Relation],
         vectors: Float32[ndarray, "relations dim"],
-    ) -> "Familiarity":
+    ) -> "Novelty":
         """That of h_E `vector`, among `relations` trained on, whose h_E are `vectors`; none need be normalised."""
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         intra = np.array([relation.intra for relation in relations])

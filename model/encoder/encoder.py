@@ -28,7 +28,7 @@ from model.checkpoint.validity import ValidityHead
 from model.config import Device, Precision, TowerEngine
 from model.embeddings.attention_map import Attention, Box, PatchWeights, TextWeights, weigh_words
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, InputError, UnknownRelationError
 from model.network.devices import choose_device
 from model.network.image_cache import Pictures, load_pictures
@@ -272,7 +272,7 @@ class Encoder:
         return found
 
     @torch.inference_mode()
-    def read_relation(self, description: str) -> WordedRelation:
+    def read_relation(self, description: str) -> FreeTextRelation:
         """A relation in words, whether or not it was trained on, ready to be put to tokens."""
         attention, known = self._network.attention, self.context()
         asked = relation_context(
@@ -285,7 +285,7 @@ class Encoder:
         # By what they look at, not by h_E: relations that differ where no query does are the same to all items.
         distance = (joint.queries[1:] - joint.queries[0]).norm(dim=-1).tolist()
         others = [position for position, relation in enumerate(self.relations) if not relation.intra]
-        return WordedRelation(
+        return FreeTextRelation(
             description,
             _on_cpu(joint.queries[0]),
             _on_cpu(joint.output),
@@ -295,7 +295,7 @@ class Encoder:
 
     @torch.inference_mode()
     def explain(
-        self, text: str | None, picture: Image.Image | None, relation: str | WordedRelation
+        self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
         """See `ItemEncoder.explain`; A of eq. 4, exactly as `encode_items` pools by it."""
         return Attention(
@@ -303,7 +303,7 @@ class Encoder:
             None if picture is None else self._explain_picture(picture, relation),
         )
 
-    def _explain_text(self, text: str, relation: str | WordedRelation) -> TextWeights:
+    def _explain_text(self, text: str, relation: str | FreeTextRelation) -> TextWeights:
         backbone = self._network.backbone
         tokens = backbone.text_tokens(self._preprocessor.tokenize([text]).to(self._device))
         weights = self._weights(tokens, self.context().text, relation, backbone.text_projection)
@@ -311,7 +311,7 @@ class Encoder:
         leading = len(weights) - len(spans)  # a summary that is none of the text's own tokens
         return weigh_words(text, [(0, 0)] * leading + spans, weights.tolist())
 
-    def _explain_picture(self, picture: Image.Image, relation: str | WordedRelation) -> PatchWeights:
+    def _explain_picture(self, picture: Image.Image, relation: str | FreeTextRelation) -> PatchWeights:
         backbone, room = self._network.backbone, self._preprocessor.blank(1)
         self._preprocessor.decode(picture, room, 0)
         tokens = backbone.image_tokens(self._preprocessor.normalise(room.to(self._device)))
@@ -335,11 +335,11 @@ class Encoder:
         self,
         tokens: Tokens,
         known: RelationView,
-        relation: str | WordedRelation,
+        relation: str | FreeTextRelation,
         projection: Callable[[], Float[Tensor, "width dim"]],
     ) -> Float32[ndarray, "tokens"]:
         """A of eq. 4 for the one item whose `tokens` these are; `known` and `projection` are of their modality."""
-        if isinstance(relation, WordedRelation):
+        if isinstance(relation, FreeTextRelation):
             matrix = projection().to(known.queries.dtype)
             view = replace(
                 known,

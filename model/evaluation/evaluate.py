@@ -34,21 +34,21 @@ from .metrics import (
     retrieval_hits,
 )
 from .report import draw_plots, in_markdown
-from .sampling import Claims, Queries, draw_claims, draw_queries
+from .sampling import LabelledPairs, Queries, sample_labelled_pairs, sample_queries
 
 HIT_AT = 5
 TOP = 3
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationSet:
     """The questions of one evaluation, by position among the test items and all relations."""
 
     texts: list[str]
     pictures: list[Path]
     edges: EdgeTable
     queries: Queries
-    claims: Claims
+    claims: LabelledPairs
     known: np.ndarray
 
 
@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> str:
         "clip": config.clip,
         "blind": config.blind,
     }
-    exam = set_exam(prepared, config)
+    exam = make_evaluation_set(prepared, config)
     networks: dict[str, Any] = {}
     checkpoints: dict[str, Checkpoint] = {}
     by_relation: list[dict[str, Any]] = []
@@ -87,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> str:
         checkpoint = Checkpoint.open(path)
         _check_fit(name, checkpoint, prepared, path)
         checkpoints[name] = checkpoint
-        answers = take_exam(checkpoint, exam, config)
+        answers = answer_evaluation_set(checkpoint, exam, config)
         networks[checkpoint.metrics["objective"]] = figures(checkpoint, exam, answers, config)
         if name == "rcml":
             by_relation = figures_by_relation(checkpoint, exam, answers)
@@ -132,7 +132,7 @@ def evaluate(config: EvaluateConfig) -> str:
     )
 
 
-def set_exam(prepared: Prepared, config: EvaluateConfig) -> Exam:
+def make_evaluation_set(prepared: Prepared, config: EvaluateConfig) -> EvaluationSet:
     """Draw the questions from the test part.
 
     Raises:
@@ -151,17 +151,17 @@ def set_exam(prepared: Prepared, config: EvaluateConfig) -> Exam:
         {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
     )
     known = np.array([row for row, relation in enumerate(prepared.relations) if not relation.intra])
-    return Exam(
+    return EvaluationSet(
         texts=[item.text for item in items],
         pictures=[prepared.path / item.picture for item in items],
         edges=edges,
-        queries=draw_queries(edges, config.candidates, config.max_queries, rng),
-        claims=draw_claims(edges, known, config.max_queries, rng),
+        queries=sample_queries(edges, config.candidates, config.max_queries, rng),
+        claims=sample_labelled_pairs(edges, known, config.max_queries, rng),
         known=known,
     )
 
 
-def take_exam(checkpoint: Checkpoint, exam: Exam, config: EvaluateConfig) -> Answers:
+def answer_evaluation_set(checkpoint: Checkpoint, exam: EvaluationSet, config: EvaluateConfig) -> Answers:
     """Put all questions to one network."""
     encoder = Encoder.from_pretrained(checkpoint.path, config.device)
     encoding = encoder.encode_part(exam.texts, exam.pictures)
@@ -172,7 +172,9 @@ def take_exam(checkpoint: Checkpoint, exam: Exam, config: EvaluateConfig) -> Ans
     )
 
 
-def figures(checkpoint: Checkpoint, exam: Exam, answers: Answers, config: EvaluateConfig) -> dict[str, Any]:
+def figures(
+    checkpoint: Checkpoint, exam: EvaluationSet, answers: Answers, config: EvaluateConfig
+) -> dict[str, Any]:
     """All figures of one network; "before" and "after" are without and with its calibration."""
     hits = {}
     for similarity, found in answers.hits.items():
@@ -216,7 +218,9 @@ def figures(checkpoint: Checkpoint, exam: Exam, answers: Answers, config: Evalua
     }
 
 
-def figures_by_relation(checkpoint: Checkpoint, exam: Exam, answers: Answers) -> list[dict[str, Any]]:
+def figures_by_relation(
+    checkpoint: Checkpoint, exam: EvaluationSet, answers: Answers
+) -> list[dict[str, Any]]:
     """What the questions about each relation show; None where the test part has none that do."""
     probability = checkpoint.calibration.validity_probability(answers.log_odds)
     hits, asked = answers.hits[Similarity.AVG], exam.queries.relation

@@ -27,7 +27,7 @@ class Queries:
     candidates: Int[ndarray, "queries candidates"]
 
 
-def draw_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.Generator) -> Queries:
+def sample_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.Generator) -> Queries:
     """Ask for each edge from either end, among `candidates`: its partner and random others (section 4.3.1).
 
     Negatives are drawn from the items that have an edge, leaving out the query itself and its other partners
@@ -54,7 +54,7 @@ def draw_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.Ge
 
 
 @dataclass(frozen=True)
-class Claims:
+class LabelledPairs:
     """Statements "this relation holds between these items" and whether each is `valid`."""
 
     pairs: EdgeTable
@@ -72,9 +72,9 @@ class Claims:
         )
 
 
-def draw_claims(
+def sample_labelled_pairs(
     edges: EdgeTable, relations: Int[ndarray, "known"], most: int, rng: np.random.Generator
-) -> Claims:
+) -> LabelledPairs:
     """As many false claims as true ones (section 4.3.3).
 
     Of the false ones, half pair the item with a random other under the same relation, half keep a related
@@ -99,7 +99,7 @@ def draw_claims(
         np.concatenate([true.b, columns[1]]),
         np.concatenate([true.relation, columns[2]]),
     )
-    return Claims(pairs, np.arange(len(pairs)) < len(true))
+    return LabelledPairs(pairs, np.arange(len(pairs)) < len(true))
 
 
 def _triples(edges: EdgeTable) -> Iterator[tuple[int, int, int]]:

@@ -25,7 +25,7 @@ from model.network.image_cache import Pictures
 from model.network.inputs import PictureInput, TextInput
 
 from .augmentation import draw_moves
-from .distributed import Ranks
+from .distributed import ProcessGroup
 from .loss import PairBatch
 
 
@@ -75,7 +75,7 @@ class Batches:
     """
 
     def __init__(
-        self, part: Part, objective: Objective, batch_size: int, augment: bool, seed: int, ranks: Ranks
+        self, part: Part, objective: Objective, batch_size: int, augment: bool, seed: int, ranks: ProcessGroup
     ) -> None:
         self._part = part
         self._pairs = training_pairs(part, objective)

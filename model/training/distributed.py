@@ -32,7 +32,7 @@ They wait in vain for none that has died: then `torchrun` ends them.
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that train together."""
 
     rank: int
@@ -86,7 +86,7 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(device: Device) -> Iterator[Ranks]:
+def join_process_group(device: Device) -> Iterator[ProcessGroup]:
     """Join the other processes that `torchrun` started, each with a CUDA device of its own where there are any.
 
     Raises:
@@ -94,7 +94,7 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     """
     chosen = choose_device(device)
     if not dist.is_torchelastic_launched():
-        yield Ranks(0, 1, chosen)
+        yield ProcessGroup(0, 1, chosen)
         return
     if chosen.type == "cuda":
         local, devices = dist.get_node_local_rank(), torch.cuda.device_count()
@@ -107,7 +107,7 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
         dist.destroy_process_group()
 

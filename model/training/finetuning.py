@@ -13,7 +13,7 @@ from model.errors import InputError
 from model.network.network import Network
 
 
-def tune(network: Network, config: TrainConfig) -> Callable[[], None]:
+def select_trainable(network: Network, config: TrainConfig) -> Callable[[], None]:
     """Leave only what should learn with `requires_grad`; returns what makes the network plain again.
 
     LoRA (Hu et al. 2021, arXiv 2106.09685) through peft: adapters of rank r beside every linear layer of both

@@ -19,8 +19,8 @@ from model.records import Relation
 
 from .augmentation import move_pictures
 from .batches import Batch, seed_of
-from .distributed import Ranks
-from .loss import objective
+from .distributed import ProcessGroup
+from .loss import rcml_loss
 
 
 class Gradients:
@@ -31,7 +31,7 @@ class Gradients:
         network: Network,
         preprocessor: Preprocessor,
         relations: tuple[Relation, ...],
-        ranks: Ranks,
+        ranks: ProcessGroup,
         temperature: float,
         intra_modal_weight: float,
         micro_batch: int | None,
@@ -66,7 +66,7 @@ class Gradients:
 
         text, image = (_cut(torch.cat(view)) for view in zip(*encoded, strict=True))
         count = len(batch.items)
-        loss = objective(
+        loss = rcml_loss(
             self._ranks.gather(text, count),
             self._ranks.gather(image, count),
             batch.pairs,

@@ -47,7 +47,7 @@ class PairBatch:
         )
 
 
-def objective(
+def rcml_loss(
     text: Float[Tensor, "items relations dim"],
     image: Float[Tensor, "items relations dim"],
     pairs: PairBatch,

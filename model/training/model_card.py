@@ -99,7 +99,7 @@ def _metadata(config: TrainConfig, metrics: dict[str, Any], prepared: Prepared) 
 
 
 def _is_ours(config: TrainConfig) -> bool:
-    return config.backbone == "small" or is_local(config.backbone)
+    return config.from_scratch or is_local(config.backbone)
 
 
 def _backbone(config: TrainConfig) -> str:

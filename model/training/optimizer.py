@@ -7,8 +7,6 @@ import torch
 from model.config import TrainConfig
 from model.network.network import Network
 
-from .train import from_scratch
-
 
 def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW in three groups: matrices, decayed; vectors; and the attention's four matrices.
@@ -19,7 +17,7 @@ def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimiz
     """
     attention = list(network.attention.parameters())
     others = [weight for weight in network.backbone.parameters() if weight.requires_grad]
-    share = config.attention_rate or (0.1 if from_scratch(config) else 1.0)
+    share = config.attention_rate or (0.1 if config.from_scratch else 1.0)
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "share": 1.0},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},

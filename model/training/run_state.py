@@ -33,7 +33,7 @@ INCIDENTAL = {"prepared", "out", "device", "workers", "picture_cache", "save_eve
 """Options that a resumed run may change: they have no say in what is learnt."""
 
 
-class Progress(BaseModel):
+class TrainingState(BaseModel):
     """How far a training has come, tensors aside."""
 
     model_config = ConfigDict(extra="forbid")
@@ -100,7 +100,7 @@ class Run:
         """Where TensorBoard's log goes."""
         return self.folder / "tensorboard"
 
-    def save(self, progress: Progress, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, progress: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the whole state; then drop the best weights that it no longer names."""
         tensors = {f"network.{name}": tensor for name, tensor in learnt(network).items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _moments(network, optimizer).items()}
@@ -109,13 +109,13 @@ class Run:
             if path != self._best(progress.best_step):
                 path.unlink()
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
         """Put back the state that was saved last; None where there is none."""
         path = self.folder / "last.safetensors"
         if not path.is_file():
             return None
         with safe_open(path, framework="pt") as file:
-            progress = Progress.model_validate_json(file.metadata()["progress"])
+            progress = TrainingState.model_validate_json(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         _fill(network, _under("network.", tensors))
         _restore_moments(network, optimizer, _under("optimizer.", tensors))

@@ -26,7 +26,7 @@ from model.data.prepared import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.evaluation.metrics import relation_type_scores, retrieval_hits
-from model.evaluation.sampling import Queries, draw_claims, draw_queries
+from model.evaluation.sampling import Queries, sample_labelled_pairs, sample_queries
 from model.network.backbones import Backbone
 from model.network.image_cache import PictureFiles, Pictures, keep_pictures
 from model.network.load_backbone import load_backbone, small_backbone
@@ -37,12 +37,12 @@ from model.records import Split
 from model.similarity import Similarity
 
 from .batches import Batch, Batches, Part
-from .distributed import Ranks, join_ranks
-from .finetuning import tune
+from .distributed import ProcessGroup, join_process_group
+from .finetuning import select_trainable
 from .gradients import Gradients
 from .model_card import model_card
 from .optimizer import make_optimizer, schedule
-from .run_state import Progress, Run, follow_run, open_run
+from .run_state import Run, TrainingState, follow_run, open_run
 from .tracking import open_logs, require_trackers
 
 VALIDATION_CANDIDATES = 21
@@ -68,14 +68,14 @@ def train(config: TrainConfig) -> str:
     """
     require_trackers(config)
     prepared = Prepared.open(config.prepared)
-    with join_ranks(config.device) as ranks:
+    with join_process_group(config.device) as ranks:
         run = open_run(config, prepared.manifest.digest) if ranks.first else follow_run(config)
         with run as opened:
             ranks.wait()
             return _train(config, prepared, ranks, opened)
 
 
-def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> str:
+def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Run) -> str:
     torch.manual_seed(config.seed)
     # Without this, threads add up the gradients of gathered rows in whatever order they finish.
     torch.use_deterministic_algorithms(ranks.device.type == "cpu")
@@ -84,14 +84,14 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
 
     # What is trained, and on what.
     backbone, preprocessor = _backbone(config, prepared)
-    gain = config.attention_gain or (2.0 if from_scratch(config) else 1.0)
+    gain = config.attention_gain or (2.0 if config.from_scratch else 1.0)
     network = Network(_network_config(config, backbone), backbone, gain)
-    merge = tune(network, config)
+    merge = select_trainable(network, config)
     encoder = Encoder(network, preprocessor, prepared.relations, ranks.device)
     part, validation = (
         _part(prepared, split, preprocessor, config, ranks, run) for split in (Split.TRAIN, Split.VALIDATION)
     )
-    queries = draw_queries(
+    queries = sample_queries(
         validation.edges, VALIDATION_CANDIDATES, most=MOST_QUERIES, rng=np.random.default_rng(config.seed)
     )
     batches = Batches(part, config.objective, config.batch_size, config.augment, config.seed, ranks)
@@ -109,10 +109,10 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: Ranks, run: Run) -> s
     )
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = make_optimizer(network, config)
-    peak = config.learning_rate or (1e-3 if from_scratch(config) else 5e-5)
+    peak = config.learning_rate or (1e-3 if config.from_scratch else 5e-5)
 
     # From where an interrupted run was last saved to the last step, or to where validation no longer improves.
-    progress = run.load(network, optimizer) or Progress()
+    progress = run.load(network, optimizer) or TrainingState()
     steps = range(progress.step + 1, 1 if progress.stopped else config.steps + 1)
     with (
         batches.ahead(steps, config.workers) as queue,
@@ -204,16 +204,12 @@ def _no_bar(figures: str) -> None:
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
-    if not from_scratch(config):
+    if not config.from_scratch:
         return load_backbone(config.backbone)
     texts = [prepared.items[row].text for row in prepared.rows(Split.TRAIN)]
     texts += [relation.description for relation in prepared.relations]
     preprocessor = Preprocessor.train(texts, config.small)
     return small_backbone(config.small, preprocessor), preprocessor
-
-
-def from_scratch(config: TrainConfig) -> bool:
-    return config.backbone == "small"
 
 
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
@@ -227,7 +223,12 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
 
 
 def _part(
-    prepared: Prepared, split: Split, preprocessor: Preprocessor, config: TrainConfig, ranks: Ranks, run: Run
+    prepared: Prepared,
+    split: Split,
+    preprocessor: Preprocessor,
+    config: TrainConfig,
+    ranks: ProcessGroup,
+    run: Run,
 ) -> Part:
     edges = [edge for edge in prepared.edges if edge.split == split]
     if not edges:
@@ -284,7 +285,7 @@ def _fit_validity(
     known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
     judged = {}
     for split, part in parts.items():
-        claims = draw_claims(part.edges, known, MOST_CLAIMS, rng)
+        claims = sample_labelled_pairs(part.edges, known, MOST_CLAIMS, rng)
         encoding = encoder.encode_inputs(part.text, part.pictures)
         judged[split] = (encoding, claims.vectors(encoding, encoder.relation_vectors), claims.valid)
     _, pairs, valid = judged[Split.TRAIN]

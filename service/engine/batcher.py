@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from service.errors import OverloadedError
 
-from .watchdog import PATIENCE, Pulse
+from .watchdog import PATIENCE, Heartbeat
 
 Job = TypeVar("Job")
 
@@ -73,7 +73,7 @@ class Batcher(Generic[Job, Result]):
         self._cost = 0.0
         self._since: float | None = None
         self._size = 0
-        self.pulse = Pulse(name, worker_patience)
+        self.pulse = Heartbeat(name, worker_patience)
         self._thread = Thread(target=self._run, name=f"rcml {name}", daemon=True)
         self._thread.start()
         self.pulse.watch(self._thread)

@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot
-from indexes.search.pairs import Compared, Comparison, RelationScore
+from indexes.search.pairs import PairItem, PairScorer, RelationScore
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.checkpoint.validity import THRESHOLD
@@ -27,21 +27,21 @@ from model.data.item_input import decoded
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import Encoding
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, NoPictureError, NoTokensError, RcmlError
 from model.records import Item, Relation
 from model.similarity import Similarity, View
 from service.settings import ServeConfig
 
 from .batcher import Batcher
-from .index_follower import Follower
-from .item_json import Rendering
-from .thread_pool import Workers
-from .watchdog import PATIENCE, Pulse
+from .index_follower import IndexFollower
+from .item_json import ItemJson
+from .thread_pool import ThreadPool
+from .watchdog import PATIENCE, Heartbeat
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-from .model_jobs import ExplainJob, Job, NewItemJob, RelationJob, Result, compute, keeps_tokens
+from .model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob, Result, compute, keeps_tokens
 
 P = ParamSpec("P")
 
@@ -94,14 +94,14 @@ class Engine:
     ) -> None:
         self.index = index
         self.quality = quality
-        self.rendering = Rendering()
-        self.searches = Workers("search", worker_patience=patience)
+        self.rendering = ItemJson()
+        self.searches = ThreadPool("search", worker_patience=patience)
         self.network: Batcher[Job, Result] = Batcher(
             partial(compute, encoder, index), "network", worker_patience=patience
         )
-        self._follower = Follower(index, compact_at, patience)
+        self._follower = IndexFollower(index, compact_at, patience)
         self._encoder = encoder
-        self._relations: dict[str, WordedRelation] = {}
+        self._relations: dict[str, FreeTextRelation] = {}
         self._holding = Lock()
         self._holders = 1  # whoever opened it
 
@@ -164,7 +164,7 @@ class Engine:
         self.index.close()
 
     @property
-    def pulses(self) -> Sequence[Pulse]:
+    def pulses(self) -> Sequence[Heartbeat]:
         """Of the threads without which answers would stop or grow old."""
         return (self.network.pulse, *self.searches.pulses, *self._follower.pulses)
 
@@ -196,11 +196,11 @@ class Engine:
         Raises:
             OverloadedError: too much waits for the network already.
         """
-        encoding = cast(Encoding, await self.network.submit(NewItemJob(text or "", picture)))
+        encoding = cast(Encoding, await self.network.submit(EncodeItemJob(text or "", picture)))
         return encoding if text else encoding.without_text()
 
     async def explain(
-        self, text: str | None, picture: "Image | None", relation: str | WordedRelation
+        self, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
     ) -> Attention:
         """What a relation, by its id or in words, looks at in an item.
 
@@ -226,12 +226,12 @@ class Engine:
         return decoded(content) if isinstance(content, bytes) else load_picture(content)
 
     async def vectors(
-        self, items: Sequence[Compared], relation: str | WordedRelation, views: Sequence[View]
+        self, items: Sequence[PairItem], relation: str | FreeTextRelation, views: Sequence[View]
     ) -> tuple[Snapshot, dict[View, Float32[ndarray, "items dim"]]]:
         """See `Index.vectors`."""
         return await self.search(self.index.vectors, items, relation, views)
 
-    async def read_relation(self, description: str) -> WordedRelation:
+    async def read_relation(self, description: str) -> FreeTextRelation:
         """A relation in words, ready to be asked about; the latest are kept.
 
         Raises:
@@ -242,7 +242,7 @@ class Engine:
             raise NoTokensError
         relation = self._relations.pop(description, None)
         if relation is None:
-            relation = cast(WordedRelation, await self.network.submit(RelationJob(description)))
+            relation = cast(FreeTextRelation, await self.network.submit(ReadRelationJob(description)))
         self._relations[description] = relation
         while len(self._relations) > KEPT:
             del self._relations[next(iter(self._relations))]
@@ -254,7 +254,7 @@ class Engine:
         return keeps_tokens(self.index)
 
     async def relation_types(
-        self, item_a: Compared, item_b: Compared, similarity: Similarity
+        self, item_a: PairItem, item_b: PairItem, similarity: Similarity
     ) -> tuple[Snapshot, list[RelationScore]]:
         """Every relation between different items, the likeliest link of these two first, and the snapshot they are of.
 
@@ -262,11 +262,11 @@ class Engine:
             UnknownItemError: there is no such item.
         """
         index, snapshot = self.index, self.index.snapshot
-        comparison = Comparison(snapshot, index.checkpoint)
+        comparison = PairScorer(snapshot, index.checkpoint)
         return snapshot, await self.search(comparison.relation_scores, item_a, item_b, similarity)
 
     async def validity(
-        self, item_a: Compared, item_b: Compared, relation_id: str
+        self, item_a: PairItem, item_b: PairItem, relation_id: str
     ) -> tuple[Snapshot, Verdict]:
         """Whether a relation holds between two different items, and how surely; and whose answer it is.
 
@@ -280,7 +280,7 @@ class Engine:
         return snapshot, verdict
 
     async def validities(
-        self, claims: Sequence[tuple[Compared, Compared, str]]
+        self, claims: Sequence[tuple[PairItem, PairItem, str]]
     ) -> tuple[Snapshot, list[Verdict | RcmlError]]:
         """`validity` of many claims at once, each by itself, and the snapshot that all are of."""
         snapshot, found = await self.search(self.index.validity_of_each, claims)

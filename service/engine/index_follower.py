@@ -8,13 +8,13 @@ from indexes.index import Index
 from model.errors import RcmlError
 from service.telemetry.logs import logger
 
-from .watchdog import PATIENCE, Pulse
+from .watchdog import PATIENCE, Heartbeat
 
 EVERY = 0.2
 """Seconds between two looks at what others did."""
 
 
-class Follower:
+class IndexFollower:
     """Two threads beside an index, until it is closed: one follows, one compacts.
 
     Whatever fails is said once, and tried again: the index goes on answering with what it has.
@@ -29,7 +29,7 @@ class Follower:
         self._index = index
         self._compact_at = compact_at
         self._stopped = Event()
-        work = {Pulse("follower", patience): index.refresh, Pulse("compactor", inf): self._compact}
+        work = {Heartbeat("follower", patience): index.refresh, Heartbeat("compactor", inf): self._compact}
         self.pulses = tuple(work)
         self._threads = []
         for pulse, step in work.items():
@@ -48,7 +48,7 @@ class Follower:
         if self._compact_at and self._index.snapshot.overlay.changes >= self._compact_at:
             self._index.compact()
 
-    def _repeat(self, pulse: Pulse, step: Callable[[], None]) -> None:
+    def _repeat(self, pulse: Heartbeat, step: Callable[[], None]) -> None:
         told = ""
         while not self._stopped.wait(EVERY):
             try:

@@ -23,7 +23,7 @@ KEPT = 200_000
 """Items that are kept as they are told: some 250 bytes each."""
 
 
-class Rendering:
+class ItemJson:
     """The items of one generation as JSON; used from the event loop alone."""
 
     def __init__(self) -> None:

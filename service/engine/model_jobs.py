@@ -8,14 +8,14 @@ from indexes.index import Index
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import Encoding
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass(frozen=True, slots=True)
-class NewItemJob:
+class EncodeItemJob:
     """An item for the network, without a picture or with one."""
 
     text: str
@@ -23,7 +23,7 @@ class NewItemJob:
 
 
 @dataclass(frozen=True, slots=True)
-class RelationJob:
+class ReadRelationJob:
     """A relation in words for the network."""
 
     description: str
@@ -35,26 +35,26 @@ class ExplainJob:
 
     text: str | None
     picture: "Image | None"
-    relation: str | WordedRelation
+    relation: str | FreeTextRelation
 
 
-Job = NewItemJob | RelationJob | ExplainJob
+Job = EncodeItemJob | ReadRelationJob | ExplainJob
 
 
-Result = Encoding | WordedRelation | Attention
+Result = Encoding | FreeTextRelation | Attention
 
 
 def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Result]:
     """Runs in the thread of an engine's `network`; were it bound to the engine, that would be closed but not freed."""
-    items = [job for job in jobs if isinstance(job, NewItemJob)]
+    items = [job for job in jobs if isinstance(job, EncodeItemJob)]
     texts, pictures = [item.text for item in items], [item.picture for item in items]
     encoded = iter(encoder.read_items(texts, pictures, keeps_tokens(index))().split() if items else ())
     results: list[Result] = []
     for job in jobs:
         match job:
-            case NewItemJob():
+            case EncodeItemJob():
                 results.append(next(encoded))
-            case RelationJob(description):
+            case ReadRelationJob(description):
                 results.append(encoder.read_relation(description))
             case ExplainJob(text, picture, relation):
                 results.append(encoder.explain(text, picture, relation))

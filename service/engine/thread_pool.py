@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from service.errors import OverloadedError
 
-from .watchdog import PATIENCE, Pulse
+from .watchdog import PATIENCE, Heartbeat
 
 LATEST = 0.03
 """Share of the latest in the mean time between two jobs that are done."""
@@ -35,7 +35,7 @@ class _Job:
     future: asyncio.Future[Any]
 
 
-class Workers:
+class ThreadPool:
     """Threads with a bounded queue, used from one event loop.
 
     Not `concurrent.futures`, whose futures wake the loop twice for a job and take a lock five times: for a search
@@ -54,7 +54,7 @@ class Workers:
         A job that takes longer than `worker_patience` s is a sign that something hangs.
         """
         count = threads or min(os.cpu_count() or 1, 8)
-        self.pulses = [Pulse(f"{name} worker", worker_patience) for _ in range(count)]
+        self.pulses = [Heartbeat(f"{name} worker", worker_patience) for _ in range(count)]
         self._patience = patience
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._pending = 0
@@ -99,7 +99,7 @@ class Workers:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, pulse: Pulse) -> None:
+    def _run(self, pulse: Heartbeat) -> None:
         while (job := self._queue.get()) is not None:
             result, error = None, None
             if not job.future.cancelled():

@@ -1,7 +1,7 @@
 """Tells a worker that is at work from one that hangs, so that readiness can fail where liveness does not.
 
 A thread beside the event loop may wait for a device or a disk that never answers; the loop would go on to say that
-all is well. So each worker has a `Pulse`, and `GET /readyz` asks every pulse of the engine.
+all is well. So each worker has a `Heartbeat`, and `GET /readyz` asks every pulse of the engine.
 
     pulse = Pulse("encoder", patience=30.0)
 
@@ -20,7 +20,7 @@ PATIENCE = 30.0
 """Seconds that one piece of work may take, unless said otherwise."""
 
 
-class Pulse:
+class Heartbeat:
     """What is known of one worker from outside: since when it has been busy, and whether its thread lives.
 
     Written by that worker's thread alone, and read by any.

@@ -29,7 +29,7 @@ from .problems import (
     UNKNOWN_ITEM,
     Kind,
 )
-from .route_rules import Access, rule_of
+from .route_rules import Role, rule_of
 
 Json = dict[str, Any]
 
@@ -176,9 +176,9 @@ def document(app: FastAPI) -> Json:
     return described
 
 
-def _declare_access(operation: Json, access: Access) -> None:
+def _declare_access(operation: Json, access: Role) -> None:
     """Say which key an operation takes, the role in the place that OpenAPI 3.1 has for it, and how it is refused."""
-    if access is Access.OPEN:
+    if access is Role.OPEN:
         operation["security"] = []
         return
     operation["security"] = [{scheme: [access]} for scheme in _KEY_SCHEMES]

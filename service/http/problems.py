@@ -48,7 +48,7 @@ from service.errors import (
 )
 from service.schemas.problem import FieldProblem, Problem
 from service.telemetry.logs import REQUEST_ID, logger
-from service.validation_messages import ECHO_LENGTH, echo, place, refusal
+from service.validation_messages import ECHO_LENGTH, place, quoted, refusal
 
 from .browser_policy import HEADERS as SECURITY_HEADERS
 from .route_rules import methods_of
@@ -134,7 +134,7 @@ TOO_MANY_REQUESTS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests", "rat
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """Why a request is not answered, whichever request it was."""
 
     kind: Kind
@@ -148,56 +148,56 @@ class Refusal:
         return self.kind.problem(self.detail, instance, self.errors, list(self.known) or None)
 
 
-FAILED = Refusal(
+FAILED = Rejection(
     Kind.of(HTTPStatus.INTERNAL_SERVER_ERROR),
     "The server failed through no fault of the request; its log says why.",
 )
 
 
-def refusal_of(error: RcmlError) -> Refusal | None:
+def refusal_of(error: RcmlError) -> Rejection | None:
     """What an error of ours says to a client; None if that is none of its business."""
     match error:
         case UnknownItemError():
-            return Refusal(UNKNOWN_ITEM, str(error))
+            return Rejection(UNKNOWN_ITEM, str(error))
         case UnknownRelationError():
-            return Refusal(UNKNOWN_RELATION, str(error), known=error.known)
+            return Rejection(UNKNOWN_RELATION, str(error), known=error.known)
         case UnknownAttributeError():
-            return Refusal(UNKNOWN_ATTRIBUTE, str(error), known=error.known)
+            return Rejection(UNKNOWN_ATTRIBUTE, str(error), known=error.known)
         case MissingAttributeError():
-            return Refusal(MISSING_ATTRIBUTE, str(error))
+            return Rejection(MISSING_ATTRIBUTE, str(error))
         case IntraRelationError():
             return _intra_relation(error)
         case NoWordsError():
             return _no_words(error)
         case NoPictureError():
-            return Refusal(NO_PICTURE, str(error))
+            return Rejection(NO_PICTURE, str(error))
         case NoTokensError():
-            return Refusal(NO_TOKENS, str(error))
+            return Rejection(NO_TOKENS, str(error))
         case UnfitRelationError():
-            return Refusal(UNFIT_RELATION, str(error))
+            return Rejection(UNFIT_RELATION, str(error))
         case TrainedRelationError():
-            return Refusal(TRAINED_RELATION, str(error))
+            return Rejection(TRAINED_RELATION, str(error))
         case NotServableError():
-            return Refusal(NOT_SERVABLE, str(error))
+            return Rejection(NOT_SERVABLE, str(error))
         case NoRoomError():
-            return Refusal(NO_ROOM, str(error), headers={"Retry-After": "60"})
+            return Rejection(NO_ROOM, str(error), headers={"Retry-After": "60"})
         case BusyError():
-            return Refusal(BUSY, str(error), headers={"Retry-After": "5"})
+            return Rejection(BUSY, str(error), headers={"Retry-After": "5"})
         case NoShadowError():
-            return Refusal(NO_SHADOW, str(error))
+            return Rejection(NO_SHADOW, str(error))
         case FetchError():
-            return Refusal(PICTURE_NOT_FETCHED, str(error))
+            return Rejection(PICTURE_NOT_FETCHED, str(error))
         case PictureError():
-            return Refusal(BAD_PICTURE, str(error))
+            return Rejection(BAD_PICTURE, str(error))
         case OverloadedError():
-            return Refusal(OVERLOADED, str(error), headers={"Retry-After": str(error.retry_after)})
+            return Rejection(OVERLOADED, str(error), headers={"Retry-After": str(error.retry_after)})
         case NotReadyError():
-            return Refusal(NOT_READY, str(error), headers={"Retry-After": "1"})
+            return Rejection(NOT_READY, str(error), headers={"Retry-After": "1"})
         case UnreachableError() | StorageError():
             # The reason names servers and files, so it is for the log alone.
             logger.warning("%s", error)
             detail = "A part of the index cannot be reached now. Ask again in a second."
-            return Refusal(NOT_READY, detail, headers={"Retry-After": "1"})
+            return Rejection(NOT_READY, detail, headers={"Retry-After": "1"})
         case _:
             return None
 
@@ -262,19 +262,19 @@ async def _refused(request: Request, error: Exception) -> Response:
     return refused(request, error)
 
 
-def _intra_relation(error: IntraRelationError) -> Refusal:
+def _intra_relation(error: IntraRelationError) -> Rejection:
     remedy = f"Send one of {', '.join(error.others)}."
-    value = echo(error.relation_id)
+    value = quoted(error.relation_id)
     problem = FieldProblem(pointer="#/relation", value=value, message=str(error), remedy=remedy)
-    return Refusal(INVALID_REQUEST, f"{problem.message} {remedy}", [problem])
+    return Rejection(INVALID_REQUEST, f"{problem.message} {remedy}", [problem])
 
 
-def _no_words(error: NoWordsError) -> Refusal:
+def _no_words(error: NoWordsError) -> Rejection:
     message, _, remedy = str(error).rpartition(". ")
     problems = [
         FieldProblem(pointer=f"#/{field}", message=f"{message}.", remedy=remedy) for field in error.fields
     ]
-    return Refusal(INVALID_REQUEST, str(error), problems)
+    return Rejection(INVALID_REQUEST, str(error), problems)
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
@@ -289,11 +289,11 @@ def invalid(
     body: type[BaseModel] | None,
     name: str = "body",
     parameters: Mapping[str, Any] = MappingProxyType({}),
-) -> Refusal:
+) -> Rejection:
     """What is wrong with a `body`, which its sender calls `name`, or with the `parameters` of a path or a query."""
     errors = error.errors()
     if errors[0]["type"] == "json_invalid":
-        return Refusal(NOT_JSON, f"The {name} is not JSON: {errors[0]['ctx']['error'][:ECHO_LENGTH]}.")
+        return Rejection(NOT_JSON, f"The {name} is not JSON: {errors[0]['ctx']['error'][:ECHO_LENGTH]}.")
     # A default that depends on other fields is not made when one of those is wrong: no fault of its own.
     faults = [one for one in errors if one["type"] != "default_factory_not_called"]
     problems: dict[str | None, FieldProblem] = {}
@@ -302,7 +302,7 @@ def invalid(
         # What may be of several types is refused once for each, in the order in which they are declared.
         problems.setdefault(problem.pointer or problem.parameter, problem)
     detail = " ".join(f"{problem.message} {problem.remedy}" for problem in problems.values())
-    return Refusal(INVALID_REQUEST, detail, [*problems.values()])
+    return Rejection(INVALID_REQUEST, detail, [*problems.values()])
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -337,7 +337,7 @@ def _field_problem(
 ) -> FieldProblem:
     """Word one of pydantic's errors; its location is `body`, `query` or `path`, then the way to the field."""
     where, *location = error["loc"]
-    value = None if error["type"] == "missing" else echo(error["input"])
+    value = None if error["type"] == "missing" else quoted(error["input"])
     if where != "body":
         name = str(location[0])
         refused = refusal(error, FieldInfo.from_annotation(parameters[name]), name, "send")

@@ -15,7 +15,7 @@ KEY = "rcml.key"
 """Where in a request's scope its key's name is (None: it has no key); absent on a server without keys."""
 
 
-class Access(StrEnum):
+class Role(StrEnum):
     """What a request has to bring."""
 
     OPEN = "open"
@@ -23,22 +23,22 @@ class Access(StrEnum):
     ADMIN = "admin"
 
 
-class Rule(NamedTuple):
+class RouteRule(NamedTuple):
     """What a route asks of its caller.
 
     A patient one does work that outlasts the deadline of the others. A long one reads its body piece by piece, so
     that it may be longer than memory has room for: `--max-bulk-bytes` bounds it instead of `--max-body-bytes`.
     """
 
-    access: Access
+    access: Role
     patient: bool = False
     long: bool = False
 
 
-_OPEN, _READ, _ADMIN = Rule(Access.OPEN), Rule(Access.READ), Rule(Access.ADMIN)
-_SLOW, _BULK = Rule(Access.ADMIN, patient=True), Rule(Access.ADMIN, patient=True, long=True)
+_OPEN, _READ, _ADMIN = RouteRule(Role.OPEN), RouteRule(Role.READ), RouteRule(Role.ADMIN)
+_SLOW, _BULK = RouteRule(Role.ADMIN, patient=True), RouteRule(Role.ADMIN, patient=True, long=True)
 
-RULES: dict[tuple[str, str], Rule] = {
+RULES: dict[tuple[str, str], RouteRule] = {
     ("GET", "/"): _OPEN,
     ("GET", "/docs"): _OPEN,
     ("GET", "/openapi.json"): _OPEN,
@@ -74,7 +74,7 @@ RULES: dict[tuple[str, str], Rule] = {
 """By method and path, with path parameters in braces; HEAD is as GET."""
 
 
-def rule_of(method: str, path: str) -> Rule:
+def rule_of(method: str, path: str) -> RouteRule:
     """The rule for a request (or for a path of the table itself): two look-ups at most."""
     if method == "HEAD":
         method = "GET"
@@ -100,9 +100,9 @@ def is_stranger(scope: Scope) -> bool:
     return scope.get(KEY, "") is None
 
 
-def _by_first_step() -> dict[tuple[str, str], Rule]:
+def _by_first_step() -> dict[tuple[str, str], RouteRule]:
     """The rules of paths with parameters, by the step that comes before all of them, as in `/items/`."""
-    below: dict[tuple[str, str], Rule] = {}
+    below: dict[tuple[str, str], RouteRule] = {}
     for (method, path), rule in RULES.items():
         if "{" in path:
             step = path[: path.find("/", 1) + 1]

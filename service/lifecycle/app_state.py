@@ -11,10 +11,10 @@ from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 
 if TYPE_CHECKING:
-    from .relation_jobs import Additions
-    from .reload import Candidates
+    from .relation_jobs import RelationJobs
+    from .reload import EngineLoader
     from .shadow import Shadow
-from .engine_holder import Loading
+from .engine_holder import EngineHolder
 
 
 class Fetcher(Protocol):
@@ -29,22 +29,22 @@ class State(TypedDict):
 
     config: ServeConfig
     started: datetime
-    loading: Loading
+    loading: EngineHolder
     metrics: Metrics
     fetcher: Fetcher
-    candidates: "Candidates"
-    additions: "Additions"
+    candidates: "EngineLoader"
+    additions: "RelationJobs"
     shadow: "Shadow"
 
 
 async def _ready_engine(request: Request) -> AsyncIterator[Engine]:
-    loading: Loading = request.state.loading
+    loading: EngineHolder = request.state.loading
     with loading.held() as engine:
         yield engine
 
 
 async def _fit_engine(request: Request) -> AsyncIterator[Engine]:
-    loading: Loading = request.state.loading
+    loading: EngineHolder = request.state.loading
     with loading.held_fit() as engine:
         yield engine
 

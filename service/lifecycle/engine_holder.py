@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 from service.errors import NotReadyError
 
 
-class Loading:
+class EngineHolder:
     """The engine that answers, once it is open; it may be replaced by another."""
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:

@@ -21,7 +21,7 @@ from service.errors import (
 from service.schemas.relations import RelationState
 from service.telemetry.logs import logger
 
-from .engine_holder import Loading
+from .engine_holder import EngineHolder
 
 MOST = 8
 """Relations that may wait or be embedded at a time."""
@@ -32,7 +32,7 @@ KEPT = 16
 
 
 @dataclass(eq=False)
-class Addition:
+class RelationJob:
     """A relation on its way: `done` of `total` vectors and answers are made; if it failed, for what `reason`."""
 
     relation: Relation
@@ -51,25 +51,25 @@ class _SupersededError(Exception):
     """Another engine answers now."""
 
 
-class Additions:
+class RelationJobs:
     """The relations on their way, used from one event loop; those that are indexed have left."""
 
-    def __init__(self, loading: Loading) -> None:
+    def __init__(self, loading: EngineHolder) -> None:
         self._loading = loading
-        self._jobs: dict[str, Addition] = {}
+        self._jobs: dict[str, RelationJob] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
     @property
-    def pending(self) -> list[Addition]:
+    def pending(self) -> list[RelationJob]:
         """Those that are not indexed, or failed, the first come first."""
         return [*self._jobs.values()]
 
-    def find(self, relation_id: str) -> Addition | None:
+    def find(self, relation_id: str) -> RelationJob | None:
         """The one of this id, if it is on its way."""
         return self._jobs.get(relation_id)
 
-    def add(self, engine: Engine, relation: Relation) -> Addition:
+    def add(self, engine: Engine, relation: Relation) -> RelationJob:
         """Have a relation added; one of the same id that failed is forgotten.
 
         Raises:
@@ -98,7 +98,7 @@ class Additions:
         failed = [job.relation.relation_id for job in self._jobs.values() if job.state == "failed"]
         for relation_id in failed[:-KEPT]:
             del self._jobs[relation_id]
-        job = self._jobs[relation.relation_id] = Addition(relation)
+        job = self._jobs[relation.relation_id] = RelationJob(relation)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         return job
@@ -145,7 +145,7 @@ class Additions:
                 return
             await self._finish(waiting[0])
 
-    async def _finish(self, job: Addition) -> None:
+    async def _finish(self, job: RelationJob) -> None:
         """Have one indexed, failed or given up."""
         job.state = "embedding"
         relation_id = job.relation.relation_id
@@ -168,7 +168,7 @@ class Additions:
         if self._jobs.get(relation_id) is job:
             del self._jobs[relation_id]
 
-    async def _embedded(self, job: Addition) -> bool:
+    async def _embedded(self, job: RelationJob) -> bool:
         """Add one to the index that answers; whether that still is the one that answers."""
         relation = job.relation
         with self._loading.held() as engine:

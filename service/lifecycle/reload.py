@@ -19,11 +19,11 @@ from service.schemas.admin import Artifacts
 from service.settings import ServeConfig
 from service.telemetry.logs import logger
 
-from .engine_holder import Loading
+from .engine_holder import EngineHolder
 
 
 @dataclass(frozen=True)
-class Named:
+class ArtifactNames:
     """What to open, by names of folders; None is what follows from the rest.
 
     That is of the index the one that is served, of the checkpoint the one that the index names, and of the report the
@@ -49,10 +49,10 @@ class Swap:
     seconds: float
 
 
-class Candidates:
+class EngineLoader:
     """Opens one engine at a time, in a thread of its own; used from the event loop."""
 
-    def __init__(self, config: ServeConfig, open_encoder: OpenEncoder, loading: Loading) -> None:
+    def __init__(self, config: ServeConfig, open_encoder: OpenEncoder, loading: EngineHolder) -> None:
         self._config = config
         self._folder = config.index.absolute().parent
         self._open_encoder = open_encoder
@@ -61,7 +61,7 @@ class Candidates:
         self._opening = False
         self._swaps: set[asyncio.Task[Swap]] = set()
 
-    async def swap(self, named: Named) -> Swap:
+    async def swap(self, named: ArtifactNames) -> Swap:
         """Have another engine answer; goes on though nobody waits for it any longer.
 
         Raises:
@@ -72,7 +72,7 @@ class Candidates:
         task.add_done_callback(self._swaps.discard)
         return await asyncio.shield(task)
 
-    async def open(self, named: Named) -> Engine:
+    async def open(self, named: ArtifactNames) -> Engine:
         """Open an engine, warm. It is for the caller to let it go, who must not be cancelled meanwhile.
 
         Raises:
@@ -110,7 +110,7 @@ class Candidates:
         await asyncio.gather(*self._swaps, return_exceptions=True)
         self._thread.shutdown()
 
-    async def _swap(self, named: Named) -> Swap:
+    async def _swap(self, named: ArtifactNames) -> Swap:
         begun = perf_counter()
         engine = await self.open(named)
         before, after = version(self._loading.engine.index.snapshot), version(engine.index.snapshot)
@@ -119,7 +119,7 @@ class Candidates:
         logger.info("%s answers in place of %s after %g s.", after, before, seconds)
         return Swap(before, after, seconds)
 
-    def _config_of(self, named: Named) -> ServeConfig:
+    def _config_of(self, named: ArtifactNames) -> ServeConfig:
         served = self._loading.engine
         index = served.index.path if named.index is None else self._folder / named.index
         checkpoint = None if named.checkpoint is None else self._folder / named.checkpoint
@@ -150,7 +150,7 @@ def _refusal(subject: str, error: RcmlError) -> str:
     )
 
 
-def _subject(index: str, named: Named) -> str:
+def _subject(index: str, named: ArtifactNames) -> str:
     checkpoint = "" if named.checkpoint is None else f" with checkpoint {named.checkpoint!r}"
     report = "" if named.report is None else f" with report {named.report!r}"
     return f"Index {index!r}{checkpoint}{report}"

@@ -24,7 +24,7 @@ from service.schemas.admin import Latencies, Overlaps, ScoreShift, ShadowState
 from service.telemetry.logs import logger
 from service.telemetry.prometheus import Metrics
 
-from .reload import Candidates, Named
+from .reload import ArtifactNames, EngineLoader
 
 MOST_WAITING = 32
 """Questions that wait to be compared; more are dropped."""
@@ -35,7 +35,7 @@ KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ShadowComparison:
     """One question, answered by both: scores and order are of the items that both found."""
 
     overlap: float
@@ -59,7 +59,7 @@ class _Asked:
     seconds: float
 
 
-class Trial:
+class ShadowRun:
     """One candidate, as long as it is compared; used from one event loop.
 
     The figures are of one engine that answers: when another takes its place, they begin anew.
@@ -71,7 +71,7 @@ class Trial:
         self.since = datetime.now(UTC)
         self.against: str | None = None
         self.outcomes: Counter[str] = Counter()
-        self.compared: deque[Compared] = deque(maxlen=KEPT)
+        self.compared: deque[ShadowComparison] = deque(maxlen=KEPT)
         self._metrics = metrics
         self._answering: weakref.ref[Engine] | None = None
         self._due = 0.0
@@ -144,7 +144,7 @@ class Trial:
                     self.compared.append(compared)
                     self._metrics.overlap(compared.overlap)
 
-    async def _outcome(self, asked: _Asked) -> tuple[str, Compared | None]:
+    async def _outcome(self, asked: _Asked) -> tuple[str, ShadowComparison | None]:
         begun = perf_counter()
         try:
             snapshot, found = await self.candidate.retrieve(asked.question)
@@ -169,14 +169,14 @@ class Trial:
 class Shadow:
     """The trial under way, if there is one; used from one event loop."""
 
-    def __init__(self, candidates: Candidates, metrics: Metrics) -> None:
+    def __init__(self, candidates: EngineLoader, metrics: Metrics) -> None:
         self._candidates = candidates
         self._metrics = metrics
-        self._trial: Trial | None = None
-        self._beginning: asyncio.Task[Trial] | None = None
+        self._trial: ShadowRun | None = None
+        self._beginning: asyncio.Task[ShadowRun] | None = None
 
     @property
-    def trial(self) -> Trial:
+    def trial(self) -> ShadowRun:
         """The one under way.
 
         Raises:
@@ -186,12 +186,12 @@ class Shadow:
             raise NoShadowError
         return self._trial
 
-    async def begin(self, named: Named, share: float) -> Trial:
+    async def begin(self, named: ArtifactNames, share: float) -> ShadowRun:
         """Open a candidate, and compare it on a share of the questions; goes on though nobody waits any longer.
 
         Raises:
             BusyError: one is being compared already.
-            NotServableError, NoRoomError: see `Candidates.open`.
+            NotServableError, NoRoomError: see `EngineLoader.open`.
         """
         if self._trial is not None or (self._beginning is not None and not self._beginning.done()):
             raise BusyError(
@@ -203,7 +203,7 @@ class Shadow:
     def offer(
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
-        """See `Trial.offer`; only questions that need no network are compared."""
+        """See `ShadowRun.offer`; only questions that need no network are compared."""
         if self._trial is not None and _by_ids(question):
             self._trial.offer(engine, question, snapshot, found, seconds)
 
@@ -223,12 +223,12 @@ class Shadow:
         if self._trial is not None:
             await self.end()
 
-    async def _begin(self, named: Named, share: float) -> Trial:
-        self._trial = Trial(await self._candidates.open(named), share, self._metrics)
+    async def _begin(self, named: ArtifactNames, share: float) -> ShadowRun:
+        self._trial = ShadowRun(await self._candidates.open(named), share, self._metrics)
         return self._trial
 
 
-def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: float) -> Compared:
+def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: float) -> ShadowComparison:
     """What a candidate found beside what was answered.
 
     The overlap is the share of common items in the longer of the two; of two empty ones it is 1.
@@ -237,7 +237,7 @@ def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: 
     candidate = _scores(snapshot, found)
     common = [item_id for item_id in live if item_id in candidate]
     longer = max(len(live), len(candidate))
-    return Compared(
+    return ShadowComparison(
         overlap=len(common) / longer if longer else 1.0,
         identical=[*live] == [*candidate],
         shifts=tuple(candidate[item_id] - live[item_id] for item_id in common),
@@ -272,7 +272,7 @@ def _by_ids(question: Question) -> bool:
     )
 
 
-def _overlaps(compared: Collection[Compared]) -> Overlaps | None:
+def _overlaps(compared: Collection[ShadowComparison]) -> Overlaps | None:
     if not compared:
         return None
     shares = [one.overlap for one in compared]
@@ -287,7 +287,7 @@ def _score_shift(shifts: Sequence[float]) -> ScoreShift | None:
     return ScoreShift(mean=float(np.mean(shifts)), p95=np.percentile(np.abs(shifts), 95))
 
 
-def _latencies(compared: Collection[Compared]) -> Latencies | None:
+def _latencies(compared: Collection[ShadowComparison]) -> Latencies | None:
     if not compared:
         return None
     live = float(np.median([one.live_s for one in compared]))

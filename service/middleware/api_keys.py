@@ -18,7 +18,7 @@ from pathlib import Path
 
 from model.console import say
 from model.errors import InputError
-from service.http.route_rules import Access
+from service.http.route_rules import Role
 from service.settings import KeyConfig, ServeConfig
 
 LEAST_CHARACTERS = 16
@@ -28,7 +28,7 @@ _KEY = re.compile(
 )  # printable ASCII but the comma, which separates keys
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_ROLES = {"read": Access.READ, "admin": Access.ADMIN}
+_ROLES = {"read": Role.READ, "admin": Role.ADMIN}
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Key:
     """What is known of a key: the name that logs and metrics show, and how far it reaches."""
 
     name: str
-    access: Access
+    access: Role
 
-    def reaches(self, access: Access) -> bool:
+    def reaches(self, access: Role) -> bool:
         """Whether the key is enough for a route."""
-        return self.access is Access.ADMIN or access is not Access.ADMIN
+        return self.access is Role.ADMIN or access is not Role.ADMIN
 
 
 class Keys:

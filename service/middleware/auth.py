@@ -26,14 +26,14 @@ from service.http.problems import (
     Kind,
     problem_response,
 )
-from service.http.route_rules import KEY, Access, rule_of
+from service.http.route_rules import KEY, Role, rule_of
 from service.validation_messages import ECHO_LENGTH
 
 from .api_keys import Key, Keys
 from .rate_limit import RateLimit
 
 
-class Guard:
+class Auth:
     """Pure ASGI middleware: 401, 403, 421 or 429, or the request goes on."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Guard:
         secret = sent_key(scope)
         key = self.keys.find(secret) if secret is not None else None
         scope[KEY] = None if key is None else key.name
-        if access is Access.OPEN:
+        if access is Role.OPEN:
             return None
         if key is None:
             if secret is None:
@@ -85,7 +85,7 @@ class Guard:
             return MISDIRECTED, detail, {}
         if scope["method"] not in ("GET", "HEAD") and self._is_foreign(headers, host):
             return FOREIGN_SITE, _FOREIGN_SITE, {}
-        if rule_of(scope["method"], scope["path"]).access is Access.OPEN:
+        if rule_of(scope["method"], scope["path"]).access is Role.OPEN:
             return None
         return self._refusal_by_rate(scope["client"][0] if scope["client"] else "")
 

@@ -25,7 +25,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 _HEADER = HEADER.lower().encode()
 
 
-class Observation:
+class RequestLog:
     """Pure ASGI middleware; it changes nothing but to add the id's header to the answer."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

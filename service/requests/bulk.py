@@ -23,13 +23,13 @@ from indexes.journal.journal import Change
 from indexes.live.snapshot import Snapshot
 from model.errors import RcmlError
 from service.http.openapi import NDJSON
-from service.http.problems import FAILED, Kind, Refusal, invalid, refusal_of
-from service.lifecycle.engine_holder import Loading
+from service.http.problems import FAILED, Kind, Rejection, invalid, refusal_of
+from service.lifecycle.engine_holder import EngineHolder
 from service.schemas.item_changes import BulkLine, BulkReply
 from service.telemetry.logs import logger
 
-from .context import Query
-from .item_changes import Changes
+from .context import RequestContext
+from .item_changes import ItemChanges
 from .json_route import LARGE, read
 
 GROUP = 64
@@ -79,7 +79,7 @@ class Bulk:
     """One bulk upload, by whatever engine is the current one while it goes on."""
 
     request: Request
-    loading: Loading
+    loading: EngineHolder
     longest: int
 
     async def replies(self, group: Sequence[Line]) -> list[BulkReply]:
@@ -89,7 +89,7 @@ class Bulk:
         except RcmlError as error:
             return [self._refused(line.number, None, _refusal(error)) for line in group]
         with current.held() as engine:
-            changes = Changes(Query.of(self.request, engine), patient=True)
+            changes = ItemChanges(RequestContext.of(self.request, engine), patient=True)
             turns = asyncio.Semaphore(AT_ONCE)
 
             async def change(line: Line) -> Change | BulkReply:
@@ -108,11 +108,11 @@ class Bulk:
                 ]
         return _told(group, found, before)
 
-    async def _change(self, line: Line, changes: Changes) -> Change | BulkReply:
+    async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
         """What a line asks for, or why it is refused."""
         if line.content is None:
             detail = f"The line is longer than the limit of {self.longest} bytes. Send a shorter one."
-            return self._refused(line.number, None, Refusal(Kind.of(413), detail))
+            return self._refused(line.number, None, Rejection(Kind.of(413), detail))
         item_id = None
         try:
             if len(line.content) > LARGE:
@@ -129,12 +129,12 @@ class Bulk:
         except RcmlError as error:
             return self._refused(line.number, item_id, _refusal(error))
 
-    def _refused(self, number: int, item_id: str | None, refusal: Refusal) -> BulkReply:
+    def _refused(self, number: int, item_id: str | None, refusal: Rejection) -> BulkReply:
         problem = refusal.problem(self.request.scope["path"])
         return BulkReply(line=number, item_id=item_id, status=problem.status, problem=problem)
 
 
-def _refusal(error: RcmlError) -> Refusal:
+def _refusal(error: RcmlError) -> Rejection:
     refusal = refusal_of(error)
     if refusal is None:
         logger.error("%s", error, exc_info=error)

@@ -17,7 +17,7 @@ from indexes.search.selection import EVERYTHING, Selection
 from indexes.storage.filters import Bound, Condition, OfQuery
 from model.data.images import decode_picture
 from model.embeddings.encoding import Encoding
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.similarity import Similarity, View
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher, State
@@ -35,7 +35,7 @@ AT_ONCE = 8
 
 
 @dataclass
-class Query:
+class RequestContext:
     """One request on its way through an engine."""
 
     engine: Engine
@@ -46,7 +46,7 @@ class Query:
     spent: dict[Stage, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, request: Request, engine: Engine) -> "Query":
+    def of(cls, request: Request, engine: Engine) -> "RequestContext":
         """The query of an HTTP request, with what the application keeps for all of them."""
         state: State = request.scope["state"]
         return cls(engine, state["fetcher"], state["metrics"], state["shadow"])
@@ -126,7 +126,7 @@ class Query:
         assert content is not None, "a picture has its bytes or a URL"
         return content
 
-    async def relation(self, relation: str | RelationInWords) -> str | WordedRelation:
+    async def relation(self, relation: str | RelationInWords) -> str | FreeTextRelation:
         """A relation that is known stays its id; one in words is read.
 
         Raises:
@@ -176,7 +176,7 @@ class _Timed:
 
     __slots__ = ("_begun", "_counted", "_query", "_stage")
 
-    def __init__(self, query: Query, stage: Stage) -> None:
+    def __init__(self, query: RequestContext, stage: Stage) -> None:
         self._query, self._stage = query, stage
         self._counted = query.metrics.stage(stage)
 

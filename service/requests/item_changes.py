@@ -14,7 +14,7 @@ import numpy as np
 
 from indexes.journal.journal import Change
 from model.artifact import PICTURES
-from model.data.item_input import Composition, decoded
+from model.data.item_input import ItemFormat, decoded
 from model.errors import NoWordsError
 from model.records import Item
 from model.similarity import View
@@ -22,7 +22,7 @@ from service.errors import OverloadedError
 from service.schemas.item_changes import ItemUpsert
 from service.telemetry.prometheus import Stage
 
-from .context import Query
+from .context import RequestContext
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,10 +35,10 @@ PAUSE = 0.1
 
 
 @dataclass(frozen=True)
-class Changes:
+class ItemChanges:
     """Changes of one request. Patient ones wait for their turn where others are refused as one too many."""
 
-    query: Query
+    query: RequestContext
     patient: bool = False
 
     async def put(self, item_id: str, asked: ItemUpsert) -> Change:
@@ -95,7 +95,7 @@ class Changes:
             await asyncio.sleep(PAUSE)
 
 
-def _kept(composition: Composition, sent: bytes) -> "tuple[bytes, str, Image]":
+def _kept(composition: ItemFormat, sent: bytes) -> "tuple[bytes, str, Image]":
     """A picture as it is kept, the suffix of its file, and what the network sees of that; in a thread."""
     content, suffix = composition.picture(sent)
     return content, suffix, decoded(content)

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from model.errors import RcmlError
 from service.engine.engine import Engine
 from service.http.problems import refused
-from service.lifecycle.engine_holder import Loading
+from service.lifecycle.engine_holder import EngineHolder
 from service.schemas.fields import Request as Body
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -59,7 +59,7 @@ class JsonRoute(APIRoute):
                 asked = await asyncio.to_thread(read, model, body)
             else:
                 asked = read(model, body)
-            loading: Loading = request.scope["state"]["loading"]
+            loading: EngineHolder = request.scope["state"]["loading"]
             try:
                 with loading.held() as opened:
                     arguments = {**found, question: asked, engine: opened}

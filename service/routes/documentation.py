@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from service.http.browser_policy import page_policy
 from service.http.openapi import document, with_examples
 from service.http.route_rules import is_stranger
-from service.lifecycle.engine_holder import Loading
+from service.lifecycle.engine_holder import EngineHolder
 
 router = APIRouter(include_in_schema=False)
 
@@ -51,7 +51,7 @@ async def docs() -> HTMLResponse:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> JSONResponse:
     """Describe the API; once the index is open, with examples from its own catalogue, which strangers do not see."""
-    loading: Loading = request.state.loading
+    loading: EngineHolder = request.state.loading
     described: dict[str, Any] = document(request.app)
     if loading.ready and not is_stranger(request.scope):
         with loading.held() as engine:

@@ -13,7 +13,7 @@ from model.similarity import View
 from service.engine.item_json import asked_item, asked_relation, version
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.requests.context import Query
+from service.requests.context import RequestContext
 from service.requests.json_route import JsonRoute
 from service.schemas.embeddings import Coding, EmbeddingsAnswer, EmbeddingsRequest
 from service.telemetry.prometheus import Stage
@@ -32,7 +32,7 @@ async def embeddings(asked: EmbeddingsRequest, engine: ReadyEngine, request: Req
 
     They have unit length, those of the catalogue to half precision, in which they are kept.
     """
-    query = Query.of(request, engine)
+    query = RequestContext.of(request, engine)
     items, relation = await query.items(asked.items), await query.relation(asked.relation)
     views = list(dict.fromkeys(asked.views))
     with query.stage(Stage.SEARCH):
@@ -42,7 +42,7 @@ async def embeddings(asked: EmbeddingsRequest, engine: ReadyEngine, request: Req
 
 def _rendered(
     asked: EmbeddingsRequest,
-    query: Query,
+    query: RequestContext,
     snapshot: Snapshot,
     vectors: dict[View, Float32[ndarray, "items dim"]],
 ) -> bytes:

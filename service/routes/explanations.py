@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.search.pairs import Compared
+from indexes.search.pairs import PairItem
 from indexes.vectors.contract import cosines
 from model.embeddings.attention_map import Attention, PatchWeights
 from model.errors import NoPictureError
@@ -18,7 +18,7 @@ from model.similarity import Similarity, View
 from service.engine.item_json import asked_item, asked_relation, version
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.requests.context import Query, similarity_of
+from service.requests.context import RequestContext, similarity_of
 from service.requests.json_route import JsonRoute
 from service.schemas.explanations import (
     Cosines,
@@ -52,7 +52,7 @@ async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) 
     stands for the whole text or picture, often has most of the attention: compare words with words, and patches with
     patches.
     """
-    query = Query.of(request, engine)
+    query = RequestContext.of(request, engine)
     relation = await query.relation(asked.relation)
     while True:
         seen = await asyncio.gather(*(_seen(query, item) for item in (asked.item_a, asked.item_b)))
@@ -96,7 +96,7 @@ async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request)
     Black is none of the attention, purple an even share of what the patches have together, red twice and yellow ten
     times that. How much the summary token has instead, which is often most, it does not tell: POST /explain does.
     """
-    query = Query.of(request, engine)
+    query = RequestContext.of(request, engine)
     relation = await query.relation(asked.relation)
     seen = await _seen(query, asked.item)
     if seen.picture is None:
@@ -119,7 +119,7 @@ class _Seen:
     picture: "Image | None"
 
 
-async def _seen(query: Query, item: str | NewItem) -> _Seen:
+async def _seen(query: RequestContext, item: str | NewItem) -> _Seen:
     """An item with its picture, decoded.
 
     Raises:
@@ -135,7 +135,7 @@ async def _seen(query: Query, item: str | NewItem) -> _Seen:
         return _Seen(known, known.text, await engine.search(engine.picture, item))
 
 
-async def _compared(query: Query, seen: _Seen) -> Compared:
+async def _compared(query: RequestContext, seen: _Seen) -> PairItem:
     if seen.item is not None:
         return seen.item.item_id
     with query.stage(Stage.ENCODE):

@@ -12,8 +12,8 @@ from service.engine.item_json import version
 from service.http.openapi import NDJSON, problems, streaming, uploading
 from service.lifecycle.app_state import FitEngine, ReadyEngine
 from service.requests.bulk import Bulk, BulkResponse
-from service.requests.context import Query
-from service.requests.item_changes import Changes
+from service.requests.context import RequestContext
+from service.requests.item_changes import ItemChanges
 from service.requests.json_route import JsonRoute
 from service.schemas.fields import MOST_CHARACTERS, ItemDetail
 from service.schemas.item_changes import BulkLine, BulkReply, ItemStored, ItemUpsert, one_line
@@ -53,7 +53,7 @@ async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, req
     The answer comes once the item is durable, and the next question of this server finds it. Its words are read as
     those of all others are, its picture is scaled and coded anew. What is refused changes nothing.
     """
-    changes = Changes(Query.of(request, engine))
+    changes = ItemChanges(RequestContext.of(request, engine))
     created = item_id not in engine.index.snapshot
     change = await changes.put(item_id, asked)
     await changes.apply([change])
@@ -75,7 +75,7 @@ async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, req
 )
 async def delete_item(item_id: ItemId, engine: ReadyEngine, request: Request) -> None:
     """Take an item out of the catalogue, durably. One that is not there is no error, so that this may be sent again."""
-    await Changes(Query.of(request, engine)).apply([Change(item_id)])
+    await ItemChanges(RequestContext.of(request, engine)).apply([Change(item_id)])
 
 
 @router.post(

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 
-from indexes.search.pairs import Compared
+from indexes.search.pairs import PairItem
 from model.errors import RcmlError
 from service.engine.engine import Verdict
 from service.engine.item_json import asked_item, known_relation, version
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.requests.batch_replies import each_reply, reply_of
-from service.requests.context import AT_ONCE, Query, similarity_of
+from service.requests.context import AT_ONCE, RequestContext, similarity_of
 from service.requests.json_route import JsonRoute
 from service.schemas.fields import RelationSummary
 from service.schemas.pairs import (
@@ -47,7 +47,7 @@ async def relation_type(
     Either may be new: it is known by its text, its picture, or both. The score is the cosine of the two under the
     relation.
     """
-    return await _relation_type(asked, Query.of(request, engine))
+    return await _relation_type(asked, RequestContext.of(request, engine))
 
 
 @router.post(
@@ -62,7 +62,7 @@ async def relation_type_batch(
     """Answer many questions of POST /relation-type. One that is refused has its problem in place of an answer."""
 
     async def answer(question: RelationTypeRequest) -> RelationTypeAnswer:
-        return await _relation_type(question, Query.of(request, engine))
+        return await _relation_type(question, RequestContext.of(request, engine))
 
     replies = await each_reply(asked.questions, answer, "/relation-type")
     return RelationTypeBatchAnswer(replies=[RelationTypeReply(**reply) for reply in replies])
@@ -76,7 +76,7 @@ async def relation_type_batch(
 )
 async def validity(asked: ValidityRequest, engine: ReadyEngine, request: Request) -> ValidityAnswer:
     """Say how surely a relation holds between two items; the order of the two does not matter."""
-    [answer] = await _validities([asked], Query.of(request, engine))
+    [answer] = await _validities([asked], RequestContext.of(request, engine))
     if isinstance(answer, RcmlError):
         raise answer
     return answer
@@ -93,11 +93,11 @@ async def validity_batch(asked: ValidityBatch, engine: ReadyEngine, request: Req
 
     One that is refused has its problem in place of an answer.
     """
-    answers = await _validities(asked.questions, Query.of(request, engine))
+    answers = await _validities(asked.questions, RequestContext.of(request, engine))
     return ValidityBatchAnswer(replies=[ValidityReply(**reply_of(one, "/validity")) for one in answers])
 
 
-async def _relation_type(asked: RelationTypeRequest, query: Query) -> RelationTypeAnswer:
+async def _relation_type(asked: RelationTypeRequest, query: RequestContext) -> RelationTypeAnswer:
     engine = query.engine
     item_a, item_b = await query.item(asked.item_a), await query.item(asked.item_b)
     similarity = asked.similarity or similarity_of(engine.index.snapshot, asked.item_a, asked.item_b)
@@ -122,12 +122,14 @@ async def _relation_type(asked: RelationTypeRequest, query: Query) -> RelationTy
     )
 
 
-async def _validities(questions: Sequence[ValidityRequest], query: Query) -> list[ValidityAnswer | RcmlError]:
+async def _validities(
+    questions: Sequence[ValidityRequest], query: RequestContext
+) -> list[ValidityAnswer | RcmlError]:
     """The answer to each question, or why there is none; all of one snapshot, whatever is changed meanwhile."""
     engine = query.engine
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def items(asked: ValidityRequest) -> tuple[Compared, Compared] | RcmlError:
+    async def items(asked: ValidityRequest) -> tuple[PairItem, PairItem] | RcmlError:
         async with turns:
             try:
                 return await query.item(asked.item_a), await query.item(asked.item_b)

@@ -12,7 +12,7 @@ from model.records import Relation
 from service.engine.engine import Engine
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.lifecycle.relation_jobs import Addition, Additions
+from service.lifecycle.relation_jobs import RelationJob, RelationJobs
 from service.requests.json_route import JsonRoute
 from service.schemas.fields import MOST_CHARACTERS
 from service.schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
@@ -33,7 +33,7 @@ _LOCATION = {
 @router.get("/relations", summary="List the relations", responses=problems(503))
 async def list_relations(engine: ReadyEngine, request: Request) -> RelationList:
     """List all relations with how well each is supported and was measured, and those that are being added."""
-    additions: Additions = request.state.additions
+    additions: RelationJobs = request.state.additions
     known = engine.index.snapshot.generation.relations
     return RelationList(
         in_words=engine.takes_words,
@@ -56,7 +56,7 @@ async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request
     `Location` names where its progress is told. Until it is indexed, questions may send its words. The index must keep
     tokens.
     """
-    additions: Additions = request.state.additions
+    additions: RelationJobs = request.state.additions
     addition = additions.add(engine, Relation(asked.relation_id, asked.description))
     content = _pending(addition).model_dump_json()
     location = f"/relations/{quote(asked.relation_id, safe='')}"
@@ -66,7 +66,7 @@ async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request
 @router.get("/relations/{relation_id:path}", summary="Get a relation", responses=problems(404, 422, 503))
 async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> RelationDetail:
     """Get all that is known of a relation, or how far it has come on its way into the index."""
-    additions: Additions = request.state.additions
+    additions: RelationJobs = request.state.additions
     return _detail(relation_id, engine, additions)
 
 
@@ -78,11 +78,11 @@ async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Re
 )
 async def delete_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> None:
     """Take a relation that was added out of the index, or give up one on its way. Those of the checkpoint stay."""
-    additions: Additions = request.state.additions
+    additions: RelationJobs = request.state.additions
     await additions.remove(engine, relation_id)
 
 
-def _detail(relation_id: str, engine: Engine, additions: Additions) -> RelationDetail:
+def _detail(relation_id: str, engine: Engine, additions: RelationJobs) -> RelationDetail:
     snapshot = engine.index.snapshot
     addition = additions.find(relation_id)
     if addition is not None and relation_id not in snapshot.generation.positions:
@@ -109,7 +109,7 @@ def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> Relatio
     )
 
 
-def _pending(addition: Addition) -> RelationDetail:
+def _pending(addition: RelationJob) -> RelationDetail:
     """One on its way."""
     return RelationDetail(
         relation_id=addition.relation.relation_id,

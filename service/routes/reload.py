@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.lifecycle.reload import Candidates, Named
+from service.lifecycle.reload import ArtifactNames, EngineLoader
 from service.requests.json_route import JsonRoute
 from service.schemas.admin import ReloadAnswer, ReloadRequest
 
@@ -22,6 +22,6 @@ async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) ->
     Every request is answered by one of the two as a whole, and its `version` says by which. What cannot be opened
     leaves all as it is. Answers come when it is done.
     """
-    candidates: Candidates = request.state.candidates
-    swap = await candidates.swap(Named.of(asked))
+    candidates: EngineLoader = request.state.candidates
+    swap = await candidates.swap(ArtifactNames.of(asked))
     return ReloadAnswer(before=swap.before, after=swap.after, seconds=swap.seconds)

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 
 from indexes.live.snapshot import Snapshot
 from indexes.search.retrieve import Found
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from service.engine.engine import Engine
 from service.engine.item_json import asked_relation, version
 from service.http.openapi import problems, uploading
 from service.lifecycle.app_state import ReadyEngine
 from service.requests.batch_replies import each_reply
-from service.requests.context import Query
+from service.requests.context import RequestContext
 from service.requests.json_route import JsonRoute
 from service.schemas.retrieve import (
     DEEPEST,
@@ -44,7 +44,7 @@ async def retrieve(asked: RetrieveRequest, engine: ReadyEngine, request: Request
     index keeps tokens, several with weights (`relations`), or none: then each result is found under the relation that
     suits it best.
     """
-    return await _retrieve(asked, Query.of(request, engine))
+    return await _retrieve(asked, RequestContext.of(request, engine))
 
 
 @router.post(
@@ -57,19 +57,19 @@ async def retrieve_batch(asked: RetrieveBatch, engine: ReadyEngine, request: Req
     """Answer many questions of POST /retrieve. One that is refused has its problem in place of an answer."""
 
     async def answer(question: RetrieveRequest) -> Any:
-        return orjson.Fragment(await _retrieve(question, Query.of(request, engine)))
+        return orjson.Fragment(await _retrieve(question, RequestContext.of(request, engine)))
 
     return orjson.dumps({"replies": await each_reply(asked.questions, answer, "/retrieve")})
 
 
-async def _retrieve(asked: RetrieveRequest, query: Query) -> bytes:
+async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     engine = query.engine
     question = await query.question(asked)
     with query.stage(Stage.SEARCH):
         snapshot, found = await engine.retrieve(question)
     query.shadow.offer(engine, question, snapshot, found, query.spent[Stage.SEARCH])
     fallbacks = sum(one.fallback for one in found)
-    worded = [one.relation for one in question.relations if isinstance(one.relation, WordedRelation)]
+    worded = [one.relation for one in question.relations if isinstance(one.relation, FreeTextRelation)]
     new = asked.item_id is None and asked.item_ids is None
     more = len(found) == asked.k and asked.cursor + asked.k < DEEPEST and not asked.diversity
     answer = {
@@ -93,7 +93,7 @@ async def _retrieve(asked: RetrieveRequest, query: Query) -> bytes:
 
 
 def _results(
-    asked: RetrieveRequest, query: Query, snapshot: Snapshot, found: Sequence[Found]
+    asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot, found: Sequence[Found]
 ) -> list[dict[str, Any]]:
     items = query.engine.rendering.items(snapshot, [one.row for one in found], asked.fields)
     return [
@@ -109,7 +109,7 @@ def _results(
     ]
 
 
-def _asked_about(asked: RetrieveRequest, query: Query, snapshot: Snapshot) -> Any:
+def _asked_about(asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot) -> Any:
     rendering = query.engine.rendering
     if asked.item_id is not None:
         return rendering.summaries(snapshot, [snapshot.row(asked.item_id)])[0]
@@ -129,7 +129,7 @@ def _named(asked: RetrieveRequest, snapshot: Snapshot) -> Any:
     return None
 
 
-def _familiarity(relation: WordedRelation, engine: Engine) -> dict[str, Any]:
+def _familiarity(relation: FreeTextRelation, engine: Engine) -> dict[str, Any]:
     known = engine.index.familiarity(relation)
     return {
         "description": relation.description,

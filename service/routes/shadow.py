@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.lifecycle.reload import Named
+from service.lifecycle.reload import ArtifactNames
 from service.lifecycle.shadow import Shadow
 from service.requests.json_route import JsonRoute
 from service.schemas.admin import ShadowRequest, ShadowState
@@ -24,7 +24,7 @@ async def begin(asked: ShadowRequest, engine: ReadyEngine, request: Request) -> 
     Nobody sees its answers: they are compared, and dropped. No answer waits for that.
     """
     shadow: Shadow = request.state.shadow
-    return (await shadow.begin(Named.of(asked), asked.share)).state
+    return (await shadow.begin(ArtifactNames.of(asked), asked.share)).state
 
 
 @router.get("/admin/shadow", summary="How does the candidate compare?", responses=problems(404, 503))

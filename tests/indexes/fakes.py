@@ -24,7 +24,7 @@ from model.checkpoint.validity import PairVectors, ValidityHead
 from model.data.prepared import Prepared
 from model.embeddings.attention_map import Attention, Box, PatchWeights, weigh_words
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import UnknownRelationError
 from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Split
 from model.relation_file import save_relations
@@ -110,7 +110,7 @@ class FakeEncoder:
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
         return _tokens([_words(text) for text in texts])
 
-    def read_relation(self, description: str) -> WordedRelation:
+    def read_relation(self, description: str) -> FreeTextRelation:
         """One that looks at what its own words are near to; relations that share words with it are near."""
         words = set(_words(description))
         shared = {
@@ -121,10 +121,10 @@ class FakeEncoder:
         drawn = sum(_drawn(word, INTRA_RELATION) for word in sorted(words)) / len(words)
         query = np.asarray(drawn, np.float32)
         nearest = tuple(sorted(shared, key=lambda position: -shared[position]))
-        return WordedRelation(description, query, np.eye(DIM, dtype=np.float32), nearest, 2 * query)
+        return FreeTextRelation(description, query, np.eye(DIM, dtype=np.float32), nearest, 2 * query)
 
     def explain(
-        self, text: str | None, picture: Image.Image | None, relation: str | WordedRelation
+        self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
         """Every word alike, as it sums them; or as the words of a relation weigh them. A picture is one patch."""
         ids = tuple(known.relation_id for known in RELATIONS)

@@ -20,7 +20,7 @@ from service.cli import main
 from service.client import Client
 from service.engine.engine import Engine
 from service.errors import NotReadyError
-from service.lifecycle.engine_holder import Loading
+from service.lifecycle.engine_holder import EngineHolder
 from service.serve import server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeShop
@@ -217,7 +217,7 @@ def test_people_read_plain_lines(shop: FakeShop) -> None:
 
 
 def test_told_to_stop_it_says_at_once_that_it_is_not_ready_for_more(engine: Engine) -> None:
-    loading = Loading(lambda: engine)
+    loading = EngineHolder(lambda: engine)
     asyncio.run(loading.run())
     server = server_of(FastAPI(), ServeConfig(index=Path("none")), [loading])
     with loading.held_fit() as fit:

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from model.similarity import Similarity
 from service.schemas.fields import AnyRelation, Picture
 from service.schemas.retrieve import Limit
-from service.validation_messages import echo, place, wish
+from service.validation_messages import place, quoted, wish
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_an_error_is_placed_where_its_user_sees_it(
     ],
 )
 def test_a_value_is_repeated_recognisably_and_briefly(value: object, echoed: str) -> None:
-    assert echo(value) == echoed
+    assert quoted(value) == echoed

@@ -14,7 +14,7 @@ from indexes.index import Index
 from indexes.storage.layout import newest_generation
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.item_input import Composition
+from model.data.item_input import ItemFormat
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
@@ -120,7 +120,7 @@ def budget(kind: str, memory: str | None) -> BuildConfig:
 
 def test_how_items_were_composed_goes_from_generation_to_generation(tmp_path: Path) -> None:
     index = Index.open(write_shop(tmp_path, token_store=True).index)
-    expected = Composition(text_fields=("title", "categories"), picture_size=64)
+    expected = ItemFormat(text_fields=("title", "categories"), picture_size=64)
     assert index.snapshot.generation.composition == expected
     for change in (index.compact, lambda: add(index)):
         before = index.snapshot.generation.path

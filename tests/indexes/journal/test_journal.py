@@ -10,7 +10,7 @@ import pytest
 from numpy import ndarray
 from sqlalchemy import text
 
-from indexes.journal.journal import Change, Journal, Recorded
+from indexes.journal.journal import Change, Journal, JournalEntry
 from indexes.journal.postgres_store import PostgresStore
 from indexes.journal.sqlite_store import SqliteStore
 from indexes.journal.store import Store, last_sequence
@@ -81,10 +81,10 @@ def test_what_the_writer_is_told_is_what_is_read_back(journal: Journal) -> None:
 
 def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
     journal.append([put("first")])
-    published: list[list[Recorded]] = []
+    published: list[list[JournalEntry]] = []
     begun, go_on = Event(), Event()
 
-    def publish(recorded: list[Recorded]) -> None:
+    def publish(recorded: list[JournalEntry]) -> None:
         if not published:
             begun.set()
             go_on.wait(10)

@@ -22,7 +22,7 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.errors import InputError, StorageError
 from model.similarity import Similarity
-from service.engine.index_follower import Follower
+from service.engine.index_follower import IndexFollower
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop
@@ -47,7 +47,7 @@ def index(folder: Path) -> Iterator[Index]:
 def replica(folder: Path, told: Connection) -> None:
     """Serve the index as a server does, and tell when each sequence was first seen, until told to end."""
     index = Index.open(folder)
-    follower = Follower(index, compact_at=0)
+    follower = IndexFollower(index, compact_at=0)
     told.send(("open", time.monotonic()))
     seen = index.snapshot.overlay.sequence
     while not told.poll(0.002):

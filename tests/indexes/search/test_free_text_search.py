@@ -26,7 +26,7 @@ from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError, NoTokensError
 from model.records import Item
 from model.similarity import Similarity, View
@@ -68,10 +68,10 @@ class TokenEncoder(FakeEncoder):
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
         return _rows(text.lower().split() for text in texts)
 
-    def read_relation(self, description: str) -> WordedRelation:
+    def read_relation(self, description: str) -> FreeTextRelation:
         query = _query(description)
         distance = [np.linalg.norm(_query(relation.description) - query) for relation in RELATIONS]
-        return WordedRelation(
+        return FreeTextRelation(
             description,
             query,
             np.eye(DIM, dtype=np.float32),
@@ -140,7 +140,7 @@ def png(seed: int) -> bytes:
 
 
 def brute(
-    index: Index, relation: WordedRelation, item_id: str, similarity: Similarity
+    index: Index, relation: FreeTextRelation, item_id: str, similarity: Similarity
 ) -> list[tuple[str, float]]:
     """Every other item and its score, from tokens that are made anew, best first, equal ones in catalogue order."""
     snapshot = index.snapshot
@@ -219,13 +219,13 @@ def test_of_many_items_nearly_all_the_best_are_found_and_scored_exactly(
 @pytest.mark.usefixtures("short_lists")
 def test_a_search_reads_the_tokens_of_few(many: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    view = WordedRelation.view
+    view = FreeTextRelation.view
 
-    def counted(self: WordedRelation, tokens: ItemTokens, of: View, rows: ndarray) -> ndarray:
+    def counted(self: FreeTextRelation, tokens: ItemTokens, of: View, rows: ndarray) -> ndarray:
         looked.append(len(rows))
         return view(self, tokens, of, rows)
 
-    monkeypatch.setattr(WordedRelation, "view", counted)
+    monkeypatch.setattr(FreeTextRelation, "view", counted)
     many.neighbours("i5", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 10)
     assert looked == [1, 50]
 

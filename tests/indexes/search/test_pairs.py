@@ -9,7 +9,7 @@ import pytest
 from numpy import ndarray
 
 from indexes.index import Index
-from model.checkpoint.calibration import Calibration, Sigmoid, Softmax
+from model.checkpoint.calibration import Calibration, PlattScaling, VectorScaling
 from model.embeddings.encoding import Encoding
 from model.errors import (
     InputError,
@@ -24,9 +24,9 @@ from tests.indexes.fakes import RELATIONS, FakeShop, ids, write_shop
 BETWEEN = [relation.relation_id for relation in RELATIONS[1:]]
 
 CALIBRATION = Calibration(
-    validity=Sigmoid(scale=2.0, bias=0.5, lapses=0.05),
+    validity=PlattScaling(scale=2.0, bias=0.5, lapses=0.05),
     relation_types={
-        similarity: Softmax(scale=5.0 + number, biases=(1.0, -2.0, 1.0))
+        similarity: VectorScaling(scale=5.0 + number, biases=(1.0, -2.0, 1.0))
         for number, similarity in enumerate(Similarity)
     },
     claims=100,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.search.selection import Selection, spread
+from indexes.search.selection import Selection, mmr_order
 from indexes.storage.filters import Condition
 from model.errors import UnknownAttributeError
 from model.records import Item
@@ -82,7 +82,7 @@ def test_marginal_relevance_is_that_of_the_loops(n: int, k: int, diversity: floa
             gains[one] = (1 - diversity) * float(scores[one]) - diversity * alike
         best = max(gains, key=lambda one: (gains[one], -one))
         chosen.append(best)
-    found = spread(scores, vectors, k, diversity)
+    found = mmr_order(scores, vectors, k, diversity)
     if found != chosen:  # two gains may be equal but for rounding
         at = next(place for place, (one, other) in enumerate(zip(found, chosen, strict=True)) if one != other)
         assert gain_of(found[at], found[:at], scores, vectors, diversity) == pytest.approx(

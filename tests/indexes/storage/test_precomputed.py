@@ -13,7 +13,7 @@ from indexes.config import BuildConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.selection import Selection
-from indexes.storage.precomputed import DEPTH, Answers, Before, _Maker, write_answers
+from indexes.storage.precomputed import DEPTH, Before, PrecomputedAnswers, _Maker, write_precomputed
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.checkpoint.checkpoint import Checkpoint
@@ -41,20 +41,22 @@ def brute(queries: ndarray, targets: ndarray, row: int, but: Sequence[int] = ())
     return [(other, scores[other]) for other in sorted(left, key=lambda one: (-scores[one], one))]
 
 
-def written(folder: Path, vectors: ndarray, before: Before | None = None) -> Answers:
+def written(folder: Path, vectors: ndarray, before: Before | None = None) -> PrecomputedAnswers:
     """The tables of some items."""
     folder.mkdir(exist_ok=True)
     write_vectors(
         folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
     )
-    write_answers(folder / "answers", FaissVectors(folder / "vectors"), range(2), tuple(Similarity), before)
-    return Answers(folder / "answers")
+    write_precomputed(
+        folder / "answers", FaissVectors(folder / "vectors"), range(2), tuple(Similarity), before
+    )
+    return PrecomputedAnswers(folder / "answers")
 
 
 @pytest.fixture(scope="module", params=[1, 2, 60, 700])
 def tables(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ndarray, Answers]:
+) -> tuple[ndarray, PrecomputedAnswers]:
     vectors = drawn(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("indexes.storage.precomputed.TILE", 150)  # several, and the last not whole
@@ -62,7 +64,9 @@ def tables(
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_every_answer_is_that_of_brute_force(tables: tuple[ndarray, Answers], similarity: Similarity) -> None:
+def test_every_answer_is_that_of_brute_force(
+    tables: tuple[ndarray, PrecomputedAnswers], similarity: Similarity
+) -> None:
     vectors, answers = tables
     query_view, target_view = ([*View].index(view) for view in similarity.views)
     for relation in range(2):
@@ -75,7 +79,9 @@ def test_every_answer_is_that_of_brute_force(tables: tuple[ndarray, Answers], si
                 assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
 
 
-def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(tables: tuple[ndarray, Answers]) -> None:
+def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(
+    tables: tuple[ndarray, PrecomputedAnswers],
+) -> None:
     vectors, answers = tables
     without = frozenset(range(0, len(vectors), 2))
     expected = brute(vectors[:, 0, 2], vectors[:, 0, 2], 0, tuple(without))

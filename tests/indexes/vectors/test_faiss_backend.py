@@ -75,7 +75,7 @@ def test_of_many_items_nearly_all_the_nearest_are_found_at_their_true_scores(
 def test_a_recall_that_a_kind_cannot_reach_is_refused(
     topics: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.ann_index.Graph.EFFORTS", (1, 2))
+    monkeypatch.setattr("indexes.vectors.ann_index.HnswIndex.EFFORTS", (1, 2))
     with pytest.raises(InputError, match=r"kind hnsw reaches a recall of 0\.\d+ at most .* --kind flat"):
         write(tmp_path / "vectors", topics, "hnsw", min_recall=0.9999)
 

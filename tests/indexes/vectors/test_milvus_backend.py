@@ -161,7 +161,7 @@ def build_and_die(options: BuildConfig, shop: FakeShop) -> None:
     """Killed once the collection is full and nothing names it yet."""
     import indexes.builder.build
 
-    indexes.builder.build.write_answers = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    indexes.builder.build.write_precomputed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
     build(options, FakeEncoder(), *parents(shop))
 
 
@@ -191,7 +191,7 @@ def test_a_broken_off_build_leaves_no_collection(
         raise KeyboardInterrupt
 
     before = client.list_collections()
-    monkeypatch.setattr("indexes.builder.build.write_answers", interrupt)
+    monkeypatch.setattr("indexes.builder.build.write_precomputed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build(config(shop, tmp_path / "index", milvus_server), FakeEncoder(), *parents(shop))
     assert client.list_collections() == before

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
-from model.checkpoint.calibration import FILE, UNCALIBRATED, Calibration, Sigmoid, Softmax
+from model.checkpoint.calibration import FILE, UNCALIBRATED, Calibration, PlattScaling, VectorScaling
 from model.errors import ArtifactError
 from model.evaluation.metrics import expected_calibration_error
 from model.similarity import Similarity
@@ -51,33 +51,33 @@ def claims(scale: float, bias: float, lapses: float, count: int) -> tuple[ndarra
     ("scale", "bias", "lapses"), [(0.5, 0.3, 0.002), (2.0, -1.0, 0.05), (1.0, 0.0, 0.15)]
 )
 def test_a_planted_sigmoid_is_found(scale: float, bias: float, lapses: float) -> None:
-    found = Sigmoid.fit(*claims(scale, bias, lapses, 20_000))
+    found = PlattScaling.fit(*claims(scale, bias, lapses, 20_000))
     assert found.scale == pytest.approx(scale, rel=0.1)
     assert found.bias == pytest.approx(bias, abs=0.15)
     assert found.lapses == pytest.approx(lapses, abs=0.01)
 
 
 def test_a_probability_is_that_of_the_formula() -> None:
-    found = Sigmoid(scale=2.0, bias=0.5, lapses=0.1).probability(np.array([-1000.0, 0.25, 1000.0]))
+    found = PlattScaling(scale=2.0, bias=0.5, lapses=0.1).probability(np.array([-1000.0, 0.25, 1000.0]))
     assert found == pytest.approx([0.1, 0.1 + 0.8 / (1 + np.exp(-1.0)), 0.9])
 
 
 def test_the_more_claims_there_were_the_surer_one_may_be() -> None:
     few, many = (
-        Sigmoid.fit(np.tile([5.0, -5.0], n), np.tile([True, False], n)).probability(np.array([100.0]))[0]
+        PlattScaling.fit(np.tile([5.0, -5.0], n), np.tile([True, False], n)).probability(np.array([100.0]))[0]
         for n in (3, 300)
     )
     assert (few, many) == pytest.approx((7 / 8, 601 / 602), abs=1e-3)
 
 
 def test_claims_that_are_all_true_are_believed_within_bounds() -> None:
-    found = Sigmoid.fit(np.linspace(-1, 1, 20), np.ones(20, dtype=bool))
+    found = PlattScaling.fit(np.linspace(-1, 1, 20), np.ones(20, dtype=bool))
     assert found.probability(np.array([0.0]))[0] == pytest.approx(21 / 22, abs=0.01)
 
 
 def test_a_head_that_says_the_contrary_is_not_turned_round() -> None:
     log_odds, valid = claims(1.0, 0.0, 0.05, 500)
-    low, high = Sigmoid.fit(log_odds, ~valid).probability(np.array([-1.0, 1.0]))
+    low, high = PlattScaling.fit(log_odds, ~valid).probability(np.array([-1.0, 1.0]))
     assert 0.3 < low < high < 0.7
 
 
@@ -86,41 +86,43 @@ def test_a_head_that_says_the_contrary_is_not_turned_round() -> None:
 
 def test_a_planted_scale_and_planted_biases_are_found() -> None:
     scores = np.random.default_rng(0).normal(0, 0.3, (20_000, 3))
-    found = Softmax.fit(scores, drawn(softmax(8 * scores + [1.0, -0.5, -0.5]), seed=1))
+    found = VectorScaling.fit(scores, drawn(softmax(8 * scores + [1.0, -0.5, -0.5]), seed=1))
     assert found.scale == pytest.approx(8, rel=0.03)
     assert found.biases == pytest.approx([1.0, -0.5, -0.5], abs=0.05)
 
 
 def test_probabilities_are_those_of_the_formula() -> None:
     scores = np.array([[0.2, -0.1, 0.5]])
-    probability = Softmax(scale=3.0, biases=(0.1, 0.0, -0.1)).probability(scores)
+    probability = VectorScaling(scale=3.0, biases=(0.1, 0.0, -0.1)).probability(scores)
     np.testing.assert_allclose(probability, softmax(3 * scores + [0.1, 0.0, -0.1]))
 
 
 def test_scores_that_never_err_are_not_believed_without_end() -> None:
-    few, many = (Softmax.fit(np.tile([[1.0, 0.0], [0.0, 1.0]], (n, 1)), np.tile([0, 1], n)) for n in (3, 300))
+    few, many = (
+        VectorScaling.fit(np.tile([[1.0, 0.0], [0.0, 1.0]], (n, 1)), np.tile([0, 1], n)) for n in (3, 300)
+    )
     least = [float(one.probability(np.array([1.0, 0.0]))[1]) for one in (few, many)]
     assert least == pytest.approx([1 / 8, 1 / 602], rel=1e-2)
 
 
 def test_scores_that_say_the_contrary_are_not_turned_round() -> None:
-    found = Softmax.fit(np.tile([[1.0, 0.0], [0.0, 1.0]], (50, 1)), np.tile([1, 0], 50))
+    found = VectorScaling.fit(np.tile([[1.0, 0.0], [0.0, 1.0]], (50, 1)), np.tile([1, 0], 50))
     assert 0 < found.scale < 0.1
 
 
 def test_an_answer_that_never_was_true_is_not_impossible() -> None:
-    found = Softmax.fit(np.zeros((30, 3)), np.tile([0, 1], 15))
+    found = VectorScaling.fit(np.zeros((30, 3)), np.tile([0, 1], 15))
     assert found.probability(np.zeros(3)) == pytest.approx([63 / 128, 63 / 128, 1 / 64], abs=1e-4)
 
 
 def test_of_one_answer_one_can_be_sure() -> None:
-    found = Softmax.fit(np.array([[0.3], [0.9]]), np.zeros(2, dtype=np.int64))
+    found = VectorScaling.fit(np.array([[0.3], [0.9]]), np.zeros(2, dtype=np.int64))
     assert found.probability(np.array([[0.1]])).tolist() == [[1.0]]
 
 
 def test_without_biases_all_are_zero() -> None:
     scores = np.array([0.4, 0.1])
-    np.testing.assert_allclose(Softmax().probability(scores), softmax(scores))
+    np.testing.assert_allclose(VectorScaling().probability(scores), softmax(scores))
 
 
 @given(
@@ -131,7 +133,7 @@ def test_without_biases_all_are_zero() -> None:
 def test_probabilities_of_a_question_add_up_to_one(
     scores: ndarray, scale: float, biases: list[float]
 ) -> None:
-    probability = Softmax(scale=scale, biases=tuple(biases)).probability(scores)
+    probability = VectorScaling(scale=scale, biases=tuple(biases)).probability(scores)
     assert (probability >= 0).all()
     np.testing.assert_allclose(probability.sum(axis=1), 1.0)
 
@@ -163,7 +165,7 @@ def test_uncalibrated_log_odds_are_taken_at_their_word() -> None:
 
 @given(arrays(np.float64, 8, elements=st.floats(-30, 30)))
 def test_the_likelier_claim_stays_the_likelier(log_odds: ndarray) -> None:
-    fitted = Calibration(validity=Sigmoid(scale=0.3, bias=0.4, lapses=0.1))
+    fitted = Calibration(validity=PlattScaling(scale=0.3, bias=0.4, lapses=0.1))
     probability = fitted.validity_probability(np.sort(log_odds))
     assert (np.diff(probability) >= 0).all()
 
@@ -200,13 +202,13 @@ def test_one_of_another_form_is_refused(tmp_path: Path) -> None:
 
 def test_the_version_names_what_it_holds() -> None:
     fitted, again = calibration(), calibration()
-    other = fitted.model_copy(update={"validity": Sigmoid(scale=2.0)})
+    other = fitted.model_copy(update={"validity": PlattScaling(scale=2.0)})
     assert fitted.version == again.version != other.version
     assert len(fitted.version) == 12
     assert int(fitted.version, 16) >= 0
 
 
 def test_relations_beyond_those_calibrated_have_the_mean_of_all_biases() -> None:
-    softmax = Softmax(scale=2.0, biases=(1.0, -1.0))
+    softmax = VectorScaling(scale=2.0, biases=(1.0, -1.0))
     weights = np.exp([2 * 0.5 + 1, 2 * 0.1 - 1, 2 * 0.3 + 0])
     assert softmax.probability(np.array([0.5, 0.1, 0.3])) == pytest.approx(weights / weights.sum())

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.config import PrepareConfig
-from model.data.item_input import FILE, Composition, coded, decoded
+from model.data.item_input import FILE, ItemFormat, coded, decoded
 from model.errors import PictureError
 
 GIVEN = (" Red mug ", ["Kitchen", "Mugs"], " Holds tea. ")
@@ -28,17 +28,17 @@ def picture(format: str, size: tuple[int, int] = (100, 50)) -> bytes:
     ],
 )
 def test_words_stand_in_the_order_of_the_fields(fields: tuple[str, ...], text: str) -> None:
-    assert Composition(text_fields=fields).text(*GIVEN) == text
+    assert ItemFormat(text_fields=fields).text(*GIVEN) == text
 
 
 def test_an_empty_field_leaves_no_trace() -> None:
-    assert Composition().text("Red mug", [], " ") == "Red mug"
-    assert Composition().text(" ", [], "") == ""
+    assert ItemFormat().text("Red mug", [], " ") == "Red mug"
+    assert ItemFormat().text(" ", [], "") == ""
 
 
 def test_what_is_not_said_is_as_prepare_has_it_unless_told() -> None:
     usual = PrepareConfig(items=Path("i"), out=Path("o"), interactions=Path("l"))
-    assert Composition() == Composition(text_fields=usual.text_fields, picture_size=usual.picture_size)
+    assert ItemFormat() == ItemFormat(text_fields=usual.text_fields, picture_size=usual.picture_size)
 
 
 def test_it_is_read_from_the_options_of_prepared_data_and_from_its_own_file(tmp_path: Path) -> None:
@@ -46,25 +46,25 @@ def test_it_is_read_from_the_options_of_prepared_data_and_from_its_own_file(tmp_
         items=Path("i"), out=Path("o"), interactions=Path("l"), text_fields=("title",), picture_size=64
     )
     (tmp_path / "config.json").write_text(options.model_dump_json())
-    read = Composition.read(tmp_path / "config.json")
-    assert read == Composition(text_fields=("title",), picture_size=64)
+    read = ItemFormat.read(tmp_path / "config.json")
+    assert read == ItemFormat(text_fields=("title",), picture_size=64)
     read.write(tmp_path)
-    assert Composition.read(tmp_path / FILE) == read
-    assert Composition.read(tmp_path / "absent.json") == Composition()
+    assert ItemFormat.read(tmp_path / FILE) == read
+    assert ItemFormat.read(tmp_path / "absent.json") == ItemFormat()
 
 
 @pytest.mark.parametrize(
     ("format", "kept", "suffix"), [("PNG", "PNG", ".png"), ("JPEG", "JPEG", ".jpg"), ("WEBP", "JPEG", ".jpg")]
 )
 def test_a_picture_is_kept_scaled_and_without_loss_if_it_came_so(format: str, kept: str, suffix: str) -> None:
-    content, ending = Composition(picture_size=40).picture(picture(format))
+    content, ending = ItemFormat(picture_size=40).picture(picture(format))
     with Image.open(BytesIO(content)) as opened:
         assert (opened.format, opened.size, ending) == (kept, (40, 20), suffix)
 
 
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(PictureError):
-        Composition().picture(b"no picture")
+        ItemFormat().picture(b"no picture")
 
 
 def test_pixels_of_a_lossless_picture_come_back() -> None:

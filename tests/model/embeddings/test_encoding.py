@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 
 
 @given(lengths=st.lists(st.integers(0, 6), max_size=6), dim=st.integers(1, 5), seed=st.integers(0, 1000))
@@ -17,7 +17,7 @@ def test_its_vectors_are_those_of_the_equations(lengths: list[int], dim: int, se
     states = rng.standard_normal((sum(lengths), dim)).astype(np.float32)
     starts = np.cumsum([0, *lengths])
     query, output = 3 * rng.standard_normal(dim), rng.standard_normal((dim, dim))
-    relation = WordedRelation(
+    relation = FreeTextRelation(
         "any", query.astype(np.float32), output.astype(np.float32), (), np.zeros(dim, np.float32)
     )
     found = relation.vectors(TokenRows(states, starts))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.embeddings.novelty import Familiarity
+from model.embeddings.novelty import Novelty
 from model.records import INTRA_RELATION, Relation
 
 RELATIONS = (INTRA_RELATION, Relation("worn", "Worn together."), Relation("read", "Read together."))
@@ -13,34 +13,34 @@ VECTORS = np.array([[0, 0, 2, 0], [3, 0, 0, 0], [0.6, 0.8, 0, 0]], np.float32)
 
 
 def test_the_nearest_is_that_of_the_greatest_cosine_and_never_the_intra_sample_one() -> None:
-    found = Familiarity.of(np.array([0.5, 0, 5, 0], np.float32), RELATIONS, VECTORS)
+    found = Novelty.of(np.array([0.5, 0, 5, 0], np.float32), RELATIONS, VECTORS)
     assert found.nearest.relation_id == "worn"
     assert found.cosine == pytest.approx(0.5 / np.sqrt(25.25))
 
 
 def test_the_familiar_begins_at_a_quarter_of_the_way_from_the_unrelated_to_the_least_related() -> None:
-    found = Familiarity.of(VECTORS[1], RELATIONS, VECTORS)
+    found = Novelty.of(VECTORS[1], RELATIONS, VECTORS)
     assert found.familiar_from == pytest.approx(0.6 / 4)
     assert found.cosine == pytest.approx(1)
     assert not found.far
     shifted = np.hstack(
         [VECTORS, np.full((3, 1), 2.0, np.float32) * np.linalg.norm(VECTORS, axis=1)[:, None]]
     )
-    assert Familiarity.of(shifted[1], RELATIONS, shifted).familiar_from == pytest.approx(4 / 5 + 0.6 / 5 / 4)
+    assert Novelty.of(shifted[1], RELATIONS, shifted).familiar_from == pytest.approx(4 / 5 + 0.6 / 5 / 4)
 
 
 @pytest.mark.parametrize(("cosine", "far"), [(0.2, False), (0.1, True)])
 def test_below_it_words_are_far(cosine: float, far: bool) -> None:
     vector = np.array([cosine, 0, 0, np.sqrt(1 - cosine**2)], np.float32)
-    assert Familiarity.of(7 * vector, RELATIONS, VECTORS).far is far
+    assert Novelty.of(7 * vector, RELATIONS, VECTORS).far is far
 
 
 def test_the_only_relation_there_is_has_itself_for_a_scale() -> None:
-    found = Familiarity.of(VECTORS[1], RELATIONS[:2], VECTORS[:2])
+    found = Novelty.of(VECTORS[1], RELATIONS[:2], VECTORS[:2])
     assert found.familiar_from == pytest.approx(0.25)
     assert not found.far
 
 
 def test_a_network_that_sees_no_relation_finds_nothing_far() -> None:
-    found = Familiarity.of(np.ones(4, np.float32), RELATIONS, np.full((3, 4), 0.3, np.float32))
+    found = Novelty.of(np.ones(4, np.float32), RELATIONS, np.full((3, 4), 0.3, np.float32))
     assert not found.far

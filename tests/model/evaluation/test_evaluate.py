@@ -13,8 +13,8 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.config import EvaluateConfig
 from model.data.prepared import Prepared
 from model.errors import InputError, MismatchError
-from model.evaluation.evaluate import Answers, evaluate, figures_by_relation, set_exam
-from model.evaluation.sampling import Claims
+from model.evaluation.evaluate import Answers, evaluate, figures_by_relation, make_evaluation_set
+from model.evaluation.sampling import LabelledPairs
 from model.records import Split
 from model.similarity import Similarity
 from tests.model.planted import edges_only_config, prepare_catalogue, prepared_of
@@ -142,9 +142,9 @@ def test_a_relation_that_no_test_question_is_about_has_no_figures(
     checkpoints: dict[str, Path], prepared: Path
 ) -> None:
     data, checkpoint = Prepared.open(prepared), Checkpoint.open(checkpoints["rcml"])
-    exam = set_exam(data, exam_config(checkpoints, prepared, Path("unused")))
+    exam = make_evaluation_set(data, exam_config(checkpoints, prepared, Path("unused")))
     colour = replace(exam.queries, relation=np.ones_like(exam.queries.relation))
-    claims = Claims(
+    claims = LabelledPairs(
         replace(exam.claims.pairs, relation=np.ones_like(exam.claims.pairs.relation)), exam.claims.valid
     )
     answers = Answers(
@@ -166,7 +166,7 @@ def test_one_seed_asks_the_same_and_answers_the_same(
 
 def test_every_item_asked_about_is_a_test_item(checkpoints: dict[str, Path], prepared: Path) -> None:
     data = Prepared.open(prepared)
-    exam = set_exam(data, exam_config(checkpoints, prepared, Path("unused")))
+    exam = make_evaluation_set(data, exam_config(checkpoints, prepared, Path("unused")))
     unseen = {data.items[row].text for row in data.rows(Split.TEST)}
     assert set(exam.texts) == unseen
     assert exam.queries.candidates.max() < len(exam.texts)

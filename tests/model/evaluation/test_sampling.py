@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.evaluation.sampling import Claims, Queries, draw_claims, draw_queries
+from model.evaluation.sampling import LabelledPairs, Queries, sample_labelled_pairs, sample_queries
 from model.records import Edge, Split
 
 ITEMS, RELATIONS = 30, 4
@@ -35,7 +35,7 @@ RING = table([(n, (n + 1) % ITEMS, 1 + n % 3) for n in range(ITEMS)])
 
 
 def drawn(edges: EdgeTable = RING, candidates: int = 6, most: int = 999, seed: int = 0) -> Queries:
-    return draw_queries(edges, candidates, most, np.random.default_rng(seed))
+    return sample_queries(edges, candidates, most, np.random.default_rng(seed))
 
 
 def test_edges_are_looked_up_by_position() -> None:
@@ -108,8 +108,8 @@ def test_too_few_negatives_are_refused_with_the_numbers() -> None:
         drawn(table([(0, 1, 1), (2, 3, 1)]), candidates=21)
 
 
-def claims_of(edges: EdgeTable, most: int = 999, seed: int = 0) -> Claims:
-    return draw_claims(edges, np.arange(1, RELATIONS), most, np.random.default_rng(seed))
+def claims_of(edges: EdgeTable, most: int = 999, seed: int = 0) -> LabelledPairs:
+    return sample_labelled_pairs(edges, np.arange(1, RELATIONS), most, np.random.default_rng(seed))
 
 
 @given(EDGES, st.integers(0, 99))
@@ -141,7 +141,7 @@ def test_half_of_the_false_claims_name_a_wrong_relation_for_a_related_pair() -> 
 
 def test_a_claim_is_judged_by_the_vectors_under_its_relation() -> None:
     numbers = np.arange(ITEMS * RELATIONS, dtype=np.float32).reshape(ITEMS, RELATIONS, 1)
-    claims = Claims(table([(2, 5, 3)]), np.array([True]))
+    claims = LabelledPairs(table([(2, 5, 3)]), np.array([True]))
     judged = claims.vectors(
         Encoding(numbers, -numbers), np.array([[0.0], [10.0], [20.0], [30.0]], np.float32)
     )

@@ -23,7 +23,7 @@ from model.network.load_backbone import small_backbone
 from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig, RelationAttention, RelationView
 from model.network.processor import Preprocessor
 from model.records import INTRA_RELATION
-from model.training.loss import PairBatch, contrast, objective
+from model.training.loss import PairBatch, contrast, rcml_loss
 from tests.model.planted import TINY
 
 
@@ -194,7 +194,7 @@ def test_equation_2_the_loss_of_each_pair(world: World, temperature: float) -> N
 @few
 @given(worlds, st.floats(0.05, 2.0), st.floats(0.0, 2.0))
 def test_equation_1_the_loss_of_a_batch(world: World, temperature: float, weight: float) -> None:
-    loss = objective(world.vectors("T"), world.vectors("I"), world.batch(), temperature, weight)
+    loss = rcml_loss(world.vectors("T"), world.vectors("I"), world.batch(), temperature, weight)
     assert loss.item() == pytest.approx(world.equation_1(temperature, weight), rel=1e-7, abs=1e-9)
 
 
@@ -217,5 +217,5 @@ def test_equations_7_and_8_with_beta_1_and_self_pairs_it_is_clip(preprocessor: P
     every = torch.arange(4)
     pairs = PairBatch(every, every, torch.zeros_like(every), torch.eye(4, dtype=torch.bool), 4, 0)
     temperature = 1 / network.backbone.model.logit_scale.exp().item()
-    loss = objective(texts, images, pairs, temperature, intra_modal_weight=0.0)
+    loss = rcml_loss(texts, images, pairs, temperature, intra_modal_weight=0.0)
     torch.testing.assert_close(loss, clip.loss, rtol=0, atol=1e-5)

@@ -22,7 +22,7 @@ from model.config import ShopConfig
 from model.data.clusters import Log, user_clusters
 from model.data.edge_table import EdgeTable
 from model.evaluation.metrics import hit_at
-from model.evaluation.sampling import Queries, draw_queries
+from model.evaluation.sampling import Queries, sample_queries
 from model.sample_shop.assortment import CATEGORIES, GROUPS, Good
 from model.sample_shop.generate import cells, describe, make_shop, stock
 
@@ -179,7 +179,7 @@ def true_queries(shop: Shop) -> Queries:
         for cell in shop.truth["cells"]
         for a, b in combinations(cell["items"], 2)
     ]
-    return draw_queries(EdgeTable(*np.array(edges).T), 21, 3000, np.random.default_rng(0))
+    return sample_queries(EdgeTable(*np.array(edges).T), 21, 3000, np.random.default_rng(0))
 
 
 def hit_at_5(vectors: ndarray, queries: Queries) -> float:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from model.checkpoint.checkpoint import Checkpoint
 from model.config import TrainConfig
-from model.training.distributed import Ranks, join_ranks
+from model.training.distributed import ProcessGroup, join_process_group
 from model.training.train import train
 from tests.model.planted import tiny_training
 
@@ -32,7 +32,7 @@ HIDE_CURSOR = "\x1b[?25l"
 
 @given(count=st.integers(0, 500), size=st.integers(1, 20))
 def test_the_shares_of_all_ranks_are_the_whole_in_order(count: int, size: int) -> None:
-    shares = [Ranks(rank, size, CPU).share(count) for rank in range(size)]
+    shares = [ProcessGroup(rank, size, CPU).share(count) for rank in range(size)]
     assert [row for share in shares for row in range(count)[share]] == list(range(count))
     lengths = [share.stop - share.start for share in shares]
     assert max(lengths) - min(lengths) <= 1
@@ -48,7 +48,7 @@ def test_ranks_wait_for_the_first_for_hours(monkeypatch: pytest.MonkeyPatch) -> 
     }  # fmt: skip
     for name, value in launched.items():
         monkeypatch.setenv(name, value)
-    with join_ranks("cpu"):
+    with join_process_group("cpu"):
         group: Any = dist.group.WORLD
         assert group._get_backend(CPU).options._timeout >= timedelta(hours=12)
 

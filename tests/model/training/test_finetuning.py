@@ -20,7 +20,7 @@ from model.errors import InputError
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
-from model.training.finetuning import tune
+from model.training.finetuning import select_trainable
 from model.training.train import train
 from tests.model.network.families import FAMILIES, write_family
 from tests.model.planted import TINY, tiny_training
@@ -85,7 +85,9 @@ def test_adapters_merged_give_the_tokens_that_they_gave_before(kind: str, tmp_pa
     backbone, preprocessor = load_backbone(tmp_path)
     config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
     network = Network(config, backbone)
-    merge = tune(network, TrainConfig(prepared=tmp_path, out=tmp_path, backbone=str(tmp_path), tune="lora"))
+    merge = select_trainable(
+        network, TrainConfig(prepared=tmp_path, out=tmp_path, backbone=str(tmp_path), tune="lora")
+    )
     for name, weight in network.named_parameters():
         if "lora_B" in name:  # 0 at first
             torch.nn.init.normal_(weight, std=0.1)
@@ -116,12 +118,12 @@ def test_lora_resumes_from_its_adapters(prepared: Path, clip_folder: Path, tmp_p
 
     options: dict[str, Any] = {"tune": "lora", "lora_rank": 2, "save_every": 3}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.optimizer.schedule", lambda *_: 1.0)
+        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
         calm = tuned(prepared, clip_folder, tmp_path / "calm", **options)
-        patch.setattr("model.training.optimizer.schedule", stop)
+        patch.setattr("model.training.train.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             tuned(prepared, clip_folder, tmp_path / "out", **options)
-        patch.setattr("model.training.optimizer.schedule", lambda *_: 1.0)
+        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
         again = tuned(prepared, clip_folder, tmp_path / "out", resume=True, **options)
     assert all(torch.equal(one, again[name]) for name, one in calm.items())
     saved = load_file(tmp_path / "out.run" / "last.safetensors")

@@ -20,16 +20,16 @@ from model.network.processor import Preprocessor
 from model.records import Split
 from model.training.augmentation import move_pictures
 from model.training.batches import Batches, Part
-from model.training.distributed import Ranks, join_ranks
+from model.training.distributed import ProcessGroup, join_process_group
 from model.training.gradients import Gradients
-from model.training.loss import objective
+from model.training.loss import rcml_loss
 from tests.model.planted import TINY
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 def set_up(
-    folder: Path, ranks: Ranks = ALONE, micro_batch: int | None = None
+    folder: Path, ranks: ProcessGroup = ALONE, micro_batch: int | None = None
 ) -> tuple[Network, Batches, Gradients]:
     """A random network in float64, the training part of the prepared data, and what computes gradients."""
     prepared = Prepared.open(folder)
@@ -87,7 +87,7 @@ def test_they_are_those_of_the_objective_by_plain_backpropagation(
     context = relation_context(network, preprocessor, relations, ALONE.device)
     pictures = move_pictures(preprocessor.normalise(batch.pictures), batch.moves)  # type: ignore[arg-type]
     vectors = network.text_vectors(batch.text, context), network.image_vectors(pictures, context)
-    loss = objective(*vectors, batch.pairs, 0.1, 0.5)
+    loss = rcml_loss(*vectors, batch.pairs, 0.1, 0.5)
     loss.backward()
     assert whole[0] == pytest.approx(loss.item(), rel=1e-12)
     assert compare(whole[1], gradients_of(network)) == pytest.approx((1.0, 1.0), abs=1e-12)
@@ -160,7 +160,7 @@ def test_the_gradients_of_several_processes_are_those_of_one(
 def one_rank(folder: Path, out: Path, micro_batch: int | None) -> None:
     """What each process of the test above does."""
     torch.set_num_threads(1)
-    with join_ranks("cpu") as ranks:
+    with join_process_group("cpu") as ranks:
         network, batches, gradients = set_up(folder, ranks, micro_batch)
         loss = gradients.of(batches.at(1), step=1)
         save_file(gradients_of(network), out / f"{ranks.rank}.safetensors")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.training.loss import PairBatch, contrast, objective
+from model.training.loss import PairBatch, contrast, rcml_loss
 
 ITEMS, RELATIONS, DIM = 7, 3, 5
 
@@ -68,7 +68,7 @@ def test_each_pairs_loss_is_that_of_equation_2() -> None:
 
 def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
     ours, theirs = [unit(2), unit(3)], [unit(2), unit(3)]
-    loss = objective(*ours, PAIRS, 0.1, 0.5)
+    loss = rcml_loss(*ours, PAIRS, 0.1, 0.5)
     expected = equation_1(*theirs, PAIRS, 0.1, 0.5)
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
     for got, want in zip(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs), strict=True):
@@ -113,20 +113,20 @@ def test_with_self_pairs_alone_it_is_clips_cross_entropy() -> None:
     )
     logits = text[:, 0] @ image[:, 0].T / 0.07
     clip = (F.cross_entropy(logits, everyone) + F.cross_entropy(logits.T, everyone)) / 2
-    torch.testing.assert_close(objective(text, image, pairs, 0.07, 0.0), clip, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(rcml_loss(text, image, pairs, 0.07, 0.0), clip, rtol=1e-9, atol=1e-9)
 
 
 def test_intra_modal_terms_leave_self_pairs_out() -> None:
     text, image = unit(12), unit(13)
     selves = batch([(0, 0, 0), (3, 3, 0)], related=[])
-    assert objective(text, image, selves, 0.1, 0.5) == objective(text, image, selves, 0.1, 0.0)
+    assert rcml_loss(text, image, selves, 0.1, 0.5) == rcml_loss(text, image, selves, 0.1, 0.0)
 
 
 def test_a_batch_without_negatives_costs_nothing_and_moves_nothing() -> None:
     text, image = unit(14), unit(15)
     edges = [(0, 1, 1), (1, 0, 1), (2, 2, 0)]
     pairs = replace(batch(edges, related=[]), related=torch.ones(ITEMS, ITEMS, dtype=torch.bool))
-    loss = objective(text, image, pairs, 0.1, 0.5)
+    loss = rcml_loss(text, image, pairs, 0.1, 0.5)
     gradients = torch.autograd.grad(loss, [text, image])
     assert loss.item() == pytest.approx(0.0, abs=1e-12)
     assert [float(gradient.abs().max()) for gradient in gradients] == pytest.approx([0.0, 0.0], abs=1e-12)
@@ -139,9 +139,9 @@ def test_a_tiny_temperature_does_not_overflow() -> None:
 
 def test_the_losses_and_gradients_of_parts_of_the_pairs_add_up() -> None:
     whole, parts = [unit(18), unit(19)], [unit(18), unit(19)]
-    loss = objective(*whole, PAIRS, 0.1, 0.5)
+    loss = rcml_loss(*whole, PAIRS, 0.1, 0.5)
     shares = [
-        objective(
+        rcml_loss(
             *parts,
             replace(
                 PAIRS, **{name: getattr(PAIRS, name)[rows] for name in ("anchor", "positive", "relation")}

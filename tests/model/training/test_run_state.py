@@ -18,7 +18,7 @@ from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.config import TrainConfig
 from model.errors import ArtifactError, InputError, MismatchError
-from model.training.run_state import Progress, discard_run, open_run
+from model.training.run_state import TrainingState, discard_run, open_run
 from model.training.train import train
 from tests.model.planted import tiny_training
 
@@ -45,7 +45,7 @@ def saved_step(config: TrainConfig) -> int:
     if not path.is_file():
         return 0
     with safe_open(path, framework="pt") as file:
-        return Progress.model_validate_json(file.metadata()["progress"]).step
+        return TrainingState.model_validate_json(file.metadata()["progress"]).step
 
 
 def kill_after(process: subprocess.Popen[bytes], config: TrainConfig, step: int, delay: float) -> None:
@@ -102,7 +102,7 @@ def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.optimizer.schedule", stop)
+        patch.setattr("model.training.train.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     return config
@@ -128,7 +128,7 @@ def test_a_resumed_run_begins_after_the_last_saved_step(interrupted: TrainConfig
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.optimizer.schedule", remember)
+        patch.setattr("model.training.train.schedule", remember)
         train(resumed(interrupted))
     assert steps == [4, 5, 6]
     metrics = Checkpoint.open(interrupted.out).metrics

@@ -6,13 +6,13 @@ from time import sleep
 
 import pytest
 
-from service.engine.thread_pool import ALWAYS, Workers
+from service.engine.thread_pool import ALWAYS, ThreadPool
 from service.errors import OverloadedError
 
 
 def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:
     async def scenario() -> tuple[int, int]:
-        workers = Workers("test", 1)
+        workers = ThreadPool("test", 1)
         try:
             return await workers.run(lambda by: (get_ident(), by), by=7)
         finally:
@@ -25,7 +25,7 @@ def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:
 
 def test_what_it_raises_reaches_the_caller() -> None:
     async def scenario() -> None:
-        workers = Workers("test", 1)
+        workers = ThreadPool("test", 1)
         try:
             await workers.run(lambda: {}["missing"])
         finally:
@@ -37,7 +37,7 @@ def test_what_it_raises_reaches_the_caller() -> None:
 
 def test_what_would_wait_too_long_is_refused_and_later_work_is_not() -> None:
     async def scenario() -> tuple[int, int]:
-        workers = Workers("test", 1, patience=0.05)
+        workers = ThreadPool("test", 1, patience=0.05)
         await asyncio.gather(
             *(workers.run(sleep, 0.02) for _ in range(5))
         )  # it learns how fast they are done
@@ -56,7 +56,7 @@ def test_what_would_wait_too_long_is_refused_and_later_work_is_not() -> None:
 
 def test_what_was_given_up_before_its_turn_is_not_done() -> None:
     async def scenario() -> list[str]:
-        workers, go, done = Workers("test", 1), Event(), []
+        workers, go, done = ThreadPool("test", 1), Event(), []
         first = asyncio.create_task(workers.run(go.wait, 10))
         second = asyncio.create_task(workers.run(done.append, "second"))
         await asyncio.sleep(0.02)
@@ -73,7 +73,7 @@ def test_what_was_given_up_before_its_turn_is_not_done() -> None:
 
 def test_a_job_that_hangs_shows_in_a_pulse() -> None:
     async def scenario() -> None:
-        workers, go = Workers("test", 1, worker_patience=0.02), Event()
+        workers, go = ThreadPool("test", 1, worker_patience=0.02), Event()
         task = asyncio.create_task(workers.run(go.wait, 10))
         await asyncio.sleep(0.05)
         assert ["busy with one piece of work" in (pulse.wedged or "") for pulse in workers.pulses] == [True]

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from service.app import create_app
-from service.engine.watchdog import Pulse
+from service.engine.watchdog import Heartbeat
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 from tests.service.conftest import served, wait_until_ready
@@ -25,7 +25,7 @@ def go_on() -> Iterator[Event]:
 
 
 def test_a_worker_that_waits_for_work_is_well() -> None:
-    pulse = Pulse("encoder", patience=0.0)
+    pulse = Heartbeat("encoder", patience=0.0)
     with pulse.working():
         pass
     assert pulse.wedged is None
@@ -34,7 +34,7 @@ def test_a_worker_that_waits_for_work_is_well() -> None:
 def test_a_worker_is_wedged_while_one_piece_of_work_lasts_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
-    pulse = Pulse("encoder", patience=30.0)
+    pulse = Heartbeat("encoder", patience=30.0)
     with pulse.working():
         now = 130.0
         assert pulse.wedged is None
@@ -49,7 +49,7 @@ def test_a_worker_is_wedged_while_one_piece_of_work_lasts_too_long(monkeypatch: 
 def test_many_pieces_of_work_are_not_one_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
-    pulse = Pulse("encoder", patience=30.0)
+    pulse = Heartbeat("encoder", patience=30.0)
     for step in range(3):
         now = 20.0 * step
         with pulse.working():
@@ -57,14 +57,14 @@ def test_many_pieces_of_work_are_not_one_long_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_work_that_fails_leaves_the_worker_well() -> None:
-    pulse = Pulse("encoder", patience=0.0)
+    pulse = Heartbeat("encoder", patience=0.0)
     with pytest.raises(ZeroDivisionError), pulse.working():
         raise ZeroDivisionError
     assert pulse.wedged is None
 
 
 def test_the_end_of_the_thread_that_worked_is_seen() -> None:
-    pulse = Pulse("encoder")
+    pulse = Heartbeat("encoder")
 
     def work() -> None:
         with pulse.working():
@@ -77,7 +77,7 @@ def test_the_end_of_the_thread_that_worked_is_seen() -> None:
 
 
 def test_the_end_of_a_watched_thread_is_seen_even_before_it_worked() -> None:
-    pulse = Pulse("encoder")
+    pulse = Heartbeat("encoder")
     thread = Thread(target=lambda: None)
     thread.start()
     pulse.watch(thread)

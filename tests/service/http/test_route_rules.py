@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.http.route_rules import RULES, Access, rule_of
+from service.http.route_rules import RULES, Role, rule_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, write_shop
 from tests.service.conftest import wait_until_ready
@@ -63,12 +63,12 @@ def expected(method: str, path: str, kind: str) -> int | None:
     method = "GET" if method == "HEAD" else method
     item = path == "/items/bulk" and method != "POST"  # an item may have this id
     declared = RULES.get((method, "/items/{item_id}" if item else path))
-    access = Access.ADMIN if declared is None else declared.access
-    if access is Access.OPEN or kind == "admin":
+    access = Role.ADMIN if declared is None else declared.access
+    if access is Role.OPEN or kind == "admin":
         return None
     if kind in ("none", "wrong"):
         return 401
-    return 403 if access is Access.ADMIN else None
+    return 403 if access is Role.ADMIN else None
 
 
 def test_every_route_of_the_app_has_a_line_in_the_table(guarded: TestClient) -> None:
@@ -97,13 +97,13 @@ def test_no_spelling_of_a_path_opens_it(guarded: TestClient, path: str) -> None:
 
 
 def test_what_is_open_is_what_is_listed_here() -> None:
-    assert {key for key, rule in RULES.items() if rule.access is Access.OPEN} == {
+    assert {key for key, rule in RULES.items() if rule.access is Role.OPEN} == {
         ("GET", path) for path in OPEN
     }
 
 
 def test_a_read_key_may_get_and_ask_and_change_nothing() -> None:
-    read = {key for key, rule in RULES.items() if rule.access is Access.READ}
+    read = {key for key, rule in RULES.items() if rule.access is Role.READ}
     assert {path for method, path in read if method != "GET"} == QUESTIONS
     assert {method for method, _ in read} == {"GET", "POST"}
 
@@ -116,13 +116,13 @@ def test_what_is_not_in_the_table_is_for_admins() -> None:
         ("TRACE", "/"),
         ("GET", ""),
     ]:
-        assert rule_of(method, path).access is Access.ADMIN
+        assert rule_of(method, path).access is Role.ADMIN
 
 
 def test_an_id_decides_nothing() -> None:
     for name in ("bulk", "image", "a/b/c", "../admin", "{item_id}"):
-        assert rule_of("GET", f"/items/{name}").access is Access.READ
-        assert rule_of("PUT", f"/items/{name}").access is Access.ADMIN
+        assert rule_of("GET", f"/items/{name}").access is Role.READ
+        assert rule_of("PUT", f"/items/{name}").access is Role.ADMIN
 
 
 def test_bulk_uploads_alone_are_long() -> None:

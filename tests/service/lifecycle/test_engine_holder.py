@@ -8,7 +8,7 @@ import pytest
 
 from service.engine.engine import Engine
 from service.errors import NotReadyError
-from service.lifecycle.engine_holder import Loading
+from service.lifecycle.engine_holder import EngineHolder
 from tests.service.engine.test_index_follower import eventually
 
 
@@ -25,8 +25,8 @@ class LightEngine(Engine):
         self.closed = True
 
 
-def opened() -> Loading:
-    loading = Loading(LightEngine)
+def opened() -> EngineHolder:
+    loading = EngineHolder(LightEngine)
     asyncio.run(loading.run())
     return loading
 
@@ -67,5 +67,5 @@ def test_what_is_replaced_stays_open_for_those_who_have_it() -> None:
 
 
 def test_before_it_is_open_there_is_nothing_to_hold() -> None:
-    with pytest.raises(NotReadyError, match="still being opened"), Loading(LightEngine).held():
+    with pytest.raises(NotReadyError, match="still being opened"), EngineHolder(LightEngine).held():
         pass

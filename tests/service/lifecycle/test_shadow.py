@@ -15,7 +15,7 @@ from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.similarity import Similarity
 from service.app import create_app
 from service.engine.engine import Engine
-from service.lifecycle.shadow import MOST_WAITING, Trial
+from service.lifecycle.shadow import MOST_WAITING, ShadowRun
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 from tests.indexes.changes import add, made
@@ -132,10 +132,10 @@ class StuckEngine(Engine):
         return await super().retrieve(question)
 
 
-async def offered(engine: Engine, stuck: StuckEngine, times: int) -> Trial:
+async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
     """A trial of one that hangs, offered the same question so many times, and let go on."""
     stuck.go_on = asyncio.Event()
-    trial = Trial(stuck, 1.0, Metrics())
+    trial = ShadowRun(stuck, 1.0, Metrics())
     question = Question(KnownItems(("bib",)), (Weighted("gardeners"),), Similarity.AVG, 5)
     snapshot, hits = await engine.retrieve(question)
     for _ in range(times):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.errors import InputError
 from service.cli import main
-from service.http.route_rules import Access
+from service.http.route_rules import Role
 from service.middleware.api_keys import Key, Keys, is_loopback
 from service.settings import ServeConfig
 
@@ -37,8 +37,8 @@ def test_keys_of_the_environment_are_named_by_role_and_position(monkeypatch: pyt
     monkeypatch.setenv("RCML_ADMIN_KEYS", f'["{SECRET}"]')
     keys = opened()
     assert len(keys) == 3
-    assert keys.find(b"b" * 16) == Key("read-2", Access.READ)
-    assert keys.find(SECRET.encode()) == Key("admin-1", Access.ADMIN)
+    assert keys.find(b"b" * 16) == Key("read-2", Role.READ)
+    assert keys.find(SECRET.encode()) == Key("admin-1", Role.ADMIN)
     assert keys.find(OTHER.encode()) is None
 
 
@@ -50,8 +50,8 @@ def test_an_empty_variable_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_of_a_file_is_known_by_its_digest(tmp_path: Path) -> None:
     path = in_file(tmp_path, "# ours", "", f"shop read {digest(SECRET)}", f"ops  admin {digest(OTHER)}")
     keys = opened(keys=path)
-    assert keys.find(SECRET.encode()) == Key("shop", Access.READ)
-    assert keys.find(OTHER.encode()) == Key("ops", Access.ADMIN)
+    assert keys.find(SECRET.encode()) == Key("shop", Role.READ)
+    assert keys.find(OTHER.encode()) == Key("ops", Role.ADMIN)
     assert keys.find(digest(SECRET).encode()) is None
 
 
@@ -62,9 +62,7 @@ def test_rcml_key_prints_a_line_for_the_file_and_the_key_beside_it(
     shown = capsys.readouterr()
     secret = shown.err.split()[-1]
     assert secret not in shown.out
-    assert opened(keys=in_file(tmp_path, shown.out.strip())).find(secret.encode()) == Key(
-        "shop", Access.ADMIN
-    )
+    assert opened(keys=in_file(tmp_path, shown.out.strip())).find(secret.encode()) == Key("shop", Role.ADMIN)
 
 
 def test_no_two_keys_that_are_made_are_equal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.middleware.api_keys import Keys
-from service.middleware.auth import Guard
+from service.middleware.auth import Auth
 from service.middleware.rate_limit import RateLimit
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
@@ -97,7 +97,7 @@ def test_a_body_is_not_read_for_a_stranger() -> None:
 
     scope = {"type": "http", "method": "POST", "path": "/retrieve", "headers": []}
     with pytest.raises(StopIteration):
-        Guard(never, keys)(scope, never, send).send(None)  # type: ignore[arg-type]
+        Auth(never, keys)(scope, never, send).send(None)  # type: ignore[arg-type]
     assert sent[0]["status"] == 401
 
 
@@ -130,7 +130,7 @@ def test_too_many_requests_with_one_key_leave_the_other_alone(shop: FakeShop) ->
 
 
 def test_without_keys_each_address_has_its_rate() -> None:
-    guard = Guard(_well, Keys({}), RateLimit(0.01, 1))
+    guard = Auth(_well, Keys({}), RateLimit(0.01, 1))
     found = [
         TestClient(guard, client=(address, 1)).get("/items").status_code
         for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2")
@@ -152,7 +152,7 @@ def test_without_keys_each_address_has_its_rate() -> None:
     ],
 )
 def test_without_keys_it_answers_to_hosts_that_no_stranger_owns(host: str) -> None:
-    guard = Guard(_well, Keys({}), hosts=("127.0.0.1", "api.shop.example"))
+    guard = Auth(_well, Keys({}), hosts=("127.0.0.1", "api.shop.example"))
     assert TestClient(guard).get("/items", headers={"Host": host}).status_code == 200
 
 
@@ -160,7 +160,7 @@ def test_without_keys_it_answers_to_hosts_that_no_stranger_owns(host: str) -> No
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.", "[evil.example]", "1.2.3", "évil.é"]
 )
 def test_without_keys_a_name_that_may_be_rebound_is_refused(host: str) -> None:
-    guard = Guard(_well, Keys({}), hosts=("127.0.0.1",))
+    guard = Auth(_well, Keys({}), hosts=("127.0.0.1",))
     response = TestClient(guard).get("/livez", headers={"Host": host.encode()})
     assert (response.status_code, response.json()["type"]) == (421, "urn:rcml:problem:misdirected")
     assert "--allowed-hosts" in response.json()["detail"]
@@ -183,7 +183,7 @@ def test_without_keys_a_name_that_may_be_rebound_is_refused(host: str) -> None:
     ],
 )
 def test_without_keys_a_page_of_another_site_changes_nothing(headers: dict[str, str], status: int) -> None:
-    guard = Guard(_well, Keys({}), origins=("https://friend.example",))
+    guard = Auth(_well, Keys({}), origins=("https://friend.example",))
     assert TestClient(guard).post("/admin/reload", headers=headers).status_code == status
     assert TestClient(guard).get("/items", headers=headers).status_code == 200
 

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from service.middleware.request_log import Observation
+from service.middleware.request_log import RequestLog
 from service.settings import ServeConfig
 from service.telemetry.logs import REQUEST_ID
 from service.telemetry.prometheus import Metrics
@@ -106,7 +106,7 @@ def test_a_refusal_needs_no_id_in_its_problem(client: TestClient) -> None:
     assert "request_id" not in client.get("/items/unicorn").json()
 
 
-def run(app: Observation) -> list[Message]:
+def run(app: RequestLog) -> list[Message]:
     """One request to a bare application, as a server would make it."""
     sent: list[Message] = []
 
@@ -129,7 +129,7 @@ def test_the_name_of_the_key_that_the_guard_left_is_logged(caplog: pytest.LogCap
         await send({"type": "http.response.body", "body": b"3"})
 
     with caplog.at_level(logging.INFO, "rcml"):
-        sent = run(Observation(answer, Metrics()))
+        sent = run(RequestLog(answer, Metrics()))
     line = line_of(caplog)
     assert (line["key"], line["status"], line["bytes"], line["route"]) == ("shop", 204, 3, "none")
     assert [name for name, _ in sent[0]["headers"]] == [b"x-request-id"]
@@ -144,7 +144,7 @@ def test_a_request_without_an_answer_is_counted_and_no_longer_in_flight(
 
     metrics = Metrics()
     with pytest.raises(error):
-        run(Observation(fail, metrics))
+        run(RequestLog(fail, metrics))
     text = metrics.exposition("")[0].decode()
     assert f'rcml_requests_total{{method="GET",route="none",status="{status}"}} 1.0' in text
     assert "rcml_requests_in_flight 0.0" in text

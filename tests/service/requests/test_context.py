@@ -10,7 +10,7 @@ from model.errors import PictureError
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher
 from service.lifecycle.shadow import Shadow
-from service.requests.context import AT_ONCE, Query
+from service.requests.context import AT_ONCE, RequestContext
 from service.schemas.fields import NewItem, Picture
 from service.telemetry.prometheus import Metrics
 
@@ -40,13 +40,13 @@ class Picky:
 
 def test_the_base64_of_a_picture_is_decoded_beside_the_event_loop() -> None:
     unused = object()
-    query = Query(cast(Engine, unused), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
+    query = RequestContext(cast(Engine, unused), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
     assert asyncio.run(query.content(Watched(base64="bXVn"))) == b"mug"
 
 
 def test_where_an_item_is_refused_no_other_is_encoded_for_nobody() -> None:
     engine, unused = Picky(), object()
-    query = Query(cast(Engine, engine), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
+    query = RequestContext(cast(Engine, engine), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
 
     async def asked() -> None:
         with pytest.raises(PictureError):

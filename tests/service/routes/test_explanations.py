@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from indexes.index import Index
 from indexes.journal.journal import Change
 from model.embeddings.attention_map import Attention
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.embeddings.heat_map import heat_map
 from model.similarity import Similarity, View
 from service.engine.engine import Engine
@@ -34,7 +34,7 @@ class JealousEncoder(FakeEncoder):
         self.lock = Lock()
 
     def explain(
-        self, text: str | None, picture: Image.Image | None, relation: str | WordedRelation
+        self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
         assert self.lock.acquire(blocking=False), "two threads use it at once"
         try:
@@ -81,7 +81,7 @@ def explain(client: TestClient, **question: object) -> Any:
     ],
 )
 def test_words_and_patches_are_weighed_as_the_encoder_weighs_them(
-    asked: TestClient, relation: object, seen: str | WordedRelation
+    asked: TestClient, relation: object, seen: str | FreeTextRelation
 ) -> None:
     answer = explain(asked, item_a="bib", item_b="cot", relation=relation)
     for side, row in (("item_a", 11), ("item_b", 7)):

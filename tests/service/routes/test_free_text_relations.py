@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from indexes.search.retrieve import Found, NewItem, Question, Weighted
-from model.embeddings.free_text import WordedRelation
+from model.embeddings.free_text import FreeTextRelation
 from model.records import Relation
 from model.similarity import Similarity
 from service.engine.engine import KEPT, Engine
@@ -26,7 +26,7 @@ class CountingEncoder(FakeEncoder):
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def read_relation(self, description: str) -> WordedRelation:
+    def read_relation(self, description: str) -> FreeTextRelation:
         self.read.append(description)
         return super().read_relation(description)
 

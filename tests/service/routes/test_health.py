@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from model import __version__
 from service.app import create_app
-from service.lifecycle.engine_holder import Loading
+from service.lifecycle.engine_holder import EngineHolder
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 from tests.service.conftest import wait_until_ready
@@ -42,7 +42,7 @@ def test_alive_but_not_ready_while_the_index_is_being_opened(config: ServeConfig
 
 
 def test_an_index_that_cannot_be_opened_is_reported_and_never_ready(shop: FakeShop) -> None:
-    outcome: list[Loading] = []
+    outcome: list[EngineHolder] = []
     app = create_app(ServeConfig(index=shop.checkpoint), lambda *_: FakeEncoder(), outcome.append)
     with TestClient(app) as client:
         while not outcome:
@@ -54,7 +54,7 @@ def test_an_index_that_cannot_be_opened_is_reported_and_never_ready(shop: FakeSh
 
 
 def test_a_server_that_is_stopping_is_not_ready_and_goes_on_with_what_it_has(config: ServeConfig) -> None:
-    loaded: list[Loading] = []
+    loaded: list[EngineHolder] = []
     with TestClient(create_app(config, lambda *_: FakeEncoder(), loaded.append)) as client:
         wait_until_ready(client)
         loaded[0].stop()

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from indexes.search.pairs import Comparison
+from indexes.search.pairs import PairScorer
 from service.settings import ServeConfig
 from tests.indexes.changes import made
 from tests.indexes.fakes import FakeShop, ids, write_shop
@@ -62,13 +62,13 @@ def test_each_is_answered_as_it_would_be_alone(
 
 
 def test_a_batch_of_claims_is_one_calculation(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    validities, asked = Comparison.validities, []
+    validities, asked = PairScorer.validities, []
 
-    def counting(comparison: Comparison, claims: Any) -> Any:
+    def counting(comparison: PairScorer, claims: Any) -> Any:
         asked.append(len(claims))
         return validities(comparison, claims)
 
-    monkeypatch.setattr(Comparison, "validities", counting)
+    monkeypatch.setattr(PairScorer, "validities", counting)
     claims = [{"item_a": "bib", "item_b": other, "relation": "gardeners"} for other in ids()[:11]]
     replies = client.post("/validity/batch", json={"questions": [*claims, *CLAIMS]}).json()["replies"]
     assert asked == [11 + 4]
@@ -89,15 +89,15 @@ def changing(own: FakeShop) -> Iterator[TestClient]:
 def test_all_claims_of_a_batch_are_of_one_version_while_items_change(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validities = Comparison.validities
+    validities = PairScorer.validities
     index: Index = changing.app_state["loading"].engine.index
 
-    def overtaken(comparison: Comparison, claims: Any) -> Any:
+    def overtaken(comparison: PairScorer, claims: Any) -> Any:
         index.apply([made("cot", 3)])
         return validities(comparison, claims)
 
     before = changing.post("/validity", json=CLAIMS[0]).json()
-    monkeypatch.setattr(Comparison, "validities", overtaken)
+    monkeypatch.setattr(PairScorer, "validities", overtaken)
     replies = changing.post("/validity/batch", json={"questions": CLAIMS[:2]}).json()["replies"]
     assert {reply["answer"]["version"] for reply in replies} == {before["version"]}
     assert timeless(replies[0]["answer"]) == timeless(before)

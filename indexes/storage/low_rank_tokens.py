@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from model.embeddings.encoding import TokenRows
-from model.embeddings.free_text import WordedRelation, pooled
+from model.embeddings.free_text import FreeTextRelation, pooled
 from model.similarity import View
 
 from .arrays import map_array, read_array, save_array, save_parts
@@ -37,7 +37,7 @@ CHUNK = 65_536
 
 
 @dataclass(frozen=True)
-class Sketch:
+class LowRankTokens:
     """The tokens of all items in one modality."""
 
     states: Float32[ndarray, "tokens components"]
@@ -45,8 +45,8 @@ class Sketch:
     basis: Float32[ndarray, "dim components"]
 
     @classmethod
-    def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "Sketch":
-        """What `write_sketch` wrote, mapped into memory."""
+    def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "LowRankTokens":
+        """What `write_low_rank_tokens` wrote, mapped into memory."""
         states = map_array(folder / f"{name}.sketch.npy")
         return cls(states, starts, read_array(folder / f"{name}.basis.npy"))
 
@@ -59,7 +59,7 @@ class _Estimated:
     outer: Float32[ndarray, "components dim"]
 
     @classmethod
-    def of(cls, relation: WordedRelation, sketch: Sketch) -> "_Estimated":
+    def of(cls, relation: FreeTextRelation, sketch: LowRankTokens) -> "_Estimated":
         relevance = sketch.states @ (sketch.basis.T @ relation.query)
         small = relevance.size == 0 or float(np.ptp(relevance)) < SMALL
         if small and relevance.size:
@@ -77,7 +77,7 @@ class _Estimated:
 class Estimates:
     """Vectors of all items under one relation in words, as far as a sketch tells; made when first asked for."""
 
-    def __init__(self, relation: WordedRelation, text: Sketch, image: Sketch) -> None:
+    def __init__(self, relation: FreeTextRelation, text: LowRankTokens, image: LowRankTokens) -> None:
         self._relation, self._sketches = relation, (text, image)
 
     def scores(self, view: View, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
@@ -109,7 +109,7 @@ class Estimates:
         return np.asarray(np.sqrt(np.maximum(there + 2 * both, 1e-12)), np.float32)
 
 
-def write_sketch(folder: Path, name: str, tokens: TokenRows) -> None:
+def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows) -> None:
     """Write the sketch of `tokens`, which lie in `folder` under the same name."""
     count, dim = tokens.states.shape
     drawn = np.sort(np.random.default_rng(0).permutation(count)[:SAMPLE])
