@@ -106,7 +106,7 @@ class Bulk:
                     one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
                     for line, one in zip(group, found, strict=True)
                 ]
-        return _told(group, found, before)
+            return _told(group, found, before)  # while the engine is held: `before` reads its files
 
     async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
         """What a line asks for, or why it is refused."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -260,6 +260,33 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
         monkeypatch.setattr(Index, "close", noted)
         upload(client, *(upsert(f"item-{number}") for number in range(2 * GROUP)))
         assert len(applied) == 2
+
+
+class AtOnce:
+    """A thread that has done its work when `start` returns."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        self.start = target
+
+
+def test_replies_are_made_before_a_replaced_engine_closes_its_files(
+    own: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, applied = Index.apply, []
+    with served(ServeConfig(index=own.index)) as client:
+        loading = client.app_state["loading"]
+
+        def swapping(index: Index, changes: Any) -> None:
+            apply(index, changes)
+            applied.append(index)
+            loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
+
+        monkeypatch.setattr(Index, "apply", swapping)
+        monkeypatch.setattr("service.engine.engine.Thread", AtOnce)
+        assert client.get("/items/new-item").status_code == 404  # the event loop has the catalogue open now
+        replies = upload(client, upsert("bib"), upsert("new-item"))
+        assert [one["status"] for one in replies] == [200, 201]
+        assert len(applied) == 1
 
 
 def test_a_group_that_the_disk_refuses_is_not_acknowledged(
