@@ -160,10 +160,10 @@ def values(kind: str, text: str) -> Any:
 
 
 def extras_of(package: str) -> set[str]:
-    """The extras of `rcml[...]`, all of which exist."""
-    found = re.fullmatch(r"rcml\[([a-z,]+)\]", package)
+    """The extras of `rcml[...]`, or of `.[...]` in a clone; none of `rcml` or `.` alone."""
+    found = re.fullmatch(r"(?:rcml|\.)(?:\[([a-z,]+)\])?", package)
     assert found, f"{package!r} is no package of this project"
-    extras = set(found[1].split(","))
+    extras = set(found[1].split(",")) if found[1] else set()
     with (ROOT / "pyproject.toml").open("rb") as file:
         assert extras <= tomllib.load(file)["project"]["optional-dependencies"].keys()
     return extras

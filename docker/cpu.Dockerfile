@@ -1,4 +1,4 @@
-# Serving on a CPU. Build from the project's root: docker build -f docker/serve.Dockerfile -t rcml .
+# Serving on a CPU. Build from the project's root: docker build -f docker/cpu.Dockerfile -t rcml .
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
@@ -9,13 +9,18 @@ WORKDIR /app
 ARG TORCH_INDEX_URL=""
 RUN pip install torch==2.13.0 ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"}
 
+# Everything else in the releases that were tested, checked by hash (docker/lock.sh).
+COPY docker/cpu.lock ./
+RUN pip install --require-hashes --no-deps -r cpu.lock
+
 COPY pyproject.toml README.md LICENSE ./
+COPY rcml rcml
 COPY model model
 COPY indexes indexes
 COPY service service
 # For vectors in Milvus or changes in Postgres: --build-arg EXTRAS=milvus,postgres
 ARG EXTRAS=""
-RUN pip install ".${EXTRAS:+[$EXTRAS]}"
+RUN pip install ".[cpu${EXTRAS:+,$EXTRAS}]"
 
 RUN useradd --create-home rcml && mkdir /data && chown rcml /data
 USER rcml

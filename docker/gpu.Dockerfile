@@ -1,16 +1,20 @@
-# Serving and training on CUDA. Build from the project's root: docker build -f docker/cuda.Dockerfile -t rcml:cuda .
+# Serving and training on CUDA. Build from the project's root: docker build -f docker/gpu.Dockerfile -t rcml:cuda .
 # Run with: docker run --gpus all ...
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 
+# The releases that were tested, checked by hash (docker/lock.sh); torch brings its own CUDA libraries.
+COPY docker/gpu.lock ./
+RUN pip install --require-hashes --no-deps -r gpu.lock
+
 COPY pyproject.toml README.md LICENSE ./
+COPY rcml rcml
 COPY model model
 COPY indexes indexes
 COPY service service
-# torch brings its own CUDA libraries. faiss-gpu and faiss-cpu provide the same module, so one has to go.
-RUN pip install ".[gpu]" && pip uninstall -y faiss-cpu faiss-gpu && pip install "faiss-gpu>=1.14,<2"
+RUN pip install ".[gpu]"
 
 RUN useradd --create-home rcml && mkdir /data && chown rcml /data
 USER rcml

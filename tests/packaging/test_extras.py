@@ -1,0 +1,51 @@
+"""The extras `cpu` and `gpu` bring the same but for one FAISS each; everything that is imported is declared."""
+
+import ast
+import sys
+from importlib.metadata import packages_distributions
+
+from .test_client_alone import PROJECT, ROOT, name_of
+
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+COME_WITH = {
+    "grpc": "pymilvus",
+    "httptools": "uvicorn[standard]",
+    "pydantic_core": "pydantic",
+    "starlette": "fastapi",
+    "tokenizers": "transformers",
+}
+"""Modules of packages that another one requires in the release that fits it."""
+
+
+def test_either_brings_one_faiss_and_never_both() -> None:
+    assert {name_of(one) for one in EXTRAS["cpu"]} == {"rcml", "faiss-cpu"}
+    assert {name_of(one) for one in EXTRAS["gpu"]} == {"rcml", "faiss-gpu"}
+    assert [one for one in EXTRAS["cpu"] + EXTRAS["gpu"] if one.startswith("rcml")] == ["rcml[runtime]"] * 2
+    others = {name: found for name, found in EXTRAS.items() if name not in ("cpu", "gpu")}
+    assert not [one for found in others.values() for one in found if "faiss" in one]
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = {name_of(one) for found in [PROJECT["dependencies"], *EXTRAS.values()] for one in found}
+    homes = packages_distributions()
+    undeclared = {
+        module
+        for module in imported()
+        if module not in sys.stdlib_module_names
+        and not {*map(name_of, homes.get(module, [module]))} & declared
+    }
+    assert undeclared == set(COME_WITH)
+
+
+def imported() -> set[str]:
+    """The top-level modules that the packages import, their own aside."""
+    found: set[str] = set()
+    for package in ("rcml", "model", "indexes", "service"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {one.name.split(".")[0] for one in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    found.add((node.module or "").split(".")[0])
+    return found - {"rcml", "model", "indexes", "service"}
