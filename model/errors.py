@@ -43,8 +43,9 @@ class NoWordsError(InputError):
     def __init__(self, item_id: str, fields: Sequence[str]) -> None:
         super().__init__(
             f"Item {item_id!r} has no words in {', '.join(fields)}, which is what the network reads of an item. "
-            "Send some."
+            "Give it some."
         )
+        self.item_id = item_id
         self.fields = tuple(fields)
 
 
@@ -85,7 +86,7 @@ class UnknownItemError(RcmlError):
     """The catalogue has no item of this id."""
 
     def __init__(self, item_id: str) -> None:
-        super().__init__(f"No item has the id {item_id!r}. GET /items lists the ids there are.")
+        super().__init__(f"No item has the id {item_id!r}.")
         self.item_id = item_id
 
 
@@ -133,7 +134,7 @@ class NoTokensError(RcmlError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This index keeps no tokens, so it cannot be asked about a relation in words. Name one of GET /relations, "
+            "This index keeps no tokens, so it cannot be asked about a relation in words. Name one of its relations, "
             "or build the index with --token-store."
         )
 

@@ -16,7 +16,7 @@ from model import __version__
 from model.data.image_fetcher import PictureFetcher
 from service.engine.engine import Engine, OpenEncoder, open_encoder
 from service.http.limits import BodyLimits
-from service.http.problems import install
+from service.http.problem_handlers import install
 from service.lifecycle.app_state import State
 from service.lifecycle.engine_holder import EngineHolder
 from service.lifecycle.relation_jobs import RelationJobs

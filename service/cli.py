@@ -38,7 +38,7 @@ from model.errors import RcmlError
 from model.malloc import keep_freed_memory
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
-from .validation_messages import place, refusal
+from .validation_messages import field_message, place
 
 
 class IndexVerbs(VerbConfig):
@@ -201,7 +201,7 @@ def _option_refusal(error: ErrorDetails) -> str:
     name = "--" + ".".join(names).replace("_", "-")
     if config is ServeConfig:
         name += f" ({ENVIRONMENT_PREFIX}{'_'.join(names).upper()})"
-    return f"rcml {verb}: {refusal(error, place(config, names).field, name, 'give')}"
+    return f"rcml {verb}: {field_message(error, place(config, names).field, name, 'give')}"
 
 
 def _parse_refusal(message: str, arguments: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ class FieldMessage:
         return f"{self.message} {self.remedy}".rstrip()
 
 
-def refusal(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> FieldMessage:
+def field_message(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> FieldMessage:
     """Word one pydantic error about `field` (see `place`), which its user calls `name`."""
     context = error.get("ctx", {})
     if "remedy" in context:

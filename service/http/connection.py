@@ -34,8 +34,10 @@ from httptools import (
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service.problem_kinds import Kind
+
 from .limits import Deadlines, Limits
-from .problems import MEDIA_TYPE, Kind
+from .problems import MEDIA_TYPE
 
 MOST_FRAMING = 64 * 2**10
 """Bytes of chunk sizes, extensions and trailers, beyond `FRAMING_RATIO` for each byte of the body."""

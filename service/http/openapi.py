@@ -13,15 +13,10 @@ from pydantic.json_schema import models_json_schema
 
 from indexes.index import Index
 from model.similarity import Similarity
-from service.schemas.fields import Request
-from service.schemas.item_changes import BulkLine, BulkReply
-from service.schemas.problem import FieldProblem, Problem
-
-from .problems import (
+from service.problem_kinds import (
     BUSY,
     INVALID_REQUEST,
     KEY_TOO_WEAK,
-    MEDIA_TYPE,
     NO_KEY,
     NOT_JSON,
     NOT_READY,
@@ -29,6 +24,11 @@ from .problems import (
     UNKNOWN_ITEM,
     Kind,
 )
+from service.schemas.fields import Request
+from service.schemas.item_changes import BulkLine, BulkReply
+from service.schemas.problem import FieldProblem, Problem
+
+from .problems import MEDIA_TYPE
 from .route_rules import Role, rule_of
 
 Json = dict[str, Any]

@@ -18,6 +18,7 @@ from service.errors import (
     TrainedRelationError,
     UnfitRelationError,
 )
+from service.http.rejections import detail_of
 from service.schemas.relations import RelationState
 from service.telemetry.logs import logger
 
@@ -155,7 +156,7 @@ class RelationJobs:
         except _AbandonedError:
             return
         except (InputError, NoTokensError) as error:
-            job.reason = str(error)
+            job.reason = detail_of(error)
         except Exception as error:
             # A part of it may name files, so it is for the log alone.
             logger.warning("%s", error, exc_info=not isinstance(error, RcmlError))

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.http.problems import (
+from service.http.problems import problem_response
+from service.http.route_rules import KEY, Role, rule_of
+from service.problem_kinds import (
     FOREIGN_SITE,
     KEY_TOO_WEAK,
     MISDIRECTED,
@@ -24,9 +26,7 @@ from service.http.problems import (
     TOO_MANY_REQUESTS,
     UNKNOWN_KEY,
     Kind,
-    problem_response,
 )
-from service.http.route_rules import KEY, Role, rule_of
 from service.validation_messages import ECHO_LENGTH
 
 from .api_keys import Key, Keys

@@ -14,8 +14,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import OVERDUE, problem_response
+from service.http.problems import problem_response
 from service.http.route_rules import rule_of
+from service.problem_kinds import OVERDUE
 
 PATIENCE = 600.0
 """Seconds that the patient routes of `service/http/route_rules.py` may take: bulk uploads, reloads."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from model.errors import RcmlError
-from service.http.problems import refusal_of
+from service.http.rejections import rejection_of
 from service.requests.context import AT_ONCE
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -33,8 +33,8 @@ def reply_of(answer: Any, path: str) -> dict[str, Any]:
     """An answer, or an error in place of one, as one reply of many to questions that `path` takes."""
     if not isinstance(answer, RcmlError):
         return {"status": 200, "answer": answer, "problem": None}
-    refusal = refusal_of(answer)
-    if refusal is None:
+    rejection = rejection_of(answer)
+    if rejection is None:
         raise answer
-    problem = refusal.problem(path)
+    problem = rejection.problem(path)
     return {"status": problem.status, "answer": None, "problem": problem.model_dump(exclude_none=True)}

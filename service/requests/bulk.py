@@ -23,8 +23,10 @@ from indexes.journal.journal import Change
 from indexes.live.snapshot import Snapshot
 from model.errors import RcmlError
 from service.http.openapi import NDJSON
-from service.http.problems import FAILED, Kind, Rejection, invalid, refusal_of
+from service.http.rejections import FAILED, Rejection, rejection_of
+from service.http.validation_problems import validation_rejection
 from service.lifecycle.engine_holder import EngineHolder
+from service.problem_kinds import Kind
 from service.schemas.item_changes import BulkLine, BulkReply
 from service.telemetry.logs import logger
 
@@ -125,7 +127,7 @@ class Bulk:
             item_id = asked.upsert.item_id
             return await changes.put(item_id, asked.upsert)
         except RequestValidationError as error:
-            return self._refused(line.number, None, invalid(error, BulkLine, "line"))
+            return self._refused(line.number, None, validation_rejection(error, BulkLine, "line"))
         except RcmlError as error:
             return self._refused(line.number, item_id, _refusal(error))
 
@@ -135,7 +137,7 @@ class Bulk:
 
 
 def _refusal(error: RcmlError) -> Rejection:
-    refusal = refusal_of(error)
+    refusal = rejection_of(error)
     if refusal is None:
         logger.error("%s", error, exc_info=error)
     return refusal or FAILED

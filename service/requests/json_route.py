@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from model.errors import RcmlError
 from service.engine.engine import Engine
-from service.http.problems import refused
+from service.http.problem_handlers import error_response
 from service.lifecycle.engine_holder import EngineHolder
 from service.schemas.fields import Request as Body
 
@@ -69,7 +69,7 @@ class JsonRoute(APIRoute):
             except RcmlError as error:
                 # Not left to the application's handler: on its way there it would cost more than most answers, and
                 # a server that refuses what it has no time for must not take time for that.
-                return refused(request, error)
+                return error_response(request, error)
             if isinstance(answer, Response):
                 return answer
             if isinstance(answer, BaseModel):

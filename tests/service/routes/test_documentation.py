@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.http.problems import Problem
+from service.schemas.problem import Problem
 
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "/retrieve": ("post",),
