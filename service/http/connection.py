@@ -6,8 +6,7 @@ protocol with bounds: a slow client is cut, a malformed request is refused with 
 still sends may read why before the connection goes (RFC 9112, 9.6). `Server` looks at all connections four times a
 second, so nothing is timed for each request. `serve` starts it.
 
-The parser (llhttp, strict) refuses what smuggles: two lengths, a length beside chunks, line feeds alone, folded
-fields. What it lets pass and RFC 9112 does not is refused here.
+What a head may be is in `request_head.py`, how slow a client may be in `slow_clients.py`, all bounds in `limits.py`.
 """
 
 import asyncio
@@ -20,35 +19,24 @@ from fcntl import ioctl
 from http import HTTPStatus
 from struct import pack
 from termios import FIONREAD, TIOCOUTQ
-from typing import Any, Literal
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import quote
 
 import uvicorn
-from httptools import (
-    HttpParserCallbackError,
-    HttpParserError,
-    HttpParserUpgrade,
-    HttpRequestParser,
-    parse_url,
-)
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.problem_kinds import Kind
 
-from .limits import Deadlines, Limits
+from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES, Deadlines, Limits
 from .problems import MEDIA_TYPE
-
-MOST_FRAMING = 64 * 2**10
-"""Bytes of chunk sizes, extensions and trailers, beyond `FRAMING_RATIO` for each byte of the body."""
-
-
-FRAMING_RATIO = 8
-"""Bytes on the wire for a byte of the body: chunks of one byte take six."""
+from .request_head import BodyMode, RejectedRequest, RequestHead, long_body, long_head, malformed
+from .slow_clients import Overdue, Progress, ProgressWatch, Stage
 
 
 class _Config(uvicorn.Config):
-    """uvicorn's options, and ours, where each connection finds them."""
+    """uvicorn's options, and ours, for each connection to find."""
 
     def __init__(
         self, app: Any, limits: Limits, deadlines: Deadlines, log_level: str, **options: Any
@@ -66,7 +54,7 @@ class _Config(uvicorn.Config):
         self.limits = limits
         self.deadlines = deadlines
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.most_connections = max(1, min(limits.connections, files // 2))
+        self.max_connections = max(1, min(limits.connections, files // 2))
 
 
 class Server(uvicorn.Server):
@@ -126,25 +114,12 @@ class Server(uvicorn.Server):
         return Connection(self.config, self.server_state, self.lifespan.state)
 
 
-Stage = Literal["idle", "head", "body", "closed"]
-"""What is awaited of a client: nothing or a request's first byte, the rest of its head, the rest of its body, or that
-it closes, since it has had its last answer."""
-
-
-class _Refusal(Exception):
-    """Raised out of the parser's callbacks; the parser hands it on as the context of its own error."""
-
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
-        self.status = status
-        self.detail = detail
-
-
 class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
     __slots__ = (  # Python shares the keys of up to 30 attributes among instances, which uvicorn's own nearly are
-        "_body", "_body_then", "_deaf", "_draining", "_latest", "_refusal", "_requests", "_seen", "_since",
-        "_unread_then", "_wire", "deadlines", "limits", "most_connections", "stage",
+        "_body", "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
+        "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -158,10 +133,10 @@ class Connection(HttpToolsProtocol):
         assert isinstance(config, _Config)
         self.limits = config.limits
         self.deadlines = config.deadlines
-        self.most_connections = config.most_connections
+        self.max_connections = config.max_connections
         self.stage: Stage = "idle"
         self._deaf = False  # whatever else comes is thrown away
-        self._refusal: bytes | None = None  # to be sent once earlier requests are answered
+        self._last_answer: bytes | None = None  # to be sent once earlier requests are answered
         self._draining = False
 
         # Counted as it comes in.
@@ -169,18 +144,13 @@ class Connection(HttpToolsProtocol):
         self._latest = 0  # bytes that came last
         self._wire = 0  # bytes since the request, or its body, began; without those that came along with that
         self._body = 0
-
-        # What the sweep saw.
-        self._seen: tuple[Stage, int] = ("idle", 0)
-        self._since = self.loop.time()
-        self._body_then = 0
-        self._unread_then: tuple[float, int] | None = None
+        self._watch = ProgressWatch(self.loop.time())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
+        if len(self.connections) > self.max_connections:
             # Not before the loop has read what those that were just accepted have sent.
-            self.loop.call_soon(_make_room, self.server_state, self.most_connections)
+            self.loop.call_soon(_make_room, self.server_state, self.max_connections)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -193,19 +163,18 @@ class Connection(HttpToolsProtocol):
             self._ignore_upgrade(data[upgrade.args[0] :])
             return
         except HttpParserError as error:
-            self._refuse(*_reason(error))
+            self._reject(_rejection_of(error))
             return
         if self.stage == "head" and self._wire > self.limits.head:
-            self._refuse(*self._long_head())
-        elif self.stage == "body" and self._wire > MOST_FRAMING + FRAMING_RATIO * self._body:
-            self._refuse(
-                HTTPStatus.BAD_REQUEST, "The body is mostly framing. Send larger chunks, without extensions."
-            )
+            self._reject(long_head(self.url, self.limits))
+        elif self.stage == "body" and self._wire > MAX_FRAMING_BYTES + FRAMING_RATIO * self._body:
+            detail = "The body is mostly framing. Send larger chunks, without extensions."
+            self._reject(RejectedRequest(HTTPStatus.BAD_REQUEST, detail))
         elif self._draining:
             self._say_last()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read a request anew without its offer of another protocol (RFC 9110, 7.8).
+        """Read a request again without its offer of another protocol (RFC 9110, 7.8).
 
         The parser takes it that a body does not follow; Java's HttpClient offers HTTP/2 with its first request, body
         or not.
@@ -223,13 +192,15 @@ class Connection(HttpToolsProtocol):
         self._wire = 0
 
     def on_headers_complete(self) -> None:
-        chunked = self._check_head()
+        # The parser hands a rejection on as the context of its own error.
+        mode = self._head().check(self.limits, self._wire + self._latest, len(self.pipeline))
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise _malformed("CONNECT is for proxies.")
+                raise malformed("CONNECT is for proxies.")
             return
         super().on_headers_complete()
-        if chunked:  # trailers may be dropped (RFC 9110, 6.5.1), and may not pass for headers
+        if mode is BodyMode.CHUNKED:
+            # Trailers may be dropped (RFC 9110, 6.5.1), and must not pass for headers.
             self.headers = []
         self.stage = "body"
         self._requests += 1
@@ -239,9 +210,11 @@ class Connection(HttpToolsProtocol):
         self._body += len(body)
         if self._body > self.limits.bodies.body:
             # What is sent to an answer that was given already is thrown away, and there is no need for much of that.
-            most = self.limits.bodies.body if self.cycle.response_complete else self._most_body()
-            if self._body > most:
-                raise _long_body(most)
+            limits = self.limits
+            answered = self.cycle.response_complete
+            longest = limits.bodies.body if answered else self._head().longest_body(limits)
+            if self._body > longest:
+                raise long_body(longest)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -249,78 +222,28 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
             self.stage = "idle"
 
-    def _check_head(self) -> bool:
-        """Refuse what the parser lets pass; returns whether the body is in chunks.
-
-        Raises:
-            _Refusal: the head or the body it declares is too long, or breaks RFC 9112.
-        """
-        limits, headers = self.limits, self.headers
-        if len(headers) > limits.fields or len(self.url) > limits.target:
-            raise _Refusal(*self._long_head())
-        if self._wire + self._latest > limits.head:  # counts what came with it, so the sum is seldom needed
-            size = len(self.url) + sum(len(name) + len(value) for name, value in headers)
-            if size > limits.head:
-                raise _Refusal(*self._long_head())
-        fields = dict(headers)
-        if len(fields) < len(headers):
-            names = [name for name, _ in headers]
-            if names.count(b"host") > 1 or names.count(b"transfer-encoding") > 1:
-                raise _malformed("a Host or Transfer-Encoding field is repeated.")
-        version = self.parser.get_http_version()
-        if version != "1.1" and (version != "1.0" or b"transfer-encoding" in fields):
-            raise _malformed(f"HTTP/{version} is not spoken here, or not with chunks.")
-        if version == "1.1" and b"host" not in fields:
-            raise _malformed("a Host field is missing.")
-        if b"content-length" in fields and int(fields[b"content-length"]) > limits.bodies.body:
-            most = self._most_body()
-            if int(fields[b"content-length"]) > most:
-                raise _long_body(most)
-        if len(self.pipeline) >= limits.pipeline:
-            raise _Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"At most {limits.pipeline} requests may wait on a connection. Send more after an answer.",
-            )
-        encoding = fields.get(b"transfer-encoding", b"chunked").lower()
-        if encoding != b"chunked":
-            raise _malformed("no transfer encoding but chunked is read here.")
-        return b"transfer-encoding" in fields
-
-    def _long_head(self) -> tuple[HTTPStatus, str]:
-        if len(self.url) > self.limits.target:
-            detail = f"The target is longer than the limit of {self.limits.target} bytes. Send a shorter one."
-            return HTTPStatus.REQUEST_URI_TOO_LONG, detail
-        detail = (
-            f"The header fields exceed the limit of {self.limits.head} bytes or {self.limits.fields} fields. "
-            "Send fewer or shorter ones."
-        )
-        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail
-
-    def _most_body(self) -> int:
-        """Bytes that the body of the request being received may have; looked up only for one that is long."""
+    def _head(self) -> RequestHead:
         method = self.parser.get_method().decode("latin-1")
-        path = unquote(parse_url(self.url).path.decode("latin-1"))
-        kind = next((value for name, value in self.headers if name == b"content-type"), b"")
-        return self.limits.bodies.most(method, path, kind.decode("latin-1"))
+        return RequestHead(method, self.url, self.parser.get_http_version(), self.headers)
 
     # Answers, and the ways to end.
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, without a timer: the sweep sees who is idle."""
+        """Do as uvicorn does, without a timer: the sweep sees who is idle."""
         self.server_state.total_requests += 1
-        self._unread_then = None
+        self._watch.forget_reading()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self._refusal is not None:
-            self._finish(self._refusal)
+        elif self._last_answer is not None:
+            self._finish(self._last_answer)
 
     def shutdown(self) -> None:
-        """The server is about to stop: say so with the next answer, and wait a little for its request."""
+        """Say with the next answer that the server is about to stop, and wait a little for its request."""
         self._draining = True
-        self._since = self.loop.time()
+        self._watch.restart(self.loop.time())
         self._say_last()
 
     def _say_last(self) -> None:
@@ -329,7 +252,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _in_kernel(self, queue: int) -> int:
-        """Bytes that have arrived and are not read yet (FIONREAD), or are sent and not received (TIOCOUTQ)."""
+        """Count the bytes that have arrived and are not read (FIONREAD), or are sent and not received (TIOCOUTQ)."""
         count = array("i", [0])
         ioctl(self.transport.get_extra_info("socket").fileno(), queue, count)
         return count[0]
@@ -337,26 +260,26 @@ class Connection(HttpToolsProtocol):
     def _answering(self) -> bool:
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
-    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+    def _reject(self, rejection: RejectedRequest) -> None:
         """Answer what is being received with a problem, after all that was received before it, and close."""
         if self._deaf:
             return
         self._deaf = True
-        refusal = self._problem(status, detail)
-        self.logger.info("Refused a request: %d %s", status, detail)
+        answer = self._problem(rejection.status, rejection.detail)
+        self.logger.info("Refused a request: %d %s", rejection.status, rejection.detail)
         if self.stage == "body" and not self.pipeline:
             started = self.cycle.response_started
             if not self.cycle.response_complete:  # the app need not go on
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
-            self._finish(b"" if started else refusal)
+            self._finish(b"" if started else answer)
             return
         if self.stage == "body":
             self.pipeline.popleft()
         if self._answering():
-            self._refusal = refusal
+            self._last_answer = answer
         else:
-            self._finish(refusal)
+            self._finish(answer)
 
     def _finish(self, answer: bytes = b"") -> None:
         """Send a last answer and close, reading on for a moment: a reset would take the answer with it."""
@@ -395,69 +318,42 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread_then = None
+        self._watch.forget_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unread_then = None
+        self._watch.forget_reading()
 
     def sweep(self, now: float) -> None:
         """Cut the client if it has taken too long over what is awaited of it; `now` is the loop's time."""
         unread = self.transport.get_write_buffer_size()
         if unread:
-            self._since = now
             # The kernel takes more only once much of its own has gone, so that counts as well.
-            self._watch_reading(now, unread + self._in_kernel(TIOCOUTQ))
+            unread += self._in_kernel(TIOCOUTQ)
+            if self._watch.reads_too_slowly(now, unread, self.deadlines):
+                self._reset()
             return
-        self._unread_then = None
-        if self._seen != (self.stage, self._requests):
-            self._seen = (self.stage, self._requests)
-            self._since, self._body_then = now, self._body
-        elif self._awaits_client():
-            self._watch(now - self._since, now)
-        else:
-            self._since, self._body_then = now, self._body
+        match self._overdue(now):
+            case Overdue.HEAD:
+                detail = f"The header fields took longer than {self.deadlines.head:g} s. Send them at once."
+                self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
+            case Overdue.BODY:
+                detail = f"The body came slower than {self.deadlines.rate} bytes/s. Send it faster."
+                self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
+            case Overdue.REQUEST:
+                # Silently: a client that is just sending would take a 408 for the answer to that.
+                self._finish()
+            case Overdue.CLOSE:
+                self.transport.abort()
+
+    def _overdue(self, now: float) -> Overdue | None:
+        progress = Progress(self.stage, self._requests, self._body, self._awaits_client(), self._draining)
+        return self._watch.overdue(now, progress, self.deadlines)
 
     def _awaits_client(self) -> bool:
         if self.flow.read_paused or self.transport.is_closing():
             return False
         return self.stage != "idle" or not self._answering()
-
-    def _watch(self, waited: float, now: float) -> None:
-        deadlines = self.deadlines
-        match self.stage:
-            case "head" if waited >= deadlines.head:
-                detail = f"The header fields took longer than {deadlines.head:g} s. Send them at once."
-                self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
-            case "body" if waited >= deadlines.window:
-                if self._body - self._body_then < deadlines.rate * waited:
-                    detail = f"The body came slower than {deadlines.rate} bytes/s. Send it faster."
-                    self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
-                self._since, self._body_then = now, self._body
-            case "idle" if waited >= self._patience():
-                # Silently: a client that is just sending would take a 408 for the answer to that.
-                self._finish()
-            case "closed" if waited >= deadlines.linger:
-                self.transport.abort()
-
-    def _patience(self) -> float:
-        if self._draining:
-            return self.deadlines.last_call
-        return self.deadlines.idle if self._requests else self.deadlines.head
-
-    def _watch_reading(self, now: float, unread: int) -> None:
-        """Cut a client that does not read its answer; nothing is added to the `unread` bytes meanwhile.
-
-        An answer is one or several writes; while the buffer is full the next one waits, and else it starts anew.
-        """
-        if self._unread_then is None:
-            self._unread_then = (now, unread)
-            return
-        then, unread_then = self._unread_then
-        if now - then >= self.deadlines.window:
-            if unread_then - unread < self.deadlines.rate * (now - then):
-                self._reset()
-            self._unread_then = (now, unread)
 
     # Room for others.
 
@@ -475,14 +371,13 @@ class Connection(HttpToolsProtocol):
     @property
     def seniority(self) -> tuple[bool, float]:
         """Small for those that are cut first: who never had an answer, and who is unfinished for longest."""
-        return self.cycle is not None and self.cycle.response_complete, self._since
+        return self.cycle is not None and self.cycle.response_complete, self._watch.since
 
     def make_room(self) -> None:
         """Close now, with a word to who has begun a request."""
         if self.stage in ("head", "body"):
-            self._refuse(
-                HTTPStatus.REQUEST_TIMEOUT, "The request was not finished when others needed its place."
-            )
+            detail = "The request was not finished when others needed its place."
+            self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
         self.connections.discard(self)
         if self.transport.get_write_buffer_size():
             self._reset()
@@ -491,7 +386,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _ours(state: ServerState) -> list[Connection]:
-    """The connections of a server, in a list that stays as it is while some of them end."""
+    """List the connections of a server; the list stays as it is while some of them end."""
     return [one for one in state.connections if isinstance(one, Connection)]
 
 
@@ -504,19 +399,10 @@ def _make_room(state: ServerState, most: int) -> None:
             one.make_room()
 
 
-def _long_body(most: int) -> _Refusal:
-    detail = f"The body is longer than the limit of {most} bytes. Send a shorter one."
-    return _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-
-
-def _malformed(reason: str) -> _Refusal:
-    return _Refusal(HTTPStatus.BAD_REQUEST, f"The request breaks HTTP/1.1 (RFC 9112): {reason}")
-
-
-def _reason(error: HttpParserError) -> tuple[HTTPStatus, str]:
-    """Why the parser stopped: a refusal of ours, or its own words."""
-    refusal = error.__context__
-    if not isinstance(refusal, _Refusal):
-        callback = isinstance(error, HttpParserCallbackError)
-        refusal = _malformed("its target cannot be read." if callback else f"{str(error).rstrip('.')}.")
-    return refusal.status, refusal.detail
+def _rejection_of(error: HttpParserError) -> RejectedRequest:
+    """Return why the parser stopped: a rejection of ours, or its own words."""
+    rejection = error.__context__
+    if isinstance(rejection, RejectedRequest):
+        return rejection
+    callback = isinstance(error, HttpParserCallbackError)
+    return malformed("its target cannot be read." if callback else f"{str(error).rstrip('.')}.")

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from service.http.route_rules import rule_of
+from .route_rules import rule_of
+
+MAX_FRAMING_BYTES = 64 * 2**10
+"""Bytes of chunk sizes, extensions and trailers, beyond `FRAMING_RATIO` for each byte of the body."""
+
+FRAMING_RATIO = 8
+"""Bytes on the wire for a byte of the body: chunks of one byte take six."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""The sweep tells slow clients from those that wait for us, without a socket or a clock."""
+
+import pytest
+
+from service.http.limits import Deadlines
+from service.http.slow_clients import Overdue, Progress, ProgressWatch, Stage
+
+DEADLINES = Deadlines(head=4.0, idle=5.0, window=4.0, rate=100, linger=2.0, last_call=1.0)
+
+
+def progress(
+    stage: Stage, requests: int = 1, body: int = 0, awaited: bool = True, draining: bool = False
+) -> Progress:
+    return Progress(stage, requests, body, awaited, draining)
+
+
+@pytest.mark.parametrize(
+    ("there", "limit", "overdue"),
+    [
+        (progress("head"), 4.0, Overdue.HEAD),
+        (progress("idle", requests=0), 4.0, Overdue.REQUEST),
+        (progress("idle"), 5.0, Overdue.REQUEST),
+        (progress("idle", draining=True), 1.0, Overdue.REQUEST),
+        (progress("body"), 4.0, Overdue.BODY),
+        (progress("closed"), 2.0, Overdue.CLOSE),
+    ],
+)
+def test_a_client_is_overdue_once_its_limit_has_passed(
+    there: Progress, limit: float, overdue: Overdue
+) -> None:
+    watch = ProgressWatch(0.0)
+    watch.overdue(0.0, there, DEADLINES)
+    assert watch.overdue(limit - 0.1, there, DEADLINES) is None
+    assert watch.overdue(limit, there, DEADLINES) is overdue
+
+
+def test_a_client_that_waits_for_us_is_never_overdue() -> None:
+    watch = ProgressWatch(0.0)
+    waiting = progress("idle", awaited=False)
+    assert [watch.overdue(now, waiting, DEADLINES) for now in (0.0, 100.0)] == [None, None]
+    assert watch.overdue(104.0, progress("idle"), DEADLINES) is None
+    assert watch.overdue(105.0, progress("idle"), DEADLINES) is Overdue.REQUEST
+
+
+def test_a_body_may_take_any_time_at_the_rate() -> None:
+    watch = ProgressWatch(0.0)
+    looks = [watch.overdue(now, progress("body", body=int(100 * now)), DEADLINES) for now in range(60)]
+    assert looks == [None] * 60
+    assert watch.overdue(64.0, progress("body", body=5900 + 99), DEADLINES) is Overdue.BODY
+
+
+def test_an_answer_may_be_read_at_the_rate_and_no_slower() -> None:
+    watch = ProgressWatch(0.0)
+    assert not watch.reads_too_slowly(0.0, 1000, DEADLINES)
+    assert not watch.reads_too_slowly(3.9, 1000, DEADLINES)
+    assert not watch.reads_too_slowly(4.0, 600, DEADLINES)
+    assert watch.reads_too_slowly(8.0, 201, DEADLINES)
+
+
+def test_the_next_write_of_an_answer_is_watched_from_its_beginning() -> None:
+    watch = ProgressWatch(0.0)
+    assert not watch.reads_too_slowly(0.0, 1000, DEADLINES)
+    watch.forget_reading()
+    assert not watch.reads_too_slowly(5.0, 1000, DEADLINES)
