@@ -77,7 +77,7 @@ def body_limits(config: ServeConfig) -> BodyLimits:
 def create_app(
     config: ServeConfig,
     open_encoder: OpenEncoder = open_encoder,
-    on_loaded: Callable[[EngineHolder], None] = lambda loading: None,
+    on_loaded: Callable[[EngineHolder], None] = lambda holder: None,
     tracer_provider: "TracerProvider | None" = None,
 ) -> FastAPI:
     """The application that answers about `config.index`.
@@ -89,33 +89,36 @@ def create_app(
         InputError: a key cannot be used, or there is none where one is needed.
     """
     keys = Keys.open(config)
-    counted = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
+    metrics = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        loading = EngineHolder(partial(Engine.open, config, open_encoder))
-        counted.index = lambda: loading.engine.index if loading.ready else None
-        counted.queue.set_function(lambda: len(loading.engine.network) if loading.ready else 0)
-        opening = asyncio.create_task(loading.run())
-        opening.add_done_callback(lambda _: on_loaded(loading))
-        candidates, additions = EngineLoader(config, open_encoder, loading), RelationJobs(loading)
-        shadowing = Shadow(candidates, counted)
+        holder = EngineHolder(partial(Engine.open, config, open_encoder))
+        metrics.read_engine(
+            index=lambda: holder.engine.index if holder.ready else None,
+            queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
+        )
+        opening = asyncio.create_task(holder.run())
+        opening.add_done_callback(lambda _: on_loaded(holder))
+        loader = EngineLoader(config, open_encoder, holder)
+        jobs = RelationJobs(holder)
+        shadowing = Shadow(loader, metrics)
         async with PictureFetcher() as fetcher:
             yield {
                 "config": config,
                 "started": datetime.now(UTC),
-                "loading": loading,
-                "metrics": counted,
+                "engine_holder": holder,
+                "engine_loader": loader,
                 "fetcher": fetcher,
-                "candidates": candidates,
-                "additions": additions,
+                "metrics": metrics,
+                "relation_jobs": jobs,
                 "shadow": shadowing,
             }
-        loading.stop()
+        holder.stop()
         await opening
-        for beside in (additions, shadowing, candidates):
+        for beside in (jobs, shadowing, loader):
             await beside.close()
-        loading.close()
+        holder.close()
 
     app = FastAPI(
         title="rcml",
@@ -145,7 +148,7 @@ def create_app(
             expose_headers=["Retry-After"],
         )
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
-    app.add_middleware(RequestLog, metrics=counted)
+    app.add_middleware(RequestLog, metrics=metrics)
     install(app)
     for noun in (
         retrieve,

@@ -47,13 +47,13 @@ def serve(
     tell = _teller(config.log_format)
     outcome: list[EngineHolder] = []
 
-    def on_loaded(loading: EngineHolder) -> None:
-        outcome.append(loading)
-        if loading.failure is not None:
+    def on_loaded(holder: EngineHolder) -> None:
+        outcome.append(holder)
+        if holder.failure is not None:
             server.should_exit = True
             return
         settle()
-        for line in (*_welcome(loading.engine, url), *greeting(loading.engine, url)):
+        for line in (*_welcome(holder.engine, url), *greeting(holder.engine, url)):
             tell(line)
 
     app = create_app(config, open_encoder, on_loaded, tracer_provider)
@@ -109,8 +109,8 @@ class _Server(Server):
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        for loading in self._loaded:
-            loading.stop()
+        for holder in self._loaded:
+            holder.stop()
         super().handle_exit(sig, frame)
 
 

@@ -134,7 +134,7 @@ class ServeConfig(BaseSettings):
         30.0,
         ge=0.1,
         le=3600.0,
-        description="seconds at one piece of work after which a worker counts as wedged",
+        description="seconds at one piece of work after which a worker counts as stuck",
     )
 
 

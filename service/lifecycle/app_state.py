@@ -1,8 +1,8 @@
-"""What the lifespan of the app gives to its requests, and the engines that routes depend on."""
+"""State that the lifespan of the app gives to its requests, and the engines that routes depend on."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Protocol, TypedDict
+from typing import Annotated, Protocol, TypedDict
 
 from fastapi import Depends, Request
 
@@ -10,51 +10,50 @@ from service.engine.engine import Engine
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 
-if TYPE_CHECKING:
-    from .relation_jobs import RelationJobs
-    from .reload import EngineLoader
-    from .shadow import Shadow
 from .engine_holder import EngineHolder
+from .relation_jobs import RelationJobs
+from .reload import EngineLoader
+from .shadow import Shadow
 
 
 class Fetcher(Protocol):
-    """What gets pictures by their URL; `model.data.image_fetcher.PictureFetcher` is one."""
+    """Source of pictures by their URL; `model.data.image_fetcher.PictureFetcher` is one."""
 
     async def fetch(self, url: str) -> bytes:
-        """The bytes at `url`."""
+        """Return the bytes at `url`."""
 
 
 class State(TypedDict):
-    """What the lifespan of the app gives to its requests."""
+    """What all requests of the app share."""
 
     config: ServeConfig
     started: datetime
-    loading: EngineHolder
-    metrics: Metrics
+    engine_holder: EngineHolder
+    engine_loader: EngineLoader
     fetcher: Fetcher
-    candidates: "EngineLoader"
-    additions: "RelationJobs"
-    shadow: "Shadow"
+    metrics: Metrics
+    relation_jobs: RelationJobs
+    shadow: Shadow
 
 
 async def _ready_engine(request: Request) -> AsyncIterator[Engine]:
-    loading: EngineHolder = request.state.loading
-    with loading.held() as engine:
+    holder: EngineHolder = request.state.engine_holder
+    with holder.held() as engine:
         yield engine
 
 
 async def _fit_engine(request: Request) -> AsyncIterator[Engine]:
-    loading: EngineHolder = request.state.loading
-    with loading.held_fit() as engine:
+    holder: EngineHolder = request.state.engine_holder
+    with holder.held_fit() as engine:
         yield engine
 
 
 ReadyEngine = Annotated[Engine, Depends(_ready_engine)]
-"""A route's parameter: the opened engine, which stays open until the answer is sent, or the request ends in 503."""
+"""A route's parameter: the open engine, held until the answer is sent; without one the request ends in 503."""
 
 
 FitEngine = Annotated[Engine, Depends(_fit_engine, scope="function")]
-"""The opened engine if all its workers are well, or the request ends in 503.
+"""A route's parameter: the open engine if all its workers are well; otherwise the request ends in 503.
 
-It is let go when the route returns, so that an upload, which is read after that, keeps none open that was replaced.
+It is released when the route returns: an upload, which is read after that, keeps no replaced engine open.
 """

@@ -1,4 +1,4 @@
-"""The engine on its way: opened in a thread, while the server already says that it is alive.
+"""Holder of the engine that answers: opened in a thread while the server is alive already, and replaced on reload.
 
 An index may take seconds to read and a network more to reach its device. Until then every question is
 answered with 503, and `rcml serve` ends with the reason if the opening fails.
@@ -8,12 +8,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from service.engine.engine import Engine
-
-if TYPE_CHECKING:
-    pass
 from service.errors import NotReadyError
 
 
@@ -28,7 +24,7 @@ class EngineHolder:
         self._stopping = False
 
     async def run(self) -> None:
-        """Open the engine; whatever goes wrong is kept in `failure` for the server to raise."""
+        """Open the engine; what goes wrong is kept in `failure` for the server to raise."""
         try:
             self._engine = await asyncio.to_thread(self._open_engine)
         except Exception as error:
@@ -41,7 +37,7 @@ class EngineHolder:
 
     @property
     def engine(self) -> Engine:
-        """The opened engine; whoever waits for anything before it is used again needs it `held`.
+        """The opened engine; a caller that awaits anything while using it needs it `held`.
 
         Raises:
             NotReadyError: it is not open.
@@ -53,7 +49,7 @@ class EngineHolder:
         raise NotReadyError("The index is still being opened. Ask again in a second.")
 
     def replace(self, engine: Engine) -> None:
-        """Have later requests answered by `engine`; those under way keep the one they have."""
+        """Have later requests answered by `engine`; those in progress keep the one they have."""
         with self._swapping:
             before, self._engine = self._engine, engine
         if before is not None:
@@ -61,7 +57,7 @@ class EngineHolder:
 
     @contextmanager
     def held(self) -> Iterator[Engine]:
-        """The opened engine, taken and kept open in one step, whatever thread replaces it meanwhile.
+        """Take the opened engine and keep it open, in one step, even if another thread replaces it meanwhile.
 
         Raises:
             NotReadyError: it is not open.
@@ -76,21 +72,21 @@ class EngineHolder:
 
     @contextmanager
     def held_fit(self) -> Iterator[Engine]:
-        """The opened engine, held, if more may be asked of it than what was already.
+        """Take the opened engine, as `held` does, if it should get more work.
 
         Raises:
-            NotReadyError: it is not open, one of its workers is wedged, or the server is stopping.
+            NotReadyError: it is not open, one of its workers is stuck, or the server is stopping.
         """
         if self._stopping:
             raise NotReadyError("The server is stopping. Ask another, or this one when it is back.")
         with self.held() as engine:
             for pulse in engine.pulses:
-                if (wedged := pulse.wedged) is not None:
-                    raise NotReadyError(f"{wedged} Restart the server if that lasts.")
+                if (reason := pulse.wedged) is not None:
+                    raise NotReadyError(f"{reason} Restart the server if that lasts.")
             yield engine
 
     def stop(self) -> None:
-        """From now on it is not ready for more, but goes on with what it was asked."""
+        """Take no more work from now on, but finish what was accepted."""
         self._stopping = True
 
     def close(self) -> None:

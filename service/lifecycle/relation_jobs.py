@@ -55,8 +55,8 @@ class _SupersededError(Exception):
 class RelationJobs:
     """The relations on their way, used from one event loop; those that are indexed have left."""
 
-    def __init__(self, loading: EngineHolder) -> None:
-        self._loading = loading
+    def __init__(self, holder: EngineHolder) -> None:
+        self._holder = holder
         self._jobs: dict[str, RelationJob] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -172,13 +172,13 @@ class RelationJobs:
     async def _embedded(self, job: RelationJob) -> bool:
         """Add one to the index that answers; whether that still is the one that answers."""
         relation = job.relation
-        with self._loading.held() as engine:
+        with self._holder.held() as engine:
 
             def progress(done: int, total: int) -> None:
                 """Called in the thread that makes the vectors, after every few."""
                 if job.abandoned or self._closing:
                     raise _AbandonedError
-                if self._loading.engine is not engine:
+                if self._holder.engine is not engine:
                     raise _SupersededError
                 job.done, job.total = done, total
 
@@ -200,4 +200,4 @@ class RelationJobs:
             if job.abandoned:
                 await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
                 raise _AbandonedError
-            return self._loading.engine is engine
+            return self._holder.engine is engine

@@ -52,11 +52,11 @@ class Swap:
 class EngineLoader:
     """Opens one engine at a time, in a thread of its own; used from the event loop."""
 
-    def __init__(self, config: ServeConfig, open_encoder: OpenEncoder, loading: EngineHolder) -> None:
+    def __init__(self, config: ServeConfig, open_encoder: OpenEncoder, holder: EngineHolder) -> None:
         self._config = config
         self._folder = config.index.absolute().parent
         self._open_encoder = open_encoder
-        self._loading = loading
+        self._holder = holder
         self._thread = ThreadPoolExecutor(1, "rcml opening")
         self._opening = False
         self._swaps: set[asyncio.Task[Swap]] = set()
@@ -113,14 +113,14 @@ class EngineLoader:
     async def _swap(self, named: ArtifactNames) -> Swap:
         begun = perf_counter()
         engine = await self.open(named)
-        before, after = version(self._loading.engine.index.snapshot), version(engine.index.snapshot)
-        self._loading.replace(engine)
+        before, after = version(self._holder.engine.index.snapshot), version(engine.index.snapshot)
+        self._holder.replace(engine)
         seconds = round(perf_counter() - begun, 3)
         logger.info("%s answers in place of %s after %g s.", after, before, seconds)
         return Swap(before, after, seconds)
 
     def _config_of(self, named: ArtifactNames) -> ServeConfig:
-        served = self._loading.engine
+        served = self._holder.engine
         index = served.index.path if named.index is None else self._folder / named.index
         checkpoint = None if named.checkpoint is None else self._folder / named.checkpoint
         if checkpoint is None and index.absolute() == self._config.index.absolute():
@@ -132,7 +132,7 @@ class EngineLoader:
 
     def _reports(self) -> list[Path]:
         """Those that count where none is named, if they are of the checkpoint: what is served, what was at first."""
-        served = self._loading.engine.quality
+        served = self._holder.engine.quality
         known = [None if served is None else served.path, self._config.report]
         return [path for path in known if path is not None]
 

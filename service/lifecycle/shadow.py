@@ -167,24 +167,24 @@ class ShadowRun:
 
 
 class Shadow:
-    """The trial under way, if there is one; used from one event loop."""
+    """The comparison in progress, if there is one; used from one event loop."""
 
-    def __init__(self, candidates: EngineLoader, metrics: Metrics) -> None:
-        self._candidates = candidates
+    def __init__(self, loader: EngineLoader, metrics: Metrics) -> None:
+        self._loader = loader
         self._metrics = metrics
-        self._trial: ShadowRun | None = None
+        self._run: ShadowRun | None = None
         self._beginning: asyncio.Task[ShadowRun] | None = None
 
     @property
-    def trial(self) -> ShadowRun:
-        """The one under way.
+    def current(self) -> ShadowRun:
+        """The comparison in progress.
 
         Raises:
             NoShadowError: there is none.
         """
-        if self._trial is None:
+        if self._run is None:
             raise NoShadowError
-        return self._trial
+        return self._run
 
     async def begin(self, named: ArtifactNames, share: float) -> ShadowRun:
         """Open a candidate, and compare it on a share of the questions; goes on though nobody waits any longer.
@@ -193,7 +193,7 @@ class Shadow:
             BusyError: one is being compared already.
             NotServableError, NoRoomError: see `EngineLoader.open`.
         """
-        if self._trial is not None or (self._beginning is not None and not self._beginning.done()):
+        if self._run is not None or (self._beginning is not None and not self._beginning.done()):
             raise BusyError(
                 "A candidate is being compared already. End that by DELETE /admin/shadow before another."
             )
@@ -204,8 +204,8 @@ class Shadow:
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
         """See `ShadowRun.offer`; only questions that need no network are compared."""
-        if self._trial is not None and _by_ids(question):
-            self._trial.offer(engine, question, snapshot, found, seconds)
+        if self._run is not None and _by_ids(question):
+            self._run.offer(engine, question, snapshot, found, seconds)
 
     async def end(self) -> None:
         """Close the candidate.
@@ -213,19 +213,19 @@ class Shadow:
         Raises:
             NoShadowError: there is none.
         """
-        trial, self._trial = self.trial, None
-        await trial.close()
+        run, self._run = self.current, None
+        await run.close()
 
     async def close(self) -> None:
         """End whatever there is, or begins."""
         if self._beginning is not None:
             await asyncio.gather(self._beginning, return_exceptions=True)
-        if self._trial is not None:
+        if self._run is not None:
             await self.end()
 
     async def _begin(self, named: ArtifactNames, share: float) -> ShadowRun:
-        self._trial = ShadowRun(await self._candidates.open(named), share, self._metrics)
-        return self._trial
+        self._run = ShadowRun(await self._loader.open(named), share, self._metrics)
+        return self._run
 
 
 def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: float) -> ShadowComparison:

@@ -59,9 +59,9 @@ class JsonRoute(APIRoute):
                 asked = await asyncio.to_thread(read, model, body)
             else:
                 asked = read(model, body)
-            loading: EngineHolder = request.scope["state"]["loading"]
+            holder: EngineHolder = request.scope["state"]["engine_holder"]
             try:
-                with loading.held() as opened:
+                with holder.held() as opened:
                     arguments = {**found, question: asked, engine: opened}
                     if request_name is not None:
                         arguments[request_name] = request

@@ -51,9 +51,9 @@ async def docs() -> HTMLResponse:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> JSONResponse:
     """Describe the API; once the index is open, with examples from its own catalogue, which strangers do not see."""
-    loading: EngineHolder = request.state.loading
+    holder: EngineHolder = request.state.engine_holder
     described: dict[str, Any] = document(request.app)
-    if loading.ready and not is_stranger(request.scope):
-        with loading.held() as engine:
+    if holder.ready and not is_stranger(request.scope):
+        with holder.held() as engine:
             described = await engine.search(with_examples, described, engine.index)
     return JSONResponse(described)

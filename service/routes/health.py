@@ -2,7 +2,7 @@
 
 Liveness says that the event loop turns: whoever restarts what is not alive must not be misled by a slow disk.
 Readiness says that answers will come: it fails while the index is opened, while the server stops, and as long as
-a worker is wedged.
+a worker is stuck.
 """
 
 from fastapi import APIRouter, Request
@@ -37,5 +37,5 @@ async def readyz(engine: FitEngine) -> Ready:
 
 @router.get("/info", summary="What exactly answers?", responses=problems(503))
 async def info(engine: ReadyEngine, request: Request) -> Info:
-    """Give the versions and digests that an answer came from, even while a worker is wedged."""
+    """Give the versions and digests that an answer came from, even while a worker is stuck."""
     return info_of(engine, request.state.config, request.state.started)

@@ -106,7 +106,7 @@ async def change_items(request: Request, fit: FitEngine) -> Response:
             415, f"The body must be lines of JSON; {sent}. Send it with Content-Type: {NDJSON}."
         )
     # Another engine may be the current one before the last line has come, so `fit` is but looked at.
-    return BulkResponse(Bulk(request, request.state.loading, request.state.config.max_body_bytes))
+    return BulkResponse(Bulk(request, request.state.engine_holder, request.state.config.max_body_bytes))
 
 
 router.include_router(json)

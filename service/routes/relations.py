@@ -33,13 +33,13 @@ _LOCATION = {
 @router.get("/relations", summary="List the relations", responses=problems(503))
 async def list_relations(engine: ReadyEngine, request: Request) -> RelationList:
     """List all relations with how well each is supported and was measured, and those that are being added."""
-    additions: RelationJobs = request.state.additions
+    jobs: RelationJobs = request.state.relation_jobs
     known = engine.index.snapshot.generation.relations
     return RelationList(
         in_words=engine.takes_words,
         report=None if engine.quality is None else engine.quality.digest,
         relations=[_indexed(one, engine.quality_of(one.relation_id)) for one in known],
-        pending=[_pending(one) for one in additions.pending],
+        pending=[_pending(one) for one in jobs.pending],
     )
 
 
@@ -56,9 +56,9 @@ async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request
     `Location` names where its progress is told. Until it is indexed, questions may send its words. The index must keep
     tokens.
     """
-    additions: RelationJobs = request.state.additions
-    addition = additions.add(engine, Relation(asked.relation_id, asked.description))
-    content = _pending(addition).model_dump_json()
+    jobs: RelationJobs = request.state.relation_jobs
+    job = jobs.add(engine, Relation(asked.relation_id, asked.description))
+    content = _pending(job).model_dump_json()
     location = f"/relations/{quote(asked.relation_id, safe='')}"
     return Response(content, 202, {"Location": location}, "application/json")
 
@@ -66,8 +66,8 @@ async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request
 @router.get("/relations/{relation_id:path}", summary="Get a relation", responses=problems(404, 422, 503))
 async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> RelationDetail:
     """Get all that is known of a relation, or how far it has come on its way into the index."""
-    additions: RelationJobs = request.state.additions
-    return _detail(relation_id, engine, additions)
+    jobs: RelationJobs = request.state.relation_jobs
+    return _detail(relation_id, engine, jobs)
 
 
 @router.delete(
@@ -78,21 +78,21 @@ async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Re
 )
 async def delete_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> None:
     """Take a relation that was added out of the index, or give up one on its way. Those of the checkpoint stay."""
-    additions: RelationJobs = request.state.additions
-    await additions.remove(engine, relation_id)
+    jobs: RelationJobs = request.state.relation_jobs
+    await jobs.remove(engine, relation_id)
 
 
-def _detail(relation_id: str, engine: Engine, additions: RelationJobs) -> RelationDetail:
+def _detail(relation_id: str, engine: Engine, jobs: RelationJobs) -> RelationDetail:
     snapshot = engine.index.snapshot
-    addition = additions.find(relation_id)
-    if addition is not None and relation_id not in snapshot.generation.positions:
-        return _pending(addition)
+    job = jobs.find(relation_id)
+    if job is not None and relation_id not in snapshot.generation.positions:
+        return _pending(job)
     known = snapshot.generation.relations[snapshot.position(relation_id)]
     return _indexed(known, engine.quality_of(relation_id))
 
 
 def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> RelationDetail:
-    """One that questions may name."""
+    """Show a relation that questions may name."""
     return RelationDetail(
         relation_id=known.relation_id,
         description=known.relation.description,
@@ -109,21 +109,21 @@ def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> Relatio
     )
 
 
-def _pending(addition: RelationJob) -> RelationDetail:
-    """One on its way."""
+def _pending(job: RelationJob) -> RelationDetail:
+    """Show a relation that is being added, or failed."""
     return RelationDetail(
-        relation_id=addition.relation.relation_id,
-        description=addition.relation.description,
-        domain=addition.relation.domain,
+        relation_id=job.relation.relation_id,
+        description=job.relation.description,
+        domain=job.relation.domain,
         origin="added",
         intra=False,
         pairs=None,
         paired_items=None,
         quality=None,
-        state=addition.state,
-        done=addition.done,
-        total=addition.total,
-        reason=addition.reason,
+        state=job.state,
+        done=job.done,
+        total=job.total,
+        reason=job.reason,
     )
 
 

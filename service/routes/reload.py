@@ -22,6 +22,6 @@ async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) ->
     Every request is answered by one of the two as a whole, and its `version` says by which. What cannot be opened
     leaves all as it is. Answers come when it is done.
     """
-    candidates: EngineLoader = request.state.candidates
-    swap = await candidates.swap(ArtifactNames.of(asked))
+    loader: EngineLoader = request.state.engine_loader
+    swap = await loader.swap(ArtifactNames.of(asked))
     return ReloadAnswer(before=swap.before, after=swap.after, seconds=swap.seconds)

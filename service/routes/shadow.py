@@ -31,7 +31,7 @@ async def begin(asked: ShadowRequest, engine: ReadyEngine, request: Request) -> 
 async def state(request: Request) -> ShadowState:
     """Give what would change: which items, by how much their scores, and what it takes."""
     shadow: Shadow = request.state.shadow
-    return shadow.trial.state
+    return shadow.current.state
 
 
 @router.delete(

@@ -56,11 +56,10 @@ class Metrics:
         """Count from zero; with a `tracer`, stages make spans too."""
         self._tracer = tracer
         self._in_flight = 0
-        self.index: Callable[[], Index | None] = lambda: None
-        """Gives the index that is served, if one is; asked at each reading."""
+        self._index: Callable[[], Index | None] = lambda: None
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(_Served(self))
+        registry.register(_IndexCollector(self))
         labels = ("route", "method", "status")
         self._requests = Counter("rcml_requests", "Requests answered.", labels, registry=registry)
         self._durations = Histogram(
@@ -100,10 +99,19 @@ class Metrics:
         )
         in_flight = Gauge("rcml_requests_in_flight", "Requests being answered now.", registry=registry)
         in_flight.set_function(lambda: self._in_flight)
-        self.queue = Gauge(
+        self._queue = Gauge(
             "rcml_queue_length", "New items and relations that wait for the network now.", registry=registry
         )
-        """Whoever has the queue says how to read its length: `metrics.queue.set_function(queue.qsize)`."""
+
+    def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
+        """At each reading, take the served index (None: it is not open) and the queue's length from these."""
+        self._index = index
+        self._queue.set_function(queue_length)
+
+    @property
+    def index(self) -> "Index | None":
+        """The index that is served; None before it is open."""
+        return self._index()
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
         """Times a piece of work, whether it succeeds or not; each use needs a new one."""
@@ -182,15 +190,15 @@ class _TracedTiming(_Timing):
         self._span.__exit__(*error)  # type: ignore[arg-type]
 
 
-class _Served(Collector):
-    """Read when asked, so that a new generation shows under its own digest and the old one is gone."""
+class _IndexCollector(Collector):
+    """Facts of the served index, read at each request, so that a new generation takes the place of the old one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("rcml_build", "The program that answers.", {"version": __version__})
-        index = self._metrics.index()
+        index = self._metrics.index
         if index is None:
             return
         snapshot = index.snapshot

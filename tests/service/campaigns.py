@@ -112,7 +112,7 @@ async def directly(app: FastAPI) -> AsyncIterator[Direct]:
     """An application from its start, once it is ready, to its end."""
     async with app.router.lifespan_context(app) as state:
         direct = Direct(app, dict(state or {}))
-        if "loading" in direct.state:
+        if "engine_holder" in direct.state:
             while (await direct.ask("GET", "/readyz")).status != 200:
                 await asyncio.sleep(0.01)
         yield direct

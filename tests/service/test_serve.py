@@ -217,16 +217,16 @@ def test_people_read_plain_lines(shop: FakeShop) -> None:
 
 
 def test_told_to_stop_it_says_at_once_that_it_is_not_ready_for_more(engine: Engine) -> None:
-    loading = EngineHolder(lambda: engine)
-    asyncio.run(loading.run())
-    server = server_of(FastAPI(), ServeConfig(index=Path("none")), [loading])
-    with loading.held_fit() as fit:
+    holder = EngineHolder(lambda: engine)
+    asyncio.run(holder.run())
+    server = server_of(FastAPI(), ServeConfig(index=Path("none")), [holder])
+    with holder.held_fit() as fit:
         assert fit is engine
     server.handle_exit(signal.SIGTERM, None)
-    with pytest.raises(NotReadyError, match="The server is stopping"), loading.held_fit():
+    with pytest.raises(NotReadyError, match="The server is stopping"), holder.held_fit():
         pass
     assert server.should_exit
-    assert loading.engine is engine
+    assert holder.engine is engine
 
 
 def test_spans_without_the_package_for_them_are_refused_with_the_command_to_install_it(

@@ -26,18 +26,18 @@ class LightEngine(Engine):
 
 
 def opened() -> EngineHolder:
-    loading = EngineHolder(LightEngine)
-    asyncio.run(loading.run())
-    return loading
+    holder = EngineHolder(LightEngine)
+    asyncio.run(holder.run())
+    return holder
 
 
 def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -> None:
-    loading, replaced, going_on = opened(), [], [True]
+    holder, replaced, going_on = opened(), [], [True]
 
     def hold() -> int:
         times = 0
         while going_on:
-            with loading.held() as engine:
+            with holder.held() as engine:
                 assert isinstance(engine, LightEngine)
                 assert not engine.closed
             times += 1
@@ -46,22 +46,22 @@ def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -
     with ThreadPoolExecutor(4) as threads:
         holders = [threads.submit(hold) for _ in range(4)]
         for _ in range(200):
-            replaced.append(loading.engine)
-            loading.replace(LightEngine())
+            replaced.append(holder.engine)
+            holder.replace(LightEngine())
         going_on.clear()
         assert all(holder.result() > 0 for holder in holders)
     eventually(lambda: all(isinstance(one, LightEngine) and one.closed for one in replaced))
-    assert isinstance(loading.engine, LightEngine)
-    assert not loading.engine.closed
+    assert isinstance(holder.engine, LightEngine)
+    assert not holder.engine.closed
 
 
 def test_what_is_replaced_stays_open_for_those_who_have_it() -> None:
-    loading = opened()
-    with loading.held() as before:
-        loading.replace(LightEngine())
+    holder = opened()
+    with holder.held() as before:
+        holder.replace(LightEngine())
         assert isinstance(before, LightEngine)
         assert not before.closed
-        with loading.held() as after:
+        with holder.held() as after:
             assert after is not before
     eventually(lambda: before.closed)
 

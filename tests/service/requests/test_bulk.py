@@ -212,7 +212,7 @@ def test_a_line_that_was_cut_with_its_connection_is_not_taken(changing: TestClie
 
 def test_a_server_that_stops_takes_no_upload(own: FakeShop) -> None:
     with served(ServeConfig(index=own.index)) as client:
-        client.app_state["loading"].stop()
+        client.app_state["engine_holder"].stop()
         answer = client.post("/items/bulk", content=b'{"delete": "bib"}', headers=NDJSON)
         assert (answer.status_code, answer.json()["title"]) == (503, "Not ready")
         assert client.get("/items/bib").status_code == 200
@@ -222,7 +222,7 @@ def test_another_engine_takes_over_amid_an_upload(own: FakeShop, monkeypatch: py
     """Lines that were not yet begun when the index is opened anew go to whoever has it then."""
     apply, applied = Index.apply, []
     with served(ServeConfig(index=own.index)) as client:
-        loading = client.app_state["loading"]
+        loading = client.app_state["engine_holder"]
 
         def swapping(index: Index, changes: Any) -> None:
             applied.append(index)
@@ -242,7 +242,7 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
 ) -> None:
     apply, close, applied, closed = Index.apply, Index.close, [], Event()
     with served(ServeConfig(index=own.index)) as client:
-        loading = client.app_state["loading"]
+        loading = client.app_state["engine_holder"]
 
         def swapping(index: Index, changes: Any) -> None:
             apply(index, changes)

@@ -90,7 +90,7 @@ def test_all_claims_of_a_batch_are_of_one_version_while_items_change(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validities = PairScorer.validities
-    index: Index = changing.app_state["loading"].engine.index
+    index: Index = changing.app_state["engine_holder"].engine.index
 
     def overtaken(comparison: PairScorer, claims: Any) -> Any:
         index.apply([made("cot", 3)])

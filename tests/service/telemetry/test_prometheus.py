@@ -161,7 +161,7 @@ def test_a_bucket_counts_the_times_up_to_its_bound(seconds: list[float]) -> None
 def test_the_queue_is_read_when_asked() -> None:
     metrics = Metrics()
     waiting = [1, 2, 3]
-    metrics.queue.set_function(lambda: len(waiting))
+    metrics.read_engine(lambda: None, lambda: len(waiting))
     waiting.pop()
     assert read(metrics.exposition("")[0].decode())["rcml_queue_length"] == {labelled(): 2}
 
