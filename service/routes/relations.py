@@ -18,7 +18,7 @@ from service.schemas.fields import MOST_CHARACTERS
 from service.schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
 
 router = APIRouter(tags=["catalogue"])
-_json = APIRouter(tags=["catalogue"], route_class=JsonRoute)
+_json = APIRouter(route_class=JsonRoute)
 
 RelationId = Annotated[
     str,

@@ -10,7 +10,7 @@ from service.requests.json_route import JsonRoute
 from service.schemas.admin import ShadowRequest, ShadowState
 
 router = APIRouter(tags=["operation"])
-_json = APIRouter(tags=["operation"], route_class=JsonRoute)
+_json = APIRouter(route_class=JsonRoute)
 
 
 @_json.post(
