@@ -5,8 +5,8 @@ so that `rcml --help` answers at once. Exit codes: 0 done, 1 refused for a reaso
 that cannot be, 130 interrupted.
 """
 
-import re
 import sys
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSettingsSource,
     CliSubCommand,
     CliToggleFlag,
     PydanticBaseSettingsSource,
@@ -106,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rcml` with `arguments` (default: those of the process) and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        command = CliApp.run(Rcml, list(arguments))
+        source = CliSettingsSource[Rcml](Rcml, case_sensitive=False, parse_args_method=_parse)
+        command = CliApp.run(Rcml, list(arguments), cli_settings_source=source)
         if command.version:
             print(f"rcml {__version__}")
             return 0
@@ -121,9 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keep_freed_memory()
         print(_run(config))
     except ValidationError as error:
-        return _fail(2, *(_option_refusal(one) for one in error.errors()))
+        return _fail(2, *(_invalid_option_message(one) for one in error.errors()))
+    except _UnknownArgument as error:
+        return _fail(2, _unknown_argument_message(str(error), arguments))
     except SettingsError as error:
-        return _fail(2, _parse_refusal(str(error), arguments))
+        return _fail(2, _parse_error_message(error, arguments))
     except RcmlError as error:
         return _fail(1, str(error))
     except KeyboardInterrupt:
@@ -191,8 +195,8 @@ def _fail(code: int, *lines: str) -> int:
     return code
 
 
-def _option_refusal(error: ErrorDetails) -> str:
-    """Word a value that a stage's config refused; the location begins with the verb."""
+def _invalid_option_message(error: ErrorDetails) -> str:
+    """Word a value that a stage's config rejected; the error's location begins with the verb."""
     verb, *path = error["loc"]
     if verb == "index":
         verb = f"index {path.pop(0)}"
@@ -204,24 +208,60 @@ def _option_refusal(error: ErrorDetails) -> str:
     return f"rcml {verb}: {field_message(error, place(config, names).field, name, 'give')}"
 
 
-def _parse_refusal(message: str, arguments: Sequence[str]) -> str:
-    """Word what the parser could not make sense of."""
+def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:
+    """Parse `arguments` as `parser.parse_args` does, but say what is wrong in data and not in argparse's English.
+
+    Raises:
+        _UnknownArgument: nothing takes one of them.
+        SettingsError: another one cannot be; its context is argparse's own error.
+    """
+    found, unknown = parser.parse_known_args(arguments, namespace)
+    if unknown:
+        raise _UnknownArgument(unknown[0].partition("=")[0])
+    return found
+
+
+class _UnknownArgument(Exception):
+    """An argument that no verb or option takes, without its value, which may be a secret."""
+
+
+def _unknown_argument_message(argument: str, arguments: Sequence[str]) -> str:
+    verb = _verb(arguments)
+    options = [f"--{name.replace('_', '-')}" for name in CONFIGS[verb].model_fields] if verb else []
+    command = _command(verb)
+    hint = _hint(argument, options)
+    return f"{command}: there is no option {argument}{hint}. `{command} --help` lists those there are."
+
+
+def _parse_error_message(error: SettingsError, arguments: Sequence[str]) -> str:
+    """Word what the parser could not make sense of: a verb, an option without its value, or anything else."""
+    verb = _verb(arguments)
+    command = _command(verb)
+    fault = error.__context__
+    option = fault.argument_name if isinstance(fault, ArgumentError) else None
+    if option is not None and not option.startswith("-"):  # what takes a verb is no option
+        words = [argument for argument in arguments if not argument.startswith("-")]
+        wrong = words[len(verb.split()) if verb else 0]
+        known = [name.removeprefix(f"{verb} ") for name in CONFIGS if " " in name or not verb]
+        return f"{command}: there is no verb {wrong}{_hint(wrong, known)}. `{command} --help` lists them."
+    if option in arguments:
+        _, *after = arguments[arguments.index(option) :]
+        if not after or after[0].startswith("-"):
+            return f"{command}: {option} needs a value. `{command} --help` says which."
+    said = str(error).removeprefix("error parsing CLI: ")
+    return f"{command}: {said}. `{command} --help` lists the options."
+
+
+def _verb(arguments: Sequence[str]) -> str | None:
+    """Find the verb that was named, if there is one."""
     verb = next((argument for argument in arguments if argument in CONFIGS), None)
     if verb == "index":
         verb = next((f"index {argument}" for argument in arguments if f"index {argument}" in CONFIGS), verb)
-    command = f"rcml {verb}" if verb else "rcml"
-    if found := re.search(r"unrecognized arguments: ([^\s=]+)", message):
-        options = [f"--{name.replace('_', '-')}" for name in CONFIGS[verb].model_fields] if verb else []
-        hint = _hint(found[1], options)
-        return f"{command}: there is no option {found[1]}{hint}. `{command} --help` lists those there are."
-    if found := re.search(r"invalid choice: '(.*?)' \(choose", message):
-        known = [name.removeprefix(f"{verb} ") for name in CONFIGS if " " in name or not verb]
-        return (
-            f"{command}: there is no verb {found[1]}{_hint(found[1], known)}. `{command} --help` lists them."
-        )
-    if found := re.search(r"argument (--\S+): expected one argument", message):
-        return f"{command}: {found[1]} needs a value. `{command} --help` says which."
-    return f"{command}: {message.removeprefix('error parsing CLI: ')}. `{command} --help` lists the options."
+    return verb
+
+
+def _command(verb: str | None) -> str:
+    return f"rcml {verb}" if verb else "rcml"
 
 
 def _hint(wrong: str, known: Sequence[str]) -> str:
