@@ -130,7 +130,7 @@ class AsyncClient:
         """
         detail = await self._send(calls.add_relation(relation_id, description))
         while wait and calls.is_pending(detail):
-            await asyncio.sleep(calls.POLL)
+            await asyncio.sleep(calls.POLL_INTERVAL_S)
             detail = await self._send(calls.relation(relation_id))
         return detail
 

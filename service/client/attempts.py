@@ -18,21 +18,21 @@ import httpx
 from .call import REQUEST_ID, Call, retry_after
 from .errors import ConnectionFailed
 
-_AGAIN = frozenset({429, 502, 503, 504})
+_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
 """Seconds, at most, before the second attempt, and before any."""
 
 
 def new_request_id() -> str:
-    """A name for a call that no other has."""
+    """Make a name for a call that no other has."""
     return secrets.token_hex(16)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a client is.
+    """Timeouts and retries of a client.
 
     `timeout` is for one attempt's connecting, and for each wait for more of its answer; `deadline` for all attempts
     and the pauses between; both in seconds.
@@ -46,8 +46,8 @@ class Policy:
     draw: Callable[[], float] = field(default=random.random, repr=False)
 
     def pause(self, failures: int, asked: float | None) -> float:
-        """Seconds to wait after so many failures, when the server asked for so many."""
-        doubled = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1))
+        """Draw the seconds to wait after so many failures, if the server asked for `asked` seconds."""
+        doubled = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
         return (asked or 0.0) + self.draw() * doubled
 
 
@@ -62,7 +62,7 @@ class Attempts:
         self._failures = 0
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """The request, as it is sent next."""
+        """Build the request that is sent next."""
         call = self._call
         left = max(0.001, self._due - self._policy.clock())
         usual = self._policy.timeout
@@ -80,13 +80,13 @@ class Attempts:
         )
 
     def after_answer(self, response: httpx.Response) -> float | None:
-        """Seconds until the call is sent again; None if this is the answer."""
-        if response.status_code not in _AGAIN or not self._call.repeatable:
+        """Return the seconds until the call is sent again; None if this is the answer."""
+        if response.status_code not in _RETRIED_STATUSES or not self._call.repeatable:
             return None
         return self._pause(retry_after(response))
 
     def after_failure(self, error: httpx.RequestError, url: httpx.URL) -> float:
-        """Seconds until the call is sent again.
+        """Return the seconds until the call is sent again.
 
         Raises:
             ConnectionFailed: it is not.

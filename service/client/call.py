@@ -18,15 +18,15 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 REQUEST_ID = "X-Request-Id"
 
-_PATIENCE = 600.0
-"""Seconds that a server takes for patient calls, at most."""
+SLOW_CALL_SECONDS = 600.0
+"""Seconds that a server takes for slow calls, at most."""
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
     """A request whose answer is a T.
 
-    One that is `repeatable` does no more when it is done twice. A `patient` one may take minutes.
+    One that is `repeatable` does no more when it is done twice. A `slow` one may take minutes.
     """
 
     method: str
@@ -36,14 +36,14 @@ class Call(Generic[T]):
     params: Mapping[str, int] | None = None
     media_type: str = "application/json"
     repeatable: bool = True
-    patient: bool = False
+    slow: bool = False
 
     def seconds(self, usual: float) -> float:
-        """How long it may take where most take `usual` seconds at most."""
-        return max(usual, _PATIENCE) if self.patient else usual
+        """Return the seconds it may take if most calls take `usual` seconds at most."""
+        return max(usual, SLOW_CALL_SECONDS) if self.slow else usual
 
     def answer(self, response: httpx.Response) -> T:
-        """What the server answered.
+        """Read what the server answered.
 
         Raises:
             ApiError: it refused, or failed.
@@ -68,33 +68,33 @@ class Call(Generic[T]):
 
 
 def asking(path: str, body: object, answer: type[Answer]) -> Call[Answer]:
-    """The call of a question: JSON is sent, a model comes back, and nothing is changed."""
+    """Make the call of a question: JSON is sent, a model comes back, and nothing is changed."""
     return Call("POST", path, answer.model_validate_json, to_json(body))
 
 
 def getting(path: str, answer: type[Answer]) -> Call[Answer]:
-    """The call that gets a model."""
+    """Make the call that gets a model."""
     return Call("GET", path, answer.model_validate_json)
 
 
-def deleting(path: str, repeatable: bool = True, patient: bool = False) -> Call[None]:
-    """The call that deletes, and is answered by nothing."""
-    return Call("DELETE", path, lambda content: None, repeatable=repeatable, patient=patient)
+def deleting(path: str, repeatable: bool = True, slow: bool = False) -> Call[None]:
+    """Make the call that deletes, and is answered by nothing."""
+    return Call("DELETE", path, lambda content: None, repeatable=repeatable, slow=slow)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server wants to be left alone; None where it gives none, or a date."""
+    """Return the seconds after which the server wants to be asked again; None if it gives none, or a date."""
     said = response.headers.get("retry-after", "")
     return float(said) if said.isdecimal() else None
 
 
 def request_id_of(response: httpx.Response) -> str:
-    """What the server's log calls the request; what it was asked to call it, where it does not say."""
+    """Return the id of the request in the server's log; if the answer has none, the id that was sent."""
     return str(response.headers.get(REQUEST_ID) or response.request.headers[REQUEST_ID])
 
 
 def _problem(response: httpx.Response) -> Problem:
-    """The problem of an answer; one of the status alone where something between wrote the answer."""
+    """Read the problem of an answer; make one of the status alone if a proxy wrote the answer."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:

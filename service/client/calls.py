@@ -34,7 +34,7 @@ from service.schemas.retrieve import Field_, RetrieveAnswer, RetrieveBatchAnswer
 from .call import Answer, Call, asking, deleting, getting
 from .errors import AdditionFailed, UnexpectedAnswer
 
-GROUP, GROUP_BYTES = 256, 8 * 2**20
+BULK_CALL_CHANGES, BULK_CALL_BYTES = 256, 8 * 2**20
 """Changes that one request of a bulk upload holds, at most, and bytes from which it holds fewer."""
 
 PictureSource = bytes | Path | str
@@ -43,7 +43,7 @@ PictureSource = bytes | Path | str
 AnyView = View | Literal["text", "image", "average"]
 Comparison = Similarity | Literal["TT", "II", "TI", "IT", "AVG"]
 
-POLL = 0.5
+POLL_INTERVAL_S = 0.5
 """Seconds between two questions of how far a relation has come."""
 
 
@@ -258,7 +258,7 @@ def is_pending(detail: RelationDetail) -> bool:
 
 def remove_relation(relation_id: str) -> Call[None]:
     """Delete an added relation. Done twice, it would be refused."""
-    return deleting(f"relations/{_step(relation_id)}", repeatable=False, patient=True)
+    return deleting(f"relations/{_step(relation_id)}", repeatable=False, slow=True)
 
 
 def items(limit: int, cursor: int) -> Call[ItemPage]:
@@ -296,7 +296,7 @@ def bulk(changes: Iterable[Change]) -> Iterator[Call[list[BulkReply]]]:
     for change in changes:
         lines.append(_line(change))
         size += len(lines[-1])
-        if len(lines) == GROUP or size >= GROUP_BYTES:
+        if len(lines) == BULK_CALL_CHANGES or size >= BULK_CALL_BYTES:
             yield _bulk(lines, sent)
             sent, lines, size = sent + len(lines), [], 0
     if lines:
@@ -318,7 +318,7 @@ def _bulk(lines: Sequence[bytes], sent: int) -> Call[list[BulkReply]]:
         return [reply.model_copy(update={"line": sent + reply.line}) for reply in replies]
 
     content = b"\n".join(lines)
-    return Call("POST", "items/bulk", read, content, media_type="application/x-ndjson", patient=True)
+    return Call("POST", "items/bulk", read, content, media_type="application/x-ndjson", slow=True)
 
 
 def reload(artifacts: Artifacts) -> Call[ReloadAnswer]:
@@ -342,7 +342,7 @@ def end_shadow() -> Call[None]:
 
 
 def _operating(path: str, body: Mapping[str, object], answer: type[Answer]) -> Call[Answer]:
-    return Call("POST", path, answer.model_validate_json, to_json(body), repeatable=False, patient=True)
+    return Call("POST", path, answer.model_validate_json, to_json(body), repeatable=False, slow=True)
 
 
 def info() -> Call[Info]:

@@ -10,7 +10,7 @@ _KEY = re.compile(r"[!-~]+")
 
 
 def address(base_url: str) -> httpx.URL:
-    """The address of a server, such as http://127.0.0.1:8000, with the path below which it answers, if any.
+    """Read the address of a server, such as http://127.0.0.1:8000, with the path below which it answers, if any.
 
     Raises:
         ValueError: it is none.
@@ -24,7 +24,7 @@ def address(base_url: str) -> httpx.URL:
 
 
 def headers(key: str | None) -> dict[str, str]:
-    """What every request says of its sender.
+    """Make the headers that every request says its sender by.
 
     Raises:
         ValueError: no header can hold the key.

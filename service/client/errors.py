@@ -87,7 +87,7 @@ class ServerFailed(ApiError):
 
 
 def error_of(problem: Problem, request_id: str, retry_after: float | None) -> ApiError:
-    """The error that a problem is raised as."""
+    """Return the error that a problem is raised as."""
     otherwise = ServerFailed if problem.status >= 500 else ApiError
     return _KINDS.get(problem.status, otherwise)(problem, request_id, retry_after)
 

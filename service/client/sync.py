@@ -140,7 +140,7 @@ class Client:
         """
         detail = self._send(calls.add_relation(relation_id, description))
         while wait and calls.is_pending(detail):
-            time.sleep(calls.POLL)
+            time.sleep(calls.POLL_INTERVAL_S)
             detail = self._send(calls.relation(relation_id))
         return detail
 

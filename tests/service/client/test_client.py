@@ -31,7 +31,7 @@ from service.client import (
     UnexpectedAnswer,
     calls,
 )
-from service.client.attempts import LONGEST_PAUSE, Attempts, Policy
+from service.client.attempts import LONGEST_PAUSE_S, Attempts, Policy
 from service.client.call import Call
 from service.schemas import fields, pairs, retrieve
 from service.settings import ServeConfig
@@ -401,7 +401,7 @@ def test_all_pauses_together_stay_within_the_deadline(
         pause = attempts.after_answer(httpx.Response(429, headers=headers))
         if pause is None:
             break
-        assert (seconds or 0) <= pause < (seconds or 0) + LONGEST_PAUSE
+        assert (seconds or 0) <= pause < (seconds or 0) + LONGEST_PAUSE_S
         assert now + pause < deadline
         now += pause + taken
 
@@ -416,7 +416,7 @@ def test_an_attempt_has_no_more_time_than_is_left() -> None:
 
 
 def test_patience_is_for_the_answer_alone() -> None:
-    call = Call("POST", "admin/reload", bytes, b"{}", patient=True)
+    call = Call("POST", "admin/reload", bytes, b"{}", slow=True)
     with httpx.Client(base_url=URL) as http:
         timeout = Attempts(call, Policy(15, 2, 60, clock=lambda: 0.0)).request(http).extensions["timeout"]
     assert (timeout["connect"], timeout["pool"], timeout["read"]) == (15, 15, 600)

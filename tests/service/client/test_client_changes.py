@@ -33,7 +33,7 @@ def replies(*lines: Mapping[str, Any]) -> Scripted:
 
 
 def test_an_added_relation_is_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.client.calls.POLL", 0.01)
+    monkeypatch.setattr("service.client.calls.POLL_INTERVAL_S", 0.01)
     with flaky(detail("waiting"), detail("embedding", done=1, total=2), detail("indexed")) as (
         server,
         address,
