@@ -15,7 +15,7 @@ from service.requests.bulk import Bulk, BulkResponse
 from service.requests.context import RequestContext
 from service.requests.item_changes import ItemChanges
 from service.requests.json_route import JsonRoute
-from service.schemas.fields import MOST_CHARACTERS, ItemDetail
+from service.schemas.fields import MAX_NAME_CHARACTERS, ItemDetail
 from service.schemas.item_changes import BulkLine, BulkReply, ItemStored, ItemUpsert, one_line
 
 from .items import ItemId
@@ -27,7 +27,7 @@ GivenId = Annotated[
     str,
     Path(
         min_length=1,
-        max_length=MOST_CHARACTERS,
+        max_length=MAX_NAME_CHARACTERS,
         description="id of the item, new or instead of the one that has it: one line of text. A slash in it may stand "
         "as it is; of one that ends in /image, GET shows nothing",
     ),

@@ -9,13 +9,15 @@ from fastapi.responses import FileResponse, Response
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.schemas.catalogue import ItemPage
-from service.schemas.fields import MOST_CHARACTERS, ItemDetail, ItemSummary
+from service.schemas.fields import MAX_NAME_CHARACTERS, ItemDetail, ItemSummary
 
 router = APIRouter(tags=["catalogue"])
 
 ItemId = Annotated[
     str,
-    Path(min_length=1, max_length=MOST_CHARACTERS, description="id of an item; it may hold any character"),
+    Path(
+        min_length=1, max_length=MAX_NAME_CHARACTERS, description="id of an item; it may hold any character"
+    ),
 ]
 
 

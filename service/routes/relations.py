@@ -14,7 +14,7 @@ from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.lifecycle.relation_jobs import RelationJob, RelationJobs
 from service.requests.json_route import JsonRoute
-from service.schemas.fields import MOST_CHARACTERS
+from service.schemas.fields import MAX_NAME_CHARACTERS
 from service.schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
 
 router = APIRouter(tags=["catalogue"])
@@ -22,7 +22,11 @@ _json = APIRouter(route_class=JsonRoute)
 
 RelationId = Annotated[
     str,
-    Path(min_length=1, max_length=MOST_CHARACTERS, description="id of a relation; it may hold any character"),
+    Path(
+        min_length=1,
+        max_length=MAX_NAME_CHARACTERS,
+        description="id of a relation; it may hold any character",
+    ),
 ]
 
 _LOCATION = {

@@ -17,7 +17,7 @@ from service.requests.batch_replies import each_reply
 from service.requests.context import RequestContext
 from service.requests.json_route import JsonRoute
 from service.schemas.retrieve import (
-    DEEPEST,
+    MAX_RESULT_DEPTH,
     RetrieveAnswer,
     RetrieveBatch,
     RetrieveBatchAnswer,
@@ -71,7 +71,7 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     fallbacks = sum(one.fallback for one in found)
     worded = [one.relation for one in question.relations if isinstance(one.relation, FreeTextRelation)]
     new = asked.item_id is None and asked.item_ids is None
-    more = len(found) == asked.k and asked.cursor + asked.k < DEEPEST and not asked.diversity
+    more = len(found) == asked.k and asked.cursor + asked.k < MAX_RESULT_DEPTH and not asked.diversity
     answer = {
         "version": version(snapshot),
         "query": _asked_about(asked, query, snapshot),

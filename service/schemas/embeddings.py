@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from model.similarity import View
 
 from .fields import (
-    MOST_QUESTIONS,
+    MAX_BATCH_QUESTIONS,
     AnyItem,
     AnyRelation,
     ItemSummary,
@@ -27,7 +27,7 @@ class EmbeddingsRequest(Request):
 
     items: list[AnyItem] = Field(
         min_length=1,
-        max_length=MOST_QUESTIONS,
+        max_length=MAX_BATCH_QUESTIONS,
         description="each the id of an item of the catalogue, or a new one: `text`, `picture` or both",
         examples=[["mug-1", {"text": "Red striped mug"}]],
     )

@@ -21,16 +21,20 @@ from pydantic_core import PydanticCustomError
 from model.records import Attribute, Item, Relation
 from model.similarity import View
 
-MOST_CHARACTERS = 512
-MOST_TEXT = 2_000
-MOST_QUESTIONS = 100
+MAX_NAME_CHARACTERS = 512
+"""Of ids, and of the names of attributes and categories."""
+MAX_TEXT_CHARACTERS = 2_000
+MAX_BATCH_QUESTIONS = 100
+"""Questions of one batch, or items whose vectors are asked for together."""
 
 ItemId = Annotated[
-    str, Field(min_length=1, max_length=MOST_CHARACTERS, description="id of an item of the catalogue")
+    str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, description="id of an item of the catalogue")
 ]
 RelationId = Annotated[
     str,
-    Field(min_length=1, max_length=MOST_CHARACTERS, description="id of a relation, one of GET /relations"),
+    Field(
+        min_length=1, max_length=MAX_NAME_CHARACTERS, description="id of a relation, one of GET /relations"
+    ),
 ]
 Score = Annotated[float, Field(ge=-1, le=1, description="cosine similarity, from -1 to 1; larger is better")]
 Probability = Annotated[float, Field(ge=0, le=1, description="probability, from 0 to 1")]
@@ -63,7 +67,7 @@ class RelationInWords(Request):
 
     description: str = Field(
         min_length=1,
-        max_length=MOST_TEXT,
+        max_length=MAX_TEXT_CHARACTERS,
         description="the relation in words, best worded like those of GET /relations",
         examples=["Worn together at the office."],
     )
@@ -136,7 +140,7 @@ Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 def _exact(value: Attribute) -> Attribute:
     """A value that can be kept, and told again as it came."""
     if isinstance(value, str):
-        fits = len(value) <= MOST_TEXT
+        fits = len(value) <= MAX_TEXT_CHARACTERS
     else:
         fits = isfinite(value) if isinstance(value, float) else abs(value) <= 2**53
     if not fits:
@@ -144,8 +148,8 @@ def _exact(value: Attribute) -> Attribute:
             "attribute",
             "An attribute cannot have this value.",
             {
-                "remedy": f"Send text of at most {MOST_TEXT} characters, a finite number, a whole one up to 2^53, true "
-                "or false."
+                "remedy": f"Send text of at most {MAX_TEXT_CHARACTERS} characters, a finite number, a whole one up to "
+                "2^53, true or false."
             },
         )
     return value
@@ -153,7 +157,7 @@ def _exact(value: Attribute) -> Attribute:
 
 Attributes = Annotated[
     dict[
-        Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)],
+        Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)],
         Annotated[Attribute, AfterValidator(_exact)],
     ],
     Field(
@@ -168,7 +172,7 @@ class NewItem(Request):
     """An item that need not be in the catalogue: in words, by a picture, or both."""
 
     text: str | None = Field(
-        None, min_length=1, max_length=MOST_TEXT, description="its title and categories, in words"
+        None, min_length=1, max_length=MAX_TEXT_CHARACTERS, description="its title and categories, in words"
     )
     picture: Picture | None = Field(None, description="its picture")
 

@@ -6,11 +6,20 @@ from unicodedata import category
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .fields import MOST_CHARACTERS, MOST_TEXT, Attributes, ItemDetail, ItemId, Picture, Request, Version
+from .fields import (
+    MAX_NAME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    Attributes,
+    ItemDetail,
+    ItemId,
+    Picture,
+    Request,
+    Version,
+)
 from .problem import Problem
 
-MOST_DESCRIPTION = 20_000
-MOST_CATEGORIES = 100
+MAX_DESCRIPTION_CHARACTERS = 20_000
+MAX_CATEGORIES = 100
 
 
 def one_line(item_id: str) -> str:
@@ -35,7 +44,7 @@ def _stored(attributes: Attributes) -> Attributes:
                 "attribute_name",
                 "No attribute can have the name {name}.",
                 {
-                    "name": repr(name[:MOST_CHARACTERS]),
+                    "name": repr(name[:MAX_NAME_CHARACTERS]),
                     "remedy": f"Choose one line of text other than {', '.join(sorted(_TAKEN))}.",
                 },
             )
@@ -51,12 +60,12 @@ class ItemUpsert(Request):
 
     part: ClassVar[str] = "item"
 
-    title: str = Field(min_length=1, max_length=MOST_TEXT, description="what the item is called")
+    title: str = Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="what the item is called")
     description: str = Field(
-        "", max_length=MOST_DESCRIPTION, description="what the shop says about it; may be empty"
+        "", max_length=MAX_DESCRIPTION_CHARACTERS, description="what the shop says about it; may be empty"
     )
-    categories: list[Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]] = Field(
-        [], max_length=MOST_CATEGORIES, description="its categories, the broadest first"
+    categories: list[Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]] = Field(
+        [], max_length=MAX_CATEGORIES, description="its categories, the broadest first"
     )
     attributes: Annotated[Attributes, AfterValidator(_stored)] = Field(
         {},

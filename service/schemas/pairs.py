@@ -6,7 +6,7 @@ from pydantic_core import PydanticCustomError
 from model.similarity import Similarity
 
 from .fields import (
-    MOST_QUESTIONS,
+    MAX_BATCH_QUESTIONS,
     AnyItem,
     ItemSummary,
     Milliseconds,
@@ -84,7 +84,7 @@ class RelationTypeBatch(Request):
     """Many questions at once; each is answered, or refused, by itself."""
 
     questions: list[RelationTypeRequest] = Field(
-        min_length=1, max_length=MOST_QUESTIONS, description="each as POST /relation-type takes it"
+        min_length=1, max_length=MAX_BATCH_QUESTIONS, description="each as POST /relation-type takes it"
     )
 
 
@@ -92,7 +92,7 @@ class ValidityBatch(Request):
     """Many questions at once; each is answered, or refused, by itself."""
 
     questions: list[ValidityRequest] = Field(
-        min_length=1, max_length=MOST_QUESTIONS, description="each as POST /validity takes it"
+        min_length=1, max_length=MAX_BATCH_QUESTIONS, description="each as POST /validity takes it"
     )
 
 

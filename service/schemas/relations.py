@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from .fields import MOST_TEXT, RelationId, RelationSummary, Request
+from .fields import MAX_TEXT_CHARACTERS, RelationId, RelationSummary, Request
 
 RelationState = Literal["waiting", "embedding", "indexed", "failed"]
 
@@ -15,7 +15,7 @@ class NewRelation(Request):
     relation_id: RelationId = Field(description="what questions will call it; one that is not used yet")
     description: str = Field(
         min_length=1,
-        max_length=MOST_TEXT,
+        max_length=MAX_TEXT_CHARACTERS,
         description="the relation in words, best worded like those of GET /relations",
         examples=["Worn together at the office."],
     )

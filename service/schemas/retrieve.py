@@ -16,9 +16,9 @@ from pydantic_core import PydanticCustomError
 from model.similarity import Similarity, View
 
 from .fields import (
-    MOST_CHARACTERS,
-    MOST_QUESTIONS,
-    MOST_TEXT,
+    MAX_BATCH_QUESTIONS,
+    MAX_NAME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
     AnyRelation,
     Attributes,
     ItemId,
@@ -37,9 +37,10 @@ from .fields import (
 )
 from .problem import Problem
 
-MOST_RESULTS = 100
-DEEPEST = 1_000
-MOST_RELATIONS = 10
+MAX_RESULTS = 100
+MAX_RESULT_DEPTH = 1_000
+"""Results that may be passed over to get to a later page."""
+MAX_WEIGHTED_RELATIONS = 10
 
 Field_ = Literal["item_id", "title", "categories", "image_url", "description", "attributes"]
 SUMMARY: tuple[Field_, ...] = ("item_id", "title", "categories", "image_url")
@@ -49,7 +50,9 @@ class OfQueryAttribute(Request):
     """A number of the item asked about, as in "cheaper than this": `{"query": "price"}`."""
 
     query: str = Field(
-        min_length=1, max_length=MOST_CHARACTERS, description="name of an attribute of the item asked about"
+        min_length=1,
+        max_length=MAX_NAME_CHARACTERS,
+        description="name of an attribute of the item asked about",
     )
     times: float = Field(1, gt=0, le=1e6, description="factor it is multiplied by")
 
@@ -118,7 +121,7 @@ class RetrieveRequest(Request):
     text: str | None = Field(
         None,
         min_length=1,
-        max_length=MOST_TEXT,
+        max_length=MAX_TEXT_CHARACTERS,
         description="a new item in words, such as its title and categories; with or without `picture`",
     )
     picture: Picture | None = Field(
@@ -137,12 +140,12 @@ class RetrieveRequest(Request):
     relations: list[WeightedRelation] | None = Field(
         None,
         min_length=1,
-        max_length=MOST_RELATIONS,
+        max_length=MAX_WEIGHTED_RELATIONS,
         description="several relations at once, in place of `relation`: scores are weighted means",
     )
-    k: int = Field(10, ge=1, le=MOST_RESULTS, description="number of results, at most")
+    k: int = Field(10, ge=1, le=MAX_RESULTS, description="number of results, at most")
     cursor: int = Field(
-        0, ge=0, le=DEEPEST, description="results to pass over: `next_cursor` of the page before"
+        0, ge=0, le=MAX_RESULT_DEPTH, description="results to pass over: `next_cursor` of the page before"
     )
     similarity: Similarity = Field(
         default_factory=lambda fields: _similarity(fields.get("text"), fields.get("picture")),
@@ -166,7 +169,7 @@ class RetrieveRequest(Request):
     group_by: str | None = Field(
         None,
         min_length=1,
-        max_length=MOST_CHARACTERS,
+        max_length=MAX_NAME_CHARACTERS,
         description="attribute in which variants of one item are equal; of these, only the best is found",
     )
     diversity: float = Field(
@@ -259,7 +262,7 @@ class RetrieveBatch(Request):
     """Many questions at once; each is answered, or refused, by itself."""
 
     questions: list[RetrieveRequest] = Field(
-        min_length=1, max_length=MOST_QUESTIONS, description="each as POST /retrieve takes it"
+        min_length=1, max_length=MAX_BATCH_QUESTIONS, description="each as POST /retrieve takes it"
     )
 
 
