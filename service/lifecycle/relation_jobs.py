@@ -1,8 +1,8 @@
-"""Relations in words on their way into the index, one after the other, beside what is asked meanwhile.
+"""Background jobs that add free-text relations to the index, one at a time.
 
-To make the vectors of all items under one takes from seconds to hours, so that whoever posts one is answered at once,
-and looks at how far it has come. A relation is added to the index that answers: when another takes its place, the
-work begins anew there.
+To make the vectors of all items under one takes from seconds to hours, so the client that posts one is answered at
+once, and may ask how far it has come. A relation is added to the index that answers: when another takes its place, the
+job starts again there.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from service.telemetry.logs import logger
 
 from .engine_holder import EngineHolder
 
-MOST = 8
+MAX_UNFINISHED_JOBS = 8
 """Relations that may wait or be embedded at a time."""
 
 
-KEPT = 16
-"""Relations that failed which are remembered, the latest."""
+MAX_FAILED_JOBS = 16
+"""Failed relations that are remembered, the latest."""
 
 
 @dataclass(eq=False)
@@ -93,11 +93,11 @@ class RelationJobs:
                     f"Relation {job.relation.relation_id!r}, which is being added, has the same description; ask by "
                     "that."
                 )
-        if len(unfinished) >= MOST:
-            raise TooManyAdditionsError(MOST)
+        if len(unfinished) >= MAX_UNFINISHED_JOBS:
+            raise TooManyAdditionsError(MAX_UNFINISHED_JOBS)
         self._jobs.pop(relation.relation_id, None)
         failed = [job.relation.relation_id for job in self._jobs.values() if job.state == "failed"]
-        for relation_id in failed[:-KEPT]:
+        for relation_id in failed[:-MAX_FAILED_JOBS]:
             del self._jobs[relation_id]
         job = self._jobs[relation.relation_id] = RelationJob(relation)
         if self._task is None or self._task.done():
@@ -193,10 +193,8 @@ class RelationJobs:
             except _SupersededError:
                 return False
             except InputError:
-                if (
-                    relation not in engine.index.relations
-                ):  # else the one before, of the same folder, was done
-                    raise
+                if relation not in engine.index.relations:
+                    raise  # otherwise the engine before, of the same folder, finished it
             if job.abandoned:
                 await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
                 raise _AbandonedError

@@ -26,12 +26,12 @@ from service.telemetry.prometheus import Metrics
 
 from .reload import ArtifactNames, EngineLoader
 
-MOST_WAITING = 32
+MAX_WAITING_QUESTIONS = 32
 """Questions that wait to be compared; more are dropped."""
 
 
-KEPT = 10_000
-"""Comparisons that figures are of, the latest."""
+MAX_COMPARISONS = 10_000
+"""Comparisons that the figures are of, the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class ShadowRun:
         self.since = datetime.now(UTC)
         self.against: str | None = None
         self.outcomes: Counter[str] = Counter()
-        self.compared: deque[ShadowComparison] = deque(maxlen=KEPT)
+        self.compared: deque[ShadowComparison] = deque(maxlen=MAX_COMPARISONS)
         self._metrics = metrics
         self._answering: weakref.ref[Engine] | None = None
         self._due = 0.0
-        self._queue: asyncio.Queue[_Asked] = asyncio.Queue(MOST_WAITING)
+        self._queue: asyncio.Queue[_Asked] = asyncio.Queue(MAX_WAITING_QUESTIONS)
         self._task = asyncio.create_task(self._work())
 
     def offer(

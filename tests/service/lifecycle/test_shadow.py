@@ -15,7 +15,7 @@ from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.similarity import Similarity
 from service.app import create_app
 from service.engine.engine import Engine
-from service.lifecycle.shadow import MOST_WAITING, ShadowRun
+from service.lifecycle.shadow import MAX_WAITING_QUESTIONS, ShadowRun
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 from tests.indexes.changes import add, made
@@ -149,8 +149,8 @@ async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
 
 def test_what_comes_faster_than_it_is_compared_is_dropped(engine: Engine, config: ServeConfig) -> None:
     stuck = StuckEngine.open(config, lambda *_: FakeEncoder())
-    trial = asyncio.run(offered(engine, stuck, MOST_WAITING + 5))
-    assert trial.outcomes == {"dropped": 5, "compared": MOST_WAITING}
+    trial = asyncio.run(offered(engine, stuck, MAX_WAITING_QUESTIONS + 5))
+    assert trial.outcomes == {"dropped": 5, "compared": MAX_WAITING_QUESTIONS}
 
 
 def test_a_candidate_that_fails_is_counted_and_asked_on(engine: Engine, config: ServeConfig) -> None:

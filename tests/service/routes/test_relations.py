@@ -15,7 +15,7 @@ from indexes.storage.layout import generations
 from model.errors import StorageError
 from model.records import Relation
 from service.app import create_app
-from service.lifecycle.relation_jobs import MOST
+from service.lifecycle.relation_jobs import MAX_UNFINISHED_JOBS
 from service.settings import ServeConfig
 from tests.indexes.changes import GIFTS, SAILORS, copied
 from tests.indexes.fakes import RELATIONS, FakeShop
@@ -174,8 +174,11 @@ def test_one_that_does_not_fit_is_refused_at_once(
 
 
 def test_more_than_may_wait_are_asked_to_come_again(adding: TestClient, slow: SlowIndex) -> None:
-    statuses = [posted(adding, Relation(f"r{n}", f"Striped for {n}.")).status_code for n in range(MOST + 1)]
-    assert statuses == [202] * MOST + [429]
+    statuses = [
+        posted(adding, Relation(f"r{n}", f"Striped for {n}.")).status_code
+        for n in range(MAX_UNFINISHED_JOBS + 1)
+    ]
+    assert statuses == [202] * MAX_UNFINISHED_JOBS + [429]
     again = posted(adding)
     assert again.headers["retry-after"] == "5"
     assert "GET /relations" in again.json()["detail"]
