@@ -23,7 +23,7 @@ import numpy as np
 
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
-from service.serve import server_of, settle
+from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
 from .load import Outcome, closed_loop, open_loop, request
@@ -40,7 +40,7 @@ def serve(index: Path, pipe: Connection) -> None:
     """The server's process: tell the port, and answer until it is ended."""
     config = ServeConfig(index=index, port=0, log_level="error")
     encoder = FixedEncoder(dim=DIM, batch=BATCH, each=EACH)
-    app = create_app(config, lambda *_: cast(ItemEncoder, encoder), lambda _: settle())
+    app = create_app(config, lambda *_: cast(ItemEncoder, encoder), lambda _: freeze_startup_objects())
     with socket.create_server((config.host, 0)) as listener:
         pipe.send(listener.getsockname()[1])
         server_of(app, config).run(sockets=[listener])

@@ -35,7 +35,7 @@ from indexes.vectors.contract import cosines
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.similarity import Similarity, View
 from service.app import create_app
-from service.serve import server_of, settle
+from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
 from .load import Outcome, closed_loop, request
@@ -49,7 +49,7 @@ CONCURRENCIES = (16, 64)
 def serve(index: Path, pipe: Connection) -> None:
     """The server's process: tell the port, and answer until the pipe is closed."""
     config = ServeConfig(index=index, port=0, log_level="warning")
-    app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()), lambda _: settle())
+    app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()), lambda _: freeze_startup_objects())
     canned: list[bytes] = []
 
     @app.post("/admin/canned")

@@ -52,7 +52,7 @@ from .settings import ServeConfig
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-STATIC = Path(__file__).parent / "static"
+STATIC_DIR = Path(__file__).parent / "static"
 
 _DESCRIPTION = """\
 Items, and the natural-language relations between them that were learnt from what people bought.
@@ -70,7 +70,7 @@ _TAGS = [
 
 
 def body_limits(config: ServeConfig) -> BodyLimits:
-    """Those of the options; the server asks for them too."""
+    """Take the limits on bodies from the options; the server needs them too."""
     return BodyLimits(config.max_body_bytes, config.max_upload_bytes, config.max_bulk_bytes)
 
 
@@ -80,7 +80,7 @@ def create_app(
     on_loaded: Callable[[EngineHolder], None] = lambda holder: None,
     tracer_provider: "TracerProvider | None" = None,
 ) -> FastAPI:
-    """The application that answers about `config.index`.
+    """Make the application that answers about `config.index`.
 
     The index and the encoder are opened when it starts. `on_loaded` is called when that succeeded or failed.
     Spans go through `tracer_provider`, if there is one.
@@ -166,5 +166,5 @@ def create_app(
         documentation,
     ):
         app.include_router(noun.router)
-    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount("/static", StaticFiles(directory=STATIC_DIR))
     return app

@@ -1,4 +1,4 @@
-"""`rcml demo`: the whole road on the sample shop, then a running server.
+"""The demo, `rcml demo`: every stage on the sample shop, then a running server.
 
 Each stage's artifact is reused when it is sound, made with the same options and from the same parents, so a
 second run is up in seconds; otherwise it and all that follows from it are made again.
@@ -49,11 +49,11 @@ def run(config: DemoConfig) -> str:
     make_all(config)
     from .serve import serve
 
-    return serve(serving, greeting)
+    return serve(serving, banner)
 
 
 def make_all(config: DemoConfig) -> None:
-    """Every stage from the shop to the index, under `config.out`."""
+    """Run every stage from the shop to the index, under `config.out`."""
     out = config.out
     items, interactions = out / "shop" / "items.jsonl", out / "shop" / "interactions.csv"
     _stage(
@@ -111,8 +111,8 @@ def make_all(config: DemoConfig) -> None:
     )
 
 
-def greeting(engine: Engine, url: str) -> list[str]:
-    """Three questions that this index can answer, as commands to paste."""
+def banner(engine: Engine, url: str) -> list[str]:
+    """Word three questions that this index can answer, as commands to paste."""
     item = engine.index.snapshot.page(0, 1)[0][1].item_id
     relation, partner = _best_partner(engine, item)
     pair = {"item_a": item, "item_b": partner}
@@ -125,13 +125,12 @@ def greeting(engine: Engine, url: str) -> list[str]:
 
 
 def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
-    """The relation that most surely holds between the item and its closest partner under it, and that partner."""
+    """Find the relation that most surely holds between the item and its closest partner under it, and that partner."""
     found = []
     for relation in engine.index.relations:
         if not relation.intra:
-            partner = engine.index.neighbours(item_id, relation.relation_id, Similarity.AVG, 1)[
-                0
-            ].item.item_id
+            [neighbour] = engine.index.neighbours(item_id, relation.relation_id, Similarity.AVG, 1)
+            partner = neighbour.item.item_id
             probability = engine.index.validity(item_id, partner, relation.relation_id)
             found.append((probability, relation.relation_id, partner))
     _, relation_id, partner = max(found)

@@ -1,4 +1,4 @@
-"""`rcml serve`: listen, open the index, say where it can be reached, and answer until stopped."""
+"""The server of `rcml serve`: listens, opens the index, shows where it can be reached, and answers until stopped."""
 
 import gc
 import logging
@@ -16,13 +16,13 @@ from service.engine.engine import Engine, OpenEncoder, open_encoder
 from service.http.connection import Server
 from service.http.limits import Deadlines, Limits
 from service.lifecycle.engine_holder import EngineHolder
-from service.telemetry.logs import GREETINGS, chosen_format, configuration
+from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration
 from service.telemetry.tracing import open_tracer_provider
 
 from .app import body_limits, create_app
 from .settings import LogFormat, ServeConfig
 
-SWITCH = 0.0005
+THREAD_SWITCH_INTERVAL_S = 0.0005
 """Seconds that one thread may keep the interpreter while another waits for it; Python's own are ten times as long.
 
 A search is shorter than that: its thread would wait for the event loop longer than it works.
@@ -31,12 +31,12 @@ A search is shorter than that: its thread would wait for the event loop longer t
 
 def serve(
     config: ServeConfig,
-    greeting: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
+    banner: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
     open_encoder: OpenEncoder = open_encoder,
 ) -> str:
     """Serve until interrupted; returns a closing line.
 
-    Once the engine is open, `greeting` is given it and the server's URL; its lines are shown to the user.
+    Once the engine is open, `banner` gets it and the server's URL; the lines it returns are shown to the user.
 
     Raises:
         InputError: the address cannot be listened on, a key is wrong or missing, or spans are asked for without
@@ -44,7 +44,7 @@ def serve(
         ArtifactError: the index or its checkpoint cannot be opened.
     """
     tracer_provider = open_tracer_provider() if config.trace else None
-    tell = _teller(config.log_format)
+    show = _line_writer(config.log_format)
     outcome: list[EngineHolder] = []
 
     def on_loaded(holder: EngineHolder) -> None:
@@ -52,15 +52,15 @@ def serve(
         if holder.failure is not None:
             server.should_exit = True
             return
-        settle()
-        for line in (*_welcome(holder.engine, url), *greeting(holder.engine, url)):
-            tell(line)
+        freeze_startup_objects()
+        for line in (*_addresses(holder.engine, url), *banner(holder.engine, url)):
+            show(line)
 
     app = create_app(config, open_encoder, on_loaded, tracer_provider)
     listener = _listen(config.host, config.port)
     url = _url(config.host, listener.getsockname()[1])
     server = server_of(app, config, outcome)
-    tell(f"Listening at {url} and opening {config.index} ...")
+    show(f"Listening at {url} and opening {config.index} ...")
     try:
         with listener:
             server.run(sockets=[listener])
@@ -73,7 +73,7 @@ def serve(
 
 
 def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[EngineHolder] = ()) -> Server:
-    """What serves an application; as soon as it is told to stop, what was `loaded` is not ready for more."""
+    """Make the server of an application; once it is told to stop, the `loaded` engines take no more work."""
     return _Server(
         app,
         Limits(body_limits(config), connections=config.max_connections),
@@ -84,14 +84,14 @@ def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[EngineHolder] 
     )
 
 
-def settle() -> None:
-    """Have the garbage collector pass over all that start-up has made, which stays: to look through it takes 0.1 s."""
+def freeze_startup_objects() -> None:
+    """Freeze the objects of start-up out of the garbage collector: they stay, and to traverse them takes 0.1 s."""
     gc.collect()
     gc.freeze()
 
 
 class _Server(Server):
-    """Says that it is not ready for more as soon as it is told to stop."""
+    """The server that is not ready for more as soon as it is told to stop."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class _Server(Server):
         self._loaded = loaded
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        sys.setswitchinterval(SWITCH)
+        sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -114,11 +114,11 @@ class _Server(Server):
         super().handle_exit(sig, frame)
 
 
-def _teller(log_format: LogFormat) -> Callable[[str], None]:
-    """Shows a line whatever the log's level: as it is to people, and in the log's form to machines."""
+def _line_writer(log_format: LogFormat) -> Callable[[str], None]:
+    """Return what writes a line whatever the log's level: as it is for people, in the log's form for machines."""
     if chosen_format(log_format) == "text":
         return say
-    return logging.getLogger(GREETINGS).info
+    return logging.getLogger(BANNER_LOGGER).info
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -134,7 +134,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _welcome(engine: Engine, url: str) -> list[str]:
+def _addresses(engine: Engine, url: str) -> list[str]:
     items, relations = len(engine.index), len(engine.index.relations)
     return [
         f"Serving {items} items under {relations} relations at {url} ({engine.device}).",

@@ -1,10 +1,10 @@
-"""What a browser must not do with an answer: security headers and the content policy of pages.
+"""Browser policy: the headers that say what a browser must not do with an answer, and the content policy of pages.
 
-They come after the OWASP REST security cheat sheet. An answer is data, so by default a browser may load and run
+They follow the OWASP REST security cheat sheet. An answer is data, so by default a browser may load and run
 nothing for it; the two pages bring policies of their own.
 """
 
-HEADERS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -14,7 +14,7 @@ HEADERS = {
 
 
 def page_policy(**sources: str) -> str:
-    """The Content-Security-Policy of a page: all of it from this server, plus `sources` (`img_src="data:"`)."""
+    """Make the Content-Security-Policy of a page: all from this server, plus `sources` (`img_src="data:"`)."""
     allowed = {"script-src": "'self'", "style-src": "'self'", "img-src": "'self'", "connect-src": "'self'"}
     for name, more in sources.items():
         allowed[name.replace("_", "-")] += f" {more}"

@@ -19,13 +19,13 @@ class BodyLimits:
     """Of JSON, which is read as a whole before anything is known of it."""
     upload: int = 12 * 2**20
     """Of a multipart body: a picture, and little JSON beside it."""
-    long: int = 2**30
-    """Of one that a long route of `service/http/route_rules.py` reads piece by piece."""
+    streaming: int = 2**30
+    """Of one that a streaming route of `service/http/route_rules.py` reads piece by piece."""
 
-    def most(self, method: str, path: str, media_type: str) -> int:
-        """How many a request may have."""
-        if rule_of(method, path).long:
-            return self.long
+    def longest(self, method: str, path: str, media_type: str) -> int:
+        """Return the bytes that the body of a request may have."""
+        if rule_of(method, path).streaming:
+            return self.streaming
         return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
 
 
@@ -33,7 +33,7 @@ class BodyLimits:
 class Deadlines:
     """How long a client may take, in seconds; each is kept to within two sweeps.
 
-    Who is slower than `rate` over a `window` is cut, so a body takes at most its length / `rate` + `window`.
+    A client slower than `rate` over a `window` is cut, so a body takes at most its length / `rate` + `window`.
     """
 
     head: float = 4.0

@@ -19,7 +19,7 @@ from service.problem_kinds import Kind
 from service.telemetry.logs import REQUEST_ID
 from service.validation_messages import ECHO_LENGTH
 
-from .browser_policy import HEADERS as SECURITY_HEADERS
+from .browser_policy import SECURITY_HEADERS
 from .problems import ProblemResponse, problem_response
 from .rejections import FAILED, Rejection, rejection_of
 from .route_rules import methods_of

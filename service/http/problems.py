@@ -15,7 +15,7 @@ from service.schemas.problem import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
-PROBLEM = "rcml.problem"
+SCOPE_PROBLEM = "rcml.problem"
 """Key of a request's scope that holds the kind of problem the request ended in, for logs and metrics."""
 
 
@@ -27,7 +27,7 @@ class ProblemResponse(Response):
         self.kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PROBLEM] = self.kind.label
+        scope[SCOPE_PROBLEM] = self.kind.label
         await super().__call__(scope, receive, send)
 
 

@@ -70,7 +70,7 @@ class RequestHead(NamedTuple):
         """Return the bytes that the body of the request may have; worth asking only about one that is long."""
         path = unquote(parse_url(self.target).path.decode("latin-1"))
         media_type = next((value for name, value in self.fields if name == b"content-type"), b"")
-        return limits.bodies.most(self.method, path, media_type.decode("latin-1"))
+        return limits.bodies.longest(self.method, path, media_type.decode("latin-1"))
 
     def _check_size(self, limits: Limits, received: int) -> None:
         if len(self.fields) > limits.fields or len(self.target) > limits.target:

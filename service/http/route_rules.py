@@ -1,7 +1,7 @@
-"""Who may ask what, and how much time and how many bytes it may take: one table, in which every route has its line.
+"""Rules of the routes: who may ask, and how much time and how many bytes it may take; one table with a line a route.
 
-The guard enforces it, the deadline and the limits on bodies read theirs here, and the OpenAPI document declares it.
-What is not in the table is for admin keys alone, so that a route someone forgot is closed rather than open.
+`middleware/auth.py` enforces the access, the deadline and the limits on bodies read theirs here, and the OpenAPI
+document declares it. A route that is not in the table is for admin keys alone: one that was forgotten is closed.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
-KEY = "rcml.key"
-"""Where in a request's scope its key's name is (None: it has no key); absent on a server without keys."""
+SCOPE_KEY_NAME = "rcml.key"
+"""Key of a request's scope that holds the name of its API key (None: it has none); absent on a server without keys."""
 
 
 class Role(StrEnum):
@@ -26,19 +26,19 @@ class Role(StrEnum):
 class RouteRule(NamedTuple):
     """What a route asks of its caller.
 
-    A patient one does work that outlasts the deadline of the others. A long one reads its body piece by piece, so
+    A slow one does work that outlasts the deadline of the others. A streaming one reads its body piece by piece, so
     that it may be longer than memory has room for: `--max-bulk-bytes` bounds it instead of `--max-body-bytes`.
     """
 
     access: Role
-    patient: bool = False
-    long: bool = False
+    slow: bool = False
+    streaming: bool = False
 
 
 _OPEN, _READ, _ADMIN = RouteRule(Role.OPEN), RouteRule(Role.READ), RouteRule(Role.ADMIN)
-_SLOW, _BULK = RouteRule(Role.ADMIN, patient=True), RouteRule(Role.ADMIN, patient=True, long=True)
+_SLOW, _BULK = RouteRule(Role.ADMIN, slow=True), RouteRule(Role.ADMIN, slow=True, streaming=True)
 
-RULES: dict[tuple[str, str], RouteRule] = {
+ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("GET", "/"): _OPEN,
     ("GET", "/docs"): _OPEN,
     ("GET", "/openapi.json"): _OPEN,
@@ -75,35 +75,35 @@ RULES: dict[tuple[str, str], RouteRule] = {
 
 
 def rule_of(method: str, path: str) -> RouteRule:
-    """The rule for a request (or for a path of the table itself): two look-ups at most."""
+    """Return the rule of a request (or of a path of the table itself): two look-ups at most."""
     if method == "HEAD":
         method = "GET"
-    rule = RULES.get((method, path))
+    rule = ROUTE_RULES.get((method, path))
     if rule is None:
         rule = _BELOW.get((method, path[: path.find("/", 1) + 1]), _ADMIN)
     return rule
 
 
 def methods_of(path: str) -> list[str]:
-    """The methods that a path takes."""
-    return sorted({method for method, template in RULES if _pattern(template).fullmatch(path)})
+    """List the methods that a path takes."""
+    return sorted({method for method, template in ROUTE_RULES if _pattern(template).fullmatch(path)})
 
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    """What a path of the table looks like: a parameter may hold any characters, slashes among them."""
+    """Compile a path of the table: a parameter may hold any characters, slashes among them."""
     return re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(template)))
 
 
 def is_stranger(scope: Scope) -> bool:
-    """Whether the server has keys and the request brought none of them, as it may to an open route."""
-    return scope.get(KEY, "") is None
+    """Tell whether the server has keys and the request brought none of them, as it may to an open route."""
+    return scope.get(SCOPE_KEY_NAME, "") is None
 
 
 def _by_first_step() -> dict[tuple[str, str], RouteRule]:
-    """The rules of paths with parameters, by the step that comes before all of them, as in `/items/`."""
+    """Index the rules of paths with parameters by the step that comes before all of them, as in `/items/`."""
     below: dict[tuple[str, str], RouteRule] = {}
-    for (method, path), rule in RULES.items():
+    for (method, path), rule in ROUTE_RULES.items():
         if "{" in path:
             step = path[: path.find("/", 1) + 1]
             same = below.setdefault((method, step), rule)

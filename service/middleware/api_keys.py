@@ -1,4 +1,4 @@
-"""API keys: where they come from, how one is recognised, and when a server may do without.
+"""API keys: where they come from, how one is recognised, and when a server may do without them.
 
     RCML_READ_KEYS, RCML_ADMIN_KEYS   the keys themselves, from the environment
     --keys FILE                       lines `name role sha256`, made by `rcml key`, so that no key lies on the disk
@@ -21,11 +21,10 @@ from model.errors import InputError
 from service.http.route_rules import Role
 from service.settings import KeyConfig, ServeConfig
 
-LEAST_CHARACTERS = 16
+MIN_KEY_CHARACTERS, MAX_KEY_CHARACTERS = 16, 512
 
-_KEY = re.compile(
-    rf"[!-+\--~]{{{LEAST_CHARACTERS},512}}"
-)  # printable ASCII but the comma, which separates keys
+# Printable ASCII but the comma, which separates keys.
+_KEY = re.compile(rf"[!-+\--~]{{{MIN_KEY_CHARACTERS},{MAX_KEY_CHARACTERS}}}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ROLES = {"read": Role.READ, "admin": Role.ADMIN}
@@ -39,12 +38,12 @@ class Key:
     access: Role
 
     def reaches(self, access: Role) -> bool:
-        """Whether the key is enough for a route."""
+        """Tell whether the key is enough for a route."""
         return self.access is Role.ADMIN or access is not Role.ADMIN
 
 
 class Keys:
-    """The keys of a server, by the SHA-256 of each; falsy where there are none."""
+    """The keys of a server, by the SHA-256 of each; falsy if there are none."""
 
     def __init__(self, by_digest: Mapping[bytes, Key]) -> None:
         self._by_digest = by_digest
@@ -53,15 +52,15 @@ class Keys:
         return len(self._by_digest)
 
     def find(self, secret: bytes) -> Key | None:
-        """The key whose secret was sent, if there is one."""
+        """Return the key whose secret was sent, if there is one."""
         return self._by_digest.get(sha256(secret).digest())
 
     @classmethod
     def open(cls, config: ServeConfig) -> "Keys":
-        """All keys that `config` names.
+        """Read all keys that `config` names.
 
         Raises:
-            InputError: a key, a line or the file cannot be used, or there is no key where one is needed.
+            InputError: a key, a line or the file cannot be used, or there is no key though one is needed.
         """
         found: dict[bytes, Key] = {}
         for digest, key in (*_from_settings(config), *_from_file(config.keys)):
@@ -95,7 +94,7 @@ def make_key(config: KeyConfig) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Tell whether only this machine can reach a server that listens on `host`."""
     if host == "localhost":
         return True
     try:
@@ -114,7 +113,8 @@ def _from_settings(config: ServeConfig) -> Iterable[tuple[bytes, Key]]:
             if not _KEY.fullmatch(secret):
                 raise InputError(
                     f"Key {number} of RCML_{role.upper()}_KEYS has {len(secret)} characters, or some that are not "
-                    f"printable ASCII. Give {LEAST_CHARACTERS} to 512, chosen at random: `rcml key` makes such a key."
+                    f"printable ASCII. Give {MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS}, chosen at random: "
+                    "`rcml key` makes such a key."
                 )
             yield sha256(secret.encode()).digest(), Key(f"{role}-{number}", _ROLES[role])
 

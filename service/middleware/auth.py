@@ -1,4 +1,4 @@
-"""Lets a request in or answers it: by API key where the server has keys, by where it comes from where it has none.
+"""Access of requests: by API key on a server with keys, by their origin on a server without.
 
 Stands before everything that reads a body or does work; `route_rules.py` says what each route asks for. The
 name of a request's key is left in `scope["rcml.key"]` for logs and metrics; the key itself is left nowhere.
@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.http.problems import problem_response
-from service.http.route_rules import KEY, Role, rule_of
+from service.http.rejections import Rejection
+from service.http.route_rules import SCOPE_KEY_NAME, Role, rule_of
 from service.problem_kinds import (
     FOREIGN_SITE,
     KEY_TOO_WEAK,
@@ -25,7 +26,6 @@ from service.problem_kinds import (
     NO_KEY,
     TOO_MANY_REQUESTS,
     UNKNOWN_KEY,
-    Kind,
 )
 from service.validation_messages import ECHO_LENGTH
 
@@ -52,29 +52,31 @@ class Auth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refusal = self._refusal_by_key(scope) if self.keys else self._refusal_by_origin(scope)
-            if refusal is not None:
-                kind, detail, headers = refusal
-                await problem_response(kind, detail, scope["path"], headers=headers)(scope, receive, send)
+            rejection = self._check_key(scope) if self.keys else self._check_origin(scope)
+            if rejection is not None:
+                path, headers = scope["path"], rejection.headers
+                response = problem_response(rejection.kind, rejection.detail, path, headers=headers)
+                await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _refusal_by_key(self, scope: Scope) -> "_Refusal | None":
+    def _check_key(self, scope: Scope) -> Rejection | None:
         access = rule_of(scope["method"], scope["path"]).access
         secret = sent_key(scope)
         key = self.keys.find(secret) if secret is not None else None
-        scope[KEY] = None if key is None else key.name
+        scope[SCOPE_KEY_NAME] = None if key is None else key.name
         if access is Role.OPEN:
             return None
         if key is None:
             if secret is None:
-                return NO_KEY, _NO_KEY, {"WWW-Authenticate": "Bearer"}
-            return UNKNOWN_KEY, _UNKNOWN_KEY, {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+                return Rejection(NO_KEY, _NO_KEY, headers={"WWW-Authenticate": "Bearer"})
+            challenge = 'Bearer error="invalid_token"'
+            return Rejection(UNKNOWN_KEY, _UNKNOWN_KEY, headers={"WWW-Authenticate": challenge})
         if not key.reaches(access):
             return _too_weak(scope, key)
-        return self._refusal_by_rate(key.name)
+        return self._check_rate(key.name)
 
-    def _refusal_by_origin(self, scope: Scope) -> "_Refusal | None":
+    def _check_origin(self, scope: Scope) -> Rejection | None:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._is_ours(host):
@@ -82,29 +84,29 @@ class Auth:
                 f"This server does not answer as {host[:ECHO_LENGTH]!r}. Ask it by its address, or name the host "
                 "with --allowed-hosts."
             )
-            return MISDIRECTED, detail, {}
+            return Rejection(MISDIRECTED, detail)
         if scope["method"] not in ("GET", "HEAD") and self._is_foreign(headers, host):
-            return FOREIGN_SITE, _FOREIGN_SITE, {}
+            return Rejection(FOREIGN_SITE, _FOREIGN_SITE)
         if rule_of(scope["method"], scope["path"]).access is Role.OPEN:
             return None
-        return self._refusal_by_rate(scope["client"][0] if scope["client"] else "")
+        return self._check_rate(scope["client"][0] if scope["client"] else "")
 
-    def _refusal_by_rate(self, caller: str) -> "_Refusal | None":
+    def _check_rate(self, caller: str) -> Rejection | None:
         if self.rate_limit is None or not (wait := self.rate_limit.wait(caller)):
             return None
         seconds = max(1, ceil(wait))
         detail = f"Too many requests came from here in a short time. Ask again in {seconds} s."
-        return TOO_MANY_REQUESTS, detail, {"Retry-After": str(seconds)}
+        return Rejection(TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(seconds)})
 
     def _is_ours(self, host: str) -> bool:
-        """Whether no stranger can own a host: an address, a name without a dot, or one that was allowed."""
+        """Tell whether nobody else can own a host: an address, a name without a dot, or one that was allowed."""
         name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         if "." not in name and not name.startswith("["):
             return True
         return name in self.hosts or name.endswith(".localhost") or _is_address(name.strip("[]"))
 
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Whether a browser says that a page of another site sends this; programs say nothing of the kind."""
+        """Tell whether a browser says that a page of another site sends this; programs say nothing of the kind."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.origins:
             return False
@@ -114,7 +116,7 @@ class Auth:
 
 
 def sent_key(scope: Scope) -> bytes | None:
-    """The key a request brings, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    """Return the key a request brings, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
     for name, value in scope["headers"]:
         if name == b"x-api-key":
             return bytes(value.strip())
@@ -122,8 +124,6 @@ def sent_key(scope: Scope) -> bytes | None:
             return bytes(value[7:].strip())
     return None
 
-
-_Refusal = tuple[Kind, str, dict[str, str]]
 
 _HOW = "Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
 _NO_KEY = f"This takes an API key, and none was sent. {_HOW}"
@@ -134,10 +134,10 @@ _FOREIGN_SITE = (
 )
 
 
-def _too_weak(scope: Scope, key: Key) -> _Refusal:
+def _too_weak(scope: Scope, key: Key) -> Rejection:
     asked = f"{scope['method']} {scope['path'][:ECHO_LENGTH]}"
     detail = f"{asked} takes an admin key, and {key.name} is a read-only one. Ask with an admin key."
-    return KEY_TOO_WEAK, detail, {}
+    return Rejection(KEY_TOO_WEAK, detail)
 
 
 def _authority(origin: str) -> str:

@@ -1,6 +1,6 @@
-"""Refuses request bodies beyond a limit, before more of them than that is in memory.
+"""Limit on request bodies: a longer one is refused before more of it than the limit is in memory.
 
-Starlette's own limit answers in plain text where a length is declared; ours becomes a problem document. `rcml serve`
+Starlette's own limit answers in plain text if a length is declared; ours becomes a problem document. `rcml serve`
 refuses such a body before the application sees it (`connection.py`); this holds under any other server.
 """
 
@@ -21,28 +21,28 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most, declared = self.limits.body, ""
+        longest, declared = self.limits.body, ""
         for name, value in scope["headers"]:
             if name == b"content-length":
                 declared = value.decode("latin-1")
             elif name == b"content-type":
-                most = self.limits.most(scope["method"], scope["path"], value.decode("latin-1"))
+                longest = self.limits.longest(scope["method"], scope["path"], value.decode("latin-1"))
         size = 0
 
         async def receive_limited() -> Message:
             nonlocal size
-            if declared.isdecimal() and int(declared) > most:
-                raise _refusal(most)
+            if declared.isdecimal() and int(declared) > longest:
+                raise _too_long(longest)
             message = await receive()
             size += len(message.get("body", b""))
-            if size > most:
-                raise _refusal(most)
+            if size > longest:
+                raise _too_long(longest)
             return message
 
         await self.app(scope, receive_limited, send)
 
 
-def _refusal(most: int) -> HTTPException:
-    detail = f"The body is longer than the limit of {most} bytes. Send a shorter one."
+def _too_long(longest: int) -> HTTPException:
+    detail = f"The body is longer than the limit of {longest} bytes. Send a shorter one."
     # What is left of the body is not read, so nothing can follow it on this connection.
     return HTTPException(413, detail, headers={"Connection": "close"})

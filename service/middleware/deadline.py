@@ -1,6 +1,6 @@
-"""Answers for a request that took too long, and stops the work for it.
+"""Deadline of requests: one that took too long is answered with 503, and the work for it is stopped.
 
-A client that waits no longer would otherwise leave its question to be worked on for nobody. What runs in a thread
+The work would otherwise go on after its client has given up. What runs in a thread
 cannot be stopped: it ends by itself, and its result is dropped.
 
 One sweep a tenth of a second looks at all requests that wait. That was measured at 1.5 us of CPU a request, where a
@@ -18,10 +18,10 @@ from service.http.problems import problem_response
 from service.http.route_rules import rule_of
 from service.problem_kinds import OVERDUE
 
-PATIENCE = 600.0
-"""Seconds that the patient routes of `service/http/route_rules.py` may take: bulk uploads, reloads."""
+SLOW_ROUTE_SECONDS = 600.0
+"""Seconds that the slow routes of `service/http/route_rules.py` may take: bulk uploads, reloads."""
 
-TICK = 0.1
+SWEEP_INTERVAL_S = 0.1
 """Seconds between two sweeps, and so the most by which a deadline may be overrun."""
 
 
@@ -37,12 +37,17 @@ class _Waiting:
 class Deadline:
     """Pure ASGI middleware: 503 unless the answer has begun after `seconds`; what has begun may go on."""
 
-    def __init__(self, app: ASGIApp, seconds: float, patience: float = PATIENCE) -> None:
+    def __init__(self, app: ASGIApp, seconds: float, slow_seconds: float = SLOW_ROUTE_SECONDS) -> None:
         self.app = app
         self.seconds = seconds
-        self.patience = max(seconds, patience)
+        self.slow_seconds = max(seconds, slow_seconds)
         self._waiting: set[_Waiting] = set()
         self._swept_by: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose answers have not begun."""
+        return len(self._waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,7 +55,7 @@ class Deadline:
             return
         task = asyncio.current_task()
         assert task is not None, "a server answers in tasks"
-        seconds = self.patience if rule_of(scope["method"], scope["path"]).patient else self.seconds
+        seconds = self.slow_seconds if rule_of(scope["method"], scope["path"]).slow else self.seconds
         request = _Waiting(task, monotonic() + seconds)
         self._wait(request)
 
@@ -78,7 +83,7 @@ class Deadline:
         loop = request.task.get_loop()
         if self._swept_by is not loop:
             self._swept_by = loop
-            loop.call_later(TICK, self._sweep, loop)
+            loop.call_later(SWEEP_INTERVAL_S, self._sweep, loop)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = monotonic()
@@ -87,6 +92,6 @@ class Deadline:
             self._waiting.discard(request)
             request.task.cancel()
         if self._waiting:
-            loop.call_later(TICK, self._sweep, loop)
+            loop.call_later(SWEEP_INTERVAL_S, self._sweep, loop)
         else:
             self._swept_by = None

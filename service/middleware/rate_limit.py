@@ -1,15 +1,15 @@
-"""How often one caller may ask: a token bucket for each, in the form that keeps one number (GCRA).
+"""Rate limit: a token bucket for each caller, in the form that keeps one number (GCRA).
 
-The number is when the caller's bucket will be full again. A bucket that is full is one never heard of, so
-forgetting the callers not heard of for longest keeps the memory bounded. Each process counts for itself.
+The number is when the caller's bucket will be full again. A full bucket is like that of a new caller, so forgetting
+the callers not heard of for longest keeps the memory bounded. Each process counts for itself.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 
-MOST_CALLERS = 10_000
-"""Callers whose buckets are kept: a key is one, and where there are no keys an address."""
+MAX_CALLERS = 10_000
+"""Callers whose buckets are kept: a key is one, and without keys an address."""
 
 
 class RateLimit:
@@ -21,14 +21,18 @@ class RateLimit:
         self._clock = clock
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Return the number of callers whose buckets are kept."""
+        return len(self._full_at)
+
     def wait(self, caller: str) -> float:
-        """Count a request; returns 0 where it is granted, else the seconds until one would be."""
+        """Count a request; returns 0 if it is granted, else the seconds until one would be."""
         now = self._clock()
         full_at = max(self._full_at.get(caller, now), now)
         if (wait := full_at - now - self._slack) > 1e-9:
             return wait
         self._full_at[caller] = full_at + self._interval
         self._full_at.move_to_end(caller)
-        if len(self._full_at) > MOST_CALLERS:
+        if len(self._full_at) > MAX_CALLERS:
             self._full_at.popitem(last=False)
         return 0.0

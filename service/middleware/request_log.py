@@ -1,6 +1,6 @@
-"""Sees every request from arrival to the last byte of its answer: gives it an id, counts it, and logs it.
+"""Access log: every request gets an id, is counted, and is logged when its answer has been sent.
 
-The outermost middleware, so that what others refuse is seen too.
+The outermost middleware, so that requests that others refuse are logged too.
 """
 
 import logging
@@ -8,21 +8,22 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import PROBLEM
+from service.http.problems import SCOPE_PROBLEM
+from service.http.route_rules import SCOPE_KEY_NAME
 from service.telemetry.logs import REQUEST_ID, log_request, logs_requests, request_id
 from service.telemetry.prometheus import Metrics
 
-HEADER = "X-Request-Id"
+REQUEST_ID_HEADER = "X-Request-Id"
 
-MOST_PATH = 200
+LOGGED_PATH_CHARACTERS = 200
 """Characters of a path that are logged."""
 
-CLIENT_LEFT = 499
-"""Status of a request that nobody waited for, so that none was sent; nginx's convention."""
+STATUS_CLIENT_LEFT = 499
+"""Status in logs and metrics if the client left before an answer was sent; nginx's convention."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-_HEADER = HEADER.lower().encode()
+_QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
+_REQUEST_ID_HEADER = REQUEST_ID_HEADER.lower().encode()
 
 
 class RequestLog:
@@ -36,11 +37,11 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = next((value for name, value in scope["headers"] if name == _HEADER), None)
+        asked = next((value for name, value in scope["headers"] if name == _REQUEST_ID_HEADER), None)
         request = request_id(None if asked is None else asked.decode("latin-1"))
         # Never reset: the server logs what goes wrong after this returns, in the same task.
         REQUEST_ID.set(request)
-        header = (_HEADER, request.encode())
+        header = (_REQUEST_ID_HEADER, request.encode())
         status, size = 0, 0
 
         async def observed_send(message: Message) -> None:
@@ -60,13 +61,13 @@ class RequestLog:
             status = status or 500  # which ServerErrorMiddleware, the only one further out, answers
             raise
         finally:
-            self._note(scope, status or CLIENT_LEFT, perf_counter() - start, size)
+            self._note(scope, status or STATUS_CLIENT_LEFT, perf_counter() - start, size)
 
     def _note(self, scope: Scope, status: int, seconds: float, size: int) -> None:
         route = template(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.answered(route, method, status, seconds)
-        problem = scope.get(PROBLEM)
+        problem = scope.get(SCOPE_PROBLEM)
         if problem is not None:
             self.metrics.refused(problem)
         level = _level(route, status)
@@ -75,12 +76,12 @@ class RequestLog:
         fields: dict[str, str | int | float] = {
             "method": method,
             "route": route,
-            "path": scope["path"][:MOST_PATH],
+            "path": scope["path"][:LOGGED_PATH_CHARACTERS],
             "status": status,
             "ms": round(seconds * 1000, 3),
             "bytes": size,
         }
-        if (key := scope.get("rcml.key")) is not None:
+        if (key := scope.get(SCOPE_KEY_NAME)) is not None:
             fields["key"] = key
         if problem is not None:
             fields["problem"] = problem
@@ -88,7 +89,7 @@ class RequestLog:
 
 
 def template(scope: Scope) -> str:
-    """The route that answered, with its parameters in braces; `none` where the request came to no route."""
+    """Return the route that answered, with its parameters in braces; `none` if the request came to no route."""
     if (route := scope.get("route")) is not None:
         return str(route.path_format)
     if "app_root_path" in scope:  # a mounted application
@@ -101,4 +102,4 @@ def _level(route: str, status: int) -> int:
         return logging.ERROR
     if status > 500:
         return logging.WARNING
-    return logging.DEBUG if route in _QUIET else logging.INFO
+    return logging.DEBUG if route in _QUIET_ROUTES else logging.INFO

@@ -1,13 +1,12 @@
-"""The headers that tell a browser what it must not do with an answer.
+"""Security headers on every answer, as `http/browser_policy.py` has them.
 
-They come after the OWASP REST security cheat sheet. An answer is data, so by default a browser may load and run
-nothing for it; the two pages bring policies of their own. What was told to a key is kept by no shared cache.
+An answer to a request with a key is kept by no shared cache.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.browser_policy import HEADERS
-from service.http.route_rules import KEY
+from service.http.browser_policy import SECURITY_HEADERS
+from service.http.route_rules import SCOPE_KEY_NAME
 
 
 class SecurityHeaders:
@@ -15,7 +14,7 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, shared: bool = False) -> None:
         self.app = app
-        headers = HEADERS | ({"Cross-Origin-Resource-Policy": "cross-origin"} if shared else {})
+        headers = SECURITY_HEADERS | ({"Cross-Origin-Resource-Policy": "cross-origin"} if shared else {})
         added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self.added = added
         self.added_to_page = [(name, value) for name, value in added if name != b"content-security-policy"]
@@ -30,7 +29,7 @@ class SecurityHeaders:
                 headers = list(message.get("headers", ()))
                 page = any(name == b"content-security-policy" for name, _ in headers)
                 headers += self.added_to_page if page else self.added
-                if scope.get(KEY):
+                if scope.get(SCOPE_KEY_NAME):
                     headers = _private(headers)
                 message = {**message, "headers": headers}
             await send(message)

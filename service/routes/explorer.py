@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 
 from service.http.browser_policy import page_policy
 
-PAGE = Path(__file__).parent.parent / "static" / "explorer" / "index.html"
+_PAGE_FILE = Path(__file__).parent.parent / "static" / "explorer" / "index.html"
 
 router = APIRouter(include_in_schema=False)
 
@@ -18,4 +18,4 @@ _HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": page_policy(
 @router.get("/")
 async def explorer() -> FileResponse:
     """Show the explorer."""
-    return FileResponse(PAGE, headers=_HEADERS)
+    return FileResponse(_PAGE_FILE, headers=_HEADERS)

@@ -25,8 +25,8 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 logger = logging.getLogger("rcml")
 """For all that the service has to say while it serves."""
 
-GREETINGS = "rcml.server"
-"""Logger of what a person is told whatever the level: where the server is, and what it serves."""
+BANNER_LOGGER = "rcml.server"
+"""Logger that writes whatever the level: where the server is, and what it serves."""
 
 _requests = logging.getLogger("rcml.requests")
 
@@ -103,10 +103,9 @@ def configuration(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
         "loggers": {
             "rcml": {"level": level.upper()},
             "uvicorn": {"level": level.upper()},
-            GREETINGS: {"level": "INFO"},
-            "python_multipart": {
-                "level": "ERROR"
-            },  # it warns of every broken upload, which is answered with 400
+            BANNER_LOGGER: {"level": "INFO"},
+            # It warns of every broken upload, which is answered with 400.
+            "python_multipart": {"level": "ERROR"},
         },
     }
 

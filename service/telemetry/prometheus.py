@@ -42,10 +42,10 @@ class Stage(StrEnum):
     """the index, waiting for it included"""
 
 
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DURATION_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: from an answer that was kept ready to one at its deadline."""
 
-OVERLAPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999, 1.0)
+OVERLAP_BUCKETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999, 1.0)
 """Shares: what is above the last but one is all."""
 
 
@@ -67,7 +67,7 @@ class Metrics:
             "From the arrival of a request's head to the end of its answer.",
             labels,
             registry=registry,
-            buckets=BUCKETS,
+            buckets=DURATION_BUCKETS_S,
         )
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         stages = Histogram(
@@ -75,7 +75,7 @@ class Metrics:
             "What the time of requests went into.",
             ("stage",),
             registry=registry,
-            buckets=BUCKETS,
+            buckets=DURATION_BUCKETS_S,
         )
         # Bound once: to look a label up costs more than to observe.
         self._observe = {stage: stages.labels(stage).observe for stage in Stage}
@@ -95,7 +95,7 @@ class Metrics:
             "rcml_shadow_overlap",
             "Share of the items of an answer that the candidate found too.",
             registry=registry,
-            buckets=OVERLAPS,
+            buckets=OVERLAP_BUCKETS,
         )
         in_flight = Gauge("rcml_requests_in_flight", "Requests being answered now.", registry=registry)
         in_flight.set_function(lambda: self._in_flight)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.cli import CONFIGS
-from service.http.route_rules import RULES
+from service.http.route_rules import ROUTE_RULES
 from service.settings import ENVIRONMENT_PREFIX, ServeConfig
 from tests.model.checkpoint.fake_hub import fake_hub
 
@@ -122,7 +122,7 @@ def exists(span: str) -> bool:
     if found := re.match(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)", span):
         return found[1].lower() in ServeConfig.model_fields
     if found := re.fullmatch(r"(GET|POST|PUT|DELETE) (/\S*)", span):
-        return (found[1], found[2]) in RULES
+        return (found[1], found[2]) in ROUTE_RULES
     if found := re.fullmatch(r"pip install '(.*)'", span):
         return bool(extras_of(found[1]))
     if found := re.fullmatch(r"make ([a-z]+)", span):
@@ -143,6 +143,6 @@ def options(words: list[str]) -> set[str]:
     return {f"--{name.replace('_', '-')}" for name in names}
 
 
-@pytest.mark.parametrize("route", RULES, ids=" ".join)
+@pytest.mark.parametrize("route", ROUTE_RULES, ids=" ".join)
 def test_every_route_is_in_the_readme(route: tuple[str, str]) -> None:
     assert " ".join(route) in set(spans(ROOT / "README.md"))

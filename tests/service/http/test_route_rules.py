@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.http.route_rules import RULES, Role, rule_of
+from service.http.route_rules import ROUTE_RULES, Role, rule_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, write_shop
 from tests.service.conftest import wait_until_ready
@@ -62,7 +62,7 @@ def expected(method: str, path: str, kind: str) -> int | None:
     """The refusal that the table calls for, worked out apart from the guard; None where there is none."""
     method = "GET" if method == "HEAD" else method
     item = path == "/items/bulk" and method != "POST"  # an item may have this id
-    declared = RULES.get((method, "/items/{item_id}" if item else path))
+    declared = ROUTE_RULES.get((method, "/items/{item_id}" if item else path))
     access = Role.ADMIN if declared is None else declared.access
     if access is Role.OPEN or kind == "admin":
         return None
@@ -75,14 +75,16 @@ def test_every_route_of_the_app_has_a_line_in_the_table(guarded: TestClient) -> 
     assert isinstance(guarded.app, FastAPI)
     found = set(routes(guarded.app))
     assert {("POST", "/retrieve"), ("GET", "/items/{item_id}/image"), ("GET", "/static/{path}")} <= found
-    assert found - RULES.keys() == set()
+    assert found - ROUTE_RULES.keys() == set()
 
 
 @pytest.mark.parametrize("kind", SECRETS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_route_and_method_is_answered_as_declared(guarded: TestClient, method: str, kind: str) -> None:
     headers = {"Authorization": f"Bearer {secret}"} if (secret := SECRETS[kind]) else {}
-    for path in sorted({path for _, path in RULES} | {"/nothing", "/admin/nothing", "/retrieve/nothing"}):
+    for path in sorted(
+        {path for _, path in ROUTE_RULES} | {"/nothing", "/admin/nothing", "/retrieve/nothing"}
+    ):
         status = guarded.request(method, re.sub(r"{\w+}", "bib", path), headers=headers).status_code
         refused = status if status in (401, 403) else None
         assert refused == expected(method, path, kind), f"{method} {path} {kind}: {status}"
@@ -97,13 +99,13 @@ def test_no_spelling_of_a_path_opens_it(guarded: TestClient, path: str) -> None:
 
 
 def test_what_is_open_is_what_is_listed_here() -> None:
-    assert {key for key, rule in RULES.items() if rule.access is Role.OPEN} == {
+    assert {key for key, rule in ROUTE_RULES.items() if rule.access is Role.OPEN} == {
         ("GET", path) for path in OPEN
     }
 
 
 def test_a_read_key_may_get_and_ask_and_change_nothing() -> None:
-    read = {key for key, rule in RULES.items() if rule.access is Role.READ}
+    read = {key for key, rule in ROUTE_RULES.items() if rule.access is Role.READ}
     assert {path for method, path in read if method != "GET"} == QUESTIONS
     assert {method for method, _ in read} == {"GET", "POST"}
 
@@ -126,9 +128,9 @@ def test_an_id_decides_nothing() -> None:
 
 
 def test_bulk_uploads_alone_are_long() -> None:
-    assert {path for (_, path), rule in RULES.items() if rule.long} == {"/items/bulk"}
+    assert {path for (_, path), rule in ROUTE_RULES.items() if rule.streaming} == {"/items/bulk"}
 
 
 def test_what_opens_or_writes_an_index_alone_is_patient() -> None:
-    patient = {path for (_, path), rule in RULES.items() if rule.patient}
-    assert patient == {"/items/bulk", "/relations/{relation_id}", "/admin/reload", "/admin/shadow"}
+    slow = {path for (_, path), rule in ROUTE_RULES.items() if rule.slow}
+    assert slow == {"/items/bulk", "/relations/{relation_id}", "/admin/reload", "/admin/shadow"}

@@ -50,13 +50,13 @@ def test_a_long_pause_saves_no_more_than_the_burst() -> None:
 
 
 def test_callers_of_long_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "MOST_CALLERS", 3)
+    monkeypatch.setattr(rate_limit, "MAX_CALLERS", 3)
     limit = RateLimit(rate=1.0, burst=1, clock=Clock())
     for caller in ("a", "b", "c", "d"):
         assert limit.wait(caller) == 0.0
     assert limit.wait("d") > 0.0
     assert limit.wait("a") == 0.0
-    assert len(limit._full_at) == 3
+    assert len(limit) == 3
 
 
 @given(

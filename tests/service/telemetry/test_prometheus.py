@@ -15,7 +15,7 @@ from indexes.index import Index
 from model import __version__
 from service.app import create_app
 from service.settings import ServeConfig
-from service.telemetry.prometheus import BUCKETS, Metrics, Stage
+from service.telemetry.prometheus import DURATION_BUCKETS_S, Metrics, Stage
 from tests.indexes.changes import copied, made
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 from tests.service.conftest import served, wait_until_ready
@@ -154,7 +154,7 @@ def test_a_bucket_counts_the_times_up_to_its_bound(seconds: list[float]) -> None
     for one in seconds:
         metrics.observe(Stage.SEARCH, one)
     buckets = read(metrics.exposition("")[0].decode())["rcml_stage_duration_seconds_bucket"]
-    for bound in BUCKETS:
+    for bound in DURATION_BUCKETS_S:
         assert buckets[labelled(stage="search", le=str(bound))] == sum(one <= bound for one in seconds)
 
 
