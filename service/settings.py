@@ -20,7 +20,7 @@ LogFormat = Literal["auto", "json", "text"]
 
 
 def _split(given: object, field: ValidationInfo) -> object:
-    """A list written with commas, or as JSON. What cannot be read is not repeated: it may be a key."""
+    """Split a list written with commas, or as JSON. An unreadable one is not repeated: it may be a key."""
     if not isinstance(given, str):
         return given
     if not given.lstrip().startswith("["):

@@ -1,4 +1,4 @@
-"""Says in plain English what is wrong with a value that pydantic refused, and what to give instead.
+"""Messages in plain English on what is wrong with a value that pydantic refused, and what to give instead.
 
 The command line and the HTTP problems speak through this file, so that both name the field, the value and the
 remedy in the same words. Loads nothing but pydantic.
@@ -76,7 +76,7 @@ class Place:
 
 
 def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
-    """The place of one of pydantic's errors about `model`.
+    """Find the place of one of pydantic's errors about `model`.
 
     Its location also says which kind of a union the value was taken for, and whether the key of an entry is meant and
     not its value: the user sent neither. What is in a list or a dict is a field like its type.
@@ -109,7 +109,7 @@ def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
 
 
 def _kinds(annotation: Any) -> list[Any]:
-    """The types that a value may have, but for None; pydantic puts a label of one of several into a location."""
+    """List the types that a value may have, but for None; pydantic labels one of several in a location."""
     bare = _bare(annotation)
     if get_origin(bare) not in (Union, UnionType):
         return [annotation]
@@ -117,19 +117,19 @@ def _kinds(annotation: Any) -> list[Any]:
 
 
 def _labels(kind: Any) -> set[str]:
-    """What pydantic may call one type of a union: by its tag, or by its name."""
+    """Return the labels that pydantic may have for one type of a union: its tag, or its name."""
     notes = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     tags = {note.tag for note in notes if isinstance(note, Tag)}
     return tags or {getattr(_bare(kind), "__name__", "")}
 
 
 def _bare(annotation: Any) -> Any:
-    """A type without what annotates it."""
+    """Strip a type of its annotations."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def wish(field: FieldInfo | None) -> str:
-    """What a field takes, as in "a whole number from 1 to 100"; a JSON object where there is no field."""
+    """Word what a field takes, as in "a whole number from 1 to 100"; a JSON object if there is no field."""
     if field is None:
         return "a JSON object"
     schema = TypeAdapter(field.rebuild_annotation()).json_schema()
@@ -137,7 +137,7 @@ def wish(field: FieldInfo | None) -> str:
 
 
 def quoted(value: object) -> str:
-    """A refused value as JSON, cut short: a user recognises it, a log is not flooded."""
+    """Write a refused value as JSON, cut short: a user recognises it, a log is not flooded."""
     if isinstance(value, bytes):
         value = value[:ECHO_LENGTH].decode(errors="replace")
     if isinstance(value, str):
@@ -175,7 +175,7 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
 
 
 def _wish_for_one_of(kinds: Sequence[JsonSchema], definitions: JsonSchema) -> str:
-    """The simple ones of several; numbers include whole ones."""
+    """Word the simple ones of several types; numbers include whole ones."""
     simple = [kind for kind in kinds if "$ref" not in kind] or kinds[:1]
     if any(kind.get("type") == "number" for kind in simple):
         simple = [kind for kind in simple if kind.get("type") != "integer"]

@@ -171,12 +171,12 @@ class Claim(TypedDict):
 
 
 def retrieve(asked: Retrieval) -> Call[RetrieveAnswer]:
-    """Which items go with this one?"""
+    """Make the call of `POST /retrieve`."""
     return asking("retrieve", _with_picture(asked), RetrieveAnswer)
 
 
 def retrieve_batch(questions: Iterable[Retrieval]) -> Call[RetrieveBatchAnswer]:
-    """Many questions at once."""
+    """Make the call of `POST /retrieve/batch`."""
     body = {"questions": [_with_picture(question) for question in questions]}
     return asking("retrieve/batch", body, RetrieveBatchAnswer)
 
@@ -184,36 +184,36 @@ def retrieve_batch(questions: Iterable[Retrieval]) -> Call[RetrieveBatchAnswer]:
 def relation_type(
     item_a: AnyItem, item_b: AnyItem, similarity: Comparison | None = None
 ) -> Call[RelationTypeAnswer]:
-    """Which relation links these two?"""
+    """Make the call of `POST /relation-type`."""
     body = {"item_a": _item(item_a), "item_b": _item(item_b), "similarity": similarity}
     return asking("relation-type", body, RelationTypeAnswer)
 
 
 def relation_type_batch(pairs: Iterable[Pair]) -> Call[RelationTypeBatchAnswer]:
-    """Many pairs at once."""
+    """Make the call of `POST /relation-type/batch`."""
     questions = [{**pair, "item_a": _item(pair["item_a"]), "item_b": _item(pair["item_b"])} for pair in pairs]
     return asking("relation-type/batch", {"questions": questions}, RelationTypeBatchAnswer)
 
 
 def explain(item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> Call[ExplainAnswer]:
-    """What does this relation look at?"""
+    """Make the call of `POST /explain`."""
     body = {"item_a": _item(item_a), "item_b": _item(item_b), "relation": relation}
     return asking("explain", body, ExplainAnswer)
 
 
 def heat_map(item: AnyItem, relation: AnyRelation) -> Call[bytes]:
-    """What does it look at in a picture?"""
+    """Make the call of `POST /explain/heat-map`."""
     return Call("POST", "explain/heat-map", bytes, to_json({"item": _item(item), "relation": relation}))
 
 
 def validity(item_a: AnyItem, item_b: AnyItem, relation: str) -> Call[ValidityAnswer]:
-    """Does this relation hold?"""
+    """Make the call of `POST /validity`."""
     claim = Claim(item_a=item_a, item_b=item_b, relation=relation)
     return asking("validity", _claim(claim), ValidityAnswer)
 
 
 def validity_batch(claims: Iterable[Claim]) -> Call[ValidityBatchAnswer]:
-    """Many claims at once."""
+    """Make the call of `POST /validity/batch`."""
     return asking("validity/batch", {"questions": [_claim(claim) for claim in claims]}, ValidityBatchAnswer)
 
 
@@ -223,7 +223,7 @@ def embeddings(
     views: Sequence[AnyView],
     encoding: Coding,
 ) -> Call[EmbeddingsAnswer]:
-    """The vectors of items."""
+    """Make the call of `POST /embeddings`."""
     asked = [_item(item) for item in items]
     body = {"items": asked, "relation": relation, "views": views, "encoding": encoding}
     return asking("embeddings", body, EmbeddingsAnswer)
@@ -246,7 +246,7 @@ def add_relation(relation_id: str, description: str) -> Call[RelationDetail]:
 
 
 def is_pending(detail: RelationDetail) -> bool:
-    """Whether a relation is still on its way into the index.
+    """Tell whether a relation is still being added to the index.
 
     Raises:
         AdditionFailed: it never gets there.
@@ -262,7 +262,7 @@ def remove_relation(relation_id: str) -> Call[None]:
 
 
 def items(limit: int, cursor: int) -> Call[ItemPage]:
-    """A page of the catalogue."""
+    """List a page of the catalogue."""
     return Call("GET", "items", ItemPage.model_validate_json, params={"limit": limit, "cursor": cursor})
 
 
@@ -288,7 +288,7 @@ def delete_item(item_id: str) -> Call[None]:
 
 
 def bulk(changes: Iterable[Change]) -> Iterator[Call[list[BulkReply]]]:
-    """Change many items: calls of a few hundred changes each, made as they are come to.
+    """Change many items: calls of a few hundred changes each, made one after the other.
 
     Many requests rather than an endless one: each can be sent again, and is answered before the next is made.
     """
@@ -332,7 +332,7 @@ def begin_shadow(share: float, artifacts: Artifacts) -> Call[ShadowState]:
 
 
 def shadow() -> Call[ShadowState]:
-    """How does the candidate compare?"""
+    """Get how the candidate compares."""
     return getting("admin/shadow", ShadowState)
 
 
@@ -346,17 +346,17 @@ def _operating(path: str, body: Mapping[str, object], answer: type[Answer]) -> C
 
 
 def info() -> Call[Info]:
-    """What exactly answers?"""
+    """Get the versions and digests of what answers."""
     return getting("info", Info)
 
 
 def ready() -> Call[Ready]:
-    """Can it answer? Asked once, since "not now" is an answer here."""
+    """Get whether it can answer. Asked once, since "not now" is an answer here."""
     return Call("GET", "readyz", Ready.model_validate_json, repeatable=False)
 
 
 def _step(item_id: str) -> str:
-    """An id as one step of a path; not as `.` or `..`, which would be resolved before they are sent."""
+    """Quote an id as one step of a path; `.` and `..` too, which would be resolved before they are sent."""
     return quote(item_id, safe="") if item_id.strip(".") else item_id.replace(".", "%2E")
 
 
@@ -369,7 +369,7 @@ def _item(item: AnyItem) -> Any:
 
 
 def _with_picture(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, its picture in the form that requests have."""
+    """Copy a question or an item with its picture in the form that requests have."""
     picture: PictureSource | None = asked.get("picture")
     if picture is None:
         return dict(asked)

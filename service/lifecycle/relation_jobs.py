@@ -34,7 +34,7 @@ MAX_FAILED_JOBS = 16
 
 @dataclass(eq=False)
 class RelationJob:
-    """A relation on its way: `done` of `total` vectors and answers are made; if it failed, for what `reason`."""
+    """A relation being added: `done` of `total` vectors and answers are made; `reason` says why it failed."""
 
     relation: Relation
     state: RelationState = "waiting"
@@ -53,7 +53,7 @@ class _SupersededError(Exception):
 
 
 class RelationJobs:
-    """The relations on their way, used from one event loop; those that are indexed have left."""
+    """The jobs of all relations that are not indexed yet; used from one event loop."""
 
     def __init__(self, holder: EngineHolder) -> None:
         self._holder = holder
@@ -63,20 +63,20 @@ class RelationJobs:
 
     @property
     def pending(self) -> list[RelationJob]:
-        """Those that are not indexed, or failed, the first come first."""
+        """Jobs that wait, are in progress or failed, in the order of their arrival."""
         return [*self._jobs.values()]
 
     def find(self, relation_id: str) -> RelationJob | None:
-        """The one of this id, if it is on its way."""
+        """Return the job of the relation of this id, if there is one."""
         return self._jobs.get(relation_id)
 
     def add(self, engine: Engine, relation: Relation) -> RelationJob:
-        """Have a relation added; one of the same id that failed is forgotten.
+        """Add a relation in the background; a failed job of the same id is forgotten.
 
         Raises:
             UnfitRelationError: its id or description is not one line of text, or that of another.
             NoTokensError: the index keeps no tokens.
-            TooManyAdditionsError: as many as may are on their way.
+            TooManyAdditionsError: `MAX_UNFINISHED_JOBS` are unfinished.
         """
         try:
             engine.index.check_new_relation(relation)
@@ -105,7 +105,7 @@ class RelationJobs:
         return job
 
     async def remove(self, engine: Engine, relation_id: str) -> None:
-        """Take out a relation that was added, or give up one on its way.
+        """Take out a relation that was added, or abandon its job.
 
         Raises:
             UnknownRelationError: there is none of this id.
@@ -134,7 +134,7 @@ class RelationJobs:
             raise BusyError("Another process changes this index now. Ask again in a moment.") from error
 
     async def close(self) -> None:
-        """Give up what is on its way; the index is as if it had never begun."""
+        """Abandon all jobs; the index is as if the one in progress had never begun."""
         self._closing = True
         if self._task is not None:
             await self._task
@@ -147,7 +147,7 @@ class RelationJobs:
             await self._finish(waiting[0])
 
     async def _finish(self, job: RelationJob) -> None:
-        """Have one indexed, failed or given up."""
+        """Work on one job until it is indexed, failed or abandoned."""
         job.state = "embedding"
         relation_id = job.relation.relation_id
         try:
@@ -170,12 +170,12 @@ class RelationJobs:
             del self._jobs[relation_id]
 
     async def _embedded(self, job: RelationJob) -> bool:
-        """Add one to the index that answers; whether that still is the one that answers."""
+        """Add one relation to the index that answers; returns whether that index still answers afterwards."""
         relation = job.relation
         with self._holder.held() as engine:
 
             def progress(done: int, total: int) -> None:
-                """Called in the thread that makes the vectors, after every few."""
+                """Note how far the job is; called in the thread that makes the vectors, after every few."""
                 if job.abandoned or self._closing:
                     raise _AbandonedError
                 if self._holder.engine is not engine:

@@ -1,7 +1,7 @@
-"""Opens engines beside the one that answers: to take its place, or to be compared with it (`shadow.py`).
+"""Reload: engines opened beside the one that answers, to take its place, or to be compared with it (`shadow.py`).
 
-Only folders that lie beside the served index can be named, so that an admin key opens no other part of the disk. What
-goes wrong is told by these names alone; the log has the paths.
+Only folders beside the served index can be named, so that an admin key opens no other part of the disk. Problems show
+only these names; the log has the paths.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class ArtifactNames:
 
     @classmethod
     def of(cls, asked: Artifacts) -> Self:
-        """What a request names."""
+        """Take the names from a request."""
         return cls(asked.index, asked.checkpoint, asked.report)
 
 
@@ -62,7 +62,7 @@ class EngineLoader:
         self._swaps: set[asyncio.Task[Swap]] = set()
 
     async def swap(self, named: ArtifactNames) -> Swap:
-        """Have another engine answer; goes on though nobody waits for it any longer.
+        """Replace the engine that answers; goes on even if its caller is cancelled.
 
         Raises:
             NotServableError, NoRoomError, BusyError: see `open`; the engine that answered goes on.
@@ -73,7 +73,7 @@ class EngineLoader:
         return await asyncio.shield(task)
 
     async def open(self, named: ArtifactNames) -> Engine:
-        """Open an engine, warm. It is for the caller to let it go, who must not be cancelled meanwhile.
+        """Open an engine, warm. The caller has to release it, and must not be cancelled meanwhile.
 
         Raises:
             NotServableError: something is missing or damaged, or does not belong with the rest.
@@ -95,7 +95,7 @@ class EngineLoader:
             raise
         except RcmlError as error:
             logger.warning("%s", error)
-            raise NotServableError(_refusal(subject, error)) from error
+            raise NotServableError(_not_servable(subject, error)) from error
         except (MemoryError, OSError, RuntimeError) as error:  # of torch and FAISS, it is a RuntimeError
             logger.warning("%s", error, exc_info=True)
             raise NoRoomError(
@@ -131,13 +131,13 @@ class EngineLoader:
         )
 
     def _reports(self) -> list[Path]:
-        """Those that count where none is named, if they are of the checkpoint: what is served, what was at first."""
+        """List the reports to take if none is named, if they are of the checkpoint: the served one, then the first."""
         served = self._holder.engine.quality
         known = [None if served is None else served.path, self._config.report]
         return [path for path in known if path is not None]
 
 
-def _refusal(subject: str, error: RcmlError) -> str:
+def _not_servable(subject: str, error: RcmlError) -> str:
     if isinstance(error, MismatchError):
         return (
             f"{subject} cannot be served: it, its checkpoint and the report do not belong together. "

@@ -1,7 +1,7 @@
-"""A candidate asked the same as the engine that answers, beside it, to see what would change before it does.
+"""Shadow runs: a candidate gets a share of the live questions, to see what would change before it does.
 
-A share of the questions of `POST /retrieve` that name items and relations by their ids is put to the candidate too,
-after they were answered, one at a time; what comes faster than it is compared is dropped. Nobody waits for any of it.
+They are the questions of `POST /retrieve` that name items and relations by their ids. The candidate gets them after
+they were answered, one at a time; questions that come faster than they are compared are dropped. No request waits.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class ShadowRun:
     def offer(
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
-        """Note what was asked and answered, if it is its turn; takes no time to speak of."""
+        """Queue a question that was answered, if the share has it; takes no time to speak of."""
         if self._answering is None or self._answering() is not engine:
             self._answering = weakref.ref(engine)
             self.outcomes.clear()
@@ -99,7 +99,7 @@ class ShadowRun:
 
     @property
     def state(self) -> ShadowState:
-        """How it stands."""
+        """The figures so far."""
         outcomes, compared = self.outcomes, self.compared
         failed = {
             name: number
@@ -124,7 +124,7 @@ class ShadowRun:
         )
 
     async def close(self) -> None:
-        """Stop, and let all engines go."""
+        """Stop, and release all engines."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         while not self._queue.empty():
@@ -187,7 +187,7 @@ class Shadow:
         return self._run
 
     async def begin(self, named: ArtifactNames, share: float) -> ShadowRun:
-        """Open a candidate, and compare it on a share of the questions; goes on though nobody waits any longer.
+        """Open a candidate, and compare it on a share of the questions; goes on even if its caller is cancelled.
 
         Raises:
             BusyError: one is being compared already.
@@ -217,7 +217,7 @@ class Shadow:
         await run.close()
 
     async def close(self) -> None:
-        """End whatever there is, or begins."""
+        """End the run that is in progress or about to begin."""
         if self._beginning is not None:
             await asyncio.gather(self._beginning, return_exceptions=True)
         if self._run is not None:
@@ -229,7 +229,7 @@ class Shadow:
 
 
 def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: float) -> ShadowComparison:
-    """What a candidate found beside what was answered.
+    """Compare what a candidate found with what was answered.
 
     The overlap is the share of common items in the longer of the two; of two empty ones it is 1.
     """
@@ -248,13 +248,13 @@ def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: 
 
 
 def _scores(snapshot: Snapshot, found: Sequence[Found]) -> dict[str, float]:
-    """By item id, the best first."""
+    """Map item ids to scores, the best first."""
     items = snapshot.at([one.row for one in found])
     return {item.item_id: one.score for item, one in zip(items, found, strict=True)}
 
 
 def _rank_correlation(common: Sequence[str], candidate: dict[str, float]) -> float | None:
-    """Spearman's of the order in `common` and that in `candidate`, which has them all."""
+    """Compute Spearman's correlation of the order in `common` and the order in `candidate`, which has them all."""
     count = len(common)
     if count < 2:
         return None

@@ -138,7 +138,7 @@ Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 
 
 def _exact(value: Attribute) -> Attribute:
-    """A value that can be kept, and told again as it came."""
+    """Refuse a value that could not be returned exactly as it came."""
     if isinstance(value, str):
         fits = len(value) <= MAX_TEXT_CHARACTERS
     else:
@@ -187,7 +187,7 @@ class NewItem(Request):
         return self
 
     def lacks(self, view: View) -> Literal["text", "picture"] | None:
-        """What it would need to be seen in a view."""
+        """Return what it lacks to be seen in a view, if anything."""
         if self.text is None and view is not View.IMAGE:
             return "text"
         return "picture" if self.picture is None and view is not View.TEXT else None
@@ -204,7 +204,7 @@ AnyItem = Annotated[
 
 
 def image_url(item: Item) -> str | None:
-    """Path of the picture of an item, if it has one."""
+    """Return the path of the picture of an item, if it has one."""
     return f"/items/{quote(item.item_id, safe='')}/image" if item.picture else None
 
 
@@ -220,7 +220,7 @@ class ItemSummary(BaseModel):
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """The summary of an item."""
+        """Summarise an item."""
         return cls(
             item_id=item.item_id,
             title=item.title,
@@ -237,7 +237,7 @@ class ItemDetail(ItemSummary):
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """All about an item."""
+        """Take all that is known of an item."""
         return cls(
             **ItemSummary.of(item).model_dump(),
             description=item.description,
@@ -260,5 +260,5 @@ class RelationSummary(BaseModel):
 
     @classmethod
     def of(cls, relation: Relation) -> Self:
-        """The summary of a relation."""
+        """Summarise a relation."""
         return cls(relation_id=relation.relation_id, description=relation.description)

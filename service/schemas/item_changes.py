@@ -23,7 +23,7 @@ MAX_CATEGORIES = 100
 
 
 def one_line(item_id: str) -> str:
-    """An id that is to be given.
+    """Check an id that is to be given to an item.
 
     Raises:
         PydanticCustomError: it has control characters, which logs and databases cannot hold.

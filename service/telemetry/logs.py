@@ -60,17 +60,17 @@ _SAID_BY_MESSAGE = frozenset({"method", "route", "status"})
 
 
 def request_id(asked: str | None) -> str:
-    """The id that a client asked for, if it is well-formed, or a new one."""
+    """Return the id that a client asked for, if it is well-formed, or make a new one."""
     return asked if asked is not None and _WELL_FORMED.fullmatch(asked) else f"{getrandbits(128):032x}"
 
 
 def redact(text: str) -> str:
-    """`text` without the keys, passwords and tokens in it, as far as they can be told by their look."""
+    """Hide the keys, passwords and tokens in `text`, as far as they can be recognised."""
     return _SECRETS.sub(_hide, text) if _may_hold_secrets(text) else text
 
 
 def logs_requests(level: int) -> bool:
-    """Whether lines of this level are written, so that others need not be made."""
+    """Tell whether lines of this level are written, so that others need not be made."""
     return _requests.isEnabledFor(level)
 
 
@@ -83,14 +83,14 @@ def log_request(level: int, message: str, fields: Mapping[str, str | int | float
 
 
 def chosen_format(log_format: LogFormat) -> LogFormat:
-    """What `auto` comes to: text where stderr is a terminal, and JSON elsewhere."""
+    """Resolve `auto`: text if stderr is a terminal, JSON otherwise."""
     if log_format == "auto":
         return "text" if sys.stderr.isatty() else "json"
     return log_format
 
 
 def configuration(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
-    """For `logging.config.dictConfig`: all to stderr; of others' loggers only what they warn of."""
+    """Make the `logging.config.dictConfig`: all to stderr; of others' loggers only warnings."""
     formatter = Json if chosen_format(log_format) == "json" else Text
     return {
         "version": 1,

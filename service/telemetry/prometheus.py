@@ -104,7 +104,7 @@ class Metrics:
         )
 
     def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
-        """At each reading, take the served index (None: it is not open) and the queue's length from these."""
+        """Take the served index (None: it is not open) and the queue's length from these, at each reading."""
         self._index = index
         self._queue.set_function(queue_length)
 
@@ -114,7 +114,7 @@ class Metrics:
         return self._index()
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
-        """Times a piece of work, whether it succeeds or not; each use needs a new one."""
+        """Time a piece of work, whether it succeeds or not; each use needs a new one."""
         if self._tracer is not None:
             return _TracedTiming(self._observe[stage], self._tracer.start_as_current_span(stage))
         return _Timing(self._observe[stage])
@@ -124,11 +124,11 @@ class Metrics:
         self._observe[stage](seconds)
 
     def began(self) -> None:
-        """A request arrived; called on the event loop."""
+        """Count a request that arrived; called on the event loop."""
         self._in_flight += 1
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered; called on the event loop once for each that began.
+        """Count a request that was answered; called on the event loop once for each that began.
 
         `route` must be a template, and `method` one of a closed set.
         """
@@ -141,19 +141,19 @@ class Metrics:
         durations.observe(seconds)
 
     def refused(self, kind: str) -> None:
-        """A request ended in a problem of this kind."""
+        """Count a request that ended in a problem of this kind."""
         self._problems.labels(kind).inc()
 
     def shadowed(self, outcome: str) -> None:
-        """A question was put to a candidate, or dropped; `outcome` is one of a closed set (`shadow.py`)."""
+        """Count a question that a candidate got, or that was dropped; `outcome` is of a closed set (`shadow.py`)."""
         self._shadowed.labels(outcome).inc()
 
     def overlap(self, share: float) -> None:
-        """An answer and that of a candidate had this share of their items in common."""
+        """Observe the share of items that an answer and a candidate's had in common."""
         self._overlap.observe(share)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All of it as text, and its media type: OpenMetrics where the `Accept` header asks for it."""
+        """Write all metrics as text; returns it with its media type: OpenMetrics if the `Accept` header asks for it."""
         try:
             encode, media_type = choose_encoder(accept)
         except (TypeError, ValueError):  # it fails on a version that is no version

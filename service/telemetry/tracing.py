@@ -21,7 +21,7 @@ UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def open_tracer_provider() -> "TracerProvider":
-    """A provider that sends spans to the collector that the environment names; to be shut down at the end.
+    """Open a provider that sends spans to the collector that the environment names; to be shut down at the end.
 
     Raises:
         InputError: OpenTelemetry is not installed.
@@ -42,7 +42,7 @@ def open_tracer_provider() -> "TracerProvider":
 
 
 def telemetry(provider: "trace.TracerProvider | None") -> TelemetryConfig:
-    """How FastAPI is told to trace requests through `provider`, or not at all; it counts and logs nothing."""
+    """Configure FastAPI to trace requests through `provider`, or not at all; it counts and logs nothing."""
     return {
         "tracer_provider": provider,
         "tracing": provider is not None,
@@ -55,6 +55,6 @@ def telemetry(provider: "trace.TracerProvider | None") -> TelemetryConfig:
 
 
 def trace_id() -> str | None:
-    """Hexadecimal id of the trace that the caller runs in, if it is in one."""
+    """Return the hexadecimal id of the trace that the caller runs in, if it is in one."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None

@@ -349,15 +349,11 @@ def test_a_megabyte_of_header_is_refused(served: Running) -> None:
 
 def test_a_false_length_breaks_no_other_request(served: Running) -> None:
     short = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: %d" % (len(QUESTION) - 1))
-    assert statuses(asyncio.run(talk(served.port, short))) == [
-        400,
-        400,
-    ]  # the JSON, and the brace that is left
+    # The JSON, and the brace that is left.
+    assert statuses(asyncio.run(talk(served.port, short))) == [400, 400]
     long = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: %d" % (len(QUESTION) + 4))
-    assert statuses(asyncio.run(talk(served.port, long + HONEST))) == [
-        400,
-        400,
-    ]  # POST was the end of the first
+    # POST was the end of the first.
+    assert statuses(asyncio.run(talk(served.port, long + HONEST))) == [400, 400]
     closing = HONEST.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost")
     assert statuses(asyncio.run(talk(served.port, closing))) == [200]
 
