@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,23 @@ if TYPE_CHECKING:
 
 STATIC_DIR = Path(__file__).parent / "static"
 
+ROUTES = (
+    retrieve,
+    pairs,
+    explanations,
+    embeddings,
+    items,
+    item_changes,
+    relations,
+    reload,
+    shadow,
+    health,
+    prometheus,
+    explorer,
+    documentation,
+)
+"""Modules of the routes, in the order of the documentation."""
+
 _DESCRIPTION = """\
 Items, and the natural-language relations between them that were learnt from what people bought.
 
@@ -90,6 +107,30 @@ def create_app(
     """
     keys = Keys.open(config)
     metrics = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
+    app = FastAPI(
+        title="rcml",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        openapi_url=None,
+        lifespan=_lifespan(config, open_encoder, on_loaded, metrics),
+        telemetry=telemetry(tracer_provider),
+    )
+    _add_middlewares(app, config, keys, metrics)
+    install(app)
+    for module in ROUTES:
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=STATIC_DIR))
+    return app
+
+
+def _lifespan(
+    config: ServeConfig,
+    open_encoder: OpenEncoder,
+    on_loaded: Callable[[EngineHolder], None],
+    metrics: Metrics,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    """Make what opens and closes all that the requests share; the parameters are those of `create_app`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -120,16 +161,11 @@ def create_app(
             await beside.close()
         holder.close()
 
-    app = FastAPI(
-        title="rcml",
-        version=__version__,
-        description=_DESCRIPTION,
-        openapi_tags=_TAGS,
-        openapi_url=None,
-        lifespan=lifespan,
-        telemetry=telemetry(tracer_provider),
-    )
-    # The last added is the outermost: a request passes these from the bottom up.
+    return lifespan
+
+
+def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
+    """Add all middlewares: the last added is the outermost, so a request passes these from the bottom up."""
     app.add_middleware(BodyLimit, limits=body_limits(config))
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
@@ -149,22 +185,3 @@ def create_app(
         )
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
     app.add_middleware(RequestLog, metrics=metrics)
-    install(app)
-    for noun in (
-        retrieve,
-        pairs,
-        explanations,
-        embeddings,
-        items,
-        item_changes,
-        relations,
-        reload,
-        shadow,
-        health,
-        prometheus,
-        explorer,
-        documentation,
-    ):
-        app.include_router(noun.router)
-    app.mount("/static", StaticFiles(directory=STATIC_DIR))
-    return app

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from indexes.index import Index
+from model.records import Item
 from model.similarity import Similarity
 from service.problem_kinds import (
     BUSY,
@@ -35,6 +36,9 @@ Json = dict[str, Any]
 
 NDJSON = "application/x-ndjson"
 """Lines of JSON, as a bulk upload has them."""
+
+_RELATION_IN_WORDS = "Chosen together by people who want everything of one colour."
+_NO_ITEM = "no-such-item"
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -110,7 +114,7 @@ _KEY_SCHEMES = {
 
 
 def problems(*statuses: int) -> dict[int | str, Json]:
-    """What a route declares about the problems it may answer with."""
+    """Declare the problems that a route may answer with."""
     schema = {"$ref": _REFERENCE.format(model=Problem.__name__)}
     declared: dict[int | str, Json] = {}
     for status in statuses:
@@ -121,7 +125,7 @@ def problems(*statuses: int) -> dict[int | str, Json]:
 
 
 def uploading(model: type[Request]) -> Json:
-    """What a route declares whose request may also come with a picture as a file: see `JsonRoute`."""
+    """Declare that a request may also come with a picture as a file: see `JsonRoute`."""
     schema = {
         "type": "object",
         "required": [model.part, "picture"],
@@ -142,7 +146,7 @@ def uploading(model: type[Request]) -> Json:
 
 
 def streaming(model: type[Request], media_type: str) -> Json:
-    """What a route declares whose request is lines, each of them the JSON of a model."""
+    """Declare that a request is lines, each of them the JSON of a model."""
     schema = {"$ref": _REFERENCE.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
@@ -156,7 +160,7 @@ def _example(kind: Kind, detail: str) -> Json:
 
 @cache
 def document(app: FastAPI) -> Json:
-    """The OpenAPI document of `app`, without examples: the same for every catalogue."""
+    """Make the OpenAPI document of `app`, without examples: the same for every catalogue."""
     described = get_openapi(
         title=app.title,
         version=app.version,
@@ -187,7 +191,7 @@ def _declare_access(operation: Json, access: Role) -> None:
 
 
 def with_examples(described: Json, index: Index) -> Json:
-    """A copy of a document in which the questions carry requests that `index` can answer.
+    """Copy a document, and give the questions in it requests that `index` can answer.
 
     An index without two items, or without a relation between items, leaves it as it is.
     """
@@ -198,38 +202,40 @@ def with_examples(described: Json, index: Index) -> Json:
         return described
     item, relation = items[0], relations[0]
     best = index.neighbours(item.item_id, relation, Similarity.AVG, 1)[0].item
+    _set_question_examples(described, index, item, best, relation)
+    _set_change_examples(described, index, item)
+    _set_path_examples(described, item, relation)
+    return described
+
+
+def _set_question_examples(described: Json, index: Index, item: Item, best: Item, relation: str) -> None:
+    """Ask about an item, its best partner under a relation, and a new item with the same words."""
     pair = {"item_a": item.item_id, "item_b": best.item_id}
     new = ", ".join([item.title, *item.categories])
-    words = "Chosen together by people who want everything of one colour."
-    _set_examples(
-        described,
-        "/retrieve",
-        {
-            "an item of the catalogue": {"item_id": item.item_id, "relation": relation, "k": 5},
-            "a new item, in words": {"text": new, "relation": relation, "k": 5},
-            **(
-                {"a relation in words": {"item_id": item.item_id, "relation": {"description": words}, "k": 5}}
-                if index.snapshot.generation.tokens is not None
-                else {}
-            ),
-        },
-    )
+    retrievals: dict[str, Json] = {
+        "an item of the catalogue": {"item_id": item.item_id, "relation": relation, "k": 5},
+        "a new item, in words": {"text": new, "relation": relation, "k": 5},
+    }
+    if index.snapshot.generation.tokens is not None:
+        in_words = {"description": _RELATION_IN_WORDS}
+        retrievals["a relation in words"] = {"item_id": item.item_id, "relation": in_words, "k": 5}
+    _set_examples(described, "/retrieve", retrievals)
     claim = {**pair, "relation": relation}
     _set_examples(described, "/relation-type", {"two items": pair})
     _set_examples(described, "/relation-type/batch", {"two pairs": {"questions": [pair, _turned(pair)]}})
     _set_examples(described, "/validity", {"two items": claim})
     _set_examples(described, "/validity/batch", {"two claims": {"questions": [claim, _turned(claim)]}})
     _set_examples(described, "/explain", {"two items": claim})
-    looked = next((one.item_id for one in (item, best) if one.picture), None)
-    if looked is not None:
-        _set_examples(
-            described, "/explain/heat-map", {"an item's picture": {"item": looked, "relation": relation}}
-        )
-    _set_examples(
-        described,
-        "/embeddings",
-        {"an item and a new one": {"items": [item.item_id, {"text": new}], "relation": relation}},
-    )
+    pictured = next((one.item_id for one in (item, best) if one.picture), None)
+    if pictured is not None:
+        heat_map = {"item": pictured, "relation": relation}
+        _set_examples(described, "/explain/heat-map", {"an item's picture": heat_map})
+    vectors = {"items": [item.item_id, {"text": new}], "relation": relation}
+    _set_examples(described, "/embeddings", {"an item and a new one": vectors})
+
+
+def _set_change_examples(described: Json, index: Index, item: Item) -> None:
+    """Put an item in again as it is, add a relation, reload and shadow what is served."""
     whole = {
         "title": item.title,
         "description": item.description,
@@ -237,29 +243,28 @@ def with_examples(described: Json, index: Index) -> Json:
         "attributes": dict(item.attributes),
     }
     _set_examples(described, "/items/{item_id}", {"an item of words alone": whole}, "put")
-    added = {"relation_id": "one colour", "description": words}
+    added = {"relation_id": "one colour", "description": _RELATION_IN_WORDS}
     _set_examples(described, "/relations", {"a relation in words": added})
-    _set_examples(
-        described, "/admin/reload", {"what is served, anew": {}, "by name": {"index": index.path.name}}
-    )
-    _set_examples(
-        described, "/admin/shadow", {"every tenth question": {"index": index.path.name, "share": 0.1}}
-    )
-    nobody = "no-such-item"
+    name = index.path.name
+    _set_examples(described, "/admin/reload", {"what is served, anew": {}, "by name": {"index": name}})
+    _set_examples(described, "/admin/shadow", {"every tenth question": {"index": name, "share": 0.1}})
     described["paths"]["/items/bulk"]["post"]["requestBody"]["content"][NDJSON]["example"] = (
-        f'{{"delete": "{nobody}"}}\n{{"delete": "{nobody}"}}\n'
+        f'{{"delete": "{_NO_ITEM}"}}\n{{"delete": "{_NO_ITEM}"}}\n'
     )
+
+
+def _set_path_examples(described: Json, item: Item, relation: str) -> None:
+    """Name items and relations in paths; nothing that is there is changed."""
     for path, method, example in (
         ("/items/{item_id}", "get", item.item_id),
         ("/items/{item_id}/image", "get", item.item_id),
-        ("/items/{item_id}", "put", nobody),
-        ("/items/{item_id}", "delete", nobody),
+        ("/items/{item_id}", "put", _NO_ITEM),
+        ("/items/{item_id}", "delete", _NO_ITEM),
         ("/relations/{relation_id}", "get", relation),
         ("/relations/{relation_id}", "delete", relation),
     ):
         for parameter in described["paths"][path][method]["parameters"]:
             parameter["example"] = example
-    return described
 
 
 def _turned(pair: Json) -> Json:
