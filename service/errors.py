@@ -2,15 +2,15 @@
 
     RcmlError (model/errors.py)
     └── ServiceError
-        ├── OverloadedError            429  the queue is too long
-        │   └── TooManyAdditionsError  429  too many relations are being added
-        ├── NotReadyError              503  no engine is open, or it should get no more work
-        ├── NotServableError           422  the named artifacts cannot be served together
-        ├── NoRoomError                503  not enough memory or open files for another engine
-        ├── BusyError                  409  the same is in progress already
-        ├── UnfitRelationError         422  the relation cannot be added
-        ├── TrainedRelationError       409  a relation of the checkpoint cannot be deleted
-        └── NoShadowError              404  no candidate is being compared
+        ├── OverloadedError       429  the queue is too long
+        │   └── TooManyJobsError  429  too many relations are being added
+        ├── NotReadyError         503  no engine is open, or it should get no more work
+        ├── NotServableError      422  the named artifacts cannot be served together
+        ├── NoRoomError           503  not enough memory or open files for another engine
+        ├── BusyError             409  the same is in progress already
+        ├── UnfitRelationError    422  the relation cannot be added
+        ├── TrainedRelationError  409  a relation of the checkpoint cannot be deleted
+        └── NoShadowError         404  no candidate is being compared
 
 `service/http/rejections.py` turns them, and the model's errors, into problem documents.
 """
@@ -51,7 +51,7 @@ class OverloadedError(ServiceError):
         self.retry_after = max(1, ceil(wait))
 
 
-class TooManyAdditionsError(OverloadedError):
+class TooManyJobsError(OverloadedError):
     """The most relations that may be added at a time are being added already."""
 
     def __init__(self, most: int) -> None:

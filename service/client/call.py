@@ -18,7 +18,7 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 REQUEST_ID = "X-Request-Id"
 
-SLOW_CALL_SECONDS = 600.0
+SLOW_CALL_TIMEOUT_S = 600.0
 """Seconds that a server takes for slow calls, at most."""
 
 
@@ -40,7 +40,7 @@ class Call(Generic[T]):
 
     def seconds(self, usual: float) -> float:
         """Return the seconds it may take if most calls take `usual` seconds at most."""
-        return max(usual, SLOW_CALL_SECONDS) if self.slow else usual
+        return max(usual, SLOW_CALL_TIMEOUT_S) if self.slow else usual
 
     def answer(self, response: httpx.Response) -> T:
         """Read what the server answered.

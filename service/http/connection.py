@@ -32,7 +32,7 @@ from service.problem_kinds import Kind
 from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES, Deadlines, Limits
 from .problems import MEDIA_TYPE
 from .request_head import BodyMode, RejectedRequest, RequestHead, long_body, long_head, malformed
-from .slow_clients import Overdue, Progress, ProgressWatch, Stage
+from .slow_clients import Progress, ProgressWatch, Stage, TooSlow
 
 
 class _Config(uvicorn.Config):
@@ -333,22 +333,22 @@ class Connection(HttpToolsProtocol):
             if self._watch.reads_too_slowly(now, unread, self.deadlines):
                 self._reset()
             return
-        match self._overdue(now):
-            case Overdue.HEAD:
+        match self._too_slow(now):
+            case TooSlow.HEAD:
                 detail = f"The header fields took longer than {self.deadlines.head:g} s. Send them at once."
                 self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
-            case Overdue.BODY:
+            case TooSlow.BODY:
                 detail = f"The body came slower than {self.deadlines.rate} bytes/s. Send it faster."
                 self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
-            case Overdue.REQUEST:
+            case TooSlow.REQUEST:
                 # Silently: a client that is just sending would take a 408 for the answer to that.
                 self._finish()
-            case Overdue.CLOSE:
+            case TooSlow.CLOSE:
                 self.transport.abort()
 
-    def _overdue(self, now: float) -> Overdue | None:
+    def _too_slow(self, now: float) -> TooSlow | None:
         progress = Progress(self.stage, self._requests, self._body, self._awaits_client(), self._draining)
-        return self._watch.overdue(now, progress, self.deadlines)
+        return self._watch.too_slow(now, progress, self.deadlines)
 
     def _awaits_client(self) -> bool:
         if self.flow.read_paused or self.transport.is_closing():

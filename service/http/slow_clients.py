@@ -14,7 +14,7 @@ Stage = Literal["idle", "head", "body", "closed"]
 it closes, since it has had its last answer."""
 
 
-class Overdue(Enum):
+class TooSlow(Enum):
     """What a client took too long over."""
 
     HEAD = auto()
@@ -78,7 +78,7 @@ class ProgressWatch:
         self._unread_then = (now, unread)
         return unread_then - unread < deadlines.rate * (now - then)
 
-    def overdue(self, now: float, progress: Progress, deadlines: Deadlines) -> Overdue | None:
+    def too_slow(self, now: float, progress: Progress, deadlines: Deadlines) -> TooSlow | None:
         """Look at a client that has nothing to read; returns what it took too long over, if anything."""
         self._unread_then = None
         stage, requests, body, awaited, draining = progress
@@ -89,15 +89,15 @@ class ProgressWatch:
         waited = now - self.since
         match stage:
             case "head" if waited >= deadlines.head:
-                return Overdue.HEAD
+                return TooSlow.HEAD
             case "body" if waited >= deadlines.window:
                 slow = body - self._body_then < deadlines.rate * waited
                 self.since, self._body_then = now, body
-                return Overdue.BODY if slow else None
+                return TooSlow.BODY if slow else None
             case "idle" if waited >= _idle_limit(requests, draining, deadlines):
-                return Overdue.REQUEST
+                return TooSlow.REQUEST
             case "closed" if waited >= deadlines.linger:
-                return Overdue.CLOSE
+                return TooSlow.CLOSE
             case _:
                 return None
 

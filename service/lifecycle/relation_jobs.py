@@ -14,7 +14,7 @@ from service.engine.engine import Engine
 from service.errors import (
     BusyError,
     OverloadedError,
-    TooManyAdditionsError,
+    TooManyJobsError,
     TrainedRelationError,
     UnfitRelationError,
 )
@@ -76,7 +76,7 @@ class RelationJobs:
         Raises:
             UnfitRelationError: its id or description is not one line of text, or that of another.
             NoTokensError: the index keeps no tokens.
-            TooManyAdditionsError: `MAX_UNFINISHED_JOBS` are unfinished.
+            TooManyJobsError: `MAX_UNFINISHED_JOBS` are unfinished.
         """
         try:
             engine.index.check_new_relation(relation)
@@ -94,7 +94,7 @@ class RelationJobs:
                     "that."
                 )
         if len(unfinished) >= MAX_UNFINISHED_JOBS:
-            raise TooManyAdditionsError(MAX_UNFINISHED_JOBS)
+            raise TooManyJobsError(MAX_UNFINISHED_JOBS)
         self._jobs.pop(relation.relation_id, None)
         failed = [job.relation.relation_id for job in self._jobs.values() if job.state == "failed"]
         for relation_id in failed[:-MAX_FAILED_JOBS]:

@@ -18,7 +18,7 @@ from service.http.problems import problem_response
 from service.http.route_rules import rule_of
 from service.problem_kinds import OVERDUE
 
-SLOW_ROUTE_SECONDS = 600.0
+SLOW_ROUTE_DEADLINE_S = 600.0
 """Seconds that the slow routes of `service/http/route_rules.py` may take: bulk uploads, reloads."""
 
 SWEEP_INTERVAL_S = 0.1
@@ -37,7 +37,7 @@ class _Waiting:
 class Deadline:
     """Pure ASGI middleware: 503 unless the answer has begun after `seconds`; what has begun may go on."""
 
-    def __init__(self, app: ASGIApp, seconds: float, slow_seconds: float = SLOW_ROUTE_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, seconds: float, slow_seconds: float = SLOW_ROUTE_DEADLINE_S) -> None:
         self.app = app
         self.seconds = seconds
         self.slow_seconds = max(seconds, slow_seconds)

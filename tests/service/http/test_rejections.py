@@ -19,7 +19,7 @@ from model.errors import (
     UnknownRelationError,
     UnreachableError,
 )
-from service.errors import BusyError, OverloadedError, ServiceError, TooManyAdditionsError
+from service.errors import BusyError, OverloadedError, ServiceError, TooManyJobsError
 from service.http.rejections import MODEL_ERROR_KINDS, detail_of, rejection_of
 from service.problem_kinds import PICTURE_NOT_FETCHED
 
@@ -51,7 +51,7 @@ def test_an_error_is_of_the_kind_of_its_nearest_parent() -> None:
 
 @pytest.mark.parametrize(
     ("error", "seconds"),
-    [(OverloadedError(2.1), "3"), (TooManyAdditionsError(8), "5"), (BusyError("x"), "5")],
+    [(OverloadedError(2.1), "3"), (TooManyJobsError(8), "5"), (BusyError("x"), "5")],
 )
 def test_a_service_error_says_when_to_ask_again(error: ServiceError, seconds: str) -> None:
     rejection = rejection_of(error)

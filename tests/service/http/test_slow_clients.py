@@ -3,7 +3,7 @@
 import pytest
 
 from service.http.limits import Deadlines
-from service.http.slow_clients import Overdue, Progress, ProgressWatch, Stage
+from service.http.slow_clients import Progress, ProgressWatch, Stage, TooSlow
 
 DEADLINES = Deadlines(head=4.0, idle=5.0, window=4.0, rate=100, linger=2.0, last_call=1.0)
 
@@ -17,36 +17,36 @@ def progress(
 @pytest.mark.parametrize(
     ("there", "limit", "overdue"),
     [
-        (progress("head"), 4.0, Overdue.HEAD),
-        (progress("idle", requests=0), 4.0, Overdue.REQUEST),
-        (progress("idle"), 5.0, Overdue.REQUEST),
-        (progress("idle", draining=True), 1.0, Overdue.REQUEST),
-        (progress("body"), 4.0, Overdue.BODY),
-        (progress("closed"), 2.0, Overdue.CLOSE),
+        (progress("head"), 4.0, TooSlow.HEAD),
+        (progress("idle", requests=0), 4.0, TooSlow.REQUEST),
+        (progress("idle"), 5.0, TooSlow.REQUEST),
+        (progress("idle", draining=True), 1.0, TooSlow.REQUEST),
+        (progress("body"), 4.0, TooSlow.BODY),
+        (progress("closed"), 2.0, TooSlow.CLOSE),
     ],
 )
 def test_a_client_is_overdue_once_its_limit_has_passed(
-    there: Progress, limit: float, overdue: Overdue
+    there: Progress, limit: float, overdue: TooSlow
 ) -> None:
     watch = ProgressWatch(0.0)
-    watch.overdue(0.0, there, DEADLINES)
-    assert watch.overdue(limit - 0.1, there, DEADLINES) is None
-    assert watch.overdue(limit, there, DEADLINES) is overdue
+    watch.too_slow(0.0, there, DEADLINES)
+    assert watch.too_slow(limit - 0.1, there, DEADLINES) is None
+    assert watch.too_slow(limit, there, DEADLINES) is overdue
 
 
-def test_a_client_that_waits_for_us_is_never_overdue() -> None:
+def test_a_client_that_waits_for_us_is_never_too_slow() -> None:
     watch = ProgressWatch(0.0)
     waiting = progress("idle", awaited=False)
-    assert [watch.overdue(now, waiting, DEADLINES) for now in (0.0, 100.0)] == [None, None]
-    assert watch.overdue(104.0, progress("idle"), DEADLINES) is None
-    assert watch.overdue(105.0, progress("idle"), DEADLINES) is Overdue.REQUEST
+    assert [watch.too_slow(now, waiting, DEADLINES) for now in (0.0, 100.0)] == [None, None]
+    assert watch.too_slow(104.0, progress("idle"), DEADLINES) is None
+    assert watch.too_slow(105.0, progress("idle"), DEADLINES) is TooSlow.REQUEST
 
 
 def test_a_body_may_take_any_time_at_the_rate() -> None:
     watch = ProgressWatch(0.0)
-    looks = [watch.overdue(now, progress("body", body=int(100 * now)), DEADLINES) for now in range(60)]
+    looks = [watch.too_slow(now, progress("body", body=int(100 * now)), DEADLINES) for now in range(60)]
     assert looks == [None] * 60
-    assert watch.overdue(64.0, progress("body", body=5900 + 99), DEADLINES) is Overdue.BODY
+    assert watch.too_slow(64.0, progress("body", body=5900 + 99), DEADLINES) is TooSlow.BODY
 
 
 def test_an_answer_may_be_read_at_the_rate_and_no_slower() -> None:
