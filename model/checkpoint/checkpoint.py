@@ -30,8 +30,7 @@ from .validity import ValidityHead
 
 WEIGHTS = "model.safetensors"
 
-
-OWN = {
+OWN_FILES = {
     "config.json", "network.json", WEIGHTS, "relations.json", "relations.safetensors", "validity.safetensors",
     CALIBRATION, "metrics.json", WORDS,
 }  # fmt: skip

@@ -20,8 +20,6 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 from model.artifact import read_manifest
-
-# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from model.errors import ArtifactError, InputError, RcmlError
 
 MANIFEST = "manifest.json"

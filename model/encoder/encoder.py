@@ -1,11 +1,10 @@
-"""A checkpoint's network at work: texts and pictures in, unit vectors under every relation out.
+"""A trained network that encodes items: texts and pictures in, unit vectors under every relation out.
 
 Opened by `rcml index`, `rcml evaluate` and the service; the trainer validates with it while it trains, and has
 it write the checkpoint in the end. Loading, saving and pushing are spelt as users of Hugging Face expect.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -15,30 +14,31 @@ import torch
 from jaxtyping import Float, Float16, Float32, Int
 from numpy import ndarray
 from PIL import Image
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.artifact import Draft, file_digest, write_artifact
+from model.artifact import Draft, write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
-from model.checkpoint.checkpoint import OWN, WEIGHTS, Checkpoint, write_contents
-from model.checkpoint.hub import fetch, is_local, push
+from model.checkpoint.checkpoint import write_contents
+from model.checkpoint.hub import push
 from model.checkpoint.validity import ValidityHead
 from model.config import Device, Precision, TowerEngine
-from model.embeddings.attention_map import Attention, Box, PatchWeights, TextWeights, weigh_words
+from model.embeddings.attention_map import Attention
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
-from model.errors import ArtifactError, InputError, UnknownRelationError
+from model.errors import InputError
 from model.network.devices import choose_device
 from model.network.image_cache import Pictures, load_pictures
 from model.network.inputs import TextInput, Tokens
-from model.network.network import Network, NetworkConfig, RelationContext, RelationView
+from model.network.network import Network, RelationContext, RelationView
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.records import Relation
 
-BATCH = 128
+from .explain import explain
+from .read_relation import read_free_text, relation_context, to_numpy
+from .save_load import Source, load_network, locate, write_network, write_processors
+
+BATCH_ITEMS = 128
 """Items encoded at a time."""
 
 
@@ -57,8 +57,7 @@ class Encoder:
         self._device = device
         self.relations = tuple(relations)
         self._known: tuple[int, RelationContext] | None = None
-        self._source: Checkpoint | None = None
-        self._processors: dict[str, bytes] = {}
+        self._source: Source | None = None
 
     @classmethod
     def from_pretrained(
@@ -80,20 +79,12 @@ class Encoder:
             InputError: CUDA is asked for and there is none, a folder is asked for by revision, or the engine
                 is not there or cannot run the towers.
         """
-        if isinstance(source, Path) or is_local(source) or "/" not in source:
-            if revision is not None:
-                raise InputError(f"{source} is a folder, which has no revision {revision!r}; leave it out.")
-            path = Path(source)
-        else:
-            path = fetch(source, revision)
-        checkpoint = Checkpoint.open(path)
-        network, preprocessor, place = _load_network(path), Preprocessor.load(path), choose_device(device)
+        path = locate(source, revision)
+        opened = Source.open(path)
+        network, preprocessor, place = load_network(path), Preprocessor.load(path), choose_device(device)
         network.backbone = inference_backbone(network.backbone, preprocessor, precision, engine, place)
-        encoder = cls(network, preprocessor, checkpoint.relations, place)
-        encoder._source = checkpoint
-        # Kept as they were read: transformers would add to them what they were used for, and its version's own.
-        others = checkpoint.manifest.files.keys() - OWN
-        encoder._processors = {file: (path / file).read_bytes() for file in others}
+        encoder = cls(network, preprocessor, opened.checkpoint.relations, place)
+        encoder._source = opened
         return encoder
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -107,17 +98,16 @@ class Encoder:
             InputError: this encoder was not loaded from a checkpoint, or its weights are not float32.
             ArtifactError: `folder` holds something else.
         """
-        source = self._source
-        if source is None:
+        if self._source is None:
             raise InputError(
                 "This encoder was not loaded from a checkpoint, so it has no figures and no validity head to "
                 "save. Open a draft with `write_artifact` and give them to `Encoder.write`."
             )
-        parents = source.manifest.parents
-        with write_artifact(Path(folder), "checkpoint", source.config, parents) as draft:
-            self.write(draft, source.validity, source.metrics, source.card, source.calibration)
-            if not self._unchanged(draft):
-                draft.parents["checkpoint"] = source.manifest.digest
+        loaded = self._source.checkpoint
+        with write_artifact(Path(folder), "checkpoint", loaded.config, loaded.manifest.parents) as draft:
+            self.write(draft, loaded.validity, loaded.metrics, loaded.card, loaded.calibration)
+            if not self._source.has_weights_of(draft):
+                draft.parents["checkpoint"] = loaded.manifest.digest
 
     def push_to_hub(
         self,
@@ -151,54 +141,35 @@ class Encoder:
         Raises:
             InputError: the weights are not float32.
         """
-        weights = {name: tensor.detach().cpu() for name, tensor in self._network.state_dict().items()}
-        for name, tensor in weights.items():
-            if tensor.is_floating_point() and tensor.dtype != torch.float32:
-                raise InputError(
-                    f"The weight {name} is {_dtype(tensor)}, and a checkpoint keeps float32: what was rounded off "
-                    "cannot be had back. Save an encoder that was loaded in float32."
-                )
-        # Cloned, because safetensors refuses tensors that share memory.
-        save_file(
-            {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
-            draft.path / WEIGHTS,
-            metadata={"format": "pt"},
-        )
-        text = self._network.config.model_dump_json(indent=2) + "\n"
-        (draft.path / "network.json").write_text(text, encoding="utf-8")
-        if self._processors:
-            for file, content in self._processors.items():
-                (draft.path / file).parent.mkdir(exist_ok=True)
-                (draft.path / file).write_bytes(content)
-        else:
-            self._preprocessor.save(draft.path)
-        if self._source is not None and self._unchanged(draft):
+        write_network(draft, self.network)
+        write_processors(draft, self.preprocessor, self._source)
+        if self._source is not None and self._source.has_weights_of(draft):
             # Encoded again on another machine, they might differ in the last bit.
-            vectors = self._source.relation_vectors
+            vectors = self._source.checkpoint.relation_vectors
         else:
             self._known = None  # a fused optimizer changes weights, and torch does not count it
             vectors = self.relation_vectors
         write_contents(draft.path, self.relations, vectors, validity, metrics, card, calibration)
         draft.counts.update(
-            parameters=sum(weight.numel() for weight in self._network.parameters()),
+            parameters=sum(weight.numel() for weight in self.network.parameters()),
             relations=len(self.relations),
             dim=self.dim,
         )
 
-    def _unchanged(self, draft: Draft) -> bool:
-        """Whether the weights written are those that were loaded."""
-        assert self._source is not None
-        return file_digest(draft.path / WEIGHTS) == self._source.manifest.files[WEIGHTS].sha256
-
     @property
     def network(self) -> Network:
-        """The network itself, to look into or to tune further."""
+        """The network itself, to look into or to train further."""
         return self._network
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """The tokenizer and the image processor of the network."""
+        return self._preprocessor
 
     @property
     def dim(self) -> int:
         """Length of every vector."""
-        return self._network.backbone.dim
+        return self.network.backbone.dim
 
     @property
     def device(self) -> str:
@@ -210,14 +181,14 @@ class Encoder:
     @property
     def relation_vectors(self) -> Float32[ndarray, "relations dim"]:
         """h_E of every relation, not normalised."""
-        return _on_cpu(self.context().vectors)
+        return to_numpy(self.context().vectors)
 
     @torch.inference_mode()
     def context(self) -> RelationContext:
         """The relations under the weights as they are now; encoded once for each version of the weights."""
-        version = self._network.version
+        version = self.network.version
         if self._known is None or self._known[0] != version:
-            context = relation_context(self._network, self._preprocessor, self.relations, self._device)
+            context = relation_context(self.network, self.preprocessor, self.relations, self._device)
             self._known = (version, context)
         return self._known[1]
 
@@ -230,12 +201,12 @@ class Encoder:
     ) -> Callable[[], Encoding]:
         """See `ItemEncoder.read_items`."""
         pictured = [row for row, picture in enumerate(pictures) if picture is not None]
-        room = self._preprocessor.blank(len(pictured))
+        room = self.preprocessor.blank(len(pictured))
         for place, row in enumerate(pictured):
             picture = pictures[row]
             assert picture is not None
-            self._preprocessor.decode(picture, room, place)
-        text = self._preprocessor.tokenize(texts)
+            self.preprocessor.decode(picture, room, place)
+        text = self.preprocessor.tokenize(texts)
 
         def encode() -> Encoding:
             text_vectors, text_tokens = self._encode_text(text, tokens)
@@ -257,108 +228,33 @@ class Encoder:
 
     def encode_part(self, texts: Sequence[str], paths: Sequence[Path]) -> Encoding:
         """`encode_items` for many items whose pictures are on disk."""
-        return self.encode_inputs(
-            self._preprocessor.tokenize(texts), load_pictures(self._preprocessor, paths)
-        )
+        return self.encode_inputs(self.preprocessor.tokenize(texts), load_pictures(self.preprocessor, paths))
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         """Unit text vectors under every relation."""
-        return self._encode_text(self._preprocessor.tokenize(texts))[0]
+        return self._encode_text(self.preprocessor.tokenize(texts))[0]
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
         """H_T of texts, in half precision."""
-        found = self._encode_text(self._preprocessor.tokenize(texts), keep=True)[1]
+        found = self._encode_text(self.preprocessor.tokenize(texts), keep=True)[1]
         assert found is not None
         return found
 
-    @torch.inference_mode()
     def read_relation(self, description: str) -> FreeTextRelation:
-        """A relation in words, whether or not it was trained on, ready to be put to tokens."""
-        attention, known = self._network.attention, self.context()
-        asked = relation_context(
-            self._network, self._preprocessor, [Relation(description, description)], self._device
-        )
-        vectors = torch.cat([asked.vectors, known.vectors])
-        joint = attention.view(
-            vectors, vectors.new_zeros(len(vectors), dtype=torch.bool), torch.eye(self.dim).to(vectors)
-        )
-        # By what they look at, not by h_E: relations that differ where no query does are the same to all items.
-        distance = (joint.queries[1:] - joint.queries[0]).norm(dim=-1).tolist()
-        others = [position for position, relation in enumerate(self.relations) if not relation.intra]
-        return FreeTextRelation(
-            description,
-            _on_cpu(joint.queries[0]),
-            _on_cpu(joint.output),
-            tuple(sorted(others, key=lambda position: distance[position])),
-            _on_cpu(asked.vectors[0]),
-        )
+        """Encode a free-text relation for scoring against item tokens; it need not have been seen in training."""
+        return read_free_text(self.network, self.preprocessor, self.relations, self.context(), description)
 
-    @torch.inference_mode()
     def explain(
         self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
         """See `ItemEncoder.explain`; A of eq. 4, exactly as `encode_items` pools by it."""
-        return Attention(
-            None if text is None else self._explain_text(text, relation),
-            None if picture is None else self._explain_picture(picture, relation),
-        )
-
-    def _explain_text(self, text: str, relation: str | FreeTextRelation) -> TextWeights:
-        backbone = self._network.backbone
-        tokens = backbone.text_tokens(self._preprocessor.tokenize([text]).to(self._device))
-        weights = self._weights(tokens, self.context().text, relation, backbone.text_projection)
-        spans = self._preprocessor.spans(text)
-        leading = len(weights) - len(spans)  # a summary that is none of the text's own tokens
-        return weigh_words(text, [(0, 0)] * leading + spans, weights.tolist())
-
-    def _explain_picture(self, picture: Image.Image, relation: str | FreeTextRelation) -> PatchWeights:
-        backbone, room = self._network.backbone, self._preprocessor.blank(1)
-        self._preprocessor.decode(picture, room, 0)
-        tokens = backbone.image_tokens(self._preprocessor.normalise(room.to(self._device)))
-        weights = self._weights(tokens, self.context().image, relation, backbone.image_projection)
-        weights = weights[tokens.mask[0].cpu().numpy()]
-        layout = backbone.patch_layout(room, len(weights))
-        others = len(weights) - layout.rows * layout.columns
-        box = self._preprocessor.shown(*picture.size)
-        return PatchWeights(
-            weights[others:].reshape(layout.rows, layout.columns),
-            float(weights[:others].sum()),
-            Box(
-                box.left,
-                box.top,
-                box.left + (box.right - box.left) * layout.width,
-                box.top + (box.bottom - box.top) * layout.height,
-            ),
-        )
-
-    def _weights(
-        self,
-        tokens: Tokens,
-        known: RelationView,
-        relation: str | FreeTextRelation,
-        projection: Callable[[], Float[Tensor, "width dim"]],
-    ) -> Float32[ndarray, "tokens"]:
-        """A of eq. 4 for the one item whose `tokens` these are; `known` and `projection` are of their modality."""
-        if isinstance(relation, FreeTextRelation):
-            matrix = projection().to(known.queries.dtype)
-            view = replace(
-                known,
-                intra=known.intra.new_zeros(1),
-                queries=(matrix @ torch.from_numpy(relation.query).to(matrix))[None],
-            )
-        else:
-            ids = tuple(one.relation_id for one in self.relations)
-            if relation not in ids:
-                raise UnknownRelationError(relation, ids)
-            place = slice(ids.index(relation), ids.index(relation) + 1)
-            view = replace(known, intra=known.intra[place], queries=known.queries[place])
-        tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
-        return _on_cpu(self._network.attention.weights(tokens, view)[0, 0])
+        known = self.context()
+        return explain(self.network, self.preprocessor, self.relations, known, text, picture, relation)
 
     def _encode_text(
         self, text: TextInput, keep: bool = False
     ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
-        backbone = self._network.backbone
+        backbone = self.network.backbone
 
         def encode(rows: Int[Tensor, "batch"]) -> Tokens:
             return backbone.text_tokens(text.take(rows).to(self._device))
@@ -370,10 +266,10 @@ class Encoder:
     def _encode_pictures(
         self, pictures: Pictures, keep: bool = False
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
-        backbone = self._network.backbone
+        backbone = self.network.backbone
 
         def encode(rows: Int[Tensor, "batch"]) -> Tokens:
-            return backbone.image_tokens(self._preprocessor.normalise(pictures.take(rows).to(self._device)))
+            return backbone.image_tokens(self.preprocessor.normalise(pictures.take(rows).to(self._device)))
 
         order = torch.arange(len(pictures))
         return self._encode(order, encode, self.context().image, backbone.image_projection if keep else None)
@@ -390,9 +286,9 @@ class Encoder:
         vectors = np.empty((len(order), len(self.relations), self.dim), np.float32)
         matrix = None if projection is None else projection().to(relations.queries.dtype)
         kept: dict[int, Float16[ndarray, "tokens dim"]] = {}
-        for rows in order.split(BATCH) if len(order) else ():
+        for rows in order.split(BATCH_ITEMS) if len(order) else ():
             tokens = encode(rows)
-            vectors[rows.numpy()] = _on_cpu(self._network.attention(tokens, relations))
+            vectors[rows.numpy()] = to_numpy(self.network.attention(tokens, relations))
             if matrix is not None:
                 states = (tokens.states.to(matrix.dtype) @ matrix).half().cpu().numpy()
                 masks = tokens.mask.cpu().numpy()
@@ -402,57 +298,3 @@ class Encoder:
         own = [kept[row] for row in range(len(order))]
         starts = np.cumsum([0, *(len(states) for states in own)])
         return vectors, TokenRows(np.concatenate([np.empty((0, self.dim), np.float16), *own]), starts)
-
-
-def _load_network(folder: Path) -> Network:
-    """The network of a checkpoint, ready to encode, exactly as it was saved.
-
-    Raises:
-        ArtifactError: the weights are not those of the network.
-    """
-    try:
-        config = NetworkConfig.model_validate_json((folder / "network.json").read_bytes())
-        weights = load_file(folder / WEIGHTS)
-    except (ValidationError, SafetensorError) as error:
-        raise ArtifactError(
-            f"The network in {folder} cannot be read by this version of rcml: {error}"
-        ) from None
-    network = Network.from_config(config)
-    expected = network.state_dict()
-    wrong = [f"{name} is missing" for name in expected.keys() - weights.keys()]
-    wrong += [f"{name} is not known" for name in weights.keys() - expected.keys()]
-    wrong += [
-        f"{name} is {_shape(weights[name])} instead of {_shape(expected[name])}"
-        for name in expected.keys() & weights.keys()
-        if _shape(weights[name]) != _shape(expected[name])
-    ]
-    if wrong:
-        more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        raise ArtifactError(
-            f"{folder / WEIGHTS} does not fit network.json: {'; '.join(sorted(wrong)[:8])}{more}. Train the "
-            "checkpoint again, or load it with the version of rcml that made it."
-        )
-    network.load_state_dict(weights)
-    return network.eval()
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{_dtype(tensor)} {list(tensor.shape)}"
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def relation_context(
-    network: Network, preprocessor: Preprocessor, relations: Sequence[Relation], device: torch.device
-) -> RelationContext:
-    """h_E of `relations`, each as the network sees it."""
-    seen = [network.seen(relation) for relation in relations]
-    texts = preprocessor.tokenize([relation.description for relation in seen])
-    return network.context(texts.to(device), seen)
-
-
-def _on_cpu(vectors: Tensor) -> ndarray:
-    array: ndarray = vectors.float().cpu().numpy()
-    return array

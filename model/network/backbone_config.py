@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    PreTrainedConfig,
-)
+from transformers import PreTrainedConfig
 
 from model.checkpoint.hub import is_local
-
-# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from model.errors import InputError
 
 from .backbones import BACKBONES
 
+MAX_ERROR_CHARACTERS = 300
+"""Of an error of another library that is quoted in one of ours."""
+
 
 def read_config(name: str | Path) -> PreTrainedConfig:
+    """Read and check the `config.json` of the model in a local folder, or of this name on the Hub.
+
+    Raises:
+        OSError: there is none.
+        InputError: an architecture that is not supported, or a config that is wrong.
+    """
     config, _ = PreTrainedConfig.get_config_dict(name, local_files_only=is_local(name))
     if not config:
         raise FileNotFoundError("It has no config.json.")
@@ -26,6 +31,11 @@ def read_config(name: str | Path) -> PreTrainedConfig:
 
 
 def checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
+    """Turn a raw `config` into its class of transformers; `source` names it in errors.
+
+    Raises:
+        InputError: an architecture that is not supported, or a config that is wrong.
+    """
     kind: Any = config.get("model_type")
     if kind not in BACKBONES:
         raise InputError(
@@ -35,7 +45,7 @@ def checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
     try:
         checked: PreTrainedConfig = BACKBONES[kind][0].config_class.from_dict(dict(config))
     except (StrictDataclassError, ValueError, KeyError) as error:
-        raise InputError(f"The config of {source} is wrong: {brief(error)}") from None
+        raise InputError(f"The config of {source} is wrong: {shortened(error)}") from None
     for tower in (checked.text_config, checked.vision_config):
         if not hasattr(tower, "hidden_size"):
             raise InputError(
@@ -45,5 +55,6 @@ def checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
     return checked
 
 
-def brief(error: Exception) -> str:
-    return textwrap.shorten(str(error), 300, placeholder=" ...")
+def shortened(error: Exception) -> str:
+    """Quote an error of another library on one line."""
+    return textwrap.shorten(str(error), MAX_ERROR_CHARACTERS, placeholder=" ...")

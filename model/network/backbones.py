@@ -19,19 +19,15 @@ from transformers import (
     VisionTextDualEncoderModel,
 )
 from transformers.activations import QuickGELUActivation
-
-# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from transformers.utils import logging
 
 from model.errors import InputError
 
 from .inputs import PatchLayout, PictureInput, TextInput, Tokens
 
+# What transformers warns of is an error here, or of no consequence.
 logging.disable_progress_bar()
-
-
-logging.set_verbosity_error()  # what it warns of is an error here, or of no consequence
-
+logging.set_verbosity_error()
 
 QUICK_GELU = 1.702
 """The constant a of CLIP's activation, x sigmoid(ax)."""
@@ -102,7 +98,7 @@ class Backbone(nn.Module, ABC):
         """What takes the tokens of pictures into the joint space."""
 
     def patch_layout(self, pictures: PictureInput, tokens: int) -> PatchLayout:
-        """Where the patches of the first picture lie, for which the last of its `tokens` stand row by row.
+        """Locate the patches of the first picture, for which the last of its `tokens` stand row by row.
 
         Raises:
             InputError: the image tower does not say how large its patches are.

@@ -7,7 +7,7 @@ from model.errors import InputError
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device that an option means.
+    """Choose the device that an option means.
 
     Raises:
         InputError: CUDA is asked for and there is none.

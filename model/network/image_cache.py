@@ -77,7 +77,7 @@ def keep_pictures(preprocessor: Preprocessor, paths: Sequence[Path], file: Path)
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    # A file that is mapped into memory takes its room as it is written to, and ends the process where none is left.
+    # A file that is mapped into memory takes its room as it is written to, and a full disk then kills the process.
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(

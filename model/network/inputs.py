@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
-
 
 @dataclass(frozen=True)
 class TextInput:
@@ -17,11 +15,11 @@ class TextInput:
     mask: Bool[Tensor, "batch tokens"]
 
     def to(self, device: torch.device) -> "TextInput":
-        """The same on `device`."""
+        """Copy to `device`."""
         return TextInput(self.ids.to(device), self.mask.to(device))
 
     def take(self, rows: Int[Tensor, "taken"]) -> "TextInput":
-        """The texts at `rows`, cut to the longest of them."""
+        """Take the texts at `rows`, cut to the longest of them."""
         mask = _rows(self.mask, rows)
         longest = int(mask.any(dim=0).nonzero().max()) + 1
         return TextInput(_rows(self.ids, rows)[:, :longest], mask[:, :longest])
@@ -43,19 +41,19 @@ class PictureInput:
         return len(self.pixels)
 
     def to(self, device: torch.device) -> "PictureInput":
-        """The same on `device`; from pinned memory without waiting for it."""
+        """Copy to `device`; from pinned memory without waiting for it."""
         return PictureInput(
             self.pixels.to(device, non_blocking=True), self.grid.to(device, non_blocking=True)
         )
 
     def take(self, rows: Int[Tensor, "taken"]) -> "PictureInput":
-        """The pictures at `rows`."""
+        """Take the pictures at `rows`."""
         return PictureInput(_rows(self.pixels, rows), _rows(self.grid, rows))
 
 
 def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, "taken"]) -> Shaped[Tensor, "taken ..."]:
-    # Batches are made by threads of their own, in each of which torch would start OpenMP's: those spin while
-    # they wait, at the expense of the thread that trains (25 steps on two cores: 18 s instead of 11).
+    # By NumPy on a CPU: batches are made by threads of their own, in each of which torch would start OpenMP's. Those
+    # spin while they wait, at the expense of the thread that trains (25 steps on two cores: 18 s instead of 11).
     if tensor.device.type == "cpu":
         return torch.from_numpy(tensor.numpy()[rows.numpy()])
     return tensor[rows]
@@ -74,7 +72,7 @@ class Tokens:
     summary: Int[Tensor, "batch"]
 
     def summary_states(self) -> Float[Tensor, "batch width"]:
-        """The summary token of each: projected, what the model itself would return, before normalisation."""
+        """Take the summary token of each: projected, what the model itself would return, before normalisation."""
         return self.states[torch.arange(len(self.summary), device=self.summary.device), self.summary]
 
 

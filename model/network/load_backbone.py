@@ -7,20 +7,13 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-)
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from model.checkpoint.hub import is_local
-
-# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from model.config import SmallBackbone
 from model.errors import InputError
 
-from .backbone_config import brief, checked_config, read_config
+from .backbone_config import checked_config, read_config, shortened
 from .backbones import BACKBONES, Backbone, ClipBackbone
 from .inputs import Tokens
 from .processor import MAX_TOKENS, Preprocessor
@@ -46,7 +39,7 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"No backbone could be loaded from {str(name)!r}: {brief(error)} "
+            f"No backbone could be loaded from {str(name)!r}: {shortened(error)} "
             "Name a local folder in the layout of transformers (with model.safetensors) or a Hub repository."
         ) from None
     faults = [f"{key} is missing" for key in sorted(report["missing_keys"])]
@@ -65,7 +58,7 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
 
 
 def build_backbone(config: Mapping[str, Any]) -> Backbone:
-    """The backbone whose `config` this is, weights still random.
+    """Build the backbone of a `config`, with random weights.
 
     Raises:
         InputError: an architecture that is not supported.
@@ -95,13 +88,13 @@ def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> Non
                 read()
         except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"The model in {name!r} cannot read what its {processor} gives: {brief(error)} "
+                f"The model in {name!r} cannot read what its {processor} gives: {shortened(error)} "
                 "Put the one there that it was trained with."
             ) from None
 
 
 def small_backbone(shape: SmallBackbone, preprocessor: Preprocessor) -> Backbone:
-    """A new CLIP of the given shape with random weights (from torch's global generator)."""
+    """Build a new CLIP of the given shape with random weights (from torch's global generator)."""
     common: dict[str, Any] = {
         "hidden_size": shape.width,
         "intermediate_size": 4 * shape.width,

@@ -145,8 +145,8 @@ class Network(nn.Module):
         self._switches += 1
         return super().train(mode)
 
-    def seen(self, relation: Relation) -> Relation:
-        """The relation that stands for `relation`: itself, or what a rival is given in its place."""
+    def conditioning_relation(self, relation: Relation) -> Relation:
+        """Return what the network is conditioned on for `relation`: itself, or what a rival is given in its place."""
         match self.config.objective:
             case "clip":
                 return INTRA_RELATION

@@ -29,7 +29,7 @@ def inference_backbone(
     engine: TowerEngine,
     device: torch.device,
 ) -> Backbone:
-    """The towers as they are asked for: `backbone` itself, in fp32 or bf16, or OpenVINO in its place.
+    """Prepare the towers as they are asked for: `backbone` itself, in fp32 or bf16, or OpenVINO in its place.
 
     `auto` is bf16 on CUDA, and on a CPU that computes in it unless the towers are too narrow to gain by it.
 
@@ -52,7 +52,7 @@ def inference_backbone(
 
 
 def in_bf16(backbone: Backbone, device: torch.device) -> Backbone:
-    """`backbone` with its weights in bf16, in place."""
+    """Cast the weights of `backbone` to bf16, in place."""
     if device.type == "cpu":
         # Torch's fused attention takes a tenth longer than plain products there, in bf16 and for so few tokens.
         backbone.model.set_attn_implementation("eager")

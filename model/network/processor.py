@@ -15,11 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
-from transformers import (
-    AutoTokenizer,
-    CLIPTokenizer,
-    PreTrainedConfig,
-)
+from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedConfig
 
 # Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -30,24 +26,20 @@ from model.config import SmallBackbone
 from model.embeddings.attention_map import Box, Span
 from model.errors import InputError
 
-from .backbone_config import brief, read_config
+from .backbone_config import read_config, shortened
 from .inputs import PictureInput, TextInput
 
 MAX_TOKENS = 77
 """Context length of CLIP's text tower; longer texts are cut."""
 
-
-MOST_TOKENS = 512
+UNLIMITED_TOWER_TOKENS = 512
 """Where texts are cut for a tower that sets no limit itself."""
-
 
 TEXT_FORMAT = "text_format.json"
 """File beside the tokenizer of whatever `Preprocessor.save` wrote."""
 
-
 LAST_TOKEN_TOWERS = frozenset({"siglip_text_model", "siglip2_text_model"})
 """Model types whose text is summed up by the last position, so that all texts must be of one length."""
-
 
 OFFSET_POSITIONS = frozenset(
     {
@@ -66,6 +58,9 @@ OFFSET_POSITIONS = frozenset(
 )
 """Model types that number positions from `pad_token_id + 1`, and so can read that many tokens fewer."""
 
+MAX_RULER_SIDE = 256
+"""Pixels, at most, of the shorter side of the picture that an image processor is measured by."""
+
 
 class TextFormat(BaseModel):
     """`text_format.json`: how a text tower wants its texts."""
@@ -77,18 +72,14 @@ class TextFormat(BaseModel):
 
     @classmethod
     def of(cls, config: PreTrainedConfig, tokenizer_limit: int) -> Self:
-        """What follows from a model's `config` and from the most tokens that its tokenizer would give."""
+        """Derive the format from a model's `config` and from the most tokens that its tokenizer would give."""
         text = config.text_config
-        positions = getattr(text, "max_position_embeddings", None) or MOST_TOKENS
+        positions = getattr(text, "max_position_embeddings", None) or UNLIMITED_TOWER_TOKENS
         if text.model_type in OFFSET_POSITIONS:
             positions -= text.pad_token_id + 1
         return cls(
             max_tokens=min(positions, tokenizer_limit), fixed_length=text.model_type in LAST_TOKEN_TOWERS
         )
-
-
-RULER = 256
-"""Pixels, at most, of the shorter side of the picture that an image processor is measured by."""
 
 
 class Preprocessor:
@@ -100,8 +91,8 @@ class Preprocessor:
                 f"The tokenizer ({type(tokenizer).__name__}) has no padding token, without which texts of "
                 "different lengths cannot be read together; name one in tokenizer_config.json."
             )
-        self._tokenizer = tokenizer
-        self._image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
         self._text_format = text_format
         self._shape = self._picture_shape()
 
@@ -125,7 +116,7 @@ class Preprocessor:
             except ImportError as error:
                 raise InputError(
                     f"The tokenizer in {str(name)!r} needs packages that are not installed: "
-                    f"run `pip install 'rcml[siglip]'`. ({brief(error)})"
+                    f"run `pip install 'rcml[siglip]'`. ({shortened(error)})"
                 ) from None
             image_processor = AutoImageProcessor.from_pretrained(
                 name, config=config, backend="pil", **options
@@ -136,7 +127,7 @@ class Preprocessor:
                 text_format = TextFormat.of(config, tokenizer.model_max_length)
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
-                f"No tokenizer and image processor could be loaded from {str(name)!r}: {brief(error)}"
+                f"No tokenizer and image processor could be loaded from {str(name)!r}: {shortened(error)}"
             ) from None
         return cls(tokenizer, image_processor, text_format)
 
@@ -151,22 +142,22 @@ class Preprocessor:
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer, `preprocessor_config.json` and `text_format.json` into `folder`."""
-        self._tokenizer.save_pretrained(folder)
-        self._image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
         (folder / TEXT_FORMAT).write_text(self._text_format.model_dump_json(indent=2) + "\n")
 
     @property
     def vocabulary(self) -> int:
         """Number of tokens."""
-        return len(self._tokenizer)
+        return len(self.tokenizer)
 
     @property
     def special_ids(self) -> dict[str, Any]:
         """The ids that a text tower's config must know."""
         return {
-            "bos_token_id": self._tokenizer.bos_token_id,
-            "eos_token_id": self._tokenizer.eos_token_id,
-            "pad_token_id": self._tokenizer.pad_token_id,
+            "bos_token_id": self.tokenizer.bos_token_id,
+            "eos_token_id": self.tokenizer.eos_token_id,
+            "pad_token_id": self.tokenizer.pad_token_id,
         }
 
     def tokenize(self, texts: Sequence[str]) -> TextInput:
@@ -183,7 +174,7 @@ class Preprocessor:
         A tokenizer that cannot tell (SigLIP's) is asked word by word. Where the words, put together, are not what it
         makes of the whole, every token stands for the whole.
         """
-        if self._tokenizer.is_fast:
+        if self.tokenizer.is_fast:
             encoded = self._encode(text, return_offsets_mapping=True)
             return [(start, end) for start, end in encoded["offset_mapping"]]
         encoded = self._encode(text, return_special_tokens_mask=True)
@@ -191,7 +182,7 @@ class Preprocessor:
         alone = [
             (token, span)
             for span in words
-            for token in self._tokenizer(text[slice(*span)], add_special_tokens=False)["input_ids"]
+            for token in self.tokenizer(text[slice(*span)], add_special_tokens=False)["input_ids"]
         ]
         places = [place for place, special in enumerate(encoded["special_tokens_mask"]) if not special]
         ids = [encoded["input_ids"][place] for place in places]
@@ -202,7 +193,7 @@ class Preprocessor:
         return spans
 
     def _encode(self, texts: str | list[str], **options: Any) -> Any:
-        return self._tokenizer(
+        return self.tokenizer(
             texts,
             padding="max_length" if self._text_format.fixed_length else "longest",
             padding_side="right",
@@ -229,7 +220,7 @@ class Preprocessor:
         pixels = np.asarray(processed["pixel_values"][0])
         if pixels.dtype != np.uint8:  # of a processor that resizes in floating point
             pixels = pixels.round().clip(0, 255)
-        # By NumPy, for the reason given in `_rows`: this is done by many threads at once.
+        # By NumPy, not torch: many threads do this at once (see `inputs._rows`).
         into.pixels.numpy()[row] = pixels
         if "spatial_shapes" in processed:
             into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
@@ -243,9 +234,8 @@ class Preprocessor:
         if len(self._shape) < 3:
             return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex: the whole, resized
         shorter = min(width, height)
-        scale = (
-            RULER // shorter if shorter <= RULER else RULER / shorter
-        )  # whole, to be rounded as the picture is
+        # A small picture is enlarged by a whole factor, so that its ruler is rounded as the picture is.
+        scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
         columns, rows = round(width * scale), round(height * scale)
         ruler = np.full((rows, columns, 3), 255.0)
         across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
@@ -264,7 +254,7 @@ class Preprocessor:
 
     def normalise(self, pictures: PictureInput) -> PictureInput:
         """Rescale and normalise on whatever device the bytes are."""
-        processor, pixels = self._image_processor, pictures.pixels.float()
+        processor, pixels = self.image_processor, pictures.pixels.float()
         if processor.do_rescale:
             pixels = pixels * processor.rescale_factor
         if processor.do_normalize:
@@ -280,7 +270,7 @@ class Preprocessor:
         return PictureInput(pixels, pictures.grid)
 
     def _process(self, picture: Image.Image) -> Mapping[str, Any]:
-        processed: Mapping[str, Any] = self._image_processor(
+        processed: Mapping[str, Any] = self.image_processor(
             picture, do_rescale=False, do_normalize=False, return_tensors="np"
         )
         return processed
@@ -292,7 +282,7 @@ class Preprocessor:
         }
         if len(shapes) > 1:
             raise InputError(
-                f"The image processor ({type(self._image_processor).__name__}) gives pictures of different "
+                f"The image processor ({type(self.image_processor).__name__}) gives pictures of different "
                 f"shapes ({' and '.join(map(str, sorted(shapes)))}); set size or crop_size in "
                 "preprocessor_config.json so that all are of one."
             )
@@ -301,6 +291,7 @@ class Preprocessor:
 
 
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
+    """Train a byte-level BPE of `vocabulary` tokens, deterministically."""
     blank = CLIPTokenizer()
     symbols = sorted(ByteLevel.alphabet())
     # CLIP's BPE marks the last byte of a word. The marked bytes are named here as "special" so that all of them

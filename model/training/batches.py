@@ -85,12 +85,12 @@ class Batches:
         self._seed = seed
         self._ranks = ranks
         # An epoch's order is asked for at each of its steps, and by several threads.
-        self._order = lru_cache(maxsize=4)(self._draw_order)
+        self.epoch_order = lru_cache(maxsize=4)(self._draw_epoch_order)
 
     def at(self, step: int) -> Batch:
         """The batch of this step, counted from 1; an epoch's incomplete last batch is left out."""
         epoch, place = divmod(step - 1, len(self._pairs) // self._size)
-        drawn = self._pairs.take(self._order(epoch)[place * self._size : (place + 1) * self._size])
+        drawn = self._pairs.take(self.epoch_order(epoch)[place * self._size : (place + 1) * self._size])
         items = np.unique(np.concatenate([drawn.a, drawn.b]))
         if len(items) < self._ranks.size:
             raise InputError(
@@ -108,7 +108,7 @@ class Batches:
             items, own, self._part.text.take(rows), self._part.pictures.take(rows), moves, relations, pairs
         )
 
-    def _draw_order(self, epoch: int) -> Int[ndarray, "pairs"]:
+    def _draw_epoch_order(self, epoch: int) -> Int[ndarray, "pairs"]:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
 
     @contextmanager

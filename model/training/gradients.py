@@ -24,7 +24,7 @@ from .loss import rcml_loss
 
 
 class Gradients:
-    """Computes the loss of batches and leaves its gradient in the network's parameters."""
+    """Loss of a batch, computed so that its gradient is left in the network's parameters."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class Gradients:
         seed: int,
     ) -> None:
         self._network = network
-        self._preprocessor = preprocessor
-        self._seen = [network.seen(relation) for relation in relations]
-        self._texts = preprocessor.tokenize([relation.description for relation in self._seen]).to(
+        self.preprocessor = preprocessor
+        self._conditioning = [network.conditioning_relation(relation) for relation in relations]
+        self._texts = preprocessor.tokenize([relation.description for relation in self._conditioning]).to(
             ranks.device
         )
         self._ranks = ranks
@@ -93,7 +93,7 @@ class Gradients:
         rows = torch.from_numpy(batch.relations)
         texts = self._texts.take(rows.to(self._ranks.device))
         with self._arithmetic():
-            return self._network.context(texts, [self._seen[row] for row in batch.relations])
+            return self._network.context(texts, [self._conditioning[row] for row in batch.relations])
 
     def _encode(
         self, batch: Batch, chunk: slice, context: RelationContext, step: int
@@ -101,7 +101,7 @@ class Gradients:
         # A tower with dropout must drop the same when a chunk is encoded again.
         torch.manual_seed(seed_of(self._seed, step, self._ranks.rank, chunk.start))
         rows = torch.arange(len(batch.text.ids))[chunk]
-        pictures = self._preprocessor.normalise(batch.pictures.take(rows))
+        pictures = self.preprocessor.normalise(batch.pictures.take(rows))
         if batch.moves is not None:
             pictures = move_pictures(pictures, batch.moves[chunk])
         with self._arithmetic():

@@ -29,7 +29,7 @@ def test_a_checkpoint_holds_the_relations_it_was_trained_on(
 def test_a_relations_vector_is_the_eot_state_of_its_text(checkpoints: dict[str, Path]) -> None:
     checkpoint = Checkpoint.open(checkpoints["rcml"])
     encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
-    network, preprocessor = encoder._network, encoder._preprocessor
+    network, preprocessor = encoder.network, encoder.preprocessor
     tokens = network.backbone.text_tokens(preprocessor.tokenize([checkpoint.relations[1].description]))
     expected = (tokens.states[0, -1] @ network.backbone.text_projection()).detach().numpy()
     np.testing.assert_allclose(checkpoint.relation_vectors[1], expected, atol=1e-5)

@@ -110,20 +110,20 @@ def text_states(encoder: Encoder, text: str) -> tuple[ndarray, list[int]]:
     """H of a text, and the position that each row had before padding went."""
     backbone = encoder.network.backbone
     with torch.inference_mode():
-        tokens = backbone.text_tokens(encoder._preprocessor.tokenize([text]))
+        tokens = backbone.text_tokens(encoder.preprocessor.tokenize([text]))
         return joint(tokens, backbone.text_projection()), tokens.mask[0].nonzero()[:, 0].tolist()
 
 
 def decoded(encoder: Encoder, picture: Image.Image) -> PictureInput:
-    room = encoder._preprocessor.blank(1)
-    encoder._preprocessor.decode(picture, room, 0)
+    room = encoder.preprocessor.blank(1)
+    encoder.preprocessor.decode(picture, room, 0)
     return room
 
 
 def picture_states(encoder: Encoder, picture: Image.Image) -> ndarray:
     backbone, pixels = encoder.network.backbone, decoded(encoder, picture)
     with torch.inference_mode():
-        tokens = backbone.image_tokens(encoder._preprocessor.normalise(pixels))
+        tokens = backbone.image_tokens(encoder.preprocessor.normalise(pixels))
         return joint(tokens, backbone.image_projection())
 
 
@@ -350,7 +350,7 @@ def test_where_words_alone_are_other_tokens_the_text_is_one_word() -> None:
 def test_of_a_wide_or_tall_picture_clip_sees_the_middle(
     size: tuple[int, int], box: Box, clip: Encoder
 ) -> None:
-    assert sides(clip._preprocessor.shown(*size)) == pytest.approx(sides(box), abs=2e-3)
+    assert sides(clip.preprocessor.shown(*size)) == pytest.approx(sides(box), abs=2e-3)
 
 
 def sides(box: Box) -> tuple[float, ...]:

@@ -9,9 +9,11 @@ from PIL import Image
 
 from model.data.prepared import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder
-from model.encoder.encoder import Encoder, load_pictures, relation_context
+from model.encoder.encoder import Encoder
+from model.encoder.read_relation import relation_context
 from model.errors import ArtifactError, InputError
 from model.network.devices import choose_device
+from model.network.image_cache import load_pictures
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,8 @@ def test_a_picture_of_any_mode_is_encoded(mode: str, encoder: Encoder) -> None:
 def test_decoded_pictures_can_be_kept_on_disk(encoder: Encoder, prepared: Path, tmp_path: Path) -> None:
     data = Prepared.open(prepared)
     paths = [data.path / item.picture for item in data.items[:3]]
-    in_memory = load_pictures(encoder._preprocessor, paths)
-    on_disk = load_pictures(encoder._preprocessor, paths, tmp_path / "pictures.npy")
+    in_memory = load_pictures(encoder.preprocessor, paths)
+    on_disk = load_pictures(encoder.preprocessor, paths, tmp_path / "pictures.npy")
     assert torch.equal(on_disk.pixels, in_memory.pixels)
     np.testing.assert_array_equal(np.load(tmp_path / "pictures.npy"), in_memory.pixels)
     assert in_memory.pixels[0].flatten(1).float().mean(dim=1).tolist() == [255.0, 0.0, 0.0]  # item 0 is red
@@ -89,7 +91,7 @@ def test_tokens_are_kept_at_their_true_length(encoder: Encoder) -> None:
     for row, text in enumerate(TEXTS):
         alone = encoder.text_tokens([text]).states
         own = together.states[together.starts[row] : together.starts[row + 1]]
-        assert len(own) == encoder._preprocessor.tokenize([text]).mask.sum()
+        assert len(own) == encoder.preprocessor.tokenize([text]).mask.sum()
         np.testing.assert_allclose(own, alone, atol=2e-3)
 
 
@@ -124,16 +126,16 @@ def test_relations_are_encoded_once_for_each_version_of_the_weights(
     fused: bool, checkpoints: dict[str, Path]
 ) -> None:
     encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
-    network = encoder._network
+    network = encoder.network
     before, again = encoder.context(), encoder.context()
     assert again is before
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused)
     network.train()
-    context = relation_context(network, encoder._preprocessor, encoder.relations, torch.device("cpu"))
+    context = relation_context(network, encoder.preprocessor, encoder.relations, torch.device("cpu"))
     context.vectors.sum().backward()
     optimizer.step()
     network.eval()
     after = encoder.relation_vectors
     assert np.abs(after - before.vectors.numpy()).max() > 0.01
-    fresh = Encoder(network, encoder._preprocessor, encoder.relations, torch.device("cpu"))
+    fresh = Encoder(network, encoder.preprocessor, encoder.relations, torch.device("cpu"))
     np.testing.assert_array_equal(after, fresh.relation_vectors)

@@ -65,7 +65,7 @@ class Family:
 
     def image_features(self, pictures: list[Image.Image]) -> Tensor:
         """Of the model and the image processor that were saved, with nothing of ours between them."""
-        processed = self.preprocessor._image_processor(pictures, return_tensors="pt")
+        processed = self.preprocessor.image_processor(pictures, return_tensors="pt")
         features: Tensor = self.model.get_image_features(**processed).pooler_output
         return features
 
@@ -169,7 +169,7 @@ def test_a_relation_changes_the_vectors_of_either_modality(family: Family) -> No
 
 def test_pictures_kept_as_bytes_are_what_the_image_processor_gives(family: Family) -> None:
     pictures = pictures_of_all_shapes()
-    expected = family.preprocessor._image_processor(pictures, return_tensors="pt")
+    expected = family.preprocessor.image_processor(pictures, return_tensors="pt")
     ours = normalised(family.preprocessor, pictures)
     wanted = expected["pixel_values"]
     kept = expected.get("pixel_attention_mask", torch.ones(wanted.shape[:2])).bool()  # NaFlex: no padding
@@ -414,11 +414,11 @@ def test_an_image_processor_that_leaves_pictures_of_different_shapes_is_refused(
 def test_a_tokenizer_that_cannot_pad_is_refused(tmp_path: Path) -> None:
     write_family("vision-text-dual-encoder", tmp_path)
     preprocessor = Preprocessor.load(tmp_path)
-    preprocessor._tokenizer.pad_token = None
+    preprocessor.tokenizer.pad_token = None
     with pytest.raises(InputError, match=r"BertTokenizer.*has no padding token"):
         Preprocessor(
-            preprocessor._tokenizer,
-            preprocessor._image_processor,
+            preprocessor.tokenizer,
+            preprocessor.image_processor,
             TextFormat(max_tokens=9, fixed_length=False),
         )
 

@@ -143,7 +143,7 @@ def test_no_text_is_unknown_to_the_tokenizer_and_eot_comes_last(
 @pytest.mark.parametrize("text", ["zyx qqq", "Ünïcödé 漢字", "🦆🚲", "snake_case-é!", "ﷺ", "a" * 40])
 def test_unseen_words_keep_every_byte(preprocessor: Preprocessor, text: str) -> None:
     ids = preprocessor.tokenize([text]).ids[0, 1:-1]
-    kept = preprocessor._tokenizer.decode(ids)
+    kept = preprocessor.tokenizer.decode(ids)
     assert "".join(kept.split()) == "".join(text.lower().split())
 
 
@@ -176,6 +176,6 @@ def test_pixels_kept_as_bytes_and_normalised_later_are_what_the_processor_gives(
     preprocessor: Preprocessor,
 ) -> None:
     picture = Image.effect_noise((32, 32), 90).convert("RGB")
-    expected = preprocessor._image_processor(picture, return_tensors="pt")["pixel_values"]
+    expected = preprocessor.image_processor(picture, return_tensors="pt")["pixel_values"]
     ours = preprocessor.normalise(decoded(preprocessor, picture))
     torch.testing.assert_close(ours.pixels, expected, rtol=0, atol=1e-5)

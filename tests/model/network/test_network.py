@@ -163,7 +163,7 @@ def test_a_rival_is_given_another_relation_in_place_of_the_one_asked(
     objective: Objective, seen: tuple[Relation, ...], preprocessor: Preprocessor
 ) -> None:
     network = small_network(preprocessor, objective)
-    assert tuple(network.seen(relation) for relation in RELATIONS) == seen
+    assert tuple(network.conditioning_relation(relation) for relation in RELATIONS) == seen
 
 
 def vectors_of(network: Network, preprocessor: Preprocessor) -> ndarray:
@@ -186,7 +186,7 @@ def test_rcml_has_a_vector_of_its_own_for_every_relation(preprocessor: Preproces
 def test_vectors_do_not_depend_on_what_else_is_in_the_batch(
     preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_module, "BATCH", 2)
+    monkeypatch.setattr(encoder_module, "BATCH_ITEMS", 2)
     network = small_network(preprocessor, "rcml")
     encoder = Encoder(network, preprocessor, RELATIONS, torch.device("cpu"))
     texts = ["a tall blue vase on a table in the sun", "hat", "red mug", "", "one green kite"]

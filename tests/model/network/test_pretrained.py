@@ -150,7 +150,7 @@ def test_an_encoder_that_was_not_loaded_has_nothing_to_say_of_its_training(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     loaded = Encoder.from_pretrained(checkpoint, "cpu")
-    encoder = Encoder(loaded.network, loaded._preprocessor, loaded.relations, torch.device("cpu"))
+    encoder = Encoder(loaded.network, loaded.preprocessor, loaded.relations, torch.device("cpu"))
     with pytest.raises(InputError, match=r"was not loaded from a checkpoint.*Encoder\.write"):
         encoder.save_pretrained(tmp_path / "out")
 

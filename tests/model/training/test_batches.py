@@ -69,13 +69,13 @@ def test_clip_trains_on_self_pairs_alone() -> None:
 def test_an_epoch_shows_every_pair_once_but_for_its_incomplete_last_batch() -> None:
     # 13 pairs make three batches of 4; a batch's drawn pairs are among its pairs.
     source = batches()
-    orders = [source._order(epoch).tolist() for epoch in range(2)]
+    orders = [source.epoch_order(epoch).tolist() for epoch in range(2)]
     assert [sorted(order) for order in orders] == [list(range(13))] * 2
     assert orders[0] != orders[1]
     pairs = training_pairs(SHOP, "rcml")
     for step in range(1, 7):
         epoch, place = divmod(step - 1, 3)
-        drawn = pairs.take(source._order(epoch)[place * 4 : place * 4 + 4])
+        drawn = pairs.take(source.epoch_order(epoch)[place * 4 : place * 4 + 4])
         assert set(zip(drawn.a.tolist(), drawn.b.tolist(), drawn.relation.tolist(), strict=True)) <= triples(
             source.at(step)
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.data.edge_table import EdgeTable
 from model.data.prepared import Prepared
-from model.encoder.encoder import relation_context
+from model.encoder.read_relation import relation_context
 from model.network.image_cache import load_pictures
 from model.network.load_backbone import small_backbone
 from model.network.network import Network, NetworkConfig
@@ -83,7 +83,7 @@ def test_they_are_those_of_the_objective_by_plain_backpropagation(
     network, batches, gradients = set_up(prepared)
     batch = batches.at(1)
     relations = [Prepared.open(prepared).relations[row] for row in batch.relations]
-    preprocessor = gradients._preprocessor
+    preprocessor = gradients.preprocessor
     context = relation_context(network, preprocessor, relations, ALONE.device)
     pictures = move_pictures(preprocessor.normalise(batch.pictures), batch.moves)  # type: ignore[arg-type]
     vectors = network.text_vectors(batch.text, context), network.image_vectors(pictures, context)
@@ -106,14 +106,14 @@ def test_a_chunk_with_dropout_drops_the_same_when_it_is_encoded_again(prepared: 
     network, batches, gradients = set_up(prepared, micro_batch=5)
     drop_half(network)
     encoded = []
-    original = gradients._encode
+    original = network.text_vectors
 
-    def remember(*arguments: object) -> tuple[Tensor, Tensor]:
+    def remember(*arguments: object) -> Tensor:
         vectors = original(*arguments)  # type: ignore[arg-type]
-        encoded.append(vectors[0].detach().clone())
+        encoded.append(vectors.detach().clone())
         return vectors
 
-    gradients._encode = remember  # type: ignore[method-assign,assignment]
+    network.text_vectors = remember  # type: ignore[method-assign,assignment]
     gradients.of(batches.at(1), step=1)
     first, second = encoded[: len(encoded) // 2], encoded[len(encoded) // 2 :]
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

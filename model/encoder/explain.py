@@ -1,0 +1,105 @@
+"""Attention weights of one item under one relation (A of eq. 4), summed by words of a text and patches of a picture."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Float32
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from model.embeddings.attention_map import Attention, Box, PatchWeights, TextWeights, weigh_words
+from model.embeddings.free_text import FreeTextRelation
+from model.errors import UnknownRelationError
+from model.network.inputs import Tokens
+from model.network.network import Network, RelationContext, RelationView
+from model.network.processor import Preprocessor
+from model.records import Relation
+
+from .read_relation import to_numpy
+
+
+@torch.inference_mode()
+def explain(
+    network: Network,
+    preprocessor: Preprocessor,
+    relations: Sequence[Relation],
+    known: RelationContext,
+    text: str | None,
+    picture: Image.Image | None,
+    relation: str | FreeTextRelation,
+) -> Attention:
+    """Weigh the words of `text` and the patches of `picture` by the attention of `relation`.
+
+    `known` are the trained `relations` under the network's weights.
+
+    Raises:
+        UnknownRelationError: `relation` is an id that is not among `relations`.
+    """
+    ids = tuple(one.relation_id for one in relations)
+    found_text = found_image = None
+    if text is not None:
+        text_view = _single_view(known.text, ids, relation, network.backbone.text_projection)
+        found_text = _explain_text(network, preprocessor, text, text_view)
+    if picture is not None:
+        image_view = _single_view(known.image, ids, relation, network.backbone.image_projection)
+        found_image = _explain_picture(network, preprocessor, picture, image_view)
+    return Attention(found_text, found_image)
+
+
+def _explain_text(network: Network, preprocessor: Preprocessor, text: str, view: RelationView) -> TextWeights:
+    inputs = preprocessor.tokenize([text]).to(view.queries.device)
+    weights = _token_weights(network, network.backbone.text_tokens(inputs), view)
+    spans = preprocessor.spans(text)
+    # A summary token that a tower puts in front stands for no characters of the text.
+    leading = len(weights) - len(spans)
+    return weigh_words(text, [(0, 0)] * leading + spans, weights.tolist())
+
+
+def _explain_picture(
+    network: Network, preprocessor: Preprocessor, picture: Image.Image, view: RelationView
+) -> PatchWeights:
+    pixels = preprocessor.blank(1)
+    preprocessor.decode(picture, pixels, 0)
+    tokens = network.backbone.image_tokens(preprocessor.normalise(pixels.to(view.queries.device)))
+    weights = _token_weights(network, tokens, view)[tokens.mask[0].cpu().numpy()]
+    layout = network.backbone.patch_layout(pixels, len(weights))
+    others = len(weights) - layout.rows * layout.columns
+    box = preprocessor.shown(*picture.size)
+    return PatchWeights(
+        weights[others:].reshape(layout.rows, layout.columns),
+        float(weights[:others].sum()),
+        Box(
+            box.left,
+            box.top,
+            box.left + (box.right - box.left) * layout.width,
+            box.top + (box.bottom - box.top) * layout.height,
+        ),
+    )
+
+
+def _single_view(
+    known: RelationView,
+    ids: tuple[str, ...],
+    relation: str | FreeTextRelation,
+    projection: Callable[[], Float[Tensor, "width dim"]],
+) -> RelationView:
+    """Select the one relation asked about from `known`, or make its view from a free-text relation.
+
+    `known` and `projection` are of one modality.
+    """
+    if isinstance(relation, FreeTextRelation):
+        matrix = projection().to(known.queries.dtype)
+        queries = (matrix @ torch.from_numpy(relation.query).to(matrix))[None]
+        return replace(known, intra=known.intra.new_zeros(1), queries=queries)
+    if relation not in ids:
+        raise UnknownRelationError(relation, ids)
+    place = slice(ids.index(relation), ids.index(relation) + 1)
+    return replace(known, intra=known.intra[place], queries=known.queries[place])
+
+
+def _token_weights(network: Network, tokens: Tokens, view: RelationView) -> Float32[ndarray, "tokens"]:
+    """Compute A of eq. 4 for one item and the one relation of `view`."""
+    tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
+    return to_numpy(network.attention.weights(tokens, view)[0, 0])
