@@ -1,13 +1,14 @@
 """Views of an item and the paper's five similarities between them (section 4.3.1).
 
-Free of everything but the standard library, used by all three packages.
+What the similarities are, which views each compares, and in which order they are preferred is written down here and
+nowhere else. Free of everything but the standard library, used by all three packages.
 """
 
 from enum import StrEnum
 
 
 class View(StrEnum):
-    """Which vector of an item: of its text, of its picture, or the renormalised mean of the two."""
+    """A vector of an item: of its text, of its picture, or the renormalised mean of the two."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -15,7 +16,7 @@ class View(StrEnum):
 
 
 class Similarity(StrEnum):
-    """How a query is compared with a target: the paper's five (section 4.3.1)."""
+    """A way to compare a query with a target: the paper's five (section 4.3.1), in its order."""
 
     TT = "TT"
     II = "II"
@@ -28,6 +29,9 @@ class Similarity(StrEnum):
         """The (query, target) views whose cosine this similarity is."""
         return _VIEWS[self]
 
+
+PREFERRED_SIMILARITIES = (Similarity.AVG, Similarity.TT, Similarity.II, Similarity.TI, Similarity.IT)
+"""The order in which a similarity is chosen for items that may lack a view: the first whose views both have."""
 
 _VIEWS = {
     Similarity.TT: (View.TEXT, View.TEXT),

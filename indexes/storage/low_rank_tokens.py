@@ -12,6 +12,7 @@ reading their tokens; what is worth it is then scored from the tokens. Measured 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -82,12 +83,16 @@ class Estimates:
 
     def scores(self, view: View, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
         """Cosines with a unit query, estimated."""
-        if view is View.TEXT:
-            return self._text.scores(query)
-        if view is View.IMAGE:
-            return self._image.scores(query)
-        total = self._text.scores(query) + self._image.scores(query)
-        return np.asarray(total / self._length, np.float32)
+        match view:
+            case View.TEXT:
+                return self._text.scores(query)
+            case View.IMAGE:
+                return self._image.scores(query)
+            case View.AVERAGE:
+                total = self._text.scores(query) + self._image.scores(query)
+                return np.asarray(total / self._length, np.float32)
+            case _:
+                assert_never(view)
 
     # Two threads may both make one of these: they make the same.
 

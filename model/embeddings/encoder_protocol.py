@@ -1,4 +1,4 @@
-"""What a thing that encodes items must offer; free of torch.
+"""Protocol of an encoder of items; free of torch.
 
 `model.encoder.encoder.Encoder` is the one that exists. `indexes` builds from any, and the service gives new texts
 to any, so both are tested with an encoder that needs no network.
@@ -13,11 +13,11 @@ from numpy import ndarray
 from model.records import Relation
 
 from .attention_map import Attention
+from .encoding import Encoding, TokenRows
+from .free_text import FreeTextRelation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-from .encoding import Encoding, TokenRows
-from .free_text import FreeTextRelation
 
 
 class ItemEncoder(Protocol):
@@ -38,7 +38,7 @@ class ItemEncoder(Protocol):
     def read_items(
         self, texts: Sequence[str], pictures: Sequence["Image | None"], tokens: bool = False
     ) -> Callable[[], Encoding]:
-        """Tokenize and decode items, in any thread; what is returned has the network encode them.
+        """Tokenize and decode items, in any thread; the function returned has the network encode them.
 
         An item without a picture has None. With `tokens`, those are kept as well.
         """
@@ -47,15 +47,15 @@ class ItemEncoder(Protocol):
         """Encode texts that have no picture; unit rows."""
 
     def read_relation(self, description: str) -> FreeTextRelation:
-        """A relation in words, ready to be put to tokens."""
+        """Encode a free-text relation for scoring against item tokens."""
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
-        """The tokens of texts."""
+        """Encode texts into their tokens."""
 
     def explain(
         self, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
     ) -> Attention:
-        """What a relation, by its id or in words, looks at in an item, of which either part may be missing.
+        """Weigh what a relation, by its id or free-text, attends to in an item, of which either part may be missing.
 
         Raises:
             UnknownRelationError: no relation has this id.

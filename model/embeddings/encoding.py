@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 
 from model.similarity import View
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class TokenRows:
         return len(self.starts) - 1
 
     def take(self, rows: Int64[ndarray, " taken"]) -> "TokenRows":
-        """The tokens of the items at `rows`, in that order; copied, so that those of a mapped file are read once."""
+        """Copy the tokens of the items at `rows`, in that order, so that those of a mapped file are read once."""
         firsts = self.starts[rows]
         counts = self.starts[rows + 1] - firsts
         starts = np.append(0, np.cumsum(counts))
@@ -38,7 +35,7 @@ class TokenRows:
 
     @classmethod
     def joined(cls, parts: Sequence["TokenRows"]) -> "TokenRows":
-        """The items of one part after those of the other."""
+        """Concatenate the items of several parts."""
         ends = np.cumsum([0, *(len(part.states) for part in parts)])
         starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
         return cls(np.concatenate([part.states for part in parts]), np.concatenate([*starts, ends[-1:]]))
@@ -52,12 +49,12 @@ class ItemTokens:
     image: TokenRows
 
     def take(self, rows: Int64[ndarray, " taken"]) -> "ItemTokens":
-        """The tokens of the items at `rows`, in that order."""
+        """Copy the tokens of the items at `rows`, in that order."""
         return ItemTokens(self.text.take(rows), self.image.take(rows))
 
     @classmethod
     def joined(cls, parts: Sequence["ItemTokens"]) -> "ItemTokens":
-        """The items of one part after those of the other."""
+        """Concatenate the items of several parts."""
         return cls(
             TokenRows.joined([part.text for part in parts]), TokenRows.joined([part.image for part in parts])
         )
@@ -80,7 +77,7 @@ class Encoding:
         return average(self.text, self.image)
 
     def without_text(self) -> "Encoding":
-        """The same, of pictures alone: whatever stood for their words is gone."""
+        """Drop the text: its vectors become zero, and its tokens none."""
         tokens = self.tokens
         if tokens is not None:
             none = TokenRows(tokens.text.states[:0], np.zeros_like(tokens.text.starts))
@@ -88,7 +85,7 @@ class Encoding:
         return Encoding(np.zeros_like(self.text), self.image, tokens)
 
     def split(self) -> list["Encoding"]:
-        """The encodings of its items, one by one."""
+        """Split into the encodings of single items."""
         places = range(len(self.text))
         tokens = [None if self.tokens is None else self.tokens.take(np.asarray([place])) for place in places]
         return [
@@ -97,17 +94,24 @@ class Encoding:
         ]
 
     def view(self, view: View) -> Float32[ndarray, "items relations dim"]:
-        """The vectors of one view."""
-        if view is View.AVERAGE:
-            return self.average
-        return self.text if view is View.TEXT else self.image
+        """Return the vectors of one view."""
+        match view:
+            case View.TEXT:
+                return self.text
+            case View.IMAGE:
+                return self.image
+            case View.AVERAGE:
+                return self.average
+            case _:
+                assert_never(view)
 
 
 def average(text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any dim"]) -> ndarray:
-    """The mean of two unit vectors, renormalised; zero where the two cancel out."""
+    """Average two unit vectors and renormalise; zero where the two cancel out."""
     return unit_rows(text + image, 1e-6)
 
 
 def unit_rows(vectors: ndarray, least: float) -> ndarray:
+    """Normalise vectors along the last axis, as float32; one shorter than `least` is divided by `least`."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, least), dtype=np.float32)

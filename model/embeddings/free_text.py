@@ -1,7 +1,7 @@
 """A free-text relation scored against item tokens: what the network does after its towers (eq. 4-6), in NumPy."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import assert_never
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,8 +10,6 @@ from numpy import ndarray
 
 from model.similarity import View
 
-if TYPE_CHECKING:
-    pass
 from .encoding import ItemTokens, TokenRows, average, unit_rows
 
 CHUNK = 1_024
@@ -20,7 +18,7 @@ CHUNK = 1_024
 
 @dataclass(frozen=True, eq=False)
 class FreeTextRelation:
-    """A relation in words, whether or not it was ever trained on, as it looks at tokens in the joint space.
+    """A free-text relation, which need not have been trained on, as it attends to tokens in the joint space.
 
     `query` is W_K^T W_Q h_E, scaled, and `output` is W_V^T W_o (eq. 4-6). `nearest` lists the positions of the
     relations that were trained on, the one that looks at tokens most alike first; the intra-sample one is not
@@ -36,22 +34,25 @@ class FreeTextRelation:
     def view(
         self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
     ) -> Float32[ndarray, "taken dim"]:
-        """The vectors of a view of the items at `rows`: what an index would hold under this relation."""
+        """Compute the vectors of a view of the items at `rows`: what an index would hold under this relation."""
         parts = [np.empty((0, len(self.query)), np.float32)]
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            text, image = (
-                None if view is other else self.vectors(one.take(some))
-                for one, other in ((tokens.text, View.IMAGE), (tokens.image, View.TEXT))
-            )
-            if text is not None and image is not None:
-                parts.append(average(text, image))
-            else:
-                parts += [one for one in (text, image) if one is not None]
+            match view:
+                case View.TEXT:
+                    vectors = self.vectors(tokens.text.take(some))
+                case View.IMAGE:
+                    vectors = self.vectors(tokens.image.take(some))
+                case View.AVERAGE:
+                    text, image = self.vectors(tokens.text.take(some)), self.vectors(tokens.image.take(some))
+                    vectors = average(text, image)
+                case _:
+                    assert_never(view)
+            parts.append(vectors)
         return np.concatenate(parts)
 
     def vectors(self, tokens: TokenRows) -> Float32[ndarray, "items dim"]:
-        """z of eq. 4 for every item, unit length, float32; zero where an item has no tokens."""
+        """Compute z of eq. 4 for every item: unit length, float32; zero where an item has no tokens."""
         states = tokens.states.astype(np.float32, copy=False)
         # Summed as in no product of matrices, whose order of summing depends on their shapes: equal items are to have
         # equal vectors, in whatever company.
@@ -66,7 +67,7 @@ def pooled(
     relevance: Float32[ndarray, " tokens"],
     shift: bool = True,
 ) -> Float32[ndarray, "items dim"]:
-    """The tokens of each item, pooled by their relevance to a relation (A H of eq. 4), but for a factor.
+    """Pool the tokens of each item by their relevance to a relation (A H of eq. 4), but for a factor.
 
     What the softmax would divide by is left out, since only the direction counts in the end. Without `shift` the
     relevance must be small enough to be raised to e as it is.

@@ -18,7 +18,7 @@ from indexes.storage.filters import Bound, Condition, OfQuery
 from model.data.images import decode_picture
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
-from model.similarity import Similarity, View
+from model.similarity import PREFERRED_SIMILARITIES, Similarity, View
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher, State
 from service.lifecycle.shadow import Shadow
@@ -216,8 +216,11 @@ def _bound(limit: float | OfQueryAttribute | None) -> Bound | None:
 def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity:
     """That which compares what both items have; of several, AVG before TT before the others."""
     views = [_views_of(snapshot, item) for item in items]
-    order = (Similarity.AVG, Similarity.TT, Similarity.II, Similarity.TI, Similarity.IT)
-    return next(one for one in order if all(view in has for view, has in zip(one.views, views, strict=True)))
+    return next(
+        one
+        for one in PREFERRED_SIMILARITIES
+        if all(view in has for view, has in zip(one.views, views, strict=True))
+    )
 
 
 def _views_of(snapshot: Snapshot, item: str | NewItemFields) -> set[View]:
