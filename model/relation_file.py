@@ -12,10 +12,9 @@ def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
     """Write `relations.json` into `folder`."""
     found = [asdict(relation) for relation in relations]
     for raw in found:
+        # An empty domain is left out: files from before there were domains stay the same, byte for byte.
         if not raw["domain"]:
-            del raw[
-                "domain"
-            ]  # so that what was made before there was one is written as it was, byte for byte
+            del raw["domain"]
     text = json.dumps(found, indent=2, ensure_ascii=False)
     (folder / "relations.json").write_text(text + "\n", encoding="utf-8")
 

@@ -16,7 +16,7 @@ from numpy import ndarray
 from model.config import Behaviour
 from model.records import INTRA_RELATION
 
-WORDS: dict[Behaviour, tuple[str, str]] = {
+BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
     "buy": ("Co-purchased", "buy"),
     "watch": ("Co-watched", "watch"),
     "read": ("Co-read", "read"),
@@ -24,27 +24,29 @@ WORDS: dict[Behaviour, tuple[str, str]] = {
     "listen to": ("Co-listened", "listen to"),
     "use": ("Used together", "use"),
 }
+"""How a behaviour is worded: of two items together, and of users."""
 
+MIN_OVERWHELMING_SHARE = 0.7
+"""Share of a cluster's interactions from which its first category is called an overwhelming interest."""
 
-MODERATE = 0.05
-"""Least share of a cluster's interactions for a category to be called a moderate interest."""
+MIN_MODERATE_SHARE = 0.05
+"""Share of a cluster's interactions from which a category is called a moderate interest."""
 
-
-MOST_NAMED = 10
+MAX_NAMED_CATEGORIES = 10
 """Categories named in a description at most, as in the paper; a text tower reads 77 tokens anyway."""
 
 
 @dataclass(frozen=True)
-class Log:
-    """Who took what: `taken[u, i]` is true when user u had item i; `categories[i, c]` sums to 1 over c."""
+class InteractionLog:
+    """Users and their items: `taken[u, i]` is true if user u had item i; `categories[i, c]` sums to 1 over c."""
 
     taken: sp.csr_array
     categories: Float[ndarray, "items categories"]
     category_names: tuple[str, ...]
 
 
-def user_clusters(log: Log, clusters: int, seed: int) -> Int[ndarray, "users"]:
-    """Cluster of each user by KMeans over their distribution of categories."""
+def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray, "users"]:
+    """Assign each user to a cluster, by KMeans over their distribution of categories."""
     from sklearn.cluster import KMeans
 
     tastes = log.taken @ log.categories
@@ -54,9 +56,9 @@ def user_clusters(log: Log, clusters: int, seed: int) -> Int[ndarray, "users"]:
 
 
 def describe_clusters(
-    log: Log, membership: Int[ndarray, "users"], behaviour: Behaviour
+    log: InteractionLog, membership: Int[ndarray, "users"], behaviour: Behaviour
 ) -> list[tuple[str, str]]:
-    """A relation id and a description for each cluster.
+    """Give each cluster a relation id and a description.
 
     Categories are ranked by share x lift. By raw share alone, a category that everybody likes (Drama) leads
     most clusters and several get the same name; lift is what tells them apart.
@@ -70,9 +72,10 @@ def describe_clusters(
         total = tastes[membership == cluster].sum(axis=0)
         share = total / total.sum()
         order = np.argsort(-share * share / np.maximum(overall, 1e-12), kind="stable")
-        text = _word(share, order, log.category_names, behaviour)
+        text = _describe(share, order, log.category_names, behaviour)
         name = slug(" ".join(log.category_names[i] for i in order[:2]))
-        if text in texts:  # the statistics cannot tell the two apart; the number at least keeps them two
+        # Two clusters with the same statistics would get one text; the number keeps the texts different.
+        if text in texts:
             text = f"{text} (group {cluster + 1})"
         while name in ids:
             name = f"{name}-{cluster + 1}"
@@ -83,33 +86,34 @@ def describe_clusters(
 
 
 def slug(name: str) -> str:
-    """`name` in lower case with single hyphens: safe in a URL and easy to type."""
+    """Turn `name` into lower case with single hyphens: safe in a URL and easy to type."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "relation"
 
 
-def _word(
+def _describe(
     share: Float[ndarray, "categories"],
     order: Int[ndarray, "categories"],
     names: Sequence[str],
     behaviour: Behaviour,
 ) -> str:
-    together, verb = WORDS[behaviour]
-    named = [int(category) for category in order[:MOST_NAMED]]
+    """Describe a cluster by its categories, `order` from the first to the last to be named."""
+    together, verb = BEHAVIOUR_WORDS[behaviour]
+    named = [int(category) for category in order[:MAX_NAMED_CATEGORIES]]
     lead = share[named[0]]
-    strength = "overwhelmingly" if lead >= 0.7 else "primarily"
+    strength = "overwhelmingly" if lead >= MIN_OVERWHELMING_SHARE else "primarily"
     text = f"{together} by people who {strength} {verb} {names[named[0]]}"
     rest = named[1:]
-    if rest and share[rest[0]] >= MODERATE:
+    if rest and share[rest[0]] >= MIN_MODERATE_SHARE:
         text += f", followed by {names[rest.pop(0)]}"
-    moderate = [category for category in rest if share[category] >= MODERATE]
-    minimal = [category for category in rest if share[category] < MODERATE]
+    moderate = [category for category in rest if share[category] >= MIN_MODERATE_SHARE]
+    minimal = [category for category in rest if share[category] < MIN_MODERATE_SHARE]
     if moderate:
-        text += f", with moderate interest in {_list(moderate, names)}"
+        text += f", with moderate interest in {_enumerate(moderate, names)}"
     if minimal:
-        text += f", while showing minimal engagement in {_list(minimal, names)}"
+        text += f", while showing minimal engagement in {_enumerate(minimal, names)}"
     return text + "."
 
 
-def _list(categories: Sequence[int], names: Sequence[str]) -> str:
+def _enumerate(categories: Sequence[int], names: Sequence[str]) -> str:
     *most, last = (names[category] for category in categories)
     return f"{', '.join(most)} and {last}" if most else last

@@ -1,4 +1,4 @@
-"""Edges by position, as arrays: what sampling and batches draw from."""
+"""Edges by position, as arrays: what training batches and evaluation questions are drawn from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ class EdgeTable:
         return len(self.a)
 
     def both_ways(self) -> "EdgeTable":
-        """Each edge as asked from either end."""
+        """List each edge twice, once from either end."""
         return EdgeTable(
             np.concatenate([self.a, self.b]), np.concatenate([self.b, self.a]), np.tile(self.relation, 2)
         )
 
     def take(self, rows: ndarray) -> "EdgeTable":
-        """The edges at `rows`."""
+        """Take the edges at `rows`."""
         return EdgeTable(self.a[rows], self.b[rows], self.relation[rows])

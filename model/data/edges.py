@@ -14,7 +14,7 @@ from numpy import ndarray
 
 
 @dataclass(frozen=True)
-class Pairs:
+class RelatedPairs:
     """Related pairs of one cluster, `a < b` by position; each with its support and NPMI."""
 
     a: Int[ndarray, "pairs"]
@@ -23,8 +23,8 @@ class Pairs:
     npmi: Float[ndarray, "pairs"]
 
 
-def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partners: int) -> Pairs:
-    """Pairs of items related by the users of one cluster, whose rows are `taken`.
+def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partners: int) -> RelatedPairs:
+    """Find the pairs of items related by the users of one cluster, whose rows are `taken`.
 
     NPMI (Bouma 2009) = log(p_ab / (p_a p_b)) / -log p_ab, over the cluster's users. A pair is kept when its
     NPMI is among the `partners` best of either item.
@@ -39,16 +39,17 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
     joint = support / users
     with np.errstate(divide="ignore", invalid="ignore"):
         npmi = np.log(joint * users * users / (single[a] * single[b])) / -np.log(joint)
-    npmi = np.where(support == users, 1.0, npmi)  # everybody had both: the limit of the formula
+    # A pair that every user had: the limit of the formula.
+    npmi = np.where(support == users, 1.0, npmi)
     best = _best_partners(np.concatenate([a, b]), np.tile(npmi, 2), np.tile(support, 2), partners)
     keep = (npmi >= min_npmi) & best.reshape(2, -1).any(axis=0)
-    return Pairs(a[keep], b[keep], support[keep], npmi[keep])
+    return RelatedPairs(a[keep], b[keep], support[keep], npmi[keep])
 
 
 def _best_partners(
     item: Int[ndarray, "rows"], npmi: Float[ndarray, "rows"], support: Int[ndarray, "rows"], partners: int
 ) -> Bool[ndarray, "rows"]:
-    """Whether each row is among the best `partners` rows of its `item`; ties go to support, then to order."""
+    """Mark each row that is among the best `partners` rows of its `item`; ties go to support, then to order."""
     order = np.lexsort((-support, -npmi, item))
     ordered = item[order]
     positions = np.arange(len(ordered))

@@ -1,77 +1,139 @@
 """The report of `rcml prepare`: what was kept, dropped and related, as JSON and as Markdown."""
 
-from collections import Counter
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
 
 from model.records import Edge, Item, Relation, Split
 
 
-def prepared_report(
-    items: list[Item],
-    splits: list[Split],
-    relations: list[Relation],
-    edges: list[Edge],
-    log_counts: dict[str, Any],
-    set_aside: dict[str, str],
-) -> dict[str, Any]:
-    users = log_counts.get("users_of_relation", {})
-    of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
-    return {
-        "items": {
-            "kept": len(items),
-            "text_only": sum(not item.picture for item in items),
-            **{
-                split.value: sum(
-                    of == split and bool(item.picture) for item, of in zip(items, splits, strict=True)
-                )
-                for split in Split
-            },
-        },
-        "log": {name: value for name, value in log_counts.items() if name != "users_of_relation"},
-        "pairs": len(of_pair),
-        "pairs_of_one_relation": sum(count == 1 for count in of_pair.values()),
-        "relations": [
-            {
-                "relation": relation.relation_id,
-                "description": relation.description,
-                "users": users.get(relation.relation_id),
-                "items": len({item for edge in own for item in (edge.item_a, edge.item_b)}),
-                "pairs": {split.value: sum(edge.split == split for edge in own) for split in Split},
-            }
+class SplitCounts(BaseModel):
+    """Numbers of things in each split."""
+
+    model_config = ConfigDict(frozen=True)
+
+    train: int
+    validation: int
+    test: int
+
+
+class ItemCounts(BaseModel):
+    """Numbers of items: all that were kept, those without a picture, and those with one in each split."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kept: int
+    text_only: int
+    train: int
+    validation: int
+    test: int
+
+
+class RelationCounts(BaseModel):
+    """Numbers of one relation: its users (None for ready-made edges), and its items and pairs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    relation: str
+    description: str
+    users: int | None
+    items: int
+    pairs: SplitCounts
+
+
+class PreparationReport(BaseModel):
+    """`report.json` of prepared data.
+
+    `log` counts what the filters left, by what is counted; `set_aside` is the reason for each item that was not kept.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    items: ItemCounts
+    log: dict[str, int]
+    pairs: int
+    pairs_of_one_relation: int
+    relations: tuple[RelationCounts, ...]
+    set_aside: dict[str, str]
+
+
+def count_prepared(
+    items: Sequence[Item],
+    splits: Sequence[Split],
+    relations: Sequence[Relation],
+    edges: Sequence[Edge],
+    log_counts: Mapping[str, int],
+    users: Mapping[str, int],
+    set_aside: Mapping[str, str],
+) -> PreparationReport:
+    """Count what was prepared; `users` are the users of each relation's cluster, by relation id."""
+    pictured = Counter(split for item, split in zip(items, splits, strict=True) if item.picture)
+    relations_of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
+    edges_of_relation: dict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        edges_of_relation[edge.relation_id].append(edge)
+    return PreparationReport(
+        items=ItemCounts(
+            kept=len(items),
+            text_only=sum(not item.picture for item in items),
+            **_by_split(pictured).model_dump(),
+        ),
+        log=dict(log_counts),
+        pairs=len(relations_of_pair),
+        pairs_of_one_relation=sum(count == 1 for count in relations_of_pair.values()),
+        relations=tuple(
+            _count_relation(
+                relation, edges_of_relation[relation.relation_id], users.get(relation.relation_id)
+            )
             for relation in relations
             if not relation.intra
-            for own in [[edge for edge in edges if edge.relation_id == relation.relation_id]]
-        ],
-        "set_aside": set_aside,
-    }
+        ),
+        set_aside=dict(set_aside),
+    )
 
 
-def in_markdown(report: dict[str, Any]) -> str:
-    items, log = report["items"], report["log"]
-    of_words = f", {items['text_only']} of words alone, for the index only" if items["text_only"] else ""
+def _count_relation(relation: Relation, edges: Sequence[Edge], users: int | None) -> RelationCounts:
+    return RelationCounts(
+        relation=relation.relation_id,
+        description=relation.description,
+        users=users,
+        items=len({item for edge in edges for item in (edge.item_a, edge.item_b)}),
+        pairs=_by_split(Counter(edge.split for edge in edges)),
+    )
+
+
+def _by_split(counts: Mapping[Split, int]) -> SplitCounts:
+    return SplitCounts(**{split.value: counts.get(split, 0) for split in Split})
+
+
+def preparation_markdown(report: PreparationReport) -> str:
+    """Word the report for a reader."""
+    items = report.items
+    text_only = f", {items.text_only} of words alone, for the index only" if items.text_only else ""
     lines = [
         "# Prepared data",
         "",
-        f"{items['kept']} items: {items['train']} to train on, {items['validation']} for early stopping, "
-        f"{items['test']} for evaluation{of_words}. {report['pairs']} related pairs within the parts, "
-        f"{report['pairs_of_one_relation']} of them under one relation only.",
+        f"{items.kept} items: {items.train} to train on, {items.validation} for early stopping, "
+        f"{items.test} for evaluation{text_only}. {report.pairs} related pairs within the parts, "
+        f"{report.pairs_of_one_relation} of them under one relation only.",
         "",
-        *(f"- {name.replace('_', ' ')}: {value}" for name, value in log.items()),
+        *(f"- {name.replace('_', ' ')}: {value}" for name, value in report.log.items()),
         "",
         "| relation | users | items | train pairs | validation pairs | test pairs |",
         "|---|---:|---:|---:|---:|---:|",
         *(
-            f"| `{row['relation']}` | {'' if row['users'] is None else row['users']} | {row['items']} "
-            f"| {row['pairs']['train']} | {row['pairs']['validation']} | {row['pairs']['test']} |"
-            for row in report["relations"]
+            f"| `{row.relation}` | {'' if row.users is None else row.users} | {row.items} "
+            f"| {row.pairs.train} | {row.pairs.validation} | {row.pairs.test} |"
+            for row in report.relations
         ),
         "",
-        *(f"- **{row['relation']}**: {row['description']}" for row in report["relations"]),
+        *(f"- **{row.relation}**: {row.description}" for row in report.relations),
         "",
         "## Set aside",
         "",
-        *(f"- `{item_id}`: {reason}" for item_id, reason in report["set_aside"].items()),
+        *(f"- `{item_id}`: {reason}" for item_id, reason in report.set_aside.items()),
     ]
-    if not report["set_aside"]:
+    if not report.set_aside:
         lines.append("Nothing.")
     return "\n".join(lines) + "\n"

@@ -7,9 +7,8 @@ of the test part is ever seen in training. What is set aside is counted, with th
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,16 +22,18 @@ from model.errors import InputError, PictureError
 from model.records import INTRA_RELATION, Edge, Item, Relation, Split
 from model.relation_file import save_relations
 
-from . import readers as sources
-from .clusters import Log, describe_clusters, user_clusters
+from . import readers
+from .clusters import InteractionLog, describe_clusters, user_clusters
 from .edges import related_pairs
 from .images import local_refusals, shrunk
 from .item_input import coded, composed
-from .preparation_report import in_markdown, prepared_report
+from .preparation_report import count_prepared, preparation_markdown
 
-MOST_PIXELS = 64_000_000
-"""Pictures with more pixels are set aside: decoding them would cost hundreds of MB each."""
+MAX_SOURCE_PIXELS = 64_000_000
+"""Pixels of a picture; one with more is set aside, since decoding it would take hundreds of MB."""
 
+MIN_PICTURED_ITEMS = 3
+"""One for each split."""
 
 EDGE_SCHEMA = {
     "item_a": pl.String,
@@ -44,6 +45,16 @@ EDGE_SCHEMA = {
 }
 
 
+@dataclass(frozen=True)
+class Graph:
+    """Relations and their edges, and for the report: what the filters left, and the users of each relation."""
+
+    relations: list[Relation]
+    edges: list[Edge]
+    counts: dict[str, int]
+    users: dict[str, int]
+
+
 def prepare(config: PrepareConfig) -> str:
     """Run the stage and return its closing summary.
 
@@ -51,27 +62,32 @@ def prepare(config: PrepareConfig) -> str:
         InputError: the raw files cannot be used.
         ArtifactError: `config.out` cannot be written.
     """
-    table = sources.read_items(config.items)
-    sources_used = {
+    table = readers.read_items(config.items)
+    sources = {
         name: file_digest(path)
         for name, path in vars(config).items()
         if name in ("items", "interactions", "edges", "relation_texts")
         and path is not None
         and path.is_file()
     }
-    with write_artifact(config.out, "prepared", config, sources_used) as draft:
+    with write_artifact(config.out, "prepared", config, sources) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside = _keep_items(table, config, draft.path)
         splits = _split(items, config)
         if config.interactions is not None:
-            relations, edges, log_counts = _from_log(items, splits, config.interactions, config)
+            graph = _from_log(items, splits, config.interactions, config)
         else:
-            relations, edges, log_counts = _from_edges(items, splits, config)
-        relations = [one if one.intra else replace(one, domain=config.domain) for one in relations]
+            graph = _from_edges(items, splits, config)
+        relations = [
+            relation if relation.intra else replace(relation, domain=config.domain)
+            for relation in graph.relations
+        ]
+        edges = graph.edges
         _write_tables(draft.path, items, splits, relations, edges)
-        report = prepared_report(items, splits, relations, edges, log_counts, set_aside)
-        (draft.path / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        (draft.path / "report.md").write_text(in_markdown(report), encoding="utf-8")
+        report = count_prepared(items, splits, relations, edges, graph.counts, graph.users, set_aside)
+        text = json.dumps(report.model_dump(mode="json"), indent=2) + "\n"
+        (draft.path / "report.json").write_text(text, encoding="utf-8")
+        (draft.path / "report.md").write_text(preparation_markdown(report), encoding="utf-8")
         draft.counts.update(items=len(items), relations=len(relations), edges=len(edges))
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
@@ -82,10 +98,10 @@ def prepare(config: PrepareConfig) -> str:
 def _keep_items(
     table: pl.DataFrame, config: PrepareConfig, folder: Path
 ) -> tuple[list[Item], dict[str, str]]:
-    """Items with a usable text and picture, in the order given, and why the others were set aside."""
+    """Keep the items with a usable text and picture, in the order given; and say why the others were set aside."""
     root = config.images if config.images is not None else config.items.parent
     rows = list(table.iter_rows(named=True))
-    attributes = [name for name in table.columns if name not in sources.ITEM_COLUMNS]
+    attributes = [name for name in table.columns if name not in readers.ITEM_COLUMNS]
 
     def keep(position: int) -> Item | str:
         row = rows[position]
@@ -118,10 +134,12 @@ def _keep_items(
     set_aside = {
         row["item_id"]: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)
     }
-    if (pictured := sum(bool(item.picture) for item in items)) < 3:
+    if (pictured := sum(bool(item.picture) for item in items)) < MIN_PICTURED_ITEMS:
         unusable = {**set_aside, **{item.item_id: "no picture named" for item in items if not item.picture}}
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
-        raise InputError(f"{config.items}: only {pictured} usable items, at least 3 are needed. {reasons}")
+        raise InputError(
+            f"{config.items}: only {pictured} usable items, at least {MIN_PICTURED_ITEMS} are needed. {reasons}"
+        )
     return items, set_aside
 
 
@@ -129,10 +147,10 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
     """Write `source` to `target` + suffix, upright, RGB, at most `size` pixels a side; return the suffix.
 
     Raises:
-        PictureError: no such file, not a picture, damaged, or larger than `MOST_PIXELS`.
+        PictureError: no such file, not a picture, damaged, or larger than `MAX_SOURCE_PIXELS`.
     """
     with local_refusals(source), Image.open(source) as picture:
-        if picture.width * picture.height > MOST_PIXELS:
+        if picture.width * picture.height > MAX_SOURCE_PIXELS:
             raise PictureError(
                 f"picture {source.name} has {picture.width} x {picture.height} pixels, too many"
             )
@@ -145,7 +163,10 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
 
 
 def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
-    """Shares of the items that have a picture; those of words alone are in no pair, whatever they are said to be in."""
+    """Assign each item to a split, by the shares of those with a picture.
+
+    An item without a picture is in no pair, so its split (train) means nothing.
+    """
     pictured = np.asarray([row for row, item in enumerate(items) if item.picture])
     order = np.random.default_rng(config.seed).permutation(pictured)
     test = round(len(pictured) * config.test_share)
@@ -158,14 +179,13 @@ def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
     return splits
 
 
-def _from_log(
-    items: list[Item], splits: list[Split], path: Path, config: PrepareConfig
-) -> tuple[list[Relation], list[Edge], dict[str, Any]]:
+def _from_log(items: list[Item], splits: list[Split], path: Path, config: PrepareConfig) -> Graph:
+    """Cluster the users of the log at `path`; each cluster is a relation, with the pairs that its users relate."""
     log, counts = _read_log(items, path, config)
     membership = user_clusters(log, config.clusters, config.seed)
     relations = [INTRA_RELATION]
     edges: list[Edge] = []
-    across = of_words = 0
+    across_splits = text_only = 0
     users: dict[str, int] = {}
     described = describe_clusters(log, membership, config.behaviour)
     for cluster, (name, text) in enumerate(progress(described, "relating items", len(described))):
@@ -176,21 +196,23 @@ def _from_log(
         )
         for a, b, support, npmi in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True):
             if not items[a].picture or not items[b].picture:
-                of_words += 1
+                text_only += 1
                 continue
             if splits[a] != splits[b]:
-                across += 1
+                across_splits += 1
                 continue
             first, second = sorted((items[a].item_id, items[b].item_id))
             edges.append(Edge(first, second, name, int(support), float(npmi), splits[a]))
-    counts |= {"users_of_relation": users, "edges_across_splits": across}
-    return relations, edges, counts | ({"edges_of_text_only_items": of_words} if of_words else {})
+    counts["edges_across_splits"] = across_splits
+    if text_only:
+        counts["edges_of_text_only_items"] = text_only
+    return Graph(relations, edges, counts, users)
 
 
-def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Log, dict[str, Any]]:
-    """The log as a user x item matrix after the filters, which are repeated until nothing more falls out."""
-    table = sources.read_interactions(path)
-    counts: dict[str, Any] = {"interactions": len(table)}
+def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[InteractionLog, dict[str, int]]:
+    """Read the log as a user x item matrix after the filters, which are repeated until nothing more falls out."""
+    table = readers.read_interactions(path)
+    counts = {"interactions": len(table)}
     rows = pl.DataFrame({"item_id": [item.item_id for item in items], "row": np.arange(len(items))})
     if config.min_rating is not None:
         table = table.filter(pl.col("rating") >= config.min_rating)
@@ -221,23 +243,23 @@ def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Log
     for row, item in enumerate(items):
         for name in item.categories:
             categories[row, columns[name]] += 1 / len(item.categories)
-        categories[row, -1] = not item.categories  # users of items without categories still need a taste
+        # Users of items without categories still need a taste.
+        categories[row, -1] = not item.categories
     user_rows = users.search_sorted(table["user_id"]).to_numpy()
     taken = sp.csr_array(
         (np.ones(len(table), dtype=np.float64), (user_rows, table["row"].to_numpy())),
         shape=(len(users), len(items)),
     )
     if not categories[:, -1].any():
-        return Log(taken, categories[:, :-1], names), counts
-    return Log(taken, categories, (*names, "other things")), counts
+        return InteractionLog(taken, categories[:, :-1], names), counts
+    return InteractionLog(taken, categories, (*names, "other things")), counts
 
 
-def _from_edges(
-    items: list[Item], splits: list[Split], config: PrepareConfig
-) -> tuple[list[Relation], list[Edge], dict[str, Any]]:
+def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -> Graph:
+    """Keep the ready-made edges that lie within a split."""
     assert config.edges is not None
     assert config.relation_texts is not None
-    texts = sources.read_relation_texts(config.relation_texts)
+    texts = readers.read_relation_texts(config.relation_texts)
     if INTRA_RELATION.relation_id in texts:
         raise InputError(
             f"{config.relation_texts}: the relation id {INTRA_RELATION.relation_id!r} is that of an item with itself; "
@@ -246,7 +268,7 @@ def _from_edges(
     rows = {item.item_id: row for row, item in enumerate(items)}
     counts: Counter[str] = Counter()
     edges: dict[tuple[str, str, str], Edge] = {}
-    for item_a, item_b, relation_id in sources.read_edges(config.edges).iter_rows():
+    for item_a, item_b, relation_id in readers.read_edges(config.edges).iter_rows():
         if relation_id not in texts:
             raise InputError(
                 f"{config.edges}: relation {relation_id!r} has no text in {config.relation_texts}; add a row for it."
@@ -264,7 +286,7 @@ def _from_edges(
             edge = Edge(first, second, relation_id, 1, 1.0, splits[rows[first]])
             edges.setdefault((first, second, relation_id), edge)
     relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]
-    return relations, list(edges.values()), dict(counts)
+    return Graph(relations, list(edges.values()), dict(counts), users={})
 
 
 def _write_tables(

@@ -1,4 +1,4 @@
-"""What `rcml prepare` leaves, opened: items with their split, relations, and edges.
+"""A prepared data set, as `rcml prepare` leaves it: items with their split, relations, and edges.
 
     prepared/
       manifest.json config.json
@@ -73,7 +73,7 @@ class Prepared:
         return ItemFormat.read(self.path / "config.json")
 
     def rows(self, split: Split) -> list[int]:
-        """Positions in `items` of the items of `split` that have a picture: nothing is learnt from the others."""
+        """List the positions of the items of `split` that have a picture; nothing is learnt from the others."""
         return [
             row
             for row, (item, of) in enumerate(zip(self.items, self.splits, strict=True))
@@ -81,7 +81,7 @@ class Prepared:
         ]
 
     def partners(self) -> dict[str, set[str]]:
-        """For each item, the items it shares any relation with, anywhere in the graph."""
+        """Map each item to the items it shares any relation with, anywhere in the graph."""
         found: dict[str, set[str]] = defaultdict(set)
         for edge in self.edges:
             found[edge.item_a].add(edge.item_b)

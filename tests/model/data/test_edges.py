@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
 from model.config import Behaviour
-from model.data.clusters import Log, describe_clusters, slug, user_clusters
-from model.data.edges import Pairs, related_pairs
+from model.data.clusters import InteractionLog, describe_clusters, slug, user_clusters
+from model.data.edges import RelatedPairs, related_pairs
 
 # Five users; A was taken by 4, B by 3, C by 2. A and B together by 3, A and C by 1, B and C by 1.
 TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])
@@ -21,12 +21,12 @@ TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])
 LOGS = arrays(bool, st.tuples(st.integers(2, 12), st.integers(2, 8)))
 
 
-def related(taken: ndarray, **rule: float) -> Pairs:
+def related(taken: ndarray, **rule: float) -> RelatedPairs:
     chosen = {"min_support": 1, "min_npmi": -1.0, "partners": 10, **rule}
     return related_pairs(sp.csr_array(taken.astype(np.float64)), **chosen)
 
 
-def names(pairs: Pairs) -> set[tuple[str, str]]:
+def names(pairs: RelatedPairs) -> set[tuple[str, str]]:
     return {("ABCDEFGH"[a], "ABCDEFGH"[b]) for a, b in zip(pairs.a, pairs.b, strict=True)}
 
 
@@ -105,10 +105,10 @@ def test_an_item_with_any_partner_keeps_its_best_one(taken: ndarray, partners: i
         assert best in kept.npmi[(kept.a == item) | (kept.b == item)]
 
 
-def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> Log:
+def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> InteractionLog:
     """One user a row, who took so many items of each category; an item a category is enough."""
     taken = sp.csr_array(np.array(shares, dtype=np.float64))
-    return Log(taken, np.eye(len(categories)), tuple(categories))
+    return InteractionLog(taken, np.eye(len(categories)), tuple(categories))
 
 
 def described(

@@ -19,7 +19,7 @@ from sklearn.preprocessing import normalize
 
 from model.artifact import open_artifact
 from model.config import ShopConfig
-from model.data.clusters import Log, user_clusters
+from model.data.clusters import InteractionLog, user_clusters
 from model.data.edge_table import EdgeTable
 from model.evaluation.metrics import hit_at
 from model.evaluation.sampling import Queries, sample_queries
@@ -166,7 +166,7 @@ def test_the_planted_groups_are_found_again_in_the_log(shop: Shop) -> None:
     places = {user: row for row, user in enumerate(users)}
     pairs = [(places[user], rows[item]) for user, item, _ in shop.log.iter_rows()]
     taken = sp.csr_array((np.ones(len(pairs)), tuple(np.array(pairs).T)), shape=(len(users), len(rows)))
-    found = user_clusters(Log(taken, categories, names), len(GROUPS), seed=0)
+    found = user_clusters(InteractionLog(taken, categories, names), len(GROUPS), seed=0)
     planted = [shop.truth["shoppers"][user]["group"] for user in users]
     assert adjusted_rand_score(planted, found) >= 0.9
 
