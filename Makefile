@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help demo test check soak compare bench openapi lock clean
+.PHONY: help demo test check soak compare bench openapi tables lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -50,6 +50,9 @@ bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and th
 
 openapi: $(INSTALLED)  ## write docs/openapi.json anew, after the API has changed
 	$(BIN)/python -m tests.docs.openapi
+
+tables: $(INSTALLED)  ## rewrite the table of report.json in docs/artifacts.md, after a figure has changed
+	$(BIN)/python -m tests.docs.report_table
 
 lock:  ## pin what the images install, after the dependencies have changed; needs uv
 	docker/lock.sh

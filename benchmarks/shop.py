@@ -25,6 +25,7 @@ from indexes.vectors.backends import open_vectors
 from indexes.vectors.faiss_backend import FOLDER, write_vectors
 from model.artifact import PICTURES, read_manifest, write_artifact
 from model.checkpoint.checkpoint import write_contents
+from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import ValidityHead
 from model.embeddings.encoding import Encoding
 from model.records import INTRA_RELATION, Item, Relation
@@ -35,6 +36,23 @@ from .embeddings import Embeddings
 
 class _NoOptions(BaseModel):
     """The options of a checkpoint that no stage made."""
+
+
+METRICS = TrainingMetrics(
+    objective="rcml",
+    steps=0,
+    best_step=0,
+    validation_hit_at_5=0.0,
+    validation_validity_accuracy=0.0,
+    parameters=0,
+    device="cpu",
+    ranks=1,
+    seconds=0.0,
+    pairs_per_second=0.0,
+    data_wait_share=0.0,
+    history=(),
+)
+"""Metrics of a checkpoint that was never trained."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Shop:
             features = 4 * self.dim + 3
             bias, weight = np.zeros((2, 1), np.float32)
             head = ValidityHead(np.zeros((features, 1), np.float32), bias, weight, np.zeros((), np.float32))
-            write_contents(draft.path, self.relations, np.zeros(shape, np.float32), head, {}, "")
+            write_contents(draft.path, self.relations, np.zeros(shape, np.float32), head, METRICS, "")
         checkpoint, out = draft.path.parent / "checkpoint", self.folder / "index"
         out.mkdir()
         parents = {"checkpoint": read_manifest(checkpoint, "checkpoint").digest, "prepared": "0" * 64}

@@ -9,11 +9,9 @@ checkpoint/
   metrics.json README.md   validation figures; the model card
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -26,13 +24,14 @@ from model.relation_file import load_relations, save_relations
 
 from .calibration import FILE as CALIBRATION
 from .calibration import UNCALIBRATED, Calibration
+from .training_metrics import METRICS_FILE, TrainingMetrics
 from .validity import ValidityHead
 
 WEIGHTS = "model.safetensors"
 
 OWN_FILES = {
     "config.json", "network.json", WEIGHTS, "relations.json", "relations.safetensors", "validity.safetensors",
-    CALIBRATION, "metrics.json", WORDS,
+    CALIBRATION, METRICS_FILE, WORDS,
 }  # fmt: skip
 """Files of a checkpoint that rcml words itself; the others are the tokenizer's and the image processor's."""
 
@@ -59,7 +58,7 @@ class Checkpoint:
     relation_vectors: Float32[ndarray, "relations dim"]
     validity: ValidityHead
     calibration: Calibration
-    metrics: dict[str, Any]
+    metrics: TrainingMetrics
     card: str
 
     @classmethod
@@ -79,7 +78,7 @@ class Checkpoint:
             relation_vectors=load_file(path / "relations.safetensors")["relation_vectors"],
             validity=ValidityHead.load(path),
             calibration=Calibration.load(path),
-            metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
+            metrics=TrainingMetrics.load(path),
             card=card.read_text(encoding="utf-8") if card.is_file() else "",
         )
 
@@ -94,7 +93,7 @@ def write_contents(
     relations: Sequence[Relation],
     relation_vectors: Float32[ndarray, "relations dim"],
     validity: ValidityHead,
-    metrics: dict[str, Any],
+    metrics: TrainingMetrics,
     card: str,
     calibration: Calibration = UNCALIBRATED,
 ) -> None:
@@ -103,7 +102,7 @@ def write_contents(
     save_relation_vectors(folder, relation_vectors)
     validity.save(folder)
     calibration.save(folder)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    metrics.save(folder)
     (folder / WORDS).write_text(card, encoding="utf-8")
 
 

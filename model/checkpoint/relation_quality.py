@@ -1,7 +1,7 @@
-"""What `rcml evaluate` measured of each relation, read back; free of torch.
+"""Quality of each relation, as `rcml evaluate` measured it; free of torch.
 
-The service tells it beside each relation, so that a shop knows which to trust. A report counts only for the checkpoint
-that it is of.
+The evaluation writes it into its report, and the service shows it with each relation, so that a shop knows which to
+trust. A report counts only for its own checkpoint.
 """
 
 import json
@@ -16,20 +16,25 @@ from model.errors import ArtifactError, MismatchError
 
 
 class RelationQuality(BaseModel):
-    """The figures of one relation on test items; None where the test part has no such question.
-
-    `hit_at_5` is by AVG similarity, over `queries`; `validity_auc` and `validity_ece` are of calibrated probabilities
-    over `claims`, about half of them true. Few questions make a figure rough.
-    """
+    """Figures of one relation on test items; few questions make a figure rough."""
 
     model_config = ConfigDict(frozen=True)
 
-    relation_id: str
-    queries: int = Field(ge=0)
-    hit_at_5: float | None = Field(ge=0, le=1)
-    claims: int = Field(ge=0)
-    validity_auc: float | None = Field(ge=0, le=1)
-    validity_ece: float | None = Field(ge=0, le=1)
+    relation_id: str = Field(description="id of the relation")
+    description: str = Field("", description="its text")
+    queries: int = Field(ge=0, description="test queries under it")
+    hit_at_5: float | None = Field(
+        ge=0, le=1, description="Hit@5 of these queries by AVG similarity; null without queries"
+    )
+    claims: int = Field(ge=0, description="test claims about it, about half of them true")
+    validity_auc: float | None = Field(
+        ge=0,
+        le=1,
+        description="AUC of the calibrated probabilities; null unless there are true and false claims",
+    )
+    validity_ece: float | None = Field(
+        ge=0, le=1, description="expected calibration error of these probabilities; null without claims"
+    )
 
 
 _RELATIONS = TypeAdapter(tuple[RelationQuality, ...])
@@ -37,7 +42,7 @@ _RELATIONS = TypeAdapter(tuple[RelationQuality, ...])
 
 @dataclass(frozen=True)
 class Quality:
-    """The report at `path`, of digest `digest`, as far as it is about relations, by relation id."""
+    """The figures by relation of the report at `path`, whose digest is `digest`; by relation id."""
 
     path: Path
     digest: str
@@ -65,4 +70,4 @@ class Quality:
             raise ArtifactError(
                 f"The report at {path} has no figures by relation; an earlier rcml made it. Run `rcml evaluate` again."
             ) from None
-        return cls(path, manifest.digest, {one.relation_id: one for one in relations})
+        return cls(path, manifest.digest, {quality.relation_id: quality for quality in relations})

@@ -14,9 +14,9 @@ from jaxtyping import Float32
 from numpy import ndarray
 from safetensors.numpy import load_file, save_file
 
-FILE = "validity.safetensors"
+VALIDITY_FILE = "validity.safetensors"
 
-THRESHOLD = 0.5
+VALIDITY_THRESHOLD = 0.5
 """A relation is said to hold at this calibrated probability and above."""
 
 
@@ -88,10 +88,10 @@ class ValidityHead:
     def save(self, folder: Path) -> None:
         """Write `validity.safetensors` into `folder`."""
         arrays = {name: np.atleast_1d(value) for name, value in vars(self).items()}
-        save_file(arrays, folder / FILE)
+        save_file(arrays, folder / VALIDITY_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> "ValidityHead":
         """Read what `save` wrote."""
-        arrays = load_file(folder / FILE)
+        arrays = load_file(folder / VALIDITY_FILE)
         return cls(arrays["weight_1"], arrays["bias_1"], arrays["weight_2"], arrays["bias_2"][0])

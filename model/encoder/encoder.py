@@ -7,7 +7,7 @@ it write the checkpoint in the end. Loading, saving and pushing are spelt as use
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from model.artifact import Draft, write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import write_contents
 from model.checkpoint.hub import push
+from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import ValidityHead
 from model.config import Device, Precision, TowerEngine
 from model.embeddings.attention_map import Attention
@@ -132,7 +133,7 @@ class Encoder:
         self,
         draft: Draft,
         validity: ValidityHead,
-        metrics: dict[str, Any],
+        metrics: TrainingMetrics,
         card: str,
         calibration: Calibration = UNCALIBRATED,
     ) -> None:

@@ -1,20 +1,22 @@
-"""`rcml evaluate`: a checkpoint on items it never saw, beside chance and beside its two rivals.
+"""`rcml evaluate`: a checkpoint on items it never saw, compared with chance and with its two baselines.
 
 All networks answer the same questions: the same queries with the same random negatives, the same edges, the
-same claims. `report.json` holds every figure (its keys are documented in docs/artifacts.md).
+same claims. `report.json` holds every figure (`figures.py`; its keys are documented in docs/artifacts.md).
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from model.artifact import write_artifact
-from model.checkpoint.calibration import UNCALIBRATED
+from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import Checkpoint
-from model.checkpoint.validity import THRESHOLD
+from model.checkpoint.relation_quality import RelationQuality
+from model.checkpoint.validity import VALIDITY_THRESHOLD
 from model.config import EvaluateConfig, Objective
 from model.data.edge_table import EdgeTable
 from model.data.prepared import Prepared
@@ -23,6 +25,15 @@ from model.errors import InputError, MismatchError
 from model.records import Split
 from model.similarity import Similarity
 
+from .figures import (
+    Calibrated,
+    ChanceFigures,
+    DataCounts,
+    Estimate,
+    EvaluationReport,
+    NetworkFigures,
+    ReliabilityBin,
+)
 from .metrics import (
     Reliability,
     area_under_curve,
@@ -33,11 +44,14 @@ from .metrics import (
     relation_type_scores,
     retrieval_hits,
 )
-from .report import draw_plots, in_markdown
+from .report import draw_plots, evaluation_markdown
 from .sampling import LabelledPairs, Queries, sample_labelled_pairs, sample_queries
 
 HIT_AT = 5
-TOP = 3
+"""k of Hit@k in retrieval."""
+
+TOP_RELATIONS = 3
+"""Relations among which the right one must be, in relation-type prediction."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one network made of them: Hit@5 of each query by similarity, cosines, and the odds of each claim.
+    """Answers of one network: Hit@5 of each query by similarity, cosines, and the log-odds of each claim.
 
     `types` are the cosines of each edge's items under each known relation, by similarity.
     """
@@ -72,68 +86,60 @@ def evaluate(config: EvaluateConfig) -> str:
         InputError: too few test items for the questions.
     """
     prepared = Prepared.open(config.prepared)
-    paths: dict[Objective, Path | None] = {
-        "rcml": config.checkpoint,
-        "clip": config.clip,
-        "blind": config.blind,
-    }
-    exam = make_evaluation_set(prepared, config)
-    networks: dict[str, Any] = {}
-    checkpoints: dict[str, Checkpoint] = {}
-    by_relation: list[dict[str, Any]] = []
-    for name, path in paths.items():
-        if path is None:
-            continue
+    questions = make_evaluation_set(prepared, config)
+    checkpoints: dict[Objective, Checkpoint] = {}
+    networks: dict[Objective, NetworkFigures] = {}
+    by_relation: tuple[RelationQuality, ...] = ()
+    for role, path in _paths(config).items():
         checkpoint = Checkpoint.open(path)
-        _check_fit(name, checkpoint, prepared, path)
-        checkpoints[name] = checkpoint
-        answers = answer_evaluation_set(checkpoint, exam, config)
-        networks[checkpoint.metrics["objective"]] = figures(checkpoint, exam, answers, config)
-        if name == "rcml":
-            by_relation = figures_by_relation(checkpoint, exam, answers)
-    tested = checkpoints["rcml"].metrics["objective"]
-    report: dict[str, Any] = {
-        "data": {
-            "items": len(exam.texts),
-            "edges": len(exam.edges),
-            "queries": len(exam.queries.item),
-            "claims": len(exam.claims.valid),
-            "relations": len(exam.known),
-            "candidates": config.candidates,
-        },
-        "chance": {
-            "hit_at_5": min(1.0, HIT_AT / config.candidates),
-            "relation_type_top_3": min(1.0, TOP / len(exam.known)),
-            "relation_type_log_loss": float(np.log(len(exam.known))),
-            "validity_accuracy": 0.5,
-            "validity_auc": 0.5,
-        },
-        "networks": networks,
-        "ratios": {
-            rival: networks[tested]["hit_at_5"]["AVG"]["value"] / networks[rival]["hit_at_5"]["AVG"]["value"]
-            for rival in ("clip", "blind")
-            if rival in networks and rival != tested
-        },
-        "relations": by_relation,
-    }
-    parents = {name: checkpoint.manifest.digest for name, checkpoint in checkpoints.items()}
-    with write_artifact(
-        config.out, "report", config, {"prepared": prepared.manifest.digest, **parents}
-    ) as draft:
-        (draft.path / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        (draft.path / "report.md").write_text(in_markdown(report), encoding="utf-8")
+        _check_fit(role, checkpoint, prepared, path)
+        checkpoints[role] = checkpoint
+        answers = answer_evaluation_set(checkpoint, questions, config)
+        networks[checkpoint.metrics.objective] = network_figures(checkpoint, questions, answers, config)
+        if role == "rcml":
+            by_relation = figures_by_relation(checkpoint, questions, answers)
+    tested = checkpoints["rcml"].metrics.objective
+    report = EvaluationReport(
+        data=DataCounts(
+            items=len(questions.texts),
+            edges=len(questions.edges),
+            queries=len(questions.queries.item),
+            claims=len(questions.claims.valid),
+            relations=len(questions.known),
+            candidates=config.candidates,
+        ),
+        chance=chance_figures(config.candidates, len(questions.known)),
+        networks=networks,
+        ratios=_ratios(networks, tested),
+        relations=by_relation,
+    )
+    parents = {"prepared": prepared.manifest.digest}
+    parents |= {role: checkpoint.manifest.digest for role, checkpoint in checkpoints.items()}
+    with write_artifact(config.out, "report", config, parents) as draft:
+        report.save(draft.path)
+        (draft.path / "report.md").write_text(evaluation_markdown(report), encoding="utf-8")
         draw_plots(report, draft.path)
     own = networks[tested]
     return (
-        f"Evaluated on {len(exam.texts)} unseen items: AVG Hit@5 {own['hit_at_5']['AVG']['value']:.3f} "
-        f"(chance {report['chance']['hit_at_5']:.3f}), relation-type Top-3 "
-        f"{own['relation_type_top_3']['AVG']:.3f}, validity accuracy {own['validity_accuracy']:.3f}; "
+        f"Evaluated on {len(questions.texts)} unseen items: AVG Hit@5 {own.hit_at_5[Similarity.AVG].value:.3f} "
+        f"(chance {report.chance.hit_at_5:.3f}), relation-type Top-3 "
+        f"{own.relation_type_top_3[Similarity.AVG]:.3f}, validity accuracy {own.validity_accuracy:.3f}; "
         f"report in {config.out}"
     )
 
 
+def _paths(config: EvaluateConfig) -> dict[Objective, Path]:
+    """List the checkpoints to evaluate: the one tested first, in the role of `rcml`, then the baselines given."""
+    paths: dict[Objective, Path] = {"rcml": config.checkpoint}
+    if config.clip is not None:
+        paths["clip"] = config.clip
+    if config.blind is not None:
+        paths["blind"] = config.blind
+    return paths
+
+
 def make_evaluation_set(prepared: Prepared, config: EvaluateConfig) -> EvaluationSet:
-    """Draw the questions from the test part.
+    """Draw the questions from the test split.
 
     Raises:
         InputError: too few test items or pairs.
@@ -161,96 +167,163 @@ def make_evaluation_set(prepared: Prepared, config: EvaluateConfig) -> Evaluatio
     )
 
 
-def answer_evaluation_set(checkpoint: Checkpoint, exam: EvaluationSet, config: EvaluateConfig) -> Answers:
-    """Put all questions to one network."""
+def answer_evaluation_set(
+    checkpoint: Checkpoint, questions: EvaluationSet, config: EvaluateConfig
+) -> Answers:
+    """Have one network answer all questions."""
     encoder = Encoder.from_pretrained(checkpoint.path, config.device)
-    encoding = encoder.encode_part(exam.texts, exam.pictures)
+    encoding = encoder.encode_part(questions.texts, questions.pictures)
     return Answers(
-        hits={one: retrieval_hits(encoding, exam.queries, one, HIT_AT) for one in Similarity},
-        types={one: relation_type_scores(encoding, exam.edges, one, exam.known) for one in Similarity},
-        log_odds=checkpoint.validity.log_odds(exam.claims.vectors(encoding, checkpoint.relation_vectors)),
+        hits={
+            similarity: retrieval_hits(encoding, questions.queries, similarity, HIT_AT)
+            for similarity in Similarity
+        },
+        types={
+            similarity: relation_type_scores(encoding, questions.edges, similarity, questions.known)
+            for similarity in Similarity
+        },
+        log_odds=checkpoint.validity.log_odds(
+            questions.claims.vectors(encoding, checkpoint.relation_vectors)
+        ),
     )
 
 
-def figures(
-    checkpoint: Checkpoint, exam: EvaluationSet, answers: Answers, config: EvaluateConfig
-) -> dict[str, Any]:
-    """All figures of one network; "before" and "after" are without and with its calibration."""
-    hits = {}
-    for similarity, found in answers.hits.items():
-        low, high = interval(found, exam.queries.item, np.random.default_rng(config.seed))
-        hits[similarity.value] = {"value": float(found.mean()), "low": low, "high": high}
-    calibrations = {"before": UNCALIBRATED, "after": checkpoint.calibration}
-    valid, truth = exam.claims.valid, np.searchsorted(exam.known, exam.edges.relation)
-    validity = {name: one.validity_probability(answers.log_odds) for name, one in calibrations.items()}
+def chance_figures(candidates: int, relations: int) -> ChanceFigures:
+    """Compute the figures of a guess among `candidates` items and among `relations`."""
+    return ChanceFigures(
+        hit_at_5=min(1.0, HIT_AT / candidates),
+        relation_type_top_3=min(1.0, TOP_RELATIONS / relations),
+        relation_type_log_loss=float(np.log(relations)),
+        validity_accuracy=0.5,
+        validity_auc=0.5,
+    )
+
+
+def network_figures(
+    checkpoint: Checkpoint, questions: EvaluationSet, answers: Answers, config: EvaluateConfig
+) -> NetworkFigures:
+    """Compute all figures of one network."""
+    valid, truth = questions.claims.valid, np.searchsorted(questions.known, questions.edges.relation)
+    validity = _validity_probabilities(checkpoint.calibration, answers.log_odds)
     types = {
-        similarity.value: {
-            name: one.relation_probabilities(scores, similarity) for name, one in calibrations.items()
-        }
+        similarity: _relation_probabilities(checkpoint.calibration, scores, similarity)
         for similarity, scores in answers.types.items()
     }
-    return {
-        "hit_at_5": hits,
-        "relation_type_top_3": {
-            similarity.value: float(hit_at(TOP, scores, truth).mean())
+    return NetworkFigures(
+        hit_at_5={
+            similarity: _estimate(hits, questions.queries, config.seed)
+            for similarity, hits in answers.hits.items()
+        },
+        relation_type_top_3={
+            similarity: float(hit_at(TOP_RELATIONS, scores, truth).mean())
             for similarity, scores in answers.types.items()
         },
-        "relation_type_top_3_calibrated": {
-            similarity: float(hit_at(TOP, probability["after"], truth).mean())
+        relation_type_top_3_calibrated={
+            similarity: float(hit_at(TOP_RELATIONS, probability.after, truth).mean())
             for similarity, probability in types.items()
         },
-        "relation_type_log_loss": {
-            similarity: {name: log_loss(one, truth) for name, one in probability.items()}
+        relation_type_log_loss={
+            similarity: Calibrated[float](
+                before=log_loss(probability.before, truth), after=log_loss(probability.after, truth)
+            )
             for similarity, probability in types.items()
         },
-        "validity_accuracy": float(((validity["after"] >= THRESHOLD) == valid).mean()),
-        "validity_auc": area_under_curve(answers.log_odds, valid),
-        "validity_log_loss": {
-            name: log_loss(np.column_stack([1 - one, one]), valid.astype(np.int64))
-            for name, one in validity.items()
-        },
-        "validity_ece": {name: expected_calibration_error(one, valid) for name, one in validity.items()},
-        "reliability": {name: Reliability.of(one, valid).as_json() for name, one in validity.items()},
-        "calibration": checkpoint.calibration.version,
-        "parameters": checkpoint.metrics["parameters"],
-        "steps": checkpoint.metrics["steps"],
-        "seconds": checkpoint.metrics["seconds"],
-    }
+        validity_accuracy=float(((validity.after >= VALIDITY_THRESHOLD) == valid).mean()),
+        validity_auc=area_under_curve(answers.log_odds, valid),
+        validity_log_loss=Calibrated[float](
+            before=_claim_log_loss(validity.before, valid), after=_claim_log_loss(validity.after, valid)
+        ),
+        validity_ece=Calibrated[float | None](
+            before=expected_calibration_error(validity.before, valid),
+            after=expected_calibration_error(validity.after, valid),
+        ),
+        reliability=Calibrated[tuple[ReliabilityBin, ...]](
+            before=Reliability.of(validity.before, valid).filled_bins(),
+            after=Reliability.of(validity.after, valid).filled_bins(),
+        ),
+        calibration=checkpoint.calibration.version,
+        parameters=checkpoint.metrics.parameters,
+        steps=checkpoint.metrics.steps,
+        seconds=checkpoint.metrics.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Probabilities:
+    """Probabilities without (`before`) and with (`after`) the checkpoint's calibration."""
+
+    before: Float[ndarray, "..."]
+    after: Float[ndarray, "..."]
+
+
+def _validity_probabilities(calibration: Calibration, log_odds: ndarray) -> _Probabilities:
+    return _Probabilities(
+        UNCALIBRATED.validity_probability(log_odds), calibration.validity_probability(log_odds)
+    )
+
+
+def _relation_probabilities(
+    calibration: Calibration, scores: ndarray, similarity: Similarity
+) -> _Probabilities:
+    return _Probabilities(
+        UNCALIBRATED.relation_probabilities(scores, similarity),
+        calibration.relation_probabilities(scores, similarity),
+    )
+
+
+def _estimate(hits: ndarray, queries: Queries, seed: int) -> Estimate:
+    low, high = interval(hits, queries.item, np.random.default_rng(seed))
+    return Estimate(value=float(hits.mean()), low=low, high=high)
+
+
+def _claim_log_loss(probability: ndarray, valid: ndarray) -> float:
+    return log_loss(np.column_stack([1 - probability, probability]), valid.astype(np.int64))
 
 
 def figures_by_relation(
-    checkpoint: Checkpoint, exam: EvaluationSet, answers: Answers
-) -> list[dict[str, Any]]:
-    """What the questions about each relation show; None where the test part has none that do."""
+    checkpoint: Checkpoint, questions: EvaluationSet, answers: Answers
+) -> tuple[RelationQuality, ...]:
+    """Compute the figures of each relation from the questions about it; None if there are none of a kind."""
     probability = checkpoint.calibration.validity_probability(answers.log_odds)
-    hits, asked = answers.hits[Similarity.AVG], exam.queries.relation
+    hits, asked = answers.hits[Similarity.AVG], questions.queries.relation
     found = []
-    for row in exam.known.tolist():
+    for row in questions.known.tolist():
         relation = checkpoint.relations[row]
-        claimed = exam.claims.pairs.relation == row
-        valid = exam.claims.valid[claimed]
+        claimed = questions.claims.pairs.relation == row
+        valid = questions.claims.valid[claimed]
         found.append(
-            {
-                "relation_id": relation.relation_id,
-                "description": relation.description,
-                "queries": int((asked == row).sum()),
-                "hit_at_5": float(hits[asked == row].mean()) if (asked == row).any() else None,
-                "claims": len(valid),
-                "validity_auc": area_under_curve(probability[claimed], valid),
-                "validity_ece": expected_calibration_error(probability[claimed], valid),
-            }
+            RelationQuality(
+                relation_id=relation.relation_id,
+                description=relation.description,
+                queries=int((asked == row).sum()),
+                hit_at_5=float(hits[asked == row].mean()) if (asked == row).any() else None,
+                claims=len(valid),
+                validity_auc=area_under_curve(probability[claimed], valid),
+                validity_ece=expected_calibration_error(probability[claimed], valid),
+            )
         )
-    return found
+    return tuple(found)
 
 
-def _check_fit(name: Objective, checkpoint: Checkpoint, prepared: Prepared, path: Path) -> None:
+def _ratios(networks: Mapping[Objective, NetworkFigures], tested: Objective) -> dict[Objective, float]:
+    """Divide AVG Hit@5 of the network tested by that of each baseline."""
+    baselines: tuple[Objective, ...] = ("clip", "blind")
+    own = networks[tested].hit_at_5[Similarity.AVG].value
+    return {
+        baseline: own / networks[baseline].hit_at_5[Similarity.AVG].value
+        for baseline in baselines
+        if baseline in networks and baseline != tested
+    }
+
+
+def _check_fit(role: Objective, checkpoint: Checkpoint, prepared: Prepared, path: Path) -> None:
     if checkpoint.manifest.parents.get("prepared") != prepared.manifest.digest:
         raise MismatchError(
             f"{path} was not trained on {prepared.path} as it is now, so its test items may have been trained on. "
             "Train it again on this data, or name the data it was trained on."
         )
-    objective = checkpoint.metrics["objective"]
-    if name != "rcml" and objective != name:
+    objective = checkpoint.metrics.objective
+    if role != "rcml" and objective != role:
         raise MismatchError(
-            f"--{name} {path} was trained with --objective {objective}; a checkpoint of --objective {name} is needed."
+            f"--{role} {path} was trained with --objective {objective}; a checkpoint of --objective {role} is needed."
         )

@@ -14,27 +14,28 @@ from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
 from model.similarity import Similarity
 
+from .figures import ReliabilityBin
 from .sampling import Queries
 
-TIE = 1e-5
+MAX_TIE_DIFFERENCE = 1e-5
 """Cosines closer than this are equal: float32 rounding must not decide between candidates."""
 
-BINS = 15
-"""As many as are usual."""
+CALIBRATION_BINS = 15
+"""Bins of equal width over [0, 1], the usual number."""
 
 
 def hit_at(k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray) -> Float[ndarray, "queries"]:
-    """Chance in [0, 1] that the candidate in column `truth` is among the `k` best when ties fall at random."""
+    """Compute the chance in [0, 1] that the candidate in column `truth` is among the `k` best; ties fall at random."""
     true = np.take_along_axis(scores, truth[:, None], axis=1)
-    better = (scores > true + TIE).sum(axis=1)
-    equal = (np.abs(scores - true) <= TIE).sum(axis=1)  # the true one included
+    better = (scores > true + MAX_TIE_DIFFERENCE).sum(axis=1)
+    equal = (np.abs(scores - true) <= MAX_TIE_DIFFERENCE).sum(axis=1)  # the true one included
     return np.where(equal, np.clip((k - better) / np.maximum(equal, 1), 0.0, 1.0), 0.0)
 
 
 def retrieval_hits(
     vectors: Encoding, queries: Queries, similarity: Similarity, k: int = 5
 ) -> Float[ndarray, "queries"]:
-    """Hit@k of each query under `similarity` (section 4.3.1)."""
+    """Compute Hit@k of each query under `similarity` (section 4.3.1)."""
     query_view, target_view = (vectors.view(view) for view in similarity.views)
     query = query_view[queries.item, queries.relation]
     target = target_view[queries.candidates, queries.relation[:, None]]
@@ -45,7 +46,7 @@ def retrieval_hits(
 def relation_type_scores(
     vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, "known"]
 ) -> Float[ndarray, "edges known"]:
-    """Cosine of each edge's items under each of `relations`; its own is to score best (section 4.3.2)."""
+    """Compute the cosine of each edge's items under each of `relations`; its own should be best (section 4.3.2)."""
     a_view, b_view = (vectors.view(view) for view in similarity.views)
     scores = [
         np.einsum("ed,ed->e", a_view[edges.a, relation], b_view[edges.b, relation]) for relation in relations
@@ -54,13 +55,13 @@ def relation_type_scores(
 
 
 def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]) -> float:
-    """Mean of -log of the probability of the true answer, in nats; log(answers) for a uniform guess."""
+    """Average -log of the probability of the true answer, in nats; log(answers) for a uniform guess."""
     true = np.take_along_axis(probability, truth[:, None], axis=1)
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
 
 def area_under_curve(scores: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> float | None:
-    """Chance that a true claim scores above a false one, ties counted half; None unless there are both.
+    """Compute the chance that a true claim scores above a false one, ties counted half; None unless there are both.
 
     That is the area under the receiver operating characteristic (Hanley & McNeil 1982), by ranks.
     """
@@ -74,9 +75,9 @@ def area_under_curve(scores: Float[ndarray, "claims"], valid: Bool[ndarray, "cla
 
 @dataclass(frozen=True)
 class Reliability:
-    """Claims by what was said of them, in bins of equal width over [0, 1]: how many, how probable, how many true.
+    """Claims in bins of equal width over [0, 1] by their probability.
 
-    `probability` is the mean of a bin, `share` the part of it that is true; both 0 where `claims` is.
+    `probability` is the mean of a bin, `share` the part of it that is true; both are 0 in an empty bin.
     """
 
     claims: Int[ndarray, "bins"]
@@ -85,7 +86,10 @@ class Reliability:
 
     @classmethod
     def of(
-        cls, probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = BINS
+        cls,
+        probability: Float[ndarray, "claims"],
+        valid: Bool[ndarray, "claims"],
+        bins: int = CALIBRATION_BINS,
     ) -> "Reliability":
         """Sort claims into bins."""
         place = np.minimum((probability * bins).astype(np.int64), bins - 1)
@@ -96,18 +100,22 @@ class Reliability:
         )
         return cls(claims, said, true)
 
-    def as_json(self) -> list[dict[str, float]]:
-        """The bins that are not empty, from 0 to 1."""
+    def filled_bins(self) -> tuple[ReliabilityBin, ...]:
+        """List the bins that are not empty, from 0 to 1."""
         rows = zip(self.claims.tolist(), self.probability.tolist(), self.share.tolist(), strict=True)
-        return [{"claims": n, "probability": said, "share": true} for n, said, true in rows if n]
+        return tuple(
+            ReliabilityBin(claims=claims, probability=probability, share=share)
+            for claims, probability, share in rows
+            if claims
+        )
 
 
 def expected_calibration_error(
-    probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = BINS
+    probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = CALIBRATION_BINS
 ) -> float | None:
-    """How far what is said is from what is true, on average over claims (Naeini et al. 2015); None without claims.
+    """Average the gap between probability and truth over claims (Naeini et al. 2015); None without claims.
 
-    Few claims make it larger: a bin of 10 is off by 0.13 or so even if all that is said is right.
+    Few claims make it larger: a bin of 10 is off by 0.13 or so even if every probability is right.
     """
     if not len(valid):
         return None
@@ -121,7 +129,7 @@ def interval(
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean; whole clusters are drawn, since one item asks many questions."""
+    """Bootstrap the 95 % interval of the mean; whole clusters are drawn, since one item asks many questions."""
     _, index = np.unique(cluster, return_inverse=True)
     totals, sizes = np.bincount(index, weights=values), np.bincount(index)
     picks = rng.integers(0, len(totals), size=(draws, len(totals)))

@@ -1,76 +1,125 @@
-"""The evaluation's `report.md` and plots, drawn from the same figures as `report.json`."""
+"""`report.md` of an evaluation and its plots, from the same figures as `report.json`."""
 
+from collections.abc import Callable, Mapping, Sequence
 from math import log
 from pathlib import Path
-from typing import Any
 
+from model.config import Objective
 from model.similarity import Similarity
 
-COLOURS = {"rcml": "#2a6f97", "blind": "#e9a03b", "clip": "#a3a3a3"}
-ORDER = ("rcml", "blind", "clip")
-MEANING = {
+from .figures import ChanceFigures, Estimate, EvaluationReport, NetworkFigures
+
+NETWORK_ORDER: tuple[Objective, ...] = ("rcml", "blind", "clip")
+NETWORK_COLOURS: dict[Objective, str] = {"rcml": "#2a6f97", "blind": "#e9a03b", "clip": "#a3a3a3"}
+NETWORK_MEANINGS: dict[Objective, str] = {
     "rcml": "RCML, conditioned on the relation",
     "blind": "blind: the same pairs, one constant relation text",
     "clip": "clip: self-pairs and cross-modal terms only",
 }
 
 
-def in_markdown(report: dict[str, Any]) -> str:
-    """The report for a reader."""
-    data, chance, networks = report["data"], report["chance"], report["networks"]
-    names = [name for name in ORDER if name in networks]
-    lines = [
+def evaluation_markdown(report: EvaluationReport) -> str:
+    """Word the report for a reader."""
+    networks = _in_order(report)
+    sections = (
+        _retrieval_section(report, networks),
+        _relation_type_section(report, networks),
+        _validity_section(report, networks),
+        _calibration_section(report, networks),
+        _relations_section(report),
+        _networks_section(report, networks),
+    )
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def _in_order(report: EvaluationReport) -> dict[Objective, NetworkFigures]:
+    return {name: report.networks[name] for name in NETWORK_ORDER if name in report.networks}
+
+
+def _retrieval_section(report: EvaluationReport, networks: Mapping[Objective, NetworkFigures]) -> list[str]:
+    data = report.data
+    return [
         "# Evaluation",
         "",
-        f"{data['items']} test items that training never saw, {data['edges']} related pairs, "
-        f"{data['relations']} relations. Retrieval asks {data['queries']} queries of {data['candidates']} "
+        f"{data.items} test items that training never saw, {data.edges} related pairs, "
+        f"{data.relations} relations. Retrieval asks {data.queries} queries of {data.candidates} "
         f"candidates each: one true partner, the rest random.",
         "",
         "## Retrieval: Hit@5, with 95 % interval",
         "",
-        f"| similarity | {' | '.join(names)} | chance |",
-        f"|---|{'---:|' * (len(names) + 1)}",
-        *(
-            f"| {similarity} | "
-            + " | ".join(_with_interval(networks[name]["hit_at_5"][similarity]) for name in names)
-            + f" | {chance['hit_at_5']:.3f} |"
-            for similarity in Similarity
+        *_similarity_table(
+            networks,
+            lambda network, similarity: _with_interval(network.hit_at_5[similarity]),
+            report.chance.hit_at_5,
         ),
         "",
         "![Hit@5 of the five similarities](hit_at_5.png)",
-        "",
+    ]
+
+
+def _relation_type_section(
+    report: EvaluationReport, networks: Mapping[Objective, NetworkFigures]
+) -> list[str]:
+    return [
         "## Relation type: Top-3 accuracy",
         "",
-        f"| similarity | {' | '.join(names)} | chance |",
-        f"|---|{'---:|' * (len(names) + 1)}",
+        *_similarity_table(
+            networks,
+            lambda network, similarity: f"{network.relation_type_top_3[similarity]:.3f}",
+            report.chance.relation_type_top_3,
+        ),
+    ]
+
+
+def _similarity_table(
+    networks: Mapping[Objective, NetworkFigures],
+    figure: Callable[[NetworkFigures, Similarity], str],
+    chance: float,
+) -> list[str]:
+    """Make a table with a row for each similarity and a column for each network."""
+    return [
+        f"| similarity | {' | '.join(networks)} | chance |",
+        f"|---|{'---:|' * (len(networks) + 1)}",
         *(
             f"| {similarity} | "
-            + " | ".join(f"{networks[name]['relation_type_top_3'][similarity]:.3f}" for name in names)
-            + f" | {chance['relation_type_top_3']:.3f} |"
+            + " | ".join(figure(network, similarity) for network in networks.values())
+            + f" | {chance:.3f} |"
             for similarity in Similarity
         ),
+    ]
+
+
+def _validity_section(report: EvaluationReport, networks: Mapping[Objective, NetworkFigures]) -> list[str]:
+    return [
+        f"## Relation validity: accuracy on {report.data.claims} claims, half of them true",
         "",
-        f"## Relation validity: accuracy on {data['claims']} claims, half of them true",
-        "",
-        f"| {' | '.join(names)} | chance |",
-        f"|{'---:|' * (len(names) + 1)}",
+        f"| {' | '.join(networks)} | chance |",
+        f"|{'---:|' * (len(networks) + 1)}",
         "| "
-        + " | ".join(f"{networks[name]['validity_accuracy']:.3f}" for name in names)
-        + f" | {chance['validity_accuracy']:.3f} |",
+        + " | ".join(f"{network.validity_accuracy:.3f}" for network in networks.values())
+        + f" | {report.chance.validity_accuracy:.3f} |",
         "",
         "![Three tasks, AVG similarity](tasks.png)",
-        "",
+    ]
+
+
+def _calibration_section(report: EvaluationReport, networks: Mapping[Objective, NetworkFigures]) -> list[str]:
+    return [
         "## Calibration",
         "",
         "A probability is right when of the claims it is given to, that share is true. ECE is how far it is off, on "
         "average; log-loss, in nats, is what the probability given to the truth leaves to be known.",
         "",
-        f"| | {' | '.join(names)} | chance |",
-        f"|---|{'---:|' * (len(names) + 1)}",
-        *_calibration_rows([networks[name] for name in names], chance),
+        f"| | {' | '.join(networks)} | chance |",
+        f"|---|{'---:|' * (len(networks) + 1)}",
+        *_calibration_rows(list(networks.values()), report.chance),
         "",
         "![Reliability of validity probabilities](reliability.png)",
-        "",
+    ]
+
+
+def _relations_section(report: EvaluationReport) -> list[str]:
+    return [
         "## By relation",
         "",
         "AVG similarity; AUC and ECE of calibrated validity. Few questions make a figure rough, and an ECE larger.",
@@ -78,45 +127,46 @@ def in_markdown(report: dict[str, Any]) -> str:
         "| relation | queries | Hit@5 | claims | AUC | ECE |",
         "|---|---:|---:|---:|---:|---:|",
         *(
-            f"| `{row['relation_id']}` | {row['queries']} | {_figure(row['hit_at_5'])} | {row['claims']} | "
-            f"{_figure(row['validity_auc'])} | {_figure(row['validity_ece'])} |"
-            for row in report["relations"]
+            f"| `{row.relation_id}` | {row.queries} | {_figure(row.hit_at_5)} | {row.claims} | "
+            f"{_figure(row.validity_auc)} | {_figure(row.validity_ece)} |"
+            for row in report.relations
         ),
-        "",
+    ]
+
+
+def _networks_section(report: EvaluationReport, networks: Mapping[Objective, NetworkFigures]) -> list[str]:
+    return [
         "## Networks",
         "",
         *(
-            f"- **{name}** ({MEANING[name]}): {networks[name]['parameters']:,} parameters, "
-            f"{networks[name]['steps']} steps, trained in {networks[name]['seconds']:.0f} s"
-            for name in names
+            f"- **{name}** ({NETWORK_MEANINGS[name]}): {network.parameters:,} parameters, "
+            f"{network.steps} steps, trained in {network.seconds:.0f} s"
+            for name, network in networks.items()
         ),
         "",
         *(
-            f"RCML's AVG Hit@5 is {ratio:.2f} times that of `{rival}`."
-            for rival, ratio in report["ratios"].items()
+            f"RCML's AVG Hit@5 is {ratio:.2f} times that of `{baseline}`."
+            for baseline, ratio in report.ratios.items()
         ),
     ]
-    return "\n".join(lines) + "\n"
 
 
-def draw_plots(report: dict[str, Any], folder: Path) -> None:
+def draw_plots(report: EvaluationReport, folder: Path) -> None:
     """Write hit_at_5.png, tasks.png and reliability.png into `folder`."""
-    networks, chance = report["networks"], report["chance"]
+    networks, chance = _in_order(report), report.chance
     hits = {
-        name: [networks[name]["hit_at_5"][similarity] for similarity in Similarity]
-        for name in ORDER
-        if name in networks
+        name: [network.hit_at_5[similarity] for similarity in Similarity]
+        for name, network in networks.items()
     }
     _bars(
         folder / "hit_at_5.png",
-        title=f"Hit@5 of {report['data']['candidates']} candidates, unseen items (95 % interval)",
+        title=f"Hit@5 of {report.data.candidates} candidates, unseen items (95 % interval)",
         groups=[similarity.value for similarity in Similarity],
-        values={name: [hit["value"] for hit in row] for name, row in hits.items()},
+        values={name: [hit.value for hit in row] for name, row in hits.items()},
         errors={
-            name: [(hit["value"] - hit["low"], hit["high"] - hit["value"]) for hit in row]
-            for name, row in hits.items()
+            name: [(hit.value - hit.low, hit.high - hit.value) for hit in row] for name, row in hits.items()
         },
-        chance=[chance["hit_at_5"]] * len(Similarity),
+        chance=[chance.hit_at_5] * len(Similarity),
     )
     _bars(
         folder / "tasks.png",
@@ -124,26 +174,27 @@ def draw_plots(report: dict[str, Any], folder: Path) -> None:
         groups=["retrieval\nHit@5", "relation type\nTop-3", "validity\naccuracy"],
         values={
             name: [
-                networks[name]["hit_at_5"]["AVG"]["value"],
-                networks[name]["relation_type_top_3"]["AVG"],
-                networks[name]["validity_accuracy"],
+                network.hit_at_5[Similarity.AVG].value,
+                network.relation_type_top_3[Similarity.AVG],
+                network.validity_accuracy,
             ]
-            for name in hits
+            for name, network in networks.items()
         },
         errors={},
-        chance=[chance["hit_at_5"], chance["relation_type_top_3"], chance["validity_accuracy"]],
+        chance=[chance.hit_at_5, chance.relation_type_top_3, chance.validity_accuracy],
     )
-    _reliability(folder / "reliability.png", {name: networks[name] for name in hits})
+    _reliability(folder / "reliability.png", networks)
 
 
 def _bars(
     path: Path,
     title: str,
     groups: list[str],
-    values: dict[str, list[float]],
-    errors: dict[str, list[tuple[float, float]]],
+    values: dict[Objective, list[float]],
+    errors: dict[Objective, list[tuple[float, float]]],
     chance: list[float],
 ) -> None:
+    """Draw groups of bars, one bar a network, each group with its level of chance."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -159,7 +210,7 @@ def _bars(
             row,
             width * 0.92,
             yerr=spread,
-            color=COLOURS[name],
+            color=NETWORK_COLOURS[name],
             label=name,
             capsize=2.5,
             ecolor="#333333",
@@ -181,8 +232,8 @@ def _bars(
     figure.savefig(path, metadata={"Software": None})
 
 
-def _reliability(path: Path, networks: dict[str, dict[str, Any]]) -> None:
-    """A panel a network: what it says of claims against how many are true, and below, how many it says so of."""
+def _reliability(path: Path, networks: Mapping[Objective, NetworkFigures]) -> None:
+    """Draw a panel for each network: share of true claims by probability, and below, the number of claims."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -194,25 +245,27 @@ def _reliability(path: Path, networks: dict[str, dict[str, Any]]) -> None:
     for column, (name, network) in enumerate(networks.items()):
         above, below = panels[:, column]
         above.plot([0, 1], [0, 1], color="#b00020", linestyle="--", linewidth=1.2, label="exact")
-        styles = {"before": ("#444444", ":", "v"), "after": (COLOURS[name], "-", "o")}
-        for stage, (colour, line, marker) in styles.items():
-            bins = network["reliability"][stage]
+        bins, error = network.reliability, network.validity_ece
+        curves = (
+            ("before", bins.before, error.before, "#444444", ":", "v"),
+            ("after", bins.after, error.after, NETWORK_COLOURS[name], "-", "o"),
+        )
+        for stage, points, ece, colour, line, marker in curves:
             above.plot(
-                [one["probability"] for one in bins],
-                [one["share"] for one in bins],
+                [point.probability for point in points],
+                [point.share for point in points],
                 color=colour,
                 linestyle=line,
                 marker=marker,
                 markersize=4,
                 linewidth=1.6,
-                label=f"{stage}: ECE {network['validity_ece'][stage]:.3f}",
+                label=f"{stage}: ECE {ece:.3f}",
             )
-        bins = network["reliability"]["after"]
         below.bar(
-            [one["probability"] for one in bins],
-            [one["claims"] for one in bins],
+            [point.probability for point in bins.after],
+            [point.claims for point in bins.after],
             width=0.05,
-            color=COLOURS[name],
+            color=NETWORK_COLOURS[name],
         )
         above.set_title(name, loc="left", fontsize=10)
         above.legend(frameon=False, fontsize=8, loc="upper left")
@@ -227,29 +280,35 @@ def _reliability(path: Path, networks: dict[str, dict[str, Any]]) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def _calibration_rows(networks: list[dict[str, Any]], chance: dict[str, float]) -> list[str]:
+def _calibration_rows(networks: Sequence[NetworkFigures], chance: ChanceFigures) -> list[str]:
     def row(name: str, figures: list[str], of_chance: float | None) -> str:
         return f"| {name} | {' | '.join(figures)} | {_figure(of_chance)} |"
 
     def both(before: float | None, after: float | None) -> str:
         return f"{_figure(before)}, calibrated {_figure(after)}"
 
+    errors = [network.validity_ece for network in networks]
+    losses = [network.validity_log_loss for network in networks]
+    type_losses = [network.relation_type_log_loss[Similarity.AVG] for network in networks]
     return [
-        row("validity AUC", [_figure(one["validity_auc"]) for one in networks], chance["validity_auc"]),
-        row("validity ECE", [both(*one["validity_ece"].values()) for one in networks], None),
-        row("validity log-loss", [both(*one["validity_log_loss"].values()) for one in networks], log(2)),
+        row("validity AUC", [_figure(network.validity_auc) for network in networks], chance.validity_auc),
+        row("validity ECE", [both(error.before, error.after) for error in errors], None),
+        row("validity log-loss", [both(loss.before, loss.after) for loss in losses], log(2)),
         row(
             "relation-type log-loss, AVG",
-            [both(*one["relation_type_log_loss"]["AVG"].values()) for one in networks],
-            chance["relation_type_log_loss"],
+            [both(loss.before, loss.after) for loss in type_losses],
+            chance.relation_type_log_loss,
         ),
         row(
             "relation-type Top-3, AVG",
             [
-                both(one["relation_type_top_3"]["AVG"], one["relation_type_top_3_calibrated"]["AVG"])
-                for one in networks
+                both(
+                    network.relation_type_top_3[Similarity.AVG],
+                    network.relation_type_top_3_calibrated[Similarity.AVG],
+                )
+                for network in networks
             ],
-            chance["relation_type_top_3"],
+            chance.relation_type_top_3,
         ),
     ]
 
@@ -258,5 +317,5 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _with_interval(hit: dict[str, float]) -> str:
-    return f"{hit['value']:.3f} ({hit['low']:.3f} to {hit['high']:.3f})"
+def _with_interval(hit: Estimate) -> str:
+    return f"{hit.value:.3f} ({hit.low:.3f} to {hit.high:.3f})"

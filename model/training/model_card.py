@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from model.checkpoint.hub import is_local
+from model.checkpoint.training_metrics import TrainingMetrics
 from model.config import TrainConfig
 from model.data.prepared import Prepared
 
@@ -17,7 +17,7 @@ WHAT_IT_IS = {
 }
 
 
-def model_card(config: TrainConfig, metrics: dict[str, Any], prepared: Prepared) -> str:
+def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared) -> str:
     """Word the card from what was measured. It names no licence: that of the data is for its owner to say."""
     relations = [relation for relation in prepared.relations if not relation.intra]
     return "\n".join(
@@ -36,14 +36,14 @@ def model_card(config: TrainConfig, metrics: dict[str, Any], prepared: Prepared)
             "",
             f"- {len(prepared.items)} items and {len(prepared.edges)} related pairs (prepared data "
             f"`{prepared.manifest.digest[:12]}`)",
-            f"- backbone: {_backbone(config)}, {metrics['parameters']:,} parameters in all",
-            f"- {metrics['steps']} steps of {config.batch_size} pairs, seed {config.seed}, on {metrics['device']}",
+            f"- backbone: {_backbone(config)}, {metrics.parameters:,} parameters in all",
+            f"- {metrics.steps} steps of {config.batch_size} pairs, seed {config.seed}, on {metrics.device}",
             "",
             "## Figures",
             "",
             f"On validation items, which training did not see: Hit@5 among 21 candidates "
-            f"{metrics['validation_hit_at_5']:.3f}, relation-validity accuracy "
-            f"{metrics['validation_validity_accuracy']:.3f}. `rcml evaluate` measures it on the test items.",
+            f"{metrics.validation_hit_at_5:.3f}, relation-validity accuracy "
+            f"{metrics.validation_validity_accuracy:.3f}. `rcml evaluate` measures it on the test items.",
             "",
             "## Limits",
             "",
@@ -70,11 +70,11 @@ def model_card(config: TrainConfig, metrics: dict[str, Any], prepared: Prepared)
     )
 
 
-def _metadata(config: TrainConfig, metrics: dict[str, Any], prepared: Prepared) -> str:
+def _metadata(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared) -> str:
     """What the Hub reads: how to list and filter the model."""
     figures = {
-        "hit_at_5": ("Hit@5 of 21 candidates", metrics["validation_hit_at_5"]),
-        "accuracy": ("Relation-validity accuracy", metrics["validation_validity_accuracy"]),
+        "hit_at_5": ("Hit@5 of 21 candidates", metrics.validation_hit_at_5),
+        "accuracy": ("Relation-validity accuracy", metrics.validation_validity_accuracy),
     }
     data = ModelCardData(
         library_name="rcml",

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.artifact import lock_folder, refuse_foreign, sync_path
+from model.checkpoint.training_metrics import ValidationFigures
 from model.config import TrainConfig
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
 
@@ -42,7 +43,7 @@ class TrainingState(BaseModel):
     best_step: int = 0
     best_hit: float = -1.0
     losses: list[float] = Field([], description="of the steps since the last validation")
-    history: list[dict[str, int | float]] = []
+    history: list[ValidationFigures] = []
     pairs: int = 0
     seconds: float = 0.0
     waited: float = Field(0.0, description="of these seconds, those spent waiting for batches")
@@ -70,7 +71,7 @@ class TrainingState(BaseModel):
         """Add a validation; after `patience` steps without a better one, training is to stop."""
         loss = sum(self.losses) / len(self.losses)
         self.losses = []
-        self.history.append({"step": self.step, "loss": loss, "validation_hit_at_5": hit})
+        self.history.append(ValidationFigures(step=self.step, loss=loss, validation_hit_at_5=hit))
         if hit > self.best_hit:
             self.best_hit, self.best_step = hit, self.step
         self.stopped = self.step - self.best_step >= patience
@@ -79,7 +80,7 @@ class TrainingState(BaseModel):
         """The last validation and the speed so far."""
         latest = self.history[-1]
         return (
-            f"loss {latest['loss']:.3f}, validation Hit@5 {latest['validation_hit_at_5']:.3f}, "
+            f"loss {latest.loss:.3f}, validation Hit@5 {latest.validation_hit_at_5:.3f}, "
             f"{self.pairs_per_second:,.0f} pairs/s, data wait {self.data_wait_share:.1%}"
         )
 

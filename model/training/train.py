@@ -18,7 +18,8 @@ from torch import nn
 
 from model.artifact import write_artifact
 from model.checkpoint.calibration import Calibration
-from model.checkpoint.validity import THRESHOLD, ValidityHead
+from model.checkpoint.training_metrics import TrainingMetrics
+from model.checkpoint.validity import VALIDITY_THRESHOLD, ValidityHead
 from model.config import TrainConfig
 from model.console import progress_bar, say
 from model.data.edge_table import EdgeTable
@@ -171,21 +172,21 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Ru
     validity, calibration, accuracy = _fit_validity(
         encoder, {Split.TRAIN: part, Split.VALIDATION: validation}, config.seed
     )
-    hit = progress.best_hit if config.keep == "best" else progress.history[-1]["validation_hit_at_5"]
-    metrics = {
-        "objective": config.objective,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "validation_hit_at_5": hit,
-        "validation_validity_accuracy": accuracy,
-        "parameters": sum(weight.numel() for weight in network.parameters()),
-        "device": ranks.device.type,
-        "ranks": ranks.size,
-        "seconds": round(progress.seconds, 1),
-        "pairs_per_second": round(progress.pairs_per_second, 1),
-        "data_wait_share": round(progress.data_wait_share, 4),
-        "history": progress.history,
-    }
+    hit = progress.best_hit if config.keep == "best" else progress.history[-1].validation_hit_at_5
+    metrics = TrainingMetrics(
+        objective=config.objective,
+        steps=progress.step,
+        best_step=progress.best_step,
+        validation_hit_at_5=hit,
+        validation_validity_accuracy=accuracy,
+        parameters=sum(weight.numel() for weight in network.parameters()),
+        device=ranks.device.type,
+        ranks=ranks.size,
+        seconds=round(progress.seconds, 1),
+        pairs_per_second=round(progress.pairs_per_second, 1),
+        data_wait_share=round(progress.data_wait_share, 4),
+        history=tuple(progress.history),
+    )
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
         encoder.write(draft, validity, metrics, model_card(config, metrics, prepared), calibration)
     run.finish()
@@ -299,4 +300,4 @@ def _fit_validity(
         {similarity: relation_type_scores(encoding, edges, similarity, known) for similarity in Similarity},
         np.searchsorted(known, edges.relation),
     )
-    return head, calibration, float(((head.probability(pairs) >= THRESHOLD) == valid).mean())
+    return head, calibration, float(((head.probability(pairs) >= VALIDITY_THRESHOLD) == valid).mean())

@@ -20,7 +20,7 @@ from indexes.live.snapshot import Snapshot
 from indexes.search.pairs import PairItem, PairScorer, RelationScore
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.checkpoint.relation_quality import Quality, RelationQuality
-from model.checkpoint.validity import THRESHOLD
+from model.checkpoint.validity import VALIDITY_THRESHOLD
 from model.config import Device, Precision, TowerEngine
 from model.data.images import load_picture
 from model.data.item_input import decoded
@@ -284,7 +284,9 @@ class Engine:
     ) -> tuple[Snapshot, list[Verdict | RcmlError]]:
         """`validity` of many claims at once, each by itself, and the snapshot that all are of."""
         snapshot, found = await self.search(self.index.validity_of_each, claims)
-        return snapshot, [one if isinstance(one, RcmlError) else Verdict(one, THRESHOLD) for one in found]
+        return snapshot, [
+            one if isinstance(one, RcmlError) else Verdict(one, VALIDITY_THRESHOLD) for one in found
+        ]
 
     def quality_of(self, relation_id: str) -> RelationQuality | None:
         """What was measured of a relation, if it was."""

@@ -105,7 +105,9 @@ def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> Relatio
         intra=known.relation.intra,
         pairs=known.pairs,
         paired_items=known.paired_items,
-        quality=None if quality is None else MeasuredQuality(**quality.model_dump(exclude={"relation_id"})),
+        quality=None
+        if quality is None
+        else MeasuredQuality(**quality.model_dump(exclude={"relation_id", "description"})),
         state="indexed",
         done=0,
         total=0,

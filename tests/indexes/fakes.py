@@ -20,6 +20,7 @@ from indexes.storage.layout import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import Checkpoint, write_contents
+from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import PairVectors, ValidityHead
 from model.data.prepared import Prepared
 from model.embeddings.attention_map import Attention, Box, PatchWeights, weigh_words
@@ -276,11 +277,27 @@ def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
         save_relations(draft.path, RELATIONS)
 
 
+METRICS = TrainingMetrics(
+    objective="rcml",
+    steps=0,
+    best_step=0,
+    validation_hit_at_5=0.0,
+    validation_validity_accuracy=0.0,
+    parameters=0,
+    device="cpu",
+    ranks=1,
+    seconds=0.0,
+    pairs_per_second=0.0,
+    data_wait_share=0.0,
+    history=(),
+)
+
+
 def write_checkpoint(folder: Path, seed: int = 2, calibration: Calibration = UNCALIBRATED) -> None:
     """Write a checkpoint without weights; another `seed` gives another digest."""
     with write_artifact(folder, "checkpoint", _NoOptions()) as draft:
         write_contents(
-            draft.path, RELATIONS, relation_vectors(), validity_head(seed), {}, "# A shop\n", calibration
+            draft.path, RELATIONS, relation_vectors(), validity_head(seed), METRICS, "# A shop\n", calibration
         )
 
 

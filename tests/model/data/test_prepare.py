@@ -96,6 +96,19 @@ def test_the_report_counts_what_there_is(camps: Prepared) -> None:
         assert row["pairs"] == {split.value: sum(edge.split == split for edge in own) for split in Split}
 
 
+def test_the_report_is_written_as_plain_dictionaries_were(camps: Prepared) -> None:
+    text = (camps.path / "report.json").read_text()
+    content = json.loads(text)
+    assert text == json.dumps(content, indent=2) + "\n"
+    assert list(content) == ["items", "log", "pairs", "pairs_of_one_relation", "relations", "set_aside"]
+    assert list(content["items"]) == ["kept", "text_only", "train", "validation", "test"]
+    assert list(content["log"]) == [
+        "interactions", "kept_interactions", "kept_users", "kept_items", "edges_across_splits",
+    ]  # fmt: skip
+    for row in content["relations"]:
+        assert list(row) == ["relation", "description", "users", "items", "pairs"]
+
+
 def test_the_summary_and_the_readable_report_agree_with_the_data(tmp_path: Path) -> None:
     config = two_camps(tmp_path)
     summary = prepare(config)

@@ -94,7 +94,9 @@ def test_the_ratios_compare_with_each_rival(report: dict[str, Any]) -> None:
 def test_networks_that_see_one_relation_tell_relation_types_by_chance(
     checkpoints: dict[str, Path], prepared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("model.evaluation.evaluate.TOP", 1)  # of two relations, so that chance is one half
+    monkeypatch.setattr(
+        "model.evaluation.evaluate.TOP_RELATIONS", 1
+    )  # of two relations, so that chance is one half
     evaluate(exam_config(checkpoints, prepared, tmp_path / "report"))
     networks = report_of(tmp_path / "report")["networks"]
     for rival in ("clip", "blind"):
@@ -151,9 +153,9 @@ def test_a_relation_that_no_test_question_is_about_has_no_figures(
         {Similarity.AVG: np.ones(len(colour.item))}, {}, np.zeros(len(claims.valid), dtype=np.float32)
     )
     relations = figures_by_relation(checkpoint, replace(exam, queries=colour, claims=claims), answers)
-    assert [one["hit_at_5"] for one in relations] == [1.0, None]
-    assert [one["validity_auc"] for one in relations] == [0.5, None]
-    assert [one["validity_ece"] is None for one in relations] == [False, True]
+    assert [one.hit_at_5 for one in relations] == [1.0, None]
+    assert [one.validity_auc for one in relations] == [0.5, None]
+    assert [one.validity_ece is None for one in relations] == [False, True]
 
 
 def test_one_seed_asks_the_same_and_answers_the_same(

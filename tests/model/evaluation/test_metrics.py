@@ -182,10 +182,10 @@ def test_bins_hold_their_lower_bound_and_the_last_one_both() -> None:
 
 
 def test_empty_bins_are_not_told() -> None:
-    bins = Reliability.of(SAID, TRUE, bins=5).as_json()
-    assert [one["claims"] for one in bins] == [2, 1, 1, 2]
-    assert [one["share"] for one in bins] == [0.5, 0.0, 1.0, 1.0]
-    assert [one["probability"] for one in bins] == pytest.approx([0.055, 0.55, 0.65, 0.975])
+    bins = Reliability.of(SAID, TRUE, bins=5).filled_bins()
+    assert [one.claims for one in bins] == [2, 1, 1, 2]
+    assert [one.share for one in bins] == [0.5, 0.0, 1.0, 1.0]
+    assert [one.probability for one in bins] == pytest.approx([0.055, 0.55, 0.65, 0.975])
 
 
 def test_calibration_error_is_the_distance_of_each_bin_weighted_by_its_claims() -> None:

@@ -86,9 +86,9 @@ def test_two_processes_train_the_network_that_one_would(prepared: Path, tmp_path
     assert seen.count("step 6 of 6") == 1  # one of them speaks
     assert seen.count(HIDE_CURSOR) == 3  # and draws the bars: pictures of two splits, and the training
     expected, found = (Checkpoint.open(config.out).metrics for config in (alone, together))
-    assert (found["ranks"], expected["ranks"]) == (2, 1)
-    for ours, theirs in zip(found["history"], expected["history"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert (found.ranks, expected.ranks) == (2, 1)
+    for ours, theirs in zip(found.history, expected.history, strict=True):
+        assert ours.model_dump() == pytest.approx(theirs.model_dump(), rel=1e-4)
     weights = load_file(together.out / "model.safetensors")
     for name, tensor in load_file(alone.out / "model.safetensors").items():
         # A bias of the keys adds the same to all scores of a query: its gradient is rounding, which Adam enlarges to

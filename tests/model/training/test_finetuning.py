@@ -54,7 +54,7 @@ def test_a_frozen_backbone_stays_and_the_attention_learns(
     change = tuned(prepared, clip_folder, tmp_path / "out", tune="frozen")
     assert all((one == 0).all() for name, one in change.items() if name.startswith("backbone"))
     assert not torch.equal(change["attention.output"], torch.eye(TINY.width))
-    history = Checkpoint.open(tmp_path / "out").metrics["history"]
+    history = Checkpoint.open(tmp_path / "out").metrics.history
     assert history[0]["loss"] > history[-1]["loss"]
 
 
@@ -69,9 +69,7 @@ def test_lora_changes_linear_layers_by_low_rank_and_leaves_no_trace(
     assert values[2] < 1e-3 * values[0]
     assert (change["backbone.model.text_model.embeddings.token_embedding.weight"] == 0).all()
     assert [name for name in change if "lora" in name] == []
-    assert Checkpoint.open(tmp_path / "out").metrics["parameters"] == sum(
-        one.numel() for one in change.values()
-    )
+    assert Checkpoint.open(tmp_path / "out").metrics.parameters == sum(one.numel() for one in change.values())
     encoding = Encoder.from_pretrained(tmp_path / "out", "cpu").encode_items(
         ["hat"], [Image.new("RGB", (9, 9))]
     )

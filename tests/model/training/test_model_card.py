@@ -9,18 +9,26 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from model.checkpoint.checkpoint import Checkpoint
+from model.checkpoint.training_metrics import TrainingMetrics
 from model.data.prepared import Prepared
 from model.records import INTRA_RELATION, Relation
 from model.training.model_card import model_card
 from tests.model.planted import tiny_training
 
-METRICS: dict[str, Any] = {
-    "validation_hit_at_5": 0.91237,
-    "validation_validity_accuracy": 0.8,
-    "parameters": 151_277_313,
-    "steps": 600,
-    "device": "cuda",
-}
+METRICS = TrainingMetrics(
+    objective="rcml",
+    steps=600,
+    best_step=500,
+    validation_hit_at_5=0.91237,
+    validation_validity_accuracy=0.8,
+    parameters=151_277_313,
+    device="cuda",
+    ranks=1,
+    seconds=60.5,
+    pairs_per_second=800.0,
+    data_wait_share=0.01,
+    history=(),
+)
 
 
 def card_of(prepared: Path, *relations: Relation, **options: Any) -> ModelCard:
@@ -34,8 +42,8 @@ def test_the_hub_reads_what_the_model_is_and_how_good(checkpoints: dict[str, Pat
     assert (data.library_name, data.pipeline_tag) == ("rcml", "feature-extraction")
     assert data.tags == ["retrieval", "multimodal", "relation-conditioned"]
     assert {result.metric_type: result.metric_value for result in data.eval_results} == {
-        "hit_at_5": pytest.approx(metrics["validation_hit_at_5"], abs=1e-4),
-        "accuracy": pytest.approx(metrics["validation_validity_accuracy"], abs=1e-4),
+        "hit_at_5": pytest.approx(metrics.validation_hit_at_5, abs=1e-4),
+        "accuracy": pytest.approx(metrics.validation_validity_accuracy, abs=1e-4),
     }
 
 

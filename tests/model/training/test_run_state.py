@@ -75,7 +75,7 @@ def endure(prepared: Path, folder: Path, steps: int, kills: int, seed: int) -> N
         expected, found = (load_file(config.out / name) for config in (calm, stormy))
         assert expected.keys() == found.keys()
         assert [key for key, tensor in expected.items() if not torch.equal(tensor, found[key])] == []
-    histories = [Checkpoint.open(config.out).metrics["history"] for config in (calm, stormy)]
+    histories = [Checkpoint.open(config.out).metrics.history for config in (calm, stormy)]
     assert histories[0] == histories[1]
 
 
@@ -132,7 +132,7 @@ def test_a_resumed_run_begins_after_the_last_saved_step(interrupted: TrainConfig
         train(resumed(interrupted))
     assert steps == [4, 5, 6]
     metrics = Checkpoint.open(interrupted.out).metrics
-    assert [entry["step"] for entry in metrics["history"]] == [2, 4, 6]
+    assert [entry.step for entry in metrics.history] == [2, 4, 6]
 
 
 def test_a_run_resumed_with_other_options_is_refused_by_name_and_value(interrupted: TrainConfig) -> None:
@@ -167,7 +167,7 @@ def test_a_finished_run_keeps_its_log_and_last_state_and_is_not_resumed(
 def test_a_resume_where_nothing_was_begun_begins(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out")
     train(resumed(config))
-    assert Checkpoint.open(config.out).metrics["steps"] == 4
+    assert Checkpoint.open(config.out).metrics.steps == 4
     assert "resume" not in json.loads((config.out / "config.json").read_text())
 
 
@@ -207,7 +207,7 @@ def test_the_weights_of_the_last_step_can_be_kept_instead_of_the_best(prepared: 
         torch.equal(kept[name], last[f"network.{name}"]) for name in ("attention.key", "attention.value")
     )
     metrics = Checkpoint.open(config.out).metrics
-    assert metrics["validation_hit_at_5"] == metrics["history"][-1]["validation_hit_at_5"]
+    assert metrics.validation_hit_at_5 == metrics.history[-1].validation_hit_at_5
 
 
 def test_a_state_half_written_is_no_state(interrupted: TrainConfig) -> None:
@@ -217,4 +217,4 @@ def test_a_state_half_written_is_no_state(interrupted: TrainConfig) -> None:
         (folder / f".{name}.safetensors.partial").write_bytes(b"\0" * 100)
     train(resumed(interrupted))
     assert list(folder.glob(".*")) == []
-    assert Checkpoint.open(interrupted.out).metrics["steps"] == 6
+    assert Checkpoint.open(interrupted.out).metrics.steps == 6

@@ -24,10 +24,10 @@ def test_tensorboard_has_every_steps_figures_and_the_validations(prepared: Path,
     found = scalars(tmp_path / "out.run")
     for name in ("loss", "rate", "gradient_norm", "pairs_per_second"):
         assert list(found[name]) == [1, 2, 3, 4]
-    history = Checkpoint.open(tmp_path / "out").metrics["history"]
+    history = Checkpoint.open(tmp_path / "out").metrics.history
     for entry, steps in zip(history, ((1, 2), (3, 4)), strict=True):
-        assert entry["loss"] == pytest.approx(sum(found["loss"][step] for step in steps) / 2, rel=1e-5)
-        assert found["validation_hit_at_5"][int(entry["step"])] == pytest.approx(entry["validation_hit_at_5"])
+        assert entry.loss == pytest.approx(sum(found["loss"][step] for step in steps) / 2, rel=1e-5)
+        assert found["validation_hit_at_5"][int(entry.step)] == pytest.approx(entry.validation_hit_at_5)
     assert found["rate"][1] == pytest.approx(1e-3)
     assert set(found["data_wait_share"]) == {2, 4}
 
@@ -80,4 +80,4 @@ def test_without_tensorboard_a_training_says_so_and_goes_on(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     train(tiny_training(prepared, tmp_path / "out", steps=1))
     assert capsys.readouterr().err.count("pip install tensorboard") == 1
-    assert Checkpoint.open(tmp_path / "out").metrics["steps"] == 1
+    assert Checkpoint.open(tmp_path / "out").metrics.steps == 1

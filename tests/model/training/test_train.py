@@ -38,10 +38,10 @@ def test_the_loss_falls_and_a_planted_truth_is_learnt_in_a_few_steps(prepared: P
     config = tiny_training(prepared, tmp_path / "out", steps=30, learning_rate=3e-3, validate_every=10)
     train(config)
     metrics = metrics_of(config.out)
-    losses = [entry["loss"] for entry in metrics["history"]]
+    losses = [entry.loss for entry in metrics.history]
     assert losses[0] > losses[1] > losses[2]
-    assert metrics["validation_hit_at_5"] > 0.75 > 2 * CHANCE
-    assert metrics["validation_validity_accuracy"] > 0.8
+    assert metrics.validation_hit_at_5 > 0.75 > 2 * CHANCE
+    assert metrics.validation_validity_accuracy > 0.8
 
 
 def test_two_runs_of_one_seed_give_the_same_weights_and_metrics(prepared: Path, tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_the_weights_kept_are_those_of_the_best_validation(prepared: Path, tmp_p
     )
     train(config)
     metrics = metrics_of(config.out)
-    best = max(metrics["history"], key=lambda entry: entry["validation_hit_at_5"])
-    assert (metrics["best_step"], metrics["validation_hit_at_5"]) == (
+    best = max(metrics.history, key=lambda entry: entry.validation_hit_at_5)
+    assert (metrics.best_step, metrics.validation_hit_at_5) == (
         best["step"],
         best["validation_hit_at_5"],
     )
@@ -86,14 +86,14 @@ def test_training_stops_early_when_validation_no_longer_improves(prepared: Path,
     )
     train(config)
     metrics = metrics_of(config.out)
-    assert metrics["steps"] == metrics["best_step"] + 3 < 50
+    assert metrics.steps == metrics.best_step + 3 < 50
 
 
 def test_the_summary_tells_what_the_checkpoint_holds(prepared: Path, tmp_path: Path) -> None:
     summary = train(tiny_training(prepared, tmp_path / "out", objective="blind"))
     metrics = Checkpoint.open(tmp_path / "out").metrics
     assert summary.startswith("Trained blind for 4 steps in ")
-    assert f"validation Hit@5 {metrics['validation_hit_at_5']:.3f}; checkpoint in {tmp_path}/out" in summary
+    assert f"validation Hit@5 {metrics.validation_hit_at_5:.3f}; checkpoint in {tmp_path}/out" in summary
 
 
 # What it refuses.

@@ -1,0 +1,69 @@
+"""`metrics.json` of a checkpoint: how it was trained and how good it was on validation items.
+
+Written by the trainer; read by the evaluation, which compares checkpoints by their objective, and by people.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from model.config import Objective
+from model.errors import ArtifactError
+
+METRICS_FILE = "metrics.json"
+
+
+class ValidationFigures(BaseModel):
+    """Figures of one validation: its step, the mean loss since the last one, and Hit@5 among 21 candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    step: int
+    loss: float
+    validation_hit_at_5: float
+
+
+class TrainingMetrics(BaseModel):
+    """`metrics.json`, field for key.
+
+    `validation_hit_at_5` is of the weights in the checkpoint, and `best_step` of the best validation. `seconds` is the
+    time in steps, `data_wait_share` the part of it spent waiting for batches, and `ranks` the number of processes.
+    Keys of another version of rcml are kept, and written after ours.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    objective: Objective
+    steps: int
+    best_step: int
+    validation_hit_at_5: float
+    validation_validity_accuracy: float
+    parameters: int
+    device: str
+    ranks: int
+    seconds: float
+    pairs_per_second: float
+    data_wait_share: float
+    history: tuple[ValidationFigures, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainingMetrics":
+        """Read `metrics.json` in `folder`.
+
+        Raises:
+            ArtifactError: another version of rcml wrote it, with other keys.
+        """
+        path = folder / METRICS_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            keys = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
+            raise ArtifactError(
+                f"{path} is not as this version of rcml writes it (see {keys or 'its JSON'}); train again with it."
+            ) from None
+
+    def save(self, folder: Path) -> None:
+        """Write `metrics.json` into `folder`."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        (folder / METRICS_FILE).write_text(text, encoding="utf-8")
