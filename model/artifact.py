@@ -24,19 +24,19 @@ from . import __version__
 from .console import say
 from .errors import ArtifactError, StorageError
 
-FORMAT = 5
+ARTIFACT_FORMAT = 5
 """Version of the on-disk formats; see docs/artifacts.md."""
 
 PICTURES = "pictures"
 """Folder of an artifact whose files are checked for their size on opening, not read through."""
 
-WORDS = "README.md"
+README_FILE = "README.md"
 """Words for people: listed in the manifest, but neither checked nor part of the digest.
 
 The model card of a checkpoint is edited on the Hub, and what it describes stays what it was.
 """
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """What the operating system says of a disk that takes no more."""
 
 Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 that names the whole artifact, its words for people aside."""
-        content = self.model_dump(exclude={"files": {WORDS}})
+        content = self.model_dump(exclude={"files": {README_FILE}})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -103,7 +103,7 @@ def write_artifact(
         yield draft
         _write_text(folder / "config.json", saved(config))
         manifest = Manifest(
-            format=FORMAT,
+            format=ARTIFACT_FORMAT,
             kind=kind,
             version=__version__,
             parents=draft.parents,
@@ -155,7 +155,7 @@ def storing(target: Path) -> Iterator[None]:
     except shutil.Error as error:  # of a tree that was copied: a list of (from, to, why)
         raise not_stored(target, error.args[0][0][2]) from None
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_ERRORS:
             raise
         raise not_stored(target, error.strerror) from None
 
@@ -193,7 +193,7 @@ def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> N
         ArtifactError: a file is missing or changed.
     """
     for name, record in manifest.files.items():
-        if name != WORDS:
+        if name != README_FILE:
             _check(path / name, record, read=read_pictures or not name.startswith(f"{PICTURES}/"))
 
 
@@ -211,9 +211,9 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
         raise ArtifactError(f"{path} has no manifest.json, so it is not an artifact of rcml.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path}/manifest.json is damaged ({error}); make the {noun} again.") from None
-    if isinstance(raw, dict) and raw.get("format") != FORMAT:
+    if isinstance(raw, dict) and raw.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
-            f"{path} has format {raw.get('format')!r}; this rcml reads {FORMAT}. Make the {noun} again."
+            f"{path} has format {raw.get('format')!r}; this rcml reads {ARTIFACT_FORMAT}. Make the {noun} again."
         )
     if isinstance(raw, dict):
         raw.pop("digest", None)  # compared below, with all else

@@ -5,7 +5,7 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """From glibc's malloc.h."""
 
-_MOST = 2**31 - 1
+_MAX_INT32 = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
@@ -18,6 +18,6 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, _MOST)
-        mallopt(_MMAP_THRESHOLD, _MOST)
+        mallopt(_TRIM_THRESHOLD, _MAX_INT32)
+        mallopt(_MMAP_THRESHOLD, _MAX_INT32)
         mallopt(_ARENA_MAX, 1)  # threads would have heaps of their own, too small for activations

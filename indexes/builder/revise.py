@@ -25,7 +25,7 @@ from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.vectors.backends import keep_vectors, open_vectors
 from indexes.vectors.faiss_backend import FOLDER, Carried
 from model.artifact import PICTURES, write_artifact
-from model.embeddings.free_text import CHUNK
+from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS
 from model.similarity import View
 
 from .choices import choose_kind
@@ -64,8 +64,8 @@ def write_revised(
     def source(position: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
         asked = carried.get(position, relations[position].worded)
         assert asked is not None, "a relation that is new is one in words"
-        for start in range(0, count, CHUNK):
-            rows = range(start, min(start + CHUNK, count))
+        for start in range(0, count, FLOAT32_CHUNK_ITEMS):
+            rows = range(start, min(start + FLOAT32_CHUNK_ITEMS, count))
             yield unchanged.vectors(asked, view, rows)
             if position in added:
                 advance(len(rows))

@@ -19,7 +19,7 @@ from indexes.storage.filters import Condition
 from indexes.storage.tokens import stored
 from indexes.vectors.contract import ROUNDING, Neighbours, cosines
 from model.embeddings.encoding import ItemTokens
-from model.embeddings.free_text import CHUNK, FreeTextRelation
+from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.records import Item
 from model.similarity import View
 
@@ -176,13 +176,13 @@ class Overlay:
         self, vectors: Float32[ndarray, "views added entries dim"], entries: Sequence[JournalEntry]
     ) -> None:
         """Make the vectors of items put in under the relations that their encoder does not know."""
-        for start in range(0, len(entries) if self.added else 0, CHUNK):
-            some = entries[start : start + CHUNK]
+        for start in range(0, len(entries) if self.added else 0, FLOAT32_CHUNK_ITEMS):
+            some = entries[start : start + FLOAT32_CHUNK_ITEMS]
             tokens, rows = _tokens(some), np.arange(len(some))
             for number, relation in enumerate(self.added):
                 for view, position in _VIEWS.items():
                     made = relation.view(tokens, view, rows)
-                    vectors[position, number, start : start + CHUNK] = made.astype(np.float16)
+                    vectors[position, number, start : start + FLOAT32_CHUNK_ITEMS] = made.astype(np.float16)
 
     def _with_room(self, entries: int) -> Float32[ndarray, "views relations room dim"]:
         views, relations, room, dim = self._vectors.shape

@@ -24,7 +24,7 @@ from indexes.vectors.contract import VectorIndex
 from indexes.vectors.faiss_backend import FOLDER
 from model.artifact import Manifest, open_artifact
 from model.console import say
-from model.data.item_input import FILE as COMPOSITION
+from model.data.item_input import ITEM_FORMAT_FILE as COMPOSITION
 from model.data.item_input import ItemFormat
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError

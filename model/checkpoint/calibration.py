@@ -23,13 +23,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model.errors import ArtifactError
 from model.similarity import Similarity
 
-FILE = "calibration.json"
+CALIBRATION_FILE = "calibration.json"
 
-COSINE_SCALES = (1e-2, 1e3)
-LOG_ODDS_SCALES = (0.1, 10.0)
+COSINE_SCALE_RANGE = (1e-2, 1e3)
+LOG_ODDS_SCALE_RANGE = (0.1, 10.0)
 """Positive, so that what is likelier by its score stays so; and scores that never err are not scaled without end."""
 
-MOST_LAPSES = 0.25
+MAX_LAPSE_RATE = 0.25
 
 
 class PlattScaling(BaseModel):
@@ -63,8 +63,8 @@ class PlattScaling(BaseModel):
             gradient = [(inner * log_odds).sum(), inner.sum(), (slope * (1 - 2 * sigmoid)).sum()]
             return -float(np.log(of_truth).mean()), np.array(gradient)
 
-        least = min(1.0 / (claims + 2.0), MOST_LAPSES)
-        bounds = [LOG_ODDS_SCALES, (None, None), (least, MOST_LAPSES)]
+        least = min(1.0 / (claims + 2.0), MAX_LAPSE_RATE)
+        bounds = [LOG_ODDS_SCALE_RANGE, (None, None), (least, MAX_LAPSE_RATE)]
         start = np.array([1.0, 0.0, least])
         scale, bias, lapses = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
         return cls(scale=_rounded(scale), bias=_rounded(bias), lapses=_rounded(lapses))
@@ -111,7 +111,7 @@ class VectorScaling(BaseModel):
             )
 
         start = np.concatenate([[1.0], np.zeros(answers)])
-        bounds = [COSINE_SCALES] + [(None, None)] * answers
+        bounds = [COSINE_SCALE_RANGE] + [(None, None)] * answers
         scale, *biases = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
         mean = float(np.mean(biases))
         return cls(scale=_rounded(scale), biases=tuple(_rounded(bias - mean) for bias in biases))
@@ -172,7 +172,7 @@ class Calibration(BaseModel):
         Raises:
             ArtifactError: another version of rcml wrote it, in another form.
         """
-        path = folder / FILE
+        path = folder / CALIBRATION_FILE
         if not path.is_file():
             return UNCALIBRATED
         try:
@@ -185,7 +185,7 @@ class Calibration(BaseModel):
     def save(self, folder: Path) -> None:
         """Write `calibration.json` into `folder`, unless it changes nothing."""
         if self != UNCALIBRATED:
-            (folder / FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (folder / CALIBRATION_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @property
     def version(self) -> str:

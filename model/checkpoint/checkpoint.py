@@ -18,20 +18,19 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 
-from model.artifact import WORDS, Manifest, open_artifact
+from model.artifact import README_FILE, Manifest, open_artifact
 from model.records import Relation
 from model.relation_file import load_relations, save_relations
 
-from .calibration import FILE as CALIBRATION
-from .calibration import UNCALIBRATED, Calibration
+from .calibration import CALIBRATION_FILE, UNCALIBRATED, Calibration
 from .training_metrics import METRICS_FILE, TrainingMetrics
 from .validity import ValidityHead
 
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 OWN_FILES = {
-    "config.json", "network.json", WEIGHTS, "relations.json", "relations.safetensors", "validity.safetensors",
-    CALIBRATION, METRICS_FILE, WORDS,
+    "config.json", "network.json", WEIGHTS_FILE, "relations.json", "relations.safetensors", "validity.safetensors",
+    CALIBRATION_FILE, METRICS_FILE, README_FILE,
 }  # fmt: skip
 """Files of a checkpoint that rcml words itself; the others are the tokenizer's and the image processor's."""
 
@@ -69,7 +68,7 @@ class Checkpoint:
             ArtifactError: there is none, or it is damaged.
         """
         manifest = open_artifact(path, "checkpoint")
-        card = path / WORDS
+        card = path / README_FILE
         return cls(
             path=path,
             manifest=manifest,
@@ -103,7 +102,7 @@ def write_contents(
     validity.save(folder)
     calibration.save(folder)
     metrics.save(folder)
-    (folder / WORDS).write_text(card, encoding="utf-8")
+    (folder / README_FILE).write_text(card, encoding="utf-8")
 
 
 def save_relation_vectors(folder: Path, vectors: Float32[ndarray, "relations dim"]) -> None:

@@ -22,9 +22,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from model.artifact import read_manifest
 from model.errors import ArtifactError, InputError, RcmlError
 
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
-LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+LOG_IN_REMEDY = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
@@ -38,10 +38,10 @@ def fetch(name: str, revision: str | None = None) -> Path:
         ArtifactError: there is no such checkpoint, or it may not or cannot be fetched.
     """
     with _in_our_words(name, ArtifactError, revision):
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[MANIFEST]))
-        if not (folder / MANIFEST).is_file():
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[MANIFEST_FILE]))
+        if not (folder / MANIFEST_FILE).is_file():
             raise ArtifactError(
-                f"{name} on the Hub has no {MANIFEST}, so it is not a checkpoint of rcml. Name one that "
+                f"{name} on the Hub has no {MANIFEST_FILE}, so it is not a checkpoint of rcml. Name one that "
                 "`push_to_hub` has made."
             )
         files = list(read_manifest(folder, "checkpoint").files)
@@ -75,18 +75,18 @@ def _in_our_words(name: str, error: type[RcmlError], revision: str | None = None
     except HFValidationError as cause:
         raise error(f"{name!r} is no name on the Hub, owner/name: {cause}") from None
     except GatedRepoError:
-        raise error(f"{name} is gated: ask its owner for access on its page, then {LOG_IN}.") from None
+        raise error(f"{name} is gated: ask its owner for access on its page, then {LOG_IN_REMEDY}.") from None
     except RevisionNotFoundError:
         raise error(
             f"{name} on the Hub has no revision {revision!r}. Name a branch, a tag or a commit of it."
         ) from None
     except RepositoryNotFoundError:
         raise error(
-            f"The Hub has no model {name!r}, or it is private. Check the name; if it is private, {LOG_IN}."
+            f"The Hub has no model {name!r}, or it is private. Check the name; if it is private, {LOG_IN_REMEDY}."
         ) from None
     except HfHubHTTPError as cause:
         status = cause.response.status_code
-        remedy = f"To use it, {LOG_IN}." if status in (401, 403) else "Try again later."
+        remedy = f"To use it, {LOG_IN_REMEDY}." if status in (401, 403) else "Try again later."
         said = cause.server_message or cause.response.reason_phrase
         raise error(f"The Hub refused {name} with status {status} ({said}). {remedy}") from None
     except (LocalEntryNotFoundError, HTTPError, ConnectionError) as cause:

@@ -21,13 +21,13 @@ import httpx
 from model import __version__
 from model.errors import FetchError, ForbiddenUrlError
 
-from .images import MOST_BYTES
+from .images import MAX_UNTRUSTED_BYTES
 from .public_addresses import IpAddress, is_public
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """A host's name -> its addresses; raises `OSError` where it has none."""
 
-MEDIA_TYPES = (
+ALLOWED_MEDIA_TYPES = (
     "image/jpeg",
     "image/jpg",  # a common mistake
     "image/png",
@@ -37,19 +37,19 @@ MEDIA_TYPES = (
 )
 """What an answer may say it is. It is decoded by content; this only keeps pages and documents from being read."""
 
-REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 
-LONGEST_URL = 2_048
+MAX_URL_CHARACTERS = 2_048
 
-MOST_ADDRESSES = 4
+MAX_TRIED_ADDRESSES = 4
 """Addresses of a host that are tried one after another."""
 
-CONNECT_SECONDS = 3.0
+CONNECT_TIMEOUT_S = 3.0
 """For one of them."""
 
 _HOST_NAME = re.compile(r"(?=.{1,254}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
-_HEADERS = [
+_REQUEST_HEADERS = [
     ("Accept", "image/webp, image/png, image/jpeg"),
     ("Accept-Encoding", "identity"),
     ("Connection", "close"),
@@ -65,7 +65,7 @@ class FetchLimits:
     the web's usual four: behind others mostly lies something else than a server of pictures.
     """
 
-    most_bytes: int = MOST_BYTES
+    max_bytes: int = MAX_UNTRUSTED_BYTES
     seconds: float = 10.0
     redirects: int = 3
     concurrency: int = 16
@@ -126,8 +126,8 @@ class PictureFetcher:
 
     def _parse(self, url: str) -> httpx.URL:
         """`url`, if it may be asked at all; what address its host has is checked when it is connected to."""
-        if len(url) > LONGEST_URL:
-            raise _forbidden("an unnamed host", f"its URL is longer than {LONGEST_URL:,} characters")
+        if len(url) > MAX_URL_CHARACTERS:
+            raise _forbidden("an unnamed host", f"its URL is longer than {MAX_URL_CHARACTERS:,} characters")
         try:
             place = httpx.URL(url)
         except (httpx.InvalidURL, ValueError):  # a lone surrogate is a ValueError
@@ -151,7 +151,7 @@ class PictureFetcher:
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path
         )
-        headers = [("Host", place.netloc.decode("ascii")), *_HEADERS]
+        headers = [("Host", place.netloc.decode("ascii")), *_REQUEST_HEADERS]
         async with (
             httpcore.AsyncHTTPConnection(
                 origin, ssl_context=self._tls, network_backend=self._wire
@@ -159,13 +159,13 @@ class PictureFetcher:
             connection.stream("GET", target, headers=headers) as response,
         ):
             said = httpx.Headers(response.headers)
-            if response.status in REDIRECTS and "location" in said:
+            if response.status in REDIRECT_STATUSES and "location" in said:
                 return _redirected(place, said["location"])
             self._check_head(_host(place), response.status, said)
             content = bytearray()
             async for part in response.aiter_stream():
                 content += part
-                if len(content) > self._limits.most_bytes:
+                if len(content) > self._limits.max_bytes:
                     raise self._too_large(_host(place))
             return bytes(content)
 
@@ -175,14 +175,14 @@ class PictureFetcher:
         if said.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             raise _failed(host, "its server compresses what it was asked to send as it is")
         kind = said.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
-        if kind not in MEDIA_TYPES:
+        if kind not in ALLOWED_MEDIA_TYPES:
             raise _failed(host, f"its server says that it is {kind[:60]!r}, which is no JPEG, PNG or WebP")
         # Whatever it says, what comes is counted; to believe it spares the reading.
-        if int(said.get("content-length", "0")) > self._limits.most_bytes:
+        if int(said.get("content-length", "0")) > self._limits.max_bytes:
             raise self._too_large(host)
 
     def _too_large(self, host: str) -> FetchError:
-        return _failed(host, f"it has more than {self._limits.most_bytes:,} bytes")
+        return _failed(host, f"it has more than {self._limits.max_bytes:,} bytes")
 
     async def _look_up(self, host: str) -> list[str]:
         found = await asyncio.get_running_loop().run_in_executor(
@@ -204,7 +204,7 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
         self._resolve = resolve
         self._permits = permits
         self._wire = wire
-        self._seconds = min(seconds, CONNECT_SECONDS)
+        self._seconds = min(seconds, CONNECT_TIMEOUT_S)
 
     async def connect_tcp(
         self,
@@ -223,7 +223,7 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
         if not all(address is not None and self._permits(address) for address in addresses):
             raise _forbidden(host, "it does not lie on a public server")
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-        for address in addresses[:MOST_ADDRESSES]:
+        for address in addresses[:MAX_TRIED_ADDRESSES]:
             try:
                 return await self._wire.connect_tcp(
                     str(address), port, self._seconds, local_address, socket_options

@@ -14,27 +14,27 @@ from typing import Literal
 
 Format = Literal["JPEG", "PNG", "WEBP"]
 
-MOST_PARTS = 10_000
+MAX_CONTAINER_PARTS = 10_000
 """Segments of a JPEG, chunks of a PNG; a photograph of 10 MB has some 1,200."""
 
-MOST_TABLES = 200_000
+MAX_JPEG_TABLE_BYTES = 200_000
 """Bytes of a JPEG's tables ahead of its first scan; most have 1,000, and a thumbnail of JFIF at most 65,533 more."""
 
-ORIENTATION = 0x0112
+EXIF_ORIENTATION_TAG = 0x0112
 """The tag of EXIF that says how a camera was held (EXIF 2.3, table 4)."""
 
-JPEG_CODINGS = (0xC0, 0xC1, 0xC2)
+JPEG_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive, coded by Huffman: what browsers show. Others take many times longer."""
 
-JPEG_OTHER_CODINGS = tuple({*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC})
+JPEG_OTHER_FRAMES = tuple({*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC})
 
-JPEG_KEPT = (*JPEG_CODINGS, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
+JPEG_PIXEL_SEGMENTS = (*JPEG_HUFFMAN_FRAMES, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 """Segments that pixels depend on: frames, tables, and those of JFIF and Adobe, which name the colours."""
 
-_FILLING = re.compile(rb"\xff+")
+_FILL_BYTES = re.compile(rb"\xff+")
 """Any number of these may stand ahead of a marker."""
 
-PNG_KEPT = (b"PLTE", b"tRNS", b"IDAT")
+PNG_PIXEL_CHUNKS = (b"PLTE", b"tRNS", b"IDAT")
 
 
 class ContainerError(Exception):
@@ -81,8 +81,8 @@ def _read_jpeg(content: bytes) -> Container:
     """Segments up to the first scan (ITU-T T.81, annex B); what follows is kept up to the end of the image."""
     kept, frame, orientation, tables = [content[:2]], None, 1, 0
     at = 2
-    for _ in range(MOST_PARTS):
-        filling = _FILLING.match(content, at)
+    for _ in range(MAX_CONTAINER_PARTS):
+        filling = _FILL_BYTES.match(content, at)
         if filling is None:
             raise ContainerError("it is damaged")
         at = filling.end()
@@ -91,18 +91,18 @@ def _read_jpeg(content: bytes) -> Container:
         segment = content[at + 3 : at + 1 + length]
         if marker == 0xDA:
             break
-        if marker in JPEG_OTHER_CODINGS:
+        if marker in JPEG_OTHER_FRAMES:
             raise ContainerError("it is a JPEG of an unusual coding")
-        if marker in JPEG_CODINGS:
+        if marker in JPEG_HUFFMAN_FRAMES:
             if frame is not None:
                 raise ContainerError("it is damaged")
             frame = struct.unpack_from(">HH", segment, 1)
         if marker == 0xE1 and segment.startswith(b"Exif\0\0") and orientation == 1:
             orientation = exif_orientation(segment)
-        if marker in JPEG_KEPT:
+        if marker in JPEG_PIXEL_SEGMENTS:
             kept.append(b"\xff" + content[at : at + 1 + length])
             tables += length
-        if tables > MOST_TABLES:
+        if tables > MAX_JPEG_TABLE_BYTES:
             raise ContainerError("it has too many tables")
         at += 1 + length
     else:
@@ -123,7 +123,7 @@ def _read_png(content: bytes) -> Container:
     """Chunks up to IEND (PNG, third edition, section 5); of an animation, the picture that stands for it."""
     kept, orientation = [content[:8]], 1
     at = 8
-    for number in range(MOST_PARTS):
+    for number in range(MAX_CONTAINER_PARTS):
         (length,) = struct.unpack_from(">I", content, at)
         kind, end = content[at + 4 : at + 8], at + 12 + length
         if end > len(content):
@@ -132,7 +132,7 @@ def _read_png(content: bytes) -> Container:
             raise ContainerError("it is damaged")
         if kind == b"eXIf" and orientation == 1:
             orientation = exif_orientation(content[at + 8 : end - 4])
-        if number == 0 or kind == b"IEND" or kind in PNG_KEPT:
+        if number == 0 or kind == b"IEND" or kind in PNG_PIXEL_CHUNKS:
             kept.append(content[at:end])
         at = end
         if kind == b"IEND":
@@ -163,7 +163,7 @@ def _read_webp(content: bytes) -> Container:
 
 def _webp_orientation(content: bytes) -> int:
     at = 12
-    for _ in range(MOST_PARTS):
+    for _ in range(MAX_CONTAINER_PARTS):
         if at + 8 > len(content):
             break
         kind, length = struct.unpack_from("<4sI", content, at)
@@ -187,7 +187,7 @@ def exif_orientation(exif: bytes) -> int:
         (count,) = struct.unpack_from(order + "H", tiff, start)
         for entry in range(start + 2, start + 2 + 12 * count, 12):
             tag, value = struct.unpack_from(order + "H6xH", tiff, entry)
-            if tag == ORIENTATION:
+            if tag == EXIF_ORIENTATION_TAG:
                 return value if 1 <= value <= 8 else 1
     except struct.error:  # a directory beyond the end
         pass

@@ -19,24 +19,24 @@ from model.errors import PictureError
 
 from .image_headers import Container, ContainerError, read_container
 
-MOST_BYTES = 10_000_000
+MAX_UNTRUSTED_BYTES = 10_000_000
 """Of a stranger's file. The time that pixels take grows with the bytes they are coded in."""
 
-MOST_PIXELS = 24_000_000
+MAX_UNTRUSTED_PIXELS = 24_000_000
 """Of a stranger's plain JPEG; of one that takes n times as long to decode, an n-th (`Container.effort`).
 
 So a picture takes 250 ms at most: a JPEG of 24 megapixels, a progressive one of 12, a PNG of 6 (4 with transparency),
 a WebP of 4.8.
 """
 
-LONGEST_SIDE = 65_535
+MAX_UNTRUSTED_SIDE = 65_535
 """Of a stranger's picture, in pixels, as in a JPEG: a PNG of one column may take as long as one of ten times its size.
 """
 
-SIDE = 256
+DEFAULT_PICTURE_SIDE = 256
 """The longest side that pictures are prepared with unless the user chooses (`PrepareConfig.picture_size`)."""
 
-REFUSALS = (
+PILLOW_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -83,7 +83,7 @@ def local_refusals(path: Path) -> Iterator[None]:
         raise PictureError(
             f"picture {path.name} cannot be decoded (it is of no format that is known)"
         ) from None
-    except REFUSALS as error:
+    except PILLOW_ERRORS as error:
         raise PictureError(f"picture {path.name} cannot be decoded ({error})") from None
 
 
@@ -98,7 +98,9 @@ def load_picture(path: Path) -> Image.Image:
         return picture.convert("RGB")
 
 
-def decode_picture(content: bytes, side: int = SIDE, most_pixels: int = MOST_PIXELS) -> Image.Image:
+def decode_picture(
+    content: bytes, side: int = DEFAULT_PICTURE_SIDE, max_pixels: int = MAX_UNTRUSTED_PIXELS
+) -> Image.Image:
     """Decode a picture of a stranger's as `rcml prepare` would have: upright, on white, RGB, `side` pixels at most.
 
     Only JPEG, PNG and WebP are read, by content; of an animation, the first picture. The size is checked before
@@ -107,13 +109,14 @@ def decode_picture(content: bytes, side: int = SIDE, most_pixels: int = MOST_PIX
     Raises:
         PictureError: it is of another format, damaged, cut short, or too large; it says nothing of this machine.
     """
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_UNTRUSTED_BYTES:
         raise PictureError(
-            f"The picture has {len(content):,} bytes, and at most {MOST_BYTES:,} are decoded. Send a smaller one."
+            f"The picture has {len(content):,} bytes, and at most {MAX_UNTRUSTED_BYTES:,} are decoded. "
+            "Send a smaller one."
         )
     try:
         container = read_container(content)
-        _check_size(container, most_pixels)
+        _check_size(container, max_pixels)
         with Image.open(BytesIO(container.content), formats=(container.format,)) as picture:
             if picture.size != (container.width, container.height):
                 raise ContainerError("its headers contradict each other")
@@ -121,7 +124,7 @@ def decode_picture(content: bytes, side: int = SIDE, most_pixels: int = MOST_PIX
             upright = shrunk(picture, side)
     except ContainerError as error:
         raise _undecodable(str(error)) from None
-    except REFUSALS:
+    except PILLOW_ERRORS:
         raise _undecodable("it is damaged or cut short") from None
     turn = _TURNS.get(container.orientation)
     return upright if turn is None else upright.transpose(turn)
@@ -139,13 +142,13 @@ def shrunk(picture: Image.Image, side: int) -> Image.Image:
     return picture
 
 
-def _check_size(container: Container, most_pixels: int) -> None:
-    if max(container.width, container.height) > LONGEST_SIDE:
+def _check_size(container: Container, max_pixels: int) -> None:
+    if max(container.width, container.height) > MAX_UNTRUSTED_SIDE:
         raise PictureError(
-            f"The picture has {container.width} x {container.height} pixels, and at most {LONGEST_SIDE:,} a side are "
-            "decoded. Send a smaller one."
+            f"The picture has {container.width} x {container.height} pixels, and at most {MAX_UNTRUSTED_SIDE:,} a side "
+            "are decoded. Send a smaller one."
         )
-    most = most_pixels // max(1, container.effort)
+    most = max_pixels // max(1, container.effort)
     if container.width * container.height > most:
         raise PictureError(
             f"The picture has {container.width} x {container.height} pixels, and of a {container.format} like it at "

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from model.config import TextField
 
-from .images import SIDE, decode_picture
+from .images import DEFAULT_PICTURE_SIDE, decode_picture
 
-FILE = "composition.json"
+ITEM_FORMAT_FILE = "composition.json"
 
 
 class ItemFormat(BaseModel):
@@ -24,7 +24,7 @@ class ItemFormat(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     text_fields: tuple[TextField, ...] = ("title", "categories", "description")
-    picture_size: int = SIDE
+    picture_size: int = DEFAULT_PICTURE_SIDE
 
     @classmethod
     def read(cls, path: Path) -> "ItemFormat":
@@ -33,22 +33,22 @@ class ItemFormat(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Keep them in `folder`."""
-        (folder / FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / ITEM_FORMAT_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def text(self, title: str, categories: Sequence[str], description: str) -> str:
         """What the text tower reads of an item; empty if the item has none of that."""
-        return composed(self.text_fields, title, categories, description)
+        return compose_text(self.text_fields, title, categories, description)
 
     def picture(self, content: bytes) -> tuple[bytes, str]:
-        """A stranger's picture as it is kept: scaled and coded anew, and the suffix of its file.
+        """A stranger's picture as it is kept: scaled and encode_picture anew, and the suffix of its file.
 
         Raises:
             PictureError: it cannot be decoded.
         """
-        return coded(decode_picture(content, self.picture_size), content.startswith(b"\x89PNG"))
+        return encode_picture(decode_picture(content, self.picture_size), content.startswith(b"\x89PNG"))
 
 
-def composed(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
+def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
     """These fields of an item in one text, in their order; an empty one is left out."""
     parts: dict[TextField, str] = {
         "title": title.strip(),
@@ -58,7 +58,7 @@ def composed(fields: Sequence[TextField], title: str, categories: Sequence[str],
     return ". ".join(parts[name] for name in fields if parts[name])
 
 
-def coded(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
+def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
     """A scaled picture as a file, and its suffix: JPEG, or PNG where it came without loss."""
     file = BytesIO()
     if lossless:
@@ -69,6 +69,6 @@ def coded(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
 
 
 def decoded(content: bytes) -> Image.Image:
-    """The pixels of a picture that `coded` made, as whoever reads its file sees them; RGB."""
+    """The pixels of a picture that `encode_picture` made, as whoever reads its file sees them; RGB."""
     with Image.open(BytesIO(content)) as picture:
         return picture.convert("RGB")

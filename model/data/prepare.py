@@ -26,7 +26,7 @@ from . import readers
 from .clusters import InteractionLog, describe_clusters, user_clusters
 from .edges import related_pairs
 from .images import local_refusals, shrunk
-from .item_input import coded, composed
+from .item_input import compose_text, encode_picture
 from .preparation_report import count_prepared, preparation_markdown
 
 MAX_SOURCE_PIXELS = 64_000_000
@@ -106,7 +106,7 @@ def _keep_items(
     def keep(position: int) -> Item | str:
         row = rows[position]
         title, description = row["title"].strip(), row["description"].strip()
-        text = composed(config.text_fields, title, row["categories"], description)
+        text = compose_text(config.text_fields, title, row["categories"], description)
         if not text:
             return f"no text in {', '.join(config.text_fields)}"
         picture = suffix = ""
@@ -157,7 +157,7 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
         lossless = picture.format == "PNG"
         picture.draft("RGB", (size, size))
         upright = shrunk(ImageOps.exif_transpose(picture), size)
-    content, suffix = coded(upright, lossless)
+    content, suffix = encode_picture(upright, lossless)
     target.with_suffix(suffix).write_bytes(content)
     return suffix
 

@@ -36,7 +36,7 @@ SPECIAL_IPV4 = tuple(
     )
 )
 
-GIVEN_OUT_IPV6 = IPv6Network("2000::/3")
+GLOBAL_UNICAST_IPV6 = IPv6Network("2000::/3")
 """Global unicast (RFC 4291, section 2.4); all else is loopback, mapped, translated, local, multicast or unassigned."""
 
 SPECIAL_IPV6 = tuple(
@@ -51,7 +51,7 @@ SPECIAL_IPV6 = tuple(
     )
 )
 
-ISATAP = (0x00005EFE, 0x02005EFE)
+ISATAP_QUARTERS = (0x00005EFE, 0x02005EFE)
 """The third quarter of an IPv6 address whose last quarter is an IPv4 address (RFC 5214, section 6.1)."""
 
 
@@ -60,8 +60,8 @@ def is_public(address: IpAddress) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in block for block in SPECIAL_IPV4)
     return (
-        address in GIVEN_OUT_IPV6
+        address in GLOBAL_UNICAST_IPV6
         and address.scope_id is None
         and not any(address in block for block in SPECIAL_IPV6)
-        and (int(address) >> 32) & 0xFFFFFFFF not in ISATAP
+        and (int(address) >> 32) & 0xFFFFFFFF not in ISATAP_QUARTERS
     )

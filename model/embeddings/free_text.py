@@ -12,7 +12,7 @@ from model.similarity import View
 
 from .encoding import ItemTokens, TokenRows, average, unit_rows
 
-CHUNK = 1_024
+FLOAT32_CHUNK_ITEMS = 1_024
 """Items whose tokens are widened to single precision together."""
 
 
@@ -36,8 +36,8 @@ class FreeTextRelation:
     ) -> Float32[ndarray, "taken dim"]:
         """Compute the vectors of a view of the items at `rows`: what an index would hold under this relation."""
         parts = [np.empty((0, len(self.query)), np.float32)]
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
+        for start in range(0, len(rows), FLOAT32_CHUNK_ITEMS):
+            some = rows[start : start + FLOAT32_CHUNK_ITEMS]
             match view:
                 case View.TEXT:
                     vectors = self.vectors(tokens.text.take(some))

@@ -15,20 +15,20 @@ from scipy.interpolate import PchipInterpolator
 
 from .attention_map import PatchWeights
 
-SIDE = 512
+HEAT_MAP_SIDE = 512
 """Pixels of the longer side of a heat map."""
 
-HALFWAY = 2.0
+HALFWAY_MULTIPLE = 2.0
 """Attention, in multiples of an even one, in the middle of the scale, whose end is never reached."""
 
-COLOURS = colormaps["inferno"]
+HEAT_COLOURS = colormaps["inferno"]
 """Equal steps look equal, to the colour-blind and in print as well."""
 
-UNSEEN = 0.15
+CROPPED_BRIGHTNESS = 0.15
 """Brightness of what the network was not shown."""
 
 
-def heat_map(picture: Image.Image, weights: PatchWeights, side: int = SIDE) -> bytes:
+def heat_map(picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_SIDE) -> bytes:
     """Paint the weights of patches over `picture`, in grey: a PNG whose longer side has `side` pixels.
 
     The colour tells by how many times a place has its even share of what the patches have together: black for none,
@@ -43,14 +43,14 @@ def heat_map(picture: Image.Image, weights: PatchWeights, side: int = SIDE) -> b
     left, right = _pixels(box.left, box.right, width)
     top, bottom = _pixels(box.top, box.bottom, height)
     seen = canvas[top:bottom, left:right].copy()
-    canvas *= UNSEEN
+    canvas *= CROPPED_BRIGHTNESS
     # Where the edges of those pixels lie, in patches.
     across = (np.arange(left, right + 1) / width - box.left) / (box.right - box.left) * columns
     down = (np.arange(top, bottom + 1) / height - box.top) / (box.bottom - box.top) * rows
     grid = weights.grid.astype(np.float64)
-    multiples = spread(grid / max(grid.mean(), np.finfo(np.float64).tiny), down, across)
-    heat = multiples / (multiples + HALFWAY)
-    paint = COLOURS(heat)[:, :, :3] * (0.45 + 0.55 * seen)  # the picture's own light and shade
+    multiples = interpolate_patches(grid / max(grid.mean(), np.finfo(np.float64).tiny), down, across)
+    heat = multiples / (multiples + HALFWAY_MULTIPLE)
+    paint = HEAT_COLOURS(heat)[:, :, :3] * (0.45 + 0.55 * seen)  # the picture's own light and shade
     opacity = (0.5 + 0.5 * heat)[:, :, None]
     canvas[top:bottom, left:right] = opacity * paint + (1 - opacity) * seen
     file = BytesIO()
@@ -64,7 +64,7 @@ def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
     return first, max(min(round(end * length), length), first + 1)
 
 
-def spread(
+def interpolate_patches(
     grid: Float[ndarray, "rows columns"],
     down: Float[ndarray, " edges"],
     across: Float[ndarray, " other_edges"],
@@ -75,10 +75,10 @@ def spread(
     patches are interpolated, not their values: that keeps the sums; and by a monotone cubic (Fritsch and Carlson,
     SIAM J. Numer. Anal. 17, 1980), which keeps every difference of them from falling below zero.
     """
-    return _spread(_spread(grid, down).T, across).T
+    return _interpolate_axis(_interpolate_axis(grid, down).T, across).T
 
 
-def _spread(
+def _interpolate_axis(
     grid: Float[ndarray, "cells others"], edges: Float[ndarray, " edges"]
 ) -> Float[ndarray, "pixels others"]:
     sums = np.concatenate([np.zeros((1, grid.shape[1])), grid.cumsum(axis=0)])

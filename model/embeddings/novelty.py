@@ -3,7 +3,7 @@
 The cosine of its h_E with the nearest trained one says little by itself: towers differ in how near they put any two
 texts (0.1 or 0.9 for nonsense). So the scale is taken from the checkpoint's own relations. At its far end stands the
 relation of an item with itself, a text about something else than what goes together; at its near end, how near a
-trained relation is to its nearest neighbour at least. `SHARE` of the way is where the familiar begins.
+trained relation is to its nearest neighbour at least. `FAMILIAR_SHARE` of the way is where the familiar begins.
 
 Measured in docs/decisions.md, as is what was tried before.
 """
@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from model.records import Relation
 
-SHARE = 0.25
+FAMILIAR_SHARE = 0.25
 """Of the way from the unrelated to the least related of what was trained on."""
 
 
@@ -30,7 +30,7 @@ class Novelty:
     familiar_from: float
 
     @property
-    def far(self) -> bool:
+    def out_of_distribution(self) -> bool:
         """Whether the words are far from all that was trained on."""
         return self.cosine < self.familiar_from - 1e-6
 
@@ -50,4 +50,6 @@ class Novelty:
         unrelated = float((units[~intra] @ units[intra].T).mean())
         cosines = np.where(intra, -np.inf, units @ vector / np.linalg.norm(vector))
         nearest = int(np.argmax(cosines))
-        return cls(relations[nearest], float(cosines[nearest]), unrelated + SHARE * (related - unrelated))
+        return cls(
+            relations[nearest], float(cosines[nearest]), unrelated + FAMILIAR_SHARE * (related - unrelated)
+        )

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.artifact import Draft, file_digest
-from model.checkpoint.checkpoint import OWN_FILES, WEIGHTS, Checkpoint
+from model.checkpoint.checkpoint import OWN_FILES, WEIGHTS_FILE, Checkpoint
 from model.checkpoint.hub import fetch, is_local
 from model.errors import ArtifactError, InputError
 from model.network.network import Network, NetworkConfig
@@ -46,7 +46,7 @@ class Source:
 
     def has_weights_of(self, draft: Draft) -> bool:
         """Compare the weights written into `draft` with those that were loaded."""
-        return file_digest(draft.path / WEIGHTS) == self.checkpoint.manifest.files[WEIGHTS].sha256
+        return file_digest(draft.path / WEIGHTS_FILE) == self.checkpoint.manifest.files[WEIGHTS_FILE].sha256
 
 
 def locate(source: str | Path, revision: str | None) -> Path:
@@ -73,7 +73,7 @@ def load_network(folder: Path) -> Network:
     """
     try:
         config = NetworkConfig.model_validate_json((folder / "network.json").read_bytes())
-        weights = load_file(folder / WEIGHTS)
+        weights = load_file(folder / WEIGHTS_FILE)
     except (ValidationError, SafetensorError) as error:
         raise ArtifactError(
             f"The network in {folder} cannot be read by this version of rcml: {error}"
@@ -90,8 +90,8 @@ def load_network(folder: Path) -> Network:
     if wrong:
         more = f"; and {len(wrong) - NAMED_FAULTS} more" if len(wrong) > NAMED_FAULTS else ""
         raise ArtifactError(
-            f"{folder / WEIGHTS} does not fit network.json: {'; '.join(sorted(wrong)[:NAMED_FAULTS])}{more}. Train the "
-            "checkpoint again, or load it with the version of rcml that made it."
+            f"{folder / WEIGHTS_FILE} does not fit network.json: {'; '.join(sorted(wrong)[:NAMED_FAULTS])}{more}. "
+            "Train the checkpoint again, or load it with the version of rcml that made it."
         )
     network.load_state_dict(weights)
     return network.eval()
@@ -113,7 +113,7 @@ def write_network(draft: Draft, network: Network) -> None:
     # Cloned, because safetensors refuses tensors that share memory.
     save_file(
         {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
-        draft.path / WEIGHTS,
+        draft.path / WEIGHTS_FILE,
         metadata={"format": "pt"},
     )
     text = network.config.model_dump_json(indent=2) + "\n"

@@ -23,7 +23,7 @@ try:
 except ImportError:
     raise InputError("OpenVINO is not installed: run `pip install 'rcml[openvino]'`.") from None
 
-LEAST_COSINE = 0.99999
+MIN_TRACE_COSINE = 0.99999
 """Of a token by OpenVINO to the same by torch, both in fp32: what a trace mistook for a constant costs more."""
 
 
@@ -98,7 +98,7 @@ def _compile(
         raise _refusal(str(error)) from None
     same = torch.equal(found.mask, expected.mask) and torch.equal(found.summary, expected.summary)
     cosine = torch.cosine_similarity(found.states, expected.states, dim=-1)[expected.mask].min().item()
-    if not same or cosine < LEAST_COSINE:
+    if not same or cosine < MIN_TRACE_COSINE:
         raise _refusal(f"its tokens differ from those of torch, at a cosine of {cosine:.5f}")
     return run
 

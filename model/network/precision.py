@@ -15,10 +15,10 @@ from model.errors import InputError
 from .backbones import Backbone
 from .processor import Preprocessor
 
-LEAST_WIDTH = 256
+MIN_BF16_WIDTH = 256
 """Narrower towers stay fp32 on a CPU: at a width of 128, bf16 takes longer for a single text or picture."""
 
-NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """What torch calls a processor's products of bf16 matrices: of x86, then of ARM."""
 
 
@@ -62,7 +62,7 @@ def in_bf16(backbone: Backbone, device: torch.device) -> Backbone:
 def _gains_by_bf16(backbone: Backbone, device: torch.device) -> bool:
     if device.type == "cuda":
         return cuda_computes_in_bf16(device)
-    return backbone.dim >= LEAST_WIDTH and computes_in_bf16()
+    return backbone.dim >= MIN_BF16_WIDTH and computes_in_bf16()
 
 
 def computes_in_bf16() -> bool:
@@ -70,7 +70,7 @@ def computes_in_bf16() -> bool:
     if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.12 or so
         return torch.cpu._is_avx512_bf16_supported()
     capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) is True for name in NATIVE_BF16)
+    return any(capabilities.get(name) is True for name in BF16_CAPABILITIES)
 
 
 def cuda_computes_in_bf16(device: torch.device) -> bool:

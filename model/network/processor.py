@@ -35,7 +35,7 @@ MAX_TOKENS = 77
 UNLIMITED_TOWER_TOKENS = 512
 """Where texts are cut for a tower that sets no limit itself."""
 
-TEXT_FORMAT = "text_format.json"
+TEXT_FORMAT_FILE = "text_format.json"
 """File beside the tokenizer of whatever `Preprocessor.save` wrote."""
 
 LAST_TOKEN_TOWERS = frozenset({"siglip_text_model", "siglip2_text_model"})
@@ -104,7 +104,7 @@ class Preprocessor:
             InputError: they are not there, or of no use here.
         """
         options = {"local_files_only": is_local(name), "trust_remote_code": False}
-        saved = Path(name) / TEXT_FORMAT
+        saved = Path(name) / TEXT_FORMAT_FILE
         try:
             # What we saved lies in a checkpoint, whose config.json is not that of a model; and there transformers
             # would guess one from the folder's name.
@@ -144,7 +144,7 @@ class Preprocessor:
         """Write the tokenizer, `preprocessor_config.json` and `text_format.json` into `folder`."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
-        (folder / TEXT_FORMAT).write_text(self._text_format.model_dump_json(indent=2) + "\n")
+        (folder / TEXT_FORMAT_FILE).write_text(self._text_format.model_dump_json(indent=2) + "\n")
 
     @property
     def vocabulary(self) -> int:

@@ -1,13 +1,13 @@
 """The drawing surface of the sample shop: shapes as closed paths, and one way of painting every item.
 
 A shop made of 42 different things looks like one shop only when every thing is lit, outlined and patterned
-by the same hand, so that hand is here and `kinds` merely says which shapes a thing is made of. Everything
+by the same hand, so that hand is here and `drawings` merely says which shapes a thing is made of. Everything
 is a `Path` in percent of the picture's side (x to the right, y down, 0 to 100): ovals, rounded polygons,
 Bézier outlines and strokes alike, so that any of them can be a body, a detail or a shadow. The canvas is
 `OVERSAMPLING` times larger than the picture and is averaged down at the end, because Pillow's own drawing
 is not anti-aliased.
 
-Called by `kinds` (which draws on a `Canvas`) and `pictures` (which makes one and finishes it).
+Called by `drawings` (which draws on a `Canvas`) and `draw` (which makes one and finishes it).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Form = Literal["flat", "cylinder", "ball"]
 
 OVERSAMPLING = 3
 """Canvas pixels a picture pixel, each way."""
-OUTLINE = 1.1
+OUTLINE_WIDTH = 1.1
 """The width of the line around a shape."""
-FIT = 0.92
+KIND_SCALE = 0.92
 """What kinds are shrunk by, so that no pose pushes one that fills 0 to 100 out of the picture."""
 
 LIGHT_CELLS = 32
@@ -169,7 +169,7 @@ class Canvas:
         self.backdrop: Rgb = (round(243 + light + warmth), round(242 + light), round(240 + light - warmth))
         self.image = Image.new("RGB", (self.side, self.side), self.backdrop)
         self.pen = ImageDraw.Draw(self.image)
-        scale = self.side / 100 * FIT * chance.uniform(0.94, 1.06)
+        scale = self.side / 100 * KIND_SCALE * chance.uniform(0.94, 1.06)
         shift = (chance.uniform(-3, 3), chance.uniform(-3, 3))
         turn = math.radians(chance.uniform(-5, 5))
         cos, sin = scale * math.cos(turn), scale * math.sin(turn)
@@ -207,10 +207,10 @@ class Canvas:
 
     def body(self, path: Path, *, form: Form = "flat") -> None:
         """Paints `path` in the item's colour with its pattern."""
-        self._shape(path, self.colour, form, self.pattern, OUTLINE)
+        self._shape(path, self.colour, form, self.pattern, OUTLINE_WIDTH)
 
     def paint(
-        self, path: Path, colour: Rgb | None = None, *, form: Form | None = None, edge: float = OUTLINE
+        self, path: Path, colour: Rgb | None = None, *, form: Form | None = None, edge: float = OUTLINE_WIDTH
     ) -> None:
         """Paints `path` in `colour` (or the item's own) without a pattern; `edge` is the outline's width."""
         self._shape(path, colour or self.colour, form, "plain", edge)
@@ -222,7 +222,7 @@ class Canvas:
     def piping(self, path: Path, colour: Rgb, width: float = 1.6) -> None:
         """Strokes `path` with a thin outlined cord, as on a hem or a seam."""
         pixels = self._pixels(path)
-        self._stroke(pixels, width + OUTLINE * 1.4, mix(colour, INK, 0.55))
+        self._stroke(pixels, width + OUTLINE_WIDTH * 1.4, mix(colour, INK, 0.55))
         self._stroke(pixels, width, colour)
 
     def glaze(self, path: Path, colour: Rgb, opacity: float) -> None:

@@ -4,7 +4,7 @@ Drawn rather than downloaded, so that a demonstration needs no network and no li
 picture shows is known exactly. Kind, colour, pattern and emblem all survive at 64x64 pixels, where a small
 vision transformer sees them.
 
-Called by the shop's generator for every item; `canvas` paints, `kinds` says what each kind looks like.
+Called by the shop's generator for every item; `canvas` paints, `drawings` says what each kind looks like.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from .canvas import EMBLEM_SHAPES, INK, PATTERN_PATCHES, WHITE, Canvas, Rgb
 from .drawings import DRAWINGS
 
-KINDS: tuple[str, ...] = tuple(DRAWINGS)
-COLOURS: dict[str, Rgb] = {
+ITEM_KINDS: tuple[str, ...] = tuple(DRAWINGS)
+ITEM_COLOURS: dict[str, Rgb] = {
     "red": (211, 42, 48),
     "navy": (36, 58, 128),
     "green": (48, 150, 72),
@@ -27,21 +27,21 @@ COLOURS: dict[str, Rgb] = {
     "purple": (126, 70, 180),
     "yellow": (246, 194, 24),
 }
-PATTERNS: tuple[str, ...] = tuple(PATTERN_PATCHES)
-EMBLEMS: tuple[str, ...] = tuple(EMBLEM_SHAPES)
+ITEM_PATTERNS: tuple[str, ...] = tuple(PATTERN_PATCHES)
+ITEM_EMBLEMS: tuple[str, ...] = tuple(EMBLEM_SHAPES)
 
 
 def draw(kind: str, colour: str, pattern: str, emblem: str, *, pose: int = 0, size: int = 256) -> Image.Image:
     """The RGB picture `[size, size]` of one item; the same arguments give the same pixels.
 
     `pose` seeds the small differences between photographs of one thing: its place, scale, turn and backdrop.
-    Raises `ValueError` for a name that is not among `KINDS`, `COLOURS`, `PATTERNS` or `EMBLEMS`.
+    Raises `ValueError` for a name that is not among `ITEM_KINDS`, `ITEM_COLOURS`, `ITEM_PATTERNS` or `ITEM_EMBLEMS`.
     """
-    _require("kind", kind, KINDS)
-    _require("colour", colour, COLOURS)
-    _require("pattern", pattern, PATTERNS)
-    _require("emblem", emblem, EMBLEMS)
-    canvas = Canvas(COLOURS[colour], pattern, emblem, pose=pose, size=size)
+    _require("kind", kind, ITEM_KINDS)
+    _require("colour", colour, ITEM_COLOURS)
+    _require("pattern", pattern, ITEM_PATTERNS)
+    _require("emblem", emblem, ITEM_EMBLEMS)
+    canvas = Canvas(ITEM_COLOURS[colour], pattern, emblem, pose=pose, size=size)
     DRAWINGS[kind](canvas)
     return canvas.finish()
 

@@ -5,7 +5,7 @@ leaves) in greys, white, cream and wood, so that a picture has one colour to nam
 emblem wherever the thing has room for one. Coordinates are percent of the picture's side, y down; most
 things stand on the ground at about y = 88.
 
-`pictures.draw` looks a kind up in `DRAWINGS`, whose order is the order of `pictures.KINDS`.
+`draw.draw` looks a kind up in `DRAWINGS`, whose order is the order of `draw.ITEM_KINDS`.
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ from model.console import progress
 from .assortment import CATEGORIES, CATEGORY_SHARES, GROUPS, STYLES, Good, Group
 from .draw import draw
 
-PURCHASES = 26
+MEAN_PURCHASES = 26
 """Mean purchases of a shopper."""
 
-LOYALTY = 0.88
+LOYAL_SHARE = 0.88
 """Share of the purchases that follow group and style; the rest fall anywhere in the shop."""
 
-OPENING_DAY = 1_700_000_000
-YEAR = 365 * 24 * 3600
+OPENING_TIME_S = 1_700_000_000
+YEAR_S = 365 * 24 * 3600
 
 
 def make_shop(config: ShopConfig) -> str:
@@ -139,10 +139,10 @@ def _write_interactions(
         table = csv.writer(file)
         table.writerow(("user_id", "item_id", "timestamp"))
         for user_id, group, style in shoppers:
-            chances = LOYALTY * wishes[group.name, style] + (1 - LOYALTY) * anything
-            count = min(max(5, int(rng.poisson(PURCHASES))), int(np.count_nonzero(chances)))
+            chances = LOYAL_SHARE * wishes[group.name, style] + (1 - LOYAL_SHARE) * anything
+            count = min(max(5, int(rng.poisson(MEAN_PURCHASES))), int(np.count_nonzero(chances)))
             picks = rng.choice(len(goods), size=count, replace=False, p=chances)
-            times = OPENING_DAY + rng.integers(0, YEAR, size=count)
+            times = OPENING_TIME_S + rng.integers(0, YEAR_S, size=count)
             for pick, time in zip(picks, times, strict=True):
                 table.writerow((user_id, goods[pick].item_id, time))
             written += count

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.network.inputs import PictureInput
 
-SHIFT, ZOOM = 0.12, 0.1
+MAX_SHIFT, MAX_ZOOM = 0.12, 0.1
 """Reach of a shift, in half pictures, and of a zoom, as a share of the size."""
 
 
@@ -21,11 +21,11 @@ def draw_moves(count: int, generator: torch.Generator) -> Float[Tensor, "count 2
     def uniform(reach: float) -> Float[Tensor, "count"]:
         return (torch.rand(count, generator=generator) * 2 - 1) * reach
 
-    zoom = 1 + uniform(ZOOM)
+    zoom = 1 + uniform(MAX_ZOOM)
     mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     moves = torch.zeros(count, 2, 3)
     moves[:, 0, 0], moves[:, 1, 1] = zoom * mirror, zoom
-    moves[:, 0, 2], moves[:, 1, 2] = uniform(SHIFT), uniform(SHIFT)
+    moves[:, 0, 2], moves[:, 1, 2] = uniform(MAX_SHIFT), uniform(MAX_SHIFT)
     return moves
 
 

@@ -75,7 +75,7 @@ class Batches:
     """
 
     def __init__(
-        self, part: Part, objective: Objective, batch_size: int, augment: bool, seed: int, ranks: ProcessGroup
+        self, part: Part, objective: Objective, batch_size: int, augment: bool, seed: int, group: ProcessGroup
     ) -> None:
         self._part = part
         self._pairs = training_pairs(part, objective)
@@ -83,7 +83,7 @@ class Batches:
         self._size = min(batch_size, len(self._pairs))
         self._augment = augment
         self._seed = seed
-        self._ranks = ranks
+        self._group = group
         # An epoch's order is asked for at each of its steps, and by several threads.
         self.epoch_order = lru_cache(maxsize=4)(self._draw_epoch_order)
 
@@ -92,12 +92,12 @@ class Batches:
         epoch, place = divmod(step - 1, len(self._pairs) // self._size)
         drawn = self._pairs.take(self.epoch_order(epoch)[place * self._size : (place + 1) * self._size])
         items = np.unique(np.concatenate([drawn.a, drawn.b]))
-        if len(items) < self._ranks.size:
+        if len(items) < self._group.size:
             raise InputError(
-                f"The batch of step {step} has {len(items)} items for {self._ranks.size} processes to share. "
+                f"The batch of step {step} has {len(items)} items for {self._group.size} processes to share. "
                 "Raise --batch-size or start fewer."
             )
-        own = self._ranks.share(len(items))
+        own = self._group.share(len(items))
         rows = torch.from_numpy(items[own])
         relations, pairs = pairs_among(self._pairs, items, self._related, own)
         moves = None
@@ -115,7 +115,7 @@ class Batches:
     def ahead(self, steps: range, workers: int) -> Iterator["Queue"]:
         """The batches of `steps` in order, made by `workers` threads ahead of time."""
         with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-            queue = Queue(self, steps, pool, 2 * workers, self._ranks.device)
+            queue = Queue(self, steps, pool, 2 * workers, self._group.device)
             try:
                 yield queue
             finally:

@@ -24,7 +24,7 @@ from model.config import Device
 from model.errors import InputError
 from model.network.devices import choose_device
 
-LONGEST_WAIT = timedelta(hours=12)
+COLLECTIVE_TIMEOUT = timedelta(hours=12)
 """For the first rank while it decodes pictures or validates; NCCL would end the others after ten minutes.
 
 They wait in vain for none that has died: then `torchrun` ends them.
@@ -105,7 +105,7 @@ def join_process_group(device: Device) -> Iterator[ProcessGroup]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)
     finally:

@@ -31,7 +31,7 @@ class Gradients:
         network: Network,
         preprocessor: Preprocessor,
         relations: tuple[Relation, ...],
-        ranks: ProcessGroup,
+        group: ProcessGroup,
         temperature: float,
         intra_modal_weight: float,
         micro_batch: int | None,
@@ -42,9 +42,9 @@ class Gradients:
         self.preprocessor = preprocessor
         self._conditioning = [network.conditioning_relation(relation) for relation in relations]
         self._texts = preprocessor.tokenize([relation.description for relation in self._conditioning]).to(
-            ranks.device
+            group.device
         )
-        self._ranks = ranks
+        self._group = group
         self._temperature = temperature
         self._intra_modal_weight = intra_modal_weight
         self._micro_batch = micro_batch
@@ -67,8 +67,8 @@ class Gradients:
         text, image = (_cut(torch.cat(view)) for view in zip(*encoded, strict=True))
         count = len(batch.items)
         loss = rcml_loss(
-            self._ranks.gather(text, count),
-            self._ranks.gather(image, count),
+            self._group.gather(text, count),
+            self._group.gather(image, count),
             batch.pairs,
             self._temperature,
             self._intra_modal_weight,
@@ -82,8 +82,8 @@ class Gradients:
             [part for view in views for part in (view.queries, view.output)],
             [_gradient(part) for view in cut for part in (view.queries, view.output)],
         )
-        self._ranks.sum_gradients(self._network.parameters())
-        return self._ranks.total(loss.item())
+        self._group.sum_gradients(self._network.parameters())
+        return self._group.total(loss.item())
 
     def _chunks(self, count: int) -> Iterator[slice]:
         size = self._micro_batch or count
@@ -91,7 +91,7 @@ class Gradients:
 
     def _context(self, batch: Batch) -> RelationContext:
         rows = torch.from_numpy(batch.relations)
-        texts = self._texts.take(rows.to(self._ranks.device))
+        texts = self._texts.take(rows.to(self._group.device))
         with self._arithmetic():
             return self._network.context(texts, [self._conditioning[row] for row in batch.relations])
 
@@ -99,7 +99,7 @@ class Gradients:
         self, batch: Batch, chunk: slice, context: RelationContext, step: int
     ) -> tuple[Float[Tensor, "chunk relations dim"], Float[Tensor, "chunk relations dim"]]:
         # A tower with dropout must drop the same when a chunk is encoded again.
-        torch.manual_seed(seed_of(self._seed, step, self._ranks.rank, chunk.start))
+        torch.manual_seed(seed_of(self._seed, step, self._group.rank, chunk.start))
         rows = torch.arange(len(batch.text.ids))[chunk]
         pictures = self.preprocessor.normalise(batch.pictures.take(rows))
         if batch.moves is not None:
@@ -111,7 +111,7 @@ class Gradients:
             )
 
     def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._bf16)
 
 
 def _cut(values: Tensor) -> Tensor:

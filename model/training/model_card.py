@@ -10,7 +10,7 @@ from model.checkpoint.training_metrics import TrainingMetrics
 from model.config import TrainConfig
 from model.data.prepared import Prepared
 
-WHAT_IT_IS = {
+NETWORK_SUMMARIES = {
     "rcml": "A relation-conditioned multimodal encoder (RCML, arXiv 2508.17497).",
     "clip": "The `clip` rival of RCML: self-pairs and cross-modal terms only; it ignores relations.",
     "blind": "The `blind` rival of RCML: the same pairs under one constant relation text.",
@@ -28,8 +28,8 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
             "",
             f"# {config.objective} on {len(prepared.items)} items",
             "",
-            f"{WHAT_IT_IS[config.objective]} It turns an item's text and picture into one unit vector for each of "
-            f"{len(relations)} relations; the cosine of two such vectors says how well the items go together "
+            f"{NETWORK_SUMMARIES[config.objective]} It turns an item's text and picture into one unit vector for each "
+            f"of {len(relations)} relations; the cosine of two such vectors says how well the items go together "
             "under that relation.",
             "",
             "## Trained on",

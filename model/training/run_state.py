@@ -30,7 +30,7 @@ from model.checkpoint.training_metrics import ValidationFigures
 from model.config import TrainConfig
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
 
-INCIDENTAL = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
+INCIDENTAL_OPTIONS = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
 """Options that a resumed run may change: they have no say in what is learnt."""
 
 
@@ -101,13 +101,13 @@ class Run:
         """Where TensorBoard's log goes."""
         return self.folder / "tensorboard"
 
-    def save(self, progress: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the whole state; then drop the best weights that it no longer names."""
         tensors = {f"network.{name}": tensor for name, tensor in learnt(network).items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _moments(network, optimizer).items()}
-        _write(self.folder / "last.safetensors", tensors, {"progress": progress.model_dump_json()})
+        _write(self.folder / "last.safetensors", tensors, {"progress": state.model_dump_json()})
         for path in self.folder.glob("best-*.safetensors"):
-            if path != self._best(progress.best_step):
+            if path != self._best(state.best_step):
                 path.unlink()
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
@@ -116,11 +116,11 @@ class Run:
         if not path.is_file():
             return None
         with safe_open(path, framework="pt") as file:
-            progress = TrainingState.model_validate_json(file.metadata()["progress"])
+            state = TrainingState.model_validate_json(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         _fill(network, _under("network.", tensors))
         _restore_moments(network, optimizer, _under("optimizer.", tensors))
-        return progress
+        return state
 
     def save_best(self, step: int, network: nn.Module) -> None:
         """Keep the weights as they are now."""
@@ -156,7 +156,7 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
     folder = _folder(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder, config.out.name):
-        wanted = {"prepared": prepared, **json.loads(config.model_dump_json(exclude=INCIDENTAL))}
+        wanted = {"prepared": prepared, **json.loads(config.model_dump_json(exclude=INCIDENTAL_OPTIONS))}
         record = _read_record(folder)
         if config.resume and record:
             if record["finished"]:

@@ -50,11 +50,11 @@ VALIDATION_CANDIDATES = 21
 """As in the evaluation: one true partner among 21."""
 
 
-MOST_QUERIES = 4_000
+MAX_VALIDATION_QUERIES = 4_000
 """Validation queries at most."""
 
 
-MOST_CLAIMS = 20_000
+MAX_FITTED_CLAIMS = 20_000
 """Claims that the validity head is fitted to, and claims and edges that it is calibrated by, at most of each."""
 
 
@@ -69,18 +69,18 @@ def train(config: TrainConfig) -> str:
     """
     require_trackers(config)
     prepared = Prepared.open(config.prepared)
-    with join_process_group(config.device) as ranks:
-        run = open_run(config, prepared.manifest.digest) if ranks.first else follow_run(config)
+    with join_process_group(config.device) as group:
+        run = open_run(config, prepared.manifest.digest) if group.first else follow_run(config)
         with run as opened:
-            ranks.wait()
-            return _train(config, prepared, ranks, opened)
+            group.wait()
+            return _train(config, prepared, group, opened)
 
 
-def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Run) -> str:
+def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Run) -> str:
     torch.manual_seed(config.seed)
     # Without this, threads add up the gradients of gathered rows in whatever order they finish.
-    torch.use_deterministic_algorithms(ranks.device.type == "cpu")
-    if ranks.device.type == "cuda":
+    torch.use_deterministic_algorithms(group.device.type == "cpu")
+    if group.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
 
     # What is trained, and on what.
@@ -88,24 +88,27 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Ru
     gain = config.attention_gain or (2.0 if config.from_scratch else 1.0)
     network = Network(_network_config(config, backbone), backbone, gain)
     merge = select_trainable(network, config)
-    encoder = Encoder(network, preprocessor, prepared.relations, ranks.device)
+    encoder = Encoder(network, preprocessor, prepared.relations, group.device)
     part, validation = (
-        _part(prepared, split, preprocessor, config, ranks, run) for split in (Split.TRAIN, Split.VALIDATION)
+        _part(prepared, split, preprocessor, config, group, run) for split in (Split.TRAIN, Split.VALIDATION)
     )
     queries = sample_queries(
-        validation.edges, VALIDATION_CANDIDATES, most=MOST_QUERIES, rng=np.random.default_rng(config.seed)
+        validation.edges,
+        VALIDATION_CANDIDATES,
+        most=MAX_VALIDATION_QUERIES,
+        rng=np.random.default_rng(config.seed),
     )
-    batches = Batches(part, config.objective, config.batch_size, config.augment, config.seed, ranks)
+    batches = Batches(part, config.objective, config.batch_size, config.augment, config.seed, group)
     gradients = Gradients(
         network,
         preprocessor,
         prepared.relations,
-        ranks,
+        group,
         temperature=config.temperature,
         intra_modal_weight=0.0 if config.objective == "clip" else config.intra_modal_weight,
         micro_batch=config.micro_batch,
         bf16=config.precision == "bf16"
-        or (config.precision == "auto" and cuda_computes_in_bf16(ranks.device)),
+        or (config.precision == "auto" and cuda_computes_in_bf16(group.device)),
         seed=config.seed,
     )
     weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -113,13 +116,13 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Ru
     peak = config.learning_rate or (1e-3 if config.from_scratch else 5e-5)
 
     # From where an interrupted run was last saved to the last step, or to where validation no longer improves.
-    progress = run.load(network, optimizer) or TrainingState()
-    steps = range(progress.step + 1, 1 if progress.stopped else config.steps + 1)
+    state = run.load(network, optimizer) or TrainingState()
+    steps = range(state.step + 1, 1 if state.stopped else config.steps + 1)
     with (
         batches.ahead(steps, config.workers) as queue,
-        open_logs(config, run.tensorboard, progress.step + 1) if ranks.first else nullcontext(_no_log) as log,
-        progress_bar(f"training {config.objective}", config.steps, progress.step)
-        if ranks.first
+        open_logs(config, run.tensorboard, state.step + 1) if group.first else nullcontext(_no_log) as log,
+        progress_bar(f"training {config.objective}", config.steps, state.step)
+        if group.first
         else nullcontext(_no_bar) as advance,
     ):
         for step in steps:
@@ -128,8 +131,8 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Ru
             batch = queue.take()
             waited = time.perf_counter() - started
             rate = peak * schedule(step, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["share"]
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = rate * parameters["share"]
             optimizer.zero_grad(set_to_none=True)
             loss = gradients.of(batch, step)
             norm = float(nn.utils.clip_grad_norm_(weights, config.max_gradient_norm))
@@ -137,7 +140,7 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Ru
                 raise _astray(prepared, batch, run, step, loss, norm)
             optimizer.step()
             took = time.perf_counter() - started
-            progress.count(step, loss, batch.pairs.count, took, waited)
+            state.count(step, loss, batch.pairs.count, took, waited)
             log(
                 step,
                 {
@@ -147,51 +150,51 @@ def _train(config: TrainConfig, prepared: Prepared, ranks: ProcessGroup, run: Ru
                     "pairs_per_second": batch.pairs.count / took,
                 },
             )
-            advance(f"loss {loss:.3f}  {progress.pairs_per_second:,.0f} pairs/s")
+            advance(f"loss {loss:.3f}  {state.pairs_per_second:,.0f} pairs/s")
 
             if step % config.validate_every == 0 or step == config.steps:
-                hit = ranks.total(_validate(network, encoder, validation, queries) if ranks.first else 0.0)
-                progress.validated(hit, config.patience * config.validate_every)
-                if ranks.first:
-                    if progress.best_step == step:
+                hit = group.total(_validate(network, encoder, validation, queries) if group.first else 0.0)
+                state.validated(hit, config.patience * config.validate_every)
+                if group.first:
+                    if state.best_step == step:
                         run.save_best(step, network)
-                    log(step, {"validation_hit_at_5": hit, "data_wait_share": progress.data_wait_share})
-                    say(f"step {step:,} of {config.steps:,}: {progress.in_words()}")
-            if ranks.first and (step % config.save_every == 0 or step == config.steps or progress.stopped):
-                run.save(progress, network, optimizer)
-            if progress.stopped:
+                    log(step, {"validation_hit_at_5": hit, "data_wait_share": state.data_wait_share})
+                    say(f"step {step:,} of {config.steps:,}: {state.in_words()}")
+            if group.first and (step % config.save_every == 0 or step == config.steps or state.stopped):
+                run.save(state, network, optimizer)
+            if state.stopped:
                 break
-    if not ranks.first:
+    if not group.first:
         return ""
 
     # What comes of it.
     if config.keep == "best":
-        run.load_best(progress.best_step, network)
+        run.load_best(state.best_step, network)
     merge()
     network.eval()
     validity, calibration, accuracy = _fit_validity(
         encoder, {Split.TRAIN: part, Split.VALIDATION: validation}, config.seed
     )
-    hit = progress.best_hit if config.keep == "best" else progress.history[-1].validation_hit_at_5
+    hit = state.best_hit if config.keep == "best" else state.history[-1].validation_hit_at_5
     metrics = TrainingMetrics(
         objective=config.objective,
-        steps=progress.step,
-        best_step=progress.best_step,
+        steps=state.step,
+        best_step=state.best_step,
         validation_hit_at_5=hit,
         validation_validity_accuracy=accuracy,
         parameters=sum(weight.numel() for weight in network.parameters()),
-        device=ranks.device.type,
-        ranks=ranks.size,
-        seconds=round(progress.seconds, 1),
-        pairs_per_second=round(progress.pairs_per_second, 1),
-        data_wait_share=round(progress.data_wait_share, 4),
-        history=tuple(progress.history),
+        device=group.device.type,
+        ranks=group.size,
+        seconds=round(state.seconds, 1),
+        pairs_per_second=round(state.pairs_per_second, 1),
+        data_wait_share=round(state.data_wait_share, 4),
+        history=tuple(state.history),
     )
     with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
         encoder.write(draft, validity, metrics, model_card(config, metrics, prepared), calibration)
     run.finish()
     return (
-        f"Trained {config.objective} for {progress.step} steps in {progress.seconds:.0f} s: validation Hit@5 "
+        f"Trained {config.objective} for {state.step} steps in {state.seconds:.0f} s: validation Hit@5 "
         f"{hit:.3f}; checkpoint in {config.out}"
     )
 
@@ -228,7 +231,7 @@ def _part(
     split: Split,
     preprocessor: Preprocessor,
     config: TrainConfig,
-    ranks: ProcessGroup,
+    group: ProcessGroup,
     run: Run,
 ) -> Part:
     edges = [edge for edge in prepared.edges if edge.split == split]
@@ -240,11 +243,11 @@ def _part(
     paths = [prepared.path / item.picture for item in items]
     pictures: Pictures = PictureFiles(preprocessor, paths)
     if config.picture_cache:
-        if not ranks.first:
-            ranks.wait()  # while the first rank decodes
+        if not group.first:
+            group.wait()  # while the first rank decodes
         pictures = keep_pictures(preprocessor, paths, run.pictures / f"{split}.npy")
-        if ranks.first:
-            ranks.wait()
+        if group.first:
+            group.wait()
     return Part(
         text=preprocessor.tokenize([item.text for item in items]),
         pictures=pictures,
@@ -286,14 +289,14 @@ def _fit_validity(
     known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
     judged = {}
     for split, part in parts.items():
-        claims = sample_labelled_pairs(part.edges, known, MOST_CLAIMS, rng)
+        claims = sample_labelled_pairs(part.edges, known, MAX_FITTED_CLAIMS, rng)
         encoding = encoder.encode_inputs(part.text, part.pictures)
         judged[split] = (encoding, claims.vectors(encoding, encoder.relation_vectors), claims.valid)
     _, pairs, valid = judged[Split.TRAIN]
     head = ValidityHead.fit(pairs, valid, seed)
     encoding, pairs, valid = judged[Split.VALIDATION]
     edges = parts[Split.VALIDATION].edges
-    edges = edges.take(np.sort(rng.permutation(len(edges))[:MOST_CLAIMS]))
+    edges = edges.take(np.sort(rng.permutation(len(edges))[:MAX_FITTED_CLAIMS]))
     calibration = Calibration.fit(
         head.log_odds(pairs),
         valid,

@@ -135,7 +135,7 @@ def _familiarity(relation: FreeTextRelation, engine: Engine) -> dict[str, Any]:
         "description": relation.description,
         "nearest": known.nearest.relation_id,
         "cosine": known.cosine,
-        "far": known.far,
+        "far": known.out_of_distribution,
     }
 
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
-from model.checkpoint.calibration import FILE, UNCALIBRATED, Calibration, PlattScaling, VectorScaling
+from model.checkpoint.calibration import (
+    CALIBRATION_FILE,
+    UNCALIBRATED,
+    Calibration,
+    PlattScaling,
+    VectorScaling,
+)
 from model.errors import ArtifactError
 from model.evaluation.metrics import expected_calibration_error
 from model.similarity import Similarity
@@ -190,12 +196,12 @@ def test_it_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_one_is_uncalibrated_and_says_so(tmp_path: Path) -> None:
     UNCALIBRATED.save(tmp_path)
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / CALIBRATION_FILE).exists()
     assert Calibration.load(tmp_path).version == "none"
 
 
 def test_one_of_another_form_is_refused(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"validity": {"temperature": 2.0}}')
+    (tmp_path / CALIBRATION_FILE).write_text('{"validity": {"temperature": 2.0}}')
     with pytest.raises(ArtifactError, match=r"calibration\.json is of another version of rcml"):
         Calibration.load(tmp_path)
 

@@ -482,14 +482,14 @@ def test_a_picture_too_large_is_refused_while_it_is_read() -> None:
             await writer.drain()
 
     with pytest.raises(FetchError, match="it has more than 100,000 bytes"):
-        fetched({"/": endless}, most_bytes=100_000)
+        fetched({"/": endless}, max_bytes=100_000)
     assert sent < 20_000_000  # what the sockets in between take
 
 
 def test_the_most_bytes_are_fetched_and_no_more() -> None:
-    assert fetched({"/": ok(bytes(1_000))}, most_bytes=1_000) == bytes(1_000)
+    assert fetched({"/": ok(bytes(1_000))}, max_bytes=1_000) == bytes(1_000)
     with pytest.raises(FetchError, match="it has more than 999 bytes"):
-        fetched({"/": ok(bytes(1_000))}, most_bytes=999)
+        fetched({"/": ok(bytes(1_000))}, max_bytes=999)
 
 
 def test_a_picture_that_is_said_to_be_too_large_is_not_read() -> None:

@@ -17,7 +17,14 @@ from PIL import Image, ImageOps
 
 from model.config import PrepareConfig
 from model.data.image_headers import exif_orientation, read_container
-from model.data.images import LONGEST_SIDE, MOST_BYTES, MOST_PIXELS, SIDE, decode_picture, load_picture
+from model.data.images import (
+    DEFAULT_PICTURE_SIDE,
+    MAX_UNTRUSTED_BYTES,
+    MAX_UNTRUSTED_PIXELS,
+    MAX_UNTRUSTED_SIDE,
+    decode_picture,
+    load_picture,
+)
 from model.data.prepare import scale_picture
 from model.errors import PictureError
 
@@ -96,12 +103,12 @@ def test_a_png_of_any_mode_is_decoded_as_prepare_keeps_it(
         picture.putalpha(pixels(*size, seed=1).convert("L"))
     content = saved(picture.convert("I").convert(mode) if mode == "I;16" else picture.convert(mode), "PNG")
     (tmp_path / "in.png").write_bytes(content)
-    scale_picture(tmp_path / "in.png", tmp_path / "out", SIDE)
+    scale_picture(tmp_path / "in.png", tmp_path / "out", DEFAULT_PICTURE_SIDE)
     assert decode_picture(content).tobytes() == load_picture(tmp_path / "out.png").tobytes()
 
 
 def test_pictures_are_scaled_as_prepare_does_unless_told_otherwise() -> None:
-    assert PrepareConfig.model_fields["picture_size"].default == SIDE
+    assert PrepareConfig.model_fields["picture_size"].default == DEFAULT_PICTURE_SIDE
     assert decode_picture(saved(pixels(400, 100), "PNG")).size == (256, 64)
     assert decode_picture(saved(pixels(400, 100), "PNG"), side=40).size == (40, 10)
 
@@ -186,7 +193,7 @@ def test_a_jpeg_within_a_jpeg_is_not_looked_at() -> None:
     [
         (3_000, 2_001, "3000 x 2001 pixels, and of a PNG like it at most 6,000,000 are decoded"),
         (2**31 - 1, 2**31 - 1, "2147483647 x 2147483647 pixels, and at most 65,535 a side"),
-        (LONGEST_SIDE + 1, 1, "65536 x 1 pixels, and at most 65,535 a side"),
+        (MAX_UNTRUSTED_SIDE + 1, 1, "65536 x 1 pixels, and at most 65,535 a side"),
     ],
 )
 def test_a_png_that_says_it_is_too_large_is_refused_before_it_is_decoded(
@@ -206,7 +213,7 @@ def test_a_webp_that_says_it_is_too_large_is_refused_before_it_is_decoded() -> N
 
 def test_a_jpeg_may_have_more_pixels_than_others_unless_it_takes_many_passes() -> None:
     plain = read_container(saved(pixels(64, 64), "JPEG"))
-    assert (plain.effort, MOST_PIXELS // plain.effort) == (1, 24_000_000)
+    assert (plain.effort, MAX_UNTRUSTED_PIXELS // plain.effort) == (1, 24_000_000)
     progressive = saved(pixels(64, 64), "JPEG", progressive=True)
     assert read_container(progressive).effort == 2
     last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
@@ -215,16 +222,16 @@ def test_a_jpeg_may_have_more_pixels_than_others_unless_it_takes_many_passes() -
 
 def test_the_most_pixels_can_be_chosen() -> None:
     content = saved(pixels(20, 20), "PNG")
-    assert decode_picture(content, most_pixels=1_600).size == (20, 20)
+    assert decode_picture(content, max_pixels=1_600).size == (20, 20)
     with pytest.raises(PictureError, match="at most 399 are decoded"):
-        decode_picture(content, most_pixels=1_599)
+        decode_picture(content, max_pixels=1_599)
 
 
 def test_a_file_of_too_many_bytes_is_refused() -> None:
     content = saved(pixels(16, 16), "JPEG")
-    assert is_decoded(content.ljust(MOST_BYTES, b"\0"))
+    assert is_decoded(content.ljust(MAX_UNTRUSTED_BYTES, b"\0"))
     with pytest.raises(PictureError, match="has 10,000,001 bytes, and at most 10,000,000 are decoded"):
-        decode_picture(content.ljust(MOST_BYTES + 1, b"\0"))
+        decode_picture(content.ljust(MAX_UNTRUSTED_BYTES + 1, b"\0"))
 
 
 def test_the_same_size_must_be_said_everywhere() -> None:
@@ -443,7 +450,7 @@ def run_mutants(count: int, limit: float | None = None) -> tuple[int, int]:
         else:
             assert content.startswith(MAGIC)
             assert picture.mode == "RGB"
-            assert max(picture.size) <= SIDE
+            assert max(picture.size) <= DEFAULT_PICTURE_SIDE
             decoded += 1
         if limit is not None and perf_counter() - begun > limit:
             assert seconds(content) <= limit, f"mutant {number} takes too long"

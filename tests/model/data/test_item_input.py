@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.config import PrepareConfig
-from model.data.item_input import FILE, ItemFormat, coded, decoded
+from model.data.item_input import ITEM_FORMAT_FILE, ItemFormat, decoded, encode_picture
 from model.errors import PictureError
 
 GIVEN = (" Red mug ", ["Kitchen", "Mugs"], " Holds tea. ")
@@ -49,7 +49,7 @@ def test_it_is_read_from_the_options_of_prepared_data_and_from_its_own_file(tmp_
     read = ItemFormat.read(tmp_path / "config.json")
     assert read == ItemFormat(text_fields=("title",), picture_size=64)
     read.write(tmp_path)
-    assert ItemFormat.read(tmp_path / FILE) == read
+    assert ItemFormat.read(tmp_path / ITEM_FORMAT_FILE) == read
     assert ItemFormat.read(tmp_path / "absent.json") == ItemFormat()
 
 
@@ -69,4 +69,4 @@ def test_what_is_no_picture_is_refused() -> None:
 
 def test_pixels_of_a_lossless_picture_come_back() -> None:
     drawn = Image.effect_noise((16, 16), 50).convert("RGB")
-    assert decoded(coded(drawn, lossless=True)[0]).tobytes() == drawn.tobytes()
+    assert decoded(encode_picture(drawn, lossless=True)[0]).tobytes() == drawn.tobytes()

@@ -18,7 +18,7 @@ from transformers import BertConfig, SwinConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from model.embeddings.attention_map import Box, PatchWeights, TextWeights, weigh_words
-from model.embeddings.heat_map import COLOURS, UNSEEN, heat_map, spread
+from model.embeddings.heat_map import CROPPED_BRIGHTNESS, HEAT_COLOURS, heat_map, interpolate_patches
 from model.encoder.encoder import Encoder
 from model.errors import InputError, UnknownRelationError
 from model.network.backbones import Backbone
@@ -419,7 +419,7 @@ def test_a_heat_map_is_hot_where_the_weight_is() -> None:
 
 def test_even_attention_has_one_colour_however_small_it_is() -> None:
     opacity = 0.5 + 0.5 / 3
-    expected = np.array(COLOURS(1 / 3)[:3]) * 0.45 * opacity * 255
+    expected = np.array(HEAT_COLOURS(1 / 3)[:3]) * 0.45 * opacity * 255
     for weight in (0.25, 1e-30):
         pixels = drawn(Image.new("RGB", (30, 20)), [[weight] * 2] * 2)
         np.testing.assert_allclose(pixels, np.broadcast_to(expected, pixels.shape), atol=0.51)
@@ -435,7 +435,7 @@ def test_what_was_cropped_away_is_dark_and_the_rest_as_if_it_were_all() -> None:
     pixels = drawn(Image.new("RGB", (400, 200), "white"), grid, Box(0.25, 0.0, 0.75, 1.0), side=100)
     assert pixels.shape == (50, 100, 3)
     outside = np.concatenate([pixels[:, :25], pixels[:, 75:]], axis=1)
-    np.testing.assert_allclose(outside, round(255 * UNSEEN), atol=1.0)
+    np.testing.assert_allclose(outside, round(255 * CROPPED_BRIGHTNESS), atol=1.0)
     np.testing.assert_array_equal(
         pixels[:, 25:75], drawn(Image.new("RGB", (200, 200), "white"), grid, side=50)
     )
@@ -462,12 +462,12 @@ def test_pixels_are_never_negative_and_over_each_patch_have_its_mean(
     grid: ndarray, size: tuple[int, int]
 ) -> None:
     height, width = size
-    pixels = spread(grid, np.arange(3 * height + 1) / height, np.arange(4 * width + 1) / width)
+    pixels = interpolate_patches(grid, np.arange(3 * height + 1) / height, np.arange(4 * width + 1) / width)
     assert pixels.min() >= 0
     means = pixels.reshape(3, height, 4, width).mean(axis=(1, 3))
     np.testing.assert_allclose(means, grid, rtol=0, atol=1e-9)
 
 
 def test_a_spread_is_smooth() -> None:
-    pixels = spread(np.array([[0.0, 1.0, 0.0]]), np.array([0.0, 1.0]), np.arange(61) / 20)
+    pixels = interpolate_patches(np.array([[0.0, 1.0, 0.0]]), np.array([0.0, 1.0]), np.arange(61) / 20)
     assert abs(np.diff(pixels[0])).max() < 0.3  # patches side by side would jump by 1

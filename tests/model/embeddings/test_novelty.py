@@ -22,7 +22,7 @@ def test_the_familiar_begins_at_a_quarter_of_the_way_from_the_unrelated_to_the_l
     found = Novelty.of(VECTORS[1], RELATIONS, VECTORS)
     assert found.familiar_from == pytest.approx(0.6 / 4)
     assert found.cosine == pytest.approx(1)
-    assert not found.far
+    assert not found.out_of_distribution
     shifted = np.hstack(
         [VECTORS, np.full((3, 1), 2.0, np.float32) * np.linalg.norm(VECTORS, axis=1)[:, None]]
     )
@@ -32,15 +32,15 @@ def test_the_familiar_begins_at_a_quarter_of_the_way_from_the_unrelated_to_the_l
 @pytest.mark.parametrize(("cosine", "far"), [(0.2, False), (0.1, True)])
 def test_below_it_words_are_far(cosine: float, far: bool) -> None:
     vector = np.array([cosine, 0, 0, np.sqrt(1 - cosine**2)], np.float32)
-    assert Novelty.of(7 * vector, RELATIONS, VECTORS).far is far
+    assert Novelty.of(7 * vector, RELATIONS, VECTORS).out_of_distribution is far
 
 
 def test_the_only_relation_there_is_has_itself_for_a_scale() -> None:
     found = Novelty.of(VECTORS[1], RELATIONS[:2], VECTORS[:2])
     assert found.familiar_from == pytest.approx(0.25)
-    assert not found.far
+    assert not found.out_of_distribution
 
 
 def test_a_network_that_sees_no_relation_finds_nothing_far() -> None:
     found = Novelty.of(np.ones(4, np.float32), RELATIONS, np.full((3, 4), 0.3, np.float32))
-    assert not found.far
+    assert not found.out_of_distribution

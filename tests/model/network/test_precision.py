@@ -14,7 +14,7 @@ from model.errors import InputError
 from model.network.backbones import Backbone
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.load_backbone import load_backbone
-from model.network.precision import LEAST_WIDTH, computes_in_bf16, inference_backbone
+from model.network.precision import MIN_BF16_WIDTH, computes_in_bf16, inference_backbone
 from model.network.processor import Preprocessor
 
 from .families import write_family
@@ -75,13 +75,13 @@ def test_bf16_changes_the_towers_little(kind: str, tmp_path: Path) -> None:
 
 def test_narrow_towers_stay_fp32_by_themselves(tmp_path: Path) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    assert backbone.dim < LEAST_WIDTH
+    assert backbone.dim < MIN_BF16_WIDTH
     assert inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype == torch.float32
 
 
 def test_wide_towers_are_bf16_where_the_processor_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    monkeypatch.setattr("model.network.precision.LEAST_WIDTH", 1)
+    monkeypatch.setattr("model.network.precision.MIN_BF16_WIDTH", 1)
     dtype = inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype
     assert dtype == (torch.bfloat16 if computes_in_bf16() else torch.float32)
 

@@ -6,7 +6,7 @@ import pytest
 
 from model.config import ShopConfig
 from model.sample_shop.assortment import CATEGORIES, CATEGORY_SHARES, GROUPS, STYLES, Good
-from model.sample_shop.draw import COLOURS, EMBLEMS, KINDS, PATTERNS
+from model.sample_shop.draw import ITEM_COLOURS, ITEM_EMBLEMS, ITEM_KINDS, ITEM_PATTERNS
 
 
 def test_the_default_shop_is_as_large_as_promised() -> None:
@@ -18,8 +18,8 @@ def test_the_default_shop_is_as_large_as_promised() -> None:
 
 
 def test_every_kind_and_every_value_of_a_facet_has_a_drawing() -> None:
-    assert sorted(kind for kinds in CATEGORIES.values() for kind in kinds) == sorted(KINDS)
-    for facet, drawn in (("colour", COLOURS), ("pattern", PATTERNS), ("emblem", EMBLEMS)):
+    assert sorted(kind for kinds in CATEGORIES.values() for kind in kinds) == sorted(ITEM_KINDS)
+    for facet, drawn in (("colour", ITEM_COLOURS), ("pattern", ITEM_PATTERNS), ("emblem", ITEM_EMBLEMS)):
         assert sorted(value for values in STYLES[facet].values() for value in values) == sorted(drawn)  # type: ignore[index]
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.sample_shop.draw import COLOURS, EMBLEMS, KINDS, PATTERNS, contact_sheet, draw
+from model.sample_shop.draw import ITEM_COLOURS, ITEM_EMBLEMS, ITEM_KINDS, ITEM_PATTERNS, contact_sheet, draw
 
 Pixels = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ def least_difference(values: list[str], picture: Callable[[str], Pixels]) -> flo
 
 
 def test_the_shop_has_42_kinds_8_colours_6_patterns_and_6_emblems() -> None:
-    assert (len(KINDS), len(COLOURS), len(PATTERNS), len(EMBLEMS)) == (42, 8, 6, 6)
+    assert (len(ITEM_KINDS), len(ITEM_COLOURS), len(ITEM_PATTERNS), len(ITEM_EMBLEMS)) == (42, 8, 6, 6)
 
 
 def test_the_same_arguments_give_the_same_pixels() -> None:
@@ -52,10 +52,10 @@ def test_another_pose_moves_the_item() -> None:
     assert np.abs(first - second).mean() > 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ITEM_KINDS)
 def test_the_saturated_pixels_of_a_plain_item_have_the_hue_of_its_colour(kind: str) -> None:
-    palette = hues(np.array(list(COLOURS.values()), dtype=np.float32))
-    for index, colour in enumerate(COLOURS):
+    palette = hues(np.array(list(ITEM_COLOURS.values()), dtype=np.float32))
+    for index, colour in enumerate(ITEM_COLOURS):
         pixels = seen(kind, colour, "plain", "star").reshape(-1, 3)
         saturated = pixels[np.ptp(pixels, axis=1) > 60]
         nearest = (hues(saturated) @ palette.T).argmax(axis=1)
@@ -63,26 +63,32 @@ def test_the_saturated_pixels_of_a_plain_item_have_the_hue_of_its_colour(kind: s
         assert (nearest == index).mean() > 0.85, colour  # the rest is a flame, on candle and lantern
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ITEM_KINDS)
 def test_any_two_emblems_differ_visibly(kind: str) -> None:
-    assert least_difference(list(EMBLEMS), lambda emblem: seen(kind, "green", "dotted", emblem)) > VISIBLE
+    assert (
+        least_difference(list(ITEM_EMBLEMS), lambda emblem: seen(kind, "green", "dotted", emblem)) > VISIBLE
+    )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ITEM_KINDS)
 def test_any_two_patterns_differ_visibly(kind: str) -> None:
-    assert least_difference(list(PATTERNS), lambda pattern: seen(kind, "yellow", pattern, "fish")) > VISIBLE
+    assert (
+        least_difference(list(ITEM_PATTERNS), lambda pattern: seen(kind, "yellow", pattern, "fish")) > VISIBLE
+    )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ITEM_KINDS)
 def test_any_two_colours_differ_visibly(kind: str) -> None:
-    assert least_difference(list(COLOURS), lambda colour: seen(kind, colour, "checked", "leaf")) > VISIBLE
+    assert (
+        least_difference(list(ITEM_COLOURS), lambda colour: seen(kind, colour, "checked", "leaf")) > VISIBLE
+    )
 
 
 def test_any_two_kinds_differ_visibly() -> None:
-    assert least_difference(list(KINDS), lambda kind: seen(kind, "teal", "plain", "crown")) > 4 * VISIBLE
+    assert least_difference(list(ITEM_KINDS), lambda kind: seen(kind, "teal", "plain", "crown")) > 4 * VISIBLE
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ITEM_KINDS)
 def test_no_pose_pushes_an_item_out_of_the_picture(kind: str) -> None:
     for pose in range(8):
         pixels = np.asarray(draw(kind, "navy", "plain", "star", pose=pose, size=64))

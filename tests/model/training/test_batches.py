@@ -35,9 +35,9 @@ def part(count: int, a: list[int], b: list[int], relation: list[int]) -> Part:
 SHOP = part(8, a=[0, 2, 0, 5, 1], b=[1, 3, 1, 6, 4], relation=[1, 2, 3, 3, 1])
 
 
-def batches(shop: Part = SHOP, ranks: ProcessGroup = ALONE, **options: Any) -> Batches:
+def batches(shop: Part = SHOP, group: ProcessGroup = ALONE, **options: Any) -> Batches:
     chosen = {"objective": "rcml", "batch_size": 4, "augment": True, "seed": 0, **options}
-    return Batches(shop, ranks=ranks, **chosen)
+    return Batches(shop, group=group, **chosen)
 
 
 def triples(batch: Batch) -> set[tuple[int, int, int]]:
@@ -102,7 +102,7 @@ def test_text_and_pictures_are_those_of_the_batchs_items() -> None:
 @given(step=st.integers(1, 200), size=st.integers(2, 4))
 def test_what_ranks_have_of_a_batch_is_together_what_one_would_have(step: int, size: int) -> None:
     whole = batches(batch_size=6).at(step)
-    parts = [batches(batch_size=6, ranks=ProcessGroup(rank, size, CPU)).at(step) for rank in range(size)]
+    parts = [batches(batch_size=6, group=ProcessGroup(rank, size, CPU)).at(step) for rank in range(size)]
     assert torch.equal(torch.cat([one.text.ids for one in parts]), whole.text.ids)
     assert torch.equal(torch.cat([one.moves for one in parts]), whole.moves)  # type: ignore[misc]
     assert set.union(*(triples(one) for one in parts)) == triples(whole)
@@ -116,7 +116,7 @@ def test_what_ranks_have_of_a_batch_is_together_what_one_would_have(step: int, s
 
 def test_more_ranks_than_items_are_refused() -> None:
     with pytest.raises(InputError, match=r"has [2-8] items for 9 processes to share\. Raise --batch-size"):
-        batches(ranks=ProcessGroup(8, 9, CPU)).at(1)
+        batches(group=ProcessGroup(8, 9, CPU)).at(1)
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

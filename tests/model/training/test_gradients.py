@@ -29,7 +29,7 @@ ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 def set_up(
-    folder: Path, ranks: ProcessGroup = ALONE, micro_batch: int | None = None
+    folder: Path, group: ProcessGroup = ALONE, micro_batch: int | None = None
 ) -> tuple[Network, Batches, Gradients]:
     """A random network in float64, the training part of the prepared data, and what computes gradients."""
     prepared = Prepared.open(folder)
@@ -49,9 +49,9 @@ def set_up(
         ),
     )
     gradients = Gradients(
-        network, preprocessor, prepared.relations, ranks, 0.1, 0.5, micro_batch, bf16=False, seed=0
+        network, preprocessor, prepared.relations, group, 0.1, 0.5, micro_batch, bf16=False, seed=0
     )
-    return network, Batches(part, "rcml", 12, augment=True, seed=0, ranks=ranks), gradients
+    return network, Batches(part, "rcml", 12, augment=True, seed=0, group=group), gradients
 
 
 def gradients_of(network: Network) -> dict[str, Tensor]:
@@ -160,11 +160,11 @@ def test_the_gradients_of_several_processes_are_those_of_one(
 def one_rank(folder: Path, out: Path, micro_batch: int | None) -> None:
     """What each process of the test above does."""
     torch.set_num_threads(1)
-    with join_process_group("cpu") as ranks:
-        network, batches, gradients = set_up(folder, ranks, micro_batch)
+    with join_process_group("cpu") as group:
+        network, batches, gradients = set_up(folder, group, micro_batch)
         loss = gradients.of(batches.at(1), step=1)
-        save_file(gradients_of(network), out / f"{ranks.rank}.safetensors")
-        (out / f"{ranks.rank}.json").write_text(json.dumps(loss))
+        save_file(gradients_of(network), out / f"{group.rank}.safetensors")
+        (out / f"{group.rank}.json").write_text(json.dumps(loss))
 
 
 if __name__ == "__main__":
