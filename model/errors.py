@@ -15,11 +15,12 @@
     ├── UnknownRelationError  no such relation
     ├── UnknownAttributeError no item has such an attribute
     ├── MissingAttributeError the item asked about lacks an attribute that a condition refers to
-    ├── NoPictureError        an item of words alone was asked about by its picture
-    ├── NoTokensError         an index that keeps no tokens was asked about a relation in words
+    ├── NoPictureError        an item without a picture was asked about by its picture
+    ├── NoTokensError         an index that keeps no tokens was asked about a free-text relation
     └── TrainingError         the optimisation went astray
 
-Every message is one or two full sentences: what was found, the value, and what to do about it.
+Every message is one or two full sentences: what was found, the value, and what to do about it in Python or on the
+command line. `service/http/rejections.py` adds what to do over HTTP.
 """
 
 from collections.abc import Sequence
@@ -121,7 +122,7 @@ class MissingAttributeError(RcmlError):
 
 
 class NoPictureError(RcmlError):
-    """An item of words alone has nothing that its picture could be compared by."""
+    """An item without a picture was asked about by its picture."""
 
     def __init__(self, item_id: str | None, remedy: str = "Ask with similarity TT, TI or AVG.") -> None:
         item = "The new item" if item_id is None else f"Item {item_id!r}"
@@ -130,7 +131,7 @@ class NoPictureError(RcmlError):
 
 
 class NoTokensError(RcmlError):
-    """A relation in words is put to tokens, and the index keeps none."""
+    """A free-text relation needs the tokens of items, and the index keeps none."""
 
     def __init__(self) -> None:
         super().__init__(
