@@ -119,7 +119,7 @@ def write_artifact(
 
 @contextmanager
 def write_folder(target: Path) -> Iterator[Path]:
-    """Fill a folder aside, then put it at `target` whole, in place of an earlier one.
+    """Fill a folder next to `target`, then move it to `target` whole, in place of an earlier one.
 
     Raises:
         ArtifactError: another run is writing it.
@@ -149,7 +149,7 @@ def write_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def storing(target: Path) -> Iterator[None]:
-    """What a full or failing disk says while `target` is made is a `StorageError`."""
+    """Turn what a full or failing disk raises while `target` is made into a `StorageError`."""
     try:
         yield
     except shutil.Error as error:  # of a tree that was copied: a list of (from, to, why)
@@ -161,7 +161,7 @@ def storing(target: Path) -> Iterator[None]:
 
 
 def not_stored(target: Path, reason: object) -> StorageError:
-    """What to say when `target` could not be written."""
+    """Make the error that says that `target` could not be written."""
     return StorageError(
         f"{target} could not be written ({reason}); make room or mend the disk. What was there before is unchanged."
     )
@@ -198,7 +198,7 @@ def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> N
 
 
 def read_manifest(path: Path, kind: Kind) -> Manifest:
-    """The manifest of the artifact at `path`, whose files may not all be there yet.
+    """Read the manifest of the artifact at `path`, whose files may not all be there yet.
 
     Raises:
         ArtifactError: it has none, or that of another kind or format.
@@ -243,7 +243,7 @@ def file_digest(path: Path) -> str:
 
 
 def saved(config: BaseModel) -> str:
-    """The text of `config.json`."""
+    """Make the text of `config.json`."""
     return config.model_dump_json(indent=2) + "\n"
 
 

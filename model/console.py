@@ -32,7 +32,7 @@ def progress(things: Iterable[T], label: str, total: int | None = None) -> Itera
 
 @contextmanager
 def progress_bar(label: str, total: int | None, done: int = 0) -> Iterator[Advance]:
-    """A bar that each call moves by one or more, showing the given figures; silent when not a terminal.
+    """Show a bar that each call moves by one or more, with the given figures; silent if not on a terminal.
 
     `say` may be called meanwhile: its lines appear above the bar.
     """

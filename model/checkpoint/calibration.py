@@ -1,4 +1,4 @@
-"""What makes probabilities of a network's scores: of what it says at "0.8", eight in ten are to be true.
+"""Calibration of a network's scores into probabilities: of the claims at 0.8, eight in ten should be true.
 
 The validity head is fitted to training items, whose vectors the network has shaped, so it takes others to be like
 them. Cosines are no probabilities at all, nor do they compare across relations: the loss contrasts items under
@@ -47,7 +47,7 @@ class PlattScaling(BaseModel):
 
     @classmethod
     def fit(cls, log_odds: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> "PlattScaling":
-        """Give what is `valid` as much likelihood as can be; few claims are never a reason to be all but sure."""
+        """Maximise the likelihood of `valid`; few claims never give near certainty."""
         from scipy.optimize import minimize
 
         claims = len(valid)
@@ -70,7 +70,7 @@ class PlattScaling(BaseModel):
         return cls(scale=_rounded(scale), bias=_rounded(bias), lapses=_rounded(lapses))
 
     def probability(self, log_odds: Float[ndarray, "claims"]) -> Float[ndarray, "claims"]:
-        """Of each claim that it is true, in [0, 1]."""
+        """Compute the probability of each claim that it is true, in [0, 1]."""
         sigmoid = _sigmoid(self.scale * log_odds.astype(np.float64) + self.bias)
         return np.asarray(self.lapses + (1 - 2 * self.lapses) * sigmoid)
 
@@ -87,7 +87,7 @@ class VectorScaling(BaseModel):
     def fit(
         cls, scores: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]
     ) -> "VectorScaling":
-        """Give the true answers, columns of `scores`, as much likelihood as can be, which is concave.
+        """Maximise the likelihood of the true answers, columns of `scores`, which is concave.
 
         Where the scores never err it would grow for ever. So the truth is held for a little less than sure, in the way
         of Platt's targets: the more questions, the surer.
@@ -119,7 +119,7 @@ class VectorScaling(BaseModel):
     def probability(
         self, scores: Float[ndarray, "*questions answers"]
     ) -> Float[ndarray, "*questions answers"]:
-        """Of each answer, in [0, 1]; those of a question add up to 1.
+        """Compute the probability of each answer, in [0, 1]; those of a question add up to 1.
 
         Answers beyond those it was fitted to, which come last, have the mean of all biases, which is zero.
         """
@@ -189,25 +189,25 @@ class Calibration(BaseModel):
 
     @property
     def version(self) -> str:
-        """What names it beside a probability: the first 12 hexadecimal digits of its SHA-256, or "none"."""
+        """Name of this calibration: the first 12 hexadecimal digits of its SHA-256, or "none"."""
         if self == UNCALIBRATED:
             return "none"
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def validity_probability(self, log_odds: Float[ndarray, "claims"]) -> Float32[ndarray, "claims"]:
-        """Probability in [0, 1] that each claim is true."""
+        """Compute the probability in [0, 1] that each claim is true."""
         return self.validity.probability(log_odds).astype(np.float32)
 
     def relation_probabilities(
         self, scores: Float[ndarray, "*pairs relations"], similarity: Similarity
     ) -> Float32[ndarray, "*pairs relations"]:
-        """Probability of each relation between different items, given that one of them holds."""
+        """Compute the probability of each relation between different items, given that one of them holds."""
         return self.relation_types[similarity].probability(scores).astype(np.float32)
 
 
 UNCALIBRATED = Calibration()
-"""That of a checkpoint made before there was any."""
+"""The calibration of a checkpoint made before there was any."""
 
 
 def _sigmoid(values: Float[ndarray, "claims"]) -> Float[ndarray, "claims"]:

@@ -31,7 +31,7 @@ class PairVectors:
     relation: Float32[ndarray, "pairs dim"]
 
     def features(self) -> Float32[ndarray, "pairs features"]:
-        """Element-wise products of the views, the cosine of each pair of views, and the relation."""
+        """Compute the head's input: products of the views, the cosine of each pair of views, and the relation."""
         cross = (self.text_a * self.image_b + self.image_a * self.text_b) / 2
         products = (self.text_a * self.text_b, self.image_a * self.image_b, cross)
         cosines = [product.sum(axis=1, keepdims=True) for product in products]
@@ -77,12 +77,12 @@ class ValidityHead:
         )
 
     def log_odds(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
-        """How much sooner the relation holds than not, for each pair; `Calibration` makes a probability of it."""
+        """Compute the log-odds that the relation holds, for each pair; `Calibration` makes a probability of them."""
         hidden = np.maximum(pairs.features() @ self.weight_1 + self.bias_1, 0.0)
         return np.asarray(hidden @ self.weight_2 + self.bias_2)
 
     def probability(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
-        """Probability in (0, 1) that the relation holds, for each pair, taking the head at its word."""
+        """Compute the uncalibrated probability in (0, 1) that the relation holds, for each pair."""
         return np.asarray(0.5 * (1.0 + np.tanh(self.log_odds(pairs) / 2)), dtype=np.float32)
 
     def save(self, folder: Path) -> None:

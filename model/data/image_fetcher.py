@@ -82,7 +82,7 @@ class PictureFetcher:
         resolve: Resolve | None = None,
         wire: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
-        """A fetcher that connects to addresses that `permits` holds for; `resolve` and `wire` are the system's own."""
+        """Make a fetcher that connects to permitted addresses; `resolve` and `wire` default to the system's own."""
         self._limits = limits or FetchLimits()
         self._turns = asyncio.Semaphore(self._limits.concurrency)
         # Threads of its own: a slow look-up cannot be stopped, and shall keep nobody else waiting.
@@ -101,7 +101,7 @@ class PictureFetcher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, url: str) -> bytes:
-        """The bytes of the picture at `url`, as its server gave them, not yet decoded.
+        """Fetch the bytes of the picture at `url`, as its server gave them, not yet decoded.
 
         Raises:
             ForbiddenUrlError: it, or where it redirects to, is not http(s) on a usual port of a public server.
@@ -146,7 +146,7 @@ class PictureFetcher:
         return place
 
     async def _ask(self, place: httpx.URL) -> bytes | str:
-        """The picture at `place`, or the URL that it redirects to."""
+        """Request `place`; return the picture, or the URL that it redirects to."""
         origin = httpcore.Origin(place.raw_scheme, place.raw_host, _port(place))
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path

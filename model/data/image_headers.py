@@ -145,7 +145,7 @@ def _read_png(content: bytes) -> Container:
 
 
 def _read_webp(content: bytes) -> Container:
-    """The first chunk after the RIFF header (RFC 9649, section 2), and the orientation if there is one."""
+    """Read the first chunk after the RIFF header (RFC 9649, section 2), and the orientation if there is one."""
     if content[8:12] != b"WEBP":
         raise ContainerError("it is neither JPEG, PNG nor WebP")
     kind, body = content[12:16], content[20:30]
@@ -174,7 +174,7 @@ def _webp_orientation(content: bytes) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation that EXIF data names, 1 to 8; 1 where it names none or is damaged.
+    """Read the orientation from EXIF data, 1 to 8; 1 if there is none or the data is damaged.
 
     Nothing but the first directory is read, once: each of its entries may refer to all of the data.
     """

@@ -36,11 +36,11 @@ class ItemFormat(BaseModel):
         (folder / ITEM_FORMAT_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def text(self, title: str, categories: Sequence[str], description: str) -> str:
-        """What the text tower reads of an item; empty if the item has none of that."""
+        """Compose what the text tower reads of an item; empty if the item has none of that."""
         return compose_text(self.text_fields, title, categories, description)
 
     def picture(self, content: bytes) -> tuple[bytes, str]:
-        """A stranger's picture as it is kept: scaled and encode_picture anew, and the suffix of its file.
+        """Scale and re-encode an untrusted picture as it is kept; return its bytes and the suffix of its file.
 
         Raises:
             PictureError: it cannot be decoded.
@@ -49,7 +49,7 @@ class ItemFormat(BaseModel):
 
 
 def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
-    """These fields of an item in one text, in their order; an empty one is left out."""
+    """Join these fields of an item into one text, in their order, without the empty ones."""
     parts: dict[TextField, str] = {
         "title": title.strip(),
         "categories": ", ".join(categories),
@@ -59,7 +59,7 @@ def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[s
 
 
 def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
-    """A scaled picture as a file, and its suffix: JPEG, or PNG where it came without loss."""
+    """Encode a scaled picture as JPEG, or as PNG if it is `lossless`; return the bytes and the suffix."""
     file = BytesIO()
     if lossless:
         picture.save(file, "PNG", compress_level=1)
@@ -69,6 +69,6 @@ def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
 
 
 def decoded(content: bytes) -> Image.Image:
-    """The pixels of a picture that `encode_picture` made, as whoever reads its file sees them; RGB."""
+    """Decode what `encode_picture` made, in RGB: the same pixels as read from the kept file."""
     with Image.open(BytesIO(content)) as picture:
         return picture.convert("RGB")

@@ -104,7 +104,7 @@ def read_relation_texts(path: Path) -> dict[str, str]:
 
 
 def _attributes(table: pl.DataFrame) -> list[pl.Series]:
-    """The columns that say more of an item than rcml reads."""
+    """Select the columns that become attributes: all that rcml does not read itself."""
     found = []
     for column in table.drop(ITEM_COLUMNS).iter_columns():
         if column.dtype.is_float():
@@ -119,7 +119,7 @@ def _attributes(table: pl.DataFrame) -> list[pl.Series]:
 
 
 def _texts(table: pl.DataFrame, path: Path, *columns: str) -> pl.DataFrame:
-    """The columns named, as strings."""
+    """Cast the columns named to strings."""
     return pl.DataFrame([_cast(table[column], pl.String, path) for column in columns])
 
 

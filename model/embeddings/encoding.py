@@ -22,7 +22,7 @@ class TokenRows:
     starts: Int64[ndarray, " bounds"]
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return len(self.starts) - 1
 
     def take(self, rows: Int64[ndarray, " taken"]) -> "TokenRows":

@@ -59,7 +59,7 @@ def heat_map(picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_S
 
 
 def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
-    """The pixels that lie between two shares of a side; at least one."""
+    """Find the pixels between two shares of a side; at least one."""
     first = min(max(round(start * length), 0), length - 1)
     return first, max(min(round(end * length), length), first + 1)
 

@@ -1,4 +1,4 @@
-"""How near a relation in words is to what a network was trained on: a plain signal, before anybody trusts its answers.
+"""Novelty of a free-text relation: how near it is to what a network was trained on, as a warning for users.
 
 The cosine of its h_E with the nearest trained one says little by itself: towers differ in how near they put any two
 texts (0.1 or 0.9 for nonsense). So the scale is taken from the checkpoint's own relations. At its far end stands the
@@ -23,7 +23,7 @@ FAMILIAR_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """The trained relation that is `nearest` to one in words, by the cosine of their h_E, and the least to trust."""
+    """The trained relation `nearest` to a free-text one, by the cosine of their h_E, and the least cosine to trust."""
 
     nearest: Relation
     cosine: float
@@ -31,7 +31,7 @@ class Novelty:
 
     @property
     def out_of_distribution(self) -> bool:
-        """Whether the words are far from all that was trained on."""
+        """Whether the relation is far from all that was trained on."""
         return self.cosine < self.familiar_from - 1e-6
 
     @classmethod
@@ -41,7 +41,7 @@ class Novelty:
         relations: Sequence[Relation],
         vectors: Float32[ndarray, "relations dim"],
     ) -> "Novelty":
-        """That of h_E `vector`, among `relations` trained on, whose h_E are `vectors`; none need be normalised."""
+        """Compare h_E `vector` with `vectors`, the h_E of the trained `relations`; none need be normalised."""
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         intra = np.array([relation.intra for relation in relations])
         between = units[~intra] @ units[~intra].T

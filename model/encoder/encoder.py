@@ -186,7 +186,7 @@ class Encoder:
 
     @torch.inference_mode()
     def context(self) -> RelationContext:
-        """The relations under the weights as they are now; encoded once for each version of the weights."""
+        """Encode the relations under the weights as they are now; once for each version of the weights."""
         version = self.network.version
         if self._known is None or self._known[0] != version:
             context = relation_context(self.network, self.preprocessor, self.relations, self._device)
@@ -194,7 +194,7 @@ class Encoder:
         return self._known[1]
 
     def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> Encoding:
-        """Unit vectors of items under every relation, float32 `[items, relations, dim]` in either view."""
+        """Encode items into unit vectors under every relation, float32 `[items, relations, dim]` in either view."""
         return self.read_items(texts, pictures)()
 
     def read_items(
@@ -232,7 +232,7 @@ class Encoder:
         return self.encode_inputs(self.preprocessor.tokenize(texts), load_pictures(self.preprocessor, paths))
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
-        """Unit text vectors under every relation."""
+        """Encode texts into unit vectors under every relation."""
         return self._encode_text(self.preprocessor.tokenize(texts))[0]
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:

@@ -1,4 +1,4 @@
-"""What a network is asked: retrieval queries and validity claims, drawn from edges by a seed (section 4.3).
+"""Questions to a network: retrieval queries and validity claims, drawn from edges by a seed (section 4.3).
 
 Positions stand for items and relations throughout. Training draws from its own part for validation and for
 the validity head; evaluation draws from the test part.
@@ -61,7 +61,7 @@ class LabelledPairs:
     valid: Bool[ndarray, "claims"]
 
     def vectors(self, encoding: Encoding, relation_vectors: ndarray) -> PairVectors:
-        """The vectors that each claim is judged by."""
+        """Look up the vectors that each claim is judged by."""
         a, b, relation = self.pairs.a, self.pairs.b, self.pairs.relation
         return PairVectors(
             text_a=encoding.text[a, relation],
@@ -75,7 +75,7 @@ class LabelledPairs:
 def sample_labelled_pairs(
     edges: EdgeTable, relations: Int[ndarray, "known"], most: int, rng: np.random.Generator
 ) -> LabelledPairs:
-    """As many false claims as true ones (section 4.3.3).
+    """Draw as many false claims as true ones (section 4.3.3).
 
     Of the false ones, half pair the item with a random other under the same relation, half keep a related
     pair and name a relation of `relations` that it does not have.

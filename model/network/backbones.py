@@ -83,19 +83,19 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def text_tokens(self, text: TextInput) -> Tokens:
-        """H_T: the tokens of texts (eq. 3), before `text_projection`."""
+        """Encode texts into H_T: their tokens (eq. 3), before `text_projection`."""
 
     @abstractmethod
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """H_I: the tokens of pictures (eq. 3), before `image_projection`."""
+        """Encode pictures into H_I: their tokens (eq. 3), before `image_projection`."""
 
     @abstractmethod
     def text_projection(self) -> Float[Tensor, "width dim"]:
-        """What takes the tokens of texts into the joint space."""
+        """Return the matrix that takes the tokens of texts into the joint space."""
 
     @abstractmethod
     def image_projection(self) -> Float[Tensor, "width dim"]:
-        """What takes the tokens of pictures into the joint space."""
+        """Return the matrix that takes the tokens of pictures into the joint space."""
 
     def patch_layout(self, pictures: PictureInput, tokens: int) -> PatchLayout:
         """Locate the patches of the first picture, for which the last of its `tokens` stand row by row.
@@ -132,11 +132,11 @@ class ProjectedBackbone(Backbone):
         return int(dim)
 
     def text_projection(self) -> Float[Tensor, "width dim"]:
-        """The model's own."""
+        """Return the model's own."""
         return self._matrix(self.model.text_projection)
 
     def image_projection(self) -> Float[Tensor, "width dim"]:
-        """The model's own."""
+        """Return the model's own."""
         return self._matrix(self.model.visual_projection)
 
     def _matrix(self, layer: nn.Linear) -> Float[Tensor, "width dim"]:
@@ -152,14 +152,14 @@ class ClipBackbone(ProjectedBackbone):
     """
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Every token after the final layer norm."""
+        """Encode texts: every token after the final layer norm."""
         out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
         # Right padding: the summary token (EOT) is the last real one.
         summary = text.mask.sum(dim=1) - 1
         return Tokens(out.last_hidden_state, text.mask, summary)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """CLS and every patch after the post layer norm."""
+        """Encode pictures: CLS and every patch after the post layer norm."""
         vision = self.model.vision_model
         out = vision(pixel_values=pictures.pixels.to(self.dtype))
         states = vision.post_layernorm(out.last_hidden_state)
@@ -189,25 +189,25 @@ class SiglipBackbone(Backbone):
         return int(dim)
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Every token after the final layer norm and the head; the mask is for what pools them."""
+        """Encode texts: every token after the final layer norm and the head; the mask is for what pools them."""
         tower = self.model.text_model
         states = tower.head(tower(input_ids=text.ids).last_hidden_state)
         batch, tokens = text.ids.shape
         return Tokens(states, text.mask, torch.full((batch,), tokens - 1, device=states.device))
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """What the head makes of all patches, and what it makes of each patch alone."""
+        """Apply the head to all patches together, and to each patch alone."""
         out = self.model.vision_model(pixel_values=pictures.pixels.to(self.dtype))
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state))
 
     def text_projection(self) -> Float[Tensor, "dim dim"]:
-        """None: the head is no matrix."""
+        """Return the identity: the head is no matrix."""
         return self._identity(self.dim)
 
     image_projection = text_projection
 
     def _patch_states(self, states: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch patches dim"]:
-        """The head on each patch alone: one token has all the attention, whatever the query and the keys."""
+        """Apply the head to each patch alone: one token has all the attention, whatever the query and the keys."""
         head = self.model.vision_model.head
         attention = head.attention
         weight, bias = (whole.chunk(3)[2] for whole in (attention.in_proj_weight, attention.in_proj_bias))
@@ -224,7 +224,7 @@ class Siglip2Backbone(SiglipBackbone):
     """
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """What the head makes of all patches, and what it makes of each patch alone."""
+        """Apply the head to all patches together, and to each patch alone."""
         patches = torch.arange(pictures.pixels.shape[1], device=pictures.grid.device)
         mask = patches < pictures.grid.prod(dim=1, keepdim=True)
         out = self.model.vision_model(
@@ -243,12 +243,12 @@ class DualEncoderBackbone(ProjectedBackbone):
     """
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """The pooled text and every token."""
+        """Encode texts: the pooled output and every token."""
         out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
         return _led_by(_pooled(out), out.last_hidden_state, text.mask)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """The pooled picture and every token."""
+        """Encode pictures: the pooled output and every token."""
         tower = self.model.vision_model
         out = tower(pixel_values=pictures.pixels.to(self.dtype))
         states = out.last_hidden_state
@@ -268,7 +268,7 @@ def _led_by(
     states: Float[Tensor, "batch tokens width"],
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Tokens:
-    """Tokens after a summary that is none of them."""
+    """Put a summary that is none of the tokens before them."""
     states = torch.cat([summary[:, None], states], dim=1)
     if mask is None:
         mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)

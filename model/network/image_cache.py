@@ -1,4 +1,4 @@
-"""Pictures as bytes, ready for the image tower: decoded once and kept, or each time they are asked for."""
+"""Pictures as bytes, ready for the image tower: decoded once and kept, or decoded at each use."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, rows: Int[Tensor, "taken"]) -> PictureInput:
-        """The pictures at `rows`, as bytes."""
+        """Take the pictures at `rows`, as bytes."""
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,13 @@ class RelationAttention(nn.Module):
         intra: Bool[Tensor, "relations"],
         projection: Float[Tensor, "width dim"],
     ) -> RelationView:
-        """Q of eq. 6 for the relations h_E, with W_K and P absorbed; and P, W_V and W_o in one."""
+        """Compute Q of eq. 6 for the relations h_E, with W_K and P absorbed; and P, W_V and W_o in one."""
         scale = (1 - self.beta) / vectors.shape[-1] ** 0.5
         queries = vectors @ self.query.T @ self.key * scale
         return RelationView(intra, queries @ projection.T, projection @ self.value.T @ self.output)
 
     def weights(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations tokens"]:
-        """A of eq. 5, in float32 at least; padding has weight 0, and each row sums to 1."""
+        """Compute A of eq. 5, in float32 at least; padding has weight 0, and each row sums to 1."""
         relevance = _exact(view.queries @ tokens.states.mT)
         positions = torch.arange(tokens.states.shape[1], device=tokens.summary.device)
         summary = tokens.summary[:, None, None] == positions
@@ -103,7 +103,7 @@ class RelationAttention(nn.Module):
         return torch.softmax(scores, dim=-1)
 
     def forward(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations dim"]:
-        """z of eq. 4 for every item and relation: unit length, float32 at least."""
+        """Compute z of eq. 4 for every item and relation: unit length, float32 at least."""
         # Towers may serve in bf16; what tells relations apart is worked out in the precision of their queries.
         tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
         pooled = self.weights(tokens, view).to(tokens.states.dtype) @ tokens.states
@@ -112,7 +112,7 @@ class RelationAttention(nn.Module):
 
 
 def _exact(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """float32 at least: what bf16 rounds off would be felt in a softmax, or in a cosine over tau."""
+    """Cast to float32 at least: what bf16 rounds off would be felt in a softmax, or in a cosine over tau."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -173,13 +173,13 @@ class Network(nn.Module):
         )
 
     def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
-        """z_T of every text under every relation, unit length."""
+        """Compute z_T of every text under every relation, unit length."""
         vectors: Tensor = self.attention(self.backbone.text_tokens(text), context.text)
         return vectors
 
     def image_vectors(
         self, pictures: PictureInput, context: RelationContext
     ) -> Float[Tensor, "batch relations dim"]:
-        """z_I of every picture under every relation, unit length."""
+        """Compute z_I of every picture under every relation, unit length."""
         vectors: Tensor = self.attention(self.backbone.image_tokens(pictures), context.image)
         return vectors

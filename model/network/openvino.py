@@ -49,19 +49,19 @@ class OpenVinoBackbone(Backbone):
         return self._dim
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """What the plain backbone gives, fp32."""
+        """Encode texts as the plain backbone does, fp32."""
         return self._text(text.ids, text.mask)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """What the plain backbone gives, fp32."""
+        """Encode pictures as the plain backbone does, fp32."""
         return self._image(pictures.pixels, pictures.grid)
 
     def text_projection(self) -> Float[Tensor, "width dim"]:
-        """P of texts, fp32."""
+        """Return P of texts, fp32."""
         return self._projections[0]
 
     def image_projection(self) -> Float[Tensor, "width dim"]:
-        """P of pictures, fp32."""
+        """Return P of pictures, fp32."""
         return self._projections[1]
 
 
@@ -85,7 +85,7 @@ class _Traceable(nn.Module):
 def _compile(
     tower: _Traceable, sample: tuple[Tensor, Tensor], bf16: bool
 ) -> Callable[[Tensor, Tensor], Tokens]:
-    """The tower by OpenVINO, once its trace is seen to agree with torch on `sample`."""
+    """Compile the tower with OpenVINO, and check that it agrees with torch on `sample`."""
     expected = tower.tokens(*sample)
     try:
         with warnings.catch_warnings():

@@ -169,7 +169,7 @@ class Preprocessor:
         return TextInput(encoded["input_ids"], mask)
 
     def spans(self, text: str) -> list[Span]:
-        """The characters that each token of `tokenize([text])` stands for; none for one that is no part of the text.
+        """Locate the characters that each token of `tokenize([text])` stands for; none for a token outside the text.
 
         A tokenizer that cannot tell (SigLIP's) is asked word by word. Where the words, put together, are not what it
         makes of the whole, every token stands for the whole.
@@ -203,7 +203,7 @@ class Preprocessor:
         )
 
     def blank(self, count: int, file: Path | None = None) -> PictureInput:
-        """Room for `count` decoded pictures, in memory or in an array on disk at `file`."""
+        """Make room for `count` decoded pictures, in memory or in an array on disk at `file`."""
         shape = (count, *self._shape)
         if file is None:
             pixels = np.zeros(shape, np.uint8)
@@ -226,7 +226,7 @@ class Preprocessor:
             into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
 
     def shown(self, width: int, height: int) -> Box:
-        """The part of a picture of this size that `decode` keeps, to a pixel of what it makes of it.
+        """Measure which part of a picture of this size `decode` keeps, to a pixel of the decoded picture.
 
         Processors resize, crop and pad by rules of their own; so one is given a picture whose red and green say where
         each pixel lies, and what comes out is read. Blue is full, or it is padding.

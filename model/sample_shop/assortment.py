@@ -90,6 +90,6 @@ class Good:
     emblem: str
 
     def style(self, facet: Facet) -> str:
-        """The style that the item's value of `facet` belongs to."""
+        """Return the style that the item's value of `facet` belongs to."""
         value: str = getattr(self, facet)
         return next(style for style, values in STYLES[facet].items() if value in values)

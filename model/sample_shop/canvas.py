@@ -51,14 +51,14 @@ GLOW: Rgb = (255, 243, 212)
 
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """The colour `share` of the way from `first` to `second`."""
+    """Mix the colour `share` of the way from `first` to `second`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 @cache
 def curve(outline: str) -> Path:
-    """The path of an SVG-like outline with absolute `M`, `L`, `Q`, `C` commands, spaces between tokens."""
+    """Parse an SVG-like outline with absolute `M`, `L`, `Q`, `C` commands, spaces between tokens."""
     tokens = iter(outline.split())
     points: list[Point] = []
     for command in tokens:
@@ -74,19 +74,19 @@ def curve(outline: str) -> Path:
 
 
 def _bezier(knots: list[Point], t: float) -> Point:
-    """The point at `t` of a Bézier curve of any degree, by de Casteljau's construction."""
+    """Find the point at `t` of a Bézier curve of any degree, by de Casteljau's construction."""
     while len(knots) > 1:
         knots = [(a + (c - a) * t, b + (d - b) * t) for (a, b), (c, d) in pairwise(knots)]
     return knots[0]
 
 
 def mirrored(half: Path) -> Path:
-    """The closed path whose right half is `half` (top to bottom) and whose left half is its mirror image."""
+    """Close the path whose right half is `half` (top to bottom) and whose left half is its mirror image."""
     return half + tuple((100 - x, y) for x, y in reversed(half))
 
 
 def flipped(path: Path) -> Path:
-    """The mirror image of `path` about the picture's vertical middle."""
+    """Mirror `path` about the picture's vertical middle."""
     return tuple((100 - x, y) for x, y in path)
 
 
@@ -96,7 +96,7 @@ def shifted(path: Path, dx: float, dy: float) -> Path:
 
 
 def oval(x: float, y: float, rx: float, ry: float | None = None, start: float = 0, stop: float = 360) -> Path:
-    """The ellipse about (x, y), or its arc from `start` to `stop` degrees (0 is right, 90 is down)."""
+    """Make the ellipse about (x, y), or its arc from `start` to `stop` degrees (0 is right, 90 is down)."""
     ry = rx if ry is None else ry
     count = max(6, round(abs(stop - start) / (6 if max(rx, ry) > 8 else 12)))
     turns = (math.radians(start + (stop - start) * i / count) for i in range(count + 1))
@@ -104,7 +104,7 @@ def oval(x: float, y: float, rx: float, ry: float | None = None, start: float = 
 
 
 def box(x0: float, y0: float, x1: float, y1: float, r: float = 0) -> Path:
-    """The rectangle between two corners, its corners rounded by radius `r`."""
+    """Make the rectangle between two corners, its corners rounded by radius `r`."""
     return rounded(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), r)
 
 
@@ -127,7 +127,7 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
 
 
 def ribbon(spine: Path, width: float, end: float | None = None, *, round_ends: bool = True) -> Path:
-    """The outline of a stroke along `spine`, `width` wide at its start and `end` (or `width`) at its end."""
+    """Outline a stroke along `spine`, `width` wide at its start and `end` (or `width`) at its end."""
     end = width if end is None else end
     left: list[Point] = []
     right: list[Point] = []
@@ -145,7 +145,7 @@ def ribbon(spine: Path, width: float, end: float | None = None, *, round_ends: b
 
 
 def _cap(centre: Point, edge: Point) -> list[Point]:
-    """The half circle about `centre` that starts after `edge`."""
+    """Make the half circle about `centre` that starts after `edge`."""
     radius, start = math.dist(centre, edge), math.atan2(edge[1] - centre[1], edge[0] - centre[0])
     turns = (start + math.pi * step / 8 for step in range(1, 8))
     return [(centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)) for t in turns]
@@ -252,7 +252,7 @@ class Canvas:
         self.shadow(oval((x0 + x1) / 2, y, (x1 - x0) / 2 + 3, 3.6), opacity=0.36)
 
     def badge(self, x: float, y: float, r: float = 12) -> None:
-        """Puts the emblem there, dark on a white disc of radius `r`, upright however the item is turned."""
+        """Put the emblem at (x, y), dark on a white disc of radius `r`, upright however the item is turned."""
         self.paint(oval(x, y, r), WHITE)
         centre = self._pixels(((x, y),))[0]
         cos, sin = (part * r * 0.74 for part in self.upright)
@@ -262,7 +262,7 @@ class Canvas:
             )
 
     def finish(self) -> Image.Image:
-        """The picture `[size, size]`: the canvas averaged down, its corners a little darker."""
+        """Finish the picture `[size, size]`: average the canvas down, and darken its corners a little."""
         return ImageChops.multiply(self.image.reduce(OVERSAMPLING), _vignette(self.size))
 
     def _pixels(self, path: Path) -> list[Point]:
@@ -332,7 +332,7 @@ def _bounds(pixels: list[Point]) -> tuple[int, int, int, int]:
 
 @cache
 def _lighting(form: Form) -> tuple[Image.Image, Image.Image]:
-    """The shade and the gloss of a form, small masks to stretch over a shape; light is from top left."""
+    """Make the shade and the gloss of a form: small masks to stretch over a shape, lit from top left."""
     side = LIGHT_CELLS
     shade, gloss = Image.new("L", (side, side)), Image.new("L", (side, side))
     for row in range(side):
@@ -373,7 +373,7 @@ def _plain(_half_width: int, _half_height: int) -> tuple[Patch, ...]:
 
 
 def _rows(half: int, period: float) -> list[float]:
-    """The places `period` apart, symmetric about 0, half a period off it, that reach `half`."""
+    """List the places `period` apart, symmetric about 0, half a period off it, that reach `half`."""
     count = math.ceil(half / period) + 1
     return [(index + 0.5) * period for index in range(-count, count)]
 

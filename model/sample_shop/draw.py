@@ -32,7 +32,7 @@ ITEM_EMBLEMS: tuple[str, ...] = tuple(EMBLEM_SHAPES)
 
 
 def draw(kind: str, colour: str, pattern: str, emblem: str, *, pose: int = 0, size: int = 256) -> Image.Image:
-    """The RGB picture `[size, size]` of one item; the same arguments give the same pixels.
+    """Draw the RGB picture `[size, size]` of one item; the same arguments give the same pixels.
 
     `pose` seeds the small differences between photographs of one thing: its place, scale, turn and backdrop.
     Raises `ValueError` for a name that is not among `ITEM_KINDS`, `ITEM_COLOURS`, `ITEM_PATTERNS` or `ITEM_EMBLEMS`.
@@ -54,7 +54,7 @@ def _require(what: str, name: str, allowed: Collection[str]) -> None:
 def contact_sheet(
     pictures: Sequence[tuple[str, Image.Image]], *, columns: int = 7, cell: int = 256
 ) -> Image.Image:
-    """A grid of captioned pictures for looking at, `cell` pixels each, filled row by row.
+    """Arrange captioned pictures in a grid for looking at, `cell` pixels each, row by row.
 
     Smaller pictures are enlarged without smoothing, so that what a model sees at 64x64 can be seen.
     """

@@ -556,7 +556,7 @@ def pet_bowl(c: Canvas) -> None:
 
 
 def _bone(x: float, y: float, half: float, r: float) -> Path:
-    """A bone lying from left to right about (x, y)."""
+    """Draw a bone lying from left to right about (x, y)."""
     knobs = (
         oval(x + half, y + r, r * 1.15, r * 1.15, 160, -60),
         oval(x + half, y - r, r * 1.15, r * 1.15, 60, -160),

@@ -68,7 +68,7 @@ def stock(count: int, rng: np.random.Generator) -> list[Good]:
 
 
 def describe(good: Good, rng: np.random.Generator) -> tuple[str, str]:
-    """A plain-English title and description of `good`, worded with some variety."""
+    """Word a plain-English title and description of `good`, with some variety."""
     titles = (
         f"{good.colour} {good.pattern} {good.kind} with a {good.emblem}",
         f"{good.pattern} {good.kind} in {good.colour} with {good.emblem}",
@@ -86,7 +86,7 @@ def describe(good: Good, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def cells(goods: Iterable[Good]) -> list[dict[str, Any]]:
-    """The planted truth: for each group and style, the items that go together under it.
+    """List the planted truth: for each group and style, the items that go together under it.
 
     Any two items of one cell are true partners under the cell's group.
     """

@@ -59,7 +59,7 @@ class Batch:
     pairs: PairBatch
 
     def to(self, device: torch.device) -> "Batch":
-        """The same with its tensors on `device`."""
+        """Copy its tensors to `device`."""
         if device.type == "cpu":
             return self
         moves = None if self.moves is None else self.moves.to(device)
@@ -68,7 +68,7 @@ class Batch:
 
 
 class Batches:
-    """The batches of a part: `batch_size` pairs drawn without return from all pairs, epoch after epoch.
+    """The batches of a part: `batch_size` pairs sampled without replacement from all pairs, epoch after epoch.
 
     The items that these pairs bring in are encoded once, and every further edge among them is a positive that
     costs no further encoding.
@@ -88,7 +88,7 @@ class Batches:
         self.epoch_order = lru_cache(maxsize=4)(self._draw_epoch_order)
 
     def at(self, step: int) -> Batch:
-        """The batch of this step, counted from 1; an epoch's incomplete last batch is left out."""
+        """Make the batch of this step, counted from 1; an epoch's incomplete last batch is left out."""
         epoch, place = divmod(step - 1, len(self._pairs) // self._size)
         drawn = self._pairs.take(self.epoch_order(epoch)[place * self._size : (place + 1) * self._size])
         items = np.unique(np.concatenate([drawn.a, drawn.b]))
@@ -113,7 +113,7 @@ class Batches:
 
     @contextmanager
     def ahead(self, steps: range, workers: int) -> Iterator["Queue"]:
-        """The batches of `steps` in order, made by `workers` threads ahead of time."""
+        """Yield the batches of `steps` in order, made by `workers` threads ahead of time."""
         with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
             queue = Queue(self, steps, pool, 2 * workers, self._group.device)
             try:
@@ -137,7 +137,7 @@ class Queue:
             self._order_next()
 
     def take(self) -> Batch:
-        """The next batch, on the device."""
+        """Take the next batch, on the device."""
         batch = self._made.popleft().result()
         self._order_next()
         return batch.to(self._device)
@@ -162,12 +162,12 @@ class Queue:
 
 
 def seed_of(*numbers: int) -> int:
-    """One seed from several numbers, well mixed."""
+    """Mix several numbers into one seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def training_pairs(part: Part, objective: Objective) -> EdgeTable:
-    """P: every edge, and every item with itself under the intra-sample relation, which is relation 0."""
+    """Build P: every edge, and every item with itself under the intra-sample relation, which is relation 0."""
     every = np.arange(len(part))
     intra = EdgeTable(every, every, np.zeros_like(every))
     if objective == "clip":
@@ -181,7 +181,7 @@ def training_pairs(part: Part, objective: Objective) -> EdgeTable:
 
 
 def related_items(part: Part) -> sp.csr_array:
-    """Whether two items share a relation anywhere in the training graph, or are the same item."""
+    """Mark the pairs of items that share a relation anywhere in the training graph, or are the same item."""
     count = len(part)
     a = np.concatenate([part.edges.a, part.edges.b, np.arange(count)])
     b = np.concatenate([part.edges.b, part.edges.a, np.arange(count)])
@@ -191,7 +191,7 @@ def related_items(part: Part) -> sp.csr_array:
 def pairs_among(
     pairs: EdgeTable, items: Int[ndarray, "items"], related: sp.csr_array, own: slice
 ) -> tuple[Int[ndarray, "relations"], PairBatch]:
-    """The distinct relations of all pairs among `items`, and these pairs: edges in both orders, self-pairs once.
+    """Find the pairs among `items` (edges in both orders, self-pairs once) and their distinct relations.
 
     Of the pairs, those whose anchor is among the `own` items; the loss is a mean over all of them.
     """

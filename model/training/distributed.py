@@ -45,11 +45,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """The part of `count` things in a row that is this rank's; the ranks' parts differ by one at most."""
+        """Give this rank its part of `count` things in a row; the ranks' parts differ by one at most."""
         return self._shares(count)[self.rank]
 
     def gather(self, own: Float[Tensor, "own ..."], count: int) -> Float[Tensor, "count ..."]:
-        """The vectors of all `count` things from every rank's share of them; gradients flow back to the owners."""
+        """Gather the vectors of all `count` things from every rank's share; gradients flow back to the owners."""
         if self.size == 1:
             return own
         most = -(-count // self.size)
@@ -73,7 +73,7 @@ class ProcessGroup:
             gradient.copy_(summed.view_as(gradient))
 
     def total(self, value: float) -> float:
-        """The sum of a number over the ranks, the same on each."""
+        """Sum a number over the ranks; each gets the same sum."""
         if self.size == 1:
             return value
         summed = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -81,7 +81,7 @@ class ProcessGroup:
         return summed.item()
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Block until every rank is here."""
         self.total(0.0)
 
 

@@ -1,4 +1,4 @@
-"""The gradients of one batch, whatever it is cut into: micro-batches on a device, ranks across devices.
+"""Gradients of one batch, whatever it is cut into: micro-batches on a device, ranks across devices.
 
 A contrastive loss needs all vectors of a batch at once, but not all activations. As in GradCache (Gao et al.
 2021, arXiv 2101.06983) the vectors are computed first, the loss is taken back to them, and each micro-batch is
@@ -115,7 +115,7 @@ class Gradients:
 
 
 def _cut(values: Tensor) -> Tensor:
-    """The same values as a leaf of their own graph."""
+    """Detach the values into a leaf of their own graph."""
     return values.detach().requires_grad_()
 
 

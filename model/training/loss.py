@@ -32,7 +32,7 @@ class PairBatch:
     inter_count: int
 
     def to(self, device: torch.device) -> "PairBatch":
-        """The same on `device`."""
+        """Copy to `device`."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)

@@ -71,7 +71,7 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
 
 
 def _metadata(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared) -> str:
-    """What the Hub reads: how to list and filter the model."""
+    """Make the metadata by which the Hub lists and filters the model."""
     figures = {
         "hit_at_5": ("Hit@5 of 21 candidates", metrics.validation_hit_at_5),
         "accuracy": ("Relation-validity accuracy", metrics.validation_validity_accuracy),
@@ -103,17 +103,17 @@ def _is_ours(config: TrainConfig) -> bool:
 
 
 def _backbone(config: TrainConfig) -> str:
-    """Of a local folder the name alone: where it lies is nobody's business."""
+    """Name the backbone; of a local folder, without its path."""
     return _code(Path(config.backbone).name if _is_ours(config) else config.backbone)
 
 
 def _code(text: str) -> str:
-    """`text` as code in Markdown, on one line and fenced off from backticks of its own."""
+    """Quote `text` as code in Markdown, on one line and fenced off from backticks of its own."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if "`" in text else ""
     return f"{fence}{pad}{' '.join(text.split())}{pad}{fence}"
 
 
 def _words(text: str) -> str:
-    """`text` as plain words in Markdown, on one line: what it says is a shop's, and must not format the card."""
+    """Escape `text` as plain words in Markdown, on one line: what it says is a shop's, and must not format the card."""
     return re.sub(r"([\\`*_\[\]<>&~|$])", r"\\\1", " ".join(text.split()))

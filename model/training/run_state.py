@@ -77,7 +77,7 @@ class TrainingState(BaseModel):
         self.stopped = self.step - self.best_step >= patience
 
     def in_words(self) -> str:
-        """The last validation and the speed so far."""
+        """Word the last validation and the speed so far."""
         latest = self.history[-1]
         return (
             f"loss {latest.loss:.3f}, validation Hit@5 {latest.validation_hit_at_5:.3f}, "
@@ -111,7 +111,7 @@ class Run:
                 path.unlink()
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
-        """Put back the state that was saved last; None where there is none."""
+        """Restore the state that was saved last; None if there is none."""
         path = self.folder / "last.safetensors"
         if not path.is_file():
             return None
@@ -145,7 +145,7 @@ class Run:
 
 @contextmanager
 def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
-    """The run of `config` on the prepared data of that digest, locked for this process.
+    """Open the run of `config` on the prepared data of that digest, and lock it for this process.
 
     Raises:
         ArtifactError: another process is at work in it, or something else is where the checkpoint is to be.
@@ -186,7 +186,7 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
 
 @contextmanager
 def follow_run(config: TrainConfig) -> Iterator[Run]:
-    """The run that the first rank has opened, for the others."""
+    """Open the run that the first rank has opened, for the others."""
     yield Run(_folder(config.out))
 
 
@@ -203,7 +203,7 @@ def discard_run(out: Path) -> None:
 
 
 def learnt(network: nn.Module) -> dict[str, Tensor]:
-    """The parameters that training changes; the rest come from the backbone again."""
+    """Collect the parameters that training changes; the rest come from the backbone again."""
     return {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
 
 

@@ -9,8 +9,9 @@ process runs these lines; the first of them writes and speaks.
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ from model.network.processor import Preprocessor
 from model.records import Split
 from model.similarity import Similarity
 
-from .batches import Batch, Batches, Part
+from .batches import Batch, Batches, Part, Queue
 from .distributed import ProcessGroup, join_process_group
 from .finetuning import select_trainable
 from .gradients import Gradients
@@ -82,8 +83,39 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
     torch.use_deterministic_algorithms(group.device.type == "cpu")
     if group.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
+    training = _set_up(config, prepared, group, run)
+    state = run.load(training.network, training.optimizer) or TrainingState()
+    _take_steps(training, state)
+    if not group.first:
+        return ""
+    return _write_checkpoint(training, state)
 
-    # What is trained, and on what.
+
+@dataclass(frozen=True)
+class _Training:
+    """A network, the data it is trained and validated on, and what changes its weights.
+
+    `weights` are the parameters that learn, and `merge` makes the network plain again if only a part of it is trained.
+    """
+
+    config: TrainConfig
+    prepared: Prepared
+    group: ProcessGroup
+    run: Run
+    network: Network
+    encoder: Encoder
+    part: Part
+    validation: Part
+    queries: Queries
+    batches: Batches
+    gradients: Gradients
+    optimizer: torch.optim.Optimizer
+    weights: Sequence[nn.Parameter]
+    merge: Callable[[], None]
+
+
+def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Run) -> _Training:
+    """Make the network and the data; the order decides which random numbers each of them gets."""
     backbone, preprocessor = _backbone(config, prepared)
     gain = config.attention_gain or (2.0 if config.from_scratch else 1.0)
     network = Network(_network_config(config, backbone), backbone, gain)
@@ -92,13 +124,7 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
     part, validation = (
         _part(prepared, split, preprocessor, config, group, run) for split in (Split.TRAIN, Split.VALIDATION)
     )
-    queries = sample_queries(
-        validation.edges,
-        VALIDATION_CANDIDATES,
-        most=MAX_VALIDATION_QUERIES,
-        rng=np.random.default_rng(config.seed),
-    )
-    batches = Batches(part, config.objective, config.batch_size, config.augment, config.seed, group)
+    rng = np.random.default_rng(config.seed)
     gradients = Gradients(
         network,
         preprocessor,
@@ -111,69 +137,109 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
         or (config.precision == "auto" and cuda_computes_in_bf16(group.device)),
         seed=config.seed,
     )
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = make_optimizer(network, config)
-    peak = config.learning_rate or (1e-3 if config.from_scratch else 5e-5)
+    return _Training(
+        config=config,
+        prepared=prepared,
+        group=group,
+        run=run,
+        network=network,
+        encoder=encoder,
+        part=part,
+        validation=validation,
+        queries=sample_queries(validation.edges, VALIDATION_CANDIDATES, MAX_VALIDATION_QUERIES, rng),
+        batches=Batches(part, config.objective, config.batch_size, config.augment, config.seed, group),
+        gradients=gradients,
+        optimizer=make_optimizer(network, config),
+        weights=[weight for weight in network.parameters() if weight.requires_grad],
+        merge=merge,
+    )
 
-    # From where an interrupted run was last saved to the last step, or to where validation no longer improves.
-    state = run.load(network, optimizer) or TrainingState()
+
+def _take_steps(training: _Training, state: TrainingState) -> None:
+    """Train from where an interrupted run was last saved to the last step, or until validation stops improving."""
+    config, group, run = training.config, training.group, training.run
     steps = range(state.step + 1, 1 if state.stopped else config.steps + 1)
     with (
-        batches.ahead(steps, config.workers) as queue,
+        training.batches.ahead(steps, config.workers) as queue,
         open_logs(config, run.tensorboard, state.step + 1) if group.first else nullcontext(_no_log) as log,
         progress_bar(f"training {config.objective}", config.steps, state.step)
         if group.first
         else nullcontext(_no_bar) as advance,
     ):
         for step in steps:
-            network.train()
-            started = time.perf_counter()
-            batch = queue.take()
-            waited = time.perf_counter() - started
-            rate = peak * schedule(step, config)
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = rate * parameters["share"]
-            optimizer.zero_grad(set_to_none=True)
-            loss = gradients.of(batch, step)
-            norm = float(nn.utils.clip_grad_norm_(weights, config.max_gradient_norm))
-            if not math.isfinite(loss) or not math.isfinite(norm):
-                raise _astray(prepared, batch, run, step, loss, norm)
-            optimizer.step()
-            took = time.perf_counter() - started
-            state.count(step, loss, batch.pairs.count, took, waited)
-            log(
-                step,
-                {
-                    "loss": loss,
-                    "rate": rate,
-                    "gradient_norm": norm,
-                    "pairs_per_second": batch.pairs.count / took,
-                },
-            )
-            advance(f"loss {loss:.3f}  {state.pairs_per_second:,.0f} pairs/s")
-
+            log(step, _take_step(training, state, step, queue))
+            advance(f"loss {state.losses[-1]:.3f}  {state.pairs_per_second:,.0f} pairs/s")
             if step % config.validate_every == 0 or step == config.steps:
-                hit = group.total(_validate(network, encoder, validation, queries) if group.first else 0.0)
-                state.validated(hit, config.patience * config.validate_every)
-                if group.first:
-                    if state.best_step == step:
-                        run.save_best(step, network)
-                    log(step, {"validation_hit_at_5": hit, "data_wait_share": state.data_wait_share})
-                    say(f"step {step:,} of {config.steps:,}: {state.in_words()}")
+                log(step, _validate(training, state))
             if group.first and (step % config.save_every == 0 or step == config.steps or state.stopped):
-                run.save(state, network, optimizer)
+                run.save(state, training.network, training.optimizer)
             if state.stopped:
                 break
-    if not group.first:
-        return ""
 
-    # What comes of it.
+
+def _take_step(training: _Training, state: TrainingState, step: int, queue: Queue) -> dict[str, float]:
+    """Train on one batch and return the figures to log.
+
+    Raises:
+        TrainingError: the loss or its gradient is not finite.
+    """
+    config, network, optimizer = training.config, training.network, training.optimizer
+    network.train()
+    started = time.perf_counter()
+    batch = queue.take()
+    waited = time.perf_counter() - started
+    rate = _peak_rate(config) * schedule(step, config)
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = rate * parameters["share"]
+    optimizer.zero_grad(set_to_none=True)
+    loss = training.gradients.of(batch, step)
+    norm = float(nn.utils.clip_grad_norm_(training.weights, config.max_gradient_norm))
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise _astray(training.prepared, batch, training.run, step, loss, norm)
+    optimizer.step()
+    took = time.perf_counter() - started
+    state.count(step, loss, batch.pairs.count, took, waited)
+    return {
+        "loss": loss,
+        "rate": rate,
+        "gradient_norm": norm,
+        "pairs_per_second": batch.pairs.count / took,
+    }
+
+
+def _peak_rate(config: TrainConfig) -> float:
+    return config.learning_rate or (1e-3 if config.from_scratch else 5e-5)
+
+
+def _validate(training: _Training, state: TrainingState) -> dict[str, float]:
+    """Validate on the first rank, tell all ranks the result, and return the figures to log."""
+    config, group = training.config, training.group
+    hit = group.total(_validation_hit(training) if group.first else 0.0)
+    state.validated(hit, config.patience * config.validate_every)
+    if group.first:
+        if state.best_step == state.step:
+            training.run.save_best(state.step, training.network)
+        say(f"step {state.step:,} of {config.steps:,}: {state.in_words()}")
+    return {"validation_hit_at_5": hit, "data_wait_share": state.data_wait_share}
+
+
+def _validation_hit(training: _Training) -> float:
+    """Measure AVG Hit@5 on the validation part."""
+    training.network.eval()
+    part = training.validation
+    encoding = training.encoder.encode_inputs(part.text, part.pictures)
+    return float(retrieval_hits(encoding, training.queries, Similarity.AVG).mean())
+
+
+def _write_checkpoint(training: _Training, state: TrainingState) -> str:
+    """Fit the validity head to the network kept, write the checkpoint and return the closing summary."""
+    config, group, network = training.config, training.group, training.network
     if config.keep == "best":
-        run.load_best(state.best_step, network)
-    merge()
+        training.run.load_best(state.best_step, network)
+    training.merge()
     network.eval()
     validity, calibration, accuracy = _fit_validity(
-        encoder, {Split.TRAIN: part, Split.VALIDATION: validation}, config.seed
+        training.encoder, {Split.TRAIN: training.part, Split.VALIDATION: training.validation}, config.seed
     )
     hit = state.best_hit if config.keep == "best" else state.history[-1].validation_hit_at_5
     metrics = TrainingMetrics(
@@ -190,9 +256,11 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
         data_wait_share=round(state.data_wait_share, 4),
         history=tuple(state.history),
     )
-    with write_artifact(config.out, "checkpoint", config, {"prepared": prepared.manifest.digest}) as draft:
-        encoder.write(draft, validity, metrics, model_card(config, metrics, prepared), calibration)
-    run.finish()
+    parents = {"prepared": training.prepared.manifest.digest}
+    with write_artifact(config.out, "checkpoint", config, parents) as draft:
+        card = model_card(config, metrics, training.prepared)
+        training.encoder.write(draft, validity, metrics, card, calibration)
+    training.run.finish()
     return (
         f"Trained {config.objective} for {state.step} steps in {state.seconds:.0f} s: validation Hit@5 "
         f"{hit:.3f}; checkpoint in {config.out}"
@@ -200,11 +268,11 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
 
 
 def _no_log(step: int, figures: Mapping[str, float]) -> None:
-    """The log of a rank that is not the first."""
+    """Log nothing: this is not the first rank."""
 
 
 def _no_bar(figures: str) -> None:
-    """The progress bar of a rank that is not the first."""
+    """Show nothing: this is not the first rank."""
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
@@ -259,15 +327,8 @@ def _part(
     )
 
 
-def _validate(network: Network, encoder: Encoder, part: Part, queries: Queries) -> float:
-    network.eval()
-    return float(
-        retrieval_hits(encoder.encode_inputs(part.text, part.pictures), queries, Similarity.AVG).mean()
-    )
-
-
 def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, norm: float) -> TrainingError:
-    """What to say of a loss that is not finite; the batch's items are listed in the run's folder."""
+    """Make the error for a loss that is not finite; the batch's items are listed in the run's folder."""
     rows = prepared.rows(Split.TRAIN)
     ids = [prepared.items[rows[item]].item_id for item in batch.items]
     listed = run.folder / "not-finite.json"
