@@ -52,7 +52,7 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `manifest.json` holds. It carries no dates: equal content gives an equal digest."""
+    """The content of `manifest.json`. It carries no dates: equal content gives an equal digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class VerbConfig(BaseModel):
-    """What all options have in common."""
+    """Options of a verb: frozen, and none unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class StageConfig(VerbConfig):
 
 
 class ShopConfig(StageConfig):
-    """Options of the sample shop (`model/shop`), which `rcml demo` makes."""
+    """Options of the sample shop (`model/sample_shop`), which `rcml demo` makes."""
 
     out: Path = Field(description="folder to write the shop to")
     items: int = Field(960, ge=42, le=12_096, description="number of items")

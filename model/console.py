@@ -1,4 +1,4 @@
-"""What a person sees while a stage works: notes and progress bars on stderr, bars only on a terminal.
+"""Messages to a person while a stage works: notes and progress bars on stderr, bars only on a terminal.
 
 stdout carries results alone (the closing summary), so that it can be piped.
 """
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Advance(Protocol):
-    """Moves a bar by `count`, and has it show `figures`."""
+    """A function that moves a bar by `count` and shows `figures` behind it."""
 
     def __call__(self, figures: str, count: int = 1) -> None: ...
 

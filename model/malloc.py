@@ -1,4 +1,4 @@
-"""What becomes of memory that is freed."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 

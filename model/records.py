@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """Which part of the catalogue an item belongs to; every pair lies within one part."""
+    """The part of the catalogue that an item belongs to; every pair lies within one part."""
 
     TRAIN = "train"
     VALIDATION = "validation"

@@ -1,1 +1,1 @@
-"""What training leaves and serving needs, without torch: relations, validity head, calibration, quality."""
+"""The parts of a checkpoint that serving needs, without torch: relations, validity head, calibration, quality."""

@@ -59,7 +59,7 @@ _REQUEST_HEADERS = [
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """What one fetch may cost, and how many there are at a time.
+    """Limits of one fetch, and of the number of fetches at a time.
 
     `seconds` holds for all of it: waiting for a turn, look-ups, connections, redirects and the last byte. `ports` are
     the web's usual four: behind others mostly lies something else than a server of pictures.
@@ -73,7 +73,7 @@ class FetchLimits:
 
 
 class PictureFetcher:
-    """Fetches pictures by URL while it is open: `async with PictureFetcher() as fetcher: await fetcher.fetch(url)`."""
+    """A fetcher of pictures by URL: `async with PictureFetcher() as fetcher: await fetcher.fetch(url)`."""
 
     def __init__(
         self,

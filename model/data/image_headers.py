@@ -1,4 +1,4 @@
-"""What the headers of a JPEG, PNG or WebP file say, read before any decoder sees the file.
+"""Headers of a JPEG, PNG or WebP file, read before any decoder sees the file.
 
 A decoder may take long over a small file: for its pixels, for its passes over them, or for what is no pixel at all
 (a megabyte of EXIF that refers to itself, texts that inflate, a million empty segments). So a stranger's picture is

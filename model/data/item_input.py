@@ -1,7 +1,7 @@
-"""How what a shop says of an item becomes what the towers read: which words in which order, and a picture how large.
+"""The input format of items: which texts of an item the text tower reads, in which order, and the size of its picture.
 
-`rcml prepare` composes by its options and `rcml index` keeps them beside the catalogue, so that an item put in later
-is read as those that were there from the beginning. Free of torch.
+`rcml prepare` chooses it by its options and `rcml index` keeps it with the catalogue, so that an item added later is
+read like the first ones. Free of torch.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ITEM_FORMAT_FILE = "composition.json"
 
 
 class ItemFormat(BaseModel):
-    """The options of `rcml prepare` that an item which comes later needs too."""
+    """The options of `rcml prepare` that items added later need too."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

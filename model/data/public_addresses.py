@@ -1,4 +1,4 @@
-"""Which internet addresses belong to a public server: what `model.data.image_fetcher` may connect to.
+"""Internet addresses of public servers: the ones that `model.data.image_fetcher` may connect to.
 
 `ipaddress.is_global` is about routing, differs between versions of Python, and holds for NAT64, 6to4, multicast and a
 cloud's own services. Here an IPv6 address must be of the one block that is given out to networks, and no address may be

@@ -1,4 +1,4 @@
-"""Read a shop's raw files (.jsonl, .parquet, .csv) into tables of known columns and types.
+"""Readers of a shop's raw files (.jsonl, .parquet, .csv), into tables of known columns and types.
 
 Every complaint names the file, the column or row, and the remedy. Called by `prepare.py` only.
 """

@@ -1,1 +1,1 @@
-"""What encoding yields, in NumPy: vectors, tokens, attention, free-text relations; no torch."""
+"""Results of encoding, in NumPy: vectors, tokens, attention, free-text relations; no torch."""

@@ -1,4 +1,4 @@
-"""What the attention looked at: which words of a text and which patches of a picture; free of torch.
+"""Attention weights of the words of a text and the patches of a picture; free of torch.
 
 An encoder gives one for an item and a relation (`ItemEncoder.explain`), and the service answers with it. The weights
 are A of eq. 4, by which the network pools the tokens of the item: not an estimate of what mattered, but what was
@@ -58,7 +58,7 @@ class PatchWeights:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attention:
-    """What a relation looks at in an item; None for what the item lacks."""
+    """Attention of a relation over an item's text and picture; None for a part that the item lacks."""
 
     text: TextWeights | None
     image: PatchWeights | None

@@ -1,4 +1,4 @@
-"""What encoding items yields: unit vectors under every relation, and the tokens they come from; free of torch."""
+"""Encoded items: unit vectors under every relation, and the tokens they come from; free of torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the attention looked at in a picture, painted over it: a PNG for people, from `PatchWeights`.
+"""Heat map of the attention over a picture: a PNG for people, from `PatchWeights`.
 
 Where a drawing must choose, this one chooses not to lie: the scale is the same for every picture, so that even
 attention looks even; the paint over a patch adds up to its weight; and what an image processor cropped away is dark.

@@ -44,7 +44,7 @@ BATCH_ITEMS = 128
 
 
 class Encoder:
-    """Encodes new and known items under all relations of a checkpoint."""
+    """A trained network with the relations of its checkpoint, under which it encodes new and known items."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ def explain(
     Raises:
         UnknownRelationError: `relation` is an id that is not among `relations`.
     """
-    ids = tuple(one.relation_id for one in relations)
+    ids = tuple(known_relation.relation_id for known_relation in relations)
     found_text = found_image = None
     if text is not None:
         text_view = _single_view(known.text, ids, relation, network.backbone.text_projection)

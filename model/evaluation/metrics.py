@@ -94,11 +94,11 @@ class Reliability:
         """Sort claims into bins."""
         place = np.minimum((probability * bins).astype(np.int64), bins - 1)
         claims = np.bincount(place, minlength=bins)
-        said, true = (
-            np.bincount(place, weights=one, minlength=bins) / np.maximum(claims, 1)
-            for one in (probability, valid)
+        mean_probability, share = (
+            np.bincount(place, weights=values, minlength=bins) / np.maximum(claims, 1)
+            for values in (probability, valid)
         )
-        return cls(claims, said, true)
+        return cls(claims, mean_probability, share)
 
     def filled_bins(self) -> tuple[ReliabilityBin, ...]:
         """List the bins that are not empty, from 0 to 1."""

@@ -78,7 +78,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PatchLayout:
-    """Where the patches of a picture lie: in rows and columns from its top left, over shares of its sides.
+    """Layout of the patches of a picture: rows and columns from its top left, over shares of its sides.
 
     A tower leaves out the rest of a side that no whole patch fits.
     """

@@ -1,4 +1,4 @@
-"""How a network computes once its weights no longer change: in which precision, and by what.
+"""Precision and engine of a network whose weights no longer change.
 
 Only the two towers are concerned, which take nearly all the time. The relation-guided attention stays as it is,
 in torch and fp32: it costs a hundredth of a tower, and tells apart what differs by little.

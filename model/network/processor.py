@@ -1,6 +1,4 @@
-"""Tokenizer and image processor of a backbone: loaded as they were when it was trained, or a tokenizer trained on
-the catalogue's own texts.
-"""
+"""Tokenizer and image processor of a backbone: the ones it was trained with, or one trained on the catalogue."""
 
 import json
 import math

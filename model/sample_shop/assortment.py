@@ -1,4 +1,4 @@
-"""What the sample shop sells and to whom: categories, kinds, styles, and the ten planted groups of shoppers.
+"""Assortment of the sample shop and its shoppers: categories, kinds, styles, and the ten planted groups of shoppers.
 
 The planted truth, which training never sees, is this. Each item has three *facets*: its colour, its pattern
 and its emblem. Values of a facet fall into *styles* that cut across looks (navy goes with red, purple with

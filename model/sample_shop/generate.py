@@ -1,4 +1,4 @@
-"""Make the sample shop: items with pictures, shoppers with purchases, and the planted truth beside them.
+"""Generator of the sample shop: items with pictures, shoppers with purchases, and the planted truth.
 
     shop/
       items.jsonl         item_id, title, description, categories, image

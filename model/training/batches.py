@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one rank needs for one step.
+    """The inputs of one rank for one step.
 
     `items` are the positions of all the batch's items, `own` which of them this rank encodes, and `text`,
     `pictures` and `moves` are of these. `relations` are the distinct relations of the batch's pairs; `pairs`

@@ -69,7 +69,9 @@ class ProcessGroup:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+        for gradient, summed in zip(
+            gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+        ):
             gradient.copy_(summed.view_as(gradient))
 
     def total(self, value: float) -> float:

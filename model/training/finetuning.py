@@ -1,4 +1,4 @@
-"""What of a pretrained network learns: everything, low-rank adapters in its towers (LoRA), or the attention alone.
+"""Fine-tuning modes of a pretrained network: everything learns, or low-rank adapters (LoRA), or the attention alone.
 
 For people with small GPUs: without gradients for the towers' weights, neither these nor Adam's two moments
 take any room.

@@ -35,7 +35,7 @@ INCIDENTAL_OPTIONS = {"prepared", "out", "device", "workers", "picture_cache", "
 
 
 class TrainingState(BaseModel):
-    """How far a training has come, tensors aside."""
+    """Progress of a training: its counters and figures, without tensors."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Where a training's figures go while it runs: TensorBoard always, Weights & Biases or trackio when asked for."""
+"""Logs of a training's figures while it runs: TensorBoard always, Weights & Biases or trackio on request."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from model.errors import InputError
 
 
 class Log(Protocol):
-    """Takes the figures of a step."""
+    """A function that logs the figures of a step."""
 
     def __call__(self, step: int, figures: Mapping[str, float]) -> None: ...
 
@@ -25,8 +25,8 @@ def open_logs(config: TrainConfig, folder: Path, first_step: int) -> Iterator[Lo
         logs += [stack.enter_context(_hosted(name, config)) for name in config.track]
 
         def log(step: int, figures: Mapping[str, float]) -> None:
-            for one in logs:
-                one(step, figures)
+            for each_log in logs:
+                each_log(step, figures)
 
         yield log
 
