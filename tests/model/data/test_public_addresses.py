@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import ip_addresses
 
-from model.data.public_addresses import GIVEN_OUT_IPV6, SPECIAL_IPV4, SPECIAL_IPV6, is_public
+from model.data.public_addresses import GLOBAL_UNICAST_IPV6, SPECIAL_IPV4, SPECIAL_IPV6, is_public
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.255.255",
           "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255", "168.63.129.15",
@@ -27,7 +27,7 @@ def test_the_first_and_last_address_of_a_special_block_are_not_public(block: obj
 
 @given(ip_addresses(v=6))
 def test_no_ipv6_address_is_public_but_of_the_block_that_is_given_out(address: object) -> None:
-    assert not is_public(found) if (found := ip_address(str(address))) not in GIVEN_OUT_IPV6 else True
+    assert not is_public(found) if (found := ip_address(str(address))) not in GLOBAL_UNICAST_IPV6 else True
 
 
 @given(ip_addresses(v=4))

@@ -55,7 +55,7 @@ def test_a_frozen_backbone_stays_and_the_attention_learns(
     assert all((one == 0).all() for name, one in change.items() if name.startswith("backbone"))
     assert not torch.equal(change["attention.output"], torch.eye(TINY.width))
     history = Checkpoint.open(tmp_path / "out").metrics.history
-    assert history[0]["loss"] > history[-1]["loss"]
+    assert history[0].loss > history[-1].loss
 
 
 @needs_peft
