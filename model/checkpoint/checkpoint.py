@@ -2,7 +2,7 @@
 
 checkpoint/
   manifest.json config.json     what it is; the options it was trained with
-  network.json model.safetensors   shape and weights (read and written by `model/encoder/encoder.py`)
+  network.json model.safetensors   shape and weights (read and written by `model/encoder/save_load.py`)
   tokenizer*, preprocessor_config.json   what the text and the pictures go through first
   relations.json relations.safetensors   the relations, and h_E of each under these weights
   validity.safetensors calibration.json   the validity head; what makes probabilities of scores
@@ -32,7 +32,7 @@ OWN_FILES = {
     "config.json", "network.json", WEIGHTS_FILE, "relations.json", "relations.safetensors", "validity.safetensors",
     CALIBRATION_FILE, METRICS_FILE, README_FILE,
 }  # fmt: skip
-"""Files of a checkpoint that rcml words itself; the others are the tokenizer's and the image processor's."""
+"""Files of a checkpoint that rcml writes itself; the others are the tokenizer's and the image processor's."""
 
 
 class RecordedOptions(BaseModel):

@@ -27,7 +27,7 @@ class Queries:
     candidates: Int[ndarray, "queries candidates"]
 
 
-def sample_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.Generator) -> Queries:
+def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.random.Generator) -> Queries:
     """Ask for each edge from either end, among `candidates`: its partner and random others (section 4.3.1).
 
     Negatives are drawn from the items that have an edge, leaving out the query itself and its other partners
@@ -38,8 +38,8 @@ def sample_queries(edges: EdgeTable, candidates: int, most: int, rng: np.random.
     """
     asked = edges.both_ways()
     partners = _partners(asked)
-    if len(asked) > most:
-        asked = asked.take(np.sort(rng.choice(len(asked), size=most, replace=False)))
+    if len(asked) > max_queries:
+        asked = asked.take(np.sort(rng.choice(len(asked), size=max_queries, replace=False)))
     pool = np.unique(np.concatenate([edges.a, edges.b]))
     drawn = np.empty((len(asked), candidates), dtype=np.int64)
     for query, (item, partner, relation) in enumerate(_triples(asked)):
@@ -73,14 +73,14 @@ class LabelledPairs:
 
 
 def sample_labelled_pairs(
-    edges: EdgeTable, relations: Int[ndarray, "known"], most: int, rng: np.random.Generator
+    edges: EdgeTable, relations: Int[ndarray, "known"], max_claims: int, rng: np.random.Generator
 ) -> LabelledPairs:
     """Draw as many false claims as true ones (section 4.3.3).
 
     Of the false ones, half pair the item with a random other under the same relation, half keep a related
     pair and name a relation of `relations` that it does not have.
     """
-    order = rng.permutation(len(edges))[: max(1, most // 2)]
+    order = rng.permutation(len(edges))[: max(1, max_claims // 2)]
     true = edges.take(order)
     partners = _partners(edges.both_ways())
     pool = np.unique(np.concatenate([edges.a, edges.b]))

@@ -50,10 +50,8 @@ from .tracking import open_logs, require_trackers
 VALIDATION_CANDIDATES = 21
 """As in the evaluation: one true partner among 21."""
 
-
 MAX_VALIDATION_QUERIES = 4_000
-"""Validation queries at most."""
-
+"""Queries of a validation; of more, a random choice."""
 
 MAX_FITTED_CLAIMS = 20_000
 """Claims that the validity head is fitted to, and claims and edges that it is calibrated by, at most of each."""
