@@ -1,5 +1,6 @@
 """A relation added at run time is one like the others, whatever else happens, and at no moment there by half."""
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -38,12 +39,9 @@ from model.errors import ArtifactError, InputError, NoTokensError, UnknownRelati
 from model.records import Relation
 from model.similarity import Similarity, View
 from tests.indexes.changes import GIFTS, SAILORS, WORDED, Expected, add, copied, made, placed
-from tests.indexes.durability.test_crashes import STREAM, acknowledge, killed
+from tests.indexes.durability.test_crashes import STREAM, Killer, Work, tell
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, validity_head, write_shop
 from tests.indexes.search.test_free_text_search import TokenEncoder, answers, brute, changed, item, make
-
-LONGEST = 1.5
-"""Seconds until a kill, at most: some ten generations."""
 
 
 @pytest.fixture(scope="session")
@@ -371,12 +369,11 @@ def play(index: Index, step: int) -> None:
 
 def plays(writer: Connection, folder: Path, start: int) -> None:
     """Go on from step `start`, for ever."""
+    tell(writer, Work.OPENING, start)
     index = Index.open(folder)
-    step = start
-    while True:
+    for step in itertools.count(start):
+        tell(writer, (Work.APPLYING, Work.ADDING, Work.APPLYING, Work.REMOVING)[step % 4], step)
         play(index, step)
-        step += 1
-        acknowledge(writer, step)
 
 
 def holds(expected: Expected, folder: Path, step: int) -> bool:
@@ -395,7 +392,9 @@ def holds(expected: Expected, folder: Path, step: int) -> bool:
 
 
 def run_kills(shop: FakeShop, folder: Path, kills: int) -> int:
-    rng = random.Random(kills)
+    """So many kills, and more until both kinds of generations were met; returns how many steps were taken."""
+    rng, killer = random.Random(kills), Killer(kills)
+    kinds = (Work.ADDING, Work.REMOVING)
     copy, expected, step = copied(shop, folder), Expected(shop), 0
 
     def follow(upto: int) -> None:
@@ -405,8 +404,10 @@ def run_kills(shop: FakeShop, folder: Path, kills: int) -> int:
                 expected.apply(*STREAM[done % len(STREAM)])
         step = max(step, upto)
 
-    for _ in range(kills):
-        follow(killed(rng.uniform(0, LONGEST), plays, copy, step))
+    for kill in itertools.count():
+        if kill >= kills and set(kinds) <= set(killer.amid):
+            break
+        follow(killer.kill(kinds[kill % len(kinds)], rng.randint(1, 2), plays, copy, step))
         if not holds(expected, copy, step):
             follow(step + 1)  # it had become durable, but nobody was told
             assert holds(expected, copy, step)
@@ -418,7 +419,7 @@ def run_kills(shop: FakeShop, folder: Path, kills: int) -> int:
 def test_killed_5_times_it_is_there_or_not_and_no_change_is_lost(
     worded_shop: FakeShop, tmp_path: Path
 ) -> None:
-    assert run_kills(worded_shop, tmp_path, kills=5) > 1  # or nothing was under way
+    assert run_kills(worded_shop, tmp_path, kills=5) > 5
 
 
 @pytest.mark.soak

@@ -1,8 +1,8 @@
 """Killed at any moment, an index loses no acknowledged change, shows none by half, and opens again.
 
-A child process changes, compacts and searches a copy of the shop's index and notes every acknowledgement in a
-pipe; it is killed with SIGKILL at a random moment. What opens afterwards must be the acknowledged changes, or these
-and the one that was under way, whole.
+A child process changes, compacts and searches a copy of the shop's index and tells in a pipe what it begins and what
+it has acknowledged; it is killed with SIGKILL at a random moment of what it told last. What opens afterwards must be
+the acknowledged changes, or these and the one that was under way, whole.
 """
 
 import itertools
@@ -12,9 +12,13 @@ import random
 import shutil
 import signal
 import struct
+import time
+from collections import Counter
 from collections.abc import Callable
+from enum import IntEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -36,8 +40,17 @@ CLEAN = multiprocessing.get_context("forkserver")
 
 CLEAN.set_forkserver_preload([__name__])
 
-LONGEST = 0.25
-"""Seconds until the kill, at most: some hundred changes, some ten compactions."""
+
+class Work(IntEnum):
+    """What a child may be at."""
+
+    OPENING = 0
+    APPLYING = 1
+    COMPACTING = 2
+    COPYING = 3
+    BUILDING = 4
+    ADDING = 5
+    REMOVING = 6
 
 
 def stream(seed: int) -> list[Change]:
@@ -55,70 +68,108 @@ STREAM = [stream(seed) for seed in range(600)]
 
 def change(writer: Connection, folder: Path, start: int, compact_every: int) -> None:
     """Apply the stream from step `start` on, for ever."""
+    tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     step = start
     while True:
+        tell(writer, Work.APPLYING, step)
         index.apply(STREAM[step % len(STREAM)])
         step += 1
-        acknowledge(writer, step)
         if compact_every and step % compact_every == 0:
+            tell(writer, Work.COMPACTING, step)
             index.compact()
 
 
 def snapshots(writer: Connection, folder: Path, start: int) -> None:
     """Apply the stream from step `start` on and copy the index after each step, for ever."""
+    tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     for step in itertools.count(start):
+        tell(writer, Work.APPLYING, step)
         index.apply(STREAM[step % len(STREAM)])
-        acknowledge(writer, step + 1)
         if step % 3 == 0:
+            tell(writer, Work.COMPACTING, step + 1)
             index.compact()
+        tell(writer, Work.COPYING, step + 1)
         snapshot(SnapshotConfig(index=folder, out=folder.parent / f"snapshot-{step + 1}"))
 
 
 def builds(writer: Connection, config: BuildConfig) -> None:
     """Build again and again, for ever."""
     parents = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
-    for count in itertools.count(1):
+    for count in itertools.count():
+        tell(writer, Work.BUILDING, count)
         build(config, FakeEncoder(), *parents)
-        acknowledge(writer, count)
 
 
-def acknowledge(writer: Connection, step: int) -> None:
-    """Tell the parent, in one write: all of it or nothing."""
-    os.write(writer.fileno(), struct.pack("<I", step))
+TOLD = struct.Struct("<BId")
 
 
-def killed(after: float, run: Callable[..., None], *asked: object) -> int:
-    """Run in a process that is killed `after` seconds from its start; the last number it acknowledged."""
-    reader, writer = CLEAN.Pipe(duplex=False)
-    child = CLEAN.Process(target=run, args=(writer, *asked))
-    child.start()
-    writer.close()
-    child.join(after)
-    child.kill()
-    child.join()
-    with os.fdopen(os.dup(reader.fileno()), "rb") as pipe:
-        acknowledged = pipe.read()
-    reader.close()
-    assert child.exitcode == -signal.SIGKILL, "the child failed of itself"
-    return struct.unpack("<I", acknowledged[-4:])[0] if acknowledged else 0
+def tell(writer: Connection, work: Work, done: int) -> None:
+    """Say what is begun, how much is acknowledged and when, in one write: all of it or nothing."""
+    os.write(writer.fileno(), TOLD.pack(work, done, time.monotonic()))
+
+
+class Killer:
+    """Kills children by what they have reached, never by the time since their start."""
+
+    def __init__(self, seed: int) -> None:
+        self.amid: Counter[Work] = Counter()
+        """How many died amid what."""
+        self._random = random.Random(seed)
+        self._took: dict[Work, list[float]] = {}
+
+    def kill(self, amid: Work, times: int, run: Callable[..., None], *asked: object) -> int:
+        """Run in a process, kill it when it has begun such work so many times; returns what it had acknowledged.
+
+        The moment is a random part of what such work took before: it falls within the work on any machine.
+        """
+        reader, writer = CLEAN.Pipe(duplex=False)
+        child = CLEAN.Process(target=run, args=(writer, *asked))
+        child.start()
+        writer.close()
+        with os.fdopen(os.dup(reader.fileno()), "rb") as pipe:
+            begun = self._await(pipe, amid, times)
+            part = self._random.random() * self._random.choice(self._took.get(amid, [0.0]))
+            time.sleep(max(0.0, begun + part - time.monotonic()))
+            child.kill()
+            child.join()
+            rest = pipe.read()
+        reader.close()
+        assert child.exitcode == -signal.SIGKILL, "the child failed of itself"
+        work, done, _ = self._last = TOLD.unpack(rest[-TOLD.size :]) if rest else self._last
+        self.amid[Work(work)] += 1
+        return int(done)
+
+    def _await(self, pipe: BinaryIO, amid: Work, times: int) -> float:
+        """Read until such work has begun so many times, and learn what each kind takes; returns when it began."""
+        before = None
+        while times:
+            told = pipe.read(TOLD.size)
+            assert told, "the child failed of itself"
+            self._last = TOLD.unpack(told)
+            if before is not None:
+                self._took.setdefault(Work(before[0]), []).append(self._last[2] - before[2])
+            before = self._last
+            times -= before[0] == amid
+        return self._last[2]
 
 
 class Campaign:
     """One folder, killed again and again, and what it must hold."""
 
-    def __init__(self, shop: FakeShop, folder: Path, journal: str | None = None) -> None:
+    def __init__(self, shop: FakeShop, folder: Path, seed: int, journal: str | None = None) -> None:
         self.folder = copied(shop, folder) if journal is None else placed(shop, folder, journal=journal)
         self.expected = Expected(shop)
+        self.killer = Killer(seed)
         self.step = 0
 
-    def kill(self, after: float, run: Callable[..., None], *asked: object) -> None:
+    def kill(self, amid: Work, times: int, run: Callable[..., None], *asked: object) -> None:
         """Have `run` change it until killed, then check."""
-        last = killed(after, run, self.folder, self.step, *asked)
-        for step in range(self.step, max(last, self.step)):
+        last = self.killer.kill(amid, times, run, self.folder, self.step, *asked)
+        for step in range(self.step, last):
             self.expected.apply(*STREAM[step % len(STREAM)])
-        self.step = max(last, self.step)
+        self.step = last
         index = Index.open(self.folder)
         try:
             try:
@@ -133,14 +184,26 @@ class Campaign:
 
 
 def run_changes(shop: FakeShop, folder: Path, kills: int, postgres: Server | None = None) -> int:
-    """With a server for the changes, that is killed and started again, too, every ten kills."""
+    """So many kills, and more until each kind of work was met; returns how many changes were acknowledged.
+
+    With a server for the changes, that is killed and started again, too, every ten kills.
+    """
     rng = random.Random(kills)
-    campaign = Campaign(shop, folder, postgres.url() if postgres else None)
-    for kill in range(kills):
+    campaign = Campaign(shop, folder, kills, postgres.url() if postgres else None)
+    kinds = (Work.APPLYING, Work.COMPACTING, Work.APPLYING, Work.OPENING)
+    for kill in itertools.count():
+        if kill >= kills and set(kinds) == set(campaign.killer.amid):
+            break
         if postgres and kill % 10 == 5:
             postgres.stop(signal.SIGQUIT)
             postgres.start()
-        campaign.kill(rng.uniform(0, LONGEST), change, rng.choice([0, 1, 2, 5]))
+        match kinds[kill % len(kinds)]:
+            case Work.OPENING:
+                campaign.kill(Work.OPENING, 1, change, 0)
+            case Work.APPLYING:
+                campaign.kill(Work.APPLYING, rng.randint(1, 12), change, rng.choice([0, 1, 2, 5]))
+            case Work.COMPACTING:
+                campaign.kill(Work.COMPACTING, rng.randint(1, 3), change, rng.choice([1, 2, 5]))
     assert "is whole" in verify(VerifyConfig(index=campaign.folder))
     # What the last kill left behind goes with the next compaction.
     index = Index.open(campaign.folder)
@@ -151,10 +214,10 @@ def run_changes(shop: FakeShop, folder: Path, kills: int, postgres: Server | Non
     return campaign.step
 
 
-def test_killed_100_times_amid_changes_and_compactions_it_loses_nothing(
+def test_killed_30_times_amid_changes_and_compactions_it_loses_nothing(
     shop: FakeShop, tmp_path: Path
 ) -> None:
-    assert run_changes(shop, tmp_path, kills=100) > 100  # or nothing was under way
+    assert run_changes(shop, tmp_path, kills=30) > 30
 
 
 @pytest.mark.soak
@@ -164,10 +227,10 @@ def test_killed_800_times_amid_changes_and_compactions_it_loses_nothing(
     assert run_changes(shop, tmp_path, kills=800) > 800
 
 
-def test_killed_amid_changes_on_postgres_it_loses_nothing(
+def test_killed_12_times_amid_changes_on_postgres_it_loses_nothing(
     shop: FakeShop, tmp_path: Path, postgres: Server
 ) -> None:
-    assert run_changes(shop, tmp_path, kills=20, postgres=postgres) > 20
+    assert run_changes(shop, tmp_path, kills=12, postgres=postgres) > 12
 
 
 @pytest.mark.soak
@@ -178,12 +241,16 @@ def test_killed_400_times_amid_changes_on_postgres_it_loses_nothing(
 
 
 def run_snapshots(shop: FakeShop, folder: Path, kills: int) -> int:
+    """So many kills, and more until each kind of work was met; returns how many whole snapshots there were."""
     rng = random.Random(kills)
-    campaign = Campaign(shop, folder)
+    campaign = Campaign(shop, folder, kills)
+    kinds = (Work.COPYING, Work.COMPACTING, Work.COPYING, Work.APPLYING)
     whole = 0
-    for _ in range(kills):
+    for kill in itertools.count():
+        if kill >= kills and set(kinds) <= set(campaign.killer.amid):
+            break
         before = campaign.step
-        campaign.kill(rng.uniform(0, LONGEST), snapshots)
+        campaign.kill(kinds[kill % len(kinds)], rng.randint(1, 3), snapshots)
         copies = {int(path.name.rpartition("-")[2]): path for path in folder.glob("snapshot-*")}
         whole += len(copies)
         for step, path in sorted(copies.items())[-2:]:
@@ -199,40 +266,45 @@ def run_snapshots(shop: FakeShop, folder: Path, kills: int) -> int:
     return whole
 
 
-def test_killed_50_times_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
-    assert run_snapshots(shop, tmp_path, kills=50) > 50 / 10  # or nothing was ever copied
+def test_killed_16_times_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
+    assert run_snapshots(shop, tmp_path, kills=16) > 8
 
 
 @pytest.mark.soak
 def test_killed_200_times_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
-    assert run_snapshots(shop, tmp_path, kills=200) > 200 / 10
+    assert run_snapshots(shop, tmp_path, kills=200) > 100
 
 
 def run_builds(shop: FakeShop, folder: Path, kills: int) -> int:
+    """So many kills, and more until one left no index; returns how many builds were finished."""
     rng = random.Random(kills)
+    killer = Killer(kills)
     out = folder / "index"
     config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=out)
     expected = Expected(shop)
-    finished = all_finished = 0
-    for n in range(kills):
-        if n % 10 == 0:
+    finished = all_finished = without = 0
+    for kill in itertools.count():
+        if kill >= kills and without:
+            break
+        if kill % 10 == 0:
             shutil.rmtree(out, ignore_errors=True)
             finished = 0
-        last = killed(rng.uniform(0, LONGEST), builds, config)
+        last = killer.kill(Work.BUILDING, rng.randint(1, 3) if kill % 10 else 1, builds, config)
         finished, all_finished = finished + last, all_finished + last
         if generations(out):
             index = Index.open(out, shop.checkpoint)
             expected.check(index)
             index.close()
         else:
+            without += 1
             assert finished == 0
     return all_finished
 
 
-def test_killed_50_times_amid_builds_there_is_a_whole_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
-    assert run_builds(shop, tmp_path, kills=50) > 0  # or nothing was ever finished
+def test_killed_16_times_amid_builds_there_is_a_whole_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
+    assert run_builds(shop, tmp_path, kills=16) > 8
 
 
 @pytest.mark.soak
 def test_killed_200_times_amid_builds_there_is_a_whole_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
-    assert run_builds(shop, tmp_path, kills=200) > 0
+    assert run_builds(shop, tmp_path, kills=200) > 100
