@@ -14,11 +14,12 @@ import heapq
 import resource
 import socket
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fcntl import ioctl
 from http import HTTPStatus
 from struct import pack
 from termios import FIONREAD, TIOCOUTQ
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
@@ -39,7 +40,13 @@ class _Config(uvicorn.Config):
     """uvicorn's options, and ours, for each connection to find."""
 
     def __init__(
-        self, app: Any, limits: Limits, deadlines: Deadlines, log_level: str, **options: Any
+        self,
+        app: Any,
+        limits: Limits,
+        deadlines: Deadlines,
+        log_level: str,
+        clock: Callable[[], float],
+        **options: Any,
     ) -> None:
         super().__init__(
             app,
@@ -53,6 +60,7 @@ class _Config(uvicorn.Config):
         )
         self.limits = limits
         self.deadlines = deadlines
+        self.clock = clock
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.max_connections = max(1, min(limits.connections, files // 2))
 
@@ -70,11 +78,13 @@ class Server(uvicorn.Server):
         limits: Limits = Limits(),
         deadlines: Deadlines = Deadlines(),
         log_level: str = "info",
+        clock: Callable[[], float] = monotonic,
         **options: Any,
     ) -> None:
-        """Serve `app`; `options` are uvicorn's own."""
-        super().__init__(_Config(app, limits, deadlines, log_level, **options))
+        """Serve `app`; the deadlines are measured by `clock`, in seconds; `options` are uvicorn's own."""
+        super().__init__(_Config(app, limits, deadlines, log_level, clock, **options))
         self.deadlines = deadlines
+        self.clock = clock
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -88,11 +98,10 @@ class Server(uvicorn.Server):
             self._sweeping.cancel()
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.deadlines.sweep)
             await asyncio.sleep(0)  # what came while the loop was busy is read first: it is not late
-            now = loop.time()
+            now = self.clock()
             for connection in _ours(self.server_state):
                 connection.sweep(now)
 
@@ -119,7 +128,7 @@ class Connection(HttpToolsProtocol):
 
     __slots__ = (  # Python shares the keys of up to 30 attributes among instances, which uvicorn's own nearly are
         "_body", "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
-        "deadlines", "limits", "max_connections", "stage",
+        "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +142,7 @@ class Connection(HttpToolsProtocol):
         assert isinstance(config, _Config)
         self.limits = config.limits
         self.deadlines = config.deadlines
+        self.clock = config.clock
         self.max_connections = config.max_connections
         self.stage: Stage = "idle"
         self._deaf = False  # whatever else comes is thrown away
@@ -144,7 +154,7 @@ class Connection(HttpToolsProtocol):
         self._latest = 0  # bytes that came last
         self._wire = 0  # bytes since the request, or its body, began; without those that came along with that
         self._body = 0
-        self._watch = ProgressWatch(self.loop.time())
+        self._watch = ProgressWatch(self.clock())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -243,7 +253,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Say with the next answer that the server is about to stop, and wait a little for its request."""
         self._draining = True
-        self._watch.restart(self.loop.time())
+        self._watch.restart(self.clock())
         self._say_last()
 
     def _say_last(self) -> None:
@@ -325,7 +335,7 @@ class Connection(HttpToolsProtocol):
         self._watch.forget_reading()
 
     def sweep(self, now: float) -> None:
-        """Cut the client if it has taken too long over what is awaited of it; `now` is the loop's time."""
+        """Cut the client if it has taken too long over what is awaited of it; `now` is the clock's time."""
         unread = self.transport.get_write_buffer_size()
         if unread:
             # The kernel takes more only once much of its own has gone, so that counts as well.

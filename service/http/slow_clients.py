@@ -42,7 +42,7 @@ class Progress(NamedTuple):
 
 
 class ProgressWatch:
-    """The progress of one client, from one look of the sweep to the next; times are the event loop's, in seconds."""
+    """The progress of one client, from one look of the sweep to the next; times are those of the server's clock, in seconds."""
 
     __slots__ = ("_body_then", "_seen", "_unread_then", "since")
 

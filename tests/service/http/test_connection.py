@@ -8,18 +8,29 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.http.connection import Server
+from service.http.connection import Connection, Server
 from service.http.limits import BodyLimits, Deadlines, Limits
 
-QUICK = Deadlines(head=0.5, idle=0.5, window=0.5, rate=1000, linger=0.2, last_call=0.2, grace=2, sweep=0.05)
+QUICK = Deadlines(
+    head=0.5, idle=0.5, window=0.5, rate=1000, linger=0.2, last_call=0.2, grace=600, sweep=0.005
+)
+PATIENT = replace(QUICK, head=600, window=600, linger=600)
+"""For requests that are honest, or wrong but not slow: only who has had all its answers is left."""
+
+HANGS = 600.0
+"""Seconds after which something hangs, however slow the machine is."""
+
+T = TypeVar("T")
+
 LIMITS = Limits(BodyLimits(10_000, 30_000, 50_000), head=4_000, target=1_000, fields=20, pipeline=4)
 ANSWER = bytes(32 * 2**20)
 """More than the kernel keeps for a client that does not read."""
@@ -28,10 +39,35 @@ HONEST = b"POST /echo HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST /echo HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+GO_ON = threading.Event()
+HELD: list[str] = []
+"""The paths of the requests that were held since `GO_ON` was cleared."""
+
+
+@pytest.fixture(autouse=True)
+def _let_go() -> Iterator[None]:
+    GO_ON.set()
+    yield
+    GO_ON.set()
+
+
+def hold() -> None:
+    """From now on."""
+    HELD.clear()
+    GO_ON.clear()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that comes true sooner or later."""
+    async with asyncio.timeout(HANGS):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """`/echo` returns the body and says how many header fields it got, `/answer` returns much more.
 
-    `/nap` takes a moment, and `/block` holds up the loop for that.
+    `/hold` is answered once it is let go on, and `/block` holds up the loop until then.
     """
     if scope["type"] != "http":
         return
@@ -40,10 +76,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    if scope["path"] == "/nap":
-        await asyncio.sleep(0.2)
-    if scope["path"] == "/block":
-        time.sleep(0.4)
+    if scope["path"] in ("/hold", "/block"):
+        HELD.append(scope["path"])
+        while not GO_ON.is_set():
+            if scope["path"] == "/block":
+                GO_ON.wait(HANGS)
+            await asyncio.sleep(0.002)
     if scope["path"] == "/answer":
         body = ANSWER
     headers = [(b"content-length", b"%d" % len(body)), (b"fields", b"%d" % len(scope["headers"]))]
@@ -51,16 +89,64 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+@dataclass
+class Clock:
+    """Stands still until it is moved: what a slow machine takes is not counted."""
+
+    now: float = 0.0
+    looks: int = 0
+    """How often the server has looked at its connections."""
+
+    def look(self) -> float:
+        self.looks += 1
+        return self.now
+
+
 @dataclass(frozen=True)
 class Running:
-    """A server in a thread of its own."""
+    """A server in a thread of its own; `clock` is of one that `ticking` runs."""
 
     server: uvicorn.Server
     port: int
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def connections(self) -> int:
         return len(self.server.server_state.connections)
+
+    def awaiting(self, stage: str, body: int = 0) -> int:
+        """How many clients the server awaits such a thing of, having got so much of a body."""
+        ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
+        return sum(one.stage == stage and one._body >= body for one in ours)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Have the server see that so much time has passed, a little at a time."""
+        for _ in range(round(seconds / STEP)):
+            self.clock.now += STEP
+            seen = self.clock.looks
+            await until(lambda seen=seen: self.clock.looks >= seen + 2)
+
+    async def while_time_passes(self, asked: Awaitable[T]) -> T:
+        """What comes of something that ends when enough time has passed."""
+        task = asyncio.ensure_future(asked)
+        async with asyncio.timeout(HANGS):
+            while not task.done():
+                self.clock.now += STEP
+                await asyncio.sleep(0.01)
+        return task.result()
+
+
+STEP = 0.05
+
+
+@contextmanager
+def ticking(limits: Limits = LIMITS, deadlines: Deadlines = QUICK) -> Iterator[Running]:
+    """A server whose clock stands still until it is moved."""
+    clock = Clock()
+    server = Server(app, limits, deadlines, "critical", lambda: clock.now)
+    server.clock = clock.look
+    with running(server) as found:
+        yield replace(found, clock=clock)
 
 
 @contextmanager
@@ -79,7 +165,7 @@ def running(server: uvicorn.Server) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[Running]:
-    with running(Server(app, LIMITS, QUICK, "critical")) as server:
+    with running(Server(app, LIMITS, PATIENT, "critical")) as server:
         yield server
 
 
@@ -117,7 +203,7 @@ async def hear(client: socket.socket) -> bytes:
         await hang_up(writer)
 
 
-async def talk(port: int, *pieces: bytes, pause: float = 0.0, wait: float = 5.0) -> bytes:
+async def talk(port: int, *pieces: bytes, pause: float = 0.0, wait: float = HANGS) -> bytes:
     """Send the pieces, a pause before each but the first, and hear all until the server closes."""
     reader, writer = await asyncio.open_connection(sock=await connect(port))
     hearing = asyncio.create_task(rest(reader))
@@ -217,11 +303,30 @@ async def besiege(
     return await siege, honest
 
 
+async def besiege_in_steps(
+    server: Running, kind: str, count: int
+) -> tuple[list[list[int]], list[list[int]], float]:
+    """What each of the slow got, what each honest request got meanwhile, and when all of the slow were cut."""
+    siege = [asyncio.create_task(be_slow(server.port, kind, 0.02, HANGS)) for _ in range(count)]
+    await until(lambda: server.connections == count)
+    if kind == "reads slowly":
+        await until(lambda: server.awaiting("idle") == count)
+    honest = []
+    while not all(one.done() for one in siege):
+        await server.pass_time(STEP)
+        honest.append(statuses(await ask(server.port)))
+        if server.clock.now > 4 * QUICK.window:
+            await asyncio.wait(siege, timeout=HANGS)
+    return [one.result() for one in siege], honest, server.clock.now
+
+
 @pytest.mark.parametrize("kind", SLOW)
-def test_who_is_slow_is_cut_and_honest_requests_succeed(quick: Running, kind: str) -> None:
-    slow, honest = asyncio.run(besiege(quick.port, [kind] * 30, 0.1, 5))
+def test_who_is_slow_is_cut_and_honest_requests_succeed(kind: str) -> None:
+    with ticking() as server:
+        slow, honest, ended = asyncio.run(besiege_in_steps(server, kind, 30))
     assert slow == [SLOW[kind][1]] * 30
-    assert len(honest) >= 5
+    assert ended >= QUICK.window
+    assert len(honest) >= QUICK.window / STEP - 1
     assert honest == [[200]] * len(honest)
 
 
@@ -253,49 +358,111 @@ def test_a_thousand_slow_ones_leave_room_for_honest_requests_where_there_are_a_h
         assert [503] in honest
 
 
-def test_who_is_late_is_told_why(quick: Running) -> None:
-    heard = asyncio.run(talk(quick.port, b"GET /echo?k=1 HTTP/1.1\r\nHost"))
-    assert problem(heard)["detail"] == "The header fields took longer than 0.5 s. Send them at once."
-    heard = asyncio.run(talk(quick.port, HONEST[:-1]))
-    assert problem(heard)["detail"] == "The body came slower than 1000 bytes/s. Send it faster."
-    assert problem(heard)["instance"] == "/echo"
+def test_who_is_late_is_told_why() -> None:
+    async def late(server: Running, sent: bytes, stage: str) -> bytes:
+        heard = asyncio.create_task(talk(server.port, sent))
+        await until(lambda: server.awaiting(stage) == 1)
+        return await server.while_time_passes(heard)
+
+    with ticking() as server:
+        heard = asyncio.run(late(server, b"GET /echo?k=1 HTTP/1.1\r\nHost", "head"))
+        assert problem(heard)["detail"] == "The header fields took longer than 0.5 s. Send them at once."
+        heard = asyncio.run(late(server, HONEST[:-1], "body"))
+        assert problem(heard)["detail"] == "The body came slower than 1000 bytes/s. Send it faster."
+        assert problem(heard)["instance"] == "/echo"
 
 
-def test_a_body_that_comes_steadily_may_take_long(quick: Running) -> None:
+def test_a_body_that_comes_steadily_may_take_long() -> None:
     request = HONEST.replace(b"5\r\n", b"6000\r\nConnection: close\r\n").removesuffix(b"hello")
-    began = time.monotonic()
-    heard = asyncio.run(talk(quick.port, request, *[b"x" * 200] * 30, pause=0.05))
+
+    async def steadily(server: Running) -> bytes:
+        reader, writer = await asyncio.open_connection(sock=await connect(server.port))
+        writer.write(request)
+        for number in range(1, 30):
+            writer.write(b"x" * 200)
+            await until(lambda sent=200 * number: server.awaiting("body", sent) == 1)
+            await server.pass_time(STEP)
+        writer.write(b"x" * 200)
+        heard = await rest(reader)
+        await hang_up(writer)
+        return heard
+
+    with ticking() as server:
+        heard = asyncio.run(steadily(server))
+        assert server.clock.now > 2 * QUICK.window
     assert statuses(heard) == [200]
     assert heard.endswith(b"x" * 6000)
-    assert time.monotonic() - began > 2 * QUICK.window
 
 
 def test_an_answer_that_is_read_steadily_may_take_long() -> None:
-    with running(Server(app, LIMITS, replace(QUICK, rate=20_000), "critical")) as server:
-        with pytest.raises(TimeoutError):  # not cut
-            asyncio.run(read_slowly(server.port, 3 * QUICK.window, rate=2_000_000, kept=2**18))
-        assert server.connections <= 1
+    async def steadily(server: Running) -> int:
+        loop = asyncio.get_running_loop()
+        with await connect(server.port, 2**18) as client:
+            await loop.sock_sendall(client, b"GET /answer HTTP/1.1\r\nHost: shop\r\n\r\n")
+            heard = 0
+            while server.clock.now < 3 * QUICK.window:
+                for _ in range(4):
+                    heard += len(await loop.sock_recv(client, 50_000))
+                await server.pass_time(STEP)
+            assert server.connections == 1  # not cut
+            while heard < len(ANSWER):
+                heard += len(await loop.sock_recv(client, 2**20))
+            return heard
+
+    with ticking(deadlines=replace(QUICK, rate=20_000)) as server:
+        assert asyncio.run(steadily(server)) >= len(ANSWER)
 
 
-def test_requests_may_follow_each_other_for_longer_than_any_deadline(quick: Running) -> None:
-    heard = asyncio.run(talk(quick.port, *[HONEST] * 8, pause=0.2))
-    assert statuses(heard) == [200] * 8
+async def answered(reader: asyncio.StreamReader) -> bytes:
+    """The next answer to an honest request."""
+    return await reader.readuntil(b"hello")
 
 
-def test_a_connection_is_idle_from_its_answer_on(quick: Running) -> None:
-    nap = b"GET /nap HTTP/1.1\r\nHost: shop\r\n\r\n"
-    heard = asyncio.run(talk(quick.port, nap * 4, HONEST, pause=4 * 0.2 + QUICK.idle / 2))
+def test_requests_may_follow_each_other_for_longer_than_any_deadline() -> None:
+    async def follow(server: Running) -> bytes:
+        reader, writer = await asyncio.open_connection(sock=await connect(server.port))
+        heard = b""
+        for _ in range(8):
+            writer.write(HONEST)
+            heard += await answered(reader)
+            await server.pass_time(0.2)
+        assert server.connections == 1
+        await hang_up(writer)
+        return heard
+
+    with ticking() as server:
+        assert statuses(asyncio.run(follow(server))) == [200] * 8
+        assert server.clock.now > 3 * QUICK.idle
+
+
+def test_a_connection_is_idle_from_its_answer_on() -> None:
+    held = b"GET /hold HTTP/1.1\r\nHost: shop\r\n\r\n"
+
+    async def wait_and_ask(server: Running) -> tuple[bytes, bytes]:
+        reader, writer = await asyncio.open_connection(sock=await connect(server.port))
+        hold()
+        writer.write(held * 4)
+        await until(lambda: bool(HELD))
+        await server.pass_time(2 * QUICK.idle)  # for its answer, which is no idling
+        GO_ON.set()
+        heard = b"".join([await reader.readuntil(b"\r\n\r\n") for _ in range(4)])
+        await server.pass_time(QUICK.idle / 2)
+        writer.write(HONEST)
+        heard += await answered(reader)
+        left = await server.while_time_passes(rest(reader))
+        await hang_up(writer)
+        return heard, left
+
+    with ticking() as server:
+        heard, left = asyncio.run(wait_and_ask(server))
     assert statuses(heard) == [200] * 5
+    assert left == b""
 
 
 def test_the_longest_unfinished_make_room_for_honest_requests() -> None:
-    patient = replace(QUICK, head=60, idle=60, window=60)
-
     async def crowd(port: int) -> list[bytes]:
-        begun = [
-            asyncio.create_task(talk(port, b"GET /echo HTTP/1.1\r\nHost: x", wait=60)) for _ in range(50)
-        ]
-        await asyncio.sleep(0.2)
+        begun = [asyncio.create_task(talk(port, b"GET /echo HTTP/1.1\r\nHost: x")) for _ in range(50)]
+        await until(lambda: sum(one.done() for one in begun) >= 30)
         assert server.connections <= 20
         answers = [await ask(port) for _ in range(50)]
         assert server.connections <= 20
@@ -309,20 +476,25 @@ def test_the_longest_unfinished_make_room_for_honest_requests() -> None:
         await asyncio.gather(*begun, return_exceptions=True)
         return answers
 
-    with running(Server(app, replace(LIMITS, connections=20), patient, "critical")) as server:
+    with ticking(replace(LIMITS, connections=20)) as server:
         assert [statuses(one) for one in asyncio.run(crowd(server.port))] == [[200]] * 50
 
 
 def test_who_is_being_answered_never_makes_room() -> None:
-    async def crowd(port: int) -> tuple[list[bytes], bytes]:
-        nap = b"GET /nap HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
-        napping = [asyncio.create_task(talk(port, nap)) for _ in range(4)]
-        await asyncio.sleep(0.1)
-        return await asyncio.gather(*napping), (await talk(port, HONEST))
+    async def crowd(server: Running) -> tuple[list[bytes], bytes]:
+        held = b"GET /hold HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
+        hold()
+        holding = [asyncio.create_task(talk(server.port, held)) for _ in range(4)]
+        await until(lambda: len(HELD) == 4)
+        other = await talk(server.port, HONEST)
+        assert not any(one.done() for one in holding)
+        GO_ON.set()
+        return await asyncio.gather(*holding), other
 
-    with running(Server(app, replace(LIMITS, connections=4), QUICK, "critical")) as server:
-        answers, _ = asyncio.run(crowd(server.port))
+    with ticking(replace(LIMITS, connections=4)) as server:
+        answers, other = asyncio.run(crowd(server))
         assert [statuses(one) for one in answers] == [[200]] * 4
+        assert statuses(other) in ([], [408])
 
 
 PIPELINED = HONEST * 3
@@ -335,21 +507,27 @@ async def stop_while_blocked(running: Running, pipelined: bool) -> list[list[int
     for client in kept:  # has been answered once
         await loop.sock_sendall(client, HONEST)
         assert statuses(await loop.sock_recv(client, 2**16)) == [200]
-    begun = asyncio.create_task(talk(running.port, HONEST.removesuffix(b"llo"), b"llo", pause=0.5))
+    begun = await connect(running.port)
+    await loop.sock_sendall(begun, HONEST.removesuffix(b"llo"))
+    await until(lambda: running.awaiting("body") == 1)
+    hold()
     blocked = asyncio.create_task(talk(running.port, HONEST.replace(b"echo", b"block")))
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(HELD))
     for client in kept:
         await loop.sock_sendall(client, PIPELINED if pipelined else HONEST)
-    new = [asyncio.create_task(talk(running.port, HONEST)) for _ in range(10)]
-    await asyncio.sleep(0.1)
+    new = [await connect(running.port) for _ in range(10)]
+    for client in new:
+        await loop.sock_sendall(client, HONEST)
     running.server.should_exit = True
-    again = [hear(client) for client in kept]
-    return [statuses(heard) for heard in await asyncio.gather(blocked, begun, *new, *again)]
+    GO_ON.set()
+    await loop.sock_sendall(begun, b"llo")
+    heard = asyncio.gather(blocked, *map(hear, [begun, *new, *kept]))
+    return [statuses(one) for one in await running.while_time_passes(heard)]
 
 
 @pytest.mark.parametrize("pipelined", [False, True])
 def test_whatever_had_arrived_when_it_is_stopped_is_answered(pipelined: bool) -> None:
-    with running(Server(app, LIMITS, QUICK, "critical")) as server:
+    with ticking() as server:
         heard = asyncio.run(stop_while_blocked(server, pipelined))
     assert heard == [[200]] * 12 + [[200] * (3 if pipelined else 1)] * 10
 
@@ -357,16 +535,27 @@ def test_whatever_had_arrived_when_it_is_stopped_is_answered(pipelined: bool) ->
 def test_the_last_answer_says_so() -> None:
     async def stop(running: Running) -> tuple[bytes, bytes]:
         idle = asyncio.create_task(talk(running.port, HONEST))
-        active = asyncio.create_task(talk(running.port, *[HONEST] * 9, pause=0.1))
-        await asyncio.sleep(0.25)
+        reader, writer = await asyncio.open_connection(sock=await connect(running.port))
+        active = b""
+        for _ in range(3):
+            writer.write(HONEST)
+            active += await answered(reader)
+        await until(lambda: running.server.server_state.total_requests == 4)
         running.server.should_exit = True
-        return await idle, await active
+        while not reader.at_eof():
+            writer.write(HONEST)
+            try:
+                active += await answered(reader)
+            except asyncio.IncompleteReadError as closed:
+                active += closed.partial
+        await hang_up(writer)
+        return await running.while_time_passes(idle), active
 
-    with running(Server(app, LIMITS, replace(QUICK, idle=60), "critical")) as server:
+    with ticking(deadlines=replace(QUICK, idle=60)) as server:
         idle, active = asyncio.run(stop(server))
     assert statuses(idle) == [200]
     assert b"connection: close" not in idle
-    assert len(statuses(active)) >= 3
+    assert len(statuses(active)) >= 4
     assert active.count(b"connection: close") == 1
     assert b"connection: close" in active.rpartition(b"HTTP/1.1 200")[2]
 
@@ -407,7 +596,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED)
 def test_what_breaks_the_framing_is_refused(quick: Running, request_: bytes) -> None:
-    document = problem(asyncio.run(talk(quick.port, request_, wait=1)))
+    document = problem(asyncio.run(talk(quick.port, request_)))
     assert document["status"] == 400
     assert str(document["detail"]).startswith("The request breaks HTTP/1.1 (RFC 9112): ")
 
@@ -427,7 +616,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize(("status", "request_"), TOO_LARGE.values(), ids=TOO_LARGE)
 def test_what_is_too_large_is_refused(quick: Running, status: int, request_: bytes) -> None:
-    heard = asyncio.run(talk(quick.port, request_, wait=2))
+    heard = asyncio.run(talk(quick.port, request_))
     assert problem(heard)["status"] == status
     assert len(heard) < 1_000
 
@@ -480,30 +669,38 @@ def test_little_is_read_of_a_bulk_upload_that_is_answered_already() -> None:
             await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body"})
 
-    async def pieces_until_closed(port: int) -> int:
-        reader, writer = await asyncio.open_connection(sock=await connect(port))
+    async def pieces_until_closed(server: Running) -> int:
+        reader, writer = await asyncio.open_connection(sock=await connect(server.port))
         writer.write(BULK.replace(b": 5", b": 50000"))
         assert b"401" in await reader.readuntil(b"\r\n\r\n")
         closed = asyncio.create_task(reader.read())
-        sent = 0
-        while sent < 16 and not closed.done():
+        for sent in range(16):
+            if closed.done():
+                break
             writer.write(b"x" * 3_000)
-            sent += 1
-            await asyncio.sleep(0.02)
+            await until(
+                lambda so_far=3_000 * (sent + 1): closed.done() or server.awaiting("body", so_far) == 1
+            )
         closed.cancel()
         await hang_up(writer)
         return sent
 
-    with running(Server(refuse, LIMITS, QUICK, "critical")) as server:
-        assert asyncio.run(pieces_until_closed(server.port)) < 8
+    with running(Server(refuse, LIMITS, PATIENT, "critical")) as server:
+        assert asyncio.run(pieces_until_closed(server)) < 8
 
 
 def test_what_came_before_a_malformed_request_is_answered_first(quick: Running) -> None:
-    nap = b"GET /nap HTTP/1.1\r\nHost: shop\r\n\r\n"
-    heard = asyncio.run(talk(quick.port, nap + HONEST + b"nonsense\r\n\r\n"))
-    assert statuses(heard) == [200, 200, 400]
-    heard = asyncio.run(talk(quick.port, nap + HONEST + CHUNKED + b"nonsense\r\n\r\n"))
-    assert statuses(heard) == [200, 200, 400]
+    held = b"GET /hold HTTP/1.1\r\nHost: shop\r\n\r\n"
+
+    async def ask_and_break(broken: bytes) -> bytes:
+        hold()
+        heard = asyncio.create_task(talk(quick.port, held + HONEST + broken))
+        await until(lambda: bool(HELD))
+        GO_ON.set()
+        return await heard
+
+    assert statuses(asyncio.run(ask_and_break(b"nonsense\r\n\r\n"))) == [200, 200, 400]
+    assert statuses(asyncio.run(ask_and_break(CHUNKED + b"nonsense\r\n\r\n"))) == [200, 200, 400]
 
 
 def test_only_so_many_requests_may_wait_on_a_connection(quick: Running) -> None:
@@ -540,7 +737,7 @@ def test_mutants_are_answered_or_refused_and_never_hang(count: int) -> None:
 
         async def work() -> None:
             for one in mutants:
-                heard.append(await talk(port, one, wait=2))  # noqa: PERF401 (the workers share `mutants`)
+                heard.append(await talk(port, one))  # noqa: PERF401 (the workers share `mutants`)
 
         await asyncio.gather(*(work() for _ in range(50)))
         return heard
