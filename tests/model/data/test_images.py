@@ -27,6 +27,7 @@ from model.data.images import (
 )
 from model.data.prepare import scale_picture
 from model.errors import PictureError
+from tests.yard import yards
 
 READ = ("JPEG", "PNG", "WEBP")
 FORMATS = (*READ, "GIF", "BMP", "TIFF", "ICO", "PPM", "AVIF")
@@ -290,7 +291,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_bomb_takes_long(name: str) -> None:
-    assert seconds(BOMBS[name]()) < 1.0  # four times what is promised: this is no measurement
+    content = BOMBS[name]()
+    assert yards(lambda: is_decoded(content)) < 20  # four times what is promised: this is no measurement
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from model.data.images import decode_picture
 from model.errors import PictureError
 from service.http.connection import Server
-from service.http.limits import BodyLimits, Limits
+from service.http.limits import BodyLimits, Deadlines, Limits
 from service.http.openapi import document
 from service.requests.json_route import JsonRoute, read
 from service.schemas.fields import Request
@@ -32,13 +32,14 @@ from tests.indexes.fakes import FakeShop, write_shop
 from tests.model.data.test_images import mutant as picture_mutant
 from tests.model.data.test_images import seeds as pictures
 from tests.service.campaigns import HEADERS, Answer, Direct, application, assert_sound, directly
+from tests.yard import yards
 
 from .mutants import Mutator, upload
 from .test_connection import LIMITS, QUICK, Running, problem, running, statuses, talk
 from .test_connection import mutant as framing_mutant
 
-PATIENCE = 2.0
-"""Seconds in which each broken request is answered, however busy the machine is."""
+PATIENCE = 600.0
+"""Seconds after which an answer counts as none, however slow the machine is."""
 
 MEGABYTE = 2**20
 
@@ -83,7 +84,7 @@ def plain(app: FastAPI) -> FastAPI:
 async def assault(
     app: FastAPI, described: dict[str, Any], count: int, check: Callable[[Answer], None]
 ) -> Counter[int]:
-    """How often an application answers with each status to mutants of what a document describes, each in time."""
+    """How often an application answers with each status to mutants of what a document describes."""
     seen: Counter[int] = Counter()
     async with directly(app) as direct:
         for method, path, body, media_type in islice(Mutator(described, seed=1), count):
@@ -96,7 +97,7 @@ async def assault(
 
 @pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 @pytest.mark.parametrize(
-    "count", [2_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    "count", [1_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
 def test_mutants_are_answered_or_refused_while_a_plain_fastapi_fails(app: FastAPI, count: int) -> None:
     described = document(app)
@@ -239,17 +240,18 @@ HEAVY = {
 
 @pytest.mark.parametrize("body", HEAVY.values(), ids=HEAVY)
 def test_a_megabyte_of_mistakes_is_refused_in_little_time(app: FastAPI, body: bytes) -> None:
-    async def ask() -> tuple[Answer, float]:
-        async with directly(app) as direct:
-            await direct.ask("POST", "/retrieve", b'{"k":"7"}')
-            begun = time.process_time()
-            return await direct.ask("POST", "/retrieve", body), time.process_time() - begun
-
     assert len(body) <= MEGABYTE
-    answer, spent = asyncio.run(ask())
-    assert_sound(answer)
-    assert answer.status in (400, 422)
-    assert spent < 0.75
+    with asyncio.Runner() as runner:
+        asked = directly(app)
+        direct = runner.run(asked.__aenter__())
+        runner.run(direct.ask("POST", "/retrieve", b'{"k":"7"}'))
+        answers: list[Answer] = []
+        spent = yards(lambda: answers.append(runner.run(direct.ask("POST", "/retrieve", body))))
+        runner.run(asked.__aexit__(None, None, None))
+    for answer in answers:
+        assert_sound(answer)
+        assert answer.status in (400, 422)
+    assert spent < 16
 
 
 async def show(direct: Direct, number: int, picture: bytes) -> tuple[Answer, float]:
@@ -327,14 +329,15 @@ def wait_until_ready(running: Running) -> None:
 @pytest.fixture
 def served(app: FastAPI) -> Iterator[Running]:
     """The application within the limits that `rcml serve` keeps unless told otherwise."""
-    with running(Server(app, Limits(BodyLimits(MEGABYTE)), log_level="critical")) as server:
+    patient = replace(Deadlines(), head=600, window=600, linger=600)
+    with running(Server(app, Limits(BodyLimits(MEGABYTE)), patient, "critical")) as server:
         wait_until_ready(server)
         yield server
 
 
 def test_two_hundred_megabytes_are_refused_before_they_are_sent(served: Running) -> None:
     declared = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: 200000000").removesuffix(QUESTION)
-    heard = asyncio.run(talk(served.port, declared, wait=1))
+    heard = asyncio.run(talk(served.port, declared))
     assert (statuses(heard), problem(heard)["status"]) == ([413], 413)
     endless = CHUNKED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
     heard = asyncio.run(talk(served.port, endless, *[b"10000\r\n" + b" " * 65_536 + b"\r\n"] * 3_000))
