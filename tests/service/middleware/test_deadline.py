@@ -1,9 +1,8 @@
 """What has not begun to answer in time is stopped and answered for; what has begun goes on."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from threading import Event
 from typing import Any
 
 import anyio
@@ -14,6 +13,45 @@ from starlette.types import Message, Receive, Scope, Send
 from service.middleware.deadline import SWEEP_INTERVAL_S, Deadline
 
 Work = Callable[[], Awaitable[object]]
+
+
+LONG = 3600.0
+"""Seconds that nothing waits for to the end."""
+
+
+class Clock:
+    """Stands still until something takes time, however slow the machine is."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> Work:
+        """Work that takes so long, and goes on only after the requests were swept twice since."""
+
+        async def take() -> None:
+            self.now += seconds
+            await asyncio.sleep(3 * TICK)
+
+        return take
+
+    def is_passed(self, seconds: float) -> Work:
+        """Work that takes so long, and never ends."""
+
+        async def take() -> None:
+            self.now += seconds
+            await asyncio.sleep(LONG)
+
+        return take
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("service.deadline.monotonic", clock)
+    return clock
 
 
 async def nothing() -> None:
@@ -48,8 +86,8 @@ def ask(app: Any, method: str = "POST", path: str = "/retrieve") -> httpx.Respon
     return asyncio.run(asked())
 
 
-def test_a_slow_route_is_stopped_and_answered_for() -> None:
-    route = Route(partial(asyncio.sleep, 60))
+def test_a_slow_route_is_stopped_and_answered_for(clock: Clock) -> None:
+    route = Route(clock.is_passed(0.06))
     response = ask(Deadline(route, seconds=0.05))
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.headers["content-type"] == "application/problem+json"
@@ -58,40 +96,46 @@ def test_a_slow_route_is_stopped_and_answered_for() -> None:
     assert route.ended == "cancelled"
 
 
-def test_a_thread_is_not_waited_for() -> None:
-    # As long as the loop closes only when its threads have ended, so the clock is read before that.
-    took = []
+def test_a_thread_is_not_waited_for(clock: Clock) -> None:
+    # As long as the loop closes only when its threads have ended, so they are let go before that.
+    go_on, ended = Event(), []
 
-    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
-        start = time.perf_counter()
-        await Deadline(Route(partial(anyio.to_thread.run_sync, time.sleep, 1.0)), seconds=0.05)(
-            scope, receive, send
-        )
-        took.append(time.perf_counter() - start)
+    def block() -> None:
+        go_on.wait()
+        ended.append("thread")
 
-    assert ask(timed).status_code == 503
-    assert took[0] < 0.9
+    async def work() -> None:
+        clock.now += 0.06
+        await anyio.to_thread.run_sync(block)
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        await Deadline(Route(work), seconds=0.05)(scope, receive, send)
+        ended.append("answer")
+        go_on.set()
+
+    assert ask(told).status_code == 503
+    assert ended == ["answer", "thread"]
 
 
-def test_an_answer_in_time_is_left_alone() -> None:
-    route = Route(partial(asyncio.sleep, 0.01))
+def test_an_answer_in_time_is_left_alone(clock: Clock) -> None:
+    route = Route(clock.passes(4.9))
     assert ask(Deadline(route, seconds=5.0)).text == "one two"
     assert route.ended == "well"
 
 
-def test_an_answer_that_has_begun_goes_on_past_the_deadline() -> None:
-    route = Route(nothing, partial(asyncio.sleep, 0.3))
+def test_an_answer_that_has_begun_goes_on_past_the_deadline(clock: Clock) -> None:
+    route = Route(nothing, clock.passes(0.3))
     assert ask(Deadline(route, seconds=0.05)).text == "one two"
 
 
-def test_bulk_uploads_may_take_longer() -> None:
-    app = Deadline(Route(partial(asyncio.sleep, 0.3)), seconds=0.05)
+def test_bulk_uploads_may_take_longer(clock: Clock) -> None:
+    app = Deadline(Route(clock.passes(0.3)), seconds=0.05)
     assert ask(app, path="/items/bulk").status_code == 200
     assert ask(app, path="/admin/reload").status_code == 200
     assert ask(app, path="/items/bulky").status_code == 503
 
 
-def test_a_timeout_of_the_route_itself_is_not_taken_for_the_deadline() -> None:
+def test_a_timeout_of_the_route_itself_is_not_taken_for_the_deadline(clock: Clock) -> None:
     async def timing_out() -> None:
         raise TimeoutError("of a database")
 
@@ -99,10 +143,11 @@ def test_a_timeout_of_the_route_itself_is_not_taken_for_the_deadline() -> None:
         ask(Deadline(Route(timing_out), seconds=5.0))
 
 
-def test_a_route_that_answers_in_spite_of_being_stopped_is_not_heard() -> None:
+def test_a_route_that_answers_in_spite_of_being_stopped_is_not_heard(clock: Clock) -> None:
     async def stubborn() -> None:
+        clock.now += 0.06
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(LONG)
         except asyncio.CancelledError:
             return
 
@@ -110,27 +155,32 @@ def test_a_route_that_answers_in_spite_of_being_stopped_is_not_heard() -> None:
     assert response.json()["status"] == 503
 
 
-def test_requests_are_swept_again_after_a_pause_and_in_another_loop() -> None:
-    route = Route(partial(asyncio.sleep, 60))
-    app = Deadline(route, seconds=0.05)
+def test_requests_are_swept_again_after_a_pause_and_in_another_loop(clock: Clock) -> None:
+    app = Deadline(Route(clock.is_passed(0.06)), seconds=0.05)
 
-    async def twice() -> list[float]:
-        took = []
+    async def twice() -> list[int]:
+        found = []
         for _ in range(2):
-            start = time.perf_counter()
-            await ask_directly(app)
-            took.append(time.perf_counter() - start)
-            await asyncio.sleep(2 * SWEEP_INTERVAL_S)
-        return took
+            found.append(await ask_directly(app))
+            while app._swept_by is not None:
+                await asyncio.sleep(SWEEP_INTERVAL_S)
+        return found
 
-    assert max(*asyncio.run(twice()), *asyncio.run(twice())) < 5.0
+    assert asyncio.run(twice()) == asyncio.run(twice()) == [503, 503]
 
 
-def test_of_many_requests_only_those_are_stopped_that_are_late() -> None:
-    waits = iter([60.0, 0.01, 60.0, 0.01])
+def test_of_many_requests_only_those_are_stopped_that_are_late(clock: Clock) -> None:
+    late = 0
+
+    async def is_late() -> None:
+        nonlocal late
+        late += 1
+        await clock.is_passed(0.6 if late == 2 else 0.0)()
+
+    works = iter([is_late, nothing, is_late, nothing])
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await Route(partial(asyncio.sleep, next(waits)))(scope, receive, send)
+        await Route(next(works))(scope, receive, send)
 
     app = Deadline(answer, seconds=0.5)
 
@@ -143,9 +193,15 @@ def test_of_many_requests_only_those_are_stopped_that_are_late() -> None:
 
 def test_a_request_given_up_from_outside_stays_given_up() -> None:
     async def scenario() -> None:
-        route = Route(partial(asyncio.sleep, 60))
-        task = asyncio.create_task(ask_directly(Deadline(route, seconds=30.0)))
-        await asyncio.sleep(0.02)
+        begun = asyncio.Event()
+
+        async def work() -> None:
+            begun.set()
+            await asyncio.sleep(LONG)
+
+        route = Route(work)
+        task = asyncio.create_task(ask_directly(Deadline(route, seconds=LONG)))
+        await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -159,12 +215,13 @@ async def ask_directly(app: Any) -> int:
         return (await client.get("/items")).status_code
 
 
-def test_a_late_request_that_is_given_up_at_the_same_moment_gets_no_answer() -> None:
+def test_a_late_request_that_is_given_up_at_the_same_moment_gets_no_answer(clock: Clock) -> None:
     async def given_up() -> None:
         task = asyncio.current_task()
         assert task is not None
+        clock.now += 0.06
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(LONG)
         finally:
             task.cancel()
 
