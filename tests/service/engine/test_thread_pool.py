@@ -1,8 +1,7 @@
 """Searches run in threads, so many at a time; beyond what can be done in time, they are refused."""
 
 import asyncio
-from threading import Event, get_ident
-from time import sleep
+from threading import Event, Semaphore, get_ident
 
 import pytest
 
@@ -35,29 +34,36 @@ def test_what_it_raises_reaches_the_caller() -> None:
         asyncio.run(scenario())
 
 
-def test_what_would_wait_too_long_is_refused_and_later_work_is_not() -> None:
+def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, turns = 0.0, Semaphore(0)
+    monkeypatch.setattr("service.engine.thread_pool.monotonic", lambda: now)
+
+    def work() -> None:
+        nonlocal now
+        assert turns.acquire(timeout=600)
+        now += 0.02
+
     async def scenario() -> tuple[int, int]:
         workers = ThreadPool("test", 1, patience=0.05)
-        await asyncio.gather(
-            *(workers.run(sleep, 0.02) for _ in range(5))
-        )  # it learns how fast they are done
-        outcomes = await asyncio.gather(
-            *(workers.run(sleep, 0.02) for _ in range(80)), return_exceptions=True
-        )
-        await workers.run(sleep, 0.0)
+        for task in [asyncio.create_task(workers.run(work)) for _ in range(5)]:
+            turns.release()
+            await task  # by which it learns how fast they are done
+        tasks = [asyncio.create_task(workers.run(work)) for _ in range(80)]
+        await asyncio.sleep(0)  # each has been accepted or refused
+        turns.release(81)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await workers.run(work)
         workers.close()
         refused = [one for one in outcomes if isinstance(one, OverloadedError)]
         return len(outcomes) - len(refused), len(refused)
 
-    answered, refused = asyncio.run(scenario())
-    assert ALWAYS <= answered <= ALWAYS + 3
-    assert answered + refused == 80
+    assert asyncio.run(scenario()) == (ALWAYS, 80 - ALWAYS)
 
 
 def test_what_was_given_up_before_its_turn_is_not_done() -> None:
     async def scenario() -> list[str]:
         workers, go, done = ThreadPool("test", 1), Event(), []
-        first = asyncio.create_task(workers.run(go.wait, 10))
+        first = asyncio.create_task(workers.run(go.wait, 600))
         second = asyncio.create_task(workers.run(done.append, "second"))
         await asyncio.sleep(0.02)
         second.cancel()
@@ -71,11 +77,23 @@ def test_what_was_given_up_before_its_turn_is_not_done() -> None:
     assert asyncio.run(scenario()) == ["third"]
 
 
-def test_a_job_that_hangs_shows_in_a_pulse() -> None:
+def test_a_job_that_hangs_shows_in_a_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
+
     async def scenario() -> None:
-        workers, go = ThreadPool("test", 1, worker_patience=0.02), Event()
-        task = asyncio.create_task(workers.run(go.wait, 10))
-        await asyncio.sleep(0.05)
+        nonlocal now
+        workers, begun, go = ThreadPool("test", 1, worker_patience=0.02), Event(), Event()
+
+        def hang() -> None:
+            begun.set()
+            assert go.wait(600)
+
+        task = asyncio.create_task(workers.run(hang))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        assert [pulse.wedged for pulse in workers.pulses] == [None]
+        now += 0.03
         assert ["busy with one piece of work" in (pulse.wedged or "") for pulse in workers.pulses] == [True]
         go.set()
         await task

@@ -88,20 +88,25 @@ def test_the_end_of_a_watched_thread_is_seen_even_before_it_worked() -> None:
 def test_a_wedged_worker_makes_readiness_fail_until_it_is_free_and_leaves_liveness(
     config: ServeConfig, go_on: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hangs = Event()
+    now = 0.0
+    hangs, hung = Event(), Event()
     refresh = Index.refresh
 
     def refresh_from_a_dead_disk(index: Index) -> None:
         if hangs.is_set():
-            assert go_on.wait(10)
+            hung.set()
+            assert go_on.wait(600)
         refresh(index)
 
+    monkeypatch.setattr("service.watch.monotonic", lambda: now)
     monkeypatch.setattr(Index, "refresh", refresh_from_a_dead_disk)
     impatient = config.model_copy(update={"worker_patience": 0.2})
     with TestClient(create_app(impatient, lambda *_: FakeEncoder())) as client:
         wait_until_ready(client)
         hangs.set()
-        eventually(lambda: client.get("/readyz").status_code == 503)
+        assert hung.wait(600)
+        assert client.get("/readyz").status_code == 200
+        now = 0.3
         problem = client.get("/readyz").json()
         assert problem["type"] == "urn:rcml:problem:not-ready"
         assert problem["detail"].startswith(

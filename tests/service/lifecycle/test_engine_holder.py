@@ -1,8 +1,10 @@
 """The engine that answers is given to nobody once it was let go, whoever replaces it meanwhile."""
 
 import asyncio
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Barrier, Lock
 
 import pytest
 
@@ -25,19 +27,30 @@ class LightEngine(Engine):
         self.closed = True
 
 
+@pytest.fixture
+def _many_switches() -> Iterator[None]:
+    """Threads take turns every tenth of a millisecond."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(usual)
+
+
 def opened() -> EngineHolder:
-    holder = EngineHolder(LightEngine)
-    asyncio.run(holder.run())
-    return holder
+    loading = EngineHolder(LightEngine)
+    asyncio.run(loading.run())
+    return loading
 
 
+@pytest.mark.usefixtures("_many_switches")
 def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -> None:
-    holder, replaced, going_on = opened(), [], [True]
+    loading, replaced, going_on, begun = opened(), [], [True], Barrier(5)
 
     def hold() -> int:
         times = 0
-        while going_on:
-            with holder.held() as engine:
+        begun.wait(600)
+        while going_on or not times:
+            with loading.held() as engine:
                 assert isinstance(engine, LightEngine)
                 assert not engine.closed
             times += 1
@@ -45,6 +58,7 @@ def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -
 
     with ThreadPoolExecutor(4) as threads:
         holders = [threads.submit(hold) for _ in range(4)]
+        begun.wait(600)
         for _ in range(200):
             replaced.append(holder.engine)
             holder.replace(LightEngine())
