@@ -1,5 +1,6 @@
 """The demo, made small once for all tests that want a real shop with a real network."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 
 from model.artifact import Kind, open_artifact
 from service.cli import main
+
+# However slow a machine is, no server of the tests calls an answer overdue, or a worker wedged, or stops before it has
+# answered: who tests that gives these options.
+os.environ |= {"RCML_DEADLINE": "600", "RCML_WORKER_PATIENCE": "600", "RCML_SHUTDOWN_SECONDS": "600"}
 
 GENERATION = "generation-000001"
 

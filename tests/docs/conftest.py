@@ -32,7 +32,7 @@ def shell(folder: Path) -> Iterator[Shell]:
     config = ServeConfig(index=folder / "var" / "index")
     with (
         running(Server(create_app(config), log_level="critical")) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as service,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=600) as service,
     ):
         while service.get("/readyz").status_code != 200:
             time.sleep(0.05)

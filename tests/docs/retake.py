@@ -37,7 +37,7 @@ def retake(document: Path, shell: Shell) -> None:
 
 
 if __name__ == "__main__":
-    with TemporaryDirectory() as folder, httpx.Client(base_url=sys.argv[1], timeout=60) as service:
+    with TemporaryDirectory() as folder, httpx.Client(base_url=sys.argv[1], timeout=600) as service:
         (Path(folder) / "helmet.png").write_bytes(service.get("/items/i0007/image").content)
         shell = Shell(Path(folder), service, {})
         for document in DOCUMENTS:

@@ -54,7 +54,7 @@ class Server:
         """Stop it as Ctrl-C does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(60)
+            self._process.wait(600)
             self._process = None
 
 

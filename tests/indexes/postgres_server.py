@@ -60,7 +60,7 @@ class Server:
         """Stop; SIGINT ends all sessions at once, SIGQUIT as a crash would."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(60)
+            self._process.wait(600)
             self._process = None
 
 

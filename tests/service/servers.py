@@ -28,7 +28,7 @@ def served(config: ServeConfig) -> Iterator[str]:
         while not server.started:
             time.sleep(0.01)
         address = "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
-        while httpx.get(f"{address}/readyz").status_code != 200:
+        while httpx.get(f"{address}/readyz", timeout=600).status_code != 200:
             time.sleep(0.01)
         yield address
     finally:

@@ -71,7 +71,7 @@ def test_it_says_where_it_is_answers_there_and_stops_when_interrupted(shop: Fake
         with Client(found[1]) as client:
             assert client.item("a/b?c#d e").title == "Grey desk lamp"
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(600)
 
 
 def test_the_garbage_collector_does_not_look_through_what_start_up_made(shop: FakeShop) -> None:
@@ -130,9 +130,10 @@ async def keep_asking(port: int, tally: Tally, most: int) -> None:
 
 async def stop_under_load(process: subprocess.Popen[str], port: int) -> Tally:
     tally = Tally()
-    clients = [asyncio.create_task(keep_asking(port, tally, most)) for most in [10**9] * 40 + [3] * 10]
-    await asyncio.sleep(0.5)
-    assert tally.answered > 50
+    # No more than are always accepted (`service/workers.py`): on a slow machine others might be refused.
+    clients = [asyncio.create_task(keep_asking(port, tally, most)) for most in [10**9] * 12 + [3] * 4]
+    while tally.answered <= 200 and not tally.failed:
+        await asyncio.sleep(0.01)
     tally.stopped = time.monotonic()
     process.send_signal(signal.SIGTERM)
     await asyncio.gather(*clients)
@@ -146,7 +147,7 @@ def test_sigterm_under_load_fails_no_request_that_was_sent(shop: FakeShop, times
             url = re.findall(r"http://[\d.:]+", lines_until(process, "greetings from"))[0]
             try:
                 tally = asyncio.run(stop_under_load(process, int(url.rpartition(":")[2])))
-                assert process.wait(10) == -signal.SIGTERM
+                assert process.wait(600) == -signal.SIGTERM
             finally:
                 process.kill()
         assert tally.failed == []
@@ -156,16 +157,16 @@ def test_ten_megabytes_get_their_answer_over_a_real_connection(shop: FakeShop) -
     with start(shop.index) as process:
         url = re.findall(r"http://[\d.:]+", lines_until(process, "greetings from"))[0]
         headers = {"content-type": "application/json"}
-        response = httpx.post(f"{url}/retrieve", content=b"x" * 10_000_000, headers=headers)
+        response = httpx.post(f"{url}/retrieve", content=b"x" * 10_000_000, headers=headers, timeout=600)
         assert (response.status_code, response.json()["status"]) == (413, 413)
         process.terminate()
-        process.wait(10)
+        process.wait(600)
 
 
 def test_an_index_that_cannot_be_opened_ends_it_with_the_reason(shop: FakeShop) -> None:
     code = "import sys; from service.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "serve", "--index", str(shop.checkpoint), "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert "is a checkpoint, where" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -186,9 +187,9 @@ def test_machines_read_json_and_find_a_failure_once_under_the_id_that_the_client
         shown = lines_until(process, "greetings from")
         url = re.findall(r"http://[\d.:]+", shown)[0]
         body = {"text": "bug", "relation": "gardeners"}
-        answer = httpx.post(f"{url}/retrieve", json=body, headers={"X-Request-Id": "r-500"})
+        answer = httpx.post(f"{url}/retrieve", json=body, headers={"X-Request-Id": "r-500"}, timeout=600)
         assert (answer.status_code, answer.json()["request_id"]) == (500, "r-500")
-        assert httpx.get(f"{url}/items/red-mug").status_code == 200
+        assert httpx.get(f"{url}/items/red-mug", timeout=600).status_code == 200
         process.terminate()
         assert process.stderr is not None
         lines = [json.loads(line) for line in (shown + process.stderr.read()).splitlines()]
@@ -206,7 +207,7 @@ def test_machines_read_json_and_find_a_failure_once_under_the_id_that_the_client
 def test_people_read_plain_lines(shop: FakeShop) -> None:
     with start(shop.index, "log_format=text") as process:
         url = re.findall(r"http://[\d.:]+", lines_until(process, "^greetings from"))[0]
-        httpx.get(f"{url}/items/red-mug", headers={"X-Request-Id": "r-1"})
+        httpx.get(f"{url}/items/red-mug", headers={"X-Request-Id": "r-1"}, timeout=600)
         shown = lines_until(process, "GET")
         process.terminate()
     assert re.search(

@@ -181,7 +181,7 @@ class Pair:
     size: int = 2
 
     def wait(self) -> None:
-        self.barrier.wait(20)
+        self.barrier.wait(600)
 
 
 def test_two_that_encode_together_make_the_same_index(shop: FakeShop, tmp_path: Path) -> None:

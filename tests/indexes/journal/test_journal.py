@@ -87,12 +87,12 @@ def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
     def publish(recorded: list[JournalEntry]) -> None:
         if not published:
             begun.set()
-            go_on.wait(10)
+            go_on.wait(600)
         published.append(recorded)
 
     with ThreadPoolExecutor(9) as writers:
         leader = writers.submit(journal.append, [put("leader")], publish)
-        begun.wait(10)
+        begun.wait(600)
         others = [writers.submit(journal.append, [put(f"other-{n}")], publish) for n in range(8)]
         while len(journal._queue) < 8:
             pass

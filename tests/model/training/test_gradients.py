@@ -148,7 +148,7 @@ def test_the_gradients_of_several_processes_are_those_of_one(
         cwd=Path(__file__).parents[3],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
     for rank in range(processes):
         loss = json.loads((tmp_path / f"{rank}.json").read_text())

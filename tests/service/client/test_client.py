@@ -4,8 +4,9 @@ import inspect
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any, get_type_hints
 
 import httpx
@@ -325,15 +326,22 @@ def test_where_nothing_listens_it_says_so(ask: Ask) -> None:
 
 def test_a_slow_server_is_given_up_on(ask: Ask) -> None:
     with flaky() as (server, address):
-        server.script = _Slow([COT])
-        with pytest.raises(ConnectionFailed) as failed:
-            ask(address, "relations", options={"timeout": 0.1, "retries": 0})
+        server.script = slow = _Slow([COT])
+        try:
+            with pytest.raises(ConnectionFailed) as failed:
+                ask(address, "relations", options={"timeout": 0.5, "retries": 0})
+        finally:
+            slow.given_up.set()
     assert isinstance(failed.value.__cause__, httpx.ReadTimeout)
 
 
 class _Slow(list[Scripted]):
+    def __init__(self, script: Iterable[Scripted]) -> None:
+        super().__init__(script)
+        self.given_up = Event()
+
     def pop(self, index: Any = -1) -> Scripted:
-        time.sleep(0.5)
+        self.given_up.wait(600)
         return super().pop(index)
 
 

@@ -476,7 +476,8 @@ def test_the_longest_unfinished_make_room_for_honest_requests() -> None:
         await asyncio.gather(*begun, return_exceptions=True)
         return answers
 
-    with ticking(replace(LIMITS, connections=20)) as server:
+    patient = replace(PATIENT, idle=600)
+    with running(Server(app, replace(LIMITS, connections=20), patient, "critical")) as server:
         assert [statuses(one) for one in asyncio.run(crowd(server.port))] == [[200]] * 50
 
 
@@ -486,7 +487,7 @@ def test_who_is_being_answered_never_makes_room() -> None:
         hold()
         holding = [asyncio.create_task(talk(server.port, held)) for _ in range(4)]
         await until(lambda: len(HELD) == 4)
-        other = await talk(server.port, HONEST)
+        other = await ask(server.port)
         assert not any(one.done() for one in holding)
         GO_ON.set()
         return await asyncio.gather(*holding), other
@@ -494,7 +495,7 @@ def test_who_is_being_answered_never_makes_room() -> None:
     with ticking(replace(LIMITS, connections=4)) as server:
         answers, other = asyncio.run(crowd(server))
         assert [statuses(one) for one in answers] == [[200]] * 4
-        assert statuses(other) in ([], [408])
+        assert statuses(other) in ([200], [408], [])  # by what had been read of it when it was one too many
 
 
 PIPELINED = HONEST * 3
@@ -542,12 +543,10 @@ def test_the_last_answer_says_so() -> None:
             active += await answered(reader)
         await until(lambda: running.server.server_state.total_requests == 4)
         running.server.should_exit = True
-        while not reader.at_eof():
+        while b"connection: close" not in active:
             writer.write(HONEST)
-            try:
-                active += await answered(reader)
-            except asyncio.IncompleteReadError as closed:
-                active += closed.partial
+            active += await answered(reader)
+        active += await rest(reader)
         await hang_up(writer)
         return await running.while_time_passes(idle), active
 

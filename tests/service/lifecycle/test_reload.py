@@ -200,7 +200,7 @@ def test_one_is_opened_at_a_time(shops: FakeShop) -> None:
         opened.append(checkpoint)
         if len(opened) == 2:
             begun.set()
-            assert go_on.wait(10)
+            assert go_on.wait(600)
         return open_accented(checkpoint)
 
     with (
@@ -209,7 +209,7 @@ def test_one_is_opened_at_a_time(shops: FakeShop) -> None:
     ):
         wait_until_ready(client)
         first = operator.submit(client.post, "/admin/reload", json={"index": "renewed"})
-        assert begun.wait(10)
+        assert begun.wait(600)
         second = client.post("/admin/reload", json={})
         assert (second.status_code, second.json()["type"]) == (409, "urn:rcml:problem:busy")
         go_on.set()
@@ -234,7 +234,7 @@ def test_what_was_begun_is_finished_when_the_server_stops(shops: FakeShop) -> No
     ):
         wait_until_ready(client)
         operator.submit(client.post, "/admin/reload", json={})
-        assert begun.wait(10)
+        assert begun.wait(600)
     eventually(lambda: threading.active_count() <= threads)
 
 
@@ -397,9 +397,9 @@ class Footprint:
 async def reload_under_load(
     port: int, process: int, told: dict[str, list[Any]], names: Sequence[str], between: float, steady: float
 ) -> tuple[Load, list[Footprint]]:
-    """Reload by these names, `between` seconds apart; if `steady`, then for so many seconds not, after every tenth.
+    """Reload by these names, each once all clients have asked of the one before, and `between` seconds later.
 
-    The footprints are those after each of these tenths.
+    If `steady`, then for so many seconds not, after every tenth. The footprints are those after each of these tenths.
     """
     load, footprints = Load(told), []
     async with asyncio.TaskGroup() as clients:
@@ -409,6 +409,9 @@ async def reload_under_load(
         for count, name in enumerate(names, 1):
             load.phase = "reloading"
             await load.reload(operator, name)
+            answered = load.answered.total()
+            while load.answered.total() < answered + 2 * CLIENTS and not load.wrong:
+                await asyncio.sleep(PAUSE)
             await asyncio.sleep(between)
             if steady and count % (len(names) // 10) == 0:
                 load.phase = "steady"

@@ -250,7 +250,7 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
             if len(applied) == 1:
                 loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
             else:
-                assert closed.wait(10), "the upload goes on, and holds what it no longer needs"
+                assert closed.wait(600), "the upload goes on, and holds what it no longer needs"
 
         def noted(index: Index) -> None:
             close(index)
@@ -366,19 +366,23 @@ serve(ServeConfig(index=sys.argv[1], port=0, log_level="critical"), open_encoder
 """
 
 
+def answers(url: str) -> bool:
+    """Whether the server is there, and ready."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=600).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture
 def process(own: FakeShop) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-c", _SERVER, str(own.index)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         url = next(word for line in server.stderr for word in line.split() if word.startswith("http://"))
-        for _ in range(200):
-            try:
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
+        while not answers(url):
+            assert server.poll() is None, "the server ended of itself"
+            time.sleep(0.01)
         yield server, url
         server.kill()
 
@@ -397,16 +401,20 @@ def test_what_was_acknowledged_outlives_a_kill(
             await asyncio.sleep(0)
 
     async def send() -> None:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=600) as client:
             request = client.build_request("POST", f"{url}/items/bulk", content=endless(), headers=NDJSON)
             answer = asyncio.create_task(client.send(request, stream=True))
-            await asyncio.sleep(1.0)
+            watching = Index.open(own.index)
+            while "item-0" not in watching.snapshot:
+                await asyncio.sleep(0.01)
+                watching.refresh()
+            watching.close()
             server.send_signal(signal.SIGKILL)
-            await asyncio.wait([answer], timeout=5)
+            await asyncio.wait([answer], timeout=600)
 
     for group in range(40):
         body = "\n".join(json.dumps(upsert(f"group-{group}-{n}")) for n in range(5))
-        replies = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON).text.splitlines()
+        replies = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON, timeout=600).text.splitlines()
         acknowledged += [json.loads(line)["item_id"] for line in replies]
     asyncio.run(send())
     assert len(acknowledged) == 200
@@ -426,7 +434,7 @@ def test_a_client_that_reads_late_is_served(process: tuple[subprocess.Popen[str]
     head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        client.settimeout(20)
+        client.settimeout(600)
         client.connect((httpx.URL(url).host, httpx.URL(url).port))
         client.sendall(head.encode() + body)
         answer = b"".join(iter(lambda: client.recv(65_536), b""))
@@ -437,10 +445,11 @@ def test_a_client_that_reads_late_is_served(process: tuple[subprocess.Popen[str]
 def test_the_server_takes_longer_bodies_in_bulk_alone(process: tuple[subprocess.Popen[str], str]) -> None:
     _, url = process
     body = (b" " * 999 + b"\n") * 2_000 + json.dumps(upsert("far-down")).encode()
-    bulk = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON, timeout=30)
+    bulk = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON, timeout=600)
     assert json.loads(bulk.text) == {"line": 2_001, "item_id": "far-down", "status": 201}
     for path in ("/items/bulk/", "/retrieve", "/items/bulkier"):
-        other = httpx.post(f"{url}{path}", content=body, headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        other = httpx.post(f"{url}{path}", content=body, headers=headers, timeout=600)
         assert other.status_code == 413, path
-    spelt = httpx.post(f"{url}/items/%62ulk", content=body, headers=NDJSON, timeout=30)
+    spelt = httpx.post(f"{url}/items/%62ulk", content=body, headers=NDJSON, timeout=600)
     assert json.loads(spelt.text)["status"] == 200

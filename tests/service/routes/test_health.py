@@ -27,7 +27,7 @@ def test_alive_but_not_ready_while_the_index_is_being_opened(config: ServeConfig
     go_on = Event()
 
     def open_slowly(*_: object) -> FakeEncoder:
-        assert go_on.wait(10)
+        assert go_on.wait(600)
         return FakeEncoder()
 
     with TestClient(create_app(config, open_slowly)) as client:
@@ -67,8 +67,8 @@ def test_a_server_that_is_stopping_is_not_ready_and_goes_on_with_what_it_has(con
 def test_info_says_what_exactly_answers(client: TestClient) -> None:
     info, ready = client.get("/info").json(), client.get("/readyz").json()
     started = datetime.fromisoformat(info.pop("started"))
-    assert 0 <= info.pop("uptime_s") < 3600
-    assert timedelta() <= datetime.now(UTC) - started < timedelta(hours=1)
+    assert 0 <= info.pop("uptime_s") < 86_400
+    assert timedelta() <= datetime.now(UTC) - started < timedelta(days=1)
     versions = info.pop("versions")
     assert (versions["rcml"], versions["python"]) == (__version__, platform.python_version())
     assert versions["fastapi"] == version("fastapi")

@@ -119,7 +119,7 @@ class SlowIndex:
             def slow(done: int, total: int) -> None:
                 progress(done, total)
                 self.begun.set()
-                assert self.go_on.wait(10)
+                assert self.go_on.wait(600)
                 progress(done, total)
 
             add_relation(index, relation, worded, slow)
@@ -138,7 +138,7 @@ def test_progress_is_told_and_until_then_the_words_are_to_be_sent(
     adding: TestClient, slow: SlowIndex
 ) -> None:
     posted(adding)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(600)
     posted(adding, GIFTS)
     told = adding.get("/relations/sailors").json()
     assert (told["state"], told["origin"]) == ("embedding", "added")
@@ -209,7 +209,7 @@ def test_one_that_was_trained_stays(adding: TestClient) -> None:
 def test_one_on_its_way_can_be_given_up(adding: TestClient, slow: SlowIndex, folder: Path) -> None:
     posted(adding)
     posted(adding, GIFTS)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(600)
     assert adding.delete("/relations/sailors").status_code == 204
     slow.go_on.set()
     indexed(adding, "gifts / new")
@@ -222,7 +222,7 @@ def test_while_one_is_embedding_none_is_deleted(adding: TestClient, monkeypatch:
     indexed(adding)
     slow = SlowIndex(monkeypatch)
     posted(adding, GIFTS)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(600)
     answer = adding.delete("/relations/sailors")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:busy")
     slow.go_on.set()
@@ -253,7 +253,7 @@ def test_a_server_that_stops_gives_up_what_it_was_adding(slow: SlowIndex, folder
         wait_until_ready(client)
         posted(client)
         posted(client, GIFTS)
-        assert slow.begun.wait(10)
+        assert slow.begun.wait(600)
         Timer(0.2, slow.go_on.set).start()
     assert [path.name for path in generations(folder)] == ["generation-000001"]
     assert not list(folder.glob(".generation-*"))
@@ -265,7 +265,7 @@ def test_when_another_index_takes_over_it_is_added_to_that(slow: SlowIndex, tmp_
     with TestClient(create_app(ServeConfig(index=shop.index), open_accented)) as client:
         wait_until_ready(client)
         posted(client)
-        assert slow.begun.wait(10)
+        assert slow.begun.wait(600)
         assert client.post("/admin/reload", json={"index": "renewed"}).status_code == 200
         slow.go_on.set()
         indexed(client)
