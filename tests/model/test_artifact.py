@@ -203,7 +203,7 @@ def test_a_reader_beside_a_writer_sees_the_old_artifact(target: Path) -> None:
 # What a killed process leaves.
 
 WRITER = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from model.artifact import write_artifact
 from tests.model.test_artifact import Options
@@ -212,9 +212,11 @@ with write_artifact(Path(sys.argv[1]), "report", Options()) as draft:
     (draft.path / "data.txt").write_text("new")
     print("writing", flush=True)
     {then}
+print("written", flush=True)
+time.sleep(3600)
 """
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "time.sleep(3600)"
 
 DIE_BETWEEN_THE_RENAMES = """
     rename = Path.rename
@@ -224,7 +226,7 @@ DIE_BETWEEN_THE_RENAMES = """
     Path.rename = rename_and_die
 """
 
-RACE = "[(draft.path / f'{n}.bin').write_bytes(os.urandom(2000)) for n in range(50)]"
+RACE = "[print((draft.path / f'{n}.bin').write_bytes(os.urandom(2000)), flush=True) for n in range(50)]"
 
 
 def start(target: Path, then: str) -> subprocess.Popen[str]:
@@ -281,7 +283,10 @@ def test_no_moment_of_death_leaves_half_an_artifact(target: Path) -> None:
     for _ in range(150):
         write(target, "old")
         process = start(target, RACE)
-        time.sleep(moments.uniform(0, 0.06))
+        assert process.stdout is not None
+        for _ in range(moments.randint(0, 51)):  # files, and the whole
+            process.stdout.readline()
+        time.sleep(moments.uniform(0, 0.002))
         kill(process)
         seen.add(content(target))
         write(target, "next")

@@ -1,13 +1,16 @@
 """A training that is killed goes on where it was last saved, and ends where it would have ended."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -22,21 +25,79 @@ from model.training.run_state import TrainingState, discard_run, open_run
 from model.training.train import train
 from tests.model.planted import tiny_training
 
-ROOT = Path(__file__).parents[3]
-TRAIN = (
-    "import sys, torch; from pathlib import Path; from model.config import TrainConfig; "
-    "from model.training.train import train; torch.set_num_threads(1); options, resume = sys.argv[1:]; "
-    "config = TrainConfig.model_validate_json(Path(options).read_text()); "
-    "train(config.model_copy(update={'resume': resume == 'True'}))"
-)
+from .planted import tiny_training
+
+ROOT = Path(__file__).parents[2]
+FORKING = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from model import trainer
+from model.config import TrainConfig
+
+torch.set_num_threads(1)
+schedule = trainer.schedule
+for line in sys.stdin:
+    options, resume, last = line.split()
+    child = os.fork()
+    if not child:
+        def schedule_until(step, *others):
+            if step > int(last):
+                signal.pause()  # until it is killed
+            return schedule(step, *others)
+
+        trainer.schedule = schedule_until
+        config = TrainConfig.model_validate_json(Path(options).read_text())
+        status = 1
+        try:
+            trainer.train(config.model_copy(update={"resume": resume == "True"}))
+            status = 0
+        finally:
+            os._exit(status)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Forks a process for each training, as to load torch takes longer than to train."""
 
 
-def start(config: TrainConfig, resume: bool) -> subprocess.Popen[bytes]:
-    options = config.out.with_suffix(".json")
-    options.write_text(config.model_dump_json())
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(options), str(resume)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+@dataclass(frozen=True)
+class Training:
+    """A training in a process of its own."""
+
+    process: int
+    told: IO[str]
+
+    def kill(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Its exit status, negative if it was killed."""
+        return int(self.told.readline())
+
+
+Start = Callable[..., Training]
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
+    """Starts trainings; each stands still after the step `last`, so that it cannot end before it is killed."""
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as forking:
+        assert forking.stdin is not None
+        assert forking.stdout is not None
+        asked, told = forking.stdin, forking.stdout
+
+        def start(config: TrainConfig, resume: bool, last: int) -> Training:
+            options = config.out.with_suffix(".json")
+            options.write_text(config.model_dump_json())
+            asked.write(f"{options} {resume} {last}\n")
+            asked.flush()
+            return Training(int(told.readline()), told)
+
+        yield start
+        asked.close()
 
 
 def saved_step(config: TrainConfig) -> int:
@@ -48,29 +109,28 @@ def saved_step(config: TrainConfig) -> int:
         return TrainingState.model_validate_json(file.metadata()["progress"]).step
 
 
-def kill_after(process: subprocess.Popen[bytes], config: TrainConfig, step: int, delay: float) -> None:
+def kill_after(training: Training, config: TrainConfig, step: int, delay: float) -> None:
     """SIGKILL `delay` seconds after this step was saved."""
     while saved_step(config) < step:
-        assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
     time.sleep(delay)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    training.kill()
+    assert training.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
-def endure(prepared: Path, folder: Path, steps: int, kills: int, seed: int) -> None:
+def endure(start: Start, prepared: Path, folder: Path, steps: int, kills: int, seed: int) -> None:
     """Kill and resume one training, run another undisturbed, and compare what comes of them."""
     rng = random.Random(seed)
     options: dict[str, Any] = {
         "steps": steps, "validate_every": 4, "save_every": 1, "patience": 99, "learning_rate": 1e-3, "batch_size": 48,
     }  # fmt: skip
     calm, stormy = (tiny_training(prepared, folder / name, **options) for name in ("calm", "stormy"))
-    assert start(calm, resume=False).wait() == 0  # in a process like the others: threads decide the last bits
+    assert start(calm, False, steps).wait() == 0  # in a process like the others: threads decide the last bits
     for number, step in enumerate(sorted(rng.sample(range(1, steps - 3), kills))):
         step = max(step, saved_step(stormy) + 1)
-        kill_after(start(stormy, resume=number > 0), stormy, step, rng.uniform(0.0, 0.03))
+        kill_after(start(stormy, number > 0, step + 2), stormy, step, rng.uniform(0.0, 0.03))
         assert not stormy.out.exists()
-    assert start(stormy, resume=True).wait() == 0
+    assert start(stormy, True, steps).wait() == 0
     for name in ("model.safetensors", "relations.safetensors", "validity.safetensors"):
         expected, found = (load_file(config.out / name) for config in (calm, stormy))
         assert expected.keys() == found.keys()
@@ -80,15 +140,15 @@ def endure(prepared: Path, folder: Path, steps: int, kills: int, seed: int) -> N
 
 
 def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(
-    prepared: Path, tmp_path: Path
+    start: Start, prepared: Path, tmp_path: Path
 ) -> None:
-    endure(prepared, tmp_path, steps=40, kills=2, seed=0)
+    endure(start, prepared, tmp_path, steps=24, kills=2, seed=0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_ten_kills_and_ten_resumes_change_nothing(prepared: Path, tmp_path: Path) -> None:
-    endure(prepared, tmp_path, steps=120, kills=10, seed=1)
+def test_ten_kills_and_ten_resumes_change_nothing(start: Start, prepared: Path, tmp_path: Path) -> None:
+    endure(start, prepared, tmp_path, steps=120, kills=10, seed=1)
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_one_that_fails_says_why_without_a_path_and_can_be_posted_again(
     )
     assert posted(adding).status_code == 202
     indexed(adding)
-    assert pending(adding) == {}
+    eventually(lambda: pending(adding) == {})
 
 
 def test_a_server_that_stops_gives_up_what_it_was_adding(slow: SlowIndex, folder: Path) -> None:
