@@ -70,17 +70,18 @@ def resident_mib(process: int) -> float:
     return pages * 4096 / 2**20
 
 
-def measure(port: int, process: int, seconds: float) -> tuple[dict[str, Outcome], dict[str, float]]:
+def measure(
+    port: int, process: int, seconds: float, short: float
+) -> tuple[dict[str, Outcome], dict[str, float]]:
     """What became of the requests of each stage, and the server's memory."""
     texts = [f"A new item, number {n}, red" + " and round" * (n % 7) for n in range(2_000)]
     bodies = [json.dumps({"text": text, "relation": "relation-1", "k": 10}).encode() for text in texts]
     messages = [request("/retrieve", body) for body in bodies]
-    short = max(seconds / 6, 2)
     closed_loop(port, messages, AT_ONCE, short)
     stages = {"as much as can be": closed_loop(port, messages, AT_ONCE, short)}
     capacity = stages["as much as can be"].rate
     stages["half as much"] = open_loop(port, messages, capacity / 2, short)
-    open_loop(port, messages, 10 * capacity, 2)
+    open_loop(port, messages, 10 * capacity, min(short, 2))
     before = resident_mib(process)
     stages["ten times as much"] = open_loop(port, messages, 10 * capacity, seconds)
     memory = {"before": before, "after": resident_mib(process)}
@@ -101,7 +102,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = Shop(Path(folder), 1_000, relations(10), DIM).write()
         with served(index) as (port, process):
-            stages, memory = measure(port, process, 3 if asked.quick else asked.seconds)
+            seconds, short = (1.0, 0.5) if asked.quick else (asked.seconds, max(asked.seconds / 6, 2))
+            stages, memory = measure(port, process, seconds, short)
     _show(stages)
     full, half, over = (stages[name] for name in ("as much as can be", "half as much", "ten times as much"))
     refused = over.statuses[429] + over.statuses[503]
@@ -111,6 +113,7 @@ def main() -> None:
         "half_load_p99_ms": 1e3 * half.quantile(0.99),
         "sent_late_p99_ms": 1e3 * float(np.quantile(over.late, 0.99)),
         "refused_p99_ms": 1e3 * over.quantile(0.99, 429, 503),
+        "refused": refused,
         "refusals_with_retry_after": over.retry_after / max(refused, 1),
         "other_answers": sum(over.statuses.values()) - over.statuses[200] - refused,
         "memory_growth_mib": memory["after"] - memory["before"],

@@ -136,6 +136,7 @@ def test_validity_is_the_calibrated_sigmoid_of_the_heads_log_odds(
 def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index, shop: FakeShop) -> None:
     claims = list(product(ids(), ids(), BETWEEN))
     np.random.default_rng(0).shuffle(claims)
+    claims = claims[:60]
     expected = [shop.probability(*claim) for claim in claims]
     np.testing.assert_allclose(index.validities(claims), expected, atol=1e-6)
 
