@@ -9,6 +9,10 @@ import pytest
 from model.artifact import Kind, open_artifact
 from service.cli import main
 
+# Two threads that share a busy core wait for each other, and nothing here is large enough to need two; torch, faiss and
+# numpy read this when they are loaded, in whatever process.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 # However slow a machine is, no server of the tests calls an answer overdue, or a worker wedged, or stops before it has
 # answered: who tests that gives these options.
 os.environ |= {"RCML_DEADLINE": "600", "RCML_WORKER_PATIENCE": "600", "RCML_SHUTDOWN_SECONDS": "600"}

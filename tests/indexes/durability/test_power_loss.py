@@ -276,8 +276,12 @@ def miss_each(folder: str, name: str) -> None:
 def complaints(
     work: Work, shop: FakeShop, disk: Disk, base: Path, without: frozenset[int], each: int | None = None
 ) -> Iterator[str]:
-    """From the last moment back: what was never synced is missed the more often, the more came after."""
-    for marked, tree in reversed(list(disk.after_failures(without, each))):
+    """From the last moment back, as what was never synced is missed more often the more came after.
+
+    But of changes from the first one on: a compaction makes up for what was lost before it.
+    """
+    disks = disk.after_failures(without, each)
+    for marked, tree in disks if work is WORK["changes"] else reversed(list(disks)):
         yield complaint(work, shop, base / "disk", marked, tree)
 
 
