@@ -22,7 +22,7 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.errors import InputError, StorageError
 from model.similarity import Similarity
-from service.engine.index_follower import IndexFollower
+from service.engine.index_follower import EVERY, IndexFollower
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop
@@ -45,27 +45,34 @@ def index(folder: Path) -> Iterator[Index]:
 
 
 def replica(folder: Path, told: Connection) -> None:
-    """Serve the index as a server does, and tell when each sequence was first seen, until told to end."""
+    """Serve the index as a server does, until told to end; tell of each look when it began and what was then seen."""
     index = Index.open(folder)
+    refresh, looks = index.refresh, list[tuple[float, int]]()
+
+    def look() -> None:
+        begun = time.monotonic()
+        refresh()
+        looks.append((begun, index.snapshot.overlay.sequence))
+
+    index.refresh = look  # type: ignore[method-assign]
     follower = IndexFollower(index, compact_at=0)
-    told.send(("open", time.monotonic()))
-    seen = index.snapshot.overlay.sequence
-    while not told.poll(0.002):
-        if (newest := index.snapshot.overlay.sequence) > seen:
-            told.send((newest, time.monotonic()))
-            seen = newest
+    told.send("open")
+    told.recv()
+    ended = time.monotonic()
+    while not looks or looks[-1][0] < ended:
+        time.sleep(0.01)
     follower.close()
-    told.send((len(index), [item.item_id for _, item in index.snapshot.page(0, 1_000)]))
+    told.send((looks, [item.item_id for _, item in index.snapshot.page(0, 1_000)]))
     index.close()
 
 
-def test_what_one_replica_acknowledged_the_others_show_within_a_second(index: Index, folder: Path) -> None:
+def test_what_one_replica_acknowledged_the_others_show_at_their_next_look(index: Index, folder: Path) -> None:
     pairs = [CLEAN.Pipe() for _ in range(2)]
     processes = [CLEAN.Process(target=replica, args=(folder, theirs)) for _, theirs in pairs]
     for process in processes:
         process.start()
     for ours, _ in pairs:
-        assert ours.recv()[0] == "open"
+        assert ours.recv() == "open"
     acknowledged: dict[int, float] = {}
     rng = random.Random(0)
     for number in range(12):
@@ -73,24 +80,20 @@ def test_what_one_replica_acknowledged_the_others_show_within_a_second(index: In
         acknowledged[index.snapshot.overlay.sequence] = time.monotonic()
         if number == 6:
             index.compact()
-        time.sleep(rng.uniform(0, 0.3))
-    time.sleep(0.5)
+        time.sleep(rng.uniform(0, EVERY))
     expected = [item.item_id for _, item in index.snapshot.page(0, 1_000)]
-    delays = []
+    assert len(expected) == 24
     for ours, _ in pairs:
         ours.send("end")
-        seen = {}
-        while isinstance((message := ours.recv())[1], float):
-            seen[message[0]] = message[1]
-        assert message == (24, expected)
+    for ours, _ in pairs:
+        looks, items = ours.recv()
+        assert items == expected
         for sequence, at in acknowledged.items():
-            delays.append(min(when for newest, when in seen.items() if newest >= sequence) - at)
+            assert next(seen for begun, seen in looks if begun > at) >= sequence
     for process in processes:
         process.join(600)
         assert process.exitcode == 0
-    print(f"seen after {sorted(delays)[len(delays) // 2]:.3f} s at the median, {max(delays):.3f} s at most")
-    assert len(delays) == 24
-    assert max(delays) < SOON
+    assert EVERY < SOON / 2
 
 
 def test_a_replica_answers_while_the_server_is_away_and_goes_on_after(

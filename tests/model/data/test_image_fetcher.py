@@ -6,7 +6,6 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from time import perf_counter
 from typing import Any
 
 import httpcore
@@ -198,7 +197,7 @@ def fetcher_at(
     **limits: Any,
 ) -> PictureFetcher:
     return PictureFetcher(
-        FetchLimits(**{"ports": (server.port,), "seconds": 5.0} | limits), resolve=resolve, wire=wire
+        FetchLimits(**{"ports": (server.port,), "seconds": 600.0} | limits), resolve=resolve, wire=wire
     )
 
 
@@ -495,12 +494,10 @@ def test_the_most_bytes_are_fetched_and_no_more() -> None:
 def test_a_picture_that_is_said_to_be_too_large_is_not_read() -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 99999999999\r\n\r\n")
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
 
-    begun = perf_counter()
-    with pytest.raises(FetchError, match="it has more than 10,000,000 bytes"):
-        fetched({"/": silent}, seconds=30)
-    assert perf_counter() - begun < 20
+    with pytest.raises(FetchError, match="it has more than 10,000,000 bytes"):  # not that it took too long
+        fetched({"/": silent})
 
 
 def test_a_length_that_is_a_lie_is_not_believed() -> None:
@@ -534,22 +531,20 @@ async def endless_continuing(writer: asyncio.StreamWriter) -> None:
 
 
 async def nothing(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
+    await asyncio.sleep(3600)
 
 
 @pytest.mark.parametrize("slow", [trickled_body, trickled_headers, endless_continuing, nothing])
 def test_a_server_that_takes_its_time_is_left(
     slow: Callable[[asyncio.StreamWriter], Awaitable[None]],
 ) -> None:
-    begun = perf_counter()
     with pytest.raises(FetchError, match=r"it took longer than 0\.3 s"):
         fetched({"/": slow}, seconds=0.3)
-    assert perf_counter() - begun < 5
 
 
 def test_a_slow_look_up_is_part_of_the_time() -> None:
     async def slow(host: str) -> list[str]:
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
         return [PUBLIC]
 
     async def claim() -> None:
@@ -717,7 +712,8 @@ def test_a_fetch_that_is_given_up_leaves_its_turn_to_the_next() -> None:
             fetcher_at(server, server.internet, concurrency=1) as fetcher,
         ):
             given_up = asyncio.create_task(fetcher.fetch(server.url("/slow")))
-            await asyncio.sleep(0.05)
+            while not server.asked:
+                await asyncio.sleep(0.001)
             given_up.cancel()
             assert await fetcher.fetch(server.url()) == PICTURE
             with pytest.raises(asyncio.CancelledError):
