@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from model.artifact import Kind, open_artifact
 from service.cli import main
@@ -16,6 +17,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # However slow a machine is, no server of the tests calls an answer overdue, or a worker wedged, or stops before it has
 # answered: who tests that gives these options.
 os.environ |= {"RCML_DEADLINE": "600", "RCML_WORKER_PATIENCE": "600", "RCML_SHUTDOWN_SECONDS": "600"}
+
+# How long an example takes, says how fast a machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 GENERATION = "generation-000001"
 
