@@ -42,7 +42,7 @@ class Progress(NamedTuple):
 
 
 class ProgressWatch:
-    """The progress of one client, from one look of the sweep to the next; times are those of the server's clock, in seconds."""
+    """Progress of one client, from one look of the sweep to the next; times are in seconds of the server's clock."""
 
     __slots__ = ("_body_then", "_seen", "_unread_then", "since")
 

@@ -25,9 +25,7 @@ from model.training.run_state import TrainingState, discard_run, open_run
 from model.training.train import train
 from tests.model.planted import tiny_training
 
-from .planted import tiny_training
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FORKING = """
 import os, signal, sys
 from pathlib import Path

@@ -33,7 +33,7 @@ class Clock:
 
         async def take() -> None:
             self.now += seconds
-            await asyncio.sleep(3 * TICK)
+            await asyncio.sleep(3 * SWEEP_INTERVAL_S)
 
         return take
 
