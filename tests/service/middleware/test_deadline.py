@@ -98,11 +98,12 @@ def test_a_slow_route_is_stopped_and_answered_for(clock: Clock) -> None:
 
 def test_a_thread_is_not_waited_for(clock: Clock) -> None:
     # As long as the loop closes only when its threads have ended, so they are let go before that.
-    go_on, ended = Event(), []
+    go_on, let_go, ended = Event(), Event(), []
 
     def block() -> None:
         go_on.wait()
         ended.append("thread")
+        let_go.set()
 
     async def work() -> None:
         clock.now += 0.06
@@ -114,6 +115,7 @@ def test_a_thread_is_not_waited_for(clock: Clock) -> None:
         go_on.set()
 
     assert ask(told).status_code == 503
+    assert let_go.wait(600)
     assert ended == ["answer", "thread"]
 
 
