@@ -23,8 +23,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("service.batcher.monotonic", clock)
-    monkeypatch.setattr("service.watch.monotonic", clock)
+    monkeypatch.setattr("service.engine.batcher.monotonic", clock)
+    monkeypatch.setattr("service.engine.watchdog.monotonic", clock)
     return clock
 
 

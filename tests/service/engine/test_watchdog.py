@@ -98,7 +98,7 @@ def test_a_wedged_worker_makes_readiness_fail_until_it_is_free_and_leaves_livene
             assert go_on.wait(600)
         refresh(index)
 
-    monkeypatch.setattr("service.watch.monotonic", lambda: now)
+    monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
     monkeypatch.setattr(Index, "refresh", refresh_from_a_dead_disk)
     impatient = config.model_copy(update={"worker_patience": 0.2})
     with TestClient(create_app(impatient, lambda *_: FakeEncoder())) as client:

@@ -37,33 +37,33 @@ def _many_switches() -> Iterator[None]:
 
 
 def opened() -> EngineHolder:
-    loading = EngineHolder(LightEngine)
-    asyncio.run(loading.run())
-    return loading
+    holder = EngineHolder(LightEngine)
+    asyncio.run(holder.run())
+    return holder
 
 
 @pytest.mark.usefixtures("_many_switches")
 def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -> None:
-    loading, replaced, going_on, begun = opened(), [], [True], Barrier(5)
+    holder, replaced, going_on, begun = opened(), [], [True], Barrier(5)
 
     def hold() -> int:
         times = 0
         begun.wait(600)
         while going_on or not times:
-            with loading.held() as engine:
+            with holder.held() as engine:
                 assert isinstance(engine, LightEngine)
                 assert not engine.closed
             times += 1
         return times
 
     with ThreadPoolExecutor(4) as threads:
-        holders = [threads.submit(hold) for _ in range(4)]
+        threads_holding = [threads.submit(hold) for _ in range(4)]
         begun.wait(600)
         for _ in range(200):
             replaced.append(holder.engine)
             holder.replace(LightEngine())
         going_on.clear()
-        assert all(holder.result() > 0 for holder in holders)
+        assert all(thread.result() > 0 for thread in threads_holding)
     eventually(lambda: all(isinstance(one, LightEngine) and one.closed for one in replaced))
     assert isinstance(holder.engine, LightEngine)
     assert not holder.engine.closed

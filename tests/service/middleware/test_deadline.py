@@ -50,7 +50,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("service.deadline.monotonic", clock)
+    monkeypatch.setattr("service.middleware.deadline.monotonic", clock)
     return clock
 
 
