@@ -75,7 +75,7 @@ def found_after(index: Index, change: Change) -> float:
     query /= np.linalg.norm(query)
     started = time.perf_counter()
     while True:
-        hits = index.search(query, index.relations[0].relation_id, View.AVERAGE, 100)
+        hits = index.reader().search(query, index.relations[0].relation_id, View.AVERAGE, 100)
         if change.item_id in {hit.item.item_id for hit in hits}:
             return time.perf_counter() - started
 
@@ -89,7 +89,7 @@ def search(index: Index, items: int, seconds: float, draw: Random) -> dict[str, 
             asked = f"item-{draw.randrange(items)}"
             relation = draw.choice(index.relations).relation_id
             started = time.perf_counter()
-            index.neighbours(asked, relation, Similarity.AVG, 10, SELECTIONS[name])
+            index.reader().neighbours(asked, relation, Similarity.AVG, 10, SELECTIONS[name])
             took[name].append(1e3 * (time.perf_counter() - started))
     return took
 

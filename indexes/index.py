@@ -1,58 +1,42 @@
-"""An index, opened: which items go with this one, which relations link two, how surely one holds.
+"""An index folder, opened: the holder of its newest snapshot, through which it is changed.
 
 It joins a generation, the changes since, and the torch-free part of the checkpoint (the relations, the validity
-head, its calibration). The service asks it and changes it; it knows no HTTP and no torch.
+head, its calibration). Questions go to a `Reader`, which `reader` gives. The service asks and changes an index; an
+index knows no HTTP and no torch.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from unicodedata import category
 
-from jaxtyping import Float32
-from numpy import ndarray
-
+from indexes.builder import revise
 from indexes.builder.compact import write_compacted
-from indexes.builder.revise import write_revised
 from indexes.journal.journal import Change, Journal, JournalEntry
 from indexes.live.snapshot import Snapshot
-from indexes.search.pairs import PairItem, PairScorer, RelationScore
-from indexes.search.retrieve import Found, Question, kept, retrieve
-from indexes.search.selection import EVERYTHING, Selection
+from indexes.reader import Reader, StoredPicture
 from indexes.storage.generation import Generation
 from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
-from indexes.storage.relation_table import IndexedRelation
-from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
 from model.embeddings.free_text import FreeTextRelation
-from model.embeddings.novelty import Novelty
-from model.errors import ArtifactError, InputError, MismatchError, NoTokensError, RcmlError, UnreachableError
-from model.records import Item, Relation
-from model.similarity import Similarity, View
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """An item found, and its cosine with the query."""
-
-    item: Item
-    score: float
+from model.errors import ArtifactError, InputError, MismatchError, UnreachableError
+from model.records import Relation
 
 
 class Index:
-    """An index folder, opened: asked and changed from many threads, and followed by many processes.
+    """An index folder, opened: read and changed from many threads, and refreshed from what other processes do.
 
-    Every question is answered from one `snapshot`. A change is durable before it is acknowledged, and seen by every
-    snapshot taken afterwards.
+    A change is durable before it is acknowledged, and seen by every reader taken afterwards. `journal` has the
+    changes since the newest generation.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint, generation: Generation, journal: Journal) -> None:
         self.path = path
         self.checkpoint = checkpoint
+        self.journal = journal
         self.snapshot = Snapshot.of(generation)
         self._newest = newest_generation(path).name
-        self._journal = journal
         self._publishing = Lock()
         self._compacting = Lock()
 
@@ -84,9 +68,13 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Give the files back."""
-        self._journal.close()
+        """Close the files."""
+        self.journal.close()
         self.snapshot.generation.close()
+
+    def reader(self) -> Reader:
+        """Take a reader of the newest snapshot, to which all questions go."""
+        return Reader(self.snapshot, self.checkpoint, self.journal)
 
     def __len__(self) -> int:
         """Number of items."""
@@ -98,40 +86,41 @@ class Index:
         return self.snapshot.generation.digest
 
     @property
-    def dim(self) -> int:
-        """Length of every vector."""
-        return self.snapshot.generation.vectors.dim
+    def relations(self) -> tuple[Relation, ...]:
+        """All relations: the intra-sample one first, those added at run time last."""
+        return self.reader().relations
 
-    @property
-    def pairs(self) -> dict[str, int | None]:
-        """Pairs of items known under each relation when the index was built; see `IndexedRelation`."""
-        return {known.relation_id: known.pairs for known in self.snapshot.generation.relations}
+    def picture(self, item_id: str) -> StoredPicture:
+        """Get the picture of an item of the newest snapshot; see `Reader.picture`.
 
-    @property
-    def paired_items(self) -> dict[str, int | None]:
-        """Items that stand in one of these pairs, under each relation; see `IndexedRelation`."""
-        return {known.relation_id: known.paired_items for known in self.snapshot.generation.relations}
+        Raises:
+            UnknownItemError: there is no such item.
+            NoPictureError: it has no picture.
+            ArtifactError: the picture is damaged.
+        """
+        while (found := self.reader().picture(item_id)) is None:
+            self.refresh()
+        return found
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make `changes` durable, all or none, and then visible, in their order.
 
-        Taking out an item that is not there is no error: it is not there afterwards.
+        Deleting an item that is not there is no error: it is not there afterwards.
 
         Raises:
             InputError: an item came without its tokens, which this index keeps; nothing was changed.
             StorageError: the disk is full or failing; nothing was changed.
         """
-        kept = self.snapshot.generation.tokens is not None
+        keeps_tokens = self.snapshot.generation.tokens is not None
         for change in changes:
-            if kept and change.item is not None and change.tokens is None:
+            if keeps_tokens and change.item is not None and change.tokens is None:
                 raise InputError(
                     f"Item {change.item_id!r} came without its tokens, which this index keeps for relations in words. "
                     "Encode it with tokens, and put it in again."
                 )
         if changes:
-            self._journal.append(
-                changes if kept else [replace(change, tokens=None) for change in changes], self._publish
-            )
+            stored = changes if keeps_tokens else [replace(change, tokens=None) for change in changes]
+            self.journal.append(stored, self._publish)
 
     def refresh(self) -> None:
         """Take over what other processes did: their changes, and a newer generation.
@@ -141,7 +130,8 @@ class Index:
         """
         newest = newest_generation(self.path)
         if newest.name > self._newest:
-            before, self._newest = self._newest, newest.name  # if it is damaged, that is said once
+            # Remembered before it is opened, so that a damaged one is reported once.
+            before, self._newest = self._newest, newest.name
             try:
                 self._take_over(Generation.open(newest))
             except UnreachableError:
@@ -155,49 +145,37 @@ class Index:
         Raises:
             ArtifactError: another process is doing so.
         """
-        with self._compacting, lock_index(self.path):
-            self.refresh()
+        with self._next_generation() as target:
             snapshot = self.snapshot
-            path = next_generation(self.path)
-            config = snapshot.generation.config
             write_compacted(
-                snapshot, path, self.picture_of, self.checkpoint.path, snapshot.overlay.sequence, config
+                snapshot,
+                target,
+                self.journal.picture,
+                self.checkpoint.path,
+                snapshot.overlay.sequence,
+                snapshot.generation.config,
             )
-            self._go_on_with(path, snapshot.generation)
+            self._switch_to(target, snapshot.generation)
 
     def check_new_relation(self, relation: Relation) -> None:
-        """That `add_relation` could begin with this one.
+        """Check that `add_relation` could begin with this relation.
 
         Raises:
             InputError: its id or description is no line of text, or that of a relation there is.
             NoTokensError: the index keeps no tokens.
         """
-        generation = self.snapshot.generation
-        if generation.tokens is None:
-            raise NoTokensError
-        for name, value in (("id", relation.relation_id), ("description", relation.description)):
-            if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
-                raise InputError(
-                    f"{value!r} cannot be the {name} of a relation; write one line of text, without control characters."
-                )
-        for known in generation.relations:
-            if known.relation_id == relation.relation_id:
-                raise InputError(f"There is a relation {known.relation_id!r} already; choose another id.")
-            if known.relation.description == relation.description:
-                raise InputError(
-                    f"Relation {known.relation_id!r} has the description {relation.description!r} already; ask by that."
-                )
+        revise.check_new_relation(self.snapshot.generation, relation)
 
     def add_relation(
         self,
         relation: Relation,
-        worded: FreeTextRelation,
+        free_text: FreeTextRelation,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Make a relation in words one of this index, in all respects, in a new generation.
+        """Make a free-text relation one of this index, in all respects, in a new generation.
 
         It takes as long as making the vectors of all items from their tokens, and what the index keeps of vectors;
-        searches and changes go on meanwhile. `progress` is told how much of that is `done`, of which `total`. Whatever
+        searches and changes go on meanwhile. `progress` is called with the work `done`, and its `total`. Whatever
         happens, all is done afterwards, or nothing.
 
         Raises:
@@ -206,16 +184,14 @@ class Index:
             ArtifactError: another process is making a generation.
             StorageError: the disk is full or failing.
         """
-        assert relation.description == worded.description, "the words are those of another"
-        self.check_new_relation(relation)
-        with self._compacting, lock_index(self.path):
-            self.refresh()
-            self.check_new_relation(relation)  # others may have added it meanwhile
-            known = self.snapshot.generation.relations
-            self._revise((*known, IndexedRelation(relation, None, worded)), progress)
+        self.check_new_relation(relation)  # before waiting for the lock
+        with self._next_generation() as target:
+            old = self.snapshot.generation
+            revise.write_with_relation(old, target, relation, free_text, self.checkpoint.path, progress)
+            self._switch_to(target, old)
 
     def remove_relation(self, relation_id: str) -> None:
-        """Take a relation that was added out again, in a new generation.
+        """Remove a relation that was added at run time, in a new generation.
 
         Raises:
             UnknownRelationError: there is none of this id.
@@ -223,61 +199,35 @@ class Index:
             ArtifactError: another process is making a generation.
             StorageError: the disk is full or failing.
         """
+        with self._next_generation() as target:
+            old = self.snapshot.generation
+            revise.write_without_relation(old, target, relation_id, self.checkpoint.path)
+            self._switch_to(target, old)
+
+    @contextmanager
+    def _next_generation(self) -> Iterator[Path]:
+        """Lock the index, refresh it, and say where the next generation is to be written.
+
+        Raises:
+            ArtifactError: another process is making a generation.
+        """
         with self._compacting, lock_index(self.path):
             self.refresh()
-            if self.worded(relation_id) is None:
-                raise InputError(
-                    f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added "
-                    "can be taken out."
-                )
-            known = self.snapshot.generation.relations
-            self._revise([one for one in known if one.relation_id != relation_id])
+            yield next_generation(self.path)
 
-    def _revise(
-        self,
-        relations: Sequence[IndexedRelation],
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> None:
-        old, path = self.snapshot.generation, next_generation(self.path)
-        write_revised(old, path, relations, self.checkpoint.path, progress)
-        self._go_on_with(path, old)
-
-    def _go_on_with(self, path: Path, before: Generation) -> None:
-        """Take over the generation just made at `path`, and forget all but the one `before`."""
+    def _switch_to(self, path: Path, before: Generation) -> None:
+        """Go on with the generation just made at `path`, and forget all others but the one `before`."""
         self._newest = path.name
         self._take_over(Generation.open(path))
         remove_generations(self.path, {path, before.path})
-        self._journal.trim(before.sequence)
-
-    def picture(self, item_id: str) -> tuple[str, Path | bytes, str]:
-        """SHA-256 of an item's picture, its file, or its content where it has no file yet, and what the file is called.
-
-        Raises:
-            UnknownItemError: there is no such item.
-            NoPictureError: it has none.
-            ArtifactError: it is damaged.
-        """
-        snapshot = self.snapshot
-        row = snapshot.row(item_id)
-        snapshot.check_view(row, View.IMAGE)
-        digest, place = snapshot.picture(row)
-        name = snapshot.at([row])[0].picture
-        content = self.picture_of(place) if isinstance(place, JournalEntry) else place
-        if content is None:  # the change was folded into a generation meanwhile, and forgotten
-            self.refresh()
-            return self.picture(item_id)
-        return digest, content, name
-
-    def picture_of(self, recorded: JournalEntry) -> bytes | None:
-        """See `Journal.picture`."""
-        return self._journal.picture(recorded)
+        self.journal.trim(before.sequence)
 
     def _publish(self, recorded: Sequence[JournalEntry] = ()) -> None:
         """Have later snapshots show what is durable; `recorded` are those changes that this process made last."""
         with self._publishing:
             sequence = self.snapshot.overlay.sequence
             if not recorded or recorded[0].sequence > sequence + 1:
-                recorded = self._journal.since(sequence)  # others came before
+                recorded = self.journal.since(sequence)  # others came before
             if recorded := [one for one in recorded if one.sequence > sequence]:
                 if recorded[0].sequence > sequence + 1:
                     # Others have compacted, and what is between was trimmed: their generation holds it.
@@ -291,12 +241,18 @@ class Index:
             self.snapshot = self._with_changes(generation)
 
     def _with_changes(self, generation: Generation) -> Snapshot:
+        """Make a snapshot of a generation and the changes since.
+
+        Raises:
+            MismatchError: the generation was made from another checkpoint.
+            ArtifactError: some of the changes since are gone.
+        """
         if generation.manifest.parents["checkpoint"] != self.checkpoint.manifest.digest:
             raise MismatchError(
                 f"The index at {self.path} was built again from another checkpoint; open it anew."
             )
         snapshot = Snapshot.of(generation)
-        if recorded := self._journal.since(generation.sequence):
+        if recorded := self.journal.since(generation.sequence):
             if recorded[0].sequence > generation.sequence + 1:
                 raise ArtifactError(
                     f"{self.path} has no longer the changes that came after {generation.path.name}; restore a snapshot."
@@ -304,173 +260,3 @@ class Index:
             overlay = snapshot.overlay.after(recorded, generation.catalogue.find)
             snapshot = replace(snapshot, overlay=overlay)
         return snapshot
-
-    @property
-    def relations(self) -> tuple[Relation, ...]:
-        """All relations, the intra-sample one first, those that were added last."""
-        return tuple(known.relation for known in self.snapshot.generation.relations)
-
-    def relation(self, relation_id: str) -> Relation:
-        """The relation of this id.
-
-        Raises:
-            UnknownRelationError: there is none.
-        """
-        snapshot = self.snapshot
-        return snapshot.generation.relations[snapshot.position(relation_id)].relation
-
-    def position(self, relation_id: str) -> int:
-        """Place of a relation among `relations`; that of one of the checkpoint never changes.
-
-        Raises:
-            UnknownRelationError: there is none of this id.
-        """
-        return self.snapshot.position(relation_id)
-
-    def worded(self, relation_id: str) -> FreeTextRelation | None:
-        """What a relation that was added is made of, to be put to tokens; None for one of the checkpoint.
-
-        Raises:
-            UnknownRelationError: there is none of this id.
-        """
-        snapshot = self.snapshot
-        return snapshot.generation.relations[snapshot.position(relation_id)].worded
-
-    def familiarity(self, worded: FreeTextRelation) -> Novelty:
-        """How near a relation in words is to those that the checkpoint was trained on."""
-        return Novelty.of(worded.vector, self.checkpoint.relations, self.checkpoint.relation_vectors)
-
-    def kept(self, question: Question) -> tuple[Snapshot, list[Found]] | None:
-        """What `retrieve` gives, at once; None where a search has to be made."""
-        snapshot = self.snapshot
-        found = kept(snapshot, question)
-        return None if found is None else (snapshot, found)
-
-    def retrieve(self, question: Question) -> tuple[Snapshot, list[Found]]:
-        """The results of a question, and the snapshot whose rows they are; see `indexes.search.retrieve.retrieve`."""
-        snapshot = self.snapshot
-        return snapshot, retrieve(snapshot, question)
-
-    def neighbours(
-        self,
-        item_id: str,
-        relation: str | FreeTextRelation,
-        similarity: Similarity,
-        k: int,
-        selection: Selection = EVERYTHING,
-    ) -> list[Hit]:
-        """The `k` items that go best with an item of the catalogue under a relation, itself left out.
-
-        The relation is named by its id, or one in words: then see `FreeTextSearch`.
-
-        Raises:
-            UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
-                item has an attribute that `selection` names.
-            NoTokensError: the relation is one in words, and the index keeps no tokens.
-        """
-        snapshot = self.snapshot
-        asked = snapshot.position(relation) if isinstance(relation, str) else relation
-        row = snapshot.row(item_id)
-        return _hits(snapshot, selection.answer(snapshot, asked, similarity, row, k))
-
-    def search(
-        self,
-        query: Float32[ndarray, " dim"],
-        relation: str | FreeTextRelation,
-        view: View,
-        k: int,
-        selection: Selection = EVERYTHING,
-    ) -> list[Hit]:
-        """The `k` items whose `view` is nearest to a unit vector made under the same relation.
-
-        Raises:
-            UnknownRelationError, UnknownAttributeError: there is no such relation, or no item has an attribute that
-                `selection` names.
-            NoTokensError: the relation is one in words, and the index keeps no tokens.
-        """
-        snapshot = self.snapshot
-        asked = snapshot.position(relation) if isinstance(relation, str) else relation
-        return _hits(snapshot, selection.search(snapshot, asked, view, query, k))
-
-    def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
-        """All relations between different items, the likeliest link of these two first.
-
-        An item is named by its id, or is a new one by its encoding. `similarity` compares a view of `a` with a view of
-        `b`: the order matters for TI and IT. The probabilities add up to 1; a relation of a less cosine may be the
-        likelier, since cosines under different relations have levels of their own.
-
-        Raises:
-            UnknownItemError: there is no such item.
-            NoPictureError, InputError: an item has no picture, or a new one no words, and is compared by them.
-        """
-        return PairScorer(self.snapshot, self.checkpoint).relation_scores(a, b, similarity)
-
-    def validity(self, a: PairItem, b: PairItem, relation_id: str) -> float:
-        """Probability in [0, 1] that the relation holds between the two items; their order does not matter.
-
-        Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-        """
-        return float(self.validities([(a, b, relation_id)])[0])
-
-    def validities(self, claims: Sequence[tuple[PairItem, PairItem, str]]) -> Float32[ndarray, " claims"]:
-        """`validity` of many claims at once, each two items and a relation, in their order; of one snapshot.
-
-        Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-        """
-        snapshot = self.snapshot
-        positions = {relation_id: snapshot.position(relation_id) for _, _, relation_id in claims}
-        return PairScorer(snapshot, self.checkpoint).validities(
-            [(a, b, positions[relation_id]) for a, b, relation_id in claims]
-        )
-
-    def validity_of_each(
-        self, claims: Sequence[tuple[PairItem, PairItem, str]]
-    ) -> tuple[Snapshot, list[float | RcmlError]]:
-        """`validity` of many claims, and the snapshot that all are of; in place of one that cannot be, why not.
-
-        That is an UnknownItemError, an UnknownRelationError, or an IntraRelationError: the relation is that of an
-        item with itself, which was never learnt for two.
-        """
-        snapshot = self.snapshot
-        comparison = PairScorer(snapshot, self.checkpoint)
-        found: list[float | RcmlError] = []
-        sound: dict[int, tuple[PairItem, PairItem, int]] = {}
-        for number, (a, b, relation_id) in enumerate(claims):
-            try:
-                sound[number] = (a, b, comparison.check(a, b, relation_id))
-                found.append(0.0)
-            except RcmlError as error:
-                found.append(error)
-        if sound:
-            probabilities = comparison.validities([*sound.values()])
-            for number, probability in zip(sound, probabilities.tolist(), strict=True):
-                found[number] = probability
-        return snapshot, found
-
-    def vectors(
-        self, items: Sequence[PairItem], relation: str | FreeTextRelation, views: Sequence[View]
-    ) -> tuple[Snapshot, dict[View, Float32[ndarray, "items dim"]]]:
-        """The vectors of items of the catalogue and new ones, by view, and the snapshot they are of.
-
-        That of a view which an item has nothing to show in is zero.
-
-        Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-            NoTokensError: the relation is one in words, and the index keeps no tokens.
-        """
-        snapshot = self.snapshot
-        asked = snapshot.position(relation) if isinstance(relation, str) else relation
-        comparison = PairScorer(snapshot, self.checkpoint)
-        return snapshot, {view: comparison.vectors(items, asked, view) for view in views}
-
-    @property
-    def calibration(self) -> str:
-        """Version of what makes probabilities of scores, or "none"."""
-        return self.checkpoint.calibration.version
-
-
-def _hits(snapshot: Snapshot, found: Neighbours) -> list[Hit]:
-    items = snapshot.at(found.rows.tolist())
-    return [Hit(item, score) for item, score in zip(items, found.scores.tolist(), strict=True)]

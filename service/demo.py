@@ -127,11 +127,12 @@ def banner(engine: Engine, url: str) -> list[str]:
 def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
     """Find the relation that most surely holds between the item and its closest partner under it, and that partner."""
     found = []
-    for relation in engine.index.relations:
+    reader = engine.index.reader()
+    for relation in reader.relations:
         if not relation.intra:
-            [neighbour] = engine.index.neighbours(item_id, relation.relation_id, Similarity.AVG, 1)
-            partner = neighbour.item.item_id
-            probability = engine.index.validity(item_id, partner, relation.relation_id)
+            [hit] = reader.neighbours(item_id, relation.relation_id, Similarity.AVG, 1)
+            partner = hit.item.item_id
+            probability = reader.validity(item_id, partner, relation.relation_id).probability
             found.append((probability, relation.relation_id, partner))
     _, relation_id, partner = max(found)
     return relation_id, partner

@@ -83,7 +83,7 @@ def restore(config: RestoreConfig) -> str:
             options = source.snapshot.generation.config.model_copy(update=places)
             last = _last_sequence(journal_store(config.out, options), config.out)
             sequence = max(last, source.snapshot.overlay.sequence)
-            write_compacted(source.snapshot, target, source.picture_of, checkpoint, sequence, options)
+            write_compacted(source.snapshot, target, source.journal.picture, checkpoint, sequence, options)
             remove_generations(config.out, {target})
             restored = Generation.open(target)
             journal = restored.journal()

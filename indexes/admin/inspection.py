@@ -64,7 +64,7 @@ def stats(config: StatsConfig) -> str:
         "items": f"{manifest.counts['items']:,}",
         "changes since": f"{len(changes):,}",
         "relations": f"{manifest.counts['relations']:,}",
-        "relations added": ", ".join(known.relation_id for known in generation.relations if known.worded)
+        "relations added": ", ".join(known.relation_id for known in generation.relations if known.free_text)
         or "none",
         "vectors": f"{vectors.count * len(reports):,} of {vectors.dim} components ({', '.join(View)})",
         "vectors lie in": generation.config.vectors or "files",
@@ -127,8 +127,8 @@ def _compare(generation: Generation) -> None:
         for relation, known in enumerate(generation.relations):
             for view in View:
                 found = vectors.vectors(relation, view, rows)
-                if known.worded is not None:
-                    _compare_with_tokens(generation, known.worded, view, found, items, start)
+                if known.free_text is not None:
+                    _compare_with_tokens(generation, known.free_text, view, found, items, start)
                 length = np.linalg.norm(found, axis=1)
                 wrong = np.flatnonzero(~((np.abs(length - 1) < 0.01) | (length == 0)))
                 if wrong.size:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from unicodedata import category
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -25,11 +26,73 @@ from indexes.storage.tokens import FOLDER as TOKENS
 from indexes.vectors.backends import keep_vectors, open_vectors
 from indexes.vectors.faiss_backend import FOLDER, Carried
 from model.artifact import PICTURES, write_artifact
-from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS
+from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
+from model.errors import InputError, NoTokensError, UnknownRelationError
+from model.records import Relation
 from model.similarity import View
 
 from .choices import choose_kind
 from .compact import link
+
+
+def check_new_relation(generation: Generation, relation: Relation) -> None:
+    """Check that a relation can be added to a generation.
+
+    Raises:
+        InputError: its id or description is no line of text, or that of a relation there is.
+        NoTokensError: the generation keeps no tokens.
+    """
+    if generation.tokens is None:
+        raise NoTokensError
+    for name, value in (("id", relation.relation_id), ("description", relation.description)):
+        if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
+            raise InputError(
+                f"{value!r} cannot be the {name} of a relation; write one line of text, without control characters."
+            )
+    for known in generation.relations:
+        if known.relation_id == relation.relation_id:
+            raise InputError(f"There is a relation {known.relation_id!r} already; choose another id.")
+        if known.relation.description == relation.description:
+            raise InputError(
+                f"Relation {known.relation_id!r} has the description {relation.description!r} already; ask by that."
+            )
+
+
+def write_with_relation(
+    old: Generation,
+    target: Path,
+    relation: Relation,
+    free_text: FreeTextRelation,
+    checkpoint: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write `old` as a generation at `target`, with one relation more; see `write_revised`.
+
+    Raises:
+        InputError, NoTokensError: as `check_new_relation` and `write_revised`.
+    """
+    assert relation.description == free_text.description, "the free text is that of another relation"
+    check_new_relation(old, relation)
+    relations = (*old.relations, IndexedRelation(relation, None, free_text))
+    write_revised(old, target, relations, checkpoint, progress)
+
+
+def write_without_relation(old: Generation, target: Path, relation_id: str, checkpoint: Path) -> None:
+    """Write `old` as a generation at `target`, without one of its relations; see `write_revised`.
+
+    Raises:
+        UnknownRelationError: there is none of this id.
+        InputError: it is one of the checkpoint, whose encoder goes on making its vectors.
+    """
+    if relation_id not in old.positions:
+        raise UnknownRelationError(relation_id, tuple(old.positions))
+    if old.relations[old.positions[relation_id]].free_text is None:
+        raise InputError(
+            f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added "
+            "can be taken out."
+        )
+    kept = [known for known in old.relations if known.relation_id != relation_id]
+    write_revised(old, target, kept, checkpoint)
 
 
 def write_revised(
@@ -37,12 +100,12 @@ def write_revised(
     target: Path,
     relations: Sequence[IndexedRelation],
     checkpoint: Path,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write the items of `old` as a generation at `target` that has these `relations`.
 
-    Of a relation that `old` has not, the vectors are made from the tokens; it must be one in words. `progress` is told
-    how many vectors and answers are done, of how many. `checkpoint` is where the checkpoint lies.
+    The vectors of a relation that `old` lacks are made from the tokens; it must be a free-text one. `progress` is
+    called with the number of vectors and answers done, and their total. `checkpoint` is where the checkpoint lies.
 
     Raises:
         InputError: so many vectors no longer fit the memory, or the recall, that were asked for.
@@ -62,8 +125,8 @@ def write_revised(
         progress(done, total)
 
     def source(position: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
-        asked = carried.get(position, relations[position].worded)
-        assert asked is not None, "a relation that is new is one in words"
+        asked = carried.get(position, relations[position].free_text)
+        assert asked is not None, "a new relation is a free-text one"
         for start in range(0, count, FLOAT32_CHUNK_ITEMS):
             rows = range(start, min(start + FLOAT32_CHUNK_ITEMS, count))
             yield unchanged.vectors(asked, view, rows)
@@ -96,5 +159,5 @@ def write_revised(
             shutil.copytree(old.path / PICTURES, draft.path / PICTURES, copy_function=link)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
-        worded = sum(known.worded is not None for known in relations)
-        draft.counts.update(old.manifest.counts, relations=len(relations), added=worded)
+        free_text = sum(known.free_text is not None for known in relations)
+        draft.counts.update(old.manifest.counts, relations=len(relations), added=free_text)

@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from indexes.journal.journal import JournalEntry
 from indexes.storage.generation import Generation
+from indexes.storage.relation_table import IndexedRelation
 from indexes.vectors.contract import Neighbours
 from model.embeddings.encoding import ItemTokens
 from model.embeddings.free_text import FreeTextRelation
@@ -100,6 +101,14 @@ class Snapshot:
             raise UnknownRelationError(relation_id, tuple(self.generation.positions))
         return place
 
+    def relation(self, relation_id: str) -> IndexedRelation:
+        """Get the relation of this id.
+
+        Raises:
+            UnknownRelationError: there is none of this id.
+        """
+        return self.generation.relations[self.position(relation_id)]
+
     @property
     def attributes(self) -> frozenset[str]:
         """Names of the attributes that any item has, or had when the generation was made."""
@@ -139,7 +148,7 @@ class Snapshot:
             NoTokensError: the relation is one in words, and the index keeps no tokens.
         """
         if isinstance(relation, FreeTextRelation):
-            return self._worded_vectors(relation, view, np.asarray(rows, dtype=np.int64))
+            return self._free_text_vectors(relation, view, np.asarray(rows, dtype=np.int64))
         own = np.asarray(rows, dtype=np.int64) >= self.overlay.first
         if not own.any():
             return self.generation.vectors.vectors(relation, view, rows)
@@ -149,7 +158,7 @@ class Snapshot:
                 found[part] = source.vectors(relation, view, np.asarray(rows)[part].tolist())
         return found
 
-    def _worded_vectors(
+    def _free_text_vectors(
         self, relation: FreeTextRelation, view: View, rows: Int64[ndarray, " rows"]
     ) -> Float32[ndarray, "rows dim"]:
         if self.generation.tokens is None:

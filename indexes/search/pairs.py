@@ -1,7 +1,7 @@
 """Two items, compared under every relation: which of them links the two, and how surely one holds.
 
-Either may be of the catalogue, by its id, or new, by its vectors. `Index` asks, with the snapshot of the moment; what
-comes of it are the network's cosines and the calibrated probabilities of its checkpoint.
+Either may be of the catalogue, by its id, or new, by its vectors. `Reader` calls this with its snapshot; the results
+are the network's cosines and the calibrated probabilities of its checkpoint.
 """
 
 from collections import defaultdict
@@ -15,10 +15,10 @@ from numpy import ndarray
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
-from model.checkpoint.validity import PairVectors
+from model.checkpoint.validity import THRESHOLD, PairVectors
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
-from model.errors import InputError, IntraRelationError, NoPictureError
+from model.errors import InputError, IntraRelationError, NoPictureError, RcmlError
 from model.records import Relation
 from model.similarity import Similarity, View
 
@@ -37,6 +37,19 @@ class RelationScore:
     probability: float
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a relation holds between two items: it does if its probability reaches the threshold."""
+
+    probability: float
+    threshold: float = THRESHOLD
+
+    @property
+    def valid(self) -> bool:
+        """The decision."""
+        return self.probability >= self.threshold
+
+
 @dataclass(frozen=True)
 class PairScorer:
     """The items of one snapshot and whatever is new, seen by one network."""
@@ -45,7 +58,7 @@ class PairScorer:
     checkpoint: Checkpoint
 
     def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
-        """See `Index.relation_scores`."""
+        """Rank all relations between different items; see `Reader.relation_scores`."""
         known = self.snapshot.generation.relations
         positions = [place for place, one in enumerate(known) if not one.relation.intra]
         if not positions:
@@ -64,8 +77,23 @@ class PairScorer:
         ]
         return sorted(found, key=lambda one: (-one.probability, -one.score))
 
-    def validities(self, claims: Sequence[tuple[PairItem, PairItem, int]]) -> Float32[ndarray, " claims"]:
-        """See `Index.validities`; relations are named by their position."""
+    def verdicts(self, claims: Sequence[tuple[PairItem, PairItem, str]]) -> list[Verdict | RcmlError]:
+        """Judge many claims at once, each by itself; see `Reader.validities`."""
+        sound: list[tuple[int, tuple[PairItem, PairItem, int]]] = []
+        found: dict[int, Verdict | RcmlError] = {}
+        for number, (a, b, relation_id) in enumerate(claims):
+            try:
+                sound.append((number, (a, b, self._check(a, b, relation_id))))
+            except RcmlError as error:
+                found[number] = error
+        if sound:
+            probabilities = self.probabilities([claim for _, claim in sound])
+            for (number, _), probability in zip(sound, probabilities.tolist(), strict=True):
+                found[number] = Verdict(probability)
+        return [found[number] for number in range(len(claims))]
+
+    def probabilities(self, claims: Sequence[tuple[PairItem, PairItem, int]]) -> Float32[ndarray, " claims"]:
+        """Calculate how probable claims are, each two items and the position of a relation, all at once."""
         dim = self.snapshot.generation.vectors.dim
         # By view, claim and side; read relation by relation, which is how they lie.
         vectors = np.empty((2, len(claims), 2, dim), np.float32)
@@ -97,7 +125,7 @@ class PairScorer:
     def vectors(
         self, items: Sequence[PairItem], relation: int | FreeTextRelation, view: View
     ) -> Float32[ndarray, "items dim"]:
-        """What items show in a view under a relation, in their order; zero where an item has nothing to show."""
+        """Get the vectors of items in a view under a relation, in their order; zero if an item has nothing to show."""
         found = np.zeros((len(items), self.snapshot.generation.vectors.dim), np.float32)
         rows: dict[int, int] = {}
         for place, item in enumerate(items):
@@ -114,8 +142,8 @@ class PairScorer:
             found[[*rows]] = self.snapshot.vectors(relation, view, [*rows.values()])
         return found
 
-    def check(self, a: PairItem, b: PairItem, relation_id: str) -> int:
-        """That `validities` can say something of this; returns the position of the relation.
+    def _check(self, a: PairItem, b: PairItem, relation_id: str) -> int:
+        """Check that a claim can be judged, and return the position of its relation.
 
         Raises:
             UnknownItemError, UnknownRelationError: there is no such item or relation.
@@ -133,18 +161,22 @@ class PairScorer:
         return position
 
     def _new(self, item: Encoding, view: View, relation: int) -> Float32[ndarray, " dim"]:
-        """The vector of a new item; under a relation that was added, which no encoder knows, from its tokens."""
-        worded = self.snapshot.generation.relations[relation].worded
-        return vector(item, relation if worded is None else worded, view)
+        """Get the vector of a new item; under an added relation, which no encoder knows, made from its tokens."""
+        free_text = self.snapshot.generation.relations[relation].free_text
+        return vector(item, relation if free_text is None else free_text, view)
 
     def _relation_vector(self, relation: int) -> Float32[ndarray, " dim"]:
-        """h_E."""
-        worded = self.snapshot.generation.relations[relation].worded
-        found: ndarray = self.checkpoint.relation_vectors[relation] if worded is None else worded.vector
+        """Get h_E, the vector of the relation itself."""
+        free_text = self.snapshot.generation.relations[relation].free_text
+        found: ndarray = self.checkpoint.relation_vectors[relation] if free_text is None else free_text.vector
         return found
 
     def _view(self, item: PairItem, view: View, positions: list[int]) -> Float32[ndarray, "relations dim"]:
-        """What `item` shows in a view, under each of some relations."""
+        """Get the vectors of an item in a view, under each of some relations.
+
+        Raises:
+            NoPictureError, InputError: the item has no picture, or a new one no text.
+        """
         if isinstance(item, Encoding):
             vectors = np.stack([self._new(item, view, place) for place in positions])
             if view is not View.AVERAGE and not vectors.any():

@@ -136,8 +136,8 @@ def retrieve(snapshot: Snapshot, question: Question) -> list[Found]:
     return _Retrieval(snapshot, question).results()
 
 
-def kept(snapshot: Snapshot, question: Question) -> list[Found] | None:
-    """The same, where it is no more than a look at the table of answers; None where it takes longer.
+def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
+    """Answer a question from the precomputed table; None if the table does not have the answer.
 
     Raises:
         UnknownItemError, UnknownRelationError: there is no such item or relation.
@@ -264,10 +264,10 @@ class _Retrieval:
         query, view = self._question.query, self._query_view
         if isinstance(query, NewItem):
             # The encoder does not know those that were added; what they are made of does as well.
-            worded = None
+            free_text = None
             if isinstance(relation, int):
-                worded = self._snapshot.generation.relations[relation].worded
-            return vector(query.encoding, worded or relation, view)
+                free_text = self._snapshot.generation.relations[relation].free_text
+            return vector(query.encoding, free_text or relation, view)
         vectors = self._snapshot.vectors(relation, view, self._rows)
         mean: ndarray = vectors[0]
         if len(vectors) > 1:

@@ -127,7 +127,7 @@ class Generation:
     @property
     def added(self) -> tuple[FreeTextRelation, ...]:
         """The last of its relations: those that were added at run time."""
-        return tuple(known.worded for known in self.relations if known.worded is not None)
+        return tuple(known.free_text for known in self.relations if known.free_text is not None)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -33,7 +33,7 @@ class IndexedRelation:
 
     relation: Relation
     pairs: int | None
-    worded: FreeTextRelation | None = None
+    free_text: FreeTextRelation | None = None
     paired_items: int | None = None
 
     @property
@@ -50,14 +50,14 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
     ]
     text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
     (folder / RECORDS).write_text(text, encoding="utf-8")
-    added = [known.worded for known in relations if known.worded is not None]
-    assert all(known.worded is None for known in relations[: len(relations) - len(added)])
+    added = [known.free_text for known in relations if known.free_text is not None]
+    assert all(known.free_text is None for known in relations[: len(relations) - len(added)])
     if added:
         arrays = {
-            "query": np.stack([worded.query for worded in added]),
-            "output": np.stack([worded.output for worded in added]),
-            "nearest": np.array([worded.nearest for worded in added], np.int64),
-            "vector": np.stack([worded.vector for worded in added]),
+            "query": np.stack([one.query for one in added]),
+            "output": np.stack([one.output for one in added]),
+            "nearest": np.array([one.nearest for one in added], np.int64),
+            "vector": np.stack([one.vector for one in added]),
         }
         (folder / ADDED).write_bytes(save(arrays))  # safetensors itself hides why a disk takes no more
 
@@ -68,12 +68,12 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
     pairs = [record.pop("pairs") for record in records]
     paired_items = [record.pop("paired_items", None) for record in records]
     relations = [Relation(**record) for record in records]
-    words: list[FreeTextRelation | None] = [None] * len(relations)
+    free_texts: list[FreeTextRelation | None] = [None] * len(relations)
     if (folder / ADDED).exists():
         arrays = load_file(folder / ADDED)
         rows = zip(*(arrays[name] for name in ("query", "output", "nearest", "vector")), strict=True)
         first = len(relations) - len(arrays["query"])
         for place, (query, output, nearest, vector) in enumerate(rows, first):
             description = relations[place].description
-            words[place] = FreeTextRelation(description, query, output, tuple(nearest.tolist()), vector)
-    return tuple(map(IndexedRelation, relations, pairs, words, paired_items))
+            free_texts[place] = FreeTextRelation(description, query, output, tuple(nearest.tolist()), vector)
+    return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items))

@@ -1,8 +1,8 @@
-"""Joins what many requests want of the network into batches, so that it is never asked twice at a time.
+"""A batcher: it joins the jobs of many requests into batches for the network, which runs one batch at a time.
 
-Nothing waits for a batch to fill up: one is what came while the one before was worked on. The queue is bounded by the
-time that waiting in it takes, so that an overloaded server answers what it can and refuses the rest at once, rather
-than everything too late.
+No job waits for a batch to fill up: a batch is what came while the one before was computed. The queue is bounded by
+the time that a job would wait in it, so that an overloaded server answers what it can and refuses the rest at once,
+rather than everything too late.
 """
 
 import asyncio
@@ -15,21 +15,18 @@ from typing import Generic, TypeVar
 
 from service.errors import OverloadedError
 
-from .watchdog import PATIENCE, Heartbeat
+from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
 Job = TypeVar("Job")
-
-
 Result = TypeVar("Result")
 
-
-LATEST = 0.1
-"""Share of the latest work in what a job is expected to take."""
+EWMA_WEIGHT = 0.1
+"""Weight of the latest batch in the moving average of the time that a job takes."""
 
 
 @dataclass
 class _Waiting(Generic[Job, Result]):
-    """A job, and who waits for what becomes of it."""
+    """A job, and the future of its caller."""
 
     job: Job
     loop: asyncio.AbstractEventLoop
@@ -37,11 +34,11 @@ class _Waiting(Generic[Job, Result]):
     since: float = field(default_factory=monotonic)
 
     def settle(self, result: Result | None, error: BaseException | None) -> None:
-        """Tell it; called in any thread."""
+        """Hand the outcome to the caller; may be called in any thread."""
         self.loop.call_soon_threadsafe(self._settle, result, error)
 
     def _settle(self, result: Result | None, error: BaseException | None) -> None:
-        if self.future.done():  # it was given up meanwhile
+        if self.future.done():  # cancelled meanwhile
             return
         if error is not None:
             self.future.set_exception(error)
@@ -56,36 +53,35 @@ class Batcher(Generic[Job, Result]):
         self,
         work: Callable[[Sequence[Job]], Sequence[Result]],
         name: str,
-        most: int = 16,
-        patience: float = 0.1,
-        worker_patience: float = PATIENCE,
+        batch_size: int = 16,
+        max_wait_s: float = 0.1,
+        job_timeout_s: float = JOB_TIMEOUT_S,
     ) -> None:
-        """Batches have `most` jobs; beyond one batch, what is expected to wait longer than `patience` s is refused.
+        """Start the thread.
 
-        A batch that takes longer than `worker_patience` s is a sign that something hangs.
+        Beyond one batch of `batch_size` jobs, a job that is expected to wait longer than `max_wait_s` is refused. A
+        batch that takes longer than `job_timeout_s` is a sign that something hangs.
         """
         self._work = work
-        self._most = most
-        self._patience = patience
+        self._batch_size = batch_size
+        self._max_wait_s = max_wait_s
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._changed = Condition()
         self._closed = False
         self._cost = 0.0
         self._since: float | None = None
         self._size = 0
-        self.pulse = Heartbeat(name, worker_patience)
+        self.heartbeat = Heartbeat(name, job_timeout_s)
         self._thread = Thread(target=self._run, name=f"rcml {name}", daemon=True)
         self._thread.start()
-        self.pulse.watch(self._thread)
+        self.heartbeat.watch(self._thread)
 
     def __len__(self) -> int:
         """Number of jobs that wait."""
         return len(self._queue)
 
     async def submit(self, job: Job) -> Result:
-        """What the work makes of a job.
-
-        A job whose caller gives up before its turn is not done.
+        """Have a job done in a batch, and return its result; skip it if the caller gives up before its turn.
 
         Raises:
             OverloadedError: it would have to wait too long.
@@ -98,7 +94,7 @@ class Batcher(Generic[Job, Result]):
             if self._closed:
                 raise RuntimeError("no more work is taken after close")
             wait = self._cost * len(self._queue) + self._remainder()
-            if len(self._queue) >= self._most and wait > self._patience:
+            if len(self._queue) >= self._batch_size and wait > self._max_wait_s:
                 raise OverloadedError(wait)
             self._queue.append(waiting)
             self._changed.notify()
@@ -106,34 +102,34 @@ class Batcher(Generic[Job, Result]):
         return result
 
     def close(self) -> None:
-        """Finish what was accepted, then stop."""
+        """Finish the jobs that were accepted, then stop."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
 
     def _remainder(self) -> float:
-        """Seconds that the batch under way is expected to need still."""
+        """Estimate the seconds until the current batch is done."""
         return 0.0 if self._since is None else max(self._cost * self._size - (monotonic() - self._since), 0.0)
 
     def _run(self) -> None:
         while batch := self._next():
             begun = monotonic()
             self._since, self._size = begun, len(batch)
-            with self.pulse.working():
+            with self.heartbeat.working():
                 outcomes = self._done(batch)
             self._since, self._size = None, 0
             cost = (monotonic() - begun) / len(batch)
-            self._cost += LATEST * (cost - self._cost) if self._cost else cost
+            self._cost += EWMA_WEIGHT * (cost - self._cost) if self._cost else cost
             for waiting, (result, error) in zip(batch, outcomes, strict=True):
                 waiting.settle(result, error)
 
     def _next(self) -> list[_Waiting[Job, Result]]:
-        """The next batch, once there is one; empty when closed and nothing is left."""
+        """Wait for the next batch; an empty one means that the batcher is closed and nothing is left."""
         with self._changed:
             while True:
                 batch: list[_Waiting[Job, Result]] = []
-                while self._queue and len(batch) < self._most:
+                while self._queue and len(batch) < self._batch_size:
                     waiting = self._queue.popleft()
                     if not waiting.future.cancelled():
                         batch.append(waiting)
@@ -144,13 +140,13 @@ class Batcher(Generic[Job, Result]):
     def _done(
         self, batch: Sequence[_Waiting[Job, Result]]
     ) -> list[tuple[Result | None, BaseException | None]]:
-        """What became of each job."""
+        """Do a batch, and return the result or the error of each job."""
         try:
             results = self._work([waiting.job for waiting in batch])
             assert len(results) == len(batch), "the work makes one result of each job"
         except Exception as error:  # a bad job fails its own caller; the thread lives on
             if len(batch) == 1:
                 return [(None, error)]
-            # Whose fault it is shows when each is done alone.
+            # Each is done alone, to find the one that fails.
             return [outcome for waiting in batch for outcome in self._done([waiting])]
         return [(result, None) for result in results]

@@ -1,4 +1,4 @@
-"""What exactly is answering: versions and digests, for whoever has to explain an answer afterwards."""
+"""Versions and digests of what answers, to explain an answer afterwards."""
 
 import platform
 import sys
@@ -14,7 +14,7 @@ _LIBRARIES = ("fastapi", "faiss", "torch", "transformers")
 
 
 def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
-    """All about a server that started at `started`."""
+    """Describe a server that started at `started`."""
     index, snapshot = engine.index, engine.index.snapshot
     return Info(
         versions=_versions(),

@@ -1,4 +1,4 @@
-"""Answers as bytes: what is told of an item is written once and kept, since every answer tells it again."""
+"""Items as JSON: the bytes of an item are made once and cached, since many answers repeat them."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -19,8 +19,8 @@ from service.schemas.fields import (
 )
 from service.schemas.retrieve import SUMMARY
 
-KEPT = 200_000
-"""Items that are kept as they are told: some 250 bytes each."""
+CACHED_ITEMS = 200_000
+"""Items whose JSON is kept: some 250 bytes each."""
 
 
 class ItemJson:
@@ -32,33 +32,33 @@ class ItemJson:
         self._summaries: dict[int, bytes] = {}
 
     def summaries(self, snapshot: Snapshot, rows: Sequence[int]) -> list[Fragment]:
-        """What answers tell of the items at `rows`, unless asked for other fields."""
+        """Give the default fields of the items at `rows`."""
         if snapshot.generation is not self._generation:
             self._generation, self._summaries = snapshot.generation, {}
         kept = self._summaries
         if missing := [row for row in rows if row not in kept]:
             for row, item in zip(missing, snapshot.at(missing), strict=True):
-                kept[row] = orjson.dumps(told(item, SUMMARY))
-            if len(kept) > KEPT:
-                for row in list(islice(kept, len(kept) - KEPT // 2)):
+                kept[row] = orjson.dumps(fields_of(item, SUMMARY))
+            if len(kept) > CACHED_ITEMS:
+                for row in list(islice(kept, len(kept) - CACHED_ITEMS // 2)):
                     if row not in rows:
                         del kept[row]
         return [Fragment(kept[row]) for row in rows]
 
     def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> Sequence[Any]:
-        """What is told of the items at `rows` when it is these fields."""
+        """Give these fields of the items at `rows`."""
         if tuple(fields) == SUMMARY:
             return self.summaries(snapshot, rows)
-        return [told(item, fields) for item in snapshot.at(rows)]
+        return [fields_of(item, fields) for item in snapshot.at(rows)]
 
 
-def told(item: Item, fields: Sequence[str]) -> dict[str, Any]:
-    """These fields of an item."""
-    return {field: _TELLING[field](item) for field in fields}
+def fields_of(item: Item, fields: Sequence[str]) -> dict[str, Any]:
+    """Give these fields of an item."""
+    return {field: _FIELDS[field](item) for field in fields}
 
 
 def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItemEcho:
-    """What an answer repeats of an item that was asked about.
+    """Give what an answer repeats of an item in the request.
 
     Raises:
         UnknownItemError: there is none of this id.
@@ -69,7 +69,7 @@ def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItem
 
 
 def asked_relation(snapshot: Snapshot, relation: str | RelationInWords) -> RelationSummary | RelationInWords:
-    """What an answer repeats of a relation that was asked about.
+    """Give what an answer repeats of a relation in the request.
 
     Raises:
         UnknownRelationError: there is none of this id.
@@ -78,20 +78,20 @@ def asked_relation(snapshot: Snapshot, relation: str | RelationInWords) -> Relat
 
 
 def known_relation(snapshot: Snapshot, relation_id: str) -> RelationSummary:
-    """What answers tell of a relation of the index.
+    """Give the summary of a relation of the index.
 
     Raises:
         UnknownRelationError: there is none of this id.
     """
-    return RelationSummary.of(snapshot.generation.relations[snapshot.position(relation_id)].relation)
+    return RelationSummary.of(snapshot.relation(relation_id).relation)
 
 
 def version(snapshot: Snapshot) -> str:
-    """What answers call a snapshot."""
+    """Name a snapshot, as answers do: digest of the generation, sequence of the last change."""
     return f"{snapshot.generation.digest[:12]}.{snapshot.overlay.sequence}"
 
 
-_TELLING: dict[str, Callable[[Item], Any]] = {
+_FIELDS: dict[str, Callable[[Item], Any]] = {
     "item_id": lambda item: item.item_id,
     "title": lambda item: item.title,
     "categories": lambda item: list(item.categories),

@@ -1,4 +1,4 @@
-"""Jobs for the network thread: new items, free-text relations, attention to explain."""
+"""Jobs that the network thread does: encode new items, read free-text relations, explain attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EncodeItemJob:
-    """An item for the network, without a picture or with one."""
+    """A new item to encode, with a picture or without."""
 
     text: str
     picture: "Image | None"
@@ -24,14 +24,14 @@ class EncodeItemJob:
 
 @dataclass(frozen=True, slots=True)
 class ReadRelationJob:
-    """A relation in words for the network."""
+    """A free-text relation to encode."""
 
     description: str
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainJob:
-    """An item that a relation is to look at."""
+    """An item, and the relation whose attention to it is to be explained."""
 
     text: str | None
     picture: "Image | None"
@@ -39,13 +39,14 @@ class ExplainJob:
 
 
 Job = EncodeItemJob | ReadRelationJob | ExplainJob
-
-
 Result = Encoding | FreeTextRelation | Attention
 
 
 def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Result]:
-    """Runs in the thread of an engine's `network`; were it bound to the engine, that would be closed but not freed."""
+    """Do jobs, in the network thread of an engine, and return their results in order.
+
+    Not a method of `Engine`: the thread would refer to the engine, which then would be closed but never freed.
+    """
     items = [job for job in jobs if isinstance(job, EncodeItemJob)]
     texts, pictures = [item.text for item in items], [item.picture for item in items]
     encoded = iter(encoder.read_items(texts, pictures, keeps_tokens(index))().split() if items else ())
@@ -62,4 +63,5 @@ def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Res
 
 
 def keeps_tokens(index: Index) -> bool:
+    """Tell whether an index keeps the tokens of its items."""
     return index.snapshot.generation.tokens is not None

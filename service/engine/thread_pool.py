@@ -1,4 +1,4 @@
-"""The threads that search, beside the event loop, and how much may wait for them."""
+"""A pool of search threads with a bounded queue, for work that would block the event loop."""
 
 import asyncio
 import os
@@ -11,16 +11,16 @@ from typing import Any, ParamSpec, TypeVar
 
 from service.errors import OverloadedError
 
-from .watchdog import PATIENCE, Heartbeat
+from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
-LATEST = 0.03
-"""Share of the latest in the mean time between two jobs that are done."""
+EWMA_WEIGHT = 0.03
+"""Weight of the latest interval in the moving average of the time between two finished jobs."""
 
-STALL = 5
-"""More than so many times the mean is counted as so many."""
+MAX_INTERVAL_RATIO = 5
+"""Longest interval that counts in full, as a multiple of the average; a longer one (a stall) counts as this."""
 
-ALWAYS = 16
-"""Jobs for each thread that are accepted however long they take: so many are no sign of overload."""
+MIN_QUEUE_PER_THREAD = 16
+"""Jobs a thread that are accepted however long they take: so few are no sign of overload."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """Something to call, and who waits for what it returns."""
+    """A function to call, and the future of its caller."""
 
     work: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
@@ -46,34 +46,35 @@ class ThreadPool:
         self,
         name: str,
         threads: int | None = None,
-        patience: float = 0.2,
-        worker_patience: float = PATIENCE,
+        max_wait_s: float = 0.2,
+        job_timeout_s: float = JOB_TIMEOUT_S,
     ) -> None:
-        """Beyond `ALWAYS` jobs a thread, what is expected to wait for longer than `patience` s is refused.
+        """Start the threads.
 
-        A job that takes longer than `worker_patience` s is a sign that something hangs.
+        Beyond `MIN_QUEUE_PER_THREAD` jobs a thread, a job that is expected to wait longer than `max_wait_s` is refused.
+        A job that takes longer than `job_timeout_s` is a sign that something hangs.
         """
         count = threads or min(os.cpu_count() or 1, 8)
-        self.pulses = [Heartbeat(f"{name} worker", worker_patience) for _ in range(count)]
-        self._patience = patience
+        self.heartbeats = [Heartbeat(f"{name} worker", job_timeout_s) for _ in range(count)]
+        self._max_wait_s = max_wait_s
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._pending = 0
         self._closed = False
         self._interval = 0.0
         self._since: float | None = None
         self._threads = []
-        for pulse in self.pulses:
-            thread = Thread(target=self._run, args=(pulse,), name=f"rcml {name}", daemon=True)
+        for heartbeat in self.heartbeats:
+            thread = Thread(target=self._run, args=(heartbeat,), name=f"rcml {name}", daemon=True)
             thread.start()
-            pulse.watch(thread)
+            heartbeat.watch(thread)
             self._threads.append(thread)
 
     def __len__(self) -> int:
-        """Number of jobs that wait or are done."""
+        """Number of jobs that wait or run."""
         return self._pending
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` returns, called in one of the threads; not at all if the caller gives up before its turn.
+        """Call `work` in one of the threads and return what it returns; skip it if the caller gives up before.
 
         Raises:
             OverloadedError: it would have to wait too long.
@@ -83,7 +84,7 @@ class ThreadPool:
         if self._closed:
             raise RuntimeError("no more work is taken after close")
         wait = self._interval * (self._pending - len(self._threads))
-        if self._pending >= ALWAYS * len(self._threads) and wait > self._patience:
+        if self._pending >= MIN_QUEUE_PER_THREAD * len(self._threads) and wait > self._max_wait_s:
             raise OverloadedError(wait)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -92,36 +93,38 @@ class ThreadPool:
         return await future
 
     def close(self) -> None:
-        """Finish what was accepted, then stop; called in any thread but those of its own."""
+        """Finish the jobs that were accepted, then stop; to be called from a thread outside the pool."""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _run(self, pulse: Heartbeat) -> None:
+    def _run(self, heartbeat: Heartbeat) -> None:
         while (job := self._queue.get()) is not None:
             result, error = None, None
             if not job.future.cancelled():
                 try:
-                    with pulse.working():
+                    with heartbeat.working():
                         result = job.work()
-                except BaseException as raised:  # whatever it is, it is its caller's, and the thread lives on
+                except BaseException as raised:  # raised to the caller; the thread lives on
                     error = raised
             job.loop.call_soon_threadsafe(self._done, job.future, result, error)
 
     def _done(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        """One more is done: of how fast they follow one another while all threads are busy, the mean is kept."""
+        """Hand the outcome to the caller, and update the average time between two jobs while all threads are busy."""
         now = monotonic()
         if self._since is not None:
             interval = now - self._since
             if self._interval:  # a stall now and then is no sign that all have become slow
-                self._interval += LATEST * (min(interval, STALL * self._interval) - self._interval)
+                self._interval += EWMA_WEIGHT * (
+                    min(interval, MAX_INTERVAL_RATIO * self._interval) - self._interval
+                )
             else:
                 self._interval = interval
         self._pending -= 1
         self._since = now if self._pending >= len(self._threads) else None
-        if future.done():  # it was given up meanwhile
+        if future.done():  # cancelled meanwhile
             return
         if error is not None:
             future.set_exception(error)

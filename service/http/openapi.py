@@ -201,7 +201,7 @@ def with_examples(described: Json, index: Index) -> Json:
     if not relations or len(index) < 2:
         return described
     item, relation = items[0], relations[0]
-    best = index.neighbours(item.item_id, relation, Similarity.AVG, 1)[0].item
+    best = index.reader().neighbours(item.item_id, relation, Similarity.AVG, 1)[0].item
     _set_question_examples(described, index, item, best, relation)
     _set_change_examples(described, index, item)
     _set_path_examples(described, item, relation)

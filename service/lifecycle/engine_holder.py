@@ -80,8 +80,8 @@ class EngineHolder:
         if self._stopping:
             raise NotReadyError("The server is stopping. Ask another, or this one when it is back.")
         with self.held() as engine:
-            for pulse in engine.pulses:
-                if (reason := pulse.wedged) is not None:
+            for heartbeat in engine.heartbeats:
+                if (reason := heartbeat.stuck_reason) is not None:
                     raise NotReadyError(f"{reason} Restart the server if that lasts.")
             yield engine
 

@@ -116,7 +116,7 @@ class RelationJobs:
         if job is not None:
             job.abandoned = True
             return
-        if engine.index.worded(relation_id) is None:
+        if engine.index.reader().free_text(relation_id) is None:
             raise TrainedRelationError(relation_id)
         if any(job.state == "embedding" for job in self._jobs.values()):
             raise BusyError(

@@ -147,9 +147,11 @@ class ShadowRun:
     async def _outcome(self, asked: _Asked) -> tuple[str, ShadowComparison | None]:
         begun = perf_counter()
         try:
-            snapshot, found = await self.candidate.retrieve(asked.question)
+            reader = self.candidate.index.reader()
+            found = await self.candidate.retrieve(reader, asked.question)
             seconds = perf_counter() - begun
-            return "compared", await self.candidate.search(compare, asked, snapshot, found, seconds)
+            compared = await self.candidate.run_in_thread(compare, asked, reader.snapshot, found, seconds)
+            return "compared", compared
         except UnknownItemError:
             return "unknown-item", None
         except UnknownRelationError:

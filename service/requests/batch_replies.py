@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from model.errors import RcmlError
 from service.http.rejections import rejection_of
-from service.requests.context import AT_ONCE
+from service.requests.context import CONCURRENT_PARTS
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
@@ -17,7 +17,7 @@ async def each_reply(
     questions: Sequence[Asked], answer: Callable[[Asked], Awaitable[Any]], path: str
 ) -> list[dict[str, Any]]:
     """A reply to each question, a few at a time; what refuses one fails none of the others."""
-    turns = asyncio.Semaphore(AT_ONCE)
+    turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
     async def reply(question: Asked) -> dict[str, Any]:
         async with turns:

@@ -30,7 +30,7 @@ from service.telemetry.prometheus import Metrics, Stage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-AT_ONCE = 8
+CONCURRENT_PARTS = 8
 """Items or questions of one request that are worked on together."""
 
 
@@ -88,7 +88,7 @@ class RequestContext:
 
     async def items(self, items: Sequence[str | NewItemFields]) -> list[str | Encoding]:
         """`item` of each, a few at a time."""
-        turns = asyncio.Semaphore(AT_ONCE)
+        turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
         async def item(one: str | NewItemFields) -> str | Encoding:
             async with turns:
@@ -111,7 +111,7 @@ class RequestContext:
             return None
         content = await self.content(picture)
         with self.stage(Stage.DECODE):
-            return await self.engine.search(decode_picture, content)
+            return await self.engine.run_in_thread(decode_picture, content)
 
     async def content(self, picture: Picture) -> bytes:
         """The bytes of a picture.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PAUSE = 0.1
+RETRY_INTERVAL_S = 0.1
 """Seconds after which a patient change asks again for its turn."""
 
 
@@ -59,7 +59,7 @@ class ItemChanges:
         if asked.picture is not None:
             sent = await query.content(asked.picture)
             with query.stage(Stage.DECODE):
-                content, suffix, image = await self._turn(engine.search, _kept, composition, sent)
+                content, suffix, image = await self._turn(engine.run_in_thread, _kept, composition, sent)
             name = f"{PICTURES}/new{suffix}"  # the journal gives it one that no other has
         with query.stage(Stage.ENCODE):
             encoding = await self._turn(engine.encode, text, image)
@@ -83,7 +83,7 @@ class ItemChanges:
             OverloadedError: too much waits already.
         """
         engine = self.query.engine
-        await self._turn(engine.search, engine.index.apply, changes)
+        await self._turn(engine.run_in_thread, engine.index.apply, changes)
 
     async def _turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
@@ -92,7 +92,7 @@ class ItemChanges:
             except OverloadedError:
                 if not self.patient:
                     raise
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_INTERVAL_S)
 
 
 def _kept(composition: ItemFormat, sent: bytes) -> "tuple[bytes, str, Image]":

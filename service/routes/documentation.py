@@ -55,5 +55,5 @@ async def openapi(request: Request) -> JSONResponse:
     described: dict[str, Any] = document(request.app)
     if holder.ready and not is_stranger(request.scope):
         with holder.held() as engine:
-            described = await engine.search(with_examples, described, engine.index)
+            described = await engine.run_in_thread(with_examples, described, engine.index)
     return JSONResponse(described)

@@ -1,4 +1,4 @@
-"""The vectors of items, for whoever searches or learns elsewhere."""
+"""The vectors of items, for search or learning elsewhere."""
 
 from base64 import b64encode
 from typing import Any
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.live.snapshot import Snapshot
+from indexes.reader import Reader
 from model.similarity import View
 from service.engine.item_json import asked_item, asked_relation, version
 from service.http.openapi import problems
@@ -36,25 +36,27 @@ async def embeddings(asked: EmbeddingsRequest, engine: ReadyEngine, request: Req
     items, relation = await query.items(asked.items), await query.relation(asked.relation)
     views = list(dict.fromkeys(asked.views))
     with query.stage(Stage.SEARCH):
-        snapshot, vectors = await engine.vectors(items, relation, views)
-    return await engine.search(_rendered, asked, query, snapshot, vectors)
+        reader = engine.index.reader()
+        vectors = await engine.run_in_thread(reader.vectors, items, relation, views)
+    return await engine.run_in_thread(_answer, asked, query, reader, vectors)
 
 
-def _rendered(
+def _answer(
     asked: EmbeddingsRequest,
     query: RequestContext,
-    snapshot: Snapshot,
+    reader: Reader,
     vectors: dict[View, Float32[ndarray, "items dim"]],
 ) -> bytes:
-    """The answer; in a thread, since a hundred items are a million digits."""
+    """Write the answer; in a thread, since a hundred items are a million digits."""
+    snapshot = reader.snapshot
     written = [
-        {view.value: _written(found[place], asked.encoding) for view, found in vectors.items()}
+        {view.value: _coded(found[place], asked.encoding) for view, found in vectors.items()}
         for place in range(len(asked.items))
     ]
     answer = {
         "version": version(snapshot),
         "relation": asked_relation(snapshot, asked.relation).model_dump(),
-        "dim": query.engine.index.dim,
+        "dim": reader.dim,
         "encoding": asked.encoding,
         "embeddings": [
             {"item": asked_item(snapshot, item).model_dump(), **own}
@@ -65,7 +67,7 @@ def _rendered(
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _written(vector: Float32[ndarray, " dim"], coding: Coding) -> Any:
+def _coded(vector: Float32[ndarray, " dim"], coding: Coding) -> Any:
     if not vector.any():
         return None
     return vector if coding == "float" else b64encode(vector.astype("<f4").tobytes()).decode()

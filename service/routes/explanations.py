@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from jaxtyping import Float32
 from numpy import ndarray
 
+from indexes.reader import Reader
 from indexes.search.pairs import PairItem
 from indexes.vectors.contract import cosines
 from model.embeddings.attention_map import Attention, PatchWeights
@@ -54,19 +55,20 @@ async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) 
     """
     query = RequestContext.of(request, engine)
     relation = await query.relation(asked.relation)
-    while True:
-        seen = await asyncio.gather(*(_seen(query, item) for item in (asked.item_a, asked.item_b)))
-        compared = await asyncio.gather(*(_compared(query, one) for one in seen))
-        with query.stage(Stage.SEARCH):
-            snapshot, vectors = await engine.vectors(compared, relation, list(View))
-        if all(one.item is None or snapshot.get(one.item.item_id) == one.item for one in seen):
-            break  # else one was changed meanwhile, and the answer would be of two versions
+    reader = engine.index.reader()
+    snapshot = reader.snapshot
+    seen = await asyncio.gather(*(_seen(query, reader, item) for item in (asked.item_a, asked.item_b)))
+    compared = await asyncio.gather(*(_compared(query, one) for one in seen))
+    with query.stage(Stage.SEARCH):
+        vectors = await engine.run_in_thread(reader.vectors, compared, relation, list(View))
     with query.stage(Stage.ENCODE):
-        attention = await asyncio.gather(*(engine.explain(one.text, one.picture, relation) for one in seen))
+        attention = await asyncio.gather(
+            *(engine.explain(reader, one.text, one.picture, relation) for one in seen)
+        )
     found = {similarity: _cosine(vectors, similarity) for similarity in Similarity}
     similarity = similarity_of(snapshot, asked.item_a, asked.item_b)
     item_a, item_b = (
-        _told(asked_item(snapshot, item), one, looked)
+        _item_attention(asked_item(snapshot, item), one, looked)
         for item, one, looked in zip((asked.item_a, asked.item_b), seen, attention, strict=True)
     )
     return ExplainAnswer(
@@ -98,41 +100,43 @@ async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request)
     """
     query = RequestContext.of(request, engine)
     relation = await query.relation(asked.relation)
-    seen = await _seen(query, asked.item)
+    reader = engine.index.reader()
+    seen = await _seen(query, reader, asked.item)
     if seen.picture is None:
         raise NoPictureError(
             seen.item.item_id if seen.item else None, "POST /explain tells what is looked at in those."
         )
     with query.stage(Stage.ENCODE):
-        attention = await engine.explain(None, seen.picture, relation)
+        attention = await engine.explain(reader, None, seen.picture, relation)
     assert attention.image is not None, "there is a picture"
-    painted = await engine.search(_painted, seen.picture, attention.image)
+    painted = await engine.run_in_thread(_painted, seen.picture, attention.image)
     return Response(painted, media_type="image/png")
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """An item as the network sees it; what the catalogue has of it, where it is one of that."""
+    """An item as the network sees it; `item` is None if it is a new one."""
 
     item: Item | None
     text: str | None
     picture: "Image | None"
 
 
-async def _seen(query: RequestContext, item: str | NewItem) -> _Seen:
-    """An item with its picture, decoded.
+async def _seen(query: RequestContext, reader: Reader, item: str | NewItem) -> _Seen:
+    """Get an item with its picture, decoded.
 
     Raises:
         UnknownItemError: there is no such item.
         PictureError, FetchError: its picture cannot be used, or not be had.
         OverloadedError: too much waits already.
+        NotReadyError: see `Engine.picture`.
     """
     if isinstance(item, NewItem):
         return _Seen(None, item.text, await query.picture(item.picture))
     engine = query.engine
-    known = engine.item(item)
+    known = reader.snapshot.get(item)
     with query.stage(Stage.DECODE):
-        return _Seen(known, known.text, await engine.search(engine.picture, item))
+        return _Seen(known, known.text, await engine.run_in_thread(engine.picture, reader, item))
 
 
 async def _compared(query: RequestContext, seen: _Seen) -> PairItem:
@@ -148,7 +152,7 @@ def _cosine(vectors: dict[View, Float32[ndarray, "pair dim"]], similarity: Simil
     return float(cosines(b[None], a)[0]) if a.any() and b.any() else None
 
 
-def _told(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Attention) -> ItemAttention:
+def _item_attention(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Attention) -> ItemAttention:
     text = image = None
     if attention.text is not None:
         words = [
@@ -169,7 +173,7 @@ def _told(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Attention) ->
 
 
 def _painted(picture: "Image", weights: PatchWeights) -> bytes:
-    """In a thread; matplotlib is loaded for the first."""
+    """Paint the heat map as a PNG; in a thread, since the first call loads matplotlib."""
     from model.embeddings.heat_map import heat_map
 
     return heat_map(picture, weights)

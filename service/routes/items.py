@@ -1,4 +1,4 @@
-"""The catalogue, for people and programs that want to see what can be asked about."""
+"""The items of the catalogue: listed, shown, and their pictures."""
 
 from mimetypes import guess_type
 from typing import Annotated
@@ -48,7 +48,7 @@ async def list_items(
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
     """Get the picture of an item. It may be kept for an hour, and asked for again by its ETag."""
-    digest, picture, name = await engine.search(engine.index.picture, item_id)
+    digest, picture, name = await engine.run_in_thread(engine.index.picture, item_id)
     headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{digest[:32]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -61,4 +61,4 @@ async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> R
 @router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))
 async def get_item(item_id: ItemId, engine: ReadyEngine) -> ItemDetail:
     """Get all that the catalogue knows of an item."""
-    return ItemDetail.of(engine.item(item_id))
+    return ItemDetail.of(engine.index.snapshot.get(item_id))

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 
-from indexes.search.pairs import PairItem
+from indexes.search.pairs import PairItem, Verdict
 from model.errors import RcmlError
-from service.engine.engine import Verdict
 from service.engine.item_json import asked_item, known_relation, version
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.requests.batch_replies import each_reply, reply_of
-from service.requests.context import AT_ONCE, RequestContext, similarity_of
+from service.requests.context import CONCURRENT_PARTS, RequestContext, similarity_of
 from service.requests.json_route import JsonRoute
 from service.schemas.fields import RelationSummary
 from service.schemas.pairs import (
@@ -100,15 +99,17 @@ async def validity_batch(asked: ValidityBatch, engine: ReadyEngine, request: Req
 async def _relation_type(asked: RelationTypeRequest, query: RequestContext) -> RelationTypeAnswer:
     engine = query.engine
     item_a, item_b = await query.item(asked.item_a), await query.item(asked.item_b)
-    similarity = asked.similarity or similarity_of(engine.index.snapshot, asked.item_a, asked.item_b)
+    reader = engine.index.reader()
+    snapshot = reader.snapshot
+    similarity = asked.similarity or similarity_of(snapshot, asked.item_a, asked.item_b)
     with query.stage(Stage.SEARCH):
-        snapshot, scores = await engine.relation_types(item_a, item_b, similarity)
+        scores = await engine.run_in_thread(reader.relation_scores, item_a, item_b, similarity)
     return RelationTypeAnswer(
         version=version(snapshot),
         item_a=asked_item(snapshot, asked.item_a),
         item_b=asked_item(snapshot, asked.item_b),
         similarity=similarity,
-        calibration=engine.index.calibration,
+        calibration=reader.calibration,
         took_ms=query.took_ms,
         relations=[
             RankedRelation(
@@ -125,9 +126,9 @@ async def _relation_type(asked: RelationTypeRequest, query: RequestContext) -> R
 async def _validities(
     questions: Sequence[ValidityRequest], query: RequestContext
 ) -> list[ValidityAnswer | RcmlError]:
-    """The answer to each question, or why there is none; all of one snapshot, whatever is changed meanwhile."""
+    """Answer each question, or say why it has no answer; all from one snapshot, whatever is changed meanwhile."""
     engine = query.engine
-    turns = asyncio.Semaphore(AT_ONCE)
+    turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
     async def items(asked: ValidityRequest) -> tuple[PairItem, PairItem] | RcmlError:
         async with turns:
@@ -143,9 +144,9 @@ async def _validities(
         if not isinstance(pair, RcmlError)
     ]
     with query.stage(Stage.SEARCH):
-        snapshot, verdicts = await engine.validities(claims)
-    given = iter(verdicts)
-    calibration, took_ms = engine.index.calibration, query.took_ms
+        reader = engine.index.reader()
+        verdicts = await engine.run_in_thread(reader.validities, claims)
+    snapshot, given, took_ms = reader.snapshot, iter(verdicts), query.took_ms
 
     def answer(asked: ValidityRequest, verdict: Verdict | RcmlError) -> ValidityAnswer | RcmlError:
         if isinstance(verdict, RcmlError):
@@ -158,7 +159,7 @@ async def _validities(
             probability=verdict.probability,
             valid=verdict.valid,
             threshold=verdict.threshold,
-            calibration=calibration,
+            calibration=reader.calibration,
             took_ms=took_ms,
         )
 

@@ -1,4 +1,4 @@
-"""The relations that questions may name: listed with what is known of each, added in words, and taken out again."""
+"""The relations that questions may name: listed with what is known of each, added as free text, and removed."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -40,7 +40,7 @@ async def list_relations(engine: ReadyEngine, request: Request) -> RelationList:
     jobs: RelationJobs = request.state.relation_jobs
     known = engine.index.snapshot.generation.relations
     return RelationList(
-        in_words=engine.takes_words,
+        in_words=engine.takes_free_text,
         report=None if engine.quality is None else engine.quality.digest,
         relations=[_indexed(one, engine.quality_of(one.relation_id)) for one in known],
         pending=[_pending(one) for one in jobs.pending],
@@ -91,8 +91,7 @@ def _detail(relation_id: str, engine: Engine, jobs: RelationJobs) -> RelationDet
     job = jobs.find(relation_id)
     if job is not None and relation_id not in snapshot.generation.positions:
         return _pending(job)
-    known = snapshot.generation.relations[snapshot.position(relation_id)]
-    return _indexed(known, engine.quality_of(relation_id))
+    return _indexed(snapshot.relation(relation_id), engine.quality_of(relation_id))
 
 
 def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> RelationDetail:
@@ -101,7 +100,7 @@ def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> Relatio
         relation_id=known.relation_id,
         description=known.relation.description,
         domain=known.relation.domain,
-        origin="trained" if known.worded is None else "added",
+        origin="trained" if known.free_text is None else "added",
         intra=known.relation.intra,
         pairs=known.pairs,
         paired_items=known.paired_items,

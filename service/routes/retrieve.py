@@ -1,4 +1,4 @@
-"""The questions of the service: which items go with this, which relation links two, does one hold."""
+"""The question that the service is for: which items go with this one under a relation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import orjson
 from fastapi import APIRouter, Request
 
 from indexes.live.snapshot import Snapshot
+from indexes.reader import Reader
 from indexes.search.retrieve import Found
 from model.embeddings.free_text import FreeTextRelation
-from service.engine.engine import Engine
 from service.engine.item_json import asked_relation, version
 from service.http.openapi import problems, uploading
 from service.lifecycle.app_state import ReadyEngine
@@ -66,20 +66,22 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     engine = query.engine
     question = await query.question(asked)
     with query.stage(Stage.SEARCH):
-        snapshot, found = await engine.retrieve(question)
+        reader = engine.index.reader()
+        found = await engine.retrieve(reader, question)
+    snapshot = reader.snapshot
     query.shadow.offer(engine, question, snapshot, found, query.spent[Stage.SEARCH])
     fallbacks = sum(one.fallback for one in found)
-    worded = [one.relation for one in question.relations if isinstance(one.relation, FreeTextRelation)]
+    free_texts = [one.relation for one in question.relations if isinstance(one.relation, FreeTextRelation)]
     new = asked.item_id is None and asked.item_ids is None
     more = len(found) == asked.k and asked.cursor + asked.k < MAX_RESULT_DEPTH and not asked.diversity
     answer = {
         "version": version(snapshot),
-        "query": _asked_about(asked, query, snapshot),
-        "relation": _named(asked, snapshot),
+        "query": _query_echo(asked, query, snapshot),
+        "relation": _relation_echo(asked, snapshot),
         "similarity": asked.similarity,
-        "how": "rescored" if worded else "encoded" if new else "indexed",
-        "familiarity": [_familiarity(one, engine) for one in worded],
-        "fallback": _why(asked, found, fallbacks) if fallbacks else None,
+        "how": "rescored" if free_texts else "encoded" if new else "indexed",
+        "familiarity": [_familiarity(reader, one) for one in free_texts],
+        "fallback": _fallback_reason(asked, found, fallbacks) if fallbacks else None,
         "results": _results(asked, query, snapshot, found),
         "next_cursor": asked.cursor + asked.k if more else None,
         "timings": {
@@ -95,7 +97,7 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
 def _results(
     asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot, found: Sequence[Found]
 ) -> list[dict[str, Any]]:
-    items = query.engine.rendering.items(snapshot, [one.row for one in found], asked.fields)
+    items = query.engine.item_json.items(snapshot, [one.row for one in found], asked.fields)
     return [
         {
             "rank": rank,
@@ -109,16 +111,16 @@ def _results(
     ]
 
 
-def _asked_about(asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot) -> Any:
-    rendering = query.engine.rendering
+def _query_echo(asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot) -> Any:
+    item_json = query.engine.item_json
     if asked.item_id is not None:
-        return rendering.summaries(snapshot, [snapshot.row(asked.item_id)])[0]
+        return item_json.summaries(snapshot, [snapshot.row(asked.item_id)])[0]
     if asked.item_ids is not None:
-        return {"items": rendering.summaries(snapshot, [snapshot.row(one) for one in asked.item_ids])}
+        return {"items": item_json.summaries(snapshot, [snapshot.row(one) for one in asked.item_ids])}
     return {"text": asked.text, "picture": asked.picture is not None}
 
 
-def _named(asked: RetrieveRequest, snapshot: Snapshot) -> Any:
+def _relation_echo(asked: RetrieveRequest, snapshot: Snapshot) -> Any:
     if asked.relation is not None:
         return asked_relation(snapshot, asked.relation).model_dump()
     if asked.relations is not None:
@@ -129,8 +131,8 @@ def _named(asked: RetrieveRequest, snapshot: Snapshot) -> Any:
     return None
 
 
-def _familiarity(relation: FreeTextRelation, engine: Engine) -> dict[str, Any]:
-    known = engine.index.familiarity(relation)
+def _familiarity(reader: Reader, relation: FreeTextRelation) -> dict[str, Any]:
+    known = reader.novelty(relation)
     return {
         "description": relation.description,
         "nearest": known.nearest.relation_id,
@@ -139,7 +141,7 @@ def _familiarity(relation: FreeTextRelation, engine: Engine) -> dict[str, Any]:
     }
 
 
-def _why(asked: RetrieveRequest, found: Sequence[Found], fallbacks: int) -> str:
+def _fallback_reason(asked: RetrieveRequest, found: Sequence[Found], fallbacks: int) -> str:
     page = f" from place {asked.cursor + 1} on" if asked.cursor else ""
     return (
         f"Under what was asked, {len(found) - fallbacks} of {asked.k} items{page} reach {asked.min_score:g}; "

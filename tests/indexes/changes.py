@@ -122,7 +122,7 @@ class Expected:
             relation = index.relations[number % len(index.relations)].relation_id
             similarity = list(Similarity)[number % len(Similarity)]
             for k in (3, 1_000):
-                hits = index.neighbours(item_id, relation, similarity, k)
+                hits = index.reader().neighbours(item_id, relation, similarity, k)
                 ranking = self.ranking(item_id, relation, similarity)[:k]
                 assert [(hit.item.item_id, hit.score) for hit in hits] == ranking
 

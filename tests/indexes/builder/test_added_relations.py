@@ -77,7 +77,7 @@ def test_it_answers_as_brute_force_does_from_its_table_too(index: Index, worded_
     expected.check(index)
     for item_id in expected.items:
         for similarity in Similarity:
-            hits = index.neighbours(item_id, "sailors", similarity, 5)
+            hits = index.reader().neighbours(item_id, "sailors", similarity, 5)
             assert answers(hits) == expected.ranking(item_id, "sailors", similarity)[:5]
     assert index.snapshot.answer(4, Similarity.AVG, 0, 5) is not None
 
@@ -85,32 +85,35 @@ def test_it_answers_as_brute_force_does_from_its_table_too(index: Index, worded_
 def test_it_is_one_of_the_relations(index: Index) -> None:
     add(index)
     assert index.relations == (*RELATIONS, SAILORS)
-    assert (index.position("sailors"), index.relation("sailors")) == (4, SAILORS)
-    assert index.pairs["sailors"] is None
-    worded = index.worded("sailors")
+    assert (index.reader().position("sailors"), index.reader().relation("sailors")) == (4, SAILORS)
+    assert index.snapshot.relation("sailors").pairs is None
+    worded = index.reader().free_text("sailors")
     assert worded is not None
     assert (worded.description, worded.nearest) == (SAILORS.description, WORDED["sailors"].nearest)
-    assert index.worded("gardeners") is None
+    assert index.reader().free_text("gardeners") is None
 
 
 def test_two_items_are_linked_by_it_and_judged_by_its_own_vector(index: Index) -> None:
     add(index)
     scores = {
-        one.relation.relation_id: one.score for one in index.relation_scores("cot", "bib", Similarity.TI)
+        one.relation.relation_id: one.score
+        for one in index.reader().relation_scores("cot", "bib", Similarity.TI)
     }
     text, image = (index.snapshot.vectors(4, view, [7, 11]) for view in (View.TEXT, View.IMAGE))
     assert scores.keys() == {"gardeners", "worn together / office", "new-parents", "sailors"}
     assert scores["sailors"] == pytest.approx(text[0] @ image[1], abs=1e-5)
     pair = PairVectors(text[:1], image[:1], text[1:], image[1:], WORDED["sailors"].vector[None])
-    assert index.validity("cot", "bib", "sailors") == pytest.approx(validity_head().probability(pair)[0])
+    assert index.reader().validity("cot", "bib", "sailors").probability == pytest.approx(
+        validity_head().probability(pair)[0]
+    )
 
 
 def test_it_can_be_asked_about_with_a_new_text(index: Index) -> None:
     add(index)
-    worded = index.worded("sailors")
+    worded = index.reader().free_text("sailors")
     assert worded is not None
     query = worded.vectors(FakeEncoder().text_tokens(["Wooden cot. Nursery"]))[0]
-    assert index.search(query, "sailors", View.TEXT, 1)[0].item.item_id == "cot"
+    assert index.reader().search(query, "sailors", View.TEXT, 1)[0].item.item_id == "cot"
 
 
 def test_a_new_item_is_put_to_it_like_one_of_the_catalogue(index: Index) -> None:
@@ -123,7 +126,7 @@ def test_a_new_item_is_put_to_it_like_one_of_the_catalogue(index: Index) -> None
             Question(query, relations, Similarity.AVG, 4)
             for query in (NewItem(encoding), KnownItems(("cot",)))
         ]
-        new, known = ([(one.row, one.relation) for one in index.retrieve(one)[1]] for one in questions)
+        new, known = ([(one.row, one.relation) for one in index.reader().retrieve(one)] for one in questions)
         assert new[0][0] == 7
         assert new[1:] == known[:3]
 
@@ -152,7 +155,7 @@ def test_items_put_in_before_meanwhile_and_after_are_found_under_it(
     other.refresh()
     again = Index.open(folder)
     for one in (index, other, again):
-        assert one.relation("sailors") == SAILORS
+        assert one.reader().relation("sailors") == SAILORS
         expected.check(one)
     index.compact()
     other.refresh()
@@ -215,7 +218,7 @@ def test_taken_out_it_is_gone_and_the_others_stay(index: Index, folder: Path, wo
     assert index.relations == (*RELATIONS, GIFTS)
     Expected(worded_shop).check(index)
     with pytest.raises(UnknownRelationError, match="sailors"):
-        index.neighbours("cot", "sailors", Similarity.AVG, 3)
+        index.reader().neighbours("cot", "sailors", Similarity.AVG, 3)
     index.remove_relation("gifts / new")
     assert not (newest_generation(folder) / ADDED).exists()
     assert [*index.relations] == [*RELATIONS]
@@ -293,7 +296,7 @@ def test_graphs_are_copied_and_made_of_the_new_one_alone(
     found = 0
     for number in (7, 20, 40):
         best = [item_id for item_id, _ in brute(index, worded, f"i{number}", Similarity.AVG)[:10]]
-        hits = index.neighbours(f"i{number}", "sailors", Similarity.AVG, 10)
+        hits = index.reader().neighbours(f"i{number}", "sailors", Similarity.AVG, 10)
         found += len({hit.item.item_id for hit in hits} & {*best})
     assert found >= 27
     index.close()

@@ -130,7 +130,7 @@ def test_a_change_is_seen_by_the_next_question_and_survives(index: Index, folder
     for opened in (index, Index.open(folder)):
         assert opened.snapshot.get("new").item_id == "new"
         with pytest.raises(UnknownItemError, match="'cot'"):
-            opened.neighbours("cot", "gardeners", Similarity.AVG, 3)
+            opened.reader().neighbours("cot", "gardeners", Similarity.AVG, 3)
 
 
 def test_a_snapshot_does_not_change(index: Index) -> None:
@@ -162,7 +162,7 @@ def test_writers_and_searches_go_on_during_compactions(index: Index, shop: FakeS
 
     def write(change: Change) -> None:
         index.apply([change])
-        hits = index.neighbours(change.item_id, "gardeners", Similarity.TT, 100)
+        hits = index.reader().neighbours(change.item_id, "gardeners", Similarity.TT, 100)
         found = [hit.item.item_id for hit in hits]
         assert len(found) == len(set(found))
         assert change.item_id not in found
@@ -187,7 +187,7 @@ def test_two_generations_are_kept_and_no_more_changes_than_they_need(index: Inde
         "generation-000005",
         FILE,
     }
-    assert [one.sequence for one in index._journal.since(0)] == [4]
+    assert [one.sequence for one in index.journal.since(0)] == [4]
 
 
 def test_a_damaged_generation_is_passed_over_and_named(
@@ -275,6 +275,6 @@ def test_an_index_emptied_by_deletions_may_be_filled_again(index: Index) -> None
     index.compact()
     assert len(index) == 0
     index.apply([made("first", 1), made("second", 1)])
-    assert [hit.item.item_id for hit in index.neighbours("first", "gardeners", Similarity.AVG, 5)] == [
-        "second"
-    ]
+    assert [
+        hit.item.item_id for hit in index.reader().neighbours("first", "gardeners", Similarity.AVG, 5)
+    ] == ["second"]

@@ -109,7 +109,7 @@ def test_a_replica_answers_while_the_server_is_away_and_goes_on_after(
         with pytest.raises(StorageError, match="Nothing was changed"):
             index.apply([made("lost", 2)])
         assert [item.item_id for _, item in index.snapshot.page(0, 100)] == list(expected.items)
-        assert len(index.neighbours("new", "gardeners", Similarity.AVG, 3)) == 3
+        assert len(index.reader().neighbours("new", "gardeners", Similarity.AVG, 3)) == 3
     finally:
         postgres.start()
     index.apply([Change("cot")])

@@ -17,8 +17,9 @@ from PIL import Image
 
 from indexes.builder.build import build
 from indexes.config import BuildConfig
-from indexes.index import Hit, Index
+from indexes.index import Index
 from indexes.journal.journal import Change
+from indexes.reader import Hit
 from indexes.search import free_text_search as worded_search
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
@@ -176,13 +177,13 @@ def test_of_few_items_the_best_are_found_exactly(similarity: Similarity, tmp_pat
     for item_id in ("cot", "twin-2", "a/b?c#d e"):
         expected = brute(index, relation, item_id, similarity)
         for k in (1, 5, 100):
-            assert answers(index.neighbours(item_id, relation, similarity, k)) == expected[:k]
+            assert answers(index.reader().neighbours(item_id, relation, similarity, k)) == expected[:k]
     index.close()
 
 
 def test_without_tokens_a_relation_in_words_is_refused(index: Index) -> None:
     with pytest.raises(NoTokensError, match=r"keeps no tokens.*build the index with --token-store"):
-        index.neighbours("cot", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 3)
+        index.reader().neighbours("cot", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 3)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_of_many_items_nearly_all_the_best_are_found_and_scored_exactly(
     found = 0
     for number in range(20):
         expected = dict(brute(many, relation, f"i{number}", similarity))
-        hits = many.neighbours(f"i{number}", relation, similarity, 10)
+        hits = many.reader().neighbours(f"i{number}", relation, similarity, 10)
         assert len({hit.item.item_id for hit in hits}) == 10
         for hit in hits:
             assert hit.score == pytest.approx(expected[hit.item.item_id], abs=1e-6)
@@ -226,27 +227,27 @@ def test_a_search_reads_the_tokens_of_few(many: Index, monkeypatch: pytest.Monke
         return view(self, tokens, of, rows)
 
     monkeypatch.setattr(FreeTextRelation, "view", counted)
-    many.neighbours("i5", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 10)
+    many.reader().neighbours("i5", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 10)
     assert looked == [1, 50]
 
 
 @pytest.mark.usefixtures("short_lists")
 def test_a_search_keeps_to_what_is_selected(many: Index) -> None:
     relation = TokenEncoder().read_relation(UNKNOWN)
-    everything = answers(many.neighbours("i5", relation, Similarity.AVG, 5))
+    everything = answers(many.reader().neighbours("i5", relation, Similarity.AVG, 5))
     without = Selection(exclude=frozenset(item_id for item_id, _ in everything))
     assert (
         not dict(everything).keys()
-        & dict(answers(many.neighbours("i5", relation, Similarity.AVG, 5, without))).keys()
+        & dict(answers(many.reader().neighbours("i5", relation, Similarity.AVG, 5, without))).keys()
     )
     half = Selection(where={"n": Condition(least=450)})
-    found = answers(many.neighbours("i5", relation, Similarity.AVG, 10, half))
+    found = answers(many.reader().neighbours("i5", relation, Similarity.AVG, 10, half))
     expected = [one for one in brute(many, relation, "i5", Similarity.AVG) if int(one[0][1:]) >= 450]
     assert all(int(item_id[1:]) >= 450 for item_id, _ in found)
     assert len(set(found) & set(expected[:10])) >= 8
     few = Selection(where={"n": Condition(least=850)})
     assert (
-        answers(many.neighbours("i5", relation, Similarity.AVG, 10, few))
+        answers(many.reader().neighbours("i5", relation, Similarity.AVG, 10, few))
         == [one for one in brute(many, relation, "i5", Similarity.AVG) if int(one[0][1:]) >= 850][:10]
     )
 
@@ -311,7 +312,7 @@ def test_whatever_changes_answers_equal_brute_force(
                 index = Index.open(folder / "index")
     for similarity in (Similarity.AVG, Similarity.TI):
         expected = brute(index, relation, "bib", similarity)
-        assert answers(index.neighbours("bib", relation, similarity, 100)) == expected
+        assert answers(index.reader().neighbours("bib", relation, similarity, 100)) == expected
     index.close()
 
 
@@ -319,15 +320,15 @@ def test_whatever_changes_answers_equal_brute_force(
 def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) -> None:
     index = make(tmp_path, [item(number) for number in range(900)])
     relation = TokenEncoder().read_relation(UNKNOWN)
-    best = answers(index.neighbours("i5", relation, Similarity.AVG, 3))
+    best = answers(index.reader().neighbours("i5", relation, Similarity.AVG, 3))
     others = [changed(3_000 + seed, seed) for seed in range(100, 180)]
     index.apply([Change(best[0][0]), *others, changed(2_000, 5)])  # the same words as item 5
-    again = answers(index.neighbours("i5", relation, Similarity.TT, 3))
+    again = answers(index.reader().neighbours("i5", relation, Similarity.TT, 3))
     assert again[0] == ("i2000", pytest.approx(1, abs=1e-3))
     index.compact()
-    after = answers(index.neighbours("i5", relation, Similarity.TT, 3))
+    after = answers(index.reader().neighbours("i5", relation, Similarity.TT, 3))
     assert after[0] == again[0]
-    assert best[0][0] not in dict(answers(index.neighbours("i5", relation, Similarity.AVG, 10)))
+    assert best[0][0] not in dict(answers(index.reader().neighbours("i5", relation, Similarity.AVG, 10)))
     index.close()
 
 
@@ -339,5 +340,5 @@ def test_as_many_are_found_as_wanted_where_all_known_relations_bring_the_same_ne
     index = make(tmp_path, ITEMS)
     index.apply([changed(number, number) for number in range(100, 180)])
     relation = TokenEncoder().read_relation(UNKNOWN)
-    assert len(index.neighbours("bib", relation, Similarity.AVG, 60)) == 60
+    assert len(index.reader().neighbours("bib", relation, Similarity.AVG, 60)) == 60
     index.close()

@@ -9,6 +9,7 @@ import pytest
 from numpy import ndarray
 
 from indexes.index import Index
+from indexes.search.pairs import PairItem, Verdict
 from model.checkpoint.calibration import Calibration, PlattScaling, VectorScaling
 from model.embeddings.encoding import Encoding
 from model.errors import (
@@ -65,7 +66,7 @@ def test_a_relations_probability_is_the_calibrated_softmax_of_its_cosine(
     own = CALIBRATION.relation_types[similarity]
     cosines = np.array([shop.cosine("bib", "cot", one, similarity) for one in BETWEEN])
     expected = dict(zip(BETWEEN, softmax(own.scale * cosines + np.array(own.biases)), strict=True))
-    found = calibrated.relation_scores("bib", "cot", similarity)
+    found = calibrated.reader().relation_scores("bib", "cot", similarity)
     assert {one.relation.relation_id: one.probability for one in found} == pytest.approx(expected, abs=1e-4)
     assert sum(one.probability for one in found) == pytest.approx(1.0, abs=1e-6)
 
@@ -75,7 +76,7 @@ def test_the_likeliest_relation_comes_first_even_where_another_has_the_greater_c
 ) -> None:
     turned = 0
     for a, b in product(ids(), ids()):
-        found = calibrated.relation_scores(a, b, Similarity.AVG)
+        found = calibrated.reader().relation_scores(a, b, Similarity.AVG)
         probabilities = [one.probability for one in found]
         assert probabilities == sorted(probabilities, reverse=True)
         turned += found[0].score < max(one.score for one in found)
@@ -83,7 +84,7 @@ def test_the_likeliest_relation_comes_first_even_where_another_has_the_greater_c
 
 
 def test_uncalibrated_the_greatest_cosine_is_the_likeliest(index: Index) -> None:
-    found = index.relation_scores("bib", "cot", Similarity.TT)
+    found = index.reader().relation_scores("bib", "cot", Similarity.TT)
     expected = softmax(np.array([one.score for one in found]))
     assert [one.probability for one in found] == pytest.approx(expected, abs=1e-6)
 
@@ -95,32 +96,37 @@ def test_a_new_item_has_the_relations_of_the_one_it_is_like(
     new_a, new_b = newcomer(shop, "bib"), newcomer(shop, "cot")
     expected = {
         one.relation.relation_id: (one.score, one.probability)
-        for one in calibrated.relation_scores("bib", "cot", similarity)
+        for one in calibrated.reader().relation_scores("bib", "cot", similarity)
     }
     for a, b in ((new_a, "cot"), ("bib", new_b), (new_a, new_b)):
-        for one in calibrated.relation_scores(a, b, similarity):
+        for one in calibrated.reader().relation_scores(a, b, similarity):
             # The stored average of two vectors was rounded once more.
             assert (one.score, one.probability) == pytest.approx(expected[one.relation.relation_id], abs=2e-3)
 
 
 def test_a_new_item_without_a_picture_is_compared_by_its_words_alone(index: Index, shop: FakeShop) -> None:
     words = replace(newcomer(shop, "bib"), image=np.zeros_like(newcomer(shop, "bib").image))
-    by_words = index.relation_scores(words, "cot", Similarity.TT)
-    assert by_words == index.relation_scores(newcomer(shop, "bib"), "cot", Similarity.TT)
+    by_words = index.reader().relation_scores(words, "cot", Similarity.TT)
+    assert by_words == index.reader().relation_scores(newcomer(shop, "bib"), "cot", Similarity.TT)
     for a, b, similarity in ((words, "cot", Similarity.II), ("cot", words, Similarity.TI)):
         with pytest.raises(NoPictureError, match="The new item has no picture"):
-            index.relation_scores(a, b, similarity)
+            index.reader().relation_scores(a, b, similarity)
 
 
 def test_a_new_item_without_words_is_compared_by_its_picture_alone(index: Index, shop: FakeShop) -> None:
     picture = replace(newcomer(shop, "bib"), text=np.zeros_like(newcomer(shop, "bib").text))
-    by_picture = index.relation_scores("cot", picture, Similarity.TI)
-    assert by_picture == index.relation_scores("cot", newcomer(shop, "bib"), Similarity.TI)
+    by_picture = index.reader().relation_scores("cot", picture, Similarity.TI)
+    assert by_picture == index.reader().relation_scores("cot", newcomer(shop, "bib"), Similarity.TI)
     with pytest.raises(InputError, match="The new item has no words"):
-        index.relation_scores(picture, "cot", Similarity.TT)
+        index.reader().relation_scores(picture, "cot", Similarity.TT)
 
 
 # Whether one holds.
+
+
+def probabilities(index: Index, claims: list[tuple[PairItem, PairItem, str]]) -> list[float]:
+    verdicts = index.reader().validities(claims)
+    return [one.probability for one in verdicts if isinstance(one, Verdict)]
 
 
 @pytest.mark.parametrize("relation_id", BETWEEN)
@@ -130,7 +136,9 @@ def test_validity_is_the_calibrated_sigmoid_of_the_heads_log_odds(
     head = shop.probability("bib", "cot", relation_id)
     log_odds = 2.0 * np.log(head / (1 - head)) + 0.5
     expected = 0.05 + 0.9 / (1 + np.exp(-log_odds))
-    assert calibrated.validity("bib", "cot", relation_id) == pytest.approx(expected, abs=1e-5)
+    assert calibrated.reader().validity("bib", "cot", relation_id).probability == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index, shop: FakeShop) -> None:
@@ -138,7 +146,7 @@ def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index,
     np.random.default_rng(0).shuffle(claims)
     claims = claims[:60]
     expected = [shop.probability(*claim) for claim in claims]
-    np.testing.assert_allclose(index.validities(claims), expected, atol=1e-6)
+    np.testing.assert_allclose(probabilities(index, claims), expected, atol=1e-6)
 
 
 def test_a_new_item_has_the_validity_of_the_one_it_is_like(index: Index, shop: FakeShop) -> None:
@@ -149,20 +157,20 @@ def test_a_new_item_has_the_validity_of_the_one_it_is_like(index: Index, shop: F
         ("cot", new, "gardeners"),
         (new, new, "gardeners"),
     ]
-    first, second, third, same = index.validities(claims)
+    first, second, third, same = probabilities(index, claims)
     assert first == pytest.approx(second, abs=1e-6) == pytest.approx(third, abs=1e-6)
-    assert same == pytest.approx(index.validity("bib", "bib", "gardeners"), abs=1e-6)
+    assert same == pytest.approx(index.reader().validity("bib", "bib", "gardeners").probability, abs=1e-6)
 
 
 def test_no_claims_have_no_probabilities(index: Index) -> None:
-    assert index.validities([]).shape == (0,)
+    assert index.reader().validities([]) == []
 
 
 def test_what_a_claim_names_and_is_not_there_is_named(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
-        index.validities([("bib", "cot", "gardeners"), ("bib", "unicorn", "gardeners")])
+        index.reader().validity("bib", "unicorn", "gardeners")
     with pytest.raises(UnknownRelationError, match="'sailors'"):
-        index.validities([("bib", "cot", "sailors")])
+        index.reader().validity("bib", "cot", "sailors")
 
 
 def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, shop: FakeShop) -> None:
@@ -173,18 +181,19 @@ def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, sh
         ("bib", "cot", "same-item"),
         ("tie", newcomer(shop, "bib"), "gardeners"),
     ]
-    snapshot, found = index.validity_of_each(claims)
-    assert snapshot is index.snapshot
+    reader = index.reader()
+    assert reader.snapshot is index.snapshot
+    found = reader.validities(claims)
     assert [type(one) for one in found] == [
-        float,
+        Verdict,
         UnknownItemError,
         UnknownRelationError,
         IntraRelationError,
-        float,
+        Verdict,
     ]
-    assert found[0] == pytest.approx(index.validity("bib", "cot", "gardeners"), abs=1e-6)
-    assert found[4] == pytest.approx(index.validity("tie", "bib", "gardeners"), abs=1e-6)
-    assert index.validity_of_each([])[1] == []
+    alone = [reader.validity(*claims[number]).probability for number in (0, 4)]
+    judged = [one.probability for one in found if isinstance(one, Verdict)]
+    assert judged == pytest.approx(alone, abs=1e-6)
 
 
 # The vectors themselves.
@@ -193,8 +202,7 @@ def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, sh
 @pytest.mark.parametrize("relation", BETWEEN)
 def test_vectors_of_items_stand_in_the_order_asked_for(index: Index, shop: FakeShop, relation: str) -> None:
     wanted = ["tie", "bib", "tie"]
-    snapshot, found = index.vectors([*wanted, newcomer(shop, "cot")], relation, list(View))
-    assert snapshot is index.snapshot
+    found = index.reader().vectors([*wanted, newcomer(shop, "cot")], relation, list(View))
     for view in View:
         expected = shop.vectors(relation, view)
         for place, item_id in enumerate([*wanted, "cot"]):
@@ -204,26 +212,27 @@ def test_vectors_of_items_stand_in_the_order_asked_for(index: Index, shop: FakeS
 
 def test_what_an_item_has_nothing_to_show_in_is_zero(index: Index, shop: FakeShop) -> None:
     new = newcomer(shop, "bib").without_text()
-    _, found = index.vectors([new], "gardeners", list(View))
+    found = index.reader().vectors([new], "gardeners", list(View))
     assert not found[View.TEXT].any()
     np.testing.assert_allclose(found[View.AVERAGE], found[View.IMAGE], atol=1e-3)
 
 
 def test_vectors_of_what_is_not_there_are_refused(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
-        index.vectors(["bib", "unicorn"], "gardeners", [View.TEXT])
+        index.reader().vectors(["bib", "unicorn"], "gardeners", [View.TEXT])
     with pytest.raises(UnknownRelationError, match="'sailors'"):
-        index.vectors(["bib"], "sailors", [View.TEXT])
+        index.reader().vectors(["bib"], "sailors", [View.TEXT])
 
 
 # What it tells of itself.
 
 
 def test_an_index_names_its_calibration(calibrated: Index, index: Index) -> None:
-    assert (calibrated.calibration, index.calibration) == (CALIBRATION.version, "none")
+    assert (calibrated.reader().calibration, index.reader().calibration) == (CALIBRATION.version, "none")
 
 
 def test_an_index_knows_how_many_items_stand_in_pairs(index: Index) -> None:
-    assert index.paired_items == {
+    known = index.snapshot.generation.relations
+    assert {one.relation_id: one.paired_items for one in known} == {
         "same-item": None, "gardeners": 2, "worn together / office": 0, "new-parents": 3
     }  # fmt: skip

@@ -47,7 +47,7 @@ def answer(index: Index, question: Question) -> list[tuple[str, float]]:
 
 
 def found(index: Index, question: Question) -> list[Found]:
-    return index.retrieve(question)[1]
+    return index.reader().retrieve(question)
 
 
 def best(scores: ndarray, k: int, without: Sequence[str]) -> list[tuple[str, float]]:
@@ -237,10 +237,10 @@ def test_what_is_answered_at_once_has_no_more_to_look_up_than_a_few_items(index:
         gone = frozenset(["cot", *(f"gone-{number}" for number in range(1, count))])
         return asked("bib", selection=Selection(exclude=gone))
 
-    at_once = index.kept(without(100))
+    at_once = index.reader().precomputed(without(100))
     assert at_once is not None
-    assert index.kept(without(101)) is None
-    assert found(index, without(101)) == at_once[1]
+    assert index.reader().precomputed(without(101)) is None
+    assert found(index, without(101)) == at_once
 
 
 def test_where_all_relations_were_asked_about_there_is_none_to_fall_back_on(

@@ -50,7 +50,7 @@ def test_the_best_of_those_selected_are_found_in_their_order(
     asked: str,
 ) -> None:
     index, expected = changed
-    hits = index.neighbours(asked, "gardeners", similarity, k, Selection(include, exclude))
+    hits = index.reader().neighbours(asked, "gardeners", similarity, k, Selection(include, exclude))
     wanted = [
         (item_id, score)
         for item_id, score in expected.ranking(asked, "gardeners", similarity)
@@ -63,7 +63,9 @@ def test_a_new_query_is_narrowed_too(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
     row = index.snapshot.row("twin-1")
     query = index.snapshot.vectors(1, View.TEXT, [row])[0]
-    found = index.search(query, "gardeners", View.TEXT, 5, Selection(frozenset({"twin-2", "tie", "cot"})))
+    found = index.reader().search(
+        query, "gardeners", View.TEXT, 5, Selection(frozenset({"twin-2", "tie", "cot"}))
+    )
     assert [hit.item.item_id for hit in found] == ["twin-2", "tie"]
     assert found[0].score == pytest.approx(1, abs=1e-3)
 
@@ -97,8 +99,8 @@ def gain_of(one: int, chosen: list[int], scores: np.ndarray, vectors: np.ndarray
 
 def test_with_diversity_twins_do_not_stand_together(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
-    plain = index.neighbours("trowel", "gardeners", Similarity.TT, 4)
-    spaced = index.neighbours("trowel", "gardeners", Similarity.TT, 4, Selection(diversity=0.5))
+    plain = index.reader().neighbours("trowel", "gardeners", Similarity.TT, 4)
+    spaced = index.reader().neighbours("trowel", "gardeners", Similarity.TT, 4, Selection(diversity=0.5))
     twins = {"twin-1", "twin-2", "twin-3"}
     assert len(twins & {hit.item.item_id for hit in plain}) == 3
     assert spaced[0].item.item_id == plain[0].item.item_id
@@ -135,7 +137,7 @@ def test_what_is_found_meets_every_condition(
 ) -> None:
     index, expected = changed
     conditions = where if categories is None else {**where, "categories": categories}
-    hits = index.neighbours("new-1", "gardeners", Similarity.AVG, k, Selection(where=conditions))
+    hits = index.reader().neighbours("new-1", "gardeners", Similarity.AVG, k, Selection(where=conditions))
     wanted = []
     for item_id, score in expected.ranking("new-1", "gardeners", Similarity.AVG):
         item = expected.items[item_id].item
@@ -151,12 +153,12 @@ def test_conditions_outlive_a_compaction(shop: FakeShop, tmp_path: Path, compact
     index.apply([*CHANGES, made("dear", 500)])
     if compacted:
         index.compact()
-    dear = index.neighbours(
+    dear = index.reader().neighbours(
         "tie", "gardeners", Similarity.AVG, 9, Selection(where={"price": Condition(least=30)})
     )
     assert {hit.item.item_id for hit in dear} == {"dear"}
     named = Selection(where={"price": Condition(frozenset({"on request"}))})
-    found = index.neighbours("tie", "gardeners", Similarity.AVG, 9, named)
+    found = index.reader().neighbours("tie", "gardeners", Similarity.AVG, 9, named)
     assert [(hit.item.item_id, hit.item.attributes["price"]) for hit in found] == [("twin-3", "on request")]
     index.close()
 
@@ -174,13 +176,15 @@ def test_of_variants_only_the_best_is_found(changed: tuple[Index, Expected]) -> 
         seen.add(model)
     assert len(wanted) < len(plain)
     for k in (1, 3, 50):
-        hits = index.neighbours("trowel", "gardeners", Similarity.AVG, k, Selection(group_by="model"))
+        hits = index.reader().neighbours(
+            "trowel", "gardeners", Similarity.AVG, k, Selection(group_by="model")
+        )
         assert [(hit.item.item_id, hit.score) for hit in hits] == wanted[:k]
 
 
 def test_a_variant_of_the_item_asked_about_is_not_found(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
-    hits = index.neighbours("twin-1", "gardeners", Similarity.AVG, 50, Selection(group_by="model"))
+    hits = index.reader().neighbours("twin-1", "gardeners", Similarity.AVG, 50, Selection(group_by="model"))
     assert not {"twin-1", "twin-2", "twin-3"} & {hit.item.item_id for hit in hits}
     assert "trowel" in {hit.item.item_id for hit in hits}
 
@@ -193,4 +197,4 @@ def test_an_attribute_that_no_item_has_is_refused_by_name(
 ) -> None:
     index, _ = changed
     with pytest.raises(UnknownAttributeError, match=r"'colour'.*brand, model, price, sale, stock"):
-        index.neighbours("tie", "gardeners", Similarity.AVG, 3, selection)
+        index.reader().neighbours("tie", "gardeners", Similarity.AVG, 3, selection)

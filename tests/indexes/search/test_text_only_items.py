@@ -47,7 +47,10 @@ def words_alone(item_id: str, seed: int) -> Change:
 
 
 def found(index: Index, item_id: str, similarity: Similarity) -> dict[str, float]:
-    return {hit.item.item_id: hit.score for hit in index.neighbours(item_id, "gardeners", similarity, 100)}
+    return {
+        hit.item.item_id: hit.score
+        for hit in index.reader().neighbours(item_id, "gardeners", similarity, 100)
+    }
 
 
 def check(index: Index, wordless: set[str]) -> None:
@@ -55,7 +58,7 @@ def check(index: Index, wordless: set[str]) -> None:
     for similarity in (Similarity.II, Similarity.TI):
         assert found(index, "tie", similarity).keys() == everything - wordless - {"tie"}
         worded = FakeEncoder().read_relation("worn by sailors")
-        hits = index.neighbours("tie", worded, similarity, 100)
+        hits = index.reader().neighbours("tie", worded, similarity, 100)
         assert {hit.item.item_id for hit in hits} == everything - wordless - {"tie"}
     for similarity in (Similarity.TT, Similarity.IT, Similarity.AVG):
         assert found(index, "tie", similarity).keys() == everything - {"tie"}
@@ -63,12 +66,12 @@ def check(index: Index, wordless: set[str]) -> None:
         assert found(index, item_id, Similarity.AVG).keys() == everything - {item_id}
         for similarity in (Similarity.II, Similarity.IT):
             with pytest.raises(NoPictureError, match=f"Item '{item_id}' has no picture"):
-                index.neighbours(item_id, "gardeners", similarity, 3)
+                index.reader().neighbours(item_id, "gardeners", similarity, 3)
             with pytest.raises(NoPictureError, match=item_id):
-                index.relation_scores(item_id, "tie", similarity)
+                index.reader().relation_scores(item_id, "tie", similarity)
         with pytest.raises(NoPictureError, match=item_id):
-            index.relation_scores("tie", item_id, Similarity.TI)
-        assert 0 < index.validity(item_id, "tie", "gardeners") < 1
+            index.reader().relation_scores("tie", item_id, Similarity.TI)
+        assert 0 < index.reader().validity(item_id, "tie", "gardeners").probability < 1
         with pytest.raises(NoPictureError):
             index.picture(item_id)
 

@@ -100,7 +100,7 @@ def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(
 def test_a_similarity_without_a_table_is_answered_live(shop: FakeShop, index: Index) -> None:
     assert index.snapshot.generation.answers.similarities == (Similarity.AVG,)
     assert index.snapshot.answer(1, Similarity.TT, 0, 3) is None
-    hits = index.neighbours("cot", "gardeners", Similarity.TT, 3)
+    hits = index.reader().neighbours("cot", "gardeners", Similarity.TT, 3)
     ranking = shop.ranking("cot", "gardeners", Similarity.TT)[:3]
     assert [(hit.item.item_id, pytest.approx(hit.score, abs=1e-5)) for hit in hits] == ranking
 
@@ -190,7 +190,7 @@ def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(
                 check_tables(index, expected, depth)
             for item_id in list(expected.items)[:8]:
                 for relation in index.relations:
-                    hits = index.neighbours(item_id, relation.relation_id, Similarity.AVG, 20)
+                    hits = index.reader().neighbours(item_id, relation.relation_id, Similarity.AVG, 20)
                     ranking = expected.ranking(item_id, relation.relation_id, Similarity.AVG)[:20]
                     assert [(hit.item.item_id, hit.score) for hit in hits] == ranking
     index.close()

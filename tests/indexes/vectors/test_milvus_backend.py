@@ -249,7 +249,7 @@ def test_a_server_that_is_away_is_named_and_comes_back(
         said = rf"Milvus at {running.uri} cannot be used now .*; start it, or see to the network between"
         query = np.ones(16, np.float32) / 4
         with pytest.raises(UnreachableError, match=said):
-            index.search(query, "gardeners", View.TEXT, 3)
+            index.reader().search(query, "gardeners", View.TEXT, 3)
         with pytest.raises(UnreachableError, match=said):
             index.refresh()
         with pytest.raises(UnreachableError, match=said):

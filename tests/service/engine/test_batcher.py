@@ -84,7 +84,12 @@ def test_what_comes_while_a_batch_is_worked_on_is_the_next_batch() -> None:
 
 def test_a_batch_has_no_more_jobs_than_it_may() -> None:
     doubling = Doubling()
-    run(doubling, lambda batcher: asked_while_busy(batcher, doubling, range(1, 6)), most=2, patience=9.0)
+    run(
+        doubling,
+        lambda batcher: asked_while_busy(batcher, doubling, range(1, 6)),
+        batch_size=2,
+        max_wait_s=9.0,
+    )
     assert doubling.batches == [[0], [1, 2], [3, 4], [5]]
 
 
@@ -141,7 +146,7 @@ def test_what_would_have_to_wait_too_long_is_refused_at_once(clock: Clock) -> No
         again = [one.retry_after for one in outcomes if isinstance(one, OverloadedError)]
         return len(outcomes) - len(again), again
 
-    answered, again = run(doubling, scenario, most=2, patience=0.1)  # type: ignore[misc]
+    answered, again = run(doubling, scenario, batch_size=2, max_wait_s=0.1)  # type: ignore[misc]
     assert 5 <= answered <= 8  # a tenth of a second, at two hundredths a job, and what is under way
     assert again == [1] * (100 - answered)
 
@@ -151,7 +156,7 @@ def test_close_finishes_what_was_accepted() -> None:
 
     async def scenario() -> list[int]:
         doubling.go.clear()
-        batcher = Batcher(doubling, "test", most=1, patience=9.0)
+        batcher = Batcher(doubling, "test", batch_size=1, max_wait_s=9.0)
         tasks = [asyncio.create_task(batcher.submit(job)) for job in range(5)]
         await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
@@ -162,23 +167,23 @@ def test_close_finishes_what_was_accepted() -> None:
     assert asyncio.run(scenario()) == [0, 2, 4, 6, 8]
 
 
-def test_a_batch_that_hangs_shows_in_its_pulse(clock: Clock) -> None:
+def test_a_batch_that_hangs_shows_in_its_heartbeat(clock: Clock) -> None:
     doubling = Doubling()
 
     async def scenario(batcher: Batcher[int, int]) -> None:
-        assert batcher.pulse.wedged is None
+        assert batcher.heartbeat.stuck_reason is None
         doubling.go.clear()
         task = asyncio.create_task(batcher.submit(1))
         while not doubling.batches:
             await asyncio.sleep(0.001)
-        assert batcher.pulse.wedged is None
+        assert batcher.heartbeat.stuck_reason is None
         clock.now += 0.03
-        assert "busy with one piece of work" in (batcher.pulse.wedged or "")
+        assert "busy with one piece of work" in (batcher.heartbeat.stuck_reason or "")
         doubling.go.set()
         await task
-        assert batcher.pulse.wedged is None
+        assert batcher.heartbeat.stuck_reason is None
 
-    run(doubling, scenario, worker_patience=0.02)
+    run(doubling, scenario, job_timeout_s=0.02)
 
 
 def test_what_comes_after_close_is_refused_rather_than_left_waiting() -> None:

@@ -15,11 +15,12 @@ from numpy import ndarray
 from PIL import Image
 
 from indexes.index import Index
+from indexes.search.pairs import Verdict
 from indexes.search.retrieve import Found, KnownItems, NewItem, Question, Weighted
 from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
 from model.similarity import Similarity
-from service.engine.engine import Engine, Verdict
+from service.engine.engine import Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids
 
@@ -56,6 +57,11 @@ def run(
     return asyncio.run(inside())
 
 
+async def validity(engine: Engine, item_a: str, item_b: str, relation_id: str) -> Verdict:
+    """What the engine's threads say of a claim."""
+    return await engine.run_in_thread(engine.index.reader().validity, item_a, item_b, relation_id)
+
+
 def test_it_opens_the_encoder_of_the_checkpoint_that_the_index_names(shop: FakeShop) -> None:
     opened = []
 
@@ -76,8 +82,10 @@ def test_a_new_item_is_answered_as_the_same_item_of_the_catalogue(
         picture = Image.open(shop.prepared / ITEMS[0].picture)
         new = NewItem(await engine.encode(ITEMS[0].text, picture))
         relations = (Weighted("gardeners"),)
-        _, found = await engine.retrieve(Question(new, relations, similarity, len(ITEMS)))
-        _, expected = await engine.retrieve(Question(KnownItems(("red-mug",)), relations, similarity, 100))
+        reader = engine.index.reader()
+        found = await engine.retrieve(reader, Question(new, relations, similarity, len(ITEMS)))
+        known = Question(KnownItems(("red-mug",)), relations, similarity, 100)
+        expected = await engine.retrieve(reader, known)
         return [one for one in found if one.row != 0], expected
 
     found, expected = run(shop, FakeEncoder(), scenario)
@@ -96,7 +104,7 @@ def test_the_encoder_is_used_by_one_thread_at_a_time(shop: FakeShop) -> None:
 
 def test_a_relation_is_valid_from_its_threshold_on(shop: FakeShop) -> None:
     async def scenario(engine: Engine) -> list[Verdict]:
-        return [(await engine.validity("red-mug", item_b, "gardeners"))[1] for item_b in ids()[1:]]
+        return [await validity(engine, "red-mug", item_b, "gardeners") for item_b in ids()[1:]]
 
     verdicts = run(shop, FakeEncoder(), scenario)
     for item_b, verdict in zip(ids()[1:], verdicts, strict=True):
@@ -105,15 +113,15 @@ def test_a_relation_is_valid_from_its_threshold_on(shop: FakeShop) -> None:
 
 def test_the_relation_of_an_item_with_itself_cannot_hold_between_two(shop: FakeShop) -> None:
     with pytest.raises(IntraRelationError) as refused:
-        run(shop, FakeEncoder(), lambda engine: engine.validity("bib", "cot", "same-item"))
+        run(shop, FakeEncoder(), lambda engine: validity(engine, "bib", "cot", "same-item"))
     assert refused.value.others == ["gardeners", "worn together / office", "new-parents"]
 
 
 def test_what_is_unknown_is_named(shop: FakeShop) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
-        run(shop, FakeEncoder(), lambda engine: engine.validity("unicorn", "bib", "gardeners"))
+        run(shop, FakeEncoder(), lambda engine: validity(engine, "unicorn", "bib", "gardeners"))
     with pytest.raises(UnknownRelationError, match="'sailors'"):
-        run(shop, FakeEncoder(), lambda engine: engine.validity("bib", "cot", "sailors"))
+        run(shop, FakeEncoder(), lambda engine: validity(engine, "bib", "cot", "sailors"))
 
 
 def test_an_engine_that_was_replaced_is_closed_when_the_last_request_lets_it_go(shop: FakeShop) -> None:
@@ -121,12 +129,12 @@ def test_an_engine_that_was_replaced_is_closed_when_the_last_request_lets_it_go(
         with engine.held():
             engine.release()
             await asyncio.sleep(0.05)
-            assert (await engine.validity("bib", "cot", "gardeners"))[1].probability > 0
+            assert (await validity(engine, "bib", "cot", "gardeners")).probability > 0
         for thread in enumerate_threads():
             if thread.name == "rcml closing":
                 thread.join()
         with pytest.raises(RuntimeError, match="no more work is taken"):
-            await engine.search(len, ())
+            await engine.run_in_thread(len, ())
 
     run(shop, FakeEncoder(), scenario, close=False)
 
@@ -135,7 +143,8 @@ def test_a_closed_engine_is_freed_at_once_with_its_files(shop: FakeShop, without
     async def scenario(engine: Engine) -> list[weakref.ref[object]]:
         for item_ids in (("bib",), ("bib", "cot")):
             relations = (Weighted("gardeners"),)
-            await engine.retrieve(Question(KnownItems(item_ids), relations, Similarity.AVG, 5))
+            question = Question(KnownItems(item_ids), relations, Similarity.AVG, 5)
+            await engine.retrieve(engine.index.reader(), question)
         await engine.encode("mug", None)
         generation = engine.index.snapshot.generation
         return [weakref.ref(one) for one in (engine, engine.index, engine.network, generation.answers)]

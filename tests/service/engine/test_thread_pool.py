@@ -5,7 +5,7 @@ from threading import Event, Semaphore, get_ident
 
 import pytest
 
-from service.engine.thread_pool import ALWAYS, ThreadPool
+from service.engine.thread_pool import MIN_QUEUE_PER_THREAD, ThreadPool
 from service.errors import OverloadedError
 
 
@@ -44,7 +44,7 @@ def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: 
         now += 0.02
 
     async def scenario() -> tuple[int, int]:
-        workers = ThreadPool("test", 1, patience=0.05)
+        workers = ThreadPool("test", 1, max_wait_s=0.05)
         for task in [asyncio.create_task(workers.run(work)) for _ in range(5)]:
             turns.release()
             await task  # by which it learns how fast they are done
@@ -57,7 +57,7 @@ def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: 
         refused = [one for one in outcomes if isinstance(one, OverloadedError)]
         return len(outcomes) - len(refused), len(refused)
 
-    assert asyncio.run(scenario()) == (ALWAYS, 80 - ALWAYS)
+    assert asyncio.run(scenario()) == (MIN_QUEUE_PER_THREAD, 80 - MIN_QUEUE_PER_THREAD)
 
 
 def test_what_was_given_up_before_its_turn_is_not_done() -> None:
@@ -77,13 +77,13 @@ def test_what_was_given_up_before_its_turn_is_not_done() -> None:
     assert asyncio.run(scenario()) == ["third"]
 
 
-def test_a_job_that_hangs_shows_in_a_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_hangs_shows_in_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
 
     async def scenario() -> None:
         nonlocal now
-        workers, begun, go = ThreadPool("test", 1, worker_patience=0.02), Event(), Event()
+        workers, begun, go = ThreadPool("test", 1, job_timeout_s=0.02), Event(), Event()
 
         def hang() -> None:
             begun.set()
@@ -92,12 +92,12 @@ def test_a_job_that_hangs_shows_in_a_pulse(monkeypatch: pytest.MonkeyPatch) -> N
         task = asyncio.create_task(workers.run(hang))
         while not begun.is_set():
             await asyncio.sleep(0.001)
-        assert [pulse.wedged for pulse in workers.pulses] == [None]
+        assert [heartbeat.stuck_reason for heartbeat in workers.heartbeats] == [None]
         now += 0.03
-        assert ["busy with one piece of work" in (pulse.wedged or "") for pulse in workers.pulses] == [True]
+        assert ["busy with one piece of work" in (heartbeat.stuck_reason or "") for heartbeat in workers.heartbeats] == [True]
         go.set()
         await task
-        assert [pulse.wedged for pulse in workers.pulses] == [None]
+        assert [heartbeat.stuck_reason for heartbeat in workers.heartbeats] == [None]
         workers.close()
 
     asyncio.run(scenario())

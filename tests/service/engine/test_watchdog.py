@@ -25,64 +25,64 @@ def go_on() -> Iterator[Event]:
 
 
 def test_a_worker_that_waits_for_work_is_well() -> None:
-    pulse = Heartbeat("encoder", patience=0.0)
-    with pulse.working():
+    heartbeat = Heartbeat("encoder", timeout_s=0.0)
+    with heartbeat.working():
         pass
-    assert pulse.wedged is None
+    assert heartbeat.stuck_reason is None
 
 
 def test_a_worker_is_wedged_while_one_piece_of_work_lasts_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
-    pulse = Heartbeat("encoder", patience=30.0)
-    with pulse.working():
+    heartbeat = Heartbeat("encoder", timeout_s=30.0)
+    with heartbeat.working():
         now = 130.0
-        assert pulse.wedged is None
+        assert heartbeat.stuck_reason is None
         now = 131.0
-        assert pulse.wedged == (
+        assert heartbeat.stuck_reason == (
             "The encoder has been busy with one piece of work for 31 s, "
             "and 30 s is the most that one should take."
         )
-    assert pulse.wedged is None
+    assert heartbeat.stuck_reason is None
 
 
 def test_many_pieces_of_work_are_not_one_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
-    pulse = Heartbeat("encoder", patience=30.0)
+    heartbeat = Heartbeat("encoder", timeout_s=30.0)
     for step in range(3):
         now = 20.0 * step
-        with pulse.working():
-            assert pulse.wedged is None
+        with heartbeat.working():
+            assert heartbeat.stuck_reason is None
 
 
 def test_work_that_fails_leaves_the_worker_well() -> None:
-    pulse = Heartbeat("encoder", patience=0.0)
-    with pytest.raises(ZeroDivisionError), pulse.working():
+    heartbeat = Heartbeat("encoder", timeout_s=0.0)
+    with pytest.raises(ZeroDivisionError), heartbeat.working():
         raise ZeroDivisionError
-    assert pulse.wedged is None
+    assert heartbeat.stuck_reason is None
 
 
 def test_the_end_of_the_thread_that_worked_is_seen() -> None:
-    pulse = Heartbeat("encoder")
+    heartbeat = Heartbeat("encoder")
 
     def work() -> None:
-        with pulse.working():
+        with heartbeat.working():
             pass
 
     thread = Thread(target=work)
     thread.start()
     thread.join()
-    assert pulse.wedged == "The encoder's thread has ended."
+    assert heartbeat.stuck_reason == "The encoder's thread has ended."
 
 
 def test_the_end_of_a_watched_thread_is_seen_even_before_it_worked() -> None:
-    pulse = Heartbeat("encoder")
+    heartbeat = Heartbeat("encoder")
     thread = Thread(target=lambda: None)
     thread.start()
-    pulse.watch(thread)
+    heartbeat.watch(thread)
     thread.join()
-    assert pulse.wedged == "The encoder's thread has ended."
+    assert heartbeat.stuck_reason == "The encoder's thread has ended."
 
 
 def test_a_wedged_worker_makes_readiness_fail_until_it_is_free_and_leaves_liveness(

@@ -4,11 +4,12 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Lock
+from threading import Barrier
 
 import pytest
 
 from service.engine.engine import Engine
+from service.engine.reference_counted import ReferenceCounted
 from service.errors import NotReadyError
 from service.lifecycle.engine_holder import EngineHolder
 from tests.service.engine.test_index_follower import eventually
@@ -18,8 +19,7 @@ class LightEngine(Engine):
     """One that has nothing to answer from, and can be opened a thousand times."""
 
     def __init__(self) -> None:
-        self._holding = Lock()
-        self._holders = 1
+        ReferenceCounted.__init__(self)
         self.closed = False
 
     def _close(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from indexes.live.snapshot import Snapshot
+from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.similarity import Similarity
 from service.app import create_app
@@ -125,11 +125,11 @@ class StuckEngine(Engine):
     go_on: asyncio.Event
     fails = False
 
-    async def retrieve(self, question: Question) -> tuple[Snapshot, list[Found]]:
+    async def retrieve(self, reader: Reader, question: Question) -> list[Found]:
         await self.go_on.wait()
         if self.fails:
             raise ZeroDivisionError
-        return await super().retrieve(question)
+        return await super().retrieve(reader, question)
 
 
 async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
@@ -137,7 +137,8 @@ async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
     stuck.go_on = asyncio.Event()
     trial = ShadowRun(stuck, 1.0, Metrics())
     question = Question(KnownItems(("bib",)), (Weighted("gardeners"),), Similarity.AVG, 5)
-    snapshot, hits = await engine.retrieve(question)
+    reader = engine.index.reader()
+    snapshot, hits = reader.snapshot, await engine.retrieve(reader, question)
     for _ in range(times):
         trial.offer(engine, question, snapshot, hits, 0.001)
     stuck.go_on.set()

@@ -10,7 +10,7 @@ from model.errors import PictureError
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher
 from service.lifecycle.shadow import Shadow
-from service.requests.context import AT_ONCE, RequestContext
+from service.requests.context import CONCURRENT_PARTS, RequestContext
 from service.schemas.fields import NewItem, Picture
 from service.telemetry.prometheus import Metrics
 
@@ -54,4 +54,4 @@ def test_where_an_item_is_refused_no_other_is_encoded_for_nobody() -> None:
         await asyncio.sleep(0.1)
 
     asyncio.run(asked())
-    assert engine.begun <= 2 * AT_ONCE
+    assert engine.begun <= 2 * CONCURRENT_PARTS

@@ -79,13 +79,15 @@ def test_vectors_of_the_catalogue_are_those_of_the_index(
     rows = [index.snapshot.row(item_id) for item_id in wanted]
     for view in View:
         found = numbers([one[view] for one in answer["embeddings"]])
-        assert found.tolist() == index.snapshot.vectors(index.position(relation), view, rows).tolist()
+        assert (
+            found.tolist() == index.snapshot.vectors(index.reader().position(relation), view, rows).tolist()
+        )
         assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-3)
     assert [one["item"]["item_id"] for one in answer["embeddings"]] == wanted
     assert (answer["dim"], answer["encoding"]) == (DIM, "float")
     assert answer["relation"] == {
         "relation_id": relation,
-        "description": index.relation(relation).description,
+        "description": index.reader().relation(relation).description,
     }
 
 

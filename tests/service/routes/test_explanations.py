@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from indexes.journal.journal import Change
+from indexes.reader import Reader
 from model.embeddings.attention_map import Attention
 from model.embeddings.free_text import FreeTextRelation
 from model.embeddings.heat_map import heat_map
@@ -203,14 +204,14 @@ def test_an_item_of_words_and_a_picture_are_compared_by_what_they_have(asked: Te
     assert explained["score"] == explained["cosines"]["TI"]
 
 
-def test_an_item_that_is_changed_meanwhile_is_explained_as_it_is_now(
+def test_an_item_that_is_changed_meanwhile_is_explained_as_of_one_version(
     asked: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked.put("/items/changing", json={"title": "As it was"})
     look, changes = Engine.picture, []
 
-    def look_and_change(self: Engine, item_id: str) -> Image.Image | None:
-        found = look(self, item_id)
+    def look_and_change(self: Engine, reader: Reader, item_id: str) -> Image.Image | None:
+        found = look(self, reader, item_id)
         if not changes:
             changes.append(item_id)
             now = replace(self.index.snapshot.get("changing"), title="As it is", text="As it is")
@@ -222,4 +223,4 @@ def test_an_item_that_is_changed_meanwhile_is_explained_as_it_is_now(
     monkeypatch.setattr(Engine, "picture", look_and_change)
     answer = explain(asked, item_a="changing", item_b="bib", relation="gardeners")
     assert changes
-    assert answer["item_a"]["item"]["title"] == answer["item_a"]["text"]["text"] == "As it is"
+    assert answer["item_a"]["item"]["title"] == answer["item_a"]["text"]["text"] == "As it was"

@@ -12,7 +12,7 @@ from indexes.search.retrieve import Found, NewItem, Question, Weighted
 from model.embeddings.free_text import FreeTextRelation
 from model.records import Relation
 from model.similarity import Similarity
-from service.engine.engine import KEPT, Engine
+from service.engine.engine import CACHED_RELATIONS, Engine
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
 from tests.service.conftest import served
@@ -56,7 +56,11 @@ def test_an_item_is_ranked_as_the_index_ranks_it(
     answer = asked.post("/retrieve", json=body).json()
     index = Index.open(worded.index)
     relation = FakeEncoder().read_relation(WORDS)
-    hits = [hit for hit in index.neighbours("red-mug", relation, similarity, 6) if hit.item.item_id != "bib"]
+    hits = [
+        hit
+        for hit in index.reader().neighbours("red-mug", relation, similarity, 6)
+        if hit.item.item_id != "bib"
+    ]
     assert [(one["item"]["item_id"], one["score"]) for one in answer["results"]] == [
         (hit.item.item_id, pytest.approx(hit.score, abs=1e-6)) for hit in hits[:5]
     ]
@@ -142,10 +146,10 @@ def test_the_latest_relations_in_words_are_read_once(worded: FakeShop) -> None:
         engine = Engine(Index.open(worded.index), encoder, compact_at=0)
         first = await engine.read_relation(WORDS)
         assert await engine.read_relation(WORDS) is first
-        for number in range(KEPT):
+        for number in range(CACHED_RELATIONS):
             await engine.read_relation(f"relation {number}")
             await engine.read_relation("relation 0")
-        assert encoder.read == [WORDS, *(f"relation {number}" for number in range(KEPT))]
+        assert encoder.read == [WORDS, *(f"relation {number}" for number in range(CACHED_RELATIONS))]
         assert await engine.read_relation(WORDS) is not first
         engine.close()
 
@@ -160,7 +164,7 @@ def test_a_new_item_in_words_is_put_to_a_relation_that_was_added(tmp_path: Path)
         index.add_relation(Relation("tea", WORDS), relation)
         new = NewItem(await engine.encode(ITEMS[0].text, None))
         asked = [Question(new, (Weighted(one),), Similarity.TT, 5) for one in ("tea", relation)]
-        found = [(await engine.retrieve(one))[1] for one in asked]
+        found = [await engine.retrieve(engine.index.reader(), one) for one in asked]
         engine.close()
         return found
 

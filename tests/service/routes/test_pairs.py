@@ -62,13 +62,13 @@ def test_each_is_answered_as_it_would_be_alone(
 
 
 def test_a_batch_of_claims_is_one_calculation(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    validities, asked = PairScorer.validities, []
+    validities, asked = PairScorer.probabilities, []
 
     def counting(comparison: PairScorer, claims: Any) -> Any:
         asked.append(len(claims))
         return validities(comparison, claims)
 
-    monkeypatch.setattr(PairScorer, "validities", counting)
+    monkeypatch.setattr(PairScorer, "probabilities", counting)
     claims = [{"item_a": "bib", "item_b": other, "relation": "gardeners"} for other in ids()[:11]]
     replies = client.post("/validity/batch", json={"questions": [*claims, *CLAIMS]}).json()["replies"]
     assert asked == [11 + 4]
@@ -89,7 +89,7 @@ def changing(own: FakeShop) -> Iterator[TestClient]:
 def test_all_claims_of_a_batch_are_of_one_version_while_items_change(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validities = PairScorer.validities
+    validities = PairScorer.probabilities
     index: Index = changing.app_state["engine_holder"].engine.index
 
     def overtaken(comparison: PairScorer, claims: Any) -> Any:
@@ -97,7 +97,7 @@ def test_all_claims_of_a_batch_are_of_one_version_while_items_change(
         return validities(comparison, claims)
 
     before = changing.post("/validity", json=CLAIMS[0]).json()
-    monkeypatch.setattr(PairScorer, "validities", overtaken)
+    monkeypatch.setattr(PairScorer, "probabilities", overtaken)
     replies = changing.post("/validity/batch", json={"questions": CLAIMS[:2]}).json()["replies"]
     assert {reply["answer"]["version"] for reply in replies} == {before["version"]}
     assert timeless(replies[0]["answer"]) == timeless(before)
