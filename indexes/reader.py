@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from indexes.journal.journal import Journal, JournalEntry
 from indexes.live.snapshot import Snapshot
+from indexes.search.filtered_search import best_for_item, best_for_query
 from indexes.search.pairs import PairItem, PairScorer, RelationScore, Verdict
 from indexes.search.retrieve import Found, Question, precomputed, retrieve
 from indexes.search.selection import EVERYTHING, Selection
@@ -167,7 +168,7 @@ class Reader:
             NoTokensError: the relation is a free-text one, and the index keeps no tokens.
         """
         asked, row = self._relation_key(relation), self.snapshot.row(item_id)
-        return self._hits(selection.answer(self.snapshot, asked, similarity, row, k))
+        return self._hits(best_for_item(self.snapshot, selection, asked, similarity, row, k))
 
     def search(
         self,
@@ -184,7 +185,8 @@ class Reader:
                 `selection` names.
             NoTokensError: the relation is a free-text one, and the index keeps no tokens.
         """
-        return self._hits(selection.search(self.snapshot, self._relation_key(relation), view, query, k))
+        asked = self._relation_key(relation)
+        return self._hits(best_for_query(self.snapshot, selection, asked, view, query, k))
 
     # Pairs of items.
 

@@ -210,7 +210,7 @@ class Snapshot:
             np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
         )
 
-    def answer(
+    def precomputed(
         self,
         relation: int,
         similarity: Similarity,
@@ -218,9 +218,9 @@ class Snapshot:
         k: int,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours | None:
-        """The `k` items that go best with the one at `row`, without it and those in `excluded`: from the table.
+        """Look up the `k` items that go best with the one at `row`, without it and those in `excluded`.
 
-        None where the table does not say: see `PrecomputedAnswers.best`, and for an item put in since.
+        None if the precomputed table does not have them: see `PrecomputedAnswers.best`, and for an item put in since.
         """
         overlay = self.overlay
         if row >= overlay.first:

@@ -1,8 +1,8 @@
-"""The items that go best with a query under a relation in words that no index knows.
+"""Search under a free-text relation: candidates from a low-rank estimate, rescored exactly from their tokens.
 
-Vectors under such a relation lie nowhere, and making one takes all tokens of an item. So all items are estimated from
-a sketch of their tokens, and the best of them are scored from the tokens themselves, by the network's own attention.
-Scores are exact; an item may be missed that the sketch thought too little of. Where items are few, all are scored.
+No vectors are stored under such a relation, and making one takes all tokens of an item. So all items are estimated from
+low-rank projections of their tokens, and the best of them are rescored from the tokens themselves, by the network's own
+attention. Scores are exact; an item may be missed that was estimated too low. If items are few, all are scored.
 
 Measured in docs/decisions.md (`python -m benchmarks.words`), as is what was tried before.
 """
@@ -19,22 +19,22 @@ from indexes.vectors.contract import Neighbours, cosines
 from model.embeddings.free_text import FreeTextRelation
 from model.similarity import View
 
-FEW = 500
-"""So few items are all scored."""
+SCORE_ALL_UP_TO = 500
+"""Items up to which all are scored."""
 
-SHORTLIST = 8
-"""Items scored for each result wanted ..."""
+CANDIDATES_PER_RESULT = 8
+"""Items rescored for each result wanted ..."""
 
-LEAST = 80
+MIN_CANDIDATES = 80
 """... and at least so many."""
 
-RELATIONS = 10
-"""Known relations under which newcomers are looked for, the nearest ones."""
+PROXY_RELATIONS = 10
+"""Nearest relations of the index under which candidates are found among the items of the overlay."""
 
 
 @dataclass(frozen=True)
 class FreeTextSearch:
-    """One question: which items of `view` go best with a unit `query` made under `relation`.
+    """A search for the items whose `view` is nearest to a unit `query` made under `relation`.
 
     Of the rows where `allowed` is true (None: all), without those `excluded`.
     """
@@ -47,25 +47,25 @@ class FreeTextSearch:
     excluded: frozenset[int] = frozenset()
 
     def best(self, k: int) -> Neighbours:
-        """The `k` best, or all there are, with their exact scores.
+        """Find the `k` best, or all there are, with their exact scores.
 
         Raises:
             NoTokensError: the index keeps no tokens.
         """
         rows = np.flatnonzero(self._wanted())
-        most = max(SHORTLIST * k, LEAST)
-        if len(rows) > max(FEW, most):
+        candidates = max(CANDIDATES_PER_RESULT * k, MIN_CANDIDATES)
+        if len(rows) > max(SCORE_ALL_UP_TO, candidates):
             first = self.snapshot.overlay.first
             old, new = rows[rows < first], rows[rows >= first]
-            rows = np.concatenate([self._likely(old, most), self._newcomers(new, most, k)])
+            rows = np.concatenate([self._likely(old, candidates), self._likely_new(new, candidates, k)])
         return Neighbours.best(rows, self.scores(rows.tolist()), k)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The vectors of the view under the relation."""
+        """Get the vectors of the view under the relation."""
         return self.snapshot.vectors(self.relation, self.view, rows)
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Cosines with the query."""
+        """Calculate the cosines with the query."""
         return cosines(self.vectors(rows), self.query)
 
     def _wanted(self) -> Bool[ndarray, " end"]:
@@ -75,27 +75,27 @@ class FreeTextSearch:
         wanted[overlay.first :] &= overlay.live
         return wanted
 
-    def _likely(self, rows: Int64[ndarray, " n"], most: int) -> Int64[ndarray, " likely"]:
-        """Rows of the generation that are estimated best."""
+    def _likely(self, rows: Int64[ndarray, " n"], candidates: int) -> Int64[ndarray, " likely"]:
+        """Choose the rows of the generation that are estimated best."""
         store = self.snapshot.generation.tokens
         assert store is not None, "the query's own vector was made from tokens"
-        if len(rows) <= most:
+        if len(rows) <= candidates:
             return rows
         scores = store.estimates(self.relation).scores(self.view, self.query)[rows]
-        likely: ndarray = rows[np.argpartition(-scores, most - 1)[:most]]
+        likely: ndarray = rows[np.argpartition(-scores, candidates - 1)[:candidates]]
         return likely
 
-    def _newcomers(self, rows: Int64[ndarray, " n"], most: int, k: int) -> Int64[ndarray, " likely"]:
-        """Rows of the overlay, of which there is no sketch: all, or those nearest under any known relation.
+    def _likely_new(self, rows: Int64[ndarray, " n"], candidates: int, k: int) -> Int64[ndarray, " likely"]:
+        """Choose rows of the overlay, which has no estimates: all, or the nearest under relations of the index.
 
-        At least `k` are nearest under each, as all may be those of the first.
+        At least `k` are taken under each, as the best may all be near under the first.
         """
         overlay = self.snapshot.overlay
-        if len(rows) <= most:
+        if len(rows) <= candidates:
             return rows
         kept = np.zeros(len(overlay.entries), bool)
         kept[rows - overlay.first] = True
-        relations = self.relation.nearest[:RELATIONS]
-        each = max(k, -(-most // max(1, len(relations))))
+        relations = self.relation.nearest[:PROXY_RELATIONS]
+        each = max(k, -(-candidates // max(1, len(relations))))
         found = [overlay.search(position, self.view, self.query, each, kept).rows for position in relations]
         return np.unique(np.concatenate(found)) if found else rows

@@ -1,7 +1,7 @@
-"""One question of `POST /retrieve`, whole: any query, under any relations, narrowed, promoted, a page at a time.
+"""The answer to a question of `POST /retrieve`: any query, under any relations, filtered, promoted, in pages.
 
-Answered from one snapshot, so that nothing in an answer is of another moment than the rest. What is asked most, one
-item of the catalogue under one relation, comes from the table of answers made ahead.
+All of an answer comes from one snapshot. The most frequent question, one item of the catalogue under one relation, is
+looked up in the precomputed table.
 """
 
 from collections import deque
@@ -14,22 +14,24 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.vectors.contract import LOWEST, Neighbours
+from indexes.vectors.contract import LOWEST_COSINE, Neighbours
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 from model.records import Attribute
 from model.similarity import Similarity, View
 
+from .filtered_search import best_for_item, best_for_query, filtered_searches, precomputed_for_item
+from .ranking import choose, variants
 from .selection import EVERYTHING, Selection
 from .vector_search import BlendedSearch
 
-FEW = 100
-"""So many excluded items are looked up at once; thousands take as long as many searches."""
+MAX_PRECOMPUTED_EXCLUDE = 100
+"""Excluded items that are looked up on the event loop; thousands would take as long as many searches."""
 
 
 @dataclass(frozen=True)
 class KnownItems:
-    """Items of the catalogue: one, or several at once, whose mean is looked for."""
+    """Items of the catalogue as the query: one, or the mean of several."""
 
     item_ids: tuple[str, ...]
 
@@ -38,9 +40,8 @@ class KnownItems:
 class NewItem:
     """An item that need not be in the catalogue, encoded just now: `encoding` is of this one alone.
 
-    It must have tokens where a relation is in words, or was added to the index at run time.
-
-    `attributes` are what conditions may refer to.
+    It must have tokens if a relation is a free-text one, or was added to the index at run time. Conditions may refer to
+    its `attributes`.
     """
 
     encoding: Encoding
@@ -49,7 +50,7 @@ class NewItem:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A relation, known by its id or in words, and what it weighs beside others; only ratios of weights count."""
+    """A relation, by its id or as free text, and its weight among others; only ratios of weights count."""
 
     relation: str | FreeTextRelation
     weight: float = 1.0
@@ -63,7 +64,7 @@ class Promotion:
     share: float
 
     def takes(self, place: int) -> bool:
-        """Whether the place, counted from 0, is one of theirs: they are spread evenly, none before its turn."""
+        """Tell whether the place, counted from 0, is for a promoted item: they are spread evenly, none too early."""
         return int((place + 1) * self.share + 1e-9) > int(place * self.share + 1e-9)
 
     def merged(
@@ -73,11 +74,11 @@ class Promotion:
         depth: int,
         variant: Callable[["Found"], Hashable] = lambda one: one.row,
     ) -> list["Found"]:
-        """The first `depth` of both, each in its own order and the promoted ones in the places that are theirs.
+        """Merge both lists to `depth` items, each in its own order and the promoted ones in the places that are theirs.
 
-        A promoted item that is `ranked` before its turn stands there by merit. Of those that are equal as a `variant`
-        only the first is placed, and where one of the two is used up, the other has all places that are left. So
-        the first places are the same whatever the depth, as long as both have `depth` items where there are as many.
+        A promoted item that is `ranked` before its turn stands there by merit. Of items with an equal `variant` key
+        only the first is placed. If one list is used up, the other has all places that are left. So the first places
+        are the same whatever the depth, as long as both lists have `depth` items or all there are.
         """
         lists = {True: deque(promoted), False: deque(ranked)}
         placed: set[Hashable] = set()
@@ -96,9 +97,9 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. Without `relations`, each item counts under that between items which brings it nearest.
+    """A question. Without `relations`, each item counts under the relation between items that brings it nearest.
 
-    `offset` results are passed over. What scores less than `min_score` is left out; with `fallback`, items that
+    `offset` results are skipped. What scores less than `min_score` is left out; with `fallback`, items that
     reach it under any other relation then follow, as far as places are left.
     """
 
@@ -108,13 +109,13 @@ class Question:
     k: int
     offset: int = 0
     selection: Selection = EVERYTHING
-    min_score: float = LOWEST
+    min_score: float = LOWEST_COSINE
     promotion: Promotion | None = None
     fallback: bool = False
 
 
 class Found(NamedTuple):
-    """The item at a row of the snapshot, its score, and the relation it was found under: its id, or its words."""
+    """The item at a row of the snapshot, its score, and the relation it was found under: its id, or its text."""
 
     row: int
     score: float
@@ -124,14 +125,14 @@ class Found(NamedTuple):
 
 
 def retrieve(snapshot: Snapshot, question: Question) -> list[Found]:
-    """The results of a question, best first but for promoted ones; equal scores stand in catalogue order.
+    """Answer a question, best first but for promoted items; equal scores stand in catalogue order.
 
     Raises:
         UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no item has
             an attribute that is named.
-        MissingAttributeError: a condition refers to an attribute that the item asked about lacks.
-        NoTokensError: a relation is one in words, and the index keeps no tokens.
-        NoPictureError: an item has no picture, and is asked about by it.
+        MissingAttributeError: a condition refers to an attribute that the query item lacks.
+        NoTokensError: a relation is a free-text one, and the index keeps no tokens.
+        NoPictureError: a query item has no picture, and the similarity compares it.
     """
     return _Retrieval(snapshot, question).results()
 
@@ -141,7 +142,7 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
 
     Raises:
         UnknownItemError, UnknownRelationError: there is no such item or relation.
-        NoPictureError: the item has no picture, and is asked about by it.
+        NoPictureError: the item has no picture, and the similarity compares it.
     """
     query = question.query
     if (
@@ -151,7 +152,7 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
         or question.promotion is not None
         or question.fallback
         or not question.selection.plain
-        or len(question.selection.exclude) > FEW
+        or len(question.selection.exclude) > MAX_PRECOMPUTED_EXCLUDE
     ):
         return None
     relation = question.relations[0].relation
@@ -159,9 +160,8 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
         return None
     place = snapshot.position(relation)
     depth = question.offset + question.k
-    best = question.selection.kept(
-        snapshot, place, question.similarity, snapshot.row(query.item_ids[0]), depth
-    )
+    row = snapshot.row(query.item_ids[0])
+    best = precomputed_for_item(snapshot, question.selection, place, question.similarity, row, depth)
     if best is None:
         return None
     scored = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
@@ -170,7 +170,7 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
 
 
 class _Retrieval:
-    """One question put to one snapshot."""
+    """The work on one question, from one snapshot."""
 
     def __init__(self, snapshot: Snapshot, question: Question) -> None:
         self._snapshot = snapshot
@@ -192,27 +192,29 @@ class _Retrieval:
         found = self._best(asked, depth, self._selection)
         if question.promotion is not None:
             found = self._promoted(asked, question.promotion, found, depth)
-        if question.fallback and asked and len(found) < depth:  # without a relation, all were asked
+        if question.fallback and asked and len(found) < depth:  # without a relation, all are in already
             others = self._all_but([one.relation for one in asked])
             elsewhere = self._blended(others, None, depth - len(found), self._selection, found)
             found += [one._replace(fallback=True) for one in elsewhere]
         return found[question.offset : depth]
 
     def _best(self, asked: Sequence["_Asked"], k: int, selection: Selection) -> list[Found]:
-        """The `k` best of what is selected that reach the least score."""
+        """Find the `k` best of what is selected that reach the least score."""
         if len(asked) == 1:
             return self._under_one(asked[0], k, selection)
         weights = None if not asked else np.asarray([one.weight for one in asked], np.float32)
         return self._blended(asked or self._all_but(()), weights, k, selection)
 
     def _under_one(self, asked: "_Asked", k: int, selection: Selection) -> list[Found]:
-        relation, least = asked.relation, self._question.min_score
+        relation, min_score = asked.relation, self._question.min_score
         if len(self._rows) == 1:
             similarity = self._question.similarity
-            best = selection.answer(self._snapshot, relation, similarity, self._rows[0], k, least)
+            row = self._rows[0]
+            best = best_for_item(self._snapshot, selection, relation, similarity, row, k, min_score)
         else:
             query = self._query(relation)
-            best = selection.search(self._snapshot, relation, self._target_view, query, k, self._rows, least)
+            view = self._target_view
+            best = best_for_query(self._snapshot, selection, relation, view, query, k, self._rows, min_score)
         return self._reaching(best, lambda rows: [asked.label] * len(rows))
 
     def _blended(
@@ -227,14 +229,14 @@ class _Retrieval:
             return []
         without = (*self._rows, *(one.row for one in but))
         queries = [(one.relation, self._query(one.relation)) for one in asked]
-        parts = selection.narrowed(self._snapshot, queries, self._target_view, without)
+        parts = filtered_searches(self._snapshot, selection, queries, self._target_view, without)
         search = BlendedSearch(parts, weights)
-        best = selection.choose(self._snapshot, search, k, without, self._question.min_score)
+        best = choose(self._snapshot, selection, search, k, without, self._question.min_score)
         return self._reaching(best, lambda rows: [asked[part].label for part in search.brought_by(rows)])
 
     def _reaching(self, best: Neighbours, labels: Callable[[list[int]], list[str]]) -> list[Found]:
         rows, scores = best.rows.tolist(), best.scores.tolist()
-        if self._question.min_score > LOWEST:
+        if self._question.min_score > LOWEST_COSINE:
             reached = [place for place, score in enumerate(scores) if score >= self._question.min_score]
             rows, scores = [rows[place] for place in reached], [scores[place] for place in reached]
         return [Found(*one) for one in zip(rows, scores, labels(rows), strict=True)]
@@ -242,17 +244,17 @@ class _Retrieval:
     def _promoted(
         self, asked: Sequence["_Asked"], promotion: Promotion, ranked: Sequence[Found], depth: int
     ) -> list[Found]:
-        """The first `depth` of what is `ranked`, with the best of the promoted items that are selected among it."""
+        """Merge the best of the promoted items that are selected into what is `ranked`; see `Promotion.merged`."""
         chosen = self._selection.include
         wanted = promotion.item_ids if chosen is None else promotion.item_ids & chosen
         found = self._best(asked, depth, replace(self._selection, include=wanted))
         promoted = [one._replace(promoted=True) for one in found]
         rows = [one.row for one in (*promoted, *ranked)]
-        variants = dict(zip(rows, self._selection.variants(self._snapshot, rows), strict=True))
-        return promotion.merged(promoted, ranked, depth, lambda one: variants[one.row])
+        keys = dict(zip(rows, variants(self._snapshot, self._selection, rows), strict=True))
+        return promotion.merged(promoted, ranked, depth, lambda one: keys[one.row])
 
     def _all_but(self, asked: Sequence[int | FreeTextRelation]) -> list["_Asked"]:
-        """All relations between different items that are not among those asked about."""
+        """List all relations between different items but those in the question."""
         return [
             _Asked(place, 1.0, known.relation_id)
             for place, known in enumerate(self._snapshot.generation.relations)
@@ -260,10 +262,10 @@ class _Retrieval:
         ]
 
     def _query(self, relation: int | FreeTextRelation) -> Float32[ndarray, " dim"]:
-        """The vector looked for: that of the item asked about under the relation, or the mean of several."""
+        """Get the query vector under a relation: that of the query item, or the mean of several."""
         query, view = self._question.query, self._query_view
         if isinstance(query, NewItem):
-            # The encoder does not know those that were added; what they are made of does as well.
+            # The encoder does not know relations added at run time; their free-text form makes the vector.
             free_text = None
             if isinstance(relation, int):
                 free_text = self._snapshot.generation.relations[relation].free_text
@@ -276,7 +278,7 @@ class _Retrieval:
         return mean
 
     def _attributes(self) -> Mapping[str, Attribute]:
-        """Those of the one item asked about."""
+        """Get the attributes of the one query item."""
         if isinstance(self._question.query, NewItem):
             return self._question.query.attributes
         return self._snapshot.at(self._rows[:1])[0].attributes if len(self._rows) == 1 else {}
@@ -284,7 +286,7 @@ class _Retrieval:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A relation as the vectors know it, and what it is called in an answer."""
+    """A relation by its position or as free text, and its label in an answer."""
 
     relation: int | FreeTextRelation
     weight: float
@@ -298,10 +300,10 @@ class _Asked:
 
 
 def vector(encoding: Encoding, relation: int | FreeTextRelation, view: View) -> Float32[ndarray, " dim"]:
-    """The vector of a view of the one item of an encoding; under a relation in words, made from its tokens."""
+    """Get the vector of a view of the one item of an encoding; under a free-text relation, made from its tokens."""
     found: ndarray
     if isinstance(relation, FreeTextRelation):
-        assert encoding.tokens is not None, "tokens are kept where a relation in words is asked about"
+        assert encoding.tokens is not None, "an item is encoded with tokens if the index keeps tokens"
         found = relation.view(encoding.tokens, view, np.zeros(1, np.int64))[0]
     else:
         found = encoding.view(view)[0, relation]

@@ -1,4 +1,4 @@
-"""Searches, alike whatever they go by: under a known relation, under one in words, under several at once.
+"""Searches with one interface: under a relation of the index, a free-text one, or several relations at once.
 
 Several relations are answered by the threshold algorithm (Fagin, Lotem & Naor, "Optimal aggregation algorithms for
 middleware", 2001): the best under each relation are scored under all, and what was not looked at cannot score more than
@@ -18,26 +18,26 @@ from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import ROUNDING, Neighbours, cosines
 from model.similarity import View
 
-DEEPEST = 20_000
-"""Items looked at under each relation at most: beyond, what is best among those will do."""
+MAX_FUSION_DEPTH = 20_000
+"""Items looked at under each relation at most: deeper, the best among these is good enough."""
 
 
 class Search(Protocol):
     """One question to the vectors of an index."""
 
     def best(self, k: int) -> Neighbours:
-        """The `k` best items, or all there are."""
+        """Find the `k` best items, or all there are."""
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Unit vectors of the items at `rows`, whose inner products say how alike they are."""
+        """Get unit vectors of the items at `rows`, whose inner products say how alike the items are."""
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Exact scores of the items at `rows`, whether or not they are among the best."""
+        """Score the items at `rows` exactly, whether or not they are among the best."""
 
 
 @dataclass(frozen=True)
 class KnownSearch:
-    """Which items of `view` are nearest to a unit `query` made under a relation the index holds vectors of.
+    """A search for the items whose `view` is nearest to a unit `query` made under a relation of the index.
 
     Of the rows where `allowed` is true (None: all), without those `excluded`.
     """
@@ -50,30 +50,30 @@ class KnownSearch:
     excluded: frozenset[int] = frozenset()
 
     def best(self, k: int) -> Neighbours:
-        """See `Snapshot.search`."""
+        """Find the `k` nearest; see `Snapshot.search`."""
         return self.snapshot.search(self.relation, self.view, self.query, k, self.allowed, self.excluded)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The vectors of the view under the relation."""
+        """Get the vectors of the view under the relation."""
         return self.snapshot.vectors(self.relation, self.view, rows)
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Cosines with the query."""
+        """Calculate the cosines with the query."""
         return cosines(self.vectors(rows), self.query)
 
 
 @dataclass(frozen=True)
 class BlendedSearch:
-    """Which items are best by the weighted mean of their scores in `parts`; without `weights`, by the greatest.
+    """A search by the weighted mean of the scores in `parts`; without `weights`, by the greatest of them.
 
-    Exact where the parts are: up to `DEEPEST` items of each are looked at.
+    Exact if the parts are: up to `MAX_FUSION_DEPTH` items of each are looked at.
     """
 
     parts: Sequence[Search]
     weights: Float32[ndarray, " parts"] | None = None
 
     def best(self, k: int) -> Neighbours:
-        """The `k` best items, or all there are."""
+        """Find the `k` best items, or all there are."""
         depth = max(k, 10)
         while True:
             found = [part.best(depth) for part in self.parts]
@@ -81,7 +81,7 @@ class BlendedSearch:
             best = Neighbours.best(rows, self.scores(rows.tolist()), k)
             # A part that found fewer than it was asked for found all.
             last = np.asarray([one.scores[-1] for one in found if len(one.rows) == depth], np.float32)
-            if len(last) < len(found) or depth >= DEEPEST:
+            if len(last) < len(found) or depth >= MAX_FUSION_DEPTH:
                 return best
             # An item that equals the last one may come before it, so that equal is not enough.
             if len(best.rows) == k and best.scores[-1] > self._blend(last[:, None])[0] + ROUNDING:
@@ -89,18 +89,18 @@ class BlendedSearch:
             depth *= 4
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows parts*dim"]:
-        """Those of the parts side by side: their inner products are the weighted means of those in the parts."""
+        """Get the vectors of the parts side by side: inner products are the weighted means of those in the parts."""
         shares = [
             np.sqrt(share) * part.vectors(rows) for share, part in zip(self._shares, self.parts, strict=True)
         ]
         return np.hstack(shares).astype(np.float32)
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """The blended scores."""
+        """Blend the scores of the parts."""
         return self._blend(self._each(rows))
 
     def brought_by(self, rows: Sequence[int]) -> list[int]:
-        """For each of the items at `rows`, the part that contributes most to its score."""
+        """Find the part that contributes most to the score of each of the items at `rows`."""
         each = self._each(rows)
         weighed = each if self.weights is None else each * self._shares[:, None]
         parts: list[int] = np.argmax(weighed, axis=0).tolist()

@@ -28,7 +28,7 @@ class IndexedRelation:
 
     `pairs` counts the pairs of items that were known under it when the index was built, and `paired_items` the items
     that stand in one; the intra-sample one has no counts, nor has one that was added, and a generation of an earlier
-    rcml none of items. `worded` is what an added one is made of; None for one of the checkpoint.
+    rcml none of items. `free_text` is the form of an added one that makes vectors; None otherwise.
     """
 
     relation: Relation

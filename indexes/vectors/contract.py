@@ -20,7 +20,7 @@ from model.similarity import View
 ROUNDING = 4e-6
 """Two engines, or two orders of summing, may differ by so much in one cosine; `cosines` does not."""
 
-LOWEST = -1.0
+LOWEST_COSINE = -1.0
 """No cosine is less."""
 
 Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]

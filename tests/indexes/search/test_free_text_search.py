@@ -20,7 +20,7 @@ from indexes.config import BuildConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.reader import Hit
-from indexes.search import free_text_search as worded_search
+from indexes.search import free_text_search
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
 from indexes.vectors.contract import cosines
@@ -194,9 +194,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Index:
 @pytest.fixture
 def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that 900 items are many."""
-    monkeypatch.setattr(worded_search, "FEW", 100)
-    monkeypatch.setattr(worded_search, "SHORTLIST", 5)
-    monkeypatch.setattr(worded_search, "LEAST", 50)
+    monkeypatch.setattr(free_text_search, "SCORE_ALL_UP_TO", 100)
+    monkeypatch.setattr(free_text_search, "CANDIDATES_PER_RESULT", 5)
+    monkeypatch.setattr(free_text_search, "MIN_CANDIDATES", 50)
 
 
 @pytest.mark.usefixtures("short_lists")
@@ -335,8 +335,8 @@ def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) 
 def test_as_many_are_found_as_wanted_where_all_known_relations_bring_the_same_newcomers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("FEW", "LEAST", "SHORTLIST"):
-        monkeypatch.setattr(worded_search, name, 1)
+    for name in ("SCORE_ALL_UP_TO", "MIN_CANDIDATES", "CANDIDATES_PER_RESULT"):
+        monkeypatch.setattr(free_text_search, name, 1)
     index = make(tmp_path, ITEMS)
     index.apply([changed(number, number) for number in range(100, 180)])
     relation = TokenEncoder().read_relation(UNKNOWN)

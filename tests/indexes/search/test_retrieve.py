@@ -12,6 +12,7 @@ from numpy import ndarray
 from PIL import Image
 
 from indexes.index import Index
+from indexes.search import ranking
 from indexes.search.retrieve import Found, KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition, OfQuery
@@ -247,13 +248,12 @@ def test_where_all_relations_were_asked_about_there_is_none_to_fall_back_on(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches = []
-    choose = Selection.choose
 
     def counted(*given: Any) -> Neighbours:
         searches.append(given)
-        return choose(*given)
+        return ranking.choose(*given)
 
-    monkeypatch.setattr(Selection, "choose", counted)
+    monkeypatch.setattr("indexes.search.retrieve.choose", counted)
     assert len(found(index, asked("bib", relations=(), k=20, fallback=True))) == 11
     assert len(searches) == 1
 
@@ -279,5 +279,5 @@ def test_variants_are_told_apart_among_the_nearest_items_only(
     )
     question = asked(item_id, k=2, selection=Selection(group_by="model"))
     assert len(found(index, question)) == 2
-    monkeypatch.setattr("indexes.search.selection.DEEPEST", 2)
+    monkeypatch.setattr("indexes.search.ranking.MAX_GROUPED_ITEMS", 2)
     assert found(index, question) == plain[item_id][:1]

@@ -1,0 +1,108 @@
+"""Searches under one relation that find selected items only: of the catalogue's items, or with any query vector."""
+
+from collections.abc import Collection, Sequence
+
+from jaxtyping import Float32
+from numpy import ndarray
+
+from indexes.live.snapshot import Snapshot
+from indexes.vectors.contract import LOWEST_COSINE, Neighbours
+from model.embeddings.free_text import FreeTextRelation
+from model.similarity import Similarity, View
+
+from .free_text_search import FreeTextSearch
+from .ranking import choose
+from .selection import Selection
+from .vector_search import KnownSearch, Search
+
+
+def best_for_item(
+    snapshot: Snapshot,
+    selection: Selection,
+    relation: int | FreeTextRelation,
+    similarity: Similarity,
+    row: int,
+    k: int,
+    min_score: float = LOWEST_COSINE,
+) -> Neighbours:
+    """Find the `k` best of the selected items for the item at `row`, without itself; `min_score` as for `choose`.
+
+    Raises:
+        UnknownAttributeError: no item has an attribute that is named.
+        NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+        NoPictureError: the item has no picture, and the similarity compares it.
+    """
+    query_view, target_view = similarity.views
+    snapshot.check_view(row, query_view)
+    if selection.plain and isinstance(relation, int):
+        found = precomputed_for_item(snapshot, selection, relation, similarity, row, k)
+        if found is not None:
+            return found
+    query = snapshot.vectors(relation, query_view, [row])[0]
+    return best_for_query(snapshot, selection, relation, target_view, query, k, (row,), min_score)
+
+
+def precomputed_for_item(
+    snapshot: Snapshot, selection: Selection, relation: int, similarity: Similarity, row: int, k: int
+) -> Neighbours | None:
+    """Look up what `best_for_item` finds with a plain selection; None if the precomputed table does not have it.
+
+    Raises:
+        NoPictureError: the item has no picture, and the similarity compares it.
+    """
+    query_view, target_view = similarity.views
+    snapshot.check_view(row, query_view)
+    if target_view is View.IMAGE and snapshot.pictured is not None:
+        return None
+    excluded = selection.excluded_rows(snapshot) if selection.exclude else _NO_ROWS
+    return snapshot.precomputed(relation, similarity, row, k, excluded)
+
+
+def best_for_query(
+    snapshot: Snapshot,
+    selection: Selection,
+    relation: int | FreeTextRelation,
+    view: View,
+    query: Float32[ndarray, " dim"],
+    k: int,
+    query_rows: Collection[int] = (),
+    min_score: float = LOWEST_COSINE,
+) -> Neighbours:
+    """Find the `k` best of the selected items for a unit `query`, without the items at `query_rows`.
+
+    Under a free-text relation see `FreeTextSearch`. `min_score` is as for `choose`.
+
+    Raises:
+        UnknownAttributeError: no item has an attribute that is named.
+        NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+    """
+    (search,) = filtered_searches(snapshot, selection, [(relation, query)], view, query_rows)
+    return choose(snapshot, selection, search, k, query_rows, min_score)
+
+
+def filtered_searches(
+    snapshot: Snapshot,
+    selection: Selection,
+    asked: Sequence[tuple[int | FreeTextRelation, Float32[ndarray, " dim"]]],
+    view: View,
+    query_rows: Collection[int] = (),
+) -> list[Search]:
+    """Make a search for each query under its relation that finds selected items only, none at `query_rows`.
+
+    Raises:
+        UnknownAttributeError: no item has an attribute that is named.
+    """
+    selection.check_attributes(snapshot)
+    allowed = selection.allowed(snapshot)
+    if view is View.IMAGE and snapshot.pictured is not None:
+        allowed = snapshot.pictured if allowed is None else allowed & snapshot.pictured
+    excluded = selection.excluded_rows(snapshot, query_rows)
+    return [
+        FreeTextSearch(snapshot, relation, view, query, allowed, excluded)
+        if isinstance(relation, FreeTextRelation)
+        else KnownSearch(snapshot, relation, view, query, allowed, excluded)
+        for relation, query in asked
+    ]
+
+
+_NO_ROWS: frozenset[int] = frozenset()
