@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indexes.builder.embed import ALONE, Embedding
-from indexes.builder.shards import Run, Shards
+from indexes.builder.embed import SINGLE_PROCESS, Embedding
+from indexes.builder.shards import EncodingRun, Shards
 from model.config import SmallBackbone
 from model.encoder.encoder import Encoder
 from model.network.inputs import PictureInput, TextInput
@@ -146,8 +146,8 @@ def forward(encoder: Encoder, batches: list[Batch]) -> None:
 def embed(encoder: Encoder, folder: Path, items: list[Item], size: int, tokens: bool) -> None:
     """What `rcml index build` does first."""
     shards = Shards(folder / "encoded", len(items))
-    shards.begin(Run(parents={}, precision="auto", engine="torch", tokens=tokens))
-    Embedding(encoder, folder, items, shards, tokens).run(ALONE, size, workers=2)
+    shards.begin(EncodingRun(parents={}, precision="auto", engine="torch", tokens=tokens))
+    Embedding(encoder, folder, items, shards, tokens).run(SINGLE_PROCESS, size, workers=2)
     shards.remove()
 
 

@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from indexes.config import IndexKind
-from indexes.vectors.ann_index import SHORTLIST
+from indexes.vectors.ann_index import REFINE_FACTOR
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.similarity import View
@@ -213,7 +213,7 @@ class Plain:
                 cells = faiss.SearchParametersIVF(nprobe=effort, sel=sel)
             case "ivf-rabitq":
                 cells = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8, sel=sel)
-        factor = max(2 * SHORTLIST, 2 * effort / K)
+        factor = max(2 * REFINE_FACTOR, 2 * effort / K)
         return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=cells)
 
 

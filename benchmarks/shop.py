@@ -19,10 +19,9 @@ from indexes.journal.journal import Change
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
 from indexes.storage.layout import newest_generation, next_generation, write_checkpoint_path
-from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import write_precomputed
-from indexes.vectors.backends import open_vectors
-from indexes.vectors.faiss_backend import FOLDER, write_vectors
+from indexes.storage.precomputed import ANSWERS_DIR, write_precomputed
+from indexes.vectors.backends import VECTORS_DIR, open_vectors
+from indexes.vectors.faiss_backend import write_vectors
 from model.artifact import PICTURES, read_manifest, write_artifact
 from model.checkpoint.checkpoint import write_contents
 from model.checkpoint.training_metrics import TrainingMetrics
@@ -84,13 +83,13 @@ class Shop:
         config = BuildConfig(checkpoint=checkpoint, prepared=self.folder / "prepared", out=out)
         with write_artifact(next_generation(out), "index", config, parents) as draft:
             items = [item(n) for n in range(self.items)]
-            vectors = draft.path / FOLDER
+            vectors = draft.path / VECTORS_DIR
             if self.vectors is None:
                 write_vectors(vectors, *shape, self._chunks, self.kind, self.min_recall, views=self.views)
             else:
-                shutil.copytree(newest_generation(self.vectors) / FOLDER, vectors, copy_function=os.link)
+                shutil.copytree(newest_generation(self.vectors) / VECTORS_DIR, vectors, copy_function=os.link)
             with closing(open_vectors(vectors)) as opened:
-                write_precomputed(draft.path / ANSWERS, opened, range(shape[0]), self.answers)
+                write_precomputed(draft.path / ANSWERS_DIR, opened, range(shape[0]), self.answers)
             write_catalogue(draft.path, items)
             write_attributes(draft.path, items)
             (draft.path / PICTURES).mkdir()

@@ -1,4 +1,4 @@
-"""`rcml index verify`, `stats` and `compact`: an index looked after from outside the server."""
+"""The verbs `rcml index verify`, `stats` and `compact`, run beside a server."""
 
 from collections import defaultdict
 
@@ -10,15 +10,15 @@ from indexes.index import Index
 from indexes.journal.journal import JournalEntry
 from indexes.storage.generation import Generation
 from indexes.storage.layout import journal_store, newest_generation
-from indexes.vectors.faiss_backend import FOLDER
+from indexes.vectors.backends import VECTORS_DIR
 from model.artifact import check_files
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
 from model.records import Item
 from model.similarity import View
 
-PAGE = 1_000
-"""Items looked at together."""
+ITEMS_PER_PAGE = 1_000
+"""Items verified at a time."""
 
 
 def verify(config: VerifyConfig) -> str:
@@ -42,7 +42,7 @@ def verify(config: VerifyConfig) -> str:
 
 
 def stats(config: StatsConfig) -> str:
-    """A few lines on what an index holds and takes.
+    """Describe in a few lines what an index holds, and its size.
 
     Raises:
         ArtifactError: there is none, or it is damaged.
@@ -114,13 +114,13 @@ def _compare(generation: Generation) -> None:
         "manifest.json": manifest.counts["items"],
         "catalogue.sqlite": len(catalogue),
         "attributes.parquet": len(generation.attributes),
-        **{f"{FOLDER}/{name}": report.items for name, report in vectors.report.items()},
+        **{f"{VECTORS_DIR}/{name}": report.items for name, report in vectors.report.items()},
     }
     for name, count in counts.items():
         if count != len(catalogue):
             raise ArtifactError(f"{path}/{name} has {count} items, and catalogue.sqlite {len(catalogue)}.")
-    for start in range(0, len(catalogue), PAGE):
-        items = catalogue.page(start, PAGE)
+    for start in range(0, len(catalogue), ITEMS_PER_PAGE):
+        items = catalogue.page(start, ITEMS_PER_PAGE)
         if missing := [item.picture for item in items if item.picture and item.picture not in manifest.files]:
             raise ArtifactError(f"{path}/{missing[0]} is in catalogue.sqlite, but not in the manifest.")
         rows = range(start, start + len(items))
@@ -148,9 +148,8 @@ def _compare_with_tokens(
 ) -> None:
     assert generation.tokens is not None, "a relation was added to an index without tokens"
     made = relation.view(generation.tokens.tokens, view, np.arange(start, start + len(items)))
-    wrong = np.flatnonzero(
-        np.abs(found - made).max(axis=1) > 2e-3
-    )  # half precision, and another machine's sums
+    # 2e-3: half precision, and another machine's sums.
+    wrong = np.flatnonzero(np.abs(found - made).max(axis=1) > 2e-3)
     if wrong.size:
         raise ArtifactError(
             f"{generation.path}: the {view} vector of item {items[wrong[0]].item_id!r} under {relation.description!r} "

@@ -29,6 +29,7 @@ from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
 from indexes.storage.generation import Generation
 from indexes.storage.layout import (
+    SKIPPED_FILE,
     changed_since_build,
     journal_store,
     lock_index,
@@ -37,13 +38,10 @@ from indexes.storage.layout import (
     remove_generations,
     write_checkpoint_path,
 )
-from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import write_precomputed
+from indexes.storage.precomputed import ANSWERS_DIR, write_precomputed
 from indexes.storage.relation_table import IndexedRelation, save_relations
-from indexes.storage.tokens import FOLDER as TOKENS
-from indexes.storage.tokens import write_tokens
-from indexes.vectors.backends import keep_vectors, open_vectors
-from indexes.vectors.faiss_backend import FOLDER
+from indexes.storage.tokens import TOKENS_DIR, write_tokens
+from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.milvus_backend import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
@@ -55,9 +53,8 @@ from model.records import Item
 from model.similarity import View
 
 from .choices import choose_kind, precomputed_similarities
-from .embed import ALONE, Crew, Embedding
-from .shards import FOLDER as ENCODED
-from .shards import Run, Shards
+from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
+from .shards import SHARDS_DIR, EncodingRun, Shards
 
 
 def build(
@@ -65,11 +62,11 @@ def build(
     encoder: ItemEncoder,
     checkpoint: Checkpoint,
     prepared: Prepared,
-    crew: Crew = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, int]:
     """Write the index of `prepared` under `checkpoint` to `config.out`; `encoder` is that checkpoint, opened.
 
-    An index there is replaced, unless items were changed since it was built. All processes of a `crew` call this:
+    An index there is replaced, unless items were changed since it was built. All processes of a `group` call this:
     they encode together, and the first writes the index. Encoded items are kept beside it until it is whole, so
     that the same call after a kill, or with another kind of index, goes on from there.
 
@@ -85,12 +82,12 @@ def build(
     assert encoder.relations == checkpoint.relations, "the encoder is not the one of the checkpoint"
     target = next_generation(config.out)
     parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
-    shards = Shards(config.out / ENCODED, len(prepared.items))
+    shards = Shards(config.out / SHARDS_DIR, len(prepared.items))
     embedding = Embedding(encoder, prepared.path, prepared.items, shards, config.token_store)
-    if crew.rank > 0:
-        crew.wait()
-        embedding.run(crew, config.batch_size, config.workers)
-        crew.wait()
+    if group.rank > 0:
+        group.wait()
+        embedding.run(group, config.batch_size, config.workers)
+        group.wait()
         return {}
     kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
     if config.vectors is not None:
@@ -102,13 +99,15 @@ def build(
             f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}), or "
             "relations that were added. Choose another --out, or give --discard-changes to lose them."
         )
-    run = Run(parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store)
+    run = EncodingRun(
+        parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store
+    )
     with lock_index(config.out):
         try:
             shards.begin(run)
-            crew.wait()
-            embedding.run(crew, config.batch_size, config.workers)
-            crew.wait()
+            group.wait()
+            embedding.run(group, config.batch_size, config.workers)
+            group.wait()
             with write_artifact(target, "index", config, parents) as draft:
                 _write(draft, target, config, kind, shards, checkpoint, prepared, encoder.dim)
                 draft.counts["sequence"] = draft.counts["built"] = sequence
@@ -136,7 +135,7 @@ def _write(
     prepared: Prepared,
     dim: int,
 ) -> None:
-    """All files of the generation that is to be at `target`, from what was encoded."""
+    """Write all files of the generation that is to be at `target`, from what was encoded."""
     relations = len(checkpoint.relations)
     items = tuple(prepared.items[place] for place in shards.kept())
     set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
@@ -146,13 +145,20 @@ def _write(
         )
     with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
         keep_vectors(
-            draft.path / FOLDER, target, config, relations, dim, shards.vectors, kind, lambda: advance("")
+            draft.path / VECTORS_DIR,
+            target,
+            config,
+            relations,
+            dim,
+            shards.vectors,
+            kind,
+            lambda: advance(""),
         )
     if config.token_store:
-        write_tokens(draft.path / TOKENS, dim, shards.tokens)
-    with closing(open_vectors(draft.path / FOLDER)) as vectors:
+        write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens)
+    with closing(open_vectors(draft.path / VECTORS_DIR)) as vectors:
         write_precomputed(
-            draft.path / ANSWERS,
+            draft.path / ANSWERS_DIR,
             vectors,
             range(relations),
             precomputed_similarities(config, len(items), all(one.picture for one in items)),
@@ -177,7 +183,7 @@ def _write(
     )
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)
-    (draft.path / "set-aside.json").write_text(
+    (draft.path / SKIPPED_FILE).write_text(
         json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     draft.counts.update(items=len(items), relations=relations, set_aside=len(set_aside))

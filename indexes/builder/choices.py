@@ -1,16 +1,16 @@
-"""What a build chooses by itself: the kind of vector index, and which similarities get precomputed answers."""
+"""Choices of a build: the kind of vector index, and which similarities get precomputed answers."""
 
 from indexes.config import BuildConfig, IndexKind
 from indexes.vectors.faiss_backend import resident_bytes
 from model.errors import InputError
 from model.similarity import Similarity, View
 
-EXACT = 100_000
-"""Up to so many items, all vectors are scanned unless another kind is asked for."""
+MAX_EXACT_ITEMS = 100_000
+"""Items up to which all vectors are scanned, unless another kind is configured."""
 
 
 def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
-    """The kind asked for, or the fastest exact enough that fits.
+    """Choose the kind configured, or the fastest exact enough that fits.
 
     Raises:
         InputError: none fits `config.max_memory`, or Milvus is to keep the vectors, which has no such kind.
@@ -29,7 +29,7 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
             )
         return "flat"
     preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
-    if items <= EXACT:
+    if items <= MAX_EXACT_ITEMS:
         preferred = ("flat", *preferred)
     asked = preferred if config.kind == "auto" else (config.kind,)
     for kind in asked:
@@ -42,11 +42,11 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
 
 
 def precomputed_similarities(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
-    """The similarities that are to have tables of answers; none by pictures unless all items are `pictured`."""
+    """Choose the similarities that get precomputed answers; none by pictures unless all items are `pictured`."""
     asked: tuple[Similarity, ...]
     match config.answers:
         case "auto":
-            asked = (Similarity.AVG,) if items <= EXACT else ()
+            asked = (Similarity.AVG,) if items <= MAX_EXACT_ITEMS else ()
         case "none":
             asked = ()
         case "all":

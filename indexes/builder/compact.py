@@ -13,25 +13,21 @@ from numpy import ndarray
 from indexes.config import BuildConfig
 from indexes.journal.journal import JournalEntry
 from indexes.live.snapshot import Snapshot
-from indexes.storage.attributes import FILE as ATTRIBUTES
-from indexes.storage.attributes import write_attributes
-from indexes.storage.catalogue import FILE, write_catalogue
+from indexes.storage.attributes import ATTRIBUTES_FILE, write_attributes
+from indexes.storage.catalogue import CATALOGUE_FILE, write_catalogue
 from indexes.storage.layout import write_checkpoint_path
-from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import Before, write_precomputed
+from indexes.storage.precomputed import ANSWERS_DIR, PreviousAnswers, write_precomputed
 from indexes.storage.relation_table import save_relations
-from indexes.storage.tokens import FOLDER as TOKENS
-from indexes.storage.tokens import write_tokens
-from indexes.vectors.backends import keep_vectors, open_vectors
-from indexes.vectors.faiss_backend import FOLDER
+from indexes.storage.tokens import TOKENS_DIR, write_tokens
+from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from model.artifact import write_artifact
 from model.records import Item
 from model.similarity import View
 
 from .choices import choose_kind, precomputed_similarities
 
-CHUNK = 4_096
-"""Items taken over at a time."""
+ITEMS_PER_CHUNK = 4_096
+"""Items copied at a time."""
 
 
 def write_compacted(
@@ -65,27 +61,27 @@ def write_compacted(
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
         if snapshot.overlay.changes or config.vectors or old.config.vectors:
-            keep_vectors(draft.path / FOLDER, target, config, relations, dim, source, kind)
+            keep_vectors(draft.path / VECTORS_DIR, target, config, relations, dim, source, kind)
         else:
-            shutil.copytree(old.path / FOLDER, draft.path / FOLDER)
+            shutil.copytree(old.path / VECTORS_DIR, draft.path / VECTORS_DIR)
         if snapshot.overlay.changes:
-            with closing(open_vectors(draft.path / FOLDER)) as vectors:
+            with closing(open_vectors(draft.path / VECTORS_DIR)) as vectors:
                 write_precomputed(
-                    draft.path / ANSWERS,
+                    draft.path / ANSWERS_DIR,
                     vectors,
                     range(relations),
                     precomputed_similarities(config, len(snapshot), snapshot.pictured is None),
-                    Before(old.answers, _renumbered(snapshot)),
+                    PreviousAnswers(old.answers, _renumbered(snapshot)),
                 )
             if old.tokens is not None:
-                write_tokens(draft.path / TOKENS, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
+                write_tokens(draft.path / TOKENS_DIR, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())
         else:
-            for name in (ANSWERS, TOKENS):
+            for name in (ANSWERS_DIR, TOKENS_DIR):
                 if (old.path / name).is_dir():
                     shutil.copytree(old.path / name, draft.path / name)
-            for name in (FILE, ATTRIBUTES):
+            for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
                 shutil.copyfile(old.path / name, draft.path / name)
         _write_pictures(snapshot, draft.path, picture)
         save_relations(draft.path, old.relations)
@@ -113,7 +109,7 @@ def _write_pictures(
 
 
 def link(source: Path | str, target: Path | str) -> None:
-    """Pictures never change, so both generations may have the same file; some file systems cannot."""
+    """Link a picture, which never changes, into another generation; copy it if the file system has no hard links."""
     try:
         Path(target).hardlink_to(source)
     except OSError:
@@ -121,7 +117,7 @@ def link(source: Path | str, target: Path | str) -> None:
 
 
 def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:
-    """By row of the generation, the row in the next one; -1 for an item that was taken out or changed."""
+    """Map the rows of the generation to those in the next one; -1 for an item that was deleted or changed."""
     remains = np.ones(snapshot.overlay.first, bool)
     remains[list(snapshot.overlay.dropped)] = False
     return np.where(remains, np.cumsum(remains) - 1, -1)
@@ -129,5 +125,5 @@ def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:
 
 def _chunks(snapshot: Snapshot) -> Iterator[list[int]]:
     rows = filter(snapshot.has, range(snapshot.end))
-    while chunk := list(islice(rows, CHUNK)):
+    while chunk := list(islice(rows, ITEMS_PER_CHUNK)):
         yield chunk

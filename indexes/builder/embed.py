@@ -1,7 +1,7 @@
-"""Items on their way through the network: readers ahead of it, a writer behind it, and the network never waiting.
+"""The embedding of all items: threads read ahead of the network and write behind it, so that it never waits.
 
-Pictures are decoded and texts tokenized by a few threads, some batches ahead; whole shards are written by another.
-Several processes may share the work (`Crew`): each takes every n-th shard.
+A few threads decode pictures and tokenize texts, some batches ahead; another writes whole shards. Several processes
+may share the work (`ProcessGroup`): each takes every n-th shard.
 """
 
 from collections import deque
@@ -26,42 +26,42 @@ from .shards import Shard, Shards
 T = TypeVar("T")
 R = TypeVar("R")
 
-EVERY = 30.0
-"""Seconds between two lines on how far it has come."""
+PROGRESS_INTERVAL_S = 30.0
+"""Seconds between two log lines on the progress."""
 
 
-class Crew(Protocol):
+class ProcessGroup(Protocol):
     """The processes that encode together; `model.training.distributed.ProcessGroup` is one."""
 
     @property
     def rank(self) -> int:
-        """This process among them, from 0."""
+        """Number of this process among them, from 0."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
 
     def wait(self) -> None:
-        """Until every one of them is here."""
+        """Block until every process has arrived."""
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A crew of one."""
+class SingleProcess:
+    """A process group of one."""
 
     rank: int = 0
     size: int = 1
 
     def wait(self) -> None:
-        """For nobody."""
+        """Do nothing."""
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A batch, read: places of its items, those that cannot be encoded and why, and the way to encode the rest."""
+class _ReadBatch:
+    """A batch, read: places of its items, those skipped and why, and a function that encodes the rest."""
 
     kept: list[int]
     set_aside: dict[int, str]
@@ -69,7 +69,7 @@ class _Read:
 
 
 class Embedding:
-    """The work of one process: the shards that are its own and not there yet."""
+    """The work of one process: its own shards that are not there yet."""
 
     def __init__(
         self, encoder: ItemEncoder, folder: Path, items: Sequence[Item], shards: Shards, tokens: bool
@@ -81,14 +81,14 @@ class Embedding:
         self._shards = shards
         self._tokens = tokens
 
-    def run(self, crew: Crew, batch_size: int, workers: int) -> None:
+    def run(self, group: ProcessGroup, batch_size: int, workers: int) -> None:
         """Encode until all of this process's shards are there.
 
         Raises:
             StorageError: the disk is full or failing.
         """
         done = set(self._shards.done())
-        numbers = [n for n in range(crew.rank, self._shards.count, crew.size) if n not in done]
+        numbers = [n for n in range(group.rank, self._shards.count, group.size) if n not in done]
         batches = [(n, rows) for n in numbers for rows in _batches(self._shards.rows(n), batch_size)]
         total = sum(len(rows) for _, rows in batches)
         with (
@@ -96,7 +96,7 @@ class Embedding:
             ThreadPoolExecutor(1, "writer") as writer,
             progress_bar("embedding items", total) as advance,
         ):
-            pace = _Pace(total, crew.rank == 0)
+            pace = _Pace(total, group.rank == 0)
             shard, writing = Shard(-1), None
             for (number, rows), read in ahead(readers, self._read, batches, 2 * workers):
                 if number != shard.number:
@@ -114,13 +114,13 @@ class Embedding:
     def _hand_over(
         self, writer: ThreadPoolExecutor, shard: Shard, writing: Future[None] | None
     ) -> Future[None] | None:
-        """Have a finished shard written, once the one before it is."""
+        """Have a finished shard written, after the one before it."""
         if writing is not None:
             writing.result()
         return writer.submit(self._shards.write, shard) if shard.number >= 0 else None
 
-    def _read(self, batch: tuple[int, range]) -> _Read:
-        """Runs in a reader."""
+    def _read(self, batch: tuple[int, range]) -> _ReadBatch:
+        """Read a batch; runs in a reader thread."""
         kept, set_aside = [], {}
         texts: list[str] = []
         pictures: list[Image.Image | None] = []
@@ -135,14 +135,14 @@ class Embedding:
             texts.append(item.text)
             pictures.append(picture)
         if not kept:
-            return _Read(kept, set_aside, _nothing)
-        return _Read(kept, set_aside, self._encoder.read_items(texts, pictures, self._tokens))
+            return _ReadBatch(kept, set_aside, _nothing)
+        return _ReadBatch(kept, set_aside, self._encoder.read_items(texts, pictures, self._tokens))
 
 
 def ahead(
     pool: ThreadPoolExecutor, work: Callable[[T], R], things: Iterable[T], depth: int
 ) -> Iterator[tuple[T, R]]:
-    """Each thing and what `work` makes of it, in order; at most `depth` are made ahead."""
+    """Yield each thing and what `work` makes of it, in order; at most `depth` are made ahead."""
     left = iter(things)
     made: deque[tuple[T, Future[R]]] = deque()
     try:
@@ -159,7 +159,7 @@ def ahead(
 
 
 class _Pace:
-    """Items a second so far, for the bar; and, now and then, a line where there is no bar."""
+    """Items a second so far, for the bar; and, now and then, a log line if there is no bar."""
 
     def __init__(self, total: int, speaks: bool) -> None:
         self._total, self._speaks = total, speaks
@@ -170,7 +170,7 @@ class _Pace:
         self._done += more
         now = monotonic()
         rate = self._done / max(now - self._begun, 1e-9)
-        if self._speaks and now - self._told > EVERY:
+        if self._speaks and now - self._told > PROGRESS_INTERVAL_S:
             self._told = now
             left = (self._total - self._done) / rate / 60
             say(

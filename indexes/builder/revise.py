@@ -1,8 +1,8 @@
-"""A generation with other relations: the same items, and for a relation more or less as much as it takes.
+"""A migration that adds or drops relations: a generation of the same items under other relations.
 
-It holds the changes that the one before held, and no more: those since come on top of it as they came on top of
-that. So nothing is made again of the relations that stay: their files are copied, graphs and answers included. Only
-Milvus, whose collections belong to one generation each, is given all vectors anew.
+The new generation holds the same changes as the old one; later changes are applied on top of it as before. So the
+files of the relations that stay are copied, graphs and answers included. Only Milvus, whose collections belong to one
+generation each, is given all vectors again.
 """
 
 import shutil
@@ -15,16 +15,15 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.storage.attributes import FILE as ATTRIBUTES
-from indexes.storage.catalogue import FILE
+from indexes.storage.attributes import ATTRIBUTES_FILE
+from indexes.storage.catalogue import CATALOGUE_FILE
 from indexes.storage.generation import Generation
 from indexes.storage.layout import write_checkpoint_path
-from indexes.storage.precomputed import FOLDER as ANSWERS
-from indexes.storage.precomputed import write_precomputed
+from indexes.storage.precomputed import ANSWERS_DIR, write_precomputed
 from indexes.storage.relation_table import IndexedRelation, save_relations
-from indexes.storage.tokens import FOLDER as TOKENS
-from indexes.vectors.backends import keep_vectors, open_vectors
-from indexes.vectors.faiss_backend import FOLDER, Carried
+from indexes.storage.tokens import TOKENS_DIR
+from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
+from indexes.vectors.faiss_backend import Carried
 from model.artifact import PICTURES, write_artifact
 from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.errors import InputError, NoTokensError, UnknownRelationError
@@ -135,26 +134,26 @@ def write_revised(
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
         keep_vectors(
-            draft.path / FOLDER,
+            draft.path / VECTORS_DIR,
             target,
             config,
             len(relations),
             dim,
             source,
             choose_kind(config, count, len(relations), dim),
-            carried=Carried(old.path / FOLDER, carried),
+            carried=Carried(old.path / VECTORS_DIR, carried),
         )
-        old.answers.copy(draft.path / ANSWERS, carried)
-        with closing(open_vectors(draft.path / FOLDER)) as vectors:
+        old.answers.copy(draft.path / ANSWERS_DIR, carried)
+        with closing(open_vectors(draft.path / VECTORS_DIR)) as vectors:
             for position in added:
                 for similarity in similarities:
-                    write_precomputed(draft.path / ANSWERS, vectors, [position], [similarity])
+                    write_precomputed(draft.path / ANSWERS_DIR, vectors, [position], [similarity])
                     advance(count)
         save_relations(draft.path, relations)
-        for name in (FILE, ATTRIBUTES):
+        for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
             shutil.copyfile(old.path / name, draft.path / name)
-        if (old.path / TOKENS).is_dir():
-            shutil.copytree(old.path / TOKENS, draft.path / TOKENS)
+        if (old.path / TOKENS_DIR).is_dir():
+            shutil.copytree(old.path / TOKENS_DIR, draft.path / TOKENS_DIR)
         if (old.path / PICTURES).is_dir():
             shutil.copytree(old.path / PICTURES, draft.path / PICTURES, copy_function=link)
         write_checkpoint_path(draft.path, checkpoint, target.parent)

@@ -1,8 +1,8 @@
-"""Items encoded so far: files beside the generations, each whole or not there, so that a kill costs little.
+"""Shards of items encoded so far: files beside the generations, each whole or absent, so that a kill costs little.
 
     .generation-encoded/
       run.json                        what was encoded, by what: its parents, and the options that move a vector
-      00007-9f86d081884c7d65.safetensors   the eighth stretch of `SHARD` items; its name ends in its digest
+      00007-9f86d081884c7d65.safetensors   the eighth stretch of `ITEMS_PER_SHARD` items; its name ends in its digest
 
 A shard holds `text`, `image` and `average` (float16 `[relations, items, dim]`), `kept` (int64, places of these items
 among all), and the tokens where they are to be kept. Items that could not be read are in its metadata, with the
@@ -28,15 +28,15 @@ from model.console import say
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.similarity import View
 
-FOLDER = ".generation-encoded"
-"""Where they lie within an index."""
+SHARDS_DIR = ".generation-encoded"
+"""Folder of the shards within an index."""
 
-SHARD = 1_024
-"""Items of a shard: what a kill may cost."""
+ITEMS_PER_SHARD = 1_024
+"""Items of a shard, which is what a kill may cost."""
 
 
-class Run(BaseModel):
-    """`run.json`: shards of another run are of no use."""
+class EncodingRun(BaseModel):
+    """The contents of `run.json`: what the shards are made from; those of another run are of no use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +48,7 @@ class Run(BaseModel):
 
 @dataclass
 class Shard:
-    """One in the making: what was encoded, batch by batch."""
+    """A shard in the making: what was encoded, batch by batch."""
 
     number: int
     kept: list[int] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Shards:
         self.folder = folder
         self._items = items
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: EncodingRun) -> None:
         """Go on with the run in the folder if it is `run`, and otherwise begin it anew.
 
         Raises:
@@ -79,10 +79,10 @@ class Shards:
             elif done := sum(len(self.rows(number)) for number in self.done()):
                 say(f"Going on after {done:,} of {self._items:,} items that an earlier run had encoded.")
 
-    def _go_on(self, run: Run) -> bool:
-        """Whether the run there is this one; a torn shard of it is removed."""
+    def _go_on(self, run: EncodingRun) -> bool:
+        """Tell whether the run there is this one; remove its torn shards."""
         try:
-            if Run.model_validate_json((self.folder / "run.json").read_bytes()) != run:
+            if EncodingRun.model_validate_json((self.folder / "run.json").read_bytes()) != run:
                 return False
         except (FileNotFoundError, ValidationError):
             return False
@@ -97,18 +97,18 @@ class Shards:
     @property
     def count(self) -> int:
         """Number of shards when all is encoded."""
-        return -(-self._items // SHARD)
+        return -(-self._items // ITEMS_PER_SHARD)
 
     def done(self) -> list[int]:
-        """Numbers of those that are there."""
+        """List the numbers of the shards that are there."""
         return sorted(int(path.name.partition("-")[0]) for path in self.folder.glob("*.safetensors"))
 
     def rows(self, number: int) -> range:
-        """Places of the items of a shard."""
-        return range(number * SHARD, min((number + 1) * SHARD, self._items))
+        """Give the places of the items of a shard."""
+        return range(number * ITEMS_PER_SHARD, min((number + 1) * ITEMS_PER_SHARD, self._items))
 
     def write(self, shard: Shard) -> None:
-        """Put a shard there, whole.
+        """Write a whole shard.
 
         Raises:
             StorageError: the disk is full or failing.
@@ -129,11 +129,11 @@ class Shards:
             partial.rename(self.folder / f"{shard.number:05d}-{_digest(content)}.safetensors")
 
     def kept(self) -> Int64[ndarray, " kept"]:
-        """Places of all items that were encoded, in order."""
+        """Read the places of all items that were encoded, in order."""
         return np.concatenate([np.empty(0, np.int64), *self._arrays("kept")])
 
     def set_aside(self) -> dict[int, str]:
-        """Places of the items that could not be read, and why."""
+        """Read the places of the items that could not be read, and why."""
         found: dict[int, str] = {}
         for path in self._paths():
             with safe_open(path, "numpy") as file:
@@ -142,14 +142,14 @@ class Shards:
         return found
 
     def vectors(self, relation: int, view: View) -> Iterator[Float16[ndarray, "items dim"]]:
-        """The vectors of the items kept, shard by shard."""
+        """Read the vectors of the items kept, shard by shard."""
         for path in self._paths():
             with safe_open(path, "numpy") as file:
                 if view in file.keys():  # noqa: SIM118 (a file is no mapping)
                     yield file.get_slice(view)[relation : relation + 1][0]
 
     def tokens(self) -> Iterator[ItemTokens]:
-        """The tokens of the items kept, shard by shard."""
+        """Read the tokens of the items kept, shard by shard."""
         parts = (
             self._arrays(f"{name}_{part}") for name in ("text", "image") for part in ("tokens", "starts")
         )
@@ -157,7 +157,7 @@ class Shards:
             yield ItemTokens(TokenRows(text, text_starts), TokenRows(image, image_starts))
 
     def remove(self) -> None:
-        """Forget it all."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _arrays(self, name: str) -> Iterator[ndarray]:

@@ -110,7 +110,7 @@ class Journal:
         self._engine: Engine | None = None
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         with self._committing:
             if self._engine is not None:
                 self._engine.dispose()
@@ -149,20 +149,20 @@ class Journal:
         return waiting.recorded
 
     def newest(self) -> int:
-        """Sequence of the newest change that is kept; 0 where there is none."""
-        if (engine := self._opened()) is None:
+        """Read the sequence of the newest change that is kept; 0 if there is none."""
+        if (engine := self.engine()) is None:
             return 0
         with self._store.faults(), self._store.reading(engine) as connection:
             return connection.execute(_NEWEST).scalar_one() or 0
 
     def since(self, sequence: int) -> list[JournalEntry]:
-        """The changes after `sequence` that are kept, oldest first.
+        """Read the changes after `sequence` that are kept, oldest first.
 
         Raises:
             ArtifactError: one of them is damaged or missing.
             StorageError: the server is out of reach.
         """
-        if (engine := self._opened()) is None:
+        if (engine := self.engine()) is None:
             return []
         with self._sound(), self._store.reading(engine) as connection:
             found = [self._recorded(row) for row in connection.execute(_SINCE, {"after": sequence})]
@@ -174,13 +174,13 @@ class Journal:
         return found
 
     def picture(self, recorded: JournalEntry) -> bytes | None:
-        """The picture of the item that a change put in; None once the change is forgotten.
+        """Read the picture of the item that a change put in; None once the change is forgotten.
 
         Raises:
             ArtifactError: it is damaged.
             StorageError: the server is out of reach.
         """
-        engine = self._opened()
+        engine = self.engine()
         assert engine is not None, "a change has a journal"
         with self._sound(), self._store.reading(engine) as connection:
             row = connection.execute(_PICTURE, {"sequence": recorded.sequence}).one_or_none()
@@ -197,13 +197,13 @@ class Journal:
         Raises:
             StorageError: the disk is full or failing, or the server out of reach.
         """
-        if (engine := self._opened()) is not None:
+        if (engine := self.engine()) is not None:
             self._store.copy(engine, folder)
 
     def trim(self, sequence: int) -> None:
         """Forget the changes up to `sequence`, which a generation holds."""
         with self._committing:
-            if (engine := self._opened()) is not None:
+            if (engine := self.engine()) is not None:
                 with self._store.faults(), self._store.writing(engine) as connection:
                     connection.execute(LOCKED_HEAD)
                     connection.execute(_TRIM, {"upto": sequence})
@@ -213,7 +213,7 @@ class Journal:
 
     def _commit(self, together: list[_Waiting], publish: Callable[[list[JournalEntry]], None]) -> None:
         try:
-            engine = self._opened(create=True)
+            engine = self.engine(create=True)
             assert engine is not None
             with self._store.writing(engine) as connection:
                 head = self._locked_head(connection)
@@ -245,8 +245,19 @@ class Journal:
             for waiting in together:
                 waiting.done = True
 
-    def _opened(self, create: bool = False) -> Engine | None:
-        """The database, or None if there has been no change."""
+    @property
+    def waiting(self) -> int:
+        """Number of writers that wait for the commit of another."""
+        return len(self._queue)
+
+    def engine(self, create: bool = False) -> Engine | None:
+        """Open the database, once; None if there has been no change, unless `create`.
+
+        Raises:
+            MismatchError: the journal there is of another index.
+            ArtifactError: it is damaged.
+            StorageError: it is out of reach.
+        """
         if self._engine is None and (engine := self._store.engine(create)) is not None:
             try:
                 with nullcontext() if create else self._sound():

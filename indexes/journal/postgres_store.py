@@ -24,23 +24,23 @@ from sqlalchemy.exc import DBAPIError
 from model.errors import ArtifactError, InputError, StorageError
 
 from .sqlite_store import SqliteStore
-from .store import CHANGES, HEAD, LINEAGE, METADATA, PATIENCE
+from .store import CHANGES, HEAD, LINEAGE, METADATA, STORE_TIMEOUT_S
 
-CHUNK = 100
+COPIED_ROWS_PER_CHUNK = 100
 """Changes copied at a time."""
 
 _SEARCH_PATH = re.compile(r"search_path=\"?(\w+)")
 
 _SETTINGS = {
     "synchronous_commit": "on",  # whatever the role or the database has been given
-    "lock_timeout": f"{PATIENCE:.0f}s",
+    "lock_timeout": f"{STORE_TIMEOUT_S:.0f}s",
     # A process that hangs must not stop the others; and one that was cut off is given up before its writer gives up.
-    "idle_in_transaction_session_timeout": f"{PATIENCE / 3:.0f}s",
+    "idle_in_transaction_session_timeout": f"{STORE_TIMEOUT_S / 3:.0f}s",
 }
 
-_PATIENT = {
+_TIMEOUTS = {
     "connect_timeout": 5,
-    "tcp_user_timeout": int(PATIENCE * 1_000),
+    "tcp_user_timeout": int(STORE_TIMEOUT_S * 1_000),
     "application_name": "rcml",
 }
 """Of libpq, unless the address says otherwise."""
@@ -112,7 +112,7 @@ class PostgresStore:
         """
         given = self._address.query
         settings = " ".join(f"-c{name}={value}" for name, value in _SETTINGS.items())
-        arguments: dict[str, Any] = {name: value for name, value in _PATIENT.items() if name not in given}
+        arguments: dict[str, Any] = {name: value for name, value in _TIMEOUTS.items() if name not in given}
         arguments["options"] = f"{given['options']} {settings}"
         try:
             return create_engine(self._address, pool_pre_ping=True, connect_args=arguments)
@@ -146,7 +146,7 @@ class PostgresStore:
 
     def _committed(self, engine: Engine, number: str) -> bool:
         """What became of a transaction whose commit was not answered."""
-        given_up = monotonic() + PATIENCE
+        given_up = monotonic() + STORE_TIMEOUT_S
         while monotonic() < given_up:
             try:
                 with engine.connect() as connection:
@@ -181,7 +181,9 @@ class PostgresStore:
         try:
             with self.faults(), self.reading(engine) as source:
                 heads = source.execute(HEAD).mappings().all()
-                changes = source.execute(select(CHANGES).order_by(CHANGES.c.sequence)).yield_per(CHUNK)
+                changes = source.execute(select(CHANGES).order_by(CHANGES.c.sequence)).yield_per(
+                    COPIED_ROWS_PER_CHUNK
+                )
                 with file.faults(), file.writing(target) as copied:
                     copied.execute(insert(LINEAGE), [dict(head) for head in heads])
                     for rows in changes.mappings().partitions():

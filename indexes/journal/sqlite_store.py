@@ -21,10 +21,10 @@ from sqlalchemy.exc import DBAPIError
 from model.artifact import sync_path
 from model.errors import ArtifactError, StorageError
 
-from .store import METADATA, PATIENCE
+from .store import METADATA, STORE_TIMEOUT_S
 
-FILE = "changes.sqlite"
-"""Where the changes lie within an index."""
+JOURNAL_FILE = "changes.sqlite"
+"""File of the changes within an index."""
 
 _WRITING = "rcml_writing"
 
@@ -39,7 +39,7 @@ class SqliteStore:
     repair = "restore a snapshot, or remove the file to go on without the changes since the index was built"
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._path = folder / JOURNAL_FILE
         self.name = str(self._path)
 
     def engine(self, create: bool = False) -> Engine | None:
@@ -78,13 +78,13 @@ class SqliteStore:
         with closing(engine.raw_connection()) as connection:
             assert connection.driver_connection is not None
             try:
-                connection.driver_connection.execute("VACUUM INTO ?", (str(folder / FILE),))
+                connection.driver_connection.execute("VACUUM INTO ?", (str(folder / JOURNAL_FILE),))
             except sqlite3.Error as error:
                 raise StorageError(f"{self.name} could not be copied to {folder} ({error}).") from None
 
     def set_aside(self) -> None:
         """See `Store.set_aside`."""
-        for path in (self._path, *(self._path.with_name(f"{FILE}-{log}") for log in ("wal", "shm"))):
+        for path in (self._path, *(self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm"))):
             with suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{path.name}.damaged"))
 
@@ -110,7 +110,7 @@ def _create(path: Path) -> None:
 def _connect(path: Path) -> Engine:
     # SQLite's own URI form, in which a path may hold `?` and `#`.
     url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"uri": "true"})
-    engine = create_engine(url, connect_args={"timeout": PATIENCE})
+    engine = create_engine(url, connect_args={"timeout": STORE_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
@@ -128,7 +128,7 @@ def _connect(path: Path) -> Engine:
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Set the mode, which SQLite, unlike all else, does not wait for while another opens or closes the file."""
-    given_up = monotonic() + PATIENCE
+    given_up = monotonic() + STORE_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

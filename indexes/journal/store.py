@@ -22,8 +22,8 @@ from sqlalchemy import (
     select,
 )
 
-PATIENCE = 30.0
-"""Seconds to wait for another process that is writing, or a server that does not answer."""
+STORE_TIMEOUT_S = 30.0
+"""Seconds to wait for another process that writes, or a server that does not answer."""
 
 METADATA = MetaData()
 

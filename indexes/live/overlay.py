@@ -1,6 +1,6 @@
-"""What changed since a generation was made, in memory: items put in, rows of the generation taken out.
+"""The overlay: changes since a generation was made, in memory: items put in, rows of the generation dropped.
 
-An overlay is a value: `after` returns another one, and whoever searches goes on with the one they hold. Vectors
+An overlay is a value: `after` returns another one, and a search goes on with the one it has. Vectors
 and attributes are shared between them and only ever appended to.
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from indexes.journal.journal import JournalEntry
-from indexes.storage.attributes import Appended
+from indexes.storage.attributes import AppendedAttributes
 from indexes.storage.filters import Condition
 from indexes.storage.tokens import stored
 from indexes.vectors.contract import ROUNDING, Neighbours, cosines
@@ -23,8 +23,8 @@ from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.records import Item
 from model.similarity import View
 
-ROOM = 64
-"""Items that the first array has room for; it is doubled as needed."""
+INITIAL_ROOM_ITEMS = 64
+"""Items that the first array of vectors has room for; the room is doubled as needed."""
 
 _VIEWS = {view: position for position, view in enumerate(View)}
 
@@ -47,7 +47,7 @@ class Overlay:
     live: Bool[ndarray, " entries"]
     without_picture: tuple[int, ...]
     added: tuple[FreeTextRelation, ...]
-    _attributes: Appended
+    _attributes: AppendedAttributes
     _vectors: Float32[ndarray, "views relations room dim"]
 
     @classmethod
@@ -56,8 +56,10 @@ class Overlay:
     ) -> "Overlay":
         """No change yet to a generation of `first` items, made at `sequence`, under `relations` and those `added`."""
         none = MappingProxyType[str, int | None]({})
-        room = np.zeros((len(View), relations + len(added), ROOM, dim), np.float32)
-        return cls(first, sequence, none, frozenset(), (), np.zeros(0, bool), (), added, Appended(), room)
+        room = np.zeros((len(View), relations + len(added), INITIAL_ROOM_ITEMS, dim), np.float32)
+        return cls(
+            first, sequence, none, frozenset(), (), np.zeros(0, bool), (), added, AppendedAttributes(), room
+        )
 
     def __len__(self) -> int:
         """Number of items put in that still count."""

@@ -1,4 +1,4 @@
-"""What a shop stores of its items beside their words (price, stock, brand), and which items meet a condition on it.
+"""Attributes of items (price, stock, brand), kept in columns, and which items meet conditions on them.
 
     attributes.parquet   `price.number` and `price.text` for an attribute `price`, if any item has such a value,
                          and `categories`; one row an item, null where it has none
@@ -21,18 +21,18 @@ from model.records import Item
 
 from .filters import Condition
 
-FILE = "attributes.parquet"
-
+ATTRIBUTES_FILE = "attributes.parquet"
+"""File of the attributes within a generation."""
 
 CATEGORIES = "categories"
-"""Not an attribute, but a condition may be put to it."""
+"""Name by which conditions refer to the categories of an item, which are no attribute."""
 
 
 class Attributes:
     """The attributes of a generation; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._path = folder / ATTRIBUTES_FILE
         self._schema = pl.read_parquet_schema(self._path)
         self._columns: dict[str, pl.Series] = {}
         self.names = frozenset(name.rpartition(".")[0] for name in self._schema if name != CATEGORIES)
@@ -43,7 +43,7 @@ class Attributes:
         return len(self._categories)
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " count"]:
-        """By row, whether an item meets all of one condition or more; a name that no item has is met by none."""
+        """Tell by row whether an item meets all conditions (at least one); no item meets one on an unknown name."""
         met: ndarray = np.logical_and.reduce([self._mask(name, one) for name, one in where.items()])
         return met
 
@@ -70,7 +70,7 @@ class Attributes:
         return self._columns[name]
 
 
-class Appended:
+class AppendedAttributes:
     """The attributes of items that are appended one by one; many threads may read while one appends.
 
     A reader says how many items it knows of, and sees nothing of those that came later.
@@ -83,7 +83,7 @@ class Appended:
         """Texts by number, so that columns hold numbers only."""
 
     def append(self, place: int, item: Item) -> None:
-        """Take down those of the item at `place`, which comes after all others."""
+        """Append the attributes of the item at `place`; places ascend."""
         for category in set(item.categories):
             self._column(self._texts, CATEGORIES).append(place, self._code(category))
         for name, value in item.attributes.items():
@@ -93,12 +93,12 @@ class Appended:
                 self._column(self._numbers, name).append(place, float(value))
 
     def names(self, count: int) -> frozenset[str]:
-        """Attributes that any of the first `count` items has."""
+        """List the attributes that any of the first `count` items has."""
         columns = [*list(self._numbers.items()), *list(self._texts.items())]
         return frozenset(name for name, column in columns if column.upto(count)[0].size) - {CATEGORIES}
 
     def mask(self, where: Mapping[str, Condition], count: int) -> Bool[ndarray, " count"]:
-        """Which of the first `count` items meet all conditions."""
+        """Tell which of the first `count` items meet all conditions."""
         mask = np.ones(count, bool)
         for name, condition in where.items():
             met = np.zeros(count, bool)
@@ -131,7 +131,7 @@ class _Column:
         self._count = 0
 
     def append(self, place: int, value: float) -> None:
-        """One more; what has been read stays where it is."""
+        """Append a value; what readers have seen stays where it is."""
         if self._count == len(self._places):
             more = np.empty_like(self._places)
             self._places = np.concatenate([self._places, more])
@@ -140,7 +140,7 @@ class _Column:
         self._count += 1
 
     def upto(self, count: int) -> tuple[Int64[ndarray, " n"], Float64[ndarray, " n"]]:
-        """Places below `count`, and their values."""
+        """Give the places below `count`, and their values."""
         known = self._count  # before the arrays, which only grow
         places, values = self._places[:known], self._values[:known]
         end = int(np.searchsorted(places, count))
@@ -164,4 +164,4 @@ def write_attributes(folder: Path, items: Iterable[Item]) -> None:
         columns.append(pl.Series(name, [values[name].get(row) for row in range(len(categories))], dtype))
     content = BytesIO()
     pl.DataFrame(columns).write_parquet(content)
-    (folder / FILE).write_bytes(content.getvalue())
+    (folder / ATTRIBUTES_FILE).write_bytes(content.getvalue())

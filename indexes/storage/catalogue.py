@@ -15,10 +15,11 @@ from urllib.parse import quote
 from model.artifact import not_stored
 from model.records import Item
 
-FILE = "catalogue.sqlite"
+CATALOGUE_FILE = "catalogue.sqlite"
+"""File of the items within a generation."""
 
-KEPT = 100_000
-"""Rows that are kept in memory, by the id of their item: what was asked about is asked about again."""
+CACHED_ROWS = 100_000
+"""Row numbers cached in memory, by the id of their item."""
 
 _CREATE = """
     CREATE TABLE items (
@@ -57,7 +58,7 @@ class Catalogue:
         return cls(_uri(folder, "mode=ro&immutable=1"))
 
     def close(self) -> None:
-        """Give the file back; nobody may be reading any more."""
+        """Close the file; nobody may be reading any more."""
         with self._opening:
             for connection in self._opened:
                 connection.close()
@@ -68,33 +69,33 @@ class Catalogue:
         return self._count
 
     def without_picture(self) -> list[int]:
-        """Rows of the items that have none."""
+        """List the rows of the items that have no picture."""
         return [row for (row,) in self._connection.execute(_UNPICTURED)]
 
     def find(self, item_id: str) -> int | None:
-        """Row number of an item, or None if no item has this id."""
+        """Find the row of an item; None if no item has this id."""
         row = self._rows.get(item_id)
         if row is None:
             found = self._connection.execute(_ROW, (item_id,)).fetchone()
             if found is None:
                 return None
             row = int(found[0])
-            if len(self._rows) < KEPT:
+            if len(self._rows) < CACHED_ROWS:
                 self._rows[item_id] = row
         return row
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """The items at `rows`, in that order."""
+        """Read the items at `rows`, in that order."""
         read = self._connection.execute
         return [_item(read(_AT_ROW, (row,)).fetchone()) for row in rows]
 
     def page(self, start: int, limit: int) -> list[Item]:
-        """At most `limit` items from row `start` on, in catalogue order."""
+        """Read at most `limit` items from row `start` on, in catalogue order."""
         return [_item(row) for row in self._connection.execute(_PAGE, (start, limit))]
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        """This thread's own."""
+        """Connection of this thread alone."""
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
@@ -119,7 +120,7 @@ def write_catalogue(folder: Path, items: Iterable[Item]) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise not_stored(folder / FILE, error) from None
+        raise not_stored(folder / CATALOGUE_FILE, error) from None
 
 
 def _values(row: int, item: Item) -> tuple[Any, ...]:
@@ -136,4 +137,4 @@ def _item(row: tuple[Any, ...]) -> Item:
 
 def _uri(folder: Path, options: str) -> str:
     """SQLite's own URI form, in which a path may hold `?` and `#`."""
-    return f"file:{quote(str(folder / FILE))}?{options}"
+    return f"file:{quote(str(folder / CATALOGUE_FILE))}?{options}"

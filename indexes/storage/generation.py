@@ -1,4 +1,4 @@
-"""An index as it was made at one time: an artifact that never changes.
+"""A generation: an index as it was made at one time, an artifact that never changes.
 
     index/
       generation-000002/   the newest that is whole is the index
@@ -19,9 +19,8 @@ from weakref import finalize
 
 from indexes.config import BuildConfig
 from indexes.journal.journal import Journal
-from indexes.vectors.backends import open_vectors
+from indexes.vectors.backends import VECTORS_DIR, open_vectors
 from indexes.vectors.contract import VectorIndex
-from indexes.vectors.faiss_backend import FOLDER
 from model.artifact import Manifest, open_artifact
 from model.console import say
 from model.data.item_input import ITEM_FORMAT_FILE as COMPOSITION
@@ -32,12 +31,17 @@ from model.similarity import View
 
 from .attributes import Attributes
 from .catalogue import Catalogue
-from .layout import absent, generations, journal_store, lineage, read_options
-from .precomputed import FOLDER as ANSWERS
-from .precomputed import PrecomputedAnswers
+from .layout import (
+    CHECKPOINT_PATH_FILE,
+    generations,
+    journal_store,
+    lineage,
+    no_generation_error,
+    read_options,
+)
+from .precomputed import ANSWERS_DIR, PrecomputedAnswers
 from .relation_table import IndexedRelation, load_relations
-from .tokens import FOLDER as TOKENS
-from .tokens import TokenStore
+from .tokens import TOKENS_DIR, TokenStore
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Generation:
     """One generation, opened, its digests checked.
 
     `relations` stand in the order of the vectors. `tokens` are None if none were kept. `without_picture` are the rows
-    of items of words alone, of which there are few or none. `composition` says how items that are put in are read.
+    of the items without a picture, of which there are few or none. `composition` says how the encoder reads new items.
+    While `lease` is held, no process removes the folder.
     """
 
     path: Path
@@ -58,7 +63,7 @@ class Generation:
     without_picture: tuple[int, ...]
     relations: tuple[IndexedRelation, ...]
     composition: ItemFormat
-    hold: "Lease"
+    lease: "Lease"
 
     @cached_property
     def digest(self) -> str:
@@ -72,12 +77,12 @@ class Generation:
 
     @classmethod
     def open(cls, path: Path) -> "Generation":
-        """Open the generation at `path`; it is not removed before the last that has it open lets it go.
+        """Open the generation at `path`; no process removes it before it is closed here.
 
         Raises:
             ArtifactError: it is missing or damaged.
         """
-        hold = Lease(path)
+        lease = Lease(path)
         manifest = open_artifact(path, "index")
         catalogue = Catalogue.open(path)
         return cls(
@@ -85,18 +90,18 @@ class Generation:
             manifest=manifest,
             catalogue=catalogue,
             attributes=Attributes(path),
-            vectors=open_vectors(path / FOLDER),
-            answers=PrecomputedAnswers(path / ANSWERS),
-            tokens=TokenStore.open(path / TOKENS),
+            vectors=open_vectors(path / VECTORS_DIR),
+            answers=PrecomputedAnswers(path / ANSWERS_DIR),
+            tokens=TokenStore.open(path / TOKENS_DIR),
             without_picture=tuple(catalogue.without_picture()),
             relations=load_relations(path),
             composition=ItemFormat.read(path / COMPOSITION),
-            hold=hold,
+            lease=lease,
         )
 
     @classmethod
     def open_newest(cls, index: Path) -> "Generation":
-        """Open the newest generation that is whole; a damaged one is told of and passed over.
+        """Open the newest generation that is whole; a damaged one is reported and skipped.
 
         Raises:
             ArtifactError: there is none, or none is whole.
@@ -111,13 +116,13 @@ class Generation:
             if failure is not None:
                 say(f"{failure} Going on with {path.name} and the changes since.")
             return generation
-        raise failure or absent(index)
+        raise failure or no_generation_error(index)
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close the files."""
         self.catalogue.close()
         self.vectors.close()
-        self.hold.release()
+        self.lease.release()
 
     @property
     def sequence(self) -> int:
@@ -126,32 +131,35 @@ class Generation:
 
     @property
     def added(self) -> tuple[FreeTextRelation, ...]:
-        """The last of its relations: those that were added at run time."""
+        """Free-text forms of the relations that were added at run time, which are its last."""
         return tuple(known.free_text for known in self.relations if known.free_text is not None)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the vectors that a change brings: views, relations of the checkpoint, components."""
+        """Shape of the vectors that a change brings: views, relations of the checkpoint, components."""
         return len(View), len(self.relations) - len(self.added), self.vectors.dim
 
     @property
     def config(self) -> BuildConfig:
-        """The options that it was made with, and those that come after it will be."""
+        """Options that it was made with, and that its successors will be made with."""
         return read_options(self.path)
 
     def journal(self) -> Journal:
-        """The changes to it, and since."""
+        """Open the journal of the changes since."""
         store = journal_store(self.path.parent, self.config)
         return Journal(store, lineage(self.manifest.parents), self.sequence, self.shape)
 
     def checkpoint_seen_from(self, index: Path) -> Path:
-        """Where its checkpoint lies, if it is part of the index at `index`."""
-        named: str = json.loads((self.path / "checkpoint.json").read_text("utf-8"))["path"]
+        """Find its checkpoint, as seen from the index at `index`, of which it is a part."""
+        named: str = json.loads((self.path / CHECKPOINT_PATH_FILE).read_text("utf-8"))["path"]
         return (index / named).resolve()
 
 
 class Lease:
-    """A shared lock on a folder, until this is garbage: whoever still searches keeps what they search."""
+    """A shared lock on the folder of a generation, until `release` or until this is garbage.
+
+    `layout.remove_generations` leaves a folder that is locked, so that a search may finish with the files it has open.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:

@@ -17,16 +17,22 @@ from indexes.vectors.milvus_backend import drop_unused
 from model.artifact import lock_folder, make_folder, open_artifact, read_manifest, storing
 from model.errors import ArtifactError, InputError
 
+CHECKPOINT_PATH_FILE = "checkpoint.json"
+"""File of a generation that says where its checkpoint lies."""
+
+SKIPPED_FILE = "set-aside.json"
+"""File of a generation that lists the items that could not be encoded, and why."""
+
 _NAME = re.compile(r"generation-(\d{6,})")
 
 
 def lineage(parents: Mapping[str, str]) -> str:
-    """Names an index by the digests of what it was built from, whatever was changed since."""
+    """Name an index by the digests of what it was built from, whatever was changed since."""
     return hashlib.sha256(json.dumps(dict(parents), sort_keys=True).encode()).hexdigest()
 
 
 def generations(index: Path) -> list[Path]:
-    """The generations of an index, oldest first."""
+    """List the generations of an index, oldest first."""
     if not index.is_dir():
         return []
     found = ((_NAME.fullmatch(path.name), path) for path in index.iterdir())
@@ -34,19 +40,19 @@ def generations(index: Path) -> list[Path]:
 
 
 def newest_generation(index: Path) -> Path:
-    """Where the newest generation lies, whole or not.
+    """Find the newest generation, whole or not.
 
     Raises:
         ArtifactError: there is none.
     """
     found = generations(index)
     if not found:
-        raise absent(index)
+        raise no_generation_error(index)
     return found[-1]
 
 
 def next_generation(index: Path) -> Path:
-    """Where to write another.
+    """Choose the path of the next generation.
 
     Raises:
         ArtifactError: `index` holds something else than an index.
@@ -61,7 +67,7 @@ def next_generation(index: Path) -> Path:
 
 
 def kept_config(index: Path) -> BuildConfig | None:
-    """The options of the newest generation whose options can be read; None where there is none."""
+    """Read the options of the newest generation whose options can be read; None if there is none."""
     for path in reversed(generations(index)):
         with suppress(OSError, ValueError):
             return read_options(path)
@@ -69,14 +75,14 @@ def kept_config(index: Path) -> BuildConfig | None:
 
 
 def journal_store(index: Path, config: BuildConfig | None) -> Store:
-    """Where the changes to an index lie, by the options of a generation."""
+    """Choose the store of the changes to an index, by the options of a generation."""
     if config is None or config.journal is None:
         return SqliteStore(index)
     return PostgresStore(config.journal)
 
 
 def prepared_journal(index: Path, url: str | None) -> str | None:
-    """The address of the journal that an index is to have, as `url` says, or as it has been; its tables are made.
+    """Prepare the journal of an index: the one at `url`, or the one it has; return its address, None for a file.
 
     Raises:
         InputError: it has another; changes would be lost.
@@ -99,7 +105,7 @@ def prepared_journal(index: Path, url: str | None) -> str | None:
 
 @contextmanager
 def lock_index(index: Path) -> Iterator[None]:
-    """Nobody else makes a generation meanwhile; nothing is left behind of one that did not come to be.
+    """Lock an index, so that no other process makes a generation; leave nothing behind of one that failed.
 
     Raises:
         ArtifactError: another process is making one.
@@ -120,14 +126,14 @@ def lock_index(index: Path) -> Iterator[None]:
 
 
 def write_checkpoint_path(folder: Path, checkpoint: Path, index: Path) -> None:
-    """Relative to the index, so that a folder that holds both may be moved."""
+    """Write where the checkpoint lies, relative to the index, so that a folder that holds both may be moved."""
     path = Path(os.path.relpath(checkpoint.resolve(), index.resolve())).as_posix()
     text = json.dumps({"path": path}, indent=2, ensure_ascii=False) + "\n"
-    (folder / "checkpoint.json").write_text(text, encoding="utf-8")
+    (folder / CHECKPOINT_PATH_FILE).write_text(text, encoding="utf-8")
 
 
 def changed_since_build(index: Path, sequence: int) -> bool:
-    """Whether items were changed, or relations added, after an index was built; `sequence` is the last change's."""
+    """Tell whether items were changed, or relations added, since the build; `sequence` is that of the last change."""
     try:
         counts = read_manifest(newest_generation(index), "index").counts
     except ArtifactError:
@@ -139,13 +145,18 @@ def remove_generations(index: Path, keep: Collection[Path]) -> None:
     """Remove all generations but those to keep, and those that another process still has open."""
     for path in set(generations(index)) - set(keep):
         with suppress(ArtifactError), lock_folder(path, path.name):
-            # Renamed first: what is half removed must not look like a generation.
+            # Renamed first: a half-removed folder must not look like a generation.
             path.rename(path.with_name(f".{path.name}.removed"))
     for gone in index.glob(".generation-*.removed"):
         shutil.rmtree(gone, ignore_errors=True)
 
 
 def read_options(generation: Path) -> BuildConfig:
+    """Read the options that the generation at a path was made with.
+
+    Raises:
+        OSError, ValueError: they cannot be read, or are not those of an index.
+    """
     return BuildConfig.model_validate_json((generation / "config.json").read_bytes())
 
 
@@ -153,8 +164,8 @@ def _only_remains(index: Path) -> bool:
     return all(path.name.startswith(".generation-") for path in index.iterdir())
 
 
-def absent(index: Path) -> ArtifactError:
-    """Why there is no generation in `index`."""
+def no_generation_error(index: Path) -> ArtifactError:
+    """Make the error that says why there is no generation in `index`."""
     try:
         open_artifact(
             index if not index.is_dir() or not _only_remains(index) else next_generation(index), "index"

@@ -1,4 +1,4 @@
-"""Tokens in few components: enough to tell which items are worth scoring under a relation in words.
+"""Low-rank projections (PCA) of tokens: enough to estimate which items are worth scoring under a free-text relation.
 
     tokens/
       text.sketch.npy image.sketch.npy   float32 [tokens, components], rows as in the tokens themselves
@@ -24,22 +24,22 @@ from model.similarity import View
 
 from .arrays import map_array, read_array, save_array, save_parts
 
-COMPONENTS = 24
-"""At least so many, and one for every 16 of the tokens' own."""
+MIN_COMPONENTS = 24
+"""Least number of components; there is one for every 16 of the tokens' own, if that is more."""
 
-SMALL = 80.0
-"""Relevances that differ by less are raised to e from their common maximum: float32 goes down to e to the -87."""
+MAX_EXP_RANGE = 80.0
+"""Range of relevances within which one common maximum is subtracted before exp: float32 goes down to e^-87."""
 
-SAMPLE = 20_000
-"""Tokens from which the directions are found."""
+BASIS_SAMPLE_TOKENS = 20_000
+"""Tokens drawn to find the principal directions."""
 
-CHUNK = 65_536
-"""Tokens taken to their components together."""
+TOKENS_PER_CHUNK = 65_536
+"""Tokens projected at a time."""
 
 
 @dataclass(frozen=True)
 class LowRankTokens:
-    """The tokens of all items in one modality."""
+    """The projected tokens of all items in one modality."""
 
     states: Float32[ndarray, "tokens components"]
     starts: Int64[ndarray, " bounds"]
@@ -47,26 +47,26 @@ class LowRankTokens:
 
     @classmethod
     def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "LowRankTokens":
-        """What `write_low_rank_tokens` wrote, mapped into memory."""
+        """Map what `write_low_rank_tokens` wrote into memory."""
         states = map_array(folder / f"{name}.sketch.npy")
         return cls(states, starts, read_array(folder / f"{name}.basis.npy"))
 
 
 @dataclass(frozen=True)
 class _Estimated:
-    """Vectors of one modality: of an item, a row of `inner` times `outer`; unit length, or zero without tokens."""
+    """Estimated vectors of one modality: a row of `inner` times `outer` is an item's; unit, or zero without tokens."""
 
     inner: Float32[ndarray, "items components"]
     outer: Float32[ndarray, "components dim"]
 
     @classmethod
-    def of(cls, relation: FreeTextRelation, sketch: LowRankTokens) -> "_Estimated":
-        relevance = sketch.states @ (sketch.basis.T @ relation.query)
-        small = relevance.size == 0 or float(np.ptp(relevance)) < SMALL
+    def of(cls, relation: FreeTextRelation, low_rank: LowRankTokens) -> "_Estimated":
+        relevance = low_rank.states @ (low_rank.basis.T @ relation.query)
+        small = relevance.size == 0 or float(np.ptp(relevance)) < MAX_EXP_RANGE
         if small and relevance.size:
             relevance -= relevance.max()
-        inner = pooled(sketch.states, sketch.starts, relevance, shift=not small)
-        outer = sketch.basis.T @ relation.output
+        inner = pooled(low_rank.states, low_rank.starts, relevance, shift=not small)
+        outer = low_rank.basis.T @ relation.output
         squares = np.einsum("ic,ic->i", inner @ (outer @ outer.T), inner)
         return cls(inner / np.sqrt(np.maximum(squares, 1e-24))[:, None], outer)
 
@@ -76,13 +76,13 @@ class _Estimated:
 
 
 class Estimates:
-    """Vectors of all items under one relation in words, as far as a sketch tells; made when first asked for."""
+    """Estimated vectors of all items under one free-text relation; made when first needed."""
 
     def __init__(self, relation: FreeTextRelation, text: LowRankTokens, image: LowRankTokens) -> None:
-        self._relation, self._sketches = relation, (text, image)
+        self._relation, self._low_rank = relation, (text, image)
 
     def scores(self, view: View, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
-        """Cosines with a unit query, estimated."""
+        """Estimate the cosines with a unit query."""
         match view:
             case View.TEXT:
                 return self._text.scores(query)
@@ -98,11 +98,11 @@ class Estimates:
 
     @cached_property
     def _text(self) -> _Estimated:
-        return _Estimated.of(self._relation, self._sketches[0])
+        return _Estimated.of(self._relation, self._low_rank[0])
 
     @cached_property
     def _image(self) -> _Estimated:
-        return _Estimated.of(self._relation, self._sketches[1])
+        return _Estimated.of(self._relation, self._low_rank[1])
 
     @cached_property
     def _length(self) -> Float32[ndarray, " items"]:
@@ -115,15 +115,14 @@ class Estimates:
 
 
 def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows) -> None:
-    """Write the sketch of `tokens`, which lie in `folder` under the same name."""
+    """Write the projections of `tokens`, which lie in `folder` under the same name."""
     count, dim = tokens.states.shape
-    drawn = np.sort(np.random.default_rng(0).permutation(count)[:SAMPLE])
+    drawn = np.sort(np.random.default_rng(0).permutation(count)[:BASIS_SAMPLE_TOKENS])
     sample = np.asarray(tokens.states[drawn], np.float64)
-    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, : min(max(COMPONENTS, dim // 16), dim)].astype(
-        np.float32
-    )
+    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][
+        :, : min(max(MIN_COMPONENTS, dim // 16), dim)
+    ].astype(np.float32)
     save_array(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))
-    parts = (
-        tokens.states[start : start + CHUNK].astype(np.float32) @ basis for start in range(0, count, CHUNK)
-    )
+    starts = range(0, count, TOKENS_PER_CHUNK)
+    parts = (tokens.states[start : start + TOKENS_PER_CHUNK].astype(np.float32) @ basis for start in starts)
     save_parts(folder / f"{name}.sketch.npy", (count, basis.shape[1]), "<f4", parts)

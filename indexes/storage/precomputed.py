@@ -1,4 +1,4 @@
-"""What is mostly asked, answered ahead: the best of every item, under each relation, exactly.
+"""Precomputed answers: the best items for every item under each relation, exactly.
 
     answers/
       003.AVG.npy   for each catalogue row the 100 best others: `row` (int32), `score` (float32), best first
@@ -30,23 +30,23 @@ from model.similarity import Similarity
 
 from .arrays import map_array, save_array
 
-FOLDER = "answers"
-"""Where the tables lie within an index."""
+ANSWERS_DIR = "answers"
+"""Folder of the tables within a generation."""
 
-DEPTH = 100
+ANSWERS_PER_ITEM = 100
 """Answers kept for each item; a question may ask for as many."""
 
-MARGIN = 8
-"""So many more are looked at, so that the cut seldom falls between equals."""
+TIE_MARGIN = 8
+"""Candidates kept beyond the answers, so that the cut seldom falls between equal scores."""
 
-TILE = 4_096
-"""Items compared with as many others at a time."""
+ITEMS_PER_TILE = 4_096
+"""Items compared with as many others in one matrix product."""
 
 _ENTRY = np.dtype([("row", "<i4"), ("score", "<f4")])
 
 
 class PrecomputedAnswers:
-    """The tables of a generation, mapped into memory when first asked; safe to use from many threads."""
+    """The tables of a generation, mapped into memory when first used; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,15 +57,15 @@ class PrecomputedAnswers:
 
     @property
     def similarities(self) -> tuple[Similarity, ...]:
-        """Those that have tables."""
+        """Similarities that have tables."""
         return tuple(one for one in Similarity if _name(0, one) in self._names)
 
     def best(
         self, relation: int, similarity: Similarity, row: int, k: int, without: frozenset[int] = frozenset()
     ) -> Neighbours | None:
-        """The `k` best of an item of the generation but for the rows in `without`, or all there are.
+        """Look up the `k` best of an item of the generation but for the rows in `without`, or all there are.
 
-        None where the table does not say: there is none, or it does not go so deep.
+        None if the table does not say: there is none, or it does not go so deep.
         """
         table = self.table(relation, similarity)
         if table is None:
@@ -84,7 +84,7 @@ class PrecomputedAnswers:
         return Neighbours(rows[:there].astype(np.int64), np.asarray(scores[:there]))
 
     def table(self, relation: int, similarity: Similarity) -> ndarray | None:
-        """The best of every item, by row, as they lie in the file; None if they were not made."""
+        """Map the table of a relation and similarity, a row an item; None if there is none."""
         name = _name(relation, similarity)
         if name not in self._names:
             return None
@@ -95,7 +95,7 @@ class PrecomputedAnswers:
         return self._opened[name]
 
     def copy(self, folder: Path, positions: Mapping[int, int]) -> None:
-        """Copy tables into `folder`, which is made if there are any; `positions` as in `faiss_vectors.Carried`."""
+        """Copy tables into `folder`, which is made if there are any; `positions` as in `faiss_backend.Carried`."""
         for similarity in self.similarities:
             folder.mkdir(exist_ok=True)
             for now, then in positions.items():
@@ -103,8 +103,8 @@ class PrecomputedAnswers:
 
 
 @dataclass(frozen=True)
-class Before:
-    """The tables of the generation before, and the row that each of its items has now; -1 if it is gone.
+class PreviousAnswers:
+    """The tables of the previous generation, and the row that each of its items has now; -1 if it is gone.
 
     Items that remain stand in the order they had, before all that are new.
     """
@@ -118,7 +118,7 @@ def write_precomputed(
     vectors: VectorIndex,
     relations: Sequence[int],
     similarities: Sequence[Similarity],
-    before: Before | None = None,
+    before: PreviousAnswers | None = None,
 ) -> None:
     """Write the tables of some similarities and relations into `folder`, which is made if need be.
 
@@ -130,7 +130,7 @@ def write_precomputed(
     tables = [(similarity, relation) for similarity in similarities for relation in relations]
     with progress_bar("answering ahead", len(tables)) as advance:
         for similarity, relation in tables:
-            maker = _Maker(vectors, relation, similarity)
+            maker = TableMaker(vectors, relation, similarity)
             table = None if before is None else maker.carried(before)
             if table is None:
                 table = maker.table(np.arange(maker.count))
@@ -138,21 +138,21 @@ def write_precomputed(
             advance("")
 
 
-class _Maker:
-    """Makes the table of one relation and similarity."""
+class TableMaker:
+    """Maker of the table of one relation and similarity."""
 
     def __init__(self, vectors: VectorIndex, relation: int, similarity: Similarity) -> None:
         self._vectors, self._relation, self._similarity = vectors, relation, similarity
         query_view, self._target_view = similarity.views
         self.count = vectors.count
-        self.depth = max(min(DEPTH, self.count - 1), 0)
+        self.depth = max(min(ANSWERS_PER_ITEM, self.count - 1), 0)
         self._targets = vectors.vectors(relation, self._target_view, range(self.count))
         self._queries = self._targets
         if query_view != self._target_view:
             self._queries = vectors.vectors(relation, query_view, range(self.count))
 
     def table(self, rows: Int64[ndarray, " rows"]) -> ndarray:
-        """The answers of the items at `rows`, which ascend, made from nothing."""
+        """Make the answers of the items at `rows`, which ascend, from scratch."""
         table = _empty(len(rows), self.depth)
         if self.depth:
             best = self._best(rows)
@@ -161,8 +161,8 @@ class _Maker:
                 table[place]["row"], table[place]["score"] = found.rows, found.scores
         return table
 
-    def carried(self, before: Before) -> ndarray | None:
-        """The answers of all items, from those that the ones that remain had; None if there were none."""
+    def carried(self, before: PreviousAnswers) -> ndarray | None:
+        """Make the answers of all items from the previous table; None if there is no such table."""
         old = before.answers.table(self._relation, self._similarity)
         if old is None:
             return None
@@ -197,9 +197,9 @@ class _Maker:
         return table
 
     def _newer(self, last: Float32[ndarray, " remaining"]) -> Iterator[tuple[int, Neighbours]]:
-        """For the items that remain, in rows 0, 1, ..., those new ones that are better than their `last`."""
+        """Find new items that are better than the `last` of each item that remains (rows 0, 1, ...)."""
         new = self._targets[len(last) :]
-        step = max(TILE**2 // max(len(new), 1), 1)
+        step = max(ITEMS_PER_TILE**2 // max(len(new), 1), 1)
         for start in range(0, len(last), step):
             least = last[start : start + step, None] - ROUNDING
             near = self._queries[start : start + len(least)] @ new.T >= least
@@ -210,10 +210,10 @@ class _Maker:
                 if better.any():
                     yield start + place, Neighbours(len(last) + columns[better], scores[better])
 
-    def _best(self, rows: Int64[ndarray, " rows"]) -> "_Best":
-        """What may be among the best of the items at `rows`, without themselves."""
-        best = _Best(len(rows), min(self.depth + MARGIN, self.count - 1))
-        tiles = [slice(start, start + TILE) for start in range(0, self.count, TILE)]
+    def _best(self, rows: Int64[ndarray, " rows"]) -> "_BestSoFar":
+        """Find what may be among the best of the items at `rows`, without themselves."""
+        best = _BestSoFar(len(rows), min(self.depth + TIE_MARGIN, self.count - 1))
+        tiles = [slice(start, start + ITEMS_PER_TILE) for start in range(0, self.count, ITEMS_PER_TILE)]
         symmetric = self._queries is self._targets and len(rows) == self.count
         taking = Lock()
 
@@ -235,7 +235,7 @@ class _Maker:
             # Those of an item with its neighbours in the catalogue first: then every item has a least score.
             pairs = [*zip(tiles, tiles, strict=True), *combinations(tiles, 2)]
         else:
-            asked = [slice(start, start + TILE) for start in range(0, len(rows), TILE)]
+            asked = [slice(start, start + ITEMS_PER_TILE) for start in range(0, len(rows), ITEMS_PER_TILE)]
             pairs = [*product(asked, tiles)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(multiply, *zip(*pairs, strict=True)):
@@ -243,7 +243,7 @@ class _Maker:
         return best
 
     def _exact(self, row: int, rows: Int64[ndarray, " n"], rough: Float32[ndarray, " n"]) -> Neighbours:
-        """The best of those found for the item at `row`, or by a scan if one not found may be among them."""
+        """Score what was found for the item at `row` exactly, or scan if one not found may be among the best."""
         ranked = -np.partition(-rough, (self.depth - 1, len(rough) - 1))
         if len(rough) < self.count - 1 and not ranked[-1] < ranked[self.depth - 1] - ROUNDING:
             allowed = np.ones(self.count, bool)
@@ -254,7 +254,7 @@ class _Maker:
         return Neighbours.best(rows, cosines(self._targets[rows], self._queries[row]), self.depth)
 
 
-class _Best:
+class _BestSoFar:
     """The `keep` best found so far for some items, in no order, and the `least` of these scores."""
 
     def __init__(self, count: int, keep: int) -> None:
@@ -265,7 +265,7 @@ class _Best:
     def better(
         self, places: slice, scores: Float32[ndarray, "places columns"]
     ) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " n"], Float32[ndarray, " n"]]:
-        """Where in a tile of scores there are better ones: place, column, score, by place."""
+        """Find the better scores in a tile: place, column, score, by place."""
         keep = self.scores.shape[1]
         least = self.least[places]
         if scores.shape[1] > keep and np.isneginf(least).any():
@@ -287,7 +287,7 @@ class _Best:
         column: Int64[ndarray, " n"],
         scores: Float32[ndarray, " n"],
     ) -> None:
-        """Keep those of `better` that are."""
+        """Keep those found by `better` that still are better."""
         if not len(place):
             return
         touched, starts, counts = np.unique(place, return_index=True, return_counts=True)

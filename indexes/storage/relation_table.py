@@ -1,10 +1,9 @@
 """The relations of a generation: those of its checkpoint, and behind them those that were added at run time.
 
     relations.json      all, in the order of the vectors, and how many pairs of items are known under each
-    added.safetensors   where some were added: how these look at tokens (`FreeTextRelation`), a row each
+    added.safetensors   if some were added: their free-text form (`FreeTextRelation`), a row each
 
-What is kept of an added one is all that it takes to make the vector of any item, so that whoever opens the index can
-put it to what changes bring, without the network.
+The free-text form is all that it takes to make the vector of any item from its tokens, without the network.
 """
 
 import json
@@ -18,8 +17,11 @@ from safetensors.numpy import load_file, save
 from model.embeddings.free_text import FreeTextRelation
 from model.records import Relation
 
-RECORDS = "relations.json"
-ADDED = "added.safetensors"
+RELATIONS_FILE = "relations.json"
+"""File of all relations within a generation."""
+
+ADDED_RELATIONS_FILE = "added.safetensors"
+"""File of the free-text form of the added relations, if there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
         for known in relations
     ]
     text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
-    (folder / RECORDS).write_text(text, encoding="utf-8")
+    (folder / RELATIONS_FILE).write_text(text, encoding="utf-8")
     added = [known.free_text for known in relations if known.free_text is not None]
     assert all(known.free_text is None for known in relations[: len(relations) - len(added)])
     if added:
@@ -59,18 +61,20 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
             "nearest": np.array([one.nearest for one in added], np.int64),
             "vector": np.stack([one.vector for one in added]),
         }
-        (folder / ADDED).write_bytes(save(arrays))  # safetensors itself hides why a disk takes no more
+        (folder / ADDED_RELATIONS_FILE).write_bytes(
+            save(arrays)
+        )  # safetensors itself hides why a disk takes no more
 
 
 def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
-    """Read what `save_relations` wrote."""
-    records = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
+    """Read the relations of a generation, as `save_relations` wrote them."""
+    records = json.loads((folder / RELATIONS_FILE).read_text(encoding="utf-8"))
     pairs = [record.pop("pairs") for record in records]
     paired_items = [record.pop("paired_items", None) for record in records]
     relations = [Relation(**record) for record in records]
     free_texts: list[FreeTextRelation | None] = [None] * len(relations)
-    if (folder / ADDED).exists():
-        arrays = load_file(folder / ADDED)
+    if (folder / ADDED_RELATIONS_FILE).exists():
+        arrays = load_file(folder / ADDED_RELATIONS_FILE)
         rows = zip(*(arrays[name] for name in ("query", "output", "nearest", "vector")), strict=True)
         first = len(relations) - len(arrays["query"])
         for place, (query, output, nearest, vector) in enumerate(rows, first):

@@ -1,4 +1,4 @@
-"""The tokens of every item, so that relations nobody indexed can be put to them (`FreeTextRelation`).
+"""The tokens of every item, on which free-text relations are scored (`FreeTextRelation`).
 
     tokens/
       text.npy image.npy                   H of eq. 3 in half precision, float16 [tokens, dim], item after item
@@ -27,8 +27,8 @@ from model.embeddings.free_text import FreeTextRelation
 from .arrays import map_array, read_array, save_array, save_parts
 from .low_rank_tokens import Estimates, LowRankTokens, write_low_rank_tokens
 
-FOLDER = "tokens"
-"""Where they lie within an index."""
+TOKENS_DIR = "tokens"
+"""Folder of the tokens within a generation."""
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -39,7 +39,7 @@ class StoredRows(TokenRows):
     """Tokens in half precision that are taken in single precision: FAISS widens ten times as fast as NumPy does."""
 
     def take(self, rows: Int64[ndarray, " taken"]) -> TokenRows:
-        """See `TokenRows.take`."""
+        """Take the tokens of some items; see `TokenRows.take`."""
         narrow = super().take(rows)
         dim = narrow.states.shape[1]
         codes = np.ascontiguousarray(narrow.states).view(np.uint8).reshape(len(narrow.states), 2 * dim)
@@ -49,7 +49,7 @@ class StoredRows(TokenRows):
 
 
 def stored(tokens: ItemTokens) -> ItemTokens:
-    """Tokens that are kept in half precision, to be taken in single precision."""
+    """Wrap tokens in half precision, so that they are taken in single precision."""
     return ItemTokens(*(StoredRows(rows.states, rows.starts) for rows in (tokens.text, tokens.image)))
 
 
@@ -58,7 +58,7 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
-        self._sketches = [
+        self._low_rank = [
             LowRankTokens.open(folder, modality, _rows(self.tokens, modality).starts)
             for modality in MODALITIES
         ]
@@ -66,14 +66,14 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> "TokenStore | None":
-        """What `write_tokens` left in `folder`, mapped into memory; None if there is no such folder."""
+        """Map what `write_tokens` wrote into memory; None if there is no such folder."""
         return cls(folder) if folder.is_dir() else None
 
     def estimates(self, relation: FreeTextRelation) -> Estimates:
-        """Vectors of all items under a relation, as far as a sketch tells; kept as long as the relation is."""
+        """Estimate the vectors of all items under a relation; kept as long as the relation is."""
         found = self._estimates.get(relation)
         if found is None:
-            found = self._estimates[relation] = Estimates(relation, *self._sketches)
+            found = self._estimates[relation] = Estimates(relation, *self._low_rank)
         return found
 
 

@@ -1,4 +1,4 @@
-"""What spares a search most of the vectors: it names candidates, which are then scored exactly.
+"""ANN indexes, which find candidates without a look at most vectors; the candidates are then scored exactly.
 
 - `hnsw`: a graph over the vectors, along which a search walks (Malkov & Yashunin 2016, arXiv 1603.09320).
 - `ivf-rabitq`: cells of near vectors, of which the nearest are scanned by codes of one bit a component (Gao &
@@ -21,60 +21,59 @@ from numpy import ndarray
 from indexes.config import IndexKind
 from model.artifact import not_stored
 
-CHUNK = 16_384
-"""Vectors read back into full precision at a time."""
+VECTORS_PER_CHUNK = 16_384
+"""Vectors decoded to single precision at a time."""
 
-SHORTLIST = 8
-"""Candidates by codes for each result wanted: codes are coarse, and scoring one exactly takes 0.1 us."""
+REFINE_FACTOR = 8
+"""Candidates by codes for each result wanted: codes are coarse, and to score a vector exactly takes 0.1 us."""
 
 Candidates = tuple[Int64[ndarray, " n"], Float32[ndarray, " n"]]
 """Rows and their scores, best first; the scores are exact but for rounding."""
 
 
 class AnnIndex(Protocol):
-    """One such structure, opened; `efforts` are sensible ones, least first."""
+    """An ANN index over the vectors of one relation and view, opened."""
 
     @property
-    def efforts(self) -> Sequence[int]:
-        """How far it may be searched, least first, in its own unit."""
+    def search_parameters(self) -> Sequence[int]:
+        """Sensible search parameters, fastest first: efSearch of HNSW, nprobe of IVF."""
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """What it takes for each item, about."""
+        """Estimate the memory it takes for each item."""
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
-        """Make one for the vectors of a flat index, and write it."""
+        """Make an index of the vectors of a flat index, and write it."""
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
         """Open what `write` wrote."""
 
-    def candidates(self, query: Float32[ndarray, " dim"], k: int, effort: int) -> Candidates:
-        """The `k` nearest, mostly; perhaps fewer."""
+    def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
+        """Find the `k` nearest, approximately; perhaps fewer."""
 
 
 class HnswIndex:
-    """HNSW; the effort is the number of candidates it keeps on its way (ef)."""
+    """An HNSW graph; its search parameter is efSearch, the number of candidates kept on the way."""
 
-    EFFORTS = (64, 128, 256, 512, 1024, 2048)
+    SEARCH_PARAMETERS = (64, 128, 256, 512, 1024, 2048)
 
     def __init__(self, index: Any, exact: Any) -> None:
         # The file holds the graph alone: the vectors are those of the flat index, mapped once.
         index.storage, index.own_fields = exact, False
-        exact.thisown = (
-            True  # that was taken from Python with the assignment, and the file would never be closed
-        )
+        # The assignment took the ownership from Python, and the file would never be closed.
+        exact.thisown = True
         self._index, self._exact = index, exact
 
     @property
-    def efforts(self) -> Sequence[int]:
-        """Candidates kept."""
-        return self.EFFORTS
+    def search_parameters(self) -> Sequence[int]:
+        """Values of efSearch."""
+        return self.SEARCH_PARAMETERS
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """64 links of 4 bytes on the lowest level, and a few above."""
+        """Count 64 links of 4 bytes on the lowest level, and a few above."""
         return 272
 
     @classmethod
@@ -91,19 +90,21 @@ class HnswIndex:
         """Map the graph into memory."""
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), exact)
 
-    def candidates(self, query: Float32[ndarray, " dim"], k: int, effort: int) -> Candidates:
+    def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
         """Walk along the graph."""
-        return _found(*self._index.search(query[None], k, params=_walk(max(effort, 2 * k))))
+        return _found(
+            *self._index.search(query[None], k, params=_hnsw_parameters(max(search_parameter, 2 * k)))
+        )
 
 
 @lru_cache
-def _walk(effort: int) -> Any:
-    """Kept, here and below, since making parameters takes longer than some of the arithmetic."""
-    return faiss.SearchParametersHNSW(efSearch=effort)
+def _hnsw_parameters(search_parameter: int) -> Any:
+    """Make search parameters; cached, here and below: to make them costs more than a small search."""
+    return faiss.SearchParametersHNSW(efSearch=search_parameter)
 
 
-class _Cells:
-    """IVF with codes; the effort is the number of cells scanned (nprobe)."""
+class _IvfIndex:
+    """An IVF index with codes; its search parameter is nprobe, the number of cells scanned."""
 
     _CODES: str
 
@@ -112,10 +113,10 @@ class _Cells:
         self._index, self._codes = faiss.IndexRefine(index, exact), index
 
     @property
-    def efforts(self) -> Sequence[int]:
-        """Cells, doubled until all of them."""
+    def search_parameters(self) -> Sequence[int]:
+        """Values of nprobe, doubled until all cells."""
         cells: int = self._codes.nlist
-        return [*(effort for effort in (2**power for power in range(4, 16)) if effort < cells), cells]
+        return [*(nprobe for nprobe in (2**power for power in range(4, 16)) if nprobe < cells), cells]
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
@@ -134,45 +135,47 @@ class _Cells:
         """Read the codes; they are short."""
         return cls(faiss.read_index(str(path)), exact)
 
-    def candidates(self, query: Float32[ndarray, " dim"], k: int, effort: int) -> Candidates:
+    def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
         """Scan the codes of the nearest cells."""
-        params = self._parameters(effort, max(SHORTLIST, 2 * effort / k))
+        params = self._parameters(search_parameter, max(REFINE_FACTOR, 2 * search_parameter / k))
         return _found(*self._index.search(query[None], k, params=params))
 
     @classmethod
     @lru_cache
-    def _parameters(cls, effort: int, shortlist: float) -> Any:
-        return faiss.IndexRefineSearchParameters(k_factor=shortlist, base_index_params=cls._scanned(effort))
+    def _parameters(cls, search_parameter: int, shortlist: float) -> Any:
+        return faiss.IndexRefineSearchParameters(
+            k_factor=shortlist, base_index_params=cls._scanned(search_parameter)
+        )
 
     @staticmethod
-    def _scanned(effort: int) -> Any:
-        return faiss.SearchParametersIVF(nprobe=effort)
+    def _scanned(search_parameter: int) -> Any:
+        return faiss.SearchParametersIVF(nprobe=search_parameter)
 
 
-class ProductCodes(_Cells):
-    """4 bits for every two components."""
+class IvfPqIndex(_IvfIndex):
+    """IVF with product quantization: 4 bits for every two components."""
 
     _CODES = "PQ{pairs}x4fs"
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """The code, a row number, a share of the centres of cells."""
+        """Count the code, a row number, a share of the centres of cells."""
         return dim // 4 + 50
 
 
-class BitCodes(_Cells):
-    """One bit a component; the query has eight."""
+class IvfRabitqIndex(_IvfIndex):
+    """IVF with RaBitQ: one bit a component; the query has eight."""
 
     _CODES = "RaBitQ"
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """The code and its two factors, a row number, a share of the centres of cells."""
+        """Count the code and its two factors, a row number, a share of the centres of cells."""
         return dim // 8 + 40
 
     @staticmethod
-    def _scanned(effort: int) -> Any:
-        return faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8)
+    def _scanned(search_parameter: int) -> Any:
+        return faiss.IVFRaBitQSearchParameters(nprobe=search_parameter, qb=8)
 
 
 def write_index(index: Any, path: Path, flags: int = 0) -> None:
@@ -189,18 +192,18 @@ def write_index(index: Any, path: Path, flags: int = 0) -> None:
 
 ANN_INDEXES: Mapping[IndexKind, type[AnnIndex]] = {
     "hnsw": HnswIndex,
-    "ivf-pq": ProductCodes,
-    "ivf-rabitq": BitCodes,
+    "ivf-pq": IvfPqIndex,
+    "ivf-rabitq": IvfRabitqIndex,
 }
 
 
 def _chunks(exact: Any) -> Iterator[Float32[ndarray, "chunk dim"]]:
-    for start in range(0, exact.ntotal, CHUNK):
-        yield exact.reconstruct_n(start, min(CHUNK, exact.ntotal - start))
+    for start in range(0, exact.ntotal, VECTORS_PER_CHUNK):
+        yield exact.reconstruct_n(start, min(VECTORS_PER_CHUNK, exact.ntotal - start))
 
 
 def _found(scores: Float32[ndarray, "1 k"], rows: Int64[ndarray, "1 k"]) -> Candidates:
-    """FAISS fills up with -1 where it found fewer."""
+    """Drop the -1 with which FAISS fills up if it found fewer."""
     if rows[0, -1] >= 0:
         return rows[0], scores[0]
     there = rows[0] >= 0

@@ -1,4 +1,4 @@
-"""Which engine keeps the vectors of a generation: what lies in its folder says it, and its options when it is made."""
+"""The choice of a vector backend: by the options when a generation is made, by its files when it is opened."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,10 @@ from indexes.config import BuildConfig, IndexKind
 
 from .contract import Source, VectorIndex
 from .faiss_backend import Carried, FaissVectors, write_vectors
-from .milvus_backend import FILE, MilvusVectors, write_milvus
+from .milvus_backend import MILVUS_FILE, MilvusVectors, write_milvus
+
+VECTORS_DIR = "vectors"
+"""Folder of the vectors within a generation."""
 
 
 def open_vectors(folder: Path) -> VectorIndex:
@@ -17,7 +20,7 @@ def open_vectors(folder: Path) -> VectorIndex:
         ArtifactError: a server has lost them, or does not answer.
         InputError: a package that asks it is missing.
     """
-    return MilvusVectors(folder) if (folder / FILE).exists() else FaissVectors(folder)
+    return MilvusVectors(folder) if (folder / MILVUS_FILE).exists() else FaissVectors(folder)
 
 
 def keep_vectors(
@@ -31,9 +34,9 @@ def keep_vectors(
     advance: Callable[[], None] = lambda: None,
     carried: Carried | None = None,
 ) -> None:
-    """Write the vectors of `generation`, which is to be, into `folder`, or into Milvus and its address into `folder`.
+    """Write the vectors of a future `generation` into `folder`, or into Milvus and its address into `folder`.
 
-    Those `carried` are copied from files to files; Milvus is given all of them by `source`.
+    Vectors that are `carried` are copied from file to file; Milvus is given all vectors by `source`.
 
     Raises:
         InputError: `kind` does not reach `config.min_recall`, or a package is missing.

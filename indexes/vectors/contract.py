@@ -28,10 +28,10 @@ Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
 
 
 class FileReport(BaseModel):
-    """What is known of the vectors of one relation and view.
+    """Report on the vectors of one relation and view.
 
-    `effort` is how far what narrows is searched, in its own unit; `recall_at_10` was measured at that effort
-    against a scan, with items as queries. Both are None where every search is a scan.
+    `effort` is the search parameter of the ANN index (efSearch, nprobe); `recall_at_10` was measured with it against a
+    scan, with items as queries. Both are None if every search is a scan.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,8 +2,8 @@
 
     vectors/
       003.text.faiss       every vector in half precision: scanned where an answer must be exact
-      003.text.hnsw.faiss  what narrows the search, of the kind that was chosen; absent for few items
-      report.json          what each takes, how far it is searched, and the recall measured so
+      003.text.hnsw.faiss  the ANN index, of the kind that was chosen; absent for few items
+      report.json          the size of each, its search parameter, and the recall measured with that
 
 Half precision moves a cosine by some 0.0002 at most. That is seen only where a view's cosines crowd together:
 on the sample shop 99.9 % of the ten nearest stay by average, 97.6 % by picture.
@@ -33,17 +33,14 @@ from .ann_index import ANN_INDEXES, AnnIndex, write_index
 from .contract import ROUNDING, FileReport, Neighbours, Source, cosines, file_name, widened
 from .faiss_threads import threads
 
-FOLDER = "vectors"
-"""Where the files lie within an index."""
+MAX_SCANNED_ITEMS = 10_000
+"""Items up to which every search is a scan: it takes a quarter of a millisecond, and is exact."""
 
-SCANNED = 10_000
-"""Up to so many items, every search is a scan: it takes a quarter of a millisecond, and is exact."""
+MAX_ANN_DEPTH = 1_000
+"""Deepest search of an ANN index; deeper results are scanned for, as it would be searched nearly whole."""
 
-DEEPEST = 1_000
-"""Deeper results are scanned for: what narrows would have to be searched nearly whole."""
-
-SAMPLE = 200
-"""Queries by which recall is measured."""
+RECALL_QUERIES = 200
+"""Queries with which recall is measured."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +59,16 @@ class Report(RootModel[dict[str, FileReport]]):
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _VectorFile:
     """The vectors of one relation and view, opened."""
 
     exact: Any
     halves: Float16[ndarray, "items dim"]
-    narrowing: AnnIndex | None
-    effort: int = 0
+    ann: AnnIndex | None
+    search_parameter: int = 0
 
     def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
-        """Those at `rows`, in single precision: the exponents moved up by 112, which is exact but for infinities.
+        """Convert the vectors at `rows` to single precision: exponents are moved up by 112, exact but for infinities.
 
         NumPy converts one by one, which takes four times as long; so does FAISS.
         """
@@ -85,7 +82,7 @@ class _Stored:
     def scan(
         self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"] | None = None
     ) -> Neighbours:
-        """The `k` nearest of all, or of those allowed."""
+        """Find the `k` nearest of all, or of those allowed."""
         few = self.exact.ntotal if allowed is None else int(np.count_nonzero(allowed))
         wanted = min(k, few)
         if wanted == 0:
@@ -104,11 +101,11 @@ class _Stored:
         return self._scored(query, rough.rows, wanted)
 
     def search(self, query: Float32[ndarray, " dim"], k: int) -> Neighbours:
-        """The `k` nearest, or nearly, of all; of equal ones all are considered, or the answer is that of a scan."""
-        if self.narrowing is not None:
+        """Find the `k` nearest of all, approximately; of equal ones all are considered, or a scan is made."""
+        if self.ann is not None:
             depth = 2 * k
-            while depth <= DEEPEST:
-                rows, scores = self.narrowing.candidates(query, depth, self.effort)
+            while depth <= MAX_ANN_DEPTH:
+                rows, scores = self.ann.candidates(query, depth, self.search_parameter)
                 if len(rows) <= k:
                     break
                 if scores[-1] < scores[k - 1] - ROUNDING:
@@ -117,7 +114,7 @@ class _Stored:
         return self.scan(query, k)
 
     def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
-        """The `k` best of some rows."""
+        """Score some rows exactly, and choose the `k` best."""
         return Neighbours.best(rows, cosines(self.vectors(rows), query), k)
 
 
@@ -127,11 +124,11 @@ class FaissVectors:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.report = Report.model_validate_json((folder / "report.json").read_bytes()).root
-        self._opened: dict[tuple[int, View], _Stored] = {}
+        self._opened: dict[tuple[int, View], _VectorFile] = {}
         self._opening = Lock()
 
     def close(self) -> None:
-        """Nothing to do: the files are mapped as long as somebody searches them."""
+        """Do nothing: the files are mapped as long as a search uses them."""
 
     @property
     def count(self) -> int:
@@ -145,7 +142,7 @@ class FaissVectors:
         return int(self._stored(0, first).exact.d)
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The stored vectors of the items at `rows`, rounded to half precision."""
+        """Get the stored vectors of the items at `rows`, rounded to half precision."""
         return self._stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
 
     def search(
@@ -157,7 +154,7 @@ class FaissVectors:
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """See `VectorIndex.search`."""
+        """Find the `k` nearest; see `VectorIndex.search`."""
         # FAISS keeps the number of threads by thread. A server answers one query at a time: on busy processors,
         # handing a part of a scan to another thread makes it five times as long.
         faiss.omp_set_num_threads(1)
@@ -177,7 +174,7 @@ class FaissVectors:
                 return Neighbours(found.rows[kept][:k], found.scores[kept][:k])
             depth = min(2 * depth, self.count)
 
-    def _stored(self, relation: int, view: View) -> _Stored:
+    def _stored(self, relation: int, view: View) -> _VectorFile:
         key = relation, view
         if key not in self._opened:
             with self._opening:
@@ -187,7 +184,7 @@ class FaissVectors:
 
 
 def resident_bytes(kind: IndexKind, dim: int) -> int:
-    """Bytes of memory that a search in one relation and view comes to need for each item.
+    """Estimate the bytes of memory that a search in one relation and view needs for each item.
 
     With codes the vectors themselves stay on the disk: a search reads a hundred of them.
     """
@@ -208,11 +205,11 @@ def write_vectors(
 ) -> None:
     """Write the vectors under each relation and in each of `views` into `folder`, which is made.
 
-    What narrows is searched as little as `min_recall` allows. `advance` is called after each relation and view, but for
-    those `carried`, which are copied.
+    An ANN index gets the fastest search parameter that reaches `min_recall`. `advance` is called after each relation
+    and view, but for those `carried`, which are copied.
 
     Raises:
-        InputError: `kind` does not reach `min_recall`, however far it is searched.
+        InputError: `kind` does not reach `min_recall` with any search parameter.
     """
     folder.mkdir()
     reports = {} if carried is None else _carry(folder, carried, views)
@@ -243,7 +240,7 @@ def _carry(folder: Path, carried: Carried, views: Collection[View]) -> dict[str,
 
 
 def _ending(kind: IndexKind) -> str:
-    """Of the file that a search looks into first."""
+    """Give the ending of the file that a search looks into first."""
     return "faiss" if kind == "flat" else f"{kind}.faiss"
 
 
@@ -257,7 +254,7 @@ def _write(
     path = folder / f"{file_name(relation, view)}.faiss"
     write_index(exact, path)
     size = path.stat().st_size
-    made_of: IndexKind = kind if exact.ntotal > SCANNED else "flat"
+    made_of: IndexKind = kind if exact.ntotal > MAX_SCANNED_ITEMS else "flat"
     if made_of != "flat":
         path = path.with_suffix(f".{_ending(made_of)}")
         ANN_INDEXES[made_of].write(exact, path)
@@ -272,13 +269,13 @@ def _write(
 def _measure(
     folder: Path, relation: int, view: View, report: FileReport, min_recall: float, views: Collection[View]
 ) -> FileReport:
-    """Search ever further until `min_recall` is reached, with those vectors as queries that will be asked."""
+    """Find the fastest search parameter that reaches `min_recall`; queries are vectors of the views that will ask."""
     if report.kind == "flat":
         return report
     stored = _open(folder, relation, view, report)
-    assert stored.narrowing is not None
+    assert stored.ann is not None
     asking = sorted({query for query, target in (s.views for s in Similarity) if target == view} & {*views})
-    drawn = np.random.default_rng(0).choice(report.items, SAMPLE, replace=False)
+    drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
     queries = np.concatenate(
         [
             (stored if v == view else _open(folder, relation, v, report, exact=True)).vectors(rows)
@@ -288,12 +285,12 @@ def _measure(
     asked = list(zip(drawn.tolist(), queries, strict=True))
     least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]  # of equal items any will do
     recall = 0.0
-    for effort in stored.narrowing.efforts:
-        tried = replace(stored, effort=effort)
+    for search_parameter in stored.ann.search_parameters:
+        tried = replace(stored, search_parameter=search_parameter)
         found = [_others(tried.search(query, 11), row) for row, query in asked]
         recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
         if recall >= min_recall:
-            return report.model_copy(update={"effort": effort, "recall_at_10": round(recall, 4)})
+            return report.model_copy(update={"effort": search_parameter, "recall_at_10": round(recall, 4)})
     raise InputError(
         f"kind {report.kind} reaches a recall of {recall:.4f} at most (relation {relation}, {view}), and "
         f"--min-recall asks for {min_recall}; lower it, or use --kind flat, which is exact."
@@ -301,17 +298,17 @@ def _measure(
 
 
 def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
-    """Scores of the ten nearest but for the item asked about, which any search finds."""
+    """Give the scores of the ten nearest but for the query item, which any search finds."""
     others: ndarray = found.scores[found.rows != row]
     return others[:10]
 
 
-def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _Stored:
+def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _VectorFile:
     path = folder / f"{file_name(relation, view)}.faiss"
     vectors = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     codes = faiss.rev_swig_ptr(vectors.codes.data(), vectors.codes.size())
     halves = codes.view(np.float16).reshape(-1, vectors.d)
     if exact or report.kind == "flat":
-        return _Stored(vectors, halves, None)
-    narrowing = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
-    return _Stored(vectors, halves, narrowing, report.effort or 0)
+        return _VectorFile(vectors, halves, None)
+    ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
+    return _VectorFile(vectors, halves, ann, report.effort or 0)

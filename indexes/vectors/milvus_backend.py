@@ -33,20 +33,20 @@ from model.similarity import View
 
 from .contract import FileReport, Neighbours, Source, cosines, file_name, widened
 
-FILE = "milvus.json"
-"""What lies in a generation in the place of the vectors."""
+MILVUS_FILE = "milvus.json"
+"""File of a generation that stands for its vectors."""
 
-PATIENCE = 10.0
-"""Seconds for a question or a batch; flushing, loading and dropping may take as long as they take."""
+REQUEST_TIMEOUT_S = 10.0
+"""Seconds for a search or a batch; flushing, loading and dropping may take as long as they take."""
 
-NAMED = 10_000
-"""So many rows at most are named in a filter."""
+MAX_FILTER_ROWS = 10_000
+"""Rows that a filter lists at most."""
 
-DEEPEST = 16_384
+MAX_MILVUS_RESULTS = 16_384
 """Results that Milvus gives at most."""
 
-MESSAGE = 32 * 2**20
-"""Bytes of vectors sent at a time."""
+MAX_MESSAGE_BYTES = 32 * 2**20
+"""Bytes of vectors in one message."""
 
 _CHANNEL = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 60_000}
 """pymilvus pings every 10 s also where nothing is asked, for which servers of gRPC's own making hang up."""
@@ -90,7 +90,7 @@ class MilvusVectors:
             UnreachableError: the server does not answer.
             InputError: pymilvus is missing.
         """
-        self._place = Place.model_validate_json((folder / FILE).read_bytes())
+        self._place = Place.model_validate_json((folder / MILVUS_FILE).read_bytes())
         self._client = _connect(self._place.uri)
         try:
             self._check()
@@ -100,8 +100,8 @@ class MilvusVectors:
 
     def _check(self) -> None:
         place = self._place
-        with _asking(place.uri):
-            found = self._client.has_collection(place.collection, timeout=PATIENCE) and self._shape()
+        with _server_errors(place.uri):
+            found = self._client.has_collection(place.collection, timeout=REQUEST_TIMEOUT_S) and self._shape()
             expected = dict.fromkeys(map(str, View), place.dim)
             if found != expected:
                 raise _unlike(place, f"has the vectors {found}, not {expected}" if found else "is not there")
@@ -129,7 +129,7 @@ class MilvusVectors:
     @property
     def report(self) -> dict[str, FileReport]:
         """What there is of each relation and view, counted now."""
-        with _asking(self._place.uri):
+        with _server_errors(self._place.uri):
             counts = [self._count(relation) for relation in range(self._place.relations)]
         return {
             file_name(relation, view): FileReport(kind="flat", items=count, bytes_per_vector=4.0 * self.dim)
@@ -148,13 +148,13 @@ class MilvusVectors:
         wanted = sorted({int(row) for row in rows})
         for start in range(0, len(wanted), self._chunk):
             keys = [relation * _ROWS + row for row in wanted[start : start + self._chunk]]
-            with _asking(self._place.uri):
+            with _server_errors(self._place.uri):
                 entities = self._client.query(
                     self._place.collection,
                     ids=keys,
                     output_fields=[_KEY, view.value],
                     partition_names=[_partition(relation)],
-                    timeout=PATIENCE,
+                    timeout=REQUEST_TIMEOUT_S,
                 )
             found.update((entity[_KEY] % _ROWS, _vector(entity[view.value])) for entity in entities)
         if len(found) != len(wanted):
@@ -204,12 +204,12 @@ class MilvusVectors:
     ) -> tuple[Neighbours, list[ndarray]] | None:
         """The `depth` nearest of those in `mask`, and their vectors; None if the server does not go so deep."""
         condition, passed = _condition(relation, mask, few)
-        most = min(DEEPEST, 2 * self._chunk, self.count)
+        most = min(MAX_MILVUS_RESULTS, 2 * self._chunk, self.count)
         if depth > most:
             return None
         asked = min(depth if passed is None else math.ceil(1.2 * depth * self.count / few), most)
         while True:
-            with _asking(self._place.uri):
+            with _server_errors(self._place.uri):
                 (hits,) = self._client.search(
                     self._place.collection,
                     data=[query],
@@ -219,7 +219,7 @@ class MilvusVectors:
                     output_fields=[view.value],
                     partition_names=[_partition(relation)],
                     search_params={"metric_type": "IP"},
-                    timeout=PATIENCE,
+                    timeout=REQUEST_TIMEOUT_S,
                 )
             rows = np.fromiter((hit[_KEY] % _ROWS for hit in hits), np.int64, len(hits))
             if len(rows) < min(asked, self.count if passed is not None else few):
@@ -249,11 +249,11 @@ class MilvusVectors:
     @property
     def _chunk(self) -> int:
         """Vectors of one view that go into one message."""
-        return min(NAMED, max(1, MESSAGE // (4 * self.dim)))
+        return min(MAX_FILTER_ROWS, max(1, MAX_MESSAGE_BYTES // (4 * self.dim)))
 
     def _shape(self) -> dict[str, int]:
         """Vector fields of the collection, and their components."""
-        described = self._client.describe_collection(self._place.collection, timeout=PATIENCE)
+        described = self._client.describe_collection(self._place.collection, timeout=REQUEST_TIMEOUT_S)
         return {
             one["name"]: int(one["params"]["dim"]) for one in described["fields"] if "dim" in one["params"]
         }
@@ -283,13 +283,15 @@ def write_milvus(
     collection = _collection(generation)
     _note(generation, Note(uri=uri, collection=collection))
     counts = []
-    with closing(_connect(uri)) as client, _asking(uri):
+    with closing(_connect(uri)) as client, _server_errors(uri):
         _create(client, collection, dim)
         for relation in range(relations):
             client.create_partition(collection, _partition(relation))
             counts.append(0)
             for batch in _batches(relation, source, dim):
-                client.insert(collection, batch, partition_name=_partition(relation), timeout=PATIENCE)
+                client.insert(
+                    collection, batch, partition_name=_partition(relation), timeout=REQUEST_TIMEOUT_S
+                )
                 counts[-1] += len(batch)
             for _ in View:
                 advance()
@@ -300,7 +302,7 @@ def write_milvus(
     if kept != [place.count] * relations:
         raise _unlike(place, f"has {kept} vectors by relation, where {counts} were given to it")
     folder.mkdir()
-    (folder / FILE).write_text(place.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / MILVUS_FILE).write_text(place.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def drop_unused(index: Path) -> None:
@@ -317,7 +319,7 @@ def drop_unused(index: Path) -> None:
             path.unlink()
             continue
         try:
-            with closing(_connect(note.uri)) as client, _asking(note.uri):
+            with closing(_connect(note.uri)) as client, _server_errors(note.uri):
                 client.drop_collection(note.collection)
         except RcmlError as error:
             say(f"The collection {note.collection} is no longer needed, and could not be dropped. {error}")
@@ -332,17 +334,17 @@ def check_server(uri: str) -> None:
         UnreachableError: it does not.
         InputError: pymilvus is missing.
     """
-    with closing(_connect(uri)) as client, _asking(uri):
-        client.get_server_version(timeout=PATIENCE)
+    with closing(_connect(uri)) as client, _server_errors(uri):
+        client.get_server_version(timeout=REQUEST_TIMEOUT_S)
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
     """A filter for the rows in `mask`, and what is left to be looked at among the results."""
     if mask is None:
         return "", None
-    if few <= NAMED:
+    if few <= MAX_FILTER_ROWS:
         return f"{_KEY} in {_keys(relation, np.flatnonzero(mask))}", None
-    if len(mask) - few <= NAMED:
+    if len(mask) - few <= MAX_FILTER_ROWS:
         left_out = np.flatnonzero(~mask)
         return f"{_KEY} not in {_keys(relation, left_out)}" if len(left_out) else "", None
     return "", mask
@@ -355,7 +357,7 @@ def _keys(relation: int, rows: ndarray) -> list[int]:
 
 def _batches(relation: int, source: Source, dim: int) -> Iterator[list[dict[str, Any]]]:
     """The rows of a relation with all views, as many at a time as go into one message."""
-    size = max(1, MESSAGE // (4 * dim * len(View)))
+    size = max(1, MAX_MESSAGE_BYTES // (4 * dim * len(View)))
     row = relation * _ROWS
     for chunks in zip(*(source(relation, view) for view in View), strict=True):
         views = [np.asarray(chunk).astype(np.float16).astype(np.float32) for chunk in chunks]
@@ -395,7 +397,7 @@ def _count(client: Any, collection: str, relation: int | None) -> int:
         filter=condition,
         output_fields=["count(*)"],
         partition_names=partitions,
-        timeout=PATIENCE,
+        timeout=REQUEST_TIMEOUT_S,
     )
     return int(row["count(*)"])
 
@@ -430,13 +432,13 @@ def _connect(uri: str) -> Any:
             "Vectors in Milvus need pymilvus, which is not installed: pip install 'rcml[milvus]'."
         ) from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
-    with _asking(uri):
-        return MilvusClient(uri, timeout=PATIENCE, grpc_options=_CHANNEL)
+    with _server_errors(uri):
+        return MilvusClient(uri, timeout=REQUEST_TIMEOUT_S, grpc_options=_CHANNEL)
 
 
 @contextmanager
-def _asking(uri: str) -> Iterator[None]:
-    """What goes wrong with the server is an `UnreachableError` that names it."""
+def _server_errors(uri: str) -> Iterator[None]:
+    """Turn errors of the server into an `UnreachableError` that names it."""
     from grpc import RpcError
     from pymilvus.exceptions import MilvusException
 

@@ -12,7 +12,7 @@ from indexes.admin.inspection import verify
 from indexes.config import RestoreConfig, SnapshotConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.journal.sqlite_store import FILE
+from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.layout import generations
 from model.errors import ArtifactError, MismatchError
 from tests.indexes.changes import Expected, copied, made
@@ -122,12 +122,12 @@ def test_a_damaged_journal_is_set_aside(
 ) -> None:
     out = folder.parent / "snapshot"
     snapshot(SnapshotConfig(index=folder, out=out))
-    (folder / FILE).write_bytes(b"no database")
+    (folder / JOURNAL_FILE).write_bytes(b"no database")
     restore(RestoreConfig(snapshot=out, out=folder))
     said = capsys.readouterr().err
-    assert f"{folder}/{FILE} is damaged" in said
+    assert f"{folder}/{JOURNAL_FILE} is damaged" in said
     assert "It is set aside; restart the servers" in said
-    assert (folder / f"{FILE}.damaged").read_bytes() == b"no database"
+    assert (folder / f"{JOURNAL_FILE}.damaged").read_bytes() == b"no database"
     opened_is(expected, folder)
 
 

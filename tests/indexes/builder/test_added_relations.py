@@ -29,7 +29,7 @@ from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.retrieve import KnownItems, NewItem, Question, Weighted
 from indexes.storage.layout import generations, lock_index, newest_generation
-from indexes.storage.relation_table import ADDED
+from indexes.storage.relation_table import ADDED_RELATIONS_FILE
 from indexes.vectors import faiss_backend as faiss_vectors
 from model.artifact import FileRecord, file_digest, read_manifest
 from model.checkpoint.checkpoint import Checkpoint
@@ -220,7 +220,7 @@ def test_taken_out_it_is_gone_and_the_others_stay(index: Index, folder: Path, wo
     with pytest.raises(UnknownRelationError, match="sailors"):
         index.reader().neighbours("cot", "sailors", Similarity.AVG, 3)
     index.remove_relation("gifts / new")
-    assert not (newest_generation(folder) / ADDED).exists()
+    assert not (newest_generation(folder) / ADDED_RELATIONS_FILE).exists()
     assert [*index.relations] == [*RELATIONS]
 
 
@@ -280,7 +280,7 @@ def test_an_index_that_has_one_is_not_built_again_unasked(
 def test_graphs_are_copied_and_made_of_the_new_one_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_vectors, "SCANNED", 100)
+    monkeypatch.setattr(faiss_vectors, "MAX_SCANNED_ITEMS", 100)
     index = make(tmp_path, [item(number) for number in range(220)], kind="hnsw", answers="none")
     index.apply([changed(500, 7), Change("i3")])
     before = index.snapshot.generation
@@ -335,10 +335,12 @@ def test_vectors_that_its_tokens_do_not_give_are_found(index: Index, folder: Pat
     add(index)
     path = newest_generation(folder)
     manifest = read_manifest(path, "index")
-    arrays = load_file(path / ADDED)
-    save_file({**arrays, "query": 1.1 - arrays["query"]}, path / ADDED)
-    changed_file = FileRecord(size=(path / ADDED).stat().st_size, sha256=file_digest(path / ADDED))
-    manifest = manifest.model_copy(update={"files": {**manifest.files, ADDED: changed_file}})
+    arrays = load_file(path / ADDED_RELATIONS_FILE)
+    save_file({**arrays, "query": 1.1 - arrays["query"]}, path / ADDED_RELATIONS_FILE)
+    changed_file = FileRecord(
+        size=(path / ADDED_RELATIONS_FILE).stat().st_size, sha256=file_digest(path / ADDED_RELATIONS_FILE)
+    )
+    manifest = manifest.model_copy(update={"files": {**manifest.files, ADDED_RELATIONS_FILE: changed_file}})
     (path / "manifest.json").write_text(manifest.text)
     with pytest.raises(
         ArtifactError, match=r"under 'Striped, and worn by sailors\.' is not what its tokens give"
@@ -353,7 +355,7 @@ def test_it_is_kept_in_plain_files(index: Index, folder: Path) -> None:
         "relation_id": "sailors", "description": SAILORS.description, "intra": False, "domain": "",
         "pairs": None, "paired_items": None,
     }  # fmt: skip
-    shapes = {name: array.shape for name, array in load_file(path / ADDED).items()}
+    shapes = {name: array.shape for name, array in load_file(path / ADDED_RELATIONS_FILE).items()}
     assert shapes == {"query": (1, 16), "output": (1, 16, 16), "vector": (1, 16), "nearest": (1, 3)}
     counts = read_manifest(path, "index").counts
     assert (counts["relations"], counts["added"]) == (5, 1)

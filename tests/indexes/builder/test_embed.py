@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from indexes.builder.build import build
-from indexes.builder.embed import Alone, Crew, ahead
-from indexes.builder.shards import FOLDER
+from indexes.builder.embed import ProcessGroup, SingleProcess, ahead
+from indexes.builder.shards import SHARDS_DIR
 from indexes.config import BuildConfig
 from indexes.index import Index
 from indexes.storage.layout import newest_generation
@@ -52,18 +52,18 @@ class CountingEncoder(FakeEncoder):
 
 @pytest.fixture(autouse=True)
 def _short_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexes.builder.shards.SHARD", 4)
+    monkeypatch.setattr("indexes.builder.shards.ITEMS_PER_SHARD", 4)
 
 
 def run(
     shop: FakeShop,
     out: Path,
     encoder: FakeEncoder | None = None,
-    crew: Crew | None = None,
+    group: ProcessGroup | None = None,
     prepared: Path | None = None,
     **options: Any,
 ) -> Path:
-    encode(shop, out, encoder, crew, prepared, **options)
+    encode(shop, out, encoder, group, prepared, **options)
     return newest_generation(out)
 
 
@@ -71,7 +71,7 @@ def encode(
     shop: FakeShop,
     out: Path,
     encoder: FakeEncoder | None = None,
-    crew: Crew | None = None,
+    group: ProcessGroup | None = None,
     prepared: Path | None = None,
     **options: Any,
 ) -> None:
@@ -79,7 +79,7 @@ def encode(
         checkpoint=shop.checkpoint, prepared=prepared or shop.prepared, out=out, batch_size=3, **options
     )
     data = Prepared.open(config.prepared)
-    build(config, encoder or FakeEncoder(), Checkpoint.open(shop.checkpoint), data, crew or Alone())
+    build(config, encoder or FakeEncoder(), Checkpoint.open(shop.checkpoint), data, group or SingleProcess())
 
 
 def test_an_item_whose_picture_cannot_be_read_is_set_aside_with_the_reason(
@@ -119,21 +119,21 @@ def test_an_interrupted_run_goes_on_where_it_was(
     first, second = CountingEncoder(most=9), CountingEncoder()
     with pytest.raises(KeyboardInterrupt):
         run(shop, tmp_path / "index", first)
-    assert [path.name for path in (tmp_path / "index").iterdir()] == [FOLDER]
+    assert [path.name for path in (tmp_path / "index").iterdir()] == [SHARDS_DIR]
     generation = run(shop, tmp_path / "index", second)
     assert "Going on after 8 of 12 items that an earlier run had encoded." in capsys.readouterr().err
     assert second.encoded == len(ITEMS) - 8
     undisturbed = run(shop, tmp_path / "other")
     for path in (undisturbed / "vectors").iterdir():
         assert (generation / "vectors" / path.name).read_bytes() == path.read_bytes()
-    assert not (tmp_path / "index" / FOLDER).exists()
+    assert not (tmp_path / "index" / SHARDS_DIR).exists()
 
 
 @pytest.mark.parametrize("damage", ["torn", "partial"])
 def test_a_shard_that_is_not_whole_is_made_again(damage: str, shop: FakeShop, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(shop, tmp_path / "index", CountingEncoder(most=9))
-    shard = min((tmp_path / "index" / FOLDER).glob("00001-*"))
+    shard = min((tmp_path / "index" / SHARDS_DIR).glob("00001-*"))
     if damage == "torn":
         shard.write_bytes(shard.read_bytes()[:-100] + bytes(100))
     else:

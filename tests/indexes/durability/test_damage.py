@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from indexes.index import Index
-from indexes.journal.sqlite_store import FILE
+from indexes.journal.sqlite_store import JOURNAL_FILE
 from model.errors import ArtifactError, MismatchError
 from tests.indexes.changes import Expected, copied, made
 from tests.indexes.fakes import FakeShop, write_checkpoint, write_shop
@@ -101,15 +101,15 @@ def run_generations(shop: FakeShop, folder: Path, mutants: int) -> None:
 def run_journals(shop: FakeShop, folder: Path, mutants: int) -> None:
     rng = random.Random(mutants)
     index, expected = changed(shop, folder)
-    path = index / FILE
+    path = index / JOURNAL_FILE
     content = path.read_bytes()
     refused = 0
     for _ in range(mutants):
         path.write_bytes(mutant(content, rng))
-        for log in index.glob(f"{FILE}-*"):
+        for log in index.glob(f"{JOURNAL_FILE}-*"):
             log.unlink()
         error = what_is_said(index, expected)
-        assert error is None or FILE in error
+        assert error is None or JOURNAL_FILE in error
         refused += error is not None
     assert refused > mutants / 2
 

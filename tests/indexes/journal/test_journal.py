@@ -94,7 +94,7 @@ def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
         leader = writers.submit(journal.append, [put("leader")], publish)
         begun.wait(600)
         others = [writers.submit(journal.append, [put(f"other-{n}")], publish) for n in range(8)]
-        while len(journal._queue) < 8:
+        while journal.waiting < 8:
             pass
         go_on.set()
         sequences = sorted(one.sequence for future in [leader, *others] for one in future.result())
@@ -140,7 +140,7 @@ def test_a_change_that_was_tampered_with_is_refused_by_number(
     journal: Journal, store: Store, column: str
 ) -> None:
     journal.append([put("a"), put("b"), put("c")])
-    engine = journal._opened()
+    engine = journal.engine()
     assert engine is not None
     with store.writing(engine) as connection:
         old = connection.execute(text(f"SELECT {column} FROM changes WHERE sequence = 2")).scalar_one()
@@ -153,7 +153,7 @@ def test_a_change_that_was_tampered_with_is_refused_by_number(
 @pytest.mark.parametrize("sequence", [1, 2, 3])
 def test_a_change_that_is_missing_is_noticed(journal: Journal, store: Store, sequence: int) -> None:
     journal.append([put("a"), put("b"), put("c")])
-    engine = journal._opened()
+    engine = journal.engine()
     assert engine is not None
     with store.writing(engine) as connection:
         connection.execute(text(f"DELETE FROM changes WHERE sequence = {sequence}"))

@@ -59,7 +59,7 @@ def test_a_commit_waits_for_the_disk_whatever_the_role_was_given(
     store: PostgresStore, journal: Journal
 ) -> None:
     journal.append([put("a")])
-    engine = journal._opened()
+    engine = journal.engine()
     assert engine is not None
     with engine.begin() as connection:
         connection.execute(text("ALTER ROLE CURRENT_USER SET synchronous_commit = off"))
@@ -183,7 +183,7 @@ def test_where_nobody_knows_what_became_of_it_that_is_said(
     store.prepare()
     journal = opened(store)
     journal.append([put("a")])
-    monkeypatch.setattr("indexes.journal.postgres_store.PATIENCE", 0.0)
+    monkeypatch.setattr("indexes.journal.postgres_store.STORE_TIMEOUT_S", 0.0)
     severed.armed = True
     with pytest.raises(StorageError, match="whether it was stored is not known"):
         journal.append([put("b")])

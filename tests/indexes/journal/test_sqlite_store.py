@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexes.journal.journal import Journal
-from indexes.journal.sqlite_store import FILE, SqliteStore
+from indexes.journal.sqlite_store import JOURNAL_FILE, SqliteStore
 from indexes.journal.store import last_sequence
 from model.errors import ArtifactError, StorageError
 
@@ -26,9 +26,9 @@ def test_without_changes_there_is_no_file(journal: Journal, tmp_path: Path) -> N
 
 
 def test_an_emptied_file_is_damaged(journal: Journal, tmp_path: Path) -> None:
-    (tmp_path / FILE).touch()
+    (tmp_path / JOURNAL_FILE).touch()
     for question in (journal.newest, lambda: last_sequence(SqliteStore(tmp_path)), lambda: journal.since(0)):
-        with pytest.raises(ArtifactError, match=rf"{FILE} is damaged"):
+        with pytest.raises(ArtifactError, match=rf"{JOURNAL_FILE} is damaged"):
             question()
     with pytest.raises(StorageError, match=r"no such table"):
         journal.append([put("cup")])
@@ -36,7 +36,7 @@ def test_an_emptied_file_is_damaged(journal: Journal, tmp_path: Path) -> None:
 
 def test_every_commit_is_synced(journal: Journal) -> None:
     journal.append([put("cup")])
-    engine = journal._opened()
+    engine = journal.engine()
     assert engine is not None
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
@@ -48,7 +48,7 @@ def test_on_a_full_disk_a_change_is_refused_whole_and_reads_go_on(tmp_path: Path
     """SQLite refuses to grow beyond `pages`, as a file system refuses at that very write."""
     journal = opened(SqliteStore(tmp_path))
     journal.append([put("first")])
-    engine = journal._opened()
+    engine = journal.engine()
     assert engine is not None
     with engine.connect() as connection:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
@@ -60,7 +60,7 @@ def test_on_a_full_disk_a_change_is_refused_whole_and_reads_go_on(tmp_path: Path
             refusal = str(error)
             break
         acknowledged += 3
-    assert FILE in refusal
+    assert JOURNAL_FILE in refusal
     assert "full). Nothing was changed" in refusal
     assert len(journal.since(0)) == acknowledged
     journal.close()
@@ -71,8 +71,8 @@ def test_on_a_full_disk_a_change_is_refused_whole_and_reads_go_on(tmp_path: Path
 
 
 def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"not a database, but long enough to be taken for one" * 100)
-    with pytest.raises(ArtifactError, match=f"{FILE} is damaged"):
+    (tmp_path / JOURNAL_FILE).write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(ArtifactError, match=f"{JOURNAL_FILE} is damaged"):
         opened(SqliteStore(tmp_path)).since(0)
     with pytest.raises(StorageError, match="Nothing was changed"):
         opened(SqliteStore(tmp_path)).append([put("a")])

@@ -15,7 +15,7 @@ from indexes.builder.build import build
 from indexes.config import BuildConfig, CompactConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.journal.sqlite_store import FILE
+from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
@@ -185,7 +185,7 @@ def test_two_generations_are_kept_and_no_more_changes_than_they_need(index: Inde
     assert {path.name.partition("-wal")[0].partition("-shm")[0] for path in folder.iterdir()} == {
         "generation-000004",
         "generation-000005",
-        FILE,
+        JOURNAL_FILE,
     }
     assert [one.sequence for one in index.journal.since(0)] == [4]
 

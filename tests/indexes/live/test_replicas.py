@@ -15,7 +15,7 @@ from indexes.builder.build import build
 from indexes.config import BuildConfig, CompactConfig, RestoreConfig, SnapshotConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.journal.sqlite_store import FILE
+from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.generation import Generation
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
@@ -137,7 +137,7 @@ def test_every_verb_knows_where_the_changes_lie(index: Index, folder: Path, shop
     again = Index.open(folder)
     expected.check(again)
     again.close()
-    assert not (folder / FILE).exists()
+    assert not (folder / JOURNAL_FILE).exists()
 
 
 def test_a_snapshot_holds_the_changes_in_a_file(
@@ -149,7 +149,7 @@ def test_a_snapshot_holds_the_changes_in_a_file(
     expected.apply(*changes)
     out = folder.parent / "snapshot"
     snapshot(SnapshotConfig(index=folder, out=out))
-    assert (out / FILE).exists()
+    assert (out / JOURNAL_FILE).exists()
     postgres.stop()
     try:
         copy = Index.open(out)

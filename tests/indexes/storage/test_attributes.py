@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from indexes.storage.attributes import CATEGORIES, Appended, Attributes, write_attributes
+from indexes.storage.attributes import CATEGORIES, AppendedAttributes, Attributes, write_attributes
 from indexes.storage.filters import Condition
 from model.records import Attribute, Item
 
@@ -55,7 +55,7 @@ def met(item: Item, where: dict[str, Condition]) -> bool:
 def test_a_reader_sees_of_what_is_appended_the_items_it_knows(
     items: list[Item], where: dict[str, Condition], known: int
 ) -> None:
-    appended = Appended()
+    appended = AppendedAttributes()
     for place, item in enumerate(items):
         appended.append(place, item)
     known = min(known, len(items))
@@ -74,4 +74,4 @@ def test_columns_in_a_file_say_what_each_item_does(items: list[Item], where: dic
 
 @pytest.mark.parametrize("name", ["price", CATEGORIES])
 def test_nothing_meets_a_condition_before_anything_is_appended(name: str) -> None:
-    assert Appended().mask({name: Condition()}, 0).tolist() == []
+    assert AppendedAttributes().mask({name: Condition()}, 0).tolist() == []

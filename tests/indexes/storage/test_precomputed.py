@@ -12,8 +12,15 @@ from indexes.builder.build import build
 from indexes.config import BuildConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
+from indexes.search.filtered_search import best_for_item
 from indexes.search.selection import Selection
-from indexes.storage.precomputed import DEPTH, Before, PrecomputedAnswers, _Maker, write_precomputed
+from indexes.storage.precomputed import (
+    ANSWERS_PER_ITEM,
+    PrecomputedAnswers,
+    PreviousAnswers,
+    TableMaker,
+    write_precomputed,
+)
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.checkpoint.checkpoint import Checkpoint
@@ -41,7 +48,7 @@ def brute(queries: ndarray, targets: ndarray, row: int, but: Sequence[int] = ())
     return [(other, scores[other]) for other in sorted(left, key=lambda one: (-scores[one], one))]
 
 
-def written(folder: Path, vectors: ndarray, before: Before | None = None) -> PrecomputedAnswers:
+def written(folder: Path, vectors: ndarray, before: PreviousAnswers | None = None) -> PrecomputedAnswers:
     """The tables of some items."""
     folder.mkdir(exist_ok=True)
     write_vectors(
@@ -59,7 +66,7 @@ def tables(
 ) -> tuple[ndarray, PrecomputedAnswers]:
     vectors = drawn(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("indexes.storage.precomputed.TILE", 150)  # several, and the last not whole
+        patch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 150)  # several, and the last not whole
         return vectors, written(tmp_path_factory.mktemp("tables"), vectors)
 
 
@@ -73,7 +80,7 @@ def test_every_answer_is_that_of_brute_force(
         queries, targets = vectors[:, relation, query_view], vectors[:, relation, target_view]
         for row in range(len(vectors)):
             expected = brute(queries, targets, row)
-            for k in (1, 10, DEPTH):
+            for k in (1, 10, ANSWERS_PER_ITEM):
                 found = answers.best(relation, similarity, row, k)
                 assert found is not None
                 assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
@@ -85,12 +92,12 @@ def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(
     vectors, answers = tables
     without = frozenset(range(0, len(vectors), 2))
     expected = brute(vectors[:, 0, 2], vectors[:, 0, 2], 0, tuple(without))
-    kept = expected if len(vectors) <= DEPTH + 1 else expected[:20]
+    kept = expected if len(vectors) <= ANSWERS_PER_ITEM + 1 else expected[:20]
     found = answers.best(0, Similarity.AVG, 0, len(kept), without)
     assert found is not None
     assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == kept
-    deeper = answers.best(0, Similarity.AVG, 0, DEPTH, without)
-    if len(vectors) <= DEPTH + 1:
+    deeper = answers.best(0, Similarity.AVG, 0, ANSWERS_PER_ITEM, without)
+    if len(vectors) <= ANSWERS_PER_ITEM + 1:
         assert deeper is not None
         assert len(deeper.rows) == len(expected)
     else:
@@ -99,7 +106,7 @@ def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(
 
 def test_a_similarity_without_a_table_is_answered_live(shop: FakeShop, index: Index) -> None:
     assert index.snapshot.generation.answers.similarities == (Similarity.AVG,)
-    assert index.snapshot.answer(1, Similarity.TT, 0, 3) is None
+    assert index.snapshot.precomputed(1, Similarity.TT, 0, 3) is None
     hits = index.reader().neighbours("cot", "gardeners", Similarity.TT, 3)
     ranking = shop.ranking("cot", "gardeners", Similarity.TT)[:3]
     assert [(hit.item.item_id, pytest.approx(hit.score, abs=1e-5)) for hit in hits] == ranking
@@ -127,11 +134,11 @@ def test_the_tables_asked_for_are_made(shop: FakeShop, tmp_path: Path, answers: 
 def test_tables_carried_over_are_the_beginnings_of_what_brute_force_finds(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.storage.precomputed.TILE", 100)
-    monkeypatch.setattr("indexes.storage.precomputed.DEPTH", 20)
+    monkeypatch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 100)
+    monkeypatch.setattr("indexes.storage.precomputed.ANSWERS_PER_ITEM", 20)
     made, remade, shortened = [], 0, 0
     monkeypatch.setattr(
-        "indexes.storage.precomputed._Maker.table",
+        "indexes.storage.precomputed.TableMaker.table",
         lambda self, rows: made.append(len(rows)) or _table(self, rows),
     )
     rng = np.random.default_rng(count)
@@ -153,7 +160,7 @@ def test_tables_carried_over_are_the_beginnings_of_what_brute_force_finds(
                 assert (table[row][there:]["row"] == -1).all()
                 shortened += there < depth
         remain = rng.random(len(vectors)) > [0.05, 0.3, 0.6][turn % 3]
-        before = Before(answers, np.where(remain, np.cumsum(remain) - 1, -1))
+        before = PreviousAnswers(answers, np.where(remain, np.cumsum(remain) - 1, -1))
         new = pool[
             rng.integers(0, len(pool), round((len(vectors) - remain.sum()) * rng.uniform(0.5, 1.4)) + 1)
         ]
@@ -164,14 +171,14 @@ def test_tables_carried_over_are_the_beginnings_of_what_brute_force_finds(
     assert bool(shortened) == (count > 20)
 
 
-_table = _Maker.table
+_table = TableMaker.table
 
 
-@pytest.mark.parametrize("depth", [DEPTH, 8])
+@pytest.mark.parametrize("depth", [ANSWERS_PER_ITEM, 8])
 def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(
     shop: FakeShop, tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.storage.precomputed.DEPTH", depth)
+    monkeypatch.setattr("indexes.storage.precomputed.ANSWERS_PER_ITEM", depth)
     index, expected = Index.open(copied(shop, tmp_path)), Expected(shop)
     rng = np.random.default_rng(5)
     for batch in range(50):
@@ -212,8 +219,8 @@ def check_tables(index: Index, expected: Expected, depth: int) -> None:
 def test_items_excluded_are_skipped_in_the_table(shop: FakeShop, index: Index) -> None:
     selection = Selection(exclude=frozenset({"twin-1", "twin-3", "tie"}))
     row = index.snapshot.row("trowel")
-    found = selection.answer(index.snapshot, 1, Similarity.AVG, row, 4)
-    table = index.snapshot.answer(1, Similarity.AVG, row, 11)
+    found = best_for_item(index.snapshot, selection, 1, Similarity.AVG, row, 4)
+    table = index.snapshot.precomputed(1, Similarity.AVG, row, 11)
     assert table is not None
     gone = {index.snapshot.row(item_id) for item_id in selection.exclude}
     assert found.rows.tolist() == [one for one in table.rows.tolist() if one not in gone][:4]

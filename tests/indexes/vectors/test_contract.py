@@ -58,8 +58,8 @@ Keep = Callable[[Encoding], VectorIndex]
 def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
     """Keeps vectors as one backend does; in files, the search is narrowed, few as the items are."""
     opened: list[VectorIndex] = []
-    monkeypatch.setattr("indexes.vectors.faiss_backend.SCANNED", 0)
-    monkeypatch.setattr("indexes.vectors.faiss_backend.SAMPLE", 20)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
 
     def keep(encoding: Encoding) -> VectorIndex:
         _, relations, dim = encoding.text.shape

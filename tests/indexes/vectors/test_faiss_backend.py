@@ -75,7 +75,7 @@ def test_of_many_items_nearly_all_the_nearest_are_found_at_their_true_scores(
 def test_a_recall_that_a_kind_cannot_reach_is_refused(
     topics: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.ann_index.HnswIndex.EFFORTS", (1, 2))
+    monkeypatch.setattr("indexes.vectors.ann_index.HnswIndex.SEARCH_PARAMETERS", (1, 2))
     with pytest.raises(InputError, match=r"kind hnsw reaches a recall of 0\.\d+ at most .* --kind flat"):
         write(tmp_path / "vectors", topics, "hnsw", min_recall=0.9999)
 
@@ -90,8 +90,8 @@ def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) ->
 
 def test_what_is_let_go_is_no_longer_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the disk would keep every generation that a server has ever gone on from."""
-    monkeypatch.setattr("indexes.vectors.faiss_backend.SCANNED", 0)
-    monkeypatch.setattr("indexes.vectors.faiss_backend.SAMPLE", 20)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
     encoding = tied()
     for kind in get_args(IndexKind):
         write(tmp_path / kind, encoding, kind)
@@ -107,8 +107,8 @@ def test_what_is_let_go_is_no_longer_mapped(tmp_path: Path, monkeypatch: pytest.
 def test_a_search_takes_one_thread_wherever_it_is_asked(
     kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.faiss_backend.SCANNED", 0)
-    monkeypatch.setattr("indexes.vectors.faiss_backend.SAMPLE", 20)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
     encoding = tied()
     write(tmp_path / "vectors", encoding, kind)
     vectors = FaissVectors(tmp_path / "vectors")

@@ -25,7 +25,7 @@ from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
-from indexes.vectors.milvus_backend import FILE, MilvusVectors, Place, write_milvus
+from indexes.vectors.milvus_backend import MILVUS_FILE, MilvusVectors, Place, write_milvus
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared import Prepared
 from model.embeddings.encoding import Encoding
@@ -64,7 +64,7 @@ def client(milvus_server: str) -> Iterator[MilvusClient]:
 
 
 def place(generation: Path) -> Place:
-    return Place.model_validate_json((generation / "vectors" / FILE).read_bytes())
+    return Place.model_validate_json((generation / "vectors" / MILVUS_FILE).read_bytes())
 
 
 def collections(client: MilvusClient, folder: Path) -> set[str]:
@@ -216,7 +216,7 @@ def test_a_collection_of_another_count_or_shape_is_named(folder: Path, client: M
     with pytest.raises(ArtifactError, match=r"has 47 vectors, not 12 under 4 relations"):
         open_vectors(generation / "vectors")
     other = kept.model_copy(update={"dim": 17})
-    (generation / "vectors" / FILE).write_text(other.model_dump_json())
+    (generation / "vectors" / MILVUS_FILE).write_text(other.model_dump_json())
     with pytest.raises(ArtifactError, match=r"has the vectors .*'text': 16.*, not .*'text': 17"):
         open_vectors(generation / "vectors")
 
@@ -239,7 +239,7 @@ def test_a_lost_newest_collection_is_made_up_for_by_the_generation_before(
 def test_a_server_that_is_away_is_named_and_comes_back(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.PATIENCE", 4.0)
+    monkeypatch.setattr("indexes.vectors.milvus_backend.REQUEST_TIMEOUT_S", 4.0)
     with server(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         index, other = Index.open(folder), Index.open(folder)
@@ -268,7 +268,7 @@ def test_a_server_that_is_away_is_named_and_comes_back(
 def test_a_collection_that_cannot_be_dropped_is_told_of_and_dropped_later(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.PATIENCE", 4.0)
+    monkeypatch.setattr("indexes.vectors.milvus_backend.REQUEST_TIMEOUT_S", 4.0)
     with server(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         shutil.rmtree(generations(folder)[0])
@@ -323,8 +323,8 @@ def test_no_limit_of_the_server_is_seen_in_an_answer(
         DIM,
         source(encoding),
     )
-    monkeypatch.setattr("indexes.vectors.milvus_backend.DEEPEST", 16)
-    monkeypatch.setattr("indexes.vectors.milvus_backend.NAMED", 8)
+    monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MILVUS_RESULTS", 16)
+    monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_FILTER_ROWS", 8)
     vectors = MilvusVectors(tmp_path / "vectors")
     allowed = np.random.default_rng(k).random(ITEMS) < share
     query = encoding.text[0, 1]
@@ -337,7 +337,7 @@ def test_no_limit_of_the_server_is_seen_in_an_answer(
 def test_equal_vectors_in_small_messages_are_kept_whole(
     tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.MESSAGE", 2_000)
+    monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MESSAGE_BYTES", 2_000)
     encoding = Encoding(tied().text, tied().text[::-1].copy())
     (tmp_path / "index").mkdir()
     write_milvus(
