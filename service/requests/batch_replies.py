@@ -16,7 +16,7 @@ Asked = TypeVar("Asked", bound=BaseModel)
 async def each_reply(
     questions: Sequence[Asked], answer: Callable[[Asked], Awaitable[Any]], path: str
 ) -> list[dict[str, Any]]:
-    """A reply to each question, a few at a time; what refuses one fails none of the others."""
+    """Reply to each question, a few at a time; an error of one fails none of the others."""
     turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
     async def reply(question: Asked) -> dict[str, Any]:
@@ -30,7 +30,7 @@ async def each_reply(
 
 
 def reply_of(answer: Any, path: str) -> dict[str, Any]:
-    """An answer, or an error in place of one, as one reply of many to questions that `path` takes."""
+    """Wrap an answer, or an error in place of it, as one reply of many to questions that `path` takes."""
     if not isinstance(answer, RcmlError):
         return {"status": 200, "answer": answer, "problem": None}
     rejection = rejection_of(answer)

@@ -1,11 +1,11 @@
-"""`POST /items/bulk`: changes without number, line by line, in memory that does not grow with them.
+"""Bulk uploads (`POST /items/bulk`): any number of changes, line by line, in bounded memory.
 
-Lines are read as they come and worked off in groups: encoded together, made durable together, and only then
+Lines are read as they come and processed in groups: encoded together, made durable together, and only then
 answered. A group takes its turn among the other requests; while it waits, no more is read, so that a client that
 sends faster than this machine works is slowed down by TCP and never refused.
 
-Many clients read no answer before they have sent all. So what is answered until then is kept back, but for a little
-that the kernel always has room for, which tells the deadline that the answer has begun.
+Many clients read no reply before they have sent all. So replies are held back until then, except for a little that
+the kernel always has room for, which shows the deadline that the response has begun.
 """
 
 import asyncio
@@ -32,33 +32,33 @@ from service.telemetry.logs import logger
 
 from .context import RequestContext
 from .item_changes import ItemChanges
-from .json_route import LARGE, read
+from .json_route import THREADED_BODY_BYTES, read
 
-GROUP = 64
-"""Lines that are made durable together, at most: the disk is waited for once."""
+LINES_PER_GROUP = 64
+"""Lines that are made durable together, at most, with one sync of the disk."""
 
-GROUP_BYTES = 4 * 2**20
-"""Bytes from which a group is worked off with fewer lines."""
+BYTES_PER_GROUP = 4 * 2**20
+"""Bytes from which a group is complete with fewer lines."""
 
-AT_ONCE = 16
+CONCURRENT_LINES = 16
 """Lines that are encoded together: a batch of the network's, so that other requests wait for no more than one."""
 
-EARLY = 32 * 2**10
-"""Bytes that are answered while the body is still being sent: no more than a socket takes unread."""
+MAX_EARLY_REPLY_BYTES = 32 * 2**10
+"""Bytes of replies sent while the body still comes: no more than a socket takes unread."""
 
-HELD = 16 * 2**20
-"""Bytes of an answer that are kept back; beyond, whoever does not read is waited for."""
+MAX_HELD_REPLY_BYTES = 16 * 2**20
+"""Bytes of replies that are held back; beyond, the upload waits until the client reads."""
 
 
 class Line(NamedTuple):
-    """A line of a body, and its number; None where it was too long to be kept."""
+    """A line of a body, and its number; the content is None if it is too long."""
 
     number: int
     content: bytes | None
 
 
 async def lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[Line]:
-    """The lines of a body that comes in chunks, whatever ends them; the last may lack its end."""
+    """Split a body that comes in chunks into lines; the last line may lack its end."""
     number, kept, size = 1, bytearray(), 0
     async for chunk in chunks:
         *ends, rest = chunk.split(b"\n")
@@ -78,21 +78,21 @@ async def lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[Lin
 
 @dataclass(frozen=True)
 class Bulk:
-    """One bulk upload, by whatever engine is the current one while it goes on."""
+    """One bulk upload; each group is applied to the engine that is current then."""
 
     request: Request
     loading: EngineHolder
     longest: int
 
     async def replies(self, group: Sequence[Line]) -> list[BulkReply]:
-        """Apply a group of lines; each that is answered with success is durable."""
+        """Apply a group of lines; each that gets a reply of success is durable."""
         try:
             current = self.loading.engine
         except RcmlError as error:
             return [self._refused(line.number, None, _refusal(error)) for line in group]
         with current.held() as engine:
-            changes = ItemChanges(RequestContext.of(self.request, engine), patient=True)
-            turns = asyncio.Semaphore(AT_ONCE)
+            changes = ItemChanges(RequestContext.of(self.request, engine), retries=True)
+            turns = asyncio.Semaphore(CONCURRENT_LINES)
 
             async def change(line: Line) -> Change | BulkReply:
                 async with turns:
@@ -108,16 +108,16 @@ class Bulk:
                     one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
                     for line, one in zip(group, found, strict=True)
                 ]
-            return _told(group, found, before)  # while the engine is held: `before` reads its files
+            return _replies(group, found, before)  # while the engine is held: `before` reads its files
 
     async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
-        """What a line asks for, or why it is refused."""
+        """Make the change that a line asks for, or a reply that says why it is refused."""
         if line.content is None:
             detail = f"The line is longer than the limit of {self.longest} bytes. Send a shorter one."
             return self._refused(line.number, None, Rejection(Kind.of(413), detail))
         item_id = None
         try:
-            if len(line.content) > LARGE:
+            if len(line.content) > THREADED_BODY_BYTES:
                 asked = await asyncio.to_thread(read, BulkLine, line.content)
             else:
                 asked = read(BulkLine, line.content)
@@ -143,8 +143,8 @@ def _refusal(error: RcmlError) -> Rejection:
     return refusal or FAILED
 
 
-def _told(group: Sequence[Line], found: Sequence[Change | BulkReply], before: Snapshot) -> list[BulkReply]:
-    """The replies to a group that was applied upon the snapshot `before`."""
+def _replies(group: Sequence[Line], found: Sequence[Change | BulkReply], before: Snapshot) -> list[BulkReply]:
+    """Write the replies to a group that was applied to the snapshot `before`."""
     there: dict[str, bool] = {}
     replies = []
     for line, one in zip(group, found, strict=True):
@@ -158,7 +158,7 @@ def _told(group: Sequence[Line], found: Sequence[Change | BulkReply], before: Sn
 
 
 class BulkResponse(Response):
-    """The replies to a bulk upload, which reads it while it is sent; Starlette's own would throw the body away."""
+    """The response to a bulk upload, which reads the body while it is sent; Starlette's own would discard it."""
 
     def __init__(self, bulk: Bulk) -> None:
         super().__init__(media_type=NDJSON)
@@ -175,7 +175,7 @@ class BulkResponse(Response):
                     continue
                 group.append(line)
                 size += len(line.content or b"")
-                if len(group) == GROUP or size >= GROUP_BYTES:
+                if len(group) == LINES_PER_GROUP or size >= BYTES_PER_GROUP:
                     await answer.add(await self.bulk.replies(group))
                     group, size = [], 0
         except ClientDisconnect:
@@ -191,7 +191,7 @@ class BulkResponse(Response):
 
 
 class _Answer:
-    """Sends replies as far as a client that is still sending can take them."""
+    """A sender of replies, as far as a client that is still sending can take them."""
 
     def __init__(self, response: BulkResponse, send: Send) -> None:
         self._response, self._send = response, send
@@ -200,24 +200,24 @@ class _Answer:
         self.begun = False
 
     async def add(self, replies: Sequence[BulkReply]) -> None:
-        told = b"".join(
+        lines = b"".join(
             reply.__pydantic_serializer__.to_json(reply, exclude_none=True) + b"\n" for reply in replies
         )
-        if self._early + len(told) <= EARLY and not self._held:
-            self._early += len(told)
-            await self._write(told)
+        if self._early + len(lines) <= MAX_EARLY_REPLY_BYTES and not self._held:
+            self._early += len(lines)
+            await self._write(lines)
             return
-        self._held += told
-        if len(self._held) > HELD:
+        self._held += lines
+        if len(self._held) > MAX_HELD_REPLY_BYTES:
             await self._write(bytes(self._held))
             self._held.clear()
 
     async def end(self) -> None:
         await self._write(bytes(self._held), last=True)
 
-    async def _write(self, told: bytes, last: bool = False) -> None:
+    async def _write(self, content: bytes, last: bool = False) -> None:
         if not self.begun:
             self.begun = True
             headers = self._response.raw_headers
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": told, "more_body": not last})
+        await self._send({"type": "http.response.body", "body": content, "more_body": not last})

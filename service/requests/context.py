@@ -1,7 +1,4 @@
-"""What a request asks, made ready for the index: pictures fetched and decoded, new items encoded, relations read.
-
-Everything that waits is waited for here, and timed.
-"""
+"""The context of one request: it fetches and decodes pictures, encodes new items, reads relations, and keeps time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,7 +33,7 @@ CONCURRENT_PARTS = 8
 
 @dataclass
 class RequestContext:
-    """One request on its way through an engine."""
+    """One request to an engine, with what the application keeps for all requests."""
 
     engine: Engine
     fetcher: Fetcher
@@ -47,16 +44,16 @@ class RequestContext:
 
     @classmethod
     def of(cls, request: Request, engine: Engine) -> "RequestContext":
-        """The query of an HTTP request, with what the application keeps for all of them."""
+        """Make the context of an HTTP request."""
         state: State = request.scope["state"]
         return cls(engine, state["fetcher"], state["metrics"], state["shadow"])
 
-    def stage(self, stage: Stage) -> "_Timed":
-        """Count what is done within as time of a stage."""
-        return _Timed(self, stage)
+    def stage(self, stage: Stage) -> "_StageTimer":
+        """Count the time spent within as that of a stage."""
+        return _StageTimer(self, stage)
 
     def milliseconds(self, stage: Stage) -> float:
-        """Time a stage took so far."""
+        """Give the milliseconds spent in a stage so far."""
         return round(self.spent.get(stage, 0.0) * 1000, 3)
 
     @property
@@ -65,7 +62,7 @@ class RequestContext:
         return round((perf_counter() - self.begun) * 1000, 3)
 
     async def item(self, item: str | NewItemFields) -> str | Encoding:
-        """An item of the catalogue stays its id; a new one is encoded.
+        """Encode a new item; an item of the catalogue stays its id.
 
         Raises:
             PictureError, FetchError: its picture cannot be used, or not be had.
@@ -76,7 +73,7 @@ class RequestContext:
         return await self.encoded(item.text, item.picture)
 
     async def encoded(self, text: str | None, picture: Picture | None) -> Encoding:
-        """A new item, encoded.
+        """Encode a new item.
 
         Raises:
             PictureError, FetchError: its picture cannot be used, or not be had.
@@ -87,7 +84,7 @@ class RequestContext:
             return await self.engine.encode(text, image)
 
     async def items(self, items: Sequence[str | NewItemFields]) -> list[str | Encoding]:
-        """`item` of each, a few at a time."""
+        """Do as `item` does for each, a few at a time."""
         turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
         async def item(one: str | NewItemFields) -> str | Encoding:
@@ -98,11 +95,11 @@ class RequestContext:
         try:
             return await asyncio.gather(*tasks)
         finally:
-            for task in tasks:  # where one was refused, the others would be encoded for nobody
+            for task in tasks:  # if one was refused, the others would be encoded for nobody
                 task.cancel()
 
     async def picture(self, picture: Picture | None) -> "Image | None":
-        """A picture, decoded; None where there is none.
+        """Decode a picture; None stays None.
 
         Raises:
             PictureError, FetchError: it cannot be used, or not be had.
@@ -114,7 +111,7 @@ class RequestContext:
             return await self.engine.run_in_thread(decode_picture, content)
 
     async def content(self, picture: Picture) -> bytes:
-        """The bytes of a picture.
+        """Get the bytes of a picture.
 
         Raises:
             FetchError: it cannot be had.
@@ -127,7 +124,7 @@ class RequestContext:
         return content
 
     async def relation(self, relation: str | RelationInWords) -> str | FreeTextRelation:
-        """A relation that is known stays its id; one in words is read.
+        """Read a free-text relation; a relation of the index stays its id.
 
         Raises:
             NoTokensError: the index keeps no tokens.
@@ -139,7 +136,7 @@ class RequestContext:
             return await self.engine.read_relation(relation.description)
 
     async def question(self, asked: RetrieveRequest) -> Question:
-        """What `POST /retrieve` asks of the index.
+        """Translate a request of `POST /retrieve` into a question to the index.
 
         Raises:
             RcmlError: see `item` and `relation`.
@@ -171,8 +168,8 @@ class RequestContext:
         )
 
 
-class _Timed:
-    """Adds what is done within to the time of a stage, whether it succeeds or not."""
+class _StageTimer:
+    """A timer that adds the time spent within to a stage, whether it succeeds or not."""
 
     __slots__ = ("_begun", "_counted", "_query", "_stage")
 
@@ -191,7 +188,7 @@ class _Timed:
 
 
 def _selection(asked: RetrieveRequest) -> Selection:
-    """Which items are wanted, as the index understands it."""
+    """Translate the filters of a request into a selection."""
     narrowed = asked.exclude or asked.filter or asked.group_by is not None or asked.diversity
     if asked.include is None and not narrowed:
         return EVERYTHING
@@ -214,7 +211,7 @@ def _bound(limit: float | OfQueryAttribute | None) -> Bound | None:
 
 
 def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity:
-    """That which compares what both items have; of several, AVG before TT before the others."""
+    """Choose a similarity that compares views which both items have: AVG before TT before the others."""
     views = [_views_of(snapshot, item) for item in items]
     return next(
         one
@@ -224,7 +221,7 @@ def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity
 
 
 def _views_of(snapshot: Snapshot, item: str | NewItemFields) -> set[View]:
-    """Those that show something of an item; of one that is not there, any might."""
+    """List the views that an item has; an item that is not there might have any."""
     if isinstance(item, str):
         row = snapshot.find(item)
         pictured = row is None or snapshot.pictured is None or bool(snapshot.pictured[row])

@@ -1,8 +1,8 @@
-"""Changes to the catalogue as requests bring them, made ready for the index and applied to it.
+"""Changes to the catalogue: items of requests are encoded, and applied to the index.
 
-An item is read as `rcml prepare` and `rcml index` would have read it (`item_input.py`): its words in the same
-order, its picture scaled and coded anew, so that nothing of a stranger's file is ever kept, and its vectors made of
-what is kept, so that an index that is built again is the same.
+An item is read as `rcml prepare` and `rcml index` would have read it (`item_input.py`): its texts in the same
+order, its picture scaled and encoded again, so that no uploaded file is ever stored as it is, and its vectors made
+from what is stored, so that an index that is built again is the same.
 """
 
 import asyncio
@@ -31,21 +31,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY_INTERVAL_S = 0.1
-"""Seconds after which a patient change asks again for its turn."""
+"""Seconds after which a change that the server had no time for is tried again."""
 
 
 @dataclass(frozen=True)
 class ItemChanges:
-    """Changes of one request. Patient ones wait for their turn where others are refused as one too many."""
+    """The changes of one request; if `retries`, they wait for their turn when the server is overloaded."""
 
     query: RequestContext
-    patient: bool = False
+    retries: bool = False
 
     async def put(self, item_id: str, asked: ItemUpsert) -> Change:
-        """The change that puts an item in, new or instead of the one of its id.
+        """Make the change that puts an item in, new or instead of the one of its id.
 
         Raises:
-            NoWordsError: of what the text tower reads, the item has nothing.
+            NoWordsError: the item has no text for the text tower to read.
             PictureError, FetchError: its picture cannot be used, or not be had.
             OverloadedError: too much waits already.
         """
@@ -59,10 +59,12 @@ class ItemChanges:
         if asked.picture is not None:
             sent = await query.content(asked.picture)
             with query.stage(Stage.DECODE):
-                content, suffix, image = await self._turn(engine.run_in_thread, _kept, composition, sent)
+                content, suffix, image = await self._in_turn(
+                    engine.run_in_thread, _stored_form, composition, sent
+                )
             name = f"{PICTURES}/new{suffix}"  # the journal gives it one that no other has
         with query.stage(Stage.ENCODE):
-            encoding = await self._turn(engine.encode, text, image)
+            encoding = await self._in_turn(engine.encode, text, image)
         vectors = np.stack([encoding.view(view)[0] for view in View]).astype(np.float16)
         item = Item(
             item_id,
@@ -83,19 +85,19 @@ class ItemChanges:
             OverloadedError: too much waits already.
         """
         engine = self.query.engine
-        await self._turn(engine.run_in_thread, engine.index.apply, changes)
+        await self._in_turn(engine.run_in_thread, engine.index.apply, changes)
 
-    async def _turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
             try:
                 return await work(*args, **kwargs)
             except OverloadedError:
-                if not self.patient:
+                if not self.retries:
                     raise
             await asyncio.sleep(RETRY_INTERVAL_S)
 
 
-def _kept(composition: ItemFormat, sent: bytes) -> "tuple[bytes, str, Image]":
-    """A picture as it is kept, the suffix of its file, and what the network sees of that; in a thread."""
+def _stored_form(composition: ItemFormat, sent: bytes) -> "tuple[bytes, str, Image]":
+    """Encode a picture as it is stored; return that, the suffix of its file, and its pixels; to be run in a thread."""
     content, suffix = composition.picture(sent)
     return content, suffix, decoded(content)

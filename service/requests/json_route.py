@@ -27,11 +27,11 @@ from service.schemas.fields import Request as Body
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
-LARGE = 32_768
-"""Bodies of more bytes are read in a thread, beside the event loop."""
+THREADED_BODY_BYTES = 32_768
+"""Bytes of a body beyond which it is parsed in a thread, beside the event loop."""
 
-LOOKED_AT = 100
-"""Errors of a body that are worded at most; one of many unknown fields has very many."""
+MAX_REPORTED_ERRORS = 100
+"""Errors of a body that are reported at most; a body of many unknown fields has very many."""
 
 
 class JsonRoute(APIRoute):
@@ -42,7 +42,7 @@ class JsonRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Called once, when the route is made."""
+        """Make the handler of the route; called once."""
         hints = get_type_hints(self.endpoint)
         hints.pop("return", None)
         kinds: dict[type, str] = {kind: name for name, kind in hints.items()}
@@ -55,7 +55,7 @@ class JsonRoute(APIRoute):
         async def handle(request: Request) -> Response:
             found = {name: _parameter(name, kind, request.path_params[name]) for name, kind in path.items()}
             body = await _body(request, uploads)
-            if len(body) > LARGE:
+            if len(body) > THREADED_BODY_BYTES:
                 asked = await asyncio.to_thread(read, model, body)
             else:
                 asked = read(model, body)
@@ -80,7 +80,7 @@ class JsonRoute(APIRoute):
 
 
 def _parameter(name: str, kind: TypeAdapter[str], value: str) -> str:
-    """A parameter of the path.
+    """Check a parameter of the path.
 
     Raises:
         RequestValidationError: it is not what the route takes.
@@ -94,7 +94,7 @@ def _parameter(name: str, kind: TypeAdapter[str], value: str) -> str:
 
 
 def read(model: type[Asked], body: bytes) -> Asked:
-    """The body as a model.
+    """Parse the body as a model.
 
     Raises:
         RequestValidationError: it is not JSON, or not what the model takes.
@@ -105,7 +105,7 @@ def read(model: type[Asked], body: bytes) -> Asked:
         return model.model_validate_json(body)
     except ValidationError as refused:
         raise RequestValidationError(
-            [_in_body(error) for error in refused.errors(include_url=False)[:LOOKED_AT]]
+            [_in_body(error) for error in refused.errors(include_url=False)[:MAX_REPORTED_ERRORS]]
         ) from None
 
 
@@ -114,7 +114,7 @@ def _in_body(error: ErrorDetails) -> InitErrorDetails | dict[str, Any]:
 
 
 async def _body(request: Request, part: str | None) -> bytes:
-    """The JSON of a request; of one that uploads a picture beside its `part`, with the picture in it.
+    """Read the JSON of a request; if it uploads a picture beside its `part`, with the picture in it.
 
     Raises:
         HTTPException: it does not say that it is JSON; curl says something else unless told.
@@ -137,7 +137,7 @@ async def _body(request: Request, part: str | None) -> bytes:
 
 
 async def _whole(request: Request) -> bytes:
-    """The body, which mostly is one piece."""
+    """Read the body, which mostly is one piece."""
     message = await request.receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
@@ -152,7 +152,7 @@ async def _whole(request: Request) -> bytes:
 
 
 async def _uploaded(request: Request, part: str) -> bytes:
-    """The part of this name, which is JSON, with the file of the part `picture` put into it.
+    """Read the part of this name, which is JSON, and put the file of the part `picture` into it.
 
     Raises:
         HTTPException: the parts are not these.
@@ -182,5 +182,5 @@ def _joined(question: str, content: bytes) -> bytes:
         raise RequestValidationError([details]) from None
     if not isinstance(fields, dict):
         return question.encode(errors="replace")
-    # What is no number stays what it is, and is refused by name.
+    # NaN and Infinity stay as they are, and are refused by name.
     return to_json({**fields, "picture": {"base64": b64encode(content).decode()}}, inf_nan_mode="constants")

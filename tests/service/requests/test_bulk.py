@@ -26,7 +26,7 @@ from indexes.index import Index
 from model.errors import StorageError
 from service.engine.engine import Engine
 from service.errors import OverloadedError
-from service.requests.bulk import GROUP, lines
+from service.requests.bulk import LINES_PER_GROUP, lines
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop
 from tests.service.conftest import served
@@ -194,11 +194,11 @@ def in_pieces(client: TestClient, *pieces: bytes) -> tuple[int, bytes, int]:
 
 
 def test_a_body_that_turns_out_too_long_is_answered_as_far_as_it_was_taken(changing: TestClient) -> None:
-    early = b"".join(json.dumps(upsert(f"early-{n}")).encode() + b"\n" for n in range(GROUP))
+    early = b"".join(json.dumps(upsert(f"early-{n}")).encode() + b"\n" for n in range(LINES_PER_GROUP))
     filling = [(b" " * 999 + b"\n") * 100] * 20
     status, body, taken = in_pieces(changing, early, *filling, json.dumps(upsert("late")).encode())
     assert status == 200
-    assert [json.loads(line)["status"] for line in body.splitlines()] == [201] * GROUP
+    assert [json.loads(line)["status"] for line in body.splitlines()] == [201] * LINES_PER_GROUP
     assert taken == 11  # 10^6 bytes
     assert changing.get("/items/late").status_code == 404
 
@@ -231,10 +231,10 @@ def test_another_engine_takes_over_amid_an_upload(own: FakeShop, monkeypatch: py
                 loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
 
         monkeypatch.setattr(Index, "apply", swapping)
-        replies = upload(client, *(upsert(f"item-{number}") for number in range(2 * GROUP)))
-        assert [one["status"] for one in replies] == [201] * 2 * GROUP
+        replies = upload(client, *(upsert(f"item-{number}") for number in range(2 * LINES_PER_GROUP)))
+        assert [one["status"] for one in replies] == [201] * 2 * LINES_PER_GROUP
         assert applied[0] is not applied[1]
-        assert total(client) == len(ids()) + 2 * GROUP
+        assert total(client) == len(ids()) + 2 * LINES_PER_GROUP
 
 
 def test_an_upload_keeps_no_engine_open_that_was_replaced(
@@ -258,7 +258,7 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
 
         monkeypatch.setattr(Index, "apply", swapping)
         monkeypatch.setattr(Index, "close", noted)
-        upload(client, *(upsert(f"item-{number}") for number in range(2 * GROUP)))
+        upload(client, *(upsert(f"item-{number}") for number in range(2 * LINES_PER_GROUP)))
         assert len(applied) == 2
 
 
@@ -301,15 +301,17 @@ def test_a_group_that_the_disk_refuses_is_not_acknowledged(
         apply(index, changes)
 
     monkeypatch.setattr(Index, "apply", failing)
-    sent = [upsert(f"item-{number}") for number in range(3 * GROUP)]
-    sent[GROUP] = {"upsert": {}}
+    sent = [upsert(f"item-{number}") for number in range(3 * LINES_PER_GROUP)]
+    sent[LINES_PER_GROUP] = {"upsert": {}}
     replies = upload(changing, *sent)
-    assert groups == [GROUP, GROUP - 1, GROUP]
-    assert [one["status"] for one in replies] == ([201] * GROUP + [422] + [503] * (GROUP - 1) + [201] * GROUP)
-    assert replies[GROUP + 1]["item_id"] == f"item-{GROUP + 1}"
+    assert groups == [LINES_PER_GROUP, LINES_PER_GROUP - 1, LINES_PER_GROUP]
+    assert [one["status"] for one in replies] == (
+        [201] * LINES_PER_GROUP + [422] + [503] * (LINES_PER_GROUP - 1) + [201] * LINES_PER_GROUP
+    )
+    assert replies[LINES_PER_GROUP + 1]["item_id"] == f"item-{LINES_PER_GROUP + 1}"
     assert "secret" not in json.dumps(replies)
-    assert total(changing) == len(ids()) + 2 * GROUP
-    assert changing.get(f"/items/item-{GROUP + 1}").status_code == 404
+    assert total(changing) == len(ids()) + 2 * LINES_PER_GROUP
+    assert changing.get(f"/items/item-{LINES_PER_GROUP + 1}").status_code == 404
 
 
 def test_an_overloaded_server_takes_its_time_and_refuses_no_line(
@@ -421,7 +423,7 @@ def test_what_was_acknowledged_outlives_a_kill(
     index = Index.open(own.index)
     assert all(item_id in index.snapshot for item_id in acknowledged)
     streamed = sum(item.item_id.startswith("item-") for _, item in index.snapshot.page(0, 10**6))
-    assert streamed % GROUP == 0  # all or none of a group
+    assert streamed % LINES_PER_GROUP == 0  # all or none of a group
     assert streamed > 0
     index.close()
 
