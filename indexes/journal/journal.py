@@ -67,7 +67,7 @@ class Change:
         picture: bytes,
         tokens: ItemTokens | None = None,
     ) -> "Change":
-        """An item with its picture, whose file name gives its format."""
+        """Make the change that puts in an item, with its picture, whose file name gives its format."""
         return cls(item.item_id, item, vectors, picture, hashlib.sha256(picture).hexdigest(), tokens)
 
 
@@ -81,7 +81,7 @@ class JournalEntry:
 
 @dataclass
 class _Waiting:
-    """Changes of one writer, and what became of them."""
+    """The changes of one writer, and their outcome."""
 
     rows: list[dict[str, Any]]
     changes: Sequence[Change]
@@ -269,7 +269,7 @@ class Journal:
         return self._engine
 
     def _check(self, engine: Engine) -> None:
-        """See to it that the journal is one to this index, and that its sequences go on."""
+        """Check that the journal is that of this index; begin it if it is empty or out of date."""
         with self._store.writing(engine) as connection:
             head = self._locked_head(connection)
             if head is not None and head.lineage == self._lineage and head.given >= self._start:
@@ -285,7 +285,7 @@ class Journal:
             connection.execute(insert(LINEAGE) if head is None else update(LINEAGE), beginning)
 
     def _locked_head(self, connection: Connection) -> Row[Any] | None:
-        """The row of `lineage`, from the beginning to the end of a writer's transaction its own."""
+        """Read the row of `lineage`, and lock it until the end of the transaction."""
         heads = connection.execute(LOCKED_HEAD).all()
         if len(heads) > 1 or any(not isinstance(number, int) for head in heads for number in head[1:]):
             raise self._damaged("its lineage")
@@ -293,7 +293,7 @@ class Journal:
 
     @contextmanager
     def _sound(self) -> Iterator[None]:
-        """What is read within and was never stored is an `ArtifactError`, as are the database's own complaints."""
+        """Turn errors from reading damaged rows, and those of the database, into an `ArtifactError`."""
         try:
             with self._store.faults():
                 yield
@@ -346,7 +346,7 @@ def _tokens(content: bytes) -> ItemTokens:
 
 
 def _named(change: Change, sequence: int) -> Change:
-    """With a file name for its picture that no other item has."""
+    """Give its picture a file name that no other item has."""
     if change.item is None or not change.item.picture:
         return change
     name = f"{PICTURES}/change-{sequence:09d}{Path(change.item.picture).suffix}"

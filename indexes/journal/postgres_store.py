@@ -43,7 +43,7 @@ _TIMEOUTS = {
     "tcp_user_timeout": int(STORE_TIMEOUT_S * 1_000),
     "application_name": "rcml",
 }
-"""Of libpq, unless the address says otherwise."""
+"""Parameters of libpq, unless the address gives them."""
 
 _DAMAGED = {"42P01", "42703", "3F000", "XX001", "XX002"}
 """No such table, column or schema; data or an index corrupted. All else is said of the server."""
@@ -52,7 +52,7 @@ _NOTHING_YET = {"lineage": "", "trimmed": 0, "given": 0}
 
 
 def located(url: str, index: Path) -> str:
-    """The address `url` with a new schema for `index`, unless it names one."""
+    """Add a new schema for `index` to the address `url`, unless it names one."""
     address = make_url(url)
     options = str(address.query.get("options", ""))
     if _SEARCH_PATH.search(options):
@@ -63,7 +63,7 @@ def located(url: str, index: Path) -> str:
 
 
 def same_server(url: str, other: str) -> bool:
-    """Whether two addresses differ in nothing, or in the schema alone, which one of them leaves open."""
+    """Tell whether two addresses are equal but for the schema, which one of them may leave open."""
     ours, theirs = (make_url(one) for one in (url, other))
     if all("options" in one.query for one in (ours, theirs)):
         return ours == theirs
@@ -105,7 +105,7 @@ class PostgresStore:
             engine.dispose()
 
     def engine(self, create: bool = False) -> Engine:
-        """See `Store.engine`; whoever builds an index makes the tables, so there is always one.
+        """Open a pool of connections; see `Store.engine`. There always is one, as the build makes the tables.
 
         Raises:
             InputError: there is no driver.
@@ -123,13 +123,13 @@ class PostgresStore:
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
-        """See `Store.reading`."""
+        """Open a connection to read; see `Store.reading`."""
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             yield connection
 
     @contextmanager
     def writing(self, engine: Engine) -> Iterator[Connection]:
-        """See `Store.writing`."""
+        """Open the transaction of a writer; see `Store.writing`."""
         with engine.connect() as connection:
             transaction = connection.begin()
             try:
@@ -145,7 +145,7 @@ class PostgresStore:
                     raise
 
     def _committed(self, engine: Engine, number: str) -> bool:
-        """What became of a transaction whose commit was not answered."""
+        """Tell whether a transaction whose commit was not answered was committed."""
         given_up = monotonic() + STORE_TIMEOUT_S
         while monotonic() < given_up:
             try:
@@ -164,7 +164,7 @@ class PostgresStore:
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """See `Store.faults`."""
+        """Turn errors into ours; see `Store.faults`."""
         try:
             yield
         except DBAPIError as error:
@@ -174,7 +174,7 @@ class PostgresStore:
             raise StorageError(f"{self.name} cannot be used now ({reason}); {self.remedy}.") from None
 
     def copy(self, engine: Engine, folder: Path) -> None:
-        """See `Store.copy`."""
+        """Copy the changes; see `Store.copy`."""
         file = SqliteStore(folder)
         target = file.engine(create=True)
         assert target is not None
@@ -192,7 +192,7 @@ class PostgresStore:
             target.dispose()
 
     def set_aside(self) -> None:
-        """See `Store.set_aside`."""
+        """Rename damaged tables; see `Store.set_aside`."""
         engine = self.engine()
         aside = f"{self._schema[:48]}_damaged_{secrets.token_hex(4)}"
         try:

@@ -43,7 +43,7 @@ class SqliteStore:
         self.name = str(self._path)
 
     def engine(self, create: bool = False) -> Engine | None:
-        """See `Store.engine`."""
+        """Open a pool of connections; see `Store.engine`."""
         if not self._path.exists():
             if not create:
                 return None
@@ -52,19 +52,19 @@ class SqliteStore:
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
-        """See `Store.reading`."""
+        """Open a connection to read; see `Store.reading`."""
         with engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self, engine: Engine) -> Iterator[Connection]:
-        """See `Store.writing`."""
+        """Open the transaction of a writer; see `Store.writing`."""
         with engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """See `Store.faults`; a full disk may be noticed when a file is opened to read."""
+        """Turn errors into ours; see `Store.faults`; a full disk may be noticed when a file is opened to read."""
         try:
             yield
         except (DBAPIError, sqlite3.DatabaseError) as error:
@@ -74,7 +74,7 @@ class SqliteStore:
             raise ArtifactError(f"{self.name} is damaged ({reason}); {self.repair}.") from None
 
     def copy(self, engine: Engine, folder: Path) -> None:
-        """See `Store.copy`."""
+        """Copy the changes; see `Store.copy`."""
         with closing(engine.raw_connection()) as connection:
             assert connection.driver_connection is not None
             try:
@@ -83,7 +83,7 @@ class SqliteStore:
                 raise StorageError(f"{self.name} could not be copied to {folder} ({error}).") from None
 
     def set_aside(self) -> None:
-        """See `Store.set_aside`."""
+        """Rename damaged tables; see `Store.set_aside`."""
         for path in (self._path, *(self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm"))):
             with suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{path.name}.damaged"))

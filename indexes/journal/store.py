@@ -1,4 +1,4 @@
-"""Where a journal lies: its two tables, and what a database must do for it to be one.
+"""The store of a journal: its two tables, and what a database must do to hold them.
 
 `changes` has a row for every change that is kept, `lineage` one row that says what they are to. Whatever the
 database, a writer is alone from its first statement to its commit, a commit is on the disk, and a reader sees one
@@ -59,47 +59,47 @@ class Store(Protocol):
     """The database of one journal."""
 
     name: str
-    """What it is called in messages."""
+    """Name in messages."""
 
     remedy: str
-    """What to do when it does not work, after `Nothing was changed;`."""
+    """Advice if it does not work, after `Nothing was changed;`."""
 
     repair: str
-    """What to do when it is damaged."""
+    """Advice if it is damaged."""
 
     def engine(self, create: bool = False) -> Engine | None:
-        """A pool of connections; None where there has been no change yet, unless `create`.
+        """Open a pool of connections; None if there has been no change yet, unless `create`.
 
         Raises:
             StorageError: it cannot be made.
         """
 
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:
-        """A connection that sees the tables as they were at one moment."""
+        """Open a connection that sees the tables as of one moment."""
 
     def writing(self, engine: Engine) -> AbstractContextManager[Connection]:
-        """A transaction beside which there is no other, and which is durable once the block has ended.
+        """Open the only transaction that writes; it is durable once the block has ended.
 
         Raises:
             StorageError: whether it came to be is not known.
         """
 
     def faults(self) -> AbstractContextManager[None]:
-        """What the database says within is an `ArtifactError` if it is damaged, else a `StorageError`."""
+        """Turn errors of the database into an `ArtifactError` if it is damaged, else into a `StorageError`."""
 
     def copy(self, engine: Engine, folder: Path) -> None:
-        """Put what is durable into `folder`, as a journal in a file; writers go on meanwhile.
+        """Copy what is durable into `folder`, as a journal in a file; writers go on meanwhile.
 
         Raises:
             StorageError: the disk is full or failing.
         """
 
     def set_aside(self) -> None:
-        """Put damaged tables out of the way, keep them, and begin anew."""
+        """Rename damaged tables, so that they are kept, and begin with empty ones."""
 
 
 def last_sequence(store: Store) -> int:
-    """The last sequence given in a journal, kept or not; 0 where there is none.
+    """Read the last sequence given in a journal, kept or not; 0 if there is none.
 
     Raises:
         ArtifactError: the journal is damaged.

@@ -54,7 +54,7 @@ class Overlay:
     def empty(
         cls, first: int, sequence: int, relations: int, dim: int, added: tuple[FreeTextRelation, ...] = ()
     ) -> "Overlay":
-        """No change yet to a generation of `first` items, made at `sequence`, under `relations` and those `added`."""
+        """Make an overlay without changes to a generation of `first` items, made at `sequence`."""
         none = MappingProxyType[str, int | None]({})
         room = np.zeros((len(View), relations + len(added), INITIAL_ROOM_ITEMS, dim), np.float32)
         return cls(
@@ -71,7 +71,7 @@ class Overlay:
         return len(self.entries) + len(self.dropped)
 
     def after(self, recorded: Sequence[JournalEntry], find: Callable[[str], int | None]) -> "Overlay":
-        """The overlay once `recorded` have happened too; `find` gives an item's row in the generation.
+        """Apply the changes `recorded`, and return the new overlay; `find` gives an item's row in the generation.
 
         Called by one thread at a time, and on the newest overlay only.
         """
@@ -122,7 +122,7 @@ class Overlay:
         )
 
     def item(self, row: int) -> Item:
-        """The item at a row of the overlay."""
+        """Get the item at a row of the overlay."""
         item = self.entries[row - self.first].change.item
         assert item is not None
         return item
@@ -138,17 +138,17 @@ class Overlay:
         return self._attributes.names(len(self.entries))
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " entries"]:
-        """By place, whether an item put in meets all conditions."""
+        """Tell by place whether an item put in meets all conditions."""
         return self._attributes.mask(where, len(self.entries))
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The vectors at some rows of the overlay."""
+        """Get the vectors at some rows of the overlay."""
         places = np.asarray(rows, dtype=np.int64) - self.first
         found: ndarray = self._vectors[_VIEWS[view], relation, places]
         return found
 
     def tokens(self, rows: Sequence[int]) -> ItemTokens:
-        """The tokens of the items at some rows of the overlay, of an index that keeps them."""
+        """Get the tokens of the items at some rows of the overlay, of an index that keeps them."""
         return _tokens([self.entries[row - self.first] for row in rows])
 
     def search(
@@ -160,7 +160,7 @@ class Overlay:
         allowed: Bool[ndarray, " entries"] | None = None,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """The `k` items put in that are nearest to a unit `query`; as `VectorIndex.search`."""
+        """Find the `k` items of the overlay nearest to a unit `query`; as `VectorIndex.search`."""
         keep = self.live.copy() if allowed is None else self.live & allowed
         keep[[row - self.first for row in excluded if row >= self.first]] = False
         places = np.flatnonzero(keep)

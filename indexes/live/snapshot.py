@@ -1,4 +1,4 @@
-"""An index at one moment: a generation and the changes since, seen as one catalogue and one set of vectors.
+"""A snapshot: a generation and the changes since, seen as one catalogue and one set of vectors.
 
 A snapshot never changes, so an answer made from one is consistent however many writers there are. Rows of the
 generation come first, then those of the overlay; an item that was changed stands at its new row.
@@ -36,7 +36,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, generation: Generation) -> "Snapshot":
-        """A generation as it was made."""
+        """Make the snapshot of a generation without changes."""
         _, relations, dim = generation.shape
         first = len(generation.catalogue)
         return cls(generation, Overlay.empty(first, generation.sequence, relations, dim, generation.added))
@@ -56,7 +56,7 @@ class Snapshot:
 
     @cached_property
     def pictured(self) -> Bool[ndarray, " end"] | None:
-        """By row, whether an item has a picture; None where all have."""
+        """Mask by row of the items that have a picture; None if all have."""
         without = [*self.generation.without_picture, *self.overlay.without_picture]
         if not without:
             return None
@@ -65,7 +65,7 @@ class Snapshot:
         return mask
 
     def check_view(self, row: int, view: View) -> None:
-        """That the item at `row` has what `view` shows.
+        """Check that the item at `row` has what `view` shows.
 
         Raises:
             NoPictureError: it has no picture.
@@ -74,13 +74,13 @@ class Snapshot:
             raise NoPictureError(self.at([row])[0].item_id)
 
     def find(self, item_id: str) -> int | None:
-        """Row of an item, or None if there is none."""
+        """Find the row of an item; None if no item has this id."""
         if item_id in self.overlay.rows:
             return self.overlay.rows[item_id]
         return self.generation.catalogue.find(item_id)
 
     def row(self, item_id: str) -> int:
-        """Row of an item.
+        """Find the row of an item.
 
         Raises:
             UnknownItemError: no item has this id.
@@ -91,7 +91,7 @@ class Snapshot:
         return row
 
     def position(self, relation_id: str) -> int:
-        """Place of a relation among those of the generation.
+        """Find the place of a relation among those of the generation.
 
         Raises:
             UnknownRelationError: there is none of this id.
@@ -115,7 +115,7 @@ class Snapshot:
         return self.generation.attributes.names | self.overlay.attributes
 
     def get(self, item_id: str) -> Item:
-        """The item of this id.
+        """Get the item of this id.
 
         Raises:
             UnknownItemError: no item has this id.
@@ -123,29 +123,29 @@ class Snapshot:
         return self.at([self.row(item_id)])[0]
 
     def has(self, row: int) -> bool:
-        """Whether there is an item at `row`: that of a changed or deleted one is empty."""
+        """Tell whether there is an item at `row`; the row of a changed or deleted item is empty."""
         overlay = self.overlay
         return row not in overlay.dropped if row < overlay.first else bool(overlay.live[row - overlay.first])
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """The items at `rows`, in that order."""
+        """Get the items at `rows`, in that order."""
         first = self.overlay.first
         old = [row for row in rows if row < first]
         found = dict(zip(old, self.generation.catalogue.at(old), strict=True)) if old else {}
         return [found[row] if row < first else self.overlay.item(row) for row in rows]
 
     def page(self, start: int, limit: int) -> list[tuple[int, Item]]:
-        """At most `limit` items from row `start` on, in catalogue order, each with its row."""
+        """Get at most `limit` items from row `start` on, in catalogue order, each with its row."""
         rows = list(islice(filter(self.has, range(start, self.end)), limit))
         return list(zip(rows, self.at(rows), strict=True))
 
     def vectors(
         self, relation: int | FreeTextRelation, view: View, rows: Sequence[int]
     ) -> Float32[ndarray, "rows dim"]:
-        """The vectors of the items at `rows`, in that order; under a relation in words, made from their tokens.
+        """Get the vectors of the items at `rows`, in that order; under a free-text relation, made from their tokens.
 
         Raises:
-            NoTokensError: the relation is one in words, and the index keeps no tokens.
+            NoTokensError: the relation is a free-text one, and the index keeps no tokens.
         """
         if isinstance(relation, FreeTextRelation):
             return self._free_text_vectors(relation, view, np.asarray(rows, dtype=np.int64))
@@ -171,7 +171,7 @@ class Snapshot:
         return found
 
     def tokens(self, rows: Sequence[int]) -> ItemTokens:
-        """The tokens of the items at `rows`, which ascend, of an index that keeps them."""
+        """Get the tokens of the items at `rows`, which ascend, of an index that keeps them."""
         kept = self.generation.tokens
         assert kept is not None, "this index keeps no tokens"
         first = self.overlay.first
@@ -188,9 +188,9 @@ class Snapshot:
         allowed: Bool[ndarray, " end"] | None = None,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """The `k` items nearest to a unit `query`, or all there are, without the rows in `excluded`.
+        """Find the `k` items nearest to a unit `query`, or all there are, without the rows in `excluded`.
 
-        With `allowed`, of the rows where it is true only, and exactly.
+        With `allowed`, only rows for which it is true are found, and exactly.
         """
         first = self.overlay.first
         dropped = frozenset(row for row in excluded if row < first)
@@ -237,7 +237,7 @@ class Snapshot:
         )
 
     def picture(self, row: int) -> tuple[str, Path | JournalEntry]:
-        """SHA-256 of an item's picture, and its file; or, for one put in since, the change that brought it."""
+        """Get the SHA-256 of an item's picture, and its file; for an item of the overlay, the change that brought it."""
         if row >= self.overlay.first:
             entry = self.overlay.entries[row - self.overlay.first]
             return entry.change.picture_sha256, entry

@@ -53,12 +53,12 @@ def save_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[n
 
 
 def map_array(path: Path) -> ndarray:
-    """An array in a file, mapped into memory; a plain one, of which a part is taken in a fifth of the time."""
+    """Map an array in a file into memory, as a plain array, whose parts are taken in a fifth of the time."""
     with _READING:
         array: ndarray = np.load(path, mmap_mode="r", allow_pickle=False).view(ndarray)
     return array
 
 
 def read_array(path: Path) -> ndarray:
-    """An array in a file, read into memory."""
+    """Read an array in a file into memory."""
     return np.array(map_array(path))

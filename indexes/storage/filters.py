@@ -16,13 +16,13 @@ _COMPARISONS = (np.greater_equal, np.less_equal, np.greater, np.less)
 
 @dataclass(frozen=True)
 class OfQuery:
-    """A number that is an attribute of the item asked about, times `factor`."""
+    """A number that is an attribute of the query item, times `factor`."""
 
     name: str
     factor: float = 1.0
 
     def value(self, attributes: Mapping[str, Attribute]) -> float:
-        """The number, for an item of these attributes.
+        """Calculate the number for an item of these attributes.
 
         Raises:
             MissingAttributeError: it has none of this name, or it is no number.
@@ -34,12 +34,12 @@ class OfQuery:
 
 
 Bound = float | OfQuery
-"""Of a range: a number, or what the item asked about has."""
+"""End of a range: a number, or an attribute of the query item."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What an attribute must be: one of `any_of`, and a number from `least` to `most`, both included, and above
+    """A condition on an attribute: one of `any_of`, and a number from `least` to `most`, both included, and above
     `above`, below `below`, which are not.
 
     What is None asks for nothing. An item without the attribute never meets a condition; of the categories of an
@@ -59,11 +59,11 @@ class Condition:
 
     @property
     def relative(self) -> bool:
-        """Whether a bound is an attribute of the item asked about."""
+        """Whether a bound is an attribute of the query item."""
         return any(isinstance(bound, OfQuery) for bound in self._bounds)
 
     def resolved(self, attributes: Mapping[str, Attribute]) -> "Condition":
-        """The same for an item of these attributes, with numbers for all bounds.
+        """Replace the bounds by numbers, for a query item of these attributes.
 
         Raises:
             MissingAttributeError: one of them is not there, or no number.
@@ -76,7 +76,7 @@ class Condition:
         return (self.least, self.most, self.above, self.below)
 
     def mask(self, numbers: pl.Series | None, texts: pl.Series | None) -> Bool[ndarray, " count"]:
-        """By row, whether a number or a text there meets the condition; one of the columns at least is given."""
+        """Tell by row whether a number or a text meets the condition; at least one of the columns is given."""
         met: list[ndarray] = []
         if texts is not None and not self.ranged:
             strings = [value for value in self.any_of or () if isinstance(value, str)]
@@ -87,7 +87,7 @@ class Condition:
         return np.logical_or.reduce(met) if met else np.zeros(count, bool)
 
     def holds(self, numbers: Float64[ndarray, " n"]) -> Bool[ndarray, " n"]:
-        """Which of some numbers meet the condition; NaN, which stands for none, does not."""
+        """Tell which numbers meet the condition; NaN, which stands for no number, does not."""
         mask: ndarray = ~np.isnan(numbers)
         for bound, compare in zip(self._bounds, _COMPARISONS, strict=True):
             if bound is not None:
@@ -99,12 +99,12 @@ class Condition:
 
 
 def _there(texts: pl.Series) -> pl.Series:
-    """Whether there is a text, or one at least in a list of texts."""
+    """Tell whether there is a text, or at least one in a list of texts."""
     return texts.is_not_null() if texts.dtype == pl.String else texts.list.len() > 0
 
 
 def _any(texts: pl.Series, values: list[str]) -> pl.Series:
-    """Whether a text, or one of a list of texts, is among some values."""
+    """Tell whether a text, or one of a list of texts, is among some values."""
     if texts.dtype == pl.String:
         return texts.is_in(values).fill_null(False)
     return texts.list.eval(pl.element().is_in(values)).list.any()

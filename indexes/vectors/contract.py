@@ -1,4 +1,4 @@
-"""The contract between an index and whatever engine keeps its vectors, and the one way to score and order.
+"""The contract between an index and the backend that keeps its vectors, and the one way to score and order.
 
 Vectors are unit-length, so the inner product is the cosine, and larger is better everywhere. Items are named
 by their catalogue row, relations by their position in the checkpoint. `indexes/vectors/faiss_backend.py` keeps the
@@ -18,7 +18,7 @@ from indexes.config import IndexKind
 from model.similarity import View
 
 ROUNDING = 4e-6
-"""Two engines, or two orders of summing, may differ by so much in one cosine; `cosines` does not."""
+"""Largest difference in a cosine between two backends, or two orders of summing; `cosines` has none."""
 
 LOWEST_COSINE = -1.0
 """No cosine is less."""
@@ -44,7 +44,7 @@ class FileReport(BaseModel):
 
 
 def file_name(relation: int, view: View) -> str:
-    """By position, since the id of a relation may hold characters that no file name can."""
+    """Name the files of a relation by its position, as its id may hold characters that no file name can."""
     return f"{relation:03d}.{view}"
 
 
@@ -57,7 +57,7 @@ class Neighbours:
 
     @classmethod
     def best(cls, rows: Int64[ndarray, " n"], scores: Float32[ndarray, " n"], k: int) -> "Neighbours":
-        """The `k` first of some scored rows in the one order there is."""
+        """Choose the `k` best of some scored rows, in the order of all results."""
         order = np.lexsort((rows, -scores))[:k]
         return cls(rows[order], scores[order])
 
@@ -75,13 +75,13 @@ class VectorIndex(Protocol):
 
     @property
     def report(self) -> Mapping[str, FileReport]:
-        """What is known of the vectors of each relation and view, by `file_name`."""
+        """Report on the vectors of each relation and view, by `file_name`."""
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close what is open."""
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The stored vectors of the items at `rows`, in that order."""
+        """Get the stored vectors of the items at `rows`, in that order."""
 
     def search(
         self,
@@ -92,28 +92,28 @@ class VectorIndex(Protocol):
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """The `k` items nearest to a unit `query`, or all there are, without the rows in `dropped`.
+        """Find the `k` items nearest to a unit `query`, or all there are, without the rows in `dropped`.
 
-        With `allowed`, of the rows where it is true only, and exactly. `dropped` is meant to be short.
+        With `allowed`, only rows for which it is true are found, and exactly. `dropped` is meant to be short.
         """
 
 
 def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"]) -> Float32[ndarray, " n"]:
-    """Cosines of unit `vectors` with a unit `query`, at most 1, the same wherever and in whatever company.
+    """Calculate the cosines of unit `vectors` with a unit `query`, at most 1, the same in any batch.
 
     Summed in float64 and then rounded, so that equal vectors score equally however they are kept: ties are
-    ties in every engine.
+    ties in every backend.
     """
     scores: ndarray = np.einsum("nd,d->n", vectors, query, dtype=np.float64)
     return scores.clip(-1.0, 1.0, out=scores).astype(np.float32)
 
 
 def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
-    """All that may be among the `wanted` nearest of `few`, in no order; None if `find` gives up.
+    """Find all that may be among the `wanted` nearest of `few`, in no order; None if `find` gives up.
 
-    `find` gives so many as it is asked for, best first by scores of its own summing, in which near-equal ones come in
-    any order, and any of those that straddle the cut are dropped. So it is asked for more until the cut falls between
-    two clearly different scores.
+    `find` gives as many as it is asked for, best first by scores of its own summing, in which near-equal ones come in
+    any order, and any of those around the cut may be missing. So it is asked for more until the cut falls between two
+    clearly different scores.
     """
     depth = wanted
     while True:

@@ -71,7 +71,7 @@ class Place(BaseModel):
 
 
 class Note(BaseModel):
-    """What says beside the generations that there is, or may be, a collection."""
+    """A note beside the generations that there is, or may be, a collection."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +113,7 @@ class MilvusVectors:
             )
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._client.close()
 
     @property
@@ -128,7 +128,7 @@ class MilvusVectors:
 
     @property
     def report(self) -> dict[str, FileReport]:
-        """What there is of each relation and view, counted now."""
+        """Report on each relation and view, counted now."""
         with _server_errors(self._place.uri):
             counts = [self._count(relation) for relation in range(self._place.relations)]
         return {
@@ -138,7 +138,7 @@ class MilvusVectors:
         }
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """The stored vectors of the items at `rows`, rounded to half precision.
+        """Get the stored vectors of the items at `rows`, rounded to half precision.
 
         Raises:
             ArtifactError: some are not there any more.
@@ -172,7 +172,7 @@ class MilvusVectors:
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """See `VectorIndex.search`; it is exact.
+        """Find the `k` nearest, exactly; see `VectorIndex.search`.
 
         Raises:
             UnreachableError: the server does not answer.
@@ -202,7 +202,7 @@ class MilvusVectors:
     def _nearest(
         self, relation: int, view: View, query: ndarray, depth: int, mask: ndarray | None, few: int
     ) -> tuple[Neighbours, list[ndarray]] | None:
-        """The `depth` nearest of those in `mask`, and their vectors; None if the server does not go so deep."""
+        """Find the `depth` nearest of those in `mask`, and their vectors; None if the server does not go so deep."""
         condition, passed = _condition(relation, mask, few)
         most = min(MAX_MILVUS_RESULTS, 2 * self._chunk, self.count)
         if depth > most:
@@ -235,7 +235,7 @@ class MilvusVectors:
             asked = min(2 * asked, most)
 
     def _scan(self, relation: int, view: View, query: ndarray, k: int, mask: ndarray | None) -> Neighbours:
-        """The `k` nearest by looking at all vectors here: for results so deep that Milvus does not give them."""
+        """Find the `k` nearest by a scan on this machine, for results so deep that Milvus does not give them."""
         best = Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         rows = np.arange(self.count) if mask is None else np.flatnonzero(mask)
         for start in range(0, len(rows), self._chunk):
@@ -308,7 +308,7 @@ def write_milvus(
 def drop_unused(index: Path) -> None:
     """Drop the collections of generations that are no more, or never came to be; the index must be locked.
 
-    What cannot be dropped now is told of, and tried again the next time.
+    What cannot be dropped now is reported, and tried again the next time.
     """
     for path in sorted(index.glob(f".generation-*.{_NOTE}")):
         if (index / path.name.split(".")[1]).exists():
@@ -328,7 +328,7 @@ def drop_unused(index: Path) -> None:
 
 
 def check_server(uri: str) -> None:
-    """See that a server answers, before long work.
+    """Check that a server answers, before long work.
 
     Raises:
         UnreachableError: it does not.
@@ -339,7 +339,7 @@ def check_server(uri: str) -> None:
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
-    """A filter for the rows in `mask`, and what is left to be looked at among the results."""
+    """Make a filter for the rows in `mask`, and the mask left to apply to the results."""
     if mask is None:
         return "", None
     if few <= MAX_FILTER_ROWS:
@@ -356,7 +356,7 @@ def _keys(relation: int, rows: ndarray) -> list[int]:
 
 
 def _batches(relation: int, source: Source, dim: int) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a relation with all views, as many at a time as go into one message."""
+    """Yield the rows of a relation with all views, as many at a time as go into one message."""
     size = max(1, MAX_MESSAGE_BYTES // (4 * dim * len(View)))
     row = relation * _ROWS
     for chunks in zip(*(source(relation, view) for view in View), strict=True):
@@ -407,12 +407,12 @@ def _vector(found: Any) -> Float32[ndarray, " dim"]:
 
 
 def _partition(relation: int) -> str:
-    """By position, since the id of a relation may hold characters that no name can."""
+    """Name the partition of a relation by position, as its id may hold characters that no name can."""
     return f"relation_{relation:03d}"
 
 
 def _collection(generation: Path) -> str:
-    """A name that says whose it is, of the characters that Milvus allows, and that nothing else has."""
+    """Make a unique name for a collection, from that of the index, of characters that Milvus allows."""
     slug = re.sub(r"[^A-Za-z0-9_]+", "_", generation.absolute().parent.name)[:100]
     return f"rcml_{slug}_{generation.name.rpartition('-')[2]}_{secrets.token_hex(6)}"
 

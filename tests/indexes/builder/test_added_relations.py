@@ -79,7 +79,7 @@ def test_it_answers_as_brute_force_does_from_its_table_too(index: Index, worded_
         for similarity in Similarity:
             hits = index.reader().neighbours(item_id, "sailors", similarity, 5)
             assert answers(hits) == expected.ranking(item_id, "sailors", similarity)[:5]
-    assert index.snapshot.answer(4, Similarity.AVG, 0, 5) is not None
+    assert index.snapshot.precomputed(4, Similarity.AVG, 0, 5) is not None
 
 
 def test_it_is_one_of_the_relations(index: Index) -> None:
