@@ -77,7 +77,7 @@ class Index:
         return Reader(self.snapshot, self.checkpoint, self.journal)
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         return len(self.snapshot)
 
     @property

@@ -55,7 +55,7 @@ class Reader:
     journal: Journal
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         return len(self.snapshot)
 
     @property

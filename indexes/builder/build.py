@@ -166,27 +166,29 @@ def _write(
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
     _copy_pictures(prepared.path, draft.path, items)
-    pairs = Counter(edge.relation_id for edge in prepared.edges)
-    paired: defaultdict[str, set[str]] = defaultdict(set)
-    for edge in prepared.edges:
-        paired[edge.relation_id] |= {edge.item_a, edge.item_b}
-    save_relations(
-        draft.path,
-        [
-            IndexedRelation(
-                relation,
-                None if relation.intra else pairs[relation.relation_id],
-                paired_items=None if relation.intra else len(paired[relation.relation_id]),
-            )
-            for relation in checkpoint.relations
-        ],
-    )
+    save_relations(draft.path, _indexed_relations(checkpoint, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)
     (draft.path / SKIPPED_FILE).write_text(
         json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     draft.counts.update(items=len(items), relations=relations, set_aside=len(set_aside))
+
+
+def _indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[IndexedRelation]:
+    """Count the known pairs under each relation of the checkpoint, and the items that stand in one."""
+    pairs = Counter(edge.relation_id for edge in prepared.edges)
+    paired: defaultdict[str, set[str]] = defaultdict(set)
+    for edge in prepared.edges:
+        paired[edge.relation_id] |= {edge.item_a, edge.item_b}
+    return [
+        IndexedRelation(
+            relation,
+            None if relation.intra else pairs[relation.relation_id],
+            paired_items=None if relation.intra else len(paired[relation.relation_id]),
+        )
+        for relation in checkpoint.relations
+    ]
 
 
 def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:

@@ -150,13 +150,18 @@ def write_revised(
                     write_precomputed(draft.path / ANSWERS_DIR, vectors, [position], [similarity])
                     advance(count)
         save_relations(draft.path, relations)
-        for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
-            shutil.copyfile(old.path / name, draft.path / name)
-        if (old.path / TOKENS_DIR).is_dir():
-            shutil.copytree(old.path / TOKENS_DIR, draft.path / TOKENS_DIR)
-        if (old.path / PICTURES).is_dir():
-            shutil.copytree(old.path / PICTURES, draft.path / PICTURES, copy_function=link)
+        _copy_items(old.path, draft.path)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
         free_text = sum(known.free_text is not None for known in relations)
         draft.counts.update(old.manifest.counts, relations=len(relations), added=free_text)
+
+
+def _copy_items(source: Path, target: Path) -> None:
+    """Copy all files of a generation that do not depend on its relations: items, attributes, tokens, pictures."""
+    for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
+        shutil.copyfile(source / name, target / name)
+    if (source / TOKENS_DIR).is_dir():
+        shutil.copytree(source / TOKENS_DIR, target / TOKENS_DIR)
+    if (source / PICTURES).is_dir():
+        shutil.copytree(source / PICTURES, target / PICTURES, copy_function=link)

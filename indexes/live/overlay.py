@@ -62,7 +62,7 @@ class Overlay:
         )
 
     def __len__(self) -> int:
-        """Number of items put in that still count."""
+        """Count the items put in that are still there."""
         return int(self.live.sum())
 
     @property

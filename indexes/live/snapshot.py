@@ -42,7 +42,7 @@ class Snapshot:
         return cls(generation, Overlay.empty(first, generation.sequence, relations, dim, generation.added))
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         return self.overlay.first - len(self.overlay.dropped) + len(self.overlay)
 
     def __contains__(self, item_id: str) -> bool:
@@ -237,7 +237,7 @@ class Snapshot:
         )
 
     def picture(self, row: int) -> tuple[str, Path | JournalEntry]:
-        """Get the SHA-256 of an item's picture, and its file; for an item of the overlay, the change that brought it."""
+        """Get the SHA-256 of an item's picture, and its file, or the change that brought an item of the overlay."""
         if row >= self.overlay.first:
             entry = self.overlay.entries[row - self.overlay.first]
             return entry.change.picture_sha256, entry

@@ -39,7 +39,7 @@ class Attributes:
         """Attributes that any item has."""
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         return len(self._categories)
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " count"]:

@@ -65,7 +65,7 @@ class Catalogue:
             self._opened.clear()
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         return self._count
 
     def without_picture(self) -> list[int]:

@@ -1,7 +1,7 @@
 """How many threads FAISS takes: OpenMP keeps the number for each thread that calls it.
 
 One, for what takes less than a millisecond: others would spin while they wait, at the expense of whatever else the
-process computes (a relation in words, asked in a thread of the server, took 16 ms instead of 1.3).
+process computes (a search under a free-text relation, in a thread of the server, took 16 ms instead of 1.3).
 """
 
 import os

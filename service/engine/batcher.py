@@ -20,7 +20,7 @@ from .watchdog import JOB_TIMEOUT_S, Heartbeat
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-EWMA_WEIGHT = 0.1
+JOB_TIME_EWMA_WEIGHT = 0.1
 """Weight of the latest batch in the moving average of the time that a job takes."""
 
 
@@ -77,7 +77,7 @@ class Batcher(Generic[Job, Result]):
         self.heartbeat.watch(self._thread)
 
     def __len__(self) -> int:
-        """Number of jobs that wait."""
+        """Count the jobs that wait."""
         return len(self._queue)
 
     async def submit(self, job: Job) -> Result:
@@ -120,7 +120,7 @@ class Batcher(Generic[Job, Result]):
                 outcomes = self._done(batch)
             self._since, self._size = None, 0
             cost = (monotonic() - begun) / len(batch)
-            self._cost += EWMA_WEIGHT * (cost - self._cost) if self._cost else cost
+            self._cost += JOB_TIME_EWMA_WEIGHT * (cost - self._cost) if self._cost else cost
             for waiting, (result, error) in zip(batch, outcomes, strict=True):
                 waiting.settle(result, error)
 

@@ -13,7 +13,7 @@ from service.errors import OverloadedError
 
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
-EWMA_WEIGHT = 0.03
+INTERVAL_EWMA_WEIGHT = 0.03
 """Weight of the latest interval in the moving average of the time between two finished jobs."""
 
 MAX_INTERVAL_RATIO = 5
@@ -70,7 +70,7 @@ class ThreadPool:
             self._threads.append(thread)
 
     def __len__(self) -> int:
-        """Number of jobs that wait or run."""
+        """Count the jobs that wait or run."""
         return self._pending
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -117,7 +117,7 @@ class ThreadPool:
         if self._since is not None:
             interval = now - self._since
             if self._interval:  # a stall now and then is no sign that all have become slow
-                self._interval += EWMA_WEIGHT * (
+                self._interval += INTERVAL_EWMA_WEIGHT * (
                     min(interval, MAX_INTERVAL_RATIO * self._interval) - self._interval
                 )
             else:
