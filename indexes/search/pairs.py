@@ -15,7 +15,7 @@ from numpy import ndarray
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
-from model.checkpoint.validity import THRESHOLD, PairVectors
+from model.checkpoint.validity import VALIDITY_THRESHOLD, PairVectors
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError, IntraRelationError, NoPictureError, RcmlError
@@ -42,7 +42,7 @@ class Verdict:
     """Whether a relation holds between two items: it does if its probability reaches the threshold."""
 
     probability: float
-    threshold: float = THRESHOLD
+    threshold: float = VALIDITY_THRESHOLD
 
     @property
     def valid(self) -> bool:

@@ -94,7 +94,8 @@ def test_a_job_that_hangs_shows_in_a_heartbeat(monkeypatch: pytest.MonkeyPatch) 
             await asyncio.sleep(0.001)
         assert [heartbeat.stuck_reason for heartbeat in workers.heartbeats] == [None]
         now += 0.03
-        assert ["busy with one piece of work" in (heartbeat.stuck_reason or "") for heartbeat in workers.heartbeats] == [True]
+        stuck = [heartbeat.stuck_reason or "" for heartbeat in workers.heartbeats]
+        assert ["busy with one piece of work" in reason for reason in stuck] == [True]
         go.set()
         await task
         assert [heartbeat.stuck_reason for heartbeat in workers.heartbeats] == [None]
