@@ -18,6 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.rig.measurement import interleave, milliseconds, on_every_device
+from benchmarks.rig.results import conclude, show
+from benchmarks.rig.vit_b_32 import make_network, make_relations
 from indexes.builder.embed import SINGLE_PROCESS, Embedding
 from indexes.builder.shards import EncodingRun, Shards
 from model.config import SmallBackbone
@@ -26,10 +29,6 @@ from model.network.inputs import PictureInput, TextInput
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.records import Item
-
-from .measurement import interleave, milliseconds, on_every_device
-from .results import conclude, show
-from .vit_b_32 import make_network, make_relations
 
 RELATIONS = 10
 WORDS = (

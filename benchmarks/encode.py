@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.rig.measurement import Timings, interleave, milliseconds, on_every_device
+from benchmarks.rig.results import conclude, show
+from benchmarks.rig.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.network.backbones import Backbone
 from model.network.inputs import TextInput, Tokens
-from model.network.network import ONE_HOT_SCALE, Network, RelationAttention, RelationContext
+from model.network.network import Network
 from model.network.precision import computes_in_bf16, in_bf16
-
-from .measurement import Timings, interleave, milliseconds, on_every_device
-from .results import conclude, show
-from .vit_b_32 import Items, make_items, make_network, make_relations, make_texts
+from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationContext
 
 BATCH = 16
 RELATIONS = 10

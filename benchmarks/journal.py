@@ -23,13 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.rig.measurement import Timings, interleave
+from benchmarks.rig.results import conclude, show
 from indexes.journal.journal import Change, Journal
 from indexes.journal.sqlite_store import SqliteStore
 from model.records import Item
 from tests.disk.disk import Watched, environment
-
-from .measurement import Timings, interleave
-from .results import conclude, show
 
 SHAPE = (3, 10, 512)
 WRITERS = (1, 8, 64)

@@ -24,16 +24,15 @@ from typing import Any, get_args
 
 import numpy as np
 
+from benchmarks.rig.embeddings import DIM
+from benchmarks.rig.results import conclude, show
+from benchmarks.rig.shop import Shop, relations
 from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.selection import EVERYTHING, Selection
 from indexes.storage.filters import Condition
 from model.similarity import Similarity, View
-
-from .embeddings import DIM
-from .results import conclude, show
-from .shop import Shop, relations
 
 EVERY = 0.2
 """Seconds between two looks of another process."""

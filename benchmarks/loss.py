@@ -19,12 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from benchmarks.rig.measurement import interleave, milliseconds, on_every_device, peak_memory
+from benchmarks.rig.results import conclude, show
 from model.network.inputs import Tokens
-from model.network.network import RelationAttention
+from model.network.relation_attention import RelationAttention
 from model.training.loss import PairBatch, rcml_loss
-
-from .measurement import interleave, milliseconds, on_every_device, peak_memory
-from .results import conclude, show
 
 TEMPERATURE = 0.1
 INTRA_MODAL_WEIGHT = 0.5

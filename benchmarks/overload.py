@@ -21,14 +21,13 @@ from typing import Any, cast
 import httpx
 import numpy as np
 
+from benchmarks.rig.http_load import Outcome, closed_loop, open_loop, request
+from benchmarks.rig.results import conclude, show
+from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
-
-from .load import Outcome, closed_loop, open_loop, request
-from .results import conclude, show
-from .shop import FixedEncoder, Shop, relations
 
 DIM = 64
 BATCH, EACH = 0.02, 0.002

@@ -31,14 +31,13 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
+from benchmarks.rig.embeddings import DIM, Embeddings
+from benchmarks.rig.results import conclude, show
 from indexes.config import IndexKind
 from indexes.vectors.ann_index import REFINE_FACTOR
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.similarity import View
-
-from .embeddings import DIM, Embeddings
-from .results import conclude, show
 
 K = 10
 FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}

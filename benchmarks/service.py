@@ -29,6 +29,9 @@ import httpx
 import numpy as np
 from fastapi import Response
 
+from benchmarks.rig.http_load import Outcome, closed_loop, request
+from benchmarks.rig.results import conclude, show
+from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from indexes.config import IndexKind
 from indexes.index import Index
 from indexes.vectors.contract import cosines
@@ -37,10 +40,6 @@ from model.similarity import Similarity, View
 from service.app import create_app
 from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
-
-from .load import Outcome, closed_loop, request
-from .results import conclude, show
-from .shop import FixedEncoder, Shop, relations
 
 K = 10
 CONCURRENCIES = (16, 64)

@@ -20,14 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.rig.measurement import interleave, milliseconds, on_every_device
+from benchmarks.rig.results import conclude, show
+from benchmarks.rig.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.network.inputs import TextInput
 from model.network.network import Network
 from model.records import Relation
 from model.training.loss import PairBatch, rcml_loss
-
-from .measurement import interleave, milliseconds, on_every_device
-from .results import conclude, show
-from .vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 
 TEMPERATURE = 0.1
 INTRA_MODAL_WEIGHT = 0.5

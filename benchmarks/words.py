@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.rig.results import conclude, show
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot
 from indexes.search.free_text_search import FreeTextSearch
@@ -31,8 +32,6 @@ from model.malloc import keep_freed_memory
 from model.similarity import Similarity
 from service.demo import make_all
 from service.settings import DemoConfig
-
-from .results import conclude, show
 
 K = 10
 

@@ -15,13 +15,14 @@ from indexes.builder import revise
 from indexes.builder.compact import write_compacted
 from indexes.journal.journal import Change, Journal, JournalEntry
 from indexes.live.snapshot import Snapshot
-from indexes.reader import Reader, StoredPicture
 from indexes.storage.generation import Generation
 from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
 from model.checkpoint.checkpoint import Checkpoint
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, InputError, MismatchError, UnreachableError
 from model.records import Relation
+
+from .reader import Reader, StoredPicture
 
 
 class Index:

@@ -20,7 +20,7 @@
     └── TrainingError         the optimisation went astray
 
 Every message is one or two full sentences: what was found, the value, and what to do about it in Python or on the
-command line. `service/http/rejections.py` adds what to do over HTTP.
+command line. `service/problems/rejections.py` adds what to do over HTTP.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from model.records import Relation
+from .records import Relation
 
 
 def save_relations(folder: Path, relations: Sequence[Relation]) -> None:

@@ -19,9 +19,9 @@ from service.http.limits import BodyLimits
 from service.http.problem_handlers import install
 from service.lifecycle.app_state import State
 from service.lifecycle.engine_holder import EngineHolder
+from service.lifecycle.engine_swap import EngineLoader
 from service.lifecycle.relation_jobs import RelationJobs
-from service.lifecycle.reload import EngineLoader
-from service.lifecycle.shadow import Shadow
+from service.lifecycle.shadow_run import Shadow
 from service.middleware.api_keys import Keys
 from service.middleware.auth import Auth
 from service.middleware.body_limit import BodyLimit

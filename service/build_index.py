@@ -3,7 +3,7 @@
 from indexes.builder import build as builder
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from service.engine.engine import OpenEncoder, open_encoder
 
 

@@ -37,9 +37,9 @@ from model import __version__
 from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
 from model.malloc import keep_freed_memory
+from service.problems.field_messages import field_message, place
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
-from .validation_messages import field_message, place
 
 
 class IndexVerbs(VerbConfig):

@@ -46,13 +46,13 @@ from indexes.vectors.milvus_backend import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.console import progress_bar
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import InputError
 from model.records import Item
 from model.similarity import View
 
-from .choices import choose_kind, precomputed_similarities
+from .auto_options import choose_kind, precomputed_similarities
 from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
 from .shards import SHARDS_DIR, EncodingRun, Shards
 

@@ -24,7 +24,7 @@ from model.artifact import write_artifact
 from model.records import Item
 from model.similarity import View
 
-from .choices import choose_kind, precomputed_similarities
+from .auto_options import choose_kind, precomputed_similarities
 
 ITEMS_PER_CHUNK = 4_096
 """Items copied at a time."""

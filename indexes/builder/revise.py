@@ -30,7 +30,7 @@ from model.errors import InputError, NoTokensError, UnknownRelationError
 from model.records import Relation
 from model.similarity import View
 
-from .choices import choose_kind
+from .auto_options import choose_kind
 from .compact import link
 
 

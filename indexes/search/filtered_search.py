@@ -10,8 +10,8 @@ from indexes.vectors.contract import LOWEST_COSINE, Neighbours
 from model.embeddings.free_text import FreeTextRelation
 from model.similarity import Similarity, View
 
+from .diversity import choose
 from .free_text_search import FreeTextSearch
-from .ranking import choose
 from .selection import Selection
 from .vector_search import KnownSearch, Search
 

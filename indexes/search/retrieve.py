@@ -20,8 +20,8 @@ from model.embeddings.free_text import FreeTextRelation
 from model.records import Attribute
 from model.similarity import Similarity, View
 
+from .diversity import choose, variants
 from .filtered_search import best_for_item, best_for_query, filtered_searches, precomputed_for_item
-from .ranking import choose, variants
 from .selection import EVERYTHING, Selection
 from .vector_search import BlendedSearch
 

@@ -22,7 +22,7 @@ class Selection:
     that no item has filters nothing, and is no error. `where` has conditions on attributes, or on `categories`, all
     of which must be met. Of items that are equal in the attribute `group_by` (variants of one) only the nearest is
     found, and none that is a variant of the query item. `diversity` in [0, 1) trades nearness to the query for
-    unlikeness of the results: 0 orders by score alone. `indexes/search/ranking.py` applies the last two.
+    unlikeness of the results: 0 orders by score alone. `indexes/search/diversity.py` applies the last two.
     """
 
     include: frozenset[str] | None = None

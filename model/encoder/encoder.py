@@ -30,9 +30,10 @@ from model.errors import InputError
 from model.network.devices import choose_device
 from model.network.image_cache import Pictures, load_pictures
 from model.network.inputs import TextInput, Tokens
-from model.network.network import Network, RelationContext, RelationView
+from model.network.network import Network
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
+from model.network.relation_attention import RelationContext, RelationView
 from model.records import Relation
 
 from .explain import explain

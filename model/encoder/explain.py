@@ -13,8 +13,9 @@ from model.embeddings.attention_map import Attention, Box, PatchWeights, TextWei
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import UnknownRelationError
 from model.network.inputs import Tokens
-from model.network.network import Network, RelationContext, RelationView
+from model.network.network import Network
 from model.network.processor import Preprocessor
+from model.network.relation_attention import RelationContext, RelationView
 from model.records import Relation
 
 from .read_relation import to_numpy

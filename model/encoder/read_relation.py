@@ -8,8 +8,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from model.embeddings.free_text import FreeTextRelation
-from model.network.network import Network, RelationContext
+from model.network.network import Network
 from model.network.processor import Preprocessor
+from model.network.relation_attention import RelationContext
 from model.records import Relation
 
 

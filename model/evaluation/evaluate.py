@@ -19,7 +19,7 @@ from model.checkpoint.relation_quality import RelationQuality
 from model.checkpoint.validity import VALIDITY_THRESHOLD
 from model.config import EvaluateConfig, Objective
 from model.data.edge_table import EdgeTable
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
 from model.records import Split

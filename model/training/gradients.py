@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.network.network import Network, RelationContext
+from model.network.network import Network
 from model.network.processor import Preprocessor
+from model.network.relation_attention import RelationContext
 from model.records import Relation
 
 from .augmentation import move_pictures

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from model.checkpoint.hub import is_local
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.config import TrainConfig
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 
 NETWORK_SUMMARIES = {
     "rcml": "A relation-conditioned multimodal encoder (RCML, arXiv 2508.17497).",

@@ -24,7 +24,7 @@ from model.checkpoint.validity import VALIDITY_THRESHOLD, ValidityHead
 from model.config import TrainConfig
 from model.console import progress_bar, say
 from model.data.edge_table import EdgeTable
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.evaluation.metrics import relation_type_scores, retrieval_hits
@@ -32,9 +32,10 @@ from model.evaluation.sampling import Queries, sample_labelled_pairs, sample_que
 from model.network.backbones import Backbone
 from model.network.image_cache import PictureFiles, Pictures, keep_pictures
 from model.network.load_backbone import load_backbone, small_backbone
-from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig
+from model.network.network import Network, NetworkConfig
 from model.network.precision import cuda_computes_in_bf16
 from model.network.processor import Preprocessor
+from model.network.relation_attention import ONE_HOT_SCALE
 from model.records import Split
 from model.similarity import Similarity
 

@@ -9,8 +9,8 @@
 Importing this loads httpx and pydantic, and nothing of what a server needs.
 """
 
-from .asynchronous import AsyncClient
-from .calls import (
+from .async_client import AsyncClient
+from .endpoints import (
     Artifacts,
     Change,
     Claim,
@@ -40,7 +40,7 @@ from .errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from .sync import Client
+from .sync_client import Client
 
 __all__ = [
     "AdditionFailed",

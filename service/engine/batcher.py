@@ -13,7 +13,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Generic, TypeVar
 
-from service.errors import OverloadedError
+from service.problems.errors import OverloadedError
 
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 

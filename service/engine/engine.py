@@ -23,7 +23,7 @@ from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, NoPictureError, NoTokensError
 from model.similarity import Similarity
-from service.errors import NotReadyError
+from service.problems.errors import NotReadyError
 from service.settings import ServeConfig
 
 from .batcher import Batcher

@@ -9,7 +9,7 @@ from threading import Thread
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-from service.errors import OverloadedError
+from service.problems.errors import OverloadedError
 
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 

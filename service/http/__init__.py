@@ -1,1 +1,1 @@
-"""HTTP itself: connections and their limits, problem documents, the OpenAPI document, rules of routes."""
+"""HTTP itself: connections and their limits, rules of routes, the OpenAPI document."""

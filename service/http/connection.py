@@ -28,10 +28,10 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.problem_kinds import Kind
+from service.problems.kinds import Kind
+from service.problems.response import MEDIA_TYPE
 
 from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES, Deadlines, Limits
-from .problems import MEDIA_TYPE
 from .request_head import BodyMode, RejectedRequest, RequestHead, long_body, long_head, malformed
 from .slow_clients import Progress, ProgressWatch, Stage, TooSlow
 

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from indexes.index import Index
 from model.records import Item
 from model.similarity import Similarity
-from service.problem_kinds import (
+from service.problems.kinds import (
     BUSY,
     INVALID_REQUEST,
     KEY_TOO_WEAK,
@@ -25,11 +25,11 @@ from service.problem_kinds import (
     UNKNOWN_ITEM,
     Kind,
 )
+from service.problems.response import MEDIA_TYPE
 from service.schemas.fields import Request
 from service.schemas.item_changes import BulkLine, BulkReply
 from service.schemas.problem import FieldProblem, Problem
 
-from .problems import MEDIA_TYPE
 from .route_rules import Role, rule_of
 
 Json = dict[str, Any]

@@ -15,15 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from model.errors import RcmlError
-from service.problem_kinds import Kind
+from service.problems.field_messages import ECHO_LENGTH
+from service.problems.kinds import Kind
+from service.problems.rejections import FAILED, Rejection, rejection_of
+from service.problems.response import ProblemResponse, problem_response
+from service.problems.validation import validation_rejection
 from service.telemetry.logs import REQUEST_ID
-from service.validation_messages import ECHO_LENGTH
 
 from .browser_policy import SECURITY_HEADERS
-from .problems import ProblemResponse, problem_response
-from .rejections import FAILED, Rejection, rejection_of
 from .route_rules import methods_of
-from .validation_problems import validation_rejection
 
 
 def install(app: FastAPI) -> None:

@@ -11,9 +11,9 @@ from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 
 from .engine_holder import EngineHolder
+from .engine_swap import EngineLoader
 from .relation_jobs import RelationJobs
-from .reload import EngineLoader
-from .shadow import Shadow
+from .shadow_run import Shadow
 
 
 class Fetcher(Protocol):

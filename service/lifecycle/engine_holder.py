@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 from service.engine.engine import Engine
-from service.errors import NotReadyError
+from service.problems.errors import NotReadyError
 
 
 class EngineHolder:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from model.errors import ArtifactError, InputError, NoTokensError, RcmlError
 from model.records import Relation
 from service.engine.engine import Engine
-from service.errors import (
+from service.problems.errors import (
     BusyError,
     OverloadedError,
     TooManyJobsError,
     TrainedRelationError,
     UnfitRelationError,
 )
-from service.http.rejections import detail_of
+from service.problems.rejections import detail_of
 from service.schemas.relations import RelationState
 from service.telemetry.logs import logger
 

@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.http.problems import problem_response
-from service.http.rejections import Rejection
 from service.http.route_rules import SCOPE_KEY_NAME, Role, rule_of
-from service.problem_kinds import (
+from service.problems.field_messages import ECHO_LENGTH
+from service.problems.kinds import (
     FOREIGN_SITE,
     KEY_TOO_WEAK,
     MISDIRECTED,
@@ -27,7 +26,8 @@ from service.problem_kinds import (
     TOO_MANY_REQUESTS,
     UNKNOWN_KEY,
 )
-from service.validation_messages import ECHO_LENGTH
+from service.problems.rejections import Rejection
+from service.problems.response import problem_response
 
 from .api_keys import Key, Keys
 from .rate_limit import RateLimit

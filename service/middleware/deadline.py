@@ -14,9 +14,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import problem_response
 from service.http.route_rules import rule_of
-from service.problem_kinds import OVERDUE
+from service.problems.kinds import OVERDUE
+from service.problems.response import problem_response
 
 SLOW_ROUTE_DEADLINE_S = 600.0
 """Seconds that the slow routes of `service/http/route_rules.py` may take: bulk uploads, reloads."""

@@ -8,8 +8,8 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import SCOPE_PROBLEM
 from service.http.route_rules import SCOPE_KEY_NAME
+from service.problems.response import SCOPE_PROBLEM
 from service.telemetry.logs import REQUEST_ID, log_request, logs_requests, request_id
 from service.telemetry.prometheus import Metrics
 

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from model.errors import RcmlError
-from service.http.rejections import rejection_of
-from service.requests.context import CONCURRENT_PARTS
+from service.problems.rejections import rejection_of
+
+from .context import CONCURRENT_PARTS
 
 Asked = TypeVar("Asked", bound=BaseModel)
 

@@ -23,15 +23,15 @@ from indexes.journal.journal import Change
 from indexes.live.snapshot import Snapshot
 from model.errors import RcmlError
 from service.http.openapi import NDJSON
-from service.http.rejections import FAILED, Rejection, rejection_of
-from service.http.validation_problems import validation_rejection
 from service.lifecycle.engine_holder import EngineHolder
-from service.problem_kinds import Kind
+from service.problems.kinds import Kind
+from service.problems.rejections import FAILED, Rejection, rejection_of
+from service.problems.validation import validation_rejection
 from service.schemas.item_changes import BulkLine, BulkReply
 from service.telemetry.logs import logger
 
+from .apply_item_changes import ItemChanges
 from .context import RequestContext
-from .item_changes import ItemChanges
 from .json_route import THREADED_BODY_BYTES, read
 
 LINES_PER_GROUP = 64

@@ -18,7 +18,7 @@ from model.embeddings.free_text import FreeTextRelation
 from model.similarity import PREFERRED_SIMILARITIES, Similarity, View
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher, State
-from service.lifecycle.shadow import Shadow
+from service.lifecycle.shadow_run import Shadow
 from service.schemas.fields import NewItem as NewItemFields
 from service.schemas.fields import Picture, RelationInWords
 from service.schemas.retrieve import Filter, OfQueryAttribute, RetrieveRequest

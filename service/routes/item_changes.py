@@ -11,9 +11,9 @@ from indexes.journal.journal import Change
 from service.engine.item_json import version
 from service.http.openapi import NDJSON, problems, streaming, uploading
 from service.lifecycle.app_state import FitEngine, ReadyEngine
+from service.requests.apply_item_changes import ItemChanges
 from service.requests.bulk import Bulk, BulkResponse
 from service.requests.context import RequestContext
-from service.requests.item_changes import ItemChanges
 from service.requests.json_route import JsonRoute
 from service.schemas.fields import MAX_NAME_CHARACTERS, ItemDetail
 from service.schemas.item_changes import BulkLine, BulkReply, ItemStored, ItemUpsert, one_line

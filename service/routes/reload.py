@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.lifecycle.reload import ArtifactNames, EngineLoader
+from service.lifecycle.engine_swap import ArtifactNames, EngineLoader
 from service.requests.json_route import JsonRoute
 from service.schemas.admin import ReloadAnswer, ReloadRequest
 

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.lifecycle.reload import ArtifactNames
-from service.lifecycle.shadow import Shadow
+from service.lifecycle.engine_swap import ArtifactNames
+from service.lifecycle.shadow_run import Shadow
 from service.requests.json_route import JsonRoute
 from service.schemas.admin import ShadowRequest, ShadowState
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmarks import build, encode, journal, live, loss, overload, search, service, train, words
-from benchmarks.embeddings import Embeddings
-from benchmarks.measurement import Timings, interleave, peak_memory
+from benchmarks.rig.embeddings import Embeddings
+from benchmarks.rig.measurement import Timings, interleave, peak_memory
+from benchmarks.rig.vit_b_32 import END, START, make_texts
 from benchmarks.train import bf16_peak
-from benchmarks.vit_b_32 import END, START, make_texts
 from tests.conftest import Road
 
 KEYS = {

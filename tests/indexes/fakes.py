@@ -22,7 +22,7 @@ from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import Checkpoint, write_contents
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import PairVectors, ValidityHead
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.attention_map import Attention, Box, PatchWeights, weigh_words
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation

@@ -10,7 +10,7 @@ from PIL import Image
 
 from model.config import PrepareConfig, SmallBackbone, TrainConfig
 from model.data.prepare import prepare
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 
 COLOURS = ("red", "green", "blue", "black", "white", "orange")
 SHAPES = ("mug", "hat", "kite", "drum", "vase", "tent")

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.training.train import train
 from service.app import create_app

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from service.app import create_app
-from service.http.problems import MEDIA_TYPE
+from service.problems.response import MEDIA_TYPE
 from service.schemas.problem import Problem
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop

@@ -18,7 +18,7 @@ from PIL import Image
 from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_checkpoint, write_shop
 

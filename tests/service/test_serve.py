@@ -19,8 +19,8 @@ from fastapi import FastAPI
 from service.cli import main
 from service.client import Client
 from service.engine.engine import Engine
-from service.errors import NotReadyError
 from service.lifecycle.engine_holder import EngineHolder
+from service.problems.errors import NotReadyError
 from service.serve import server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeShop
@@ -130,7 +130,7 @@ async def keep_asking(port: int, tally: Tally, most: int) -> None:
 
 async def stop_under_load(process: subprocess.Popen[str], port: int) -> Tally:
     tally = Tally()
-    # No more than are always accepted (`service/workers.py`): on a slow machine others might be refused.
+    # No more than are always accepted (`service/engine/thread_pool.py`): on a slow machine others might be refused.
     clients = [asyncio.create_task(keep_asking(port, tally, most)) for most in [10**9] * 12 + [3] * 4]
     while tally.answered <= 200 and not tally.failed:
         await asyncio.sleep(0.01)

@@ -34,7 +34,7 @@ from indexes.vectors import faiss_backend as faiss_vectors
 from model.artifact import FileRecord, file_digest, read_manifest
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.validity import PairVectors
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import ArtifactError, InputError, NoTokensError, UnknownRelationError
 from model.records import Relation
 from model.similarity import Similarity, View

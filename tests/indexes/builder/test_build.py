@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from indexes.builder.auto_options import choose_kind
 from indexes.builder.build import build
-from indexes.builder.choices import choose_kind
 from indexes.config import BuildConfig
 from indexes.index import Index
 from indexes.storage.layout import newest_generation
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.item_input import ItemFormat
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
 from model.similarity import View

@@ -22,7 +22,7 @@ from indexes.storage.layout import newest_generation
 from indexes.storage.tokens import TokenStore
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
 from model.similarity import Similarity

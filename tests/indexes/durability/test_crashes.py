@@ -30,7 +30,7 @@ from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from tests.indexes.changes import Expected, copied, made, placed
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids
 from tests.indexes.postgres_server import Server

@@ -14,7 +14,7 @@ from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import StorageError
 from tests.disk.disk import Watched, run_watched
 from tests.indexes.changes import SAILORS, Expected, add, copied, made

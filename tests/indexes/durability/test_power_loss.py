@@ -18,7 +18,7 @@ from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import ArtifactError, RcmlError
 from tests.disk.disk import Watched, run_watched
 from tests.disk.power import Disk, Event, Tree, read_trace

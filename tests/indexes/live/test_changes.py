@@ -18,7 +18,7 @@ from indexes.journal.journal import Change
 from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import ArtifactError, InputError, MismatchError, UnknownItemError
 from model.similarity import Similarity
 from tests.indexes.changes import Expected, copied, made, placed

@@ -19,10 +19,10 @@ from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.generation import Generation
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import InputError, StorageError
 from model.similarity import Similarity
-from service.engine.index_follower import EVERY, IndexFollower
+from service.engine.index_follower import REFRESH_INTERVAL_S, IndexFollower
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop
@@ -80,7 +80,7 @@ def test_what_one_replica_acknowledged_the_others_show_at_their_next_look(index:
         acknowledged[index.snapshot.overlay.sequence] = time.monotonic()
         if number == 6:
             index.compact()
-        time.sleep(rng.uniform(0, EVERY))
+        time.sleep(rng.uniform(0, REFRESH_INTERVAL_S))
     expected = [item.item_id for _, item in index.snapshot.page(0, 1_000)]
     assert len(expected) == 24
     for ours, _ in pairs:
@@ -93,7 +93,7 @@ def test_what_one_replica_acknowledged_the_others_show_at_their_next_look(index:
     for process in processes:
         process.join(600)
         assert process.exitcode == 0
-    assert EVERY < SOON / 2
+    assert REFRESH_INTERVAL_S < SOON / 2
 
 
 def test_a_replica_answers_while_the_server_is_away_and_goes_on_after(

@@ -25,7 +25,7 @@ from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
 from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError, NoTokensError

@@ -12,7 +12,7 @@ from numpy import ndarray
 from PIL import Image
 
 from indexes.index import Index
-from indexes.search import ranking
+from indexes.search import diversity as ranking
 from indexes.search.retrieve import Found, KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition, OfQuery
@@ -279,5 +279,5 @@ def test_variants_are_told_apart_among_the_nearest_items_only(
     )
     question = asked(item_id, k=2, selection=Selection(group_by="model"))
     assert len(found(index, question)) == 2
-    monkeypatch.setattr("indexes.search.ranking.MAX_GROUPED_ITEMS", 2)
+    monkeypatch.setattr("indexes.search.diversity.MAX_GROUPED_ITEMS", 2)
     assert found(index, question) == plain[item_id][:1]

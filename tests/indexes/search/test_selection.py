@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from indexes.index import Index
 from indexes.journal.journal import Change
-from indexes.search.ranking import mmr_order
+from indexes.search.diversity import mmr_order
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
 from model.errors import UnknownAttributeError

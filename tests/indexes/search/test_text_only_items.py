@@ -12,7 +12,7 @@ from indexes.config import BuildConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.journal import Change
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import NoPictureError
 from model.similarity import Similarity, View

@@ -24,7 +24,7 @@ from indexes.storage.precomputed import (
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.similarity import Similarity, View
 from tests.indexes.changes import Expected, copied, made
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids

@@ -27,7 +27,7 @@ from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
 from indexes.vectors.milvus_backend import MILVUS_FILE, MilvusVectors, Place, write_milvus
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import ArtifactError, InputError, UnreachableError
 from model.similarity import View

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint.checkpoint import Checkpoint, save_relation_vectors
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import ArtifactError
 from model.records import INTRA_RELATION, Relation

@@ -12,7 +12,7 @@ from PIL import Image
 
 from model.config import PrepareConfig
 from model.data.prepare import prepare, scale_picture
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import InputError
 from model.records import INTRA_RELATION, Edge, Split
 from tests.model.planted import prepared_of, two_camps, write_log, write_pictured_items, write_rows

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.encoder.encoder import Encoder
 from model.encoder.read_relation import relation_context

@@ -11,7 +11,7 @@ import pytest
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.config import EvaluateConfig
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.errors import InputError, MismatchError
 from model.evaluation.evaluate import Answers, evaluate, figures_by_relation, make_evaluation_set
 from model.evaluation.sampling import LabelledPairs

@@ -22,8 +22,9 @@ from model.errors import InputError
 from model.network.backbones import BACKBONES, Backbone
 from model.network.inputs import PictureInput, TextInput
 from model.network.load_backbone import build_backbone, load_backbone
-from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig
+from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor, TextFormat
+from model.network.relation_attention import ONE_HOT_SCALE
 from model.records import INTRA_RELATION, Relation
 from model.training.train import train
 from tests.model.planted import tiny_training

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from model.network.inputs import PictureInput, Tokens
 from model.network.load_backbone import small_backbone
-from model.network.network import ONE_HOT_SCALE, Network, NetworkConfig, RelationAttention, RelationView
+from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
+from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationView
 from model.records import INTRA_RELATION
 from model.training.loss import PairBatch, contrast, rcml_loss
 from tests.model.planted import TINY

@@ -15,15 +15,9 @@ from model.encoder import encoder as encoder_module
 from model.encoder.encoder import Encoder
 from model.network.inputs import PictureInput, Tokens
 from model.network.load_backbone import small_backbone
-from model.network.network import (
-    BLIND_RELATION,
-    ONE_HOT_SCALE,
-    Network,
-    NetworkConfig,
-    RelationAttention,
-    RelationView,
-)
+from model.network.network import BLIND_RELATION, Network, NetworkConfig
 from model.network.processor import Preprocessor
+from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationView
 from model.records import INTRA_RELATION, Relation
 from tests.model.planted import TINY
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.data.edge_table import EdgeTable
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.encoder.read_relation import relation_context
 from model.network.image_cache import load_pictures
 from model.network.load_backbone import small_backbone

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.config import TrainConfig
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.records import Split

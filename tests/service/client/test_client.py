@@ -30,10 +30,10 @@ from service.client import (
     Unauthorized,
     Unavailable,
     UnexpectedAnswer,
-    calls,
+    endpoints,
 )
-from service.client.attempts import LONGEST_PAUSE_S, Attempts, Policy
-from service.client.call import Call
+from service.client.request import Call
+from service.client.retries import LONGEST_PAUSE_S, Attempts, Policy
 from service.schemas import fields, pairs, retrieve
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeShop
@@ -433,14 +433,14 @@ def test_patience_is_for_the_answer_alone() -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        (calls.Retrieval, retrieve.RetrieveRequest),
-        (calls.Claim, pairs.ValidityRequest),
-        (calls.NewItem, fields.NewItem),
-        (calls.InWords, fields.RelationInWords),
-        (calls.Weighted, retrieve.WeightedRelation),
-        (calls.Condition, retrieve.Filter),
-        (calls.OfQuery, retrieve.OfQueryAttribute),
-        (calls.Promoted, retrieve.Promoted),
+        (endpoints.Retrieval, retrieve.RetrieveRequest),
+        (endpoints.Claim, pairs.ValidityRequest),
+        (endpoints.NewItem, fields.NewItem),
+        (endpoints.InWords, fields.RelationInWords),
+        (endpoints.Weighted, retrieve.WeightedRelation),
+        (endpoints.Condition, retrieve.Filter),
+        (endpoints.OfQuery, retrieve.OfQueryAttribute),
+        (endpoints.Promoted, retrieve.Promoted),
     ],
 )
 def test_a_client_takes_what_the_server_takes(given: type, taken: type[BaseModel]) -> None:

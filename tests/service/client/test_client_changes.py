@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from service.client import AdditionFailed, Client, Conflict, NotFound, UnexpectedAnswer, calls
+from service.client import AdditionFailed, Client, Conflict, NotFound, UnexpectedAnswer, endpoints
 from service.schemas import admin as operation
 from service.schemas import item_changes as changes
 from service.settings import ServeConfig
@@ -33,7 +33,7 @@ def replies(*lines: Mapping[str, Any]) -> Scripted:
 
 
 def test_an_added_relation_is_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.client.calls.POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr("service.client.endpoints.POLL_INTERVAL_S", 0.01)
     with flaky(detail("waiting"), detail("embedding", done=1, total=2), detail("indexed")) as (
         server,
         address,
@@ -71,7 +71,7 @@ def test_many_changes_are_sent_a_few_hundred_at_a_time_and_counted_over_all(ask:
 def test_changes_are_taken_when_their_replies_are_asked_for() -> None:
     taken = []
 
-    def endless() -> Iterator[calls.Change]:
+    def endless() -> Iterator[endpoints.Change]:
         while True:
             taken.append(len(taken))
             yield {"delete": "i"}
@@ -83,8 +83,8 @@ def test_changes_are_taken_when_their_replies_are_asked_for() -> None:
 
 
 def test_long_changes_are_sent_fewer_at_a_time() -> None:
-    item: calls.IdentifiedItem = {"item_id": "i", "title": "Cot", "picture": bytes(3 * 2**20)}
-    sent = [call.content or b"" for call in calls.bulk([{"upsert": item}] * 5)]
+    item: endpoints.IdentifiedItem = {"item_id": "i", "title": "Cot", "picture": bytes(3 * 2**20)}
+    sent = [call.content or b"" for call in endpoints.bulk([{"upsert": item}] * 5)]
     assert [content.count(b"\n") + 1 for content in sent] == [2, 2, 1]
 
 
@@ -198,10 +198,10 @@ def test_a_candidate_is_compared(ask: Ask, address: str) -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        (calls.ItemFields, changes.ItemUpsert),
-        (calls.IdentifiedItem, changes.BulkUpsert),
-        (calls.Change, changes.BulkLine),
-        (calls.Artifacts, operation.ReloadRequest),
+        (endpoints.ItemFields, changes.ItemUpsert),
+        (endpoints.IdentifiedItem, changes.BulkUpsert),
+        (endpoints.Change, changes.BulkLine),
+        (endpoints.Artifacts, operation.ReloadRequest),
     ],
 )
 def test_a_client_takes_what_the_server_takes(given: type, taken: type[BaseModel]) -> None:

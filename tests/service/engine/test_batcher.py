@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from service.engine.batcher import Batcher
-from service.errors import OverloadedError
+from service.problems.errors import OverloadedError
 
 
 class Clock:

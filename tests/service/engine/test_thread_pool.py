@@ -6,7 +6,7 @@ from threading import Event, Semaphore, get_ident
 import pytest
 
 from service.engine.thread_pool import MIN_QUEUE_PER_THREAD, ThreadPool
-from service.errors import OverloadedError
+from service.problems.errors import OverloadedError
 
 
 def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:

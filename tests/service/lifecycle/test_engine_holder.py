@@ -10,8 +10,8 @@ import pytest
 
 from service.engine.engine import Engine
 from service.engine.reference_counted import ReferenceCounted
-from service.errors import NotReadyError
 from service.lifecycle.engine_holder import EngineHolder
+from service.problems.errors import NotReadyError
 from tests.service.engine.test_index_follower import eventually
 
 

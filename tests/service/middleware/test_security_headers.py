@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeShop
 from tests.service.conftest import served
-from tests.service.http.test_problems import BrokenEncoder
+from tests.service.problems.test_problem_documents import BrokenEncoder
 
 READ = "read-key-read-key"
 FRIEND = "https://shop.example"

@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from indexes.index import Index
 from model.errors import StorageError
 from service.engine.engine import Engine
-from service.errors import OverloadedError
+from service.problems.errors import OverloadedError
 from service.requests.bulk import LINES_PER_GROUP, lines
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop

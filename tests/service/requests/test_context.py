@@ -9,7 +9,7 @@ import pytest
 from model.errors import PictureError
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher
-from service.lifecycle.shadow import Shadow
+from service.lifecycle.shadow_run import Shadow
 from service.requests.context import CONCURRENT_PARTS, RequestContext
 from service.schemas.fields import NewItem, Picture
 from service.telemetry.prometheus import Metrics

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared import Prepared
+from model.data.prepared_data import Prepared
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
 from tests.service.conftest import served

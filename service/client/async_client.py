@@ -19,10 +19,8 @@ from service.schemas.pairs import RelationTypeAnswer, RelationTypeReply, Validit
 from service.schemas.relations import RelationDetail, RelationList
 from service.schemas.retrieve import RetrieveAnswer, RetrieveReply
 
-from . import calls
-from .attempts import Attempts, Policy, new_request_id
-from .call import Call
-from .calls import (
+from . import endpoints
+from .endpoints import (
     AnyItem,
     AnyRelation,
     AnyView,
@@ -34,7 +32,9 @@ from .calls import (
     Pair,
     Retrieval,
 )
-from .connection import address, headers
+from .request import Call
+from .retries import Attempts, Policy, new_request_id
+from .server_address import address, headers
 
 T = TypeVar("T")
 
@@ -73,37 +73,37 @@ class AsyncClient:
 
     async def retrieve(self, **asked: Unpack[Retrieval]) -> RetrieveAnswer:
         """Rank the items that go with a query under a relation; `Retrieval` lists what may be given."""
-        return await self._send(calls.retrieve(asked))
+        return await self._send(endpoints.retrieve(asked))
 
     async def retrieve_batch(self, questions: Iterable[Retrieval]) -> list[RetrieveReply]:
         """Ask many questions of `retrieve` at once; one that is refused has its problem in place of an answer."""
-        return (await self._send(calls.retrieve_batch(questions))).replies
+        return (await self._send(endpoints.retrieve_batch(questions))).replies
 
     async def relation_type(
         self, item_a: AnyItem, item_b: AnyItem, similarity: Comparison | None = None
     ) -> RelationTypeAnswer:
         """Rank all relations by how probable it is that they link these two."""
-        return await self._send(calls.relation_type(item_a, item_b, similarity))
+        return await self._send(endpoints.relation_type(item_a, item_b, similarity))
 
     async def relation_type_batch(self, pairs: Iterable[Pair]) -> list[RelationTypeReply]:
         """Ask about many pairs at once; one that is refused has its problem in place of an answer."""
-        return (await self._send(calls.relation_type_batch(pairs))).replies
+        return (await self._send(endpoints.relation_type_batch(pairs))).replies
 
     async def explain(self, item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> ExplainAnswer:
         """Ask which words and patches of two items a relation looks at."""
-        return await self._send(calls.explain(item_a, item_b, relation))
+        return await self._send(endpoints.explain(item_a, item_b, relation))
 
     async def heat_map(self, item: AnyItem, relation: AnyRelation) -> bytes:
         """Get what a relation looks at in the picture of an item, painted over it: a PNG."""
-        return await self._send(calls.heat_map(item, relation))
+        return await self._send(endpoints.heat_map(item, relation))
 
     async def validity(self, item_a: AnyItem, item_b: AnyItem, relation: str) -> ValidityAnswer:
         """Say how surely a relation holds between two items."""
-        return await self._send(calls.validity(item_a, item_b, relation))
+        return await self._send(endpoints.validity(item_a, item_b, relation))
 
     async def validity_batch(self, claims: Iterable[Claim]) -> list[ValidityReply]:
         """Ask about many claims at once; one that is refused has its problem in place of an answer."""
-        return (await self._send(calls.validity_batch(claims))).replies
+        return (await self._send(endpoints.validity_batch(claims))).replies
 
     async def embeddings(
         self,
@@ -113,88 +113,88 @@ class AsyncClient:
         encoding: Coding = "float",
     ) -> EmbeddingsAnswer:
         """Get the vectors of items under a relation."""
-        return await self._send(calls.embeddings(items, relation, views, encoding))
+        return await self._send(endpoints.embeddings(items, relation, views, encoding))
 
     async def relations(self) -> RelationList:
         """List all relations, the one of an item with itself first."""
-        return await self._send(calls.relations())
+        return await self._send(endpoints.relations())
 
     async def relation(self, relation_id: str) -> RelationDetail:
         """Get all that is known of a relation, or how far it has come on its way into the index."""
-        return await self._send(calls.relation(relation_id))
+        return await self._send(endpoints.relation(relation_id))
 
     async def add_relation(self, relation_id: str, description: str, *, wait: bool = False) -> RelationDetail:
         """Begin to make a relation in words one of the index, and `wait` until it is, however long that takes.
 
         Raises AdditionFailed, too, if it waits in vain.
         """
-        detail = await self._send(calls.add_relation(relation_id, description))
-        while wait and calls.is_pending(detail):
-            await asyncio.sleep(calls.POLL_INTERVAL_S)
-            detail = await self._send(calls.relation(relation_id))
+        detail = await self._send(endpoints.add_relation(relation_id, description))
+        while wait and endpoints.is_pending(detail):
+            await asyncio.sleep(endpoints.POLL_INTERVAL_S)
+            detail = await self._send(endpoints.relation(relation_id))
         return detail
 
     async def remove_relation(self, relation_id: str) -> None:
         """Take a relation that was added out of the index, or give up one on its way."""
-        await self._send(calls.remove_relation(relation_id))
+        await self._send(endpoints.remove_relation(relation_id))
 
     async def items(self, page: int = 100) -> AsyncIterator[ItemSummary]:
         """Go through all items in catalogue order, asking for a page of them when it comes to it."""
         cursor: int | None = 0
         while cursor is not None:
-            answer = await self._send(calls.items(page, cursor))
+            answer = await self._send(endpoints.items(page, cursor))
             for item in answer.items:
                 yield item
             cursor = answer.next_cursor
 
     async def item(self, item_id: str) -> ItemDetail:
         """Get all that the catalogue knows of an item."""
-        return await self._send(calls.item(item_id))
+        return await self._send(endpoints.item(item_id))
 
     async def image(self, item_id: str) -> bytes:
         """Get the file of an item's picture."""
-        return await self._send(calls.image(item_id))
+        return await self._send(endpoints.image(item_id))
 
     async def put_item(self, item_id: str, **item: Unpack[ItemFields]) -> ItemStored:
         """Put an item in, new or instead of the one of its id, all of which is replaced."""
-        return await self._send(calls.put_item(item_id, item))
+        return await self._send(endpoints.put_item(item_id, item))
 
     async def delete_item(self, item_id: str) -> None:
         """Take an item out; one that is not there is no error."""
-        await self._send(calls.delete_item(item_id))
+        await self._send(endpoints.delete_item(item_id))
 
     async def bulk(self, changes: Iterable[Change]) -> AsyncIterator[BulkReply]:
         """Put in and take out any number of items, as fast as the replies are asked for; `line` counts from 1.
 
         A change that was refused has its problem in its reply, and keeps none of the others from being made.
         """
-        for call in calls.bulk(changes):
+        for call in endpoints.bulk(changes):
             for reply in await self._send(call):
                 yield reply
 
     async def info(self) -> Info:
         """Get the versions and digests of what answers."""
-        return await self._send(calls.info())
+        return await self._send(endpoints.info())
 
     async def ready(self) -> Ready:
         """Get what the server can answer about; raises Unavailable, without trying again, while it cannot."""
-        return await self._send(calls.ready())
+        return await self._send(endpoints.ready())
 
     async def reload(self, **artifacts: Unpack[Artifacts]) -> ReloadAnswer:
         """Have another index or checkpoint answer, or the same index opened anew; returns when it does."""
-        return await self._send(calls.reload(artifacts))
+        return await self._send(endpoints.reload(artifacts))
 
     async def begin_shadow(self, share: float, **artifacts: Unpack[Artifacts]) -> ShadowState:
         """Compare a candidate with what answers, on a share of the questions as they come."""
-        return await self._send(calls.begin_shadow(share, artifacts))
+        return await self._send(endpoints.begin_shadow(share, artifacts))
 
     async def shadow(self) -> ShadowState:
         """Get how the candidate compares so far."""
-        return await self._send(calls.shadow())
+        return await self._send(endpoints.shadow())
 
     async def end_shadow(self) -> None:
         """Close the candidate."""
-        await self._send(calls.end_shadow())
+        await self._send(endpoints.end_shadow())
 
     async def _send(self, call: Call[T]) -> T:
         attempts = Attempts(call, self._policy)

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from model.similarity import Similarity
+from service.problems.field_messages import place, quoted, wish
 from service.schemas.fields import AnyRelation, Picture
 from service.schemas.retrieve import Limit
-from service.validation_messages import place, quoted, wish
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from model.errors import (
     UnknownRelationError,
     UnreachableError,
 )
-from service.errors import BusyError, OverloadedError, ServiceError, TooManyJobsError
-from service.http.rejections import MODEL_ERROR_KINDS, detail_of, rejection_of
-from service.problem_kinds import PICTURE_NOT_FETCHED
+from service.problems.errors import BusyError, OverloadedError, ServiceError, TooManyJobsError
+from service.problems.kinds import PICTURE_NOT_FETCHED
+from service.problems.rejections import MODEL_ERROR_KINDS, detail_of, rejection_of
 
 
 def below(error: type[RcmlError]) -> Iterator[type[RcmlError]]:

@@ -15,7 +15,7 @@ from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.similarity import Similarity
 from service.app import create_app
 from service.engine.engine import Engine
-from service.lifecycle.shadow import MAX_WAITING_QUESTIONS, ShadowRun
+from service.lifecycle.shadow_run import MAX_WAITING_QUESTIONS, ShadowRun
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 from tests.indexes.changes import add, made

@@ -12,7 +12,7 @@
         ├── TrainedRelationError  409  a relation of the checkpoint cannot be deleted
         └── NoShadowError         404  no candidate is being compared
 
-`service/http/rejections.py` turns them, and the model's errors, into problem documents.
+`service/problems/rejections.py` turns them, and the model's errors, into problem documents.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from typing import ClassVar
 
 from model.errors import RcmlError
 
-from . import problem_kinds
-from .problem_kinds import Kind
+from . import kinds as problem_kinds
+from .kinds import Kind
 
 
 class ServiceError(RcmlError):

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from .call import REQUEST_ID, Call, retry_after
 from .errors import ConnectionFailed
+from .request import REQUEST_ID, Call, retry_after
 
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

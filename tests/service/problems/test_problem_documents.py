@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.http.problems import MEDIA_TYPE
+from service.problems.response import MEDIA_TYPE
 from service.schemas.problem import Problem
 from service.settings import ServeConfig
 from tests.indexes.changes import placed

@@ -10,8 +10,9 @@ from urllib.parse import quote
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.problem_kinds import Kind
 from service.schemas.problem import FieldProblem, Problem
+
+from .kinds import Kind
 
 MEDIA_TYPE = "application/problem+json"
 

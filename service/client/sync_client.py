@@ -19,10 +19,8 @@ from service.schemas.pairs import RelationTypeAnswer, RelationTypeReply, Validit
 from service.schemas.relations import RelationDetail, RelationList
 from service.schemas.retrieve import RetrieveAnswer, RetrieveReply
 
-from . import calls
-from .attempts import Attempts, Policy, new_request_id
-from .call import Call
-from .calls import (
+from . import endpoints
+from .endpoints import (
     AnyItem,
     AnyRelation,
     AnyView,
@@ -34,7 +32,9 @@ from .calls import (
     Pair,
     Retrieval,
 )
-from .connection import address, headers
+from .request import Call
+from .retries import Attempts, Policy, new_request_id
+from .server_address import address, headers
 
 T = TypeVar("T")
 
@@ -83,37 +83,37 @@ class Client:
 
     def retrieve(self, **asked: Unpack[Retrieval]) -> RetrieveAnswer:
         """Rank the items that go with a query under a relation; `Retrieval` lists what may be given."""
-        return self._send(calls.retrieve(asked))
+        return self._send(endpoints.retrieve(asked))
 
     def retrieve_batch(self, questions: Iterable[Retrieval]) -> list[RetrieveReply]:
         """Ask many questions of `retrieve` at once; one that is refused has its problem in place of an answer."""
-        return self._send(calls.retrieve_batch(questions)).replies
+        return self._send(endpoints.retrieve_batch(questions)).replies
 
     def relation_type(
         self, item_a: AnyItem, item_b: AnyItem, similarity: Comparison | None = None
     ) -> RelationTypeAnswer:
         """Rank all relations by how probable it is that they link these two."""
-        return self._send(calls.relation_type(item_a, item_b, similarity))
+        return self._send(endpoints.relation_type(item_a, item_b, similarity))
 
     def relation_type_batch(self, pairs: Iterable[Pair]) -> list[RelationTypeReply]:
         """Ask about many pairs at once; one that is refused has its problem in place of an answer."""
-        return (self._send(calls.relation_type_batch(pairs))).replies
+        return (self._send(endpoints.relation_type_batch(pairs))).replies
 
     def explain(self, item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> ExplainAnswer:
         """Ask which words and patches of two items a relation looks at."""
-        return self._send(calls.explain(item_a, item_b, relation))
+        return self._send(endpoints.explain(item_a, item_b, relation))
 
     def heat_map(self, item: AnyItem, relation: AnyRelation) -> bytes:
         """Get what a relation looks at in the picture of an item, painted over it: a PNG."""
-        return self._send(calls.heat_map(item, relation))
+        return self._send(endpoints.heat_map(item, relation))
 
     def validity(self, item_a: AnyItem, item_b: AnyItem, relation: str) -> ValidityAnswer:
         """Say how surely a relation holds between two items."""
-        return self._send(calls.validity(item_a, item_b, relation))
+        return self._send(endpoints.validity(item_a, item_b, relation))
 
     def validity_batch(self, claims: Iterable[Claim]) -> list[ValidityReply]:
         """Ask about many claims at once; one that is refused has its problem in place of an answer."""
-        return self._send(calls.validity_batch(claims)).replies
+        return self._send(endpoints.validity_batch(claims)).replies
 
     def embeddings(
         self,
@@ -123,86 +123,86 @@ class Client:
         encoding: Coding = "float",
     ) -> EmbeddingsAnswer:
         """Get the vectors of items under a relation."""
-        return self._send(calls.embeddings(items, relation, views, encoding))
+        return self._send(endpoints.embeddings(items, relation, views, encoding))
 
     def relations(self) -> RelationList:
         """List all relations, the one of an item with itself first."""
-        return self._send(calls.relations())
+        return self._send(endpoints.relations())
 
     def relation(self, relation_id: str) -> RelationDetail:
         """Get all that is known of a relation, or how far it has come on its way into the index."""
-        return self._send(calls.relation(relation_id))
+        return self._send(endpoints.relation(relation_id))
 
     def add_relation(self, relation_id: str, description: str, *, wait: bool = False) -> RelationDetail:
         """Begin to make a relation in words one of the index, and `wait` until it is, however long that takes.
 
         Raises AdditionFailed, too, if it waits in vain.
         """
-        detail = self._send(calls.add_relation(relation_id, description))
-        while wait and calls.is_pending(detail):
-            time.sleep(calls.POLL_INTERVAL_S)
-            detail = self._send(calls.relation(relation_id))
+        detail = self._send(endpoints.add_relation(relation_id, description))
+        while wait and endpoints.is_pending(detail):
+            time.sleep(endpoints.POLL_INTERVAL_S)
+            detail = self._send(endpoints.relation(relation_id))
         return detail
 
     def remove_relation(self, relation_id: str) -> None:
         """Take a relation that was added out of the index, or give up one on its way."""
-        self._send(calls.remove_relation(relation_id))
+        self._send(endpoints.remove_relation(relation_id))
 
     def items(self, page: int = 100) -> Iterator[ItemSummary]:
         """Go through all items in catalogue order, asking for a page of them when it comes to it."""
         cursor: int | None = 0
         while cursor is not None:
-            answer = self._send(calls.items(page, cursor))
+            answer = self._send(endpoints.items(page, cursor))
             yield from answer.items
             cursor = answer.next_cursor
 
     def item(self, item_id: str) -> ItemDetail:
         """Get all that the catalogue knows of an item."""
-        return self._send(calls.item(item_id))
+        return self._send(endpoints.item(item_id))
 
     def image(self, item_id: str) -> bytes:
         """Get the file of an item's picture."""
-        return self._send(calls.image(item_id))
+        return self._send(endpoints.image(item_id))
 
     def put_item(self, item_id: str, **item: Unpack[ItemFields]) -> ItemStored:
         """Put an item in, new or instead of the one of its id, all of which is replaced."""
-        return self._send(calls.put_item(item_id, item))
+        return self._send(endpoints.put_item(item_id, item))
 
     def delete_item(self, item_id: str) -> None:
         """Take an item out; one that is not there is no error."""
-        self._send(calls.delete_item(item_id))
+        self._send(endpoints.delete_item(item_id))
 
     def bulk(self, changes: Iterable[Change]) -> Iterator[BulkReply]:
         """Put in and take out any number of items, as fast as the replies are asked for; `line` counts from 1.
 
         A change that was refused has its problem in its reply, and keeps none of the others from being made.
         """
-        for call in calls.bulk(changes):
+        for call in endpoints.bulk(changes):
             yield from self._send(call)
 
     def info(self) -> Info:
         """Get the versions and digests of what answers."""
-        return self._send(calls.info())
+        return self._send(endpoints.info())
 
     def ready(self) -> Ready:
         """Get what the server can answer about; raises Unavailable, without trying again, while it cannot."""
-        return self._send(calls.ready())
+        return self._send(endpoints.ready())
 
     def reload(self, **artifacts: Unpack[Artifacts]) -> ReloadAnswer:
         """Have another index or checkpoint answer, or the same index opened anew; returns when it does."""
-        return self._send(calls.reload(artifacts))
+        return self._send(endpoints.reload(artifacts))
 
     def begin_shadow(self, share: float, **artifacts: Unpack[Artifacts]) -> ShadowState:
         """Compare a candidate with what answers, on a share of the questions as they come."""
-        return self._send(calls.begin_shadow(share, artifacts))
+        return self._send(endpoints.begin_shadow(share, artifacts))
 
     def shadow(self) -> ShadowState:
         """Get how the candidate compares so far."""
-        return self._send(calls.shadow())
+        return self._send(endpoints.shadow())
 
     def end_shadow(self) -> None:
         """Close the candidate."""
-        self._send(calls.end_shadow())
+        self._send(endpoints.end_shadow())
 
     def _send(self, call: Call[T]) -> T:
         attempts = Attempts(call, self._policy)

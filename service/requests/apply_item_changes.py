@@ -18,7 +18,7 @@ from model.data.item_input import ItemFormat, decoded
 from model.errors import NoWordsError
 from model.records import Item
 from model.similarity import View
-from service.errors import OverloadedError
+from service.problems.errors import OverloadedError
 from service.schemas.item_changes import ItemUpsert
 from service.telemetry.prometheus import Stage
 

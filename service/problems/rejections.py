@@ -1,6 +1,6 @@
 """Rejections of requests: the kind of problem, the detail and the remedy that each of our errors is answered with.
 
-Errors of the service carry their kind (`service/errors.py`). Those of `model` know no HTTP: their kinds, and the routes
+Errors of the service carry their kind (`errors.py`). Those of `model` know no HTTP: their kinds, and the routes
 that help a client on, are here. Routes of one question answer with the rejection; batches and bulk uploads put it in
 place of one reply.
 """
@@ -24,12 +24,13 @@ from model.errors import (
     UnknownRelationError,
     UnreachableError,
 )
-from service import problem_kinds as kinds
-from service.errors import ServiceError
-from service.problem_kinds import Kind
 from service.schemas.problem import FieldProblem, Problem
 from service.telemetry.logs import logger
-from service.validation_messages import quoted
+
+from . import kinds
+from .errors import ServiceError
+from .field_messages import quoted
+from .kinds import Kind
 
 MODEL_ERROR_KINDS: Mapping[type[RcmlError], Kind] = {
     FetchError: kinds.PICTURE_NOT_FETCHED,

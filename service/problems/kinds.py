@@ -1,7 +1,7 @@
 """Kinds of problems that the service answers with (RFC 9457): the status, the title and the `type` of each.
 
 Kinds of our own have a `type` of their own; plain HTTP statuses have `about:blank`, as section 4.2.1 asks. The errors
-of `service/errors.py` name their kind, and `service/http/rejections.py` has the kinds of the model's errors.
+of `errors.py` name their kind, and `rejections.py` has the kinds of the model's errors.
 """
 
 from dataclasses import dataclass

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from service.problem_kinds import INVALID_REQUEST, NOT_JSON
 from service.schemas.problem import FieldProblem
-from service.validation_messages import ECHO_LENGTH, field_message, place, quoted
 
+from .field_messages import ECHO_LENGTH, field_message, place, quoted
+from .kinds import INVALID_REQUEST, NOT_JSON
 from .rejections import Rejection
 
 MAX_FIELD_PROBLEMS = 20

@@ -19,12 +19,12 @@ from indexes.search.retrieve import Found, KnownItems, Question
 from model.errors import RcmlError, UnknownItemError, UnknownRelationError
 from service.engine.engine import Engine
 from service.engine.item_json import version
-from service.errors import BusyError, NoShadowError
+from service.problems.errors import BusyError, NoShadowError
 from service.schemas.admin import Latencies, Overlaps, ScoreShift, ShadowState
 from service.telemetry.logs import logger
 from service.telemetry.prometheus import Metrics
 
-from .reload import ArtifactNames, EngineLoader
+from .engine_swap import ArtifactNames, EngineLoader
 
 MAX_WAITING_QUESTIONS = 32
 """Questions that wait to be compared; more are dropped."""

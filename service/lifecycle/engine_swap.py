@@ -14,7 +14,7 @@ from typing import Self
 from model.errors import MismatchError, RcmlError, StorageError, UnreachableError
 from service.engine.engine import Engine, OpenEncoder
 from service.engine.item_json import version
-from service.errors import BusyError, NoRoomError, NotServableError
+from service.problems.errors import BusyError, NoRoomError, NotServableError
 from service.schemas.admin import Artifacts
 from service.settings import ServeConfig
 from service.telemetry.logs import logger

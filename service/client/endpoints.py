@@ -31,8 +31,8 @@ from service.schemas.pairs import (
 from service.schemas.relations import RelationDetail, RelationList
 from service.schemas.retrieve import Field_, RetrieveAnswer, RetrieveBatchAnswer
 
-from .call import Answer, Call, asking, deleting, getting
 from .errors import AdditionFailed, UnexpectedAnswer
+from .request import Answer, Call, asking, deleting, getting
 
 BULK_CALL_CHANGES, BULK_CALL_BYTES = 256, 8 * 2**20
 """Changes that one request of a bulk upload holds, at most, and bytes from which it holds fewer."""

@@ -1,0 +1,1 @@
+"""What several benchmarks measure with: clocks, load, made vectors, a shop, ViT-B/32."""

@@ -1,0 +1,1 @@
+"""What can go wrong, and how it is answered: errors, their kinds, problem documents (RFC 9457)."""
