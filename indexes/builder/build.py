@@ -42,7 +42,7 @@ from indexes.storage.precomputed import ANSWERS_DIR, write_precomputed
 from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
-from indexes.vectors.milvus_backend import check_server
+from indexes.vectors.milvus_collections import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.console import progress_bar
@@ -93,12 +93,7 @@ def build(
     if config.vectors is not None:
         check_server(config.vectors)
     config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
-    sequence = last_sequence(journal_store(config.out, config))
-    if changed_since_build(config.out, sequence) and not config.discard_changes:
-        raise InputError(
-            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}), or "
-            "relations that were added. Choose another --out, or give --discard-changes to lose them."
-        )
+    sequence = _last_sequence(config)
     run = EncodingRun(
         parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store
     )
@@ -117,12 +112,32 @@ def build(
             raise
         shards.remove()
         remove_generations(config.out, {target})
+    _forget_discarded_changes(target)
+    return draft.counts
+
+
+def _forget_discarded_changes(target: Path) -> None:
+    """Open the journal once with the new generation at `target`, which drops the changes that it does not hold."""
     generation = Generation.open(target)
     journal = generation.journal()
-    journal.newest()  # those discarded are forgotten
+    journal.newest()
     journal.close()
     generation.close()
-    return draft.counts
+
+
+def _last_sequence(config: BuildConfig) -> int:
+    """Return the sequence of the last change to the index at `config.out`, which the new build will hold or discard.
+
+    Raises:
+        InputError: there are changes that would be lost, and `config.discard_changes` is not given.
+    """
+    sequence = last_sequence(journal_store(config.out, config))
+    if changed_since_build(config.out, sequence) and not config.discard_changes:
+        raise InputError(
+            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}), or "
+            "relations that were added. Choose another --out, or give --discard-changes to lose them."
+        )
+    return sequence
 
 
 def _write(

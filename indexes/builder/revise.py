@@ -111,9 +111,9 @@ def write_revised(
         NoTokensError: `old` keeps no tokens.
     """
     before = {known.relation_id: position for position, known in enumerate(old.relations)}
-    now = {position: known.relation_id for position, known in enumerate(relations)}
-    carried = {position: before[known] for position, known in now.items() if known in before}
-    added = [position for position in now if position not in carried]
+    ids = [known.relation_id for known in relations]
+    carried = {position: before[known] for position, known in enumerate(ids) if known in before}
+    added = [position for position in range(len(ids)) if position not in carried]
     count, dim, config = len(old.catalogue), old.vectors.dim, old.config
     unchanged, similarities = Snapshot.of(old), old.answers.similarities
     done, total = 0, count * len(added) * (len(View) + len(similarities))
@@ -133,18 +133,11 @@ def write_revised(
                 advance(len(rows))
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
-        keep_vectors(
-            draft.path / VECTORS_DIR,
-            target,
-            config,
-            len(relations),
-            dim,
-            source,
-            choose_kind(config, count, len(relations), dim),
-            carried=Carried(old.path / VECTORS_DIR, carried),
-        )
+        folder, kind = draft.path / VECTORS_DIR, choose_kind(config, count, len(relations), dim)
+        from_old = Carried(old.path / VECTORS_DIR, carried)
+        keep_vectors(folder, target, config, len(relations), dim, source, kind, carried=from_old)
         old.answers.copy(draft.path / ANSWERS_DIR, carried)
-        with closing(open_vectors(draft.path / VECTORS_DIR)) as vectors:
+        with closing(open_vectors(folder)) as vectors:
             for position in added:
                 for similarity in similarities:
                     write_precomputed(draft.path / ANSWERS_DIR, vectors, [position], [similarity])
@@ -153,8 +146,8 @@ def write_revised(
         _copy_items(old.path, draft.path)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
-        free_text = sum(known.free_text is not None for known in relations)
-        draft.counts.update(old.manifest.counts, relations=len(relations), added=free_text)
+        by_text = sum(known.free_text is not None for known in relations)
+        draft.counts.update(old.manifest.counts, relations=len(relations), added=by_text)
 
 
 def _copy_items(source: Path, target: Path) -> None:

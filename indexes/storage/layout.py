@@ -13,7 +13,7 @@ from indexes.config import BuildConfig
 from indexes.journal.postgres_store import PostgresStore, located, same_server
 from indexes.journal.sqlite_store import SqliteStore
 from indexes.journal.store import Store
-from indexes.vectors.milvus_backend import drop_unused
+from indexes.vectors.milvus_collections import drop_unused
 from model.artifact import lock_folder, make_folder, open_artifact, read_manifest, storing
 from model.errors import ArtifactError, InputError
 

@@ -7,7 +7,8 @@ from indexes.config import BuildConfig, IndexKind
 
 from .contract import Source, VectorIndex
 from .faiss_backend import Carried, FaissVectors, write_vectors
-from .milvus_backend import MILVUS_FILE, MilvusVectors, write_milvus
+from .milvus_backend import MilvusVectors, write_milvus
+from .milvus_collections import MILVUS_FILE
 
 VECTORS_DIR = "vectors"
 """Folder of the vectors within a generation."""

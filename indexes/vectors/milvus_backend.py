@@ -12,71 +12,46 @@ A collection is written before the generation that names it is published. A note
 there is one, from before it is made until it is dropped: whatever is killed, `drop_unused` finds what nobody needs.
 """
 
-import logging
 import math
-import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict
 
-from model.artifact import sync_path
-from model.console import say
-from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
 from model.similarity import View
 
 from .contract import FileReport, Neighbours, Source, cosines, file_name, widened
-
-MILVUS_FILE = "milvus.json"
-"""File of a generation that stands for its vectors."""
-
-REQUEST_TIMEOUT_S = 10.0
-"""Seconds for a search or a batch; flushing, loading and dropping may take as long as they take."""
+from .milvus_collections import (
+    KEY_FIELD,
+    MILVUS_FILE,
+    REQUEST_TIMEOUT_S,
+    ROWS_PER_RELATION,
+    Note,
+    Place,
+    collection_name,
+    connect,
+    count_rows,
+    create_collection,
+    partition_name,
+    server_errors,
+    unlike,
+    write_note,
+)
 
 MAX_FILTER_ROWS = 10_000
 """Rows that a filter lists at most."""
 
+
 MAX_MILVUS_RESULTS = 16_384
 """Results that Milvus gives at most."""
 
+
 MAX_MESSAGE_BYTES = 32 * 2**20
 """Bytes of vectors in one message."""
-
-_CHANNEL = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 60_000}
-"""pymilvus pings every 10 s also where nothing is asked, for which servers of gRPC's own making hang up."""
-
-_KEY = "place"
-
-_ROWS = 2**32
-
-_NOTE = "collection"
-
-
-class Place(BaseModel):
-    """`milvus.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uri: str
-    collection: str
-    count: int
-    dim: int
-    relations: int
-
-
-class Note(BaseModel):
-    """A note beside the generations that there is, or may be, a collection."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uri: str
-    collection: str
 
 
 class MilvusVectors:
@@ -91,7 +66,7 @@ class MilvusVectors:
             InputError: pymilvus is missing.
         """
         self._place = Place.model_validate_json((folder / MILVUS_FILE).read_bytes())
-        self._client = _connect(self._place.uri)
+        self._client = connect(self._place.uri)
         try:
             self._check()
         except BaseException:
@@ -100,15 +75,15 @@ class MilvusVectors:
 
     def _check(self) -> None:
         place = self._place
-        with _server_errors(place.uri):
+        with server_errors(place.uri):
             found = self._client.has_collection(place.collection, timeout=REQUEST_TIMEOUT_S) and self._shape()
             expected = dict.fromkeys(map(str, View), place.dim)
             if found != expected:
-                raise _unlike(place, f"has the vectors {found}, not {expected}" if found else "is not there")
+                raise unlike(place, f"has the vectors {found}, not {expected}" if found else "is not there")
             self._client.load_collection(place.collection)
-            count = self._count()
+            count = self.count_rows()
         if count != place.count * place.relations:
-            raise _unlike(
+            raise unlike(
                 place, f"has {count:,} vectors, not {place.count:,} under {place.relations} relations"
             )
 
@@ -129,8 +104,8 @@ class MilvusVectors:
     @property
     def report(self) -> dict[str, FileReport]:
         """Report on each relation and view, counted now."""
-        with _server_errors(self._place.uri):
-            counts = [self._count(relation) for relation in range(self._place.relations)]
+        with server_errors(self._place.uri):
+            counts = [self.count_rows(relation) for relation in range(self._place.relations)]
         return {
             file_name(relation, view): FileReport(kind="flat", items=count, bytes_per_vector=4.0 * self.dim)
             for relation, count in enumerate(counts)
@@ -147,18 +122,20 @@ class MilvusVectors:
         found: dict[int, ndarray] = {}
         wanted = sorted({int(row) for row in rows})
         for start in range(0, len(wanted), self._chunk):
-            keys = [relation * _ROWS + row for row in wanted[start : start + self._chunk]]
-            with _server_errors(self._place.uri):
+            keys = [relation * ROWS_PER_RELATION + row for row in wanted[start : start + self._chunk]]
+            with server_errors(self._place.uri):
                 entities = self._client.query(
                     self._place.collection,
                     ids=keys,
-                    output_fields=[_KEY, view.value],
-                    partition_names=[_partition(relation)],
+                    output_fields=[KEY_FIELD, view.value],
+                    partition_names=[partition_name(relation)],
                     timeout=REQUEST_TIMEOUT_S,
                 )
-            found.update((entity[_KEY] % _ROWS, _vector(entity[view.value])) for entity in entities)
+            found.update(
+                (entity[KEY_FIELD] % ROWS_PER_RELATION, _vector(entity[view.value])) for entity in entities
+            )
         if len(found) != len(wanted):
-            raise _unlike(self._place, f"lacks {len(wanted) - len(found)} of {len(wanted)} vectors asked for")
+            raise unlike(self._place, f"lacks {len(wanted) - len(found)} of {len(wanted)} vectors asked for")
         return (
             np.stack([found[int(row)] for row in rows]) if len(rows) else np.empty((0, self.dim), np.float32)
         )
@@ -209,7 +186,7 @@ class MilvusVectors:
             return None
         asked = min(depth if passed is None else math.ceil(1.2 * depth * self.count / few), most)
         while True:
-            with _server_errors(self._place.uri):
+            with server_errors(self._place.uri):
                 (hits,) = self._client.search(
                     self._place.collection,
                     data=[query],
@@ -217,13 +194,13 @@ class MilvusVectors:
                     filter=condition,
                     limit=asked,
                     output_fields=[view.value],
-                    partition_names=[_partition(relation)],
+                    partition_names=[partition_name(relation)],
                     search_params={"metric_type": "IP"},
                     timeout=REQUEST_TIMEOUT_S,
                 )
-            rows = np.fromiter((hit[_KEY] % _ROWS for hit in hits), np.int64, len(hits))
+            rows = np.fromiter((hit[KEY_FIELD] % ROWS_PER_RELATION for hit in hits), np.int64, len(hits))
             if len(rows) < min(asked, self.count if passed is not None else few):
-                raise _unlike(self._place, f"found {len(rows)} vectors where there are {asked}")
+                raise unlike(self._place, f"found {len(rows)} vectors where there are {asked}")
             kept = np.flatnonzero(passed[rows]) if passed is not None else np.arange(len(rows))
             if len(kept) >= depth or asked == self.count:
                 found = [hits[place] for place in kept[:depth].tolist()]
@@ -258,8 +235,8 @@ class MilvusVectors:
             one["name"]: int(one["params"]["dim"]) for one in described["fields"] if "dim" in one["params"]
         }
 
-    def _count(self, relation: int | None = None) -> int:
-        return _count(self._client, self._place.collection, relation)
+    def count_rows(self, relation: int | None = None) -> int:
+        return count_rows(self._client, self._place.collection, relation)
 
 
 def write_milvus(
@@ -280,62 +257,29 @@ def write_milvus(
         UnreachableError: it does not answer, or refuses.
         InputError: pymilvus is missing.
     """
-    collection = _collection(generation)
-    _note(generation, Note(uri=uri, collection=collection))
+    collection = collection_name(generation)
+    write_note(generation, Note(uri=uri, collection=collection))
     counts = []
-    with closing(_connect(uri)) as client, _server_errors(uri):
-        _create(client, collection, dim)
+    with closing(connect(uri)) as client, server_errors(uri):
+        create_collection(client, collection, dim)
         for relation in range(relations):
-            client.create_partition(collection, _partition(relation))
+            client.create_partition(collection, partition_name(relation))
             counts.append(0)
             for batch in _batches(relation, source, dim):
                 client.insert(
-                    collection, batch, partition_name=_partition(relation), timeout=REQUEST_TIMEOUT_S
+                    collection, batch, partition_name=partition_name(relation), timeout=REQUEST_TIMEOUT_S
                 )
                 counts[-1] += len(batch)
             for _ in View:
                 advance()
         client.flush(collection)
         client.load_collection(collection)
-        kept = [_count(client, collection, relation) for relation in range(relations)]
+        kept = [count_rows(client, collection, relation) for relation in range(relations)]
     place = Place(uri=uri, collection=collection, count=counts[0], dim=dim, relations=relations)
     if kept != [place.count] * relations:
-        raise _unlike(place, f"has {kept} vectors by relation, where {counts} were given to it")
+        raise unlike(place, f"has {kept} vectors by relation, where {counts} were given to it")
     folder.mkdir()
     (folder / MILVUS_FILE).write_text(place.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def drop_unused(index: Path) -> None:
-    """Drop the collections of generations that are no more, or never came to be; the index must be locked.
-
-    What cannot be dropped now is reported, and tried again the next time.
-    """
-    for path in sorted(index.glob(f".generation-*.{_NOTE}")):
-        if (index / path.name.split(".")[1]).exists():
-            continue
-        try:
-            note = Note.model_validate_json(path.read_bytes())
-        except ValueError:  # the power failed before there was a collection
-            path.unlink()
-            continue
-        try:
-            with closing(_connect(note.uri)) as client, _server_errors(note.uri):
-                client.drop_collection(note.collection)
-        except RcmlError as error:
-            say(f"The collection {note.collection} is no longer needed, and could not be dropped. {error}")
-        else:
-            path.unlink()
-
-
-def check_server(uri: str) -> None:
-    """Check that a server answers, before long work.
-
-    Raises:
-        UnreachableError: it does not.
-        InputError: pymilvus is missing.
-    """
-    with closing(_connect(uri)) as client, _server_errors(uri):
-        client.get_server_version(timeout=REQUEST_TIMEOUT_S)
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
@@ -343,116 +287,33 @@ def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndar
     if mask is None:
         return "", None
     if few <= MAX_FILTER_ROWS:
-        return f"{_KEY} in {_keys(relation, np.flatnonzero(mask))}", None
+        return f"{KEY_FIELD} in {_keys(relation, np.flatnonzero(mask))}", None
     if len(mask) - few <= MAX_FILTER_ROWS:
         left_out = np.flatnonzero(~mask)
-        return f"{_KEY} not in {_keys(relation, left_out)}" if len(left_out) else "", None
+        return f"{KEY_FIELD} not in {_keys(relation, left_out)}" if len(left_out) else "", None
     return "", mask
 
 
 def _keys(relation: int, rows: ndarray) -> list[int]:
-    keys: list[int] = (rows.astype(np.int64) + relation * _ROWS).tolist()
+    keys: list[int] = (rows.astype(np.int64) + relation * ROWS_PER_RELATION).tolist()
     return keys
 
 
 def _batches(relation: int, source: Source, dim: int) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of a relation with all views, as many at a time as go into one message."""
     size = max(1, MAX_MESSAGE_BYTES // (4 * dim * len(View)))
-    row = relation * _ROWS
+    row = relation * ROWS_PER_RELATION
     for chunks in zip(*(source(relation, view) for view in View), strict=True):
         views = [np.asarray(chunk).astype(np.float16).astype(np.float32) for chunk in chunks]
         for start in range(0, len(views[0]), size):
             parts = zip(*(view[start : start + size] for view in views), strict=True)
             batch = [
-                {_KEY: row + place, **{view.value: one for view, one in zip(View, vectors, strict=True)}}
+                {KEY_FIELD: row + place, **{view.value: one for view, one in zip(View, vectors, strict=True)}}
                 for place, vectors in enumerate(parts)
             ]
             row += len(batch)
             yield batch
 
 
-def _create(client: Any, collection: str, dim: int) -> None:
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field(_KEY, DataType.INT64, is_primary=True)
-    for view in View:
-        schema.add_field(view.value, DataType.FLOAT_VECTOR, dim=dim)
-    # Without it, a read soon after a write may miss what was written.
-    client.create_collection(collection, schema=schema, consistency_level="Strong")
-    params = client.prepare_index_params()
-    for view in View:
-        params.add_index(view.value, index_type="FLAT", metric_type="IP")
-    client.create_index(collection, params, sync=False)  # there is nothing to wait for yet
-
-
-def _count(client: Any, collection: str, relation: int | None) -> int:
-    partitions, condition = None, ""
-    if relation is not None:
-        partitions = [_partition(relation)]
-        # milvus-lite counts all partitions unless there is a filter.
-        condition = f"{_KEY} >= {relation * _ROWS} and {_KEY} < {(relation + 1) * _ROWS}"
-    (row,) = client.query(
-        collection,
-        filter=condition,
-        output_fields=["count(*)"],
-        partition_names=partitions,
-        timeout=REQUEST_TIMEOUT_S,
-    )
-    return int(row["count(*)"])
-
-
 def _vector(found: Any) -> Float32[ndarray, " dim"]:
     return np.asarray(found, np.float32)
-
-
-def _partition(relation: int) -> str:
-    """Name the partition of a relation by position, as its id may hold characters that no name can."""
-    return f"relation_{relation:03d}"
-
-
-def _collection(generation: Path) -> str:
-    """Make a unique name for a collection, from that of the index, of characters that Milvus allows."""
-    slug = re.sub(r"[^A-Za-z0-9_]+", "_", generation.absolute().parent.name)[:100]
-    return f"rcml_{slug}_{generation.name.rpartition('-')[2]}_{secrets.token_hex(6)}"
-
-
-def _note(generation: Path, note: Note) -> None:
-    path = generation.with_name(f".{generation.name}.{secrets.token_hex(4)}.{_NOTE}")
-    path.write_text(note.model_dump_json() + "\n", encoding="utf-8")
-    sync_path(path)
-    sync_path(path.parent)
-
-
-def _connect(uri: str) -> Any:
-    try:
-        from pymilvus import MilvusClient
-    except ModuleNotFoundError:
-        raise InputError(
-            "Vectors in Milvus need pymilvus, which is not installed: pip install 'rcml[milvus]'."
-        ) from None
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
-    with _server_errors(uri):
-        return MilvusClient(uri, timeout=REQUEST_TIMEOUT_S, grpc_options=_CHANNEL)
-
-
-@contextmanager
-def _server_errors(uri: str) -> Iterator[None]:
-    """Turn errors of the server into an `UnreachableError` that names it."""
-    from grpc import RpcError
-    from pymilvus.exceptions import MilvusException
-
-    try:
-        yield
-    except (MilvusException, RpcError) as error:
-        reason = " ".join(str(getattr(error, "message", error)).split())
-        raise UnreachableError(
-            f"Milvus at {uri} cannot be used now ({reason}); start it, or see to the network between."
-        ) from None
-
-
-def _unlike(place: Place, what: str) -> ArtifactError:
-    return ArtifactError(
-        f"The collection {place.collection} of Milvus at {place.uri} {what}; restore a snapshot, or build the index "
-        "again."
-    )

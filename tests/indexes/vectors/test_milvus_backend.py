@@ -25,7 +25,8 @@ from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
-from indexes.vectors.milvus_backend import MILVUS_FILE, MilvusVectors, Place, write_milvus
+from indexes.vectors.milvus_backend import MilvusVectors, write_milvus
+from indexes.vectors.milvus_collections import MILVUS_FILE, Place
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
@@ -239,7 +240,7 @@ def test_a_lost_newest_collection_is_made_up_for_by_the_generation_before(
 def test_a_server_that_is_away_is_named_and_comes_back(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.REQUEST_TIMEOUT_S", 4.0)
+    monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
     with server(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         index, other = Index.open(folder), Index.open(folder)
@@ -268,7 +269,7 @@ def test_a_server_that_is_away_is_named_and_comes_back(
 def test_a_collection_that_cannot_be_dropped_is_told_of_and_dropped_later(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.REQUEST_TIMEOUT_S", 4.0)
+    monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
     with server(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         shutil.rmtree(generations(folder)[0])

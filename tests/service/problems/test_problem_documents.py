@@ -305,7 +305,7 @@ def test_no_json_whatever_makes_the_server_fail(client: TestClient, body: object
 def test_an_index_whose_server_is_away_is_a_503_that_tells_no_secrets(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.REQUEST_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 2.0)
     with server(tmp_path) as milvus:
         config = ServeConfig(index=placed(shop, tmp_path, vectors=milvus.uri))
         with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
