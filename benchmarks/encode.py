@@ -102,7 +102,7 @@ def joint(tokens: Tokens, projection: Float[Tensor, "width dim"]) -> Tokens:
 
 
 def naive_vectors(
-    tokens: Tokens, relation: Float[Tensor, "dim"], network: Network
+    tokens: Tokens, relation: Float[Tensor, " dim"], network: Network
 ) -> Float[Tensor, "batch dim"]:
     """z of eq. 4-6 under one relation with nothing absorbed: W_K and W_V see every token, every time."""
     attention, states = network.attention, tokens.states.to(relation.dtype)

@@ -38,7 +38,7 @@ class Case:
     text: Tokens
     image: Tokens
     vectors: Float[Tensor, "relations dim"]
-    intra: Bool[Tensor, "relations"]
+    intra: Bool[Tensor, " relations"]
     pairs: PairBatch
     attention: RelationAttention
 

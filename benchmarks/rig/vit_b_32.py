@@ -55,7 +55,7 @@ def make_relations(count: int) -> tuple[Relation, ...]:
     )
 
 
-def make_texts(lengths: Sequence[int] | Int[Tensor, "batch"], padded: int = MAX_TOKENS) -> TextInput:
+def make_texts(lengths: Sequence[int] | Int[Tensor, " batch"], padded: int = MAX_TOKENS) -> TextInput:
     """Random words between START and END, `lengths` tokens in all, padded with END."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.as_tensor(lengths)

@@ -46,7 +46,7 @@ class PlattScaling(BaseModel):
     lapses: float = Field(0.0, ge=0, lt=0.5)
 
     @classmethod
-    def fit(cls, log_odds: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> "PlattScaling":
+    def fit(cls, log_odds: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"]) -> "PlattScaling":
         """Maximise the likelihood of `valid`; few claims never give near certainty."""
         from scipy.optimize import minimize
 
@@ -69,7 +69,7 @@ class PlattScaling(BaseModel):
         scale, bias, lapses = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
         return cls(scale=_rounded(scale), bias=_rounded(bias), lapses=_rounded(lapses))
 
-    def probability(self, log_odds: Float[ndarray, "claims"]) -> Float[ndarray, "claims"]:
+    def probability(self, log_odds: Float[ndarray, " claims"]) -> Float[ndarray, " claims"]:
         """Compute the probability of each claim that it is true, in [0, 1]."""
         sigmoid = _sigmoid(self.scale * log_odds.astype(np.float64) + self.bias)
         return np.asarray(self.lapses + (1 - 2 * self.lapses) * sigmoid)
@@ -85,7 +85,7 @@ class VectorScaling(BaseModel):
 
     @classmethod
     def fit(
-        cls, scores: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]
+        cls, scores: Float[ndarray, "questions answers"], truth: Int[ndarray, " questions"]
     ) -> "VectorScaling":
         """Maximise the likelihood of the true answers, columns of `scores`, which is concave.
 
@@ -210,7 +210,7 @@ UNCALIBRATED = Calibration()
 """The calibration of a checkpoint made before there was any."""
 
 
-def _sigmoid(values: Float[ndarray, "claims"]) -> Float[ndarray, "claims"]:
+def _sigmoid(values: Float[ndarray, " claims"]) -> Float[ndarray, " claims"]:
     return np.asarray(0.5 * (1.0 + np.tanh(values / 2)))  # exp would overflow
 
 

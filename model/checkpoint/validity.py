@@ -46,8 +46,8 @@ class ValidityHead:
     """One hidden layer of ReLU units; the output is a log-odds."""
 
     weight_1: Float32[ndarray, "features hidden"]
-    bias_1: Float32[ndarray, "hidden"]
-    weight_2: Float32[ndarray, "hidden"]
+    bias_1: Float32[ndarray, " hidden"]
+    weight_2: Float32[ndarray, " hidden"]
     bias_2: Float32[ndarray, ""]
 
     @classmethod
@@ -76,12 +76,12 @@ class ValidityHead:
             bias_2.astype(np.float32)[0],
         )
 
-    def log_odds(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
+    def log_odds(self, pairs: PairVectors) -> Float32[ndarray, " pairs"]:
         """Compute the log-odds that the relation holds, for each pair; `Calibration` makes a probability of them."""
         hidden = np.maximum(pairs.features() @ self.weight_1 + self.bias_1, 0.0)
         return np.asarray(hidden @ self.weight_2 + self.bias_2)
 
-    def probability(self, pairs: PairVectors) -> Float32[ndarray, "pairs"]:
+    def probability(self, pairs: PairVectors) -> Float32[ndarray, " pairs"]:
         """Compute the uncalibrated probability in (0, 1) that the relation holds, for each pair."""
         return np.asarray(0.5 * (1.0 + np.tanh(self.log_odds(pairs) / 2)), dtype=np.float32)
 

@@ -45,7 +45,7 @@ class InteractionLog:
     category_names: tuple[str, ...]
 
 
-def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray, "users"]:
+def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray, " users"]:
     """Assign each user to a cluster, by KMeans over their distribution of categories."""
     from sklearn.cluster import KMeans
 
@@ -56,7 +56,7 @@ def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray,
 
 
 def describe_clusters(
-    log: InteractionLog, membership: Int[ndarray, "users"], behaviour: Behaviour
+    log: InteractionLog, membership: Int[ndarray, " users"], behaviour: Behaviour
 ) -> list[tuple[str, str]]:
     """Give each cluster a relation id and a description.
 
@@ -91,8 +91,8 @@ def slug(name: str) -> str:
 
 
 def _describe(
-    share: Float[ndarray, "categories"],
-    order: Int[ndarray, "categories"],
+    share: Float[ndarray, " categories"],
+    order: Int[ndarray, " categories"],
     names: Sequence[str],
     behaviour: Behaviour,
 ) -> str:

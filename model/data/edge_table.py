@@ -14,9 +14,9 @@ from model.records import Edge
 class EdgeTable:
     """Edges by position: of their items among some items, of their relation among all relations."""
 
-    a: Int[ndarray, "edges"]
-    b: Int[ndarray, "edges"]
-    relation: Int[ndarray, "edges"]
+    a: Int[ndarray, " edges"]
+    b: Int[ndarray, " edges"]
+    relation: Int[ndarray, " edges"]
 
     @classmethod
     def of(

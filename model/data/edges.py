@@ -17,10 +17,10 @@ from numpy import ndarray
 class RelatedPairs:
     """Related pairs of one cluster, `a < b` by position; each with its support and NPMI."""
 
-    a: Int[ndarray, "pairs"]
-    b: Int[ndarray, "pairs"]
-    support: Int[ndarray, "pairs"]
-    npmi: Float[ndarray, "pairs"]
+    a: Int[ndarray, " pairs"]
+    b: Int[ndarray, " pairs"]
+    support: Int[ndarray, " pairs"]
+    npmi: Float[ndarray, " pairs"]
 
 
 def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partners: int) -> RelatedPairs:
@@ -47,8 +47,8 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
 
 
 def _best_partners(
-    item: Int[ndarray, "rows"], npmi: Float[ndarray, "rows"], support: Int[ndarray, "rows"], partners: int
-) -> Bool[ndarray, "rows"]:
+    item: Int[ndarray, " rows"], npmi: Float[ndarray, " rows"], support: Int[ndarray, " rows"], partners: int
+) -> Bool[ndarray, " rows"]:
     """Mark each row that is among the best `partners` rows of its `item`; ties go to support, then to order."""
     order = np.lexsort((-support, -npmi, item))
     ordered = item[order]

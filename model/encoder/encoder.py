@@ -258,7 +258,7 @@ class Encoder:
     ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
         backbone = self.network.backbone
 
-        def encode(rows: Int[Tensor, "batch"]) -> Tokens:
+        def encode(rows: Int[Tensor, " batch"]) -> Tokens:
             return backbone.text_tokens(text.take(rows).to(self._device))
 
         # Batched by length, so that short texts are not padded to the longest.
@@ -270,7 +270,7 @@ class Encoder:
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
         backbone = self.network.backbone
 
-        def encode(rows: Int[Tensor, "batch"]) -> Tokens:
+        def encode(rows: Int[Tensor, " batch"]) -> Tokens:
             return backbone.image_tokens(self.preprocessor.normalise(pictures.take(rows).to(self._device)))
 
         order = torch.arange(len(pictures))
@@ -279,8 +279,8 @@ class Encoder:
     @torch.inference_mode()
     def _encode(
         self,
-        order: Int[Tensor, "items"],
-        encode: Callable[[Int[Tensor, "batch"]], Tokens],
+        order: Int[Tensor, " items"],
+        encode: Callable[[Int[Tensor, " batch"]], Tokens],
         relations: RelationView,
         projection: Callable[[], Float[Tensor, "width dim"]] | None,
     ) -> tuple[Float32[ndarray, "items relations dim"], TokenRows | None]:

@@ -100,7 +100,7 @@ def _single_view(
     return replace(known, intra=known.intra[place], queries=known.queries[place])
 
 
-def _token_weights(network: Network, tokens: Tokens, view: RelationView) -> Float32[ndarray, "tokens"]:
+def _token_weights(network: Network, tokens: Tokens, view: RelationView) -> Float32[ndarray, " tokens"]:
     """Compute A of eq. 4 for one item and the one relation of `view`."""
     tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
     return to_numpy(network.attention.weights(tokens, view)[0, 0])

@@ -24,7 +24,9 @@ CALIBRATION_BINS = 15
 """Bins of equal width over [0, 1], the usual number."""
 
 
-def hit_at(k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray) -> Float[ndarray, "queries"]:
+def hit_at(
+    k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray
+) -> Float[ndarray, " queries"]:
     """Compute the chance in [0, 1] that the candidate in column `truth` is among the `k` best; ties fall at random."""
     true = np.take_along_axis(scores, truth[:, None], axis=1)
     better = (scores > true + MAX_TIE_DIFFERENCE).sum(axis=1)
@@ -34,7 +36,7 @@ def hit_at(k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray)
 
 def retrieval_hits(
     vectors: Encoding, queries: Queries, similarity: Similarity, k: int = 5
-) -> Float[ndarray, "queries"]:
+) -> Float[ndarray, " queries"]:
     """Compute Hit@k of each query under `similarity` (section 4.3.1)."""
     query_view, target_view = (vectors.view(view) for view in similarity.views)
     query = query_view[queries.item, queries.relation]
@@ -44,7 +46,7 @@ def retrieval_hits(
 
 
 def relation_type_scores(
-    vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, "known"]
+    vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, " known"]
 ) -> Float[ndarray, "edges known"]:
     """Compute the cosine of each edge's items under each of `relations`; its own should be best (section 4.3.2)."""
     a_view, b_view = (vectors.view(view) for view in similarity.views)
@@ -54,13 +56,13 @@ def relation_type_scores(
     return np.stack(scores, axis=1)
 
 
-def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, "questions"]) -> float:
+def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, " questions"]) -> float:
     """Average -log of the probability of the true answer, in nats; log(answers) for a uniform guess."""
     true = np.take_along_axis(probability, truth[:, None], axis=1)
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
 
-def area_under_curve(scores: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"]) -> float | None:
+def area_under_curve(scores: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"]) -> float | None:
     """Compute the chance that a true claim scores above a false one, ties counted half; None unless there are both.
 
     That is the area under the receiver operating characteristic (Hanley & McNeil 1982), by ranks.
@@ -80,15 +82,15 @@ class Reliability:
     `probability` is the mean of a bin, `share` the part of it that is true; both are 0 in an empty bin.
     """
 
-    claims: Int[ndarray, "bins"]
-    probability: Float[ndarray, "bins"]
-    share: Float[ndarray, "bins"]
+    claims: Int[ndarray, " bins"]
+    probability: Float[ndarray, " bins"]
+    share: Float[ndarray, " bins"]
 
     @classmethod
     def of(
         cls,
-        probability: Float[ndarray, "claims"],
-        valid: Bool[ndarray, "claims"],
+        probability: Float[ndarray, " claims"],
+        valid: Bool[ndarray, " claims"],
         bins: int = CALIBRATION_BINS,
     ) -> "Reliability":
         """Sort claims into bins."""
@@ -111,7 +113,7 @@ class Reliability:
 
 
 def expected_calibration_error(
-    probability: Float[ndarray, "claims"], valid: Bool[ndarray, "claims"], bins: int = CALIBRATION_BINS
+    probability: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"], bins: int = CALIBRATION_BINS
 ) -> float | None:
     """Average the gap between probability and truth over claims (Naeini et al. 2015); None without claims.
 
@@ -124,8 +126,8 @@ def expected_calibration_error(
 
 
 def interval(
-    values: Float[ndarray, "values"],
-    cluster: Int[ndarray, "values"],
+    values: Float[ndarray, " values"],
+    cluster: Int[ndarray, " values"],
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> tuple[float, float]:

@@ -22,8 +22,8 @@ from model.errors import InputError
 class Queries:
     """Retrieval questions; column 0 of `candidates` is the true partner, the rest are random negatives."""
 
-    item: Int[ndarray, "queries"]
-    relation: Int[ndarray, "queries"]
+    item: Int[ndarray, " queries"]
+    relation: Int[ndarray, " queries"]
     candidates: Int[ndarray, "queries candidates"]
 
 
@@ -58,7 +58,7 @@ class LabelledPairs:
     """Statements "this relation holds between these items" and whether each is `valid`."""
 
     pairs: EdgeTable
-    valid: Bool[ndarray, "claims"]
+    valid: Bool[ndarray, " claims"]
 
     def vectors(self, encoding: Encoding, relation_vectors: ndarray) -> PairVectors:
         """Look up the vectors that each claim is judged by."""
@@ -73,7 +73,7 @@ class LabelledPairs:
 
 
 def sample_labelled_pairs(
-    edges: EdgeTable, relations: Int[ndarray, "known"], max_claims: int, rng: np.random.Generator
+    edges: EdgeTable, relations: Int[ndarray, " known"], max_claims: int, rng: np.random.Generator
 ) -> LabelledPairs:
     """Draw as many false claims as true ones (section 4.3.3).
 

@@ -25,7 +25,7 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Int[Tensor, "taken"]) -> PictureInput:
+    def take(self, rows: Int[Tensor, " taken"]) -> PictureInput:
         """Take the pictures at `rows`, as bytes."""
 
 
@@ -39,7 +39,7 @@ class PictureFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, rows: Int[Tensor, "taken"]) -> PictureInput:
+    def take(self, rows: Int[Tensor, " taken"]) -> PictureInput:
         """Decode the pictures at `rows`."""
         room = self.preprocessor.blank(len(rows))
         for place, row in enumerate(rows.tolist()):

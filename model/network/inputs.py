@@ -18,7 +18,7 @@ class TextInput:
         """Copy to `device`."""
         return TextInput(self.ids.to(device), self.mask.to(device))
 
-    def take(self, rows: Int[Tensor, "taken"]) -> "TextInput":
+    def take(self, rows: Int[Tensor, " taken"]) -> "TextInput":
         """Take the texts at `rows`, cut to the longest of them."""
         mask = _rows(self.mask, rows)
         longest = int(mask.any(dim=0).nonzero().max()) + 1
@@ -46,12 +46,12 @@ class PictureInput:
             self.pixels.to(device, non_blocking=True), self.grid.to(device, non_blocking=True)
         )
 
-    def take(self, rows: Int[Tensor, "taken"]) -> "PictureInput":
+    def take(self, rows: Int[Tensor, " taken"]) -> "PictureInput":
         """Take the pictures at `rows`."""
         return PictureInput(_rows(self.pixels, rows), _rows(self.grid, rows))
 
 
-def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, "taken"]) -> Shaped[Tensor, "taken ..."]:
+def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, " taken"]) -> Shaped[Tensor, "taken ..."]:
     # By NumPy on a CPU: batches are made by threads of their own, in each of which torch would start OpenMP's. Those
     # spin while they wait, at the expense of the thread that trains (25 steps on two cores: 18 s instead of 11).
     if tensor.device.type == "cpu":
@@ -69,7 +69,7 @@ class Tokens:
 
     states: Float[Tensor, "batch tokens width"]
     mask: Bool[Tensor, "batch tokens"]
-    summary: Int[Tensor, "batch"]
+    summary: Int[Tensor, " batch"]
 
     def summary_states(self) -> Float[Tensor, "batch width"]:
         """Take the summary token of each: projected, what the model itself would return, before normalisation."""

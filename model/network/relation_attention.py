@@ -20,7 +20,7 @@ class RelationView:
     `queries` is P W_K^T W_Q h_E, scaled; `output` is P W_V^T W_o, the same for all.
     """
 
-    intra: Bool[Tensor, "relations"]
+    intra: Bool[Tensor, " relations"]
     queries: Float[Tensor, "relations width"]
     output: Float[Tensor, "width dim"]
 
@@ -57,7 +57,7 @@ class RelationAttention(nn.Module):
     def view(
         self,
         vectors: Float[Tensor, "relations dim"],
-        intra: Bool[Tensor, "relations"],
+        intra: Bool[Tensor, " relations"],
         projection: Float[Tensor, "width dim"],
     ) -> RelationView:
         """Compute Q of eq. 6 for the relations h_E, with W_K and P absorbed; and P, W_V and W_o in one."""

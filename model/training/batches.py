@@ -50,12 +50,12 @@ class Batch:
     are those whose anchor is the rank's own, by position among `items` and `relations`.
     """
 
-    items: Int[ndarray, "items"]
+    items: Int[ndarray, " items"]
     own: slice
     text: TextInput
     pictures: PictureInput
     moves: Float[Tensor, "own 2 3"] | None
-    relations: Int[ndarray, "relations"]
+    relations: Int[ndarray, " relations"]
     pairs: PairBatch
 
     def to(self, device: torch.device) -> "Batch":
@@ -108,7 +108,7 @@ class Batches:
             items, own, self._part.text.take(rows), self._part.pictures.take(rows), moves, relations, pairs
         )
 
-    def _draw_epoch_order(self, epoch: int) -> Int[ndarray, "pairs"]:
+    def _draw_epoch_order(self, epoch: int) -> Int[ndarray, " pairs"]:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
 
     @contextmanager
@@ -189,8 +189,8 @@ def related_items(part: Part) -> sp.csr_array:
 
 
 def pairs_among(
-    pairs: EdgeTable, items: Int[ndarray, "items"], related: sp.csr_array, own: slice
-) -> tuple[Int[ndarray, "relations"], PairBatch]:
+    pairs: EdgeTable, items: Int[ndarray, " items"], related: sp.csr_array, own: slice
+) -> tuple[Int[ndarray, " relations"], PairBatch]:
     """Find the pairs among `items` (edges in both orders, self-pairs once) and their distinct relations.
 
     Of the pairs, those whose anchor is among the `own` items; the loss is a mean over all of them.

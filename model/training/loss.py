@@ -24,9 +24,9 @@ class PairBatch:
     have the rest, in which case the losses of the ranks add up to that of the batch.
     """
 
-    anchor: Int[Tensor, "pairs"]
-    positive: Int[Tensor, "pairs"]
-    relation: Int[Tensor, "pairs"]
+    anchor: Int[Tensor, " pairs"]
+    positive: Int[Tensor, " pairs"]
+    relation: Int[Tensor, " pairs"]
     related: Bool[Tensor, "items items"]
     count: int
     inter_count: int
@@ -74,7 +74,7 @@ def contrast(
     y: Float[Tensor, "items relations dim"],
     pairs: PairBatch,
     temperature: float,
-) -> Float[Tensor, "pairs"]:
+) -> Float[Tensor, " pairs"]:
     """Eq. 2 for each pair: -log of the positive's share among itself and N(i), under the pair's relation."""
     groups = _Groups.of(pairs, x.shape[1])
     losses = groups.contrast(_by_relation(x), _by_relation(y), temperature)
@@ -88,10 +88,10 @@ class _Groups:
     `anchors` holds those of each relation; `excluded` is what is neither the positive nor in N(i).
     """
 
-    order: Int[Tensor, "pairs"]
-    anchors: Sequence[Int[Tensor, "group"]]
-    positive: Int[Tensor, "pairs"]
-    inter: Bool[Tensor, "pairs"]
+    order: Int[Tensor, " pairs"]
+    anchors: Sequence[Int[Tensor, " group"]]
+    positive: Int[Tensor, " pairs"]
+    inter: Bool[Tensor, " pairs"]
     excluded: Bool[Tensor, "pairs items"]
 
     @classmethod
@@ -108,7 +108,7 @@ class _Groups:
         x: Sequence[Float[Tensor, "items dim"]],
         y: Sequence[Float[Tensor, "items dim"]],
         temperature: float,
-    ) -> Float[Tensor, "pairs"]:
+    ) -> Float[Tensor, " pairs"]:
         """Eq. 2, with one product for each relation; `x` and `y` hold the vectors under each."""
         similarity = [
             queries.index_select(0, anchors) @ candidates.T

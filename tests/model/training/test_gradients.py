@@ -20,7 +20,7 @@ from model.network.processor import Preprocessor
 from model.records import Split
 from model.training.augmentation import move_pictures
 from model.training.batches import Batches, Part
-from model.training.distributed import ProcessGroup
+from model.training.distributed import ProcessGroup, join_process_group
 from model.training.gradients import Gradients
 from model.training.loss import rcml_loss
 from tests.model.planted import TINY
@@ -159,7 +159,7 @@ def test_the_gradients_of_several_processes_are_those_of_one(
 def one_rank(folder: Path, out: Path) -> None:
     """What each process of the test above does."""
     torch.set_num_threads(1)
-    with join_ranks("cpu") as ranks:
+    with join_process_group("cpu") as ranks:
         for micro_batch in MICRO_BATCHES:
             network, batches, gradients = set_up(folder, ranks, micro_batch)
             loss = gradients.of(batches.at(1), step=1)
