@@ -2,6 +2,7 @@
 
 import json
 from shutil import copytree
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ KEYS = {
 
 @pytest.mark.parametrize("benchmark", [encode, loss, train, build], ids=list(KEYS))
 def test_its_last_line_is_one_json_object(
-    benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = benchmark.__name__.removeprefix("benchmarks.")
     monkeypatch.setattr("sys.argv", [name, "--quick"])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from pydantic_settings import CliApp, get_subcommand
 
 from indexes.config import BuildConfig

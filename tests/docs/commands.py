@@ -20,7 +20,7 @@ from string import Template
 from typing import Any
 
 import httpx
-import yaml
+import yaml  # type: ignore[import-untyped]
 from pydantic_settings import CliApp, get_subcommand
 
 from service.app import create_app

@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         self._hub.requests.append((self.command, path, token))
         name = r"(?P<name>[^/]+/[^/]+)"
-        routes = [
+        routes: list[tuple[str, Callable[..., None]]] = [
             (r"/api/repos/create", self._create),
             (r"/api/validate-yaml", self._validate),
             (rf"/api/models/{name}(?:/revision/(?P<revision>[^/]+))?", self._info),

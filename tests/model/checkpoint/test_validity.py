@@ -17,7 +17,7 @@ def random_pairs(count: int, seed: int) -> PairVectors:
 
     def unit() -> ndarray:
         vectors = rng.normal(size=(count, DIM)).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
     return PairVectors(unit(), unit(), unit(), unit(), unit())
 
@@ -59,10 +59,11 @@ def test_a_saved_head_answers_the_same_when_loaded(head: ValidityHead, tmp_path:
 def test_the_probability_is_the_one_scikit_learn_would_give(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
 
-    class Remembering(sklearn.neural_network.MLPClassifier):
+    class Remembering(sklearn.neural_network.MLPClassifier):  # type: ignore[misc]
         def fit(self, features: ndarray, valid: ndarray) -> "Remembering":
             fitted.append(self)
-            return super().fit(features, valid)
+            super().fit(features, valid)
+            return self
 
     monkeypatch.setattr(sklearn.neural_network, "MLPClassifier", Remembering)
     train, asked = random_pairs(400, seed=5), random_pairs(100, seed=6)
@@ -90,6 +91,9 @@ def test_a_head_can_be_fitted_to_few_claims(count: int) -> None:
 def test_extreme_log_odds_overflow_nothing(output: float, expected: float) -> None:
     size = 4 * DIM + 3
     head = ValidityHead(
-        np.zeros((size, 1), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32), np.float32(output)
+        np.zeros((size, 1), np.float32),
+        np.zeros(1, np.float32),
+        np.zeros(1, np.float32),
+        np.array(output, np.float32),
     )
     assert head.probability(random_pairs(3, seed=9)).tolist() == pytest.approx([expected] * 3)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])
 LOGS = arrays(bool, st.tuples(st.integers(2, 12), st.integers(2, 8)))
 
 
-def related(taken: ndarray, **rule: float) -> RelatedPairs:
-    chosen = {"min_support": 1, "min_npmi": -1.0, "partners": 10, **rule}
-    return related_pairs(sp.csr_array(taken.astype(np.float64)), **chosen)
+def related(
+    taken: ndarray, *, min_support: int = 1, min_npmi: float = -1.0, partners: int = 10
+) -> RelatedPairs:
+    return related_pairs(sp.csr_array(taken.astype(np.float64)), min_support, min_npmi, partners)
 
 
 def names(pairs: RelatedPairs) -> set[tuple[str, str]]:
@@ -87,7 +89,7 @@ def test_every_pair_is_ordered_and_has_the_support_it_claims(
 
 
 @given(LOGS, st.randoms(use_true_random=False))
-def test_neither_the_order_of_users_nor_of_items_matters(taken: ndarray, random) -> None:
+def test_neither_the_order_of_users_nor_of_items_matters(taken: ndarray, random: Random) -> None:
     users, items = (random.sample(range(size), size) for size in taken.shape)
     before, after = related(taken), related(taken[users][:, items])
     renamed = {

@@ -6,6 +6,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpcore
@@ -197,7 +198,7 @@ def fetcher_at(
     **limits: Any,
 ) -> PictureFetcher:
     return PictureFetcher(
-        FetchLimits(**{"ports": (server.port,), "seconds": 600.0} | limits), resolve=resolve, wire=wire
+        replace(FetchLimits(ports=(server.port,), seconds=600.0), **limits), resolve=resolve, wire=wire
     )
 
 

@@ -264,7 +264,7 @@ def many_frames() -> bytes:
     frames = [pixels(16, 16, seed) for seed in range(3)]
     content = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
     start = content.index(b"ANMF")
-    end = start + 8 + struct.unpack_from("<I", content, start + 4)[0]
+    end: int = start + 8 + struct.unpack_from("<I", content, start + 4)[0]
     body = content[12:] + (4_000_000 // (end - start)) * content[start:end]
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 

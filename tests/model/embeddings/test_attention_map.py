@@ -134,7 +134,7 @@ def attention(encoder: Encoder, states: ndarray, relation: int, summary: int) ->
     relevance = (states @ key.T) @ (query @ encoder.relation_vectors[relation])
     scores = (1 - BETA) * relevance / len(query) ** 0.5
     scores[summary] += BETA * SUMMARY_SCALE * RELATIONS[relation].intra
-    return np.exp(scores) / np.exp(scores).sum()
+    return np.asarray(np.exp(scores) / np.exp(scores).sum())
 
 
 def vector(encoder: Encoder, states: ndarray, weights: ndarray) -> ndarray:

@@ -81,7 +81,7 @@ def random_encoding(items: int = 9, relations: int = 4, dim: int = 5) -> Encodin
 
     def unit() -> ndarray:
         vectors = rng.normal(size=(items, relations, dim)).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
     return Encoding(unit(), unit())
 

@@ -110,7 +110,8 @@ FAMILIES: Mapping[str, Callable[[Path], PreTrainedModel]] = {
 
 def dual_encoder(text: PreTrainedConfig, vision: PreTrainedConfig) -> PreTrainedModel:
     config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=24)
-    return VisionTextDualEncoderModel(config).eval()
+    model: PreTrainedModel = VisionTextDualEncoderModel(config).eval()
+    return model
 
 
 def write_dual_encoder_processors(folder: Path, **options: Any) -> None:
@@ -168,4 +169,5 @@ def word_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
 def write_family(kind: str, folder: Path) -> PreTrainedModel:
     """Write a random model of this type; the same at every call."""
     torch.manual_seed(5)
-    return FAMILIES[kind](folder).eval()
+    model: PreTrainedModel = FAMILIES[kind](folder).eval()
+    return model

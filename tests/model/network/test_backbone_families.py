@@ -257,7 +257,7 @@ def test_all_weights_are_loaded_and_only_those_of_the_old_loss_are_frozen(family
 
 
 def test_half_precision_weights_are_trained_in_float32(family: Family, tmp_path: Path) -> None:
-    write_family(family.kind, tmp_path).to(torch.bfloat16).save_pretrained(tmp_path)
+    write_family(family.kind, tmp_path).bfloat16().save_pretrained(tmp_path)
     backbone, _ = load_backbone(tmp_path)
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in build_backbone(backbone.config).parameters()} == {torch.float32}
@@ -302,9 +302,10 @@ def test_a_patch_token_of_siglip_is_what_its_head_makes_of_that_patch_alone(
     pictures = normalised(preprocessor, [noise(40, 40)])
     tokens = backbone.eval().image_tokens(pictures)
     sizes = {"pixel_attention_mask": tokens.mask[:, 1:], "spatial_shapes": pictures.grid}
-    out = model.vision_model(pixel_values=pictures.pixels, **(sizes if kind == "siglip2" else {}))
+    vision, head = model.get_submodule("vision_model"), model.get_submodule("vision_model.head")
+    out = vision(pixel_values=pictures.pixels, **(sizes if kind == "siglip2" else {}))
     for patch in range(4):
-        alone = model.vision_model.head(out.last_hidden_state[:, patch : patch + 1])
+        alone = head(out.last_hidden_state[:, patch : patch + 1])
         torch.testing.assert_close(tokens.states[:, 1 + patch], alone, rtol=0, atol=1e-5)
 
 
@@ -316,9 +317,10 @@ def test_a_tower_that_pools_nothing_is_summed_up_by_its_first_token(tmp_path: Pa
     write_dual_encoder_processors(tmp_path)
     backbone, preprocessor = load_backbone(tmp_path)
     text = preprocessor.tokenize(TEXTS)
-    states = model.text_model(input_ids=text.ids, attention_mask=text.mask).last_hidden_state
+    tower, projection = model.get_submodule("text_model"), model.get_submodule("text_projection")
+    states = tower(input_ids=text.ids, attention_mask=text.mask).last_hidden_state
     summary = backbone.eval().text_tokens(text).summary_states() @ backbone.text_projection()
-    torch.testing.assert_close(summary, model.text_projection(states[:, 0]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(summary, projection(states[:, 0]), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()

@@ -115,7 +115,8 @@ class World:
 
     def vectors(self, x: str) -> Tensor:
         attention = self.attention()
-        return attention(self.padded(x), self.view(attention, x)).detach()
+        vectors: Tensor = attention(self.padded(x), self.view(attention, x)).detach()
+        return vectors
 
     def batch(self) -> PairBatch:
         count = len(self.towers["T"])

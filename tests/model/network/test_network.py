@@ -161,7 +161,8 @@ def test_a_rival_is_given_another_relation_in_place_of_the_one_asked(
 
 
 def vectors_of(network: Network, preprocessor: Preprocessor) -> ndarray:
-    return Encoder(network, preprocessor, RELATIONS, torch.device("cpu")).encode_texts(["red mug"])[0]
+    encoder = Encoder(network, preprocessor, RELATIONS, torch.device("cpu"))
+    return np.asarray(encoder.encode_texts(["red mug"])[0])
 
 
 @pytest.mark.parametrize("objective", ["blind", "clip"])

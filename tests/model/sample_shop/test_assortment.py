@@ -10,7 +10,7 @@ from model.sample_shop.draw import ITEM_COLOURS, ITEM_EMBLEMS, ITEM_KINDS, ITEM_
 
 
 def test_the_default_shop_is_as_large_as_promised() -> None:
-    config = ShopConfig(out="unused")  # type: ignore[arg-type]
+    config = ShopConfig(out="unused")
     assert config.items >= 800
     assert config.shoppers >= 3000
     assert len(CATEGORIES) >= 12
@@ -43,4 +43,4 @@ def test_the_shares_of_a_groups_categories_add_up_to_all() -> None:
 
 def test_a_good_has_the_style_of_its_value() -> None:
     good = Good("i0", "Cycling", "jersey", "navy", "dotted", "leaf")
-    assert [good.style(facet) for facet in ("colour", "pattern", "emblem")] == ["harbour", "merry", "garden"]  # type: ignore[arg-type]
+    assert [good.style(facet) for facet in ("colour", "pattern", "emblem")] == ["harbour", "merry", "garden"]

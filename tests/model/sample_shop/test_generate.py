@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -152,7 +152,8 @@ def test_shoppers_belong_to_all_groups_alike_and_buy_some_26_things_once(shop: S
     groups = Counter(who["group"] for who in shop.truth["shoppers"].values())
     assert groups == {group.name: 80 for group in GROUPS}
     counts = shop.log.group_by("user_id").len()["len"]
-    assert (len(counts), float(counts.mean())) == (800, pytest.approx(26, abs=1))  # type: ignore[arg-type]
+    assert len(counts) == 800
+    assert cast(float, counts.mean()) == pytest.approx(26, abs=1)
     assert not shop.log.select("user_id", "item_id").is_duplicated().any()
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import pytest
 import torch
@@ -58,9 +59,14 @@ def gradients_of(network: Network) -> dict[str, Tensor]:
     return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
 
 
+@runtime_checkable
+class Dropping(Protocol):
+    dropout: float
+
+
 def drop_half(network: Network) -> None:
     for module in network.modules():
-        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+        if isinstance(module, Dropping) and isinstance(module.dropout, float):
             module.dropout = 0.5
 
 

@@ -26,7 +26,8 @@ def batch(edges: list[tuple[int, int, int]], related: list[tuple[int, int]]) -> 
     matrix = torch.eye(ITEMS, dtype=torch.bool)
     for a, b in related + [(a, b) for a, b, _ in edges]:
         matrix[a, b] = matrix[b, a] = True
-    return PairBatch(*torch.tensor(edges).T, matrix, len(edges), sum(a != b for a, b, _ in edges))
+    anchor, positive, relation = torch.tensor(edges).T
+    return PairBatch(anchor, positive, relation, matrix, len(edges), sum(a != b for a, b, _ in edges))
 
 
 PAIRS = batch(
@@ -67,7 +68,7 @@ def test_each_pairs_loss_is_that_of_equation_2() -> None:
 
 
 def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
-    ours, theirs = [unit(2), unit(3)], [unit(2), unit(3)]
+    ours, theirs = (unit(2), unit(3)), (unit(2), unit(3))
     loss = rcml_loss(*ours, PAIRS, 0.1, 0.5)
     expected = equation_1(*theirs, PAIRS, 0.1, 0.5)
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
@@ -138,7 +139,7 @@ def test_a_tiny_temperature_does_not_overflow() -> None:
 
 
 def test_the_losses_and_gradients_of_parts_of_the_pairs_add_up() -> None:
-    whole, parts = [unit(18), unit(19)], [unit(18), unit(19)]
+    whole, parts = (unit(18), unit(19)), (unit(18), unit(19))
     loss = rcml_loss(*whole, PAIRS, 0.1, 0.5)
     shares = [
         rcml_loss(
@@ -151,7 +152,8 @@ def test_the_losses_and_gradients_of_parts_of_the_pairs_add_up() -> None:
         )
         for rows in (slice(0, 2), slice(2, 7), slice(7, 9), slice(9, 9))
     ]
-    torch.testing.assert_close(sum(shares), loss, rtol=1e-9, atol=1e-9)
+    total = sum(shares, torch.zeros_like(loss))
+    torch.testing.assert_close(total, loss, rtol=1e-9, atol=1e-9)
     expected = torch.autograd.grad(loss, whole)
-    for got, want in zip(torch.autograd.grad(sum(shares), parts), expected, strict=True):
+    for got, want in zip(torch.autograd.grad(total, parts), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
 from model.checkpoint.checkpoint import Checkpoint
@@ -36,6 +36,11 @@ def card_of(prepared: Path, *relations: Relation, **options: Any) -> ModelCard:
     return ModelCard(model_card(tiny_training(prepared, prepared / "out", **options), METRICS, data))
 
 
+def data_of(card: ModelCard) -> ModelCardData:
+    """The metadata of a model's card, which the Hub's library takes for that of any card."""
+    return cast(ModelCardData, card.data)
+
+
 def test_the_hub_reads_what_the_model_is_and_how_good(checkpoints: dict[str, Path]) -> None:
     data = ModelCard.load(checkpoints["rcml"] / "README.md").data
     metrics = Checkpoint.open(checkpoints["rcml"]).metrics
@@ -49,13 +54,13 @@ def test_the_hub_reads_what_the_model_is_and_how_good(checkpoints: dict[str, Pat
 
 def test_no_licence_is_claimed(prepared: Path) -> None:
     card = card_of(prepared)
-    assert card.data.license is None
+    assert data_of(card).license is None
     assert "licen" not in card.content.lower()
 
 
 def test_a_backbone_of_the_hub_is_the_base_model(prepared: Path) -> None:
     card = card_of(prepared, backbone="openai/clip-vit-base-patch32")
-    assert card.data.base_model == "openai/clip-vit-base-patch32"
+    assert data_of(card).base_model == "openai/clip-vit-base-patch32"
     assert "backbone: `openai/clip-vit-base-patch32`, 151,277,313 parameters in all" in card.text
 
 
@@ -66,7 +71,7 @@ def test_a_backbone_of_ones_own_is_no_base_model_and_its_place_is_not_told(
     backbone: str, shown: str, prepared: Path
 ) -> None:
     card = card_of(prepared, backbone=backbone)
-    assert card.data.base_model is None
+    assert data_of(card).base_model is None
     assert f"backbone: {shown}, " in card.text
     assert "/home" not in card.content
 
