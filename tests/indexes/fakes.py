@@ -163,7 +163,7 @@ def _sums(words: Sequence[Sequence[str]]) -> Float32[ndarray, "items relations d
     ]
     vectors = np.asarray(sums, dtype=np.float32)
     vectors = vectors.reshape(len(words), len(RELATIONS), DIM)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6))
 
 
 def _drawn(word: str, relation: Relation) -> ndarray:
@@ -231,7 +231,7 @@ def validity_head(seed: int = 2) -> ValidityHead:
         random.normal(0, 0.1, (features, 8)).astype(np.float32),
         random.normal(0, 0.1, 8).astype(np.float32),
         random.normal(0, 0.5, 8).astype(np.float32),
-        np.float32(0.1),
+        np.asarray(0.1, np.float32),
     )
 
 

@@ -83,7 +83,10 @@ class Direct:
         sent: list[Message] = []
 
         async def receive() -> Message:
-            return rest.pop() if rest else await asyncio.Event().wait() or {"type": "http.disconnect"}
+            if rest:
+                return rest.pop()
+            await asyncio.Event().wait()  # for ever
+            return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             sent.append(message)

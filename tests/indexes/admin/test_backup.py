@@ -86,7 +86,7 @@ def test_it_holds_what_was_acknowledged_before_and_whole_changes_only(
 
     with ThreadPoolExecutor(1) as thread:
         changing = thread.submit(change)
-        copies = []
+        copies: list[tuple[int, Path]] = []
         while not changing.done():
             before = index.snapshot.overlay.sequence
             out = folder.parent / f"snapshot-{len(copies)}"

@@ -118,6 +118,7 @@ class Killer:
         """How many died amid what."""
         self._random = random.Random(seed)
         self._took: dict[Work, list[float]] = {}
+        self._last: tuple[int, int, float]
 
     def kill(self, amid: Work, times: int, run: Callable[..., None], *asked: object) -> int:
         """Run in a process, kill it when it has begun such work so many times; returns what it had acknowledged.

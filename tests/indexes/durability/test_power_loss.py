@@ -128,7 +128,8 @@ def do_relation(shop: FakeShop, root: Path, mark: Mark) -> None:
 
 def check_relation(shop: FakeShop, root: Path, marked: int) -> None:
     """The relation is there once it was acknowledged, and every change is."""
-    none, one, two = [], STEPS[:1], STEPS[:2]
+    none: list[list[Change]] = []
+    one, two = STEPS[:1], STEPS[:2]
     is_one_of(root / "index", shop, *[(none, one), (one,), (one, two), (two,)][marked])
     index = Index.open(root / "index", shop.checkpoint)
     index.close()

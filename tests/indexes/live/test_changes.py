@@ -109,20 +109,20 @@ def test_after_any_changes_it_is_what_it_must_be(shop: FakeShop) -> None:
 
 
 def test_after_any_changes_on_postgres_it_is_what_it_must_be(shop: FakeShop, postgres: Server) -> None:
-    run_changes(shop, lambda *to: placed(*to, journal=postgres.url()), examples=5)
+    run_changes(shop, lambda of, to: placed(of, to, journal=postgres.url()), examples=5)
 
 
 def test_after_any_changes_to_vectors_in_milvus_it_is_what_it_must_be(
     shop: FakeShop, milvus_lite: str
 ) -> None:
-    run_changes(shop, lambda *to: placed(*to, vectors=milvus_lite), examples=3)
+    run_changes(shop, lambda of, to: placed(of, to, vectors=milvus_lite), examples=3)
 
 
 @pytest.mark.soak
 def test_after_any_changes_on_both_servers_it_is_what_it_must_be(
     shop: FakeShop, postgres: Server, milvus_server: str
 ) -> None:
-    run_changes(shop, lambda *to: placed(*to, milvus_server, postgres.url()), examples=100)
+    run_changes(shop, lambda of, to: placed(of, to, milvus_server, postgres.url()), examples=100)
 
 
 def test_a_change_is_seen_by_the_next_question_and_survives(index: Index, folder: Path) -> None:
@@ -160,16 +160,17 @@ def test_writers_and_searches_go_on_during_compactions(index: Index, shop: FakeS
     expected = Expected(shop)
     changes = [made(f"new-{n % 40}", n) for n in range(200)]
 
-    def write(change: Change) -> None:
-        index.apply([change])
-        hits = index.reader().neighbours(change.item_id, "gardeners", Similarity.TT, 100)
-        found = [hit.item.item_id for hit in hits]
-        assert len(found) == len(set(found))
-        assert change.item_id not in found
-        assert set(ids()) <= {*found, change.item_id}
+    def write() -> None:
+        for change in changes:
+            index.apply([change])
+            hits = index.reader().neighbours(change.item_id, "gardeners", Similarity.TT, 100)
+            found = [hit.item.item_id for hit in hits]
+            assert len(found) == len(set(found))
+            assert change.item_id not in found
+            assert set(ids()) <= {*found, change.item_id}
 
     with ThreadPoolExecutor(2) as threads:
-        writing = threads.submit(lambda: [write(change) for change in changes])
+        writing = threads.submit(write)
         while not writing.done():
             index.compact()
         writing.result()

@@ -58,8 +58,10 @@ class TokenEncoder(FakeEncoder):
 
         def encode() -> Encoding:
             known = [self.read_relation(relation.description) for relation in RELATIONS]
-            both = (np.stack([one.vectors(rows) for one in known], axis=1) for rows in (text, image))
-            return Encoding(*both, seen if tokens else None)
+            by_text, by_image = (
+                np.stack([one.vectors(rows) for one in known], axis=1) for rows in (text, image)
+            )
+            return Encoding(by_text, by_image, seen if tokens else None)
 
         return encode
 
@@ -82,7 +84,8 @@ class TokenEncoder(FakeEncoder):
 
 
 def _query(description: str) -> ndarray:
-    return np.mean([drawn(word) for word in description.lower().split()], axis=0, dtype=np.float32)
+    words = [drawn(word) for word in description.lower().split()]
+    return np.asarray(np.mean(words, axis=0, dtype=np.float32))
 
 
 def _colour(picture: Image.Image) -> tuple[int, ...]:
@@ -324,7 +327,8 @@ def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) 
     others = [changed(3_000 + seed, seed) for seed in range(100, 180)]
     index.apply([Change(best[0][0]), *others, changed(2_000, 5)])  # the same words as item 5
     again = answers(index.reader().neighbours("i5", relation, Similarity.TT, 3))
-    assert again[0] == ("i2000", pytest.approx(1, abs=1e-3))
+    assert again[0][0] == "i2000"
+    assert again[0][1] == pytest.approx(1, abs=1e-3)
     index.compact()
     after = answers(index.reader().neighbours("i5", relation, Similarity.TT, 3))
     assert after[0] == again[0]

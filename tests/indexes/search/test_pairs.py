@@ -1,6 +1,6 @@
 """Two items compared: of the catalogue or new, one or many at a time, calibrated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -124,7 +124,7 @@ def test_a_new_item_without_words_is_compared_by_its_picture_alone(index: Index,
 # Whether one holds.
 
 
-def probabilities(index: Index, claims: list[tuple[PairItem, PairItem, str]]) -> list[float]:
+def probabilities(index: Index, claims: Sequence[tuple[PairItem, PairItem, str]]) -> list[float]:
     verdicts = index.reader().validities(claims)
     return [one.probability for one in verdicts if isinstance(one, Verdict)]
 
@@ -151,7 +151,7 @@ def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index,
 
 def test_a_new_item_has_the_validity_of_the_one_it_is_like(index: Index, shop: FakeShop) -> None:
     new = newcomer(shop, "bib")
-    claims = [
+    claims: list[tuple[PairItem, PairItem, str]] = [
         ("bib", "cot", "gardeners"),
         (new, "cot", "gardeners"),
         ("cot", new, "gardeners"),
@@ -174,7 +174,7 @@ def test_what_a_claim_names_and_is_not_there_is_named(index: Index) -> None:
 
 
 def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, shop: FakeShop) -> None:
-    claims = [
+    claims: list[tuple[PairItem, PairItem, str]] = [
         ("bib", "cot", "gardeners"),
         ("bib", "unicorn", "gardeners"),
         ("bib", "cot", "sailors"),

@@ -60,7 +60,7 @@ def best(scores: ndarray, k: int, without: Sequence[str]) -> list[tuple[str, flo
 
 def scores_of(shop: FakeShop, item_id: str, relation: str) -> ndarray:
     vectors = shop.vectors(relation, View.AVERAGE)
-    return vectors @ vectors[ids().index(item_id)]
+    return np.asarray(vectors @ vectors[ids().index(item_id)])
 
 
 def test_several_relations_are_scored_by_their_weighted_mean(shop: FakeShop, index: Index) -> None:
@@ -103,7 +103,7 @@ def test_a_new_item_alike_in_all_finds_its_twin_first(index: Index, shop: FakeSh
 
 def test_known_and_worded_relations_are_blended(index: Index, shop: FakeShop) -> None:
     worded = FakeEncoder().read_relation("Worn together at the office.")
-    question = asked("bib", relations=[Weighted("gardeners", 1.0), Weighted(worded, 1.0)])  # type: ignore[list-item]
+    question = asked("bib", relations=[Weighted("gardeners", 1.0), Weighted(worded, 1.0)])
     tokens = index.snapshot.vectors(worded, View.AVERAGE, range(len(ITEMS)))
     wanted = (scores_of(shop, "bib", "gardeners") + tokens @ tokens[ids().index("bib")]) / 2
     assert [one for one, _ in answer(index, question)] == [one for one, _ in best(wanted, 5, ["bib"])]

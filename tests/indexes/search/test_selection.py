@@ -12,7 +12,7 @@ from indexes.index import Index
 from indexes.journal.journal import Change
 from indexes.search.diversity import mmr_order
 from indexes.search.selection import Selection
-from indexes.storage.filters import Condition
+from indexes.storage.filters import Condition, OfQuery
 from model.errors import UnknownAttributeError
 from model.records import Item
 from model.similarity import Similarity, View
@@ -121,6 +121,8 @@ def holds(item: Item, name: str, condition: Condition) -> bool:
         if value is None or (condition.any_of is not None and value not in condition.any_of):
             continue
         low, high = condition.least, condition.most
+        assert not isinstance(low, OfQuery)
+        assert not isinstance(high, OfQuery)
         if (low is None and high is None) or (
             not isinstance(value, str) and (low is None or value >= low) and (high is None or value <= high)
         ):

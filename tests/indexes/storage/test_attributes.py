@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexes.storage.attributes import CATEGORIES, AppendedAttributes, Attributes, write_attributes
-from indexes.storage.filters import Condition
+from indexes.storage.filters import Condition, OfQuery
 from model.records import Attribute, Item
 
 VALUES = st.one_of(
@@ -36,9 +36,10 @@ def meets(condition: Condition, value: Attribute) -> bool:
         return False
     if isinstance(value, str):
         return condition.least is None and condition.most is None
-    return (condition.least is None or value >= condition.least) and (
-        condition.most is None or value <= condition.most
-    )
+    low, high = condition.least, condition.most
+    assert not isinstance(low, OfQuery)
+    assert not isinstance(high, OfQuery)
+    return (low is None or value >= low) and (high is None or value <= high)
 
 
 def met(item: Item, where: dict[str, Condition]) -> bool:

@@ -24,7 +24,7 @@ ITEMS, RELATIONS, DIM = 60, 2, 24
 
 def unit(*shape: int) -> ndarray:
     vectors = np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
 def tied() -> Encoding:
@@ -181,7 +181,8 @@ def test_its_report_counts_the_items_of_each_relation_and_view(vectors: VectorIn
 
 def test_searched_from_many_threads_it_answers_each(vectors: VectorIndex, encoding: Encoding) -> None:
     def ask(row: int) -> list[int]:
-        return vectors.search(1, View.IMAGE, encoding.image[row, 1], 5).rows.tolist()
+        rows: list[int] = vectors.search(1, View.IMAGE, encoding.image[row, 1], 5).rows.tolist()
+        return rows
 
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(ask, range(ITEMS)))

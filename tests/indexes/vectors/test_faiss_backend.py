@@ -81,8 +81,8 @@ def test_a_recall_that_a_kind_cannot_reach_is_refused(
 
 
 def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) -> None:
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)].reshape(-1, 32)
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = every[np.isfinite(every)].reshape(-1, 32)
     write_vectors(tmp_path / "vectors", 1, 32, lambda relation, view: [halves], views=[View.AVERAGE])
     found = FaissVectors(tmp_path / "vectors").vectors(0, View.AVERAGE, range(len(halves)))
     np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))

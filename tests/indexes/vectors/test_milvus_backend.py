@@ -161,9 +161,9 @@ def test_what_somebody_still_searches_is_not_dropped(
 
 def build_and_die(options: BuildConfig, shop: FakeShop) -> None:
     """Killed once the collection is full and nothing names it yet."""
-    import indexes.builder.build
-
-    indexes.builder.build.write_precomputed = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    pytest.MonkeyPatch().setattr(
+        "indexes.builder.build.write_precomputed", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    )
     build(options, FakeEncoder(), *parents(shop))
 
 

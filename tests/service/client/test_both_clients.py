@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import GenericAlias
 from typing import Any, get_args, get_origin, get_type_hints
 
 import httpx
@@ -18,7 +19,7 @@ METHODS = [name for name in vars(Client) if not name.startswith("_")]
 def awaited(annotation: Any) -> Any:
     """The annotation that a synchronous method has where an asynchronous one has this."""
     if get_origin(annotation) is AsyncIterator:
-        return Iterator[get_args(annotation)]
+        return GenericAlias(Iterator, get_args(annotation))
     return httpx.BaseTransport | None if annotation == httpx.AsyncBaseTransport | None else annotation
 
 

@@ -69,7 +69,7 @@ def test_many_changes_are_sent_a_few_hundred_at_a_time_and_counted_over_all(ask:
 
 
 def test_changes_are_taken_when_their_replies_are_asked_for() -> None:
-    taken = []
+    taken: list[int] = []
 
     def endless() -> Iterator[endpoints.Change]:
         while True:

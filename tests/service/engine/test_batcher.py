@@ -1,13 +1,16 @@
 """Jobs are joined into batches, bounded in number and in the time they wait; a bad one fails only its own caller."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from threading import Event
+from typing import TypedDict, TypeVar, Unpack
 
 import pytest
 
 from service.engine.batcher import Batcher
 from service.problems.errors import OverloadedError
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -48,11 +51,21 @@ class Doubling:
         return [2 * job for job in jobs]
 
 
-def run(doubling: Doubling, scenario: Callable[[Batcher[int, int]], object], **options: float) -> object:
-    async def inside() -> object:
-        batcher = Batcher(doubling, "test", **options)  # type: ignore[arg-type]
+class Options(TypedDict, total=False):
+    """What a test sets of a batcher."""
+
+    batch_size: int
+    max_wait_s: float
+    job_timeout_s: float
+
+
+def run(
+    doubling: Doubling, scenario: Callable[[Batcher[int, int]], Awaitable[T]], **options: Unpack[Options]
+) -> T:
+    async def inside() -> T:
+        batcher = Batcher(doubling, "test", **options)
         try:
-            return await scenario(batcher)  # type: ignore[misc]
+            return await scenario(batcher)
         finally:
             doubling.go.set()
             batcher.close()
@@ -62,7 +75,7 @@ def run(doubling: Doubling, scenario: Callable[[Batcher[int, int]], object], **o
 
 async def asked_while_busy(
     batcher: Batcher[int, int], doubling: Doubling, jobs: Sequence[int]
-) -> list[object]:
+) -> list[int | BaseException]:
     """What becomes of `jobs` that all come while a first one is worked on."""
     doubling.go.clear()
     first = asyncio.create_task(batcher.submit(0))
@@ -95,7 +108,7 @@ def test_a_batch_has_no_more_jobs_than_it_may() -> None:
 
 def test_a_bad_job_fails_its_own_caller_alone() -> None:
     doubling = Doubling()
-    one, bad, other = run(doubling, lambda batcher: asked_while_busy(batcher, doubling, [1, 13, 3]))  # type: ignore[misc]
+    one, bad, other = run(doubling, lambda batcher: asked_while_busy(batcher, doubling, [1, 13, 3]))
     assert (one, other) == (2, 6)
     assert isinstance(bad, ValueError)
     assert str(bad) == "13 among 1"
@@ -137,7 +150,7 @@ def test_what_would_have_to_wait_too_long_is_refused_at_once(clock: Clock) -> No
         await batcher.submit(0)  # by which it knows what a job takes
         doubling.go.clear()
         tasks = [asyncio.create_task(batcher.submit(job)) for job in range(100, 200)]
-        refused = []
+        refused: list[asyncio.Task[int]] = []
         while len(refused) + len(batcher) < 98:  # none but those that wait, or are the batch under way
             await asyncio.sleep(0.001)
             refused = [task for task in tasks if task.done()]
@@ -146,7 +159,7 @@ def test_what_would_have_to_wait_too_long_is_refused_at_once(clock: Clock) -> No
         again = [one.retry_after for one in outcomes if isinstance(one, OverloadedError)]
         return len(outcomes) - len(again), again
 
-    answered, again = run(doubling, scenario, batch_size=2, max_wait_s=0.1)  # type: ignore[misc]
+    answered, again = run(doubling, scenario, batch_size=2, max_wait_s=0.1)
     assert 5 <= answered <= 8  # a tenth of a second, at two hundredths a job, and what is under way
     assert again == [1] * (100 - answered)
 

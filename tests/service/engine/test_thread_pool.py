@@ -25,8 +25,9 @@ def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:
 def test_what_it_raises_reaches_the_caller() -> None:
     async def scenario() -> None:
         workers = ThreadPool("test", 1)
+        empty: dict[str, int] = {}
         try:
-            await workers.run(lambda: {}["missing"])
+            await workers.run(lambda: empty["missing"])
         finally:
             workers.close()
 
@@ -62,7 +63,8 @@ def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: 
 
 def test_what_was_given_up_before_its_turn_is_not_done() -> None:
     async def scenario() -> list[str]:
-        workers, go, done = ThreadPool("test", 1), Event(), []
+        workers, go = ThreadPool("test", 1), Event()
+        done: list[str] = []
         first = asyncio.create_task(workers.run(go.wait, 600))
         second = asyncio.create_task(workers.run(done.append, "second"))
         await asyncio.sleep(0.02)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -119,12 +120,14 @@ class Running:
         ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
         return sum(one.stage == stage and one._body >= body for one in ours)
 
+    def _looked(self, times: int) -> bool:
+        return self.clock.looks >= times
+
     async def pass_time(self, seconds: float) -> None:
         """Have the server see that so much time has passed, a little at a time."""
         for _ in range(round(seconds / STEP)):
             self.clock.now += STEP
-            seen = self.clock.looks
-            await until(lambda seen=seen: self.clock.looks >= seen + 2)
+            await until(partial(self._looked, self.clock.looks + 2))
 
     async def while_time_passes(self, asked: Awaitable[T]) -> T:
         """What comes of something that ends when enough time has passed."""
@@ -241,7 +244,7 @@ def problem(heard: bytes) -> dict[str, object]:
     assert b"content-type: application/problem+json" in fields
     assert b"connection: close" in fields
     assert b"content-length: %d" % len(body) in fields
-    document = json.loads(body)
+    document: dict[str, object] = json.loads(body)
     assert document["status"] == int(head[:3])
     assert set(document) == {"type", "title", "status", "detail", "instance"}
     return document
@@ -376,11 +379,14 @@ def test_a_body_that_comes_steadily_may_take_long() -> None:
     request = HONEST.replace(b"5\r\n", b"6000\r\nConnection: close\r\n").removesuffix(b"hello")
 
     async def steadily(server: Running) -> bytes:
+        def awaits_more(sent: int) -> bool:
+            return server.awaiting("body", sent) == 1
+
         reader, writer = await asyncio.open_connection(sock=await connect(server.port))
         writer.write(request)
         for number in range(1, 30):
             writer.write(b"x" * 200)
-            await until(lambda sent=200 * number: server.awaiting("body", sent) == 1)
+            await until(partial(awaits_more, 200 * number))
             await server.pass_time(STEP)
         writer.write(b"x" * 200)
         heard = await rest(reader)
@@ -669,6 +675,9 @@ def test_little_is_read_of_a_bulk_upload_that_is_answered_already() -> None:
             await send({"type": "http.response.body"})
 
     async def pieces_until_closed(server: Running) -> int:
+        def taken_or_closed(so_far: int) -> bool:
+            return closed.done() or server.awaiting("body", so_far) == 1
+
         reader, writer = await asyncio.open_connection(sock=await connect(server.port))
         writer.write(BULK.replace(b": 5", b": 50000"))
         assert b"401" in await reader.readuntil(b"\r\n\r\n")
@@ -677,9 +686,7 @@ def test_little_is_read_of_a_bulk_upload_that_is_answered_already() -> None:
             if closed.done():
                 break
             writer.write(b"x" * 3_000)
-            await until(
-                lambda so_far=3_000 * (sent + 1): closed.done() or server.awaiting("body", so_far) == 1
-            )
+            await until(partial(taken_or_closed, 3_000 * (sent + 1)))
         closed.cancel()
         await hang_up(writer)
         return sent

@@ -64,7 +64,7 @@ def body_models(app: FastAPI) -> Iterator[tuple[str, str, type[BaseModel]]]:
             model = next(
                 kind for kind in hints.values() if isinstance(kind, type) and issubclass(kind, BaseModel)
             )
-            for method in route.methods:
+            for method in route.methods or ():
                 yield method, route.path, model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -40,8 +40,8 @@ QUESTIONS = {
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     shop = write_shop(tmp_path_factory.mktemp("guarded"))  # one of its own: admins take items out
-    keys = {"read_keys": SECRETS["read"], "admin_keys": SECRETS["admin"]}
-    app = create_app(ServeConfig(index=shop.index, **keys), lambda *_: FakeEncoder())
+    config = ServeConfig(index=shop.index, read_keys=SECRETS["read"], admin_keys=SECRETS["admin"])
+    app = create_app(config, lambda *_: FakeEncoder())
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         wait_until_ready(client)
         yield client
@@ -50,11 +50,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
     """Method and path of every route, the path's parameters in braces without their kinds."""
     for context in iter_route_contexts(app.routes):
-        route = context.route if hasattr(context, "route") else context
+        route = context.route
         if isinstance(route, Mount):
             yield "GET", f"{route.path}/{{path}}"
         else:
-            for method in route.methods - {"HEAD"}:
+            assert isinstance(route, Route)
+            for method in (route.methods or set()) - {"HEAD"}:
                 yield method, re.sub(r":\w+}", "}", route.path)
 
 

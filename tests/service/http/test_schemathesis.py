@@ -16,12 +16,17 @@ from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.generation.meta import TestPhase
 from schemathesis.python import asgi
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.adapter import OpenApiResponses
+from schemathesis.specs.openapi.adapter.parameters import OpenApiParameter
+from schemathesis.specs.openapi.adapter.security import OpenApiSecurityParameters
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     negative_data_rejection,
     positive_data_acceptance,
     unsupported_method,
 )
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
@@ -31,6 +36,10 @@ from tests.indexes.fakes import FakeShop, write_shop
 from tests.service.campaigns import HEADERS, Answer, application, assert_sound
 
 from .mutants import KNOWN
+
+Case = schemathesis.Case[
+    APIOperation[OpenApiParameter, OpenApiResponses, OpenApiSecurityParameters, OpenApiSchema]
+]
 
 
 class App:
@@ -94,7 +103,7 @@ def session(worded_shop: FakeShop, tmp_path: Path) -> Iterator[asgi.ASGIClient]:
         yield client
 
 
-def is_valid(case: schemathesis.Case) -> bool:
+def is_valid(case: Case) -> bool:
     """Whether a case was drawn at random from what the document allows."""
     return (
         case.meta is not None
@@ -103,7 +112,7 @@ def is_valid(case: schemathesis.Case) -> bool:
     )
 
 
-def ask(case: schemathesis.Case, session: asgi.ASGIClient) -> None:
+def ask(case: Case, session: asgi.ASGIClient) -> None:
     """The answer to a case, held against the document.
 
     A request that the document allows may still be refused: that exactly one of `item_id` and `text` is sent, say, is
@@ -127,7 +136,7 @@ def ask(case: schemathesis.Case, session: asgi.ASGIClient) -> None:
     case.validate_response(response, headers=HEADERS, excluded_checks=[*NOT_CHECKED, *untyped])
 
 
-def examples(count: int) -> Any:
+def examples(count: int) -> settings:
     return settings(
         max_examples=count,
         deadline=None,
@@ -139,7 +148,7 @@ def examples(count: int) -> Any:
 
 @schema.parametrize()
 @examples(10)
-def test_answers_are_what_the_document_says(case: schemathesis.Case, session: asgi.ASGIClient) -> None:
+def test_answers_are_what_the_document_says(case: Case, session: asgi.ASGIClient) -> None:
     ask(case, session)
 
 
@@ -147,9 +156,7 @@ def test_answers_are_what_the_document_says(case: schemathesis.Case, session: as
 @pytest.mark.timeout(1800)
 @schema.parametrize()
 @examples(1_000)
-def test_answers_are_what_the_document_says_many_times(
-    case: schemathesis.Case, session: asgi.ASGIClient
-) -> None:
+def test_answers_are_what_the_document_says_many_times(case: Case, session: asgi.ASGIClient) -> None:
     ask(case, session)
 
 

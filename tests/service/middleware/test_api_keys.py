@@ -118,7 +118,7 @@ def test_no_form_of_the_settings_shows_a_key() -> None:
 
 def test_no_refusal_of_the_settings_shows_a_key() -> None:
     with pytest.raises(ValueError, match="port") as refused:
-        ServeConfig(index=Path("i"), read_keys=(SECRET,), admin_keys=5, port=-1)  # type: ignore[arg-type]
+        ServeConfig(index=Path("i"), read_keys=(SECRET,), admin_keys=5, port=-1)
     assert SECRET not in f"{refused.value!r} {refused.value}"
 
 

@@ -70,7 +70,7 @@ def test_without_a_key_the_problem_says_how_to_send_one(guarded: TestClient) -> 
     "secret", ["wrong-key-wrong-key", READ + "x", READ[:-1], READ.upper(), "", "\u00e9" * 16]
 )
 def test_a_key_that_is_none_is_refused_and_not_repeated(guarded: TestClient, secret: str) -> None:
-    response = guarded.get("/items", headers={"X-API-Key": secret.encode()})
+    response = guarded.get("/items", headers={b"X-API-Key": secret.encode()})
     assert (response.status_code, response.json()["type"]) == (401, "urn:rcml:problem:unknown-key")
     assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     assert not secret or secret not in response.text + str(response.headers)
@@ -89,7 +89,7 @@ def test_a_body_is_not_read_for_a_stranger() -> None:
     async def never(*_: Any) -> None:
         raise AssertionError("nothing may be read, nor the application asked")
 
-    keys = Keys.open(ServeConfig(index="i", read_keys=(READ,)))  # type: ignore[arg-type]
+    keys = Keys.open(ServeConfig(index="i", read_keys=(READ,)))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -161,7 +161,7 @@ def test_without_keys_it_answers_to_hosts_that_no_stranger_owns(host: str) -> No
 )
 def test_without_keys_a_name_that_may_be_rebound_is_refused(host: str) -> None:
     guard = Auth(_well, Keys({}), hosts=("127.0.0.1",))
-    response = TestClient(guard).get("/livez", headers={"Host": host.encode()})
+    response = TestClient(guard).get("/livez", headers={b"Host": host.encode()})
     assert (response.status_code, response.json()["type"]) == (421, "urn:rcml:problem:misdirected")
     assert "--allowed-hosts" in response.json()["detail"]
 
@@ -219,6 +219,7 @@ def test_neither_logs_nor_answers_show_a_key(tmp_path: Path, monkeypatch: pytest
             shown += line
             if found := re.search(r"\bready (http://[\d.:]+)", line):
                 break
+        assert found is not None
         for secret in (READ, ADMIN, wrong):
             for method, path in [
                 ("GET", "/items"),

@@ -337,7 +337,7 @@ async def _lines(chunks: list[bytes], longest: int) -> list[tuple[int, bytes | N
         for chunk in chunks:
             yield chunk
 
-    return [tuple(line) async for line in lines(body(), longest)]
+    return [(line.number, line.content) async for line in lines(body(), longest)]
 
 
 @given(

@@ -208,7 +208,8 @@ def test_an_item_that_is_changed_meanwhile_is_explained_as_of_one_version(
     asked: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked.put("/items/changing", json={"title": "As it was"})
-    look, changes = Engine.picture, []
+    look = Engine.picture
+    changes: list[str] = []
 
     def look_and_change(self: Engine, reader: Reader, item_id: str) -> Image.Image | None:
         found = look(self, reader, item_id)
