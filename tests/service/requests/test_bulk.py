@@ -274,15 +274,15 @@ def test_replies_are_made_before_a_replaced_engine_closes_its_files(
 ) -> None:
     apply, applied = Index.apply, []
     with served(ServeConfig(index=own.index)) as client:
-        loading = client.app_state["loading"]
+        holder = client.app_state["engine_holder"]
 
         def swapping(index: Index, changes: Any) -> None:
             apply(index, changes)
             applied.append(index)
-            loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
+            holder.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
 
         monkeypatch.setattr(Index, "apply", swapping)
-        monkeypatch.setattr("service.engine.engine.Thread", AtOnce)
+        monkeypatch.setattr("service.engine.reference_counted.Thread", AtOnce)
         assert client.get("/items/new-item").status_code == 404  # the event loop has the catalogue open now
         replies = upload(client, upsert("bib"), upsert("new-item"))
         assert [one["status"] for one in replies] == [200, 201]
