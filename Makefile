@@ -20,8 +20,8 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)  ## make the sample shop, learn it, serve it on 127.0.0.1:8000
 	$(BIN)/rcml demo
 
-test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## run the tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)  ## lint, types and import rules
 	$(BIN)/ruff check .

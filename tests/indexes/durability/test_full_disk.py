@@ -141,7 +141,7 @@ def _opened(place: Path, shop: FakeShop) -> Index:
 
 @pytest.mark.parametrize("work", WORK)
 def test_on_a_full_disk_work_is_refused_and_reads_go_on(work: str, tmp_path: Path) -> None:
-    run_watched("tests.indexes.test_full_disk:fill", tmp_path, work, 5)
+    run_watched("tests.indexes.durability.test_full_disk:fill", tmp_path, work, 5)
 
 
 @pytest.mark.soak

@@ -288,7 +288,7 @@ def complaints(
 
 @pytest.mark.parametrize("work", WORK)
 def test_whatever_a_power_failure_leaves_is_good(work: str, tmp_path: Path) -> None:
-    run_watched("tests.indexes.test_power_loss:endure", tmp_path, work, 1)
+    run_watched("tests.indexes.durability.test_power_loss:endure", tmp_path, work, 1)
 
 
 @pytest.mark.parametrize("work", WORK)

@@ -30,7 +30,7 @@ FORKING = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from model import trainer
+from model.training import train as trainer
 from model.config import TrainConfig
 
 torch.set_num_threads(1)
