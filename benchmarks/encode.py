@@ -32,7 +32,7 @@ from model.network.network import Network
 from model.network.precision import computes_in_bf16, in_bf16
 from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationContext
 
-BATCH = 16
+BATCH_ITEMS = 16
 RELATIONS = 10
 """What serving is measured with."""
 
@@ -56,7 +56,7 @@ def main() -> None:
 def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
     """The figures of one device."""
     network = make_network(quick).eval().to(device)
-    items = make_items(network, BATCH)
+    items = make_items(network, BATCH_ITEMS)
     if device.type == "cuda":
         in_bf16(network.backbone, device)
     items = Items(items.text.to(device), items.pictures.to(device))
@@ -87,7 +87,7 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
     sides: dict[str, Callable[[], object]] = {"CLIPModel": lambda: features(network.backbone, items)}
     sides |= {_relations(count): partial(encode, context) for count, context in contexts.items()}
     timings = interleave(sides, rounds)
-    _show(f"{BATCH} texts and pictures, {_where(network)}", timings, "CLIPModel", slower=True)
+    _show(f"{BATCH_ITEMS} texts and pictures, {_where(network)}", timings, "CLIPModel", slower=True)
     loops: dict[str, Callable[[], object]] = {
         f"{count} in a loop": partial(naive, contexts[count]) for count in (10, 100)
     }
@@ -154,7 +154,7 @@ def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds
     def time(part: str, clip: Callable[[], object], ours: Callable[[str], object]) -> Timings:
         sides: dict[str, Callable[[], object]] = {CLIP: clip}
         timings = interleave(sides | {name: partial(ours, name) for name in towers}, rounds)
-        _show(f"serving {BATCH} {part}", timings, CLIP, slower=False)
+        _show(f"serving {BATCH_ITEMS} {part}", timings, CLIP, slower=False)
         return timings
 
     backbone, ids, mask = network.backbone, items.text.ids, items.text.mask

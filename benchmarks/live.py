@@ -34,7 +34,7 @@ from indexes.search.selection import EVERYTHING, Selection
 from indexes.storage.filters import Condition
 from model.similarity import Similarity, View
 
-EVERY = 0.2
+REFRESH_INTERVAL_S = 0.2
 """Seconds between two looks of another process."""
 
 SELECTIONS = {"none": EVERYTHING, "10 %": Selection(where={"price": Condition(least=10, most=19)})}
@@ -99,7 +99,7 @@ def follow(pipe: Connection, path: Path) -> None:
     pipe.send("")
     while name := pipe.recv():
         while name not in index.snapshot:
-            time.sleep(EVERY)
+            time.sleep(REFRESH_INTERVAL_S)
             index.refresh()
         pipe.send(time.monotonic())
     index.close()
@@ -118,7 +118,7 @@ def seen_elsewhere(index: Index, changes: Iterator[Change], count: int) -> list[
     for _ in range(count):
         change = next(changes)
         pipe.send(change.item_id)
-        time.sleep(draw.uniform(0.05, 0.05 + EVERY))
+        time.sleep(draw.uniform(0.05, 0.05 + REFRESH_INTERVAL_S))
         index.apply([change])
         acknowledged = time.monotonic()
         took.append(pipe.recv() - acknowledged)

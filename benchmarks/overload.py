@@ -30,15 +30,15 @@ from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
 DIM = 64
-BATCH, EACH = 0.02, 0.002
-AT_ONCE = 64
+BATCH_S, ITEM_S = 0.02, 0.002
+CONNECTIONS = 64
 """Connections that measure how much can be answered."""
 
 
 def serve(index: Path, pipe: Connection) -> None:
     """The server's process: tell the port, and answer until it is ended."""
     config = ServeConfig(index=index, port=0, log_level="error")
-    encoder = FixedEncoder(dim=DIM, batch=BATCH, each=EACH)
+    encoder = FixedEncoder(dim=DIM, batch=BATCH_S, each=ITEM_S)
     app = create_app(config, lambda *_: cast(ItemEncoder, encoder), lambda _: freeze_startup_objects())
     with socket.create_server((config.host, 0)) as listener:
         pipe.send(listener.getsockname()[1])
@@ -76,8 +76,8 @@ def measure(
     texts = [f"A new item, number {n}, red" + " and round" * (n % 7) for n in range(2_000)]
     bodies = [json.dumps({"text": text, "relation": "relation-1", "k": 10}).encode() for text in texts]
     messages = [request("/retrieve", body) for body in bodies]
-    closed_loop(port, messages, AT_ONCE, short)
-    stages = {"as much as can be": closed_loop(port, messages, AT_ONCE, short)}
+    closed_loop(port, messages, CONNECTIONS, short)
+    stages = {"as much as can be": closed_loop(port, messages, CONNECTIONS, short)}
     capacity = stages["as much as can be"].rate
     stages["half as much"] = open_loop(port, messages, capacity / 2, short)
     open_loop(port, messages, 10 * capacity, min(short, 2))
@@ -86,7 +86,7 @@ def measure(
     memory = {"before": before, "after": resident_mib(process)}
     time.sleep(1)
     stages["half as much, a second later"] = open_loop(port, messages, capacity / 2, short)
-    stages["as much as can be, then"] = closed_loop(port, messages, AT_ONCE, short)
+    stages["as much as can be, then"] = closed_loop(port, messages, CONNECTIONS, short)
     return stages, memory
 
 

@@ -15,7 +15,7 @@ GROUPS = 2_000
 WITHIN = 8
 """Groups within each group."""
 
-CHUNK = 16_384
+VECTORS_PER_CHUNK = 16_384
 """Vectors made at a time; the first are the same however many are asked for."""
 
 
@@ -34,22 +34,22 @@ class Embeddings:
 
     def chunks(self, items: int) -> Iterator[Float32[ndarray, "chunk dim"]]:
         """The vectors of the first `items` items, some at a time."""
-        for start in range(0, items, CHUNK):
-            yield self._chunk(start // CHUNK)[: items - start]
+        for start in range(0, items, VECTORS_PER_CHUNK):
+            yield self.chunk(start // VECTORS_PER_CHUNK)[: items - start]
 
     def queries(self, count: int) -> Float32[ndarray, "count dim"]:
         """Each near one of the first items."""
         draw = np.random.default_rng([self._seed, 1])
-        near = self._chunk(0)[draw.permutation(min(CHUNK, 10_000))[:count]]
+        near = self.chunk(0)[draw.permutation(min(VECTORS_PER_CHUNK, 10_000))[:count]]
         return _unit(near * np.linalg.norm(self._deviations) + 0.5 * self._drawn(draw, count))
 
-    def _chunk(self, number: int) -> Float32[ndarray, "chunk dim"]:
+    def chunk(self, number: int) -> Float32[ndarray, "chunk dim"]:
         draw = np.random.default_rng([self._seed, 2, number])
-        within = np.searchsorted(self._until, draw.random(CHUNK)).clip(max=GROUPS * WITHIN - 1)
-        beside = draw.integers(0, GROUPS, CHUNK)
-        share = draw.uniform(0, 1, (CHUNK, 1)).astype(np.float32)
+        within = np.searchsorted(self._until, draw.random(VECTORS_PER_CHUNK)).clip(max=GROUPS * WITHIN - 1)
+        beside = draw.integers(0, GROUPS, VECTORS_PER_CHUNK)
+        share = draw.uniform(0, 1, (VECTORS_PER_CHUNK, 1)).astype(np.float32)
         centre = self._groups[within // WITHIN] + self._within[within] + share * self._groups[beside]
-        return _unit(centre + self._looseness[within] * self._drawn(draw, CHUNK))
+        return _unit(centre + self._looseness[within] * self._drawn(draw, VECTORS_PER_CHUNK))
 
     def _drawn(self, draw: np.random.Generator, count: int) -> Float32[ndarray, "count dim"]:
         drawn: ndarray = draw.standard_normal((count, len(self._deviations)), dtype=np.float32)

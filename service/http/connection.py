@@ -127,8 +127,8 @@ class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
     __slots__ = (  # Python shares the keys of up to 30 attributes among instances, which uvicorn's own nearly are
-        "_body", "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
-        "clock", "deadlines", "limits", "max_connections", "stage",
+        "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
+        "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -153,7 +153,7 @@ class Connection(HttpToolsProtocol):
         self._requests = 0
         self._latest = 0  # bytes that came last
         self._wire = 0  # bytes since the request, or its body, began; without those that came along with that
-        self._body = 0
+        self.body_bytes = 0
         self._watch = ProgressWatch(self.clock())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
             return
         if self.stage == "head" and self._wire > self.limits.head:
             self._reject(long_head(self.url, self.limits))
-        elif self.stage == "body" and self._wire > MAX_FRAMING_BYTES + FRAMING_RATIO * self._body:
+        elif self.stage == "body" and self._wire > MAX_FRAMING_BYTES + FRAMING_RATIO * self.body_bytes:
             detail = "The body is mostly framing. Send larger chunks, without extensions."
             self._reject(RejectedRequest(HTTPStatus.BAD_REQUEST, detail))
         elif self._draining:
@@ -214,16 +214,16 @@ class Connection(HttpToolsProtocol):
             self.headers = []
         self.stage = "body"
         self._requests += 1
-        self._wire = self._body = 0
+        self._wire = self.body_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        self._body += len(body)
-        if self._body > self.limits.bodies.body:
+        self.body_bytes += len(body)
+        if self.body_bytes > self.limits.bodies.body:
             # What is sent to an answer that was given already is thrown away, and there is no need for much of that.
             limits = self.limits
             answered = self.cycle.response_complete
             longest = limits.bodies.body if answered else self._head().longest_body(limits)
-            if self._body > longest:
+            if self.body_bytes > longest:
                 raise long_body(longest)
         super().on_body(body)
 
@@ -357,7 +357,9 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
 
     def _too_slow(self, now: float) -> TooSlow | None:
-        progress = Progress(self.stage, self._requests, self._body, self._awaits_client(), self._draining)
+        progress = Progress(
+            self.stage, self._requests, self.body_bytes, self._awaits_client(), self._draining
+        )
         return self._watch.too_slow(now, progress, self.deadlines)
 
     def _awaits_client(self) -> bool:

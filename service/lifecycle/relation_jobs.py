@@ -183,8 +183,8 @@ class RelationJobs:
                 job.done, job.total = done, total
 
             try:
-                worded = await engine.read_relation(relation.description)
-                await asyncio.to_thread(engine.index.add_relation, relation, worded, progress)
+                free_text = await engine.read_relation(relation.description)
+                await asyncio.to_thread(engine.index.add_relation, relation, free_text, progress)
             except OverloadedError as error:
                 if job.abandoned or self._closing:
                     raise _AbandonedError from error

@@ -49,6 +49,11 @@ class Deadline:
         """Requests whose answers have not begun."""
         return len(self._waiting)
 
+    @property
+    def sweeping(self) -> bool:
+        """Whether late requests are looked for."""
+        return self._swept_by is not None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)

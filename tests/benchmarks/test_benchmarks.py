@@ -120,7 +120,7 @@ def test_embeddings_are_the_same_however_many_are_made_and_queries_are_near_item
     few, many = (np.concatenate([*embeddings.chunks(items)]) for items in (100, 20_000))
     np.testing.assert_array_equal(few, many[:100])
     np.testing.assert_allclose(np.linalg.norm(many, axis=1), 1, atol=1e-6)
-    assert (many[:100] != Embeddings(4, dim=32)._chunk(0)[:100]).any()
+    assert (many[:100] != Embeddings(4, dim=32).chunk(0)[:100]).any()
     nearest = (embeddings.queries(50) @ many.T).max(axis=1)
     assert ((nearest > 0.6) & (nearest < 0.999)).all()
 

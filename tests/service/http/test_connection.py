@@ -118,7 +118,7 @@ class Running:
     def awaiting(self, stage: str, body: int = 0) -> int:
         """How many clients the server awaits such a thing of, having got so much of a body."""
         ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
-        return sum(one.stage == stage and one._body >= body for one in ours)
+        return sum(one.stage == stage and one.body_bytes >= body for one in ours)
 
     def _looked(self, times: int) -> bool:
         return self.clock.looks >= times

@@ -164,7 +164,7 @@ def test_requests_are_swept_again_after_a_pause_and_in_another_loop(clock: Clock
         found = []
         for _ in range(2):
             found.append(await ask_directly(app))
-            while app._swept_by is not None:
+            while app.sweeping:
                 await asyncio.sleep(SWEEP_INTERVAL_S)
         return found
 
