@@ -1,4 +1,4 @@
-# Every target sets itself up on a fresh machine: a virtual environment, the package, then the job.
+# Every target works on a fresh machine: it creates the virtual environment, installs the package, then runs.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,13 +17,13 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)  ## make the sample shop, learn it, serve it on 127.0.0.1:8000
+demo: $(INSTALLED)  ## generate the sample shop, train on it, serve it at 127.0.0.1:8000
 	$(BIN)/rcml demo
 
-test: $(INSTALLED)  ## run the tests, in two processes
+test: $(INSTALLED)  ## run the tests in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: $(INSTALLED)  ## lint, types and import rules
+check: $(INSTALLED)  ## run the linters, the type checker and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,10 +32,10 @@ check: $(INSTALLED)  ## lint, types and import rules
 soak: $(INSTALLED)  ## run the long campaigns
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
-compare: $(INSTALLED)  ## RCML beside both rivals on the sample shop, three seeds
+compare: $(INSTALLED)  ## compare RCML with both baselines on the sample shop, three seeds
 	$(BIN)/python -m benchmarks.compare
 
-bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and the naive loss
+bench: $(INSTALLED)  ## measure speed and memory against CLIP, FAISS and a naive loss
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.train
@@ -48,14 +48,14 @@ bench: $(INSTALLED)  ## speed and memory beside CLIP, transformers, FAISS and th
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.overload
 
-openapi: $(INSTALLED)  ## write docs/openapi.json anew, after the API has changed
+openapi: $(INSTALLED)  ## regenerate docs/openapi.json after a change to the API
 	$(BIN)/python -m tests.docs.openapi
 
-tables: $(INSTALLED)  ## rewrite the table of report.json in docs/artifacts.md, after a figure has changed
+tables: $(INSTALLED)  ## regenerate the table of report.json in docs/artifacts.md
 	$(BIN)/python -m tests.docs.report_table
 
-lock:  ## pin what the images install, after the dependencies have changed; needs uv
+lock:  ## pin the packages of the Docker images; needs uv
 	docker/lock.sh
 
-clean:  ## remove what the demo made
+clean:  ## remove the files of the demo
 	rm -rf var

@@ -1,11 +1,12 @@
-# Serving and training on CUDA. Build from the project's root: docker build -f docker/gpu.Dockerfile -t rcml:cuda .
+# Image for training and serving on CUDA. Build it from the root of the project:
+# docker build -f docker/gpu.Dockerfile -t rcml:cuda .
 # Run with: docker run --gpus all ...
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 
-# The releases that were tested, checked by hash (docker/lock.sh); torch brings its own CUDA libraries.
+# The tested releases, checked by hash (docker/lock.sh). torch includes its own CUDA libraries.
 COPY docker/gpu.lock ./
 RUN pip install --require-hashes --no-deps -r gpu.lock
 
@@ -25,5 +26,5 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=15m \
     CMD python -c "import httpx; httpx.get('http://127.0.0.1:8000/readyz').raise_for_status()"
 
 ENTRYPOINT ["rcml"]
-# Unguarded, since the sample shop has no secrets; an index of your own wants keys (`rcml serve --help`).
+# The sample shop needs no keys. Use keys for your own index (`rcml serve --help`).
 CMD ["demo", "--out", "/data/demo", "--host", "0.0.0.0", "--unguarded"]
