@@ -1,1 +1,1 @@
-"""The parts of a checkpoint that serving needs, without torch: relations, validity head, calibration, quality."""
+"""Torch-free parts of a checkpoint that serving needs: relations, validity head, calibration and quality figures."""

@@ -1,13 +1,15 @@
-"""Calibration of a network's scores into probabilities: of the claims at 0.8, eight in ten should be true.
+"""Calibration of a network's scores into probabilities: eight in ten claims with probability 0.8 should be true.
 
-The validity head is fitted to training items, whose vectors the network has shaped, so it takes others to be like
-them. Cosines are no probabilities at all, nor do they compare across relations: the loss contrasts items under
-one relation, and one constant a relation, whatever it is, leaves it as it was. Both are put right on validation
-items by the smallest map that can: one scale and one bias of the head's log-odds (Platt 1999) and a rate of lapses; for
-relation types, by similarity, one scale of the cosines and one bias a relation before a softmax (vector scaling, Guo
-et al. 2017, with one scale for all).
+The validity head is fitted to the items that the network was trained on, so its probabilities do not hold for other
+items. Cosines are not probabilities, and they cannot be compared across relations: the loss contrasts items under one
+relation, so adding a constant to all scores of a relation does not change the loss.
 
-Fitted by `rcml train`, kept in the checkpoint as `calibration.json`, applied by `indexes` without torch.
+Both are corrected on validation items, with as few parameters as possible. The head gets one scale and one bias of
+its log-odds (Platt 1999) and a lapse rate. Relation types get, for each similarity, one scale of the cosines and one
+bias per relation before a softmax (vector scaling, Guo et al. 2017, with one scale for all relations).
+
+`rcml train` fits the calibration and stores it in the checkpoint as `calibration.json`. `indexes` applies it without
+torch.
 """
 
 import hashlib
@@ -26,17 +28,23 @@ from model.similarity import Similarity
 CALIBRATION_FILE = "calibration.json"
 
 COSINE_SCALE_RANGE = (1e-2, 1e3)
+"""Allowed range of the scale of cosines, bounded for the same reasons as `LOG_ODDS_SCALE_RANGE`."""
+
 LOG_ODDS_SCALE_RANGE = (0.1, 10.0)
-"""Positive, so that what is likelier by its score stays so; and scores that never err are not scaled without end."""
+"""Allowed range of the scale of log-odds.
+
+A positive scale preserves the order of the scores. The upper bound limits the scale if the scores make no errors.
+"""
 
 MAX_LAPSE_RATE = 0.25
+"""Upper bound of the fitted lapse rate."""
 
 
 class PlattScaling(BaseModel):
-    """Probability of log-odds x: lapses + (1 - 2 lapses) / (1 + exp(-(scale x + bias))).
+    """Map from log-odds x to the probability lapses + (1 - 2 lapses) / (1 + exp(-(scale x + bias))).
 
-    Lapses are claims that turn out contrary to all that is seen of them: a pair bought by chance, a pair that goes
-    together and was never bought. Without them, the few that were held for sure and are wrong flatten the whole curve.
+    Lapses are claims whose truth contradicts all of the evidence: a pair bought by chance, or a pair that goes together
+    but was never bought. Without a lapse rate, a few confident errors would flatten the whole curve.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +55,7 @@ class PlattScaling(BaseModel):
 
     @classmethod
     def fit(cls, log_odds: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"]) -> "PlattScaling":
-        """Maximise the likelihood of `valid`; few claims never give near certainty."""
+        """Fit the map to `valid` by maximum likelihood; few claims never give near certainty."""
         from scipy.optimize import minimize
 
         claims = len(valid)
@@ -70,13 +78,16 @@ class PlattScaling(BaseModel):
         return cls(scale=_rounded(scale), bias=_rounded(bias), lapses=_rounded(lapses))
 
     def probability(self, log_odds: Float[ndarray, " claims"]) -> Float[ndarray, " claims"]:
-        """Compute the probability of each claim that it is true, in [0, 1]."""
+        """Compute the probability in [0, 1] that each claim is true."""
         sigmoid = _sigmoid(self.scale * log_odds.astype(np.float64) + self.bias)
         return np.asarray(self.lapses + (1 - 2 * self.lapses) * sigmoid)
 
 
 class VectorScaling(BaseModel):
-    """A scale of the scores of some answers, and a bias of each, before a softmax; no biases are all zero."""
+    """Map from the scores of several answers to probabilities: one scale, one bias per answer, and a softmax.
+
+    If `biases` is empty, all biases are zero.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,10 +98,10 @@ class VectorScaling(BaseModel):
     def fit(
         cls, scores: Float[ndarray, "questions answers"], truth: Int[ndarray, " questions"]
     ) -> "VectorScaling":
-        """Maximise the likelihood of the true answers, columns of `scores`, which is concave.
+        """Fit the map to the true answers by maximum likelihood; `truth` contains their columns in `scores`.
 
-        Where the scores never err it would grow for ever. So the truth is held for a little less than sure, in the way
-        of Platt's targets: the more questions, the surer.
+        The log-likelihood is concave. If the scores made no errors, it would grow without bound. The target probability
+        of a true answer is therefore slightly below 1, as in Platt (1999), and approaches 1 with more questions.
         """
         from scipy.optimize import minimize
 
@@ -119,9 +130,9 @@ class VectorScaling(BaseModel):
     def probability(
         self, scores: Float[ndarray, "*questions answers"]
     ) -> Float[ndarray, "*questions answers"]:
-        """Compute the probability of each answer, in [0, 1]; those of a question add up to 1.
+        """Compute the probability in [0, 1] of each answer; the probabilities of a question sum to 1.
 
-        Answers beyond those it was fitted to, which come last, have the mean of all biases, which is zero.
+        Answers that were added after the fit come last. Their bias is zero, which is the mean of the fitted biases.
         """
         biases = np.zeros(scores.shape[-1])
         biases[: len(self.biases)] = self.biases
@@ -129,9 +140,9 @@ class VectorScaling(BaseModel):
 
 
 class Calibration(BaseModel):
-    """The maps from scores to probabilities, and on how many questions they were fitted.
+    """Maps from scores to probabilities, and the numbers of claims and edges that they were fitted to.
 
-    By default it changes nothing: log-odds are taken at their word, and cosines go into the softmax as they are.
+    The default has no effect: log-odds go through the plain sigmoid, and cosines go into the softmax without scaling.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -153,8 +164,9 @@ class Calibration(BaseModel):
     ) -> "Calibration":
         """Fit to claims and edges that neither the network nor the validity head was fitted to.
 
-        `log_odds` are what the head says of each claim, and `valid` whether it is true. `scores` are the cosines of
-        each edge's items under every relation between different items, `truth` the column of the edge's own.
+        `log_odds` are the outputs of the head for each claim, and `valid` is True for each true claim. `scores` are
+        the cosines of the two items of each edge under every inter-sample relation, and `truth` contains the column of
+        the edge's own relation.
         """
         return cls(
             validity=PlattScaling.fit(log_odds, valid),
@@ -167,10 +179,10 @@ class Calibration(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> "Calibration":
-        """Read what `save` wrote; a checkpoint without it is uncalibrated.
+        """Read `calibration.json` in `folder`; a checkpoint without this file is uncalibrated.
 
         Raises:
-            ArtifactError: another version of rcml wrote it, in another form.
+            ArtifactError: another version of rcml wrote the file in another format.
         """
         path = folder / CALIBRATION_FILE
         if not path.is_file():
@@ -179,17 +191,18 @@ class Calibration(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise ArtifactError(
-                f"{path} is of another version of rcml ({error}); train again with this one."
+                f"{path} was written by another version of rcml ({error}). Train the checkpoint again with this "
+                "version."
             ) from None
 
     def save(self, folder: Path) -> None:
-        """Write `calibration.json` into `folder`, unless it changes nothing."""
+        """Write `calibration.json` into `folder`, unless this is the default, which has no effect."""
         if self != UNCALIBRATED:
             (folder / CALIBRATION_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @property
     def version(self) -> str:
-        """Name of this calibration: the first 12 hexadecimal digits of its SHA-256, or "none"."""
+        """ID of this calibration: the first 12 hexadecimal digits of its SHA-256, or "none" for the default."""
         if self == UNCALIBRATED:
             return "none"
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -202,16 +215,16 @@ class Calibration(BaseModel):
     def relation_probabilities(
         self, scores: Float[ndarray, "*pairs relations"], similarity: Similarity
     ) -> Float32[ndarray, "*pairs relations"]:
-        """Compute the probability of each relation between different items, given that one of them holds."""
+        """Compute the probability of each inter-sample relation, given that one of them holds."""
         return self.relation_types[similarity].probability(scores).astype(np.float32)
 
 
 UNCALIBRATED = Calibration()
-"""The calibration of a checkpoint made before there was any."""
+"""Default calibration, used for a checkpoint without `calibration.json`."""
 
 
 def _sigmoid(values: Float[ndarray, " claims"]) -> Float[ndarray, " claims"]:
-    return np.asarray(0.5 * (1.0 + np.tanh(values / 2)))  # exp would overflow
+    return np.asarray(0.5 * (1.0 + np.tanh(values / 2)))  # exp would overflow, tanh does not
 
 
 def _log_softmax(scores: Float[ndarray, "*questions answers"]) -> Float[ndarray, "*questions answers"]:
@@ -220,5 +233,5 @@ def _log_softmax(scores: Float[ndarray, "*questions answers"]) -> Float[ndarray,
 
 
 def _rounded(parameter: float) -> float:
-    """More digits than matter."""
+    """Round to six decimal places, which is more than the accuracy of the fit."""
     return round(float(parameter), 6)

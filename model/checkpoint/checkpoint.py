@@ -1,12 +1,12 @@
-"""A trained network on disk, as far as it can be read without torch: `indexes` and `service` need no more.
+"""Checkpoint on disk, with the contents that `indexes` and `service` need and that can be read without torch.
 
 checkpoint/
-  manifest.json config.json     what it is; the options it was trained with
-  network.json model.safetensors   shape and weights (read and written by `model/encoder/save_load.py`)
-  tokenizer*, preprocessor_config.json   what the text and the pictures go through first
-  relations.json relations.safetensors   the relations, and h_E of each under these weights
-  validity.safetensors calibration.json   the validity head; what makes probabilities of scores
-  metrics.json README.md   validation figures; the model card
+  manifest.json config.json     kind and digests; training options
+  network.json model.safetensors   shape and weights of the network (read and written by `model/encoder/save_load.py`)
+  tokenizer*, preprocessor_config.json   tokenizer and image processor
+  relations.json relations.safetensors   relations, and h_E of each under these weights
+  validity.safetensors calibration.json   validity head; calibration of scores into probabilities
+  metrics.json README.md   training and validation figures; model card
 """
 
 from collections.abc import Sequence
@@ -32,22 +32,25 @@ OWN_FILES = {
     "config.json", "network.json", WEIGHTS_FILE, "relations.json", "relations.safetensors", "validity.safetensors",
     CALIBRATION_FILE, METRICS_FILE, README_FILE,
 }  # fmt: skip
-"""Files of a checkpoint that rcml writes itself; the others are the tokenizer's and the image processor's."""
+"""Files of a checkpoint that rcml writes itself; the others belong to the tokenizer and the image processor."""
 
 
 class RecordedOptions(BaseModel):
-    """`config.json` word for word: another version of rcml may have had other options than `TrainConfig`."""
+    """Content of `config.json`, kept verbatim.
+
+    Another version of rcml may have other options than `TrainConfig`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The torch-free contents of a checkpoint folder, digests checked.
+    """Torch-free contents of a checkpoint folder with verified digests.
 
-    `relations` are all relations the network was trained on, the intra-sample one first, and
-    `relation_vectors` (float32 `[relations, dim]`, not normalised) are their h_E, in the same order. `card` is
-    empty where people have removed README.md.
+    `relations` are all relations that the network was trained on, with the intra-sample relation first.
+    `relation_vectors` (float32 `[relations, dim]`, not normalised) are their h_E in the same order. `card` is empty if
+    README.md was removed.
     """
 
     path: Path
@@ -65,7 +68,7 @@ class Checkpoint:
         """Open the checkpoint at `path`.
 
         Raises:
-            ArtifactError: there is none, or it is damaged.
+            ArtifactError: the checkpoint is missing or damaged.
         """
         manifest = open_artifact(path, "checkpoint")
         card = path / README_FILE
@@ -96,7 +99,7 @@ def write_contents(
     card: str,
     calibration: Calibration = UNCALIBRATED,
 ) -> None:
-    """Write what `Checkpoint.open` reads into the folder of a draft; its options are the draft's own."""
+    """Write the files that `Checkpoint.open` reads into the folder of a draft; the draft itself writes the options."""
     save_relations(folder, relations)
     save_relation_vectors(folder, relation_vectors)
     validity.save(folder)

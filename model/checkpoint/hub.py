@@ -1,7 +1,7 @@
 """Checkpoints on the Hugging Face Hub: fetched by name, pushed as one commit.
 
-The one file that reaches for the Hub on behalf of a checkpoint, and only when a Hub name was given. Endpoint,
-cache and token are huggingface_hub's own (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `hf auth login`).
+This is the only module that contacts the Hub for a checkpoint, and only if a Hub name was given. The endpoint, cache
+and token are those of huggingface_hub (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `hf auth login`).
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # httpx's or httpx2's, by the version of huggingface_hub
+    HTTPError,  # from httpx or httpx2, depending on the version of huggingface_hub
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -28,35 +28,35 @@ LOG_IN_REMEDY = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
-    """Bring the checkpoint `name` (`owner/name`) into the Hub's cache on this machine; returns its folder.
+    """Download the checkpoint `name` (`owner/name`) into the local Hub cache and return its folder.
 
-    The manifest comes first: it tells a checkpoint from any other model before gigabytes are on their way, and
-    names the files that belong to it, so that nothing else that lies in the repository is taken along. Where
-    the Hub cannot be reached, a checkpoint that was fetched before is used as it is.
+    The manifest is downloaded first. It distinguishes a checkpoint from any other model before gigabytes are
+    transferred. It also lists the files of the checkpoint, so no other file in the repository is downloaded. If the
+    Hub cannot be reached, a checkpoint in the cache is used unchanged.
 
     Raises:
-        ArtifactError: there is no such checkpoint, or it may not or cannot be fetched.
+        ArtifactError: the checkpoint does not exist, access is denied, or the download fails.
     """
     with _in_our_words(name, ArtifactError, revision):
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[MANIFEST_FILE]))
         if not (folder / MANIFEST_FILE).is_file():
             raise ArtifactError(
-                f"{name} on the Hub has no {MANIFEST_FILE}, so it is not a checkpoint of rcml. Name one that "
-                "`push_to_hub` has made."
+                f"{name} on the Hub has no {MANIFEST_FILE}, so it is not an rcml checkpoint. Use a "
+                "repository that `push_to_hub` has created."
             )
         files = list(read_manifest(folder, "checkpoint").files)
-        # By the commit just seen, so that a push in between cannot mix two checkpoints.
+        # Use the commit of the manifest, so that a push in between cannot mix two checkpoints.
         snapshot_download(name, revision=folder.name, allow_patterns=files)
     return folder
 
 
 def push(folder: Path, repo_id: str, private: bool | None, message: str) -> str:
-    """Commit all files of `folder` to the model repository `repo_id`; returns the commit's URL.
+    """Commit all files of `folder` to the model repository `repo_id` and return the URL of the commit.
 
-    One commit, so that nobody ever fetches half a checkpoint.
+    All files are in one commit, so nobody can download half of a checkpoint.
 
     Raises:
-        InputError: the Hub cannot be reached or refuses.
+        InputError: the Hub cannot be reached or rejects the push.
     """
     api = HfApi()
     with _in_our_words(repo_id, InputError):
@@ -69,38 +69,44 @@ def push(folder: Path, repo_id: str, private: bool | None, message: str) -> str:
 
 @contextmanager
 def _in_our_words(name: str, error: type[RcmlError], revision: str | None = None) -> Iterator[None]:
-    """Turn what huggingface_hub raises about the repository `name` into an `error` of ours."""
+    """Convert the exceptions of huggingface_hub for the repository `name` into `error`."""
     try:
         yield
     except HFValidationError as cause:
-        raise error(f"{name!r} is no name on the Hub, owner/name: {cause}") from None
+        raise error(
+            f"{name!r} is not a valid name on the Hub. Use the form owner/name. Details: {cause}"
+        ) from None
     except GatedRepoError:
-        raise error(f"{name} is gated: ask its owner for access on its page, then {LOG_IN_REMEDY}.") from None
+        raise error(
+            f"{name} is gated. Request access on its page on the Hub, then {LOG_IN_REMEDY}."
+        ) from None
     except RevisionNotFoundError:
         raise error(
-            f"{name} on the Hub has no revision {revision!r}. Name a branch, a tag or a commit of it."
+            f"{name} on the Hub has no revision {revision!r}. Use one of its branches, tags or commits."
         ) from None
     except RepositoryNotFoundError:
         raise error(
-            f"The Hub has no model {name!r}, or it is private. Check the name; if it is private, {LOG_IN_REMEDY}."
+            f"The Hub has no model {name!r}, or it is private. Check the name. If it is private, {LOG_IN_REMEDY}."
         ) from None
     except HfHubHTTPError as cause:
         status = cause.response.status_code
-        remedy = f"To use it, {LOG_IN_REMEDY}." if status in (401, 403) else "Try again later."
+        remedy = f"To get access, {LOG_IN_REMEDY}." if status in (401, 403) else "Try again later."
         said = cause.server_message or cause.response.reason_phrase
-        raise error(f"The Hub refused {name} with status {status} ({said}). {remedy}") from None
+        raise error(
+            f"The Hub rejected the request for {name} with status {status} ({said}). {remedy}"
+        ) from None
     except (LocalEntryNotFoundError, HTTPError, ConnectionError) as cause:
         reason = cause.__cause__ or cause
         raise error(
-            f"The Hub could not be reached for {name} ({reason}). Check the connection, or name a local folder."
+            f"The Hub could not be reached for {name} ({reason}). Check the connection, or use a local folder."
         ) from None
 
 
 def is_local(name: str | Path) -> bool:
-    """Whether `name` means a folder on this machine: a path that is not there must not go to the Hub.
+    """Return whether `name` is a local path; a path that does not exist must not be sent to the Hub.
 
-    A Hub name is `name` or `owner/name`. Whatever starts with a folder that exists here is a path.
+    A Hub name is `name` or `owner/name`. If the first part exists as a local file or folder, `name` is a path.
     """
     path = Path(name)
-    first = str(name).split("/")[0]  # of a `Path`, "./x" has lost its dot
+    first = str(name).split("/")[0]  # `Path("./x")` drops the dot
     return path.is_absolute() or first in {".", "..", "~"} or len(path.parts) > 2 or Path(first).exists()

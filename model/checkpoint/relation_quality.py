@@ -1,7 +1,7 @@
-"""Quality of each relation, as `rcml evaluate` measured it; free of torch.
+"""Quality of each relation as measured by `rcml evaluate`, without torch.
 
-The evaluation writes it into its report, and the service shows it with each relation, so that a shop knows which to
-trust. A report counts only for its own checkpoint.
+The evaluation writes the figures into its report. The service returns them with each relation to show which relations
+are reliable. A report is valid only for its own checkpoint.
 """
 
 import json
@@ -16,24 +16,28 @@ from model.errors import ArtifactError, MismatchError
 
 
 class RelationQuality(BaseModel):
-    """Figures of one relation on test items; few questions make a figure rough."""
+    """Figures of one relation on test items; a figure from few queries or claims is imprecise."""
 
     model_config = ConfigDict(frozen=True)
 
-    relation_id: str = Field(description="id of the relation")
-    description: str = Field("", description="its text")
-    queries: int = Field(ge=0, description="test queries under it")
+    relation_id: str = Field(description="ID of the relation")
+    description: str = Field("", description="description of the relation")
+    queries: int = Field(ge=0, description="number of test queries under the relation")
     hit_at_5: float | None = Field(
-        ge=0, le=1, description="Hit@5 of these queries by AVG similarity; null without queries"
+        ge=0, le=1, description="Hit@5 of these queries by AVG similarity; null if there are none"
     )
-    claims: int = Field(ge=0, description="test claims about it, about half of them true")
+    claims: int = Field(
+        ge=0, description="number of test claims about the relation; about half of them are true"
+    )
     validity_auc: float | None = Field(
         ge=0,
         le=1,
-        description="AUC of the calibrated probabilities; null unless there are true and false claims",
+        description="AUC of the calibrated probabilities; null unless there are both true and false claims",
     )
     validity_ece: float | None = Field(
-        ge=0, le=1, description="expected calibration error of these probabilities; null without claims"
+        ge=0,
+        le=1,
+        description="expected calibration error of these probabilities; null if there are no claims",
     )
 
 
@@ -42,7 +46,7 @@ _RELATIONS = TypeAdapter(tuple[RelationQuality, ...])
 
 @dataclass(frozen=True)
 class Quality:
-    """The figures by relation of the report at `path`, whose digest is `digest`; by relation id."""
+    """Figures by relation ID from the report at `path`; `digest` is the digest of the report."""
 
     path: Path
     digest: str
@@ -50,24 +54,24 @@ class Quality:
 
     @classmethod
     def open(cls, path: Path, checkpoint_digest: str) -> "Quality":
-        """Open the report at `path`, of the checkpoint of this digest.
+        """Open the report at `path` for the checkpoint with the digest `checkpoint_digest`.
 
         Raises:
-            ArtifactError: there is none, it is damaged, or an earlier rcml made it without figures by relation.
-            MismatchError: it is the report of another checkpoint.
+            ArtifactError: the report is missing or damaged, or an earlier rcml wrote it without figures by relation.
+            MismatchError: the report belongs to another checkpoint.
         """
         manifest = open_artifact(path, "report")
         of = manifest.parents["rcml"]
         if of != checkpoint_digest:
             raise MismatchError(
-                f"The report at {path} is of checkpoint {of[:12]}, not of {checkpoint_digest[:12]}. Run `rcml "
-                "evaluate` on this one, or name its report."
+                f"The report at {path} belongs to checkpoint {of[:12]}, not to {checkpoint_digest[:12]}. Run `rcml "
+                "evaluate` on the checkpoint in use, or provide its report."
             )
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
         try:
             relations = _RELATIONS.validate_python(report["relations"])
         except (KeyError, ValidationError):
             raise ArtifactError(
-                f"The report at {path} has no figures by relation; an earlier rcml made it. Run `rcml evaluate` again."
+                f"The report at {path} has no figures by relation; an earlier rcml wrote it. Run `rcml evaluate` again."
             ) from None
         return cls(path, manifest.digest, {quality.relation_id: quality for quality in relations})

@@ -1,6 +1,6 @@
-"""`metrics.json` of a checkpoint: how it was trained and how good it was on validation items.
+"""`metrics.json` of a checkpoint: figures of its training and of its validation.
 
-Written by the trainer; read by the evaluation, which compares checkpoints by their objective, and by people.
+The trainer writes the file. The evaluation reads it to check the objective of a checkpoint.
 """
 
 import json
@@ -15,7 +15,7 @@ METRICS_FILE = "metrics.json"
 
 
 class ValidationFigures(BaseModel):
-    """Figures of one validation: its step, the mean loss since the last one, and Hit@5 among 21 candidates."""
+    """Figures of one validation: its step, the mean loss since the previous one, and Hit@5 among 21 candidates."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -25,11 +25,12 @@ class ValidationFigures(BaseModel):
 
 
 class TrainingMetrics(BaseModel):
-    """`metrics.json`, field for key.
+    """Content of `metrics.json`, with one field per key.
 
-    `validation_hit_at_5` is of the weights in the checkpoint, and `best_step` of the best validation. `seconds` is the
-    time in steps, `data_wait_share` the part of it spent waiting for batches, and `ranks` the number of processes.
-    Keys of another version of rcml are kept, and written after ours.
+    `validation_hit_at_5` was measured with the weights in the checkpoint, and `best_step` is the step of the best
+    validation. `seconds` is the time spent in training steps, `data_wait_share` the share of it spent waiting for
+    batches, and `ranks` the number of processes. Additional keys from another version of rcml are kept and written
+    after the known keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -52,7 +53,7 @@ class TrainingMetrics(BaseModel):
         """Read `metrics.json` in `folder`.
 
         Raises:
-            ArtifactError: another version of rcml wrote it, with other keys.
+            ArtifactError: another version of rcml wrote the file with other keys.
         """
         path = folder / METRICS_FILE
         try:
@@ -60,7 +61,8 @@ class TrainingMetrics(BaseModel):
         except ValidationError as error:
             keys = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
             raise ArtifactError(
-                f"{path} is not as this version of rcml writes it (see {keys or 'its JSON'}); train again with it."
+                f"{path} does not match this version of rcml (missing or invalid: {keys or 'its JSON'}). "
+                "Train the checkpoint again with this version."
             ) from None
 
     def save(self, folder: Path) -> None:

@@ -1,8 +1,7 @@
-"""The relation-validity head (section 4.3.3): does this relation hold between these two items, how surely?
+"""Relation-validity head (section 4.3.3): the probability that a given relation holds between two items.
 
-A small MLP over frozen vectors, fitted by scikit-learn after training and evaluated in plain NumPy, so that the
-service answers without torch. Its features are symmetric in the two items: asking (A, B) or (B, A) is the
-same question.
+The head is a small MLP over frozen vectors. scikit-learn fits it after training, and plain NumPy evaluates it, so the
+service does not need torch. Its features are symmetric in the two items: (A, B) and (B, A) give the same result.
 """
 
 import warnings
@@ -17,12 +16,12 @@ from safetensors.numpy import load_file, save_file
 VALIDITY_FILE = "validity.safetensors"
 
 VALIDITY_THRESHOLD = 0.5
-"""A relation is said to hold at this calibrated probability and above."""
+"""Minimum calibrated probability at which a relation is reported to hold."""
 
 
 @dataclass(frozen=True)
 class PairVectors:
-    """Unit vectors of both items of some pairs, each under the relation asked about, and the relation's own."""
+    """Unit vectors of the two items of each pair under a relation, and the vector of the relation itself."""
 
     text_a: Float32[ndarray, "pairs dim"]
     image_a: Float32[ndarray, "pairs dim"]
@@ -31,11 +30,12 @@ class PairVectors:
     relation: Float32[ndarray, "pairs dim"]
 
     def features(self) -> Float32[ndarray, "pairs features"]:
-        """Compute the head's input: products of the views, the cosine of each pair of views, and the relation."""
+        """Compute the input features: products of the views, the cosine of each pair of views, and the relation."""
         cross = (self.text_a * self.image_b + self.image_a * self.text_b) / 2
         products = (self.text_a * self.text_b, self.image_a * self.image_b, cross)
         cosines = [product.sum(axis=1, keepdims=True) for product in products]
-        # A component of a unit vector is about 1/sqrt(dim); scaled to 1, all features weigh alike at the start.
+        # A component of a unit vector is about 1/sqrt(dim). Scaling it to about 1 gives all features the same initial
+        # weight.
         scale = np.float32(self.relation.shape[1])
         unit = self.relation / np.linalg.norm(self.relation, axis=1, keepdims=True)
         return np.hstack([*(product * scale for product in products), *cosines, unit * np.sqrt(scale)])
@@ -43,7 +43,7 @@ class PairVectors:
 
 @dataclass(frozen=True)
 class ValidityHead:
-    """One hidden layer of ReLU units; the output is a log-odds."""
+    """MLP with one hidden layer of ReLU units and log-odds as its output."""
 
     weight_1: Float32[ndarray, "features hidden"]
     bias_1: Float32[ndarray, " hidden"]
@@ -52,7 +52,7 @@ class ValidityHead:
 
     @classmethod
     def fit(cls, pairs: PairVectors, valid: ndarray, seed: int) -> "ValidityHead":
-        """Fit the head to `pairs` and whether each is `valid` (bool `[pairs]`)."""
+        """Fit the head to `pairs` and their labels `valid` (bool `[pairs]`)."""
         from sklearn.neural_network import MLPClassifier
 
         network = MLPClassifier(
@@ -61,12 +61,12 @@ class ValidityHead:
             batch_size=min(256, len(valid)),
             learning_rate_init=1e-3,
             max_iter=60,
-            early_stopping=len(valid) >= 100,  # a tenth of them must be enough to judge by
+            early_stopping=len(valid) >= 100,  # validates on a tenth of the pairs, too few below 100
             n_iter_no_change=6,
             random_state=seed,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the end of max_iter is an end like any other
+            warnings.simplefilter("ignore")  # reaching max_iter is not a problem
             network.fit(pairs.features(), valid)
         (weight_1, weight_2), (bias_1, bias_2) = network.coefs_, network.intercepts_
         return cls(
@@ -77,12 +77,12 @@ class ValidityHead:
         )
 
     def log_odds(self, pairs: PairVectors) -> Float32[ndarray, " pairs"]:
-        """Compute the log-odds that the relation holds, for each pair; `Calibration` makes a probability of them."""
+        """Compute the log-odds that the relation holds for each pair; `Calibration` converts them to probabilities."""
         hidden = np.maximum(pairs.features() @ self.weight_1 + self.bias_1, 0.0)
         return np.asarray(hidden @ self.weight_2 + self.bias_2)
 
     def probability(self, pairs: PairVectors) -> Float32[ndarray, " pairs"]:
-        """Compute the uncalibrated probability in (0, 1) that the relation holds, for each pair."""
+        """Compute the uncalibrated probability in (0, 1) that the relation holds for each pair."""
         return np.asarray(0.5 * (1.0 + np.tanh(self.log_odds(pairs) / 2)), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
@@ -92,6 +92,6 @@ class ValidityHead:
 
     @classmethod
     def load(cls, folder: Path) -> "ValidityHead":
-        """Read what `save` wrote."""
+        """Read `validity.safetensors` in `folder`."""
         arrays = load_file(folder / VALIDITY_FILE)
         return cls(arrays["weight_1"], arrays["bias_1"], arrays["weight_2"], arrays["bias_2"][0])

@@ -1,1 +1,1 @@
-"""The network: pretrained towers with token outputs, and the relation-guided attention over them."""
+"""The relation-conditioned network: pretrained towers with token outputs, and relation-guided attention over them."""

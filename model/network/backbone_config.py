@@ -1,4 +1,4 @@
-"""The `config.json` of a backbone: read from a folder or the Hub, and checked before anything is built from it."""
+"""The `config.json` of a backbone: read from a folder or the Hub, and validated before a model is built from it."""
 
 import textwrap
 from collections.abc import Mapping
@@ -14,47 +14,49 @@ from model.errors import InputError
 from .backbones import BACKBONES
 
 MAX_ERROR_CHARACTERS = 300
-"""Of an error of another library that is quoted in one of ours."""
+"""Maximum number of characters quoted from an error message of another library."""
 
 
 def read_config(name: str | Path) -> PreTrainedConfig:
-    """Read and check the `config.json` of the model in a local folder, or of this name on the Hub.
+    """Read and validate the `config.json` of a model in a local folder or on the Hub.
 
     Raises:
-        OSError: there is none.
-        InputError: an architecture that is not supported, or a config that is wrong.
+        OSError: there is no `config.json`.
+        InputError: the architecture is not supported, or the config is invalid.
     """
     config, _ = PreTrainedConfig.get_config_dict(name, local_files_only=is_local(name))
     if not config:
-        raise FileNotFoundError("It has no config.json.")
+        raise FileNotFoundError("config.json is missing.")
     return checked_config(config, repr(str(name)))
 
 
 def checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
-    """Turn a raw `config` into its class of transformers; `source` names it in errors.
+    """Validate a raw `config` and convert it to its `transformers` class; `source` names it in error messages.
 
     Raises:
-        InputError: an architecture that is not supported, or a config that is wrong.
+        InputError: the architecture is not supported, or the config is invalid.
     """
     kind: Any = config.get("model_type")
     if kind not in BACKBONES:
         raise InputError(
-            f"The model of {source} is of the type {kind!r}, which is not supported. "
-            f"Supported types: {', '.join(BACKBONES)}."
+            f"The model type {kind!r} in {source} is not supported. "
+            f"Use a model of one of these types: {', '.join(BACKBONES)}."
         )
     try:
         checked: PreTrainedConfig = BACKBONES[kind][0].config_class.from_dict(dict(config))
     except (StrictDataclassError, ValueError, KeyError) as error:
-        raise InputError(f"The config of {source} is wrong: {shortened(error)}") from None
+        raise InputError(
+            f"The config in {source} is invalid. Fix this error and try again: {shortened(error)}"
+        ) from None
     for tower in (checked.text_config, checked.vision_config):
         if not hasattr(tower, "hidden_size"):
             raise InputError(
-                f"The tower {tower.model_type!r} of {source} gives no tokens of one width (it has no hidden_size), "
-                "so relations would have nothing to choose from; name a transformer."
+                f"The tower {tower.model_type!r} in {source} has no hidden_size, so it does not output tokens of one "
+                "width for the relation-guided attention. Use a transformer."
             )
     return checked
 
 
 def shortened(error: Exception) -> str:
-    """Quote an error of another library on one line."""
+    """Return the error message of another library, shortened to one line."""
     return textwrap.shorten(str(error), MAX_ERROR_CHARACTERS, placeholder=" ...")

@@ -1,6 +1,6 @@
-"""The towers: CLIP, SigLIP, SigLIP 2, or any text tower beside any image tower, each with all its token outputs.
+"""Towers that return all of their tokens: CLIP, SigLIP, SigLIP 2, or any text tower paired with any image tower.
 
-To support another architecture, write a subclass of `Backbone` and name it in `BACKBONES`.
+To support another architecture, write a subclass of `Backbone` and add it to `BACKBONES`.
 """
 
 from abc import ABC, abstractmethod
@@ -25,39 +25,39 @@ from model.errors import InputError
 
 from .inputs import PatchLayout, PictureInput, TextInput, Tokens
 
-# What transformers warns of is an error here, or of no consequence.
+# Everything that transformers warns about is either an error here or irrelevant.
 logging.disable_progress_bar()
 logging.set_verbosity_error()
 
 QUICK_GELU = 1.702
-"""The constant a of CLIP's activation, x sigmoid(ax)."""
+"""Constant a of CLIP's activation function, x sigmoid(ax)."""
 
 
 class Backbone(nn.Module, ABC):
-    """Two towers of `transformers` with every token kept.
+    """Two towers of `transformers` that return every token.
 
-    `model` is theirs, with their parameter names. A subclass says what the tokens of each modality are in
-    the joint space, and which of them speaks for the whole: pooling that one alone must give the features
-    that the model itself would return. Where a tower ends in a matrix, its tokens are given as they are before
-    it and the matrix apart: what is pooled needs to go through it once, not token by token.
+    `model` is the `transformers` model with its own parameter names. A subclass defines the tokens of each modality in
+    the joint space, and which of them is the summary token: pooling only the summary token must give the features that
+    the model itself returns. If a tower ends in a matrix, the subclass returns the tokens before the matrix and the
+    matrix separately. The matrix is then applied once to the pooled vector instead of to every token.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.model: Any = model  # its parts are its own, and torch types every attribute as a tensor
+        self.model: Any = model  # Any, because torch annotates every attribute of a module as a tensor
         for name, parameter in model.named_parameters(recurse=False):
-            if name in {"logit_scale", "logit_bias"}:  # of the loss that it was trained with, not of ours
+            if name in {"logit_scale", "logit_bias"}:  # used only by the original loss of the model
                 parameter.requires_grad_(False)
 
     @property
     def config(self) -> dict[str, Any]:
-        """Shape of the towers, in the form of the model's own `config.json`."""
+        """Config of the towers, in the format of the model's own `config.json`."""
         config: dict[str, Any] = self.model.config.to_diff_dict()
         return config
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Data type of the weights."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
@@ -68,10 +68,11 @@ class Backbone(nn.Module, ABC):
 
     @torch.no_grad()
     def to_bfloat16(self) -> Self:
-        """Cast for inference, in place; CLIP's activation takes one pass over memory instead of three.
+        """Cast to bf16 for inference, in place, and replace CLIP's activation with a faster equivalent.
 
-        x sigmoid(ax) is silu(ax) / a, and a multiplication by a constant is the business of the linear layers
-        before and after: on a CPU, the activation took a fifth of the time.
+        x sigmoid(ax) equals silu(ax) / a, and the linear layers before and after the activation absorb the constants.
+        The activation then takes one pass over memory instead of three. The original activation took a fifth of the
+        time on a CPU.
         """
         for layer in self.model.modules():
             if isinstance(getattr(layer, "activation_fn", None), QuickGELUActivation):
@@ -83,25 +84,27 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Encode texts into H_T: their tokens (eq. 3), before `text_projection`."""
+        """Encode texts into their tokens (eq. 3); `text_projection` maps them to H_T."""
 
     @abstractmethod
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Encode pictures into H_I: their tokens (eq. 3), before `image_projection`."""
+        """Encode pictures into their tokens (eq. 3); `image_projection` maps them to H_I."""
 
     @abstractmethod
     def text_projection(self) -> Float[Tensor, "width dim"]:
-        """Return the matrix that takes the tokens of texts into the joint space."""
+        """Return the matrix that maps text tokens into the joint space."""
 
     @abstractmethod
     def image_projection(self) -> Float[Tensor, "width dim"]:
-        """Return the matrix that takes the tokens of pictures into the joint space."""
+        """Return the matrix that maps image tokens into the joint space."""
 
     def patch_layout(self, pictures: PictureInput, tokens: int) -> PatchLayout:
-        """Locate the patches of the first picture, for which the last of its `tokens` stand row by row.
+        """Return the layout of the patches of the first picture.
+
+        `tokens` is the number of tokens of that picture. The last tokens are its patches, row by row.
 
         Raises:
-            InputError: the image tower does not say how large its patches are.
+            InputError: the config of the image tower has no single patch size.
         """
         rows, columns = pictures.grid[0].tolist()
         if rows:
@@ -110,12 +113,12 @@ class Backbone(nn.Module, ABC):
         patch = getattr(config, "patch_size", None)
         if not isinstance(patch, int):
             raise InputError(
-                f"The image tower ({config.model_type}) has patches of the size {patch!r}, which says nothing of where "
-                "they lie, so what it looks at cannot be shown."
+                f"The image tower ({config.model_type}) has patch size {patch!r}, so the positions of its patches are "
+                "unknown. Attention weights require an image tower with a single integer as its patch_size."
             )
         height, width = pictures.pixels.shape[-2:]
         while (height // patch) * (width // patch) >= tokens:
-            patch *= 2  # of a tower that joins four neighbours to one, stage by stage (Swin)
+            patch *= 2  # Swin merges four neighbouring patches into one at each stage
         rows, columns = height // patch, width // patch
         return PatchLayout(rows, columns, rows * patch / height, columns * patch / width)
 
@@ -124,42 +127,43 @@ class Backbone(nn.Module, ABC):
 
 
 class ProjectedBackbone(Backbone):
-    """Towers whose tokens go into the joint space by a matrix each."""
+    """Towers whose tokens are mapped into the joint space by one matrix per tower."""
 
     @property
     def dim(self) -> int:
+        """Length d of every vector."""
         dim: Any = self.model.config.projection_dim
         return int(dim)
 
     def text_projection(self) -> Float[Tensor, "width dim"]:
-        """Return the model's own."""
+        """Return the text projection of the model."""
         return self._matrix(self.model.text_projection)
 
     def image_projection(self) -> Float[Tensor, "width dim"]:
-        """Return the model's own."""
+        """Return the visual projection of the model."""
         return self._matrix(self.model.visual_projection)
 
     def _matrix(self, layer: nn.Linear) -> Float[Tensor, "width dim"]:
-        # Applied, not read: what an adapter (LoRA) adds to the layer is no part of its weight.
+        # Apply the layer instead of reading its weight, which does not include an adapter (LoRA).
         matrix: Tensor = layer(self._identity(layer.in_features))
         return matrix
 
 
 class ClipBackbone(ProjectedBackbone):
-    """CLIP: its projections are for all tokens, not the summary alone.
+    """CLIP with its projections applied to all tokens instead of only to the summary token.
 
-    The "MLP" of eq. 3 is CLIP's own visual projection; that is what makes the paper's parameter count exact.
+    The "MLP" of eq. 3 is CLIP's own visual projection. This interpretation matches the paper's parameter count exactly.
     """
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Encode texts: every token after the final layer norm."""
+        """Return every token of the texts after the final layer norm."""
         out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
-        # Right padding: the summary token (EOT) is the last real one.
+        # Texts are padded on the right, so the summary token (EOT) is the last real token.
         summary = text.mask.sum(dim=1) - 1
         return Tokens(out.last_hidden_state, text.mask, summary)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Encode pictures: CLS and every patch after the post layer norm."""
+        """Return CLS and every patch of the pictures after the post layer norm."""
         vision = self.model.vision_model
         out = vision(pixel_values=pictures.pixels.to(self.dtype))
         states = vision.post_layernorm(out.last_hidden_state)
@@ -168,46 +172,51 @@ class ClipBackbone(ProjectedBackbone):
 
 
 class SiglipBackbone(Backbone):
-    """SigLIP: the heads of its towers applied to every token, not to the summary alone.
+    """SigLIP with the heads of its towers applied to every token instead of only to the summary token.
 
-    A text is padded to its full length, and the state of the last position, be it of padding, is its summary:
-    so the tower was trained, with no mask at all. A picture's summary is what its head, an attention pooling
-    followed by an MLP, makes of all patches; the "MLP" of eq. 3 is that same head given one patch at a time.
+    Texts are padded to the full length, and the summary is the state of the last position, even if it is padding. The
+    tower was trained in this way, without a mask. The summary of a picture is the output of the head for all patches;
+    the head is an attention pooling followed by an MLP. The "MLP" of eq. 3 is the same head applied to one patch at a
+    time.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
         if not self.model.vision_model.use_head:
             raise InputError(
-                "The image tower of this SigLIP has no pooling head (vision_use_head is false), so its pictures "
-                "have no vector in the space of its texts; name one with a head."
+                "The image tower of this SigLIP model has no pooling head (vision_use_head is false), so it cannot map "
+                "pictures into the space of the texts. Use a model with a pooling head."
             )
 
     @property
     def dim(self) -> int:
+        """Length d of every vector."""
         dim: Any = self.model.config.vision_config.hidden_size
         return int(dim)
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Encode texts: every token after the final layer norm and the head; the mask is for what pools them."""
+        """Return every token of the texts after the final layer norm and the head.
+
+        The tower does not use the mask, which is only for later pooling.
+        """
         tower = self.model.text_model
         states = tower.head(tower(input_ids=text.ids).last_hidden_state)
         batch, tokens = text.ids.shape
         return Tokens(states, text.mask, torch.full((batch,), tokens - 1, device=states.device))
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Apply the head to all patches together, and to each patch alone."""
+        """Return the output of the head for all patches together, followed by its output for each patch."""
         out = self.model.vision_model(pixel_values=pictures.pixels.to(self.dtype))
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state))
 
     def text_projection(self) -> Float[Tensor, "dim dim"]:
-        """Return the identity: the head is no matrix."""
+        """Return the identity matrix, because the head is not a matrix and is already applied."""
         return self._identity(self.dim)
 
     image_projection = text_projection
 
     def _patch_states(self, states: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch patches dim"]:
-        """Apply the head to each patch alone: one token has all the attention, whatever the query and the keys."""
+        """Apply the head to each patch separately; one token gets all the attention for any query and keys."""
         head = self.model.vision_model.head
         attention = head.attention
         weight, bias = (whole.chunk(3)[2] for whole in (attention.in_proj_weight, attention.in_proj_bias))
@@ -217,43 +226,43 @@ class SiglipBackbone(Backbone):
 
 
 class Siglip2Backbone(SiglipBackbone):
-    """SigLIP 2 (NaFlex): SigLIP for pictures of any shape, which come as patches.
+    """SigLIP 2 (NaFlex): SigLIP for pictures of any shape, given as patches.
 
-    Its fixed-size variants are plain SigLIP. The image tower sizes its position embeddings picture by picture,
-    which `torch.compile` cannot take in one graph; the text tower it can.
+    The fixed-size variants of SigLIP 2 are plain SigLIP models. The image tower resizes its position embeddings for
+    each picture, so `torch.compile` cannot capture it in one graph. The text tower compiles into one graph.
     """
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Apply the head to all patches together, and to each patch alone."""
+        """Return the output of the head for all patches together, followed by its output for each patch."""
         patches = torch.arange(pictures.pixels.shape[1], device=pictures.grid.device)
         mask = patches < pictures.grid.prod(dim=1, keepdim=True)
         out = self.model.vision_model(
             pixel_values=pictures.pixels.to(self.dtype),
             pixel_attention_mask=mask,
-            spatial_shapes=pictures.grid.cpu(),  # read number by number: fetch them from the device at once
+            spatial_shapes=pictures.grid.cpu(),  # the tower reads its entries one by one, so copy all at once
         )
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state), mask)
 
 
 class DualEncoderBackbone(ProjectedBackbone):
-    """Any text tower beside any image tower: their pooled outputs and all their tokens.
+    """Any text tower paired with any image tower, with their pooled outputs and all of their tokens.
 
-    The pooled output of many towers (BERT's, ViT's) is none of their tokens, so it leads them. A tower that pools
-    nothing is summed up by its first token.
+    In many towers (BERT, ViT) the pooled output is not one of the tokens, so it is put before them. If a tower has no
+    pooled output, the summary is the state of its first token.
     """
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Encode texts: the pooled output and every token."""
+        """Return the pooled output and every token of the texts."""
         out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
         return _led_by(_pooled(out), out.last_hidden_state, text.mask)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Encode pictures: the pooled output and every token."""
+        """Return the pooled output and every token of the pictures."""
         tower = self.model.vision_model
         out = tower(pixel_values=pictures.pixels.to(self.dtype))
         states = out.last_hidden_state
         if tower.config.model_type == "clip_vision_model":
-            # Its tokens leave it as they are before the last layer norm, which the pooled one alone is given.
+            # This tower applies its last layer norm only to the pooled output.
             states = tower.post_layernorm(states)
         return _led_by(_pooled(out), states)
 
@@ -268,7 +277,7 @@ def _led_by(
     states: Float[Tensor, "batch tokens width"],
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Tokens:
-    """Put a summary that is none of the tokens before them."""
+    """Prepend a summary that is not one of the tokens."""
     states = torch.cat([summary[:, None], states], dim=1)
     if mask is None:
         mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
@@ -283,4 +292,4 @@ BACKBONES: Mapping[str, tuple[Any, type[Backbone]]] = {
     "siglip2": (Siglip2Model, Siglip2Backbone),
     "vision-text-dual-encoder": (VisionTextDualEncoderModel, DualEncoderBackbone),
 }
-"""What each `model_type` of a config.json is loaded as: a class of `transformers`, and ours around it."""
+"""Classes for each supported `model_type` in a config.json: the `transformers` model, and its `Backbone`."""

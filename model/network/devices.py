@@ -1,4 +1,4 @@
-"""The device that the network computes on."""
+"""Choice of the device that the network runs on."""
 
 import torch
 
@@ -7,15 +7,13 @@ from model.errors import InputError
 
 
 def choose_device(device: Device) -> torch.device:
-    """Choose the device that an option means.
+    """Return the torch device for the `--device` option; `auto` is CUDA if it is available.
 
     Raises:
-        InputError: CUDA is asked for and there is none.
+        InputError: CUDA is requested but not available.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device cuda was asked for, and this machine has no CUDA device; use --device auto."
-        )
+        raise InputError("--device cuda was given, but this machine has no CUDA device. Use --device auto.")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)

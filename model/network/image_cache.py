@@ -1,4 +1,4 @@
-"""Pictures as bytes, ready for the image tower: decoded once and kept, or decoded at each use."""
+"""Pictures as uint8 pixels for the image tower: decoded once and cached, or decoded at each access."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ from .processor import Preprocessor
 
 
 class Pictures(Protocol):
-    """Pictures by position. A `PictureInput` is one: all of them decoded."""
+    """Pictures that can be accessed by position, such as a `PictureInput`, which holds them decoded."""
 
     def __len__(self) -> int: ...
 
     def take(self, rows: Int[Tensor, " taken"]) -> PictureInput:
-        """Take the pictures at `rows`, as bytes."""
+        """Return the pictures at `rows` as uint8 pixels."""
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures that are decoded each time they are asked for: no room needed, but a core or more."""
+    """Pictures decoded from their files at each access, which needs no cache but at least one CPU core."""
 
     preprocessor: Preprocessor
     paths: Sequence[Path]
@@ -50,7 +50,7 @@ class PictureFiles:
 def load_pictures(
     preprocessor: Preprocessor, paths: Sequence[Path], file: Path | None = None
 ) -> PictureInput:
-    """Decode the pictures at `paths`, in parallel, into memory or into an array on disk at `file`."""
+    """Decode the pictures at `paths` in parallel, into memory or into an array on disk at `file`."""
     pictures = preprocessor.blank(len(paths), file)
     with ThreadPoolExecutor() as pool:
         done = pool.map(lambda row: _decode(preprocessor, paths[row], pictures, row), range(len(paths)))
@@ -60,10 +60,12 @@ def load_pictures(
 
 
 def keep_pictures(preprocessor: Preprocessor, paths: Sequence[Path], file: Path) -> PictureInput:
-    """`load_pictures` into `file`, unless an earlier call has: its second file comes last, and whole.
+    """Open the picture cache at `file`; if it is not complete, decode all pictures into it first.
+
+    The file with the grids is written last and renamed into place, so it exists only for a complete cache.
 
     Raises:
-        InputError: there is no room for them.
+        InputError: the disk does not have enough free space.
     """
     grids = file.with_suffix(".grids.npy")
     if not grids.is_file():
@@ -72,17 +74,17 @@ def keep_pictures(preprocessor: Preprocessor, paths: Sequence[Path], file: Path)
         aside = file.with_suffix(".partial.npy")
         np.save(aside, load_pictures(preprocessor, paths, file).grid.numpy())
         aside.rename(grids)
-    # Never written to; torch warns of an array that is read-only.
+    # Opened as copy-on-write, although nothing writes to it, because torch warns about read-only arrays.
     return PictureInput(torch.from_numpy(np.load(file, mmap_mode="c")), torch.from_numpy(np.load(grids)))
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    # A file that is mapped into memory takes its room as it is written to, and a full disk then kills the process.
+    # A memory-mapped file takes disk space only when it is written to, and a full disk then kills the process.
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"The decoded pictures take {needed / 1e9:.1f} GB, and {folder} has room for {free / 1e9:.1f} GB. "
-            "Make room, or decode them at every step with --no-picture-cache."
+            f"The decoded pictures need {needed / 1e9:.1f} GB, but {folder} has only {free / 1e9:.1f} GB free. "
+            "Free disk space, or decode the pictures at every step with --no-picture-cache."
         )
 
 

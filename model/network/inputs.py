@@ -1,4 +1,4 @@
-"""Inputs of the towers and what comes out of them: token ids, decoded images, token states, patch layouts."""
+"""Inputs and outputs of the towers: token IDs, decoded pictures, token states and patch layouts."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextInput:
-    """Tokenized texts, padded to the longest; mask: True = a real token, or the one that sums up a text."""
+    """Tokenized texts, padded to the same length.
+
+    `mask` is True for every real token and for the summary token, even if the summary token is padding (SigLIP).
+    """
 
     ids: Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"]
 
     def to(self, device: torch.device) -> "TextInput":
-        """Copy to `device`."""
+        """Return these texts on `device`."""
         return TextInput(self.ids.to(device), self.mask.to(device))
 
     def take(self, rows: Int[Tensor, " taken"]) -> "TextInput":
-        """Take the texts at `rows`, cut to the longest of them."""
+        """Return the texts at `rows`, truncated to the length of the longest."""
         mask = _rows(self.mask, rows)
         longest = int(mask.any(dim=0).nonzero().max()) + 1
         return TextInput(_rows(self.ids, rows)[:, :longest], mask[:, :longest])
@@ -27,11 +30,11 @@ class TextInput:
 
 @dataclass(frozen=True)
 class PictureInput:
-    """Decoded pictures: bytes as they are kept, floats once `Preprocessor.normalise` has seen them.
+    """Decoded pictures: uint8 pixels from `Preprocessor.decode`, or floats from `Preprocessor.normalise`.
 
-    A tower for pictures of one size takes `[batch, 3, height, width]`. One for pictures of any shape takes
-    `[batch, patches, values]`, of which picture i fills the first `grid[i, 0] * grid[i, 1]`; `grid` holds
-    rows and columns of patches, and is left at 0 by the former.
+    For a tower with a fixed picture size, `pixels` is `[batch, 3, height, width]` and `grid` is 0. For a tower that
+    accepts any shape (NaFlex), `pixels` is `[batch, patches, values]` and `grid` holds the rows and columns of
+    patches. Picture i then fills the first `grid[i, 0] * grid[i, 1]` patches.
     """
 
     pixels: Shaped[Tensor, "batch ..."]
@@ -41,19 +44,19 @@ class PictureInput:
         return len(self.pixels)
 
     def to(self, device: torch.device) -> "PictureInput":
-        """Copy to `device`; from pinned memory without waiting for it."""
+        """Return these pictures on `device`; a copy from pinned memory does not block."""
         return PictureInput(
             self.pixels.to(device, non_blocking=True), self.grid.to(device, non_blocking=True)
         )
 
     def take(self, rows: Int[Tensor, " taken"]) -> "PictureInput":
-        """Take the pictures at `rows`."""
+        """Return the pictures at `rows`."""
         return PictureInput(_rows(self.pixels, rows), _rows(self.grid, rows))
 
 
 def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, " taken"]) -> Shaped[Tensor, "taken ..."]:
-    # By NumPy on a CPU: batches are made by threads of their own, in each of which torch would start OpenMP's. Those
-    # spin while they wait, at the expense of the thread that trains (25 steps on two cores: 18 s instead of 11).
+    # NumPy indexes CPU tensors, because several threads prepare batches and torch would start an OpenMP pool in each.
+    # Idle OpenMP threads spin and slow down the training thread (25 steps on two cores: 18 s instead of 11).
     if tensor.device.type == "cpu":
         return torch.from_numpy(tensor.numpy()[rows.numpy()])
     return tensor[rows]
@@ -63,8 +66,8 @@ def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, " taken"]) -> Sha
 class Tokens:
     """Token-level embeddings of one modality (eq. 3), in the width of its tower.
 
-    Times the backbone's projection for this modality, `states` is H, in the joint space. `summary` is the position
-    of the token that speaks for the whole: in CLIP EOT of a text, CLS of a picture.
+    `states` times the backbone's projection for this modality is H in the joint space. `summary` is the position of
+    the summary token: in CLIP, EOT for a text and CLS for an image.
     """
 
     states: Float[Tensor, "batch tokens width"]
@@ -72,15 +75,19 @@ class Tokens:
     summary: Int[Tensor, " batch"]
 
     def summary_states(self) -> Float[Tensor, "batch width"]:
-        """Take the summary token of each: projected, what the model itself would return, before normalisation."""
+        """Return the state of each summary token.
+
+        The projected state is the feature vector of the original model before normalisation.
+        """
         return self.states[torch.arange(len(self.summary), device=self.summary.device), self.summary]
 
 
 @dataclass(frozen=True)
 class PatchLayout:
-    """Layout of the patches of a picture: rows and columns from its top left, over shares of its sides.
+    """Layout of the patches of a picture: `rows` by `columns`, from the top left.
 
-    A tower leaves out the rest of a side that no whole patch fits.
+    The patches cover the shares `height` and `width` of the picture's sides. They do not cover a remainder at the
+    bottom or right that is smaller than a patch.
     """
 
     rows: int

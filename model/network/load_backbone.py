@@ -1,4 +1,4 @@
-"""Backbones made: loaded from a local folder or the Hub, rebuilt from a config, or a small CLIP from scratch."""
+"""Backbones loaded from a local folder or the Hub, rebuilt from a config, or created as a small CLIP."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
     """Load a backbone with its tokenizer and image processor from a local folder or the Hub.
 
     Raises:
-        InputError: nothing usable there, an architecture that is not supported, or weights that do not fit it.
+        InputError: nothing can be loaded, the architecture is not supported, or the weights do not match it.
     """
     try:
         config = read_config(name)
@@ -31,16 +31,16 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
         model, report = model_class.from_pretrained(
             name,
             config=config,
-            dtype=torch.float32,  # what it is trained in, however it was stored
+            dtype=torch.float32,  # used for training, regardless of the stored data type
             local_files_only=is_local(name),
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported, and refused below
+            ignore_mismatched_sizes=True,  # reported, then rejected below
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"No backbone could be loaded from {str(name)!r}: {shortened(error)} "
-            "Name a local folder in the layout of transformers (with model.safetensors) or a Hub repository."
+            "Provide a local folder in the transformers format (with model.safetensors) or a Hub repository."
         ) from None
     faults = [f"{key} is missing" for key in sorted(report["missing_keys"])]
     faults += [
@@ -49,8 +49,8 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
     ]
     if faults:
         raise InputError(
-            f"The weights in {str(name)!r} are not those of its config.json: {'; '.join(faults[:3])}"
-            f"{f'; and {len(faults) - 3} more' if len(faults) > 3 else ''}. Save the model again, whole."
+            f"The weights in {str(name)!r} do not match its config.json: {'; '.join(faults[:3])}"
+            f"{f'; and {len(faults) - 3} more' if len(faults) > 3 else ''}. Save the complete model again."
         )
     backbone, preprocessor = backbone_class(model), Preprocessor.load(name)
     _check_fit(str(name), backbone, preprocessor)
@@ -58,10 +58,10 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
 
 
 def build_backbone(config: Mapping[str, Any]) -> Backbone:
-    """Build the backbone of a `config`, with random weights.
+    """Build the backbone that `config` describes, with random weights.
 
     Raises:
-        InputError: an architecture that is not supported.
+        InputError: the architecture is not supported, or the config is invalid.
     """
     checked = checked_config(config, "network.json")
     model_class, backbone_class = BACKBONES[checked.model_type]
@@ -69,12 +69,12 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
 
 
 def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> None:
-    """Refuse processors of another model, which would fail in the middle of the training."""
+    """Reject processors of another model, which would otherwise fail during training."""
     known = backbone.model.config.text_config.vocab_size
     if preprocessor.vocabulary > known:
         raise InputError(
-            f"The tokenizer in {name!r} has {preprocessor.vocabulary} tokens, the text tower knows {known}; "
-            "put the tokenizer there that it was trained with."
+            f"The tokenizer in {name!r} has {preprocessor.vocabulary} tokens, but the text tower supports only "
+            f"{known}. Use the tokenizer that the text tower was trained with."
         )
     room = preprocessor.blank(1)
     preprocessor.decode(Image.new("RGB", (64, 64)), room, 0)
@@ -88,13 +88,13 @@ def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> Non
                 read()
         except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"The model in {name!r} cannot read what its {processor} gives: {shortened(error)} "
-                "Put the one there that it was trained with."
+                f"The model in {name!r} cannot process the output of its {processor}: {shortened(error)} "
+                "Use the one that the model was trained with."
             ) from None
 
 
 def small_backbone(shape: SmallBackbone, preprocessor: Preprocessor) -> Backbone:
-    """Build a new CLIP of the given shape with random weights (from torch's global generator)."""
+    """Build a CLIP of the given shape with random weights from torch's global generator."""
     common: dict[str, Any] = {
         "hidden_size": shape.width,
         "intermediate_size": 4 * shape.width,

@@ -1,9 +1,10 @@
 """The relation-conditioned network of the paper (section 3.3): a backbone and relation-guided attention.
 
-Tokens are relation-free, so one backbone pass serves every relation, and the projections are absorbed:
-`q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`; likewise the matrix P that a tower ends
-in, as H = P^T X. What depends on the relations alone is computed once for a batch, or once for as long as the
-weights last. A further relation costs two products of (tokens x width) per item, and one of (width x dim).
+Tokens do not depend on the relation, so one pass through the backbone serves every relation. The projections are
+absorbed: `q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. The final matrix P of a tower is
+absorbed in the same way, because H = P^T X. Values that depend only on the relations are computed once per batch, or
+once until the weights change. Each further relation costs two products of (tokens x width) and one of (width x dim)
+per item.
 """
 
 from collections.abc import Sequence
@@ -23,22 +24,27 @@ from .load_backbone import build_backbone
 from .relation_attention import RelationAttention, RelationContext
 
 BLIND_RELATION = Relation("related", "These two items are related.")
-"""The constant text that stands for every inter-sample relation in the `blind` rival."""
+"""Constant relation that replaces every inter-sample relation in the unconditioned ablation (`blind`)."""
 
 
 class NetworkConfig(BaseModel):
-    """`network.json`: all that is needed to build the network again, weights aside."""
+    """Content of `network.json`: everything needed to rebuild the network, except the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    objective: Objective = Field(description="rcml, or the rival it was trained as")
-    beta: Share = Field(description="weight of the summary token against the relation (eq. 5)")
+    objective: Objective = Field(
+        description="training objective: rcml, clip (baseline) or blind (unconditioned ablation)"
+    )
+    beta: Share = Field(description="weight of the summary token relative to the relation (eq. 5)")
     summary_scale: float = Field(ge=0.0, description="size of the summary bonus B")
-    backbone: dict[str, Any] = Field(description="shape of the towers, as in CLIP's config.json")
+    backbone: dict[str, Any] = Field(description="config of the towers, as in the model's own config.json")
 
 
 class Network(nn.Module):
-    """Backbone and relation-guided attention; its rivals differ only in how they see a relation."""
+    """Backbone with relation-guided attention.
+
+    The objectives (`rcml`, `clip`, `blind`) differ here only in the relation that conditions the network.
+    """
 
     def __init__(self, config: NetworkConfig, backbone: Backbone, attention_gain: float = 1.0) -> None:
         super().__init__()
@@ -49,25 +55,29 @@ class Network(nn.Module):
 
     @classmethod
     def from_config(cls, config: NetworkConfig) -> Self:
-        """Build the network `config` describes, weights still random."""
+        """Build the network that `config` describes, with random weights."""
         return cls(config, build_backbone(config.backbone))
 
     @property
     def version(self) -> int:
-        """Changes whenever the weights may have: what was computed from them is good for one version.
+        """Hash that changes whenever the weights may have changed.
 
-        Torch counts the writes to each tensor, but not those of fused optimizers; hence every switch between
-        training and evaluation counts as well.
+        A cached value computed from the weights is valid for one version. Torch counts the writes to each tensor, but
+        not those of fused optimizers. Every switch between training and evaluation mode therefore changes the hash too.
         """
         return hash((self._switches, *((weight.data_ptr(), weight._version) for weight in self.parameters())))
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training, or to evaluation, as any module."""
+        """Switch to training or evaluation mode, and count the switch for `version`."""
         self._switches += 1
         return super().train(mode)
 
     def conditioning_relation(self, relation: Relation) -> Relation:
-        """Return what the network is conditioned on for `relation`: itself, or what a rival is given in its place."""
+        """Return the relation that conditions the network in place of `relation`, depending on the objective.
+
+        It is `relation` itself for `rcml`, the intra-sample relation for `clip`, and `BLIND_RELATION` in place of
+        every inter-sample relation for `blind`.
+        """
         match self.config.objective:
             case "clip":
                 return INTRA_RELATION
@@ -77,9 +87,9 @@ class Network(nn.Module):
                 return relation
 
     def context(self, texts: TextInput, relations: Sequence[Relation]) -> RelationContext:
-        """Encode `relations`, whose tokenized descriptions are `texts`: h_E is the EOT state (eq. 6)."""
+        """Encode `relations`, whose tokenized descriptions are `texts`; h_E is the EOT state (eq. 6)."""
         intra = torch.tensor([relation.intra for relation in relations], device=texts.ids.device)
-        # Of towers that serve in bf16; the rest of what is made here once is made in the attention's precision.
+        # The towers may run in bf16; everything else here is computed in the precision of the attention.
         summaries, text, image = (
             part.to(self.attention.query.dtype)
             for part in (
@@ -94,13 +104,13 @@ class Network(nn.Module):
         )
 
     def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
-        """Compute z_T of every text under every relation, unit length."""
+        """Compute z_T of every text under every relation, as unit vectors."""
         vectors: Tensor = self.attention(self.backbone.text_tokens(text), context.text)
         return vectors
 
     def image_vectors(
         self, pictures: PictureInput, context: RelationContext
     ) -> Float[Tensor, "batch relations dim"]:
-        """Compute z_I of every picture under every relation, unit length."""
+        """Compute z_I of every picture under every relation, as unit vectors."""
         vectors: Tensor = self.attention(self.backbone.image_tokens(pictures), context.image)
         return vectors

@@ -1,8 +1,8 @@
-"""Towers run by OpenVINO, an optional stand-in on a CPU: `pip install 'rcml[openvino]'`.
+"""Towers run by OpenVINO, an optional replacement for torch on a CPU: `pip install 'rcml[openvino]'`.
 
-Each tower is traced when it is opened, for batches of any size and texts of any length, and compared with torch
-before it is used: an architecture that a trace cannot hold (SigLIP 2 loops over its pictures) is refused, and
-no wrong vector is ever served.
+Each tower is traced on loading, for batches of any size and texts of any length. It is then compared with torch, and an
+architecture that cannot be traced correctly is rejected (SigLIP 2 loops over its pictures). Wrong vectors are
+therefore never served.
 """
 
 import warnings
@@ -21,17 +21,20 @@ from .inputs import PictureInput, TextInput, Tokens
 try:
     import openvino
 except ImportError:
-    raise InputError("OpenVINO is not installed: run `pip install 'rcml[openvino]'`.") from None
+    raise InputError("OpenVINO is not installed. Run `pip install 'rcml[openvino]'`.") from None
 
 MIN_TRACE_COSINE = 0.99999
-"""Of a token by OpenVINO to the same by torch, both in fp32: what a trace mistook for a constant costs more."""
+"""Minimum cosine between the same token from OpenVINO and from torch, both in fp32.
+
+If the trace recorded a variable as a constant, the cosine is lower.
+"""
 
 
 class OpenVinoBackbone(Backbone):
-    """The towers of `backbone` with the weights as they are now; it does not see them change.
+    """Towers of `backbone` compiled by OpenVINO with their current weights; later changes have no effect.
 
     Raises:
-        InputError: OpenVINO cannot run them.
+        InputError: OpenVINO cannot run these towers.
     """
 
     def __init__(self, backbone: Backbone, texts: TextInput, pictures: PictureInput, bf16: bool) -> None:
@@ -46,27 +49,28 @@ class OpenVinoBackbone(Backbone):
 
     @property
     def dim(self) -> int:
+        """Length d of every vector."""
         return self._dim
 
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Encode texts as the plain backbone does, fp32."""
+        """Encode texts like the original backbone, in fp32."""
         return self._text(text.ids, text.mask)
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Encode pictures as the plain backbone does, fp32."""
+        """Encode pictures like the original backbone, in fp32."""
         return self._image(pictures.pixels, pictures.grid)
 
     def text_projection(self) -> Float[Tensor, "width dim"]:
-        """Return P of texts, fp32."""
+        """Return the projection P of texts in fp32."""
         return self._projections[0]
 
     def image_projection(self) -> Float[Tensor, "width dim"]:
-        """Return P of pictures, fp32."""
+        """Return the projection P of pictures in fp32."""
         return self._projections[1]
 
 
 class _Traceable(nn.Module):
-    """A tower as a trace wants it: a module with the weights, tensors in, the parts of `Tokens` out."""
+    """Tower as a module that can be traced: it owns the weights, takes tensors and returns the fields of `Tokens`."""
 
     def __init__(self, backbone: Backbone, tokens: Callable[[Tensor, Tensor], Tokens]) -> None:
         super().__init__()
@@ -75,8 +79,8 @@ class _Traceable(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tokens = self.tokens(first, second)
-        # Where a backbone counts its inputs with len(), the trace of one input holds one row: it is spread over
-        # the batch here.
+        # If a backbone calls len() on its input, the trace of one input records a batch of one row. Expanding restores
+        # the batch size.
         rows = first.shape[0]
         return tokens.states, tokens.mask.expand(rows, -1), tokens.summary.expand(rows)
 
@@ -85,11 +89,12 @@ class _Traceable(nn.Module):
 def _compile(
     tower: _Traceable, sample: tuple[Tensor, Tensor], bf16: bool
 ) -> Callable[[Tensor, Tensor], Tokens]:
-    """Compile the tower with OpenVINO, and check that it agrees with torch on `sample`."""
+    """Compile the tower with OpenVINO and check that it agrees with torch on `sample`."""
     expected = tower.tokens(*sample)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a trace holds for inputs like its sample alone
+            # Torch warns that the trace may not generalise, which the comparison below checks.
+            warnings.simplefilter("ignore")
             traced = openvino.convert_model(tower, example_input=tuple(part[:1] for part in sample))
         exact = _runner(traced, "f32")
         found = exact(*sample)
@@ -99,13 +104,13 @@ def _compile(
     same = torch.equal(found.mask, expected.mask) and torch.equal(found.summary, expected.summary)
     cosine = torch.cosine_similarity(found.states, expected.states, dim=-1)[expected.mask].min().item()
     if not same or cosine < MIN_TRACE_COSINE:
-        raise _refusal(f"its tokens differ from those of torch, at a cosine of {cosine:.5f}")
+        raise _refusal(f"its tokens differ from those of torch; the lowest cosine is {cosine:.5f}")
     return run
 
 
 def _runner(traced: Any, precision: str) -> Callable[[Tensor, Tensor], Tokens]:
     compiled = openvino.compile_model(traced, "CPU", {"INFERENCE_PRECISION_HINT": precision})
-    # An input that a tower does not look at (the grid of pictures of one size) is none of the trace's.
+    # The trace has no input for a tensor that the tower does not use (the grid of fixed-size pictures).
     names = {name for port in compiled.inputs for name in port.names}
 
     def run(first: Tensor, second: Tensor) -> Tokens:
@@ -119,5 +124,5 @@ def _runner(traced: Any, precision: str) -> Callable[[Tensor, Tensor], Tokens]:
 
 def _refusal(reason: str) -> InputError:
     return InputError(
-        f"OpenVINO cannot run the towers of this checkpoint ({reason.splitlines()[0]}); use --engine torch."
+        f"OpenVINO cannot run the towers of this checkpoint ({reason.splitlines()[0]}). Use --engine torch."
     )

@@ -1,7 +1,7 @@
-"""Precision and engine of a network whose weights no longer change.
+"""Numeric precision and inference engine of a trained network.
 
-Only the two towers are concerned, which take nearly all the time. The relation-guided attention stays as it is,
-in torch and fp32: it costs a hundredth of a tower, and tells apart what differs by little.
+Both settings apply only to the two towers, which take nearly all of the time. The relation-guided attention always
+runs in torch and fp32: it takes a hundredth of the time of a tower, and it must resolve small differences.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,13 @@ from .backbones import Backbone
 from .processor import Preprocessor
 
 MIN_BF16_WIDTH = 256
-"""Narrower towers stay fp32 on a CPU: at a width of 128, bf16 takes longer for a single text or picture."""
+"""Minimum tower width for bf16 on a CPU.
+
+At a width of 128, bf16 is slower than fp32 for a single text or picture.
+"""
 
 BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""What torch calls a processor's products of bf16 matrices: of x86, then of ARM."""
+"""Torch's names for CPU features that multiply bf16 matrices in hardware: first x86, then ARM."""
 
 
 def inference_backbone(
@@ -29,20 +32,22 @@ def inference_backbone(
     engine: TowerEngine,
     device: torch.device,
 ) -> Backbone:
-    """Prepare the towers as they are asked for: `backbone` itself, in fp32 or bf16, or OpenVINO in its place.
+    """Return the towers for inference: `backbone` itself in fp32 or bf16, or its OpenVINO version.
 
-    `auto` is bf16 on CUDA, and on a CPU that computes in it unless the towers are too narrow to gain by it.
+    `auto` selects bf16 if the device multiplies bf16 matrices in hardware. On a CPU, the towers must also be at least
+    `MIN_BF16_WIDTH` wide.
 
     Raises:
-        InputError: OpenVINO is asked for, and is not installed, cannot run these towers, or CUDA is asked for.
+        InputError: OpenVINO is requested but not installed, cannot run these towers, or `device` is not a CPU.
     """
     bf16 = precision == "bf16" or (precision == "auto" and _gains_by_bf16(backbone, device))
     if engine == "openvino":
         if device.type != "cpu":
-            raise InputError("OpenVINO is for the CPU here; use --device cpu with --engine openvino.")
+            raise InputError("OpenVINO runs only on the CPU. Use --device cpu with --engine openvino.")
         from .openvino import OpenVinoBackbone
 
-        # Two of different shape, of which the first alone is traced: what it mistook for a constant shows.
+        # The trace uses only the first of two inputs with different shapes, and the comparison with torch uses both.
+        # This detects a shape that the trace recorded as a constant.
         texts = preprocessor.tokenize(["a", "a longer text"])
         pictures = preprocessor.blank(2)
         for row, size in enumerate(((64, 64), (96, 32))):
@@ -52,9 +57,9 @@ def inference_backbone(
 
 
 def in_bf16(backbone: Backbone, device: torch.device) -> Backbone:
-    """Cast the weights of `backbone` to bf16, in place."""
+    """Cast the weights of `backbone` to bf16 in place and return it."""
     if device.type == "cpu":
-        # Torch's fused attention takes a tenth longer than plain products there, in bf16 and for so few tokens.
+        # In bf16 and for so few tokens, torch's fused attention takes a tenth longer on a CPU than plain products.
         backbone.model.set_attn_implementation("eager")
     return backbone.to_bfloat16()
 
@@ -66,13 +71,13 @@ def _gains_by_bf16(backbone: Backbone, device: torch.device) -> bool:
 
 
 def computes_in_bf16() -> bool:
-    """Whether this processor multiplies bf16 matrices; others emulate it, slower than fp32."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.12 or so
+    """Return whether this CPU multiplies bf16 matrices in hardware; emulation is slower than fp32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch before about 2.12
         return torch.cpu._is_avx512_bf16_supported()
     capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
     return any(capabilities.get(name) is True for name in BF16_CAPABILITIES)
 
 
 def cuda_computes_in_bf16(device: torch.device) -> bool:
-    """Whether this is a CUDA device that multiplies bf16 matrices: before Ampere, they are emulated, slowly."""
+    """Return whether `device` is a CUDA device with bf16 hardware; GPUs older than Ampere emulate bf16 slowly."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,4 +1,4 @@
-"""Tokenizer and image processor of a backbone: the ones it was trained with, or one trained on the catalogue."""
+"""Tokenizer and image processor of a backbone: those of a pretrained model, or a tokenizer trained on the catalogue."""
 
 import json
 import math
@@ -15,7 +15,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedConfig
 
-# Some releases of transformers hide the name they export where torchvision is missing; this one needs it not.
+# Imported from their own modules, because some releases of transformers hide the exported names if torchvision is
+# missing, although these classes do not need it.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -28,16 +29,16 @@ from .backbone_config import read_config, shortened
 from .inputs import PictureInput, TextInput
 
 MAX_TOKENS = 77
-"""Context length of CLIP's text tower; longer texts are cut."""
+"""Context length of CLIP's text tower; longer texts are truncated."""
 
 UNLIMITED_TOWER_TOKENS = 512
-"""Where texts are cut for a tower that sets no limit itself."""
+"""Maximum number of tokens for a text tower whose config sets no limit."""
 
 TEXT_FORMAT_FILE = "text_format.json"
-"""File beside the tokenizer of whatever `Preprocessor.save` wrote."""
+"""File that `Preprocessor.save` writes next to the tokenizer."""
 
 LAST_TOKEN_TOWERS = frozenset({"siglip_text_model", "siglip2_text_model"})
-"""Model types whose text is summed up by the last position, so that all texts must be of one length."""
+"""Model types whose summary token is at the last position, so all texts must be padded to one length."""
 
 OFFSET_POSITIONS = frozenset(
     {
@@ -54,23 +55,23 @@ OFFSET_POSITIONS = frozenset(
         "xmod",
     }
 )
-"""Model types that number positions from `pad_token_id + 1`, and so can read that many tokens fewer."""
+"""Model types that number positions from `pad_token_id + 1`, so they accept that many fewer tokens."""
 
 MAX_RULER_SIDE = 256
-"""Pixels, at most, of the shorter side of the picture that an image processor is measured by."""
+"""Maximum length in pixels of the shorter side of the test picture in `Preprocessor.shown`."""
 
 
 class TextFormat(BaseModel):
-    """`text_format.json`: how a text tower wants its texts."""
+    """Content of `text_format.json`: the text length that a text tower expects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tokens: int = Field(ge=1, description="longer texts are cut")
+    max_tokens: int = Field(ge=1, description="maximum number of tokens; longer texts are truncated")
     fixed_length: bool = Field(description="whether all texts are padded to `max_tokens`")
 
     @classmethod
     def of(cls, config: PreTrainedConfig, tokenizer_limit: int) -> Self:
-        """Derive the format from a model's `config` and from the most tokens that its tokenizer would give."""
+        """Derive the format from a model's `config` and the maximum number of tokens of its tokenizer."""
         text = config.text_config
         positions = getattr(text, "max_position_embeddings", None) or UNLIMITED_TOWER_TOKENS
         if text.model_type in OFFSET_POSITIONS:
@@ -81,13 +82,13 @@ class TextFormat(BaseModel):
 
 
 class Preprocessor:
-    """Tokenizer and image processor of a backbone, as they were when it was trained."""
+    """Tokenizer and image processor of a backbone, with the settings used to train it."""
 
     def __init__(self, tokenizer: Any, image_processor: Any, text_format: TextFormat) -> None:
         if tokenizer.pad_token_id is None:
             raise InputError(
-                f"The tokenizer ({type(tokenizer).__name__}) has no padding token, without which texts of "
-                "different lengths cannot be read together; name one in tokenizer_config.json."
+                f"The tokenizer ({type(tokenizer).__name__}) has no padding token, so texts of different "
+                "lengths cannot be encoded in one batch. Set pad_token in tokenizer_config.json."
             )
         self.tokenizer = tokenizer
         self.image_processor = image_processor
@@ -96,25 +97,25 @@ class Preprocessor:
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Load what `save` wrote, or the processors of a model in the layout of `transformers`.
+        """Load a saved preprocessor, or the processors of a model in the `transformers` format.
 
         Raises:
-            InputError: they are not there, or of no use here.
+            InputError: the processors are missing or cannot be used.
         """
         options = {"local_files_only": is_local(name), "trust_remote_code": False}
         saved = Path(name) / TEXT_FORMAT_FILE
         try:
-            # What we saved lies in a checkpoint, whose config.json is not that of a model; and there transformers
-            # would guess one from the folder's name.
+            # `save` writes into a checkpoint, whose config.json does not describe a model. The empty config keeps
+            # transformers from guessing a model from the folder's name.
             config: Any = PreTrainedConfig() if saved.is_file() else read_config(name)
-            # A dual encoder has no tokenizer of its own kind: it has its text tower's.
+            # A dual encoder uses the tokenizer of its text tower.
             reader = config.text_config if config.model_type == "vision-text-dual-encoder" else config
             try:
                 tokenizer: Any = AutoTokenizer.from_pretrained(name, config=reader, **options)
             except ImportError as error:
                 raise InputError(
-                    f"The tokenizer in {str(name)!r} needs packages that are not installed: "
-                    f"run `pip install 'rcml[siglip]'`. ({shortened(error)})"
+                    f"The tokenizer in {str(name)!r} needs packages that are not installed. "
+                    f"Run `pip install 'rcml[siglip]'`. ({shortened(error)})"
                 ) from None
             image_processor = AutoImageProcessor.from_pretrained(
                 name, config=config, backend="pil", **options
@@ -125,13 +126,14 @@ class Preprocessor:
                 text_format = TextFormat.of(config, tokenizer.model_max_length)
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
-                f"No tokenizer and image processor could be loaded from {str(name)!r}: {shortened(error)}"
+                f"No tokenizer and image processor could be loaded from {str(name)!r}: {shortened(error)} "
+                "Provide a model that has both."
             ) from None
         return cls(tokenizer, image_processor, text_format)
 
     @classmethod
     def train(cls, texts: Iterable[str], shape: SmallBackbone) -> Self:
-        """Make CLIP's own kind of tokenizer (byte-level BPE, lower case) from `texts`."""
+        """Train a CLIP tokenizer (byte-level BPE, lower case) on `texts`, and add CLIP's image processor."""
         tokenizer = _train_tokenizer(texts, shape.vocabulary)
         side = shape.image_size
         size: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
@@ -146,12 +148,12 @@ class Preprocessor:
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens."""
+        """Number of tokens in the vocabulary."""
         return len(self.tokenizer)
 
     @property
     def special_ids(self) -> dict[str, Any]:
-        """The ids that a text tower's config must know."""
+        """Special token IDs for the config of a text tower."""
         return {
             "bos_token_id": self.tokenizer.bos_token_id,
             "eos_token_id": self.tokenizer.eos_token_id,
@@ -159,18 +161,19 @@ class Preprocessor:
         }
 
     def tokenize(self, texts: Sequence[str]) -> TextInput:
-        """Tokenize `texts`, cut to what the text tower can read."""
+        """Tokenize `texts`, truncated to the maximum length of the text tower."""
         encoded = self._encode(list(texts), return_attention_mask=True, return_tensors="pt")
         mask = encoded["attention_mask"].bool()
         if self._text_format.fixed_length:
-            mask[:, -1] = True  # it sums up the text, real token or not
+            mask[:, -1] = True  # the summary token, even if it is padding
         return TextInput(encoded["input_ids"], mask)
 
     def spans(self, text: str) -> list[Span]:
-        """Locate the characters that each token of `tokenize([text])` stands for; none for a token outside the text.
+        """Return the character span in `text` of each token of `tokenize([text])`.
 
-        A tokenizer that cannot tell (SigLIP's) is asked word by word. Where the words, put together, are not what it
-        makes of the whole, every token stands for the whole.
+        The span is (0, 0) for special tokens and padding. If the tokenizer does not report offsets (as in SigLIP), each
+        word is tokenized separately. If the result differs from the tokens of the whole text, every token gets the span
+        of the whole text.
         """
         if self.tokenizer.is_fast:
             encoded = self._encode(text, return_offsets_mapping=True)
@@ -201,7 +204,7 @@ class Preprocessor:
         )
 
     def blank(self, count: int, file: Path | None = None) -> PictureInput:
-        """Make room for `count` decoded pictures, in memory or in an array on disk at `file`."""
+        """Allocate space for `count` decoded pictures, in memory or in an array on disk at `file`."""
         shape = (count, *self._shape)
         if file is None:
             pixels = np.zeros(shape, np.uint8)
@@ -210,48 +213,49 @@ class Preprocessor:
         return PictureInput(torch.from_numpy(pixels), torch.zeros(count, 2, dtype=torch.int32))
 
     def decode(self, picture: Image.Image, into: PictureInput, row: int) -> None:
-        """Resize and crop as the processor says; left as bytes, so that many fit into memory."""
-        # A JPEG can be decoded at a fraction of its size; twice the side that is needed, as in Pillow's thumbnail.
+        """Resize and crop `picture` into row `row` of `into`, as uint8 pixels to save memory."""
+        # Decode a JPEG at a reduced size: twice the side that is needed, as in Pillow's thumbnail.
         side = 2 * math.isqrt(math.prod(self._shape) // 3)
         picture.draft("RGB", (side, side))
         processed = self._process(picture.convert("RGB"))
         pixels = np.asarray(processed["pixel_values"][0])
-        if pixels.dtype != np.uint8:  # of a processor that resizes in floating point
+        if pixels.dtype != np.uint8:  # from a processor that resizes in floating point
             pixels = pixels.round().clip(0, 255)
-        # By NumPy, not torch: many threads do this at once (see `inputs._rows`).
+        # Use NumPy instead of torch, because several threads run this at once (see `inputs._rows`).
         into.pixels.numpy()[row] = pixels
         if "spatial_shapes" in processed:
             into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
 
     def shown(self, width: int, height: int) -> Box:
-        """Measure which part of a picture of this size `decode` keeps, to a pixel of the decoded picture.
+        """Measure the part of a picture of this size that `decode` keeps, to within one pixel of the decoded picture.
 
-        Processors resize, crop and pad by rules of their own; so one is given a picture whose red and green say where
-        each pixel lies, and what comes out is read. Blue is full, or it is padding.
+        Every image processor has its own rules for resizing, cropping and padding. This method therefore processes a
+        test picture whose red and green values encode the position of each pixel, and decodes the positions from the
+        result. Blue is 255 everywhere in the test picture, so a lower value marks padding.
         """
         if len(self._shape) < 3:
-            return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex: the whole, resized
+            return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex resizes the whole picture
         shorter = min(width, height)
-        # A small picture is enlarged by a whole factor, so that its ruler is rounded as the picture is.
+        # Enlarge a small picture by an integer factor, so that sizes are rounded as for the picture itself.
         scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
         columns, rows = round(width * scale), round(height * scale)
         ruler = np.full((rows, columns, 3), 255.0)
         across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
-        # Either colour takes a little from the other side, or what all rows are rounded by would be the same.
+        # Mix a little of the other axis into each colour; otherwise all rows would have the same rounding error.
         mixture = np.array([[0.9, 0.1], [0.1, 0.9]])
         ruler[:, :, :2] *= np.stack(np.meshgrid(across, down), axis=-1) @ mixture
         pixels = np.asarray(self._process(Image.fromarray(ruler.round().astype(np.uint8)))["pixel_values"][0])
-        # Near the rim, a filter bends the scale.
+        # Ignore values near the edges, which the resampling filter distorts.
         kept = (pixels[2] > 250) & (abs(pixels[:2] - 127.5) < 110).all(axis=0)
         y, x = np.nonzero(kept)
         places = np.column_stack([x + 0.5, y + 0.5, np.ones(len(x))])
         affine = np.linalg.lstsq(places, pixels[:2, kept].T / 255)[0] @ np.linalg.inv(mixture)
         corners = np.array([[0, 0, 1], [kept.shape[1], kept.shape[0], 1]]) @ affine
-        left, top, right, bottom = (corners.round(3) + 0.0).ravel().tolist()  # no -0.0
+        left, top, right, bottom = (corners.round(3) + 0.0).ravel().tolist()  # + 0.0 turns -0.0 into 0.0
         return Box(left, top, right, bottom)
 
     def normalise(self, pictures: PictureInput) -> PictureInput:
-        """Rescale and normalise on whatever device the bytes are."""
+        """Rescale and normalise the pixels on their current device."""
         processor, pixels = self.image_processor, pictures.pixels.float()
         if processor.do_rescale:
             pixels = pixels * processor.rescale_factor
@@ -262,7 +266,7 @@ class Preprocessor:
             )
             if len(self._shape) == 3:
                 mean, std = mean[:, None, None], std[:, None, None]
-            else:  # the values of a patch are its pixels row by row, the three colours of one side by side
+            else:  # a patch holds its pixels row by row, with the three colours of a pixel side by side
                 mean, std = (channels.repeat(self._shape[-1] // 3) for channels in (mean, std))
             pixels = (pixels - mean) / std
         return PictureInput(pixels, pictures.grid)
@@ -274,27 +278,27 @@ class Preprocessor:
         return processed
 
     def _picture_shape(self) -> tuple[int, ...]:
-        """Shape of every decoded picture: `[3, height, width]` or `[patches, values]`."""
+        """Return the shape of every decoded picture: `[3, height, width]` or `[patches, values]`."""
         shapes = {
             self._process(Image.new("RGB", size))["pixel_values"].shape[1:] for size in ((9, 6), (6, 9))
         }
         if len(shapes) > 1:
             raise InputError(
-                f"The image processor ({type(self.image_processor).__name__}) gives pictures of different "
-                f"shapes ({' and '.join(map(str, sorted(shapes)))}); set size or crop_size in "
-                "preprocessor_config.json so that all are of one."
+                f"The image processor ({type(self.image_processor).__name__}) outputs pictures of different "
+                f"shapes ({' and '.join(map(str, sorted(shapes)))}). Set size or crop_size in "
+                "preprocessor_config.json so that all pictures have the same shape."
             )
         shape: tuple[int, ...] = shapes.pop()
         return shape
 
 
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
-    """Train a byte-level BPE of `vocabulary` tokens, deterministically."""
+    """Train a byte-level BPE tokenizer with `vocabulary` tokens, deterministically."""
     blank = CLIPTokenizer()
     symbols = sorted(ByteLevel.alphabet())
-    # CLIP's BPE marks the last byte of a word. The marked bytes are named here as "special" so that all of them
-    # exist, or an unseen last letter would be lost, and have fixed ids: left to the trainer, the ids of those it
-    # meets, and the merges that depend on them, differ from run to run.
+    # CLIP's BPE marks the last byte of a word. Declaring the marked bytes as "special" ensures that all of them exist,
+    # because an unseen last letter would be lost otherwise. It also fixes their IDs: if the trainer assigned them, the
+    # IDs and the merges that depend on them would differ from run to run.
     marked = [f"{symbol}</w>" for symbol in symbols]
     trainer = BpeTrainer(
         vocab_size=vocabulary,
@@ -306,5 +310,5 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     backend = blank.backend_tokenizer
     backend.train_from_iterator(texts, trainer)
     learnt = json.loads(backend.to_str())["model"]
-    merges: Any = [tuple(merge) for merge in learnt["merges"]]  # typed as strings, taken as pairs
+    merges: Any = [tuple(merge) for merge in learnt["merges"]]  # annotated as strings, but pairs are accepted
     return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=MAX_TOKENS)

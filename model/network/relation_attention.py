@@ -1,4 +1,4 @@
-"""The relation-guided attention (eq. 4-6): a relation looks at the tokens of an item, and they are pooled by it."""
+"""Relation-guided attention (eq. 4-6): a relation attends to the tokens of an item and pools them into one vector."""
 
 from dataclasses import dataclass, replace
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from .inputs import Tokens
 
 ONE_HOT_SCALE = 1e4
-"""A summary bonus so large that the softmax of eq. 5 is exactly one-hot in float32: CLIP's own pooling."""
+"""Summary bonus that makes the softmax of eq. 5 exactly one-hot in float32, which is CLIP's own pooling."""
 
 
 @dataclass(frozen=True)
 class RelationView:
-    """Relations as they look at the tokens of one modality.
+    """Relations prepared for attention over the tokens of one modality.
 
-    `queries` is P W_K^T W_Q h_E, scaled; `output` is P W_V^T W_o, the same for all.
+    `intra` is True for the intra-sample relation. `queries` is P W_K^T W_Q h_E, scaled. `output` is P W_V^T W_o, the
+    same for all relations.
     """
 
     intra: Bool[Tensor, " relations"]
@@ -27,7 +28,7 @@ class RelationView:
 
 @dataclass(frozen=True)
 class RelationContext:
-    """All that depends on the relations and the weights alone: worth keeping while the weights stay as they are.
+    """Values that depend only on the relations and the weights, so they can be cached until the weights change.
 
     `vectors` is h_E.
     """
@@ -38,11 +39,12 @@ class RelationContext:
 
 
 class RelationAttention(nn.Module):
-    """Eq. 4-6: pool the tokens of an item by their relevance to a relation.
+    """Attention pooling of an item's tokens by their relevance to a relation (eq. 4-6).
 
-    W_V and W_o start as the identity, W_Q and W_K as `gain` times it, so that step 0 has the backbone's own
-    geometry and the gain decides how far relations differ in what they look at from the start.
-    Shared by both modalities, no biases: the paper's 152.33 M parameters with ViT-B/32.
+    W_V and W_o start as the identity, W_Q and W_K as `gain` times the identity. The initial vectors therefore have the
+    geometry of the backbone, and `gain` determines how much the attention of different relations differs at the start.
+    Both modalities share the matrices, and there are no biases. This gives the paper's 152.33 M parameters with
+    ViT-B/32.
     """
 
     def __init__(self, dim: int, beta: float, summary_scale: float, gain: float = 1.0) -> None:
@@ -60,13 +62,13 @@ class RelationAttention(nn.Module):
         intra: Bool[Tensor, " relations"],
         projection: Float[Tensor, "width dim"],
     ) -> RelationView:
-        """Compute Q of eq. 6 for the relations h_E, with W_K and P absorbed; and P, W_V and W_o in one."""
+        """Compute the queries of eq. 6 for the relations h_E, with W_K and P absorbed, and the product P W_V^T W_o."""
         scale = (1 - self.beta) / vectors.shape[-1] ** 0.5
         queries = vectors @ self.query.T @ self.key * scale
         return RelationView(intra, queries @ projection.T, projection @ self.value.T @ self.output)
 
     def weights(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations tokens"]:
-        """Compute A of eq. 5, in float32 at least; padding has weight 0, and each row sums to 1."""
+        """Compute A of eq. 5, at least in float32; padding has weight 0, and each row sums to 1."""
         relevance = _exact(view.queries @ tokens.states.mT)
         positions = torch.arange(tokens.states.shape[1], device=tokens.summary.device)
         summary = tokens.summary[:, None, None] == positions
@@ -75,8 +77,9 @@ class RelationAttention(nn.Module):
         return torch.softmax(scores, dim=-1)
 
     def forward(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations dim"]:
-        """Compute z of eq. 4 for every item and relation: unit length, float32 at least."""
-        # Towers may serve in bf16; what tells relations apart is worked out in the precision of their queries.
+        """Compute z of eq. 4 for every item and relation, as unit vectors in at least float32."""
+        # Towers may run in bf16. The attention uses the precision of the queries, because rounding would hide small
+        # differences between relations.
         tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
         pooled = self.weights(tokens, view).to(tokens.states.dtype) @ tokens.states
         vectors: Tensor = F.normalize(_exact(pooled @ view.output), dim=-1)
@@ -84,5 +87,5 @@ class RelationAttention(nn.Module):
 
 
 def _exact(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Cast to float32 at least: what bf16 rounds off would be felt in a softmax, or in a cosine over tau."""
+    """Cast to at least float32, because bf16 rounding errors are noticeable in a softmax or in a cosine over tau."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,6 +1,6 @@
-"""A Hub on this machine: as much of its wire protocol as pushing and fetching a model take.
+"""Local fake of the Hub with the part of its protocol that pushing and fetching a model need.
 
-Repositories live in memory, every commit is a snapshot of all files, and each file is sent inline ("regular").
+Repositories are kept in memory, every commit is a snapshot of all files, and each file is sent inline ("regular").
 """
 
 import base64
@@ -25,7 +25,7 @@ TOKEN = "hf_of_the_test"
 
 @dataclass
 class Repo:
-    """A model repository: its commits, oldest first, and who may see it."""
+    """Model repository: its commits, oldest first, and its access settings."""
 
     private: bool = False
     gated: bool = False
@@ -33,7 +33,7 @@ class Repo:
     messages: list[str] = field(default_factory=list)
 
     def commit(self, files: dict[str, bytes], message: str = "by hand") -> str:
-        """Add or replace `files`; returns the commit's id."""
+        """Add or replace `files` and return the ID of the commit."""
         before = next(reversed(self.commits.values()), {})
         oid = hashlib.sha1(f"{len(self.commits)}".encode()).hexdigest()
         self.commits[oid] = before | files
@@ -41,14 +41,14 @@ class Repo:
         return oid
 
     def resolve(self, revision: str) -> str | None:
-        """The commit that a revision names: its own id, or `main` for the latest."""
+        """Return the commit of a revision, which is a commit ID or `main` for the latest commit."""
         if revision == "main":
             return next(reversed(self.commits), None)
         return revision if revision in self.commits else None
 
 
 class FakeHub:
-    """The repositories, and the requests that came, as (method, path, token)."""
+    """Repositories of the fake Hub, and the requests it received as (method, path, token)."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -56,7 +56,7 @@ class FakeHub:
         self.requests: list[tuple[str, str, str | None]] = []
 
     def fetched(self) -> set[str]:
-        """Names of the files that were asked for."""
+        """Return the names of the requested files."""
         return {
             path.rpartition("/")[2]
             for method, path, _ in self.requests
@@ -66,7 +66,7 @@ class FakeHub:
 
 @contextmanager
 def fake_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """Run a Hub that huggingface_hub takes for the real one, with cache and logins under `folder`."""
+    """Run a fake Hub and redirect huggingface_hub to it, with its cache and logins under `folder`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     url = f"http://127.0.0.1:{server.server_port}"
     server.hub = FakeHub(url)  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ def fake_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]
 
 def _this_machine_only(look_up: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(host: str, *rest: Any, **options: Any) -> Any:
-        assert host == "127.0.0.1", f"a test asked for {host}"
+        assert host == "127.0.0.1", f"a test tried to connect to {host}"
         return look_up(host, *rest, **options)
 
     return guarded
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Suppress the access log."""
 
     @property
     def _hub(self) -> FakeHub:
@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _found(self, name: str, revision: str, token: str | None) -> tuple[Repo, str] | None:
-        """The repository and the commit; or None, and the refusal is sent."""
+        """Return the repository and the commit, or send an error response and return None."""
         repo = self._hub.repos.get(name)
         if repo is None or (repo.private and token != TOKEN):
             self._refuse(401 if token is None else 404, "RepoNotFound", "Repository not found")
@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             return repo, oid
         return None
 
-    def _refuse(self, status: int, code: str | None, message: str = "not here") -> None:
+    def _refuse(self, status: int, code: str | None, message: str = "not found") -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
         self._send(status, {"error": message}, headers)
 

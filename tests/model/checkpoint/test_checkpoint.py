@@ -1,4 +1,4 @@
-"""A checkpoint on disk: what can be read of it without torch, and what opening it refuses."""
+"""Tests of a checkpoint on disk: its torch-free contents, and the rejection of changed weights."""
 
 import json
 import shutil
@@ -17,16 +17,14 @@ from model.records import INTRA_RELATION, Relation
 from model.relation_file import load_relations, save_relations
 
 
-def test_a_checkpoint_holds_the_relations_it_was_trained_on(
-    checkpoints: dict[str, Path], prepared: Path
-) -> None:
+def test_checkpoint_contains_trained_relations(checkpoints: dict[str, Path], prepared: Path) -> None:
     checkpoint, data = Checkpoint.open(checkpoints["rcml"]), Prepared.open(prepared)
     assert checkpoint.relations == data.relations
     assert checkpoint.manifest.parents == {"prepared": data.manifest.digest}
     assert checkpoint.relation_vectors.shape == (3, checkpoint.dim) == (3, 32)
 
 
-def test_a_relations_vector_is_the_eot_state_of_its_text(checkpoints: dict[str, Path]) -> None:
+def test_relation_vector_is_eot_state_of_description(checkpoints: dict[str, Path]) -> None:
     checkpoint = Checkpoint.open(checkpoints["rcml"])
     encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     network, preprocessor = encoder.network, encoder.preprocessor
@@ -35,14 +33,14 @@ def test_a_relations_vector_is_the_eot_state_of_its_text(checkpoints: dict[str, 
     np.testing.assert_allclose(checkpoint.relation_vectors[1], expected, atol=1e-5)
 
 
-def test_relations_come_back_as_they_were_saved(tmp_path: Path) -> None:
+def test_loads_relations_as_saved(tmp_path: Path) -> None:
     relations = (INTRA_RELATION, Relation("thé", "Gekauft für „Tee“."))
     save_relations(tmp_path, relations)
     assert load_relations(tmp_path) == relations
     assert "thé" in (tmp_path / "relations.json").read_text(encoding="utf-8")
 
 
-def test_a_domain_comes_back_and_none_leaves_no_trace(tmp_path: Path) -> None:
+def test_loads_domain_and_writes_no_key_without_domain(tmp_path: Path) -> None:
     relations = (Relation("tea", "Bought for tea.", domain="Grocery"), Relation("pots", "Bought to plant."))
     save_relations(tmp_path, relations)
     assert load_relations(tmp_path) == relations
@@ -50,7 +48,7 @@ def test_a_domain_comes_back_and_none_leaves_no_trace(tmp_path: Path) -> None:
     assert [one.get("domain") for one in raw] == ["Grocery", None]
 
 
-def test_relation_vectors_keep_their_float32_values(tmp_path: Path) -> None:
+def test_relation_vectors_keep_float32_values(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
@@ -58,7 +56,7 @@ def test_relation_vectors_keep_their_float32_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_file(tmp_path / "relations.safetensors")["relation_vectors"], vectors)
 
 
-def test_a_checkpoint_is_opened_without_torch(checkpoints: dict[str, Path]) -> None:
+def test_opens_checkpoint_without_torch(checkpoints: dict[str, Path]) -> None:
     code = (
         "import sys; from pathlib import Path; from model.checkpoint.checkpoint import Checkpoint; "
         "print(Checkpoint.open(Path(sys.argv[1])).dim, {'torch', 'transformers', 'polars'} & set(sys.modules))"
@@ -69,7 +67,7 @@ def test_a_checkpoint_is_opened_without_torch(checkpoints: dict[str, Path]) -> N
     assert shown == "32 set()\n"
 
 
-def test_a_checkpoint_keeps_all_that_is_needed_to_use_it(checkpoints: dict[str, Path]) -> None:
+def test_checkpoint_contains_all_required_files(checkpoints: dict[str, Path]) -> None:
     names = {path.name for path in checkpoints["rcml"].iterdir()}
     assert {
         "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "network.json",
@@ -80,7 +78,7 @@ def test_a_checkpoint_keeps_all_that_is_needed_to_use_it(checkpoints: dict[str, 
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt", ".npy"))]
 
 
-def test_the_model_card_tells_the_figures_and_the_relations(checkpoints: dict[str, Path]) -> None:
+def test_model_card_shows_figures_and_relations(checkpoints: dict[str, Path]) -> None:
     card = (checkpoints["rcml"] / "README.md").read_text()
     metrics = json.loads((checkpoints["rcml"] / "metrics.json").read_text())
     assert card.startswith("---\nlibrary_name: rcml\n")
@@ -89,7 +87,7 @@ def test_the_model_card_tells_the_figures_and_the_relations(checkpoints: dict[st
     assert "- `colour`: These two have the same colour." in card
 
 
-def test_weights_of_another_network_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_rejects_changed_weights(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(checkpoints["rcml"], copy)
     with (copy / "model.safetensors").open("r+b") as file:

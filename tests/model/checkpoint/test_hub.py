@@ -1,4 +1,4 @@
-"""A checkpoint goes to the Hub and comes back the same; what cannot be had is refused in words."""
+"""Tests of pushing checkpoints to the Hub and fetching them, and of the messages if this fails."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def files(checkpoints: dict[str, Path]) -> dict[str, bytes]:
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Hub that was there and no longer is."""
+    """Start a Hub and stop it again, so that it cannot be reached."""
     with fake_hub(tmp_path / "home", monkeypatch):
         pass
 
@@ -45,7 +45,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Pushing.
 
 
-def test_what_is_pushed_comes_back_by_name(encoder: Encoder, hub: FakeHub) -> None:
+def test_loads_pushed_encoder_by_name(encoder: Encoder, hub: FakeHub) -> None:
     encoder.push_to_hub(NAME)
     again = Encoder.from_pretrained(NAME, "cpu")
     texts, pictures = ["red mug", ""], [Image.new("RGB", (40, 30), colour) for colour in ("red", "green")]
@@ -55,7 +55,7 @@ def test_what_is_pushed_comes_back_by_name(encoder: Encoder, hub: FakeHub) -> No
     np.testing.assert_array_equal(again.relation_vectors, encoder.relation_vectors)
 
 
-def test_a_push_is_one_commit_of_all_files_byte_for_byte(
+def test_push_is_one_commit_of_all_files_byte_for_byte(
     encoder: Encoder, hub: FakeHub, files: dict[str, bytes]
 ) -> None:
     url = encoder.push_to_hub(NAME, commit_message="Spring collection")
@@ -65,19 +65,21 @@ def test_a_push_is_one_commit_of_all_files_byte_for_byte(
     assert url == f"{hub.url}/{NAME}/commit/{oid}"
 
 
-def test_a_second_push_goes_to_the_same_repository(encoder: Encoder, hub: FakeHub) -> None:
+def test_second_push_goes_to_same_repository(encoder: Encoder, hub: FakeHub) -> None:
     first, second = encoder.push_to_hub(NAME), encoder.push_to_hub(NAME)
     assert first != second
     assert len(hub.repos[NAME].commits) == 2
 
 
 @pytest.mark.parametrize("private", [True, False])
-def test_a_repository_is_as_private_as_asked(private: bool, encoder: Encoder, hub: FakeHub) -> None:
+def test_push_creates_repository_with_requested_privacy(
+    private: bool, encoder: Encoder, hub: FakeHub
+) -> None:
     encoder.push_to_hub(NAME, private=private)
     assert hub.repos[NAME].private is private
 
 
-def test_the_token_goes_to_the_hub_and_into_no_file_or_message(
+def test_push_sends_token_only_to_the_hub(
     encoder: Encoder, hub: FakeHub, capfd: pytest.CaptureFixture[str]
 ) -> None:
     url = encoder.push_to_hub(NAME)
@@ -88,7 +90,7 @@ def test_the_token_goes_to_the_hub_and_into_no_file_or_message(
     assert TOKEN not in url + "".join(capfd.readouterr())
 
 
-def test_a_push_leaves_no_copy_behind(
+def test_push_leaves_no_temporary_files(
     encoder: Encoder, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
@@ -97,7 +99,7 @@ def test_a_push_leaves_no_copy_behind(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_a_push_without_a_login_says_how_to_log_in(
+def test_push_without_login_explains_how_to_log_in(
     encoder: Encoder, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
@@ -106,19 +108,23 @@ def test_a_push_without_a_login_says_how_to_log_in(
     assert hub.repos == {}
 
 
-def test_a_push_to_someone_elses_name_says_what_the_hub_said(encoder: Encoder, hub: FakeHub) -> None:
-    with pytest.raises(InputError, match=r"refused others/shop with status 403 \(You don't have the rights"):
+def test_push_without_rights_reports_message_of_the_hub(encoder: Encoder, hub: FakeHub) -> None:
+    with pytest.raises(
+        InputError, match=r"rejected the request for others/shop with status 403 \(You don't have the rights"
+    ):
         encoder.push_to_hub("others/shop")
 
 
-def test_a_push_under_an_impossible_name_is_refused(encoder: Encoder, hub: FakeHub) -> None:
-    with pytest.raises(InputError, match="'ann/shop/spring' is no name on the Hub, owner/name"):
+def test_push_rejects_invalid_name(encoder: Encoder, hub: FakeHub) -> None:
+    with pytest.raises(
+        InputError, match=r"'ann/shop/spring' is not a valid name on the Hub\. Use the form owner/name"
+    ):
         encoder.push_to_hub("ann/shop/spring")
     assert hub.requests == []
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_push_to_a_hub_that_is_down_says_so(encoder: Encoder) -> None:
+def test_push_reports_unreachable_hub(encoder: Encoder) -> None:
     with pytest.raises(
         InputError, match=rf"The Hub could not be reached for {NAME} \(.*Check the connection"
     ):
@@ -128,7 +134,7 @@ def test_a_push_to_a_hub_that_is_down_says_so(encoder: Encoder) -> None:
 # Fetching.
 
 
-def test_only_the_files_of_the_manifest_are_fetched(hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_fetches_only_files_of_the_manifest(hub: FakeHub, files: dict[str, bytes]) -> None:
     strange = {".gitattributes": b"*", "pytorch_model.bin": b"pickled", "special_tokens_map.json": b"{}"}
     hub.repos[NAME] = Repo()
     hub.repos[NAME].commit(files | strange)
@@ -136,16 +142,14 @@ def test_only_the_files_of_the_manifest_are_fetched(hub: FakeHub, files: dict[st
     assert hub.fetched() == set(files)
 
 
-def test_a_revision_is_fetched_as_it_was(
-    encoder: Encoder, hub: FakeHub, checkpoints: dict[str, Path]
-) -> None:
+def test_fetches_requested_revision(encoder: Encoder, hub: FakeHub, checkpoints: dict[str, Path]) -> None:
     first = encoder.push_to_hub(NAME).rpartition("/")[2]
     Encoder.from_pretrained(checkpoints["blind"], "cpu").push_to_hub(NAME)
     assert Encoder.from_pretrained(NAME, "cpu").network.config.objective == "blind"
     assert Encoder.from_pretrained(NAME, "cpu", revision=first).network.config.objective == "rcml"
 
 
-def test_a_model_card_edited_on_the_hub_leaves_the_checkpoint_usable(
+def test_checkpoint_stays_usable_after_model_card_was_edited_on_the_hub(
     encoder: Encoder, hub: FakeHub, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     encoder.push_to_hub(NAME)
@@ -156,14 +160,14 @@ def test_a_model_card_edited_on_the_hub_leaves_the_checkpoint_usable(
     assert again.manifest.digest == Checkpoint.open(checkpoints["rcml"]).manifest.digest
 
 
-def test_a_file_that_was_damaged_on_the_hub_is_named(hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_reports_file_damaged_on_the_hub(hub: FakeHub, files: dict[str, bytes]) -> None:
     hub.repos[NAME] = Repo()
     hub.repos[NAME].commit(files | {"model.safetensors": files["model.safetensors"][:-1] + b"\xff"})
     with pytest.raises(ArtifactError, match=r"model\.safetensors is not the file that was written"):
         Encoder.from_pretrained(NAME, "cpu")
 
 
-def test_a_file_that_was_deleted_on_the_hub_is_named(hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_reports_file_deleted_on_the_hub(hub: FakeHub, files: dict[str, bytes]) -> None:
     del files["relations.json"]
     hub.repos[NAME] = Repo()
     hub.repos[NAME].commit(files)
@@ -171,56 +175,56 @@ def test_a_file_that_was_deleted_on_the_hub_is_named(hub: FakeHub, files: dict[s
         Encoder.from_pretrained(NAME, "cpu")
 
 
-def test_a_private_checkpoint_is_fetched_with_the_token(encoder: Encoder, hub: FakeHub) -> None:
+def test_fetches_private_checkpoint_with_token(encoder: Encoder, hub: FakeHub) -> None:
     encoder.push_to_hub(NAME, private=True)
     assert Encoder.from_pretrained(NAME, "cpu").relations == encoder.relations
 
 
-def test_an_unknown_name_is_refused_and_named(hub: FakeHub) -> None:
+def test_fetch_reports_unknown_name(hub: FakeHub) -> None:
     with pytest.raises(ArtifactError, match=r"The Hub has no model 'ann/none', or it is private\. Check"):
         Encoder.from_pretrained("ann/none")
 
 
-def test_a_private_checkpoint_without_a_token_is_refused_as_unknown(
+def test_fetch_of_private_checkpoint_without_token_suggests_login(
     encoder: Encoder, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder.push_to_hub(NAME, private=True)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(
-        ArtifactError, match=r"if it is private, log in with `hf auth login`, or set HF_TOKEN"
+        ArtifactError, match=r"If it is private, log in with `hf auth login`, or set HF_TOKEN"
     ):
         Encoder.from_pretrained(NAME)
 
 
-def test_a_gated_checkpoint_says_whom_to_ask(hub: FakeHub) -> None:
+def test_fetch_of_gated_checkpoint_explains_how_to_get_access(hub: FakeHub) -> None:
     hub.repos[NAME] = Repo(gated=True)
     with pytest.raises(
-        ArtifactError, match=rf"{NAME} is gated: ask its owner for access on its page, then log"
+        ArtifactError, match=rf"{NAME} is gated\. Request access on its page on the Hub, then log"
     ):
         Encoder.from_pretrained(NAME)
 
 
-def test_an_unknown_revision_is_named(encoder: Encoder, hub: FakeHub) -> None:
+def test_fetch_reports_unknown_revision(encoder: Encoder, hub: FakeHub) -> None:
     encoder.push_to_hub(NAME)
     with pytest.raises(
-        ArtifactError, match=rf"{NAME} on the Hub has no revision 'v9'\. Name a branch, a tag"
+        ArtifactError, match=rf"{NAME} on the Hub has no revision 'v9'\. Use one of its branches"
     ):
         Encoder.from_pretrained(NAME, revision="v9")
 
 
-def test_a_model_that_is_no_checkpoint_of_ours_is_refused_before_its_weights_are_fetched(
+def test_rejects_other_models_before_fetching_their_weights(
     hub: FakeHub,
 ) -> None:
     hub.repos["openai/clip"] = Repo()
     hub.repos["openai/clip"].commit({"config.json": b"{}", "model.safetensors": b"much"})
     with pytest.raises(
-        ArtifactError, match=r"openai/clip on the Hub has no manifest\.json, so it is not a ch"
+        ArtifactError, match=r"openai/clip on the Hub has no manifest\.json, so it is not an rcml ch"
     ):
         Encoder.from_pretrained("openai/clip")
     assert hub.fetched() == set()
 
 
-def test_an_artifact_of_another_kind_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+def test_rejects_artifact_of_another_kind(hub: FakeHub, tmp_path: Path) -> None:
     with write_artifact(tmp_path / "shop", "shop", ShopConfig(out=tmp_path)):
         pass
     hub.repos[NAME] = Repo()
@@ -230,14 +234,14 @@ def test_an_artifact_of_another_kind_is_refused(hub: FakeHub, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_hub_that_is_down_is_said_to_be() -> None:
+def test_fetch_reports_unreachable_hub() -> None:
     with pytest.raises(
-        ArtifactError, match=rf"The Hub could not be reached for {NAME} \(.*or name a local fo"
+        ArtifactError, match=rf"The Hub could not be reached for {NAME} \(.*or use a local fo"
     ):
         Encoder.from_pretrained(NAME)
 
 
-def test_a_checkpoint_fetched_before_is_used_while_the_hub_is_down(
+def test_uses_cached_checkpoint_if_hub_is_unreachable(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fake_hub(tmp_path / "home", monkeypatch):
@@ -246,7 +250,7 @@ def test_a_checkpoint_fetched_before_is_used_while_the_hub_is_down(
     assert Encoder.from_pretrained(NAME, "cpu").relations == encoder.relations
 
 
-def test_a_folder_of_the_same_name_comes_before_the_hub(
+def test_prefers_local_folder_to_hub_repository_of_same_name(
     hub: FakeHub, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copytree(checkpoints["rcml"], tmp_path / NAME)

@@ -1,4 +1,4 @@
-"""The figures by relation, read back from a report, and the reports that are refused."""
+"""Tests of reading the figures by relation from a report and of rejecting unsuitable reports."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ CHECKPOINT = "c0ffee" * 10
 
 
 class NoOptions(BaseModel):
-    """The options of a report made by hand."""
+    """Empty options for a report that a test writes."""
 
 
 def write_report(folder: Path, **content: object) -> Path:
@@ -28,9 +28,7 @@ def write_report(folder: Path, **content: object) -> Path:
     return folder
 
 
-def test_the_figures_are_those_of_the_report(
-    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
-) -> None:
+def test_figures_match_report(checkpoints: dict[str, Path], prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     evaluate(EvaluateConfig(checkpoint=checkpoints["rcml"], prepared=prepared, out=out, device="cpu"))
     quality = Quality.open(out, open_artifact(checkpoints["rcml"], "checkpoint").digest)
@@ -42,7 +40,7 @@ def test_the_figures_are_those_of_the_report(
     assert quality.digest == open_artifact(out, "report").digest
 
 
-def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
+def test_unmeasured_figures_are_none(tmp_path: Path) -> None:
     office = {
         "relation_id": "office", "description": "Worn at the office.", "queries": 0, "hit_at_5": None, "claims": 3,
         "validity_auc": None, "validity_ece": 0.25,
@@ -53,26 +51,26 @@ def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
     assert (found.queries, found.hit_at_5, found.validity_auc, found.validity_ece) == (0, None, None, 0.25)
 
 
-def test_the_report_of_another_checkpoint_is_refused_with_both_digests(tmp_path: Path) -> None:
+def test_rejects_report_of_another_checkpoint_with_both_digests(tmp_path: Path) -> None:
     report = write_report(tmp_path / "report", relations=[])
     with pytest.raises(
-        MismatchError, match=r"is of checkpoint c0ffeec0ffee, not of 0{12}\. Run `rcml evaluate`"
+        MismatchError, match=r"belongs to checkpoint c0ffeec0ffee, not to 0{12}\. Run `rcml evaluate`"
     ):
         Quality.open(report, "0" * 64)
 
 
-def test_a_report_of_before_there_were_such_figures_is_refused(tmp_path: Path) -> None:
+def test_rejects_report_without_figures_by_relation(tmp_path: Path) -> None:
     report = write_report(tmp_path / "report", networks={})
     with pytest.raises(ArtifactError, match=r"no figures by relation.*Run `rcml evaluate` again"):
         Quality.open(report, CHECKPOINT)
 
 
-def test_a_folder_that_is_no_report_is_refused(checkpoints: dict[str, Path]) -> None:
+def test_rejects_folder_that_is_not_a_report(checkpoints: dict[str, Path]) -> None:
     with pytest.raises(ArtifactError, match="is a checkpoint, where a report is needed"):
         Quality.open(checkpoints["rcml"], CHECKPOINT)
 
 
-def test_it_is_read_without_torch() -> None:
+def test_imports_without_torch() -> None:
     code = (
         "import sys, model.checkpoint.relation_quality\n"
         "print({'torch', 'transformers', 'sklearn', 'scipy'} & set(sys.modules))"

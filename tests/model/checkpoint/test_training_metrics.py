@@ -1,4 +1,4 @@
-"""`metrics.json` as a model: the same file as before there was one, whatever another version adds."""
+"""Tests of reading and writing `metrics.json`, including keys of other versions of rcml."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def write(folder: Path, content: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("more", [{}, {"weather": "fine", "wind": [1, 2.5]}])
-def test_what_was_read_is_written_back_byte_for_byte(more: dict[str, Any], tmp_path: Path) -> None:
+def test_saves_loaded_metrics_byte_for_byte(more: dict[str, Any], tmp_path: Path) -> None:
     text = write(tmp_path, {**CONTENT, **more})
     metrics = TrainingMetrics.load(tmp_path)
     metrics.save(tmp_path)
@@ -44,17 +44,17 @@ def test_what_was_read_is_written_back_byte_for_byte(more: dict[str, Any], tmp_p
     assert (metrics.history[1].loss, metrics.validation_hit_at_5) == (1e-7, 2 / 3)
 
 
-def test_training_writes_these_keys_in_this_order(checkpoints: dict[str, Path]) -> None:
+def test_training_writes_known_keys_in_order(checkpoints: dict[str, Path]) -> None:
     text = (checkpoints["rcml"] / "metrics.json").read_text()
     assert list(json.loads(text)) == list(CONTENT)
     assert text == json.dumps(json.loads(text), indent=2) + "\n"
     assert Checkpoint.open(checkpoints["rcml"]).metrics.objective == "rcml"
 
 
-def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
+def test_rejects_file_without_required_key(tmp_path: Path) -> None:
     write(tmp_path, {name: value for name, value in CONTENT.items() if name != "objective"})
     with pytest.raises(
         ArtifactError,
-        match=r"is not as this version of rcml writes it \(see objective\); train again with it",
+        match=r"does not match this version of rcml \(missing or invalid: objective\)\. Train the checkpoint again",
     ):
         TrainingMetrics.load(tmp_path)

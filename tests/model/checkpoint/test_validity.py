@@ -1,4 +1,4 @@
-"""The validity head: it finds a planted rule, is symmetric, and answers in NumPy what scikit-learn fitted."""
+"""Tests of the validity head: it learns a planted rule, is symmetric, and matches scikit-learn in NumPy."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def random_pairs(count: int, seed: int) -> PairVectors:
 
 
 def rule(pairs: PairVectors) -> ndarray:
-    """Related when the texts point the same way."""
+    """Label each pair as related if the cosine of its texts is positive."""
     return np.asarray((pairs.text_a * pairs.text_b).sum(axis=1) > 0)
 
 
@@ -33,30 +33,30 @@ def head() -> ValidityHead:
     return ValidityHead.fit(pairs, rule(pairs), seed=0)
 
 
-def test_the_head_finds_a_planted_rule_on_pairs_it_never_saw(head: ValidityHead) -> None:
+def test_learns_planted_rule_that_holds_for_unseen_pairs(head: ValidityHead) -> None:
     pairs = random_pairs(1000, seed=1)
     assert ((head.probability(pairs) >= 0.5) == rule(pairs)).mean() > 0.95
 
 
-def test_the_answer_does_not_depend_on_which_item_comes_first(head: ValidityHead) -> None:
+def test_probability_does_not_depend_on_item_order(head: ValidityHead) -> None:
     pairs = random_pairs(50, seed=2)
     swapped = PairVectors(pairs.text_b, pairs.image_b, pairs.text_a, pairs.image_a, pairs.relation)
     np.testing.assert_allclose(head.probability(swapped), head.probability(pairs), atol=1e-6)
 
 
-def test_the_length_of_a_relations_vector_does_not_matter(head: ValidityHead) -> None:
+def test_probability_does_not_depend_on_relation_vector_length(head: ValidityHead) -> None:
     pairs = random_pairs(50, seed=3)
     longer = PairVectors(pairs.text_a, pairs.image_a, pairs.text_b, pairs.image_b, 7 * pairs.relation)
     np.testing.assert_allclose(head.probability(longer), head.probability(pairs), atol=1e-6)
 
 
-def test_a_saved_head_answers_the_same_when_loaded(head: ValidityHead, tmp_path: Path) -> None:
+def test_loaded_head_gives_same_probabilities(head: ValidityHead, tmp_path: Path) -> None:
     pairs = random_pairs(50, seed=4)
     head.save(tmp_path)
     np.testing.assert_array_equal(ValidityHead.load(tmp_path).probability(pairs), head.probability(pairs))
 
 
-def test_the_probability_is_the_one_scikit_learn_would_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probability_matches_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
 
     class Remembering(sklearn.neural_network.MLPClassifier):  # type: ignore[misc]
@@ -72,7 +72,7 @@ def test_the_probability_is_the_one_scikit_learn_would_give(monkeypatch: pytest.
     np.testing.assert_allclose(head.probability(asked), expected, atol=1e-5)
 
 
-def test_one_seed_fits_one_head(head: ValidityHead) -> None:
+def test_fit_is_reproducible_with_same_seed(head: ValidityHead) -> None:
     pairs, asked = random_pairs(2000, seed=0), random_pairs(20, seed=7)
     same, other = (ValidityHead.fit(pairs, rule(pairs), seed=seed).probability(asked) for seed in (0, 1))
     np.testing.assert_array_equal(same, head.probability(asked))
@@ -80,7 +80,7 @@ def test_one_seed_fits_one_head(head: ValidityHead) -> None:
 
 
 @pytest.mark.parametrize("count", [10, 40])
-def test_a_head_can_be_fitted_to_few_claims(count: int) -> None:
+def test_fits_head_to_few_claims(count: int) -> None:
     pairs = random_pairs(count, seed=8)
     valid = np.arange(count) % 2 == 0
     probability = ValidityHead.fit(pairs, valid, seed=0).probability(pairs)
@@ -88,7 +88,7 @@ def test_a_head_can_be_fitted_to_few_claims(count: int) -> None:
 
 
 @pytest.mark.parametrize(("output", "expected"), [(100.0, 1.0), (-100.0, 0.0)])
-def test_extreme_log_odds_overflow_nothing(output: float, expected: float) -> None:
+def test_extreme_log_odds_do_not_overflow(output: float, expected: float) -> None:
     size = 4 * DIM + 3
     head = ValidityHead(
         np.zeros((size, 1), np.float32),

@@ -397,7 +397,7 @@ def test_a_tower_that_does_not_say_how_large_its_patches_are_is_refused(
     clip: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clip.network.backbone.model.config.vision_config, "patch_size", [8, 16])
-    with pytest.raises(InputError, match=r"\(clip_vision_model\) has patches of the size \[8, 16\]"):
+    with pytest.raises(InputError, match=r"\(clip_vision_model\) has patch size \[8, 16\]"):
         clip.explain(None, noise(9, 9), "colour")
 
 

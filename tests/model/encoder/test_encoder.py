@@ -117,7 +117,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 def test_without_cuda_auto_is_the_cpu_and_cuda_is_refused() -> None:
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match="this machine has no CUDA device; use --device auto"):
+    with pytest.raises(InputError, match=r"this machine has no CUDA device\. Use --device auto"):
         choose_device("cuda")
 
 

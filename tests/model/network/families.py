@@ -1,4 +1,4 @@
-"""Tiny random models of every supported architecture, as `transformers` itself would leave them on disk."""
+"""Tiny random models of every supported architecture, on disk in the format of `transformers`."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ LAYERS: Mapping[str, Any] = {
     "intermediate_size": 64,
     "num_attention_heads": 2,
     "num_hidden_layers": 1,
-    "initializer_range": 0.2,  # random, and yet far from all alike
+    "initializer_range": 0.2,  # large enough that outputs differ clearly
 }
 
 
@@ -64,7 +64,7 @@ def write_clip(folder: Path) -> PreTrainedModel:
     model: PreTrainedModel = small_backbone(TINY, preprocessor).model
     model.save_pretrained(folder)
     preprocessor.save(folder)
-    (folder / "text_format.json").unlink()  # ours, and nobody else's
+    (folder / "text_format.json").unlink()  # written only by rcml
     return model
 
 
@@ -82,7 +82,7 @@ def write_siglip2(folder: Path) -> PreTrainedModel:
     model.save_pretrained(folder)
     symbols = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
     Siglip2Tokenizer(vocab={symbol: row for row, symbol in enumerate(symbols)}).save_pretrained(folder)
-    # As on the Hub: transformers knows better, and makes it Siglip2Tokenizer, which reads lower case alone.
+    # Models on the Hub name GemmaTokenizer, but transformers loads Siglip2Tokenizer, which lowercases the text.
     described = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(
         json.dumps(described | {"tokenizer_class": "GemmaTokenizer"})
@@ -105,7 +105,7 @@ FAMILIES: Mapping[str, Callable[[Path], PreTrainedModel]] = {
     "siglip2": write_siglip2,
     "vision-text-dual-encoder": write_dual_encoder,
 }
-"""What writes a model of each type into a folder, and returns it."""
+"""Functions that write a model of each type into a folder and return it."""
 
 
 def dual_encoder(text: PreTrainedConfig, vision: PreTrainedConfig) -> PreTrainedModel:
@@ -121,7 +121,7 @@ def write_dual_encoder_processors(folder: Path, **options: Any) -> None:
 
 
 def distilbert() -> PreTrainedConfig:
-    """A text tower that pools nothing."""
+    """Return the config of a text tower without a pooled output."""
     return DistilBertConfig(
         vocab_size=len(WORDS) + 5,
         max_position_embeddings=TEXT_LENGTH,
@@ -133,14 +133,14 @@ def distilbert() -> PreTrainedConfig:
 
 
 def roberta() -> PreTrainedConfig:
-    """A text tower that numbers its positions from 2."""
+    """Return the config of a text tower that numbers positions from 2."""
     return RobertaConfig(
         vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH + 2, pad_token_id=1, **LAYERS
     )
 
 
 def clip_vision() -> PreTrainedConfig:
-    """An image tower that gives its tokens as they are before the last layer norm."""
+    """Return the config of an image tower that returns its tokens before the last layer norm."""
     return CLIPVisionConfig(**picture_shape())
 
 
@@ -154,7 +154,7 @@ def text_shape() -> dict[str, Any]:
 
 
 def word_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
-    """A token a word, then EOS, which is also the padding: as in SigLIP."""
+    """Build a tokenizer with one token per word, then EOS, which is also the padding token, as in SigLIP."""
     words = {word: row for row, word in enumerate(("<unk>", "</s>", *WORDS))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -167,7 +167,7 @@ def word_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
 
 
 def write_family(kind: str, folder: Path) -> PreTrainedModel:
-    """Write a random model of this type; the same at every call."""
+    """Write a random model of type `kind`, with the same weights at every call."""
     torch.manual_seed(5)
     model: PreTrainedModel = FAMILIES[kind](folder).eval()
     return model

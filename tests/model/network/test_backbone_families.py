@@ -1,4 +1,4 @@
-"""What every supported architecture must keep, and the processors of each; all random, tiny and from disk."""
+"""Tests of every supported architecture and its processors, with tiny random models loaded from disk."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,7 @@ RELATIONS = (INTRA_RELATION, Relation("colour", "these two items have the same c
 
 @dataclass(frozen=True)
 class Family:
-    """A model on disk, loaded; `model` is the one that was saved."""
+    """Backbone and preprocessor loaded from disk; `model` is the model that was saved there."""
 
     kind: str
     folder: Path
@@ -59,13 +59,13 @@ class Family:
     preprocessor: Preprocessor
 
     def text_features(self, text: TextInput) -> Tensor:
-        """As whoever trained the model would ask for them: SigLIP is given no mask."""
+        """Return the features as in the original training of the model: SigLIP gets no mask."""
         mask = None if self.kind.startswith("siglip") else text.mask
         features: Tensor = self.model.get_text_features(text.ids, attention_mask=mask).pooler_output
         return features
 
     def image_features(self, pictures: list[Image.Image]) -> Tensor:
-        """Of the model and the image processor that were saved, with nothing of ours between them."""
+        """Return the features from the saved model and image processor, without code of rcml."""
         processed = self.preprocessor.image_processor(pictures, return_tensors="pt")
         features: Tensor = self.model.get_image_features(**processed).pooler_output
         return features
@@ -106,7 +106,7 @@ def test_every_supported_type_is_tested() -> None:
 
 
 @torch.inference_mode()
-def test_the_summary_token_alone_is_the_models_own_features(family: Family) -> None:
+def test_projected_summary_token_equals_features_of_model(family: Family) -> None:
     text = family.preprocessor.tokenize(TEXTS)
     summary = family.backbone.text_tokens(text).summary_states() @ family.backbone.text_projection()
     torch.testing.assert_close(summary, family.text_features(text), rtol=0, atol=1e-5)
@@ -114,11 +114,11 @@ def test_the_summary_token_alone_is_the_models_own_features(family: Family) -> N
     tokens = family.backbone.image_tokens(normalised(family.preprocessor, pictures))
     summary = tokens.summary_states() @ family.backbone.image_projection()
     torch.testing.assert_close(summary, family.image_features(pictures), rtol=0, atol=1e-5)
-    assert (summary[0] - summary[1]).norm() > 1e-2  # or else anything would pass
+    assert (summary[0] - summary[1]).norm() > 1e-2  # otherwise constant features would pass too
 
 
 @torch.inference_mode()
-def test_the_model_itself_is_the_special_case_of_beta_one_and_a_one_hot_bonus(family: Family) -> None:
+def test_beta_one_with_one_hot_bonus_equals_original_model(family: Family) -> None:
     network = family.network(beta=1.0, summary_scale=ONE_HOT_SCALE)
     text, pictures = family.preprocessor.tokenize(TEXTS), pictures_of_all_shapes()
     context = network.context(family.preprocessor.tokenize([INTRA_RELATION.description]), [INTRA_RELATION])
@@ -133,7 +133,7 @@ def test_the_model_itself_is_the_special_case_of_beta_one_and_a_one_hot_bonus(fa
 
 
 @torch.inference_mode()
-def test_all_tokens_are_finite_and_in_the_joint_space_they_differ_from_the_summary(family: Family) -> None:
+def test_tokens_are_finite_and_differ_from_summary(family: Family) -> None:
     backbone = family.backbone
     for tokens, projection in (
         (backbone.text_tokens(family.preprocessor.tokenize(TEXTS)), backbone.text_projection()),
@@ -151,7 +151,7 @@ def test_all_tokens_are_finite_and_in_the_joint_space_they_differ_from_the_summa
             assert (joint[mask] - joint[summary]).norm(dim=1).max() > 1e-2
 
 
-def test_neither_padding_nor_the_rest_of_a_batch_changes_a_vector(family: Family) -> None:
+def test_vectors_do_not_depend_on_padding_or_batch(family: Family) -> None:
     encoder = Encoder(family.network(), family.preprocessor, RELATIONS, torch.device("cpu"))
     pictures = [*pictures_of_all_shapes(), noise(33, 47, 4)]
     together = encoder.encode_items(TEXTS, pictures)
@@ -161,26 +161,27 @@ def test_neither_padding_nor_the_rest_of_a_batch_changes_a_vector(family: Family
         np.testing.assert_allclose(alone.image[0], together.image[row], rtol=0, atol=1e-5)
 
 
-def test_a_relation_changes_the_vectors_of_either_modality(family: Family) -> None:
+def test_relation_changes_vectors_of_both_modalities(family: Family) -> None:
     encoder = Encoder(family.network(), family.preprocessor, RELATIONS, torch.device("cpu"))
     vectors = encoder.encode_items(["a red mug"], [noise(40, 40)])
     for view in (vectors.text, vectors.image):
         assert np.linalg.norm(view[0, 0] - view[0, 1]) > 1e-4
 
 
-def test_pictures_kept_as_bytes_are_what_the_image_processor_gives(family: Family) -> None:
+def test_normalised_uint8_pictures_match_image_processor(family: Family) -> None:
     pictures = pictures_of_all_shapes()
     expected = family.preprocessor.image_processor(pictures, return_tensors="pt")
     ours = normalised(family.preprocessor, pictures)
     wanted = expected["pixel_values"]
-    kept = expected.get("pixel_attention_mask", torch.ones(wanted.shape[:2])).bool()  # NaFlex: no padding
+    # Exclude the padding of NaFlex patches from the comparison.
+    kept = expected.get("pixel_attention_mask", torch.ones(wanted.shape[:2])).bool()
     torch.testing.assert_close(ours.pixels[kept], wanted[kept], rtol=0, atol=1e-5)
     shapes = expected.get("spatial_shapes", torch.zeros(3, 2))
     assert ours.grid.tolist() == shapes.tolist()
     assert family.preprocessor.blank(1).pixels.dtype == torch.uint8
 
 
-def test_texts_become_the_ids_that_the_models_own_tokenizer_gives(family: Family) -> None:
+def test_token_ids_match_tokenizer_of_model(family: Family) -> None:
     own = AutoTokenizer.from_pretrained(family.folder)
     text = family.preprocessor.tokenize(["Red MUG", "these two"])
     for row, words in enumerate(["Red MUG", "these two"]):
@@ -189,7 +190,7 @@ def test_texts_become_the_ids_that_the_models_own_tokenizer_gives(family: Family
         assert set(text.ids[row, len(expected) :].tolist()) <= {own.pad_token_id}
 
 
-def test_texts_are_padded_on_the_right_and_cut_to_what_the_tower_reads(family: Family) -> None:
+def test_texts_are_right_padded_and_truncated_to_tower_limit(family: Family) -> None:
     text = family.preprocessor.tokenize(["red mug " * 100, "hat"])
     most = 77 if family.kind == "clip" else TEXT_LENGTH
     assert text.ids.shape == (2, most)
@@ -198,7 +199,7 @@ def test_texts_are_padded_on_the_right_and_cut_to_what_the_tower_reads(family: F
     assert text.mask[1, -1].item() == family.kind.startswith("siglip")
 
 
-def test_only_a_tower_that_reads_the_last_position_is_given_the_full_length(family: Family) -> None:
+def test_pads_to_full_length_only_if_summary_is_last_position(family: Family) -> None:
     text = family.preprocessor.tokenize(["hat", "red mug"])
     part = text.take(torch.tensor([0]))
     full = family.kind.startswith("siglip")
@@ -206,10 +207,8 @@ def test_only_a_tower_that_reads_the_last_position_is_given_the_full_length(fami
     assert (part.ids.shape[1] == TEXT_LENGTH) == full
 
 
-def test_processors_come_back_from_a_folder_that_does_not_name_the_model(
-    family: Family, tmp_path: Path
-) -> None:
-    folder = tmp_path / "gpt2-bert-clip"  # of which transformers would guess the model, had it to
+def test_loads_processors_from_folder_without_model_config(family: Family, tmp_path: Path) -> None:
+    folder = tmp_path / "gpt2-bert-clip"  # transformers would guess a model from this name
     folder.mkdir()
     family.preprocessor.save(folder)
     (folder / "config.json").write_text(json.dumps({"out": "checkpoint", "steps": 3}))
@@ -223,7 +222,7 @@ def test_processors_come_back_from_a_folder_that_does_not_name_the_model(
     assert torch.equal(ours.grid, theirs.grid)
 
 
-def test_a_backbone_comes_back_from_its_config_as_json(family: Family) -> None:
+def test_rebuilds_backbone_from_its_json_config(family: Family) -> None:
     again = build_backbone(json.loads(json.dumps(family.backbone.config)))
     again.load_state_dict(family.backbone.state_dict())
     text = family.preprocessor.tokenize(TEXTS)
@@ -233,7 +232,7 @@ def test_a_backbone_comes_back_from_its_config_as_json(family: Family) -> None:
     assert torch.equal(ours, theirs)
 
 
-def test_a_trained_checkpoint_opens_without_being_told_its_kind(
+def test_opens_trained_checkpoint_without_naming_architecture(
     family: Family, prepared: Path, tmp_path: Path
 ) -> None:
     config = tiny_training(
@@ -247,7 +246,7 @@ def test_a_trained_checkpoint_opens_without_being_told_its_kind(
     np.testing.assert_allclose(first.image, second.image, rtol=0, atol=1e-5)
 
 
-def test_all_weights_are_loaded_and_only_those_of_the_old_loss_are_frozen(family: Family) -> None:
+def test_loads_all_weights_and_freezes_only_those_of_original_loss(family: Family) -> None:
     loaded, saved = family.backbone.model.state_dict(), family.model.state_dict()
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(saved[name], tensor) for name, tensor in loaded.items())
@@ -256,7 +255,7 @@ def test_all_weights_are_loaded_and_only_those_of_the_old_loss_are_frozen(family
     assert frozen == expected
 
 
-def test_half_precision_weights_are_trained_in_float32(family: Family, tmp_path: Path) -> None:
+def test_loads_half_precision_weights_as_float32(family: Family, tmp_path: Path) -> None:
     write_family(family.kind, tmp_path).bfloat16().save_pretrained(tmp_path)
     backbone, _ = load_backbone(tmp_path)
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
@@ -264,7 +263,7 @@ def test_half_precision_weights_are_trained_in_float32(family: Family, tmp_path:
 
 
 @torch.inference_mode()
-def test_a_network_in_bfloat16_gives_nearly_the_same_vectors(family: Family) -> None:
+def test_bfloat16_network_gives_similar_vectors(family: Family) -> None:
     text = family.preprocessor.tokenize(TEXTS)
     pictures = normalised(family.preprocessor, pictures_of_all_shapes())
     half = Network(family.network().config, build_backbone(family.backbone.config))
@@ -279,13 +278,13 @@ def test_a_network_in_bfloat16_gives_nearly_the_same_vectors(family: Family) -> 
 
 
 @torch.inference_mode()
-def test_a_modality_compiles_into_one_graph(family: Family) -> None:
+def test_each_modality_compiles_into_one_graph(family: Family) -> None:
     network = family.network()
     text = family.preprocessor.tokenize(TEXTS)
     context = network.context(text, [RELATIONS[1]] * len(TEXTS))
     pictures = normalised(family.preprocessor, pictures_of_all_shapes())
     compiled: list[tuple[Callable[..., Tensor], TextInput | PictureInput]] = [(network.text_vectors, text)]
-    if family.kind != "siglip2":  # its image tower reads sizes out of a tensor, picture by picture
+    if family.kind != "siglip2":  # its image tower reads the size of each picture from a tensor
         compiled.append((network.image_vectors, pictures))
     for encode, inputs in compiled:
         graph = torch.compile(encode, fullgraph=True, backend="eager")
@@ -294,9 +293,7 @@ def test_a_modality_compiles_into_one_graph(family: Family) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", ["siglip", "siglip2"])
-def test_a_patch_token_of_siglip_is_what_its_head_makes_of_that_patch_alone(
-    kind: str, tmp_path: Path
-) -> None:
+def test_siglip_patch_token_equals_head_output_for_single_patch(kind: str, tmp_path: Path) -> None:
     model = write_family(kind, tmp_path)
     backbone, preprocessor = load_backbone(tmp_path)
     pictures = normalised(preprocessor, [noise(40, 40)])
@@ -310,7 +307,7 @@ def test_a_patch_token_of_siglip_is_what_its_head_makes_of_that_patch_alone(
 
 
 @torch.inference_mode()
-def test_a_tower_that_pools_nothing_is_summed_up_by_its_first_token(tmp_path: Path) -> None:
+def test_first_token_is_summary_of_tower_without_pooled_output(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = dual_encoder(distilbert(), clip_vision())
     model.save_pretrained(tmp_path)
@@ -324,15 +321,15 @@ def test_a_tower_that_pools_nothing_is_summed_up_by_its_first_token(tmp_path: Pa
 
 
 @torch.inference_mode()
-def test_the_tokens_of_clips_image_tower_are_taken_after_its_last_layer_norm() -> None:
+def test_applies_last_layer_norm_to_clip_image_tokens() -> None:
     torch.manual_seed(0)
     backbone = build_backbone(dual_encoder(distilbert(), clip_vision()).config.to_diff_dict()).eval()
     tokens = backbone.image_tokens(PictureInput(torch.randn(2, 3, SIDE, SIDE), torch.zeros(2, 2)))
-    # CLS is among the tokens, and the tower's pooled output is CLS after that norm.
+    # Token 0 is the pooled output, which is CLS after the norm. Token 1 is CLS itself.
     torch.testing.assert_close(tokens.states[:, 1], tokens.states[:, 0], rtol=0, atol=1e-5)
 
 
-def test_a_text_tower_that_counts_positions_from_two_is_given_two_tokens_fewer(tmp_path: Path) -> None:
+def test_tower_with_positions_from_two_gets_two_fewer_tokens(tmp_path: Path) -> None:
     torch.manual_seed(0)
     dual_encoder(roberta(), clip_vision()).save_pretrained(tmp_path)
     write_dual_encoder_processors(tmp_path)
@@ -342,7 +339,7 @@ def test_a_text_tower_that_counts_positions_from_two_is_given_two_tokens_fewer(t
     assert backbone.eval().text_tokens(text).states.isfinite().all()
 
 
-def test_texts_are_cut_to_the_tokenizers_own_limit_where_that_is_less(tmp_path: Path) -> None:
+def test_truncates_texts_to_tokenizer_limit_if_lower(tmp_path: Path) -> None:
     write_family("vision-text-dual-encoder", tmp_path)
     write_dual_encoder_processors(tmp_path, model_max_length=7)
     assert Preprocessor.load(tmp_path).tokenize(["red mug " * 100]).ids.shape == (1, 7)
@@ -353,25 +350,25 @@ def change_config(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+def test_rejects_unknown_architecture_and_lists_supported_types(tmp_path: Path) -> None:
     write_family("siglip", tmp_path)
     change_config(tmp_path, model_type="flava")
     with pytest.raises(
-        InputError, match=r"'flava', which is not supported.*clip, siglip, siglip2, vision-text-dual-encoder"
+        InputError, match=r"'flava' in .* is not supported.*clip, siglip, siglip2, vision-text-dual-encoder"
     ):
         load_backbone(tmp_path)
-    with pytest.raises(InputError, match="of the type 'bert', which is not supported"):
+    with pytest.raises(InputError, match=r"The model type 'bert' in network\.json is not supported"):
         build_backbone({"model_type": "bert"})
 
 
-def test_missing_and_misshapen_weights_are_refused_by_name(family: Family, tmp_path: Path) -> None:
+def test_rejects_and_names_missing_and_misshapen_weights(family: Family, tmp_path: Path) -> None:
     write_family(family.kind, tmp_path)
     path = tmp_path / "model.safetensors"
     weights = load_file(path)
     name, other = [key for key in sorted(weights) if key.endswith("weight") and weights[key].ndim == 2][:2]
     gone = {key: tensor for key, tensor in weights.items() if key != name}
     save_file(gone, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=f"are not those of its config.json: {name} is missing"):
+    with pytest.raises(InputError, match=f"do not match its config.json: {name} is missing"):
         load_backbone(tmp_path)
     save_file(weights | {other: torch.zeros(3, 5)}, path, metadata={"format": "pt"})
     wanted = list(weights[other].shape)
@@ -379,42 +376,44 @@ def test_missing_and_misshapen_weights_are_refused_by_name(family: Family, tmp_p
         load_backbone(tmp_path)
 
 
-def test_damaged_weights_and_a_senseless_config_are_refused(tmp_path: Path) -> None:
+def test_rejects_damaged_weights_and_invalid_config(tmp_path: Path) -> None:
     write_family("siglip", tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match=f"No backbone could be loaded from '{tmp_path}'"):
         load_backbone(tmp_path)
     change_config(tmp_path, text_config={"hidden_size": "wide"})
-    with pytest.raises(InputError, match=r"The config of .* is wrong.*hidden_size"):
+    with pytest.raises(InputError, match=r"The config in .* is invalid.*hidden_size"):
         load_backbone(tmp_path)
     towers = {"text_config": {"model_type": "bert"}, "vision_config": {"model_type": "eye"}}
-    with pytest.raises(InputError, match=r"The config of network.json is wrong: .*eye"):
+    with pytest.raises(InputError, match=r"The config in network.json is invalid.*: .*eye"):
         build_backbone({"model_type": "vision-text-dual-encoder", **towers})
 
 
-def test_a_siglip_without_a_pooling_head_is_refused() -> None:
+def test_rejects_siglip_without_pooling_head() -> None:
     vision = {**picture_shape(), "vision_use_head": False}
     config = {"model_type": "siglip", "text_config": text_shape(), "vision_config": vision}
     with pytest.raises(InputError, match="no pooling head"):
         build_backbone(config)
 
 
-def test_a_tower_without_tokens_is_refused() -> None:
+def test_rejects_tower_without_tokens_of_one_width() -> None:
     towers = {"text_config": {"model_type": "bert"}, "vision_config": {"model_type": "resnet"}}
     config = {"model_type": "vision-text-dual-encoder", **towers}
-    with pytest.raises(InputError, match=r"The tower 'resnet' of network\.json gives no tokens of one width"):
+    with pytest.raises(
+        InputError, match=r"The tower 'resnet' in network\.json .* does not output tokens of one width"
+    ):
         build_backbone(config)
 
 
-def test_an_image_processor_that_leaves_pictures_of_different_shapes_is_refused(tmp_path: Path) -> None:
+def test_rejects_image_processor_with_varying_output_shapes(tmp_path: Path) -> None:
     write_family("clip", tmp_path)
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"do_center_crop": False}))
-    with pytest.raises(InputError, match=r"CLIPImageProcessorPil.*gives pictures of different shapes"):
+    with pytest.raises(InputError, match=r"CLIPImageProcessorPil.*outputs pictures of different shapes"):
         load_backbone(tmp_path)
 
 
-def test_a_tokenizer_that_cannot_pad_is_refused(tmp_path: Path) -> None:
+def test_rejects_tokenizer_without_padding_token(tmp_path: Path) -> None:
     write_family("vision-text-dual-encoder", tmp_path)
     preprocessor = Preprocessor.load(tmp_path)
     preprocessor.tokenizer.pad_token = None
@@ -426,22 +425,24 @@ def test_a_tokenizer_that_cannot_pad_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_the_processors_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_rejects_processors_of_another_model(tmp_path: Path) -> None:
     write_family("siglip", tmp_path)
     processor = SiglipImageProcessorPil(size={"height": 2 * SIDE, "width": 2 * SIDE})
     processor.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"cannot read what its image processor gives: .*16"):
+    with pytest.raises(InputError, match=r"cannot process the output of its image processor: .*16"):
         load_backbone(tmp_path)
     tokenizer = word_tokenizer()
     tokenizer.add_tokens([f"word{n}" for n in range(99)])
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=rf"has {len(tokenizer)} tokens, the text tower knows 64"):
+    with pytest.raises(
+        InputError, match=rf"has {len(tokenizer)} tokens, but the text tower supports only 64"
+    ):
         load_backbone(tmp_path)
 
 
 @pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
-def test_a_tokenizer_that_needs_sentencepiece_says_what_to_install(tmp_path: Path) -> None:
+def test_missing_sentencepiece_error_shows_install_command(tmp_path: Path) -> None:
     write_family("siglip", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
-    with pytest.raises(InputError, match=r"run `pip install 'rcml\[siglip\]'`"):
+    with pytest.raises(InputError, match=r"Run `pip install 'rcml\[siglip\]'`"):
         load_backbone(tmp_path)

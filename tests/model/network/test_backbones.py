@@ -1,4 +1,4 @@
-"""The two towers and what goes into them: CLIP folders, the small CLIP from scratch, and its tokenizer."""
+"""Tests of the two towers and their inputs: CLIP folders, the small CLIP from scratch, and its tokenizer."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ from tests.model.planted import TINY, tiny_training
 
 @pytest.fixture(scope="module")
 def clip_folder(preprocessor: Preprocessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random CLIP as `transformers` itself would leave it."""
+    """Write a random CLIP in the format of `transformers`."""
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(5)
     small_backbone(TINY, preprocessor).model.save_pretrained(folder)
@@ -43,7 +43,7 @@ def text_states(backbone: Backbone, preprocessor: Preprocessor) -> torch.Tensor:
     return backbone.eval().text_tokens(preprocessor.tokenize(["red mug", "a green kite"])).states
 
 
-def test_a_folder_in_clips_layout_gives_the_weights_and_processors_that_were_saved(
+def test_loads_saved_weights_and_processors_of_clip_folder(
     clip_folder: Path, preprocessor: Preprocessor
 ) -> None:
     backbone, loaded = load_backbone(str(clip_folder))
@@ -54,9 +54,7 @@ def test_a_folder_in_clips_layout_gives_the_weights_and_processors_that_were_sav
     assert torch.equal(decoded(loaded, picture).pixels, decoded(preprocessor, picture).pixels)
 
 
-def test_a_network_can_be_trained_from_a_clip_folder(
-    clip_folder: Path, prepared: Path, tmp_path: Path
-) -> None:
+def test_trains_network_from_clip_folder(clip_folder: Path, prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(
         prepared, tmp_path / "out", backbone=str(clip_folder), steps=1, learning_rate=1e-6, weight_decay=0.0
     )
@@ -68,7 +66,7 @@ def test_a_network_can_be_trained_from_a_clip_folder(
 
 @pytest.fixture
 def network_calls(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every attempt to reach another machine, each of which fails."""
+    """Block all network access and return the list of attempts."""
     calls: list[object] = []
 
     def refuse(*address: object, **_: object) -> None:
@@ -81,22 +79,24 @@ def network_calls(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.mark.parametrize("name", ["{}/missing", "./missing/clip", "../missing"])
-def test_a_missing_folder_is_refused_without_asking_the_network(
+def test_rejects_missing_folder_without_network_access(
     name: str, tmp_path: Path, network_calls: list[object]
 ) -> None:
     wanted = name.format(tmp_path)
-    with pytest.raises(InputError, match=f"No backbone could be loaded from '{wanted}'.*Name a local folder"):
+    with pytest.raises(
+        InputError, match=f"No backbone could be loaded from '{wanted}'.*Provide a local folder"
+    ):
         load_backbone(wanted)
     assert network_calls == []
 
 
-def test_a_folder_without_weights_is_refused(tmp_path: Path, network_calls: list[object]) -> None:
+def test_rejects_folder_without_weights(tmp_path: Path, network_calls: list[object]) -> None:
     with pytest.raises(InputError, match=f"No backbone could be loaded from '{tmp_path}'"):
         load_backbone(str(tmp_path))
     assert network_calls == []
 
 
-def test_a_folder_with_weights_and_no_tokenizer_is_refused(
+def test_rejects_folder_without_tokenizer(
     preprocessor: Preprocessor, tmp_path: Path, network_calls: list[object]
 ) -> None:
     small_backbone(TINY, preprocessor).model.save_pretrained(tmp_path)
@@ -107,7 +107,7 @@ def test_a_folder_with_weights_and_no_tokenizer_is_refused(
     assert network_calls == []
 
 
-def test_a_backbone_from_scratch_comes_back_from_json_and_safetensors(
+def test_rebuilds_small_backbone_from_json_and_safetensors(
     preprocessor: Preprocessor, tmp_path: Path
 ) -> None:
     torch.manual_seed(6)
@@ -119,7 +119,7 @@ def test_a_backbone_from_scratch_comes_back_from_json_and_safetensors(
     assert torch.equal(text_states(again, preprocessor), text_states(backbone, preprocessor))
 
 
-def test_a_checkpoint_gives_the_same_vectors_whenever_it_is_opened(checkpoints: dict[str, Path]) -> None:
+def test_checkpoint_gives_same_vectors_each_time_it_is_opened(checkpoints: dict[str, Path]) -> None:
     picture = Image.new("RGB", (20, 20), "teal")
     first, second = (
         Encoder.from_pretrained(checkpoints["rcml"], "cpu").encode_items(["teal hat"], [picture])
@@ -131,13 +131,11 @@ def test_a_checkpoint_gives_the_same_vectors_whenever_it_is_opened(checkpoints: 
 
 @settings(deadline=None)
 @given(st.text().filter(lambda text: "<|" not in text))
-def test_no_text_is_unknown_to_the_tokenizer_and_eot_comes_last(
-    preprocessor: Preprocessor, text: str
-) -> None:
+def test_tokenizer_encodes_every_text_and_ends_with_eot(preprocessor: Preprocessor, text: str) -> None:
     ids = preprocessor.tokenize([text]).ids[0].tolist()
     start, end = (preprocessor.special_ids[name] for name in ("bos_token_id", "eos_token_id"))
     assert (ids[0], ids[-1]) == (start, end)
-    assert not {start, end} & set(ids[1:-1])  # EOT is CLIP's own token for what it does not know
+    assert not {start, end} & set(ids[1:-1])  # CLIP uses EOT as its unknown token too
 
 
 @pytest.mark.parametrize("text", ["zyx qqq", "Ünïcödé 漢字", "🦆🚲", "snake_case-é!", "ﷺ", "a" * 40])
@@ -147,14 +145,14 @@ def test_unseen_words_keep_every_byte(preprocessor: Preprocessor, text: str) -> 
     assert "".join(kept.split()) == "".join(text.lower().split())
 
 
-def test_a_text_too_long_is_cut_to_77_tokens_and_keeps_eot(preprocessor: Preprocessor) -> None:
+def test_truncates_long_text_to_77_tokens_and_keeps_eot(preprocessor: Preprocessor) -> None:
     text = preprocessor.tokenize(["red mug " * 100, "hat"])
     end = preprocessor.special_ids["eos_token_id"]
     assert text.mask.sum(dim=1).tolist()[0] == MAX_TOKENS == 77
     assert [int(ids[mask][-1]) for ids, mask in zip(text.ids, text.mask, strict=True)] == [end, end]
 
 
-def test_a_taken_part_of_texts_is_cut_to_its_longest() -> None:
+def test_take_removes_padding_beyond_longest_text() -> None:
     ids = torch.arange(12).view(3, 4)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
     part = TextInput(ids, mask).take(torch.tensor([2, 1]))
@@ -162,7 +160,7 @@ def test_a_taken_part_of_texts_is_cut_to_its_longest() -> None:
     assert part.mask.tolist() == [[True, False], [True, True]]
 
 
-def test_the_summary_token_of_a_text_is_eot_and_of_a_picture_cls(preprocessor: Preprocessor) -> None:
+def test_summary_token_is_eot_for_text_and_cls_for_picture(preprocessor: Preprocessor) -> None:
     backbone = small_backbone(TINY, preprocessor).eval()
     text = preprocessor.tokenize(["hat", "a green kite in the wind"])
     summary = backbone.text_tokens(text).summary
@@ -172,7 +170,7 @@ def test_the_summary_token_of_a_text_is_eot_and_of_a_picture_cls(preprocessor: P
     assert (image.summary.tolist(), image.mask.all().item(), image.states.shape[1]) == ([0], True, 1 + 4)
 
 
-def test_pixels_kept_as_bytes_and_normalised_later_are_what_the_processor_gives(
+def test_normalised_uint8_pixels_match_image_processor(
     preprocessor: Preprocessor,
 ) -> None:
     picture = Image.effect_noise((32, 32), 90).convert("RGB")

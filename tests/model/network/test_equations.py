@@ -1,10 +1,10 @@
-"""Every equation of the paper as it is printed, in loops over NumPy's float64, against what the network computes.
+"""Tests of the network against every equation of the paper, computed as printed in NumPy loops with float64.
 
-The loops hold to the paper's letters: H is (dim x tokens), W_Q, W_K, W_V, W_o are (dim x dim), i and j are
-items, e is a relation; H is what a tower gave, X (width x tokens), projected: H = P^T X. What the paper
-leaves open is settled as in `network.py` and `loss.py`: padding has no weight, N(i) is what
-shares no relation with i anywhere, the denominator is the positive and N(i), sums are means over pairs, and
-intra-modal terms skip i = j.
+The loops use the notation of the paper: H is (dim x tokens), W_Q, W_K, W_V, W_o are (dim x dim), i and j are
+items, and e is a relation. H is the projected output X (width x tokens) of a tower: H = P^T X. Details that the paper
+leaves open are resolved as in `network.py` and `loss.py`. Padding has no weight. N(i) contains the items that share no
+relation with i in the whole graph. The denominator sums over the positive and N(i). Sums are means over pairs.
+Intra-modal terms skip i = j.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from tests.model.planted import TINY
 
 @dataclass(frozen=True)
 class World:
-    """Random items, relations, weights and pairs; each item has tokens of its own number in either modality."""
+    """Random items, relations, weights and pairs; the number of tokens varies by item and modality."""
 
     towers: dict[str, list[ndarray]]
     projection: dict[str, ndarray]
@@ -43,7 +43,7 @@ class World:
     pairs: list[tuple[int, int, int]]
     related: set[tuple[int, int]]
 
-    # The paper.
+    # Equations of the paper.
 
     @property
     def tokens(self) -> dict[str, list[ndarray]]:
@@ -51,20 +51,20 @@ class World:
         return {x: [self.projection[x].T @ states for states in self.towers[x]] for x in "TI"}
 
     def equation_6(self, x: str, i: int, e: int) -> list[float]:
-        """q_E: (W_Q h_E)^T (W_K H) / sqrt(d), token by token."""
+        """Compute q_E = (W_Q h_E)^T (W_K H) / sqrt(d), token by token."""
         h = self.tokens[x][i]
         query = self.weights["query"] @ self.relations[e]
         return [float(query @ (self.weights["key"] @ h[:, t])) / sqrt(len(h)) for t in range(h.shape[1])]
 
     def equation_5(self, x: str, i: int, e: int) -> list[float]:
-        """A: softmax((1 - beta) q_E + beta B)."""
+        """Compute A = softmax((1 - beta) q_E + beta B)."""
         q = self.equation_6(x, i, e)
         b = [self.bonus * (self.intra[e] and t == self.summary[x][i]) for t in range(len(q))]
         powers = [exp((1 - self.beta) * q[t] + self.beta * b[t]) for t in range(len(q))]
         return [power / sum(powers) for power in powers]
 
     def equation_4(self, x: str, i: int, e: int) -> ndarray:
-        """z: Norm(A (W_V H)^T W_o)."""
+        """Compute z = Norm(A (W_V H)^T W_o)."""
         a = np.array(self.equation_5(x, i, e))
         z = a @ (self.weights["value"] @ self.tokens[x][i]).T @ self.weights["output"]
         return np.asarray(z / sqrt(float(z @ z)))
@@ -72,7 +72,7 @@ class World:
     def equation_2(
         self, x: str, y: str, temperature: float, pairs: list[tuple[int, int, int]]
     ) -> list[float]:
-        """Of each pair: -log of the positive's share among itself and N(i)."""
+        """Compute -log of the positive's share among the positive and N(i), for each pair."""
         losses = []
         for i, j, e in pairs:
             z = self.equation_4(x, i, e)
@@ -83,13 +83,13 @@ class World:
         return losses
 
     def equation_1(self, temperature: float, weight: float) -> float:
-        """(txt-img + img-txt) / 2 + lambda (txt-txt + img-img)."""
+        """Compute (txt-img + img-txt) / 2 + lambda (txt-txt + img-img)."""
         between = [pair for pair in self.pairs if pair[0] != pair[1]]
         crossed = [self.equation_2(x, y, temperature, self.pairs) for x, y in (("T", "I"), ("I", "T"))]
         within = [self.equation_2(x, x, temperature, between) for x in "TI"] if between else [[0.0]]
         return sum(map(mean, crossed)) / 2 + weight * sum(map(mean, within))
 
-    # The network.
+    # Inputs and results of the network.
 
     def attention(self) -> RelationAttention:
         attention = RelationAttention(len(self.relations[0]), self.beta, self.bonus).double()
@@ -99,7 +99,7 @@ class World:
         return attention
 
     def padded(self, x: str) -> Tokens:
-        """The tokens of all items in one tensor, rubbish in the padding."""
+        """Return the tokens of all items in one tensor, with arbitrary values in the padding."""
         longest = max(states.shape[1] for states in self.towers[x])
         shape = (len(self.towers[x]), longest, len(self.projection[x]))
         padded = torch.full(shape, 7.0, dtype=torch.float64)
@@ -143,7 +143,7 @@ def random_world(seed: int) -> World:
         if i != j
     }
     related = {(i, j) for i, j, _ in edges} | {(j, i) for i, j, _ in edges}
-    shown = sorted(edges)[: len(edges) // 2 + 1]  # the rest of the graph is related outside the batch
+    shown = sorted(edges)[: len(edges) // 2 + 1]  # the other edges are in the graph but not in the batch
     selves = [(i, i, 0) for i in range(count) if i == 0 or rng.random() < 0.7]
     return World(
         towers=towers,
@@ -165,7 +165,7 @@ few = settings(max_examples=25, deadline=None)
 
 @few
 @given(worlds)
-def test_equations_5_and_6_the_attention_weights(world: World) -> None:
+def test_attention_weights_match_equations_5_and_6(world: World) -> None:
     attention = world.attention()
     for x in "TI":
         weights = attention.weights(world.padded(x), world.view(attention, x)).detach().numpy()
@@ -177,7 +177,7 @@ def test_equations_5_and_6_the_attention_weights(world: World) -> None:
 
 @few
 @given(worlds)
-def test_equation_4_the_vectors(world: World) -> None:
+def test_vectors_match_equation_4(world: World) -> None:
     for x in "TI":
         vectors = world.vectors(x).numpy()
         for i, e in np.ndindex(vectors.shape[:2]):
@@ -186,7 +186,7 @@ def test_equation_4_the_vectors(world: World) -> None:
 
 @few
 @given(worlds, st.floats(0.05, 2.0))
-def test_equation_2_the_loss_of_each_pair(world: World, temperature: float) -> None:
+def test_pair_losses_match_equation_2(world: World, temperature: float) -> None:
     for x, y in ("TI", "IT", "TT", "II"):
         losses = contrast(world.vectors(x), world.vectors(y), world.batch(), temperature)
         expected = world.equation_2(x, y, temperature, world.pairs)
@@ -195,13 +195,13 @@ def test_equation_2_the_loss_of_each_pair(world: World, temperature: float) -> N
 
 @few
 @given(worlds, st.floats(0.05, 2.0), st.floats(0.0, 2.0))
-def test_equation_1_the_loss_of_a_batch(world: World, temperature: float, weight: float) -> None:
+def test_batch_loss_matches_equation_1(world: World, temperature: float, weight: float) -> None:
     loss = rcml_loss(world.vectors("T"), world.vectors("I"), world.batch(), temperature, weight)
     assert loss.item() == pytest.approx(world.equation_1(temperature, weight), rel=1e-7, abs=1e-9)
 
 
 @torch.inference_mode()
-def test_equations_7_and_8_with_beta_1_and_self_pairs_it_is_clip(preprocessor: Preprocessor) -> None:
+def test_beta_one_with_self_pairs_matches_clip_equations_7_and_8(preprocessor: Preprocessor) -> None:
     torch.manual_seed(9)
     backbone = small_backbone(TINY, preprocessor)
     config = NetworkConfig(objective="rcml", beta=1.0, summary_scale=ONE_HOT_SCALE, backbone=backbone.config)

@@ -1,4 +1,4 @@
-"""Pictures as bytes: decoded once and kept, or each time; the same either way."""
+"""Tests of decoded pictures: cached pictures and pictures decoded at each access are equal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def paths(tmp_path: Path) -> list[Path]:
     return [tmp_path / f"{number}.png" for number in range(4)]
 
 
-def test_decoded_now_or_before_they_are_the_same(
+def test_cached_and_newly_decoded_pictures_are_equal(
     paths: list[Path], preprocessor: Preprocessor, tmp_path: Path
 ) -> None:
     kept = keep_pictures(preprocessor, paths, tmp_path / "cache" / "train.npy")
@@ -36,7 +36,7 @@ def test_decoded_now_or_before_they_are_the_same(
     assert len(torch.unique(loaded.pixels, dim=0)) == 4
 
 
-def test_kept_pictures_are_not_decoded_again(
+def test_does_not_decode_cached_pictures_again(
     paths: list[Path], preprocessor: Preprocessor, tmp_path: Path
 ) -> None:
     before = keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels.clone()
@@ -45,7 +45,7 @@ def test_kept_pictures_are_not_decoded_again(
     assert torch.equal(keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels, before)
 
 
-def test_pictures_half_decoded_are_decoded_again(
+def test_decodes_again_after_interrupted_decoding(
     paths: list[Path], preprocessor: Preprocessor, tmp_path: Path
 ) -> None:
     whole = load_pictures(preprocessor, paths).pixels
@@ -57,7 +57,7 @@ def test_pictures_half_decoded_are_decoded_again(
     assert torch.equal(keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels, whole)
 
 
-def test_pictures_are_decoded_again_where_only_their_grids_were_half_written(
+def test_decodes_again_after_interrupted_write_of_grids(
     paths: list[Path], preprocessor: Preprocessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def half(file: Path, grids: np.ndarray) -> None:
@@ -72,14 +72,14 @@ def test_pictures_are_decoded_again_where_only_their_grids_were_half_written(
     assert torch.equal(kept.pixels, load_pictures(preprocessor, paths).pixels)
 
 
-def test_more_pictures_than_there_is_room_for_are_refused(preprocessor: Preprocessor, tmp_path: Path) -> None:
+def test_rejects_more_pictures_than_disk_can_hold(preprocessor: Preprocessor, tmp_path: Path) -> None:
     class Many(Sequence[Path]):
         def __len__(self) -> int:
             return 10**12
 
         def __getitem__(self, row: object) -> Path:  # type: ignore[override]
-            raise AssertionError("none is to be decoded")
+            raise AssertionError("no picture may be decoded")
 
-    with pytest.raises(InputError, match=r"take 3072000\.0 GB, and .* has room for .*--no-picture-cache"):
+    with pytest.raises(InputError, match=r"need 3072000\.0 GB, but .* has only .*--no-picture-cache"):
         keep_pictures(preprocessor, Many(), tmp_path / "train.npy")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The relation-guided attention against the paper's own formulas, and the special cases it must contain."""
+"""Tests of the relation-guided attention against the formulas of the paper and its special cases."""
 
 from dataclasses import replace
 
@@ -33,14 +33,14 @@ def random_attention(beta: float = 0.6, summary_scale: float = 1.0) -> RelationA
 
 
 def random_tokens() -> Tokens:
-    """Three items of 5, 3 and 1 tokens, padded with rubbish, the last real token the summary."""
+    """Return three items of 5, 3 and 1 tokens with random padding; the last real token is the summary."""
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
     return Tokens(torch.randn(3, 5, DIM, dtype=torch.float64), mask, mask.sum(dim=1) - 1)
 
 
 INTRA = torch.tensor([True, False, False])
 SPACE = torch.eye(DIM, dtype=torch.float64)
-"""The projection of tokens that are in the joint space already."""
+"""Projection for tokens that are already in the joint space."""
 
 
 def random_relations() -> Tensor:
@@ -52,7 +52,7 @@ def random_view(attention: RelationAttention) -> RelationView:
 
 
 def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray, intra: bool) -> ndarray:
-    """Eq. 4-6 as printed, for one item (columns of `h` are its tokens) and one relation."""
+    """Compute eq. 4-6 as printed for one relation and one item, whose tokens are the columns of `h`."""
     w_q, w_k, w_v, w_o = (
         getattr(attention, name).detach().numpy() for name in ("query", "key", "value", "output")
     )
@@ -66,7 +66,7 @@ def formula(attention: RelationAttention, h: ndarray, summary: int, h_e: ndarray
 
 
 @pytest.mark.parametrize(("beta", "summary_scale"), [(0.6, 1.0), (0.0, 1.0), (1.0, 1.0), (0.3, 7.5)])
-def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: float) -> None:
+def test_attention_matches_equations_4_to_6(beta: float, summary_scale: float) -> None:
     torch.manual_seed(0)
     attention, tokens = random_attention(beta, summary_scale), random_tokens()
     relations = random_relations()
@@ -78,7 +78,7 @@ def test_the_attention_is_that_of_equations_4_to_6(beta: float, summary_scale: f
         np.testing.assert_allclose(vectors[item, relation], expected, atol=1e-12)
 
 
-def test_padding_has_no_weight_and_the_rest_sums_to_one() -> None:
+def test_padding_has_zero_weight_and_weights_sum_to_one() -> None:
     torch.manual_seed(1)
     attention, tokens = random_attention(), random_tokens()
     weights = attention.weights(tokens, random_view(attention))
@@ -86,7 +86,7 @@ def test_padding_has_no_weight_and_the_rest_sums_to_one() -> None:
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, 3, dtype=torch.float64))
 
 
-def test_what_stands_in_the_padding_changes_nothing() -> None:
+def test_padding_values_do_not_change_vectors() -> None:
     torch.manual_seed(2)
     attention, tokens = random_attention(), random_tokens()
     view = random_view(attention)
@@ -94,20 +94,20 @@ def test_what_stands_in_the_padding_changes_nothing() -> None:
     torch.testing.assert_close(attention(tokens, view), attention(other, view), rtol=0, atol=0)
 
 
-def test_the_summary_bonus_goes_to_the_intra_relation_alone() -> None:
+def test_summary_bonus_applies_only_to_intra_relation() -> None:
     torch.manual_seed(3)
     plain, boosted = random_attention(summary_scale=0.0), random_attention(summary_scale=5.0)
     boosted.load_state_dict(plain.state_dict())
     tokens, view = random_tokens(), random_view(plain)
     before, after = plain.weights(tokens, view), boosted.weights(tokens, view)
     torch.testing.assert_close(after[:, 1:], before[:, 1:], rtol=0, atol=0)
-    # e^(0.6 * 5) times the odds of the summary token, exactly.
+    # The bonus multiplies the odds of the summary token by exactly e^(0.6 * 5).
     share = [w[0, 0, tokens.summary[0]].item() for w in (before, after)]
     odds = [w / (1 - w) for w in share]
     assert odds[1] / odds[0] == pytest.approx(np.exp(3.0))
 
 
-def test_a_new_attention_passes_the_backbones_geometry_through() -> None:
+def test_new_attention_starts_with_identity_matrices() -> None:
     attention = RelationAttention(DIM, 0.6, 1.0)
     assert [torch.equal(matrix, torch.eye(DIM)) for matrix in attention.parameters()] == [True] * 4
 
@@ -120,7 +120,7 @@ def small_network(preprocessor: Preprocessor, objective: Objective, **options: f
 
 
 @torch.inference_mode()
-def test_clip_is_the_special_case_of_beta_one_and_a_one_hot_bonus(preprocessor: Preprocessor) -> None:
+def test_beta_one_with_one_hot_bonus_equals_clip(preprocessor: Preprocessor) -> None:
     network = small_network(preprocessor, "rcml", beta=1.0, summary_scale=ONE_HOT_SCALE)
     text = preprocessor.tokenize(["red mug", "green kite black drum white vase orange tent"])
     pixels = torch.randn(2, 3, TINY.image_size, TINY.image_size)
@@ -136,7 +136,7 @@ def test_clip_is_the_special_case_of_beta_one_and_a_one_hot_bonus(preprocessor: 
         torch.testing.assert_close(ours, torch.nn.functional.normalize(theirs), rtol=0, atol=1e-5)
 
 
-def test_with_clip_vit_b_32_the_network_has_the_papers_number_of_parameters() -> None:
+def test_vit_b_32_network_has_parameter_count_of_paper() -> None:
     config = NetworkConfig(
         objective="rcml", beta=0.6, summary_scale=1.0, backbone=CLIPConfig().to_diff_dict()
     )
@@ -153,7 +153,7 @@ def test_with_clip_vit_b_32_the_network_has_the_papers_number_of_parameters() ->
         ("clip", (INTRA_RELATION, INTRA_RELATION, INTRA_RELATION)),
     ],
 )
-def test_a_rival_is_given_another_relation_in_place_of_the_one_asked(
+def test_objective_determines_conditioning_relation(
     objective: Objective, seen: tuple[Relation, ...], preprocessor: Preprocessor
 ) -> None:
     network = small_network(preprocessor, objective)
@@ -166,19 +166,19 @@ def vectors_of(network: Network, preprocessor: Preprocessor) -> ndarray:
 
 
 @pytest.mark.parametrize("objective", ["blind", "clip"])
-def test_a_rival_has_one_vector_for_all_inter_sample_relations(
+def test_clip_and_blind_give_one_vector_for_all_inter_sample_relations(
     objective: Objective, preprocessor: Preprocessor
 ) -> None:
     vectors = vectors_of(small_network(preprocessor, objective), preprocessor)
     np.testing.assert_allclose(vectors[1], vectors[2], rtol=0, atol=1e-7)
 
 
-def test_rcml_has_a_vector_of_its_own_for_every_relation(preprocessor: Preprocessor) -> None:
+def test_rcml_gives_different_vectors_for_different_relations(preprocessor: Preprocessor) -> None:
     vectors = vectors_of(small_network(preprocessor, "rcml"), preprocessor)
     assert np.linalg.norm(vectors[1] - vectors[2]) > 1e-3
 
 
-def test_vectors_do_not_depend_on_what_else_is_in_the_batch(
+def test_vectors_do_not_depend_on_rest_of_batch(
     preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoder_module, "BATCH_ITEMS", 2)

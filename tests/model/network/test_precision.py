@@ -1,4 +1,4 @@
-"""Towers as they serve: bf16 and OpenVINO beside torch in fp32."""
+"""Tests of the precision and engine of the towers: bf16 and OpenVINO compared with torch in fp32."""
 
 import copy
 import sys
@@ -44,7 +44,7 @@ def assert_same(found: Tokens, expected: Tokens, cosine: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "vision-text-dual-encoder"])
-def test_openvino_gives_the_tokens_of_torch(kind: str, tmp_path: Path) -> None:
+def test_openvino_tokens_match_torch(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     backbone, preprocessor = load(kind, tmp_path)
     text, pictures = inputs(preprocessor)
@@ -55,15 +55,15 @@ def test_openvino_gives_the_tokens_of_torch(kind: str, tmp_path: Path) -> None:
     assert other.dim == backbone.dim
 
 
-def test_openvino_refuses_what_it_cannot_trace(tmp_path: Path) -> None:
+def test_openvino_rejects_towers_it_cannot_trace(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     backbone, preprocessor = load("siglip2", tmp_path)
-    with pytest.raises(InputError, match=r"OpenVINO cannot run the towers .* use --engine torch"):
+    with pytest.raises(InputError, match=r"OpenVINO cannot run the towers .* Use --engine torch"):
         inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "vision-text-dual-encoder"])
-def test_bf16_changes_the_towers_little(kind: str, tmp_path: Path) -> None:
+def test_bf16_tokens_are_close_to_fp32(kind: str, tmp_path: Path) -> None:
     backbone, preprocessor = load(kind, tmp_path)
     text, pictures = inputs(preprocessor)
     other = inference_backbone(copy.deepcopy(backbone), preprocessor, "bf16", "torch", CPU)
@@ -73,26 +73,28 @@ def test_bf16_changes_the_towers_little(kind: str, tmp_path: Path) -> None:
         assert_same(other.image_tokens(pictures), backbone.image_tokens(pictures), 0.999)
 
 
-def test_narrow_towers_stay_fp32_by_themselves(tmp_path: Path) -> None:
+def test_auto_precision_keeps_narrow_towers_in_fp32(tmp_path: Path) -> None:
     backbone, preprocessor = load("clip", tmp_path)
     assert backbone.dim < MIN_BF16_WIDTH
     assert inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype == torch.float32
 
 
-def test_wide_towers_are_bf16_where_the_processor_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_uses_bf16_for_wide_towers_if_supported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone, preprocessor = load("clip", tmp_path)
     monkeypatch.setattr("model.network.precision.MIN_BF16_WIDTH", 1)
     dtype = inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype
     assert dtype == (torch.bfloat16 if computes_in_bf16() else torch.float32)
 
 
-def test_openvino_is_refused_on_another_device(tmp_path: Path) -> None:
+def test_rejects_openvino_on_cuda(tmp_path: Path) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    with pytest.raises(InputError, match="use --device cpu with --engine openvino"):
+    with pytest.raises(InputError, match="Use --device cpu with --engine openvino"):
         inference_backbone(backbone, preprocessor, "fp32", "openvino", torch.device("cuda"))
 
 
-def test_an_encoder_with_openvino_gives_the_vectors_of_torch(checkpoints: dict[str, Path]) -> None:
+def test_openvino_encoder_matches_torch_vectors(checkpoints: dict[str, Path]) -> None:
     pytest.importorskip("openvino")
     picture = Image.new("RGB", (40, 40), "teal")
     ours, theirs = (
@@ -105,22 +107,22 @@ def test_an_encoder_with_openvino_gives_the_vectors_of_torch(checkpoints: dict[s
     np.testing.assert_allclose(ours.image, theirs.image, atol=1e-5)
 
 
-def test_without_openvino_the_error_is_the_command_that_installs_it(
+def test_missing_openvino_error_shows_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone, preprocessor = load("clip", tmp_path)
     monkeypatch.delitem(sys.modules, "model.network.openvino", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(InputError, match=r"run `pip install 'rcml\[openvino\]'`"):
+    with pytest.raises(InputError, match=r"Run `pip install 'rcml\[openvino\]'`"):
         inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
 
 
-def test_clips_activation_in_one_pass_is_the_same_function(tmp_path: Path) -> None:
+def test_faster_clip_activation_gives_the_same_tokens(tmp_path: Path) -> None:
     backbone, preprocessor = load("clip", tmp_path)
     text, pictures = inputs(preprocessor)
     folded = copy.deepcopy(backbone).to_bfloat16()
     exact = copy.deepcopy(backbone)
-    # The folded weights in float32, so that nothing but the folding differs.
+    # Rescale the weights in float32, so that only the activation differs and not the precision.
     for layer, source in zip(exact.model.modules(), folded.model.modules(), strict=True):
         if isinstance(getattr(source, "activation_fn", None), torch.nn.SiLU):
             layer.activation_fn = source.activation_fn

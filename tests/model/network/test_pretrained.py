@@ -1,4 +1,4 @@
-"""An encoder is loaded exactly as it was saved, and saved as it is now."""
+"""Tests of loading and saving an encoder: it loads exactly as saved, and it saves its current weights."""
 
 import ast
 import json
@@ -35,7 +35,7 @@ def checkpoint(checkpoints: dict[str, Path]) -> Path:
 
 @pytest.fixture
 def network_calls(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every attempt to reach another machine, each of which fails."""
+    """Block all network access and return the list of attempts."""
     calls: list[object] = []
 
     def refuse(*address: object, **_: object) -> None:
@@ -52,9 +52,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def tuned(checkpoint: Path) -> Encoder:
-    """An encoder whose weights have all moved since it was loaded, by an optimizer that torch does not count."""
+    """Load an encoder and change all of its weights with an optimizer whose writes torch does not count."""
     encoder = Encoder.from_pretrained(checkpoint, "cpu")
-    encoder.encode_texts(TEXTS)  # what it keeps of the relations is then of the old weights
+    encoder.encode_texts(TEXTS)  # caches the relations under the old weights
     optimizer = torch.optim.AdamW(encoder.network.parameters(), lr=0.01, fused=True)
     for weight in encoder.network.parameters():
         weight.grad = torch.ones_like(weight)
@@ -65,7 +65,7 @@ def tuned(checkpoint: Path) -> Encoder:
 def remade(
     checkpoint: Path, target: Path, change: Callable[[Path], object], config: BaseModel | None = None
 ) -> Path:
-    """A checkpoint that was written with `change`, and so has a manifest that agrees with it."""
+    """Write a copy of the checkpoint with `change` applied to its files and with a matching manifest."""
     source = Checkpoint.open(checkpoint)
     with write_artifact(target, "checkpoint", config or source.config, source.manifest.parents) as draft:
         for name in source.manifest.files:
@@ -75,7 +75,7 @@ def remade(
 
 
 def reweighed(checkpoint: Path, target: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
-    """A checkpoint with other weights, `change`d in place."""
+    """Write a copy of the checkpoint whose weights `change` modifies in place."""
 
     def write(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
@@ -88,7 +88,7 @@ def reweighed(checkpoint: Path, target: Path, change: Callable[[dict[str, Tensor
 # Saving.
 
 
-def test_an_encoder_that_was_loaded_and_used_is_saved_byte_for_byte(checkpoint: Path, tmp_path: Path) -> None:
+def test_saves_used_encoder_byte_for_byte(checkpoint: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(str(checkpoint), "cpu")
     encoder.encode_items(TEXTS, PICTURES)
     encoder.save_pretrained(str(tmp_path / "again"))
@@ -96,7 +96,7 @@ def test_an_encoder_that_was_loaded_and_used_is_saved_byte_for_byte(checkpoint: 
     assert Checkpoint.open(tmp_path / "again").manifest == Checkpoint.open(checkpoint).manifest
 
 
-def test_weights_are_saved_as_they_are_now(checkpoint: Path, tmp_path: Path) -> None:
+def test_saves_current_weights(checkpoint: Path, tmp_path: Path) -> None:
     encoder = tuned(checkpoint)
     encoder.save_pretrained(tmp_path / "tuned")
     again = Encoder.from_pretrained(tmp_path / "tuned", "cpu")
@@ -109,7 +109,7 @@ def test_weights_are_saved_as_they_are_now(checkpoint: Path, tmp_path: Path) -> 
     assert np.abs(now.text - before.text).max() > 0.01
 
 
-def test_relation_vectors_are_saved_as_the_weights_now_give_them(checkpoint: Path, tmp_path: Path) -> None:
+def test_saves_relation_vectors_of_current_weights(checkpoint: Path, tmp_path: Path) -> None:
     tuned(checkpoint).save_pretrained(tmp_path / "tuned")
     kept = Checkpoint.open(tmp_path / "tuned").relation_vectors
     again = Encoder.from_pretrained(tmp_path / "tuned", "cpu").relation_vectors
@@ -117,7 +117,7 @@ def test_relation_vectors_are_saved_as_the_weights_now_give_them(checkpoint: Pat
     assert np.abs(kept - Checkpoint.open(checkpoint).relation_vectors).max() > 0.01
 
 
-def test_a_changed_encoder_names_the_checkpoint_it_comes_from(checkpoint: Path, tmp_path: Path) -> None:
+def test_records_source_checkpoint_of_changed_encoder(checkpoint: Path, tmp_path: Path) -> None:
     tuned(checkpoint).save_pretrained(tmp_path / "tuned")
     source, saved = Checkpoint.open(checkpoint), Checkpoint.open(tmp_path / "tuned")
     assert saved.manifest.parents == {**source.manifest.parents, "checkpoint": source.manifest.digest}
@@ -125,20 +125,20 @@ def test_a_changed_encoder_names_the_checkpoint_it_comes_from(checkpoint: Path, 
     assert (saved.metrics, saved.card, saved.config) == (source.metrics, source.card, source.config)
 
 
-def test_an_encoder_can_be_saved_where_it_was_loaded_from(checkpoint: Path, tmp_path: Path) -> None:
+def test_saves_encoder_into_its_source_folder(checkpoint: Path, tmp_path: Path) -> None:
     copy = copytree(checkpoint, tmp_path / "copy")
     Encoder.from_pretrained(copy, "cpu").save_pretrained(copy)
     assert contents(copy) == contents(checkpoint)
 
 
-def test_an_encoder_outlives_the_folder_it_was_loaded_from(checkpoint: Path, tmp_path: Path) -> None:
+def test_saves_encoder_after_source_folder_was_moved(checkpoint: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(copytree(checkpoint, tmp_path / "copy"), "cpu")
     (tmp_path / "copy").rename(tmp_path / "gone")
     encoder.save_pretrained(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(checkpoint)
 
 
-def test_weights_that_were_rounded_are_not_saved(checkpoint: Path, tmp_path: Path) -> None:
+def test_rejects_saving_bfloat16_weights(checkpoint: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(checkpoint, "cpu")
     encoder.network.bfloat16()
     with pytest.raises(InputError, match=r"The weight \S+ is bfloat16, and a checkpoint keeps float32"):
@@ -146,16 +146,14 @@ def test_weights_that_were_rounded_are_not_saved(checkpoint: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_encoder_that_was_not_loaded_has_nothing_to_say_of_its_training(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_rejects_saving_encoder_that_was_not_loaded(checkpoint: Path, tmp_path: Path) -> None:
     loaded = Encoder.from_pretrained(checkpoint, "cpu")
     encoder = Encoder(loaded.network, loaded.preprocessor, loaded.relations, torch.device("cpu"))
     with pytest.raises(InputError, match=r"was not loaded from a checkpoint.*Encoder\.write"):
         encoder.save_pretrained(tmp_path / "out")
 
 
-def test_options_of_another_version_of_rcml_are_kept(checkpoint: Path, tmp_path: Path) -> None:
+def test_keeps_options_of_another_rcml_version(checkpoint: Path, tmp_path: Path) -> None:
     other = RecordedOptions.model_validate({"out": "x", "rate": 1e-5, "since_version_9": [True, None]})
     later = remade(checkpoint, tmp_path / "later", lambda folder: None, other)
     Encoder.from_pretrained(later, "cpu").save_pretrained(tmp_path / "again")
@@ -167,37 +165,37 @@ def test_options_of_another_version_of_rcml_are_kept(checkpoint: Path, tmp_path:
 
 
 @pytest.mark.parametrize("source", ["{}/none", "./none/checkpoint", "checkpoint", "~/none", "tests/none"])
-def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(
+def test_does_not_look_up_missing_path_on_the_hub(
     source: str, tmp_path: Path, network_calls: list[object]
 ) -> None:
-    with pytest.raises(ArtifactError, match=r"There is no checkpoint at|is no name on the Hub"):
+    with pytest.raises(ArtifactError, match=r"There is no checkpoint at|is not a valid name on the Hub"):
         Encoder.from_pretrained(source.format(tmp_path))
     assert network_calls == []
 
 
-def test_a_path_object_is_never_a_name_on_the_hub(network_calls: list[object]) -> None:
+def test_never_treats_path_object_as_hub_name(network_calls: list[object]) -> None:
     with pytest.raises(ArtifactError, match=r"There is no checkpoint at .*/ann/shop\. Run `rcml train`"):
         Encoder.from_pretrained(Path("ann/shop"))
     assert network_calls == []
 
 
-def test_a_folder_is_loaded_without_the_network(checkpoint: Path, network_calls: list[object]) -> None:
+def test_loads_folder_without_network_access(checkpoint: Path, network_calls: list[object]) -> None:
     Encoder.from_pretrained(checkpoint, "cpu").encode_items(TEXTS, PICTURES)
     assert network_calls == []
 
 
-def test_a_folder_has_no_revisions(checkpoint: Path) -> None:
+def test_rejects_revision_of_local_folder(checkpoint: Path) -> None:
     with pytest.raises(InputError, match="is a folder, which has no revision 'v1'; leave it out"):
         Encoder.from_pretrained(checkpoint, revision="v1")
 
 
-def test_a_missing_weight_is_named(checkpoint: Path, tmp_path: Path) -> None:
+def test_reports_missing_weight(checkpoint: Path, tmp_path: Path) -> None:
     bad = reweighed(checkpoint, tmp_path / "bad", lambda weights: weights.pop("attention.key"))
     with pytest.raises(ArtifactError, match=r"does not fit network\.json: attention\.key is missing\."):
         Encoder.from_pretrained(bad)
 
 
-def test_a_weight_too_many_is_named(checkpoint: Path, tmp_path: Path) -> None:
+def test_reports_unexpected_weight(checkpoint: Path, tmp_path: Path) -> None:
     bad = reweighed(
         checkpoint, tmp_path / "bad", lambda weights: weights.update({"attention.extra": torch.zeros(1)})
     )
@@ -205,7 +203,7 @@ def test_a_weight_too_many_is_named(checkpoint: Path, tmp_path: Path) -> None:
         Encoder.from_pretrained(bad)
 
 
-def test_a_weight_of_another_shape_is_named_with_both_shapes(checkpoint: Path, tmp_path: Path) -> None:
+def test_reports_weight_of_wrong_shape_with_both_shapes(checkpoint: Path, tmp_path: Path) -> None:
     bad = reweighed(
         checkpoint, tmp_path / "bad", lambda weights: weights.update({"attention.key": torch.eye(33)})
     )
@@ -214,7 +212,7 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(checkpoint: Path, t
         Encoder.from_pretrained(bad)
 
 
-def test_a_weight_of_another_precision_is_not_cast(checkpoint: Path, tmp_path: Path) -> None:
+def test_rejects_weight_of_another_precision(checkpoint: Path, tmp_path: Path) -> None:
     bad = reweighed(
         checkpoint,
         tmp_path / "bad",
@@ -224,9 +222,7 @@ def test_a_weight_of_another_precision_is_not_cast(checkpoint: Path, tmp_path: P
         Encoder.from_pretrained(bad)
 
 
-def test_of_many_wrong_weights_the_first_are_named_and_the_rest_counted(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_lists_first_wrong_weights_and_counts_the_rest(checkpoint: Path, tmp_path: Path) -> None:
     bad = reweighed(checkpoint, tmp_path / "bad", lambda weights: weights.clear())
     count = len(load_file(checkpoint / "model.safetensors"))
     with pytest.raises(ArtifactError, match=rf"attention\.key is missing; .*; and {count - 8} more\."):
@@ -234,13 +230,13 @@ def test_of_many_wrong_weights_the_first_are_named_and_the_rest_counted(
 
 
 @pytest.mark.parametrize("name", ["network.json", "model.safetensors"])
-def test_a_network_of_another_format_is_refused(name: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_rejects_network_of_another_format(name: str, checkpoint: Path, tmp_path: Path) -> None:
     bad = remade(checkpoint, tmp_path / "bad", lambda folder: (folder / name).write_text("{}"))
     with pytest.raises(ArtifactError, match=f"The network in {bad} cannot be read by this version of rcml"):
         Encoder.from_pretrained(bad)
 
 
-def test_a_flipped_bit_of_the_weights_never_goes_unnoticed(checkpoint: Path, tmp_path: Path) -> None:
+def test_detects_flipped_bits_in_weights(checkpoint: Path, tmp_path: Path) -> None:
     file = copytree(checkpoint, tmp_path / "copy") / "model.safetensors"
     sound = file.read_bytes()
     loaded_by_safetensors = 0
@@ -252,15 +248,15 @@ def test_a_flipped_bit_of_the_weights_never_goes_unnoticed(checkpoint: Path, tmp
             Encoder.from_pretrained(file.parent)
         with suppress(SafetensorError):
             loaded_by_safetensors += len(load_file(file)) > 0
-    assert loaded_by_safetensors > 350  # it has no checksum: without the manifest these would be believed
+    assert loaded_by_safetensors > 350  # safetensors has no checksum, so only the manifest detects the change
     file.write_bytes(sound)
     Encoder.from_pretrained(file.parent, "cpu")
 
 
-# What people may do to a folder.
+# Checkpoint folders edited by users.
 
 
-def test_an_edited_model_card_leaves_the_checkpoint_what_it_was(checkpoint: Path, tmp_path: Path) -> None:
+def test_edited_model_card_does_not_change_digest(checkpoint: Path, tmp_path: Path) -> None:
     copy = copytree(checkpoint, tmp_path / "copy")
     (copy / "README.md").write_text("# Our best one yet\n")
     Encoder.from_pretrained(copy, "cpu").save_pretrained(tmp_path / "again")
@@ -269,24 +265,24 @@ def test_an_edited_model_card_leaves_the_checkpoint_what_it_was(checkpoint: Path
     assert again.manifest.digest == Checkpoint.open(checkpoint).manifest.digest
 
 
-def test_a_model_card_may_be_removed(checkpoint: Path, tmp_path: Path) -> None:
+def test_opens_checkpoint_without_model_card(checkpoint: Path, tmp_path: Path) -> None:
     copy = copytree(checkpoint, tmp_path / "copy")
     (copy / "README.md").unlink()
     assert Checkpoint.open(copy).card == ""
     Encoder.from_pretrained(copy, "cpu")
 
 
-def test_files_that_someone_added_are_harmless_and_not_passed_on(checkpoint: Path, tmp_path: Path) -> None:
+def test_ignores_added_files_and_does_not_save_them(checkpoint: Path, tmp_path: Path) -> None:
     copy = copytree(checkpoint, tmp_path / "copy")
     (copy / ".gitattributes").write_text("*.safetensors filter=lfs\n")
     Encoder.from_pretrained(copy, "cpu").save_pretrained(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(checkpoint)
 
 
-# No pickle.
+# Absence of pickle.
 
 
-def test_a_checkpoint_holds_only_files_that_cannot_run_code(checkpoint: Path) -> None:
+def test_checkpoint_has_no_files_that_can_run_code(checkpoint: Path) -> None:
     kinds = {path.suffix for path in checkpoint.rglob("*") if path.is_file()}
     assert kinds <= {".json", ".safetensors", ".md", ".txt"}
     for path in checkpoint.glob("*.json"):
@@ -294,7 +290,7 @@ def test_a_checkpoint_holds_only_files_that_cannot_run_code(checkpoint: Path) ->
     assert not [path for path in checkpoint.iterdir() if path.read_bytes()[:2] in (b"PK", b"\x80\x04")]
 
 
-def test_no_module_of_model_pickles(checkpoint: Path) -> None:
+def test_no_module_of_model_uses_pickle(checkpoint: Path) -> None:
     found = []
     for file in Path(model.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

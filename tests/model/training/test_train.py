@@ -140,7 +140,7 @@ def test_prepared_data_without_pairs_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 def test_cuda_is_refused_where_there_is_none(prepared: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="this machine has no CUDA device; use --device auto"):
+    with pytest.raises(InputError, match=r"this machine has no CUDA device\. Use --device auto"):
         train(tiny_training(prepared, tmp_path / "out", device="cuda"))
 
 

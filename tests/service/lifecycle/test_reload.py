@@ -278,7 +278,9 @@ def test_a_report_of_another_checkpoint_ends_the_server_with_the_remedy(
     shops: FakeShop, tmp_path: Path
 ) -> None:
     report = report_of(tmp_path / "report", shops.index.with_name("other-checkpoint"), 0.5)
-    with pytest.raises(MismatchError, match="Run `rcml evaluate` on this one, or name its report"):
+    with pytest.raises(
+        MismatchError, match="Run `rcml evaluate` on the checkpoint in use, or provide its report"
+    ):
         Engine.open(ServeConfig(index=shops.index, report=report), open_accented)
 
 
