@@ -1,1 +1,1 @@
-"""The journal: every change to an index, durable before it is acknowledged, in SQLite or Postgres."""
+"""Journal of every change to an index, durable before it is acknowledged, in SQLite or Postgres."""

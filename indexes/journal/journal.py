@@ -1,11 +1,12 @@
-"""The changes to an index since it was built: every upsert and deletion, durable before it is acknowledged.
+"""Journal of the changes to an index: every upsert and deletion is durable before it is acknowledged.
 
-They lie in a file beside the generations of the index, or on a server that several machines share; see
-`indexes/journal/store.py`. Each change has a sequence number that is never given twice; an index is a generation
-and, on top of it, the changes that came after the sequence it was made at.
+The journal is a file in the index folder, or a database that several machines share; see
+`indexes/journal/store.py`. Each change has a sequence number that is never reused. An index consists of a generation
+and the changes made after it.
 
-Writers that come at the same time share a commit: one of them writes all that wait, in one transaction
-with one sync (group commit; DeWitt et al. 1984). So a change takes as long as a sync, and 64 take little longer.
+Concurrent writers share a commit: one of them writes the changes of all waiting writers in one transaction with one
+fsync (group commit; DeWitt et al. 1984). A change therefore takes as long as one fsync, and 64 concurrent changes
+take little longer.
 """
 
 import hashlib
@@ -45,11 +46,11 @@ _TRIM = delete(CHANGES).where(CHANGES.c.sequence <= bindparam("upto"))
 
 @dataclass(frozen=True)
 class Change:
-    """An item put into the catalogue, new or instead of the one of its id; or one taken out (`item` is None).
+    """Upsert of an item, or its deletion if `item` is None.
 
-    `vectors` are those of each view, in the order of `View`, under each relation; `tokens` those of this one item,
-    if the index keeps them. `picture`, the content of the file that `item.picture` names, is not read back with
-    the rest: see `Journal.picture`.
+    `vectors` contains a vector for each view, in the order of `View`, under each relation. `tokens` contains the
+    tokens of the item if the index stores tokens. `picture` is the content of the file that `item.picture` names. It
+    is not read back together with the other fields; see `Journal.picture`.
     """
 
     item_id: str
@@ -67,13 +68,13 @@ class Change:
         picture: bytes,
         tokens: ItemTokens | None = None,
     ) -> "Change":
-        """Make the change that puts in an item, with its picture, whose file name gives its format."""
+        """Create the upsert of an item with its picture. The suffix of `item.picture` determines the picture format."""
         return cls(item.item_id, item, vectors, picture, hashlib.sha256(picture).hexdigest(), tokens)
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A change that is durable, and its place among all changes. `item.picture` names its file from now on."""
+    """Durable change with its sequence number. `change.item.picture` is the permanent file name of the picture."""
 
     sequence: int
     change: Change
@@ -81,7 +82,7 @@ class JournalEntry:
 
 @dataclass
 class _Waiting:
-    """The changes of one writer, and their outcome."""
+    """Changes of one waiting writer, and their outcome."""
 
     rows: list[dict[str, Any]]
     changes: Sequence[Change]
@@ -91,13 +92,13 @@ class _Waiting:
 
 
 class Journal:
-    """The changes of an index; may be used from many threads and processes."""
+    """Changes to an index; safe to use from many threads and processes."""
 
     def __init__(self, store: Store, lineage: str, start: int, shape: tuple[int, int, int]) -> None:
-        """Open the journal that lies in `store`.
+        """Open the journal in `store`.
 
-        `lineage` names what the changes are to; those up to sequence `start` are history, whatever they were to.
-        `shape` is that of the vectors of a change.
+        `lineage` identifies the index that the changes belong to. Changes up to sequence number `start` are obsolete,
+        even if they belong to another index. `shape` is the shape of the vectors of a change.
         """
         self._store = store
         self._lineage = lineage
@@ -119,14 +120,15 @@ class Journal:
     def append(
         self, changes: Sequence[Change], publish: Callable[[list[JournalEntry]], None] = lambda recorded: None
     ) -> list[JournalEntry]:
-        """Make `changes` durable, all or none, and return them with their sequences.
+        """Store all `changes` durably, or none of them, and return them with their sequence numbers.
 
-        `publish` is called once for all writers that share the commit, after it and before any of them goes on.
+        `publish` is called once for all writers that share the commit, after the commit and before any of them
+        returns.
 
         Raises:
-            StorageError: the disk is full or failing, or the server out of reach; nothing was changed. In the rare
-                case that a server fails amid a commit and does not come back, the message says that nobody knows.
-            MismatchError: the journal there is of another index.
+            StorageError: the disk is full or failing, the server is unreachable, or the journal is damaged or belongs
+                to another index; nothing was changed. In the rare case that a server fails during a commit and does
+                not recover, the message says that the outcome is unknown.
         """
         waiting = _Waiting([_row(change) for change in changes], changes)
         with self._changed:
@@ -149,18 +151,18 @@ class Journal:
         return waiting.recorded
 
     def newest(self) -> int:
-        """Read the sequence of the newest change that is kept; 0 if there is none."""
+        """Return the sequence number of the newest stored change; 0 if there is none."""
         if (engine := self.engine()) is None:
             return 0
         with self._store.faults(), self._store.reading(engine) as connection:
             return connection.execute(_NEWEST).scalar_one() or 0
 
     def since(self, sequence: int) -> list[JournalEntry]:
-        """Read the changes after `sequence` that are kept, oldest first.
+        """Read the stored changes after `sequence`, oldest first.
 
         Raises:
-            ArtifactError: one of them is damaged or missing.
-            StorageError: the server is out of reach.
+            ArtifactError: a change is damaged or missing.
+            StorageError: the server is unreachable.
         """
         if (engine := self.engine()) is None:
             return []
@@ -170,38 +172,38 @@ class Journal:
             expected = range(max(sequence, head.trimmed) + 1, head.given + 1)
             there = (recorded.sequence for recorded in found)
             if len(found) != len(expected) or any(map(ne, there, expected)):
-                raise self._damaged(f"{len(found)} of {len(expected)} changes are there")
+                raise self._damaged(f"{len(found)} of {len(expected)} changes are present")
         return found
 
     def picture(self, recorded: JournalEntry) -> bytes | None:
-        """Read the picture of the item that a change put in; None once the change is forgotten.
+        """Read the picture of an upserted item; None if the change was trimmed from the journal.
 
         Raises:
-            ArtifactError: it is damaged.
-            StorageError: the server is out of reach.
+            ArtifactError: the picture is damaged.
+            StorageError: the server is unreachable.
         """
         engine = self.engine()
-        assert engine is not None, "a change has a journal"
+        assert engine is not None, "a recorded change implies an existing journal"
         with self._sound(), self._store.reading(engine) as connection:
             row = connection.execute(_PICTURE, {"sequence": recorded.sequence}).one_or_none()
         if row is None:
             return None
         picture = row.picture or b""
         if hashlib.sha256(picture).hexdigest() != recorded.change.picture_sha256:
-            raise self._damaged(f"the picture of change {recorded.sequence}")
+            raise self._damaged(f"the picture of change {recorded.sequence} does not match its digest")
         return picture
 
     def copy(self, folder: Path) -> None:
-        """Put a copy of what is durable into `folder`, unless there has been no change; writers go on meanwhile.
+        """Copy the durable changes into `folder` without blocking writers; do nothing if there has been no change.
 
         Raises:
-            StorageError: the disk is full or failing, or the server out of reach.
+            StorageError: the disk is full or failing, or the server is unreachable.
         """
         if (engine := self.engine()) is not None:
             self._store.copy(engine, folder)
 
     def trim(self, sequence: int) -> None:
-        """Forget the changes up to `sequence`, which a generation holds."""
+        """Delete the changes up to `sequence`, which a generation includes."""
         with self._committing:
             if (engine := self.engine()) is not None:
                 with self._store.faults(), self._store.writing(engine) as connection:
@@ -218,7 +220,7 @@ class Journal:
             with self._store.writing(engine) as connection:
                 head = self._locked_head(connection)
                 if head is None or head.lineage != self._lineage:
-                    raise MismatchError("the index was built again meanwhile: open it anew")
+                    raise MismatchError("the index has been rebuilt; reopen it")
                 sequence = itertools.count(head.given + 1)
                 for waiting in together:
                     for change, row in zip(waiting.changes, waiting.rows, strict=True):
@@ -236,8 +238,8 @@ class Journal:
             for waiting in together:
                 reason = error.orig if isinstance(error, DBAPIError) else error
                 waiting.failure = StorageError(
-                    f"The change could not be stored in {self._store.name} ({reason}). Nothing was changed; "
-                    f"{self._store.remedy}, and send it again."
+                    f"The change could not be stored in {self._store.name} ({reason}). Nothing was changed. "
+                    f"{self._store.remedy}, then send the change again."
                 )
         else:
             publish([recorded for waiting in together for recorded in waiting.recorded])
@@ -247,16 +249,18 @@ class Journal:
 
     @property
     def waiting(self) -> int:
-        """Number of writers that wait for the commit of another."""
+        """Number of writers that wait for the commit of another writer."""
         return len(self._queue)
 
     def engine(self, create: bool = False) -> Engine | None:
-        """Open the database, once; None if there has been no change, unless `create`.
+        """Return the engine of the database, opened on first use; None if there has been no change.
+
+        With `create`, a missing database is created.
 
         Raises:
-            MismatchError: the journal there is of another index.
-            ArtifactError: it is damaged.
-            StorageError: it is out of reach.
+            MismatchError: the journal belongs to another index.
+            ArtifactError: the journal is damaged.
+            StorageError: the journal is unreachable.
         """
         if self._engine is None and (engine := self._store.engine(create)) is not None:
             try:
@@ -269,7 +273,7 @@ class Journal:
         return self._engine
 
     def _check(self, engine: Engine) -> None:
-        """Check that the journal is that of this index; begin it if it is empty or out of date."""
+        """Check that the journal belongs to this index; initialize it if it is empty or obsolete."""
         with self._store.writing(engine) as connection:
             head = self._locked_head(connection)
             if head is not None and head.lineage == self._lineage and head.given >= self._start:
@@ -277,23 +281,23 @@ class Journal:
             foreign = head is None or head.lineage != self._lineage
             if foreign and (connection.execute(_NEWEST).scalar_one() or 0) > self._start:
                 raise MismatchError(
-                    f"{self._store.name} holds changes to another index than the one that names it. Put back the one "
-                    "that belongs here, or remove it to go on without these changes."
+                    f"{self._store.name} holds changes to another index. Replace it with the journal of this index, "
+                    "or remove it to continue without these changes."
                 )
             connection.execute(delete(CHANGES))
             beginning = {"lineage": self._lineage, "trimmed": self._start, "given": self._start}
             connection.execute(insert(LINEAGE) if head is None else update(LINEAGE), beginning)
 
     def _locked_head(self, connection: Connection) -> Row[Any] | None:
-        """Read the row of `lineage`, and lock it until the end of the transaction."""
+        """Read the row of `lineage` and lock it until the transaction ends."""
         heads = connection.execute(LOCKED_HEAD).all()
         if len(heads) > 1 or any(not isinstance(number, int) for head in heads for number in head[1:]):
-            raise self._damaged("its lineage")
+            raise self._damaged("invalid lineage")
         return heads[0] if heads else None
 
     @contextmanager
     def _sound(self) -> Iterator[None]:
-        """Turn errors from reading damaged rows, and those of the database, into an `ArtifactError`."""
+        """Convert errors caused by damaged rows to an `ArtifactError`, and database errors as in `Store.faults`."""
         try:
             with self._store.faults():
                 yield
@@ -301,13 +305,13 @@ class Journal:
             raise self._damaged(error) from None
 
     def _damaged(self, reason: object) -> ArtifactError:
-        return ArtifactError(f"{self._store.name} is damaged ({reason}); {self._store.repair}.")
+        return ArtifactError(f"{self._store.name} is damaged ({reason}). {self._store.repair}.")
 
     def _recorded(self, row: Row[Any]) -> JournalEntry:
         item = None
         vectors = tokens = None
         if _digest(row.item_id, row.item, row.vectors, row.tokens) != row.digest:
-            raise self._damaged(f"change {row.sequence}")
+            raise self._damaged(f"change {row.sequence} does not match its digest")
         picture_sha256 = ""
         if row.item is not None:
             content = json.loads(row.item)
@@ -346,11 +350,11 @@ def _tokens(content: bytes) -> ItemTokens:
 
 
 def _named(change: Change, sequence: int) -> Change:
-    """Give its picture a file name that no other item has."""
+    """Give the picture of the item a unique file name, and drop the picture content from the change."""
     if change.item is None or not change.item.picture:
         return change
     name = f"{PICTURES}/change-{sequence:09d}{Path(change.item.picture).suffix}"
-    # Its content may be long, and is in the journal.
+    # The content may be large, and the journal already stores it.
     return replace(change, item=replace(change.item, picture=name), picture=b"")
 
 

@@ -1,13 +1,14 @@
-"""A journal on a Postgres server, for an index that several machines serve.
+"""Journal store on a Postgres server, for an index that several machines serve.
 
     postgresql://user@host/database?options=-csearch_path%3Drcml_shop_1f0c9a7e
 
-Each index has a schema of its own, which libpq's own `options` name: so many indexes share a database, the address
-alone says where the changes lie, and `psql` takes it as it is. A password has no place in it, since it is written
-into the index: libpq finds one in PGPASSWORD, in ~/.pgpass, or by `passfile=`.
+Each index has its own schema, which the libpq parameter `options` in the URL selects. Many indexes can therefore share
+a database, the URL fully locates the changes, and `psql` accepts the URL unchanged. The URL must not contain a
+password because it is written into the index. libpq reads the password from PGPASSWORD, from ~/.pgpass, or from the
+file that `passfile=` names.
 
-Writers queue for the one row of `lineage`, so sequences are without gaps and in the order of commits. A commit whose
-answer is lost with the connection is asked after once the server is back: it knows what became of a transaction.
+Writers queue for the single row of `lineage`, so sequence numbers have no gaps and follow the order of commits. If the
+connection is lost during a commit, the store reconnects and asks the server whether the transaction was committed.
 """
 
 import re
@@ -27,14 +28,15 @@ from .sqlite_store import SqliteStore
 from .store import CHANGES, HEAD, LINEAGE, METADATA, STORE_TIMEOUT_S
 
 COPIED_ROWS_PER_CHUNK = 100
-"""Changes copied at a time."""
+"""Number of changes copied at a time."""
 
 _SEARCH_PATH = re.compile(r"search_path=\"?(\w+)")
 
 _SETTINGS = {
-    "synchronous_commit": "on",  # whatever the role or the database has been given
+    "synchronous_commit": "on",  # even if the role or the database has another setting
     "lock_timeout": f"{STORE_TIMEOUT_S:.0f}s",
-    # A process that hangs must not stop the others; and one that was cut off is given up before its writer gives up.
+    # A process that hangs must not block the others. The timeout is short enough for the server to end a lost
+    # connection's transaction while `_committed` still waits for its outcome.
     "idle_in_transaction_session_timeout": f"{STORE_TIMEOUT_S / 3:.0f}s",
 }
 
@@ -43,16 +45,16 @@ _TIMEOUTS = {
     "tcp_user_timeout": int(STORE_TIMEOUT_S * 1_000),
     "application_name": "rcml",
 }
-"""Parameters of libpq, unless the address gives them."""
+"""Default libpq parameters, which the URL can override."""
 
 _DAMAGED = {"42P01", "42703", "3F000", "XX001", "XX002"}
-"""No such table, column or schema; data or an index corrupted. All else is said of the server."""
+"""SQLSTATE codes of a missing table, column or schema, and of corrupted data. All other codes concern the server."""
 
 _NOTHING_YET = {"lineage": "", "trimmed": 0, "given": 0}
 
 
 def located(url: str, index: Path) -> str:
-    """Add a new schema for `index` to the address `url`, unless it names one."""
+    """Return `url` with a new schema for `index`, or unchanged if it already names a schema."""
     address = make_url(url)
     options = str(address.query.get("options", ""))
     if _SEARCH_PATH.search(options):
@@ -63,7 +65,7 @@ def located(url: str, index: Path) -> str:
 
 
 def same_server(url: str, other: str) -> bool:
-    """Tell whether two addresses are equal but for the schema, which one of them may leave open."""
+    """Return whether two URLs are equal; the schemas are compared only if both URLs name one."""
     ours, theirs = (make_url(one) for one in (url, other))
     if all("options" in one.query for one in (ours, theirs)):
         return ours == theirs
@@ -71,26 +73,26 @@ def same_server(url: str, other: str) -> bool:
 
 
 class PostgresStore:
-    """A `Store` on a server."""
+    """`Store` in a schema on a Postgres server."""
 
-    remedy = "see to the server"
+    remedy = "Check the server"
 
     def __init__(self, url: str) -> None:
         address = make_url(url)
         found = _SEARCH_PATH.search(str(address.query.get("options", "")))
-        assert found is not None, "an index names its schema"
+        assert found is not None, "the URL in an index names a schema"
         self._address, self._schema = address.set(drivername="postgresql+psycopg"), found[1]
         self.name = f"{_text(address.difference_update_query(['options']))} (schema {self._schema})"
         self.repair = (
-            f"restore a snapshot, or drop the schema {self._schema} and restore or build the index, to go on without "
+            f"Restore a backup, or drop the schema {self._schema} and then restore or rebuild the index, which loses "
             "these changes"
         )
 
     def prepare(self) -> None:
-        """Make the tables, as far as they are not there.
+        """Create the schema and the tables that do not exist yet.
 
         Raises:
-            StorageError: the server is out of reach, or does not allow it.
+            StorageError: the server is unreachable, or denies permission.
         """
         engine = self.engine()
         try:
@@ -105,10 +107,12 @@ class PostgresStore:
             engine.dispose()
 
     def engine(self, create: bool = False) -> Engine:
-        """Open a pool of connections; see `Store.engine`. There always is one, as the build makes the tables.
+        """Return an engine with a connection pool; see `Store.engine`.
+
+        The result is never None, because the build creates the tables.
 
         Raises:
-            InputError: there is no driver.
+            InputError: psycopg is not installed.
         """
         given = self._address.query
         settings = " ".join(f"-c{name}={value}" for name, value in _SETTINGS.items())
@@ -118,18 +122,19 @@ class PostgresStore:
             return create_engine(self._address, pool_pre_ping=True, connect_args=arguments)
         except ModuleNotFoundError:
             raise InputError(
-                "Changes on a Postgres server need psycopg, which is not installed: pip install 'rcml[postgres]'."
+                "Storing changes in Postgres requires psycopg, which is not installed. "
+                "Run `pip install 'rcml[postgres]'`."
             ) from None
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
-        """Open a connection to read; see `Store.reading`."""
+        """Open a connection for reading; see `Store.reading`."""
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             yield connection
 
     @contextmanager
     def writing(self, engine: Engine) -> Iterator[Connection]:
-        """Open the transaction of a writer; see `Store.writing`."""
+        """Open a write transaction; see `Store.writing`."""
         with engine.connect() as connection:
             transaction = connection.begin()
             try:
@@ -145,7 +150,7 @@ class PostgresStore:
                     raise
 
     def _committed(self, engine: Engine, number: str) -> bool:
-        """Tell whether a transaction whose commit was not answered was committed."""
+        """Return whether a transaction with an unacknowledged commit was committed."""
         given_up = monotonic() + STORE_TIMEOUT_S
         while monotonic() < given_up:
             try:
@@ -153,25 +158,25 @@ class PostgresStore:
                     question = text("SELECT pg_xact_status(CAST(:number AS xid8))")
                     status = connection.execute(question, {"number": number}).scalar_one()
             except DBAPIError:
-                status = "unknown: the server is not back yet"
+                status = "unknown: the server is still unavailable"
             if status in ("committed", "aborted"):
                 return bool(status == "committed")
             sleep(0.1)
         raise StorageError(
-            f"{self.name} failed while it stored the change, and is not back: whether it was stored is not known. See "
-            "to the server, look whether the change is there, and send it again if it is not."
+            f"{self.name} failed during a commit and has not recovered. It is unknown whether the change was stored. "
+            "Check the server and look for the change. If the change is missing, send it again."
         )
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """Turn errors into ours; see `Store.faults`."""
+        """Convert database errors; see `Store.faults`."""
         try:
             yield
         except DBAPIError as error:
             reason = " ".join(str(error.orig).split())
             if getattr(error.orig, "sqlstate", None) in _DAMAGED:
-                raise ArtifactError(f"{self.name} is damaged ({reason}); {self.repair}.") from None
-            raise StorageError(f"{self.name} cannot be used now ({reason}); {self.remedy}.") from None
+                raise ArtifactError(f"{self.name} is damaged ({reason}). {self.repair}.") from None
+            raise StorageError(f"{self.name} is unavailable ({reason}). {self.remedy}.") from None
 
     def copy(self, engine: Engine, folder: Path) -> None:
         """Copy the changes; see `Store.copy`."""
@@ -192,7 +197,7 @@ class PostgresStore:
             target.dispose()
 
     def set_aside(self) -> None:
-        """Rename damaged tables; see `Store.set_aside`."""
+        """Rename the schema with the damaged tables; see `Store.set_aside`."""
         engine = self.engine()
         aside = f"{self._schema[:48]}_damaged_{secrets.token_hex(4)}"
         try:

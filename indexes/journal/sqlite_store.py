@@ -1,8 +1,8 @@
-"""A journal in a file of this machine: SQLite in WAL mode, synced at every commit.
+"""Journal store in a local file: SQLite in WAL mode, with an fsync at every commit.
 
     index/changes.sqlite
 
-Made with the first change, and whole at once: an empty file is a damaged one.
+The first change creates the file atomically, with its tables. An empty file is therefore damaged.
 """
 
 import os
@@ -24,26 +24,26 @@ from model.errors import ArtifactError, StorageError
 from .store import METADATA, STORE_TIMEOUT_S
 
 JOURNAL_FILE = "changes.sqlite"
-"""File of the changes within an index."""
+"""Name of the file in an index folder that contains the changes."""
 
 _WRITING = "rcml_writing"
 
 _NO_DAMAGE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
-"""What SQLite says of a disk or a neighbour, and not of the file."""
+"""SQLite errors caused by the disk or by another process, not by damage to the file."""
 
 
 class SqliteStore:
-    """A `Store` in a file of a folder."""
+    """`Store` in a SQLite file in a folder."""
 
-    remedy = "make room or mend the disk"
-    repair = "restore a snapshot, or remove the file to go on without the changes since the index was built"
+    remedy = "Free disk space or repair the disk"
+    repair = "Restore a backup, or remove the file to continue without the changes since the index was built"
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL_FILE
         self.name = str(self._path)
 
     def engine(self, create: bool = False) -> Engine | None:
-        """Open a pool of connections; see `Store.engine`."""
+        """Return an engine for the file; see `Store.engine`."""
         if not self._path.exists():
             if not create:
                 return None
@@ -52,26 +52,26 @@ class SqliteStore:
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
-        """Open a connection to read; see `Store.reading`."""
+        """Open a connection for reading; see `Store.reading`."""
         with engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self, engine: Engine) -> Iterator[Connection]:
-        """Open the transaction of a writer; see `Store.writing`."""
+        """Open a write transaction; see `Store.writing`."""
         with engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """Turn errors into ours; see `Store.faults`; a full disk may be noticed when a file is opened to read."""
+        """Convert database errors; see `Store.faults`. Even opening the file for reading may fail on a full disk."""
         try:
             yield
         except (DBAPIError, sqlite3.DatabaseError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             if getattr(reason, "sqlite_errorcode", 0) & 0xFF in _NO_DAMAGE:
-                raise StorageError(f"{self.name} cannot be used now ({reason}); {self.remedy}.") from None
-            raise ArtifactError(f"{self.name} is damaged ({reason}); {self.repair}.") from None
+                raise StorageError(f"{self.name} is unavailable ({reason}). {self.remedy}.") from None
+            raise ArtifactError(f"{self.name} is damaged ({reason}). {self.repair}.") from None
 
     def copy(self, engine: Engine, folder: Path) -> None:
         """Copy the changes; see `Store.copy`."""
@@ -80,17 +80,19 @@ class SqliteStore:
             try:
                 connection.driver_connection.execute("VACUUM INTO ?", (str(folder / JOURNAL_FILE),))
             except sqlite3.Error as error:
-                raise StorageError(f"{self.name} could not be copied to {folder} ({error}).") from None
+                raise StorageError(
+                    f"{self.name} could not be copied to {folder} ({error}). Check the disk."
+                ) from None
 
     def set_aside(self) -> None:
-        """Rename damaged tables; see `Store.set_aside`."""
+        """Rename the damaged file and its logs; see `Store.set_aside`."""
         for path in (self._path, *(self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm"))):
             with suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def _create(path: Path) -> None:
-    """Make the file with its tables."""
+    """Create the file with its tables, atomically."""
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         METADATA.create_all(connection)
@@ -102,19 +104,19 @@ def _create(path: Path) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another process was first
+        with suppress(FileExistsError):  # another process created it first
             os.link(file.name, path)
     sync_path(path.parent)
 
 
 def _connect(path: Path) -> Engine:
-    # SQLite's own URI form, in which a path may hold `?` and `#`.
+    # Quote the path in a SQLite URI, because it may contain `?` or `#`.
     url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"uri": "true"})
     engine = create_engine(url, connect_args={"timeout": STORE_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # transactions are started in `begin` below, not by the driver
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
 
@@ -127,7 +129,10 @@ def _connect(path: Path) -> Engine:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Set the mode, which SQLite, unlike all else, does not wait for while another opens or closes the file."""
+    """Set WAL mode, and retry while another process opens or closes the file.
+
+    SQLite does not apply its busy timeout to this statement.
+    """
     given_up = monotonic() + STORE_TIMEOUT_S
     while True:
         try:

@@ -1,8 +1,9 @@
-"""The store of a journal: its two tables, and what a database must do to hold them.
+"""Store of a journal: its two tables, and the guarantees that a database must give.
 
-`changes` has a row for every change that is kept, `lineage` one row that says what they are to. Whatever the
-database, a writer is alone from its first statement to its commit, a commit is on the disk, and a reader sees one
-moment. `indexes/journal/sqlite_store.py` keeps the tables in a file, `indexes/journal/postgres_store.py` on a server.
+`changes` has a row for every stored change. `lineage` has a single row, which identifies the index that the changes
+belong to. Every store guarantees that only one writer is active from its first statement to its commit, that a
+commit is durable, and that a reader sees the tables as of one point in time. `indexes/journal/sqlite_store.py` stores
+the tables in a file, `indexes/journal/postgres_store.py` on a server.
 """
 
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 STORE_TIMEOUT_S = 30.0
-"""Seconds to wait for another process that writes, or a server that does not answer."""
+"""Seconds to wait for another process that is writing, or for a server that does not answer."""
 
 METADATA = MetaData()
 
@@ -45,65 +46,67 @@ LINEAGE = Table(
     "lineage",
     METADATA,
     Column("lineage", String, primary_key=True),
-    Column("trimmed", _SEQUENCE, nullable=False),  # changes up to this one were forgotten
-    Column("given", _SEQUENCE, nullable=False),  # the last sequence given, so that none is given again
+    Column("trimmed", _SEQUENCE, nullable=False),  # changes up to this sequence number were deleted
+    Column("given", _SEQUENCE, nullable=False),  # last assigned sequence number; no number is reused
 )
 
 HEAD = select(LINEAGE)
 
 LOCKED_HEAD = HEAD.with_for_update()
-"""The first statement of a writer: on a server, others wait for the row."""
+"""First statement of a writer. On a server, it locks the row, and other writers wait for it."""
 
 
 class Store(Protocol):
-    """The database of one journal."""
+    """Database of one journal."""
 
     name: str
-    """Name in messages."""
+    """Name of the store in messages."""
 
     remedy: str
-    """Advice if it does not work, after `Nothing was changed;`."""
+    """Advice in messages if the store is unavailable, without the final period."""
 
     repair: str
-    """Advice if it is damaged."""
+    """Advice in messages if the store is damaged, without the final period."""
 
     def engine(self, create: bool = False) -> Engine | None:
-        """Open a pool of connections; None if there has been no change yet, unless `create`.
+        """Return an engine with a connection pool; None if there has been no change yet.
+
+        With `create`, a missing database is created.
 
         Raises:
-            StorageError: it cannot be made.
+            StorageError: the database cannot be created.
         """
 
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:
-        """Open a connection that sees the tables as of one moment."""
+        """Open a connection that sees the tables as of one point in time."""
 
     def writing(self, engine: Engine) -> AbstractContextManager[Connection]:
-        """Open the only transaction that writes; it is durable once the block has ended.
+        """Open a write transaction, which excludes other writers and is durable when the block has ended.
 
         Raises:
-            StorageError: whether it came to be is not known.
+            StorageError: it is unknown whether the transaction was committed.
         """
 
     def faults(self) -> AbstractContextManager[None]:
-        """Turn errors of the database into an `ArtifactError` if it is damaged, else into a `StorageError`."""
+        """Convert database errors to an `ArtifactError` if the database is damaged, otherwise to a `StorageError`."""
 
     def copy(self, engine: Engine, folder: Path) -> None:
-        """Copy what is durable into `folder`, as a journal in a file; writers go on meanwhile.
+        """Copy the durable changes into `folder`, as a SQLite journal, without blocking writers.
 
         Raises:
             StorageError: the disk is full or failing.
         """
 
     def set_aside(self) -> None:
-        """Rename damaged tables, so that they are kept, and begin with empty ones."""
+        """Rename damaged tables in order to preserve them, and start with empty tables."""
 
 
 def last_sequence(store: Store) -> int:
-    """Read the last sequence given in a journal, kept or not; 0 if there is none.
+    """Return the last assigned sequence number of a journal, even if its change was deleted; 0 if there is none.
 
     Raises:
         ArtifactError: the journal is damaged.
-        StorageError: it is out of reach.
+        StorageError: the journal is unreachable.
     """
     with store.faults():
         if (engine := store.engine()) is None:

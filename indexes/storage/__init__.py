@@ -1,1 +1,1 @@
-"""A generation on disk: the immutable files of one build of an index."""
+"""Storage of a generation: the immutable files of one state of an index."""

@@ -1,4 +1,4 @@
-"""Arrays in files of NumPy's format, without pickle: written so that a full disk is noticed, mapped when read."""
+"""NumPy array files without pickle: writing reports a full disk, and reading maps the file into memory."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,13 +8,15 @@ import numpy as np
 from numpy import ndarray
 
 _READING = Lock()
-"""NumPy has Python's parser read the head of a file, and that of 3.11 fails now and then in two threads at once
-(CPython issue 106905): "AST constructor recursion depth mismatch"."""
+"""Lock for reading file headers. NumPy reads a header with Python's parser, which in Python 3.11 occasionally fails
+if two threads use it at once (CPython issue 106905): "AST constructor recursion depth mismatch"."""
 
 
 class _Plain:
-    """A file that NumPy takes for none, and so writes to through Python: by itself it forgets the operating
-    system's reason when that fails."""
+    """File wrapper that makes NumPy write through Python, because NumPy does not recognize it as a file.
+
+    When NumPy writes to a file directly and fails, it discards the reason that the operating system gave.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -31,19 +33,19 @@ def save_array(path: Path, array: ndarray) -> None:
     """Write an array.
 
     Raises:
-        OSError: the disk is full or failing, by its number.
+        OSError: the disk is full or failing; `errno` has the reason.
     """
     with _Plain(path) as file:
         np.save(file, array, allow_pickle=False)
 
 
 def save_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[ndarray]) -> None:
-    """Write an array of `shape` that comes in `parts`, along its first axis.
+    """Write an array of `shape`, given as `parts` that are consecutive along its first axis.
 
-    Not through a mapped file: a write to one ends the process where the disk is full.
+    The file is not memory-mapped, because writing to a mapped file kills the process if the disk is full.
 
     Raises:
-        OSError: the disk is full or failing, by its number.
+        OSError: the disk is full or failing; `errno` has the reason.
     """
     with path.open("wb") as file:
         header = {"descr": dtype, "fortran_order": False, "shape": shape}
@@ -53,12 +55,12 @@ def save_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[n
 
 
 def map_array(path: Path) -> ndarray:
-    """Map an array in a file into memory, as a plain array, whose parts are taken in a fifth of the time."""
+    """Map an array file into memory. The result is not an `np.memmap`, which takes five times as long to index."""
     with _READING:
         array: ndarray = np.load(path, mmap_mode="r", allow_pickle=False).view(ndarray)
     return array
 
 
 def read_array(path: Path) -> ndarray:
-    """Read an array in a file into memory."""
+    """Read an array file into memory."""
     return np.array(map_array(path))

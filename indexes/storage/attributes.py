@@ -1,9 +1,9 @@
-"""Attributes of items (price, stock, brand), kept in columns, and which items meet conditions on them.
+"""Attributes of items (price, stock, brand), stored in columns, and the evaluation of filter conditions on them.
 
-    attributes.parquet   `price.number` and `price.text` for an attribute `price`, if any item has such a value,
-                         and `categories`; one row an item, null where it has none
+    attributes.parquet   columns `price.number` and `price.text` for an attribute `price`, if any item has such a
+                         value, and the column `categories`; one row per item, null if the item has no value
 
-Kept in columns, of which a filter reads those it names: a range over a million prices takes a millisecond.
+A filter reads only the columns that it names: a range condition on a million prices takes a millisecond.
 """
 
 import math
@@ -22,28 +22,31 @@ from model.records import Item
 from .filters import Condition
 
 ATTRIBUTES_FILE = "attributes.parquet"
-"""File of the attributes within a generation."""
+"""Name of the file within a generation that contains the attributes."""
 
 CATEGORIES = "categories"
-"""Name by which conditions refer to the categories of an item, which are no attribute."""
+"""Name that conditions use for the categories of an item, which are not an attribute."""
 
 
 class Attributes:
-    """The attributes of a generation; safe to use from many threads."""
+    """Attributes of a generation; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ATTRIBUTES_FILE
         self._schema = pl.read_parquet_schema(self._path)
         self._columns: dict[str, pl.Series] = {}
         self.names = frozenset(name.rpartition(".")[0] for name in self._schema if name != CATEGORIES)
-        """Attributes that any item has."""
+        """Names of the attributes that at least one item has."""
 
     def __len__(self) -> int:
-        """Count the items."""
+        """Return the number of items."""
         return len(self._categories)
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " count"]:
-        """Tell by row whether an item meets all conditions (at least one); no item meets one on an unknown name."""
+        """Return for each row whether the item meets all conditions; `where` must not be empty.
+
+        No item meets a condition on an unknown attribute.
+        """
         met: ndarray = np.logical_and.reduce([self._mask(name, one) for name, one in where.items()])
         return met
 
@@ -58,7 +61,7 @@ class Attributes:
     @property
     def _categories(self) -> pl.Series:
         column = self._column(CATEGORIES)
-        assert column is not None, "it is in every file"
+        assert column is not None, "every file has the categories"
         return column
 
     def _column(self, name: str) -> pl.Series | None:
@@ -71,19 +74,19 @@ class Attributes:
 
 
 class AppendedAttributes:
-    """The attributes of items that are appended one by one; many threads may read while one appends.
+    """Attributes of items that are appended one by one; many threads may read while one thread appends.
 
-    A reader says how many items it knows of, and sees nothing of those that came later.
+    A reader passes `count` and sees only the first `count` items.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[str, _Column] = {}
         self._texts: dict[str, _Column] = {}
         self._codes: dict[str, int] = {}
-        """Texts by number, so that columns hold numbers only."""
+        """Number of each text, so that columns contain only numbers."""
 
     def append(self, place: int, item: Item) -> None:
-        """Append the attributes of the item at `place`; places ascend."""
+        """Append the attributes of the item at `place`. Places must be passed in ascending order."""
         for category in set(item.categories):
             self._column(self._texts, CATEGORIES).append(place, self._code(category))
         for name, value in item.attributes.items():
@@ -93,12 +96,12 @@ class AppendedAttributes:
                 self._column(self._numbers, name).append(place, float(value))
 
     def names(self, count: int) -> frozenset[str]:
-        """List the attributes that any of the first `count` items has."""
+        """Return the names of the attributes that at least one of the first `count` items has."""
         columns = [*list(self._numbers.items()), *list(self._texts.items())]
         return frozenset(name for name, column in columns if column.upto(count)[0].size) - {CATEGORIES}
 
     def mask(self, where: Mapping[str, Condition], count: int) -> Bool[ndarray, " count"]:
-        """Tell which of the first `count` items meet all conditions."""
+        """Return for each of the first `count` items whether it meets all conditions."""
         mask = np.ones(count, bool)
         for name, condition in where.items():
             met = np.zeros(count, bool)
@@ -124,14 +127,14 @@ class AppendedAttributes:
 
 
 class _Column:
-    """The values that some items have, by place."""
+    """Values of one attribute, with the places of the items that have them."""
 
     def __init__(self) -> None:
         self._places, self._values = np.empty(64, np.int64), np.empty(64, np.float64)
         self._count = 0
 
     def append(self, place: int, value: float) -> None:
-        """Append a value; what readers have seen stays where it is."""
+        """Append a value without moving the values that concurrent readers use."""
         if self._count == len(self._places):
             more = np.empty_like(self._places)
             self._places = np.concatenate([self._places, more])
@@ -140,15 +143,15 @@ class _Column:
         self._count += 1
 
     def upto(self, count: int) -> tuple[Int64[ndarray, " n"], Float64[ndarray, " n"]]:
-        """Give the places below `count`, and their values."""
-        known = self._count  # before the arrays, which only grow
+        """Return the places below `count` and their values."""
+        known = self._count  # read before the arrays, which only grow
         places, values = self._places[:known], self._values[:known]
         end = int(np.searchsorted(places, count))
         return places[:end], values[:end]
 
 
 def write_attributes(folder: Path, items: Iterable[Item]) -> None:
-    """Write `attributes.parquet` into `folder`; an item's row is its place in `items`."""
+    """Write `attributes.parquet` into `folder`; the row of an item is its position in `items`."""
     categories: list[list[str]] = []
     values: dict[str, dict[int, Any]] = {}
     for row, item in enumerate(items):

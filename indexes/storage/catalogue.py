@@ -1,7 +1,7 @@
-"""The catalogue of a generation: its items, kept in SQLite.
+"""Catalogue of a generation: its items, stored in SQLite.
 
-A row number is the item's place in it and in every file of vectors. Every answer looks items up, so they are read by
-`sqlite3` itself: through SQLAlchemy, finding one took 26 microseconds instead of 4.
+The row number of an item is its position in the catalogue and in every vector file. Every request looks up items, so
+they are read with `sqlite3` directly: through SQLAlchemy, a lookup took 26 microseconds instead of 4.
 """
 
 import json
@@ -16,10 +16,10 @@ from model.artifact import not_stored
 from model.records import Item
 
 CATALOGUE_FILE = "catalogue.sqlite"
-"""File of the items within a generation."""
+"""Name of the file within a generation that contains the items."""
 
 CACHED_ROWS = 100_000
-"""Row numbers cached in memory, by the id of their item."""
+"""Maximum number of item IDs whose row numbers are cached in memory."""
 
 _CREATE = """
     CREATE TABLE items (
@@ -42,7 +42,7 @@ _PAGE = 'SELECT * FROM items WHERE "row" >= ? ORDER BY "row" LIMIT ?'
 
 
 class Catalogue:
-    """The items of an index, read only; safe to use from many threads."""
+    """Items of a generation, read-only; safe to use from many threads."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -54,26 +54,26 @@ class Catalogue:
 
     @classmethod
     def open(cls, folder: Path) -> "Catalogue":
-        """Open the catalogue that `write_catalogue` left in `folder`."""
+        """Open the catalogue that `write_catalogue` wrote to `folder`."""
         return cls(_uri(folder, "mode=ro&immutable=1"))
 
     def close(self) -> None:
-        """Close the file; nobody may be reading any more."""
+        """Close the file. No other thread may still be reading it."""
         with self._opening:
             for connection in self._opened:
                 connection.close()
             self._opened.clear()
 
     def __len__(self) -> int:
-        """Count the items."""
+        """Return the number of items."""
         return self._count
 
     def without_picture(self) -> list[int]:
-        """List the rows of the items that have no picture."""
+        """Return the rows of the items without a picture."""
         return [row for (row,) in self._connection.execute(_UNPICTURED)]
 
     def find(self, item_id: str) -> int | None:
-        """Find the row of an item; None if no item has this id."""
+        """Return the row of an item; None if no item has this ID."""
         row = self._rows.get(item_id)
         if row is None:
             found = self._connection.execute(_ROW, (item_id,)).fetchone()
@@ -85,17 +85,17 @@ class Catalogue:
         return row
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Read the items at `rows`, in that order."""
+        """Read the items at `rows`, in the given order."""
         read = self._connection.execute
         return [_item(read(_AT_ROW, (row,)).fetchone()) for row in rows]
 
     def page(self, start: int, limit: int) -> list[Item]:
-        """Read at most `limit` items from row `start` on, in catalogue order."""
+        """Read up to `limit` items from row `start` onwards, in catalogue order."""
         return [_item(row) for row in self._connection.execute(_PAGE, (start, limit))]
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        """Connection of this thread alone."""
+        """Connection of the current thread, opened on first use."""
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
@@ -106,7 +106,7 @@ class Catalogue:
 
 
 def write_catalogue(folder: Path, items: Iterable[Item]) -> None:
-    """Write `catalogue.sqlite` into `folder`; an item's row is its place in `items`.
+    """Write `catalogue.sqlite` into `folder`; the row of an item is its position in `items`.
 
     Raises:
         StorageError: the disk is full or failing.
@@ -136,5 +136,5 @@ def _item(row: tuple[Any, ...]) -> Item:
 
 
 def _uri(folder: Path, options: str) -> str:
-    """SQLite's own URI form, in which a path may hold `?` and `#`."""
+    """Return the SQLite URI of the catalogue. The path is quoted because it may contain `?` or `#`."""
     return f"file:{quote(str(folder / CATALOGUE_FILE))}?{options}"

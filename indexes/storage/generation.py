@@ -1,12 +1,12 @@
-"""A generation: an index as it was made at one time, an artifact that never changes.
+"""Generation: an immutable artifact with the state of an index at one point in time.
 
     index/
-      generation-000002/   the newest that is whole is the index
-      generation-000001/   the one before, kept in case the newest is damaged
-      changes.sqlite       what changed since, unless it lies on a server; see `indexes/journal/journal.py`
+      generation-000002/   the newest generation, which is opened unless it is damaged
+      generation-000001/   the previous generation, kept in case the newest is damaged
+      changes.sqlite       recent changes, unless a server stores them; see `indexes/journal/journal.py`
 
-A generation holds the changes up to its sequence, and the journal keeps those after the sequence of the generation
-before: either can be opened, with the same items.
+A generation includes the changes up to its sequence number, and the journal keeps all changes after the sequence
+number of the previous generation. Either generation can therefore be opened, and both yield the same items.
 """
 
 import fcntl
@@ -46,11 +46,11 @@ from .tokens import TOKENS_DIR, TokenStore
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation, opened, its digests checked.
+    """Opened generation whose digests have been checked.
 
-    `relations` stand in the order of the vectors. `tokens` are None if none were kept. `without_picture` are the rows
-    of the items without a picture, of which there are few or none. `composition` says how the encoder reads new items.
-    While `lease` is held, no process removes the folder.
+    `relations` are in the order of the vectors. `tokens` is None if the index stores no tokens. `without_picture`
+    contains the rows of the items without a picture, which are few or none. `composition` specifies how the encoder
+    reads new items. While `lease` is held, no process removes the folder.
     """
 
     path: Path
@@ -67,20 +67,20 @@ class Generation:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 that names it."""
+        """SHA-256 that identifies the generation."""
         return self.manifest.digest
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Place of each relation, by its id."""
+        """Position of each relation, by its ID."""
         return {known.relation_id: place for place, known in enumerate(self.relations)}
 
     @classmethod
     def open(cls, path: Path) -> "Generation":
-        """Open the generation at `path`; no process removes it before it is closed here.
+        """Open the generation at `path`. No process removes it until `close` is called.
 
         Raises:
-            ArtifactError: it is missing or damaged.
+            ArtifactError: the generation is missing or damaged.
         """
         lease = Lease(path)
         manifest = open_artifact(path, "index")
@@ -101,10 +101,10 @@ class Generation:
 
     @classmethod
     def open_newest(cls, index: Path) -> "Generation":
-        """Open the newest generation that is whole; a damaged one is reported and skipped.
+        """Open the newest undamaged generation; a damaged generation is reported and skipped.
 
         Raises:
-            ArtifactError: there is none, or none is whole.
+            ArtifactError: there is no generation, or all generations are damaged.
         """
         failure: ArtifactError | None = None
         for path in reversed(generations(index)):
@@ -114,57 +114,59 @@ class Generation:
                 failure = failure or error
                 continue
             if failure is not None:
-                say(f"{failure} Going on with {path.name} and the changes since.")
+                say(f"{failure} Using {path.name} and the changes made since then.")
             return generation
         raise failure or no_generation_error(index)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files and release the lease."""
         self.catalogue.close()
         self.vectors.close()
         self.lease.release()
 
     @property
     def sequence(self) -> int:
-        """Sequence of the last change it holds."""
+        """Sequence number of the last change that the generation includes."""
         return self.manifest.counts["sequence"]
 
     @property
     def added(self) -> tuple[FreeTextRelation, ...]:
-        """Free-text forms of the relations that were added at run time, which are its last."""
+        """Free-text forms of the relations that were added at run time, which come last in `relations`."""
         return tuple(known.free_text for known in self.relations if known.free_text is not None)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the vectors that a change brings: views, relations of the checkpoint, components."""
+        """Shape of the vectors in a change: views, relations of the checkpoint, components."""
         return len(View), len(self.relations) - len(self.added), self.vectors.dim
 
     @property
     def config(self) -> BuildConfig:
-        """Options that it was made with, and that its successors will be made with."""
+        """Options that this generation was built with, and that its successors will be built with."""
         return read_options(self.path)
 
     def journal(self) -> Journal:
-        """Open the journal of the changes since."""
+        """Open the journal of the changes made after this generation."""
         store = journal_store(self.path.parent, self.config)
         return Journal(store, lineage(self.manifest.parents), self.sequence, self.shape)
 
     def checkpoint_seen_from(self, index: Path) -> Path:
-        """Find its checkpoint, as seen from the index at `index`, of which it is a part."""
+        """Return the path of the checkpoint, which is stored relative to the index folder `index`."""
         named: str = json.loads((self.path / CHECKPOINT_PATH_FILE).read_text("utf-8"))["path"]
         return (index / named).resolve()
 
 
 class Lease:
-    """A shared lock on the folder of a generation, until `release` or until this is garbage.
+    """Shared lock on the folder of a generation, held until `release` or until the object is garbage-collected.
 
-    `layout.remove_generations` leaves a folder that is locked, so that a search may finish with the files it has open.
+    `layout.remove_generations` skips locked folders, so that a running search can finish with the files it has open.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
-            raise ArtifactError(f"{folder} was removed meanwhile; open the index again.") from None
+            raise ArtifactError(
+                f"{folder} was removed before it could be opened. Open the index again."
+            ) from None
         self.release = finalize(self, os.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)

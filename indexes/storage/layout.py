@@ -1,4 +1,4 @@
-"""An index folder on disk: which generations it holds, which is newest, who may make the next."""
+"""Layout of an index folder: its generations, the newest of them, and the lock for creating the next."""
 
 import hashlib
 import json
@@ -18,21 +18,21 @@ from model.artifact import lock_folder, make_folder, open_artifact, read_manifes
 from model.errors import ArtifactError, InputError
 
 CHECKPOINT_PATH_FILE = "checkpoint.json"
-"""File of a generation that says where its checkpoint lies."""
+"""Name of the file in a generation that contains the path of its checkpoint."""
 
 SKIPPED_FILE = "set-aside.json"
-"""File of a generation that lists the items that could not be encoded, and why."""
+"""Name of the file in a generation that lists the skipped items, each with the reason why it was not encoded."""
 
 _NAME = re.compile(r"generation-(\d{6,})")
 
 
 def lineage(parents: Mapping[str, str]) -> str:
-    """Name an index by the digests of what it was built from, whatever was changed since."""
+    """Return the identifier of an index: a hash of the digests of its inputs, which later changes do not affect."""
     return hashlib.sha256(json.dumps(dict(parents), sort_keys=True).encode()).hexdigest()
 
 
 def generations(index: Path) -> list[Path]:
-    """List the generations of an index, oldest first."""
+    """Return the folders of the generations of an index, oldest first."""
     if not index.is_dir():
         return []
     found = ((_NAME.fullmatch(path.name), path) for path in index.iterdir())
@@ -40,10 +40,10 @@ def generations(index: Path) -> list[Path]:
 
 
 def newest_generation(index: Path) -> Path:
-    """Find the newest generation, whole or not.
+    """Return the folder of the newest generation, even if it is damaged.
 
     Raises:
-        ArtifactError: there is none.
+        ArtifactError: there is no generation.
     """
     found = generations(index)
     if not found:
@@ -52,22 +52,22 @@ def newest_generation(index: Path) -> Path:
 
 
 def next_generation(index: Path) -> Path:
-    """Choose the path of the next generation.
+    """Return the path of the next generation.
 
     Raises:
-        ArtifactError: `index` holds something else than an index.
+        ArtifactError: `index` exists and is not an index.
     """
     found = generations(index)
     if not found and index.exists() and (not index.is_dir() or not _only_remains(index)):
         raise ArtifactError(
-            f"{index} exists and is not an index of this rcml; choose another --out or remove it yourself."
+            f"{index} exists and is not an index of this rcml version. Choose another --out, or remove it yourself."
         )
     number = int(found[-1].name.rpartition("-")[2]) + 1 if found else 1
     return index / f"generation-{number:06d}"
 
 
 def kept_config(index: Path) -> BuildConfig | None:
-    """Read the options of the newest generation whose options can be read; None if there is none."""
+    """Read the options of the newest generation with readable options; None if there is no such generation."""
     for path in reversed(generations(index)):
         with suppress(OSError, ValueError):
             return read_options(path)
@@ -75,26 +75,29 @@ def kept_config(index: Path) -> BuildConfig | None:
 
 
 def journal_store(index: Path, config: BuildConfig | None) -> Store:
-    """Choose the store of the changes to an index, by the options of a generation."""
+    """Return the store of the changes to an index, as selected by the options of a generation."""
     if config is None or config.journal is None:
         return SqliteStore(index)
     return PostgresStore(config.journal)
 
 
 def prepared_journal(index: Path, url: str | None) -> str | None:
-    """Prepare the journal of an index: the one at `url`, or the one it has; return its address, None for a file.
+    """Prepare the journal of an index, and return its URL; None if the journal is a file.
+
+    If the index exists, `url` must be the URL of its journal, with or without the schema.
 
     Raises:
-        InputError: it has another; changes would be lost.
-        StorageError: the server is out of reach.
+        InputError: the index has a different journal, whose changes would be lost.
+        StorageError: the server is unreachable.
     """
     kept = kept_config(index)
     if kept is not None and not (
         url == kept.journal or (url and kept.journal and same_server(url, kept.journal))
     ):
         raise InputError(
-            f"{index} keeps its changes in {journal_store(index, kept).name}, not where --journal says. Name the same, "
-            "or choose another --out; `rcml index snapshot` and `restore` take them elsewhere."
+            f"{index} keeps its changes in {journal_store(index, kept).name}, but --journal selects another "
+            "location. Use the same --journal as before, or choose another --out. To move the changes, run "
+            "`rcml index snapshot` and then `rcml index restore` with another --out."
         )
     if url is None:
         return None
@@ -105,10 +108,10 @@ def prepared_journal(index: Path, url: str | None) -> str | None:
 
 @contextmanager
 def lock_index(index: Path) -> Iterator[None]:
-    """Lock an index, so that no other process makes a generation; leave nothing behind of one that failed.
+    """Lock an index, so that no other process creates a generation; remove the remains of a failed attempt.
 
     Raises:
-        ArtifactError: another process is making one.
+        ArtifactError: another process is creating a generation.
     """
     with storing(index):
         make_folder(index)
@@ -126,14 +129,17 @@ def lock_index(index: Path) -> Iterator[None]:
 
 
 def write_checkpoint_path(folder: Path, checkpoint: Path, index: Path) -> None:
-    """Write where the checkpoint lies, relative to the index, so that a folder that holds both may be moved."""
+    """Write the path of the checkpoint relative to the index, so that a folder with both can be moved."""
     path = Path(os.path.relpath(checkpoint.resolve(), index.resolve())).as_posix()
     text = json.dumps({"path": path}, indent=2, ensure_ascii=False) + "\n"
     (folder / CHECKPOINT_PATH_FILE).write_text(text, encoding="utf-8")
 
 
 def changed_since_build(index: Path, sequence: int) -> bool:
-    """Tell whether items were changed, or relations added, since the build; `sequence` is that of the last change."""
+    """Return whether items were changed or relations added since the build.
+
+    `sequence` is the sequence number of the last change.
+    """
     try:
         counts = read_manifest(newest_generation(index), "index").counts
     except ArtifactError:
@@ -142,20 +148,21 @@ def changed_since_build(index: Path, sequence: int) -> bool:
 
 
 def remove_generations(index: Path, keep: Collection[Path]) -> None:
-    """Remove all generations but those to keep, and those that another process still has open."""
+    """Remove all generations except those in `keep` and those that another process has open."""
     for path in set(generations(index)) - set(keep):
         with suppress(ArtifactError), lock_folder(path, path.name):
-            # Renamed first: a half-removed folder must not look like a generation.
+            # Rename the folder first, because a partly removed folder must not look like a generation.
             path.rename(path.with_name(f".{path.name}.removed"))
     for gone in index.glob(".generation-*.removed"):
         shutil.rmtree(gone, ignore_errors=True)
 
 
 def read_options(generation: Path) -> BuildConfig:
-    """Read the options that the generation at a path was made with.
+    """Read the options that a generation was built with.
 
     Raises:
-        OSError, ValueError: they cannot be read, or are not those of an index.
+        OSError: the options cannot be read.
+        ValueError: the options are not those of an index.
     """
     return BuildConfig.model_validate_json((generation / "config.json").read_bytes())
 
@@ -165,11 +172,13 @@ def _only_remains(index: Path) -> bool:
 
 
 def no_generation_error(index: Path) -> ArtifactError:
-    """Make the error that says why there is no generation in `index`."""
+    """Return the error that explains why `index` has no generation."""
     try:
         open_artifact(
             index if not index.is_dir() or not _only_remains(index) else next_generation(index), "index"
         )
     except ArtifactError as error:
         return error
-    return ArtifactError(f"{index} was made by an earlier rcml; run `rcml index build` to make it again.")
+    return ArtifactError(
+        f"{index} was built by an earlier version of rcml. Run `rcml index build` to rebuild it."
+    )

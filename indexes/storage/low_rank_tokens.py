@@ -1,12 +1,13 @@
-"""Low-rank projections (PCA) of tokens: enough to estimate which items are worth scoring under a free-text relation.
+"""Low-rank token projections (PCA), which select the candidates that are then scored under a free-text relation.
 
     tokens/
-      text.sketch.npy image.sketch.npy   float32 [tokens, components], rows as in the tokens themselves
+      text.sketch.npy image.sketch.npy   float32 [tokens, components]: the projections C, in the order of the tokens
       text.basis.npy image.basis.npy     float32 [dim, components]: the principal directions B of the tokens
 
-With H = C B^T, nearly, all of eq. 4-6 can be had from C: the relevance of a token is q H^T = (q B) C^T, and what the
-pooled tokens become in the joint space is p B^T (W_V^T W_o). So all items are estimated at a fraction of the cost of
-reading their tokens; what is worth it is then scored from the tokens. Measured in docs/decisions.md.
+H is approximately C B^T, so eq. 4-6 can be evaluated on C: the relevance of a token is q H^T = (q B) C^T, and pooled
+projections p map to p B^T (W_V^T W_o) in the joint space. Estimating the scores of all items this way costs a
+fraction of reading their tokens. Only the best candidates are then scored exactly from the tokens. The measurements
+are in docs/decisions.md.
 """
 
 from dataclasses import dataclass
@@ -25,21 +26,21 @@ from model.similarity import View
 from .arrays import map_array, read_array, save_array, save_parts
 
 MIN_COMPONENTS = 24
-"""Least number of components; there is one for every 16 of the tokens' own, if that is more."""
+"""Minimum number of components. Tokens of more than 384 dimensions get one component for every 16 dimensions."""
 
 MAX_EXP_RANGE = 80.0
-"""Range of relevances within which one common maximum is subtracted before exp: float32 goes down to e^-87."""
+"""Range of relevances below which all items share the maximum subtracted before exp; float32 underflows at e^-87."""
 
 BASIS_SAMPLE_TOKENS = 20_000
-"""Tokens drawn to find the principal directions."""
+"""Number of tokens sampled to find the principal directions."""
 
 TOKENS_PER_CHUNK = 65_536
-"""Tokens projected at a time."""
+"""Number of tokens projected at a time."""
 
 
 @dataclass(frozen=True)
 class LowRankTokens:
-    """The projected tokens of all items in one modality."""
+    """Low-rank token projections of all items in one modality."""
 
     states: Float32[ndarray, "tokens components"]
     starts: Int64[ndarray, " bounds"]
@@ -47,14 +48,17 @@ class LowRankTokens:
 
     @classmethod
     def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "LowRankTokens":
-        """Map what `write_low_rank_tokens` wrote into memory."""
+        """Map the projections that `write_low_rank_tokens` wrote into memory."""
         states = map_array(folder / f"{name}.sketch.npy")
         return cls(states, starts, read_array(folder / f"{name}.basis.npy"))
 
 
 @dataclass(frozen=True)
 class _Estimated:
-    """Estimated vectors of one modality: a row of `inner` times `outer` is an item's; unit, or zero without tokens."""
+    """Estimated vectors of one modality.
+
+    The vector of an item is its row of `inner` times `outer`. It has unit length, or is zero if the item has no tokens.
+    """
 
     inner: Float32[ndarray, "items components"]
     outer: Float32[ndarray, "components dim"]
@@ -71,18 +75,18 @@ class _Estimated:
         return cls(inner / np.sqrt(np.maximum(squares, 1e-24))[:, None], outer)
 
     def scores(self, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
-        # Row by row: a product would take all processors, and wait for them.
+        # Row by row, because a matrix product would use all processors and wait for them.
         return np.asarray(np.vecdot(self.inner, self.outer @ query), np.float32)
 
 
 class Estimates:
-    """Estimated vectors of all items under one free-text relation; made when first needed."""
+    """Estimated vectors of all items under one free-text relation, computed on first use."""
 
     def __init__(self, relation: FreeTextRelation, text: LowRankTokens, image: LowRankTokens) -> None:
         self._relation, self._low_rank = relation, (text, image)
 
     def scores(self, view: View, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
-        """Estimate the cosines with a unit query."""
+        """Estimate the cosines of all items with a unit query."""
         match view:
             case View.TEXT:
                 return self._text.scores(query)
@@ -94,7 +98,7 @@ class Estimates:
             case _:
                 assert_never(view)
 
-    # Two threads may both make one of these: they make the same.
+    # Two threads may compute a property at the same time. Both get the same result.
 
     @cached_property
     def _text(self) -> _Estimated:
@@ -106,7 +110,7 @@ class Estimates:
 
     @cached_property
     def _length(self) -> Float32[ndarray, " items"]:
-        """Of the sum of both vectors."""
+        """Length of the sum of the text vector and the image vector of each item."""
         both = np.einsum(
             "ic,ic->i", self._text.inner @ (self._text.outer @ self._image.outer.T), self._image.inner
         )
@@ -115,7 +119,7 @@ class Estimates:
 
 
 def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows) -> None:
-    """Write the projections of `tokens`, which lie in `folder` under the same name."""
+    """Write the low-rank projections of `tokens`, which are stored in `folder` under the same `name`."""
     count, dim = tokens.states.shape
     drawn = np.sort(np.random.default_rng(0).permutation(count)[:BASIS_SAMPLE_TOKENS])
     sample = np.asarray(tokens.states[drawn], np.float64)

@@ -1,14 +1,16 @@
-"""Precomputed answers: the best items for every item under each relation, exactly.
+"""Precomputed answers: exact top-k tables of the best items for every item under each relation.
 
     answers/
-      003.AVG.npy   for each catalogue row the 100 best others: `row` (int32), `score` (float32), best first
+      003.AVG.npy   for each catalogue row, the 100 best other items: `row` (int32), `score` (float32), best first
 
-A row holds fewer where there are no more, or where changes were folded in; then -1 fills it up. Scores are not
-rounded to half precision: what is put in later is merged by score, and must find its place.
+A table row has fewer entries if there are fewer items, or if a compaction removed entries. Such a row is padded
+with row number -1. Scores are not rounded to half precision, because items that are added later are merged by score
+and must get the right rank.
 
-All pairs are multiplied in single precision, tile by tile, and only what beats the hundredth of an item so far is
-looked at; what is left in the end is scored by `cosines`. A table is carried over to the next generation: what
-remains of a row is still the beginning of its answer, so that only what is new is compared with all.
+All pairs of items are multiplied in single precision, tile by tile. Only scores above the hundredth-best score of an
+item so far become candidates, and `cosines` scores the final candidates exactly. Tables are carried over to the next
+generation: the remaining entries of a row are still the first part of its answer, so only new items are compared with
+all others.
 """
 
 import os
@@ -31,22 +33,22 @@ from model.similarity import Similarity
 from .arrays import map_array, save_array
 
 ANSWERS_DIR = "answers"
-"""Folder of the tables within a generation."""
+"""Name of the folder within a generation that contains the tables."""
 
 ANSWERS_PER_ITEM = 100
-"""Answers kept for each item; a question may ask for as many."""
+"""Number of answers stored for each item, which is also the largest `k` of a request."""
 
 TIE_MARGIN = 8
-"""Candidates kept beyond the answers, so that the cut seldom falls between equal scores."""
+"""Number of candidates kept in addition to the answers, so that the cutoff rarely falls between equal scores."""
 
 ITEMS_PER_TILE = 4_096
-"""Items compared with as many others in one matrix product."""
+"""Number of items on each side of one matrix product."""
 
 _ENTRY = np.dtype([("row", "<i4"), ("score", "<f4")])
 
 
 class PrecomputedAnswers:
-    """The tables of a generation, mapped into memory when first used; safe to use from many threads."""
+    """Top-k tables of a generation, mapped into memory on first use; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -63,9 +65,9 @@ class PrecomputedAnswers:
     def best(
         self, relation: int, similarity: Similarity, row: int, k: int, without: frozenset[int] = frozenset()
     ) -> Neighbours | None:
-        """Look up the `k` best of an item of the generation but for the rows in `without`, or all there are.
+        """Look up the `k` best items for the item at `row`, or all items if there are fewer, except those in `without`.
 
-        None if the table does not say: there is none, or it does not go so deep.
+        The result is None if there is no table, or if the table does not contain enough entries.
         """
         table = self.table(relation, similarity)
         if table is None:
@@ -84,7 +86,7 @@ class PrecomputedAnswers:
         return Neighbours(rows[:there].astype(np.int64), np.asarray(scores[:there]))
 
     def table(self, relation: int, similarity: Similarity) -> ndarray | None:
-        """Map the table of a relation and similarity, a row an item; None if there is none."""
+        """Map the table of a relation and similarity, with one row per item; None if there is no table."""
         name = _name(relation, similarity)
         if name not in self._names:
             return None
@@ -95,7 +97,10 @@ class PrecomputedAnswers:
         return self._opened[name]
 
     def copy(self, folder: Path, positions: Mapping[int, int]) -> None:
-        """Copy tables into `folder`, which is made if there are any; `positions` as in `faiss_backend.Carried`."""
+        """Copy the tables into `folder`, which is created if there are any tables.
+
+        `positions` has the same meaning as in `faiss_backend.Carried`.
+        """
         for similarity in self.similarities:
             folder.mkdir(exist_ok=True)
             for now, then in positions.items():
@@ -104,9 +109,9 @@ class PrecomputedAnswers:
 
 @dataclass(frozen=True)
 class PreviousAnswers:
-    """The tables of the previous generation, and the row that each of its items has now; -1 if it is gone.
+    """Tables of the previous generation, and the new row of each of its items; -1 if the item was deleted.
 
-    Items that remain stand in the order they had, before all that are new.
+    The remaining items keep their order and come before all new items.
     """
 
     answers: PrecomputedAnswers
@@ -120,15 +125,15 @@ def write_precomputed(
     similarities: Sequence[Similarity],
     before: PreviousAnswers | None = None,
 ) -> None:
-    """Write the tables of some similarities and relations into `folder`, which is made if need be.
+    """Write the tables of the given similarities and relations into `folder`, which is created if necessary.
 
-    Those that there were `before` are carried over.
+    Tables in `before` are carried over.
     """
     if not similarities:
         return
     folder.mkdir(exist_ok=True)
     tables = [(similarity, relation) for similarity in similarities for relation in relations]
-    with progress_bar("answering ahead", len(tables)) as advance:
+    with progress_bar("precomputing answers", len(tables)) as advance:
         for similarity, relation in tables:
             maker = TableMaker(vectors, relation, similarity)
             table = None if before is None else maker.carried(before)
@@ -139,7 +144,7 @@ def write_precomputed(
 
 
 class TableMaker:
-    """Maker of the table of one relation and similarity."""
+    """Builder of the table of one relation and similarity."""
 
     def __init__(self, vectors: VectorIndex, relation: int, similarity: Similarity) -> None:
         self._vectors, self._relation, self._similarity = vectors, relation, similarity
@@ -152,7 +157,7 @@ class TableMaker:
             self._queries = vectors.vectors(relation, query_view, range(self.count))
 
     def table(self, rows: Int64[ndarray, " rows"]) -> ndarray:
-        """Make the answers of the items at `rows`, which ascend, from scratch."""
+        """Compute the answers for the items at `rows` from scratch; `rows` must be in ascending order."""
         table = _empty(len(rows), self.depth)
         if self.depth:
             best = self._best(rows)
@@ -162,12 +167,12 @@ class TableMaker:
         return table
 
     def carried(self, before: PreviousAnswers) -> ndarray | None:
-        """Make the answers of all items from the previous table; None if there is no such table."""
+        """Compute the answers for all items from the previous table; None if there is no such table."""
         old = before.answers.table(self._relation, self._similarity)
         if old is None:
             return None
         entries = old[before.renumbered >= 0]
-        whole = (entries["row"] >= 0).sum(axis=1) == len(old) - 1  # all others that remain are there
+        whole = (entries["row"] >= 0).sum(axis=1) == len(old) - 1  # rows that list all other items
         rows = np.where(entries["row"] < 0, -1, before.renumbered[entries["row"]])
         upwards = np.argsort(rows < 0, axis=1, kind="stable")
         rows = np.take_along_axis(rows, upwards, axis=1)
@@ -178,7 +183,8 @@ class TableMaker:
         width = min(self.depth, rows.shape[1])
         table[: len(rows), :width]["row"] = rows[:, :width]
         table[: len(rows), :width]["score"] = scores[:, :width]
-        # Behind the last that an item had may come any that was never in its row: what is new has to be better.
+        # Items that were never in a row may rank directly after its last entry. A new item is therefore added to the
+        # row only if it scores above that entry.
         last = np.full(len(rows), np.inf, np.float32)
         last[had > 0] = scores[had > 0, had[had > 0] - 1]
         last[whole] = -np.inf
@@ -197,7 +203,7 @@ class TableMaker:
         return table
 
     def _newer(self, last: Float32[ndarray, " remaining"]) -> Iterator[tuple[int, Neighbours]]:
-        """Find new items that are better than the `last` of each item that remains (rows 0, 1, ...)."""
+        """Yield the new items that score above the `last` entry of each remaining item (rows 0, 1, ...)."""
         new = self._targets[len(last) :]
         step = max(ITEMS_PER_TILE**2 // max(len(new), 1), 1)
         for start in range(0, len(last), step):
@@ -211,7 +217,7 @@ class TableMaker:
                     yield start + place, Neighbours(len(last) + columns[better], scores[better])
 
     def _best(self, rows: Int64[ndarray, " rows"]) -> "_BestSoFar":
-        """Find what may be among the best of the items at `rows`, without themselves."""
+        """Find the candidates for the answers of the items at `rows`, without the items themselves."""
         best = _BestSoFar(len(rows), min(self.depth + TIE_MARGIN, self.count - 1))
         tiles = [slice(start, start + ITEMS_PER_TILE) for start in range(0, self.count, ITEMS_PER_TILE)]
         symmetric = self._queries is self._targets and len(rows) == self.count
@@ -232,7 +238,7 @@ class TableMaker:
 
         pairs: list[tuple[slice, slice]]
         if symmetric:
-            # Those of an item with its neighbours in the catalogue first: then every item has a least score.
+            # Start with the tiles on the diagonal, after which every item has a minimum score to beat.
             pairs = [*zip(tiles, tiles, strict=True), *combinations(tiles, 2)]
         else:
             asked = [slice(start, start + ITEMS_PER_TILE) for start in range(0, len(rows), ITEMS_PER_TILE)]
@@ -243,7 +249,7 @@ class TableMaker:
         return best
 
     def _exact(self, row: int, rows: Int64[ndarray, " n"], rough: Float32[ndarray, " n"]) -> Neighbours:
-        """Score what was found for the item at `row` exactly, or scan if one not found may be among the best."""
+        """Score the candidates for the item at `row` exactly, or scan if another item may be among the best."""
         ranked = -np.partition(-rough, (self.depth - 1, len(rough) - 1))
         if len(rough) < self.count - 1 and not ranked[-1] < ranked[self.depth - 1] - ROUNDING:
             allowed = np.ones(self.count, bool)
@@ -255,7 +261,7 @@ class TableMaker:
 
 
 class _BestSoFar:
-    """The `keep` best found so far for some items, in no order, and the `least` of these scores."""
+    """The `keep` best rows and scores found so far for each item, in no particular order, and the `least` score."""
 
     def __init__(self, count: int, keep: int) -> None:
         self.rows = np.full((count, keep), -1, np.int64)
@@ -265,7 +271,7 @@ class _BestSoFar:
     def better(
         self, places: slice, scores: Float32[ndarray, "places columns"]
     ) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " n"], Float32[ndarray, " n"]]:
-        """Find the better scores in a tile: place, column, score, by place."""
+        """Return the scores in a tile that exceed the `least` score of their item, as place, column, score."""
         keep = self.scores.shape[1]
         least = self.least[places]
         if scores.shape[1] > keep and np.isneginf(least).any():
@@ -287,7 +293,7 @@ class _BestSoFar:
         column: Int64[ndarray, " n"],
         scores: Float32[ndarray, " n"],
     ) -> None:
-        """Keep those found by `better` that still are better."""
+        """Merge the scores that `better` returned, and keep the best."""
         if not len(place):
             return
         touched, starts, counts = np.unique(place, return_index=True, return_counts=True)

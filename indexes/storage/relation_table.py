@@ -1,9 +1,10 @@
-"""The relations of a generation: those of its checkpoint, and behind them those that were added at run time.
+"""Relations of a generation: those of its checkpoint, followed by those that were added at run time.
 
-    relations.json      all, in the order of the vectors, and how many pairs of items are known under each
-    added.safetensors   if some were added: their free-text form (`FreeTextRelation`), a row each
+    relations.json      all relations, in the order of the vectors, with the number of item pairs of each
+    added.safetensors   free-text forms (`FreeTextRelation`) of the added relations, one row each; absent if there are
+                        no added relations
 
-The free-text form is all that it takes to make the vector of any item from its tokens, without the network.
+The free-text form is sufficient to compute the vector of any item from its tokens, without the network.
 """
 
 import json
@@ -18,19 +19,20 @@ from model.embeddings.free_text import FreeTextRelation
 from model.records import Relation
 
 RELATIONS_FILE = "relations.json"
-"""File of all relations within a generation."""
+"""Name of the file within a generation that contains all relations."""
 
 ADDED_RELATIONS_FILE = "added.safetensors"
-"""File of the free-text form of the added relations, if there are any."""
+"""Name of the file that contains the free-text forms of the added relations, if there are any."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedRelation:
-    """A relation under which all items have vectors.
+    """Relation under which all items have vectors.
 
-    `pairs` counts the pairs of items that were known under it when the index was built, and `paired_items` the items
-    that stand in one; the intra-sample one has no counts, nor has one that was added, and a generation of an earlier
-    rcml none of items. `free_text` is the form of an added one that makes vectors; None otherwise.
+    `pairs` is the number of item pairs that the relation had when the index was built, and `paired_items` is the
+    number of items in these pairs. Both are None for the intra-sample relation and for added relations. `paired_items`
+    is also None in a generation that an earlier rcml version built. `free_text` is the free-text form of an added
+    relation, and None for any other relation.
     """
 
     relation: Relation
@@ -40,12 +42,12 @@ class IndexedRelation:
 
     @property
     def relation_id(self) -> str:
-        """Its id."""
+        """ID of the relation."""
         return self.relation.relation_id
 
 
 def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
-    """Write the relations of a generation, the added ones last, into its `folder`."""
+    """Write the relations of a generation into its `folder`; added relations must come last."""
     records = [
         {**asdict(known.relation), "pairs": known.pairs, "paired_items": known.paired_items}
         for known in relations
@@ -61,13 +63,12 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
             "nearest": np.array([one.nearest for one in added], np.int64),
             "vector": np.stack([one.vector for one in added]),
         }
-        (folder / ADDED_RELATIONS_FILE).write_bytes(
-            save(arrays)
-        )  # safetensors itself hides why a disk takes no more
+        # Write the file here, because errors of safetensors hide the reason of the operating system.
+        (folder / ADDED_RELATIONS_FILE).write_bytes(save(arrays))
 
 
 def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
-    """Read the relations of a generation, as `save_relations` wrote them."""
+    """Read the relations of a generation that `save_relations` wrote."""
     records = json.loads((folder / RELATIONS_FILE).read_text(encoding="utf-8"))
     pairs = [record.pop("pairs") for record in records]
     paired_items = [record.pop("paired_items", None) for record in records]

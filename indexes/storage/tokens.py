@@ -1,12 +1,12 @@
-"""The tokens of every item, on which free-text relations are scored (`FreeTextRelation`).
+"""Tokens of every item, from which scores under free-text relations are computed (`FreeTextRelation`).
 
     tokens/
       text.npy image.npy                   H of eq. 3 in half precision, float16 [tokens, dim], item after item
-      text.starts.npy image.starts.npy     int64 [items + 1]: where the tokens of each item begin
+      text.starts.npy image.starts.npy     int64 [items + 1]: index of the first token of each item
       *.sketch.npy *.basis.npy             see `indexes/storage/low_rank_tokens.py`
 
-Texts have as many as they need, pictures as many as the tower makes of them. The files are mapped into memory: a
-question reads the tokens of some hundred items.
+The number of text tokens depends on the text, the number of image tokens on the image tower. The files are mapped into
+memory: a request reads the tokens of a few hundred items.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ from .arrays import map_array, read_array, save_array, save_parts
 from .low_rank_tokens import Estimates, LowRankTokens, write_low_rank_tokens
 
 TOKENS_DIR = "tokens"
-"""Folder of the tokens within a generation."""
+"""Name of the folder within a generation that contains the tokens."""
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -36,10 +36,10 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 @dataclass(frozen=True)
 class StoredRows(TokenRows):
-    """Tokens in half precision that are taken in single precision: FAISS widens ten times as fast as NumPy does."""
+    """Half-precision tokens that `take` converts to single precision. FAISS converts ten times as fast as NumPy."""
 
     def take(self, rows: Int64[ndarray, " taken"]) -> TokenRows:
-        """Take the tokens of some items; see `TokenRows.take`."""
+        """Copy the tokens of the items at `rows` in single precision; see `TokenRows.take`."""
         narrow = super().take(rows)
         dim = narrow.states.shape[1]
         codes = np.ascontiguousarray(narrow.states).view(np.uint8).reshape(len(narrow.states), 2 * dim)
@@ -49,12 +49,12 @@ class StoredRows(TokenRows):
 
 
 def stored(tokens: ItemTokens) -> ItemTokens:
-    """Wrap tokens in half precision, so that they are taken in single precision."""
+    """Wrap half-precision tokens so that `take` converts them to single precision."""
     return ItemTokens(*(StoredRows(rows.states, rows.starts) for rows in (tokens.text, tokens.image)))
 
 
 class TokenStore:
-    """The tokens of a generation; safe to use from many threads."""
+    """Tokens of a generation; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
         self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
@@ -66,11 +66,11 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> "TokenStore | None":
-        """Map what `write_tokens` wrote into memory; None if there is no such folder."""
+        """Map the tokens that `write_tokens` wrote into memory; None if the folder does not exist."""
         return cls(folder) if folder.is_dir() else None
 
     def estimates(self, relation: FreeTextRelation) -> Estimates:
-        """Estimate the vectors of all items under a relation; kept as long as the relation is."""
+        """Return the estimated vectors of all items under a relation, cached while the relation object exists."""
         found = self._estimates.get(relation)
         if found is None:
             found = self._estimates[relation] = Estimates(relation, *self._low_rank)
@@ -78,9 +78,9 @@ class TokenStore:
 
 
 def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemTokens]]) -> None:
-    """Write the tokens that `source` gives, some items at a time, into `folder`, which is made.
+    """Create `folder` and write the tokens that `source` yields, some items at a time.
 
-    `source` is called more than once: first to count, then to write each modality.
+    `source` is called several times: first to count the tokens, then to write each modality.
     """
     folder.mkdir()
     none = np.empty(0, np.int64)

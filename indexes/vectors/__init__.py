@@ -1,1 +1,1 @@
-"""Vector backends: one contract, FAISS files and Milvus collections behind it."""
+"""Vector backends: FAISS files and Milvus collections that implement one contract."""

@@ -1,11 +1,11 @@
-"""ANN indexes, which find candidates without a look at most vectors; the candidates are then scored exactly.
+"""ANN indexes that find candidates without scanning every vector; the candidates are then scored exactly.
 
-- `hnsw`: a graph over the vectors, along which a search walks (Malkov & Yashunin 2016, arXiv 1603.09320).
-- `ivf-rabitq`: cells of near vectors, of which the nearest are scanned by codes of one bit a component (Gao &
-  Long 2024, arXiv 2405.12497).
-- `ivf-pq`: the same by codes of 4 bits for every two components (Jegou et al. 2011; Andre et al. 2018).
+- `hnsw`: a graph over the vectors that a search traverses (Malkov & Yashunin 2016, arXiv 1603.09320).
+- `ivf-rabitq`: cells of similar vectors. A search scans only the nearest cells, in which a code of one bit per
+  component represents each vector (Gao & Long 2024, arXiv 2405.12497).
+- `ivf-pq`: the same cells with codes of 4 bits for every two components (Jegou et al. 2011; Andre et al. 2018).
 
-Measured in docs/decisions.md; FAISS has all three.
+FAISS implements all three. The measurements are in docs/decisions.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,63 +22,63 @@ from indexes.config import IndexKind
 from model.artifact import not_stored
 
 VECTORS_PER_CHUNK = 16_384
-"""Vectors decoded to single precision at a time."""
+"""Number of vectors decoded to single precision at a time."""
 
 REFINE_FACTOR = 8
-"""Candidates by codes for each result wanted: codes are coarse, and to score a vector exactly takes 0.1 us."""
+"""Minimum number of candidates per requested result. Codes are coarse, and scoring a vector exactly takes 0.1 us."""
 
 Candidates = tuple[Int64[ndarray, " n"], Float32[ndarray, " n"]]
-"""Rows and their scores, best first; the scores are exact but for rounding."""
+"""Catalogue rows and their scores, best first; the scores are exact except for rounding."""
 
 
 class AnnIndex(Protocol):
-    """An ANN index over the vectors of one relation and view, opened."""
+    """Interface of an opened ANN index over the vectors of one relation and view."""
 
     @property
     def search_parameters(self) -> Sequence[int]:
-        """Sensible search parameters, fastest first: efSearch of HNSW, nprobe of IVF."""
+        """Search parameters to choose from, fastest first: efSearch for HNSW, nprobe for IVF."""
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """Estimate the memory it takes for each item."""
+        """Estimate the memory per item, in bytes."""
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
-        """Make an index of the vectors of a flat index, and write it."""
+        """Build an ANN index over the vectors of the flat index `exact` and write it to `path`."""
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
-        """Open what `write` wrote."""
+        """Open an index that `write` wrote."""
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
-        """Find the `k` nearest, approximately; perhaps fewer."""
+        """Find approximately the `k` nearest vectors; the result may be shorter."""
 
 
 class HnswIndex:
-    """An HNSW graph; its search parameter is efSearch, the number of candidates kept on the way."""
+    """HNSW graph. The search parameter is efSearch, the number of candidates tracked during a search."""
 
     SEARCH_PARAMETERS = (64, 128, 256, 512, 1024, 2048)
 
     def __init__(self, index: Any, exact: Any) -> None:
-        # The file holds the graph alone: the vectors are those of the flat index, mapped once.
+        # The file contains only the graph. The vectors are those of the flat index, which is mapped once.
         index.storage, index.own_fields = exact, False
-        # The assignment took the ownership from Python, and the file would never be closed.
+        # The assignment above takes ownership from Python. Without this line, the file would never be closed.
         exact.thisown = True
         self._index, self._exact = index, exact
 
     @property
     def search_parameters(self) -> Sequence[int]:
-        """Values of efSearch."""
+        """Values of efSearch to choose from, fastest first."""
         return self.SEARCH_PARAMETERS
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """Count 64 links of 4 bytes on the lowest level, and a few above."""
+        """Return the size of 64 links of 4 bytes on the lowest level, plus a few links above it."""
         return 272
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
-        """Make a graph of 32 links an item."""
+        """Build a graph with 32 links per item (64 on the lowest level)."""
         index = faiss.IndexHNSWSQ(exact.d, faiss.ScalarQuantizer.QT_fp16, 32, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 100
         for vectors in _chunks(exact):
@@ -91,7 +91,7 @@ class HnswIndex:
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), exact)
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
-        """Walk along the graph."""
+        """Find candidates by traversing the graph."""
         return _found(
             *self._index.search(query[None], k, params=_hnsw_parameters(max(search_parameter, 2 * k)))
         )
@@ -99,28 +99,31 @@ class HnswIndex:
 
 @lru_cache
 def _hnsw_parameters(search_parameter: int) -> Any:
-    """Make search parameters; cached, here and below: to make them costs more than a small search."""
+    """Create search parameters, cached because creating them costs more than a small search."""
     return faiss.SearchParametersHNSW(efSearch=search_parameter)
 
 
 class _IvfIndex:
-    """An IVF index with codes; its search parameter is nprobe, the number of cells scanned."""
+    """IVF index with vector codes. The search parameter is nprobe, the number of cells scanned."""
 
     _CODES: str
 
     def __init__(self, index: Any, exact: Any) -> None:
-        # What the codes find is scored again from the vectors, within FAISS.
+        # `IndexRefine` scores the candidates again, with the full vectors.
         self._index, self._codes = faiss.IndexRefine(index, exact), index
 
     @property
     def search_parameters(self) -> Sequence[int]:
-        """Values of nprobe, doubled until all cells."""
+        """Values of nprobe to choose from: powers of two from 16, then the number of cells."""
         cells: int = self._codes.nlist
         return [*(nprobe for nprobe in (2**power for power in range(4, 16)) if nprobe < cells), cells]
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
-        """Learn cells, 4 times the root of the items, and codes; then sort the items in."""
+        """Train the cells and the codes, then assign every item to a cell.
+
+        The number of cells is about 4 times the square root of the number of items, rounded to a power of two.
+        """
         cells = 2 ** round(np.log2(4 * exact.ntotal**0.5))
         codes = cls._CODES.format(pairs=exact.d // 2)
         index = faiss.index_factory(exact.d, f"IVF{cells},{codes}", faiss.METRIC_INNER_PRODUCT)
@@ -132,11 +135,11 @@ class _IvfIndex:
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
-        """Read the codes; they are short."""
+        """Read the codes into memory, which is cheap because they are short."""
         return cls(faiss.read_index(str(path)), exact)
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
-        """Scan the codes of the nearest cells."""
+        """Scan the codes in the nearest cells and rescore the best matches."""
         params = self._parameters(search_parameter, max(REFINE_FACTOR, 2 * search_parameter / k))
         return _found(*self._index.search(query[None], k, params=params))
 
@@ -153,24 +156,24 @@ class _IvfIndex:
 
 
 class IvfPqIndex(_IvfIndex):
-    """IVF with product quantization: 4 bits for every two components."""
+    """IVF index with product quantization: 4 bits for every two components."""
 
     _CODES = "PQ{pairs}x4fs"
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """Count the code, a row number, a share of the centres of cells."""
+        """Return the size of the code, the row number and the item's share of the centroids."""
         return dim // 4 + 50
 
 
 class IvfRabitqIndex(_IvfIndex):
-    """IVF with RaBitQ: one bit a component; the query has eight."""
+    """IVF index with RaBitQ codes: one bit per component of an item, eight bits per component of the query."""
 
     _CODES = "RaBitQ"
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """Count the code and its two factors, a row number, a share of the centres of cells."""
+        """Return the size of the code, its correction factors, the row number and the item's share of the centroids."""
         return dim // 8 + 40
 
     @staticmethod
@@ -179,7 +182,7 @@ class IvfRabitqIndex(_IvfIndex):
 
 
 def write_index(index: Any, path: Path, flags: int = 0) -> None:
-    """Write a FAISS index.
+    """Write a FAISS index to `path`.
 
     Raises:
         StorageError: the disk is full or failing.
@@ -203,7 +206,7 @@ def _chunks(exact: Any) -> Iterator[Float32[ndarray, "chunk dim"]]:
 
 
 def _found(scores: Float32[ndarray, "1 k"], rows: Int64[ndarray, "1 k"]) -> Candidates:
-    """Drop the -1 with which FAISS fills up if it found fewer."""
+    """Drop the rows of -1 with which FAISS pads a short result."""
     if rows[0, -1] >= 0:
         return rows[0], scores[0]
     there = rows[0] >= 0

@@ -1,4 +1,4 @@
-"""The choice of a vector backend: by the options when a generation is made, by its files when it is opened."""
+"""Selection of the vector backend: by the build options when writing a generation, by its files when opening it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,15 @@ from .milvus_backend import MilvusVectors, write_milvus
 from .milvus_collections import MILVUS_FILE
 
 VECTORS_DIR = "vectors"
-"""Folder of the vectors within a generation."""
+"""Name of the folder within a generation that contains the vectors."""
 
 
 def open_vectors(folder: Path) -> VectorIndex:
     """Open the vectors that `keep_vectors` wrote.
 
     Raises:
-        ArtifactError: a server has lost them, or does not answer.
-        InputError: a package that asks it is missing.
+        ArtifactError: the Milvus server does not answer, or no longer has the vectors.
+        InputError: pymilvus is not installed.
     """
     return MilvusVectors(folder) if (folder / MILVUS_FILE).exists() else FaissVectors(folder)
 
@@ -35,13 +35,13 @@ def keep_vectors(
     advance: Callable[[], None] = lambda: None,
     carried: Carried | None = None,
 ) -> None:
-    """Write the vectors of a future `generation` into `folder`, or into Milvus and its address into `folder`.
+    """Write the vectors of a future `generation` to files in `folder`, or to a collection that `folder` refers to.
 
-    Vectors that are `carried` are copied from file to file; Milvus is given all vectors by `source`.
+    Files of `carried` vectors are copied. A Milvus collection receives all vectors from `source`.
 
     Raises:
-        InputError: `kind` does not reach `config.min_recall`, or a package is missing.
-        ArtifactError: a server does not answer, or does not keep what it is given.
+        InputError: `kind` does not reach `config.min_recall`, or pymilvus is not installed.
+        ArtifactError: the Milvus server does not answer, or did not store all vectors.
     """
     if config.vectors is None:
         write_vectors(folder, relations, dim, source, kind, config.min_recall, advance, carried=carried)

@@ -1,8 +1,8 @@
-"""The contract between an index and the backend that keeps its vectors, and the one way to score and order.
+"""Contract between an index and its vector backend, with the shared rules for scoring and ordering results.
 
-Vectors are unit-length, so the inner product is the cosine, and larger is better everywhere. Items are named
-by their catalogue row, relations by their position in the checkpoint. `indexes/vectors/faiss_backend.py` keeps the
-vectors in files of this machine, `indexes/vectors/milvus_backend.py` on a Milvus server.
+Vectors have unit length, so the inner product is the cosine, and a larger score is always better. Items are
+identified by their catalogue row, relations by their position in the index. `indexes/vectors/faiss_backend.py`
+stores the vectors in local files, `indexes/vectors/milvus_backend.py` on a Milvus server.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,20 +18,20 @@ from indexes.config import IndexKind
 from model.similarity import View
 
 ROUNDING = 4e-6
-"""Largest difference in a cosine between two backends, or two orders of summing; `cosines` has none."""
+"""Largest difference in a cosine between backends or summation orders. Results of `cosines` do not differ."""
 
 LOWEST_COSINE = -1.0
-"""No cosine is less."""
+"""Lower bound of every cosine."""
 
 Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
-"""The vectors of all items under a relation (by position) in a view, some rows at a time."""
+"""Function that yields the vectors of all items for a relation (by position) and a view, in chunks of rows."""
 
 
 class FileReport(BaseModel):
     """Report on the vectors of one relation and view.
 
-    `effort` is the search parameter of the ANN index (efSearch, nprobe); `recall_at_10` was measured with it against a
-    scan, with items as queries. Both are None if every search is a scan.
+    `effort` is the search parameter of the ANN index (efSearch, nprobe). `recall_at_10` was measured with this
+    parameter against a scan, with items as queries. Both are None if every search is a scan.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,26 +44,29 @@ class FileReport(BaseModel):
 
 
 def file_name(relation: int, view: View) -> str:
-    """Name the files of a relation by its position, as its id may hold characters that no file name can."""
+    """Return the name, without its suffix, of the files of a relation and view.
+
+    The name uses the position of the relation, because an ID may contain characters that a file name cannot.
+    """
     return f"{relation:03d}.{view}"
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Catalogue rows and their cosine with a query, best first; equal scores stand in catalogue order."""
+    """Catalogue rows and their cosines with a query, best first; equal scores are in catalogue order."""
 
     rows: Int64[ndarray, " k"]
     scores: Float32[ndarray, " k"]
 
     @classmethod
     def best(cls, rows: Int64[ndarray, " n"], scores: Float32[ndarray, " n"], k: int) -> "Neighbours":
-        """Choose the `k` best of some scored rows, in the order of all results."""
+        """Return the `k` best of the scored `rows`, in descending order of score, then in catalogue order."""
         order = np.lexsort((rows, -scores))[:k]
         return cls(rows[order], scores[order])
 
 
 class VectorIndex(Protocol):
-    """The vectors of all items, under each relation and in each view."""
+    """Vectors of all items, under each relation and in each view."""
 
     @property
     def count(self) -> int:
@@ -71,17 +74,17 @@ class VectorIndex(Protocol):
 
     @property
     def dim(self) -> int:
-        """Length of every vector."""
+        """Number of components of every vector."""
 
     @property
     def report(self) -> Mapping[str, FileReport]:
-        """Report on the vectors of each relation and view, by `file_name`."""
+        """Reports on the vectors of each relation and view, keyed by `file_name`."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close open connections and release open files."""
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get the stored vectors of the items at `rows`, in that order."""
+        """Return the stored vectors of the items at `rows`, in the given order."""
 
     def search(
         self,
@@ -92,28 +95,30 @@ class VectorIndex(Protocol):
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` items nearest to a unit `query`, or all there are, without the rows in `dropped`.
+        """Find the `k` items nearest to a unit `query`, or all items if there are fewer, except the rows in `dropped`.
 
-        With `allowed`, only rows for which it is true are found, and exactly. `dropped` is meant to be short.
+        If `allowed` is given, the search is exact and returns only rows for which `allowed` is true. `dropped` should
+        be short.
         """
 
 
 def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"]) -> Float32[ndarray, " n"]:
-    """Calculate the cosines of unit `vectors` with a unit `query`, at most 1, the same in any batch.
+    """Return the cosines of unit `vectors` with a unit `query`, at most 1 and independent of the batch.
 
-    Summed in float64 and then rounded, so that equal vectors score equally however they are kept: ties are
-    ties in every backend.
+    The sums are computed in float64 and then rounded. Equal vectors therefore get equal scores in every backend, so
+    all backends agree on ties.
     """
     scores: ndarray = np.einsum("nd,d->n", vectors, query, dtype=np.float64)
     return scores.clip(-1.0, 1.0, out=scores).astype(np.float32)
 
 
 def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
-    """Find all that may be among the `wanted` nearest of `few`, in no order; None if `find` gives up.
+    """Find every row that may be among the `wanted` nearest of `few` rows, in no particular order.
 
-    `find` gives as many as it is asked for, best first by scores of its own summing, in which near-equal ones come in
-    any order, and any of those around the cut may be missing. So it is asked for more until the cut falls between two
-    clearly different scores.
+    `find(depth)` returns the `depth` best rows, best first. It computes scores with its own summation order, so rows
+    with nearly equal scores may come in any order, and rows near the cutoff may be missing. `depth` is therefore
+    increased until the cutoff falls between two clearly different scores. If `find` returns None, so does this
+    function.
     """
     depth = wanted
     while True:

@@ -1,15 +1,16 @@
-"""Vectors kept by FAISS in files of this machine: two at most for each relation and view.
+"""FAISS vector backend: at most two local files for each relation and view.
 
     vectors/
-      003.text.faiss       every vector in half precision: scanned where an answer must be exact
-      003.text.hnsw.faiss  the ANN index, of the kind that was chosen; absent for few items
-      report.json          the size of each, its search parameter, and the recall measured with that
+      003.text.faiss       all vectors in half precision, which are scanned if the answer must be exact
+      003.text.hnsw.faiss  the ANN index of the chosen kind; absent if there are few items
+      report.json          for each relation and view: kind, size, search parameter and measured recall
 
-Half precision moves a cosine by some 0.0002 at most. That is seen only where a view's cosines crowd together:
-on the sample shop 99.9 % of the ten nearest stay by average, 97.6 % by picture.
+Half precision changes a cosine by at most about 0.0002. The change affects results only if many cosines of a view
+are nearly equal: on the sample shop, 99.9 % of the ten nearest items stay the same for the average view, 97.6 % for
+the image view.
 
-Every kind scores what it found again from the stored vectors, in one way (`cosines`), so scores and ties do not
-depend on the kind. Files are opened when first asked for and mapped into memory: only what is searched is read.
+Every index kind computes final scores from the stored vectors with `cosines`, so scores and ties do not depend on
+the kind. Files are opened on first use and mapped into memory: a search reads only the parts that it needs.
 """
 
 import shutil
@@ -34,20 +35,20 @@ from .contract import ROUNDING, FileReport, Neighbours, Source, cosines, file_na
 from .faiss_threads import threads
 
 MAX_SCANNED_ITEMS = 10_000
-"""Items up to which every search is a scan: it takes a quarter of a millisecond, and is exact."""
+"""Number of items up to which every search is a scan, which is exact and takes a quarter of a millisecond."""
 
 MAX_ANN_DEPTH = 1_000
-"""Deepest search of an ANN index; deeper results are scanned for, as it would be searched nearly whole."""
+"""Maximum number of candidates from an ANN index. More would visit most of the index, so a scan is used instead."""
 
 RECALL_QUERIES = 200
-"""Queries with which recall is measured."""
+"""Number of queries used to measure recall."""
 
 
 @dataclass(frozen=True)
 class Carried:
-    """Vectors in the `folder` of another generation of the same items, taken over as they are.
+    """Vectors to copy unchanged from the `folder` of another generation with the same items.
 
-    `positions` has, by the position of a relation now, the one that it has there.
+    `positions` maps the position of a relation in the new generation to its position in the other generation.
     """
 
     folder: Path
@@ -55,12 +56,12 @@ class Carried:
 
 
 class Report(RootModel[dict[str, FileReport]]):
-    """`report.json`: one entry for each `003.text`."""
+    """Content of `report.json`: one entry for each relation and view, such as `003.text`."""
 
 
 @dataclass(frozen=True)
 class _VectorFile:
-    """The vectors of one relation and view, opened."""
+    """Opened vector files of one relation and view."""
 
     exact: Any
     halves: Float16[ndarray, "items dim"]
@@ -68,9 +69,10 @@ class _VectorFile:
     search_parameter: int = 0
 
     def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
-        """Convert the vectors at `rows` to single precision: exponents are moved up by 112, exact but for infinities.
+        """Convert the vectors at `rows` to single precision, exactly except for infinities.
 
-        NumPy converts one by one, which takes four times as long; so does FAISS.
+        The bits are shifted into place, and the factor 2^112 corrects the exponent bias. NumPy and FAISS convert one
+        number at a time, which takes four times as long.
         """
         bits = self.halves[rows].view(np.int16).astype(np.int32)
         bits <<= 13
@@ -82,7 +84,7 @@ class _VectorFile:
     def scan(
         self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"] | None = None
     ) -> Neighbours:
-        """Find the `k` nearest of all, or of those allowed."""
+        """Find the `k` nearest of all items, or of the allowed items, exactly."""
         few = self.exact.ntotal if allowed is None else int(np.count_nonzero(allowed))
         wanted = min(k, few)
         if wanted == 0:
@@ -97,11 +99,15 @@ class _VectorFile:
             return Neighbours(rows, scores)
 
         rough = widened(find, wanted, few)
-        assert rough is not None, "a scan goes as deep as it is asked to"
+        assert rough is not None, "a scan supports every depth"
         return self._scored(query, rough.rows, wanted)
 
     def search(self, query: Float32[ndarray, " dim"], k: int) -> Neighbours:
-        """Find the `k` nearest of all, approximately; of equal ones all are considered, or a scan is made."""
+        """Find approximately the `k` nearest of all items.
+
+        The candidates must include every item that ties with the k-th. If the ANN index cannot return them all, the
+        search falls back to a scan.
+        """
         if self.ann is not None:
             depth = 2 * k
             while depth <= MAX_ANN_DEPTH:
@@ -114,12 +120,12 @@ class _VectorFile:
         return self.scan(query, k)
 
     def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
-        """Score some rows exactly, and choose the `k` best."""
+        """Score the given rows exactly and return the `k` best."""
         return Neighbours.best(rows, cosines(self.vectors(rows), query), k)
 
 
 class FaissVectors:
-    """A `VectorIndex` over the files in a folder; may be searched from many threads."""
+    """`VectorIndex` over the files in a folder; safe to search from many threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -128,7 +134,7 @@ class FaissVectors:
         self._opening = Lock()
 
     def close(self) -> None:
-        """Do nothing: the files are mapped as long as a search uses them."""
+        """Do nothing: the files are unmapped when the last search that uses them ends and the object is deleted."""
 
     @property
     def count(self) -> int:
@@ -137,12 +143,12 @@ class FaissVectors:
 
     @property
     def dim(self) -> int:
-        """Length of every vector."""
+        """Number of components of every vector."""
         first = next(view for view in View if file_name(0, view) in self.report)
         return int(self._stored(0, first).exact.d)
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get the stored vectors of the items at `rows`, rounded to half precision."""
+        """Return the stored vectors of the items at `rows`, rounded to half precision."""
         return self._stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
 
     def search(
@@ -154,9 +160,9 @@ class FaissVectors:
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` nearest; see `VectorIndex.search`."""
-        # FAISS keeps the number of threads by thread. A server answers one query at a time: on busy processors,
-        # handing a part of a scan to another thread makes it five times as long.
+        """Find the `k` nearest items; see `VectorIndex.search`."""
+        # FAISS stores the number of threads for each calling thread. One thread is best for the single queries of a
+        # server: on busy processors, a scan that is split between threads takes five times as long.
         faiss.omp_set_num_threads(1)
         stored = self._stored(relation, view)
         if allowed is not None:
@@ -184,9 +190,9 @@ class FaissVectors:
 
 
 def resident_bytes(kind: IndexKind, dim: int) -> int:
-    """Estimate the bytes of memory that a search in one relation and view needs for each item.
+    """Estimate the bytes of memory per item that a search under one relation and in one view needs.
 
-    With codes the vectors themselves stay on the disk: a search reads a hundred of them.
+    An IVF index keeps only codes in memory. The vectors stay on disk, because a search reads only about a hundred.
     """
     narrows = ANN_INDEXES[kind].bytes_per_vector(dim) if kind != "flat" else 0
     return narrows if kind.startswith("ivf") else 2 * dim + narrows
@@ -203,10 +209,10 @@ def write_vectors(
     views: Collection[View] = tuple(View),
     carried: Carried | None = None,
 ) -> None:
-    """Write the vectors under each relation and in each of `views` into `folder`, which is made.
+    """Create `folder` and write the vectors of each relation and each of `views` into it.
 
     An ANN index gets the fastest search parameter that reaches `min_recall`. `advance` is called after each relation
-    and view, but for those `carried`, which are copied.
+    and view, except for `carried` vectors, which are copied.
 
     Raises:
         InputError: `kind` does not reach `min_recall` with any search parameter.
@@ -240,7 +246,7 @@ def _carry(folder: Path, carried: Carried, views: Collection[View]) -> dict[str,
 
 
 def _ending(kind: IndexKind) -> str:
-    """Give the ending of the file that a search looks into first."""
+    """Return the suffix of the file that a search reads first."""
     return "faiss" if kind == "flat" else f"{kind}.faiss"
 
 
@@ -249,7 +255,7 @@ def _write(
 ) -> FileReport:
     exact = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     for chunk in chunks:
-        # Rounded here: FAISS, unlike all else, does not round to the nearest number of half precision.
+        # Round here, because FAISS does not round to the nearest half-precision number.
         exact.add(np.ascontiguousarray(chunk.astype(np.float16), dtype=np.float32))
     path = folder / f"{file_name(relation, view)}.faiss"
     write_index(exact, path)
@@ -269,7 +275,10 @@ def _write(
 def _measure(
     folder: Path, relation: int, view: View, report: FileReport, min_recall: float, views: Collection[View]
 ) -> FileReport:
-    """Find the fastest search parameter that reaches `min_recall`; queries are vectors of the views that will ask."""
+    """Find the fastest search parameter that reaches `min_recall`.
+
+    The queries are item vectors in the query views of all similarities that search this view.
+    """
     if report.kind == "flat":
         return report
     stored = _open(folder, relation, view, report)
@@ -283,7 +292,8 @@ def _measure(
         ]
     )
     asked = list(zip(drawn.tolist(), queries, strict=True))
-    least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]  # of equal items any will do
+    # Compare scores, not rows, because any of several equal items is a correct result.
+    least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]
     recall = 0.0
     for search_parameter in stored.ann.search_parameters:
         tried = replace(stored, search_parameter=search_parameter)
@@ -292,13 +302,13 @@ def _measure(
         if recall >= min_recall:
             return report.model_copy(update={"effort": search_parameter, "recall_at_10": round(recall, 4)})
     raise InputError(
-        f"kind {report.kind} reaches a recall of {recall:.4f} at most (relation {relation}, {view}), and "
-        f"--min-recall asks for {min_recall}; lower it, or use --kind flat, which is exact."
+        f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
+        f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
     )
 
 
 def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
-    """Give the scores of the ten nearest but for the query item, which any search finds."""
+    """Return the scores of the ten nearest items without the query item, which every search finds."""
     others: ndarray = found.scores[found.rows != row]
     return others[:10]
 

@@ -1,7 +1,7 @@
-"""How many threads FAISS takes: OpenMP keeps the number for each thread that calls it.
+"""Number of threads that FAISS uses. OpenMP stores this number separately for each calling thread.
 
-One, for what takes less than a millisecond: others would spin while they wait, at the expense of whatever else the
-process computes (a search under a free-text relation, in a thread of the server, took 16 ms instead of 1.3).
+Operations that take less than a millisecond use one thread. Further threads would spin while they wait and slow down
+the rest of the process: a free-text relation search in a server thread took 16 ms instead of 1.3 ms.
 """
 
 import os
@@ -13,7 +13,7 @@ import faiss
 
 @contextmanager
 def threads(count: int | None = None) -> Iterator[None]:
-    """Have FAISS use so many threads for what this one asks of it; by itself, one for each processor."""
+    """Set the number of threads that FAISS uses when called from the current thread; by default one per processor."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count or os.cpu_count() or 1)
     try:

@@ -1,15 +1,17 @@
-"""Vectors kept by a Milvus server, for those who outgrow one machine: a collection for each generation.
+"""Milvus vector backend, for indexes that outgrow one machine: one collection for each generation.
 
     vectors/
-      milvus.json   where they are: `uri`, `collection`, `count`, `dim`, `relations`
+      milvus.json   location of the vectors: `uri`, `collection`, `count`, `dim`, `relations`
 
-The collection has a partition for each relation, and for each view a field of the vectors, rounded to half precision
-as they are in files, in an index that scans (FLAT): so every search is exact, and filters are the server's work. Its
-key is the relation, by its position, times 2^32, and the catalogue row: Milvus wants keys that no two partitions
-share. The fields are of single precision: milvus-lite, with which this is tested, has no half.
+The collection has a partition for each relation and a vector field for each view. The vectors are rounded to half
+precision, as in files. The Milvus index is FLAT, which scans: every search is exact, and the server applies the
+filters. The primary key is the position of the relation times 2^32, plus the catalogue row, because Milvus requires
+unique keys across partitions. The fields have single precision because milvus-lite, which the tests use, does not
+support half precision.
 
-A collection is written before the generation that names it is published. A note beside the generations says that
-there is one, from before it is made until it is dropped: whatever is killed, `drop_unused` finds what nobody needs.
+A collection is written before the generation that refers to it is published. A note file beside the generations
+records the collection from before it is created until it is dropped. `drop_unused` can therefore find an unused
+collection even if the process that created it was killed.
 """
 
 import math
@@ -43,27 +45,27 @@ from .milvus_collections import (
 )
 
 MAX_FILTER_ROWS = 10_000
-"""Rows that a filter lists at most."""
+"""Maximum number of rows that a filter lists."""
 
 
 MAX_MILVUS_RESULTS = 16_384
-"""Results that Milvus gives at most."""
+"""Maximum number of results that Milvus returns for a search."""
 
 
 MAX_MESSAGE_BYTES = 32 * 2**20
-"""Bytes of vectors in one message."""
+"""Maximum size in bytes of the vectors in one message."""
 
 
 class MilvusVectors:
-    """A `VectorIndex` over a collection; may be searched from many threads."""
+    """`VectorIndex` over a Milvus collection; safe to search from many threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the collection that the generation's `folder` names, and have it loaded.
+        """Open and load the collection that `folder` of a generation refers to.
 
         Raises:
-            ArtifactError: it is not there, or has another shape or number of vectors.
+            ArtifactError: the collection does not exist, or has another shape or number of vectors.
             UnreachableError: the server does not answer.
-            InputError: pymilvus is missing.
+            InputError: pymilvus is not installed.
         """
         self._place = Place.model_validate_json((folder / MILVUS_FILE).read_bytes())
         self._client = connect(self._place.uri)
@@ -79,12 +81,14 @@ class MilvusVectors:
             found = self._client.has_collection(place.collection, timeout=REQUEST_TIMEOUT_S) and self._shape()
             expected = dict.fromkeys(map(str, View), place.dim)
             if found != expected:
-                raise unlike(place, f"has the vectors {found}, not {expected}" if found else "is not there")
+                raise unlike(
+                    place, f"has vector fields {found}, not {expected}" if found else "does not exist"
+                )
             self._client.load_collection(place.collection)
             count = self.count_rows()
         if count != place.count * place.relations:
             raise unlike(
-                place, f"has {count:,} vectors, not {place.count:,} under {place.relations} relations"
+                place, f"has {count:,} rows, not {place.count:,} for each of {place.relations} relations"
             )
 
     def close(self) -> None:
@@ -98,12 +102,12 @@ class MilvusVectors:
 
     @property
     def dim(self) -> int:
-        """Length of every vector."""
+        """Number of components of every vector."""
         return self._place.dim
 
     @property
     def report(self) -> dict[str, FileReport]:
-        """Report on each relation and view, counted now."""
+        """Reports on each relation and view, with row counts queried from the server."""
         with server_errors(self._place.uri):
             counts = [self.count_rows(relation) for relation in range(self._place.relations)]
         return {
@@ -113,10 +117,10 @@ class MilvusVectors:
         }
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get the stored vectors of the items at `rows`, rounded to half precision.
+        """Return the stored vectors of the items at `rows`, rounded to half precision.
 
         Raises:
-            ArtifactError: some are not there any more.
+            ArtifactError: the collection lacks some of the vectors.
             UnreachableError: the server does not answer.
         """
         found: dict[int, ndarray] = {}
@@ -135,7 +139,7 @@ class MilvusVectors:
                 (entity[KEY_FIELD] % ROWS_PER_RELATION, _vector(entity[view.value])) for entity in entities
             )
         if len(found) != len(wanted):
-            raise unlike(self._place, f"lacks {len(wanted) - len(found)} of {len(wanted)} vectors asked for")
+            raise unlike(self._place, f"lacks {len(wanted) - len(found)} of {len(wanted)} requested vectors")
         return (
             np.stack([found[int(row)] for row in rows]) if len(rows) else np.empty((0, self.dim), np.float32)
         )
@@ -149,7 +153,7 @@ class MilvusVectors:
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` nearest, exactly; see `VectorIndex.search`.
+        """Find the `k` nearest items exactly; see `VectorIndex.search`.
 
         Raises:
             UnreachableError: the server does not answer.
@@ -179,7 +183,7 @@ class MilvusVectors:
     def _nearest(
         self, relation: int, view: View, query: ndarray, depth: int, mask: ndarray | None, few: int
     ) -> tuple[Neighbours, list[ndarray]] | None:
-        """Find the `depth` nearest of those in `mask`, and their vectors; None if the server does not go so deep."""
+        """Find the `depth` nearest rows in `mask` and their vectors; None if the server cannot return so many."""
         condition, passed = _condition(relation, mask, few)
         most = min(MAX_MILVUS_RESULTS, 2 * self._chunk, self.count)
         if depth > most:
@@ -200,7 +204,7 @@ class MilvusVectors:
                 )
             rows = np.fromiter((hit[KEY_FIELD] % ROWS_PER_RELATION for hit in hits), np.int64, len(hits))
             if len(rows) < min(asked, self.count if passed is not None else few):
-                raise unlike(self._place, f"found {len(rows)} vectors where there are {asked}")
+                raise unlike(self._place, f"returned {len(rows)} results for a limit of {asked}")
             kept = np.flatnonzero(passed[rows]) if passed is not None else np.arange(len(rows))
             if len(kept) >= depth or asked == self.count:
                 found = [hits[place] for place in kept[:depth].tolist()]
@@ -212,7 +216,7 @@ class MilvusVectors:
             asked = min(2 * asked, most)
 
     def _scan(self, relation: int, view: View, query: ndarray, k: int, mask: ndarray | None) -> Neighbours:
-        """Find the `k` nearest by a scan on this machine, for results so deep that Milvus does not give them."""
+        """Find the `k` nearest rows by a local scan, if Milvus cannot return enough results."""
         best = Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         rows = np.arange(self.count) if mask is None else np.flatnonzero(mask)
         for start in range(0, len(rows), self._chunk):
@@ -225,17 +229,18 @@ class MilvusVectors:
 
     @property
     def _chunk(self) -> int:
-        """Vectors of one view that go into one message."""
+        """Number of vectors of one view that fit into one message."""
         return min(MAX_FILTER_ROWS, max(1, MAX_MESSAGE_BYTES // (4 * self.dim)))
 
     def _shape(self) -> dict[str, int]:
-        """Vector fields of the collection, and their components."""
+        """Return the vector fields of the collection and their dimensions."""
         described = self._client.describe_collection(self._place.collection, timeout=REQUEST_TIMEOUT_S)
         return {
             one["name"]: int(one["params"]["dim"]) for one in described["fields"] if "dim" in one["params"]
         }
 
     def count_rows(self, relation: int | None = None) -> int:
+        """Count the rows of one relation, or of the whole collection."""
         return count_rows(self._client, self._place.collection, relation)
 
 
@@ -248,14 +253,14 @@ def write_milvus(
     source: Source,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fill a collection for `generation`, and say where it is in `folder`, which is made.
+    """Fill a collection for `generation`, create `folder`, and record the collection in it.
 
-    The views of a relation must come in chunks of the same rows. `advance` is called after each relation and view.
+    All views of a relation must yield chunks of the same rows. `advance` is called once per relation and view.
 
     Raises:
-        ArtifactError: the server did not keep what it was given.
-        UnreachableError: it does not answer, or refuses.
-        InputError: pymilvus is missing.
+        ArtifactError: the server did not store all vectors.
+        UnreachableError: the server does not answer, or rejects a request.
+        InputError: pymilvus is not installed.
     """
     collection = collection_name(generation)
     write_note(generation, Note(uri=uri, collection=collection))
@@ -277,13 +282,13 @@ def write_milvus(
         kept = [count_rows(client, collection, relation) for relation in range(relations)]
     place = Place(uri=uri, collection=collection, count=counts[0], dim=dim, relations=relations)
     if kept != [place.count] * relations:
-        raise unlike(place, f"has {kept} vectors by relation, where {counts} were given to it")
+        raise unlike(place, f"has {kept} rows per relation, but {counts} were inserted")
     folder.mkdir()
     (folder / MILVUS_FILE).write_text(place.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
-    """Make a filter for the rows in `mask`, and the mask left to apply to the results."""
+    """Return a filter for the rows in `mask`, and the mask to apply to the results if the filter would be too long."""
     if mask is None:
         return "", None
     if few <= MAX_FILTER_ROWS:
@@ -300,7 +305,7 @@ def _keys(relation: int, rows: ndarray) -> list[int]:
 
 
 def _batches(relation: int, source: Source, dim: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of a relation with all views, as many at a time as go into one message."""
+    """Yield the rows of a relation with all views, in batches that fit into one message."""
     size = max(1, MAX_MESSAGE_BYTES // (4 * dim * len(View)))
     row = relation * ROWS_PER_RELATION
     for chunks in zip(*(source(relation, view) for view in View), strict=True):

@@ -1,7 +1,7 @@
-"""Collections on a Milvus server: named, noted down before they are made, counted, and dropped when nobody needs them.
+"""Collections on a Milvus server: how they are named, created, counted, and dropped when unused.
 
-A note beside the generations says that there is a collection, from before it is made until it is dropped: whatever is
-killed, `drop_unused` finds what nobody needs.
+A note file beside the generations records each collection from before it is created until it is dropped.
+`drop_unused` can therefore find an unused collection even if the process that created it was killed.
 """
 
 import logging
@@ -20,27 +20,31 @@ from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
 from model.similarity import View
 
 KEY_FIELD = "place"
-"""Field of the key: relation times `ROWS_PER_RELATION`, plus the row."""
+"""Primary key field, whose value is the position of the relation times `ROWS_PER_RELATION`, plus the row."""
 
 ROWS_PER_RELATION = 2**32
+"""Number of keys reserved for each relation."""
 
 MILVUS_FILE = "milvus.json"
-"""File of a generation that stands for its vectors."""
+"""File of a generation that refers to the collection with its vectors."""
 
 
 REQUEST_TIMEOUT_S = 10.0
-"""Seconds for a search or a batch; flushing, loading and dropping may take as long as they take."""
+"""Timeout in seconds of one request, such as a search. Flushing, loading and dropping a collection have no timeout."""
 
 
 _CHANNEL = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 60_000}
-"""pymilvus pings every 10 s also where nothing is asked, for which servers of gRPC's own making hang up."""
+"""gRPC options that disable pings on idle connections.
+
+By default, pymilvus pings every 10 s, and some gRPC servers close the connection in response.
+"""
 
 
 _NOTE = "collection"
 
 
 class Place(BaseModel):
-    """`milvus.json`."""
+    """Content of `milvus.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +56,7 @@ class Place(BaseModel):
 
 
 class Note(BaseModel):
-    """A note beside the generations that there is, or may be, a collection."""
+    """Content of a note file, which records a collection that exists or is about to be created."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,58 +65,61 @@ class Note(BaseModel):
 
 
 def drop_unused(index: Path) -> None:
-    """Drop the collections of generations that are no more, or never came to be; the index must be locked.
+    """Drop the collections of generations that were removed or never published; the index must be locked.
 
-    What cannot be dropped now is reported, and tried again the next time.
+    A collection that cannot be dropped is reported and retried the next time.
     """
     for path in sorted(index.glob(f".generation-*.{_NOTE}")):
         if (index / path.name.split(".")[1]).exists():
             continue
         try:
             note = Note.model_validate_json(path.read_bytes())
-        except ValueError:  # the power failed before there was a collection
+        except ValueError:  # left by a power failure before the collection was created
             path.unlink()
             continue
         try:
             with closing(connect(note.uri)) as client, server_errors(note.uri):
                 client.drop_collection(note.collection)
         except RcmlError as error:
-            say(f"The collection {note.collection} is no longer needed, and could not be dropped. {error}")
+            say(f"Collection {note.collection} is no longer needed but could not be dropped. {error}")
         else:
             path.unlink()
 
 
 def check_server(uri: str) -> None:
-    """Check that a server answers, before long work.
+    """Check that a server answers, before a long operation starts.
 
     Raises:
-        UnreachableError: it does not.
-        InputError: pymilvus is missing.
+        UnreachableError: the server does not answer.
+        InputError: pymilvus is not installed.
     """
     with closing(connect(uri)) as client, server_errors(uri):
         client.get_server_version(timeout=REQUEST_TIMEOUT_S)
 
 
 def create_collection(client: Any, collection: str, dim: int) -> None:
+    """Create a collection with a vector field and a FLAT index for each view."""
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field(KEY_FIELD, DataType.INT64, is_primary=True)
     for view in View:
         schema.add_field(view.value, DataType.FLOAT_VECTOR, dim=dim)
-    # Without it, a read soon after a write may miss what was written.
+    # With weaker consistency, a read soon after a write may miss the written rows.
     client.create_collection(collection, schema=schema, consistency_level="Strong")
     params = client.prepare_index_params()
     for view in View:
         params.add_index(view.value, index_type="FLAT", metric_type="IP")
-    client.create_index(collection, params, sync=False)  # there is nothing to wait for yet
+    # Do not wait for the index, because the collection is still empty.
+    client.create_index(collection, params, sync=False)
 
 
 def count_rows(client: Any, collection: str, relation: int | None) -> int:
+    """Count the rows of one relation, or of the whole collection."""
     partitions, condition = None, ""
     if relation is not None:
         partitions = [partition_name(relation)]
-        # milvus-lite counts all partitions unless there is a filter.
+        # Without a filter, milvus-lite counts the rows of all partitions.
         first, end = (position * ROWS_PER_RELATION for position in (relation, relation + 1))
         condition = f"{KEY_FIELD} >= {first} and {KEY_FIELD} < {end}"
     (row,) = client.query(
@@ -126,17 +133,21 @@ def count_rows(client: Any, collection: str, relation: int | None) -> int:
 
 
 def partition_name(relation: int) -> str:
-    """Name the partition of a relation by position, as its id may hold characters that no name can."""
+    """Return the partition name of a relation.
+
+    The name uses the position of the relation, because an ID may contain characters that a partition name cannot.
+    """
     return f"relation_{relation:03d}"
 
 
 def collection_name(generation: Path) -> str:
-    """Make a unique name for a collection, from that of the index, of characters that Milvus allows."""
+    """Return a unique collection name that contains the index name, with only characters that Milvus allows."""
     slug = re.sub(r"[^A-Za-z0-9_]+", "_", generation.absolute().parent.name)[:100]
     return f"rcml_{slug}_{generation.name.rpartition('-')[2]}_{secrets.token_hex(6)}"
 
 
 def write_note(generation: Path, note: Note) -> None:
+    """Write a note file for the collection of `generation`, durably."""
     path = generation.with_name(f".{generation.name}.{secrets.token_hex(4)}.{_NOTE}")
     path.write_text(note.model_dump_json() + "\n", encoding="utf-8")
     sync_path(path)
@@ -144,20 +155,26 @@ def write_note(generation: Path, note: Note) -> None:
 
 
 def connect(uri: str) -> Any:
+    """Connect to the Milvus server at `uri`.
+
+    Raises:
+        UnreachableError: the server does not answer.
+        InputError: pymilvus is not installed.
+    """
     try:
         from pymilvus import MilvusClient
     except ModuleNotFoundError:
         raise InputError(
-            "Vectors in Milvus need pymilvus, which is not installed: pip install 'rcml[milvus]'."
+            "Storing vectors in Milvus requires pymilvus, which is not installed. Run `pip install 'rcml[milvus]'`."
         ) from None
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what it logs with a traceback, it raises too
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # pymilvus raises every error that it logs
     with server_errors(uri):
         return MilvusClient(uri, timeout=REQUEST_TIMEOUT_S, grpc_options=_CHANNEL)
 
 
 @contextmanager
 def server_errors(uri: str) -> Iterator[None]:
-    """Turn errors of the server into an `UnreachableError` that names it."""
+    """Convert errors of the server to an `UnreachableError` that names the server."""
     from grpc import RpcError
     from pymilvus.exceptions import MilvusException
 
@@ -166,12 +183,12 @@ def server_errors(uri: str) -> Iterator[None]:
     except (MilvusException, RpcError) as error:
         reason = " ".join(str(getattr(error, "message", error)).split())
         raise UnreachableError(
-            f"Milvus at {uri} cannot be used now ({reason}); start it, or see to the network between."
+            f"Milvus at {uri} is unavailable ({reason}). Start it, or check the network connection."
         ) from None
 
 
 def unlike(place: Place, what: str) -> ArtifactError:
+    """Return the error for a collection that does not match its generation; `what` describes the mismatch."""
     return ArtifactError(
-        f"The collection {place.collection} of Milvus at {place.uri} {what}; restore a snapshot, or build the index "
-        "again."
+        f"Collection {place.collection} in Milvus at {place.uri} {what}. Restore a backup, or rebuild the index."
     )

@@ -1,4 +1,4 @@
-"""Changes become durable, in order, together; and only what was written comes back: in a file and on a server."""
+"""Changes become durable in order, share commits, and are read back unchanged, from a file and from a server."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ def opened(store: Store, lineage: str = "a" * 64, start: int = 0) -> Journal:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Where a journal may lie; each test has its own."""
+    """Return a new store of each type."""
     if request.param == "sqlite":
         return SqliteStore(tmp_path)
     store = PostgresStore(request.getfixturevalue("postgres").url())
@@ -53,7 +53,7 @@ def journal(store: Store) -> Iterator[Journal]:
     journal.close()
 
 
-def test_changes_come_back_as_they_were_after_opening_anew(journal: Journal, store: Store) -> None:
+def test_reads_changes_unchanged_after_reopening(journal: Journal, store: Store) -> None:
     journal.append([put("cup", 1), Change("mug")])
     journal.append([put("tasse-é", 2)])
     journal.close()
@@ -71,7 +71,7 @@ def test_changes_come_back_as_they_were_after_opening_anew(journal: Journal, sto
     again.close()
 
 
-def test_what_the_writer_is_told_is_what_is_read_back(journal: Journal) -> None:
+def test_append_returns_what_is_read_back(journal: Journal) -> None:
     told = journal.append([put("cup", 1), put("mug", 2), Change("cup")])
     read = journal.since(0)
     assert [(one.sequence, one.change.item, one.change.picture_sha256) for one in told] == [
@@ -79,7 +79,7 @@ def test_what_the_writer_is_told_is_what_is_read_back(journal: Journal) -> None:
     ]
 
 
-def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
+def test_concurrent_writers_share_a_commit(journal: Journal) -> None:
     journal.append([put("first")])
     published: list[list[JournalEntry]] = []
     begun, go_on = Event(), Event()
@@ -103,7 +103,7 @@ def test_writers_that_come_together_share_a_commit(journal: Journal) -> None:
     assert [one.sequence for together in published for one in together] == list(range(2, 11))
 
 
-def test_writers_of_two_processes_never_share_a_sequence(journal: Journal, store: Store) -> None:
+def test_writers_of_two_journals_never_share_a_sequence(journal: Journal, store: Store) -> None:
     other, start, lock = opened(store), Barrier(8), Lock()
     sequences: list[int] = []
 
@@ -122,23 +122,21 @@ def test_writers_of_two_processes_never_share_a_sequence(journal: Journal, store
     other.close()
 
 
-def test_a_sequence_is_never_given_again(journal: Journal, store: Store) -> None:
+def test_never_reuses_a_sequence(journal: Journal, store: Store) -> None:
     journal.append([put("a"), put("b"), put("c")])
     journal.trim(3)
     assert (journal.newest(), journal.since(0), last_sequence(store)) == (0, [], 3)
     assert journal.append([put("d")])[0].sequence == 4
 
 
-def test_a_new_file_goes_on_after_the_generation_it_lies_beside(store: Store) -> None:
+def test_new_journal_continues_after_sequence_of_generation(store: Store) -> None:
     journal = opened(store, start=41)
     assert journal.append([put("a")])[0].sequence == 42
     journal.close()
 
 
 @pytest.mark.parametrize("column", ["item_id", "item", "vectors"])
-def test_a_change_that_was_tampered_with_is_refused_by_number(
-    journal: Journal, store: Store, column: str
-) -> None:
+def test_reports_tampered_change_by_number(journal: Journal, store: Store, column: str) -> None:
     journal.append([put("a"), put("b"), put("c")])
     engine = journal.engine()
     assert engine is not None
@@ -146,22 +144,24 @@ def test_a_change_that_was_tampered_with_is_refused_by_number(
         old = connection.execute(text(f"SELECT {column} FROM changes WHERE sequence = 2")).scalar_one()
         new = b"x" + old[1:] if isinstance(old, bytes) else old.replace("b", "B", 1)
         connection.execute(text(f"UPDATE changes SET {column} = :new WHERE sequence = 2"), {"new": new})
-    with pytest.raises(ArtifactError, match=r"is damaged \(change 2\); restore a snapshot"):
+    with pytest.raises(
+        ArtifactError, match=r"is damaged \(change 2 does not match its digest\)\. Restore a backup"
+    ):
         journal.since(0)
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 3])
-def test_a_change_that_is_missing_is_noticed(journal: Journal, store: Store, sequence: int) -> None:
+def test_detects_missing_change(journal: Journal, store: Store, sequence: int) -> None:
     journal.append([put("a"), put("b"), put("c")])
     engine = journal.engine()
     assert engine is not None
     with store.writing(engine) as connection:
         connection.execute(text(f"DELETE FROM changes WHERE sequence = {sequence}"))
-    with pytest.raises(ArtifactError, match=r"is damaged \(2 of 3 changes are there\)"):
+    with pytest.raises(ArtifactError, match=r"is damaged \(2 of 3 changes are present\)"):
         journal.since(0)
 
 
-def test_a_copy_is_a_journal_in_a_file(journal: Journal, tmp_path: Path) -> None:
+def test_copy_is_a_sqlite_journal(journal: Journal, tmp_path: Path) -> None:
     journal.append([put(f"item-{n}", n) for n in range(250)])
     journal.trim(7)
     (tmp_path / "copy").mkdir()
@@ -175,19 +175,19 @@ def test_a_copy_is_a_journal_in_a_file(journal: Journal, tmp_path: Path) -> None
     copied.close()
 
 
-def test_changes_to_another_index_are_refused(journal: Journal, store: Store) -> None:
+def test_rejects_changes_to_another_index(journal: Journal, store: Store) -> None:
     journal.append([put("a")])
     journal.close()
     with pytest.raises(MismatchError, match="holds changes to another index"):
         opened(store, lineage="b" * 64).since(0)
 
 
-def test_of_an_index_that_was_built_anew_they_are_forgotten(journal: Journal, store: Store) -> None:
+def test_discards_changes_when_index_is_rebuilt(journal: Journal, store: Store) -> None:
     journal.append([put("a"), put("b")])
     rebuilt = opened(store, lineage="b" * 64, start=2)
     assert rebuilt.since(0) == []
     assert rebuilt.append([put("c")])[0].sequence == 3
-    with pytest.raises(StorageError, match="the index was built again meanwhile"):
+    with pytest.raises(StorageError, match="the index has been rebuilt; reopen it"):
         journal.append([put("d")])
     assert [one.change.item_id for one in rebuilt.since(0)] == ["c"]
     rebuilt.close()

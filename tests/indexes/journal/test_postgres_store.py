@@ -1,4 +1,4 @@
-"""A journal on a server: what it costs when the server fails, and what its address may say."""
+"""A journal on a Postgres server survives server failures and validates its URL."""
 
 import socket
 import sys
@@ -38,7 +38,7 @@ def journal(store: PostgresStore) -> Iterator[Journal]:
     journal.close()
 
 
-def test_made_twice_it_is_what_it_was(store: PostgresStore, journal: Journal) -> None:
+def test_preparing_twice_keeps_changes(store: PostgresStore, journal: Journal) -> None:
     journal.append([put("a")])
     store.prepare()
     assert last_sequence(store) == 1
@@ -55,9 +55,7 @@ def test_journals_of_two_indexes_share_a_database(postgres: Server, journal: Jou
     beside.close()
 
 
-def test_a_commit_waits_for_the_disk_whatever_the_role_was_given(
-    store: PostgresStore, journal: Journal
-) -> None:
+def test_commits_synchronously_despite_role_setting(store: PostgresStore, journal: Journal) -> None:
     journal.append([put("a")])
     engine = journal.engine()
     assert engine is not None
@@ -71,7 +69,7 @@ def test_a_commit_waits_for_the_disk_whatever_the_role_was_given(
     assert shown == "on"
 
 
-def test_without_its_tables_it_is_damaged_and_not_empty(store: PostgresStore, journal: Journal) -> None:
+def test_journal_without_tables_is_damaged_not_empty(store: PostgresStore, journal: Journal) -> None:
     journal.append([put("a")])
     engine = store.engine()
     with engine.begin() as connection:
@@ -80,27 +78,27 @@ def test_without_its_tables_it_is_damaged_and_not_empty(store: PostgresStore, jo
     engine.dispose()
     for question in (lambda: journal.since(0), lambda: last_sequence(store)):
         with pytest.raises(
-            ArtifactError, match=rf"\(schema {schema}\) is damaged .*restore a snapshot, or drop the"
+            ArtifactError, match=rf"\(schema {schema}\) is damaged .*Restore a backup, or drop the"
         ):
             question()
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGQUIT"])
-def test_after_the_server_was_restarted_all_is_as_before(
-    how: str, journal: Journal, postgres: Server
-) -> None:
+def test_keeps_changes_across_server_restart(how: str, journal: Journal, postgres: Server) -> None:
     journal.append([put("a")])
     postgres.stop(*([SIGQUIT] if how == "SIGQUIT" else []))
-    with pytest.raises(StorageError, match=r"Nothing was changed; see to the server, and send it again"):
+    with pytest.raises(
+        StorageError, match=r"Nothing was changed\. Check the server, then send the change again"
+    ):
         journal.append([put("b")])
-    with pytest.raises(StorageError, match=r"cannot be used now .*refused.*; see to the server"):
+    with pytest.raises(StorageError, match=r"is unavailable .*refused.*\. Check the server"):
         journal.since(0)
     postgres.start()
     assert [one.change.item_id for one in journal.since(0)] == ["a"]
     assert journal.append([put("c")])[0].sequence == 2
 
 
-def test_a_server_that_is_not_there_changes_nothing() -> None:
+def test_reports_unreachable_server() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -110,9 +108,9 @@ def test_a_server_that_is_not_there_changes_nothing() -> None:
 
 
 class Severed:
-    """Stands between a journal and its server, and cuts the connection at the next COMMIT.
+    """Proxy between a journal and its server that cuts the connection at the next COMMIT.
 
-    `passed_on` says whether the server gets to see it.
+    `passed_on` specifies whether the server receives that COMMIT.
     """
 
     def __init__(self, port: int, passed_on: bool) -> None:
@@ -124,7 +122,7 @@ class Severed:
         Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Stop accepting connections."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -146,7 +144,7 @@ class Severed:
                         source.shutdown(socket.SHUT_RDWR)
                         if self._passed_on:
                             target.sendall(content)
-                            target.recv(65_536)  # so that it is done
+                            target.recv(65_536)  # wait for the server to complete the commit
                         target.shutdown(socket.SHUT_RDWR)
                         return
                     target.sendall(content)
@@ -155,7 +153,7 @@ class Severed:
 
 
 @pytest.mark.parametrize("passed_on", [True, False])
-def test_a_commit_whose_answer_is_lost_is_asked_after(postgres: Server, passed_on: bool) -> None:
+def test_determines_outcome_of_unacknowledged_commit(postgres: Server, passed_on: bool) -> None:
     severed = Severed(postgres.port, passed_on)
     store = PostgresStore(postgres.url().replace(f":{postgres.port}/", f":{severed.port}/"))
     store.prepare()
@@ -175,9 +173,7 @@ def test_a_commit_whose_answer_is_lost_is_asked_after(postgres: Server, passed_o
     severed.close()
 
 
-def test_where_nobody_knows_what_became_of_it_that_is_said(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reports_commit_with_unknown_outcome(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     severed = Severed(postgres.port, passed_on=True)
     store = PostgresStore(postgres.url().replace(f":{postgres.port}/", f":{severed.port}/"))
     store.prepare()
@@ -185,13 +181,13 @@ def test_where_nobody_knows_what_became_of_it_that_is_said(
     journal.append([put("a")])
     monkeypatch.setattr("indexes.journal.postgres_store.STORE_TIMEOUT_S", 0.0)
     severed.armed = True
-    with pytest.raises(StorageError, match="whether it was stored is not known"):
+    with pytest.raises(StorageError, match="It is unknown whether the change was stored"):
         journal.append([put("b")])
     journal.close()
     severed.close()
 
 
-def test_an_address_gets_a_schema_unless_it_names_one(tmp_path: Path) -> None:
+def test_adds_schema_to_url_without_schema(tmp_path: Path) -> None:
     given = located(LOCAL, tmp_path / "My Shop's index!")
     assert given.startswith(f"{LOCAL}?options=-csearch_path%3Drcml_my_shop_s_index_")
     assert located(given, tmp_path) == given
@@ -209,12 +205,12 @@ def test_an_address_gets_a_schema_unless_it_names_one(tmp_path: Path) -> None:
         ("mysql://me@localhost/shop", "must be the address of a Postgres database"),
     ],
 )
-def test_an_address_that_must_not_be_kept_is_refused(url: str, refusal: str) -> None:
+def test_rejects_url_with_password_or_other_scheme(url: str, refusal: str) -> None:
     with pytest.raises(ValidationError, match=refusal):
         BuildConfig.model_validate({"checkpoint": "c", "prepared": "p", "out": "o", "journal": url})
 
 
-def test_without_a_driver_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_driver_error_names_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     store = PostgresStore(f"{LOCAL}?options=-csearch_path%3Dtest")
     with pytest.raises(InputError, match=r"pip install 'rcml\[postgres\]'"):

@@ -1,4 +1,4 @@
-"""A journal in a file: not there before it is needed, synced, and refused when it is something else."""
+"""A SQLite journal is created on first use, fsyncs every commit, and rejects files that are not a journal."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +20,12 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def test_without_changes_there_is_no_file(journal: Journal, tmp_path: Path) -> None:
+def test_creates_no_file_without_changes(journal: Journal, tmp_path: Path) -> None:
     assert (journal.newest(), journal.since(0), last_sequence(SqliteStore(tmp_path))) == (0, [], 0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_emptied_file_is_damaged(journal: Journal, tmp_path: Path) -> None:
+def test_reports_empty_file_as_damaged(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE).touch()
     for question in (journal.newest, lambda: last_sequence(SqliteStore(tmp_path)), lambda: journal.since(0)):
         with pytest.raises(ArtifactError, match=rf"{JOURNAL_FILE} is damaged"):
@@ -34,7 +34,7 @@ def test_an_emptied_file_is_damaged(journal: Journal, tmp_path: Path) -> None:
         journal.append([put("cup")])
 
 
-def test_every_commit_is_synced(journal: Journal) -> None:
+def test_fsyncs_every_commit(journal: Journal) -> None:
     journal.append([put("cup")])
     engine = journal.engine()
     assert engine is not None
@@ -44,8 +44,8 @@ def test_every_commit_is_synced(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("pages", range(4, 30))
-def test_on_a_full_disk_a_change_is_refused_whole_and_reads_go_on(tmp_path: Path, pages: int) -> None:
-    """SQLite refuses to grow beyond `pages`, as a file system refuses at that very write."""
+def test_full_disk_rejects_whole_change_and_still_allows_reads(tmp_path: Path, pages: int) -> None:
+    """Limit the file to `pages`, so that SQLite fails at the same write as on a full file system."""
     journal = opened(SqliteStore(tmp_path))
     journal.append([put("first")])
     engine = journal.engine()
@@ -70,7 +70,7 @@ def test_on_a_full_disk_a_change_is_refused_whole_and_reads_go_on(tmp_path: Path
     again.close()
 
 
-def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+def test_reports_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE).write_bytes(b"not a database, but long enough to be taken for one" * 100)
     with pytest.raises(ArtifactError, match=f"{JOURNAL_FILE} is damaged"):
         opened(SqliteStore(tmp_path)).since(0)

@@ -206,7 +206,7 @@ def test_a_damaged_generation_is_passed_over_and_named(
     expected.check(again)
     said = capsys.readouterr().err
     assert f"{newest}/vectors/001.text.faiss is not the file that was written" in said
-    assert "Going on with generation-000001 and the changes since." in said
+    assert "Using generation-000001 and the changes made since then." in said
     again.close()
 
 
@@ -267,7 +267,9 @@ def test_compact_and_verify_from_the_command_line(index: Index, folder: Path) ->
 
 
 def test_a_folder_of_an_earlier_layout_is_told_apart(shop: FakeShop) -> None:
-    with pytest.raises(ArtifactError, match=r"was made by an earlier rcml; run `rcml index build`"):
+    with pytest.raises(
+        ArtifactError, match=r"was built by an earlier version of rcml\. Run `rcml index build`"
+    ):
         Index.open(shop.generation)
 
 

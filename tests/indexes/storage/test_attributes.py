@@ -1,4 +1,4 @@
-"""Conditions on attributes in columns, written at once or appended, against each item looked at by itself."""
+"""Conditions evaluated on written or appended columns agree with a check of each item."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +53,7 @@ def met(item: Item, where: dict[str, Condition]) -> bool:
 
 @given(items=ITEMS, where=WHERE, known=st.integers(0, 200))
 @settings(deadline=None)
-def test_a_reader_sees_of_what_is_appended_the_items_it_knows(
+def test_mask_ignores_items_appended_later(
     items: list[Item], where: dict[str, Condition], known: int
 ) -> None:
     appended = AppendedAttributes()
@@ -67,12 +67,14 @@ def test_a_reader_sees_of_what_is_appended_the_items_it_knows(
 @given(items=ITEMS, where=WHERE)
 @example(items=[Item("id", "", "", (), "", "")], where={CATEGORIES: Condition()})
 @settings(max_examples=30, deadline=None)
-def test_columns_in_a_file_say_what_each_item_does(items: list[Item], where: dict[str, Condition]) -> None:
+def test_written_columns_agree_with_check_of_each_item(
+    items: list[Item], where: dict[str, Condition]
+) -> None:
     with TemporaryDirectory() as folder:
         write_attributes(Path(folder), items)
         assert Attributes(Path(folder)).mask(where).tolist() == [met(item, where) for item in items]
 
 
 @pytest.mark.parametrize("name", ["price", CATEGORIES])
-def test_nothing_meets_a_condition_before_anything_is_appended(name: str) -> None:
+def test_mask_is_empty_before_first_append(name: str) -> None:
     assert AppendedAttributes().mask({name: Condition()}, 0).tolist() == []

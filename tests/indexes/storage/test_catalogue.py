@@ -1,4 +1,4 @@
-"""The catalogue gives back what was written, in the order in which it was written."""
+"""The catalogue returns the written items in their original order."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,31 +17,31 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     catalogue.close()
 
 
-def test_every_item_comes_back_unchanged(catalogue: Catalogue) -> None:
+def test_returns_every_item_unchanged(catalogue: Catalogue) -> None:
     assert catalogue.at(range(len(ITEMS))) == list(ITEMS)
 
 
-def test_a_row_is_the_place_among_the_items_written(catalogue: Catalogue) -> None:
+def test_row_is_position_among_written_items(catalogue: Catalogue) -> None:
     assert [catalogue.find(item_id) for item_id in ids()] == list(range(len(ITEMS)))
 
 
-def test_items_at_rows_come_in_the_order_asked_for(catalogue: Catalogue) -> None:
+def test_returns_items_in_requested_order(catalogue: Catalogue) -> None:
     assert catalogue.at([4, 0, 11, 0]) == [ITEMS[4], ITEMS[0], ITEMS[11], ITEMS[0]]
 
 
-def test_it_knows_how_many_and_which_items_there_are(catalogue: Catalogue) -> None:
+def test_reports_length_and_finds_ids_case_sensitively(catalogue: Catalogue) -> None:
     assert len(catalogue) == len(ITEMS)
     assert catalogue.find("cot") is not None
     assert catalogue.find("COT") is None
 
 
-def test_pages_follow_one_another_without_gap_or_overlap(catalogue: Catalogue) -> None:
+def test_pages_have_no_gap_or_overlap(catalogue: Catalogue) -> None:
     pages = [catalogue.page(start, 5) for start in (0, 5, 10, 15)]
     assert [len(page) for page in pages] == [5, 5, 2, 0]
     assert tuple(item for page in pages for item in page) == ITEMS
 
 
-def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+def test_accepts_special_characters_in_folder_name(tmp_path: Path) -> None:
     folder = tmp_path / "what? 100% #1"
     folder.mkdir()
     write_catalogue(folder, ITEMS[:1])
@@ -50,7 +50,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     catalogue.close()
 
 
-def test_an_empty_catalogue_has_no_items(tmp_path: Path) -> None:
+def test_empty_catalogue_has_no_items(tmp_path: Path) -> None:
     write_catalogue(tmp_path, [])
     catalogue = Catalogue.open(tmp_path)
     assert (len(catalogue), catalogue.page(0, 10)) == (0, [])

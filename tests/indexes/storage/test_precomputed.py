@@ -1,4 +1,4 @@
-"""Answers kept in tables against brute force in NumPy, as they were made and after many changes."""
+"""Precomputed answers agree with brute force in NumPy, right after the build and after many changes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ DIM = 12
 
 
 def drawn(count: int) -> Float32[ndarray, "items relations views dim"]:
-    """Vectors of which many are equal, so that ties straddle every cut."""
+    """Return vectors, many of them equal, so that ties straddle every cutoff."""
     rng = np.random.default_rng(3)
     kinds = rng.standard_normal((max(count // 7, 1), 2, len(View), DIM))
     vectors = kinds[rng.integers(0, len(kinds), count)]
@@ -43,14 +43,14 @@ def drawn(count: int) -> Float32[ndarray, "items relations views dim"]:
 
 
 def brute(queries: ndarray, targets: ndarray, row: int, but: Sequence[int] = ()) -> list[tuple[int, float]]:
-    """All others, best first, equal scores in catalogue order."""
+    """Return all other items, best first, with equal scores in catalogue order."""
     scores = cosines(targets, queries[row]).tolist()
     left = [other for other in range(len(targets)) if other != row and other not in but]
     return [(other, scores[other]) for other in sorted(left, key=lambda one: (-scores[one], one))]
 
 
 def written(folder: Path, vectors: ndarray, before: PreviousAnswers | None = None) -> PrecomputedAnswers:
-    """The tables of some items."""
+    """Write and open the tables for items with the given vectors."""
     folder.mkdir(exist_ok=True)
     write_vectors(
         folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
@@ -67,12 +67,13 @@ def tables(
 ) -> tuple[ndarray, PrecomputedAnswers]:
     vectors = drawn(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 150)  # several, and the last not whole
+        # Several tiles, the last of them partial.
+        patch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 150)
         return vectors, written(tmp_path_factory.mktemp("tables"), vectors)
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_every_answer_is_that_of_brute_force(
+def test_answers_match_brute_force(
     tables: tuple[ndarray, PrecomputedAnswers], similarity: Similarity
 ) -> None:
     vectors, answers = tables
@@ -87,7 +88,7 @@ def test_every_answer_is_that_of_brute_force(
                 assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
 
 
-def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(
+def test_replaces_excluded_rows_or_returns_none(
     tables: tuple[ndarray, PrecomputedAnswers],
 ) -> None:
     vectors, answers = tables
@@ -105,7 +106,7 @@ def test_what_is_left_out_is_made_up_for_or_the_table_says_nothing(
         assert deeper is None
 
 
-def test_a_similarity_without_a_table_is_answered_live(shop: FakeShop, index: Index) -> None:
+def test_similarity_without_table_is_searched_live(shop: FakeShop, index: Index) -> None:
     assert index.snapshot.generation.answers.similarities == (Similarity.AVG,)
     assert index.snapshot.precomputed(1, Similarity.TT, 0, 3) is None
     hits = index.reader().neighbours("cot", "gardeners", Similarity.TT, 3)
@@ -115,7 +116,7 @@ def test_a_similarity_without_a_table_is_answered_live(shop: FakeShop, index: In
 
 
 @pytest.mark.parametrize("answers", ["none", "all", "TI"])
-def test_the_tables_asked_for_are_made(shop: FakeShop, tmp_path: Path, answers: str) -> None:
+def test_builds_requested_tables(shop: FakeShop, tmp_path: Path, answers: str) -> None:
     config = BuildConfig.model_validate(
         {
             "checkpoint": shop.checkpoint,
@@ -133,7 +134,7 @@ def test_the_tables_asked_for_are_made(shop: FakeShop, tmp_path: Path, answers: 
 
 
 @pytest.mark.parametrize("count", [5, 90, 400])
-def test_tables_carried_over_are_the_beginnings_of_what_brute_force_finds(
+def test_carried_rows_are_prefixes_of_brute_force_answers(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 100)
@@ -180,7 +181,7 @@ _table = TableMaker.table
 
 
 @pytest.mark.parametrize("depth", [ANSWERS_PER_ITEM, 8])
-def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(
+def test_answers_match_brute_force_after_a_thousand_changes(
     shop: FakeShop, tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.storage.precomputed.ANSWERS_PER_ITEM", depth)
@@ -209,7 +210,7 @@ def test_a_thousand_changes_later_every_answer_is_that_of_brute_force(
 
 
 def check_tables(index: Index, expected: Expected, depth: int) -> None:
-    """That every row of every table is the beginning of the ranking, and no less than half of what it may be."""
+    """Check that every table row is a prefix of the ranking and has at least half of its maximum length."""
     names = list(expected.items)
     for position, relation in enumerate(index.relations):
         table = index.snapshot.generation.answers.table(position, Similarity.AVG)
@@ -221,7 +222,7 @@ def check_tables(index: Index, expected: Expected, depth: int) -> None:
             assert found == ranking[: len(found)]
 
 
-def test_items_excluded_are_skipped_in_the_table(shop: FakeShop, index: Index) -> None:
+def test_skips_excluded_items_in_table(shop: FakeShop, index: Index) -> None:
     selection = Selection(exclude=frozenset({"twin-1", "twin-3", "tie"}))
     row = index.snapshot.row("trowel")
     found = best_for_item(index.snapshot, selection, 1, Similarity.AVG, row, 4)

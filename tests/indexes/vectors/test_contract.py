@@ -1,4 +1,4 @@
-"""Every backend and kind against the same search written in NumPy: one contract for all."""
+"""Every vector backend and index kind returns the same results as a search written in NumPy."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ def unit(*shape: int) -> ndarray:
 
 
 def tied() -> Encoding:
-    """Every third item has the text of item 0, so that ties straddle any cut."""
+    """Return vectors in which every third item has the text of item 0, so that ties straddle any cutoff."""
     text = unit(ITEMS, RELATIONS, DIM)
     text[::3] = text[0]
     return Encoding(text, -text[::-1].copy())
@@ -40,7 +40,7 @@ def encoding() -> Encoding:
 
 
 def source(encoding: Encoding, batch: int = 1_000) -> Source:
-    """The vectors of an encoding, `batch` rows at a time."""
+    """Return a source that yields the vectors of an encoding, `batch` rows at a time."""
 
     def chunks(relation: int, view: View) -> Iterator[ndarray]:
         vectors = encoding.view(view)[:, relation]
@@ -56,7 +56,7 @@ Keep = Callable[[Encoding], VectorIndex]
 
 @pytest.fixture(params=BACKENDS)
 def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
-    """Keeps vectors as one backend does; in files, the search is narrowed, few as the items are."""
+    """Return a function that stores vectors in one backend. FAISS uses its ANN index even for so few items."""
     opened: list[VectorIndex] = []
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
@@ -93,7 +93,7 @@ def reference(encoding: Encoding, relation: int, view: View, query: ndarray, k: 
 
 @pytest.mark.parametrize("view", View)
 @pytest.mark.parametrize("k", [1, 7, 25, ITEMS, 10 * ITEMS])
-def test_search_agrees_with_numpy_in_rows_and_scores(
+def test_search_matches_numpy_in_rows_and_scores(
     vectors: VectorIndex, encoding: Encoding, view: View, k: int
 ) -> None:
     query = encoding.text[0, 1]
@@ -103,9 +103,7 @@ def test_search_agrees_with_numpy_in_rows_and_scores(
 
 
 @pytest.mark.parametrize("k", [1, 5, 19, 20, 21])
-def test_items_with_equal_vectors_come_in_catalogue_order(
-    vectors: VectorIndex, encoding: Encoding, k: int
-) -> None:
+def test_returns_equal_vectors_in_catalogue_order(vectors: VectorIndex, encoding: Encoding, k: int) -> None:
     found = vectors.search(0, View.TEXT, encoding.text[0, 0], k)
     assert found.rows.tolist()[:20] == list(range(0, ITEMS, 3))[:k]
 
@@ -113,7 +111,7 @@ def test_items_with_equal_vectors_come_in_catalogue_order(
 @pytest.mark.parametrize(
     "dropped", [{0}, {3}, {57}, {58}, {0, 3, 6, 9}, set(range(0, ITEMS, 2)), set(range(ITEMS))]
 )
-def test_dropped_rows_are_left_out_and_others_take_their_places(
+def test_replaces_dropped_rows_with_next_nearest_rows(
     vectors: VectorIndex, encoding: Encoding, dropped: set[int]
 ) -> None:
     query = encoding.text[0, 0]
@@ -124,7 +122,7 @@ def test_dropped_rows_are_left_out_and_others_take_their_places(
 
 @given(share=st.floats(0, 1), k=st.integers(1, ITEMS), seed=st.integers(0, 1000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-def test_of_the_allowed_rows_the_nearest_are_found_exactly(
+def test_finds_nearest_allowed_rows_exactly(
     vectors: VectorIndex, encoding: Encoding, share: float, k: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -135,13 +133,13 @@ def test_of_the_allowed_rows_the_nearest_are_found_exactly(
     assert found.rows.tolist() == [row for row in everything if allowed[row] and row not in dropped][:k]
 
 
-def test_a_score_is_never_above_one(vectors: VectorIndex, encoding: Encoding) -> None:
+def test_scores_never_exceed_one(vectors: VectorIndex, encoding: Encoding) -> None:
     for row in range(ITEMS):
         assert vectors.search(0, View.TEXT, encoding.text[row, 0] * 1.001, 1).scores.max() <= 1.0
 
 
 @pytest.mark.parametrize("allowed", [None, np.ones(0, bool)])
-def test_an_index_without_items_finds_nothing(keep: Keep, allowed: ndarray | None) -> None:
+def test_index_without_items_returns_no_results(keep: Keep, allowed: ndarray | None) -> None:
     nothing = np.empty((0, 1, DIM), np.float32)
     vectors = keep(Encoding(nothing, nothing))
     found = vectors.search(0, View.TEXT, unit(DIM), 5, allowed)
@@ -150,22 +148,22 @@ def test_an_index_without_items_finds_nothing(keep: Keep, allowed: ndarray | Non
     assert (vectors.count, vectors.dim) == (0, DIM)
 
 
-def test_vectors_come_back_rounded_to_half_precision(vectors: VectorIndex, encoding: Encoding) -> None:
+def test_returns_vectors_rounded_to_half_precision(vectors: VectorIndex, encoding: Encoding) -> None:
     found = vectors.vectors(1, View.AVERAGE, [5, 2])
     np.testing.assert_array_equal(found, encoding.average[[5, 2], 1].astype(np.float16))
 
 
-def test_opened_it_has_the_items_that_were_written(vectors: VectorIndex) -> None:
+def test_opened_index_has_written_item_count_and_dim(vectors: VectorIndex) -> None:
     assert (vectors.count, vectors.dim) == (ITEMS, DIM)
 
 
-def test_an_own_vector_scores_one(vectors: VectorIndex, encoding: Encoding) -> None:
+def test_stored_vector_scores_one_against_itself(vectors: VectorIndex, encoding: Encoding) -> None:
     for row in range(ITEMS):
         own = vectors.vectors(1, View.IMAGE, [row])[0]
         assert vectors.search(1, View.IMAGE, own, 1).scores[0] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_vectors_come_back_in_the_order_asked_for_and_as_often(
+def test_returns_vectors_in_requested_order_with_repetitions(
     vectors: VectorIndex, encoding: Encoding
 ) -> None:
     rows = [7, 0, 7, ITEMS - 1, 1]
@@ -173,13 +171,13 @@ def test_vectors_come_back_in_the_order_asked_for_and_as_often(
     np.testing.assert_array_equal(vectors.vectors(0, View.IMAGE, rows), stored)
 
 
-def test_its_report_counts_the_items_of_each_relation_and_view(vectors: VectorIndex) -> None:
+def test_report_counts_items_of_each_relation_and_view(vectors: VectorIndex) -> None:
     assert {name: report.items for name, report in vectors.report.items()} == {
         f"{relation:03d}.{view}": ITEMS for relation in range(RELATIONS) for view in View
     }
 
 
-def test_searched_from_many_threads_it_answers_each(vectors: VectorIndex, encoding: Encoding) -> None:
+def test_concurrent_searches_return_correct_results(vectors: VectorIndex, encoding: Encoding) -> None:
     def ask(row: int) -> list[int]:
         rows: list[int] = vectors.search(1, View.IMAGE, encoding.image[row, 1], 5).rows.tolist()
         return rows
@@ -187,4 +185,5 @@ def test_searched_from_many_threads_it_answers_each(vectors: VectorIndex, encodi
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(ask, range(ITEMS)))
     assert found == [ask(row) for row in range(ITEMS)]
-    assert all(found[row][0] == row for row in range(ITEMS) if row % 3 != 2)  # others have equals
+    # The rows left out here have equal vectors.
+    assert all(found[row][0] == row for row in range(ITEMS) if row % 3 != 2)

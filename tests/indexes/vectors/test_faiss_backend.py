@@ -1,4 +1,4 @@
-"""What FAISS alone does: files that do not depend on batches, and a recall that is measured."""
+"""Behaviour specific to FAISS: files that do not depend on the batch size, and measured recall."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ def write(
     write_vectors(folder, relations, dim, source(encoding, batch), kind, min_recall)
 
 
-def test_written_in_batches_or_at_once_is_the_same(tmp_path: Path) -> None:
+def test_files_do_not_depend_on_batch_size(tmp_path: Path) -> None:
     encoding = tied()
     write(tmp_path / "batched", encoding, "flat", batch=7)
     write(tmp_path / "whole", encoding, "flat")
@@ -39,7 +39,7 @@ MANY, TOPICS = 12_000, 300
 
 @pytest.fixture(scope="module")
 def topics() -> Encoding:
-    """Items about topics, as embeddings are: clusters of unequal size that overlap."""
+    """Return items in overlapping clusters of unequal size, like real embeddings."""
     rng = np.random.default_rng(5)
     centres = rng.standard_normal((TOPICS, DIM))
     topic = rng.zipf(1.5, MANY) % TOPICS
@@ -50,9 +50,7 @@ def topics() -> Encoding:
 
 
 @pytest.mark.parametrize("kind", get_args(IndexKind))
-def test_of_many_items_nearly_all_the_nearest_are_found_at_their_true_scores(
-    kind: IndexKind, topics: Encoding, tmp_path: Path
-) -> None:
+def test_reaches_min_recall_with_exact_scores(kind: IndexKind, topics: Encoding, tmp_path: Path) -> None:
     write(tmp_path / "vectors", topics, kind, min_recall=0.95)
     vectors = FaissVectors(tmp_path / "vectors")
     stored = topics.average[:, 0].astype(np.float16).astype(np.float32)
@@ -72,15 +70,17 @@ def test_of_many_items_nearly_all_the_nearest_are_found_at_their_true_scores(
     assert all((one.recall_at_10 or 1) >= 0.95 for one in vectors.report.values())
 
 
-def test_a_recall_that_a_kind_cannot_reach_is_refused(
+def test_rejects_unreachable_min_recall(
     topics: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.vectors.ann_index.HnswIndex.SEARCH_PARAMETERS", (1, 2))
-    with pytest.raises(InputError, match=r"kind hnsw reaches a recall of 0\.\d+ at most .* --kind flat"):
+    with pytest.raises(
+        InputError, match=r"Index kind hnsw reaches a recall of at most 0\.\d+ .* --kind flat"
+    ):
         write(tmp_path / "vectors", topics, "hnsw", min_recall=0.9999)
 
 
-def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) -> None:
+def test_reads_every_half_precision_number_exactly(tmp_path: Path) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     halves = every[np.isfinite(every)].reshape(-1, 32)
     write_vectors(tmp_path / "vectors", 1, 32, lambda relation, view: [halves], views=[View.AVERAGE])
@@ -88,8 +88,8 @@ def test_every_number_of_half_precision_is_read_as_what_it_is(tmp_path: Path) ->
     np.testing.assert_array_equal(found.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
-def test_what_is_let_go_is_no_longer_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the disk would keep every generation that a server has ever gone on from."""
+def test_unmaps_files_of_released_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every generation that a server has replaced would keep occupying the disk."""
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
     encoding = tied()
@@ -104,7 +104,7 @@ def test_what_is_let_go_is_no_longer_mapped(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kind", get_args(IndexKind))
-def test_a_search_takes_one_thread_wherever_it_is_asked(
+def test_search_uses_one_thread_when_called_from_any_thread(
     kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
@@ -124,7 +124,7 @@ def test_a_search_takes_one_thread_wherever_it_is_asked(
         assert other.submit(threads).result() == (2, 1)
 
 
-def test_writing_takes_all_processors_and_changes_nothing_for_others(tmp_path: Path) -> None:
+def test_writing_uses_all_processors_and_restores_thread_count(tmp_path: Path) -> None:
     seen = []
     faiss.omp_set_num_threads(1)
     write_vectors(

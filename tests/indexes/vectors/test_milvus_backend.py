@@ -1,4 +1,4 @@
-"""An index whose vectors a Milvus server keeps: exact, tidied up after, and refused with the remedy when damaged."""
+"""An index with its vectors in Milvus returns exact results, drops unused collections, and reports damage clearly."""
 
 import os
 import re
@@ -44,7 +44,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture
 def folder(shop: FakeShop, tmp_path: Path, milvus_server: str) -> Path:
-    """An index in a folder whose name no collection may have."""
+    """Create an index in a folder with a name that is not valid for a collection."""
     base = tmp_path / "Läden & Söhne"
     base.mkdir()
     return placed(shop, base, vectors=milvus_server)
@@ -69,7 +69,7 @@ def place(generation: Path) -> Place:
 
 
 def collections(client: MilvusClient, folder: Path) -> set[str]:
-    """Those that notes beside the generations know of."""
+    """Return the existing collections that note files beside the generations record."""
     noted = {
         re.search(r'"collection":"(\w+)"', path.read_text())[1]  # type: ignore[index]
         for path in folder.glob(".generation-*.collection")
@@ -78,7 +78,7 @@ def collections(client: MilvusClient, folder: Path) -> set[str]:
 
 
 def persisted(ask: Callable[[], Answer]) -> Answer:
-    """Ask again and again, as a server does: gRPC waits a little before it tries a broken connection anew."""
+    """Retry `ask` as a server would, because gRPC waits before it reconnects a broken connection."""
     begun = time.monotonic()
     while time.monotonic() - begun < 600:
         with suppress(UnreachableError, MilvusException):
@@ -95,7 +95,7 @@ def parents(shop: FakeShop) -> tuple[Checkpoint, Prepared]:
     return Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
 
 
-def test_built_changed_and_compacted_it_is_what_it_must_be(
+def test_returns_correct_results_after_build_changes_and_compaction(
     shop: FakeShop, tmp_path: Path, milvus_server: str
 ) -> None:
     out = tmp_path / "index"
@@ -118,7 +118,7 @@ def test_built_changed_and_compacted_it_is_what_it_must_be(
     index.close()
 
 
-def test_a_collection_has_an_allowed_name_and_what_was_promised(folder: Path, client: MilvusClient) -> None:
+def test_collection_has_valid_name_and_documented_schema(folder: Path, client: MilvusClient) -> None:
     kept = place(generations(folder)[-1])
     assert re.fullmatch(r"rcml_index_000001_[0-9a-f]{12}", kept.collection)
     assert (kept.count, kept.dim, kept.relations) == (12, 16, 4)
@@ -130,9 +130,7 @@ def test_a_collection_has_an_allowed_name_and_what_was_promised(folder: Path, cl
     assert client.describe_index(kept.collection, "image")["metric_type"] == "IP"
 
 
-def test_as_many_collections_as_generations_are_kept(
-    index: Index, folder: Path, client: MilvusClient
-) -> None:
+def test_keeps_one_collection_per_generation(index: Index, folder: Path, client: MilvusClient) -> None:
     for n in range(4):
         index.apply([made(f"new-{n}", n)])
         index.compact()
@@ -142,7 +140,7 @@ def test_as_many_collections_as_generations_are_kept(
     assert len(list(folder.glob(".*.collection"))) == 2
 
 
-def test_what_somebody_still_searches_is_not_dropped(
+def test_does_not_drop_collection_that_is_still_in_use(
     index: Index, folder: Path, shop: FakeShop, client: MilvusClient
 ) -> None:
     other = Index.open(folder)
@@ -160,14 +158,14 @@ def test_what_somebody_still_searches_is_not_dropped(
 
 
 def build_and_die(options: BuildConfig, shop: FakeShop) -> None:
-    """Killed once the collection is full and nothing names it yet."""
+    """Build an index and kill the process when the collection is filled but no generation refers to it yet."""
     pytest.MonkeyPatch().setattr(
         "indexes.builder.build.write_precomputed", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     )
     build(options, FakeEncoder(), *parents(shop))
 
 
-def test_what_a_killed_build_left_behind_goes_with_the_next(
+def test_build_drops_collection_of_killed_build(
     shop: FakeShop, tmp_path: Path, milvus_server: str, client: MilvusClient
 ) -> None:
     before = set(client.list_collections())
@@ -186,7 +184,7 @@ def test_what_a_killed_build_left_behind_goes_with_the_next(
     index.close()
 
 
-def test_a_broken_off_build_leaves_no_collection(
+def test_interrupted_build_leaves_no_collection(
     shop: FakeShop, tmp_path: Path, milvus_server: str, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -200,29 +198,29 @@ def test_a_broken_off_build_leaves_no_collection(
     assert not list(tmp_path.glob("index/.*.collection"))
 
 
-def test_a_collection_that_is_gone_is_named_with_the_remedy(
+def test_reports_missing_collection_with_remedy(
     index: Index, folder: Path, client: MilvusClient, milvus_server: str
 ) -> None:
     kept = place(generations(folder)[-1])
     client.drop_collection(kept.collection)
-    said = rf"{kept.collection} of Milvus at {milvus_server} is not there; restore a snapshot, or build the index"
+    said = rf"{kept.collection} in Milvus at {milvus_server} does not exist\. Restore a backup, or rebuild the index"
     with pytest.raises(ArtifactError, match=said):
         Index.open(folder)
 
 
-def test_a_collection_of_another_count_or_shape_is_named(folder: Path, client: MilvusClient) -> None:
+def test_reports_collection_with_wrong_count_or_shape(folder: Path, client: MilvusClient) -> None:
     generation = generations(folder)[-1]
     kept = place(generation)
     client.delete(kept.collection, ids=[1])
-    with pytest.raises(ArtifactError, match=r"has 47 vectors, not 12 under 4 relations"):
+    with pytest.raises(ArtifactError, match=r"has 47 rows, not 12 for each of 4 relations"):
         open_vectors(generation / "vectors")
     other = kept.model_copy(update={"dim": 17})
     (generation / "vectors" / MILVUS_FILE).write_text(other.model_dump_json())
-    with pytest.raises(ArtifactError, match=r"has the vectors .*'text': 16.*, not .*'text': 17"):
+    with pytest.raises(ArtifactError, match=r"has vector fields .*'text': 16.*, not .*'text': 17"):
         open_vectors(generation / "vectors")
 
 
-def test_a_lost_newest_collection_is_made_up_for_by_the_generation_before(
+def test_uses_previous_generation_if_newest_collection_is_lost(
     index: Index, folder: Path, shop: FakeShop, client: MilvusClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = Expected(shop)
@@ -234,10 +232,10 @@ def test_a_lost_newest_collection_is_made_up_for_by_the_generation_before(
     again = Index.open(folder)
     expected.check(again)
     again.close()
-    assert "Going on with generation-000001 and the changes since." in capsys.readouterr().err
+    assert "Using generation-000001 and the changes made since then." in capsys.readouterr().err
 
 
-def test_a_server_that_is_away_is_named_and_comes_back(
+def test_reports_unavailable_server_and_recovers(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
@@ -247,7 +245,7 @@ def test_a_server_that_is_away_is_named_and_comes_back(
         other.apply([made("new", 1)])
         other.compact()
         running.stop()
-        said = rf"Milvus at {running.uri} cannot be used now .*; start it, or see to the network between"
+        said = rf"Milvus at {running.uri} is unavailable .*\. Start it, or check the network connection"
         query = np.ones(16, np.float32) / 4
         with pytest.raises(UnreachableError, match=said):
             index.reader().search(query, "gardeners", View.TEXT, 3)
@@ -266,7 +264,7 @@ def test_a_server_that_is_away_is_named_and_comes_back(
         other.close()
 
 
-def test_a_collection_that_cannot_be_dropped_is_told_of_and_dropped_later(
+def test_reports_failed_drop_of_collection_and_drops_it_later(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
@@ -276,7 +274,7 @@ def test_a_collection_that_cannot_be_dropped_is_told_of_and_dropped_later(
         running.stop()
         restored = RestoreConfig(snapshot=shop.index, out=folder, checkpoint=folder.parent / "checkpoint")
         restore(restored)
-        assert re.search(r"rcml_index_000001_\w+ is no longer needed, and could not", capsys.readouterr().err)
+        assert re.search(r"rcml_index_000001_\w+ is no longer needed but could not", capsys.readouterr().err)
         running.start()
         client = persisted(lambda: MilvusClient(running.uri))
         assert len(persisted(client.list_collections)) == 1
@@ -285,7 +283,7 @@ def test_a_collection_that_cannot_be_dropped_is_told_of_and_dropped_later(
         client.close()
 
 
-def test_a_snapshot_holds_the_vectors_in_files(
+def test_backup_stores_vectors_in_files(
     index: Index, folder: Path, shop: FakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = Expected(shop)
@@ -310,10 +308,10 @@ def test_a_snapshot_holds_the_vectors_in_files(
 
 @pytest.mark.parametrize("k", [1, 7, 20, 21, ITEMS])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
-def test_no_limit_of_the_server_is_seen_in_an_answer(
+def test_server_limits_do_not_affect_results(
     k: int, share: float, tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if Milvus gave 16 results at most, and few rows could be named: as with millions of items."""
+    """Lower the limits to 16 results and 8 filter rows, which imitates an index of millions of items."""
     encoding = tied()
     (tmp_path / "index").mkdir()
     write_milvus(
@@ -335,7 +333,7 @@ def test_no_limit_of_the_server_is_seen_in_an_answer(
     vectors.close()
 
 
-def test_equal_vectors_in_small_messages_are_kept_whole(
+def test_stores_all_vectors_with_small_messages(
     tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MESSAGE_BYTES", 2_000)
@@ -356,9 +354,7 @@ def test_equal_vectors_in_small_messages_are_kept_whole(
     vectors.close()
 
 
-def test_without_pymilvus_the_command_that_brings_it_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_pymilvus_error_names_install_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(InputError, match=r"pip install 'rcml\[milvus\]'"):
         Index.open(folder)
@@ -372,12 +368,16 @@ def test_without_pymilvus_the_command_that_brings_it_is_named(
         ("milvus", "must be the address of a Milvus server"),
     ],
 )
-def test_an_address_that_cannot_be_kept_is_refused(shop: FakeShop, uri: str, refusal: str) -> None:
+def test_rejects_milvus_address_with_password_or_invalid_format(
+    shop: FakeShop, uri: str, refusal: str
+) -> None:
     with pytest.raises(ValidationError, match=refusal):
         config(shop, Path("out"), uri)
 
 
-def test_a_kind_that_milvus_has_not_is_refused(shop: FakeShop, tmp_path: Path, milvus_server: str) -> None:
+def test_rejects_index_kind_that_milvus_does_not_support(
+    shop: FakeShop, tmp_path: Path, milvus_server: str
+) -> None:
     options = config(shop, tmp_path / "index", milvus_server).model_copy(update={"kind": "hnsw"})
     with pytest.raises(InputError, match="--kind hnsw is for files of this machine"):
         build(options, FakeEncoder(), *parents(shop))

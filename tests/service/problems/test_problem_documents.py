@@ -316,4 +316,4 @@ def test_an_index_whose_server_is_away_is_a_503_that_tells_no_secrets(
             problem = problem_of(answer)
     assert (problem["status"], answer.headers["retry-after"]) == (503, "1")
     assert problem["detail"] == "A part of the index cannot be reached now. Ask again in a second."
-    assert f"Milvus at {milvus.uri} cannot be used now" in caplog.text
+    assert f"Milvus at {milvus.uri} is unavailable" in caplog.text
