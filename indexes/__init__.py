@@ -1,5 +1,5 @@
-"""Keep and search the vectors of every (item, relation).
+"""Storage and search of the vectors of every item under every relation.
 
-Importing this package, or any module of it, never loads torch: a server that answers about catalogue items
-needs only what `rcml index` computed once.
+Importing this package or any of its modules never loads torch. A server that only looks up catalogue items needs
+nothing but the files that `rcml index` wrote.
 """

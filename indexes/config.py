@@ -1,4 +1,4 @@
-"""The options of `rcml index` and its verbs; loads nothing heavy, because `rcml --help` reads it."""
+"""Options of the `rcml index` commands; this module imports nothing heavy because `rcml --help` loads it."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,12 +17,12 @@ def _postgres(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError(
-            "--journal must be the address of a Postgres database, as postgresql://user@host/database"
+            "--journal must be the address of a Postgres database, for example postgresql://user@host/database"
         )
     if parts.password or "password" in dict(parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError(
-            "--journal must not hold a password, since it is written into the index; leave it out and put it into "
-            "PGPASSWORD or ~/.pgpass"
+            "--journal must not contain a password, because the index stores the address. Leave the password out, and "
+            "provide it through PGPASSWORD or ~/.pgpass"
         )
     return url.replace("postgres:", "postgresql:", 1)
 
@@ -32,14 +32,15 @@ def _milvus(uri: str) -> str:
     if parts.scheme in ("http", "https") and parts.hostname:
         if parts.username or parts.password:
             raise ValueError(
-                "--vectors must not hold a user or a password, since it is written into the index; name a server of a "
-                "private network that asks for none"
+                "--vectors must not contain a user name or a password, because the index stores the address. Use a "
+                "Milvus server that requires no login, on a private network"
             )
         return uri
     if not parts.scheme and uri.endswith(".db"):
         return str(Path(uri).absolute())
     raise ValueError(
-        "--vectors must be the address of a Milvus server, as http://host:19530, or a file of milvus-lite, as milvus.db"
+        "--vectors must be the address of a Milvus server, for example http://host:19530, or a Milvus Lite file, for "
+        "example milvus.db"
     )
 
 
@@ -52,91 +53,94 @@ class BuildConfig(StageConfig):
     """Embed every item under every relation and write the index that `rcml serve` opens."""
 
     checkpoint: Path = Field(description="folder made by `rcml train`")
-    prepared: Path = Field(description="folder made by `rcml prepare`, whose items are embedded")
+    prepared: Path = Field(description="folder made by `rcml prepare`; its items are embedded")
     out: Path = Field(description="folder to write the index to")
     kind: IndexKind | Literal["auto"] = Field(
         "auto",
-        description="flat: every vector is scanned, exact; hnsw: a graph, fastest; ivf-rabitq, ivf-pq: short codes, "
-        "least memory; auto: flat up to 100,000 items, then hnsw, or what fits --max-memory",
+        description="flat: exact scan of all vectors; hnsw: graph, fastest; ivf-rabitq, ivf-pq: compressed codes, "
+        "least memory; auto: flat up to 100,000 items, hnsw above, or ivf-rabitq if that exceeds --max-memory",
     )
     min_recall: float = Field(
-        0.95, ge=0, lt=1, description="least share of the ten nearest that a search must find; measured"
+        0.95, ge=0, lt=1, description="minimum recall@10 of a search, measured against an exact scan"
     )
     max_memory: ByteSize | None = Field(
-        None, ge=1, description="most memory that all vectors may take in a server, as 16GiB; none: no limit"
+        None,
+        ge=1,
+        description="maximum memory for all vectors in a server, for example 16GiB; none: no limit",
     )
     answers: Answered = Field(
         "auto",
-        description="similarity whose 100 best for every item are found now, exactly, and kept in a table, which "
-        "takes 800 bytes an item and relation; auto: AVG up to 100,000 items",
+        description="similarity to precompute: the exact 100 best results of every item, in 800 bytes per item and "
+        "relation; auto: AVG up to 100,000 items, otherwise none",
     )
     token_store: bool = Field(
         False,
-        description="keep the tokens of every item too, so that relations that nobody indexed can be asked about in "
-        "words; takes some 70 KB an item with ViT-B/32",
+        description="also store the tokens of every item, which free-text relations need; about 70 KB per item with "
+        "ViT-B/32",
     )
     vectors: VectorsUri | None = Field(
         None,
-        description="Milvus server that keeps the vectors, as http://host:19530; none: files of this machine",
+        description="Milvus server that stores the vectors, for example http://host:19530; none: local files",
     )
     journal: JournalUrl | None = Field(
         None,
-        description="Postgres database that keeps the changes, as postgresql://user@host/database, for several "
-        "machines; none: a file of this one",
+        description="Postgres database that stores the changes, for example postgresql://user@host/database, and "
+        "shares them between machines; none: a local file",
     )
     discard_changes: bool = Field(
-        False, description="replace an index even if items were changed since it was built; they are lost"
+        False, description="replace an index even if it was changed after it was built; the changes are lost"
     )
-    batch_size: int = Field(64, ge=1, le=4096, description="items encoded at a time")
-    workers: int = Field(2, ge=1, le=64, description="threads that read pictures ahead of the network")
-    device: Device = Field("auto", description="auto takes CUDA where there is one")
+    batch_size: int = Field(64, ge=1, le=4096, description="number of items encoded at a time")
+    workers: int = Field(2, ge=1, le=64, description="number of threads that prefetch pictures")
+    device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
     precision: Precision = Field(
-        "auto", description="of the towers; auto is bf16 where that is faster: CUDA, many new CPUs"
+        "auto", description="precision of the towers; auto: bf16 if it is faster (CUDA, many recent CPUs)"
     )
     engine: TowerEngine = Field(
-        "torch", description="what runs the towers; openvino: rcml[openvino], CPU only"
+        "torch", description="runtime of the towers; openvino: requires rcml[openvino], CPU only"
     )
 
 
 class VerifyConfig(VerbConfig):
-    """Read an index through and check that nothing in it is missing, changed or at odds with the rest."""
+    """Read an entire index and check that it is complete, unmodified and consistent."""
 
     index: Path = Field(description="folder made by `rcml index build`")
 
 
 class StatsConfig(VerbConfig):
-    """Say what an index holds and what it takes."""
+    """Print the contents and the size of an index."""
 
     index: Path = Field(description="folder made by `rcml index build`")
 
 
 class SnapshotConfig(VerbConfig):
-    """Copy an index as it is now; servers go on answering and changing it."""
+    """Back up an index while servers continue to read and change it."""
 
     index: Path = Field(description="folder made by `rcml index build`")
-    out: Path = Field(description="folder to write the copy to; must not be there")
+    out: Path = Field(description="folder to write the backup to; must not exist yet")
 
 
 class RestoreConfig(VerbConfig):
-    """Have an index be again what a snapshot holds; a server that has it open goes over to it."""
+    """Restore an index from a backup; a server that has the index open switches to the restored state."""
 
     snapshot: Path = Field(description="folder made by `rcml index snapshot`")
-    out: Path = Field(description="the index; its changes from before are lost")
+    out: Path = Field(description="index folder to restore; its existing changes are lost")
     checkpoint: Path | None = Field(
-        None, description="its checkpoint, where it does not lie as it did, seen from the index"
+        None, description="checkpoint of the index, if its path relative to the index has changed"
     )
     vectors: VectorsUri | None = Field(
-        None, description="Milvus server for its vectors; none: where those of the index lie now"
+        None, description="Milvus server for the vectors; none: the current location of the index's vectors"
     )
     journal: JournalUrl | None = Field(
-        None, description="Postgres database for its changes; none: where those of the index lie now"
+        None,
+        description="Postgres database for the changes; none: the current location of the index's changes",
     )
 
 
 class CompactConfig(VerbConfig):
-    """Fold the changes to an index into a new generation; a server that has it open goes over to it."""
+    """Compact the changes to an index into a new generation; a server that has the index open switches to it."""
 
     index: Path = Field(description="folder made by `rcml index build`")
     checkpoint: Path | None = Field(
-        None, description="its checkpoint, where that is not the one the index names"
+        None, description="checkpoint to use instead of the one that the index names"
     )

@@ -1,8 +1,8 @@
-"""An index folder, opened: the holder of its newest snapshot, through which it is changed.
+"""An open index folder: it holds the newest snapshot and applies changes.
 
-It joins a generation, the changes since, and the torch-free part of the checkpoint (the relations, the validity
-head, its calibration). Questions go to a `Reader`, which `reader` gives. The service asks and changes an index; an
-index knows no HTTP and no torch.
+An `Index` combines a generation, the changes made since, and the torch-free part of the checkpoint (the relations, the
+validity head and its calibration). `Index.reader` returns a `Reader`, which answers all queries. The service queries
+and changes an index; the index itself depends on neither HTTP nor torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +26,10 @@ from .reader import Reader, StoredPicture
 
 
 class Index:
-    """An index folder, opened: read and changed from many threads, and refreshed from what other processes do.
+    """An open index folder that many threads may read and change; `refresh` loads the changes of other processes.
 
-    A change is durable before it is acknowledged, and seen by every reader taken afterwards. `journal` has the
-    changes since the newest generation.
+    A change is durable before it is acknowledged, and every reader created afterwards sees it. `journal` stores the
+    changes made since the newest generation.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint, generation: Generation, journal: Journal) -> None:
@@ -43,11 +43,11 @@ class Index:
 
     @classmethod
     def open(cls, path: Path, checkpoint: Path | None = None) -> "Index":
-        """Open the index at `path` with the checkpoint it names, or with `checkpoint`.
+        """Open the index at `path` with the checkpoint that it names, or with `checkpoint` if given.
 
         Raises:
-            ArtifactError: either is missing or damaged, or so are the changes.
-            MismatchError: the index was made from another checkpoint.
+            ArtifactError: the index or the checkpoint is missing or damaged, or the journal is damaged.
+            MismatchError: the index was built from another checkpoint.
         """
         generation = Generation.open_newest(path)
         if checkpoint is None:
@@ -56,8 +56,8 @@ class Index:
         made_from, found = generation.manifest.parents["checkpoint"], parent.manifest.digest
         if made_from != found:
             raise MismatchError(
-                f"The index at {path} was made from checkpoint {made_from[:12]}, but the checkpoint at "
-                f"{checkpoint} is {found[:12]}. Run `rcml index build` again, or name the right one with "
+                f"The index at {path} was built from checkpoint {made_from[:12]}, but the checkpoint at "
+                f"{checkpoint} is {found[:12]}. Run `rcml index build` again, or pass the matching checkpoint with "
                 "--checkpoint."
             )
         index = cls(path, parent, generation, generation.journal())
@@ -69,34 +69,34 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Close the files."""
+        """Close all files and connections."""
         self.journal.close()
         self.snapshot.generation.close()
 
     def reader(self) -> Reader:
-        """Take a reader of the newest snapshot, to which all questions go."""
+        """Return a reader of the newest snapshot; all queries go through a reader."""
         return Reader(self.snapshot, self.checkpoint, self.journal)
 
     def __len__(self) -> int:
-        """Count the items."""
+        """Return the number of items."""
         return len(self.snapshot)
 
     @property
     def digest(self) -> str:
-        """SHA-256 that names the generation."""
+        """SHA-256 that identifies the generation."""
         return self.snapshot.generation.digest
 
     @property
     def relations(self) -> tuple[Relation, ...]:
-        """All relations: the intra-sample one first, those added at run time last."""
+        """All relations: the intra-sample relation first, relations added at run time last."""
         return self.reader().relations
 
     def picture(self, item_id: str) -> StoredPicture:
-        """Get the picture of an item of the newest snapshot; see `Reader.picture`.
+        """Return the picture of an item in the newest snapshot; see `Reader.picture`.
 
         Raises:
-            UnknownItemError: there is no such item.
-            NoPictureError: it has no picture.
+            UnknownItemError: no item has this ID.
+            NoPictureError: the item has no picture.
             ArtifactError: the picture is damaged.
         """
         while (found := self.reader().picture(item_id)) is None:
@@ -104,34 +104,34 @@ class Index:
         return found
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Make `changes` durable, all or none, and then visible, in their order.
+        """Apply `changes` in order: make all of them durable, or none, and then visible.
 
-        Deleting an item that is not there is no error: it is not there afterwards.
+        Deleting an item that does not exist is not an error.
 
         Raises:
-            InputError: an item came without its tokens, which this index keeps; nothing was changed.
+            InputError: the index stores tokens, but an item has none; nothing was changed.
             StorageError: the disk is full or failing; nothing was changed.
         """
         keeps_tokens = self.snapshot.generation.tokens is not None
         for change in changes:
             if keeps_tokens and change.item is not None and change.tokens is None:
                 raise InputError(
-                    f"Item {change.item_id!r} came without its tokens, which this index keeps for relations in words. "
-                    "Encode it with tokens, and put it in again."
+                    f"Item {change.item_id!r} has no tokens, but this index stores the tokens of every item for "
+                    "free-text relations. Encode the item with tokens and add it again."
                 )
         if changes:
             stored = changes if keeps_tokens else [replace(change, tokens=None) for change in changes]
             self.journal.append(stored, self._publish)
 
     def refresh(self) -> None:
-        """Take over what other processes did: their changes, and a newer generation.
+        """Load the changes that other processes made and, if there is one, their newer generation.
 
         Raises:
-            ArtifactError: either is damaged.
+            ArtifactError: the journal or the newer generation is damaged.
         """
         newest = newest_generation(self.path)
         if newest.name > self._newest:
-            # Remembered before it is opened, so that a damaged one is reported once.
+            # Set before opening, so that a damaged generation is reported only once.
             before, self._newest = self._newest, newest.name
             try:
                 self._take_over(Generation.open(newest))
@@ -141,10 +141,10 @@ class Index:
         self._publish()
 
     def compact(self) -> None:
-        """Fold the changes into a new generation, and go on with it; searches and changes go on meanwhile.
+        """Compact the changes into a new generation and switch to it; searches and changes continue meanwhile.
 
         Raises:
-            ArtifactError: another process is doing so.
+            ArtifactError: another process is writing a generation.
         """
         with self._next_generation() as target:
             snapshot = self.snapshot
@@ -159,11 +159,11 @@ class Index:
             self._switch_to(target, snapshot.generation)
 
     def check_new_relation(self, relation: Relation) -> None:
-        """Check that `add_relation` could begin with this relation.
+        """Check that `add_relation` would accept this relation.
 
         Raises:
-            InputError: its id or description is no line of text, or that of a relation there is.
-            NoTokensError: the index keeps no tokens.
+            InputError: the ID or the description is not one line of text, or an existing relation already has it.
+            NoTokensError: the index stores no tokens.
         """
         revise.check_new_relation(self.snapshot.generation, relation)
 
@@ -173,31 +173,32 @@ class Index:
         free_text: FreeTextRelation,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Make a free-text relation one of this index, in all respects, in a new generation.
+        """Add a free-text relation to the index by writing a new generation.
 
-        It takes as long as making the vectors of all items from their tokens, and what the index keeps of vectors;
-        searches and changes go on meanwhile. `progress` is called with the work `done`, and its `total`. Whatever
-        happens, all is done afterwards, or nothing.
+        The relation then works like any other indexed relation. The call computes the vectors of all items from their
+        tokens and adds them to the vector index. Searches and changes continue meanwhile. `progress` is called with the
+        work `done` and its `total`. The relation is added completely or not at all.
 
         Raises:
-            InputError, NoTokensError: as `check_new_relation`; or one relation more takes more memory, or finds
-                less, than the options of the index allow.
-            ArtifactError: another process is making a generation.
+            InputError: see `check_new_relation`; also if the index with this relation would exceed the maximum memory
+                or miss the minimum recall in its options.
+            NoTokensError: the index stores no tokens.
+            ArtifactError: another process is writing a generation.
             StorageError: the disk is full or failing.
         """
-        self.check_new_relation(relation)  # before waiting for the lock
+        self.check_new_relation(relation)  # fail before waiting for the lock
         with self._next_generation() as target:
             old = self.snapshot.generation
             revise.write_with_relation(old, target, relation, free_text, self.checkpoint.path, progress)
             self._switch_to(target, old)
 
     def remove_relation(self, relation_id: str) -> None:
-        """Remove a relation that was added at run time, in a new generation.
+        """Remove a relation that was added at run time, by writing a new generation without it.
 
         Raises:
-            UnknownRelationError: there is none of this id.
-            InputError: it is one of the checkpoint, whose encoder goes on making its vectors.
-            ArtifactError: another process is making a generation.
+            UnknownRelationError: no relation has this ID.
+            InputError: the relation belongs to the checkpoint, so the encoder would still compute its vectors.
+            ArtifactError: another process is writing a generation.
             StorageError: the disk is full or failing.
         """
         with self._next_generation() as target:
@@ -207,31 +208,31 @@ class Index:
 
     @contextmanager
     def _next_generation(self) -> Iterator[Path]:
-        """Lock the index, refresh it, and say where the next generation is to be written.
+        """Lock the index, refresh it, and yield the path for the next generation.
 
         Raises:
-            ArtifactError: another process is making a generation.
+            ArtifactError: another process is writing a generation.
         """
         with self._compacting, lock_index(self.path):
             self.refresh()
             yield next_generation(self.path)
 
     def _switch_to(self, path: Path, before: Generation) -> None:
-        """Go on with the generation just made at `path`, and forget all others but the one `before`."""
+        """Switch to the generation just written at `path`, and remove all older generations except `before`."""
         self._newest = path.name
         self._take_over(Generation.open(path))
         remove_generations(self.path, {path, before.path})
         self.journal.trim(before.sequence)
 
     def _publish(self, recorded: Sequence[JournalEntry] = ()) -> None:
-        """Have later snapshots show what is durable; `recorded` are those changes that this process made last."""
+        """Add the durable changes to the snapshot; `recorded` are the changes that this process appended last."""
         with self._publishing:
             sequence = self.snapshot.overlay.sequence
             if not recorded or recorded[0].sequence > sequence + 1:
-                recorded = self.journal.since(sequence)  # others came before
+                recorded = self.journal.since(sequence)  # includes the changes of other processes
             if recorded := [one for one in recorded if one.sequence > sequence]:
                 if recorded[0].sequence > sequence + 1:
-                    # Others have compacted, and what is between was trimmed: their generation holds it.
+                    # Another process compacted the index and trimmed the changes in between. Its generation has them.
                     self.snapshot = self._with_changes(Generation.open_newest(self.path))
                     return
                 overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)
@@ -242,21 +243,21 @@ class Index:
             self.snapshot = self._with_changes(generation)
 
     def _with_changes(self, generation: Generation) -> Snapshot:
-        """Make a snapshot of a generation and the changes since.
+        """Return a snapshot of a generation and the changes made since.
 
         Raises:
-            MismatchError: the generation was made from another checkpoint.
-            ArtifactError: some of the changes since are gone.
+            MismatchError: the generation was built from another checkpoint.
+            ArtifactError: some of the changes made since are missing.
         """
         if generation.manifest.parents["checkpoint"] != self.checkpoint.manifest.digest:
             raise MismatchError(
-                f"The index at {self.path} was built again from another checkpoint; open it anew."
+                f"The index at {self.path} was rebuilt from another checkpoint. Open the index again."
             )
         snapshot = Snapshot.of(generation)
         if recorded := self.journal.since(generation.sequence):
             if recorded[0].sequence > generation.sequence + 1:
                 raise ArtifactError(
-                    f"{self.path} has no longer the changes that came after {generation.path.name}; restore a snapshot."
+                    f"{self.path} no longer has all changes made after {generation.path.name}. Restore a backup."
                 )
             overlay = snapshot.overlay.after(recorded, generation.catalogue.find)
             snapshot = replace(snapshot, overlay=overlay)

@@ -1,7 +1,7 @@
-"""An index at one moment: every question to its items, vectors and relations.
+"""A reader: all queries about the items, vectors and relations of an index at one moment.
 
-`Index.reader` gives a reader of the newest snapshot. All answers of one reader are of the same moment, however many
-writers there are, so a caller takes one reader for everything that has to fit together: the service one a request.
+`Index.reader` returns a reader of the newest snapshot. All results from one reader describe the same moment, even while
+other threads write. Use one reader for all results that must be consistent; the service uses one per request.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ from model.similarity import Similarity, View
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An item found, and its cosine with the query."""
+    """A result of a search: an item and its cosine with the query."""
 
     item: Item
     score: float
 
 
 class StoredPicture(NamedTuple):
-    """The picture of an item: its SHA-256, its file (or its content, if it has no file yet), and its file name."""
+    """Picture of an item: its SHA-256, its file (or its content, if it has no file yet), and its file name."""
 
     sha256: str
     content: Path | bytes
@@ -47,7 +47,7 @@ class StoredPicture(NamedTuple):
 class Reader:
     """A snapshot of an index and the torch-free part of its checkpoint; safe to use from many threads.
 
-    `journal` has the pictures of the items that were put in since the generation was made.
+    `journal` stores the pictures of the items that were added or changed since the generation was written.
     """
 
     snapshot: Snapshot
@@ -55,7 +55,7 @@ class Reader:
     journal: Journal
 
     def __len__(self) -> int:
-        """Count the items."""
+        """Return the number of items."""
         return len(self.snapshot)
 
     @property
@@ -72,47 +72,48 @@ class Reader:
 
     @property
     def relations(self) -> tuple[Relation, ...]:
-        """All relations: the intra-sample one first, those added at run time last."""
+        """All relations: the intra-sample relation first, relations added at run time last."""
         return tuple(known.relation for known in self.snapshot.generation.relations)
 
     def relation(self, relation_id: str) -> Relation:
-        """Get the relation of this id.
+        """Return the relation with this ID.
 
         Raises:
-            UnknownRelationError: there is none.
+            UnknownRelationError: no relation has this ID.
         """
         return self.snapshot.relation(relation_id).relation
 
     def position(self, relation_id: str) -> int:
-        """Find the place of a relation among `relations`; that of a relation of the checkpoint never changes.
+        """Return the position of a relation in `relations`; positions of the checkpoint's relations never change.
 
         Raises:
-            UnknownRelationError: there is none of this id.
+            UnknownRelationError: no relation has this ID.
         """
         return self.snapshot.position(relation_id)
 
     def free_text(self, relation_id: str) -> FreeTextRelation | None:
-        """Get the free-text form of a relation that was added at run time; None for one of the checkpoint.
+        """Return the free-text form of a relation added at run time, or None for a relation of the checkpoint.
 
         Raises:
-            UnknownRelationError: there is none of this id.
+            UnknownRelationError: no relation has this ID.
         """
         return self.snapshot.relation(relation_id).free_text
 
     def novelty(self, relation: FreeTextRelation) -> Novelty:
-        """Measure how near a free-text relation is to those that the checkpoint was trained on."""
+        """Measure how close a free-text relation is to the relations that the checkpoint was trained on."""
         return Novelty.of(relation.vector, self.checkpoint.relations, self.checkpoint.relation_vectors)
 
     # Items.
 
     def picture(self, item_id: str) -> StoredPicture | None:
-        """Get the picture of an item; None once the change that brought it was folded in and forgotten.
+        """Return the picture of an item, or None if the journal no longer stores it.
 
-        That takes two compactions since the snapshot was taken; `Index.picture` then looks in the newest one.
+        The journal drops the picture of a changed item at the second compaction after the snapshot was taken.
+        `Index.picture` then uses the newest snapshot.
 
         Raises:
-            UnknownItemError: there is no such item.
-            NoPictureError: it has no picture.
+            UnknownItemError: no item has this ID.
+            NoPictureError: the item has no picture.
             ArtifactError: the picture is damaged.
         """
         row = self.snapshot.row(item_id)
@@ -124,13 +125,13 @@ class Reader:
     def vectors(
         self, items: Sequence[PairItem], relation: str | FreeTextRelation, views: Sequence[View]
     ) -> dict[View, Float32[ndarray, "items dim"]]:
-        """Get the vectors of items of the catalogue and of new ones, by view.
+        """Return the vectors of catalogue items and new items, by view.
 
-        A row is zero if the item has nothing to show in that view.
+        A row is zero if the item has no text or picture for that view.
 
         Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-            NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+            UnknownItemError, UnknownRelationError: no item or relation has this ID.
+            NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
         """
         asked = self._relation_key(relation)
         return {view: self._pairs.vectors(items, asked, view) for view in views}
@@ -138,15 +139,15 @@ class Reader:
     # Searches.
 
     def retrieve(self, question: Question) -> list[Found]:
-        """Answer a question; see `indexes.search.retrieve.retrieve`."""
+        """Return the results of a request; see `indexes.search.retrieve.retrieve`."""
         return retrieve(self.snapshot, question)
 
     def precomputed(self, question: Question) -> list[Found] | None:
-        """Answer a question from the precomputed table, at once; None if a search has to be made.
+        """Look up the results of a request in the precomputed table; return None if a search is needed.
 
         Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-            NoPictureError: the item has no picture, and the similarity compares pictures.
+            UnknownItemError, UnknownRelationError: no item or relation has this ID.
+            NoPictureError: the similarity compares the picture of the query item, which has none.
         """
         return precomputed(self.snapshot, question)
 
@@ -158,14 +159,15 @@ class Reader:
         k: int,
         selection: Selection = EVERYTHING,
     ) -> list[Hit]:
-        """Find the `k` items that go best with an item of the catalogue under a relation, without that item.
+        """Return the `k` best results for a catalogue item under a relation, without the item itself.
 
-        The relation is given by its id, or is a free-text one: see `FreeTextSearch`.
+        `relation` is the ID of an indexed relation or a free-text relation (see `FreeTextSearch`).
 
         Raises:
-            UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no
-                item has an attribute that `selection` names.
-            NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+            UnknownItemError, UnknownRelationError: no item or relation has this ID.
+            UnknownAttributeError: no item has an attribute that `selection` names.
+            NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
+            NoPictureError: the similarity compares the picture of the query item, which has none.
         """
         asked, row = self._relation_key(relation), self.snapshot.row(item_id)
         return self._hits(best_for_item(self.snapshot, selection, asked, similarity, row, k))
@@ -178,12 +180,12 @@ class Reader:
         k: int,
         selection: Selection = EVERYTHING,
     ) -> list[Hit]:
-        """Find the `k` items whose `view` is nearest to a unit vector made under the same relation.
+        """Return the `k` items whose `view` is nearest to `query`, a unit vector computed under the same relation.
 
         Raises:
-            UnknownRelationError, UnknownAttributeError: there is no such relation, or no item has an attribute that
-                `selection` names.
-            NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+            UnknownRelationError: no relation has this ID.
+            UnknownAttributeError: no item has an attribute that `selection` names.
+            NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
         """
         asked = self._relation_key(relation)
         return self._hits(best_for_query(self.snapshot, selection, asked, view, query, k))
@@ -191,24 +193,25 @@ class Reader:
     # Pairs of items.
 
     def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
-        """Rank all relations between different items by how probable it is that they link these two.
+        """Rank all relations between different items by the probability that they link these two items.
 
-        An item is given by its id, or a new one by its encoding. `similarity` compares a view of `a` with a view of
-        `b`: the order matters for TI and IT. The probabilities add up to 1. The relation of the greatest cosine need
-        not be the most probable, since cosines under different relations have levels of their own.
+        A catalogue item is given by its ID, a new item by its encoding. `similarity` compares a view of `a` with a view
+        of `b`, so the order matters for TI and IT. The probabilities add up to 1. The relation with the greatest cosine
+        is not always the most probable one, because cosines have a different typical level under each relation.
 
         Raises:
-            UnknownItemError: there is no such item.
-            NoPictureError, InputError: an item has no picture, or a new one no text, and is compared by it.
+            UnknownItemError: no item has this ID.
+            NoPictureError: the similarity compares the picture of an item that has none.
+            InputError: the similarity compares the text of a new item that has none.
         """
         return self._pairs.relation_scores(a, b, similarity)
 
     def validity(self, a: PairItem, b: PairItem, relation_id: str) -> Verdict:
-        """Judge whether a relation holds between two items; their order does not matter.
+        """Judge whether a relation holds between two items; the order of the items does not matter.
 
         Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-            IntraRelationError: the relation is that of an item with itself, which was never learnt for two.
+            UnknownItemError, UnknownRelationError: no item or relation has this ID.
+            IntraRelationError: the relation links an item to itself, so the network never learned it for two items.
         """
         [verdict] = self.validities([(a, b, relation_id)])
         if isinstance(verdict, RcmlError):
@@ -216,9 +219,10 @@ class Reader:
         return verdict
 
     def validities(self, claims: Sequence[tuple[PairItem, PairItem, str]]) -> list[Verdict | RcmlError]:
-        """Judge many claims at once, each two items and a relation, in their order.
+        """Judge many claims at once; a claim is two items and a relation.
 
-        In place of the verdict on a claim that cannot be judged stands the error that `validity` raises on it.
+        The results have the order of the claims. The result for a claim that cannot be judged is the error that
+        `validity` would raise.
         """
         return self._pairs.verdicts(claims)
 
@@ -227,7 +231,7 @@ class Reader:
         return PairScorer(self.snapshot, self.checkpoint)
 
     def _relation_key(self, relation: str | FreeTextRelation) -> int | FreeTextRelation:
-        """Turn the id of a relation into its position, as vectors are kept by that."""
+        """Replace a relation ID by the position of the relation, which identifies its stored vectors."""
         return self.position(relation) if isinstance(relation, str) else relation
 
     def _hits(self, found: Neighbours) -> list[Hit]:

@@ -1,1 +1,1 @@
-"""What an index shows at one moment: a generation and the changes since."""
+"""The contents of an index at one moment: a generation and the changes made since."""

@@ -1,7 +1,9 @@
-"""The overlay: changes since a generation was made, in memory: items put in, rows of the generation dropped.
+"""The overlay: in-memory changes made since a generation was written.
 
-An overlay is a value: `after` returns another one, and a search goes on with the one it has. Vectors
-and attributes are shared between them and only ever appended to.
+It contains the items added or replaced since then, and the rows of the generation that are no longer current.
+
+An overlay never changes: `after` returns a new one, and a running search keeps using the old one. Overlays share their
+vector and attribute arrays, to which rows are only appended.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +26,20 @@ from model.records import Item
 from model.similarity import View
 
 INITIAL_ROOM_ITEMS = 64
-"""Items that the first array of vectors has room for; the room is doubled as needed."""
+"""Initial capacity of the vector array, in items; the capacity doubles as needed."""
 
 _VIEWS = {view: position for position, view in enumerate(View)}
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """The changes up to `sequence`. Its rows go on from those of the generation, of which there are `first`.
+    """The changes up to `sequence`, as rows that follow the `first` rows of the generation.
 
-    `rows` has the row of every item that was touched, or None where it was taken out; `dropped` the rows of the
-    generation that no longer count; `live[i]` whether row `first + i` still does; `without_picture` the rows put in
-    that have none. Changes bring their vectors under the relations of the checkpoint; those under the ones `added`
-    since, which come last, are made here, of their tokens.
+    `rows` maps the ID of every changed item to its row, or to None if the item was deleted. `dropped` contains the
+    rows of the generation that were replaced or deleted. `live[i]` is true if row `first + i` is current.
+    `without_picture` lists the overlay rows of items without a picture. A change includes the vectors of its item
+    under the relations of the checkpoint. Under the `added` relations, which come last, the overlay computes the
+    vectors from the tokens of the item.
     """
 
     first: int
@@ -54,7 +57,7 @@ class Overlay:
     def empty(
         cls, first: int, sequence: int, relations: int, dim: int, added: tuple[FreeTextRelation, ...] = ()
     ) -> "Overlay":
-        """Make an overlay without changes to a generation of `first` items, made at `sequence`."""
+        """Return an overlay without changes to a generation of `first` items that includes changes up to `sequence`."""
         none = MappingProxyType[str, int | None]({})
         room = np.zeros((len(View), relations + len(added), INITIAL_ROOM_ITEMS, dim), np.float32)
         return cls(
@@ -62,18 +65,18 @@ class Overlay:
         )
 
     def __len__(self) -> int:
-        """Count the items put in that are still there."""
+        """Return the number of current items in the overlay."""
         return int(self.live.sum())
 
     @property
     def changes(self) -> int:
-        """What the overlay costs: rows of its own, and rows of the generation to be passed over."""
+        """Size of the overlay: its own rows plus the rows of the generation that searches must skip."""
         return len(self.entries) + len(self.dropped)
 
     def after(self, recorded: Sequence[JournalEntry], find: Callable[[str], int | None]) -> "Overlay":
-        """Apply the changes `recorded`, and return the new overlay; `find` gives an item's row in the generation.
+        """Apply the changes `recorded` and return the new overlay; `find` returns an item's row in the generation.
 
-        Called by one thread at a time, and on the newest overlay only.
+        Only one thread at a time may call this method, and only on the newest overlay.
         """
         rows: dict[str, int | None] = {}
         dropped: set[int] = set()
@@ -107,7 +110,7 @@ class Overlay:
                     without_picture.append(self.first + place)
                 entries.append(replace(one, change=replace(change, vectors=None)))
         self._complete(vectors[:, brought:, known : known + len(entries)], entries)
-        # Each is copied once, whole: at 10,000 changes that takes a tenth of a millisecond.
+        # The containers are copied as a whole, once per call: with 10,000 changes this takes 0.1 ms.
         return Overlay(
             self.first,
             recorded[-1].sequence if recorded else self.sequence,
@@ -122,7 +125,7 @@ class Overlay:
         )
 
     def item(self, row: int) -> Item:
-        """Get the item at a row of the overlay."""
+        """Return the item at a row of the overlay."""
         item = self.entries[row - self.first].change.item
         assert item is not None
         return item
@@ -134,21 +137,21 @@ class Overlay:
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Names of the attributes that any item put in has or had."""
+        """Names of the attributes that any item of the overlay has or had."""
         return self._attributes.names(len(self.entries))
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " entries"]:
-        """Tell by place whether an item put in meets all conditions."""
+        """Return a mask over the rows of the overlay: true if the item meets all conditions."""
         return self._attributes.mask(where, len(self.entries))
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get the vectors at some rows of the overlay."""
+        """Return the vectors at the given rows of the overlay."""
         places = np.asarray(rows, dtype=np.int64) - self.first
         found: ndarray = self._vectors[_VIEWS[view], relation, places]
         return found
 
     def tokens(self, rows: Sequence[int]) -> ItemTokens:
-        """Get the tokens of the items at some rows of the overlay, of an index that keeps them."""
+        """Return the tokens of the items at the given rows of the overlay; the index must store tokens."""
         return _tokens([self.entries[row - self.first] for row in rows])
 
     def search(
@@ -160,15 +163,14 @@ class Overlay:
         allowed: Bool[ndarray, " entries"] | None = None,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` items of the overlay nearest to a unit `query`; as `VectorIndex.search`."""
+        """Return the `k` items of the overlay nearest to a unit `query`; see `VectorIndex.search`."""
         keep = self.live.copy() if allowed is None else self.live & allowed
         keep[[row - self.first for row in excluded if row >= self.first]] = False
         places = np.flatnonzero(keep)
         vectors = self._vectors[_VIEWS[view], relation, : len(self.entries)]
         if len(places) > 4 * k:
-            # What cannot be among the k best is dropped after one product in single precision.
-            # Not by a matrix product, which would hand halves of it to other threads: on busy processors that takes
-            # twenty times as long.
+            # A product in single precision drops the rows that cannot be among the k best. It is not a matrix
+            # product, because BLAS would split it across threads. That takes twenty times as long on busy processors.
             rough = np.vecdot(vectors, query)
             least = np.partition(rough[places], -k)[-k]
             places = places[rough[places] >= least - ROUNDING]
@@ -177,7 +179,7 @@ class Overlay:
     def _complete(
         self, vectors: Float32[ndarray, "views added entries dim"], entries: Sequence[JournalEntry]
     ) -> None:
-        """Make the vectors of items put in under the relations that their encoder does not know."""
+        """Compute the vectors of new items under the added relations, which the encoder does not cover."""
         for start in range(0, len(entries) if self.added else 0, FLOAT32_CHUNK_ITEMS):
             some = entries[start : start + FLOAT32_CHUNK_ITEMS]
             tokens, rows = _tokens(some), np.arange(len(some))
@@ -200,5 +202,5 @@ class Overlay:
 def _tokens(entries: Sequence[JournalEntry]) -> ItemTokens:
     brought = [entry.change.tokens for entry in entries]
     kept = [tokens for tokens in brought if tokens is not None]
-    assert len(kept) == len(brought), "an index that keeps tokens takes no item without"
+    assert len(kept) == len(brought), "an index that stores tokens accepts only items with tokens"
     return stored(ItemTokens.joined(kept))

@@ -1,7 +1,7 @@
-"""A snapshot: a generation and the changes since, seen as one catalogue and one set of vectors.
+"""A snapshot: a generation and the changes made since, combined into one catalogue and one set of vectors.
 
-A snapshot never changes, so an answer made from one is consistent however many writers there are. Rows of the
-generation come first, then those of the overlay; an item that was changed stands at its new row.
+A snapshot never changes, so the results computed from it are consistent even while other threads write. The rows of
+the generation come first, followed by the rows of the overlay. A changed item has a new row in the overlay.
 """
 
 from collections.abc import Sequence
@@ -29,34 +29,34 @@ from .overlay import Overlay
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The items and vectors of an index at one moment; safe to use from many threads."""
+    """Items and vectors of an index at one moment; safe to use from many threads."""
 
     generation: Generation
     overlay: Overlay
 
     @classmethod
     def of(cls, generation: Generation) -> "Snapshot":
-        """Make the snapshot of a generation without changes."""
+        """Return the snapshot of a generation without changes."""
         _, relations, dim = generation.shape
         first = len(generation.catalogue)
         return cls(generation, Overlay.empty(first, generation.sequence, relations, dim, generation.added))
 
     def __len__(self) -> int:
-        """Count the items."""
+        """Return the number of items."""
         return self.overlay.first - len(self.overlay.dropped) + len(self.overlay)
 
     def __contains__(self, item_id: str) -> bool:
-        """Whether an item has this id."""
+        """Return whether an item has this ID."""
         return self.find(item_id) is not None
 
     @property
     def end(self) -> int:
-        """One more than the last row."""
+        """One past the last row."""
         return self.overlay.first + len(self.overlay.entries)
 
     @cached_property
     def pictured(self) -> Bool[ndarray, " end"] | None:
-        """Mask by row of the items that have a picture; None if all have."""
+        """Mask over the rows: true if the item has a picture. None if all items have one."""
         without = [*self.generation.without_picture, *self.overlay.without_picture]
         if not without:
             return None
@@ -65,25 +65,25 @@ class Snapshot:
         return mask
 
     def check_view(self, row: int, view: View) -> None:
-        """Check that the item at `row` has what `view` shows.
+        """Check that the item at `row` has a picture if `view` is the image view.
 
         Raises:
-            NoPictureError: it has no picture.
+            NoPictureError: the item has no picture.
         """
         if view is View.IMAGE and self.pictured is not None and not self.pictured[row]:
             raise NoPictureError(self.at([row])[0].item_id)
 
     def find(self, item_id: str) -> int | None:
-        """Find the row of an item; None if no item has this id."""
+        """Return the row of an item, or None if no item has this ID."""
         if item_id in self.overlay.rows:
             return self.overlay.rows[item_id]
         return self.generation.catalogue.find(item_id)
 
     def row(self, item_id: str) -> int:
-        """Find the row of an item.
+        """Return the row of an item.
 
         Raises:
-            UnknownItemError: no item has this id.
+            UnknownItemError: no item has this ID.
         """
         row = self.find(item_id)
         if row is None:
@@ -91,10 +91,10 @@ class Snapshot:
         return row
 
     def position(self, relation_id: str) -> int:
-        """Find the place of a relation among those of the generation.
+        """Return the position of a relation in the generation.
 
         Raises:
-            UnknownRelationError: there is none of this id.
+            UnknownRelationError: no relation has this ID.
         """
         place = self.generation.positions.get(relation_id)
         if place is None:
@@ -102,50 +102,52 @@ class Snapshot:
         return place
 
     def relation(self, relation_id: str) -> IndexedRelation:
-        """Get the relation of this id.
+        """Return the relation with this ID.
 
         Raises:
-            UnknownRelationError: there is none of this id.
+            UnknownRelationError: no relation has this ID.
         """
         return self.generation.relations[self.position(relation_id)]
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Names of the attributes that any item has, or had when the generation was made."""
+        """Names of the attributes that any item has, or had when the generation was written."""
         return self.generation.attributes.names | self.overlay.attributes
 
     def get(self, item_id: str) -> Item:
-        """Get the item of this id.
+        """Return the item with this ID.
 
         Raises:
-            UnknownItemError: no item has this id.
+            UnknownItemError: no item has this ID.
         """
         return self.at([self.row(item_id)])[0]
 
     def has(self, row: int) -> bool:
-        """Tell whether there is an item at `row`; the row of a changed or deleted item is empty."""
+        """Return whether `row` holds a current item; the former row of a changed or deleted item does not."""
         overlay = self.overlay
         return row not in overlay.dropped if row < overlay.first else bool(overlay.live[row - overlay.first])
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Get the items at `rows`, in that order."""
+        """Return the items at `rows`, in the same order."""
         first = self.overlay.first
         old = [row for row in rows if row < first]
         found = dict(zip(old, self.generation.catalogue.at(old), strict=True)) if old else {}
         return [found[row] if row < first else self.overlay.item(row) for row in rows]
 
     def page(self, start: int, limit: int) -> list[tuple[int, Item]]:
-        """Get at most `limit` items from row `start` on, in catalogue order, each with its row."""
+        """Return at most `limit` items from row `start` on, in catalogue order, each with its row."""
         rows = list(islice(filter(self.has, range(start, self.end)), limit))
         return list(zip(rows, self.at(rows), strict=True))
 
     def vectors(
         self, relation: int | FreeTextRelation, view: View, rows: Sequence[int]
     ) -> Float32[ndarray, "rows dim"]:
-        """Get the vectors of the items at `rows`, in that order; under a free-text relation, made from their tokens.
+        """Return the vectors of the items at `rows`, in the same order.
+
+        Under a free-text relation, the vectors are computed from the tokens of the items.
 
         Raises:
-            NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+            NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
         """
         if isinstance(relation, FreeTextRelation):
             return self._free_text_vectors(relation, view, np.asarray(rows, dtype=np.int64))
@@ -171,9 +173,9 @@ class Snapshot:
         return found
 
     def tokens(self, rows: Sequence[int]) -> ItemTokens:
-        """Get the tokens of the items at `rows`, which ascend, of an index that keeps them."""
+        """Return the tokens of the items at the ascending `rows`; the index must store tokens."""
         kept = self.generation.tokens
-        assert kept is not None, "this index keeps no tokens"
+        assert kept is not None, "this index stores no tokens"
         first = self.overlay.first
         old = np.asarray([row for row in rows if row < first], np.int64)
         new = [row for row in rows if row >= first]
@@ -188,9 +190,9 @@ class Snapshot:
         allowed: Bool[ndarray, " end"] | None = None,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` items nearest to a unit `query`, or all there are, without the rows in `excluded`.
+        """Return the `k` items nearest to a unit `query`, or all items if there are fewer, except rows in `excluded`.
 
-        With `allowed`, only rows for which it is true are found, and exactly.
+        If `allowed` is given, the search is exact and returns only the rows at which `allowed` is true.
         """
         first = self.overlay.first
         dropped = frozenset(row for row in excluded if row < first)
@@ -218,9 +220,10 @@ class Snapshot:
         k: int,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours | None:
-        """Look up the `k` items that go best with the one at `row`, without it and those in `excluded`.
+        """Look up the `k` best results for the item at `row`, except the item itself and the rows in `excluded`.
 
-        None if the precomputed table does not have them: see `PrecomputedAnswers.best`, and for an item put in since.
+        Return None if the precomputed table does not contain them (see `PrecomputedAnswers.best`), or if the item was
+        added or changed since the generation was written.
         """
         overlay = self.overlay
         if row >= overlay.first:
@@ -237,7 +240,7 @@ class Snapshot:
         )
 
     def picture(self, row: int) -> tuple[str, Path | JournalEntry]:
-        """Get the SHA-256 of an item's picture, and its file, or the change that brought an item of the overlay."""
+        """Return the SHA-256 of an item's picture and its location: a file or, in the overlay, a journal entry."""
         if row >= self.overlay.first:
             entry = self.overlay.entries[row - self.overlay.first]
             return entry.change.picture_sha256, entry

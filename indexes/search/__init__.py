@@ -1,1 +1,1 @@
-"""Questions answered from a snapshot: retrieval, pairs, free-text relations, filters and ranking."""
+"""Search in a snapshot: retrieval, pairs, free-text relations, filters and diversification."""

@@ -1,4 +1,4 @@
-"""The final choice among the items that a search finds: one of each group of variants, and diversified by MMR."""
+"""Final choice among the results of a search: one item per group of variants, diversified by MMR."""
 
 from collections.abc import Collection, Hashable, Sequence
 
@@ -13,10 +13,10 @@ from .selection import Selection
 from .vector_search import Search
 
 MAX_GROUPED_ITEMS = 10_000
-"""Items read for one answer to tell variants apart: to read all of a large catalogue would take seconds."""
+"""Maximum number of items read to group variants for one request; reading a large catalogue would take seconds."""
 
 MMR_POOL_FACTOR = 10
-"""Candidates for diversification, as a multiple of the results wanted."""
+"""Number of candidates for diversification, as a multiple of the number of results."""
 
 
 def choose(
@@ -27,11 +27,11 @@ def choose(
     query_rows: Collection[int] = (),
     min_score: float = LOWEST_COSINE,
 ) -> Neighbours:
-    """Choose the `k` best that `search` finds: of variants only the best, and diversified.
+    """Choose the `k` best results of `search`: only the best of each group of variants, diversified by MMR.
 
-    No result is a variant of an item at `query_rows`. If the attribute that groups has fewer values than results
-    are wanted, the variants are told apart among the nearest `MAX_GROUPED_ITEMS`. If the results are diversified, what
-    scores less than `min_score` is left out first, since it would take the places of what does not.
+    No result is a variant of an item at `query_rows`. If the attribute `group_by` has fewer values than `k`, only the
+    nearest `MAX_GROUPED_ITEMS` items are considered. If the results are diversified, items that score below
+    `min_score` are removed first. Otherwise MMR could choose them instead of items that reach `min_score`.
     """
     pool = k if selection.diversity == 0 else MMR_POOL_FACTOR * k
     depth = pool
@@ -50,21 +50,22 @@ def choose(
 
 
 def variants(snapshot: Snapshot, selection: Selection, rows: Sequence[int]) -> list[Hashable]:
-    """Give each of the items at `rows` a key that is equal for variants of one, and for no others."""
+    """Return a key for each item at `rows`; two keys are equal if and only if the items are variants of each other."""
     if selection.group_by is None:
         return [*rows]
     groups = map(selection.group_of, snapshot.at(rows))
-    # In a tuple of two, a row is no value of an attribute.
+    # A plain row number could equal an attribute value; a tuple cannot.
     return [(None, row) if group is None else group for row, group in zip(rows, groups, strict=True)]
 
 
 def mmr_order(
     scores: Float32[ndarray, " n"], vectors: Float32[ndarray, "n dim"], k: int, diversity: float
 ) -> list[int]:
-    """Order `k` vectors by maximal marginal relevance, and return their places; the first of equals comes first.
+    """Choose `k` vectors by maximal marginal relevance (MMR), and return their positions in the order of choice.
 
-    The next is the one that is best by (1 - diversity) * score - diversity * its cosine with the likest of those
-    already chosen (Carbonell & Goldstein 1998, with lambda = 1 - diversity). The first is the nearest.
+    Each step chooses the vector with the greatest (1 - diversity) * score - diversity * similarity. The similarity is
+    the greatest cosine with a vector already chosen (Carbonell & Goldstein 1998, with lambda = 1 - diversity). The
+    first choice is the vector with the greatest score. Ties go to the vector that comes first in the input.
     """
     chosen: list[int] = []
     likest = np.full(len(scores), -np.inf, np.float32)
@@ -81,7 +82,7 @@ def mmr_order(
 def _first_of_each_group(
     snapshot: Snapshot, selection: Selection, found: Neighbours, query_rows: Collection[int]
 ) -> list[int]:
-    """List the places in `found` that are no variant of one before, or of a query item."""
+    """Return the positions in `found` of items that are not a variant of an earlier item or of a query item."""
     if selection.group_by is None:
         return [*range(len(found.rows))]
     seen = {selection.group_of(item) for item in snapshot.at([*query_rows])}

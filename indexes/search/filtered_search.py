@@ -1,4 +1,4 @@
-"""Searches under one relation that find selected items only: of the catalogue's items, or with any query vector."""
+"""Search among the items that pass a filter, with a catalogue item or any vector as the query."""
 
 from collections.abc import Collection, Sequence
 
@@ -25,12 +25,14 @@ def best_for_item(
     k: int,
     min_score: float = LOWEST_COSINE,
 ) -> Neighbours:
-    """Find the `k` best of the selected items for the item at `row`, without itself; `min_score` as for `choose`.
+    """Return the `k` best items that pass `selection` for the item at `row`, without that item.
+
+    `min_score` has the same meaning as in `choose`.
 
     Raises:
-        UnknownAttributeError: no item has an attribute that is named.
-        NoTokensError: the relation is a free-text one, and the index keeps no tokens.
-        NoPictureError: the item has no picture, and the similarity compares it.
+        UnknownAttributeError: no item has an attribute that `selection` names.
+        NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
+        NoPictureError: the similarity compares the picture of the item at `row`, which has none.
     """
     query_view, target_view = similarity.views
     snapshot.check_view(row, query_view)
@@ -45,10 +47,10 @@ def best_for_item(
 def precomputed_for_item(
     snapshot: Snapshot, selection: Selection, relation: int, similarity: Similarity, row: int, k: int
 ) -> Neighbours | None:
-    """Look up what `best_for_item` finds with a plain selection; None if the precomputed table does not have it.
+    """Look up the results of `best_for_item` for a plain `selection`; return None if the table does not contain them.
 
     Raises:
-        NoPictureError: the item has no picture, and the similarity compares it.
+        NoPictureError: the similarity compares the picture of the item at `row`, which has none.
     """
     query_view, target_view = similarity.views
     snapshot.check_view(row, query_view)
@@ -68,13 +70,13 @@ def best_for_query(
     query_rows: Collection[int] = (),
     min_score: float = LOWEST_COSINE,
 ) -> Neighbours:
-    """Find the `k` best of the selected items for a unit `query`, without the items at `query_rows`.
+    """Return the `k` best items that pass `selection` for a unit `query`, without the items at `query_rows`.
 
-    Under a free-text relation see `FreeTextSearch`. `min_score` is as for `choose`.
+    See `FreeTextSearch` for free-text relations. `min_score` has the same meaning as in `choose`.
 
     Raises:
-        UnknownAttributeError: no item has an attribute that is named.
-        NoTokensError: the relation is a free-text one, and the index keeps no tokens.
+        UnknownAttributeError: no item has an attribute that `selection` names.
+        NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
     """
     (search,) = filtered_searches(snapshot, selection, [(relation, query)], view, query_rows)
     return choose(snapshot, selection, search, k, query_rows, min_score)
@@ -87,10 +89,10 @@ def filtered_searches(
     view: View,
     query_rows: Collection[int] = (),
 ) -> list[Search]:
-    """Make a search for each query under its relation that finds selected items only, none at `query_rows`.
+    """Return a search for each (relation, query), limited to items that pass `selection` and are not at `query_rows`.
 
     Raises:
-        UnknownAttributeError: no item has an attribute that is named.
+        UnknownAttributeError: no item has an attribute that `selection` names.
     """
     selection.check_attributes(snapshot)
     allowed = selection.allowed(snapshot)

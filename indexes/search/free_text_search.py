@@ -1,10 +1,11 @@
-"""Search under a free-text relation: candidates from a low-rank estimate, rescored exactly from their tokens.
+"""Free-text relation search: candidates from a low-rank estimate, then exact rescoring from the tokens.
 
-No vectors are stored under such a relation, and making one takes all tokens of an item. So all items are estimated from
-low-rank projections of their tokens, and the best of them are rescored from the tokens themselves, by the network's own
-attention. Scores are exact; an item may be missed that was estimated too low. If items are few, all are scored.
+The index stores no vectors under a free-text relation, and computing one takes all tokens of an item. The search
+therefore estimates the scores of all items from low-rank projections of their tokens. It rescores the best candidates
+from the tokens themselves, with the attention of the network. The returned scores are exact, but the search can miss
+an item whose estimate is too low. If there are few items, it scores all of them exactly.
 
-Measured in docs/decisions.md (`python -m benchmarks.words`), as is what was tried before.
+docs/decisions.md has the measurements (`python -m benchmarks.words`) and the alternatives that were tried.
 """
 
 from collections.abc import Sequence
@@ -20,23 +21,23 @@ from model.embeddings.free_text import FreeTextRelation
 from model.similarity import View
 
 SCORE_ALL_UP_TO = 500
-"""Items up to which all are scored."""
+"""Maximum number of items that are all scored exactly, without estimates."""
 
 CANDIDATES_PER_RESULT = 8
-"""Items rescored for each result wanted ..."""
+"""Number of candidates to rescore for each result."""
 
 MIN_CANDIDATES = 80
-"""... and at least so many."""
+"""Minimum number of candidates to rescore."""
 
 PROXY_RELATIONS = 10
-"""Nearest relations of the index under which candidates are found among the items of the overlay."""
+"""Number of nearest indexed relations used to find candidates among the items of the overlay."""
 
 
 @dataclass(frozen=True)
 class FreeTextSearch:
-    """A search for the items whose `view` is nearest to a unit `query` made under `relation`.
+    """A search for the items whose `view` is nearest to a unit `query` computed under `relation`.
 
-    Of the rows where `allowed` is true (None: all), without those `excluded`.
+    It considers the rows at which `allowed` is true (None: all rows), except the rows in `excluded`.
     """
 
     snapshot: Snapshot
@@ -47,10 +48,10 @@ class FreeTextSearch:
     excluded: frozenset[int] = frozenset()
 
     def best(self, k: int) -> Neighbours:
-        """Find the `k` best, or all there are, with their exact scores.
+        """Return the `k` best items, or all items if there are fewer, with their exact scores.
 
         Raises:
-            NoTokensError: the index keeps no tokens.
+            NoTokensError: the index stores no tokens.
         """
         rows = np.flatnonzero(self._wanted())
         candidates = max(CANDIDATES_PER_RESULT * k, MIN_CANDIDATES)
@@ -61,11 +62,11 @@ class FreeTextSearch:
         return Neighbours.best(rows, self.scores(rows.tolist()), k)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get the vectors of the view under the relation."""
+        """Return the vectors of the items at `rows`, in the view and under the relation of the search."""
         return self.snapshot.vectors(self.relation, self.view, rows)
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Calculate the cosines with the query."""
+        """Return the cosines of the items at `rows` with the query."""
         return cosines(self.vectors(rows), self.query)
 
     def _wanted(self) -> Bool[ndarray, " end"]:
@@ -76,9 +77,9 @@ class FreeTextSearch:
         return wanted
 
     def _likely(self, rows: Int64[ndarray, " n"], candidates: int) -> Int64[ndarray, " likely"]:
-        """Choose the rows of the generation that are estimated best."""
+        """Return the rows of the generation with the best estimated scores."""
         store = self.snapshot.generation.tokens
-        assert store is not None, "the query's own vector was made from tokens"
+        assert store is not None, "the query vector was computed from stored tokens"
         if len(rows) <= candidates:
             return rows
         scores = store.estimates(self.relation).scores(self.view, self.query)[rows]
@@ -86,9 +87,10 @@ class FreeTextSearch:
         return likely
 
     def _likely_new(self, rows: Int64[ndarray, " n"], candidates: int, k: int) -> Int64[ndarray, " likely"]:
-        """Choose rows of the overlay, which has no estimates: all, or the nearest under relations of the index.
+        """Return candidate rows of the overlay: all rows, or the nearest rows under indexed relations.
 
-        At least `k` are taken under each, as the best may all be near under the first.
+        The overlay has no low-rank estimates. At least `k` rows are taken under each relation, because all relations
+        may return the same rows.
         """
         overlay = self.snapshot.overlay
         if len(rows) <= candidates:

@@ -1,7 +1,7 @@
-"""Two items, compared under every relation: which of them links the two, and how surely one holds.
+"""Comparison of two items: the relations ranked by how well they fit, and whether a given relation holds.
 
-Either may be of the catalogue, by its id, or new, by its vectors. `Reader` calls this with its snapshot; the results
-are the network's cosines and the calibrated probabilities of its checkpoint.
+Each item is a catalogue item, given by its ID, or a new item, given by its vectors. `Reader` passes its snapshot to
+this module. Scores are cosines, and the calibration of the checkpoint turns them into probabilities.
 """
 
 from collections import defaultdict
@@ -25,12 +25,12 @@ from model.similarity import Similarity, View
 from .retrieve import vector
 
 PairItem = str | Encoding
-"""An item of the catalogue by its id, or a new one by its encoding, which is of that one alone."""
+"""ID of a catalogue item, or encoding of a new item; the encoding contains that item only."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelationScore:
-    """A relation, the cosine of two items under it, and how probably it is the one, given that one links them."""
+    """A relation, the cosine of two items under it, and its probability, given that some relation links the items."""
 
     relation: Relation
     score: float
@@ -39,20 +39,20 @@ class RelationScore:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a relation holds between two items: it does if its probability reaches the threshold."""
+    """Verdict on whether a relation holds between two items: it holds if its probability reaches the threshold."""
 
     probability: float
     threshold: float = VALIDITY_THRESHOLD
 
     @property
     def valid(self) -> bool:
-        """The decision."""
+        """Whether the relation holds."""
         return self.probability >= self.threshold
 
 
 @dataclass(frozen=True)
 class PairScorer:
-    """The items of one snapshot and whatever is new, seen by one network."""
+    """Scorer of pairs of items, which are new or come from `snapshot`, with the calibration of `checkpoint`."""
 
     snapshot: Snapshot
     checkpoint: Checkpoint
@@ -78,7 +78,7 @@ class PairScorer:
         return sorted(found, key=lambda one: (-one.probability, -one.score))
 
     def verdicts(self, claims: Sequence[tuple[PairItem, PairItem, str]]) -> list[Verdict | RcmlError]:
-        """Judge many claims at once, each by itself; see `Reader.validities`."""
+        """Judge many claims at once, each independently of the others; see `Reader.validities`."""
         sound: list[tuple[int, tuple[PairItem, PairItem, int]]] = []
         found: dict[int, Verdict | RcmlError] = {}
         for number, (a, b, relation_id) in enumerate(claims):
@@ -93,9 +93,9 @@ class PairScorer:
         return [found[number] for number in range(len(claims))]
 
     def probabilities(self, claims: Sequence[tuple[PairItem, PairItem, int]]) -> Float32[ndarray, " claims"]:
-        """Calculate how probable claims are, each two items and the position of a relation, all at once."""
+        """Return the probabilities of many claims at once; a claim is two items and the position of a relation."""
         dim = self.snapshot.generation.vectors.dim
-        # By view, claim and side; read relation by relation, which is how they lie.
+        # The axes are view, claim and side. Vectors are read relation by relation, because they are stored that way.
         vectors = np.empty((2, len(claims), 2, dim), np.float32)
         of_relation: defaultdict[int, list[int]] = defaultdict(list)
         for number, (_, _, relation) in enumerate(claims):
@@ -125,7 +125,10 @@ class PairScorer:
     def vectors(
         self, items: Sequence[PairItem], relation: int | FreeTextRelation, view: View
     ) -> Float32[ndarray, "items dim"]:
-        """Get the vectors of items in a view under a relation, in their order; zero if an item has nothing to show."""
+        """Return the vectors of `items` in a view under a relation, in the same order.
+
+        A vector is zero if the item has no text or picture for that view.
+        """
         found = np.zeros((len(items), self.snapshot.generation.vectors.dim), np.float32)
         rows: dict[int, int] = {}
         for place, item in enumerate(items):
@@ -146,8 +149,8 @@ class PairScorer:
         """Check that a claim can be judged, and return the position of its relation.
 
         Raises:
-            UnknownItemError, UnknownRelationError: there is no such item or relation.
-            IntraRelationError: the relation is that of an item with itself, which was never learnt for two.
+            UnknownItemError, UnknownRelationError: no item or relation has this ID.
+            IntraRelationError: the relation links an item to itself, so the network never learned it for two items.
         """
         known = self.snapshot.generation.relations
         position = self.snapshot.position(relation_id)
@@ -161,21 +164,22 @@ class PairScorer:
         return position
 
     def _new(self, item: Encoding, view: View, relation: int) -> Float32[ndarray, " dim"]:
-        """Get the vector of a new item; under an added relation, which no encoder knows, made from its tokens."""
+        """Return the vector of a new item; under an added relation, compute it from the tokens of the item."""
         free_text = self.snapshot.generation.relations[relation].free_text
         return vector(item, relation if free_text is None else free_text, view)
 
     def _relation_vector(self, relation: int) -> Float32[ndarray, " dim"]:
-        """Get h_E, the vector of the relation itself."""
+        """Return h_E, the vector of the relation itself."""
         free_text = self.snapshot.generation.relations[relation].free_text
         found: ndarray = self.checkpoint.relation_vectors[relation] if free_text is None else free_text.vector
         return found
 
     def _view(self, item: PairItem, view: View, positions: list[int]) -> Float32[ndarray, "relations dim"]:
-        """Get the vectors of an item in a view, under each of some relations.
+        """Return the vectors of an item in a view, under each of the relations at `positions`.
 
         Raises:
-            NoPictureError, InputError: the item has no picture, or a new one no text.
+            NoPictureError: the view shows the picture, and the item has none.
+            InputError: the view shows the text, and the new item has none.
         """
         if isinstance(item, Encoding):
             vectors = np.stack([self._new(item, view, place) for place in positions])
@@ -183,7 +187,7 @@ class PairScorer:
                 if view is View.IMAGE:
                     raise NoPictureError(None)
                 raise InputError(
-                    "The new item has no words; it is known by its picture alone. Compare it by that, or by AVG."
+                    "The new item has no text. Choose a similarity that compares its picture, or AVG."
                 )
             return vectors
         row = self.snapshot.row(item)

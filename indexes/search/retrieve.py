@@ -1,6 +1,6 @@
-"""The answer to a question of `POST /retrieve`: any query, under any relations, filtered, promoted, in pages.
+"""Retrieval for `POST /retrieve`: any query under any relations, with filters, promotion and pages.
 
-All of an answer comes from one snapshot. The most frequent question, one item of the catalogue under one relation, is
+All results of a request come from one snapshot. The most frequent request, one catalogue item under one relation, is
 looked up in the precomputed table.
 """
 
@@ -26,22 +26,25 @@ from .selection import EVERYTHING, Selection
 from .vector_search import BlendedSearch
 
 MAX_PRECOMPUTED_EXCLUDE = 100
-"""Excluded items that are looked up on the event loop; thousands would take as long as many searches."""
+"""Maximum number of excluded items in a precomputed lookup.
+
+The lookup runs on the event loop, and looking up thousands of excluded items takes as long as many searches.
+"""
 
 
 @dataclass(frozen=True)
 class KnownItems:
-    """Items of the catalogue as the query: one, or the mean of several."""
+    """Catalogue items as the query: one item, or the mean of several."""
 
     item_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class NewItem:
-    """An item that need not be in the catalogue, encoded just now: `encoding` is of this one alone.
+    """A query item that need not be in the catalogue; `encoding` contains this item only.
 
-    It must have tokens if a relation is a free-text one, or was added to the index at run time. Conditions may refer to
-    its `attributes`.
+    The encoding must include tokens if a relation is a free-text relation or was added to the index at run time. Filter
+    conditions may refer to the `attributes` of the item.
     """
 
     encoding: Encoding
@@ -50,7 +53,7 @@ class NewItem:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A relation, by its id or as free text, and its weight among others; only ratios of weights count."""
+    """A relation, given by its ID or as free text, and its weight; only the ratios of weights matter."""
 
     relation: str | FreeTextRelation
     weight: float = 1.0
@@ -58,13 +61,16 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Items that are given a `share` in (0, 1] of the places, as far as there are any that are selected."""
+    """Items that receive a `share` in (0, 1] of the result positions, if enough of them pass the filter."""
 
     item_ids: frozenset[str]
     share: float
 
     def takes(self, place: int) -> bool:
-        """Tell whether the place, counted from 0, is for a promoted item: they are spread evenly, none too early."""
+        """Return whether a position, counted from 0, is reserved for a promoted item.
+
+        The reserved positions are spread evenly. They never exceed `share` of the positions up to any point.
+        """
         return int((place + 1) * self.share + 1e-9) > int(place * self.share + 1e-9)
 
     def merged(
@@ -74,11 +80,12 @@ class Promotion:
         depth: int,
         variant: Callable[["Found"], Hashable] = lambda one: one.row,
     ) -> list["Found"]:
-        """Merge both lists to `depth` items, each in its own order and the promoted ones in the places that are theirs.
+        """Merge both lists into at most `depth` items; each list keeps its order.
 
-        A promoted item that is `ranked` before its turn stands there by merit. Of items with an equal `variant` key
-        only the first is placed. If one list is used up, the other has all places that are left. So the first places
-        are the same whatever the depth, as long as both lists have `depth` items or all there are.
+        Promoted items take the positions reserved for them. A promoted item that appears earlier in `ranked` stays
+        there as an ordinary result. Of items with equal `variant` keys, only the first is kept. If one list runs out,
+        the other fills all remaining positions. A greater depth therefore only appends items, if each list contains
+        either `depth` items or all available items.
         """
         lists = {True: deque(promoted), False: deque(ranked)}
         placed: set[Hashable] = set()
@@ -97,10 +104,11 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Question:
-    """A question. Without `relations`, each item counts under the relation between items that brings it nearest.
+    """A retrieval request.
 
-    `offset` results are skipped. What scores less than `min_score` is left out; with `fallback`, items that
-    reach it under any other relation then follow, as far as places are left.
+    Without `relations`, each item is scored under the relation between different items that gives it the greatest
+    score. The first `offset` results are skipped, and items that score below `min_score` are left out. With `fallback`,
+    items that reach `min_score` under any other relation fill the remaining positions.
     """
 
     query: KnownItems | NewItem
@@ -115,7 +123,7 @@ class Question:
 
 
 class Found(NamedTuple):
-    """The item at a row of the snapshot, its score, and the relation it was found under: its id, or its text."""
+    """A result: the row of an item in the snapshot, its score, and the ID or text of the relation that found it."""
 
     row: int
     score: float
@@ -125,24 +133,24 @@ class Found(NamedTuple):
 
 
 def retrieve(snapshot: Snapshot, question: Question) -> list[Found]:
-    """Answer a question, best first but for promoted items; equal scores stand in catalogue order.
+    """Return the results of a request, best first except for promoted items; equal scores are in catalogue order.
 
     Raises:
-        UnknownItemError, UnknownRelationError, UnknownAttributeError: there is no such item or relation, or no item has
-            an attribute that is named.
+        UnknownItemError, UnknownRelationError: no item or relation has this ID.
+        UnknownAttributeError: no item has an attribute that the filter names.
         MissingAttributeError: a condition refers to an attribute that the query item lacks.
-        NoTokensError: a relation is a free-text one, and the index keeps no tokens.
-        NoPictureError: a query item has no picture, and the similarity compares it.
+        NoTokensError: a relation is a free-text relation, and the index stores no tokens.
+        NoPictureError: the similarity compares the picture of a query item that has none.
     """
     return _Retrieval(snapshot, question).results()
 
 
 def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
-    """Answer a question from the precomputed table; None if the table does not have the answer.
+    """Look up the results of a request in the precomputed table; return None if the table does not contain them.
 
     Raises:
-        UnknownItemError, UnknownRelationError: there is no such item or relation.
-        NoPictureError: the item has no picture, and the similarity compares it.
+        UnknownItemError, UnknownRelationError: no item or relation has this ID.
+        NoPictureError: the similarity compares the picture of the query item, which has none.
     """
     query = question.query
     if (
@@ -170,7 +178,7 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
 
 
 class _Retrieval:
-    """The work on one question, from one snapshot."""
+    """Execution of one request on one snapshot."""
 
     def __init__(self, snapshot: Snapshot, question: Question) -> None:
         self._snapshot = snapshot
@@ -192,14 +200,14 @@ class _Retrieval:
         found = self._best(asked, depth, self._selection)
         if question.promotion is not None:
             found = self._promoted(asked, question.promotion, found, depth)
-        if question.fallback and asked and len(found) < depth:  # without a relation, all are in already
+        if question.fallback and asked and len(found) < depth:  # without relations, all are searched already
             others = self._all_but([one.relation for one in asked])
             elsewhere = self._blended(others, None, depth - len(found), self._selection, found)
             found += [one._replace(fallback=True) for one in elsewhere]
         return found[question.offset : depth]
 
     def _best(self, asked: Sequence["_Asked"], k: int, selection: Selection) -> list[Found]:
-        """Find the `k` best of what is selected that reach the least score."""
+        """Return the `k` best items that pass `selection` and reach the minimum score."""
         if len(asked) == 1:
             return self._under_one(asked[0], k, selection)
         weights = None if not asked else np.asarray([one.weight for one in asked], np.float32)
@@ -244,7 +252,7 @@ class _Retrieval:
     def _promoted(
         self, asked: Sequence["_Asked"], promotion: Promotion, ranked: Sequence[Found], depth: int
     ) -> list[Found]:
-        """Merge the best of the promoted items that are selected into what is `ranked`; see `Promotion.merged`."""
+        """Merge the best promoted items that pass the filter into `ranked`; see `Promotion.merged`."""
         chosen = self._selection.include
         wanted = promotion.item_ids if chosen is None else promotion.item_ids & chosen
         found = self._best(asked, depth, replace(self._selection, include=wanted))
@@ -254,7 +262,7 @@ class _Retrieval:
         return promotion.merged(promoted, ranked, depth, lambda one: keys[one.row])
 
     def _all_but(self, asked: Sequence[int | FreeTextRelation]) -> list["_Asked"]:
-        """List all relations between different items but those in the question."""
+        """Return all relations between different items except the relations in `asked`."""
         return [
             _Asked(place, 1.0, known.relation_id)
             for place, known in enumerate(self._snapshot.generation.relations)
@@ -262,10 +270,10 @@ class _Retrieval:
         ]
 
     def _query(self, relation: int | FreeTextRelation) -> Float32[ndarray, " dim"]:
-        """Get the query vector under a relation: that of the query item, or the mean of several."""
+        """Return the query vector under a relation: the vector of the query item, or the mean of several vectors."""
         query, view = self._question.query, self._query_view
         if isinstance(query, NewItem):
-            # The encoder does not know relations added at run time; their free-text form makes the vector.
+            # The encoder does not cover relations added at run time. Their free-text form computes the vector.
             free_text = None
             if isinstance(relation, int):
                 free_text = self._snapshot.generation.relations[relation].free_text
@@ -278,7 +286,7 @@ class _Retrieval:
         return mean
 
     def _attributes(self) -> Mapping[str, Attribute]:
-        """Get the attributes of the one query item."""
+        """Return the attributes of the query item; none if there are several query items."""
         if isinstance(self._question.query, NewItem):
             return self._question.query.attributes
         return self._snapshot.at(self._rows[:1])[0].attributes if len(self._rows) == 1 else {}
@@ -286,7 +294,7 @@ class _Retrieval:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A relation by its position or as free text, and its label in an answer."""
+    """A relation by its position or as free text, with its weight and its label in the results."""
 
     relation: int | FreeTextRelation
     weight: float
@@ -300,10 +308,13 @@ class _Asked:
 
 
 def vector(encoding: Encoding, relation: int | FreeTextRelation, view: View) -> Float32[ndarray, " dim"]:
-    """Get the vector of a view of the one item of an encoding; under a free-text relation, made from its tokens."""
+    """Return the vector, in one view, of the only item in an encoding.
+
+    Under a free-text relation, the vector is computed from the tokens of the item.
+    """
     found: ndarray
     if isinstance(relation, FreeTextRelation):
-        assert encoding.tokens is not None, "an item is encoded with tokens if the index keeps tokens"
+        assert encoding.tokens is not None, "items are encoded with tokens if the index stores tokens"
         found = relation.view(encoding.tokens, view, np.zeros(1, np.int64))[0]
     else:
         found = encoding.view(view)[0, relation]

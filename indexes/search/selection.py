@@ -1,4 +1,4 @@
-"""Which items a search may find, and how the results are diversified: a value that knows no search."""
+"""Options of a search: which items it may return, and how its results are diversified."""
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,13 +16,15 @@ from model.records import Attribute, Item
 
 @dataclass(frozen=True)
 class Selection:
-    """A filter of the items that a search may find, with options of diversification.
+    """A filter on the items that a search may return, with diversification options.
 
-    `include` lists the only items wanted (None: all), `exclude` those that are not, whatever `include` says; an id
-    that no item has filters nothing, and is no error. `where` has conditions on attributes, or on `categories`, all
-    of which must be met. Of items that are equal in the attribute `group_by` (variants of one) only the nearest is
-    found, and none that is a variant of the query item. `diversity` in [0, 1) trades nearness to the query for
-    unlikeness of the results: 0 orders by score alone. `indexes/search/diversity.py` applies the last two.
+    `include` contains the IDs of the only items allowed (None: all items). `exclude` contains the IDs of items to leave
+    out and takes precedence over `include`. IDs that no item has are ignored. `where` maps attribute names, or
+    `categories`, to conditions, all of which an item must meet.
+
+    Items with equal values of the attribute `group_by` are variants of each other. Only the nearest variant is
+    returned, and no variant of the query item. `diversity` in [0, 1) trades similarity to the query for differences
+    between the results; 0 orders by score only. `indexes/search/diversity.py` applies `group_by` and `diversity`.
     """
 
     include: frozenset[str] | None = None
@@ -38,22 +40,22 @@ class Selection:
 
     @property
     def plain(self) -> bool:
-        """Whether all items are wanted, by score alone, but for those excluded."""
+        """Whether all items except the excluded ones are allowed and ordered by score only."""
         return self.include is None and not self.where and self.group_by is None and self.diversity == 0
 
     def resolved(self, attributes: Mapping[str, Attribute]) -> "Selection":
-        """Replace what refers to the query item by numbers, for a query item of these attributes.
+        """Replace references to the query item by numbers, given the attributes of the query item.
 
         Raises:
-            MissingAttributeError: one of them is not there, or no number.
+            MissingAttributeError: the query item lacks the attribute, or its value is not a number.
         """
         return replace(self, where={name: one.resolved(attributes) for name, one in self.where.items()})
 
     def check_attributes(self, snapshot: Snapshot) -> None:
-        """Check that some item has each of the attributes that are named.
+        """Check that each attribute named in the selection exists on at least one item.
 
         Raises:
-            UnknownAttributeError: no item has it.
+            UnknownAttributeError: no item has the attribute.
         """
         named = {*self.where, *([] if self.group_by is None else [self.group_by])} - {CATEGORIES}
         if named - snapshot.generation.attributes.names:
@@ -62,7 +64,7 @@ class Selection:
                 raise UnknownAttributeError(unknown[0], (CATEGORIES, *sorted(known)))
 
     def allowed(self, snapshot: Snapshot) -> Bool[ndarray, " end"] | None:
-        """Tell by row whether the item is included and meets the conditions; None if all items do."""
+        """Return a mask over the rows: true if the item is included and meets all conditions. None if all items do."""
         if self.include is None and not self.where:
             return None
         mask = np.ones(snapshot.end, bool)
@@ -76,17 +78,17 @@ class Selection:
         return mask
 
     def excluded_rows(self, snapshot: Snapshot, besides: Collection[int] = ()) -> frozenset[int]:
-        """List the rows of the items excluded, and those `besides`."""
+        """Return the rows of the excluded items, and the rows in `besides`."""
         return frozenset([*_rows(snapshot, self.exclude), *besides])
 
     def group_of(self, item: Item) -> Hashable:
-        """Give the value of `group_by` for an item, which is equal for variants of one; None if it has no value."""
+        """Return the value of `group_by` for an item, or None if it has no value; variants have equal values."""
         assert self.group_by is not None
         return item.categories if self.group_by == CATEGORIES else item.attributes.get(self.group_by)
 
 
 EVERYTHING = Selection()
-"""All items, by score alone."""
+"""Selection of all items, ordered by score only."""
 
 
 def _rows(snapshot: Snapshot, item_ids: frozenset[str]) -> list[int]:

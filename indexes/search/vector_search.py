@@ -1,8 +1,8 @@
-"""Searches with one interface: under a relation of the index, a free-text one, or several relations at once.
+"""Searches with a common interface: under an indexed relation, a free-text relation, or several relations.
 
-Several relations are answered by the threshold algorithm (Fagin, Lotem & Naor, "Optimal aggregation algorithms for
-middleware", 2001): the best under each relation are scored under all, and what was not looked at cannot score more than
-the last that was, so that one knows when to stop.
+A search under several relations uses the threshold algorithm (Fagin, Lotem & Naor, "Optimal aggregation algorithms for
+middleware", 2001). It scores the best items of each relation under all relations. An item that it has not yet examined
+cannot score higher than the blend of the last scores examined. The search stops when that bound is low enough.
 """
 
 from collections.abc import Sequence
@@ -19,27 +19,27 @@ from indexes.vectors.contract import ROUNDING, Neighbours, cosines
 from model.similarity import View
 
 MAX_FUSION_DEPTH = 20_000
-"""Items looked at under each relation at most: deeper, the best among these is good enough."""
+"""Maximum number of items examined under each relation; the search then stops, even if it may have missed items."""
 
 
 class Search(Protocol):
-    """One question to the vectors of an index."""
+    """A search over the vectors of an index."""
 
     def best(self, k: int) -> Neighbours:
-        """Find the `k` best items, or all there are."""
+        """Return the `k` best items, or all items if there are fewer."""
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get unit vectors of the items at `rows`, whose inner products say how alike the items are."""
+        """Return unit vectors of the items at `rows`; their inner products measure how similar the items are."""
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Score the items at `rows` exactly, whether or not they are among the best."""
+        """Return the exact scores of the items at `rows`, whether or not they are among the best."""
 
 
 @dataclass(frozen=True)
 class KnownSearch:
-    """A search for the items whose `view` is nearest to a unit `query` made under a relation of the index.
+    """A search for the items whose `view` is nearest to a unit `query` computed under an indexed relation.
 
-    Of the rows where `allowed` is true (None: all), without those `excluded`.
+    It considers the rows at which `allowed` is true (None: all rows), except the rows in `excluded`.
     """
 
     snapshot: Snapshot
@@ -50,57 +50,57 @@ class KnownSearch:
     excluded: frozenset[int] = frozenset()
 
     def best(self, k: int) -> Neighbours:
-        """Find the `k` nearest; see `Snapshot.search`."""
+        """Return the `k` nearest items; see `Snapshot.search`."""
         return self.snapshot.search(self.relation, self.view, self.query, k, self.allowed, self.excluded)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
-        """Get the vectors of the view under the relation."""
+        """Return the vectors of the items at `rows`, in the view and under the relation of the search."""
         return self.snapshot.vectors(self.relation, self.view, rows)
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Calculate the cosines with the query."""
+        """Return the cosines of the items at `rows` with the query."""
         return cosines(self.vectors(rows), self.query)
 
 
 @dataclass(frozen=True)
 class BlendedSearch:
-    """A search by the weighted mean of the scores in `parts`; without `weights`, by the greatest of them.
+    """A search by the weighted mean of the scores of its `parts`; without `weights`, by their maximum.
 
-    Exact if the parts are: up to `MAX_FUSION_DEPTH` items of each are looked at.
+    It examines up to `MAX_FUSION_DEPTH` items of each part. Within that limit it is exact if the parts are exact.
     """
 
     parts: Sequence[Search]
     weights: Float32[ndarray, " parts"] | None = None
 
     def best(self, k: int) -> Neighbours:
-        """Find the `k` best items, or all there are."""
+        """Return the `k` best items, or all items if there are fewer."""
         depth = max(k, 10)
         while True:
             found = [part.best(depth) for part in self.parts]
             rows = np.unique(np.concatenate([one.rows for one in found]))
             best = Neighbours.best(rows, self.scores(rows.tolist()), k)
-            # A part that found fewer than it was asked for found all.
+            # A part that returns fewer items than requested has returned all its items.
             last = np.asarray([one.scores[-1] for one in found if len(one.rows) == depth], np.float32)
             if len(last) < len(found) or depth >= MAX_FUSION_DEPTH:
                 return best
-            # An item that equals the last one may come before it, so that equal is not enough.
+            # Reaching the bound is not enough: an unexamined item with an equal score may come first in the catalogue.
             if len(best.rows) == k and best.scores[-1] > self._blend(last[:, None])[0] + ROUNDING:
                 return best
             depth *= 4
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows parts*dim"]:
-        """Get the vectors of the parts side by side: inner products are the weighted means of those in the parts."""
+        """Concatenate the vectors of the parts, scaled so that inner products are the weighted means over the parts."""
         shares = [
             np.sqrt(share) * part.vectors(rows) for share, part in zip(self._shares, self.parts, strict=True)
         ]
         return np.hstack(shares).astype(np.float32)
 
     def scores(self, rows: Sequence[int]) -> Float32[ndarray, " rows"]:
-        """Blend the scores of the parts."""
+        """Return the blended scores of the items at `rows`."""
         return self._blend(self._each(rows))
 
     def brought_by(self, rows: Sequence[int]) -> list[int]:
-        """Find the part that contributes most to the score of each of the items at `rows`."""
+        """Return, for each item at `rows`, the index of the part that contributes most to its score."""
         each = self._each(rows)
         weighed = each if self.weights is None else each * self._shares[:, None]
         parts: list[int] = np.argmax(weighed, axis=0).tolist()

@@ -1,4 +1,4 @@
-"""An index that changes, and what it must be: a dictionary of items, compared one by one."""
+"""Changes to an index for tests, and the expected index: a dictionary of items, compared one by one."""
 
 import shutil
 from dataclasses import replace
@@ -23,13 +23,13 @@ WORDS = ("red", "blue", "striped", "mug", "lamp", "cot", "silk", "tie", "steel",
 
 
 def copied(shop: FakeShop, folder: Path) -> Path:
-    """A copy of the shop's index and checkpoint, to be changed."""
+    """Copy the shop's index and checkpoint into `folder`, and return the path of the copied index."""
     shutil.copytree(shop.checkpoint, folder / "checkpoint")
     return Path(shutil.copytree(shop.index, folder / "index"))
 
 
 def placed(shop: FakeShop, folder: Path, vectors: str | None = None, journal: str | None = None) -> Path:
-    """The shop's index and checkpoint, to be changed, its vectors and changes on servers."""
+    """Restore the shop's index into `folder`, with its vectors and changes on the given servers; return its path."""
     shutil.copytree(shop.checkpoint, folder / "checkpoint")
     options = RestoreConfig(
         snapshot=shop.index,
@@ -43,7 +43,7 @@ def placed(shop: FakeShop, folder: Path, vectors: str | None = None, journal: st
 
 
 def made(item_id: str, seed: int) -> Change:
-    """An item of two random words, put in; equal seeds make equal items but for the id."""
+    """Return the change that adds an item titled with two random words; equal seeds differ only in the item ID."""
     rng = np.random.default_rng(seed)
     title = " ".join(rng.choice(WORDS, 2))
     item = Item(
@@ -61,7 +61,7 @@ def made(item_id: str, seed: int) -> Change:
 
 
 def put(item: Item, picture: bytes) -> Change:
-    """The change that puts `item` in."""
+    """Return the change that adds or replaces `item`."""
     encoding = FakeEncoder().read_items(
         [item.text], [Image.open(BytesIO(picture)).convert("RGB")], tokens=True
     )()
@@ -73,16 +73,16 @@ SAILORS = Relation("sailors", "Striped, and worn by sailors.")
 GIFTS = Relation("gifts / new", "Blue gifts for people who love a cot.")
 
 WORDED = {one.relation_id: FakeEncoder().read_relation(one.description) for one in (SAILORS, GIFTS)}
-"""Relations that may be added to an index, as they look at tokens."""
+"""Free-text forms of the relations that tests add to an index, by relation ID."""
 
 
 def add(index: Index, relation: Relation = SAILORS) -> None:
-    """Add one of them."""
+    """Add one of the relations in `WORDED` to an index."""
     index.add_relation(relation, WORDED[relation.relation_id])
 
 
 class Expected:
-    """What an index must hold after some changes: nothing but a dictionary in catalogue order."""
+    """Expected contents of an index after some changes: a dictionary in catalogue order."""
 
     def __init__(self, shop: FakeShop) -> None:
         self.items = {
@@ -90,14 +90,14 @@ class Expected:
         }
 
     def apply(self, *changes: Change) -> None:
-        """What an index does with them."""
+        """Apply changes as an index does."""
         for change in changes:
             self.items.pop(change.item_id, None)
             if change.item is not None:
                 self.items[change.item_id] = change
 
     def ranking(self, item_id: str, relation_id: str, similarity: Similarity) -> list[tuple[str, float]]:
-        """Every other item and its score, best first, equal scores in catalogue order."""
+        """Return every other item and its score, best first; equal scores are in catalogue order."""
         query_view, target_view = similarity.views
         scores = cosines(
             self._vectors(relation_id, target_view), self._vector(item_id, relation_id, query_view)
@@ -106,7 +106,7 @@ class Expected:
         return [(other, score) for other, score in ranked if other != item_id]
 
     def check(self, index: Index) -> None:
-        """That every item, its picture and every answer is what it must be."""
+        """Check all items of an index, their pictures and their neighbours."""
         snapshot = index.snapshot
         page = [item for _, item in snapshot.page(0, 10_000)]
         assert [item.item_id for item in page] == list(self.items)

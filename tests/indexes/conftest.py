@@ -1,4 +1,4 @@
-"""One small shop, indexed once for all tests of the indexes."""
+"""Fixtures of the index tests: a small shop, indexed once, and the servers that they use."""
 
 from collections.abc import Iterator
 
@@ -31,12 +31,12 @@ def postgres() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Milvus in this process."""
+    """Return the path of a Milvus Lite file; Milvus Lite runs in this process."""
     return str(tmp_path_factory.mktemp("milvus") / "lite.db")
 
 
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Milvus in a process of its own, over the wire."""
+    """Run a Milvus server in a separate process, and yield its address."""
     with server(tmp_path_factory.mktemp("milvus-server")) as running:
         yield running.uri

@@ -1,4 +1,4 @@
-"""An encoder that needs no network, and the artifacts of a shop of a dozen items: for two packages' tests."""
+"""A fake encoder, and the artifacts of a shop of twelve items, for the tests of `indexes` and `service`."""
 
 import hashlib
 import json
@@ -86,9 +86,10 @@ EDGES = (
 
 
 class FakeEncoder:
-    """Sums a random vector for each word, or for the colour of a picture, drawn anew for each relation.
+    """Encoder that sums random vectors: one per word or picture colour, and different ones for each relation.
 
-    Equal words and colours give equal vectors, shared words give near ones: that is all its structure.
+    Equal words and colours give equal vectors, and texts that share words give similar vectors. The vectors have no
+    other structure.
     """
 
     relations = RELATIONS
@@ -112,7 +113,10 @@ class FakeEncoder:
         return _tokens([_words(text) for text in texts])
 
     def read_relation(self, description: str) -> FreeTextRelation:
-        """One that looks at what its own words are near to; relations that share words with it are near."""
+        """Return a free-text relation that attends to tokens similar to its own words.
+
+        Its nearest relations are those whose descriptions share the most words with it.
+        """
         words = set(_words(description))
         shared = {
             position: len(words & set(relation.description.lower().split()))
@@ -127,7 +131,7 @@ class FakeEncoder:
     def explain(
         self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
-        """Every word alike, as it sums them; or as the words of a relation weigh them. A picture is one patch."""
+        """Weigh all words equally, or by their relevance to a free-text relation; a picture is one patch."""
         ids = tuple(known.relation_id for known in RELATIONS)
         if isinstance(relation, str) and relation not in ids:
             raise UnknownRelationError(relation, ids)
@@ -142,7 +146,7 @@ class FakeEncoder:
 
 
 def _words(text: str) -> list[str]:
-    """Its words; blanks are a word, as they are to any network, and nothing is none."""
+    """Split a text into words; a blank text is one word, as for a real network, and an empty text has none."""
     return text.lower().split() or [text][: len(text)]
 
 
@@ -173,7 +177,7 @@ def _drawn(word: str, relation: Relation) -> ndarray:
 
 @dataclass(frozen=True)
 class FakeShop:
-    """Where the artifacts lie, and the arithmetic that an index over them must agree with."""
+    """Paths of the artifacts, and the reference arithmetic that an index over them must match."""
 
     prepared: Path
     checkpoint: Path
@@ -185,13 +189,13 @@ class FakeShop:
         return newest_generation(self.index)
 
     def vectors(self, relation_id: str, view: View) -> Float32[ndarray, "items dim"]:
-        """The vectors of all items, as an index keeps them: in half precision."""
+        """Return the vectors of all items, rounded to half precision as an index stores them."""
         pictures = [Image.open(self.prepared / item.picture) for item in ITEMS]
         encoding = FakeEncoder().encode_items([item.text for item in ITEMS], pictures)
         return encoding.view(view)[:, relation_position(relation_id)].astype(np.float16).astype(np.float32)
 
     def ranking(self, item_id: str, relation_id: str, similarity: Similarity) -> list[tuple[str, float]]:
-        """Every other item and its score, best first, equal scores in catalogue order."""
+        """Return every other item and its score, best first; equal scores are in catalogue order."""
         query_view, target_view = similarity.views
         row = ids().index(item_id)
         scores = self.vectors(relation_id, target_view) @ self.vectors(relation_id, query_view)[row]
@@ -201,11 +205,11 @@ class FakeShop:
         return [(ids()[other], min(float(scores[other]), 1.0)) for other in order]
 
     def cosine(self, item_a: str, item_b: str, relation_id: str, similarity: Similarity) -> float:
-        """Score of one pair under one relation."""
+        """Return the score of one pair under one relation."""
         return dict(self.ranking(item_a, relation_id, similarity))[item_b]
 
     def probability(self, item_a: str, item_b: str, relation_id: str) -> float:
-        """What the validity head says of one pair."""
+        """Return the validity head's probability that a relation holds for one pair."""
         a, b = ids().index(item_a), ids().index(item_b)
         text, image = self.vectors(relation_id, View.TEXT), self.vectors(relation_id, View.IMAGE)
         relation = relation_vectors()[relation_position(relation_id)]
@@ -214,17 +218,17 @@ class FakeShop:
 
 
 def ids() -> list[str]:
-    """Item ids in catalogue order."""
+    """Return the item IDs in catalogue order."""
     return [item.item_id for item in ITEMS]
 
 
 def relation_vectors() -> Float32[ndarray, "relations dim"]:
-    """h_E of the relations: anything will do."""
+    """Return random vectors as the h_E of the relations."""
     return np.random.default_rng(1).standard_normal((len(RELATIONS), DIM)).astype(np.float32)
 
 
 def validity_head(seed: int = 2) -> ValidityHead:
-    """A head with random weights, small enough for probabilities well within (0, 1)."""
+    """Return a head with random weights, small enough for probabilities well within (0, 1)."""
     random = np.random.default_rng(seed)
     features = 4 * DIM + 3
     return ValidityHead(
@@ -236,18 +240,18 @@ def validity_head(seed: int = 2) -> ValidityHead:
 
 
 class _NoOptions(BaseModel):
-    """The options of an artifact made by hand."""
+    """Empty options, for an artifact that a test writes."""
 
 
 class _TitlesAndCategories(BaseModel):
-    """The options of prepared data made by hand, as far as an index looks at them."""
+    """Options of prepared data that a test writes; only the options that an index reads."""
 
     text_fields: tuple[str, ...] = ("title", "categories")
     picture_size: int = 64
 
 
 def write_prepared(folder: Path, items: Sequence[Item] = ITEMS) -> None:
-    """Write prepared data; items of one title have pictures of one colour."""
+    """Write prepared data; items with equal titles have pictures of equal colour."""
     with write_artifact(folder, "prepared", _TitlesAndCategories()) as draft:
         (draft.path / "pictures").mkdir()
         for item in items:
@@ -294,7 +298,7 @@ METRICS = TrainingMetrics(
 
 
 def write_checkpoint(folder: Path, seed: int = 2, calibration: Calibration = UNCALIBRATED) -> None:
-    """Write a checkpoint without weights; another `seed` gives another digest."""
+    """Write a checkpoint without weights; a different `seed` gives a different digest."""
     with write_artifact(folder, "checkpoint", _NoOptions()) as draft:
         write_contents(
             draft.path, RELATIONS, relation_vectors(), validity_head(seed), METRICS, "# A shop\n", calibration
@@ -318,10 +322,10 @@ def write_shop(folder: Path, token_store: bool = False, calibration: Calibration
 
 
 def relation_position(relation_id: str) -> int:
-    """Place of a relation among `RELATIONS`."""
+    """Return the position of a relation in `RELATIONS`."""
     return [relation.relation_id for relation in RELATIONS].index(relation_id)
 
 
 def _rounded(score: float) -> float:
-    """BLAS may sum equal rows in different orders; FAISS does not."""
+    """Round a score, because BLAS, unlike FAISS, may sum equal rows in different orders."""
     return round(float(score), 5)

@@ -1,4 +1,4 @@
-"""A throw-away Milvus server for the tests: that of milvus-lite, in a process of its own, on 127.0.0.1."""
+"""A temporary Milvus Lite server for tests, in a separate process on 127.0.0.1."""
 
 import signal
 import socket
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Server:
-    """milvus-lite's server over a folder; started and stopped at will."""
+    """Milvus Lite server with its data in a folder; tests start and stop it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -22,11 +22,11 @@ class Server:
 
     @property
     def uri(self) -> str:
-        """Where it answers."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start, and wait until it answers: its port is open before."""
+        """Start the server and wait until it is ready; its port opens earlier than that."""
         before = self._ready()
         program = "import sys; from milvus_lite.cmdline import main; sys.exit(main())"
         options = [
@@ -46,12 +46,12 @@ class Server:
             time.sleep(0.05)
 
     def _ready(self) -> int:
-        """How often it has said that it listens."""
+        """Return how often the server has logged that it is listening."""
         log = self._folder / "log"
         return log.read_text().count("listening on") if log.exists() else 0
 
     def stop(self) -> None:
-        """Stop it as Ctrl-C does."""
+        """Stop the server as Ctrl-C does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(600)
@@ -60,7 +60,7 @@ class Server:
 
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
-    """A server over a folder of its own, for as long as the block runs."""
+    """Run a server with its data in `folder` while the block runs."""
     running = Server(folder)
     running.start()
     try:

@@ -1,4 +1,4 @@
-"""A throw-away Postgres server for the tests: in a folder of its own, on a free port of 127.0.0.1."""
+"""A temporary Postgres server for tests, in its own folder on a free port of 127.0.0.1."""
 
 import os
 import secrets
@@ -17,14 +17,17 @@ USER = "rcml"
 
 
 def _binary(name: str) -> Path | None:
-    """Newest of Debian's, or what is on the path; Debian puts most of them into no path."""
+    """Return the path of a Postgres program: the newest Debian version, or else the one on the PATH.
+
+    Debian leaves most Postgres programs off the PATH.
+    """
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
     on_path = shutil.which(name)
     return found[-1] if found else Path(on_path) if on_path else None
 
 
 class Server:
-    """A cluster in a folder; started and stopped at will."""
+    """Postgres cluster in a folder; tests start and stop it."""
 
     def __init__(self, folder: Path, postgres: Path, owner: str | None) -> None:
         self._folder = folder
@@ -36,12 +39,12 @@ class Server:
             self.port: int = free.getsockname()[1]
 
     def url(self, name: str | None = None) -> str:
-        """The address of a journal of its own."""
+        """Return the address of a journal, in a new schema unless `name` gives one."""
         schema = name or f"test_{secrets.token_hex(6)}"
         return f"postgresql://{USER}@127.0.0.1:{self.port}/postgres?options=-csearch_path%3D{schema}"
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server and wait until it answers."""
         options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         settings = [f"-c{name}={value}" for name, value in options.items()]
         with (self._folder / "log").open("ab") as log:
@@ -57,7 +60,7 @@ class Server:
             assert self._process.poll() is None, (self._folder / "log").read_text()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop; SIGINT ends all sessions at once, SIGQUIT as a crash would."""
+        """Stop the server; SIGINT ends all sessions at once, and SIGQUIT acts like a crash."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(600)
@@ -66,12 +69,12 @@ class Server:
 
 @contextmanager
 def cluster() -> Iterator[Server]:
-    """Make a cluster, run it, remove it; skips where there is no server to run."""
+    """Create a cluster, run it, and remove it; skip the test if Postgres is not installed."""
     initdb, postgres = _binary("initdb"), _binary("postgres")
     if initdb is None or postgres is None:
-        pytest.skip("there is no Postgres server here: apt-get install postgresql")
-    owner = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
-    # Not below pytest's folder, which is closed to all but its owner.
+        pytest.skip("Postgres is not installed. Run `apt-get install postgresql`.")
+    owner = "postgres" if os.getuid() == 0 else None  # Postgres refuses to run as root
+    # Only its owner can read pytest's temporary folder, so the `postgres` user could not use a folder in it.
     with tempfile.TemporaryDirectory(prefix="rcml-postgres-") as name:
         folder = Path(name)
         if owner is not None:

@@ -1,4 +1,4 @@
-"""A server that only looks things up must not pay for torch."""
+"""Imports of `indexes`: a server that only looks up items must not load torch."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_importing_indexes_loads_neither_torch_nor_transformers(module: str) -> 
     assert loaded.stdout.split() == []
 
 
-def test_the_options_of_rcml_index_load_nothing_heavy() -> None:
+def test_importing_index_options_loads_no_heavy_package() -> None:
     heavy = {"numpy", "faiss", "sqlalchemy", "polars"}
     code = f"import sys, indexes.config; print(*{heavy} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""An opened index against five lines of NumPy over the same vectors."""
+"""An open index, compared with a few lines of NumPy over the same vectors."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ RELATION_IDS = [relation.relation_id for relation in RELATIONS]
 
 @pytest.mark.parametrize("similarity", Similarity)
 @pytest.mark.parametrize("relation_id", RELATION_IDS)
-def test_neighbours_are_those_of_an_exhaustive_comparison(
+def test_neighbours_match_exhaustive_comparison(
     index: Index, shop: FakeShop, relation_id: str, similarity: Similarity
 ) -> None:
     for item_id in ids():
@@ -27,19 +27,19 @@ def test_neighbours_are_those_of_an_exhaustive_comparison(
 
 
 @pytest.mark.parametrize("k", [1, 3, 11, 12, 1000])
-def test_at_most_k_items_come_back_and_never_the_one_asked_about(index: Index, k: int) -> None:
+def test_returns_at_most_k_items_without_query_item(index: Index, k: int) -> None:
     hits = index.reader().neighbours("twin-2", "gardeners", Similarity.AVG, k)
     assert len(hits) == min(k, len(ITEMS) - 1)
     assert "twin-2" not in [hit.item.item_id for hit in hits]
 
 
-def test_identical_items_are_found_first_and_in_catalogue_order(index: Index) -> None:
+def test_finds_identical_items_first_in_catalogue_order(index: Index) -> None:
     hits = index.reader().neighbours("twin-2", "same-item", Similarity.TT, 2)
     assert [hit.item.item_id for hit in hits] == ["twin-1", "twin-3"]
     assert [hit.score for hit in hits] == pytest.approx([1.0, 1.0], abs=1e-3)
 
 
-def test_a_query_made_by_the_encoder_finds_the_item_it_describes(index: Index) -> None:
+def test_encoded_text_finds_the_item_it_describes(index: Index) -> None:
     encoder: ItemEncoder = FakeEncoder()
     query = encoder.encode_texts([ITEMS[7].text])[0, index.reader().position("new-parents")]
     best = index.reader().search(query, "new-parents", View.TEXT, 3)[0]
@@ -48,9 +48,7 @@ def test_a_query_made_by_the_encoder_finds_the_item_it_describes(index: Index) -
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_relations_of_a_pair_are_ranked_by_its_cosine_under_each(
-    index: Index, shop: FakeShop, similarity: Similarity
-) -> None:
+def test_ranks_relations_of_pair_by_cosine(index: Index, shop: FakeShop, similarity: Similarity) -> None:
     expected = {
         relation_id: shop.cosine("bib", "cot", relation_id, similarity) for relation_id in RELATION_IDS[1:]
     }
@@ -61,31 +59,29 @@ def test_relations_of_a_pair_are_ranked_by_its_cosine_under_each(
     assert [scored.score for scored in scores] == sorted((scored.score for scored in scores), reverse=True)
 
 
-def test_the_relation_of_an_item_with_itself_is_no_link_between_two(index: Index) -> None:
+def test_relation_scores_omit_intra_sample_relation(index: Index) -> None:
     scores = index.reader().relation_scores("bib", "cot", Similarity.AVG)
     assert "same-item" not in [scored.relation.relation_id for scored in scores]
 
 
 @pytest.mark.parametrize("relation_id", RELATION_IDS[1:])
-def test_validity_is_what_the_head_says_of_the_pair(index: Index, shop: FakeShop, relation_id: str) -> None:
+def test_validity_is_probability_from_head(index: Index, shop: FakeShop, relation_id: str) -> None:
     expected = shop.probability("bib", "cot", relation_id)
     assert index.reader().validity("bib", "cot", relation_id).probability == pytest.approx(expected, abs=1e-6)
     assert index.reader().validity("cot", "bib", relation_id).probability == pytest.approx(expected, abs=1e-6)
 
 
-def test_an_unknown_relation_is_named_with_the_known_ones(index: Index) -> None:
+def test_unknown_relation_error_lists_known_relations(index: Index) -> None:
     with pytest.raises(UnknownRelationError, match=r"'sailors'.*gardeners.*new-parents"):
         index.reader().neighbours("bib", "sailors", Similarity.AVG, 3)
 
 
-def test_an_unknown_item_is_named(index: Index) -> None:
+def test_error_names_unknown_item(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
         index.reader().relation_scores("bib", "unicorn", Similarity.AVG)
 
 
-def test_another_checkpoint_is_refused_with_both_digests_and_the_remedy(
-    shop: FakeShop, tmp_path: Path
-) -> None:
+def test_rejects_other_checkpoint_with_both_digests_and_remedy(shop: FakeShop, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "other", seed=3)
     with pytest.raises(
         MismatchError, match=r"checkpoint [0-9a-f]{12}, .* is [0-9a-f]{12}\. Run `rcml index build`"
@@ -93,11 +89,11 @@ def test_another_checkpoint_is_refused_with_both_digests_and_the_remedy(
         Index.open(shop.index, tmp_path / "other")
 
 
-def test_the_same_checkpoint_elsewhere_is_accepted(shop: FakeShop, tmp_path: Path) -> None:
+def test_accepts_same_checkpoint_at_another_path(shop: FakeShop, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "copy")
     Index.open(shop.index, tmp_path / "copy").close()
 
 
-def test_a_folder_that_is_no_index_is_refused(shop: FakeShop) -> None:
+def test_rejects_folder_that_is_not_an_index(shop: FakeShop) -> None:
     with pytest.raises(ArtifactError, match="is a checkpoint, where an index is needed"):
         Index.open(shop.checkpoint)

@@ -159,6 +159,6 @@ def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
 def test_another_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
     snapshot(SnapshotConfig(index=folder, out=tmp_path / "snapshot"))
     write_checkpoint(tmp_path / "other", seed=9)
-    with pytest.raises(MismatchError, match="was made from checkpoint"):
+    with pytest.raises(MismatchError, match="was built from checkpoint"):
         restore(RestoreConfig(snapshot=tmp_path / "snapshot", out=folder, checkpoint=tmp_path / "other"))
     shutil.rmtree(tmp_path / "snapshot")

@@ -200,8 +200,8 @@ def test_adds_schema_to_url_without_schema(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "refusal"),
     [
-        ("postgresql://me:secret@localhost/shop", "must not hold a password.*PGPASSWORD or ~/.pgpass"),
-        (f"{LOCAL}?password=secret", "must not hold a password"),
+        ("postgresql://me:secret@localhost/shop", "must not contain a password.*PGPASSWORD or ~/.pgpass"),
+        (f"{LOCAL}?password=secret", "must not contain a password"),
         ("mysql://me@localhost/shop", "must be the address of a Postgres database"),
     ],
 )

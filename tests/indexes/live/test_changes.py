@@ -1,4 +1,4 @@
-"""An index that changes against a dictionary that does: every item and every answer, after any changes."""
+"""Random changes to an index, checked against a dictionary: all items and all results must match after each change."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ def index(folder: Path) -> Iterator[Index]:
 
 
 class Changing(RuleBasedStateMachine):
-    """Any changes, compactions and restarts, in any order, by two processes that share the folder."""
+    """Random changes, compactions and restarts of two `Index` objects that share a folder, as two processes do."""
 
     shop: FakeShop
     place: Callable[[FakeShop, Path], Path]
@@ -81,7 +81,7 @@ class Changing(RuleBasedStateMachine):
     @precondition(lambda self: len(generations(self.path)) > 1)
     @rule()
     def lose_the_newest_generation(self) -> None:
-        """As if its disk had failed: the one before and the changes since are as good."""
+        """Damage the newest generation; the one before it and the changes since contain the same items."""
         for index in self.indexes:
             index.close()
         (generations(self.path)[-1] / "relations.json").write_bytes(b"[]")
@@ -104,28 +104,26 @@ def run_changes(shop: FakeShop, place: Callable[[FakeShop, Path], Path], example
     Changing.TestCase("runTest").runTest()
 
 
-def test_after_any_changes_it_is_what_it_must_be(shop: FakeShop) -> None:
+def test_matches_dictionary_after_random_changes(shop: FakeShop) -> None:
     run_changes(shop, copied, examples=12)
 
 
-def test_after_any_changes_on_postgres_it_is_what_it_must_be(shop: FakeShop, postgres: Server) -> None:
+def test_matches_dictionary_with_journal_on_postgres(shop: FakeShop, postgres: Server) -> None:
     run_changes(shop, lambda of, to: placed(of, to, journal=postgres.url()), examples=5)
 
 
-def test_after_any_changes_to_vectors_in_milvus_it_is_what_it_must_be(
-    shop: FakeShop, milvus_lite: str
-) -> None:
+def test_matches_dictionary_with_vectors_in_milvus(shop: FakeShop, milvus_lite: str) -> None:
     run_changes(shop, lambda of, to: placed(of, to, vectors=milvus_lite), examples=3)
 
 
 @pytest.mark.soak
-def test_after_any_changes_on_both_servers_it_is_what_it_must_be(
+def test_matches_dictionary_with_postgres_and_milvus(
     shop: FakeShop, postgres: Server, milvus_server: str
 ) -> None:
     run_changes(shop, lambda of, to: placed(of, to, milvus_server, postgres.url()), examples=100)
 
 
-def test_a_change_is_seen_by_the_next_question_and_survives(index: Index, folder: Path) -> None:
+def test_change_is_visible_to_next_query_and_survives_reopening(index: Index, folder: Path) -> None:
     index.apply([made("new", 1), Change("cot")])
     for opened in (index, Index.open(folder)):
         assert opened.snapshot.get("new").item_id == "new"
@@ -133,7 +131,7 @@ def test_a_change_is_seen_by_the_next_question_and_survives(index: Index, folder
             opened.reader().neighbours("cot", "gardeners", Similarity.AVG, 3)
 
 
-def test_a_snapshot_does_not_change(index: Index) -> None:
+def test_snapshot_does_not_change(index: Index) -> None:
     before = index.snapshot
     index.apply([made("bib", 1), Change("cot"), *(made(f"new-{n}", n) for n in range(200))])
     assert [item.item_id for _, item in before.page(0, 1_000)] == ids()
@@ -141,7 +139,7 @@ def test_a_snapshot_does_not_change(index: Index) -> None:
     assert len(index) == len(ids()) - 1 + 200
 
 
-def test_rows_stay_in_order_through_a_compaction(index: Index) -> None:
+def test_compaction_keeps_item_order(index: Index) -> None:
     index.apply([made("twin-2", 5), made("new", 5), Change("tie")])
     before = [item.item_id for _, item in index.snapshot.page(0, 100)]
     index.compact()
@@ -149,14 +147,14 @@ def test_rows_stay_in_order_through_a_compaction(index: Index) -> None:
     assert [row for row, _ in index.snapshot.page(0, 100)] == list(range(len(before)))
 
 
-def test_pages_pass_over_what_is_gone(index: Index) -> None:
+def test_pages_skip_deleted_items(index: Index) -> None:
     index.apply([Change("red-mug"), Change("twin-1"), made("cot", 3)])
     rows = [row for row, _ in index.snapshot.page(0, 4)]
     assert rows == [1, 3, 4, 5]
     assert [item.item_id for _, item in index.snapshot.page(11, 4)] == ["bib", "cot"]
 
 
-def test_writers_and_searches_go_on_during_compactions(index: Index, shop: FakeShop) -> None:
+def test_writes_and_searches_continue_during_compaction(index: Index, shop: FakeShop) -> None:
     expected = Expected(shop)
     changes = [made(f"new-{n % 40}", n) for n in range(200)]
 
@@ -178,7 +176,7 @@ def test_writers_and_searches_go_on_during_compactions(index: Index, shop: FakeS
     expected.check(index)
 
 
-def test_two_generations_are_kept_and_no_more_changes_than_they_need(index: Index, folder: Path) -> None:
+def test_keeps_two_generations_and_only_the_changes_they_need(index: Index, folder: Path) -> None:
     for n in range(4):
         index.apply([made(f"new-{n}", n)])
         index.compact()
@@ -191,7 +189,7 @@ def test_two_generations_are_kept_and_no_more_changes_than_they_need(index: Inde
     assert [one.sequence for one in index.journal.since(0)] == [4]
 
 
-def test_a_damaged_generation_is_passed_over_and_named(
+def test_skips_and_reports_damaged_generation(
     index: Index, folder: Path, shop: FakeShop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = Expected(shop)
@@ -210,7 +208,7 @@ def test_a_damaged_generation_is_passed_over_and_named(
     again.close()
 
 
-def test_without_a_whole_generation_nothing_is_opened(index: Index, folder: Path) -> None:
+def test_does_not_open_without_intact_generation(index: Index, folder: Path) -> None:
     index.compact()
     for path in generations(folder):
         (path / "relations.json").unlink()
@@ -218,7 +216,7 @@ def test_without_a_whole_generation_nothing_is_opened(index: Index, folder: Path
         Index.open(folder)
 
 
-def test_built_anew_it_is_refused_until_changes_are_discarded(folder: Path, shop: FakeShop) -> None:
+def test_rejects_rebuild_until_changes_are_discarded(folder: Path, shop: FakeShop) -> None:
     index = Index.open(folder)
     index.apply([made("new", 1)])
     index.close()
@@ -229,7 +227,7 @@ def test_built_anew_it_is_refused_until_changes_are_discarded(folder: Path, shop
     for changed in (
         config.model_copy(update={"discard_changes": True}),
         config,
-    ):  # the second has none to lose
+    ):  # the second build has no changes to discard
         build(changed, FakeEncoder(), *parents)
         index = Index.open(folder)
         Expected(shop).check(index)
@@ -241,7 +239,7 @@ def test_built_anew_it_is_refused_until_changes_are_discarded(folder: Path, shop
     assert Index.open(folder).snapshot.get("newer").item_id == "newer"
 
 
-def test_built_anew_from_another_checkpoint_a_running_server_keeps_off(
+def test_open_index_rejects_rebuild_from_another_checkpoint(
     index: Index, folder: Path, shop: FakeShop, tmp_path: Path
 ) -> None:
     index.apply([made("new", 1)])
@@ -250,12 +248,12 @@ def test_built_anew_from_another_checkpoint_a_running_server_keeps_off(
         checkpoint=tmp_path / "other", prepared=shop.prepared, out=folder, discard_changes=True
     )
     build(config, FakeEncoder(), Checkpoint.open(tmp_path / "other"), Prepared.open(shop.prepared))
-    with pytest.raises(MismatchError, match="built again from another checkpoint"):
+    with pytest.raises(MismatchError, match="was rebuilt from another checkpoint"):
         index.refresh()
     assert index.snapshot.get("new").item_id == "new"
 
 
-def test_compact_and_verify_from_the_command_line(index: Index, folder: Path) -> None:
+def test_compact_and_verify_commands(index: Index, folder: Path) -> None:
     assert compact(CompactConfig(index=folder)) == f"{folder} has no changes since its newest generation."
     index.apply([made("new", 1), Change("cot")])
     assert "2 changes since" in verify(VerifyConfig(index=folder))
@@ -266,14 +264,14 @@ def test_compact_and_verify_from_the_command_line(index: Index, folder: Path) ->
     assert "0 changes since" in verify(VerifyConfig(index=folder))
 
 
-def test_a_folder_of_an_earlier_layout_is_told_apart(shop: FakeShop) -> None:
+def test_rejects_folder_with_earlier_layout(shop: FakeShop) -> None:
     with pytest.raises(
         ArtifactError, match=r"was built by an earlier version of rcml\. Run `rcml index build`"
     ):
         Index.open(shop.generation)
 
 
-def test_an_index_emptied_by_deletions_may_be_filled_again(index: Index) -> None:
+def test_emptied_index_can_be_filled_again(index: Index) -> None:
     index.apply([Change(item_id) for item_id in ids()])
     index.compact()
     assert len(index) == 0

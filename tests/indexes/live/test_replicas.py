@@ -1,4 +1,4 @@
-"""Several processes, one folder, and a server that keeps the changes: each soon knows what another did."""
+"""Several processes share an index folder and a Postgres journal; each soon shows the changes of the others."""
 
 import random
 import time
@@ -29,7 +29,7 @@ from tests.indexes.fakes import FakeEncoder, FakeShop
 from tests.indexes.postgres_server import Server
 
 SOON = 1.0
-"""Seconds within which each replica shows what another acknowledged."""
+"""Maximum time, in seconds, until every replica shows an acknowledged change."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def index(folder: Path) -> Iterator[Index]:
 
 
 def replica(folder: Path, told: Connection) -> None:
-    """Serve the index as a server does, until told to end; tell of each look when it began and what was then seen."""
+    """Follow the index as a server does until a message arrives; send each refresh's start time and newest sequence."""
     index = Index.open(folder)
     refresh, looks = index.refresh, list[tuple[float, int]]()
 
@@ -66,7 +66,7 @@ def replica(folder: Path, told: Connection) -> None:
     index.close()
 
 
-def test_what_one_replica_acknowledged_the_others_show_at_their_next_look(index: Index, folder: Path) -> None:
+def test_replicas_show_acknowledged_change_at_next_refresh(index: Index, folder: Path) -> None:
     pairs = [CLEAN.Pipe() for _ in range(2)]
     processes = [CLEAN.Process(target=replica, args=(folder, theirs)) for _, theirs in pairs]
     for process in processes:
@@ -96,7 +96,7 @@ def test_what_one_replica_acknowledged_the_others_show_at_their_next_look(index:
     assert REFRESH_INTERVAL_S < SOON / 2
 
 
-def test_a_replica_answers_while_the_server_is_away_and_goes_on_after(
+def test_replica_answers_during_postgres_outage_and_recovers(
     index: Index, folder: Path, shop: FakeShop, postgres: Server
 ) -> None:
     expected = Expected(shop)
@@ -120,7 +120,7 @@ def test_a_replica_answers_while_the_server_is_away_and_goes_on_after(
     again.close()
 
 
-def test_every_verb_knows_where_the_changes_lie(index: Index, folder: Path, shop: FakeShop) -> None:
+def test_all_commands_use_postgres_journal(index: Index, folder: Path, shop: FakeShop) -> None:
     expected = Expected(shop)
     index.apply([made("new", 1), Change("cot")])
     expected.apply(made("new", 1), Change("cot"))
@@ -140,7 +140,7 @@ def test_every_verb_knows_where_the_changes_lie(index: Index, folder: Path, shop
     assert not (folder / JOURNAL_FILE).exists()
 
 
-def test_a_snapshot_holds_the_changes_in_a_file(
+def test_backup_stores_changes_in_a_file(
     index: Index, folder: Path, shop: FakeShop, postgres: Server
 ) -> None:
     expected = Expected(shop)
@@ -159,7 +159,7 @@ def test_a_snapshot_holds_the_changes_in_a_file(
         postgres.start()
 
 
-def test_built_anew_it_keeps_its_journal_and_is_refused_another(
+def test_rebuild_keeps_journal_and_rejects_another(
     index: Index, folder: Path, shop: FakeShop, postgres: Server
 ) -> None:
     journal = Generation.open_newest(folder).config.journal

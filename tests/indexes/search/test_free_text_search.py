@@ -1,4 +1,7 @@
-"""Relations in words against brute force over all tokens: of few items all, of many by a sketch, also amid changes."""
+"""Free-text relation search, compared with brute force over all tokens.
+
+The tests cover small catalogues, large catalogues that need low-rank estimates, and catalogues that change.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -44,7 +47,7 @@ def drawn(word: str) -> ndarray:
 
 
 class TokenEncoder(FakeEncoder):
-    """A token for each word, a few for a picture, and relations that look at tokens as the network's do."""
+    """Encoder with one token per word and a few per picture; its relations attend to tokens as in the real network."""
 
     def read_items(
         self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
@@ -118,7 +121,7 @@ def make(folder: Path, items: Sequence[Item], **options: object) -> Index:
 
 
 def item(number: int, seed: int | None = None) -> Item:
-    """One of sixty families, whose items share three words of four."""
+    """Return an item of one of sixty families; items of a family share three of their four words."""
     seed = number if seed is None else seed
     family, own = np.random.default_rng(seed % 60), np.random.default_rng(seed)
     words = " ".join([*family.choice(WORDS, 3, replace=False), own.choice(WORDS)])
@@ -146,7 +149,7 @@ def png(seed: int) -> bytes:
 def brute(
     index: Index, relation: FreeTextRelation, item_id: str, similarity: Similarity
 ) -> list[tuple[str, float]]:
-    """Every other item and its score, from tokens that are made anew, best first, equal ones in catalogue order."""
+    """Recompute all tokens and return every other item and its score, best first; ties are in catalogue order."""
     snapshot = index.snapshot
     items = [one for _, one in snapshot.page(0, 100_000)]
     pictures = []
@@ -174,7 +177,7 @@ UNKNOWN = "w3 w7 worn by sailors"
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_of_few_items_the_best_are_found_exactly(similarity: Similarity, tmp_path: Path) -> None:
+def test_searches_small_catalogue_exactly(similarity: Similarity, tmp_path: Path) -> None:
     index = make(tmp_path, ITEMS)
     relation = TokenEncoder().read_relation(UNKNOWN)
     for item_id in ("cot", "twin-2", "a/b?c#d e"):
@@ -184,7 +187,7 @@ def test_of_few_items_the_best_are_found_exactly(similarity: Similarity, tmp_pat
     index.close()
 
 
-def test_without_tokens_a_relation_in_words_is_refused(index: Index) -> None:
+def test_rejects_free_text_relation_without_tokens(index: Index) -> None:
     with pytest.raises(NoTokensError, match=r"keeps no tokens.*build the index with --token-store"):
         index.reader().neighbours("cot", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 3)
 
@@ -196,7 +199,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 @pytest.fixture
 def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that 900 items are many."""
+    """Lower the limits so that a search among 900 items needs low-rank estimates."""
     monkeypatch.setattr(free_text_search, "SCORE_ALL_UP_TO", 100)
     monkeypatch.setattr(free_text_search, "CANDIDATES_PER_RESULT", 5)
     monkeypatch.setattr(free_text_search, "MIN_CANDIDATES", 50)
@@ -204,7 +207,7 @@ def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_lists")
 @pytest.mark.parametrize("similarity", Similarity)
-def test_of_many_items_nearly_all_the_best_are_found_and_scored_exactly(
+def test_searches_large_catalogue_with_high_recall_and_exact_scores(
     similarity: Similarity, many: Index
 ) -> None:
     relation = TokenEncoder().read_relation(UNKNOWN)
@@ -221,7 +224,7 @@ def test_of_many_items_nearly_all_the_best_are_found_and_scored_exactly(
 
 
 @pytest.mark.usefixtures("short_lists")
-def test_a_search_reads_the_tokens_of_few(many: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_reads_tokens_of_candidates_only(many: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
     view = FreeTextRelation.view
 
@@ -235,7 +238,7 @@ def test_a_search_reads_the_tokens_of_few(many: Index, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("short_lists")
-def test_a_search_keeps_to_what_is_selected(many: Index) -> None:
+def test_search_respects_filter(many: Index) -> None:
     relation = TokenEncoder().read_relation(UNKNOWN)
     everything = answers(many.reader().neighbours("i5", relation, Similarity.AVG, 5))
     without = Selection(exclude=frozenset(item_id for item_id, _ in everything))
@@ -256,8 +259,8 @@ def test_a_search_keeps_to_what_is_selected(many: Index) -> None:
 
 
 @pytest.mark.parametrize("strength", [1.0, 100.0])
-def test_estimates_from_all_components_are_the_scores_themselves(strength: float, many: Index) -> None:
-    """Tokens of 16 components, all of which are in the sketch; also where e to the relevance would overflow."""
+def test_estimates_from_all_components_equal_exact_scores(strength: float, many: Index) -> None:
+    """The projection keeps all 16 components; at the greater strength, exp of the relevance would overflow."""
     plain = TokenEncoder().read_relation(UNKNOWN)
     relation = replace(plain, query=strength * plain.query)
     store = many.snapshot.generation.tokens
@@ -270,15 +273,17 @@ def test_estimates_from_all_components_are_the_scores_themselves(strength: float
     assert store.estimates(relation) is store.estimates(relation)
 
 
-def test_an_item_must_bring_its_tokens(tmp_path: Path) -> None:
+def test_rejects_item_without_tokens(tmp_path: Path) -> None:
     index = make(tmp_path, ITEMS)
-    with pytest.raises(InputError, match="Item 'i7' came without its tokens"):
+    with pytest.raises(
+        InputError, match="Item 'i7' has no tokens, but this index stores the tokens of every item"
+    ):
         index.apply([changed(7, 7, tokens=False)])
     assert "i7" not in index.snapshot
     index.close()
 
 
-def test_tokens_that_are_not_kept_are_not_stored(shop: FakeShop, tmp_path: Path) -> None:
+def test_drops_tokens_if_index_does_not_store_them(shop: FakeShop, tmp_path: Path) -> None:
     index = Index.open(copied(shop, tmp_path))
     index.apply([changed(7, 7)])
     assert index.snapshot.overlay.entries[0].change.tokens is None
@@ -296,7 +301,7 @@ def test_tokens_that_are_not_kept_are_not_stored(shop: FakeShop, tmp_path: Path)
     )
 )
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_changes_answers_equal_brute_force(
+def test_matches_brute_force_after_random_changes(
     steps: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("live")
@@ -320,12 +325,12 @@ def test_whatever_changes_answers_equal_brute_force(
 
 
 @pytest.mark.usefixtures("short_lists")
-def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) -> None:
+def test_finds_added_items_but_not_deleted_items(tmp_path: Path) -> None:
     index = make(tmp_path, [item(number) for number in range(900)])
     relation = TokenEncoder().read_relation(UNKNOWN)
     best = answers(index.reader().neighbours("i5", relation, Similarity.AVG, 3))
     others = [changed(3_000 + seed, seed) for seed in range(100, 180)]
-    index.apply([Change(best[0][0]), *others, changed(2_000, 5)])  # the same words as item 5
+    index.apply([Change(best[0][0]), *others, changed(2_000, 5)])  # same text as item 5
     again = answers(index.reader().neighbours("i5", relation, Similarity.TT, 3))
     assert again[0][0] == "i2000"
     assert again[0][1] == pytest.approx(1, abs=1e-3)
@@ -336,7 +341,7 @@ def test_what_was_put_in_is_found_and_what_was_taken_out_is_not(tmp_path: Path) 
     index.close()
 
 
-def test_as_many_are_found_as_wanted_where_all_known_relations_bring_the_same_newcomers(
+def test_finds_k_items_if_all_indexed_relations_return_the_same_new_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SCORE_ALL_UP_TO", "MIN_CANDIDATES", "CANDIDATES_PER_RESULT"):

@@ -1,4 +1,4 @@
-"""Two items compared: of the catalogue or new, one or many at a time, calibrated."""
+"""Comparison of two items, from the catalogue or new: relation scores, validity and vectors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 def newcomer(shop: FakeShop, item_id: str) -> Encoding:
-    """A new item that is like one of the catalogue."""
+    """Return a new item with the vectors of a catalogue item."""
     row = ids().index(item_id)
     text, image = (
         np.stack([shop.vectors(relation.relation_id, view)[row] for relation in RELATIONS])[None]
@@ -56,11 +56,11 @@ def softmax(scores: ndarray) -> ndarray:
     return np.asarray(np.exp(scores) / np.exp(scores).sum())
 
 
-# Which relation.
+# Relation scores.
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_a_relations_probability_is_the_calibrated_softmax_of_its_cosine(
+def test_relation_probability_is_calibrated_softmax_of_cosines(
     calibrated: Index, shop: FakeShop, similarity: Similarity
 ) -> None:
     own = CALIBRATION.relation_types[similarity]
@@ -71,7 +71,7 @@ def test_a_relations_probability_is_the_calibrated_softmax_of_its_cosine(
     assert sum(one.probability for one in found) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_the_likeliest_relation_comes_first_even_where_another_has_the_greater_cosine(
+def test_most_probable_relation_comes_first_even_if_another_has_greater_cosine(
     calibrated: Index,
 ) -> None:
     turned = 0
@@ -83,14 +83,14 @@ def test_the_likeliest_relation_comes_first_even_where_another_has_the_greater_c
     assert turned > 0
 
 
-def test_uncalibrated_the_greatest_cosine_is_the_likeliest(index: Index) -> None:
+def test_uncalibrated_relation_probability_is_softmax_of_cosines(index: Index) -> None:
     found = index.reader().relation_scores("bib", "cot", Similarity.TT)
     expected = softmax(np.array([one.score for one in found]))
     assert [one.probability for one in found] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_a_new_item_has_the_relations_of_the_one_it_is_like(
+def test_new_item_has_relation_scores_of_identical_catalogue_item(
     calibrated: Index, shop: FakeShop, similarity: Similarity
 ) -> None:
     new_a, new_b = newcomer(shop, "bib"), newcomer(shop, "cot")
@@ -100,11 +100,11 @@ def test_a_new_item_has_the_relations_of_the_one_it_is_like(
     }
     for a, b in ((new_a, "cot"), ("bib", new_b), (new_a, new_b)):
         for one in calibrated.reader().relation_scores(a, b, similarity):
-            # The stored average of two vectors was rounded once more.
+            # The index stores a rounded average; the encoding averages its two vectors without rounding.
             assert (one.score, one.probability) == pytest.approx(expected[one.relation.relation_id], abs=2e-3)
 
 
-def test_a_new_item_without_a_picture_is_compared_by_its_words_alone(index: Index, shop: FakeShop) -> None:
+def test_compares_new_item_without_picture_by_text_only(index: Index, shop: FakeShop) -> None:
     words = replace(newcomer(shop, "bib"), image=np.zeros_like(newcomer(shop, "bib").image))
     by_words = index.reader().relation_scores(words, "cot", Similarity.TT)
     assert by_words == index.reader().relation_scores(newcomer(shop, "bib"), "cot", Similarity.TT)
@@ -113,15 +113,15 @@ def test_a_new_item_without_a_picture_is_compared_by_its_words_alone(index: Inde
             index.reader().relation_scores(a, b, similarity)
 
 
-def test_a_new_item_without_words_is_compared_by_its_picture_alone(index: Index, shop: FakeShop) -> None:
+def test_compares_new_item_without_text_by_picture_only(index: Index, shop: FakeShop) -> None:
     picture = replace(newcomer(shop, "bib"), text=np.zeros_like(newcomer(shop, "bib").text))
     by_picture = index.reader().relation_scores("cot", picture, Similarity.TI)
     assert by_picture == index.reader().relation_scores("cot", newcomer(shop, "bib"), Similarity.TI)
-    with pytest.raises(InputError, match="The new item has no words"):
+    with pytest.raises(InputError, match="The new item has no text"):
         index.reader().relation_scores(picture, "cot", Similarity.TT)
 
 
-# Whether one holds.
+# Validity.
 
 
 def probabilities(index: Index, claims: Sequence[tuple[PairItem, PairItem, str]]) -> list[float]:
@@ -130,7 +130,7 @@ def probabilities(index: Index, claims: Sequence[tuple[PairItem, PairItem, str]]
 
 
 @pytest.mark.parametrize("relation_id", BETWEEN)
-def test_validity_is_the_calibrated_sigmoid_of_the_heads_log_odds(
+def test_validity_is_calibrated_sigmoid_of_head_log_odds(
     calibrated: Index, shop: FakeShop, relation_id: str
 ) -> None:
     head = shop.probability("bib", "cot", relation_id)
@@ -141,7 +141,7 @@ def test_validity_is_the_calibrated_sigmoid_of_the_heads_log_odds(
     )
 
 
-def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index, shop: FakeShop) -> None:
+def test_probabilities_of_many_claims_match_head_in_order(index: Index, shop: FakeShop) -> None:
     claims = list(product(ids(), ids(), BETWEEN))
     np.random.default_rng(0).shuffle(claims)
     claims = claims[:60]
@@ -149,7 +149,7 @@ def test_many_claims_have_the_probabilities_of_each_in_their_order(index: Index,
     np.testing.assert_allclose(probabilities(index, claims), expected, atol=1e-6)
 
 
-def test_a_new_item_has_the_validity_of_the_one_it_is_like(index: Index, shop: FakeShop) -> None:
+def test_new_item_has_validity_of_identical_catalogue_item(index: Index, shop: FakeShop) -> None:
     new = newcomer(shop, "bib")
     claims: list[tuple[PairItem, PairItem, str]] = [
         ("bib", "cot", "gardeners"),
@@ -162,18 +162,18 @@ def test_a_new_item_has_the_validity_of_the_one_it_is_like(index: Index, shop: F
     assert same == pytest.approx(index.reader().validity("bib", "bib", "gardeners").probability, abs=1e-6)
 
 
-def test_no_claims_have_no_probabilities(index: Index) -> None:
+def test_no_claims_give_no_verdicts(index: Index) -> None:
     assert index.reader().validities([]) == []
 
 
-def test_what_a_claim_names_and_is_not_there_is_named(index: Index) -> None:
+def test_error_names_unknown_item_or_relation_of_claim(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
         index.reader().validity("bib", "unicorn", "gardeners")
     with pytest.raises(UnknownRelationError, match="'sailors'"):
         index.reader().validity("bib", "cot", "sailors")
 
 
-def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, shop: FakeShop) -> None:
+def test_judges_each_claim_independently_on_one_snapshot(index: Index, shop: FakeShop) -> None:
     claims: list[tuple[PairItem, PairItem, str]] = [
         ("bib", "cot", "gardeners"),
         ("bib", "unicorn", "gardeners"),
@@ -196,11 +196,11 @@ def test_each_claim_is_judged_by_itself_and_all_by_one_snapshot(index: Index, sh
     assert judged == pytest.approx(alone, abs=1e-6)
 
 
-# The vectors themselves.
+# Vectors.
 
 
 @pytest.mark.parametrize("relation", BETWEEN)
-def test_vectors_of_items_stand_in_the_order_asked_for(index: Index, shop: FakeShop, relation: str) -> None:
+def test_vectors_are_in_requested_order(index: Index, shop: FakeShop, relation: str) -> None:
     wanted = ["tie", "bib", "tie"]
     found = index.reader().vectors([*wanted, newcomer(shop, "cot")], relation, list(View))
     for view in View:
@@ -210,28 +210,28 @@ def test_vectors_of_items_stand_in_the_order_asked_for(index: Index, shop: FakeS
             np.testing.assert_allclose(found[view][place], row, atol=0 if place < 3 else 1e-3)
 
 
-def test_what_an_item_has_nothing_to_show_in_is_zero(index: Index, shop: FakeShop) -> None:
+def test_text_vector_of_item_without_text_is_zero(index: Index, shop: FakeShop) -> None:
     new = newcomer(shop, "bib").without_text()
     found = index.reader().vectors([new], "gardeners", list(View))
     assert not found[View.TEXT].any()
     np.testing.assert_allclose(found[View.AVERAGE], found[View.IMAGE], atol=1e-3)
 
 
-def test_vectors_of_what_is_not_there_are_refused(index: Index) -> None:
+def test_rejects_vectors_of_unknown_item_or_relation(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
         index.reader().vectors(["bib", "unicorn"], "gardeners", [View.TEXT])
     with pytest.raises(UnknownRelationError, match="'sailors'"):
         index.reader().vectors(["bib"], "sailors", [View.TEXT])
 
 
-# What it tells of itself.
+# Metadata.
 
 
-def test_an_index_names_its_calibration(calibrated: Index, index: Index) -> None:
+def test_reader_reports_calibration_version(calibrated: Index, index: Index) -> None:
     assert (calibrated.reader().calibration, index.reader().calibration) == (CALIBRATION.version, "none")
 
 
-def test_an_index_knows_how_many_items_stand_in_pairs(index: Index) -> None:
+def test_relations_report_number_of_paired_items(index: Index) -> None:
     known = index.snapshot.generation.relations
     assert {one.relation_id: one.paired_items for one in known} == {
         "same-item": None, "gardeners": 2, "worn together / office": 0, "new-parents": 3

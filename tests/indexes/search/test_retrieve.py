@@ -1,4 +1,4 @@
-"""A question of `POST /retrieve` is answered as arithmetic over the stored vectors says, whatever it is made of."""
+"""Retrieval requests with all options, compared with plain arithmetic over the stored vectors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -52,7 +52,7 @@ def found(index: Index, question: Question) -> list[Found]:
 
 
 def best(scores: ndarray, k: int, without: Sequence[str]) -> list[tuple[str, float]]:
-    """The reference: all scores, sorted."""
+    """Return the reference results: the `k` best of all scores, sorted."""
     rows = [row for row in range(len(ITEMS)) if ids()[row] not in without]
     rows.sort(key=lambda row: (-np.round(scores[row], 5), row))
     return [(ids()[row], round(float(scores[row]), 5)) for row in rows[:k]]
@@ -63,20 +63,18 @@ def scores_of(shop: FakeShop, item_id: str, relation: str) -> ndarray:
     return np.asarray(vectors @ vectors[ids().index(item_id)])
 
 
-def test_several_relations_are_scored_by_their_weighted_mean(shop: FakeShop, index: Index) -> None:
+def test_scores_several_relations_by_weighted_mean(shop: FakeShop, index: Index) -> None:
     question = asked("bib", relations=[Weighted("gardeners", 3.0), Weighted("new-parents", 1.0)])
     wanted = 0.75 * scores_of(shop, "bib", "gardeners") + 0.25 * scores_of(shop, "bib", "new-parents")
     assert answer(index, question) == best(wanted, 5, ["bib"])
 
 
-def test_only_ratios_of_weights_count(index: Index) -> None:
+def test_only_ratios_of_weights_matter(index: Index) -> None:
     one, other = ([Weighted("gardeners", 3 * by), Weighted("new-parents", by)] for by in (1.0, 0.01))
     assert answer(index, asked("bib", relations=one)) == answer(index, asked("bib", relations=other))
 
 
-def test_without_a_relation_each_item_counts_under_the_one_that_brings_it_nearest(
-    shop: FakeShop, index: Index
-) -> None:
+def test_without_relations_scores_each_item_under_its_best_relation(shop: FakeShop, index: Index) -> None:
     each = np.stack([scores_of(shop, "red-mug", relation) for relation in BETWEEN])
     results = found(index, asked("red-mug", relations=(), k=11))
     assert [(ids()[one.row], round(one.score, 5)) for one in results] == best(
@@ -85,14 +83,14 @@ def test_without_a_relation_each_item_counts_under_the_one_that_brings_it_neares
     assert [one.relation for one in results] == [BETWEEN[int(each[:, one.row].argmax())] for one in results]
 
 
-def test_several_items_are_looked_for_by_their_mean(shop: FakeShop, index: Index) -> None:
+def test_several_query_items_are_averaged(shop: FakeShop, index: Index) -> None:
     vectors = shop.vectors("gardeners", View.AVERAGE)
     mean = vectors[[ids().index("bib"), ids().index("cot")]].mean(axis=0)
     wanted = vectors @ (mean / np.linalg.norm(mean))
     assert answer(index, asked("bib", "cot")) == best(wanted, 5, ["bib", "cot"])
 
 
-def test_a_new_item_alike_in_all_finds_its_twin_first(index: Index, shop: FakeShop) -> None:
+def test_new_item_finds_identical_catalogue_item_first(index: Index, shop: FakeShop) -> None:
     picture = Image.open(shop.prepared / ITEMS[0].picture)
     encoding = FakeEncoder().read_items([ITEMS[0].text], [picture], tokens=True)()
     for similarity in Similarity:
@@ -101,7 +99,7 @@ def test_a_new_item_alike_in_all_finds_its_twin_first(index: Index, shop: FakeSh
             assert [ids()[one.row] for one in found(index, question)] == ["red-mug"], similarity
 
 
-def test_known_and_worded_relations_are_blended(index: Index, shop: FakeShop) -> None:
+def test_blends_indexed_and_free_text_relations(index: Index, shop: FakeShop) -> None:
     worded = FakeEncoder().read_relation("Worn together at the office.")
     question = asked("bib", relations=[Weighted("gardeners", 1.0), Weighted(worded, 1.0)])
     tokens = index.snapshot.vectors(worded, View.AVERAGE, range(len(ITEMS)))
@@ -109,20 +107,20 @@ def test_known_and_worded_relations_are_blended(index: Index, shop: FakeShop) ->
     assert [one for one, _ in answer(index, question)] == [one for one, _ in best(wanted, 5, ["bib"])]
 
 
-def test_pages_are_stretches_of_one_answer(index: Index) -> None:
+def test_pages_are_slices_of_full_result(index: Index) -> None:
     whole = found(index, asked("bib", k=11))
     pages = [found(index, asked("bib", k=3, offset=offset)) for offset in (0, 3, 6, 9)]
     assert [one for page in pages for one in page] == whole
     assert [len(page) for page in pages] == [3, 3, 3, 2]
 
 
-def test_what_scores_less_than_wanted_is_left_out(index: Index) -> None:
+def test_omits_items_below_min_score(index: Index) -> None:
     whole = found(index, asked("bib", k=11))
     least = whole[4].score
     assert found(index, asked("bib", k=11, min_score=least)) == whole[:5]
 
 
-def test_a_fallback_fills_up_with_the_best_under_other_relations(shop: FakeShop, index: Index) -> None:
+def test_fallback_adds_best_items_under_other_relations(shop: FakeShop, index: Index) -> None:
     least = found(index, asked("bib"))[0].score
     results = found(index, asked("bib", k=4, min_score=least, fallback=True))
     assert [one.fallback for one in results[:1]] == [False]
@@ -134,7 +132,7 @@ def test_a_fallback_fills_up_with_the_best_under_other_relations(shop: FakeShop,
     assert wanted
 
 
-def test_promoted_items_have_their_share_of_the_places(index: Index) -> None:
+def test_promoted_items_receive_their_share_of_positions(index: Index) -> None:
     plain = [ids()[one.row] for one in found(index, asked("bib", k=11))]
     last = plain[-3:]
     results = found(index, asked("bib", k=6, promotion=Promotion(frozenset(last), 1 / 3)))
@@ -143,7 +141,7 @@ def test_promoted_items_have_their_share_of_the_places(index: Index) -> None:
     assert [ids()[one.row] for one in results if not one.promoted] == plain[:4]
 
 
-def test_a_promoted_item_that_is_not_selected_is_not_shown(index: Index) -> None:
+def test_omits_promoted_item_that_fails_filter(index: Index) -> None:
     selection = Selection(exclude=frozenset(["cot"]), where={"price": Condition(least=1)})
     question = asked("bib", k=3, selection=selection, promotion=Promotion(frozenset(["cot", "bottle"]), 1.0))
     assert not [one for one in found(index, question) if one.promoted]
@@ -155,7 +153,7 @@ def test_a_promoted_item_that_is_not_selected_is_not_shown(index: Index) -> None
     share=st.floats(0.05, 1),
     depth=st.integers(0, 20),
 )
-def test_of_any_prefix_promoted_items_have_at_most_their_share_while_there_are_others(
+def test_promoted_items_never_exceed_their_share_while_others_remain(
     promoted: list[int], others: list[int], share: float, depth: int
 ) -> None:
     promotion = Promotion(frozenset(), share)
@@ -172,7 +170,7 @@ def test_of_any_prefix_promoted_items_have_at_most_their_share_while_there_are_o
         left -= not merged[place].promoted
 
 
-def test_a_condition_may_refer_to_the_item_asked_about(index: Index) -> None:
+def test_condition_can_refer_to_query_item(index: Index) -> None:
     cheaper = Selection(where={"price": Condition(below=OfQuery("price"))})
     results = found(index, asked("twin-1", k=11, selection=cheaper))
     assert sorted(ids()[one.row] for one in results) == ["blue-mug", "red-mug", "twin-2"]
@@ -181,20 +179,20 @@ def test_a_condition_may_refer_to_the_item_asked_about(index: Index) -> None:
 
 
 @pytest.mark.parametrize("item_id", ["bib", "twin-3"])
-def test_a_condition_on_what_the_item_asked_about_lacks_is_refused(index: Index, item_id: str) -> None:
+def test_rejects_condition_on_attribute_that_query_item_lacks(index: Index, item_id: str) -> None:
     cheaper = Selection(where={"price": Condition(below=OfQuery("price"))})
     with pytest.raises(MissingAttributeError, match=r"query\.price"):
         found(index, asked(item_id, selection=cheaper))
 
 
-def test_what_is_not_there_is_named(index: Index) -> None:
+def test_error_names_unknown_item_or_relation(index: Index) -> None:
     with pytest.raises(UnknownItemError, match="unicorn"):
         found(index, asked("bib", "unicorn"))
     with pytest.raises(UnknownRelationError, match="sailors"):
         found(index, asked("bib", relations=["gardeners", "sailors"]))
 
 
-def test_variants_of_what_is_promoted_are_not_found_beside_it(index: Index) -> None:
+def test_omits_variants_of_promoted_item(index: Index) -> None:
     selection = Selection(group_by="model")
     question = asked("bib", k=11, selection=selection, promotion=Promotion(frozenset(["twin-2"]), 0.5))
     rows = [ids()[one.row] for one in found(index, question)]
@@ -203,7 +201,7 @@ def test_variants_of_what_is_promoted_are_not_found_beside_it(index: Index) -> N
 
 
 @pytest.mark.parametrize("group_by", [None, "model"])
-def test_pages_with_promoted_items_are_stretches_of_one_answer(index: Index, group_by: str | None) -> None:
+def test_pages_with_promoted_items_are_slices_of_full_result(index: Index, group_by: str | None) -> None:
     plain = [ids()[one.row] for one in found(index, asked("bib", k=11))]
     question = asked(
         "bib",
@@ -217,14 +215,14 @@ def test_pages_with_promoted_items_are_stretches_of_one_answer(index: Index, gro
     assert len({one.row for one in whole}) == len(whole)
 
 
-def test_a_promoted_item_is_not_put_off_until_its_turn(index: Index) -> None:
+def test_promotion_does_not_delay_item_that_ranks_earlier(index: Index) -> None:
     plain = [ids()[one.row] for one in found(index, asked("bib", k=11))]
     results = found(index, asked("bib", k=4, promotion=Promotion(frozenset([plain[0], plain[-1]]), 1 / 3)))
     assert [ids()[one.row] for one in results] == [plain[0], plain[1], plain[-1], plain[2]]
     assert [one.promoted for one in results] == [False, False, True, False]
 
 
-def test_what_scores_less_than_wanted_takes_no_place_for_being_unlike_the_rest(index: Index) -> None:
+def test_diversity_does_not_choose_items_below_min_score(index: Index) -> None:
     least = found(index, asked("bib", k=6))[-1].score
     diverse = Selection(diversity=0.99)
     results = found(index, asked("bib", k=5, selection=diverse, min_score=least))
@@ -233,7 +231,7 @@ def test_what_scores_less_than_wanted_takes_no_place_for_being_unlike_the_rest(i
     assert len(several) == min(5, len(found(index, asked("bib", relations=BETWEEN[:2], k=11, min_score=0.0))))
 
 
-def test_what_is_answered_at_once_has_no_more_to_look_up_than_a_few_items(index: Index) -> None:
+def test_precomputed_lookup_limits_number_of_excluded_items(index: Index) -> None:
     def without(count: int) -> Question:
         gone = frozenset(["cot", *(f"gone-{number}" for number in range(1, count))])
         return asked("bib", selection=Selection(exclude=gone))
@@ -244,7 +242,7 @@ def test_what_is_answered_at_once_has_no_more_to_look_up_than_a_few_items(index:
     assert found(index, without(101)) == at_once
 
 
-def test_where_all_relations_were_asked_about_there_is_none_to_fall_back_on(
+def test_fallback_without_relations_runs_no_second_search(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches = []
@@ -259,19 +257,15 @@ def test_where_all_relations_were_asked_about_there_is_none_to_fall_back_on(
 
 
 @pytest.mark.parametrize("relations", [("gardeners", "new-parents"), ()])
-def test_equal_items_stand_in_catalogue_order_wherever_the_cut_falls(
-    index: Index, relations: tuple[str, ...]
-) -> None:
-    """Three of the items are twins, so that some cut falls between them."""
+def test_equal_scores_are_in_catalogue_order_for_every_k(index: Index, relations: tuple[str, ...]) -> None:
+    """Three items are identical, so some cutoff falls between them."""
     for item_id in ids():
         whole = found(index, asked(item_id, relations=relations, k=11))
         for k in range(1, 11):
             assert found(index, asked(item_id, relations=relations, k=k)) == whole[:k], (item_id, k)
 
 
-def test_variants_are_told_apart_among_the_nearest_items_only(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_groups_variants_among_nearest_items_only(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = {"twin-1", "twin-2", "twin-3"}
     plain = {one: found(index, asked(one, k=2)) for one in ids()}
     item_id = next(

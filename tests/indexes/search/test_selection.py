@@ -1,4 +1,4 @@
-"""Items included, excluded and unlike one another, against the same thing by loops."""
+"""Filters, grouping and diversity, compared with plain loops."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ KNOWN = st.frozensets(st.sampled_from([*ids(), "new-1", "new-2", "no such item"]
 
 @pytest.fixture(scope="module")
 def changed(shop: FakeShop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, Expected]]:
-    """An index of items old, new, changed and gone."""
+    """Yield an index with original, added, replaced and deleted items, and its expected contents."""
     index = Index.open(copied(shop, Path(tmp_path_factory.mktemp("selection"))))
     expected = Expected(shop)
     index.apply(CHANGES)
@@ -42,7 +42,7 @@ def changed(shop: FakeShop, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     asked=st.sampled_from(["red-mug", "new-1", "bib", "twin-2"]),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_best_of_those_selected_are_found_in_their_order(
+def test_finds_best_allowed_items_in_order(
     changed: tuple[Index, Expected],
     include: frozenset[str] | None,
     exclude: frozenset[str],
@@ -60,7 +60,7 @@ def test_the_best_of_those_selected_are_found_in_their_order(
     assert [(hit.item.item_id, hit.score) for hit in hits] == wanted[:k]
 
 
-def test_a_new_query_is_narrowed_too(changed: tuple[Index, Expected]) -> None:
+def test_filter_applies_to_query_vector(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
     row = index.snapshot.row("twin-1")
     query = index.snapshot.vectors(1, View.TEXT, [row])[0]
@@ -72,7 +72,7 @@ def test_a_new_query_is_narrowed_too(changed: tuple[Index, Expected]) -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 15), st.floats(0.01, 0.99), st.integers(0, 10_000))
-def test_marginal_relevance_is_that_of_the_loops(n: int, k: int, diversity: float, seed: int) -> None:
+def test_mmr_matches_plain_loops(n: int, k: int, diversity: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((n, 6))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -86,7 +86,7 @@ def test_marginal_relevance_is_that_of_the_loops(n: int, k: int, diversity: floa
         best = max(gains, key=lambda one: (gains[one], -one))
         chosen.append(best)
     found = mmr_order(scores, vectors, k, diversity)
-    if found != chosen:  # two gains may be equal but for rounding
+    if found != chosen:  # two gains may be equal except for rounding
         at = next(place for place, (one, other) in enumerate(zip(found, chosen, strict=True)) if one != other)
         assert gain_of(found[at], found[:at], scores, vectors, diversity) == pytest.approx(
             gain_of(chosen[at], chosen[:at], scores, vectors, diversity), abs=1e-5
@@ -98,7 +98,7 @@ def gain_of(one: int, chosen: list[int], scores: np.ndarray, vectors: np.ndarray
     return (1 - diversity) * float(scores[one]) - diversity * alike
 
 
-def test_with_diversity_twins_do_not_stand_together(changed: tuple[Index, Expected]) -> None:
+def test_diversity_keeps_only_one_of_several_twins(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
     plain = index.reader().neighbours("trowel", "gardeners", Similarity.TT, 4)
     spaced = index.reader().neighbours("trowel", "gardeners", Similarity.TT, 4, Selection(diversity=0.5))
@@ -116,7 +116,7 @@ CATEGORIES = st.builds(Condition, st.frozensets(st.sampled_from(["Kitchen", "Too
 
 
 def holds(item: Item, name: str, condition: Condition) -> bool:
-    """A condition, spelt out for one item."""
+    """Return whether one item meets a condition."""
     for value in item.categories if name == "categories" else [item.attributes.get(name)]:
         if value is None or (condition.any_of is not None and value not in condition.any_of):
             continue
@@ -135,7 +135,7 @@ def holds(item: Item, name: str, condition: Condition) -> bool:
     categories=st.none() | CATEGORIES,
     k=st.integers(1, 20),
 )
-def test_what_is_found_meets_every_condition(
+def test_finds_exactly_the_items_that_meet_all_conditions(
     changed: tuple[Index, Expected], where: dict[str, Condition], categories: Condition | None, k: int
 ) -> None:
     index, expected = changed
@@ -151,7 +151,7 @@ def test_what_is_found_meets_every_condition(
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_conditions_outlive_a_compaction(shop: FakeShop, tmp_path: Path, compacted: bool) -> None:
+def test_conditions_hold_before_and_after_compaction(shop: FakeShop, tmp_path: Path, compacted: bool) -> None:
     index = Index.open(copied(shop, tmp_path))
     index.apply([*CHANGES, made("dear", 500)])
     if compacted:
@@ -166,7 +166,7 @@ def test_conditions_outlive_a_compaction(shop: FakeShop, tmp_path: Path, compact
     index.close()
 
 
-def test_of_variants_only_the_best_is_found(changed: tuple[Index, Expected]) -> None:
+def test_finds_only_best_of_each_group_of_variants(changed: tuple[Index, Expected]) -> None:
     index, expected = changed
     plain = expected.ranking("trowel", "gardeners", Similarity.AVG)
     seen, wanted = set(), []
@@ -185,7 +185,7 @@ def test_of_variants_only_the_best_is_found(changed: tuple[Index, Expected]) -> 
         assert [(hit.item.item_id, hit.score) for hit in hits] == wanted[:k]
 
 
-def test_a_variant_of_the_item_asked_about_is_not_found(changed: tuple[Index, Expected]) -> None:
+def test_omits_variants_of_query_item(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
     hits = index.reader().neighbours("twin-1", "gardeners", Similarity.AVG, 50, Selection(group_by="model"))
     assert not {"twin-1", "twin-2", "twin-3"} & {hit.item.item_id for hit in hits}
@@ -195,9 +195,7 @@ def test_a_variant_of_the_item_asked_about_is_not_found(changed: tuple[Index, Ex
 @pytest.mark.parametrize(
     "selection", [Selection(where={"colour": Condition(least=1)}), Selection(group_by="colour")]
 )
-def test_an_attribute_that_no_item_has_is_refused_by_name(
-    changed: tuple[Index, Expected], selection: Selection
-) -> None:
+def test_error_names_unknown_attribute(changed: tuple[Index, Expected], selection: Selection) -> None:
     index, _ = changed
     with pytest.raises(UnknownAttributeError, match=r"'colour'.*brand, model, price, sale, stock"):
         index.reader().neighbours("tie", "gardeners", Similarity.AVG, 3, selection)

@@ -1,4 +1,4 @@
-"""Items of words alone: found by their words and on average, never by a picture, through every change."""
+"""Text-only items: found by text and by average, never by picture, before and after changes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -76,13 +76,13 @@ def check(index: Index, wordless: set[str]) -> None:
             index.picture(item_id)
 
 
-def test_they_are_found_by_their_words_and_on_average_alone(mixed: Index) -> None:
+def test_finds_text_only_items_by_text_and_average_only(mixed: Index) -> None:
     check(mixed, WORDLESS)
     assert mixed.snapshot.generation.answers.similarities == (Similarity.TT, Similarity.AVG)
     mixed.close()
 
 
-def test_on_average_they_are_what_their_words_are(mixed: Index) -> None:
+def test_average_vector_of_text_only_item_equals_its_text_vector(mixed: Index) -> None:
     texts, averages = (
         mixed.snapshot.vectors(1, view, [mixed.snapshot.row("cot")]) for view in (View.TEXT, View.AVERAGE)
     )
@@ -92,7 +92,7 @@ def test_on_average_they_are_what_their_words_are(mixed: Index) -> None:
     mixed.close()
 
 
-def test_they_come_and_go_as_others_do(mixed: Index) -> None:
+def test_adds_replaces_and_deletes_text_only_items(mixed: Index) -> None:
     mixed.apply([words_alone("new", 3), Change("cot")])
     check(mixed, {"red-mug", "new"})
     mixed.compact()
@@ -106,5 +106,5 @@ def test_they_come_and_go_as_others_do(mixed: Index) -> None:
     mixed.close()
 
 
-def test_where_all_have_pictures_nothing_is_masked(index: Index) -> None:
+def test_has_no_picture_mask_if_all_items_have_pictures(index: Index) -> None:
     assert index.snapshot.pictured is None

@@ -363,8 +363,8 @@ def test_missing_pymilvus_error_names_install_command(folder: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("uri", "refusal"),
     [
-        ("http://root:Milvus@localhost:19530", "must not hold a user or a password"),
-        ("localhost:19530", "must be the address of a Milvus server, as http://host:19530"),
+        ("http://root:Milvus@localhost:19530", "must not contain a user name or a password"),
+        ("localhost:19530", "must be the address of a Milvus server, for example http://host:19530"),
         ("milvus", "must be the address of a Milvus server"),
     ],
 )
