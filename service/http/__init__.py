@@ -1,1 +1,1 @@
-"""HTTP itself: connections and their limits, rules of routes, the OpenAPI document."""
+"""HTTP layer: connections and their limits, route rules, and the OpenAPI document."""

@@ -1,7 +1,7 @@
-"""Browser policy: the headers that say what a browser must not do with an answer, and the content policy of pages.
+"""Browser policy: security headers for every response, and the Content-Security-Policy of HTML pages.
 
-They follow the OWASP REST security cheat sheet. An answer is data, so by default a browser may load and run
-nothing for it; the two pages bring policies of their own.
+The headers follow the OWASP REST Security Cheat Sheet. A response is normally data, so by default it allows a browser
+to load and run nothing. The two HTML pages set their own policies.
 """
 
 SECURITY_HEADERS = {
@@ -11,10 +11,14 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+"""Headers of every response; an HTML page replaces the Content-Security-Policy."""
 
 
 def page_policy(**sources: str) -> str:
-    """Make the Content-Security-Policy of a page: all from this server, plus `sources` (`img_src="data:"`)."""
+    """Return the Content-Security-Policy of an HTML page.
+
+    The page may load resources from this server and from `sources`, for example `img_src="data:"`.
+    """
     allowed = {"script-src": "'self'", "style-src": "'self'", "img-src": "'self'", "connect-src": "'self'"}
     for name, more in sources.items():
         allowed[name.replace("_", "-")] += f" {more}"

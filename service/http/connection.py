@@ -1,12 +1,13 @@
-"""The connections of the HTTP server: what a client may take of its time and memory, and how each of them ends.
+"""Connections of the HTTP server: limits on a client's time and memory, and the ways in which a connection closes.
 
-uvicorn parses, answers and keeps alive; it waits for ever for a request that is not finished and for an answer that
-is not read, and a limit on connections makes it refuse the honest ones while slow ones hold them. `Connection` is its
-protocol with bounds: a slow client is cut, a malformed request is refused with a problem document, and a client that
-still sends may read why before the connection goes (RFC 9112, 9.6). `Server` looks at all connections four times a
-second, so nothing is timed for each request. `serve` starts it.
+uvicorn parses requests, sends responses and keeps connections alive. However, it waits forever for an incomplete
+request and for a response that the client does not read. If its connections are limited, slow clients hold all of them
+and uvicorn rejects everyone else. `Connection` is uvicorn's protocol with limits: it disconnects a slow client, rejects
+a malformed request with a problem document, and gives a client that is still sending time to read the reason before
+the connection closes (RFC 9112, 9.6). `Server` sweeps all connections four times a second, so requests need no timers.
+`serve` starts the server.
 
-What a head may be is in `request_head.py`, how slow a client may be in `slow_clients.py`, all bounds in `limits.py`.
+`request_head.py` checks request heads, `slow_clients.py` detects slow clients, and `limits.py` defines all limits.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from .slow_clients import Progress, ProgressWatch, Stage, TooSlow
 
 
 class _Config(uvicorn.Config):
-    """uvicorn's options, and ours, for each connection to find."""
+    """Options of uvicorn and limits of rcml, available to every connection."""
 
     def __init__(
         self,
@@ -66,10 +67,11 @@ class _Config(uvicorn.Config):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with connections that have bounds.
+    """uvicorn's server with limits on its connections.
 
-    On SIGTERM whatever has reached this machine is answered: connections that wait to be accepted are, requests under
-    way are finished, and connections kept alive get their next answer with `Connection: close`.
+    After SIGTERM, the server still answers every request that has reached this machine. It accepts the waiting
+    connections, completes the requests in progress, and sends `Connection: close` with the next response on each
+    keep-alive connection.
     """
 
     def __init__(
@@ -81,16 +83,18 @@ class Server(uvicorn.Server):
         clock: Callable[[], float] = monotonic,
         **options: Any,
     ) -> None:
-        """Serve `app`; the deadlines are measured by `clock`, in seconds; `options` are uvicorn's own."""
+        """Configure a server for `app`; `clock` returns seconds for the deadlines, `options` go to uvicorn."""
         super().__init__(_Config(app, limits, deadlines, log_level, clock, **options))
         self.deadlines = deadlines
         self.clock = clock
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the server and the sweep over its connections."""
         await super().startup(sockets)
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept the waiting connections, then shut down the server and stop the sweep."""
         try:
             await self._accept(sockets or [])
             await super().shutdown(sockets)
@@ -100,13 +104,16 @@ class Server(uvicorn.Server):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.deadlines.sweep)
-            await asyncio.sleep(0)  # what came while the loop was busy is read first: it is not late
+            await asyncio.sleep(0)  # first read what arrived while the loop was busy, because it is not late
             now = self.clock()
             for connection in _ours(self.server_state):
                 connection.sweep(now)
 
     async def _accept(self, listeners: Iterable[socket.socket]) -> None:
-        """Accept what waits at the listeners: closing them would reset it, with the request it has sent."""
+        """Accept the connections that wait at the listeners.
+
+        Closing the listeners would reset these connections and lose the requests already sent on them.
+        """
         loop = asyncio.get_running_loop()
         for listener in listeners:
             listener.setblocking(False)
@@ -114,7 +121,7 @@ class Server(uvicorn.Server):
             try:
                 while True:
                     waiting.append(listener.accept()[0])
-            except OSError:  # none is left, or it went away, or no file descriptor is
+            except OSError:  # no connection is waiting, the client left, or no file descriptor is free
                 pass
             for client in waiting:
                 await loop.connect_accepted_socket(self._connection, client)
@@ -124,9 +131,9 @@ class Server(uvicorn.Server):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection of a client."""
+    """Protocol of one client connection, with limits."""
 
-    __slots__ = (  # Python shares the keys of up to 30 attributes among instances, which uvicorn's own nearly are
+    __slots__ = (  # Instances share their attribute keys only up to 30 attributes, and uvicorn's use up nearly all.
         "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
         "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
@@ -145,24 +152,26 @@ class Connection(HttpToolsProtocol):
         self.clock = config.clock
         self.max_connections = config.max_connections
         self.stage: Stage = "idle"
-        self._deaf = False  # whatever else comes is thrown away
-        self._last_answer: bytes | None = None  # to be sent once earlier requests are answered
+        self._deaf = False  # whether further input is discarded
+        self._last_answer: bytes | None = None  # sent after the responses to earlier requests
         self._draining = False
 
-        # Counted as it comes in.
+        # Counters of received data.
         self._requests = 0
-        self._latest = 0  # bytes that came last
-        self._wire = 0  # bytes since the request, or its body, began; without those that came along with that
+        self._latest = 0  # bytes of the latest read
+        self._wire = 0  # bytes of all reads after the one in which the current request, or its body, began
         self.body_bytes = 0
         self._watch = ProgressWatch(self.clock())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Open the connection; beyond the limit, schedule closing the oldest incomplete connections."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
-            # Not before the loop has read what those that were just accepted have sent.
+            # Wait until the loop has read what the newly accepted clients have sent.
             self.loop.call_soon(_make_room, self.server_state, self.max_connections)
 
     def data_received(self, data: bytes) -> None:
+        """Parse the received data, and reject the request if it is malformed or exceeds a limit."""
         if self._deaf:
             return
         self._latest = len(data)
@@ -184,42 +193,52 @@ class Connection(HttpToolsProtocol):
             self._say_last()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read a request again without its offer of another protocol (RFC 9110, 7.8).
+        """Parse a request again without its offer to switch protocols (RFC 9110, 7.8).
 
-        The parser takes it that a body does not follow; Java's HttpClient offers HTTP/2 with its first request, body
-        or not.
+        After such an offer, the parser assumes that no body follows. However, Java's HttpClient offers HTTP/2 with its
+        first request, even if the request has a body.
         """
         head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
         head += [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         self.parser = HttpRequestParser(self)
         self.data_received(b"".join([*head, b"\r\n", rest]))
 
-    # The parser's callbacks.
+    # Parser callbacks.
 
     def on_message_begin(self) -> None:
+        """Start a new request head."""
         super().on_message_begin()
         self.stage = "head"
         self._wire = 0
 
     def on_headers_complete(self) -> None:
-        # The parser hands a rejection on as the context of its own error.
+        """Check the head and start handling the request.
+
+        Raises:
+            RejectedRequest: The head is not acceptable. The parser turns this into the context of its own error.
+        """
         mode = self._head().check(self.limits, self._wire + self._latest, len(self.pipeline))
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise malformed("CONNECT is for proxies.")
+                raise malformed("CONNECT is only for proxies.")
             return
         super().on_headers_complete()
         if mode is BodyMode.CHUNKED:
-            # Trailers may be dropped (RFC 9110, 6.5.1), and must not pass for headers.
+            # Trailers may be discarded (RFC 9110, 6.5.1), and must not be mistaken for headers.
             self.headers = []
         self.stage = "body"
         self._requests += 1
         self._wire = self.body_bytes = 0
 
     def on_body(self, body: bytes) -> None:
+        """Count the bytes of the body and pass them on.
+
+        Raises:
+            RejectedRequest: The body is longer than its limit.
+        """
         self.body_bytes += len(body)
         if self.body_bytes > self.limits.bodies.body:
-            # What is sent to an answer that was given already is thrown away, and there is no need for much of that.
+            # After the response, the rest of the body is discarded, so even an upload gets only the smallest limit.
             limits = self.limits
             answered = self.cycle.response_complete
             longest = limits.bodies.body if answered else self._head().longest_body(limits)
@@ -228,7 +247,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.stage == "body":  # not the end of an offer to upgrade
+        """Complete the request."""
+        if self.stage == "body":  # otherwise the request offers an upgrade and is parsed again
             super().on_message_complete()
             self.stage = "idle"
 
@@ -236,10 +256,10 @@ class Connection(HttpToolsProtocol):
         method = self.parser.get_method().decode("latin-1")
         return RequestHead(method, self.url, self.parser.get_http_version(), self.headers)
 
-    # Answers, and the ways to end.
+    # Responses, and closing the connection.
 
     def on_response_complete(self) -> None:
-        """Do as uvicorn does, without a timer: the sweep sees who is idle."""
+        """Do what uvicorn does, but without a keep-alive timer: the sweep finds idle connections."""
         self.server_state.total_requests += 1
         self._watch.forget_reading()
         if self.transport.is_closing():
@@ -251,18 +271,18 @@ class Connection(HttpToolsProtocol):
             self._finish(self._last_answer)
 
     def shutdown(self) -> None:
-        """Say with the next answer that the server is about to stop, and wait a little for its request."""
+        """Close the connection after its next response; wait only briefly for a request if none is pending."""
         self._draining = True
         self._watch.restart(self.clock())
         self._say_last()
 
     def _say_last(self) -> None:
-        """Close with the answer to the newest request, unless the kernel holds more that came before it."""
+        """Close after the response to the newest request, unless the kernel holds unread data."""
         if self.stage == "idle" and self._answering() and not self._in_kernel(FIONREAD):
             self.cycle.keep_alive = False
 
     def _in_kernel(self, queue: int) -> int:
-        """Count the bytes that have arrived and are not read (FIONREAD), or are sent and not received (TIOCOUTQ)."""
+        """Return the bytes in a kernel queue: received but unread (FIONREAD), or sent but unacknowledged (TIOCOUTQ)."""
         count = array("i", [0])
         ioctl(self.transport.get_extra_info("socket").fileno(), queue, count)
         return count[0]
@@ -271,15 +291,15 @@ class Connection(HttpToolsProtocol):
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def _reject(self, rejection: RejectedRequest) -> None:
-        """Answer what is being received with a problem, after all that was received before it, and close."""
+        """Send a problem document for the request being received, after all earlier responses, and close."""
         if self._deaf:
             return
         self._deaf = True
         answer = self._problem(rejection.status, rejection.detail)
-        self.logger.info("Refused a request: %d %s", rejection.status, rejection.detail)
+        self.logger.info("Rejected a request: %d %s", rejection.status, rejection.detail)
         if self.stage == "body" and not self.pipeline:
             started = self.cycle.response_started
-            if not self.cycle.response_complete:  # the app need not go on
+            if not self.cycle.response_complete:  # report a disconnect to the application
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
             self._finish(b"" if started else answer)
@@ -292,7 +312,10 @@ class Connection(HttpToolsProtocol):
             self._finish(answer)
 
     def _finish(self, answer: bytes = b"") -> None:
-        """Send a last answer and close, reading on for a moment: a reset would take the answer with it."""
+        """Send a last response and close the connection for writing.
+
+        Reading goes on for a moment, because unread data would cause a reset and the client could lose the response.
+        """
         self.stage = "closed"
         self._deaf = True
         if self.transport.is_closing():
@@ -305,7 +328,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _reset(self) -> None:
-        """Close at once; the kernel, too, forgets what the client has not read."""
+        """Close at once and discard what the client has not read, in the kernel as well."""
         client = self.transport.get_extra_info("socket")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
         self.transport.abort()
@@ -327,31 +350,33 @@ class Connection(HttpToolsProtocol):
     # The sweep.
 
     def pause_writing(self) -> None:
+        """Pause writing, and measure the client's reading from the start again."""
         super().pause_writing()
         self._watch.forget_reading()
 
     def resume_writing(self) -> None:
+        """Resume writing, and measure the client's reading from the start again."""
         super().resume_writing()
         self._watch.forget_reading()
 
     def sweep(self, now: float) -> None:
-        """Cut the client if it has taken too long over what is awaited of it; `now` is the clock's time."""
+        """Disconnect the client if it has taken too long; `now` is the time of the server's clock."""
         unread = self.transport.get_write_buffer_size()
         if unread:
-            # The kernel takes more only once much of its own has gone, so that counts as well.
+            # The kernel accepts more only after much of its own queue has drained, so the queue counts as well.
             unread += self._in_kernel(TIOCOUTQ)
             if self._watch.reads_too_slowly(now, unread, self.deadlines):
                 self._reset()
             return
         match self._too_slow(now):
             case TooSlow.HEAD:
-                detail = f"The header fields took longer than {self.deadlines.head:g} s. Send them at once."
+                detail = f"The header fields took longer than {self.deadlines.head:g} s to arrive. Send them faster."
                 self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
             case TooSlow.BODY:
-                detail = f"The body came slower than {self.deadlines.rate} bytes/s. Send it faster."
+                detail = f"The body arrived at less than {self.deadlines.rate} bytes/s. Send it faster."
                 self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
             case TooSlow.REQUEST:
-                # Silently: a client that is just sending would take a 408 for the answer to that.
+                # Send no 408, because a client that is just sending a request would take the 408 as its response.
                 self._finish()
             case TooSlow.CLOSE:
                 self.transport.abort()
@@ -367,11 +392,11 @@ class Connection(HttpToolsProtocol):
             return False
         return self.stage != "idle" or not self._answering()
 
-    # Room for others.
+    # The limit on connections.
 
     @property
     def unfinished(self) -> bool:
-        """Whether it has no complete request that awaits its answer."""
+        """Whether the connection has no complete request that is waiting for its response."""
         match self.stage:
             case "closed":
                 return True
@@ -382,13 +407,18 @@ class Connection(HttpToolsProtocol):
 
     @property
     def seniority(self) -> tuple[bool, float]:
-        """Small for those that are cut first: who never had an answer, and who is unfinished for longest."""
+        """Sort key for closing connections, smallest first.
+
+        Connections without any completed response come first, then those that have been incomplete for longest.
+        """
         return self.cycle is not None and self.cycle.response_complete, self._watch.since
 
     def make_room(self) -> None:
-        """Close now, with a word to who has begun a request."""
+        """Close the connection now; a client that has started a request receives a problem document."""
         if self.stage in ("head", "body"):
-            detail = "The request was not finished when others needed its place."
+            detail = (
+                "The request was still incomplete when another client needed its connection. Send it again."
+            )
             self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
         self.connections.discard(self)
         if self.transport.get_write_buffer_size():
@@ -398,12 +428,12 @@ class Connection(HttpToolsProtocol):
 
 
 def _ours(state: ServerState) -> list[Connection]:
-    """List the connections of a server; the list stays as it is while some of them end."""
+    """Return a copy of the server's connections, which does not change while some of them close."""
     return [one for one in state.connections if isinstance(one, Connection)]
 
 
 def _make_room(state: ServerState, most: int) -> None:
-    """Close the longest unfinished connections beyond `most`."""
+    """Close the oldest incomplete connections if more than `most` connections are open."""
     excess = len(state.connections) - most
     if excess > 0:
         unfinished = [one for one in _ours(state) if one.unfinished]
@@ -412,9 +442,9 @@ def _make_room(state: ServerState, most: int) -> None:
 
 
 def _rejection_of(error: HttpParserError) -> RejectedRequest:
-    """Return why the parser stopped: a rejection of ours, or its own words."""
+    """Return the reason why the parser stopped: a rejection by `Connection`, or the parser's own message."""
     rejection = error.__context__
     if isinstance(rejection, RejectedRequest):
         return rejection
     callback = isinstance(error, HttpParserCallbackError)
-    return malformed("its target cannot be read." if callback else f"{str(error).rstrip('.')}.")
+    return malformed("the target cannot be parsed." if callback else f"{str(error).rstrip('.')}.")

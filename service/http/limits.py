@@ -1,29 +1,32 @@
-"""Limits on what a client may send and how long it may take."""
+"""Limits on the size of requests and on the time that a client may take."""
 
 from dataclasses import dataclass, field
 
 from .route_rules import rule_of
 
 MAX_FRAMING_BYTES = 64 * 2**10
-"""Bytes of chunk sizes, extensions and trailers, beyond `FRAMING_RATIO` for each byte of the body."""
+"""Bytes that a body may take on the wire in addition to `FRAMING_RATIO` times its length.
+
+Chunk sizes, chunk extensions and trailers use these bytes.
+"""
 
 FRAMING_RATIO = 8
-"""Bytes on the wire for a byte of the body: chunks of one byte take six."""
+"""Bytes allowed on the wire per byte of the body. A chunk with one byte takes six."""
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """Bytes that the body of a request may have."""
+    """Maximum size of a request body in bytes, by kind of body."""
 
     body: int = 2**20
-    """Of JSON, which is read as a whole before anything is known of it."""
+    """Maximum size of a JSON body, which is read completely before it is parsed."""
     upload: int = 12 * 2**20
-    """Of a multipart body: a picture, and little JSON beside it."""
+    """Maximum size of a multipart body, which holds a picture and a small JSON document."""
     streaming: int = 2**30
-    """Of one that a streaming route of `service/http/route_rules.py` reads piece by piece."""
+    """Maximum size of a body that a streaming route of `service/http/route_rules.py` reads in pieces."""
 
     def longest(self, method: str, path: str, media_type: str) -> int:
-        """Return the bytes that the body of a request may have."""
+        """Return the maximum size of the body of a request, in bytes."""
         if rule_of(method, path).streaming:
             return self.streaming
         return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
@@ -31,42 +34,48 @@ class BodyLimits:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long a client may take, in seconds; each is kept to within two sweeps.
+    """Time limits for clients, in seconds; each is enforced to within two sweeps.
 
-    A client slower than `rate` over a `window` is cut, so a body takes at most its length / `rate` + `window`.
+    A client slower than `rate` over a `window` is disconnected, so a body takes at most its length / `rate` + `window`.
     """
 
     head: float = 4.0
-    """From the first byte of a request, or from the connection's start, to the end of its header fields."""
+    """Maximum time from the first byte of a request to the end of its header fields.
+
+    For the first request on a connection, this is also the maximum time from the connection to the first byte.
+    """
     idle: float = 5.0
-    """Between an answer and the next request on a connection that is kept alive."""
+    """Maximum time between a response and the next request on a keep-alive connection."""
     window: float = 4.0
-    """Over which the progress of a body and of the reading of an answer is measured."""
+    """Period over which the transfer rate of a request body or a response is measured."""
     rate: int = 16 * 2**10
-    """Bytes a second that a client must send of its body, or read of its answer."""
+    """Minimum rate in bytes per second at which a client must send a body or read a response."""
     linger: float = 2.0
-    """For a refused client to notice, while what it still sends is thrown away."""
+    """Time that a client has to close the connection after its last response; what it still sends is discarded."""
     last_call: float = 1.0
-    """For a next request on a connection that is kept alive, when the server is about to stop."""
+    """Time that a keep-alive connection has to start one more request when the server is about to stop."""
     grace: int = 8
-    """For everything that was accepted to be answered, when the server is about to stop."""
+    """Time that the server has to answer all accepted requests before it stops."""
     sweep: float = 0.25
-    """Between two looks at the connections."""
+    """Time between two sweeps over the connections."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a client may send."""
+    """Limits on the size and number of requests and on the number of connections."""
 
     bodies: BodyLimits = field(default_factory=BodyLimits)
-    """Bytes of a request's body."""
+    """Maximum sizes of a request body."""
     head: int = 32 * 2**10
-    """Bytes of a request's line and header fields."""
+    """Maximum size of the request line and the header fields, in bytes."""
     target: int = 8 * 2**10
-    """Bytes of a request's target; RFC 9112, section 3, wants 8000 at least."""
+    """Maximum size of the request target, in bytes. RFC 9112, section 3, recommends at least 8000."""
     fields: int = 100
-    """Header fields of a request."""
+    """Maximum number of header fields in a request."""
     pipeline: int = 64
-    """Requests of a connection that wait for an earlier one."""
+    """Maximum number of requests on a connection that wait for the response to an earlier request."""
     connections: int = 4096
-    """Connections at once, or half the files the process may open; beyond, the longest unfinished make room."""
+    """Maximum number of open connections, capped at half of the files that the process may open.
+
+    Beyond the limit, the oldest incomplete connections are closed.
+    """

@@ -1,6 +1,6 @@
-"""The OpenAPI document: FastAPI's, with the problem documents that FastAPI does not know, and true examples.
+"""OpenAPI document: FastAPI's own, plus the problem documents of every route and working examples.
 
-Examples are taken from the catalogue that is being served, so that each of them can be sent as it stands.
+The examples use items and relations of the served catalogue, so each of them can be sent unchanged.
 """
 
 from copy import deepcopy
@@ -35,86 +35,87 @@ from .route_rules import Role, rule_of
 Json = dict[str, Any]
 
 NDJSON = "application/x-ndjson"
-"""Lines of JSON, as a bulk upload has them."""
+"""Media type of newline-delimited JSON, the format of a bulk upload."""
 
-_RELATION_IN_WORDS = "Chosen together by people who want everything of one colour."
+_RELATION_IN_WORDS = "Chosen together by people who want everything in one colour."
 _NO_ITEM = "no-such-item"
 
 _REFERENCE = "#/components/schemas/{model}"
 
 _PROBLEMS = {
     400: (
-        "The body is not JSON.",
+        "The body is not valid JSON.",
         NOT_JSON,
-        "The body is not JSON: EOF while parsing a value at line 1 column 12.",
+        "The body is not valid JSON: EOF while parsing a value at line 1 column 12.",
     ),
     401: (
-        "The server has keys, and the request brings none of them.",
+        "The route requires an API key, and the request has none or an unknown one.",
         NO_KEY,
-        "This takes an API key, and none was sent. Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.",
+        "This route requires an API key, and none was sent. Send the key as `Authorization: Bearer KEY` or as "
+        "`X-API-Key: KEY`.",
     ),
     403: (
-        "The key is read-only, or a page of another site asks a server without keys.",
+        "The route requires an admin key, or a page of another site sent the request to a server without keys.",
         KEY_TOO_WEAK,
-        "PUT /items/i0000 takes an admin key, and shop is a read-only one. Ask with an admin key.",
+        "PUT /items/i0000 requires an admin key, but the key 'shop' is read-only. Use an admin key.",
     ),
     404: (
-        "There is no such item or relation; the problem names it.",
+        "The item or relation does not exist; the problem names it.",
         UNKNOWN_ITEM,
-        "No item has the id 'unicorn'. GET /items lists the ids there are.",
+        "No item has the id 'unicorn'. GET /items lists the existing ids.",
     ),
     409: (
-        "The same is being done already, or what is there does not allow it.",
+        "The same operation is already running, or the current state does not allow this one.",
         BUSY,
-        "An index is being opened already. Ask again when that is done.",
+        "Another index is already being opened. Retry after it is open.",
     ),
     413: (
-        "The body is longer than the server takes; the problem names the limit.",
+        "The body is longer than the server accepts; the problem states the limit.",
         Kind.of(413),
-        "The body is longer than the limit of 1048576 bytes. Send a shorter one.",
+        "The body is longer than the limit of 1048576 bytes. Send a shorter body.",
     ),
     415: (
-        "The body is not declared to be JSON.",
+        "The Content-Type of the body is not JSON.",
         Kind.of(415),
-        "The body must be JSON; text/plain was sent. Send it with Content-Type: application/json.",
+        "The body must be JSON, but its Content-Type is text/plain. Send it with Content-Type: application/json.",
     ),
     422: (
-        "A field cannot be what it is; the problem names field, value and remedy.",
+        "A field is invalid; the problem states the field, its value and the remedy.",
         INVALID_REQUEST,
         "k must be at most 100; 1000000000 was sent. Send a whole number from 1 to 100.",
     ),
     429: (
-        "Too many requests came with this key, or more is asked of the server than it can answer in time; Retry-After "
-        "says in how many seconds to ask again.",
+        "The client sent too many requests, or the server is overloaded; Retry-After gives the seconds to wait before "
+        "the next request.",
         TOO_MANY_REQUESTS,
-        "Too many requests came from here in a short time. Ask again in 1 s.",
+        "This client sent too many requests in a short time. Retry in 1 s.",
     ),
     503: (
         "The index is not open yet.",
         NOT_READY,
-        "The index is still being opened. Ask again in a second.",
+        "The index is still being opened. Retry in a second.",
     ),
 }
-"""For each status that a route may declare: what it means, and what `/retrieve` would answer."""
+"""Statuses that a route may declare: the description, and the kind and detail of an example for `/retrieve`."""
 
 
 _KEY_SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key. A server without keys asks for none.",
+        "description": "An API key. A server without keys does not require one.",
     },
     "header": {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "An API key, where a proxy uses the Authorization header itself.",
+        "description": "An API key, for use behind a proxy that uses the Authorization header itself.",
     },
 }
 
 
 def problems(*statuses: int) -> dict[int | str, Json]:
-    """Declare the problems that a route may answer with."""
+    """Return the OpenAPI declarations of the problems that a route may return."""
     schema = {"$ref": _REFERENCE.format(model=Problem.__name__)}
     declared: dict[int | str, Json] = {}
     for status in statuses:
@@ -125,7 +126,7 @@ def problems(*statuses: int) -> dict[int | str, Json]:
 
 
 def uploading(model: type[Request]) -> Json:
-    """Declare that a request may also come with a picture as a file: see `JsonRoute`."""
+    """Return the OpenAPI declaration of a request that may also upload a picture as a file (see `JsonRoute`)."""
     schema = {
         "type": "object",
         "required": [model.part, "picture"],
@@ -146,7 +147,7 @@ def uploading(model: type[Request]) -> Json:
 
 
 def streaming(model: type[Request], media_type: str) -> Json:
-    """Declare that a request is lines, each of them the JSON of a model."""
+    """Return the OpenAPI declaration of a request body in lines, each of which is the JSON of `model`."""
     schema = {"$ref": _REFERENCE.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
@@ -160,7 +161,7 @@ def _example(kind: Kind, detail: str) -> Json:
 
 @cache
 def document(app: FastAPI) -> Json:
-    """Make the OpenAPI document of `app`, without examples: the same for every catalogue."""
+    """Return the OpenAPI document of `app` without examples; it is the same for every catalogue."""
     described = get_openapi(
         title=app.title,
         version=app.version,
@@ -181,7 +182,10 @@ def document(app: FastAPI) -> Json:
 
 
 def _declare_access(operation: Json, access: Role) -> None:
-    """Say which key an operation takes, the role in the place that OpenAPI 3.1 has for it, and how it is refused."""
+    """Declare the keys that an operation accepts and the responses that reject a request.
+
+    The role is listed in the security requirement, which OpenAPI 3.1 allows for every scheme.
+    """
     if access is Role.OPEN:
         operation["security"] = []
         return
@@ -191,9 +195,9 @@ def _declare_access(operation: Json, access: Role) -> None:
 
 
 def with_examples(described: Json, index: Index) -> Json:
-    """Copy a document, and give the questions in it requests that `index` can answer.
+    """Return a copy of a document with example requests that `index` can answer.
 
-    An index without two items, or without a relation between items, leaves it as it is.
+    The copy has no examples if the index has fewer than two items or no relation between different items.
     """
     described = deepcopy(described)
     relations = [relation.relation_id for relation in index.relations if not relation.intra]
@@ -209,16 +213,16 @@ def with_examples(described: Json, index: Index) -> Json:
 
 
 def _set_question_examples(described: Json, index: Index, item: Item, best: Item, relation: str) -> None:
-    """Ask about an item, its best partner under a relation, and a new item with the same words."""
+    """Set examples of queries with an item, its best partner under a relation, and a new item with the same text."""
     pair = {"item_a": item.item_id, "item_b": best.item_id}
     new = ", ".join([item.title, *item.categories])
     retrievals: dict[str, Json] = {
         "an item of the catalogue": {"item_id": item.item_id, "relation": relation, "k": 5},
-        "a new item, in words": {"text": new, "relation": relation, "k": 5},
+        "a new item, as text": {"text": new, "relation": relation, "k": 5},
     }
     if index.snapshot.generation.tokens is not None:
         in_words = {"description": _RELATION_IN_WORDS}
-        retrievals["a relation in words"] = {"item_id": item.item_id, "relation": in_words, "k": 5}
+        retrievals["a free-text relation"] = {"item_id": item.item_id, "relation": in_words, "k": 5}
     _set_examples(described, "/retrieve", retrievals)
     claim = {**pair, "relation": relation}
     _set_examples(described, "/relation-type", {"two items": pair})
@@ -231,30 +235,30 @@ def _set_question_examples(described: Json, index: Index, item: Item, best: Item
         heat_map = {"item": pictured, "relation": relation}
         _set_examples(described, "/explain/heat-map", {"an item's picture": heat_map})
     vectors = {"items": [item.item_id, {"text": new}], "relation": relation}
-    _set_examples(described, "/embeddings", {"an item and a new one": vectors})
+    _set_examples(described, "/embeddings", {"an item of the catalogue and a new item": vectors})
 
 
 def _set_change_examples(described: Json, index: Index, item: Item) -> None:
-    """Put an item in again as it is, add a relation, reload and shadow what is served."""
+    """Set examples that replace an item with itself, add a relation, and reload or shadow the served index."""
     whole = {
         "title": item.title,
         "description": item.description,
         "categories": [*item.categories],
         "attributes": dict(item.attributes),
     }
-    _set_examples(described, "/items/{item_id}", {"an item of words alone": whole}, "put")
+    _set_examples(described, "/items/{item_id}", {"a text-only item": whole}, "put")
     added = {"relation_id": "one colour", "description": _RELATION_IN_WORDS}
-    _set_examples(described, "/relations", {"a relation in words": added})
+    _set_examples(described, "/relations", {"a free-text relation": added})
     name = index.path.name
-    _set_examples(described, "/admin/reload", {"what is served, anew": {}, "by name": {"index": name}})
-    _set_examples(described, "/admin/shadow", {"every tenth question": {"index": name, "share": 0.1}})
+    _set_examples(described, "/admin/reload", {"the served index": {}, "an index by name": {"index": name}})
+    _set_examples(described, "/admin/shadow", {"a tenth of the requests": {"index": name, "share": 0.1}})
     described["paths"]["/items/bulk"]["post"]["requestBody"]["content"][NDJSON]["example"] = (
         f'{{"delete": "{_NO_ITEM}"}}\n{{"delete": "{_NO_ITEM}"}}\n'
     )
 
 
 def _set_path_examples(described: Json, item: Item, relation: str) -> None:
-    """Name items and relations in paths; nothing that is there is changed."""
+    """Set examples of the items and relations in paths; sending any of them leaves the existing data unchanged."""
     for path, method, example in (
         ("/items/{item_id}", "get", item.item_id),
         ("/items/{item_id}/image", "get", item.item_id),

@@ -1,7 +1,7 @@
-"""Handlers that answer every error of a request with a problem document.
+"""Exception handlers that answer every failed request with a problem document.
 
-What a client can cause is answered with the field, the value and the remedy; what it cannot is a 500 that
-tells it nothing but that.
+The response to a client error names the field, the value and the remedy. The response to any other error is a 500
+without details.
 """
 
 from http import HTTPStatus
@@ -27,7 +27,7 @@ from .route_rules import methods_of
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem document."""
+    """Register the handlers that answer every error of `app` with a problem document."""
     app.add_exception_handler(RcmlError, _answer_our_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -35,10 +35,10 @@ def install(app: FastAPI) -> None:
 
 
 def error_response(request: Request, error: RcmlError) -> Response:
-    """Make the answer to a request that ended in one of our errors.
+    """Return the response to a request that raised an rcml error.
 
     Raises:
-        RcmlError: the error, if the fault is not the client's.
+        RcmlError: `error` itself, if the client did not cause it.
     """
     rejection = rejection_of(error)
     if rejection is None:
@@ -76,21 +76,21 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     status = HTTPStatus(http.status_code)
     path, method = request.scope["path"][:ECHO_LENGTH], request.method
     details = {
-        HTTPStatus.NOT_FOUND: f"There is nothing at {path}. GET /docs shows what there is.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{path} does not take {method}. GET /docs shows what it takes.",
+        HTTPStatus.NOT_FOUND: f"There is no route at {path}. GET /docs lists all routes.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{path} does not support {method}. GET /docs lists the supported methods.",
     }
     headers = http.headers
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        # Starlette lists the methods of one route, and several routes may share the path.
+        # Starlette lists the methods of only one route, but several routes may share the path.
         headers = {"Allow": ", ".join(methods_of(request.scope["path"]))}
     detail = details.get(status, http.detail)
     return problem_response(Kind.of(status), detail, request.scope["path"], headers=headers)
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:
-    """Answer 500; the server logs the traceback, under the same id.
+    """Return a 500 response; the server logs the traceback under the same request ID.
 
-    Starlette answers with this outside of all middlewares, so what those would add is added here.
+    Starlette runs this handler outside all middlewares, so the headers that the middlewares add are added here.
     """
     kind, request_id = FAILED.kind, REQUEST_ID.get()
     problem = kind.problem(FAILED.detail, quote(request.scope["path"]), request_id=request_id)

@@ -1,8 +1,8 @@
-"""The head of a request, checked beyond what the parser checks: its size, its framing and its version.
+"""Checks of a request head that the parser does not make: size, framing and HTTP version.
 
-The parser (llhttp, strict) refuses what smuggles: two lengths, a length beside chunks, line feeds alone, folded
-fields. What it lets pass and RFC 9112 does not is refused here. Nothing here knows a socket; `connection.py` hands over
-what the parser has read, and sends the answers.
+The parser (llhttp in strict mode) rejects request smuggling: two lengths, a length together with chunks, bare line
+feeds, and folded fields. This module rejects heads that the parser accepts although RFC 9112 forbids them. It does not
+use sockets: `connection.py` passes in what the parser has read and sends the responses.
 """
 
 from enum import StrEnum
@@ -16,7 +16,7 @@ from .limits import Limits
 
 
 class RejectedRequest(Exception):
-    """A request that is answered before the application sees it, and ends its connection."""
+    """Rejection of a request by the HTTP server itself, which then closes the connection."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -25,30 +25,33 @@ class RejectedRequest(Exception):
 
 
 class BodyMode(StrEnum):
-    """How the end of a body is found (RFC 9112, section 6.3)."""
+    """Framing of a request body, which determines where the body ends (RFC 9112, section 6.3)."""
 
     LENGTH = "length"
-    """By Content-Length; without that field there is no body."""
+    """Body of Content-Length bytes, or no body if that field is missing."""
     CHUNKED = "chunked"
-    """By the last chunk, which trailers may follow."""
+    """Body that ends with the last chunk, optionally followed by trailers."""
 
 
 class RequestHead(NamedTuple):
-    """The request line and the header fields of one request, as the parser gives them."""
+    """Request line and header fields of one request, as read by the parser."""
 
     method: str
     target: bytes
     version: str
-    """Of HTTP, such as `1.1`."""
+    """HTTP version, such as `1.1`."""
     fields: list[tuple[bytes, bytes]]
-    """Names in lower case, and values, in the order of their arrival."""
+    """Header fields in order of arrival, as pairs of a lower-case name and a value."""
 
     def check(self, limits: Limits, received: int, waiting: int) -> BodyMode:
-        """Check the head, of which at most `received` bytes came, on a connection with `waiting` earlier requests.
+        """Check the head and return the framing of the body.
+
+        `received` is an upper bound on the size of the head in bytes. `waiting` is the number of requests on the
+        connection that wait for a response.
 
         Raises:
-            RejectedRequest: the head or the body it declares is too long, too many requests wait, or it breaks RFC
-                9112.
+            RejectedRequest: The head or the declared body is too long, too many requests are waiting, or the head
+                violates RFC 9112.
         """
         self._check_size(limits, received)
         by_name = dict(self.fields)
@@ -60,14 +63,17 @@ class RequestHead(NamedTuple):
         if waiting >= limits.pipeline:
             raise RejectedRequest(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"At most {limits.pipeline} requests may wait on a connection. Send more after an answer.",
+                f"At most {limits.pipeline} requests may wait on a connection. Send more after a response.",
             )
         if by_name.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-            raise malformed("no transfer encoding but chunked is read here.")
+            raise malformed("the only supported transfer encoding is chunked.")
         return BodyMode.CHUNKED if b"transfer-encoding" in by_name else BodyMode.LENGTH
 
     def longest_body(self, limits: Limits) -> int:
-        """Return the bytes that the body of the request may have; worth asking only about one that is long."""
+        """Return the maximum size of the request body in bytes.
+
+        This parses the target, so the callers check the smallest limit (`BodyLimits.body`) first.
+        """
         path = unquote(parse_url(self.target).path.decode("latin-1"))
         media_type = next((value for name, value in self.fields if name == b"content-type"), b"")
         return limits.bodies.longest(self.method, path, media_type.decode("latin-1"))
@@ -75,7 +81,7 @@ class RequestHead(NamedTuple):
     def _check_size(self, limits: Limits, received: int) -> None:
         if len(self.fields) > limits.fields or len(self.target) > limits.target:
             raise long_head(self.target, limits)
-        if received > limits.head:  # counts what came along with the head, so the sum is seldom needed
+        if received > limits.head:  # may include bytes after the head, so compute the exact size
             size = len(self.target) + sum(len(name) + len(value) for name, value in self.fields)
             if size > limits.head:
                 raise long_head(self.target, limits)
@@ -84,31 +90,33 @@ class RequestHead(NamedTuple):
         if len(by_name) < len(self.fields):
             names = [name for name, _ in self.fields]
             if names.count(b"host") > 1 or names.count(b"transfer-encoding") > 1:
-                raise malformed("a Host or Transfer-Encoding field is repeated.")
+                raise malformed("the Host or Transfer-Encoding field is repeated.")
         if self.version != "1.1" and (self.version != "1.0" or b"transfer-encoding" in by_name):
-            raise malformed(f"HTTP/{self.version} is not spoken here, or not with chunks.")
+            raise malformed(
+                f"its version is HTTP/{self.version}. Send HTTP/1.1, or HTTP/1.0 without Transfer-Encoding."
+            )
         if self.version == "1.1" and b"host" not in by_name:
-            raise malformed("a Host field is missing.")
+            raise malformed("the Host field is missing.")
 
 
 def long_head(target: bytes, limits: Limits) -> RejectedRequest:
-    """Return the rejection of a head that is too long, of whose target this much has come."""
+    """Return the rejection of a head that is too long; `target` is the part of the target received so far."""
     if len(target) > limits.target:
-        detail = f"The target is longer than the limit of {limits.target} bytes. Send a shorter one."
+        detail = f"The target is longer than the limit of {limits.target} bytes. Send a shorter target."
         return RejectedRequest(HTTPStatus.REQUEST_URI_TOO_LONG, detail)
     detail = (
         f"The header fields exceed the limit of {limits.head} bytes or {limits.fields} fields. "
-        "Send fewer or shorter ones."
+        "Send fewer or shorter fields."
     )
     return RejectedRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
 
 def long_body(longest: int) -> RejectedRequest:
-    """Return the rejection of a body of more than `longest` bytes."""
-    detail = f"The body is longer than the limit of {longest} bytes. Send a shorter one."
+    """Return the rejection of a body longer than `longest` bytes."""
+    detail = f"The body is longer than the limit of {longest} bytes. Send a shorter body."
     return RejectedRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
 def malformed(reason: str) -> RejectedRequest:
-    """Return the rejection of a request that is not HTTP/1.1."""
-    return RejectedRequest(HTTPStatus.BAD_REQUEST, f"The request breaks HTTP/1.1 (RFC 9112): {reason}")
+    """Return the rejection of a request that violates HTTP/1.1 for `reason`."""
+    return RejectedRequest(HTTPStatus.BAD_REQUEST, f"The request violates HTTP/1.1 (RFC 9112): {reason}")

@@ -1,7 +1,8 @@
-"""Rules of the routes: who may ask, and how much time and how many bytes it may take; one table with a line a route.
+"""Route rules: one table with the required role, the deadline and the body limit of every route.
 
-`middleware/auth.py` enforces the access, the deadline and the limits on bodies read theirs here, and the OpenAPI
-document declares it. A route that is not in the table is for admin keys alone: one that was forgotten is closed.
+`middleware/auth.py` enforces the role, `middleware/deadline.py` the deadline, and `limits.py` looks up the body limit.
+The OpenAPI document declares the role. A route that is missing from the table requires an admin key, so forgetting a
+route never exposes it.
 """
 
 import re
@@ -12,11 +13,14 @@ from typing import NamedTuple
 from starlette.types import Scope
 
 SCOPE_KEY_NAME = "rcml.key"
-"""Key of a request's scope that holds the name of its API key (None: it has none); absent on a server without keys."""
+"""Scope entry that holds the name of the request's API key.
+
+The value is None if the request has no valid key. The entry is absent if the server has no keys.
+"""
 
 
 class Role(StrEnum):
-    """What a request has to bring."""
+    """Role that a route requires."""
 
     OPEN = "open"
     READ = "read"
@@ -24,10 +28,10 @@ class Role(StrEnum):
 
 
 class RouteRule(NamedTuple):
-    """What a route asks of its caller.
+    """Requirements and limits of a route.
 
-    A slow one does work that outlasts the deadline of the others. A streaming one reads its body piece by piece, so
-    that it may be longer than memory has room for: `--max-bulk-bytes` bounds it instead of `--max-body-bytes`.
+    A slow route does work that may take longer than the normal deadline. A streaming route reads its body in pieces,
+    so the body may be larger than memory: its limit is `--max-bulk-bytes` instead of `--max-body-bytes`.
     """
 
     access: Role
@@ -71,11 +75,11 @@ ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("POST", "/admin/shadow"): _SLOW,
     ("DELETE", "/admin/shadow"): _ADMIN,
 }
-"""By method and path, with path parameters in braces; HEAD is as GET."""
+"""Rules by method and path, with path parameters in braces. HEAD follows the rule of GET."""
 
 
 def rule_of(method: str, path: str) -> RouteRule:
-    """Return the rule of a request (or of a path of the table itself): two look-ups at most."""
+    """Return the rule for a request path or a path template of the table, with at most two look-ups."""
     if method == "HEAD":
         method = "GET"
     rule = ROUTE_RULES.get((method, path))
@@ -85,29 +89,34 @@ def rule_of(method: str, path: str) -> RouteRule:
 
 
 def methods_of(path: str) -> list[str]:
-    """List the methods that a path takes."""
+    """Return the methods that a path supports, in alphabetical order."""
     return sorted({method for method, template in ROUTE_RULES if _pattern(template).fullmatch(path)})
 
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    """Compile a path of the table: a parameter may hold any characters, slashes among them."""
+    """Compile a path template of the table. A parameter matches any characters, including slashes."""
     return re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(template)))
 
 
 def is_stranger(scope: Scope) -> bool:
-    """Tell whether the server has keys and the request brought none of them, as it may to an open route."""
+    """Return whether the server has API keys but the request has no valid one.
+
+    Such a request reaches only open routes.
+    """
     return scope.get(SCOPE_KEY_NAME, "") is None
 
 
 def _by_first_step() -> dict[tuple[str, str], RouteRule]:
-    """Index the rules of paths with parameters by the step that comes before all of them, as in `/items/`."""
+    """Index the rules of paths with parameters by the first segment of the path, such as `/items/`."""
     below: dict[tuple[str, str], RouteRule] = {}
     for (method, path), rule in ROUTE_RULES.items():
         if "{" in path:
             step = path[: path.find("/", 1) + 1]
             same = below.setdefault((method, step), rule)
-            assert same == rule, f"paths with parameters below {step} must have one rule for {method}"
+            assert same == rule, (
+                f"all paths with parameters below {step} must have the same rule for {method}"
+            )
             assert "{" not in step
     return below
 

@@ -1,7 +1,7 @@
-"""Slow clients: what the sweep remembers of each connection, and when its client has taken too long.
+"""Slow client detection: the sweep's record of each connection, and the check that its client takes too long.
 
-`Server` looks at all connections four times a second, so nothing is timed for each request. Nothing here knows a
-socket; `connection.py` says what has come and gone, and ends the connection as it is told.
+`Server` sweeps all connections four times a second, so requests need no timers. This module does not use sockets:
+`connection.py` reports what was received and sent, and closes the connections of slow clients.
 """
 
 from enum import Enum, auto
@@ -10,63 +10,66 @@ from typing import Literal, NamedTuple
 from .limits import Deadlines
 
 Stage = Literal["idle", "head", "body", "closed"]
-"""What is awaited of a client: nothing or a request's first byte, the rest of its head, the rest of its body, or that
-it closes, since it has had its last answer."""
+"""Stage of a connection.
+
+`idle`: no request is being received. `head` or `body`: the rest of a request head or body is still to come. `closed`:
+the client has received its last response and has to close the connection.
+"""
 
 
 class TooSlow(Enum):
-    """What a client took too long over."""
+    """Step that a client took too long to complete."""
 
     HEAD = auto()
-    """the header fields of a request"""
+    """Sending the header fields of a request."""
     BODY = auto()
-    """the body of a request"""
+    """Sending the body of a request."""
     REQUEST = auto()
-    """the first byte of a request"""
+    """Sending the first byte of a request."""
     CLOSE = auto()
-    """closing the connection after the last answer"""
+    """Closing the connection after the last response."""
 
 
 class Progress(NamedTuple):
-    """How far a client has come."""
+    """Progress of a client at the time of a sweep."""
 
     stage: Stage
     requests: int
-    """Requests whose heads have come."""
+    """Number of requests whose heads have arrived."""
     body: int
-    """Bytes of the newest request's body."""
+    """Bytes received of the newest request's body."""
     awaited: bool
-    """Whether the client is waited for, and not the application."""
+    """Whether the server is waiting for the client rather than for the application."""
     draining: bool
     """Whether the server is about to stop."""
 
 
 class ProgressWatch:
-    """Progress of one client, from one look of the sweep to the next; times are in seconds of the server's clock."""
+    """Progress of one client between two sweeps; times are in seconds of the server's clock."""
 
     __slots__ = ("_body_then", "_seen", "_unread_then", "since")
 
     def __init__(self, now: float) -> None:
-        """Begin to watch a client that has just connected."""
+        """Start watching a client that connected at `now`."""
         self.since = now
-        """When the client began what is awaited of it, or last made enough progress."""
+        """Time at which the client started its current step or last made enough progress."""
         self._seen: tuple[Stage, int] = ("idle", 0)
         self._body_then = 0
         self._unread_then: tuple[float, int] | None = None
 
     def restart(self, now: float) -> None:
-        """Count from now what the client takes."""
+        """Restart the time limit of the current step at `now`."""
         self.since = now
 
     def forget_reading(self) -> None:
-        """Forget how much of its answer the client had still to read."""
+        """Discard the record of how much of its response the client had left to read."""
         self._unread_then = None
 
     def reads_too_slowly(self, now: float, unread: int, deadlines: Deadlines) -> bool:
-        """Look at a client that has `unread` bytes of an answer to read; nothing is added to them meanwhile.
+        """Return whether a client with `unread` bytes of its response left to read is too slow.
 
-        An answer is one or several writes; while the buffer is full the next one waits, and otherwise `forget_reading`
-        is called before it.
+        The unread bytes of two calls are comparable because no write comes between them. While the buffer is full, the
+        next write waits; otherwise `forget_reading` is called before the write.
         """
         self.since = now
         if self._unread_then is None:
@@ -79,7 +82,7 @@ class ProgressWatch:
         return unread_then - unread < deadlines.rate * (now - then)
 
     def too_slow(self, now: float, progress: Progress, deadlines: Deadlines) -> TooSlow | None:
-        """Look at a client that has nothing to read; returns what it took too long over, if anything."""
+        """Return the step that a client with nothing left to read took too long to complete, or None."""
         self._unread_then = None
         stage, requests, body, awaited, draining = progress
         if not awaited or self._seen != (stage, requests):
@@ -103,7 +106,7 @@ class ProgressWatch:
 
 
 def _idle_limit(requests: int, draining: bool, deadlines: Deadlines) -> float:
-    """Return the seconds that a client may take to begin a request."""
+    """Return the maximum time in seconds that a client may take to start a request."""
     if draining:
         return deadlines.last_call
     return deadlines.idle if requests else deadlines.head

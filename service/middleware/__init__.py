@@ -1,1 +1,1 @@
-"""What every request passes before a route sees it."""
+"""Middlewares that every request passes through before it reaches a route."""

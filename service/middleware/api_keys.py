@@ -1,11 +1,11 @@
-"""API keys: where they come from, how one is recognised, and when a server may do without them.
+"""API keys: how they are configured, how they are looked up, and when a server may run without keys.
 
-    RCML_READ_KEYS, RCML_ADMIN_KEYS   the keys themselves, from the environment
-    --keys FILE                       lines `name role sha256`, made by `rcml key`, so that no key lies on the disk
+    RCML_READ_KEYS, RCML_ADMIN_KEYS   environment variables with the keys themselves
+    --keys FILE                       lines `name role sha256` printed by `rcml key`, so no key is stored on disk
 
-Of a key only its SHA-256 is kept. It is looked up by that digest, which needs no comparison in constant time: to
-learn from timing how far a guess agrees, one would have to steer the guess's digest, and that is what SHA-256
-forbids. Nor does a digest need salt or a slow hash: keys are random, not passwords that a dictionary holds.
+The server keeps only the SHA-256 digest of a key and looks keys up by digest. The look-up needs no constant-time
+comparison: to exploit its timing, an attacker would have to choose the digest of a guess, which SHA-256 prevents. The
+digest needs no salt or slow hash either, because keys are random and cannot be found in a dictionary.
 """
 
 import re
@@ -23,7 +23,7 @@ from service.settings import KeyConfig, ServeConfig
 
 MIN_KEY_CHARACTERS, MAX_KEY_CHARACTERS = 16, 512
 
-# Printable ASCII but the comma, which separates keys.
+# Printable ASCII except the comma, which separates keys.
 _KEY = re.compile(rf"[!-+\--~]{{{MIN_KEY_CHARACTERS},{MAX_KEY_CHARACTERS}}}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -32,18 +32,18 @@ _ROLES = {"read": Role.READ, "admin": Role.ADMIN}
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key: the name that logs and metrics show, and how far it reaches."""
+    """API key as stored by the server: its name in logs and metrics, and its role."""
 
     name: str
     access: Role
 
     def reaches(self, access: Role) -> bool:
-        """Tell whether the key is enough for a route."""
+        """Return whether the key is sufficient for a route that requires `access`."""
         return self.access is Role.ADMIN or access is not Role.ADMIN
 
 
 class Keys:
-    """The keys of a server, by the SHA-256 of each; falsy if there are none."""
+    """API keys of a server by SHA-256 digest; falsy if the server has no keys."""
 
     def __init__(self, by_digest: Mapping[bytes, Key]) -> None:
         self._by_digest = by_digest
@@ -52,49 +52,49 @@ class Keys:
         return len(self._by_digest)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key whose secret was sent, if there is one."""
+        """Return the key with this secret, or None if the secret is unknown."""
         return self._by_digest.get(sha256(secret).digest())
 
     @classmethod
     def open(cls, config: ServeConfig) -> "Keys":
-        """Read all keys that `config` names.
+        """Return the keys from the environment variables and from the key file.
 
         Raises:
-            InputError: a key, a line or the file cannot be used, or there is no key though one is needed.
+            InputError: A key, a line or the file is invalid, or the server requires keys and has none.
         """
         found: dict[bytes, Key] = {}
         for digest, key in (*_from_settings(config), *_from_file(config.keys)):
             if digest in found:
                 raise InputError(
-                    f"The keys {found[digest].name} and {key.name} are one and the same. Give every key once."
+                    f"The keys {found[digest].name} and {key.name} are identical. List each key only once."
                 )
             if key.name in {known.name for known in found.values()}:
                 raise InputError(f"Two keys are named {key.name}. Rename one in {config.keys}.")
             found[digest] = key
         if not found and not config.unguarded and not is_loopback(config.host):
             raise InputError(
-                f"Without an API key, whoever reaches {config.host} could ask and change everything. Make keys with "
-                "`rcml key` and give them with --keys FILE (or RCML_READ_KEYS and RCML_ADMIN_KEYS), or say "
-                "--unguarded where something else guards this server."
+                f"Without an API key, every client that can reach {config.host} could read and change everything. "
+                "Create keys with `rcml key` and pass them with --keys FILE (or set RCML_READ_KEYS and "
+                "RCML_ADMIN_KEYS). If something else protects this server, pass --unguarded instead."
             )
         return cls(found)
 
 
 def make_key(config: KeyConfig) -> str:
-    """Show a new random key on stderr, once; returns its line for the file of `--keys`.
+    """Print a new random key on stderr and return its line for the key file (`--keys`).
 
     Raises:
-        InputError: the name cannot be used.
+        InputError: The name is invalid.
     """
     if not _NAME.fullmatch(config.name):
-        raise InputError(f"A key cannot be named {config.name!r}. {_NAME_REMEDY}")
+        raise InputError(f"{config.name!r} is not a valid key name. {_NAME_REMEDY}")
     secret = f"rcml_{secrets.token_urlsafe(32)}"
-    say(f"The key, shown this once: {secret}")
+    say(f"The API key, which is shown only once: {secret}")
     return f"{config.name} {config.role} {sha256(secret.encode()).hexdigest()}"
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server that listens on `host`."""
+    """Return whether a server that listens on `host` can be reached only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -103,7 +103,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-_NAME_REMEDY = "Use 1 to 64 letters, digits, dots, hyphens and underscores."
+_NAME_REMEDY = "Use a name of 1 to 64 letters, digits, dots, hyphens or underscores."
 
 
 def _from_settings(config: ServeConfig) -> Iterable[tuple[bytes, Key]]:
@@ -112,9 +112,9 @@ def _from_settings(config: ServeConfig) -> Iterable[tuple[bytes, Key]]:
             secret = hidden.get_secret_value()
             if not _KEY.fullmatch(secret):
                 raise InputError(
-                    f"Key {number} of RCML_{role.upper()}_KEYS has {len(secret)} characters, or some that are not "
-                    f"printable ASCII. Give {MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS}, chosen at random: "
-                    "`rcml key` makes such a key."
+                    f"Key {number} of RCML_{role.upper()}_KEYS has {len(secret)} characters or contains characters "
+                    f"that are not printable ASCII. Use {MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} random printable "
+                    "characters; `rcml key` creates such a key."
                 )
             yield sha256(secret.encode()).digest(), Key(f"{role}-{number}", _ROLES[role])
 
@@ -127,21 +127,21 @@ def _from_file(path: Path | None) -> Iterable[tuple[bytes, Key]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"The keys in {path} cannot be read: {reason}. Make the file with `rcml key`."
+            f"The key file {path} cannot be read: {reason}. Create it from the output of `rcml key`."
         ) from None
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        # What is wrong with a line is not shown: it may be a key that was pasted by mistake.
+        # The message does not quote the line, because it may be a key that was pasted by mistake.
         if len(words) != 3 or not _NAME.fullmatch(words[0]) or words[1] not in _ROLES:
             raise InputError(
-                f"Line {number} of {path} is not `name role sha256`, role being read or admin. {_NAME_REMEDY} "
-                "`rcml key` prints such lines."
+                f"Line {number} of {path} is not `name role sha256` with role read or admin. {_NAME_REMEDY} "
+                "`rcml key` prints valid lines."
             )
         if not _DIGEST.fullmatch(words[2]):
             raise InputError(
-                f"Line {number} of {path} does not end in a SHA-256 of 64 hexadecimal digits. "
-                "Never write the key itself there: `rcml key` prints the line to write."
+                f"Line {number} of {path} does not end with a SHA-256 digest of 64 lower-case hexadecimal "
+                "digits. Do not put the key itself in the file; use the line that `rcml key` prints."
             )
         yield bytes.fromhex(words[2]), Key(words[0], _ROLES[words[1]])

@@ -1,12 +1,14 @@
-"""Access of requests: by API key on a server with keys, by their origin on a server without.
+"""Access control: by API key on a server with keys, by Host and Origin on a server without keys.
 
-Stands before everything that reads a body or does work; `route_rules.py` says what each route asks for. The
-name of a request's key is left in `scope["rcml.key"]` for logs and metrics; the key itself is left nowhere.
+This middleware runs before any code that reads a body or does work. `route_rules.py` defines the role that each route
+requires. The name of a request's key is stored in `scope["rcml.key"]` for logs and metrics; the key itself is not
+stored.
 
-A server without keys listens on loopback (or was told `--unguarded`), and there its enemy is a web page open in a
-browser on the same machine. Such a page reaches it under a name of its own that resolves to 127.0.0.1 (DNS
-rebinding), so names are refused that someone else could own; or it sends what a browser sends without asking
-first, so changes and questions that come from another site are refused, as Go's CrossOriginProtection does it.
+A server without keys listens on loopback, unless `--unguarded` is set. The threat is then a web page that is open in a
+browser on the same machine. The page may use a hostname of its own that resolves to 127.0.0.1 (DNS rebinding), so this
+middleware rejects every hostname that someone else could own. The page may also send requests that a browser sends
+without a preflight, so this middleware rejects all requests from other sites except GET and HEAD, like Go's
+CrossOriginProtection.
 """
 
 from collections.abc import Sequence
@@ -34,7 +36,7 @@ from .rate_limit import RateLimit
 
 
 class Auth:
-    """Pure ASGI middleware: 401, 403, 421 or 429, or the request goes on."""
+    """Pure ASGI middleware that rejects a request with 401, 403, 421 or 429, or passes it on."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Auth:
         self.origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reject the request, or pass it on to the application."""
         if scope["type"] == "http":
             rejection = self._check_key(scope) if self.keys else self._check_origin(scope)
             if rejection is not None:
@@ -81,8 +84,8 @@ class Auth:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._is_ours(host):
             detail = (
-                f"This server does not answer as {host[:ECHO_LENGTH]!r}. Ask it by its address, or name the host "
-                "with --allowed-hosts."
+                f"This server does not accept requests for the host {host[:ECHO_LENGTH]!r}. Use the server's IP "
+                "address, or allow the host with --allowed-hosts."
             )
             return Rejection(MISDIRECTED, detail)
         if scope["method"] not in ("GET", "HEAD") and self._is_foreign(headers, host):
@@ -95,18 +98,24 @@ class Auth:
         if self.rate_limit is None or not (wait := self.rate_limit.wait(caller)):
             return None
         seconds = max(1, ceil(wait))
-        detail = f"Too many requests came from here in a short time. Ask again in {seconds} s."
+        detail = f"This client sent too many requests in a short time. Retry in {seconds} s."
         return Rejection(TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(seconds)})
 
     def _is_ours(self, host: str) -> bool:
-        """Tell whether nobody else can own a host: an address, a name without a dot, or one that was allowed."""
+        """Return whether no one else can own the host.
+
+        Such a host is an IP address, a name without a dot, a name below `.localhost`, or an allowed host.
+        """
         name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         if "." not in name and not name.startswith("["):
             return True
         return name in self.hosts or name.endswith(".localhost") or _is_address(name.strip("[]"))
 
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Tell whether a browser says that a page of another site sends this; programs say nothing of the kind."""
+        """Return whether the headers show that a browser sent the request for a page of another site.
+
+        Only browsers send these headers; other programs do not.
+        """
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.origins:
             return False
@@ -116,7 +125,7 @@ class Auth:
 
 
 def sent_key(scope: Scope) -> bytes | None:
-    """Return the key a request brings, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    """Return the key sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`, or None if there is no such header."""
     for name, value in scope["headers"]:
         if name == b"x-api-key":
             return bytes(value.strip())
@@ -125,18 +134,20 @@ def sent_key(scope: Scope) -> bytes | None:
     return None
 
 
-_HOW = "Send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
-_NO_KEY = f"This takes an API key, and none was sent. {_HOW}"
-_UNKNOWN_KEY = f"This server does not know the API key that was sent. Ask its operator for one. {_HOW}"
+_HOW = "Send the key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`."
+_NO_KEY = f"This route requires an API key, and none was sent. {_HOW}"
+_UNKNOWN_KEY = (
+    f"The API key that was sent is unknown to this server. Get a valid key from its operator. {_HOW}"
+)
 _FOREIGN_SITE = (
-    "A browser sent this for a page of another site, and this server has no keys to tell friend from foe. "
-    "Name that site with --cors-origins if it may ask."
+    "A browser sent this request for a page of another site, and a server without API keys rejects such requests. "
+    "To allow that site, name it with --cors-origins."
 )
 
 
 def _too_weak(scope: Scope, key: Key) -> Rejection:
     asked = f"{scope['method']} {scope['path'][:ECHO_LENGTH]}"
-    detail = f"{asked} takes an admin key, and {key.name} is a read-only one. Ask with an admin key."
+    detail = f"{asked} requires an admin key, but the key '{key.name}' is read-only. Use an admin key."
     return Rejection(KEY_TOO_WEAK, detail)
 
 

@@ -1,7 +1,8 @@
-"""Limit on request bodies: a longer one is refused before more of it than the limit is in memory.
+"""Limit on request bodies: a longer body is rejected before more than the limit is held in memory.
 
-Starlette's own limit answers in plain text if a length is declared; ours becomes a problem document. `rcml serve`
-refuses such a body before the application sees it (`connection.py`); this holds under any other server.
+Starlette's own limit returns plain text if the length is declared; this one returns a problem document. Under
+`rcml serve`, `connection.py` rejects such a body before it reaches the application. This middleware enforces the limit
+under any other server.
 """
 
 from starlette.exceptions import HTTPException
@@ -11,13 +12,14 @@ from service.http.limits import BodyLimits
 
 
 class BodyLimit:
-    """Pure ASGI middleware: reading a body longer than `limits` allow, declared or not, raises 413."""
+    """Pure ASGI middleware that raises 413 if the application reads a body longer than `limits` allow."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self.app = app
         self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and raise 413 once the application reads too much of its body."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -43,6 +45,6 @@ class BodyLimit:
 
 
 def _too_long(longest: int) -> HTTPException:
-    detail = f"The body is longer than the limit of {longest} bytes. Send a shorter one."
-    # What is left of the body is not read, so nothing can follow it on this connection.
+    detail = f"The body is longer than the limit of {longest} bytes. Send a shorter body."
+    # The rest of the body is not read, so no further request can follow on this connection.
     return HTTPException(413, detail, headers={"Connection": "close"})

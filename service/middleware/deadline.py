@@ -1,10 +1,10 @@
-"""Deadline of requests: one that took too long is answered with 503, and the work for it is stopped.
+"""Deadline of requests: a request that takes too long is answered with 503, and its work is cancelled.
 
-The work would otherwise go on after its client has given up. What runs in a thread
-cannot be stopped: it ends by itself, and its result is dropped.
+Otherwise the work would continue after the client has given up. Work in a thread cannot be cancelled: it runs to its
+end, and its result is discarded.
 
-One sweep a tenth of a second looks at all requests that wait. That was measured at 1.5 us of CPU a request, where a
-timer for each (`asyncio.timeout`) took 4 to 9: as much as all the other guards together, or more.
+A sweep every tenth of a second checks all waiting requests. The sweep was measured at 1.5 us of CPU per request. A
+timer for each request (`asyncio.timeout`) took 4 to 9 us, which is as much as all other middlewares together, or more.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from service.problems.kinds import OVERDUE
 from service.problems.response import problem_response
 
 SLOW_ROUTE_DEADLINE_S = 600.0
-"""Seconds that the slow routes of `service/http/route_rules.py` may take: bulk uploads, reloads."""
+"""Deadline in seconds of the slow routes of `service/http/route_rules.py`, such as bulk uploads and reloads."""
 
 SWEEP_INTERVAL_S = 0.1
-"""Seconds between two sweeps, and so the most by which a deadline may be overrun."""
+"""Seconds between two sweeps, which is the most by which a request can exceed its deadline."""
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A request whose answer has not begun."""
+    """Request whose response has not started."""
 
     task: "asyncio.Task[Any]"
     due: float
@@ -35,7 +35,10 @@ class _Waiting:
 
 
 class Deadline:
-    """Pure ASGI middleware: 503 unless the answer has begun after `seconds`; what has begun may go on."""
+    """Pure ASGI middleware that returns 503 if the response has not started within `seconds`.
+
+    A response that has started may take as long as it needs.
+    """
 
     def __init__(self, app: ASGIApp, seconds: float, slow_seconds: float = SLOW_ROUTE_DEADLINE_S) -> None:
         self.app = app
@@ -46,26 +49,27 @@ class Deadline:
 
     @property
     def waiting(self) -> int:
-        """Requests whose answers have not begun."""
+        """Number of requests whose responses have not started."""
         return len(self._waiting)
 
     @property
     def sweeping(self) -> bool:
-        """Whether late requests are looked for."""
+        """Whether a sweep is scheduled."""
         return self._swept_by is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; cancel it and return 503 if its deadline expires."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         task = asyncio.current_task()
-        assert task is not None, "a server answers in tasks"
+        assert task is not None, "a server must run each request in an asyncio task"
         seconds = self.slow_seconds if rule_of(scope["method"], scope["path"]).slow else self.seconds
         request = _Waiting(task, monotonic() + seconds)
         self._wait(request)
 
         async def send_in_time(message: Message) -> None:
-            if not request.overdue:  # else the answer is ours
+            if not request.overdue:  # otherwise this middleware sends the response
                 self._waiting.discard(request)
                 await send(message)
 
@@ -77,9 +81,11 @@ class Deadline:
         finally:
             self._waiting.discard(request)
         if request.overdue:
-            if task.uncancel():  # someone else wants it stopped too
+            if task.uncancel():  # the task was also cancelled from outside
                 raise asyncio.CancelledError
-            detail = f"No answer was ready within {seconds:g} s. Ask again in a second, or ask for less."
+            detail = (
+                f"No response was ready within {seconds:g} s. Retry in a second, or send a smaller request."
+            )
             headers = {"Retry-After": "1"}
             await problem_response(OVERDUE, detail, scope["path"], headers=headers)(scope, receive, send)
 

@@ -1,7 +1,7 @@
-"""Rate limit: a token bucket for each caller, in the form that keeps one number (GCRA).
+"""Rate limit: a token bucket for each caller, stored as a single number (GCRA).
 
-The number is when the caller's bucket will be full again. A full bucket is like that of a new caller, so forgetting
-the callers not heard of for longest keeps the memory bounded. Each process counts for itself.
+The number is the time at which the caller's bucket will be full again. A full bucket is the same as the bucket of a new
+caller, so evicting the least recent callers bounds the memory. Each process counts separately.
 """
 
 from collections import OrderedDict
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from time import monotonic
 
 MAX_CALLERS = 10_000
-"""Callers whose buckets are kept: a key is one, and without keys an address."""
+"""Maximum number of callers with a stored bucket. A caller is an API key, or an IP address on a server without keys."""
 
 
 class RateLimit:
-    """`rate` requests a second for each caller, and `burst` at once after a pause."""
+    """Limit of `rate` requests per second for each caller, with up to `burst` requests at once after a pause."""
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = monotonic) -> None:
         self._interval = 1 / rate
@@ -22,11 +22,11 @@ class RateLimit:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of callers whose buckets are kept."""
+        """Return the number of callers with a stored bucket."""
         return len(self._full_at)
 
     def wait(self, caller: str) -> float:
-        """Count a request; returns 0 if it is granted, else the seconds until one would be."""
+        """Count a request and return 0 if it is allowed; otherwise return the seconds until one would be allowed."""
         now = self._clock()
         full_at = max(self._full_at.get(caller, now), now)
         if (wait := full_at - now - self._slack) > 1e-9:

@@ -1,6 +1,6 @@
-"""Access log: every request gets an id, is counted, and is logged when its answer has been sent.
+"""Access log: every request gets a request ID, is counted, and is logged after its response has been sent.
 
-The outermost middleware, so that requests that others refuse are logged too.
+This is the outermost middleware, so it also logs the requests that other middlewares reject.
 """
 
 import logging
@@ -16,10 +16,10 @@ from service.telemetry.prometheus import Metrics
 REQUEST_ID_HEADER = "X-Request-Id"
 
 LOGGED_PATH_CHARACTERS = 200
-"""Characters of a path that are logged."""
+"""Maximum number of characters of a path in the access log."""
 
 STATUS_CLIENT_LEFT = 499
-"""Status in logs and metrics if the client left before an answer was sent; nginx's convention."""
+"""Status in logs and metrics if the client disconnected before a response was sent, as in nginx."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})
@@ -27,19 +27,20 @@ _REQUEST_ID_HEADER = REQUEST_ID_HEADER.lower().encode()
 
 
 class RequestLog:
-    """Pure ASGI middleware; it changes nothing but to add the id's header to the answer."""
+    """Pure ASGI middleware that logs and counts requests, and adds the request ID header to the response."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and log and count it when it ends."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         asked = next((value for name, value in scope["headers"] if name == _REQUEST_ID_HEADER), None)
         request = request_id(None if asked is None else asked.decode("latin-1"))
-        # Never reset: the server logs what goes wrong after this returns, in the same task.
+        # Never reset, because the server may log an error in the same task after this method returns.
         REQUEST_ID.set(request)
         header = (_REQUEST_ID_HEADER, request.encode())
         status, size = 0, 0
@@ -58,7 +59,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, observed_send)
         except Exception:
-            status = status or 500  # which ServerErrorMiddleware, the only one further out, answers
+            status = status or 500  # sent by ServerErrorMiddleware, the only middleware outside this one
             raise
         finally:
             self._note(scope, status or STATUS_CLIENT_LEFT, perf_counter() - start, size)
@@ -89,7 +90,7 @@ class RequestLog:
 
 
 def template(scope: Scope) -> str:
-    """Return the route that answered, with its parameters in braces; `none` if the request came to no route."""
+    """Return the path template of the matched route, with parameters in braces, or `none` if no route matched."""
     if (route := scope.get("route")) is not None:
         return str(route.path_format)
     if "app_root_path" in scope:  # a mounted application

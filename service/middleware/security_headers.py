@@ -1,6 +1,6 @@
-"""Security headers on every answer, as `http/browser_policy.py` has them.
+"""Security headers on every response, as defined in `http/browser_policy.py`.
 
-An answer to a request with a key is kept by no shared cache.
+Shared caches must not store a response to a request with an API key.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,7 +10,10 @@ from service.http.route_rules import SCOPE_KEY_NAME
 
 
 class SecurityHeaders:
-    """Pure ASGI middleware: adds what the answer does not say itself; `shared` lets other sites show pictures."""
+    """Pure ASGI middleware that adds the security headers to every response.
+
+    A response that has a Content-Security-Policy keeps it. If `shared` is true, other sites may embed pictures.
+    """
 
     def __init__(self, app: ASGIApp, shared: bool = False) -> None:
         self.app = app
@@ -20,6 +23,7 @@ class SecurityHeaders:
         self.added_to_page = [(name, value) for name, value in added if name != b"content-security-policy"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add the headers to its response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -38,7 +42,10 @@ class SecurityHeaders:
 
 
 def _private(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Keep an answer from shared caches, and from any cache if it does not say that it may be kept."""
+    """Return the headers with a Cache-Control that excludes shared caches.
+
+    A response without Cache-Control gets `no-store`, which excludes all caches.
+    """
     if not any(name == b"cache-control" for name, _ in headers):
         return [*headers, (b"cache-control", b"no-store")]
     return [

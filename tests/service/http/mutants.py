@@ -1,6 +1,6 @@
-"""Requests that were valid, and what becomes of them when they are broken: deterministic, from a seeded `Random`.
+"""Generator of broken requests: valid requests with random mutations, reproducible by seed.
 
-The valid ones are drawn from the OpenAPI document, so that every route is in the corpus from the day it is there.
+The valid requests are generated from the OpenAPI document, so every new route is included automatically.
 """
 
 import json
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def _picture() -> str:
-    """A small PNG in base64."""
+    """Return a small PNG in base64."""
     file = BytesIO()
     Image.new("RGB", (8, 8), (200, 30, 40)).save(file, "PNG")
     return b64encode(file.getvalue()).decode()
@@ -39,12 +39,12 @@ KNOWN: dict[str, list[Any]] = {
     "base64": [_picture()],
     "query": ["price", "stock"],
 }
-"""What the shop knows, by the name of the field that it is sent in."""
+"""Values that the shop accepts, by field name."""
 
 WORDS = ["price", "brand", "categories", "mug", "Kitchen", "é", "a/b?c#d e"]
 
 NAMES = ["", "\0", "é" * 600, "~/", "[key]", "str", "id", "words", "description", "base64"]
-"""What a field is called in place of its name."""
+"""Names that replace the name of a field."""
 
 TOKENS = [
     *b"NaN Infinity -Infinity -0 -0.0 1e400 -1e400 1e-400 1E9999999999 0x10 01 .5 +1 1. 1_000 1.0 7 7.5 -1 0".split(),
@@ -66,8 +66,8 @@ TOKENS = [
     b'"\\u12"',
     b'"\x00"',
     b'"\x1f\x7f"',
-    b'"\xed\xa0\x80"',  # a lone surrogate as it is
-    b'"\xc0\xaf"',  # overlong
+    b'"\xed\xa0\x80"',  # an unescaped lone surrogate
+    b'"\xc0\xaf"',  # an overlong encoding
     b'"\xe0\x80\xaf"',
     b'"\xf8\x88\x80\x80\x80"',
     b'"\xf4\x90\x80\x80"',  # beyond Unicode
@@ -87,7 +87,7 @@ TOKENS = [
     b'{"base64":"!"}',
     b'{"query":"price","times":1e300}',
 ]
-"""What is put in place of a value, or between bytes."""
+"""Tokens that replace a value or are inserted between bytes."""
 
 ENCODINGS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig", "latin-1", "utf-7"]
 MEDIA_TYPES = [
@@ -101,7 +101,7 @@ MEDIA_TYPES = [
 
 @dataclass(frozen=True)
 class Operation:
-    """A way to send a body."""
+    """Operation of the API with one media type of its body."""
 
     method: str
     path: str
@@ -110,7 +110,7 @@ class Operation:
 
 
 def operations(document: Json) -> list[Operation]:
-    """Every way to send a body that a document describes, once for each media type."""
+    """Return every operation of a document that has a body, once for each media type."""
     return [
         Operation(method.upper(), path, media_type, content["schema"])
         for path, methods in document["paths"].items()
@@ -120,7 +120,7 @@ def operations(document: Json) -> list[Operation]:
 
 
 class Mutator:
-    """Draws requests."""
+    """Generator of mutated requests."""
 
     def __init__(self, document: Json, seed: int) -> None:
         self._chance = random.Random(seed)
@@ -128,7 +128,7 @@ class Mutator:
         self._operations = operations(document)
 
     def __iter__(self) -> Iterator[tuple[str, str, bytes, str]]:
-        """Method, path, body and media type of one broken request after another."""
+        """Yield the method, path, body and media type of broken requests, without end."""
         while True:
             for operation in self._operations:
                 path = operation.path
@@ -150,13 +150,13 @@ class Mutator:
                 yield operation.method, path, self._broken(valid), media_type
 
     def valid(self, schema: Json, name: str = "") -> Any:
-        """A value that a schema takes, as far as schemas tell."""
+        """Return a value that a schema accepts, as far as the schema describes it."""
         chance = self._chance
         if "$ref" in schema:
             return self.valid(self._schemas[schema["$ref"].rpartition("/")[2]], name)
         if kinds := schema.get("anyOf") or schema.get("oneOf"):
             return self.valid(chance.choice(kinds), name)
-        if "contentMediaType" in schema:  # of a part of an upload, the document tells no more
+        if "contentMediaType" in schema:  # the document does not describe a part of an upload further
             return {"item": {"title": "Red mug"}}.get(name, {"relation": "gardeners", "k": 3})
         if "enum" in schema or "const" in schema:
             return chance.choice(schema.get("enum") or [schema["const"]])
@@ -182,7 +182,10 @@ class Mutator:
                 return chance.choice(KNOWN.get(name, WORDS))
 
     def _object(self, schema: Json) -> Json:
-        """What is required, and a few others: one of an item, several, or a new one, where it may be any."""
+        """Return an object with all required and some optional properties.
+
+        If the query may be an item id, several item ids or a text, the object has exactly one of them.
+        """
         properties, required = schema["properties"], set(schema.get("required", ()))
         optional = [name for name in properties if name not in required]
         chosen = {name for name in optional if self._chance.random() < min(0.5, 3 / len(optional))}
@@ -194,7 +197,7 @@ class Mutator:
         }
 
     def _broken(self, valid: Any) -> bytes:
-        """A JSON text in which one to three things are wrong; one in twenty is left alone."""
+        """Return a JSON text with one to three errors; one text in twenty is left intact."""
         chance = self._chance
         if chance.random() < 0.05:
             return json.dumps(valid).encode()
@@ -220,7 +223,7 @@ class Mutator:
                 return body
 
     def _mistaken(self, valid: Any) -> bytes:
-        """With another token in place of a value, a field twice, or fields that are not known."""
+        """Return the JSON with a replaced value, or with a repeated, unknown, missing or renamed field."""
         chance = self._chance
         values = json.loads(json.dumps(valid))
         places: list[tuple[Any, Any]] = []
@@ -254,7 +257,7 @@ class Mutator:
                 return json.dumps(values).encode().replace(b'"\\u0000mark"', token)
 
     def _garbled(self, body: bytes) -> bytes:
-        """With bytes flipped, cut out, repeated, drawn anew, or with a token among them."""
+        """Return the bytes with bits flipped, or with parts deleted, repeated, randomised or replaced by a token."""
         chance = self._chance
         raw = bytearray(body)
         for _ in range(chance.randint(1, 4)):
@@ -284,7 +287,7 @@ def _walk(value: Any, places: list[tuple[Any, Any]]) -> None:
 
 
 def upload(fields: bytes, picture: bytes, part: str = "question") -> bytes:
-    """The body of a request that uploads a picture, its parts kept apart by `cut` (RFC 7578)."""
+    """Return the body of a request that uploads a picture, with the boundary `cut` between its parts (RFC 7578)."""
     return (
         b'--cut\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (part.encode(), fields)
         + b'--cut\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n%b\r\n--cut--\r\n'

@@ -1,4 +1,4 @@
-"""Broken bytes in place of requests: JSON, uploads, pictures and HTTP framing, beside a plain FastAPI that fails."""
+"""Malformed requests: JSON, uploads, pictures and HTTP framing, compared with a plain FastAPI application."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ from .test_connection import LIMITS, QUICK, Running, problem, running, statuses,
 from .test_connection import mutant as framing_mutant
 
 PATIENCE = 600.0
-"""Seconds after which an answer counts as none, however slow the machine is."""
+"""Seconds after which a response counts as missing, even on a slow machine."""
 
 MEGABYTE = 2**20
 
@@ -55,7 +55,7 @@ def app(worded_shop: FakeShop, tmp_path: Path) -> FastAPI:
 
 
 def body_models(app: FastAPI) -> Iterator[tuple[str, str, type[BaseModel]]]:
-    """Method, path and model of every route that takes JSON by `JsonRoute`."""
+    """Yield the method, path and model of every route that reads JSON through `JsonRoute`."""
     for context in iter_route_contexts(app.routes):
         route: Any = getattr(context, "original_route", context)
         if isinstance(route, JsonRoute):
@@ -69,7 +69,7 @@ def body_models(app: FastAPI) -> Iterator[tuple[str, str, type[BaseModel]]]:
 
 
 def plain(app: FastAPI) -> FastAPI:
-    """An application that takes the same bodies in the way that FastAPI's manual shows."""
+    """Return an application that reads the same bodies in the standard FastAPI way."""
     control = FastAPI()
     for method, path, model in body_models(app):
 
@@ -84,7 +84,7 @@ def plain(app: FastAPI) -> FastAPI:
 async def assault(
     app: FastAPI, described: dict[str, Any], count: int, check: Callable[[Answer], None]
 ) -> Counter[int]:
-    """How often an application answers with each status to mutants of what a document describes."""
+    """Send `count` mutated requests of an OpenAPI document and return the number of responses by status."""
     seen: Counter[int] = Counter()
     async with directly(app) as direct:
         for method, path, body, media_type in islice(Mutator(described, seed=1), count):
@@ -99,7 +99,7 @@ async def assault(
 @pytest.mark.parametrize(
     "count", [1_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
-def test_mutants_are_answered_or_refused_while_a_plain_fastapi_fails(app: FastAPI, count: int) -> None:
+def test_mutated_requests_are_answered_or_rejected_but_plain_fastapi_fails(app: FastAPI, count: int) -> None:
     described = document(app)
     seen = asyncio.run(assault(app, described, count, assert_sound))
     assert seen.total() == count
@@ -108,7 +108,7 @@ def test_mutants_are_answered_or_refused_while_a_plain_fastapi_fails(app: FastAP
 
     failed = asyncio.run(assault(plain(app), described, count, lambda answer: None))[500]
     assert failed > count / 1000
-    gc.collect()  # of an upload that ends within its file, starlette leaves the file to this
+    gc.collect()  # closes the files of truncated uploads, which Starlette leaves open
 
 
 HAND_WRITTEN = [
@@ -140,7 +140,7 @@ HAND_WRITTEN = [
 ]
 
 
-def test_what_breaks_fastapi_in_practice_is_refused(app: FastAPI) -> None:
+def test_rejects_bodies_that_make_plain_fastapi_fail(app: FastAPI) -> None:
     async def ask(app: FastAPI) -> list[Answer]:
         async with directly(app) as direct:
             return [await direct.ask("POST", "/retrieve", body) for body in HAND_WRITTEN]
@@ -155,7 +155,7 @@ def test_what_breaks_fastapi_in_practice_is_refused(app: FastAPI) -> None:
 @pytest.mark.parametrize(
     ("number", "told"), [("NaN", "NaN"), ("1e400", "Infinity"), ("true", "true"), ('"7"', '"7"')]
 )
-def test_the_question_of_an_upload_is_as_strict(app: FastAPI, number: str, told: str) -> None:
+def test_validates_the_json_part_of_an_upload_strictly(app: FastAPI, number: str, told: str) -> None:
     async def ask() -> Answer:
         async with directly(app) as direct:
             body = upload(f'{{"min_score": {number}}}'.encode(), pictures()[0])
@@ -168,14 +168,14 @@ def test_the_question_of_an_upload_is_as_strict(app: FastAPI, number: str, told:
 
 
 def request_models(kind: type[BaseModel] = Request) -> Iterator[type[BaseModel]]:
-    """All models of which requests are made."""
+    """Yield all models of requests and their parts."""
     for model in kind.__subclasses__():
         yield model
         yield from request_models(model)
 
 
 def fields() -> list[Any]:
-    """Every field of every request."""
+    """Return the test parameters for every field of every request model."""
     return [
         pytest.param(model, name, field, id=f"{model.__name__}.{name}")
         for model in dict.fromkeys(request_models())
@@ -184,7 +184,7 @@ def fields() -> list[Any]:
 
 
 def types_of(field: FieldInfo) -> set[Any]:
-    """The types that a field may have, but for null."""
+    """Return the types that a field may have, except null."""
     union = get_origin(field.annotation) is not None and type(None) in get_args(field.annotation)
     return {
         kind
@@ -194,7 +194,9 @@ def types_of(field: FieldInfo) -> set[Any]:
 
 
 @pytest.mark.parametrize(("model", "name", "field"), fields())
-def test_neither_true_nor_a_text_is_a_number(model: type[BaseModel], name: str, field: FieldInfo) -> None:
+def test_number_fields_reject_booleans_strings_nan_and_infinity(
+    model: type[BaseModel], name: str, field: FieldInfo
+) -> None:
     if not types_of(field) & {int, float}:
         return
     for value in ("true", '"7"', "NaN", "1e400"):
@@ -204,7 +206,7 @@ def test_neither_true_nor_a_text_is_a_number(model: type[BaseModel], name: str, 
 
 
 @pytest.mark.parametrize(("model", "name", "field"), fields())
-def test_what_may_hold_many_is_refused_at_the_first_wrong_one(
+def test_large_collections_stop_at_the_first_invalid_entry(
     model: type[BaseModel], name: str, field: FieldInfo
 ) -> None:
     kinds = {get_origin(kind) for kind in types_of(field)}
@@ -234,12 +236,12 @@ HEAVY = {
     "many escapes": b'{"text":"' + b"\\u0041" * 170_000 + b'"}',
     "a long key": b'{"' + b"x" * 1_000_000 + b'":1}',
     "much base64": b'{"picture":{"base64":"' + b"A" * 1_000_000 + b'"}}',
-    "no base64": b'{"picture":{"base64":"' + b"A" * 1_000_000 + b'!"}}',
+    "invalid base64": b'{"picture":{"base64":"' + b"A" * 1_000_000 + b'!"}}',
 }
 
 
 @pytest.mark.parametrize("body", HEAVY.values(), ids=HEAVY)
-def test_a_megabyte_of_mistakes_is_refused_in_little_time(app: FastAPI, body: bytes) -> None:
+def test_rejects_a_megabyte_of_errors_quickly(app: FastAPI, body: bytes) -> None:
     assert len(body) <= MEGABYTE
     with asyncio.Runner() as runner:
         asked = directly(app)
@@ -255,7 +257,7 @@ def test_a_megabyte_of_mistakes_is_refused_in_little_time(app: FastAPI, body: by
 
 
 async def show(direct: Direct, number: int, picture: bytes) -> tuple[Answer, float]:
-    """What is answered to a picture, sent in base64 or uploaded, and after how many seconds."""
+    """Send a picture in base64 or as an upload, and return the response and its time in seconds."""
     begun = time.perf_counter()
     if number % 2:
         answer = await direct.ask(
@@ -271,7 +273,7 @@ async def show(direct: Direct, number: int, picture: bytes) -> tuple[Answer, flo
     ("count", "limit"),
     [(300, None), pytest.param(20_000, 0.25, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
 )
-def test_mutated_pictures_are_searched_for_or_refused(app: FastAPI, count: int, limit: float | None) -> None:
+def test_mutated_pictures_are_accepted_or_rejected(app: FastAPI, count: int, limit: float | None) -> None:
     async def gallery() -> Counter[int]:
         seen: Counter[int] = Counter()
         chance, made = random.Random(3), pictures()
@@ -281,7 +283,7 @@ def test_mutated_pictures_are_searched_for_or_refused(app: FastAPI, count: int, 
                 answer, took = await show(direct, number, picture)
                 assert_sound(answer)
                 assert answer.status == (200 if decodable(picture) else 422), answer
-                if limit is not None and took > limit:  # unless something else kept the machine busy
+                if limit is not None and took > limit:  # retry, in case something else kept the machine busy
                     assert min([(await show(direct, number, picture))[1] for _ in range(3)]) <= limit
                 seen[int(answer.status)] += 1
         return seen
@@ -328,14 +330,14 @@ def wait_until_ready(running: Running) -> None:
 
 @pytest.fixture
 def served(app: FastAPI) -> Iterator[Running]:
-    """The application within the limits that `rcml serve` keeps unless told otherwise."""
+    """Run a server with default limits, except for the deadlines of clients and a body limit of one megabyte."""
     patient = replace(Deadlines(), head=600, window=600, linger=600)
     with running(Server(app, Limits(BodyLimits(MEGABYTE)), patient, "critical")) as server:
         wait_until_ready(server)
         yield server
 
 
-def test_two_hundred_megabytes_are_refused_before_they_are_sent(served: Running) -> None:
+def test_rejects_two_hundred_megabytes_before_they_are_sent(served: Running) -> None:
     declared = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: 200000000").removesuffix(QUESTION)
     heard = asyncio.run(talk(served.port, declared))
     assert (statuses(heard), problem(heard)["status"]) == ([413], 413)
@@ -344,18 +346,18 @@ def test_two_hundred_megabytes_are_refused_before_they_are_sent(served: Running)
     assert (statuses(heard), problem(heard)["status"]) == ([413], 413)
 
 
-def test_a_megabyte_of_header_is_refused(served: Running) -> None:
+def test_rejects_a_megabyte_of_header_fields(served: Running) -> None:
     for field in (b"X: " + b"x" * MEGABYTE, b"X: x\r\n" * 200_000, b"Cookie: " + b"a=b; " * 200_000):
         heard = asyncio.run(talk(served.port, HONEST.replace(b"Host", field + b"\r\nHost")))
         assert problem(heard)["status"] == 431
 
 
-def test_a_false_length_breaks_no_other_request(served: Running) -> None:
+def test_a_wrong_content_length_affects_only_its_own_connection(served: Running) -> None:
     short = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: %d" % (len(QUESTION) - 1))
-    # The JSON, and the brace that is left.
+    # The JSON lacks its last brace, which is then read as a second request.
     assert statuses(asyncio.run(talk(served.port, short))) == [400, 400]
     long = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: %d" % (len(QUESTION) + 4))
-    # POST was the end of the first.
+    # The first body ends with the `POST` of the second request.
     assert statuses(asyncio.run(talk(served.port, long + HONEST))) == [400, 400]
     closing = HONEST.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost")
     assert statuses(asyncio.run(talk(served.port, closing))) == [200]
@@ -364,7 +366,7 @@ def test_a_false_length_breaks_no_other_request(served: Running) -> None:
 @pytest.mark.parametrize(
     "count", [300, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
-def test_broken_framing_is_answered_or_refused(app: FastAPI, count: int) -> None:
+def test_mutated_framing_is_answered_or_rejected(app: FastAPI, count: int) -> None:
     at_once = replace(QUICK, head=0.3, idle=0.3, window=0.3)
 
     async def campaign(port: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""A head is checked without a socket: what it may be, how its body ends, and why it is rejected."""
+"""Request heads: valid and invalid heads, the framing of the body, and the maximum body size, all without sockets."""
 
 from http import HTTPStatus
 
@@ -32,25 +32,33 @@ def head(
         (head(version="1.0"), BodyMode.LENGTH),
     ],
 )
-def test_the_head_says_how_the_body_ends(request_head: RequestHead, mode: BodyMode) -> None:
+def test_check_returns_the_framing_of_the_body(request_head: RequestHead, mode: BodyMode) -> None:
     assert request_head.check(LIMITS, received=200, waiting=0) is mode
 
 
 @pytest.mark.parametrize(
     ("request_head", "status", "detail"),
     [
-        (head(), 400, "a Host field is missing"),
-        (head(HOST, HOST), 400, "a Host or Transfer-Encoding field is repeated"),
-        (head(HOST, CHUNKED, CHUNKED), 400, "a Host or Transfer-Encoding field is repeated"),
-        (head(HOST, (b"transfer-encoding", b"gzip, chunked")), 400, "no transfer encoding but chunked"),
-        (head(CHUNKED, version="1.0"), 400, "HTTP/1.0 is not spoken here, or not with chunks"),
-        (head(HOST, version="2.0"), 400, "HTTP/2.0 is not spoken here"),
+        (head(), 400, "the Host field is missing"),
+        (head(HOST, HOST), 400, "the Host or Transfer-Encoding field is repeated"),
+        (head(HOST, CHUNKED, CHUNKED), 400, "the Host or Transfer-Encoding field is repeated"),
+        (
+            head(HOST, (b"transfer-encoding", b"gzip, chunked")),
+            400,
+            "the only supported transfer encoding is chunked",
+        ),
+        (
+            head(CHUNKED, version="1.0"),
+            400,
+            "its version is HTTP/1.0. Send HTTP/1.1, or HTTP/1.0 without Transfer-Encoding",
+        ),
+        (head(HOST, version="2.0"), 400, "its version is HTTP/2.0"),
         (head(HOST, length(101)), 413, "limit of 100 bytes"),
         (head(HOST, *[(b"x", b"")] * 5), 431, "limit of 200 bytes or 5 fields"),
         (head(HOST, target=b"/" * 51), 414, "limit of 50 bytes"),
     ],
 )
-def test_a_head_is_rejected_with_the_reason(request_head: RequestHead, status: int, detail: str) -> None:
+def test_rejects_an_invalid_head_with_the_reason(request_head: RequestHead, status: int, detail: str) -> None:
     with pytest.raises(RejectedRequest, match=detail) as rejected:
         request_head.check(LIMITS, received=0, waiting=0)
     assert rejected.value.status == HTTPStatus(status)
@@ -80,7 +88,7 @@ def test_as_many_requests_may_wait_as_the_pipeline_holds() -> None:
         (head(HOST, target=b"/items/b%75lk"), 500),
     ],
 )
-def test_the_longest_body_depends_on_the_route_and_the_media_type(
+def test_the_maximum_body_size_depends_on_route_and_media_type(
     request_head: RequestHead, longest: int
 ) -> None:
     assert request_head.longest_body(LIMITS) == longest

@@ -1,4 +1,4 @@
-"""Every route has its line in the table, and every route x method x key kind is answered as the table says."""
+"""Route rules: the table covers every route, and the server applies it to every route, method and kind of key."""
 
 import re
 from collections.abc import Iterator
@@ -39,7 +39,8 @@ QUESTIONS = {
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    shop = write_shop(tmp_path_factory.mktemp("guarded"))  # one of its own: admins take items out
+    # This is not the shared shop, because requests with an admin key delete items.
+    shop = write_shop(tmp_path_factory.mktemp("guarded"))
     config = ServeConfig(index=shop.index, read_keys=SECRETS["read"], admin_keys=SECRETS["admin"])
     app = create_app(config, lambda *_: FakeEncoder())
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
@@ -48,7 +49,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """Method and path of every route, the path's parameters in braces without their kinds."""
+    """Yield the method and path of every route, with path parameters in braces without their types."""
     for context in iter_route_contexts(app.routes):
         route = context.route
         if isinstance(route, Mount):
@@ -60,9 +61,12 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 def expected(method: str, path: str, kind: str) -> int | None:
-    """The refusal that the table calls for, worked out apart from the guard; None where there is none."""
+    """Return the status with which the table requires a rejection, or None if the request is allowed.
+
+    This is computed independently of the middleware under test.
+    """
     method = "GET" if method == "HEAD" else method
-    item = path == "/items/bulk" and method != "POST"  # an item may have this id
+    item = path == "/items/bulk" and method != "POST"  # this path also matches an item with the ID `bulk`
     declared = ROUTE_RULES.get((method, "/items/{item_id}" if item else path))
     access = Role.ADMIN if declared is None else declared.access
     if access is Role.OPEN or kind == "admin":
@@ -72,7 +76,7 @@ def expected(method: str, path: str, kind: str) -> int | None:
     return 403 if access is Role.ADMIN else None
 
 
-def test_every_route_of_the_app_has_a_line_in_the_table(guarded: TestClient) -> None:
+def test_every_route_of_the_app_is_in_the_table(guarded: TestClient) -> None:
     assert isinstance(guarded.app, FastAPI)
     found = set(routes(guarded.app))
     assert {("POST", "/retrieve"), ("GET", "/items/{item_id}/image"), ("GET", "/static/{path}")} <= found
@@ -81,7 +85,9 @@ def test_every_route_of_the_app_has_a_line_in_the_table(guarded: TestClient) -> 
 
 @pytest.mark.parametrize("kind", SECRETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_route_and_method_is_answered_as_declared(guarded: TestClient, method: str, kind: str) -> None:
+def test_every_route_and_method_requires_the_declared_role(
+    guarded: TestClient, method: str, kind: str
+) -> None:
     headers = {"Authorization": f"Bearer {secret}"} if (secret := SECRETS[kind]) else {}
     for path in sorted(
         {path for _, path in ROUTE_RULES} | {"/nothing", "/admin/nothing", "/retrieve/nothing"}
@@ -95,23 +101,23 @@ def test_every_route_and_method_is_answered_as_declared(guarded: TestClient, met
 @pytest.mark.parametrize(
     "path", ["/items//", "//items", "/items/%2e%2e/docs", "/ITEMS", "/docs/", "/livez%00", "/items%2Fbib"]
 )
-def test_no_spelling_of_a_path_opens_it(guarded: TestClient, path: str) -> None:
+def test_no_spelling_of_a_path_bypasses_the_key(guarded: TestClient, path: str) -> None:
     assert guarded.get(f"http://testserver{path}").status_code == 401
 
 
-def test_what_is_open_is_what_is_listed_here() -> None:
+def test_only_the_listed_routes_are_open() -> None:
     assert {key for key, rule in ROUTE_RULES.items() if rule.access is Role.OPEN} == {
         ("GET", path) for path in OPEN
     }
 
 
-def test_a_read_key_may_get_and_ask_and_change_nothing() -> None:
+def test_a_read_key_may_only_get_and_query() -> None:
     read = {key for key, rule in ROUTE_RULES.items() if rule.access is Role.READ}
     assert {path for method, path in read if method != "GET"} == QUESTIONS
     assert {method for method, _ in read} == {"GET", "POST"}
 
 
-def test_what_is_not_in_the_table_is_for_admins() -> None:
+def test_routes_missing_from_the_table_require_an_admin_key() -> None:
     for method, path in [
         ("POST", "/new"),
         ("PATCH", "/items/bib"),
@@ -122,16 +128,16 @@ def test_what_is_not_in_the_table_is_for_admins() -> None:
         assert rule_of(method, path).access is Role.ADMIN
 
 
-def test_an_id_decides_nothing() -> None:
+def test_an_item_id_does_not_change_the_rule() -> None:
     for name in ("bulk", "image", "a/b/c", "../admin", "{item_id}"):
         assert rule_of("GET", f"/items/{name}").access is Role.READ
         assert rule_of("PUT", f"/items/{name}").access is Role.ADMIN
 
 
-def test_bulk_uploads_alone_are_long() -> None:
+def test_only_bulk_uploads_are_streamed() -> None:
     assert {path for (_, path), rule in ROUTE_RULES.items() if rule.streaming} == {"/items/bulk"}
 
 
-def test_what_opens_or_writes_an_index_alone_is_patient() -> None:
+def test_only_routes_that_open_or_write_an_index_are_slow() -> None:
     slow = {path for (_, path), rule in ROUTE_RULES.items() if rule.slow}
     assert slow == {"/items/bulk", "/relations/{relation_id}", "/admin/reload", "/admin/shadow"}

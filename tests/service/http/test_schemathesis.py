@@ -1,6 +1,6 @@
-"""Schemathesis asks all operations that the OpenAPI document describes, and holds the answers against it.
+"""Schemathesis sends requests to every operation of the OpenAPI document and checks the responses against it.
 
-Operations, parameters and bodies come from the document, so that a route is covered from the day it is there.
+The document supplies the operations, parameters and bodies, so every new route is covered automatically.
 """
 
 import json
@@ -43,7 +43,10 @@ Case = schemathesis.Case[
 
 
 class App:
-    """The application that is asked, known before there is one: operations are named as tests are collected."""
+    """Stand-in for the application under test.
+
+    Pytest collects the operations before the application is started.
+    """
 
     def __init__(self) -> None:
         self.started: Any = None
@@ -53,16 +56,16 @@ class App:
 
 
 def sensible(value: Any, name: str = "") -> Any:
-    """A valid value that the shop can also answer: ids that it knows, and one query of the several there may be.
+    """Return a valid value that the shop can answer: with known ids and only one of the alternative queries.
 
-    Drawn at random, nearly no id would be known. What is null is left out.
+    Randomly drawn ids would almost never be known. Null values are left out.
     """
     if isinstance(value, dict):
         kept = {key: sensible(part, key) for key, part in value.items() if part is not None}
         for ways in (("item_id", "item_ids", "text", "picture"), ("relation", "relations")):
             for other in [way for way in ways if way in kept][1:]:
                 del kept[other]
-        if "text" in kept or "picture" in kept:  # only some similarities go with these
+        if "text" in kept or "picture" in kept:  # only some similarities support these queries
             kept.pop("similarity", None)
         return kept
     if isinstance(value, list):
@@ -74,7 +77,7 @@ def sensible(value: Any, name: str = "") -> Any:
 
 @schemathesis.serializer("application/x-ndjson")
 def line(context: schemathesis.SerializationContext, value: Any) -> bytes:
-    """A bulk upload of one line."""
+    """Serialise a bulk upload of one line."""
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
@@ -82,10 +85,13 @@ schema = schemathesis.openapi.from_dict(document(create_app(ServeConfig(index=Pa
 schema.app = App()
 
 NOT_CHECKED = [positive_data_acceptance, unsupported_method, allow_header_conformance]
-"""What does not hold: rules between fields are told in words, and an id may look like a path of another operation."""
+"""Checks that do not apply.
+
+Rules between fields are described only in prose, and an id may look like the path of another operation.
+"""
 
 asked: Counter[str] = Counter()
-"""Cases by operation and status."""
+"""Number of cases by operation and status."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +101,10 @@ def worded_shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 
 @pytest.fixture
 def session(worded_shop: FakeShop, tmp_path: Path) -> Iterator[asgi.ASGIClient]:
-    """A started application over a shop of its own; bodies may be long, for a 413 would hide what else is wrong."""
+    """Yield a client of a started application with its own shop.
+
+    Bodies may be long, because a 413 response would hide other errors.
+    """
     schema.app.started = application(worded_shop, tmp_path, most_bytes=2**26)
     with asgi.get_client(schema.app) as client:
         while client.get("/readyz").status_code != 200:
@@ -104,7 +113,7 @@ def session(worded_shop: FakeShop, tmp_path: Path) -> Iterator[asgi.ASGIClient]:
 
 
 def is_valid(case: Case) -> bool:
-    """Whether a case was drawn at random from what the document allows."""
+    """Return whether a case is a random request that the document allows."""
     return (
         case.meta is not None
         and case.meta.generation.mode is GenerationMode.POSITIVE
@@ -113,10 +122,10 @@ def is_valid(case: Case) -> bool:
 
 
 def ask(case: Case, session: asgi.ASGIClient) -> None:
-    """The answer to a case, held against the document.
+    """Send a case and check the response against the document.
 
-    A request that the document allows may still be refused: that exactly one of `item_id` and `text` is sent, say, is
-    told in words.
+    The server may still reject a request that the document allows. For example, the rule that a request has exactly
+    one of `item_id` and `text` is described only in prose.
     """
     if is_valid(case):
         case.path_parameters = sensible(case.path_parameters)
@@ -128,9 +137,9 @@ def ask(case: Case, session: asgi.ASGIClient) -> None:
     assert_sound(
         Answer(response.status_code, response.headers.get("content-type", [""])[0], response.content)
     )
-    # A bulk upload tells of each line what became of it, and so takes lines that are wrong.
+    # A bulk upload reports the result of each line, so it also accepts invalid lines.
     by_line = case.operation.path == "/items/bulk"
-    # A part of an upload has no type: an object in place of its JSON goes over the wire as the same bytes.
+    # A part of an upload has no type, so an object in place of a JSON string is sent as the same bytes.
     in_parts = case.media_type == "multipart/form-data"
     untyped = [negative_data_rejection] if by_line or in_parts else []
     case.validate_response(response, headers=HEADERS, excluded_checks=[*NOT_CHECKED, *untyped])
@@ -148,7 +157,7 @@ def examples(count: int) -> settings:
 
 @schema.parametrize()
 @examples(10)
-def test_answers_are_what_the_document_says(case: Case, session: asgi.ASGIClient) -> None:
+def test_responses_match_the_openapi_document(case: Case, session: asgi.ASGIClient) -> None:
     ask(case, session)
 
 
@@ -156,11 +165,11 @@ def test_answers_are_what_the_document_says(case: Case, session: asgi.ASGIClient
 @pytest.mark.timeout(1800)
 @schema.parametrize()
 @examples(1_000)
-def test_answers_are_what_the_document_says_many_times(case: Case, session: asgi.ASGIClient) -> None:
+def test_many_more_responses_match_the_openapi_document(case: Case, session: asgi.ASGIClient) -> None:
     ask(case, session)
 
 
 @pytest.mark.soak
-def test_at_least_ten_thousand_cases_were_asked() -> None:
+def test_at_least_ten_thousand_cases_were_sent() -> None:
     assert asked.total() >= 10_000
     assert sum(count for name, count in asked.items() if name.endswith(" 200")) >= 1_000

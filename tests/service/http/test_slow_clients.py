@@ -1,4 +1,4 @@
-"""The sweep tells slow clients from those that wait for us, without a socket or a clock."""
+"""Slow client detection, without sockets or a real clock."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def progress(
         (progress("closed"), 2.0, TooSlow.CLOSE),
     ],
 )
-def test_a_client_is_overdue_once_its_limit_has_passed(
+def test_a_client_is_too_slow_once_its_limit_has_passed(
     there: Progress, limit: float, overdue: TooSlow
 ) -> None:
     watch = ProgressWatch(0.0)
@@ -34,7 +34,7 @@ def test_a_client_is_overdue_once_its_limit_has_passed(
     assert watch.too_slow(limit, there, DEADLINES) is overdue
 
 
-def test_a_client_that_waits_for_us_is_never_too_slow() -> None:
+def test_a_client_that_waits_for_the_server_is_never_too_slow() -> None:
     watch = ProgressWatch(0.0)
     waiting = progress("idle", awaited=False)
     assert [watch.too_slow(now, waiting, DEADLINES) for now in (0.0, 100.0)] == [None, None]
@@ -42,14 +42,14 @@ def test_a_client_that_waits_for_us_is_never_too_slow() -> None:
     assert watch.too_slow(105.0, progress("idle"), DEADLINES) is TooSlow.REQUEST
 
 
-def test_a_body_may_take_any_time_at_the_rate() -> None:
+def test_a_body_at_the_minimum_rate_may_take_any_time() -> None:
     watch = ProgressWatch(0.0)
     looks = [watch.too_slow(now, progress("body", body=int(100 * now)), DEADLINES) for now in range(60)]
     assert looks == [None] * 60
     assert watch.too_slow(64.0, progress("body", body=5900 + 99), DEADLINES) is TooSlow.BODY
 
 
-def test_an_answer_may_be_read_at_the_rate_and_no_slower() -> None:
+def test_a_response_must_be_read_at_the_minimum_rate() -> None:
     watch = ProgressWatch(0.0)
     assert not watch.reads_too_slowly(0.0, 1000, DEADLINES)
     assert not watch.reads_too_slowly(3.9, 1000, DEADLINES)
@@ -57,7 +57,7 @@ def test_an_answer_may_be_read_at_the_rate_and_no_slower() -> None:
     assert watch.reads_too_slowly(8.0, 201, DEADLINES)
 
 
-def test_the_next_write_of_an_answer_is_watched_from_its_beginning() -> None:
+def test_each_write_of_a_response_is_measured_from_its_start() -> None:
     watch = ProgressWatch(0.0)
     assert not watch.reads_too_slowly(0.0, 1000, DEADLINES)
     watch.forget_reading()

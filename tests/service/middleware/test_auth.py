@@ -1,4 +1,4 @@
-"""The guard at the edge: keys, rates, hosts, pages of other sites; and that a key is shown nowhere."""
+"""Access control: keys, rate limits, hosts and pages of other sites; and keys never appear in logs or responses."""
 
 import re
 import signal
@@ -53,11 +53,11 @@ def bearer(secret: str) -> dict[str, str]:
         {"Authorization": "Basic cHJveHk6cHJveHk=", "X-API-Key": READ},
     ],
 )
-def test_a_key_is_taken_from_either_header(guarded: TestClient, headers: dict[str, str]) -> None:
+def test_accepts_a_key_in_either_header(guarded: TestClient, headers: dict[str, str]) -> None:
     assert guarded.post("/retrieve", json=QUESTION, headers=headers).status_code == 200
 
 
-def test_without_a_key_the_problem_says_how_to_send_one(guarded: TestClient) -> None:
+def test_without_a_key_the_problem_explains_how_to_send_one(guarded: TestClient) -> None:
     response = guarded.post("/retrieve", json=QUESTION)
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
     assert response.headers["content-type"] == "application/problem+json"
@@ -69,25 +69,25 @@ def test_without_a_key_the_problem_says_how_to_send_one(guarded: TestClient) -> 
 @pytest.mark.parametrize(
     "secret", ["wrong-key-wrong-key", READ + "x", READ[:-1], READ.upper(), "", "\u00e9" * 16]
 )
-def test_a_key_that_is_none_is_refused_and_not_repeated(guarded: TestClient, secret: str) -> None:
+def test_rejects_an_unknown_key_without_quoting_it(guarded: TestClient, secret: str) -> None:
     response = guarded.get("/items", headers={b"X-API-Key": secret.encode()})
     assert (response.status_code, response.json()["type"]) == (401, "urn:rcml:problem:unknown-key")
     assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     assert not secret or secret not in response.text + str(response.headers)
 
 
-def test_a_read_only_key_changes_nothing_and_is_told_so_by_name(guarded: TestClient) -> None:
+def test_a_read_key_changes_nothing_and_the_problem_names_it(guarded: TestClient) -> None:
     response = guarded.delete("/items/bib", headers=bearer(READ))
     assert (response.status_code, response.json()["type"]) == (403, "urn:rcml:problem:key-too-weak")
     assert response.json()["detail"].startswith(
-        "DELETE /items/bib takes an admin key, and read-1 is a read-only one."
+        "DELETE /items/bib requires an admin key, but the key 'read-1' is read-only."
     )
     assert READ not in response.text
 
 
-def test_a_body_is_not_read_for_a_stranger() -> None:
+def test_does_not_read_the_body_of_a_request_without_a_key() -> None:
     async def never(*_: Any) -> None:
-        raise AssertionError("nothing may be read, nor the application asked")
+        raise AssertionError("the body must not be read and the application must not be called")
 
     keys = Keys.open(ServeConfig(index="i", read_keys=(READ,)))
     sent: list[Any] = []
@@ -101,13 +101,13 @@ def test_a_body_is_not_read_for_a_stranger() -> None:
     assert sent[0]["status"] == 401
 
 
-def test_the_examples_of_the_catalogue_are_for_keys(guarded: TestClient) -> None:
+def test_only_requests_with_a_key_see_examples_from_the_catalogue(guarded: TestClient) -> None:
     assert "red-mug" not in guarded.get("/openapi.json").text
     assert "red-mug" not in guarded.get("/openapi.json", headers=bearer("wrong-key-wrong-key")).text
     assert "red-mug" in guarded.get("/openapi.json", headers=bearer(READ)).text
 
 
-def test_every_operation_declares_its_key_and_how_it_refuses(guarded: TestClient) -> None:
+def test_operations_declare_their_role_and_their_rejections(guarded: TestClient) -> None:
     described = guarded.get("/openapi.json").json()
     assert set(described["components"]["securitySchemes"]) == {"bearer", "header"}
     asked = described["paths"]["/retrieve"]["post"]
@@ -118,7 +118,7 @@ def test_every_operation_declares_its_key_and_how_it_refuses(guarded: TestClient
     assert "401" not in alive["responses"]
 
 
-def test_too_many_requests_with_one_key_leave_the_other_alone(shop: FakeShop) -> None:
+def test_too_many_requests_with_one_key_do_not_affect_another_key(shop: FakeShop) -> None:
     with served(shop, read_keys=(READ,), admin_keys=(ADMIN,), rate_limit=0.01, rate_burst=2) as client:
         statuses = [client.get("/items", headers=bearer(READ)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
@@ -129,7 +129,7 @@ def test_too_many_requests_with_one_key_leave_the_other_alone(shop: FakeShop) ->
         assert client.get("/livez", headers=bearer(READ)).status_code == 200
 
 
-def test_without_keys_each_address_has_its_rate() -> None:
+def test_without_keys_each_address_has_its_own_rate() -> None:
     guard = Auth(_well, Keys({}), RateLimit(0.01, 1))
     found = [
         TestClient(guard, client=(address, 1)).get("/items").status_code
@@ -151,7 +151,7 @@ def test_without_keys_each_address_has_its_rate() -> None:
         "API.shop.example",
     ],
 )
-def test_without_keys_it_answers_to_hosts_that_no_stranger_owns(host: str) -> None:
+def test_without_keys_accepts_hosts_that_no_one_else_can_own(host: str) -> None:
     guard = Auth(_well, Keys({}), hosts=("127.0.0.1", "api.shop.example"))
     assert TestClient(guard).get("/items", headers={"Host": host}).status_code == 200
 
@@ -159,7 +159,7 @@ def test_without_keys_it_answers_to_hosts_that_no_stranger_owns(host: str) -> No
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.", "[evil.example]", "1.2.3", "évil.é"]
 )
-def test_without_keys_a_name_that_may_be_rebound_is_refused(host: str) -> None:
+def test_without_keys_rejects_hosts_open_to_dns_rebinding(host: str) -> None:
     guard = Auth(_well, Keys({}), hosts=("127.0.0.1",))
     response = TestClient(guard).get("/livez", headers={b"Host": host.encode()})
     assert (response.status_code, response.json()["type"]) == (421, "urn:rcml:problem:misdirected")
@@ -205,8 +205,8 @@ serve(config, lambda engine, url: [f"ready {url}"], lambda *_: FakeEncoder())
 """
 
 
-def test_neither_logs_nor_answers_show_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = write_shop(tmp_path)  # its own, since one of its items is deleted
+def test_neither_logs_nor_responses_show_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = write_shop(tmp_path)  # not the shared shop, because the test deletes one of its items
     monkeypatch.setenv("RCML_READ_KEYS", READ)
     monkeypatch.setenv("RCML_ADMIN_KEYS", ADMIN)
     wrong = "wrong-key-wrong-key"

@@ -1,4 +1,4 @@
-"""What has not begun to answer in time is stopped and answered for; what has begun goes on."""
+"""Deadline: a request whose response has not started in time is cancelled with 503; a started response continues."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,11 +16,11 @@ Work = Callable[[], Awaitable[object]]
 
 
 LONG = 3600.0
-"""Seconds that nothing waits for to the end."""
+"""Duration in seconds that no test waits for in full."""
 
 
 class Clock:
-    """Stands still until something takes time, however slow the machine is."""
+    """Clock that advances only when a test advances it, so a slow machine does not matter."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
     def passes(self, seconds: float) -> Work:
-        """Work that takes so long, and goes on only after the requests were swept twice since."""
+        """Return work that takes `seconds` and then continues after at least two more sweeps."""
 
         async def take() -> None:
             self.now += seconds
@@ -38,7 +38,7 @@ class Clock:
         return take
 
     def is_passed(self, seconds: float) -> Work:
-        """Work that takes so long, and never ends."""
+        """Return work that takes `seconds` and then never ends."""
 
         async def take() -> None:
             self.now += seconds
@@ -55,11 +55,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def nothing() -> None:
-    """No work at all."""
+    """Do nothing."""
 
 
 class Route:
-    """Does some work, answers 200 in two parts with more work between them, and notes how it ended."""
+    """Application that works, sends a 200 response in two parts with work between them, and records how it ended."""
 
     def __init__(self, before: Work, between: Work = nothing) -> None:
         self.before, self.between = before, between
@@ -86,18 +86,18 @@ def ask(app: Any, method: str = "POST", path: str = "/retrieve") -> httpx.Respon
     return asyncio.run(asked())
 
 
-def test_a_slow_route_is_stopped_and_answered_for(clock: Clock) -> None:
+def test_a_slow_route_is_cancelled_with_503(clock: Clock) -> None:
     route = Route(clock.is_passed(0.06))
     response = ask(Deadline(route, seconds=0.05))
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == "urn:rcml:problem:overdue"
-    assert response.json()["detail"].startswith("No answer was ready within 0.05 s.")
+    assert response.json()["detail"].startswith("No response was ready within 0.05 s.")
     assert route.ended == "cancelled"
 
 
-def test_a_thread_is_not_waited_for(clock: Clock) -> None:
-    # As long as the loop closes only when its threads have ended, so they are let go before that.
+def test_the_response_does_not_wait_for_a_thread(clock: Clock) -> None:
+    # The loop closes only after its threads have ended, so the thread is released as soon as the response is sent.
     go_on, let_go, ended = Event(), Event(), []
 
     def block() -> None:
@@ -119,25 +119,25 @@ def test_a_thread_is_not_waited_for(clock: Clock) -> None:
     assert ended == ["answer", "thread"]
 
 
-def test_an_answer_in_time_is_left_alone(clock: Clock) -> None:
+def test_a_response_in_time_is_unchanged(clock: Clock) -> None:
     route = Route(clock.passes(4.9))
     assert ask(Deadline(route, seconds=5.0)).text == "one two"
     assert route.ended == "well"
 
 
-def test_an_answer_that_has_begun_goes_on_past_the_deadline(clock: Clock) -> None:
+def test_a_started_response_continues_past_the_deadline(clock: Clock) -> None:
     route = Route(nothing, clock.passes(0.3))
     assert ask(Deadline(route, seconds=0.05)).text == "one two"
 
 
-def test_bulk_uploads_may_take_longer(clock: Clock) -> None:
+def test_slow_routes_have_a_longer_deadline(clock: Clock) -> None:
     app = Deadline(Route(clock.passes(0.3)), seconds=0.05)
     assert ask(app, path="/items/bulk").status_code == 200
     assert ask(app, path="/admin/reload").status_code == 200
     assert ask(app, path="/items/bulky").status_code == 503
 
 
-def test_a_timeout_of_the_route_itself_is_not_taken_for_the_deadline(clock: Clock) -> None:
+def test_passes_on_a_timeout_error_of_the_route(clock: Clock) -> None:
     async def timing_out() -> None:
         raise TimeoutError("of a database")
 
@@ -145,7 +145,7 @@ def test_a_timeout_of_the_route_itself_is_not_taken_for_the_deadline(clock: Cloc
         ask(Deadline(Route(timing_out), seconds=5.0))
 
 
-def test_a_route_that_answers_in_spite_of_being_stopped_is_not_heard(clock: Clock) -> None:
+def test_ignores_the_response_of_a_route_that_suppresses_cancellation(clock: Clock) -> None:
     async def stubborn() -> None:
         clock.now += 0.06
         try:
@@ -157,7 +157,7 @@ def test_a_route_that_answers_in_spite_of_being_stopped_is_not_heard(clock: Cloc
     assert response.json()["status"] == 503
 
 
-def test_requests_are_swept_again_after_a_pause_and_in_another_loop(clock: Clock) -> None:
+def test_sweeps_resume_after_a_pause_and_in_another_event_loop(clock: Clock) -> None:
     app = Deadline(Route(clock.is_passed(0.06)), seconds=0.05)
 
     async def twice() -> list[int]:
@@ -171,7 +171,7 @@ def test_requests_are_swept_again_after_a_pause_and_in_another_loop(clock: Clock
     assert asyncio.run(twice()) == asyncio.run(twice()) == [503, 503]
 
 
-def test_of_many_requests_only_those_are_stopped_that_are_late(clock: Clock) -> None:
+def test_cancels_only_the_late_requests(clock: Clock) -> None:
     late = 0
 
     async def is_late() -> None:
@@ -193,7 +193,7 @@ def test_of_many_requests_only_those_are_stopped_that_are_late(clock: Clock) -> 
     assert app.waiting == 0
 
 
-def test_a_request_given_up_from_outside_stays_given_up() -> None:
+def test_a_request_cancelled_from_outside_stays_cancelled() -> None:
     async def scenario() -> None:
         begun = asyncio.Event()
 
@@ -217,7 +217,7 @@ async def ask_directly(app: Any) -> int:
         return (await client.get("/items")).status_code
 
 
-def test_a_late_request_that_is_given_up_at_the_same_moment_gets_no_answer(clock: Clock) -> None:
+def test_a_late_request_that_is_also_cancelled_from_outside_gets_no_response(clock: Clock) -> None:
     async def given_up() -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -1,4 +1,4 @@
-"""Each caller has a bucket of its own, which fills at the rate and holds the burst."""
+"""Token buckets: each caller has its own bucket, which refills at the rate and holds the burst."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-def test_a_burst_is_granted_and_the_next_told_how_long_to_wait() -> None:
+def test_allows_a_burst_then_returns_the_time_to_wait() -> None:
     clock = Clock()
     limit = RateLimit(rate=2.0, burst=3, clock=clock)
     assert [limit.wait("shop") for _ in range(4)] == [0.0, 0.0, 0.0, pytest.approx(0.5)]
@@ -27,7 +27,7 @@ def test_a_burst_is_granted_and_the_next_told_how_long_to_wait() -> None:
     assert limit.wait("shop") == pytest.approx(0.5)
 
 
-def test_a_refusal_costs_nothing() -> None:
+def test_a_rejected_request_does_not_extend_the_wait() -> None:
     clock = Clock()
     limit = RateLimit(rate=1.0, burst=1, clock=clock)
     assert limit.wait("shop") == 0.0
@@ -36,12 +36,12 @@ def test_a_refusal_costs_nothing() -> None:
     assert limit.wait("shop") == 0.0
 
 
-def test_callers_do_not_share_a_bucket() -> None:
+def test_each_caller_has_its_own_bucket() -> None:
     limit = RateLimit(rate=1.0, burst=1, clock=Clock())
     assert [limit.wait(caller) for caller in ("a", "b", "a")] == [0.0, 0.0, pytest.approx(1.0)]
 
 
-def test_a_long_pause_saves_no_more_than_the_burst() -> None:
+def test_a_long_pause_allows_no_more_than_one_burst() -> None:
     clock = Clock()
     limit = RateLimit(rate=10.0, burst=2, clock=clock)
     limit.wait("shop")
@@ -49,7 +49,7 @@ def test_a_long_pause_saves_no_more_than_the_burst() -> None:
     assert [limit.wait("shop") == 0.0 for _ in range(3)] == [True, True, False]
 
 
-def test_callers_of_long_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evicts_the_least_recent_caller_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limit, "MAX_CALLERS", 3)
     limit = RateLimit(rate=1.0, burst=1, clock=Clock())
     for caller in ("a", "b", "c", "d"):
@@ -64,7 +64,7 @@ def test_callers_of_long_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch
     burst=st.integers(1, 50),
     pauses=st.lists(st.floats(0.0, 2.0), min_size=1, max_size=200),
 )
-def test_no_caller_ever_gets_more_than_rate_and_burst(rate: float, burst: int, pauses: list[float]) -> None:
+def test_no_caller_exceeds_the_rate_plus_one_burst(rate: float, burst: int, pauses: list[float]) -> None:
     clock = Clock()
     limit = RateLimit(rate, burst, clock)
     granted = 0

@@ -1,4 +1,4 @@
-"""Every request has an id, in its answer and in every line of log about it; a failure is logged once, under that id."""
+"""Access log: every request has an ID in its response and its log line, and a failure is logged once under that ID."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.service.conftest import served
 
 
 class BrokenEncoder(FakeEncoder):
-    """A bug."""
+    """Encoder that raises an unexpected exception, like a bug would."""
 
     def read_items(self, *items: object) -> Any:
         raise ZeroDivisionError("a secret of the server")
@@ -33,27 +33,27 @@ def broken(config: ServeConfig) -> Iterator[TestClient]:
 
 
 def line_of(caplog: pytest.LogCaptureFixture, number: int = -1) -> dict[str, Any]:
-    """What the log holds of a request."""
+    """Return the fields of a request's line in the access log."""
     lines = [record for record in caplog.records if record.name == "rcml.requests"]
     return dict(vars(lines[number])["fields"])
 
 
 @pytest.mark.parametrize("asked", ["a", "A-z_0.9", "x" * 128])
-def test_a_well_formed_id_is_taken_over(client: TestClient, asked: str) -> None:
+def test_a_valid_request_id_is_kept(client: TestClient, asked: str) -> None:
     assert client.get("/livez", headers={"X-Request-Id": asked}).headers["x-request-id"] == asked
 
 
 @pytest.mark.parametrize("asked", ["", "x" * 129, "two words", 'a"b', "a\tb", "\xe9"])
-def test_an_id_that_could_forge_a_line_is_replaced(client: TestClient, asked: str) -> None:
+def test_an_id_that_could_forge_a_log_line_is_replaced(client: TestClient, asked: str) -> None:
     answer = client.get("/livez", headers=[(b"x-request-id", asked.encode("latin-1"))])
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-def test_without_one_every_request_has_its_own(client: TestClient) -> None:
+def test_each_request_without_an_id_gets_a_unique_one(client: TestClient) -> None:
     assert len({client.get("/livez").headers["x-request-id"] for _ in range(20)}) == 20
 
 
-def test_a_request_is_logged_with_what_it_was_and_what_it_took(
+def test_logs_method_route_status_size_and_duration(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "rcml"):
@@ -69,7 +69,7 @@ def test_a_request_is_logged_with_what_it_was_and_what_it_took(
     }
 
 
-def test_a_long_path_is_cut_and_a_refusal_names_its_kind(
+def test_logs_a_truncated_path_and_the_kind_of_problem(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "rcml"):
@@ -78,9 +78,7 @@ def test_a_long_path_is_cut_and_a_refusal_names_its_kind(
     assert (line["path"], line["problem"]) == ("/items/" + "x" * 193, "unknown-item")
 
 
-def test_probes_are_logged_for_those_alone_who_debug(
-    client: TestClient, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_logs_probes_only_at_debug_level(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "rcml"):
         client.get("/readyz")
     assert caplog.records == []
@@ -89,7 +87,7 @@ def test_probes_are_logged_for_those_alone_who_debug(
     assert line_of(caplog)["route"] == "/readyz"
 
 
-def test_a_failure_tells_the_client_nothing_but_the_id(
+def test_a_failure_reveals_only_the_request_id_to_the_client(
     broken: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = broken.post(
@@ -102,12 +100,12 @@ def test_a_failure_tells_the_client_nothing_but_the_id(
     assert (line_of(caplog)["status"], caplog.records[-1].levelname) == (500, "ERROR")
 
 
-def test_a_refusal_needs_no_id_in_its_problem(client: TestClient) -> None:
+def test_the_problem_of_a_client_error_has_no_request_id(client: TestClient) -> None:
     assert "request_id" not in client.get("/items/unicorn").json()
 
 
 def run(app: RequestLog) -> list[Message]:
-    """One request to a bare application, as a server would make it."""
+    """Send one request to a bare ASGI application and return the messages it sends."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -121,7 +119,7 @@ def run(app: RequestLog) -> list[Message]:
     return sent
 
 
-def test_the_name_of_the_key_that_the_guard_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_the_key_name_from_the_scope(caplog: pytest.LogCaptureFixture) -> None:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         assert REQUEST_ID.get() is not None
         await send({"type": "http.response.start", "status": 204})
@@ -136,7 +134,7 @@ def test_the_name_of_the_key_that_the_guard_left_is_logged(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(("error", "status"), [(asyncio.CancelledError, "499"), (ValueError, "500")])
-def test_a_request_without_an_answer_is_counted_and_no_longer_in_flight(
+def test_a_request_without_a_response_is_counted_and_not_in_flight(
     error: type[BaseException], status: str
 ) -> None:
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +148,7 @@ def test_a_request_without_an_answer_is_counted_and_no_longer_in_flight(
     assert "rcml_requests_in_flight 0.0" in text
 
 
-def test_the_openapi_document_says_what_a_failure_holds(client: TestClient) -> None:
+def test_the_openapi_document_describes_the_request_id_of_a_failure(client: TestClient) -> None:
     problem = client.get("/openapi.json").json()["components"]["schemas"]["Problem"]
     assert "log" in problem["properties"]["request_id"]["description"]
     assert json.dumps(problem)

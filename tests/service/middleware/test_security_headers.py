@@ -1,4 +1,4 @@
-"""What every answer tells a browser, what the two pages may load, and which other sites may ask."""
+"""Security headers of every response, the Content-Security-Policy of the two HTML pages, and CORS."""
 
 import base64
 import hashlib
@@ -36,14 +36,16 @@ def guarded(shop: FakeShop) -> Iterator[TestClient]:
     ("path", "status"),
     [("/items", 200), ("/items/bib/image", 200), ("/nothing", 404), ("/items/x", 404), ("/livez", 200)],
 )
-def test_an_answer_lets_a_browser_load_and_run_nothing(client: TestClient, path: str, status: int) -> None:
+def test_a_response_allows_a_browser_to_load_and_run_nothing(
+    client: TestClient, path: str, status: int
+) -> None:
     response = client.get(path)
     assert response.status_code == status
     assert ALWAYS.items() <= response.headers.items()
     assert response.headers["content-security-policy"] == DATA
 
 
-def test_so_does_a_failure_of_ours(config: ServeConfig) -> None:
+def test_a_500_response_has_the_same_headers(config: ServeConfig) -> None:
     with served(config, BrokenEncoder()) as client:
         response = client.post("/retrieve", json={"text": "mug", "relation": "gardeners"})
     assert response.status_code == 500
@@ -51,7 +53,7 @@ def test_so_does_a_failure_of_ours(config: ServeConfig) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_a_page_loads_from_this_server_alone_and_says_so_once(client: TestClient, path: str) -> None:
+def test_a_page_has_one_policy_and_loads_only_from_this_server(client: TestClient, path: str) -> None:
     response = client.get(path)
     assert ALWAYS.items() <= response.headers.items()
     [policy] = response.headers.get_list("content-security-policy")
@@ -61,28 +63,28 @@ def test_a_page_loads_from_this_server_alone_and_says_so_once(client: TestClient
     assert not re.search(r"https?:|\*|script-src[^;]*unsafe", policy)
 
 
-def test_the_script_of_the_documentation_is_allowed_by_its_hash(client: TestClient) -> None:
+def test_the_script_in_the_docs_page_is_allowed_by_its_hash(client: TestClient) -> None:
     response = client.get("/docs")
     [script] = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'self' 'sha256-{digest}';" in response.headers["content-security-policy"]
 
 
-def test_the_explorer_has_no_script_or_style_of_its_own_that_the_policy_would_stop(
+def test_the_explorer_has_no_inline_script_or_style(
     client: TestClient,
 ) -> None:
     page = client.get("/").text
     assert not re.search(r"<script(?![^>]* src=)|<style| style=| on\w+=", page)
 
 
-def test_what_is_told_to_a_key_is_kept_by_nobody(guarded: TestClient) -> None:
+def test_shared_caches_store_no_response_to_a_request_with_a_key(guarded: TestClient) -> None:
     key = {"X-API-Key": READ}
     assert guarded.get("/items", headers=key).headers["cache-control"] == "no-store"
     assert guarded.get("/items/bib/image", headers=key).headers["cache-control"] == "private, max-age=3600"
     assert "cache-control" not in guarded.get("/livez").headers
 
 
-def test_without_keys_a_picture_is_kept_by_all(client: TestClient) -> None:
+def test_without_keys_any_cache_may_store_a_picture(client: TestClient) -> None:
     assert client.get("/items/bib/image").headers["cache-control"] == "public, max-age=3600"
     assert "cache-control" not in client.get("/items").headers
 
@@ -95,12 +97,12 @@ def preflight(client: TestClient, origin: str) -> Any:
     return client.options("/retrieve", headers={"Origin": origin, **asked})
 
 
-def test_no_other_site_may_ask_by_default(client: TestClient) -> None:
+def test_no_other_site_is_allowed_by_default(client: TestClient) -> None:
     for response in (preflight(client, FRIEND), client.get("/items", headers={"Origin": FRIEND})):
         assert not any(name.startswith("access-control") for name in response.headers)
 
 
-def test_a_site_that_is_named_may_ask_with_its_key(guarded: TestClient) -> None:
+def test_a_configured_site_may_send_requests_with_its_key(guarded: TestClient) -> None:
     allowed = preflight(guarded, FRIEND)
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, FRIEND)
     answer = guarded.get("/items", headers={"Origin": FRIEND, "X-API-Key": READ})
@@ -109,7 +111,7 @@ def test_a_site_that_is_named_may_ask_with_its_key(guarded: TestClient) -> None:
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
 
 
-def test_a_refusal_can_be_read_by_a_site_that_is_named(guarded: TestClient) -> None:
+def test_a_configured_site_can_read_an_error_response(guarded: TestClient) -> None:
     refused = guarded.get("/items", headers={"Origin": FRIEND})
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, FRIEND)
 
@@ -117,7 +119,7 @@ def test_a_refusal_can_be_read_by_a_site_that_is_named(guarded: TestClient) -> N
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "http://shop.example", "https://shop.example.evil", "null"]
 )
-def test_no_site_but_that_may_ask(guarded: TestClient, origin: str) -> None:
+def test_sites_that_are_not_configured_get_no_access(guarded: TestClient, origin: str) -> None:
     assert preflight(guarded, origin).status_code == 400
     answer = guarded.get("/items", headers={"Origin": origin, "X-API-Key": READ})
     assert "access-control-allow-origin" not in answer.headers

@@ -135,7 +135,7 @@ def test_a_wrong_relation_is_named_by_its_place(
 def test_the_documentation_has_an_example_that_can_be_sent(asked: TestClient) -> None:
     document = asked.get("/openapi.json").json()
     body = document["paths"]["/retrieve"]["post"]["requestBody"]["content"]["application/json"]
-    example = body["examples"]["a relation in words"]["value"]
+    example = body["examples"]["a free-text relation"]["value"]
     assert asked.post("/retrieve", json=example).status_code == 200
 
 
