@@ -1,1 +1,1 @@
-"""The paths of the API, one file a noun. A route turns a request into a question and an answer into JSON."""
+"""HTTP endpoints, one module per resource. Each route turns a request into an engine call and the result into JSON."""

@@ -1,7 +1,7 @@
-"""The API's documentation: `/docs` in a browser, `/openapi.json` for programs. Neither needs the internet.
+"""API documentation: Swagger UI at `/docs` and the OpenAPI document at `/openapi.json`. Both work offline.
 
-FastAPI's own page loads Swagger UI from elsewhere; ours is the copy under `static/swagger-ui`, version 5.35.0
-of the npm package swagger-ui-dist. All addresses are relative, so that a proxy may put a prefix before them.
+FastAPI's default page loads Swagger UI from a CDN. This page loads the copy under `static/swagger-ui`, version 5.35.0
+of the npm package swagger-ui-dist. All URLs are relative, so a reverse proxy can add a path prefix.
 """
 
 import re
@@ -27,13 +27,13 @@ _PAGE = bytes(
         swagger_js_url="static/swagger-ui/swagger-ui-bundle.js",
         swagger_css_url="static/swagger-ui/swagger-ui.css",
         swagger_favicon_url="static/swagger-ui/favicon-32x32.png",
-        # Without this, Swagger UI asks a server of its makers whether the document is valid.
+        # By default, Swagger UI asks its vendor's server to validate the document.
         swagger_ui_parameters={"validatorUrl": None, "defaultModelsExpandDepth": -1, "tryItOutEnabled": True},
     ).body
 )
 [_SCRIPT] = re.findall(rb"<script>(.*?)</script>", _PAGE, re.DOTALL)
 _HEADERS = {
-    # The page's own script is allowed by its hash; Swagger UI itself writes styles and shows pictures of its own.
+    # The inline script of the page is allowed by its hash. Swagger UI adds inline styles and data: and blob: images.
     "Content-Security-Policy": page_policy(
         script_src=f"'sha256-{b64encode(sha256(_SCRIPT).digest()).decode()}'",
         style_src="'unsafe-inline'",
@@ -44,13 +44,17 @@ _HEADERS = {
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Show the API in Swagger UI."""
+    """Serve the Swagger UI page."""
     return HTMLResponse(_PAGE, headers=_HEADERS)
 
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> JSONResponse:
-    """Describe the API; once the index is open, with examples from its own catalogue, which strangers do not see."""
+    """Serve the OpenAPI document.
+
+    Once the index is open, the document includes examples from its catalogue. They are omitted if the server requires
+    an API key and the request has no valid one.
+    """
     holder: EngineHolder = request.state.engine_holder
     described: dict[str, Any] = document(request.app)
     if holder.ready and not is_stranger(request.scope):

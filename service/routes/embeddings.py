@@ -1,4 +1,4 @@
-"""The vectors of items, for search or learning elsewhere."""
+"""Endpoint that returns the vectors of items, for search or training outside this service."""
 
 from base64 import b64encode
 from typing import Any
@@ -23,14 +23,15 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
 
 @router.post(
     "/embeddings",
-    summary="The vectors of items",
+    summary="Get the vectors of items",
     response_model=EmbeddingsAnswer,
     responses=problems(400, 404, 413, 415, 422, 429, 503),
 )
 async def embeddings(asked: EmbeddingsRequest, engine: ReadyEngine, request: Request) -> bytes:
-    """Give the vectors of items of the catalogue and of new ones under a relation, all of one version of the index.
+    """Return the vectors of catalogue items and new items under a relation.
 
-    They have unit length, those of the catalogue to half precision, in which they are kept.
+    All vectors are from the same version of the index and have unit length. Vectors of catalogue items are stored, and
+    therefore returned, in half precision.
     """
     query = RequestContext.of(request, engine)
     items, relation = await query.items(asked.items), await query.relation(asked.relation)
@@ -47,7 +48,7 @@ def _answer(
     reader: Reader,
     vectors: dict[View, Float32[ndarray, "items dim"]],
 ) -> bytes:
-    """Write the answer; in a thread, since a hundred items are a million digits."""
+    """Serialise the response. The caller uses a thread, because the vectors of 100 items have a million digits."""
     snapshot = reader.snapshot
     written = [
         {view.value: _coded(found[place], asked.encoding) for view, found in vectors.items()}

@@ -1,4 +1,4 @@
-"""What a relation looks at: the words and the patches by which the network pooled an item."""
+"""Endpoints that return the attention of a relation on the words and picture patches of items."""
 
 import asyncio
 from dataclasses import dataclass
@@ -42,16 +42,16 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
 
 @router.post(
     "/explain",
-    summary="What does this relation look at?",
+    summary="Explain the similarity of two items",
     response_model=ExplainAnswer,
     responses=problems(400, 404, 413, 415, 422, 429, 503),
 )
 async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) -> ExplainAnswer:
-    """Tell which words and which patches of two items a relation looks at, and how near the two are by that.
+    """Return the attention of a relation on the words and patches of two items, and their similarity under it.
 
-    The weights are those by which the network pooled the item, not an estimate of them. The summary token, which
-    stands for the whole text or picture, often has most of the attention: compare words with words, and patches with
-    patches.
+    The weights are the attention weights with which the network pools an item, not an estimate of importance. The
+    summary token, which stands for the whole text or picture, often receives most of the attention. Therefore compare
+    words only with words, and patches only with patches.
     """
     query = RequestContext.of(request, engine)
     relation = await query.relation(asked.relation)
@@ -85,18 +85,19 @@ async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) 
 
 @router.post(
     "/explain/heat-map",
-    summary="What does it look at in a picture?",
+    summary="Render an attention heat map",
     response_class=Response,
     responses={
-        200: {"description": "The heat map.", "content": {"image/png": {}}},
+        200: {"description": "Heat map as a PNG image.", "content": {"image/png": {}}},
         **problems(400, 404, 413, 415, 422, 429, 503),
     },
 )
 async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request) -> Response:
-    """Paint what a relation looks at over the picture of an item: a PNG of 512 pixels.
+    """Render the attention of a relation over the picture of an item, as a PNG whose longer side has 512 pixels.
 
-    Black is none of the attention, purple an even share of what the patches have together, red twice and yellow ten
-    times that. How much the summary token has instead, which is often most, it does not tell: POST /explain does.
+    The colour of a patch shows its attention relative to the mean over all patches: black is none, purple is the mean,
+    red is twice the mean and yellow is ten times the mean. The heat map does not show the share of the summary token,
+    which is often the largest. POST /explain returns that share.
     """
     query = RequestContext.of(request, engine)
     relation = await query.relation(asked.relation)
@@ -104,18 +105,18 @@ async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request)
     seen = await _seen(query, reader, asked.item)
     if seen.picture is None:
         raise NoPictureError(
-            seen.item.item_id if seen.item else None, "POST /explain tells what is looked at in those."
+            seen.item.item_id if seen.item else None, "Use POST /explain to get the attention on its text."
         )
     with query.stage(Stage.ENCODE):
         attention = await engine.explain(reader, None, seen.picture, relation)
-    assert attention.image is not None, "there is a picture"
+    assert attention.image is not None, "the attention covers the picture"
     painted = await engine.run_in_thread(_painted, seen.picture, attention.image)
     return Response(painted, media_type="image/png")
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """An item as the network sees it; `item` is None if it is a new one."""
+    """Item as the network receives it. `item` is None for a new item."""
 
     item: Item | None
     text: str | None
@@ -123,13 +124,13 @@ class _Seen:
 
 
 async def _seen(query: RequestContext, reader: Reader, item: str | NewItem) -> _Seen:
-    """Get an item with its picture, decoded.
+    """Return an item with its decoded picture.
 
     Raises:
-        UnknownItemError: there is no such item.
-        PictureError, FetchError: its picture cannot be used, or not be had.
-        OverloadedError: too much waits already.
-        NotReadyError: see `Engine.picture`.
+        UnknownItemError: the item does not exist.
+        PictureError, FetchError: the picture cannot be decoded or fetched.
+        OverloadedError: too many requests are waiting.
+        NotReadyError: the item changed during the request; see `Engine.picture`.
     """
     if isinstance(item, NewItem):
         return _Seen(None, item.text, await query.picture(item.picture))
@@ -173,7 +174,7 @@ def _item_attention(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Att
 
 
 def _painted(picture: "Image", weights: PatchWeights) -> bytes:
-    """Paint the heat map as a PNG; in a thread, since the first call loads matplotlib."""
+    """Render the heat map as a PNG. The caller uses a thread, because the first call imports matplotlib."""
     from model.embeddings.heat_map import heat_map
 
     return heat_map(picture, weights)

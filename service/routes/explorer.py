@@ -1,4 +1,4 @@
-"""The page at `/`: a person asks by clicking what programs ask by the API. Files under `static/explorer`."""
+"""Explorer page at `/`, a browser interface to the API. Its files are under `static/explorer`."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ _PAGE_FILE = Path(__file__).parent.parent / "static" / "explorer" / "index.html"
 
 router = APIRouter(include_in_schema=False)
 
-# Pictures that a key was needed for are shown from memory: `blob:`.
+# A script fetches the pictures that require an API key, and the page shows them from memory (`blob:`).
 _HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": page_policy(img_src="blob:")}
 
 
 @router.get("/")
 async def explorer() -> FileResponse:
-    """Show the explorer."""
+    """Serve the explorer page."""
     return FileResponse(_PAGE_FILE, headers=_HEADERS)

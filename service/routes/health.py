@@ -1,8 +1,8 @@
-"""Whether the process lives, whether it can answer, and what exactly it is: for orchestrators and operators.
+"""Liveness, readiness and version endpoints, for orchestrators and operators.
 
-Liveness says that the event loop turns: whoever restarts what is not alive must not be misled by a slow disk.
-Readiness says that answers will come: it fails while the index is opened, while the server stops, and as long as
-a worker is stuck.
+Liveness only requires a running event loop, so that a slow disk does not make an orchestrator restart the process.
+Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping and
+while a worker is stuck.
 """
 
 from fastapi import APIRouter, Request
@@ -16,15 +16,15 @@ from service.schemas.info import Info
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", summary="Does the process live?")
+@router.get("/livez", summary="Check liveness")
 async def livez() -> Live:
-    """Answer as soon as the process listens, whatever the index does."""
+    """Return 200 if the process accepts connections, regardless of the state of the index."""
     return Live()
 
 
-@router.get("/readyz", summary="Can it answer?", responses=problems(503))
+@router.get("/readyz", summary="Check readiness", responses=problems(503))
 async def readyz(engine: FitEngine) -> Ready:
-    """Answer 200 while questions can be answered, and 503 with the reason while they cannot."""
+    """Return 200 if the service can answer requests, otherwise 503 with the reason."""
     index = engine.index
     return Ready(
         items=len(index),
@@ -35,7 +35,7 @@ async def readyz(engine: FitEngine) -> Ready:
     )
 
 
-@router.get("/info", summary="What exactly answers?", responses=problems(503))
+@router.get("/info", summary="Get version information", responses=problems(503))
 async def info(engine: ReadyEngine, request: Request) -> Info:
-    """Give the versions and digests that an answer came from, even while a worker is stuck."""
+    """Return the software versions and artifact digests of the server, even while a worker is stuck."""
     return info_of(engine, request.state.config, request.state.started)

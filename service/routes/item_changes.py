@@ -1,4 +1,4 @@
-"""Items put into the catalogue and taken out: durable when they are answered, and seen by the next question."""
+"""Endpoints that create, replace and delete items. A change is durable before it is acknowledged."""
 
 from typing import Annotated
 
@@ -28,8 +28,8 @@ GivenId = Annotated[
     Path(
         min_length=1,
         max_length=MAX_NAME_CHARACTERS,
-        description="id of the item, new or instead of the one that has it: one line of text. A slash in it may stand "
-        "as it is; of one that ends in /image, GET shows nothing",
+        description="ID of the item to create or replace: one line of text. Slashes do not need to be escaped. "
+        "GET cannot return an item whose ID ends in `/image`.",
     ),
     AfterValidator(one_line),
 ]
@@ -39,25 +39,26 @@ _LINES = (NDJSON, "application/ndjson", "application/jsonl")
 
 @json.put(
     "/items/{item_id:path}",
-    summary="Put an item in",
+    summary="Create or replace an item",
     response_model=ItemStored,
     responses={
-        201: {"description": "There was none of this id before.", "model": ItemStored},
+        201: {"description": "The item was created.", "model": ItemStored},
         **problems(400, 404, 413, 415, 422, 429, 503),
     },
     openapi_extra=uploading(ItemUpsert),
 )
 async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, request: Request) -> Response:
-    """Put an item into the catalogue, new or instead of the one of its id, all of which is replaced.
+    """Create an item, or replace the existing item with this ID completely.
 
-    The answer comes once the item is durable, and the next question of this server finds it. Its words are read as
-    those of all others are, its picture is scaled and coded anew. What is refused changes nothing.
+    The response is sent once the item is durable, and the next request to this server finds the item. The network reads
+    the same text fields as for every other item. The picture is scaled and re-encoded. A rejected request changes
+    nothing.
     """
     changes = ItemChanges(RequestContext.of(request, engine))
     created = item_id not in engine.index.snapshot
     change = await changes.put(item_id, asked)
     await changes.apply([change])
-    assert change.item is not None, "it was put in"
+    assert change.item is not None, "the change is an upsert"
     answer = ItemStored(
         version=version(engine.index.snapshot), created=created, item=ItemDetail.of(change.item)
     )
@@ -68,24 +69,24 @@ async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, req
 
 @router.delete(
     "/items/{item_id:path}",
-    summary="Take an item out",
+    summary="Delete an item",
     status_code=204,
     response_class=Response,
     responses=problems(404, 422, 429, 503),
 )
 async def delete_item(item_id: ItemId, engine: ReadyEngine, request: Request) -> None:
-    """Take an item out of the catalogue, durably. One that is not there is no error, so that this may be sent again."""
+    """Delete an item durably. Deleting an item that does not exist is not an error, so the request can be repeated."""
     await ItemChanges(RequestContext.of(request, engine)).apply([Change(item_id)])
 
 
 @router.post(
     "/items/bulk",
-    summary="Change many items",
+    summary="Create, replace or delete many items",
     status_code=200,
     response_class=BulkResponse,
     responses={
         200: {
-            "description": "A line for each line that was sent, in their order.",
+            "description": "One reply per line of the request, in the same order.",
             "content": {NDJSON: {"schema": {"$ref": f"#/components/schemas/{BulkReply.__name__}"}}},
         },
         **problems(413, 415, 503),
@@ -93,19 +94,23 @@ async def delete_item(item_id: ItemId, engine: ReadyEngine, request: Request) ->
     openapi_extra=streaming(BulkLine, NDJSON),
 )
 async def change_items(request: Request, fit: FitEngine) -> Response:
-    """Put in and take out any number of items: a JSON object a line (NDJSON), each answered by a line of its own.
+    """Create, replace and delete any number of items, with one JSON object per line (NDJSON).
 
-    A line is as long as the body of another request may be, and is taken or refused by itself; whatever is answered
-    with success is durable. Lines are worked off in their order. Where more is sent than this server can encode, it
-    reads more slowly; who sends less than 16 KiB a second is cut. To send a body again that was cut is safe.
+    The response has one line for each line of the request. Lines are processed in order and are accepted or rejected
+    independently. A line may be as long as the body of any other request. Every change reported as successful is
+    durable.
+
+    If the client sends more than the server can encode, the server reads more slowly. The server closes the connection
+    of a client that sends less than 16 KiB a second. An interrupted upload can be sent again safely.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _LINES:
-        sent = f"{kind[:80]} was sent" if kind else "the request does not say what its body is"
+        sent = f"{kind[:80]} was sent" if kind else "the request has no Content-Type"
         raise HTTPException(
-            415, f"The body must be lines of JSON; {sent}. Send it with Content-Type: {NDJSON}."
+            415,
+            f"The body must be NDJSON, one JSON object per line; {sent}. Send it with Content-Type: {NDJSON}.",
         )
-    # Another engine may be the current one before the last line has come, so `fit` is but looked at.
+    # `fit` is only a health check: the engine may be swapped before the last line arrives.
     return BulkResponse(Bulk(request, request.state.engine_holder, request.state.config.max_body_bytes))
 
 

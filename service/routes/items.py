@@ -1,4 +1,4 @@
-"""The items of the catalogue: listed, shown, and their pictures."""
+"""Endpoints that list and return the items of the catalogue and their pictures."""
 
 from mimetypes import guess_type
 from typing import Annotated
@@ -16,20 +16,22 @@ router = APIRouter(tags=["catalogue"])
 ItemId = Annotated[
     str,
     Path(
-        min_length=1, max_length=MAX_NAME_CHARACTERS, description="id of an item; it may hold any character"
+        min_length=1,
+        max_length=MAX_NAME_CHARACTERS,
+        description="ID of an item; it may contain any character",
     ),
 ]
 
 
-@router.get("/items", summary="List the items", responses=problems(422, 503))
+@router.get("/items", summary="List items", responses=problems(422, 503))
 async def list_items(
     engine: ReadyEngine,
-    limit: Annotated[int, Query(ge=1, le=100, description="number of items, at most")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="maximum number of items")] = 20,
     cursor: Annotated[
-        int, Query(ge=0, le=2**53, description="where to go on: `next_cursor` of the last page")
+        int, Query(ge=0, le=2**53, description="start of the page: `next_cursor` of the previous page")
     ] = 0,
 ) -> ItemPage:
-    """List items in catalogue order, a page at a time."""
+    """Return a page of items, in catalogue order."""
     snapshot = engine.index.snapshot
     page = snapshot.page(cursor, limit + 1)
     return ItemPage(
@@ -39,15 +41,19 @@ async def list_items(
     )
 
 
-# Before the route below, whose path takes slashes too: an id that ends in /image is found in the list alone.
+# This route must precede the one below, whose path also matches slashes. As a result, an item whose ID ends in /image
+# is only returned by the list.
 @router.get(
     "/items/{item_id:path}/image",
-    summary="Get an item's picture",
+    summary="Get the picture of an item",
     response_class=FileResponse,
-    responses={200: {"description": "The picture.", "content": {"image/*": {}}}, **problems(404, 422, 503)},
+    responses={
+        200: {"description": "Picture of the item.", "content": {"image/*": {}}},
+        **problems(404, 422, 503),
+    },
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
-    """Get the picture of an item. It may be kept for an hour, and asked for again by its ETag."""
+    """Return the picture of an item. The response may be cached for an hour and revalidated by its ETag."""
     digest, picture, name = await engine.run_in_thread(engine.index.picture, item_id)
     headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{digest[:32]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
@@ -60,5 +66,5 @@ async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> R
 
 @router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))
 async def get_item(item_id: ItemId, engine: ReadyEngine) -> ItemDetail:
-    """Get all that the catalogue knows of an item."""
+    """Return all stored fields of an item."""
     return ItemDetail.of(engine.index.snapshot.get(item_id))

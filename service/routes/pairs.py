@@ -1,4 +1,4 @@
-"""Two items: which relations link them, and whether one holds."""
+"""Endpoints that rank and validate relations between two items."""
 
 import asyncio
 from collections.abc import Sequence
@@ -34,31 +34,31 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
 
 @router.post(
     "/relation-type",
-    summary="Which relation links these two?",
+    summary="Rank relations between two items",
     response_model=RelationTypeAnswer,
     responses=problems(400, 404, 413, 415, 422, 429, 503),
 )
 async def relation_type(
     asked: RelationTypeRequest, engine: ReadyEngine, request: Request
 ) -> RelationTypeAnswer:
-    """Rank all relations between different items by how probable it is that they link these two.
+    """Rank all relations, except the intra-item relation, by the probability that they link two items.
 
-    Either may be new: it is known by its text, its picture, or both. The score is the cosine of the two under the
-    relation.
+    Each item may be new: send its text, its picture or both. The score is the cosine similarity of the two items under
+    the relation.
     """
     return await _relation_type(asked, RequestContext.of(request, engine))
 
 
 @router.post(
     "/relation-type/batch",
-    summary="Many pairs at once",
+    summary="Rank relations for many pairs",
     response_model=RelationTypeBatchAnswer,
     responses=problems(400, 413, 415, 422, 503),
 )
 async def relation_type_batch(
     asked: RelationTypeBatch, engine: ReadyEngine, request: Request
 ) -> RelationTypeBatchAnswer:
-    """Answer many questions of POST /relation-type. One that is refused has its problem in place of an answer."""
+    """Answer many POST /relation-type requests. A rejected request gets a problem in place of an answer."""
 
     async def answer(question: RelationTypeRequest) -> RelationTypeAnswer:
         return await _relation_type(question, RequestContext.of(request, engine))
@@ -69,12 +69,12 @@ async def relation_type_batch(
 
 @router.post(
     "/validity",
-    summary="Does this relation hold?",
+    summary="Validate a relation between two items",
     response_model=ValidityAnswer,
     responses=problems(400, 404, 413, 415, 422, 429, 503),
 )
 async def validity(asked: ValidityRequest, engine: ReadyEngine, request: Request) -> ValidityAnswer:
-    """Say how surely a relation holds between two items; the order of the two does not matter."""
+    """Return the probability that a relation holds between two items. The order of the items does not matter."""
     [answer] = await _validities([asked], RequestContext.of(request, engine))
     if isinstance(answer, RcmlError):
         raise answer
@@ -83,14 +83,14 @@ async def validity(asked: ValidityRequest, engine: ReadyEngine, request: Request
 
 @router.post(
     "/validity/batch",
-    summary="Many claims at once",
+    summary="Validate many pairs",
     response_model=ValidityBatchAnswer,
     responses=problems(400, 413, 415, 422, 503),
 )
 async def validity_batch(asked: ValidityBatch, engine: ReadyEngine, request: Request) -> ValidityBatchAnswer:
-    """Answer many questions of POST /validity, all of one version of the index.
+    """Answer many POST /validity requests, all from the same version of the index.
 
-    One that is refused has its problem in place of an answer.
+    A rejected request gets a problem in place of an answer.
     """
     answers = await _validities(asked.questions, RequestContext.of(request, engine))
     return ValidityBatchAnswer(replies=[ValidityReply(**reply_of(one, "/validity")) for one in answers])
@@ -126,7 +126,7 @@ async def _relation_type(asked: RelationTypeRequest, query: RequestContext) -> R
 async def _validities(
     questions: Sequence[ValidityRequest], query: RequestContext
 ) -> list[ValidityAnswer | RcmlError]:
-    """Answer each question, or say why it has no answer; all from one snapshot, whatever is changed meanwhile."""
+    """Return an answer or an error for each request. All answers are from one snapshot, despite concurrent changes."""
     engine = query.engine
     turns = asyncio.Semaphore(CONCURRENT_PARTS)
 

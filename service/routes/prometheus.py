@@ -1,4 +1,4 @@
-"""`GET /metrics`, for Prometheus."""
+"""Prometheus metrics endpoint, `GET /metrics`."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -10,17 +10,17 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/metrics",
-    summary="What is counted?",
+    summary="Prometheus metrics",
     response_class=Response,
     responses={
         200: {
-            "description": "Prometheus text format, or OpenMetrics where `Accept` asks for it.",
+            "description": "Metrics in Prometheus text format, or in OpenMetrics format if `Accept` requests it.",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     },
 )
 def metrics(request: Request) -> Response:
-    """Give all counters, gauges and histograms, for Prometheus to read every few seconds."""
+    """Return all counters, gauges and histograms for Prometheus."""
     counted: Metrics = request.state.metrics
     content, media_type = counted.exposition(request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": media_type})

@@ -1,4 +1,4 @@
-"""The relations that questions may name: listed with what is known of each, added as free text, and removed."""
+"""Endpoints that list relations, add free-text relations to the index and delete added relations."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -25,18 +25,18 @@ RelationId = Annotated[
     Path(
         min_length=1,
         max_length=MAX_NAME_CHARACTERS,
-        description="id of a relation; it may hold any character",
+        description="ID of a relation; it may contain any character",
     ),
 ]
 
 _LOCATION = {
-    "Location": {"description": "where its progress is told", "schema": {"type": "string", "format": "uri-reference"}}
+    "Location": {"description": "path that reports progress", "schema": {"type": "string", "format": "uri-reference"}}
 }  # fmt: skip
 
 
-@router.get("/relations", summary="List the relations", responses=problems(503))
+@router.get("/relations", summary="List relations", responses=problems(503))
 async def list_relations(engine: ReadyEngine, request: Request) -> RelationList:
-    """List all relations with how well each is supported and was measured, and those that are being added."""
+    """Return all relations with their statistics and measured quality, and the relations that are being added."""
     jobs: RelationJobs = request.state.relation_jobs
     known = engine.index.snapshot.generation.relations
     return RelationList(
@@ -49,16 +49,17 @@ async def list_relations(engine: ReadyEngine, request: Request) -> RelationList:
 
 @_json.post(
     "/relations",
-    summary="Add a relation in words",
+    summary="Add a free-text relation",
     status_code=202,
     response_model=RelationDetail,
     responses={202: {"headers": _LOCATION}, **problems(400, 413, 415, 422, 429, 503)},
 )
 async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request) -> Response:
-    """Begin to make a relation one of the index: all items are embedded under it, beside what is asked meanwhile.
+    """Start a background job that adds a free-text relation to the index.
 
-    `Location` names where its progress is told. Until it is indexed, questions may send its words. The index must keep
-    tokens.
+    The job embeds all items under the relation while the server continues to answer requests. `Location` is the path
+    that reports the progress. Until the relation is indexed, requests can send its description instead of its ID. The
+    index must have been built with `--token-store`.
     """
     jobs: RelationJobs = request.state.relation_jobs
     job = jobs.add(engine, Relation(asked.relation_id, asked.description))
@@ -69,7 +70,7 @@ async def add_relation(asked: NewRelation, engine: ReadyEngine, request: Request
 
 @router.get("/relations/{relation_id:path}", summary="Get a relation", responses=problems(404, 422, 503))
 async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> RelationDetail:
-    """Get all that is known of a relation, or how far it has come on its way into the index."""
+    """Return a relation of the index, or the progress of a relation that is being added."""
     jobs: RelationJobs = request.state.relation_jobs
     return _detail(relation_id, engine, jobs)
 
@@ -81,7 +82,7 @@ async def get_relation(relation_id: RelationId, engine: ReadyEngine, request: Re
     responses=problems(404, 409, 422, 503),
 )
 async def delete_relation(relation_id: RelationId, engine: ReadyEngine, request: Request) -> None:
-    """Take a relation that was added out of the index, or give up one on its way. Those of the checkpoint stay."""
+    """Delete an added relation from the index, or cancel its background job. Trained relations cannot be deleted."""
     jobs: RelationJobs = request.state.relation_jobs
     await jobs.remove(engine, relation_id)
 
@@ -95,7 +96,7 @@ def _detail(relation_id: str, engine: Engine, jobs: RelationJobs) -> RelationDet
 
 
 def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> RelationDetail:
-    """Show a relation that questions may name."""
+    """Return the details of a relation of the index."""
     return RelationDetail(
         relation_id=known.relation_id,
         description=known.relation.description,
@@ -115,7 +116,7 @@ def _indexed(known: IndexedRelation, quality: RelationQuality | None) -> Relatio
 
 
 def _pending(job: RelationJob) -> RelationDetail:
-    """Show a relation that is being added, or failed."""
+    """Return the details of a relation that is being added or that failed."""
     return RelationDetail(
         relation_id=job.relation.relation_id,
         description=job.relation.description,

@@ -1,4 +1,4 @@
-"""Another index, checkpoint or both in place of what is served, without a pause."""
+"""Endpoint that swaps the served index, checkpoint or both without interrupting the service."""
 
 from fastapi import APIRouter, Request
 
@@ -13,14 +13,14 @@ router = APIRouter(tags=["operation"], route_class=JsonRoute)
 
 @router.post(
     "/admin/reload",
-    summary="Serve another index",
+    summary="Reload the index",
     responses=problems(400, 409, 413, 415, 422, 503),
 )
 async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) -> ReloadAnswer:
-    """Open an index and its checkpoint beside what answers, warm them, and have them answer from then on.
+    """Open an index and its checkpoint, warm them up, and replace the ones being served.
 
-    Every request is answered by one of the two as a whole, and its `version` says by which. What cannot be opened
-    leaves all as it is. Answers come when it is done.
+    Each request is answered entirely from the old or from the new index. The `version` in the response shows which. If
+    the new index cannot be opened, nothing changes. The response is sent after the swap.
     """
     loader: EngineLoader = request.state.engine_loader
     swap = await loader.swap(ArtifactNames.of(asked))

@@ -1,4 +1,4 @@
-"""The question that the service is for: which items go with this one under a relation."""
+"""Endpoints that retrieve the items related to a query under a relation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,31 +30,32 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
 
 @router.post(
     "/retrieve",
-    summary="Which items go with this one?",
+    summary="Retrieve related items",
     response_model=RetrieveAnswer,
     responses=problems(400, 404, 413, 415, 422, 429, 503),
     openapi_extra=uploading(RetrieveRequest),
 )
 async def retrieve(asked: RetrieveRequest, engine: ReadyEngine, request: Request) -> bytes:
-    """Rank the items that go with a query under a relation, by cosine similarity.
+    """Rank the items of the catalogue by their cosine similarity to a query under a relation.
 
-    The query is an item of the catalogue (`item_id`), which is never among its own results, several at once
-    (`item_ids`), or a new one, which needs no history (`text`, `picture`, or both). Under the relation of an item with
-    itself, look-alikes are found. The relation is one of GET /relations, any in words (`{"description": ...}`) if the
-    index keeps tokens, several with weights (`relations`), or none: then each result is found under the relation that
-    suits it best.
+    The query is a catalogue item (`item_id`), several catalogue items (`item_ids`), or a new item (`text`, `picture` or
+    both), which needs no purchase history. Query items are never among the results.
+
+    The relation is one of GET /relations, a free-text relation (`{"description": ...}`, if the index was built with
+    `--token-store`), or several weighted relations (`relations`). Without a relation, each result is scored under its
+    best relation. The intra-item relation finds look-alikes.
     """
     return await _retrieve(asked, RequestContext.of(request, engine))
 
 
 @router.post(
     "/retrieve/batch",
-    summary="Many questions at once",
+    summary="Retrieve related items for many queries",
     response_model=RetrieveBatchAnswer,
     responses=problems(400, 413, 415, 422, 503),
 )
 async def retrieve_batch(asked: RetrieveBatch, engine: ReadyEngine, request: Request) -> bytes:
-    """Answer many questions of POST /retrieve. One that is refused has its problem in place of an answer."""
+    """Answer many POST /retrieve requests. A rejected request gets a problem in place of an answer."""
 
     async def answer(question: RetrieveRequest) -> Any:
         return orjson.Fragment(await _retrieve(question, RequestContext.of(request, engine)))
@@ -142,8 +143,8 @@ def _familiarity(reader: Reader, relation: FreeTextRelation) -> dict[str, Any]:
 
 
 def _fallback_reason(asked: RetrieveRequest, found: Sequence[Found], fallbacks: int) -> str:
-    page = f" from place {asked.cursor + 1} on" if asked.cursor else ""
+    page = f" from rank {asked.cursor + 1} on" if asked.cursor else ""
     return (
-        f"Under what was asked, {len(found) - fallbacks} of {asked.k} items{page} reach {asked.min_score:g}; "
-        f"{fallbacks} that reach it under other relations follow."
+        f"Under the requested relation, {len(found) - fallbacks} of {asked.k} results{page} reach the minimum score of "
+        f"{asked.min_score:g}. Added from other relations: {fallbacks}."
     )

@@ -1,4 +1,4 @@
-"""A candidate compared with what is served, on questions as they come."""
+"""Endpoints for shadow runs, which compare a candidate index with the live index on real requests."""
 
 from fastapi import APIRouter, Request
 
@@ -15,33 +15,34 @@ _json = APIRouter(route_class=JsonRoute)
 
 @_json.post(
     "/admin/shadow",
-    summary="Compare a candidate",
+    summary="Start a shadow run",
     responses=problems(400, 409, 413, 415, 422, 503),
 )
 async def begin(asked: ShadowRequest, engine: ReadyEngine, request: Request) -> ShadowState:
-    """Open an index beside what answers, and put a share of the questions to it too.
+    """Open a candidate index, and send it a share of the live requests.
 
-    Nobody sees its answers: they are compared, and dropped. No answer waits for that.
+    Clients never receive the answers of the candidate. They are compared with the live answers and then discarded,
+    without delaying any response.
     """
     shadow: Shadow = request.state.shadow
     return (await shadow.begin(ArtifactNames.of(asked), asked.share)).state
 
 
-@router.get("/admin/shadow", summary="How does the candidate compare?", responses=problems(404, 503))
+@router.get("/admin/shadow", summary="Get the state of the shadow run", responses=problems(404, 503))
 async def state(request: Request) -> ShadowState:
-    """Give what would change: which items, by how much their scores, and what it takes."""
+    """Return how the candidate differs from the live index in results, scores and latency."""
     shadow: Shadow = request.state.shadow
     return shadow.current.state
 
 
 @router.delete(
     "/admin/shadow",
-    summary="End the comparison",
+    summary="End the shadow run",
     status_code=204,
     responses=problems(404, 503),
 )
 async def end(request: Request) -> None:
-    """Close the candidate. POST /admin/reload with its name has it answer instead."""
+    """End the shadow run and close the candidate. To serve the candidate, send its name to POST /admin/reload."""
     shadow: Shadow = request.state.shadow
     await shadow.end()
 

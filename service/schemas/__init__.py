@@ -1,4 +1,4 @@
-"""What requests and answers look like, field by field, one file a group; the OpenAPI document is made from these.
+"""Request and response schemas, one module per group of endpoints. The OpenAPI document is generated from them.
 
-They know nothing of the index, so that `service/client` can read answers by them without loading it.
+The schemas do not depend on the index, so `service/client` can parse responses without importing it.
 """

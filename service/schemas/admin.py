@@ -1,4 +1,4 @@
-"""What is served, exchanged; and a candidate for it, compared."""
+"""Schemas for reloading the served index and for shadow runs of a candidate."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,7 +10,7 @@ from .fields import Request, Version
 
 
 def _one_step(name: str) -> str:
-    longest = 200  # bytes; file systems take 255, and a lock or a draft beside it has a longer name
+    longest = 200  # bytes; file systems allow 255, but lock files and drafts append to the name
     if (
         name.startswith(".")
         or any(sign in name for sign in ("/", "\\", "\0"))
@@ -18,9 +18,10 @@ def _one_step(name: str) -> str:
     ):
         raise PydanticCustomError(
             "folder_name",
-            "That is not the name of a folder beside the served index.",
+            "The folder name starts with a dot, contains a path separator or is too long.",
             {
-                "remedy": "Send the name alone, without a path; a folder elsewhere can be linked to from there."
+                "remedy": "Send the name of a folder next to the served index, without a path. To use a folder "
+                "elsewhere, create a symbolic link to it there."
             },
         )
     return name
@@ -30,91 +31,103 @@ FolderName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(
 
 
 class Artifacts(Request):
-    """What to open; all are folders that lie beside the served index, and are named without a path."""
+    """Artifacts to open. Each is the name of a folder next to the served index, without a path."""
 
-    index: FolderName | None = Field(
-        None, description="name of an index; null is the one that is served, opened anew"
-    )
+    index: FolderName | None = Field(None, description="name of an index; null reopens the served index")
     checkpoint: FolderName | None = Field(
-        None, description="name of its checkpoint, where that is not the one the index names"
+        None, description="name of a checkpoint; null opens the checkpoint that the index names"
     )
     report: FolderName | None = Field(
         None,
-        description="name of that one's evaluation report; null keeps the one served if it is of the checkpoint",
+        description="name of an evaluation report of the checkpoint; null keeps the current report if it belongs to "
+        "the checkpoint",
     )
 
 
 class ReloadRequest(Artifacts):
-    """What is to answer from now on."""
+    """Artifacts to serve from now on."""
 
 
 class ReloadAnswer(BaseModel):
-    """What answered until now, and what does from now on."""
+    """Index versions before and after a reload."""
 
     before: Version
     after: Version
-    seconds: float = Field(ge=0, description="time it took to open and warm it, in seconds")
+    seconds: float = Field(ge=0, description="time to open and warm up the index, in seconds")
 
 
 class ShadowRequest(Artifacts):
-    """A candidate, and how much is asked of it."""
+    """Candidate for a shadow run, and its share of the traffic."""
 
     share: float = Field(
         gt=0,
         le=1,
-        description="share of the questions of POST /retrieve that are put to it too; only those count that name "
-        "items and relations by their ids",
+        description="share of the POST /retrieve requests that the candidate also answers, out of those that name "
+        "items and relations by ID",
     )
 
 
 class Overlaps(BaseModel):
-    """Share of items common to an answer and the candidate's, of the longer of the two."""
+    """Overlap of two result lists: the number of common items, divided by the length of the longer list."""
 
     mean: float = Field(ge=0, le=1, description="mean, from 0 to 1")
-    p5: float = Field(ge=0, le=1, description="5 of 100 answers have this or less")
+    p5: float = Field(ge=0, le=1, description="5th percentile")
     p50: float = Field(ge=0, le=1, description="median")
-    identical: float = Field(ge=0, le=1, description="share of answers with the same items in the same order")
+    identical: float = Field(
+        ge=0, le=1, description="share of requests with the same items in the same order"
+    )
 
 
 class ScoreShift(BaseModel):
-    """Score by the candidate less score by what answered, of the items that both found."""
+    """Score from the candidate minus score from the live index, for items that both returned."""
 
-    mean: float = Field(ge=-2, le=2, description="mean difference of cosines")
-    p95: float = Field(ge=0, le=2, description="95 of 100 differences are this large or less, either way")
+    mean: float = Field(ge=-2, le=2, description="mean difference")
+    p95: float = Field(ge=0, le=2, description="95th percentile of the absolute difference")
 
 
 class Latencies(BaseModel):
-    """Time of the search stage."""
+    """Latency of the search stage."""
 
-    live_ms: float = Field(ge=0, description="median of what answered, in milliseconds")
+    live_ms: float = Field(ge=0, description="median of the live index, in milliseconds")
     candidate_ms: float = Field(
-        ge=0, description="median of the candidate, in milliseconds, one question at a time"
+        ge=0, description="median of the candidate, in milliseconds; it answers one request at a time"
     )
-    ratio: float | None = Field(ge=0, description="the candidate's through the other; null where that is 0")
+    ratio: float | None = Field(
+        ge=0, description="`candidate_ms` divided by `live_ms`; null if `live_ms` is 0"
+    )
 
 
 class ShadowState(BaseModel):
-    """A candidate compared with what answers; figures are of the latest comparisons."""
+    """State of a shadow run. The statistics cover the latest comparisons between the candidate and the live index."""
 
-    version: Version = Field(description="the candidate, as an answer of it would name it")
-    against: str | None = Field(description="version that answered last; null where nothing was asked yet")
-    share: float = Field(gt=0, le=1, description="share of questions that are put to it too")
-    since: datetime = Field(description="when the comparison began, in UTC")
-    compared: int = Field(
-        ge=0, description="questions answered by both; the figures are of the latest 10,000"
+    version: Version = Field(description="version of the candidate")
+    against: str | None = Field(
+        description="version of the live index that answered the latest request; null before the first request"
     )
-    dropped: int = Field(ge=0, description="questions that came faster than they were compared")
+    share: float = Field(gt=0, le=1, description="share of requests that the candidate also answers")
+    since: datetime = Field(description="time at which the shadow run started, in UTC")
+    compared: int = Field(
+        ge=0,
+        description="number of requests answered by both indexes; the statistics cover the latest 10,000",
+    )
+    dropped: int = Field(ge=0, description="number of requests not compared because the queue was full")
     failed: dict[str, int] = Field(
-        description="questions that it had no answer to, by why: unknown-item, unknown-relation, refused, failed"
+        description="number of requests that the candidate could not answer, by reason: `unknown-item`, "
+        "`unknown-relation`, `refused` or `failed`"
     )
     error_share: float | None = Field(
-        ge=0, le=1, description="their share of all that were put to it; null where none was"
+        ge=0,
+        le=1,
+        description="share of the candidate's requests that it could not answer; null before the first one",
     )
-    overlap: Overlaps | None = Field(description="of the items; null where nothing was compared yet")
-    score_shift: ScoreShift | None = Field(description="of the scores; null where no item was common")
+    overlap: Overlaps | None = Field(description="overlap of the results; null before the first comparison")
+    score_shift: ScoreShift | None = Field(
+        description="differences in score; null if no item was returned by both"
+    )
     rank_correlation: float | None = Field(
         ge=-1,
         le=1,
-        description="mean of Spearman's rank correlation over common items; null where none was had",
+        description="mean Spearman rank correlation of the items that both returned; null if no request had "
+        "two such items",
     )
-    latency: Latencies | None = Field(description="of the search; null where nothing was compared yet")
+    latency: Latencies | None = Field(description="latency of the search; null before the first comparison")

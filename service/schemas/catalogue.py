@@ -1,4 +1,4 @@
-"""Items, listed."""
+"""Schema of `GET /items`."""
 
 from pydantic import BaseModel, Field
 
@@ -6,8 +6,8 @@ from .fields import ItemSummary
 
 
 class ItemPage(BaseModel):
-    """A stretch of the catalogue."""
+    """One page of the catalogue."""
 
     items: list[ItemSummary] = Field(description="items in catalogue order")
     total: int = Field(ge=0, description="number of items in the whole catalogue")
-    next_cursor: int | None = Field(ge=1, description="`cursor` of the stretch that follows; null at the end")
+    next_cursor: int | None = Field(ge=1, description="`cursor` of the next page; null on the last page")

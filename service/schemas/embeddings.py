@@ -1,4 +1,4 @@
-"""`POST /embeddings`: the vectors themselves, for whoever searches or learns elsewhere."""
+"""Schemas of `POST /embeddings`, which returns vectors for search or training outside this service."""
 
 from typing import Annotated, Literal
 
@@ -23,56 +23,56 @@ Coding = Literal["float", "base64"]
 
 
 class EmbeddingsRequest(Request):
-    """Ask for the vectors of some items under a relation."""
+    """Request for the vectors of items under a relation."""
 
     items: list[AnyItem] = Field(
         min_length=1,
         max_length=MAX_BATCH_QUESTIONS,
-        description="each the id of an item of the catalogue, or a new one: `text`, `picture` or both",
+        description="IDs of catalogue items, and new items with `text`, `picture` or both",
         examples=[["mug-1", {"text": "Red striped mug"}]],
     )
     relation: AnyRelation = Field(
-        description='id of a relation, one of GET /relations; or `{"description": ...}`, any relation in words, where '
-        "the index was built with --token-store",
+        description='ID of a relation from GET /relations, or `{"description": ...}` for a free-text relation, which '
+        "requires an index built with `--token-store`",
         examples=["garden-home", {"description": "Worn together at the office."}],
     )
     views: list[View] = Field(
         [View.TEXT, View.IMAGE, View.AVERAGE],
         min_length=1,
         max_length=3,
-        description="which vectors of an item: of its text, of its picture, or the renormalised mean of the two",
+        description="vectors to return for each item: `text`, `image`, or `average`, the renormalised mean of the two",
     )
     encoding: Coding = Field(
         "float",
-        description="float: a list of numbers; base64: the same as little-endian float32 (RFC 4648, section 4), a "
-        "third as long",
+        description="`float` for a list of numbers; `base64` for little-endian float32 values in base64 (RFC 4648, "
+        "section 4), about a third of the size",
     )
 
 
 Vector = Annotated[
     list[float] | str | None,
     Field(
-        description="unit vector, as `encoding` says; null where the item has nothing to show in this view, left out "
-        "where the view was not asked for"
+        description="unit vector in the requested `encoding`; null if the item has no text or picture for this view, "
+        "absent if the view was not requested"
     ),
 ]
 
 
 class ItemEmbedding(BaseModel):
-    """The vectors of one item."""
+    """Vectors of one item."""
 
-    item: ItemSummary | NewItemEcho = Field(description="the item asked about")
+    item: ItemSummary | NewItemEcho = Field(description="item from the request")
     text: Vector = None
     image: Vector = None
     average: Vector = None
 
 
 class EmbeddingsAnswer(BaseModel):
-    """Vectors of one space: their inner products are the cosines that all other questions go by."""
+    """Vectors in one common space. Their inner products are the cosine similarities that other endpoints return."""
 
     version: Version
-    relation: RelationSummary | RelationInWords = Field(description="the relation asked about")
-    dim: int = Field(ge=1, description="length of every vector")
-    encoding: Coding = Field(description="how vectors are written")
-    embeddings: list[ItemEmbedding] = Field(description="in the order of the items asked about")
+    relation: RelationSummary | RelationInWords = Field(description="relation from the request")
+    dim: int = Field(ge=1, description="dimension of each vector")
+    encoding: Coding = Field(description="encoding of the vectors")
+    embeddings: list[ItemEmbedding] = Field(description="vectors of each item, in the order of the request")
     took_ms: Milliseconds

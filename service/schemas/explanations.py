@@ -1,4 +1,4 @@
-"""`POST /explain` and `POST /explain/heat-map`: what a relation looks at in items."""
+"""Schemas of `POST /explain` and `POST /explain/heat-map`: the attention of a relation on items."""
 
 from pydantic import BaseModel, Field
 
@@ -19,94 +19,99 @@ from .fields import (
 from .pairs import PairRequest
 
 _RELATION = (
-    'id of a relation, one of GET /relations; or `{"description": ...}`, any relation in words, where the index was '
-    "built with --token-store"
+    'ID of a relation from GET /relations, or `{"description": ...}` for a free-text relation, which requires an index '
+    "built with `--token-store`"
 )
 _EXAMPLES = ["garden-home", {"description": "Worn together at the office."}]
 _WEIGHT = "share of the attention, from 0 to 1"
 _SUMMARY = (
-    "share of the attention, from 0 to 1, of what stands for the whole and for no part of it (such as CLIP's end of a "
-    "text, or the class token of a picture); often the most"
+    "share of the attention, from 0 to 1, on tokens that stand for the whole text or picture rather than a part of it, "
+    "such as the end-of-text token or the class token of CLIP; often the largest share"
 )
 
 
 class ExplainRequest(PairRequest):
-    """Ask what a relation looks at in two items."""
+    """Request for the attention of a relation on two items."""
 
     relation: AnyRelation = Field(description=_RELATION, examples=_EXAMPLES)
 
 
 class HeatMapRequest(Request):
-    """Ask what a relation looks at in the picture of an item."""
+    """Request for the attention of a relation on the picture of an item."""
 
     item: AnyItem = Field(
-        description="id of an item of the catalogue, or a new one with `picture`", examples=["mug-1"]
+        description="ID of a catalogue item, or a new item with a `picture`", examples=["mug-1"]
     )
     relation: AnyRelation = Field(description=_RELATION, examples=_EXAMPLES)
 
 
 class WordWeight(BaseModel):
-    """A word of a text."""
+    """Attention on one word of a text."""
 
-    text: str = Field(description="the word, as it stands in the text")
-    start: int = Field(ge=0, description="its first character, from 0, in code points")
-    end: int = Field(ge=1, description="the character after its last")
+    text: str = Field(description="word as it appears in the text")
+    start: int = Field(
+        ge=0, description="position of the first character, counted in Unicode code points from 0"
+    )
+    end: int = Field(ge=1, description="position after the last character")
     weight: float = Field(ge=0, description=_WEIGHT)
 
 
 class TextAttention(BaseModel):
-    """What was looked at in a text; words and summary add up to 1."""
+    """Attention on a text. The weights of the words and `summary` add up to 1."""
 
-    text: str = Field(description="the text as the network reads it")
+    text: str = Field(description="text as the network reads it")
     words: list[WordWeight] = Field(
-        description="in their order; what is beyond the network's longest text is missing"
+        description="words in order; words beyond the network's maximum text length are missing"
     )
     summary: float = Field(ge=0, description=_SUMMARY)
 
 
 class ImageAttention(BaseModel):
-    """What was looked at in a picture; patches and summary add up to 1."""
+    """Attention on a picture. The values of the patches and `summary` add up to 1."""
 
     grid: list[list[float]] = Field(
-        description="patches row by row from the top, each from left to right: share of the attention, from 0 to 1"
+        description="rows of patches from top to bottom, each from left to right; a value is a share of the attention, "
+        "from 0 to 1"
     )
     summary: float = Field(ge=0, description=_SUMMARY)
     left: float = Field(
-        description="left edge of the grid, in shares of the picture's width: an image processor may crop the picture, "
-        "or, below 0, pad it"
+        description="left edge of the grid, as a fraction of the picture's width; above 0 if the image processor crops "
+        "the picture, below 0 if it pads the picture"
     )
-    top: float = Field(description="upper edge of the grid, in shares of the picture's height")
-    right: float = Field(description="right edge of the grid, in shares of the picture's width")
-    bottom: float = Field(description="lower edge of the grid, in shares of the picture's height")
+    top: float = Field(description="top edge of the grid, as a fraction of the picture's height")
+    right: float = Field(description="right edge of the grid, as a fraction of the picture's width")
+    bottom: float = Field(description="bottom edge of the grid, as a fraction of the picture's height")
 
 
 class ItemAttention(BaseModel):
-    """What was looked at in an item."""
+    """Attention on one item."""
 
-    item: ItemSummary | NewItemEcho = Field(description="the item asked about")
-    text: TextAttention | None = Field(description="null where the item has no words")
-    image: ImageAttention | None = Field(description="null where the item has no picture")
+    item: ItemSummary | NewItemEcho = Field(description="item from the request")
+    text: TextAttention | None = Field(description="attention on the text; null if the item has no text")
+    image: ImageAttention | None = Field(
+        description="attention on the picture; null if the item has no picture"
+    )
 
 
 class Cosines(BaseModel):
-    """The two items compared in every way: (item_a, item_b) views; null where one of them lacks its view."""
+    """Cosine similarities of the two items, by (item_a, item_b) views; null if an item lacks the view."""
 
-    TT: Score | None = Field(description="the text of item_a with the text of item_b")
-    II: Score | None = Field(description="the picture of item_a with the picture of item_b")
-    TI: Score | None = Field(description="the text of item_a with the picture of item_b")
-    IT: Score | None = Field(description="the picture of item_a with the text of item_b")
-    AVG: Score | None = Field(description="the mean of text and picture of item_a with that of item_b")
+    TT: Score | None = Field(description="text of item_a and text of item_b")
+    II: Score | None = Field(description="image of item_a and image of item_b")
+    TI: Score | None = Field(description="text of item_a and image of item_b")
+    IT: Score | None = Field(description="image of item_a and text of item_b")
+    AVG: Score | None = Field(description="mean of text and image, for both items")
 
 
 class ExplainAnswer(BaseModel):
-    """What a relation looks at in two items, and how near they are by that."""
+    """Attention of a relation on two items, and their similarity under the relation."""
 
     version: Version
-    relation: RelationSummary | RelationInWords = Field(description="the relation asked about")
+    relation: RelationSummary | RelationInWords = Field(description="relation from the request")
     item_a: ItemAttention
     item_b: ItemAttention
     similarity: Similarity = Field(
-        description="the (item_a, item_b) views that `score` compares: AVG, or what both items have"
+        description="(item_a, item_b) views that `score` compares: AVG, unless an item lacks a view"
     )
     score: Score
     cosines: Cosines

@@ -1,4 +1,4 @@
-"""The fields that several requests or answers share."""
+"""Fields shared by several requests and responses."""
 
 from base64 import b64decode
 from binascii import Error
@@ -22,53 +22,52 @@ from model.records import Attribute, Item, Relation
 from model.similarity import View
 
 MAX_NAME_CHARACTERS = 512
-"""Of ids, and of the names of attributes and categories."""
+"""Maximum length of an ID, an attribute name or a category, in characters."""
 MAX_TEXT_CHARACTERS = 2_000
+"""Maximum length of a text or a description of a relation, in characters."""
 MAX_BATCH_QUESTIONS = 100
-"""Questions of one batch, or items whose vectors are asked for together."""
+"""Maximum number of requests in a batch, and of items in a request for embeddings."""
 
 ItemId = Annotated[
-    str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, description="id of an item of the catalogue")
+    str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, description="ID of a catalogue item")
 ]
 RelationId = Annotated[
     str,
-    Field(
-        min_length=1, max_length=MAX_NAME_CHARACTERS, description="id of a relation, one of GET /relations"
-    ),
+    Field(min_length=1, max_length=MAX_NAME_CHARACTERS, description="ID of a relation from GET /relations"),
 ]
-Score = Annotated[float, Field(ge=-1, le=1, description="cosine similarity, from -1 to 1; larger is better")]
+Score = Annotated[float, Field(ge=-1, le=1, description="cosine similarity, from -1 to 1; higher is better")]
 Probability = Annotated[float, Field(ge=0, le=1, description="probability, from 0 to 1")]
-Milliseconds = Annotated[float, Field(ge=0, description="time the engine took, in milliseconds")]
-Rank = Annotated[int, Field(ge=1, description="place in the ranking, from 1")]
+Milliseconds = Annotated[float, Field(ge=0, description="processing time on the server, in milliseconds")]
+Rank = Annotated[int, Field(ge=1, description="position in the ranking, starting at 1")]
 Version = Annotated[
     str,
     Field(
-        description="the index that answered: the first 12 hexadecimal digits of its digest, and after a dot the "
-        "number of the last change it shows"
+        description="version of the index: the first 12 hexadecimal digits of its digest, a dot, and the number of the "
+        "latest change that it includes"
     ),
 ]
 
 
 class Request(BaseModel):
-    """What all request bodies have in common.
+    """Base class of all request bodies.
 
-    Types are strict, numbers finite, and unknown fields are refused, not ignored. What may hold many entries is refused
-    at the first wrong one (`fail_fast`): to make an error of each of half a million takes seconds.
+    Types are strict, numbers must be finite, and unknown fields are rejected. Fields that can hold many entries are
+    rejected at the first invalid entry (`fail_fast`), because half a million validation errors take seconds to build.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     part: ClassVar[str] = "question"
-    """Name of the part of a multipart body that it is, where a picture is uploaded beside it."""
+    """Name of the part that holds the JSON in a multipart body, if a picture is uploaded as a file."""
 
 
 class RelationInWords(Request):
-    """A relation that need not be known: any in plain English."""
+    """Free-text relation, described in plain English. It does not need to be in the index."""
 
     description: str = Field(
         min_length=1,
         max_length=MAX_TEXT_CHARACTERS,
-        description="the relation in words, best worded like those of GET /relations",
+        description="description of the relation in plain English, best phrased like those in GET /relations",
         examples=["Worn together at the office."],
     )
 
@@ -80,22 +79,22 @@ def _way_of_naming(relation: object) -> str:
 AnyRelation = Annotated[
     Annotated[RelationId, Tag("id")] | Annotated[RelationInWords, Tag("words")], Discriminator(_way_of_naming)
 ]
-"""A relation by its id, or in words."""
+"""Relation given by its ID, or as a free-text relation."""
 
 
 class Picture(Request):
-    """A picture: its bytes, or where it can be fetched."""
+    """Picture given as base64-encoded bytes or as a URL."""
 
     base64: str | None = Field(
         None,
         min_length=1,
-        description="the bytes of a JPEG, PNG or WebP file, in base64 (RFC 4648, section 4)",
+        description="bytes of a JPEG, PNG or WebP file, encoded in base64 (RFC 4648, section 4)",
     )
     url: str | None = Field(
         None,
         min_length=1,
         max_length=2_000,
-        description="http or https address of a JPEG, PNG or WebP file on a public host",
+        description="HTTP or HTTPS URL of a JPEG, PNG or WebP file on a public host",
     )
 
     @model_validator(mode="after")
@@ -106,7 +105,7 @@ class Picture(Request):
                 "A picture needs exactly one of base64 and url; {number} sent.",
                 {
                     "number": "neither was" if self.url is None else "both were",
-                    "remedy": "Send the bytes of the file in base64, or its url.",
+                    "remedy": "Send either the bytes of the file in base64, or its url.",
                 },
             )
         return self
@@ -120,25 +119,25 @@ class Picture(Request):
             except (Error, ValueError):
                 raise PydanticCustomError(
                     "base64",
-                    "The picture is not base64.",
+                    "The picture is not valid base64.",
                     {
-                        "remedy": "Encode the bytes of the file by RFC 4648, section 4, without a data: prefix."
+                        "remedy": "Encode the bytes of the file as in RFC 4648, section 4, without a data: prefix."
                     },
                 ) from None
         return value
 
     @property
     def content(self) -> bytes | None:
-        """The bytes that were sent; None where an address was."""
+        """Decoded bytes of the picture, or None if a URL was sent."""
         return None if self.base64 is None else b64decode(self.base64)
 
 
 Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
-"""To compare an attribute with. A longer whole number is taken as a float, as most JSON parsers take all numbers."""
+"""Value to compare an attribute with. An integer that does not fit in 64 bits is parsed as a float."""
 
 
 def _exact(value: Attribute) -> Attribute:
-    """Refuse a value that could not be returned exactly as it came."""
+    """Return `value`, or raise if it cannot be returned later exactly as it was sent."""
     if isinstance(value, str):
         fits = len(value) <= MAX_TEXT_CHARACTERS
     else:
@@ -148,8 +147,8 @@ def _exact(value: Attribute) -> Attribute:
             "attribute",
             "An attribute cannot have this value.",
             {
-                "remedy": f"Send text of at most {MAX_TEXT_CHARACTERS} characters, a finite number, a whole one up to "
-                "2^53, true or false."
+                "remedy": f"Send text of at most {MAX_TEXT_CHARACTERS} characters, a finite number (if whole, from "
+                "-2^53 to 2^53), true or false."
             },
         )
     return value
@@ -163,18 +162,21 @@ Attributes = Annotated[
     Field(
         max_length=100,
         fail_fast=True,
-        description="what is stored of an item beside its words, such as its price, by name",
+        description="attributes of the item by name, such as its price",
     ),
 ]
 
 
 class NewItem(Request):
-    """An item that need not be in the catalogue: in words, by a picture, or both."""
+    """New item, given by text, a picture or both. It does not need to be in the catalogue."""
 
     text: str | None = Field(
-        None, min_length=1, max_length=MAX_TEXT_CHARACTERS, description="its title and categories, in words"
+        None,
+        min_length=1,
+        max_length=MAX_TEXT_CHARACTERS,
+        description="text of the item, such as its title and categories",
     )
-    picture: Picture | None = Field(None, description="its picture")
+    picture: Picture | None = Field(None, description="picture of the item")
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -187,7 +189,7 @@ class NewItem(Request):
         return self
 
     def lacks(self, view: View) -> Literal["text", "picture"] | None:
-        """Return what it lacks to be seen in a view, if anything."""
+        """Return the part that the item lacks for `view`, or None if it has the view."""
         if self.text is None and view is not View.IMAGE:
             return "text"
         return "picture" if self.picture is None and view is not View.TEXT else None
@@ -200,27 +202,27 @@ def _way_of_knowing(item: object) -> str:
 AnyItem = Annotated[
     Annotated[ItemId, Tag("item_id")] | Annotated[NewItem, Tag("new")], Discriminator(_way_of_knowing)
 ]
-"""An item of the catalogue by its id, or a new one."""
+"""Catalogue item given by its ID, or a new item."""
 
 
 def image_url(item: Item) -> str | None:
-    """Return the path of the picture of an item, if it has one."""
+    """Return the URL path of the item's picture, or None if it has no picture."""
     return f"/items/{quote(item.item_id, safe='')}/image" if item.picture else None
 
 
 class ItemSummary(BaseModel):
-    """An item as it stands in an answer."""
+    """Summary of an item."""
 
     item_id: ItemId
-    title: str = Field(description="what the item is called")
-    categories: list[str] = Field(description="its categories, the broadest first")
+    title: str = Field(description="title of the item")
+    categories: list[str] = Field(description="categories of the item, broadest first")
     image_url: str | None = Field(
-        description="path of its picture on this server; null for an item of words alone"
+        description="path of the picture on this server; null for an item without a picture"
     )
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """Summarise an item."""
+        """Return the summary of `item`."""
         return cls(
             item_id=item.item_id,
             title=item.title,
@@ -230,14 +232,14 @@ class ItemSummary(BaseModel):
 
 
 class ItemDetail(ItemSummary):
-    """An item with all that the catalogue knows of it."""
+    """Item with all its stored fields."""
 
-    description: str = Field(description="what the shop says about it; may be empty")
-    attributes: dict[str, Attribute] = Field(description="what else is stored of it, such as its price")
+    description: str = Field(description="description of the item; may be empty")
+    attributes: dict[str, Attribute] = Field(description="attributes of the item by name, such as its price")
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """Take all that is known of an item."""
+        """Return the details of `item`."""
         return cls(
             **ItemSummary.of(item).model_dump(),
             description=item.description,
@@ -246,19 +248,21 @@ class ItemDetail(ItemSummary):
 
 
 class NewItemEcho(BaseModel):
-    """A new item, as it was asked about."""
+    """Echo of a new item from the request."""
 
-    text: str | None = Field(None, description="the words that were sent")
+    text: str | None = Field(None, description="text that was sent")
     picture: bool = Field(False, description="whether a picture was sent")
 
 
 class RelationSummary(BaseModel):
-    """A relation as it stands in an answer."""
+    """Summary of a relation."""
 
     relation_id: RelationId
-    description: str = Field(description="the relation in plain English, as the network reads it")
+    description: str = Field(
+        description="description of the relation in plain English, as the network reads it"
+    )
 
     @classmethod
     def of(cls, relation: Relation) -> Self:
-        """Summarise a relation."""
+        """Return the summary of `relation`."""
         return cls(relation_id=relation.relation_id, description=relation.description)

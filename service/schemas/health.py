@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether it can answer."""
+"""Schemas of the liveness and readiness checks."""
 
 from typing import Literal
 
@@ -6,17 +6,21 @@ from pydantic import BaseModel, Field
 
 
 class Live(BaseModel):
-    """The process runs."""
+    """Liveness of the process."""
 
     status: Literal["live"] = "live"
 
 
 class Ready(BaseModel):
-    """Questions can be answered."""
+    """Readiness of the service to answer requests."""
 
     status: Literal["ready"] = "ready"
     items: int = Field(ge=0, description="number of items in the catalogue")
     relations: int = Field(ge=1, description="number of relations")
-    device: str = Field(description="where new texts are encoded: cpu, or cuda and its name")
-    index: str = Field(description="digest of the index, SHA-256 in hexadecimal")
-    checkpoint: str = Field(description="digest of the checkpoint it was made from, SHA-256 in hexadecimal")
+    device: str = Field(
+        description="device that encodes new items: `cpu`, or `cuda` with the name of the GPU"
+    )
+    index: str = Field(description="SHA-256 digest of the index, in hexadecimal")
+    checkpoint: str = Field(
+        description="SHA-256 digest of the checkpoint that the index was built from, in hexadecimal"
+    )

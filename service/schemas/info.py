@@ -1,4 +1,4 @@
-"""What exactly is answering."""
+"""Schema of `GET /info`."""
 
 from datetime import datetime
 
@@ -8,28 +8,30 @@ from model.config import Precision, TowerEngine
 
 
 class Versions(BaseModel):
-    """What the process runs on; null where it did not load a library."""
+    """Versions of the software that the server runs; null for a library that is not loaded."""
 
-    rcml: str = Field(description="this program")
-    python: str = Field(description="the interpreter")
+    rcml: str = Field(description="rcml itself")
+    python: str = Field(description="the Python interpreter")
     fastapi: str | None = Field(description="FastAPI")
-    faiss: str | None = Field(description="FAISS, which searches an index kept on this machine")
+    faiss: str | None = Field(description="FAISS, which searches an index stored on this machine")
     torch: str | None = Field(description="PyTorch, which runs the network")
-    transformers: str | None = Field(description="Transformers, which holds the network's towers")
+    transformers: str | None = Field(description="Transformers, which implements the network's towers")
 
 
 class Info(BaseModel):
-    """What exactly is answering."""
+    """Software versions, artifacts and settings of the running server."""
 
     versions: Versions
-    index: str = Field(description="digest of the index, SHA-256 in hexadecimal")
-    generation: str = Field(description="name of the index's generation, as generation-000001")
-    checkpoint: str = Field(description="digest of the checkpoint, SHA-256 in hexadecimal")
+    index: str = Field(description="SHA-256 digest of the index, in hexadecimal")
+    generation: str = Field(description="name of the index generation, such as `generation-000001`")
+    checkpoint: str = Field(description="SHA-256 digest of the checkpoint, in hexadecimal")
     items: int = Field(ge=0, description="number of items in the catalogue")
     relations: int = Field(ge=1, description="number of relations")
-    overlay_changes: int = Field(ge=0, description="changes not yet folded into a generation")
-    device: str = Field(description="where new texts are encoded: cpu, or cuda and its name")
-    precision: Precision = Field(description="of the towers, as the server was told")
-    engine: TowerEngine = Field(description="what runs the towers")
-    started: datetime = Field(description="when the server started, in UTC")
-    uptime_s: float = Field(ge=0, description="since then, in seconds")
+    overlay_changes: int = Field(ge=0, description="number of changes not yet compacted into a generation")
+    device: str = Field(
+        description="device that encodes new items: `cpu`, or `cuda` with the name of the GPU"
+    )
+    precision: Precision = Field(description="configured precision of the towers")
+    engine: TowerEngine = Field(description="runtime that executes the towers")
+    started: datetime = Field(description="time at which the server started, in UTC")
+    uptime_s: float = Field(ge=0, description="time since the server started, in seconds")

@@ -1,4 +1,4 @@
-"""`PUT /items/{item_id}` and `POST /items/bulk`: items put into the catalogue and taken out of it."""
+"""Schemas of `PUT /items/{item_id}` and `POST /items/bulk`, which change the catalogue."""
 
 from typing import Annotated, ClassVar, Self
 from unicodedata import category
@@ -19,20 +19,22 @@ from .fields import (
 from .problem import Problem
 
 MAX_DESCRIPTION_CHARACTERS = 20_000
+"""Maximum length of the description of an item, in characters."""
 MAX_CATEGORIES = 100
+"""Maximum number of categories of an item."""
 
 
 def one_line(item_id: str) -> str:
-    """Check an id that is to be given to an item.
+    """Return the ID of an item to create, or raise if it is not valid.
 
     Raises:
-        PydanticCustomError: it has control characters, which logs and databases cannot hold.
+        PydanticCustomError: the ID has control characters or lone surrogates, which logs and databases cannot store.
     """
     if any(category(one) in ("Cc", "Cs") for one in item_id):
         raise PydanticCustomError(
             "one_line",
-            "An id cannot hold control characters.",
-            {"remedy": "Send one line of text, whatever other characters it holds."},
+            "An ID cannot contain control characters or lone surrogates.",
+            {"remedy": "Send one line of text without these characters."},
         )
     return item_id
 
@@ -42,62 +44,62 @@ def _stored(attributes: Attributes) -> Attributes:
         if name in _TAKEN or any(category(one) in ("Cc", "Cs") for one in name):
             raise PydanticCustomError(
                 "attribute_name",
-                "No attribute can have the name {name}.",
+                "An attribute cannot have the name {name}.",
                 {
                     "name": repr(name[:MAX_NAME_CHARACTERS]),
-                    "remedy": f"Choose one line of text other than {', '.join(sorted(_TAKEN))}.",
+                    "remedy": f"Choose a name of one line other than {', '.join(sorted(_TAKEN))}.",
                 },
             )
     return attributes
 
 
 _TAKEN = frozenset({"item_id", "title", "description", "categories", "image"})
-"""What `rcml prepare` reads of an item beside its attributes, and so no name for one."""
+"""Field names that `rcml prepare` reads from an item. An attribute cannot have one of these names."""
 
 
 class ItemUpsert(Request):
-    """An item, whole: what it was before is replaced, and what is left out here is gone."""
+    """Complete content of an item. It replaces the previous content; omitted fields are reset to their defaults."""
 
     part: ClassVar[str] = "item"
 
-    title: str = Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="what the item is called")
+    title: str = Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="title of the item")
     description: str = Field(
-        "", max_length=MAX_DESCRIPTION_CHARACTERS, description="what the shop says about it; may be empty"
+        "", max_length=MAX_DESCRIPTION_CHARACTERS, description="description of the item; may be empty"
     )
     categories: list[Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]] = Field(
-        [], max_length=MAX_CATEGORIES, description="its categories, the broadest first"
+        [], max_length=MAX_CATEGORIES, description="categories of the item, broadest first"
     )
     attributes: Annotated[Attributes, AfterValidator(_stored)] = Field(
         {},
-        description="what is stored of it beside its words, such as its price, by name; filters refer to it",
+        description="attributes of the item by name, such as its price; filters can refer to them",
     )
     picture: Picture | None = Field(
         None,
-        description="its picture; without one it is an item of words alone. Or upload it: see the multipart body",
+        description="picture of the item; omit it for a text-only item, or upload it as a file in a multipart body",
     )
 
 
 class ItemStored(BaseModel):
-    """An item that is in the catalogue now, durably: the next question finds it."""
+    """Item as it was stored. The change is durable and visible to the next request."""
 
     version: Version
-    created: bool = Field(description="whether there was none of this id before")
+    created: bool = Field(description="whether the item is new; false if an existing item was replaced")
     item: ItemDetail
 
 
 class BulkUpsert(ItemUpsert):
-    """An item, whole, and its id."""
+    """Complete content of an item, with its ID."""
 
     item_id: Annotated[ItemId, AfterValidator(one_line)] = Field(
-        description="id of the item, new or instead of the one that has it"
+        description="ID of the item to create or replace"
     )
 
 
 class BulkLine(Request):
     """One line of a bulk upload: `{"upsert": {"item_id": ..., "title": ...}}` or `{"delete": "mug-1"}`."""
 
-    upsert: BulkUpsert | None = Field(None, description="an item to be put in, with its `item_id`")
-    delete: ItemId | None = Field(None, description="id of an item to be taken out")
+    upsert: BulkUpsert | None = Field(None, description="item to create or replace, with its `item_id`")
+    delete: ItemId | None = Field(None, description="ID of the item to delete")
 
     @model_validator(mode="after")
     def _one_change(self) -> Self:
@@ -107,24 +109,24 @@ class BulkLine(Request):
                 "A line needs exactly one of upsert and delete; {number} sent.",
                 {
                     "number": "neither was" if self.upsert is None else "both were",
-                    "remedy": "Send a line for each change.",
+                    "remedy": "Send one line for each change.",
                 },
             )
         return self
 
 
 class BulkReply(BaseModel):
-    """What became of one line."""
+    """Reply to one line of a bulk upload."""
 
     line: int = Field(
-        ge=1, description="its number in the body, from 1; empty lines count, and have no reply"
+        ge=1, description="number of the line in the body, from 1; empty lines are counted but get no reply"
     )
-    item_id: str | None = Field(
-        None, description="id of the item; left out where the line could not be read so far"
-    )
+    item_id: str | None = Field(None, description="ID of the item; absent if the line could not be parsed")
     status: int = Field(
         ge=200,
         le=599,
-        description="201: put in, 200: put in instead of another, 204: taken out or never there; from 400: refused",
+        description="201: created, 200: replaced, 204: deleted or did not exist, 400 and above: rejected",
     )
-    problem: Problem | None = Field(None, description="why it was refused; left out where it was not")
+    problem: Problem | None = Field(
+        None, description="reason for the rejection; absent if the line was accepted"
+    )

@@ -1,4 +1,4 @@
-"""`POST /relation-type` and `POST /validity`: questions about two items."""
+"""Schemas of `POST /relation-type` and `POST /validity`, which take two items."""
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -24,13 +24,13 @@ from .problem import Problem
 
 
 class PairRequest(Request):
-    """Two different items, each of the catalogue or new."""
+    """Two different items, each from the catalogue or new."""
 
     item_a: AnyItem = Field(
-        description="id of an item of the catalogue, or a new one: `text`, `picture` or both",
+        description="ID of a catalogue item, or a new item with `text`, `picture` or both",
         examples=["mug-1", {"text": "Red striped mug"}],
     )
-    item_b: AnyItem = Field(description="the other item: id, or a new one")
+    item_b: AnyItem = Field(description="ID of the other catalogue item, or a new item")
 
     @field_validator("item_b")
     @classmethod
@@ -38,19 +38,19 @@ class PairRequest(Request):
         if isinstance(item_b, str) and item_b == info.data.get("item_a"):
             raise PydanticCustomError(
                 "same_item",
-                "item_b is the same item as item_a, and a relation is asked for between two.",
-                {"remedy": "Send two different items; POST /retrieve asks about one."},
+                "item_b is the same item as item_a, but a relation links two different items.",
+                {"remedy": "Send two different items, or use POST /retrieve with a single item."},
             )
         return item_b
 
 
 class RelationTypeRequest(PairRequest):
-    """Ask which relation links two items."""
+    """Request to rank the relations between two items."""
 
     similarity: Similarity | None = Field(
         None,
-        description="(item_a, item_b) views compared: T text, I image, AVG the mean of both. Unless given AVG, or what "
-        "both items have of text and picture",
+        description="(item_a, item_b) views to compare: T is text, I is image, AVG is the mean of both. The default is "
+        "AVG, or views that both items have.",
     )
 
     @field_validator("similarity")
@@ -63,103 +63,108 @@ class RelationTypeRequest(PairRequest):
             if isinstance(item, NewItem) and (lacks := item.lacks(view)):
                 raise PydanticCustomError(
                     f"no_{lacks}",
-                    "similarity {similarity} needs a {lacks} of {name}, which has none.",
+                    "similarity {similarity} needs the {lacks} of {name}, but {name} has none.",
                     {
                         "similarity": similarity.value,
                         "lacks": lacks,
                         "name": name,
-                        "remedy": f"Send a {lacks} of {name} as well, or leave similarity out.",
+                        "remedy": f"Add a {lacks} to {name}, or omit similarity.",
                     },
                 )
         return similarity
 
 
 class ValidityRequest(PairRequest):
-    """Ask whether a relation holds between two items."""
+    """Request to validate a relation between two items."""
 
     relation: RelationId
 
 
 class RelationTypeBatch(Request):
-    """Many questions at once; each is answered, or refused, by itself."""
+    """Batch of requests. Each is answered or rejected independently of the others."""
 
     questions: list[RelationTypeRequest] = Field(
-        min_length=1, max_length=MAX_BATCH_QUESTIONS, description="each as POST /relation-type takes it"
+        min_length=1,
+        max_length=MAX_BATCH_QUESTIONS,
+        description="list of requests, each with the fields of POST /relation-type",
     )
 
 
 class ValidityBatch(Request):
-    """Many questions at once; each is answered, or refused, by itself."""
+    """Batch of requests. Each is answered or rejected independently of the others."""
 
     questions: list[ValidityRequest] = Field(
-        min_length=1, max_length=MAX_BATCH_QUESTIONS, description="each as POST /validity takes it"
+        min_length=1,
+        max_length=MAX_BATCH_QUESTIONS,
+        description="list of requests, each with the fields of POST /validity",
     )
 
 
 class RankedRelation(BaseModel):
-    """One relation, and how near the two items are under it."""
+    """Relation with its score and probability for the two items."""
 
     rank: Rank
     score: Score
     probability: Probability = Field(
-        description="probability that of all relations this one links the two, from 0 to 1; they add up to 1"
+        description="probability that this relation is the one that links the two items, from 0 to 1; the "
+        "probabilities add up to 1"
     )
     relation: RelationSummary
 
 
 class RelationTypeAnswer(BaseModel):
-    """All relations between different items, the likeliest link of these two first."""
+    """All relations between different items, most probable first."""
 
     version: Version
-    item_a: ItemSummary | NewItemEcho = Field(description="as it was asked about")
-    item_b: ItemSummary | NewItemEcho = Field(description="as it was asked about")
-    similarity: Similarity = Field(description="the (item_a, item_b) views that were compared")
+    item_a: ItemSummary | NewItemEcho = Field(description="item from the request")
+    item_b: ItemSummary | NewItemEcho = Field(description="item from the request")
+    similarity: Similarity = Field(description="(item_a, item_b) views that were compared")
     calibration: str = Field(
-        description="version of the calibration of the probabilities; none: not calibrated"
+        description="version of the calibration of the probabilities; `none` if they are not calibrated"
     )
     took_ms: Milliseconds
-    relations: list[RankedRelation] = Field(description="every relation but that of an item with itself")
+    relations: list[RankedRelation] = Field(description="all relations except the intra-item relation")
 
 
 class RelationTypeReply(BaseModel):
-    """The answer to one question of many, or why there is none."""
+    """Reply to one request of a batch: an answer or a problem."""
 
-    status: int = Field(ge=200, le=599, description="the HTTP status that POST /relation-type would have had")
-    answer: RelationTypeAnswer | None = Field(description="null where there is none")
-    problem: Problem | None = Field(description="null where there is an answer")
+    status: int = Field(ge=200, le=599, description="HTTP status that POST /relation-type would return")
+    answer: RelationTypeAnswer | None = Field(description="answer to the request; null if it was rejected")
+    problem: Problem | None = Field(description="reason for the rejection; null if there is an answer")
 
 
 class RelationTypeBatchAnswer(BaseModel):
-    """The answers to many questions."""
+    """Replies to a batch of requests."""
 
-    replies: list[RelationTypeReply] = Field(description="in the order of the questions")
+    replies: list[RelationTypeReply] = Field(description="replies in the order of the requests")
 
 
 class ValidityAnswer(BaseModel):
-    """Whether the relation holds; the order of the two items does not matter."""
+    """Probability that a relation holds between two items, in either order, and the resulting decision."""
 
     version: Version
-    item_a: ItemSummary | NewItemEcho = Field(description="as it was asked about")
-    item_b: ItemSummary | NewItemEcho = Field(description="as it was asked about")
+    item_a: ItemSummary | NewItemEcho = Field(description="item from the request")
+    item_b: ItemSummary | NewItemEcho = Field(description="item from the request")
     relation: RelationSummary
     probability: Probability = Field(description="probability that the relation holds, from 0 to 1")
-    valid: bool = Field(description="the decision: whether probability reaches the threshold")
-    threshold: Probability = Field(description="probability from which the relation is said to hold")
+    valid: bool = Field(description="whether `probability` is at least `threshold`")
+    threshold: Probability = Field(description="minimum probability for `valid` to be true")
     calibration: str = Field(
-        description="version of the calibration of the probability; none: not calibrated"
+        description="version of the calibration of the probability; `none` if it is not calibrated"
     )
     took_ms: Milliseconds
 
 
 class ValidityReply(BaseModel):
-    """The answer to one question of many, or why there is none."""
+    """Reply to one request of a batch: an answer or a problem."""
 
-    status: int = Field(ge=200, le=599, description="the HTTP status that POST /validity would have had")
-    answer: ValidityAnswer | None = Field(description="null where there is none")
-    problem: Problem | None = Field(description="null where there is an answer")
+    status: int = Field(ge=200, le=599, description="HTTP status that POST /validity would return")
+    answer: ValidityAnswer | None = Field(description="answer to the request; null if it was rejected")
+    problem: Problem | None = Field(description="reason for the rejection; null if there is an answer")
 
 
 class ValidityBatchAnswer(BaseModel):
-    """The answers to many questions."""
+    """Replies to a batch of requests."""
 
-    replies: list[ValidityReply] = Field(description="in the order of the questions")
+    replies: list[ValidityReply] = Field(description="replies in the order of the requests")

@@ -1,30 +1,38 @@
-"""What a refusal looks like (RFC 9457)."""
+"""Schema of an error response: a problem document (RFC 9457)."""
 
 from pydantic import BaseModel, Field
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of a request."""
+    """Error in one field or parameter of a request."""
 
-    pointer: str | None = Field(None, description="JSON pointer to the field of the body, as in #/k")
-    parameter: str | None = Field(None, description="name of the path or query parameter, where it is one")
-    value: str | None = Field(None, description="what was sent, as JSON, cut short; null where nothing was")
-    message: str = Field(description="what is wrong, in a sentence")
-    remedy: str = Field(description="what to send instead, in a sentence")
+    pointer: str | None = Field(None, description="JSON pointer to the field in the body, such as `#/k`")
+    parameter: str | None = Field(
+        None, description="name of the path or query parameter, if the error is in a parameter"
+    )
+    value: str | None = Field(
+        None, description="rejected value as JSON, truncated; null if no value was sent"
+    )
+    message: str = Field(description="explanation of the error, in one sentence")
+    remedy: str = Field(description="how to correct the request, in one sentence")
 
 
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
-    type: str = Field(description="kind of problem; about:blank where the status says it all")
-    title: str = Field(description="the kind in words")
-    status: int = Field(ge=400, le=599, description="the HTTP status")
-    detail: str = Field(description="what went wrong this time, and what to do about it")
+    type: str = Field(
+        description="URI of the kind of problem; `about:blank` if the HTTP status already identifies it"
+    )
+    title: str = Field(description="short name of the kind of problem")
+    status: int = Field(ge=400, le=599, description="HTTP status of the response")
+    detail: str = Field(description="explanation of this error and how to correct it")
     instance: str = Field(description="path of the request")
-    errors: list[FieldProblem] | None = Field(None, description="the fields at fault, where fields are")
+    errors: list[FieldProblem] | None = Field(
+        None, description="invalid fields and parameters of the request, if any"
+    )
     known: list[str] | None = Field(
-        None, description="the ids there are, where an unknown relation was named"
+        None, description="valid names, if the request names an unknown relation or attribute"
     )
     request_id: str | None = Field(
-        None, description="what the server's log calls the request, where the server failed"
+        None, description="ID of the request in the server's log, if the server failed"
     )

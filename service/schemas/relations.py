@@ -1,4 +1,4 @@
-"""Relations, listed and added."""
+"""Schemas for listing relations and adding new ones."""
 
 from typing import Literal
 
@@ -10,73 +10,95 @@ RelationState = Literal["waiting", "embedding", "indexed", "failed"]
 
 
 class NewRelation(Request):
-    """A relation in words, to be made one of the index."""
+    """Free-text relation to add to the index."""
 
-    relation_id: RelationId = Field(description="what questions will call it; one that is not used yet")
+    relation_id: RelationId = Field(description="ID of the new relation, not used by any other relation")
     description: str = Field(
         min_length=1,
         max_length=MAX_TEXT_CHARACTERS,
-        description="the relation in words, best worded like those of GET /relations",
+        description="description of the relation in plain English, best phrased like those in GET /relations",
         examples=["Worn together at the office."],
     )
 
 
 class MeasuredQuality(BaseModel):
-    """What `rcml evaluate` measured of a relation on items that no training saw."""
+    """Quality of a relation, as measured by `rcml evaluate` on test items that were not used in training."""
 
-    queries: int = Field(ge=0, description="number of test questions that hit_at_5 is of; few make it rough")
-    hit_at_5: float | None = Field(
-        ge=0, le=1, description="share of them with a right item among the best 5; null where there are none"
+    queries: int = Field(
+        ge=0,
+        description="number of evaluation queries behind `hit_at_5`; with few queries the estimate is rough",
     )
-    claims: int = Field(ge=0, description="number of test claims that the figures of validity are of")
+    hit_at_5: float | None = Field(
+        ge=0,
+        le=1,
+        description="share of evaluation queries with a correct item among the top 5; null without queries",
+    )
+    claims: int = Field(ge=0, description="number of evaluation claims behind the validity figures")
     validity_auc: float | None = Field(
         ge=0,
         le=1,
-        description="probability that a true claim is held for surer than a false one; null where a kind is missing",
+        description="area under the ROC curve (AUC) of the validity probabilities; null unless there are true and "
+        "false claims",
     )
     validity_ece: float | None = Field(
-        ge=0, le=1, description="mean gap between probability and truth; null where there are no claims"
+        ge=0,
+        le=1,
+        description="expected calibration error (ECE) of the validity probabilities; null without claims",
     )
 
 
 class RelationDetail(RelationSummary):
-    """A relation with all that is known of it."""
+    """Relation with its statistics, its measured quality and its state in the index."""
 
-    domain: str = Field(description="the shop or trade it was learnt in; may be empty")
-    origin: Literal["trained", "added"] = Field(
-        description="whether the checkpoint was trained on it, or it was added in words at run time"
+    domain: str = Field(
+        description="domain in which the relation was learnt, such as a shop or a trade; may be empty"
     )
-    intra: bool = Field(description="whether it relates an item to itself: under it, look-alikes are found")
+    origin: Literal["trained", "added"] = Field(
+        description="`trained` if the checkpoint was trained on the relation, `added` if it was added at run time"
+    )
+    intra: bool = Field(
+        description="whether this is the intra-item relation, which relates an item to itself and finds look-alikes"
+    )
     pairs: int | None = Field(
-        ge=0, description="pairs of items known under it when the index was made; null where intra or added"
+        ge=0,
+        description="number of item pairs known under the relation when the index was built; null for the intra-item "
+        "relation and for added relations",
     )
     paired_items: int | None = Field(
-        ge=0, description="items that stand in one of these pairs; null where they were not counted"
+        ge=0, description="number of different items in these pairs; null if they were not counted"
     )
     quality: MeasuredQuality | None = Field(
-        description="from the report that is served; null where there is none, or the relation is not in it"
+        description="figures from the evaluation report; null if no report is served or the report omits the relation"
     )
     state: RelationState = Field(
-        description="indexed: questions may name it; waiting or embedding: they soon may, and until then may send its "
-        "words; failed: they never will"
+        description="`indexed`: requests can name the relation by its ID. `waiting` or `embedding`: the relation is "
+        "being added, and requests must still send its description. `failed`: see `reason`."
     )
-    done: int = Field(ge=0, description="vectors and answers made of it so far, while it is embedding")
-    total: int = Field(ge=0, description="how many there are to make; 0 where that is not known yet")
-    reason: str | None = Field(description="why it failed, and what to do about it; null where it did not")
+    done: int = Field(
+        ge=0,
+        description="number of vectors and precomputed answers computed so far, while `state` is `embedding`",
+    )
+    total: int = Field(
+        ge=0, description="number of vectors and precomputed answers to compute; 0 if not known yet"
+    )
+    reason: str | None = Field(
+        description="why the relation could not be added, and what to do about it; null unless it failed"
+    )
 
 
 class RelationList(BaseModel):
-    """All relations that questions may name, and those that they soon may."""
+    """All relations of the index, and the relations that are being added."""
 
     in_words: bool = Field(
-        description="whether POST /retrieve also takes a relation in words, one that is not listed"
+        description="whether requests may also describe a free-text relation that is not listed here"
     )
     report: str | None = Field(
-        description="digest of the report that the figures are from, SHA-256 in hexadecimal; null without one"
+        description="SHA-256 digest, in hexadecimal, of the evaluation report that `quality` is taken from; null "
+        "without a report"
     )
     relations: list[RelationDetail] = Field(
-        description="the relation of an item with itself comes first, those that were added last"
+        description="indexed relations: the intra-item relation first, added relations last"
     )
     pending: list[RelationDetail] = Field(
-        description="those being added, the first come first, and those that failed"
+        description="relations that are being added and relations that failed, in the order of their requests"
     )

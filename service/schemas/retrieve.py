@@ -1,4 +1,4 @@
-"""`POST /retrieve`, and many of its questions at once."""
+"""Schemas of `POST /retrieve` and `POST /retrieve/batch`."""
 
 from typing import Annotated, Literal, Self
 
@@ -38,23 +38,25 @@ from .fields import (
 from .problem import Problem
 
 MAX_RESULTS = 100
+"""Maximum number of results in a page."""
 MAX_RESULT_DEPTH = 1_000
-"""Results that may be passed over to get to a later page."""
+"""Maximum number of results to skip to reach a later page."""
 MAX_WEIGHTED_RELATIONS = 10
+"""Maximum number of weighted relations in a request."""
 
 Field_ = Literal["item_id", "title", "categories", "image_url", "description", "attributes"]
 SUMMARY: tuple[Field_, ...] = ("item_id", "title", "categories", "image_url")
 
 
 class OfQueryAttribute(Request):
-    """A number of the item asked about, as in "cheaper than this": `{"query": "price"}`."""
+    """Number taken from an attribute of the query item, as in "cheaper than this item": `{"query": "price"}`."""
 
     query: str = Field(
         min_length=1,
         max_length=MAX_NAME_CHARACTERS,
-        description="name of an attribute of the item asked about",
+        description="name of an attribute of the query item",
     )
-    times: float = Field(1, gt=0, le=1e6, description="factor it is multiplied by")
+    times: float = Field(1, gt=0, le=1e6, description="factor to multiply the number by")
 
 
 def _way_of_limiting(limit: object) -> str:
@@ -65,128 +67,139 @@ Limit = Annotated[
     Annotated[float, Tag("number")] | Annotated[OfQueryAttribute, Tag("of_query")],
     Discriminator(_way_of_limiting),
 ]
-"""A number, or one of the item asked about."""
+"""Number, or an attribute of the query item."""
 
 
 class Filter(Request):
-    """What an attribute must be; all that is given must hold, and an item without the attribute is left out."""
+    """Conditions on one attribute. All of them must hold, and an item without the attribute never matches."""
 
     any_of: list[Value] | None = Field(
-        None, min_length=1, max_length=1000, fail_fast=True, description="one of these values"
+        None, min_length=1, max_length=1000, fail_fast=True, description="accepted values of the attribute"
     )
     min: Limit | None = Field(
-        None, description='a number of at least this; `{"query": "price"}` is that of the item asked about'
+        None, description='inclusive minimum, as a number or from the query item: `{"query": "price"}`'
     )
-    max: Limit | None = Field(None, description="a number of at most this")
-    above: Limit | None = Field(None, description="a number of more than this")
-    below: Limit | None = Field(None, description="a number of less than this")
+    max: Limit | None = Field(None, description="inclusive maximum, as a number or from the query item")
+    above: Limit | None = Field(None, description="exclusive minimum, as a number or from the query item")
+    below: Limit | None = Field(None, description="exclusive maximum, as a number or from the query item")
 
 
 class WeightedRelation(Request):
-    """One of several relations that an item should go by."""
+    """One of several relations to combine, with its weight."""
 
-    relation: AnyRelation = Field(description='id of a relation, or `{"description": ...}`')
+    relation: AnyRelation = Field(
+        description='ID of a relation, or `{"description": ...}` for a free-text relation'
+    )
     weight: float = Field(
         1,
         gt=0,
         le=1000,
-        description="what it weighs beside the others; only ratios count",
+        description="weight relative to the other relations; only ratios matter",
     )
 
 
 class Promoted(Request):
-    """Items that the shop wants to be seen, as far as they are selected."""
+    """Items to promote, provided that they match the filters."""
 
     item_ids: list[ItemId] = Field(
-        min_length=1, max_length=1000, fail_fast=True, description="ids of the promoted items"
+        min_length=1, max_length=1000, fail_fast=True, description="IDs of the items to promote"
     )
     share: float = Field(
-        gt=0, le=1, description="share of the places they are given, spread evenly; 0.2 is every fifth"
+        gt=0,
+        le=1,
+        description="share of the places reserved for promoted items, spread evenly; 0.2 reserves every fifth place",
     )
 
 
 class RetrieveRequest(Request):
-    """Ask which items go with one of the catalogue, several, or a new one, under one relation, several, or the best."""
+    """Request for the items related to a query: a catalogue item, several catalogue items, or a new item."""
 
-    item_id: ItemId | None = Field(
-        None, description="id of an item of the catalogue; or else one of the below"
-    )
+    item_id: ItemId | None = Field(None, description="query: ID of a catalogue item")
     item_ids: list[ItemId] | None = Field(
         None,
         min_length=2,
         max_length=50,
         fail_fast=True,
-        description="ids of several items at once, whose mean is looked for",
+        description="query: IDs of several catalogue items, whose vectors are averaged",
     )
     text: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_TEXT_CHARACTERS,
-        description="a new item in words, such as its title and categories; with or without `picture`",
+        description="query: text of a new item, such as its title and categories, with or without `picture`",
     )
     picture: Picture | None = Field(
         None,
-        description="the picture of a new item; with or without `text`. Or upload it: see the multipart body",
+        description="query: picture of a new item, with or without `text`; or upload it as a file in a multipart body",
     )
     attributes: Attributes = Field(
-        default_factory=dict, description="what filters may refer to of a new item, such as its price"
+        default_factory=dict,
+        description="attributes of a new item that filters can refer to, such as its price",
     )
     relation: AnyRelation | None = Field(
         None,
-        description='id of a relation, one of GET /relations; or `{"description": ...}`, any relation in words, where '
-        "the index was built with --token-store. Without any, each result is found under the one that suits it best",
+        description='ID of a relation from GET /relations, or `{"description": ...}` for a free-text relation, which '
+        "requires an index built with `--token-store`. Without a relation, each result is scored under its best "
+        "relation.",
         examples=["garden-home", {"description": "Worn together at the office."}],
     )
     relations: list[WeightedRelation] | None = Field(
         None,
         min_length=1,
         max_length=MAX_WEIGHTED_RELATIONS,
-        description="several relations at once, in place of `relation`: scores are weighted means",
+        description="several relations in place of `relation`; a score is the weighted mean of the scores under each",
     )
-    k: int = Field(10, ge=1, le=MAX_RESULTS, description="number of results, at most")
+    k: int = Field(10, ge=1, le=MAX_RESULTS, description="maximum number of results")
     cursor: int = Field(
-        0, ge=0, le=MAX_RESULT_DEPTH, description="results to pass over: `next_cursor` of the page before"
+        0,
+        ge=0,
+        le=MAX_RESULT_DEPTH,
+        description="number of results to skip: `next_cursor` of the previous page",
     )
     similarity: Similarity = Field(
         default_factory=lambda fields: _similarity(fields.get("text"), fields.get("picture")),
-        description="(query, target) views compared: T text, I image, AVG the mean of both. Unless given AVG, but TT "
-        "for a text and II for a picture alone, which have no other view",
+        description="(query, result) views to compare: T is text, I is image, AVG is the mean of both. The default is "
+        "AVG, or TT for a new item without a picture and II for a new item without text.",
     )
 
     filter: dict[str, Filter] = Field(
         default_factory=dict,
         max_length=20,
         fail_fast=True,
-        description="conditions on attributes by their names, or on `categories`; all must be met",
+        description="conditions by the name of an attribute, or on `categories`; an item must meet all of them",
         examples=[{"price": {"min": 10, "below": {"query": "price"}}, "categories": {"any_of": ["Kitchen"]}}],
     )
     include: list[ItemId] | None = Field(
-        None, max_length=10_000, fail_fast=True, description="ids of the only items wanted; null: all"
+        None,
+        max_length=10_000,
+        fail_fast=True,
+        description="IDs of the only items to search; null searches all items",
     )
     exclude: tuple[ItemId, ...] = Field(
-        (), max_length=10_000, fail_fast=True, description="ids of items that are not wanted"
+        (), max_length=10_000, fail_fast=True, description="IDs of items to exclude"
     )
     group_by: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_NAME_CHARACTERS,
-        description="attribute in which variants of one item are equal; of these, only the best is found",
+        description="attribute that has the same value for all variants of an item; only the best variant is returned",
     )
     diversity: float = Field(
         0,
         ge=0,
         lt=1,
-        description="from 0, by score alone, towards 1, as unlike one another as can be; on the first page only",
+        description="diversity of the results, by maximal marginal relevance (MMR): 0 ranks by score only, values near "
+        "1 favour dissimilar items; first page only",
     )
-    promoted: Promoted | None = Field(None, description="items that are given a share of the places")
-    min_score: float = Field(-1.0, ge=-1, le=1, description="least score, from -1 to 1, of a result")
+    promoted: Promoted | None = Field(None, description="items to promote, and their share of the places")
+    min_score: float = Field(-1.0, ge=-1, le=1, description="minimum score of a result, from -1 to 1")
     fallback: bool = Field(
         False,
-        description="whether places are filled, where fewer than k items reach `min_score` under the relation, with "
-        "those that reach it under any other; results and answer say so",
+        description="whether to fill the page with items that reach `min_score` under any other relation, if fewer "
+        "than `k` items reach it under the requested relation; `fallback` in the response marks them",
     )
     fields: tuple[Field_, ...] = Field(
-        SUMMARY, min_length=1, max_length=6, fail_fast=True, description="what is told of each item found"
+        SUMMARY, min_length=1, max_length=6, fail_fast=True, description="fields to return for each item"
     )
 
     @field_validator("similarity")
@@ -201,12 +214,12 @@ class RetrieveRequest(Request):
         if similarity.views[0] is not has:
             raise PydanticCustomError(
                 f"no_{lacks}",
-                "similarity {similarity} needs a {lacks} of the query, and a {sent} has none.",
+                "similarity {similarity} needs the {lacks} of the query, but the request has only a {sent}.",
                 {
                     "similarity": similarity.value,
                     "lacks": lacks,
                     "sent": "text" if picture is None else "picture",
-                    "remedy": f"Send {remedy}, send a {lacks} as well, or leave similarity out.",
+                    "remedy": f"Send similarity {remedy}, add a {lacks}, or omit similarity.",
                 },
             )
         return similarity
@@ -220,7 +233,7 @@ class RetrieveRequest(Request):
             raise PydanticCustomError(
                 "one_naming",
                 "relation and relations were both sent.",
-                {"remedy": "Send relation for one, or relations for several with their weights."},
+                {"remedy": "Send relation for one relation, or relations for several weighted relations."},
             )
         return relations
 
@@ -230,8 +243,8 @@ class RetrieveRequest(Request):
         if diversity and info.data.get("cursor"):
             raise PydanticCustomError(
                 "first_page",
-                "diversity chooses among the best as a whole, so that there is no second page.",
-                {"remedy": "Send cursor 0 and a larger k, or diversity 0."},
+                "diversity is only available on the first page.",
+                {"remedy": "Send cursor 0 with a larger k, or send diversity 0."},
             )
         return diversity
 
@@ -242,11 +255,12 @@ class RetrieveRequest(Request):
         if sum(ways) != 1:
             raise PydanticCustomError(
                 "one_query",
-                "Exactly one of item_id, item_ids, and text or picture is needed; {number} sent.",
+                "A request needs exactly one query: item_id, item_ids, or a new item (text, picture or both); {number} "
+                "sent.",
                 {
                     "number": "none was" if not any(ways) else "several were",
-                    "remedy": "Send item_id for an item of the catalogue, item_ids for several, text or picture for a "
-                    "new one.",
+                    "remedy": "Send item_id for a catalogue item, item_ids for several, or text, picture or both for a "
+                    "new item.",
                 },
             )
         return self
@@ -259,104 +273,117 @@ def _similarity(text: object, picture: object) -> Similarity:
 
 
 class RetrieveBatch(Request):
-    """Many questions at once; each is answered, or refused, by itself."""
+    """Batch of requests. Each is answered or rejected independently of the others."""
 
     questions: list[RetrieveRequest] = Field(
-        min_length=1, max_length=MAX_BATCH_QUESTIONS, description="each as POST /retrieve takes it"
+        min_length=1,
+        max_length=MAX_BATCH_QUESTIONS,
+        description="list of requests, each with the fields of POST /retrieve",
     )
 
 
 class FoundItem(BaseModel):
-    """What was asked for of an item found: `fields`, or all but description and attributes."""
+    """Item of a result, with the requested `fields`; by default, all except `description` and `attributes`."""
 
-    item_id: str | None = Field(None, description="id of the item")
-    title: str | None = Field(None, description="what the item is called")
-    categories: list[str] | None = Field(None, description="its categories, the broadest first")
-    image_url: str | None = Field(None, description="path of its picture on this server")
-    description: str | None = Field(None, description="what the shop says about it")
+    item_id: str | None = Field(None, description="ID of the item")
+    title: str | None = Field(None, description="title of the item")
+    categories: list[str] | None = Field(None, description="categories of the item, broadest first")
+    image_url: str | None = Field(
+        None, description="path of the picture on this server; null for an item without a picture"
+    )
+    description: str | None = Field(None, description="description of the item")
     attributes: dict[str, str | int | float | bool] | None = Field(
-        None, description="what else is stored of it"
+        None, description="attributes of the item by name"
     )
 
 
 class RetrieveResult(BaseModel):
-    """One item found."""
+    """One retrieved item."""
 
     rank: Rank
     score: Score
     relation: str = Field(
-        description="id of the relation that it was found under, or the words of one in words"
+        description="ID of the relation under which the item was found, or the description of a free-text relation"
     )
-    promoted: bool = Field(description="whether it stands here because it is promoted")
-    fallback: bool = Field(description="whether it was found under another relation than that asked about")
+    promoted: bool = Field(description="whether the item holds a place reserved for promoted items")
+    fallback: bool = Field(
+        description="whether the item was found under a relation other than the requested one"
+    )
     item: FoundItem
 
 
 class SeveralItems(BaseModel):
-    """Several items that were asked about at once."""
+    """Query of several catalogue items."""
 
-    items: list[ItemSummary] = Field(description="in the order they were sent")
+    items: list[ItemSummary] = Field(description="items in the order of the request")
 
 
 class Weighed(BaseModel):
-    """One of several relations that were asked about."""
+    """One of several relations of the request."""
 
-    relation: RelationSummary | RelationInWords = Field(description="as it was named")
-    weight: float = Field(gt=0, description="as it was sent")
+    relation: RelationSummary | RelationInWords = Field(description="relation from the request")
+    weight: float = Field(gt=0, description="weight from the request")
 
 
 class Familiarity(BaseModel):
-    """How near a relation in words is to what the network was trained on."""
+    """Similarity of a free-text relation to the relations that the network was trained on."""
 
-    description: str = Field(description="the relation in words")
+    description: str = Field(description="description of the free-text relation")
     nearest: RelationId
-    cosine: float = Field(ge=-1, le=1, description="cosine with the nearest relation, from -1 to 1")
+    cosine: float = Field(
+        ge=-1, le=1, description="cosine similarity with the nearest trained relation, from -1 to 1"
+    )
     far: bool = Field(
-        description="whether it is further from all relations than these are from one another: then do not expect much"
+        description="whether the relation is out of distribution: so far from every trained relation that results may "
+        "be poor"
     )
 
 
 class Timings(BaseModel):
-    """Where the time went, in milliseconds; stages that did not happen are 0."""
+    """Time spent in each stage, in milliseconds; 0 for a stage that was skipped."""
 
-    fetch: float = Field(ge=0, description="fetching a picture by its URL, in milliseconds")
-    encode: float = Field(ge=0, description="the network on texts, pictures and relations, waiting included")
-    search: float = Field(ge=0, description="search, waiting included")
+    fetch: float = Field(ge=0, description="time to fetch a picture from its URL")
+    encode: float = Field(
+        ge=0, description="time to encode texts, pictures and relations, including time in the queue"
+    )
+    search: float = Field(ge=0, description="time to search, including time in the queue")
 
 
 class RetrieveAnswer(BaseModel):
-    """Items that go with the query under the relation, best first."""
+    """Items related to the query, best first."""
 
     version: Version
-    query: ItemSummary | SeveralItems | NewItemEcho = Field(description="what was asked about")
+    query: ItemSummary | SeveralItems | NewItemEcho = Field(description="query from the request")
     relation: RelationSummary | RelationInWords | list[Weighed] | None = Field(
-        description="as it was named; null where each result was found under the one that suits it best"
+        description="relation from the request; null if each result was scored under its best relation"
     )
-    similarity: Similarity = Field(description="the (query, target) views that were compared")
+    similarity: Similarity = Field(description="(query, result) views that were compared")
     how: Literal["indexed", "encoded", "rescored"] = Field(
-        description="where the vectors came from: the index (`indexed`), that of the query from the network just now "
-        "(`encoded`), or, for a relation in words, all from tokens just now (`rescored`): scores are exact, and "
-        "nearly all of the best are found"
+        description="source of the vectors. `indexed`: all from the index. `encoded`: the network encoded the query "
+        "for this request. `rescored`: candidates for a free-text relation were rescored from their tokens; the scores "
+        "are exact, but a few of the best items may be missing."
     )
-    familiarity: list[Familiarity] = Field(description="one for each relation in words")
+    familiarity: list[Familiarity] = Field(description="one entry for each free-text relation in the request")
     fallback: str | None = Field(
-        description="where the relation was too thin for the item and others filled the places: why, in a sentence"
+        description="why results under other relations fill the page, in one sentence; null if there are none"
     )
     took_ms: Milliseconds
     timings: Timings
-    results: list[RetrieveResult] = Field(description="at most k; equal scores stand in catalogue order")
-    next_cursor: int | None = Field(ge=1, description="`cursor` of the page that follows; null at the end")
+    results: list[RetrieveResult] = Field(
+        description="at most `k` results; items with equal scores are in catalogue order"
+    )
+    next_cursor: int | None = Field(ge=1, description="`cursor` of the next page; null on the last page")
 
 
 class RetrieveReply(BaseModel):
-    """The answer to one question of many, or why there is none."""
+    """Reply to one request of a batch: an answer or a problem."""
 
-    status: int = Field(ge=200, le=599, description="the HTTP status that POST /retrieve would have had")
-    answer: RetrieveAnswer | None = Field(description="null where there is none")
-    problem: Problem | None = Field(description="null where there is an answer")
+    status: int = Field(ge=200, le=599, description="HTTP status that POST /retrieve would return")
+    answer: RetrieveAnswer | None = Field(description="answer to the request; null if it was rejected")
+    problem: Problem | None = Field(description="reason for the rejection; null if there is an answer")
 
 
 class RetrieveBatchAnswer(BaseModel):
-    """The answers to many questions."""
+    """Replies to a batch of requests."""
 
-    replies: list[RetrieveReply] = Field(description="in the order of the questions")
+    replies: list[RetrieveReply] = Field(description="replies in the order of the requests")

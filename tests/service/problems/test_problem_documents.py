@@ -72,7 +72,8 @@ def problem_of(response: Any) -> dict[str, Any]:
         (
             {"text": "mug"},
             "#",
-            "Exactly one of item_id, item_ids, and text or picture is needed; several were sent. Send item_id for",
+            "A request needs exactly one query: item_id, item_ids, or a new item (text, picture or both); several were "
+            "sent. Send item_id for",
         ),
         (
             {"item_id": ""},
@@ -94,7 +95,7 @@ def test_a_wrong_field_is_named_with_its_value_and_the_remedy(
 def test_a_missing_field_is_named_with_what_it_takes(client: TestClient) -> None:
     problem = send(client, b'{"item_a": "red-mug", "item_b": "bib"}', "/validity")
     assert problem["detail"] == (
-        "relation is missing. Send text of 1 to 512 characters: id of a relation, one of GET /relations."
+        "relation is missing. Send text of 1 to 512 characters: ID of a relation from GET /relations."
     )
 
 
@@ -103,9 +104,7 @@ def test_a_text_has_no_picture_to_compare(client: TestClient, similarity: str) -
     body = {"text": "mug", "relation": "gardeners", "similarity": similarity}
     problem = send(client, json.dumps(body).encode())
     assert problem["errors"][0]["pointer"] == "#/similarity"
-    assert problem["errors"][0]["remedy"] == (
-        "Send TT or TI, send a picture as well, or leave similarity out."
-    )
+    assert problem["errors"][0]["remedy"] == ("Send similarity TT or TI, add a picture, or omit similarity.")
 
 
 @pytest.mark.parametrize("path", ["/relation-type", "/validity"])
@@ -221,8 +220,8 @@ def test_a_pair_is_not_compared_by_what_a_new_item_lacks(
     body = {"item_a": "bib", "item_b": item, "similarity": similarity}
     problem = send(client, json.dumps(body).encode(), "/relation-type")
     assert problem["detail"] == (
-        f"similarity {similarity} needs a {lacks} of item_b, which has none. "
-        f"Send a {lacks} of item_b as well, or leave similarity out."
+        f"similarity {similarity} needs the {lacks} of item_b, but item_b has none. "
+        f"Add a {lacks} to item_b, or omit similarity."
     )
 
 

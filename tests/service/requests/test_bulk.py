@@ -157,7 +157,8 @@ def test_what_is_not_declared_to_be_lines_is_refused(changing: TestClient) -> No
     answer = changing.post("/items/bulk", json=upsert("lamp"))
     assert answer.status_code == 415
     assert answer.json()["detail"] == (
-        "The body must be lines of JSON; application/json was sent. Send it with Content-Type: application/x-ndjson."
+        "The body must be NDJSON, one JSON object per line; application/json was sent. "
+        "Send it with Content-Type: application/x-ndjson."
     )
 
 

@@ -1,4 +1,4 @@
-"""The documentation needs no internet, is complete, and gives examples that work."""
+"""API documentation: it works offline, is complete, and its examples succeed."""
 
 import re
 from typing import Any
@@ -46,7 +46,7 @@ QUESTIONS = (
 
 
 def operations() -> list[tuple[str, str]]:
-    """All paths with each of their methods."""
+    """Return all pairs of a path and a method."""
     return [(path, method) for path, methods in OPERATIONS.items() for method in methods]
 
 
@@ -55,7 +55,7 @@ def described(client: TestClient) -> Any:
     return client.get("/openapi.json").json()
 
 
-def test_the_page_refers_to_no_other_host_and_all_it_loads_is_there(client: TestClient) -> None:
+def test_docs_page_loads_only_existing_local_files(client: TestClient) -> None:
     page = client.get("/docs").text
     assert "//" not in re.sub(r"<!--.*?-->", "", page)
     loaded = re.findall(r"(?:src|href)=\"(.*?)\"|url: '(.*?)'", page)
@@ -64,17 +64,17 @@ def test_the_page_refers_to_no_other_host_and_all_it_loads_is_there(client: Test
         assert client.get(f"/{path}").status_code == 200
 
 
-def test_the_style_sheet_loads_nothing_from_elsewhere(client: TestClient) -> None:
+def test_style_sheet_loads_no_external_resources(client: TestClient) -> None:
     style = client.get("/static/swagger-ui/swagger-ui.css").text
     assert set(re.findall(r"url\(\"?(\w+):", style)) == {"data"}
     assert "@import" not in style
 
 
-def test_no_validator_of_its_makers_is_asked(client: TestClient) -> None:
+def test_swagger_ui_uses_no_external_validator(client: TestClient) -> None:
     assert '"validatorUrl": null' in client.get("/docs").text
 
 
-def test_every_operation_is_described(described: Any) -> None:
+def test_describes_every_operation(described: Any) -> None:
     assert {path: tuple(methods) for path, methods in described["paths"].items()} == OPERATIONS
     for path, method in operations():
         operation = described["paths"][path][method]
@@ -83,13 +83,13 @@ def test_every_operation_is_described(described: Any) -> None:
         assert operation["tags"]
 
 
-def test_every_field_is_described(described: Any) -> None:
+def test_describes_every_field(described: Any) -> None:
     for name, schema in described["components"]["schemas"].items():
         for field, of in schema.get("properties", {}).items():
             assert "description" in of or "$ref" in of or "const" in of, f"{name}.{field}"
 
 
-def test_every_problem_is_declared_as_a_problem_document_with_a_true_example(described: Any) -> None:
+def test_declares_every_error_as_a_problem_document_with_a_valid_example(described: Any) -> None:
     for path, method in operations():
         for status, response in described["paths"][path][method]["responses"].items():
             if int(status) >= 400:
@@ -98,20 +98,20 @@ def test_every_problem_is_declared_as_a_problem_document_with_a_true_example(des
                 assert Problem.model_validate(content["example"]).status == int(status)
 
 
-def test_every_example_of_a_question_is_answered(client: TestClient, described: Any) -> None:
+def test_every_request_example_succeeds(client: TestClient, described: Any) -> None:
     for path in QUESTIONS:
         content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         for example in content["examples"].values():
             assert client.post(path, json=example["value"]).status_code == 200
 
 
-def test_the_example_of_an_item_is_there(client: TestClient, described: Any) -> None:
+def test_item_example_exists(client: TestClient, described: Any) -> None:
     for path in ("/items/{item_id}", "/items/{item_id}/image"):
         [parameter] = described["paths"][path]["get"]["parameters"]
         assert client.get(path.format(item_id=parameter["example"])).status_code == 200
 
 
-def test_the_examples_of_what_an_operator_asks_are_answered(client: TestClient, described: Any) -> None:
+def test_admin_request_examples_succeed(client: TestClient, described: Any) -> None:
     for path in ("/admin/reload", "/admin/shadow"):
         content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         for example in content["examples"].values():
@@ -119,12 +119,12 @@ def test_the_examples_of_what_an_operator_asks_are_answered(client: TestClient, 
     assert client.delete("/admin/shadow").status_code == 204
 
 
-def test_the_example_of_a_relation_is_there(client: TestClient, described: Any) -> None:
+def test_relation_example_exists(client: TestClient, described: Any) -> None:
     [parameter] = described["paths"]["/relations/{relation_id}"]["get"]["parameters"]
     assert client.get(f"/relations/{parameter['example']}").status_code == 200
 
 
-def test_the_example_of_too_large_a_k_is_what_the_server_says(client: TestClient, described: Any) -> None:
+def test_example_for_too_large_k_equals_the_real_response(client: TestClient, described: Any) -> None:
     declared = described["paths"]["/retrieve"]["post"]["responses"]["422"]["content"]
     body = {"item_id": "bib", "relation": "gardeners", "k": 10**9}
     assert client.post("/retrieve", json=body).json() == declared["application/problem+json"]["example"]

@@ -1,4 +1,4 @@
-"""Vectors over HTTP, against those of the index and of the encoder."""
+"""`POST /embeddings`, compared with the vectors of the index and of the encoder."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ WORDS = "Bought by people who drink striped tea."
 
 
 class WordyEncoder(FakeEncoder):
-    """Makes something of no words as well, as a network does."""
+    """Fake encoder that also returns a vector for an empty text, as a network does."""
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         return super().encode_texts([text or "nothing" for text in texts])
@@ -48,7 +48,7 @@ def index(worded: FakeShop) -> Iterator[Index]:
 @pytest.fixture(scope="module")
 def asked(worded: FakeShop) -> Iterator[TestClient]:
     with served(ServeConfig(index=worded.index), WordyEncoder()) as client:
-        client.put("/items/words", json={"title": "Words alone"})
+        client.put("/items/words", json={"title": "Text only"})
         yield client
         client.delete("/items/words")
 
@@ -60,7 +60,7 @@ def ask(client: TestClient, **question: object) -> Any:
 
 
 def numbers(written: Any) -> Float32[ndarray, "..."]:
-    """As JSON has them: as few digits as tell one float32 from all others."""
+    """Parse JSON numbers as float32, because JSON has only the digits that identify a float32."""
     return np.array(written, np.float32)
 
 
@@ -71,9 +71,7 @@ def picture(colour: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("relation", [*(one.relation_id for one in RELATIONS), SAILORS.relation_id])
-def test_vectors_of_the_catalogue_are_those_of_the_index(
-    asked: TestClient, index: Index, relation: str
-) -> None:
+def test_catalogue_vectors_equal_those_of_the_index(asked: TestClient, index: Index, relation: str) -> None:
     wanted = ["cot", "a/b?c#d e", "cot", "bib"]
     answer = ask(asked, items=wanted, relation=relation)
     rows = [index.snapshot.row(item_id) for item_id in wanted]
@@ -91,7 +89,7 @@ def test_vectors_of_the_catalogue_are_those_of_the_index(
     }
 
 
-def test_vectors_under_a_relation_in_words_are_made_from_tokens(asked: TestClient, index: Index) -> None:
+def test_vectors_under_a_free_text_relation_are_computed_from_tokens(asked: TestClient, index: Index) -> None:
     answer = ask(asked, items=["tie"], relation={"description": WORDS}, views=["text"])
     expected = index.snapshot.vectors(
         FakeEncoder().read_relation(WORDS), View.TEXT, [index.snapshot.row("tie")]
@@ -100,7 +98,7 @@ def test_vectors_under_a_relation_in_words_are_made_from_tokens(asked: TestClien
     assert answer["relation"] == {"description": WORDS}
 
 
-def test_a_new_item_has_the_vectors_of_the_encoder(asked: TestClient) -> None:
+def test_new_item_has_the_vectors_of_the_encoder(asked: TestClient) -> None:
     new = {"text": "Red silk tie", "picture": picture("red")}
     [found] = ask(asked, items=[new], relation="gardeners")["embeddings"]
     encoding = FakeEncoder().encode_items(["Red silk tie"], [Image.new("RGB", (8, 8), "red")])
@@ -110,9 +108,7 @@ def test_a_new_item_has_the_vectors_of_the_encoder(asked: TestClient) -> None:
 
 
 @pytest.mark.parametrize("relation", ["gardeners", SAILORS.relation_id, {"description": WORDS}])
-def test_what_an_item_lacks_is_null_and_the_average_is_what_it_has(
-    asked: TestClient, relation: object
-) -> None:
+def test_missing_view_is_null_and_average_equals_the_other_view(asked: TestClient, relation: object) -> None:
     items = ["words", {"text": "Red silk tie"}, {"picture": picture("red")}, "bib"]
     stored, words, pictured, both = ask(asked, items=items, relation=relation)["embeddings"]
     for one in (stored, words):
@@ -123,7 +119,7 @@ def test_what_an_item_lacks_is_null_and_the_average_is_what_it_has(
     assert both["text"] != both["image"]
 
 
-def test_vectors_in_base64_are_the_same_numbers(asked: TestClient) -> None:
+def test_base64_vectors_equal_float_vectors(asked: TestClient) -> None:
     question = {"items": ["cot", {"text": "a mug"}], "relation": "gardeners", "views": ["image", "average"]}
     written = ask(asked, **question)["embeddings"]
     packed = ask(asked, **question, encoding="base64")
@@ -134,7 +130,7 @@ def test_vectors_in_base64_are_the_same_numbers(asked: TestClient) -> None:
     assert packed["embeddings"][1]["image"] is None
 
 
-def test_inner_products_are_the_scores_of_retrieve(asked: TestClient) -> None:
+def test_inner_products_equal_retrieve_scores(asked: TestClient) -> None:
     found = ask(asked, items=ids(), relation="gardeners", views=["average"])["embeddings"]
     vectors = np.array([one["average"] for one in found])
     body = {"item_id": ids()[0], "relation": "gardeners", "include": ids(), "k": 20}
@@ -160,7 +156,7 @@ def test_inner_products_are_the_scores_of_retrieve(asked: TestClient) -> None:
         ({"items": [{"picture": {"base64": "Zm9v"}}]}, 422, "The picture cannot be decoded"),
     ],
 )
-def test_what_is_refused_is_named(
+def test_rejection_names_the_invalid_value(
     asked: TestClient, change: dict[str, object], status: int, said: str
 ) -> None:
     response = asked.post("/embeddings", json={"items": ["cot"], "relation": "gardeners", **change})
@@ -169,6 +165,6 @@ def test_what_is_refused_is_named(
     assert response.json()["detail"].startswith(said)
 
 
-def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> None:
+def test_rejects_free_text_relation_without_stored_tokens(client: TestClient) -> None:
     response = client.post("/embeddings", json={"items": ["cot"], "relation": {"description": WORDS}})
     assert response.json()["type"] == "urn:rcml:problem:no-tokens"

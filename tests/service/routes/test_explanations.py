@@ -1,4 +1,4 @@
-"""What a relation looks at, over HTTP: as the encoder says, with the cosines of the index."""
+"""`POST /explain` and its heat maps, compared with the attention of the encoder and the cosines of the index."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ WORDS = "Bought by people who drink striped tea."
 
 
 class JealousEncoder(FakeEncoder):
-    """Fails when two threads use it at once."""
+    """Fake encoder that fails if two threads use it at once."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -56,7 +56,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
 @pytest.fixture(scope="module")
 def asked(worded: FakeShop) -> Iterator[TestClient]:
     with served(ServeConfig(index=worded.index), JealousEncoder()) as client:
-        client.put("/items/words", json={"title": "Words alone"})
+        client.put("/items/words", json={"title": "Text only"})
         client.put("/items/new", json={"title": "New one", "picture": picture("red")})
         yield client
 
@@ -81,7 +81,7 @@ def explain(client: TestClient, **question: object) -> Any:
         ({"description": WORDS}, FakeEncoder().read_relation(WORDS)),
     ],
 )
-def test_words_and_patches_are_weighed_as_the_encoder_weighs_them(
+def test_word_and_patch_weights_equal_those_of_the_encoder(
     asked: TestClient, relation: object, seen: str | FreeTextRelation
 ) -> None:
     answer = explain(asked, item_a="bib", item_b="cot", relation=relation)
@@ -105,7 +105,7 @@ def test_words_and_patches_are_weighed_as_the_encoder_weighs_them(
 
 
 @pytest.mark.parametrize("relation", [one.relation_id for one in RELATIONS])
-def test_the_cosines_are_those_of_the_index(asked: TestClient, worded: FakeShop, relation: str) -> None:
+def test_cosines_equal_those_of_the_index(asked: TestClient, worded: FakeShop, relation: str) -> None:
     answer = explain(asked, item_a="bib", item_b="cot", relation=relation)
     expected = {one.value: worded.cosine("bib", "cot", relation, one) for one in Similarity}
     assert answer["cosines"] == pytest.approx(expected, abs=1e-5)
@@ -113,7 +113,7 @@ def test_the_cosines_are_those_of_the_index(asked: TestClient, worded: FakeShop,
     assert answer["similarity"] == "AVG"
 
 
-def test_what_one_of_the_two_lacks_is_not_compared(asked: TestClient) -> None:
+def test_compares_no_view_that_an_item_lacks(asked: TestClient) -> None:
     answer = explain(asked, item_a="words", item_b={"text": "A mug"}, relation="gardeners")
     assert (answer["item_a"]["image"], answer["item_b"]["image"]) == (None, None)
     assert {name for name, cosine in answer["cosines"].items() if cosine is None} == {"II", "TI", "IT"}
@@ -125,7 +125,7 @@ def test_what_one_of_the_two_lacks_is_not_compared(asked: TestClient) -> None:
     assert pictured["score"] == pictured["cosines"]["II"]
 
 
-def test_the_score_is_that_of_retrieve(asked: TestClient) -> None:
+def test_score_equals_the_retrieve_score(asked: TestClient) -> None:
     new = {"text": "Green striped cot", "picture": picture("green")}
     score = explain(asked, item_a=new, item_b="cot", relation="gardeners")["score"]
     body = {**new, "relation": "gardeners", "include": ["cot"], "k": 1}
@@ -133,11 +133,11 @@ def test_the_score_is_that_of_retrieve(asked: TestClient) -> None:
     assert score == pytest.approx(found["score"], abs=1e-5)
 
 
-def test_a_picture_put_in_since_is_looked_at_too(asked: TestClient) -> None:
+def test_explains_the_picture_of_an_item_added_at_run_time(asked: TestClient) -> None:
     assert explain(asked, item_a="new", item_b="cot", relation="gardeners")["item_a"]["image"] is not None
 
 
-def test_a_heat_map_is_that_of_the_picture_and_the_weights(asked: TestClient, worded: FakeShop) -> None:
+def test_heat_map_is_rendered_from_the_picture_and_its_weights(asked: TestClient, worded: FakeShop) -> None:
     response = asked.post("/explain/heat-map", json={"item": "cot", "relation": "gardeners"})
     assert response.headers["content-type"] == "image/png"
     with Image.open(worded.prepared / ITEMS[7].picture) as shown:
@@ -146,7 +146,7 @@ def test_a_heat_map_is_that_of_the_picture_and_the_weights(asked: TestClient, wo
         assert response.content == heat_map(shown, attention.image)
 
 
-def test_a_heat_map_of_a_new_item_has_the_shape_of_its_picture(asked: TestClient) -> None:
+def test_heat_map_of_new_item_keeps_the_aspect_ratio_of_its_picture(asked: TestClient) -> None:
     item = {"picture": picture("green", (640, 320))}
     for relation in ("gardeners", {"description": WORDS}, "sailors"):
         response = asked.post("/explain/heat-map", json={"item": item, "relation": relation})
@@ -154,11 +154,11 @@ def test_a_heat_map_of_a_new_item_has_the_shape_of_its_picture(asked: TestClient
 
 
 @pytest.mark.parametrize("item", ["words", {"text": "A mug"}])
-def test_an_item_of_words_alone_has_no_heat_map(asked: TestClient, item: object) -> None:
+def test_text_only_item_has_no_heat_map(asked: TestClient, item: object) -> None:
     response = asked.post("/explain/heat-map", json={"item": item, "relation": "gardeners"})
     assert response.status_code == 404
     assert response.json()["type"] == "urn:rcml:problem:no-picture"
-    assert response.json()["detail"].endswith("POST /explain tells what is looked at in those.")
+    assert response.json()["detail"].endswith("Use POST /explain to get the attention on its text.")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_an_item_of_words_alone_has_no_heat_map(asked: TestClient, item: object)
         ("/explain/heat-map", {"item": 7}, 422, "item cannot be 7."),
     ],
 )
-def test_what_is_refused_is_named(
+def test_rejection_names_the_invalid_value(
     asked: TestClient, path: str, change: dict[str, object], status: int, said: str
 ) -> None:
     pair = {"item_a": "bib", "item_b": "cot"} if path == "/explain" else {"item": "bib"}
@@ -184,18 +184,18 @@ def test_what_is_refused_is_named(
     assert response.json()["detail"].startswith(said)
 
 
-def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> None:
+def test_rejects_free_text_relation_without_stored_tokens(client: TestClient) -> None:
     body = {"item_a": "bib", "item_b": "cot", "relation": {"description": WORDS}}
     assert client.post("/explain", json=body).json()["type"] == "urn:rcml:problem:no-tokens"
 
 
-def test_what_the_attention_is_on_is_said_to_be_the_summary_mostly(asked: TestClient) -> None:
+def test_documentation_mentions_the_summary_token(asked: TestClient) -> None:
     described = asked.get("/openapi.json").json()
     for path in ("/explain", "/explain/heat-map"):
         assert "summary token" in described["paths"][path]["post"]["description"]
 
 
-def test_an_item_of_words_and_a_picture_are_compared_by_what_they_have(asked: TestClient) -> None:
+def test_compares_text_only_item_with_picture_only_item_by_ti(asked: TestClient) -> None:
     pair = {"item_a": "words", "item_b": {"picture": picture("red")}}
     ranked = asked.post("/relation-type", json=pair)
     assert (ranked.status_code, ranked.json()["similarity"]) == (200, "TI")
@@ -204,7 +204,7 @@ def test_an_item_of_words_and_a_picture_are_compared_by_what_they_have(asked: Te
     assert explained["score"] == explained["cosines"]["TI"]
 
 
-def test_an_item_that_is_changed_meanwhile_is_explained_as_of_one_version(
+def test_explains_one_version_of_an_item_that_changes_during_the_request(
     asked: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked.put("/items/changing", json={"title": "As it was"})

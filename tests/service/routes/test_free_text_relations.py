@@ -1,4 +1,4 @@
-"""A relation in words over HTTP, against the index asked directly; and what is refused."""
+"""Free-text relations over HTTP, compared with a direct search of the index, and their rejections."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ WORDS = "Bought by people who drink striped tea."
 
 
 class CountingEncoder(FakeEncoder):
-    """Counts the relations it reads."""
+    """Fake encoder that records the relations it reads."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -43,9 +43,7 @@ def asked(worded: FakeShop) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_an_item_is_ranked_as_the_index_ranks_it(
-    asked: TestClient, worded: FakeShop, similarity: Similarity
-) -> None:
+def test_ranks_like_the_index(asked: TestClient, worded: FakeShop, similarity: Similarity) -> None:
     body = {
         "item_id": "red-mug",
         "relation": {"description": WORDS},
@@ -69,7 +67,7 @@ def test_an_item_is_ranked_as_the_index_ranks_it(
     index.close()
 
 
-def test_a_new_item_in_words_is_put_to_the_relation_too(asked: TestClient) -> None:
+def test_ranks_new_text_only_item_under_free_text_relation(asked: TestClient) -> None:
     body = {"text": ITEMS[0].text, "relation": {"description": WORDS}, "k": 1}
     answer = asked.post("/retrieve", json=body).json()
     assert answer["results"][0]["item"]["item_id"] == "red-mug"
@@ -83,14 +81,12 @@ def test_a_new_item_in_words_is_put_to_the_relation_too(asked: TestClient) -> No
     assert score == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-3)
 
 
-def test_the_list_of_relations_says_whether_others_may_be_given(
-    asked: TestClient, client: TestClient
-) -> None:
+def test_list_of_relations_reports_free_text_support(asked: TestClient, client: TestClient) -> None:
     assert asked.get("/relations").json()["in_words"] is True
     assert client.get("/relations").json()["in_words"] is False
 
 
-def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> None:
+def test_rejection_without_stored_tokens_names_the_build_option(client: TestClient) -> None:
     for query in ({"item_id": "red-mug"}, {"text": "a mug"}):
         response = client.post("/retrieve", json={**query, "relation": {"description": WORDS}})
         assert response.status_code == 422
@@ -104,7 +100,7 @@ def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> Non
         (
             {},
             "#/relation/description",
-            "relation.description is missing. Send text of 1 to 2000 characters: the relation in words",
+            "relation.description is missing. Send text of 1 to 2000 characters: description of the relation",
         ),
         (
             {"description": ""},
@@ -123,7 +119,7 @@ def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> Non
         ("", "#/relation", "relation must have 1 or more characters"),
     ],
 )
-def test_a_wrong_relation_is_named_by_its_place(
+def test_rejection_points_to_the_invalid_relation(
     asked: TestClient, relation: object, pointer: str, message: str
 ) -> None:
     response = asked.post("/retrieve", json={"item_id": "red-mug", "relation": relation})
@@ -132,14 +128,14 @@ def test_a_wrong_relation_is_named_by_its_place(
     assert response.json()["detail"].startswith(message)
 
 
-def test_the_documentation_has_an_example_that_can_be_sent(asked: TestClient) -> None:
+def test_documented_example_succeeds(asked: TestClient) -> None:
     document = asked.get("/openapi.json").json()
     body = document["paths"]["/retrieve"]["post"]["requestBody"]["content"]["application/json"]
     example = body["examples"]["a free-text relation"]["value"]
     assert asked.post("/retrieve", json=example).status_code == 200
 
 
-def test_the_latest_relations_in_words_are_read_once(worded: FakeShop) -> None:
+def test_caches_the_latest_free_text_relations(worded: FakeShop) -> None:
     encoder = CountingEncoder()
 
     async def scenario() -> None:
@@ -156,7 +152,7 @@ def test_the_latest_relations_in_words_are_read_once(worded: FakeShop) -> None:
     asyncio.run(scenario())
 
 
-def test_a_new_item_in_words_is_put_to_a_relation_that_was_added(tmp_path: Path) -> None:
+def test_ranks_new_text_only_item_under_added_relation(tmp_path: Path) -> None:
     async def scenario() -> list[list[Found]]:
         index = Index.open(write_shop(tmp_path, token_store=True).index)
         engine = Engine(index, FakeEncoder(), compact_at=0)

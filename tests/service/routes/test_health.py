@@ -1,4 +1,4 @@
-"""Alive at once, ready when the index is open, and honest when it never will be."""
+"""Health endpoints: live at once, ready once the index is open, and clear about an index that cannot be opened."""
 
 import platform
 import time
@@ -16,14 +16,14 @@ from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 from tests.service.conftest import wait_until_ready
 
 
-def test_ready_says_what_is_served_and_where_texts_are_encoded(client: TestClient) -> None:
+def test_ready_reports_index_and_device(client: TestClient) -> None:
     answer = client.get("/readyz").json()
     assert (answer["status"], answer["items"], answer["relations"]) == ("ready", len(ITEMS), 4)
     assert answer["device"] == "cpu"
     assert len(answer["index"]) == len(answer["checkpoint"]) == 64
 
 
-def test_alive_but_not_ready_while_the_index_is_being_opened(config: ServeConfig) -> None:
+def test_live_but_not_ready_while_the_index_opens(config: ServeConfig) -> None:
     go_on = Event()
 
     def open_slowly(*_: object) -> FakeEncoder:
@@ -41,7 +41,7 @@ def test_alive_but_not_ready_while_the_index_is_being_opened(config: ServeConfig
         wait_until_ready(client)
 
 
-def test_an_index_that_cannot_be_opened_is_reported_and_never_ready(shop: FakeShop) -> None:
+def test_reports_an_index_that_cannot_be_opened_and_is_never_ready(shop: FakeShop) -> None:
     outcome: list[EngineHolder] = []
     app = create_app(ServeConfig(index=shop.checkpoint), lambda *_: FakeEncoder(), outcome.append)
     with TestClient(app) as client:
@@ -53,7 +53,7 @@ def test_an_index_that_cannot_be_opened_is_reported_and_never_ready(shop: FakeSh
     assert "is a checkpoint, where" in str(outcome[0].failure)
 
 
-def test_a_server_that_is_stopping_is_not_ready_and_goes_on_with_what_it_has(config: ServeConfig) -> None:
+def test_stopping_server_is_not_ready_but_finishes_its_requests(config: ServeConfig) -> None:
     loaded: list[EngineHolder] = []
     with TestClient(create_app(config, lambda *_: FakeEncoder(), loaded.append)) as client:
         wait_until_ready(client)
@@ -64,7 +64,7 @@ def test_a_server_that_is_stopping_is_not_ready_and_goes_on_with_what_it_has(con
         assert client.get("/livez").status_code == client.get("/items/red-mug").status_code == 200
 
 
-def test_info_says_what_exactly_answers(client: TestClient) -> None:
+def test_info_reports_versions_and_digests(client: TestClient) -> None:
     info, ready = client.get("/info").json(), client.get("/readyz").json()
     started = datetime.fromisoformat(info.pop("started"))
     assert 0 <= info.pop("uptime_s") < 86_400

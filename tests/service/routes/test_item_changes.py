@@ -1,4 +1,4 @@
-"""Items put in and taken out over HTTP: durable when answered, seen by the next question, refused as a whole."""
+"""Item changes over HTTP: durable once acknowledged, visible to the next request, and rejected as a whole."""
 
 import json
 from base64 import b64encode
@@ -50,9 +50,7 @@ def catalogue(client: TestClient) -> list[str]:
 
 
 @pytest.mark.parametrize("item_id", ["lamp", "a/new lamp?", "lampe-ü"])
-def test_an_item_that_was_put_in_is_told_found_and_taken_out_again(
-    changing: TestClient, item_id: str
-) -> None:
+def test_created_item_is_returned_and_found_until_deleted(changing: TestClient, item_id: str) -> None:
     path = f"/items/{item_id.replace('?', '%3F')}"
     answer = changing.put(path, json=LAMP)
     assert answer.status_code == 201
@@ -69,7 +67,7 @@ def test_an_item_that_was_put_in_is_told_found_and_taken_out_again(
     assert changing.post("/retrieve", json=asked).json()["results"][0]["item"]["item_id"] != item_id
 
 
-def test_to_take_out_what_is_not_there_is_no_error(changing: TestClient) -> None:
+def test_deleting_a_missing_item_succeeds(changing: TestClient) -> None:
     before = catalogue(changing)
     for _ in range(2):
         response = changing.delete("/items/unicorn")
@@ -77,7 +75,7 @@ def test_to_take_out_what_is_not_there_is_no_error(changing: TestClient) -> None
     assert catalogue(changing) == before
 
 
-def test_an_item_is_replaced_whole(changing: TestClient) -> None:
+def test_upsert_replaces_the_whole_item(changing: TestClient) -> None:
     changing.put("/items/whole", json={**LAMP, "description": "Glows.", "picture": in_base64(picture("red"))})
     answer = changing.put("/items/whole", json={"title": " Bare bulb "}).json()
     assert answer["created"] is False
@@ -93,7 +91,7 @@ def test_an_item_is_replaced_whole(changing: TestClient) -> None:
     changing.delete("/items/whole")
 
 
-def test_vectors_and_tokens_are_those_of_the_words_and_of_the_picture_that_is_kept(
+def test_vectors_and_tokens_come_from_the_stored_text_and_picture(
     changing: TestClient, own: FakeShop
 ) -> None:
     sent = {**LAMP, "description": "Glows.", "picture": in_base64(picture("navy", "JPEG"))}
@@ -115,7 +113,7 @@ def test_vectors_and_tokens_are_those_of_the_words_and_of_the_picture_that_is_ke
     changing.delete("/items/seen")
 
 
-def test_no_byte_of_a_strangers_file_is_kept_and_it_is_scaled(changing: TestClient) -> None:
+def test_scales_and_reencodes_an_uploaded_picture_without_its_metadata(changing: TestClient) -> None:
     exif = Image.Exif()
     exif[270] = "secret place"
     sent = picture("green", "JPEG", (1_000, 500), exif=exif, comment=b"secret name")
@@ -128,7 +126,7 @@ def test_no_byte_of_a_strangers_file_is_kept_and_it_is_scaled(changing: TestClie
     changing.delete("/items/scaled")
 
 
-def test_a_lossless_picture_stays_so(changing: TestClient) -> None:
+def test_stores_a_lossless_picture_losslessly(changing: TestClient) -> None:
     changing.put("/items/lossless", json={**LAMP, "picture": in_base64(picture("#123456"))})
     kept = changing.get("/items/lossless/image")
     assert kept.headers["content-type"] == "image/png"
@@ -136,7 +134,7 @@ def test_a_lossless_picture_stays_so(changing: TestClient) -> None:
     changing.delete("/items/lossless")
 
 
-def test_a_picture_may_be_uploaded_as_a_file(changing: TestClient) -> None:
+def test_accepts_a_picture_uploaded_as_a_file(changing: TestClient) -> None:
     answer = changing.put(
         "/items/uploaded", data={"item": json.dumps(LAMP)}, files={"picture": ("x.png", picture("red"))}
     )
@@ -145,7 +143,7 @@ def test_a_picture_may_be_uploaded_as_a_file(changing: TestClient) -> None:
     changing.delete("/items/uploaded")
 
 
-def test_an_upload_without_its_part_says_which_it_has(changing: TestClient) -> None:
+def test_rejects_an_upload_without_the_item_part(changing: TestClient) -> None:
     answer = changing.put(
         "/items/u", data={"question": json.dumps(LAMP)}, files={"picture": ("x.png", picture("red"))}
     )
@@ -156,7 +154,7 @@ def test_an_upload_without_its_part_says_which_it_has(changing: TestClient) -> N
 
 
 class OneShop:
-    """A fetcher that has one picture."""
+    """Picture fetcher that serves a single picture."""
 
     async def fetch(self, url: str) -> bytes:
         if url != "https://shop.example/red.png":
@@ -164,7 +162,7 @@ class OneShop:
         return picture("red")
 
 
-def test_a_picture_may_be_fetched(changing: TestClient) -> None:
+def test_fetches_a_picture_from_its_url(changing: TestClient) -> None:
     changing.app_state["fetcher"] = OneShop()
     path = "/items/fetched"
     refused = changing.put(path, json={**LAMP, "picture": {"url": "https://shop.example/blue.png"}})
@@ -185,12 +183,12 @@ def test_a_picture_may_be_fetched(changing: TestClient) -> None:
         ({"categories": "Office"}, "#/categories", 'categories cannot be "Office".'),
         ({"categories": [""]}, "#/categories/0", "categories.0 must have 1 or more characters"),
         ({"picture": {}}, "#/picture", "A picture needs exactly one of base64 and url"),
-        ({"attributes": {"image": "x"}}, "#/attributes", "No attribute can have the name 'image'."),
+        ({"attributes": {"image": "x"}}, "#/attributes", "An attribute cannot have the name 'image'."),
         ({"attributes": {"a": 2**60}}, "#/attributes/a", "An attribute cannot have this value."),
         ({"attributes": {"a": "x" * 2001}}, "#/attributes/a", "An attribute cannot have this value."),
     ],
 )
-def test_what_cannot_be_stored_is_named_and_changes_nothing(
+def test_invalid_item_is_rejected_and_changes_nothing(
     changing: TestClient, change: dict[str, Any], pointer: str, said: str
 ) -> None:
     before = catalogue(changing)
@@ -202,7 +200,7 @@ def test_what_cannot_be_stored_is_named_and_changes_nothing(
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
-def test_a_number_that_is_none_is_refused(changing: TestClient, number: str) -> None:
+def test_rejects_a_number_that_is_not_finite(changing: TestClient, number: str) -> None:
     body = f'{{"title": "x", "attributes": {{"price": {number}}}}}'
     response = changing.put("/items/x", content=body, headers={"Content-Type": "application/json"})
     assert response.status_code == 422
@@ -210,7 +208,7 @@ def test_a_number_that_is_none_is_refused(changing: TestClient, number: str) -> 
 
 
 @pytest.mark.parametrize("sent", [b"GIF89a", picture("red")[:60], b"", picture("red", "GIF")])
-def test_a_broken_picture_leaves_the_item_as_it_was(changing: TestClient, sent: bytes) -> None:
+def test_broken_picture_leaves_the_item_unchanged(changing: TestClient, sent: bytes) -> None:
     before = changing.get("/items/cot").json()
     response = changing.put("/items/cot", json={**LAMP, "picture": in_base64(sent)})
     assert response.status_code == 422
@@ -218,14 +216,14 @@ def test_a_broken_picture_leaves_the_item_as_it_was(changing: TestClient, sent: 
 
 
 @pytest.mark.parametrize("item_id", ["tab%09tab", "x" * 513])
-def test_an_id_that_cannot_be_kept_is_refused(changing: TestClient, item_id: str) -> None:
+def test_rejects_an_invalid_item_id(changing: TestClient, item_id: str) -> None:
     problem = changing.put(f"/items/{item_id}", json=LAMP)
     assert problem.status_code == 422
     assert problem.json()["errors"][0]["parameter"] == "item_id"
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_what_the_disk_refuses_is_not_acknowledged(
+def test_does_not_acknowledge_a_change_that_cannot_be_stored(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     def full(*_: object) -> None:
@@ -241,7 +239,7 @@ def test_what_the_disk_refuses_is_not_acknowledged(
     assert changing.get("/items/cot").json() == before
 
 
-def test_a_change_that_was_answered_outlives_the_server(tmp_path: Path) -> None:
+def test_acknowledged_change_survives_a_restart(tmp_path: Path) -> None:
     shop = write_shop(tmp_path)
     for title in ("Red lamp", "Blue lamp"):
         app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
@@ -255,7 +253,7 @@ def test_a_change_that_was_answered_outlives_the_server(tmp_path: Path) -> None:
         index.close()
 
 
-def test_the_examples_of_changes_can_be_sent(changing: TestClient) -> None:
+def test_documented_examples_of_changes_succeed(changing: TestClient) -> None:
     paths = changing.get("/openapi.json").json()["paths"]
     described = paths["/items/{item_id}"]
     [parameter] = described["put"]["parameters"]

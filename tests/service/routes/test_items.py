@@ -1,4 +1,4 @@
-"""The catalogue over HTTP."""
+"""Endpoints that read the catalogue."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -17,7 +17,7 @@ from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpo
 from tests.service.conftest import served
 
 
-def test_pages_follow_the_cursor_through_the_whole_catalogue(client: TestClient) -> None:
+def test_cursor_pages_through_the_whole_catalogue(client: TestClient) -> None:
     found, cursor = [], 0
     while cursor is not None:
         page = client.get("/items", params={"limit": 5, "cursor": cursor}).json()
@@ -28,13 +28,13 @@ def test_pages_follow_the_cursor_through_the_whole_catalogue(client: TestClient)
 
 
 @pytest.mark.parametrize("cursor", [12, 10**9])
-def test_a_cursor_beyond_the_end_gives_an_empty_page(client: TestClient, cursor: int) -> None:
+def test_cursor_beyond_the_end_returns_an_empty_page(client: TestClient, cursor: int) -> None:
     page = client.get("/items", params={"cursor": cursor}).json()
     assert (page["items"], page["next_cursor"]) == ([], None)
 
 
 @pytest.mark.parametrize("row", range(len(ITEMS)))
-def test_every_item_is_found_by_its_id_whatever_characters_it_holds(
+def test_returns_every_item_despite_special_characters_in_its_id(
     client: TestClient, shop: FakeShop, row: int
 ) -> None:
     summary = client.get("/items", params={"limit": 1, "cursor": row}).json()["items"][0]
@@ -48,28 +48,28 @@ def test_every_item_is_found_by_its_id_whatever_characters_it_holds(
     assert picture.content == (shop.generation / ITEMS[row].picture).read_bytes()
 
 
-def test_a_picture_has_its_media_type_and_may_be_kept(client: TestClient) -> None:
+def test_picture_has_its_media_type_and_is_cacheable(client: TestClient) -> None:
     response = client.get("/items/red-mug/image")
     assert response.headers["content-type"] == "image/png"
     assert response.headers["cache-control"] == "public, max-age=3600"
     assert Image.open(BytesIO(response.content)).size == (8, 8)
 
 
-def test_a_picture_that_is_kept_is_not_sent_again(client: TestClient) -> None:
+def test_does_not_resend_a_cached_picture(client: TestClient) -> None:
     tag = client.get("/items/red-mug/image").headers["etag"]
     again = client.get("/items/red-mug/image", headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
 
 
 @pytest.mark.parametrize("path", ["/items/unicorn", "/items/unicorn/image"])
-def test_an_unknown_item_is_a_404_that_names_it(client: TestClient, path: str) -> None:
+def test_returns_404_that_names_an_unknown_item(client: TestClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 404
     assert response.json()["type"] == "urn:rcml:problem:unknown-item"
     assert "'unicorn'" in response.json()["detail"]
 
 
-def test_a_limit_out_of_bounds_names_the_parameter_and_the_range(client: TestClient) -> None:
+def test_rejection_of_a_limit_names_the_parameter_and_the_range(client: TestClient) -> None:
     problem = client.get("/items", params={"limit": 101}).json()
     assert problem["errors"] == [
         {
@@ -81,7 +81,7 @@ def test_a_limit_out_of_bounds_names_the_parameter_and_the_range(client: TestCli
     ]
 
 
-def test_an_item_of_words_alone_has_no_picture_to_show(tmp_path: Path) -> None:
+def test_text_only_item_has_no_picture(tmp_path: Path) -> None:
     words_alone = replace(ITEMS[0], picture="")
     write_prepared(tmp_path / "prepared", [words_alone, *ITEMS[1:]])
     write_checkpoint(tmp_path / "checkpoint")

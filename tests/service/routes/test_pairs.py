@@ -1,4 +1,4 @@
-"""Many pairs at once: each answered as it is alone, or refused alone, all of one version of the index."""
+"""Batches of pairs: each pair is answered or rejected like a single request, from one version of the index."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def timeless(answer: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "questions"), [("/relation-type", PAIRS), ("/validity", CLAIMS)])
-def test_each_is_answered_as_it_would_be_alone(
+def test_batch_replies_equal_single_responses(
     client: TestClient, path: str, questions: list[dict[str, Any]]
 ) -> None:
     replies = client.post(f"{path}/batch", json={"questions": questions}).json()["replies"]
@@ -61,7 +61,7 @@ def test_each_is_answered_as_it_would_be_alone(
             assert reply["problem"]["detail"] == alone.json()["detail"]
 
 
-def test_a_batch_of_claims_is_one_calculation(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computes_a_batch_of_claims_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     validities, asked = PairScorer.probabilities, []
 
     def counting(comparison: PairScorer, claims: Any) -> Any:
@@ -86,7 +86,7 @@ def changing(own: FakeShop) -> Iterator[TestClient]:
         yield client
 
 
-def test_all_claims_of_a_batch_are_of_one_version_while_items_change(
+def test_batch_uses_one_version_while_items_change(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validities = PairScorer.probabilities
@@ -104,18 +104,18 @@ def test_all_claims_of_a_batch_are_of_one_version_while_items_change(
     assert replies[0]["answer"]["item_b"]["title"] == "Wooden cot"
 
 
-def test_a_picture_alone_is_not_compared_by_words(client: TestClient, picture: dict[str, str]) -> None:
+def test_rejects_text_similarity_for_a_picture_only_item(client: TestClient, picture: dict[str, str]) -> None:
     pair = {"item_a": {"picture": picture}, "item_b": "cot"}
     assert client.post("/relation-type", json=pair).json()["similarity"] == "II"
     refused = client.post("/relation-type", json={**pair, "similarity": "TT"})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "#/similarity"
-    assert refused.json()["errors"][0]["remedy"] == "Send a text of item_a as well, or leave similarity out."
+    assert refused.json()["errors"][0]["remedy"] == "Add a text to item_a, or omit similarity."
 
 
 @pytest.mark.parametrize("path", ["/relation-type/batch", "/validity/batch"])
 @pytest.mark.parametrize("count", [0, 101])
-def test_a_batch_has_bounds(client: TestClient, path: str, count: int) -> None:
+def test_rejects_a_batch_that_is_empty_or_too_large(client: TestClient, path: str, count: int) -> None:
     response = client.post(path, json={"questions": CLAIMS[:1] * count})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "#/questions"

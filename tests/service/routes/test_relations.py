@@ -1,4 +1,4 @@
-"""The relations over HTTP: what is told of each, and those that are added and taken out while the server runs."""
+"""Relations over HTTP: their details, and relations that are added and deleted while the server runs."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def folder(worded: FakeShop, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def adding(folder: Path) -> Iterator[TestClient]:
-    """A server of an index to which relations can be added."""
+    """Serve an index to which relations can be added."""
     with TestClient(create_app(ServeConfig(index=folder), open_accented)) as client:
         wait_until_ready(client)
         yield client
@@ -57,7 +57,7 @@ def pending(client: TestClient) -> dict[str, str]:
     return {one["relation_id"]: one["state"] for one in listed}
 
 
-def test_all_relations_are_listed_with_what_is_known_of_each(client: TestClient) -> None:
+def test_lists_all_relations_with_their_details(client: TestClient) -> None:
     told = client.get("/relations").json()
     listed = told["relations"]
     assert [one["relation_id"] for one in listed] == [one.relation_id for one in RELATIONS]
@@ -71,14 +71,14 @@ def test_all_relations_are_listed_with_what_is_known_of_each(client: TestClient)
     assert (told["report"], told["pending"]) == (None, [])
 
 
-def test_one_is_got_by_its_id_whatever_it_is(client: TestClient) -> None:
+def test_returns_a_relation_by_its_id(client: TestClient) -> None:
     listed = {one["relation_id"]: one for one in client.get("/relations").json()["relations"]}
     assert client.get("/relations/worn%20together%20%2F%20office").json() == listed["worn together / office"]
     missing = client.get("/relations/pirates")
     assert (missing.status_code, missing.json()["type"]) == (404, "urn:rcml:problem:unknown-relation")
 
 
-def test_one_in_words_is_soon_indexed_and_answers_as_its_words_do(adding: TestClient) -> None:
+def test_added_relation_gives_the_same_results_as_its_free_text(adding: TestClient) -> None:
     answer = posted(adding, GIFTS)
     assert (answer.status_code, answer.headers["location"]) == (202, "/relations/gifts%20%2F%20new")
     assert (answer.json()["origin"], answer.json()["state"]) == ("added", "waiting")
@@ -98,7 +98,7 @@ def items(answer: Any) -> list[str]:
     return [result["item"]["item_id"] for result in answer["results"]]
 
 
-def test_several_are_added_one_after_the_other(adding: TestClient) -> None:
+def test_adds_several_relations_in_order(adding: TestClient) -> None:
     for number in range(3):
         assert posted(adding, Relation(f"r{number}", f"Striped for {number}.")).status_code == 202
     eventually(lambda: pending(adding) == {})
@@ -107,7 +107,7 @@ def test_several_are_added_one_after_the_other(adding: TestClient) -> None:
 
 
 class SlowIndex:
-    """Holds up every index of this process where it tells its progress."""
+    """Patch that pauses `Index.add_relation` at its progress reports until `go_on` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go_on = Event(), Event()
@@ -134,7 +134,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowIndex]:
     slow.go_on.set()
 
 
-def test_progress_is_told_and_until_then_the_words_are_to_be_sent(
+def test_reports_progress_and_accepts_only_the_description_until_indexed(
     adding: TestClient, slow: SlowIndex
 ) -> None:
     posted(adding)
@@ -164,7 +164,7 @@ def test_progress_is_told_and_until_then_the_words_are_to_be_sent(
         (Relation("new", SAILORS.description), "Relation 'sailors', which is being added, has the same description"),
     ],
 )  # fmt: skip
-def test_one_that_does_not_fit_is_refused_at_once(
+def test_rejects_an_invalid_relation_immediately(
     adding: TestClient, slow: SlowIndex, relation: Relation, says: str
 ) -> None:
     posted(adding)
@@ -173,7 +173,7 @@ def test_one_that_does_not_fit_is_refused_at_once(
     assert says in answer.json()["detail"]
 
 
-def test_more_than_may_wait_are_asked_to_come_again(adding: TestClient, slow: SlowIndex) -> None:
+def test_returns_429_for_too_many_unfinished_jobs(adding: TestClient, slow: SlowIndex) -> None:
     statuses = [
         posted(adding, Relation(f"r{n}", f"Striped for {n}.")).status_code
         for n in range(MAX_UNFINISHED_JOBS + 1)
@@ -184,13 +184,13 @@ def test_more_than_may_wait_are_asked_to_come_again(adding: TestClient, slow: Sl
     assert "GET /relations" in again.json()["detail"]
 
 
-def test_an_index_without_tokens_says_how_to_get_them(client: TestClient) -> None:
+def test_rejects_a_new_relation_without_stored_tokens(client: TestClient) -> None:
     answer = posted(client)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:no-tokens")
     assert "--token-store" in answer.json()["detail"]
 
 
-def test_an_added_one_can_be_deleted_and_added_again(adding: TestClient) -> None:
+def test_added_relation_can_be_deleted_and_added_again(adding: TestClient) -> None:
     posted(adding)
     indexed(adding)
     assert adding.delete("/relations/sailors").status_code == 204
@@ -200,13 +200,15 @@ def test_an_added_one_can_be_deleted_and_added_again(adding: TestClient) -> None
     indexed(adding)
 
 
-def test_one_that_was_trained_stays(adding: TestClient) -> None:
+def test_rejects_deleting_a_trained_relation(adding: TestClient) -> None:
     answer = adding.delete("/relations/gardeners")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:trained-relation")
     assert adding.get("/relations/gardeners").status_code == 200
 
 
-def test_one_on_its_way_can_be_given_up(adding: TestClient, slow: SlowIndex, folder: Path) -> None:
+def test_deleting_a_pending_relation_cancels_its_job(
+    adding: TestClient, slow: SlowIndex, folder: Path
+) -> None:
     posted(adding)
     posted(adding, GIFTS)
     assert slow.begun.wait(600)
@@ -217,7 +219,9 @@ def test_one_on_its_way_can_be_given_up(adding: TestClient, slow: SlowIndex, fol
     assert listed == [*(one.relation_id for one in RELATIONS), "gifts / new"]
 
 
-def test_while_one_is_embedding_none_is_deleted(adding: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_deleting_a_relation_while_another_is_embedding(
+    adding: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     posted(adding)
     indexed(adding)
     slow = SlowIndex(monkeypatch)
@@ -229,7 +233,7 @@ def test_while_one_is_embedding_none_is_deleted(adding: TestClient, monkeypatch:
     eventually(lambda: adding.delete("/relations/sailors").status_code == 204)
 
 
-def test_one_that_fails_says_why_without_a_path_and_can_be_posted_again(
+def test_failed_relation_reports_a_reason_without_paths_and_can_be_retried(
     adding: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -248,7 +252,7 @@ def test_one_that_fails_says_why_without_a_path_and_can_be_posted_again(
     eventually(lambda: pending(adding) == {})
 
 
-def test_a_server_that_stops_gives_up_what_it_was_adding(slow: SlowIndex, folder: Path) -> None:
+def test_stopping_server_cancels_its_jobs(slow: SlowIndex, folder: Path) -> None:
     with TestClient(create_app(ServeConfig(index=folder), open_accented)) as client:
         wait_until_ready(client)
         posted(client)
@@ -260,7 +264,7 @@ def test_a_server_that_stops_gives_up_what_it_was_adding(slow: SlowIndex, folder
     assert "12 items" in verify(VerifyConfig(index=folder))
 
 
-def test_when_another_index_takes_over_it_is_added_to_that(slow: SlowIndex, tmp_path: Path) -> None:
+def test_restarts_the_job_on_a_reloaded_index(slow: SlowIndex, tmp_path: Path) -> None:
     shop = write_shops(tmp_path, token_store=True)
     with TestClient(create_app(ServeConfig(index=shop.index), open_accented)) as client:
         wait_until_ready(client)

@@ -1,4 +1,4 @@
-"""`POST /retrieve` in full: every way to ask, and what the answer says of how it was found."""
+"""`POST /retrieve`: every kind of query, and how the response reports the search."""
 
 import json
 from base64 import b64encode
@@ -43,23 +43,21 @@ def picture(shop: FakeShop, row: int = 0) -> bytes:
     return (shop.prepared / ITEMS[row].picture).read_bytes()
 
 
-def test_a_picture_finds_the_item_it_shows(asked: TestClient, shop: FakeShop) -> None:
+def test_picture_finds_the_item_it_shows(asked: TestClient, shop: FakeShop) -> None:
     content = b64encode(picture(shop)).decode()
     answer = ask(asked, picture={"base64": content}, relation="gardeners", k=1)
     assert (ids(answer), answer["similarity"], answer["how"]) == (["red-mug"], "II", "encoded")
     assert answer["query"] == {"text": None, "picture": True}
 
 
-def test_text_and_picture_together_are_compared_as_the_mean_of_both(
-    asked: TestClient, shop: FakeShop
-) -> None:
+def test_compares_text_and_picture_by_their_mean(asked: TestClient, shop: FakeShop) -> None:
     content = b64encode(picture(shop)).decode()
     answer = ask(asked, text=ITEMS[0].text, picture={"base64": content}, relation="gardeners", k=1)
     assert (ids(answer), answer["similarity"]) == (["red-mug"], "AVG")
     assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-3)
 
 
-def test_an_uploaded_picture_is_as_one_in_base64(asked: TestClient, shop: FakeShop) -> None:
+def test_uploaded_picture_gives_the_same_results_as_base64(asked: TestClient, shop: FakeShop) -> None:
     question = {"relation": "gardeners", "k": 3}
     uploaded = asked.post(
         "/retrieve", data={"question": json.dumps(question)}, files={"picture": ("mug.png", picture(shop))}
@@ -78,7 +76,7 @@ def test_an_uploaded_picture_is_as_one_in_base64(asked: TestClient, shop: FakeSh
         ({"data": {"question": "{}"}, "files": {"picture": b"x"}}, "The picture cannot be decoded"),
     ],
 )
-def test_an_upload_that_makes_no_sense_says_why(asked: TestClient, parts: Any, detail: str) -> None:
+def test_rejection_of_an_upload_gives_the_reason(asked: TestClient, parts: Any, detail: str) -> None:
     response = asked.post("/retrieve", **parts)
     assert response.status_code in (400, 422)
     assert response.json()["detail"].startswith(detail)
@@ -88,12 +86,12 @@ def test_an_upload_that_makes_no_sense_says_why(asked: TestClient, parts: Any, d
     ("sent", "pointer", "detail"),
     [
         ({}, "#/picture", "A picture needs exactly one of base64 and url; neither was sent."),
-        ({"base64": "?"}, "#/picture/base64", "The picture is not base64."),
+        ({"base64": "?"}, "#/picture/base64", "The picture is not valid base64."),
         ({"base64": "aGFs", "url": "https://shop.example/1.jpg"}, "#/picture", "A picture needs exactly one"),
         ({"path": "/etc/passwd"}, "#/picture/path", "picture.path is not known here."),
     ],
 )
-def test_a_wrong_picture_is_named_by_its_place(
+def test_rejection_points_to_the_invalid_picture(
     asked: TestClient, sent: dict[str, str], pointer: str, detail: str
 ) -> None:
     problem = asked.post("/retrieve", json={"picture": sent, "relation": "gardeners"}).json()
@@ -101,13 +99,13 @@ def test_a_wrong_picture_is_named_by_its_place(
     assert problem["detail"].startswith(detail)
 
 
-def test_a_picture_on_this_machine_is_not_fetched(asked: TestClient) -> None:
+def test_does_not_fetch_a_picture_from_the_local_machine(asked: TestClient) -> None:
     question = {"picture": {"url": "http://127.0.0.1:8000/items/bib/image"}, "relation": "gardeners"}
     response = asked.post("/retrieve", json=question)
     assert (response.status_code, response.json()["type"]) == (422, "urn:rcml:problem:picture-not-fetched")
 
 
-def test_an_upload_may_be_longer_than_json(asked: TestClient) -> None:
+def test_upload_may_be_larger_than_a_json_body(asked: TestClient) -> None:
     question = {"relation": "gardeners"}
     large = b"\x00" * 3_000_000
     uploaded = asked.post("/retrieve", data={"question": json.dumps(question)}, files={"picture": large})
@@ -119,7 +117,7 @@ def test_an_upload_may_be_longer_than_json(asked: TestClient) -> None:
     assert "12582912 bytes" in larger.json()["detail"]
 
 
-def test_without_a_relation_each_result_names_the_one_that_brought_it(asked: TestClient) -> None:
+def test_without_a_relation_each_result_names_its_best_relation(asked: TestClient) -> None:
     answer = ask(asked, item_id="bib", k=11)
     assert answer["relation"] is None
     for result in answer["results"]:
@@ -128,7 +126,7 @@ def test_without_a_relation_each_result_names_the_one_that_brought_it(asked: Tes
         assert result["score"] == pytest.approx(scores[result["item"]["item_id"]], abs=1e-6)
 
 
-def test_several_relations_are_named_with_their_weights(asked: TestClient) -> None:
+def test_response_repeats_the_relations_with_their_weights(asked: TestClient) -> None:
     relations = [{"relation": "gardeners", "weight": 2}, {"relation": {"description": WORDS}}]
     answer = ask(asked, item_id="bib", relations=relations)
     assert [one["weight"] for one in answer["relation"]] == [2, 1]
@@ -136,7 +134,7 @@ def test_several_relations_are_named_with_their_weights(asked: TestClient) -> No
     assert answer["how"] == "rescored"
 
 
-def test_how_far_a_relation_in_words_is_from_those_known_is_said(asked: TestClient) -> None:
+def test_reports_the_familiarity_of_a_free_text_relation(asked: TestClient) -> None:
     familiar = ask(asked, item_id="bib", relation={"description": WORDS})["familiarity"]
     assert [one["description"] for one in familiar] == [WORDS]
     assert familiar[0]["nearest"] in ("gardeners", "worn together / office", "new-parents")
@@ -153,12 +151,12 @@ def test_pages_follow_one_another(asked: TestClient) -> None:
     assert (len(last["results"]), last["next_cursor"]) == (3, None)
 
 
-def test_a_second_page_of_unlike_items_is_refused(asked: TestClient) -> None:
+def test_rejects_a_second_page_of_diversified_results(asked: TestClient) -> None:
     question = {"item_id": "bib", "relation": "gardeners", "cursor": 5, "diversity": 0.5}
     assert asked.post("/retrieve", json=question).json()["errors"][0]["pointer"] == "#/diversity"
 
 
-def test_cheaper_than_the_item_asked_about(asked: TestClient) -> None:
+def test_filters_for_items_cheaper_than_the_query_item(asked: TestClient) -> None:
     cheaper = {"price": {"below": {"query": "price"}}}
     answer = ask(asked, item_id="twin-1", relation="gardeners", k=11, filter=cheaper)
     assert sorted(ids(answer)) == ["blue-mug", "red-mug", "twin-2"]
@@ -166,13 +164,13 @@ def test_cheaper_than_the_item_asked_about(asked: TestClient) -> None:
     assert sorted(ids(new)) == ["blue-mug", "red-mug"]
 
 
-def test_a_condition_on_what_the_item_lacks_is_a_problem(asked: TestClient) -> None:
+def test_rejects_a_filter_on_an_attribute_that_the_query_item_lacks(asked: TestClient) -> None:
     question = {"item_id": "bib", "relation": "gardeners", "filter": {"price": {"max": {"query": "price"}}}}
     response = asked.post("/retrieve", json=question)
     assert (response.status_code, response.json()["type"]) == (422, "urn:rcml:problem:missing-attribute")
 
 
-def test_promoted_items_say_that_they_are(asked: TestClient) -> None:
+def test_marks_promoted_items(asked: TestClient) -> None:
     plain = ids(ask(asked, item_id="bib", relation="gardeners", k=11))
     promoted = {"item_ids": [plain[-1]], "share": 0.5}
     answer = ask(asked, item_id="bib", relation="gardeners", k=4, promoted=promoted)
@@ -180,35 +178,35 @@ def test_promoted_items_say_that_they_are(asked: TestClient) -> None:
     assert ids(answer) == [plain[0], plain[-1], plain[1], plain[2]]
 
 
-def test_a_fallback_is_stated(asked: TestClient) -> None:
+def test_reports_a_fallback(asked: TestClient) -> None:
     best = ask(asked, item_id="bib", relation="gardeners", k=1)["results"][0]["score"]
     question = {"item_id": "bib", "relation": "gardeners", "min_score": best, "k": 3}
     assert len(ask(asked, **question)["results"]) == 1
     answer = ask(asked, **question, fallback=True)
     assert [one["fallback"] for one in answer["results"]] == [False] + [True] * (len(answer["results"]) - 1)
-    assert answer["fallback"].startswith("Under what was asked, 1 of 3 items reach")
+    assert answer["fallback"].startswith("Under the requested relation, 1 of 3 results reach")
 
 
-def test_a_fallback_on_a_later_page_speaks_of_that_page(asked: TestClient) -> None:
+def test_fallback_message_on_a_later_page_counts_that_page(asked: TestClient) -> None:
     best = ask(asked, item_id="bib", relation="gardeners", k=1)["results"][0]["score"]
     question = {"item_id": "bib", "relation": "gardeners", "min_score": best, "k": 1, "fallback": True}
     answer = ask(asked, **question, cursor=1)
     assert [one["fallback"] for one in answer["results"]] == [True]
-    assert answer["fallback"].startswith("Under what was asked, 0 of 1 items from place 2 on reach")
+    assert answer["fallback"].startswith("Under the requested relation, 0 of 1 results from rank 2 on reach")
 
 
-def test_only_the_fields_asked_for_are_told(asked: TestClient) -> None:
+def test_returns_only_the_requested_fields(asked: TestClient) -> None:
     question = {"item_id": "bib", "relation": "gardeners", "k": 11, "fields": ["item_id", "attributes"]}
     told = {one["item"]["item_id"]: one["item"] for one in ask(asked, **question)["results"]}
     assert told["cot"] == {"item_id": "cot", "attributes": {"price": 199, "stock": 1, "brand": "Wiege"}}
 
 
-def test_every_answer_says_which_version_gave_it(asked: TestClient) -> None:
+def test_response_contains_the_index_version(asked: TestClient) -> None:
     digest = asked.get("/readyz").json()["index"]
     assert ask(asked, item_id="bib", relation="gardeners")["version"] == f"{digest[:12]}.0"
 
 
-def test_a_question_of_many_that_is_refused_fails_none_of_the_others(asked: TestClient) -> None:
+def test_rejected_request_of_a_batch_fails_no_other(asked: TestClient) -> None:
     good = {"item_id": "bib", "relation": "gardeners", "k": 2}
     questions = [good, {**good, "item_id": "unicorn"}, {"text": "mug", "relation": "gardeners", "k": 1}]
     replies = asked.post("/retrieve/batch", json={"questions": questions}).json()["replies"]
@@ -218,7 +216,7 @@ def test_a_question_of_many_that_is_refused_fails_none_of_the_others(asked: Test
     assert replies[1]["answer"] is None
 
 
-def test_a_wrong_field_of_one_question_of_many_is_named_by_its_place(asked: TestClient) -> None:
+def test_rejection_of_a_batch_points_to_the_invalid_field(asked: TestClient) -> None:
     good = {"item_id": "bib", "relation": "gardeners"}
     response = asked.post("/retrieve/batch", json={"questions": [good, {**good, "k": True}]})
     assert response.status_code == 422
@@ -226,14 +224,14 @@ def test_a_wrong_field_of_one_question_of_many_is_named_by_its_place(asked: Test
     assert response.json()["errors"][0]["remedy"] == "Send a whole number from 1 to 100."
 
 
-def test_answers_from_the_table_are_those_of_a_search(asked: TestClient, shop: FakeShop) -> None:
-    """The fake shop is built with tables for AVG; a fallback that is not needed makes a search of the same question."""
+def test_precomputed_answers_equal_search_results(asked: TestClient, shop: FakeShop) -> None:
+    """Compare with a request for an unneeded fallback, which searches instead of using the precomputed AVG table."""
     question = {"item_id": "bib", "relation": "gardeners", "k": 5}
     searched = ask(asked, **question, fallback=True)
     assert ask(asked, **question)["results"] == searched["results"]
 
 
-def test_a_picture_path_is_never_taken_from_the_client(asked: TestClient, tmp_path: Path) -> None:
+def test_rejects_a_file_url_without_revealing_the_path(asked: TestClient, tmp_path: Path) -> None:
     question = {"picture": {"url": f"file://{tmp_path}/secret.png"}, "relation": "gardeners"}
     response = asked.post("/retrieve", json=question)
     assert response.status_code == 422

@@ -1,4 +1,4 @@
-"""The three questions over HTTP, against five lines of NumPy over the same vectors."""
+"""Retrieval, relation type and validity over HTTP, compared with a few lines of NumPy on the same vectors."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def ask(client: TestClient, path: str, **question: object) -> Any:
 
 @pytest.mark.parametrize("similarity", Similarity)
 @pytest.mark.parametrize("relation", RELATION_IDS)
-def test_retrieve_ranks_as_an_exhaustive_comparison_does(
+def test_retrieve_ranks_like_an_exhaustive_search(
     client: TestClient, shop: FakeShop, relation: str, similarity: Similarity
 ) -> None:
     answer = ask(client, "/retrieve", item_id="trowel", relation=relation, k=4, similarity=similarity)
@@ -31,7 +31,7 @@ def test_retrieve_ranks_as_an_exhaustive_comparison_does(
     assert [result["rank"] for result in answer["results"]] == [1, 2, 3, 4]
 
 
-def test_retrieve_says_what_it_was_asked_and_how_it_answered(client: TestClient) -> None:
+def test_retrieve_response_repeats_the_query_and_names_the_vector_source(client: TestClient) -> None:
     answer = ask(client, "/retrieve", item_id="a/b?c#d e", relation="gardeners")
     assert answer["query"] == {
         "item_id": "a/b?c#d e",
@@ -45,12 +45,12 @@ def test_retrieve_says_what_it_was_asked_and_how_it_answered(client: TestClient)
     assert answer["took_ms"] >= 0
 
 
-def test_k_beyond_the_catalogue_gives_all_other_items(client: TestClient) -> None:
+def test_k_larger_than_the_catalogue_returns_all_other_items(client: TestClient) -> None:
     answer = ask(client, "/retrieve", item_id="cot", relation="gardeners", k=100)
     assert sorted(result["item"]["item_id"] for result in answer["results"]) == sorted(set(ids()) - {"cot"})
 
 
-def test_a_new_item_in_words_is_encoded_and_compared_by_text(client: TestClient) -> None:
+def test_encodes_a_new_text_only_item_and_compares_it_by_text(client: TestClient) -> None:
     answer = ask(client, "/retrieve", text=ITEMS[8].text, relation="new-parents", k=1)
     assert answer["query"] == {"text": ITEMS[8].text, "picture": False}
     assert (answer["similarity"], answer["how"]) == ("TT", "encoded")
@@ -58,7 +58,7 @@ def test_a_new_item_in_words_is_encoded_and_compared_by_text(client: TestClient)
     assert answer["results"][0]["score"] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_new_item_in_words_may_be_compared_with_pictures(client: TestClient, shop: FakeShop) -> None:
+def test_compares_a_new_text_only_item_with_pictures(client: TestClient, shop: FakeShop) -> None:
     answer = ask(client, "/retrieve", text=ITEMS[0].text, relation="gardeners", similarity="TI", k=12)
     found = [
         result["item"]["item_id"] for result in answer["results"] if result["item"]["item_id"] != "red-mug"
@@ -79,7 +79,7 @@ def test_relation_type_ranks_all_relations_between_items(
 
 
 @pytest.mark.parametrize("item_b", ["cot", "bottle", "tie", "tasse-é"])
-def test_validity_is_what_the_head_says_and_decides_at_its_threshold(
+def test_validity_equals_the_head_probability_and_applies_the_threshold(
     client: TestClient, shop: FakeShop, item_b: str
 ) -> None:
     answer = ask(client, "/validity", item_a="bib", item_b=item_b, relation="new-parents")
@@ -88,13 +88,13 @@ def test_validity_is_what_the_head_says_and_decides_at_its_threshold(
     assert (answer["item_a"]["item_id"], answer["item_b"]["item_id"]) == ("bib", item_b)
 
 
-def test_validity_does_not_depend_on_the_order_of_the_items(client: TestClient) -> None:
+def test_validity_is_independent_of_item_order(client: TestClient) -> None:
     one = ask(client, "/validity", item_a="bib", item_b="cot", relation="gardeners")
     other = ask(client, "/validity", item_a="cot", item_b="bib", relation="gardeners")
     assert one["probability"] == other["probability"]
 
 
-def test_a_search_can_be_narrowed(client: TestClient, shop: FakeShop) -> None:
+def test_applies_filters_grouping_and_inclusion(client: TestClient, shop: FakeShop) -> None:
     question = {"item_id": "trowel", "relation": "gardeners", "k": 9}
     narrowed = {
         "filter": {"price": {"min": 8, "max": 25}, "categories": {"any_of": ["Kitchen", "Garden"]}},
@@ -113,7 +113,7 @@ def test_a_search_can_be_narrowed(client: TestClient, shop: FakeShop) -> None:
     assert {one["item"]["item_id"] for one in alone["results"]} == {"tie", "bib"}
 
 
-def test_an_attribute_that_no_item_has_is_a_problem_that_lists_those_there_are(client: TestClient) -> None:
+def test_rejection_of_an_unknown_attribute_lists_the_known_ones(client: TestClient) -> None:
     question = {"item_id": "tie", "relation": "gardeners", "filter": {"colour": {"any_of": ["red"]}}}
     answer = client.post("/retrieve", json=question)
     assert answer.status_code == 422
@@ -121,7 +121,7 @@ def test_an_attribute_that_no_item_has_is_a_problem_that_lists_those_there_are(c
     assert answer.json()["known"] == ["categories", "brand", "model", "price", "sale", "stock"]
 
 
-def test_a_wrong_condition_is_named_by_its_place(client: TestClient) -> None:
+def test_rejection_points_to_the_invalid_filter(client: TestClient) -> None:
     question = {"item_id": "tie", "relation": "gardeners", "filter": {"price": {"min": "cheap"}}}
     problem = client.post("/retrieve", json=question).json()
     assert problem["errors"][0]["pointer"] == "#/filter/price/min"
