@@ -1,1 +1,1 @@
-"""Answers from an index and a network; no HTTP."""
+"""Query engine over an index and a network, independent of HTTP."""

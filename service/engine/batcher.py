@@ -1,8 +1,8 @@
-"""A batcher: it joins the jobs of many requests into batches for the network, which runs one batch at a time.
+"""Batcher that groups the jobs of many requests into batches for the network, which runs one batch at a time.
 
-No job waits for a batch to fill up: a batch is what came while the one before was computed. The queue is bounded by
-the time that a job would wait in it, so that an overloaded server answers what it can and refuses the rest at once,
-rather than everything too late.
+No job waits for a batch to fill up: each batch contains the jobs that arrived while the previous batch was running.
+The queue is bounded by the expected waiting time of a new job. An overloaded server therefore answers some requests
+in time and rejects the rest immediately, instead of answering all of them too late.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 JOB_TIME_EWMA_WEIGHT = 0.1
-"""Weight of the latest batch in the moving average of the time that a job takes."""
+"""Weight of the latest batch in the moving average of the time per job."""
 
 
 @dataclass
 class _Waiting(Generic[Job, Result]):
-    """A job, and the future of its caller."""
+    """A queued job and the future on which its caller waits."""
 
     job: Job
     loop: asyncio.AbstractEventLoop
@@ -34,11 +34,11 @@ class _Waiting(Generic[Job, Result]):
     since: float = field(default_factory=monotonic)
 
     def settle(self, result: Result | None, error: BaseException | None) -> None:
-        """Hand the outcome to the caller; may be called in any thread."""
+        """Pass the outcome to the caller. May be called from any thread."""
         self.loop.call_soon_threadsafe(self._settle, result, error)
 
     def _settle(self, result: Result | None, error: BaseException | None) -> None:
-        if self.future.done():  # cancelled meanwhile
+        if self.future.done():  # the caller was cancelled
             return
         if error is not None:
             self.future.set_exception(error)
@@ -47,7 +47,7 @@ class _Waiting(Generic[Job, Result]):
 
 
 class Batcher(Generic[Job, Result]):
-    """One thread that does `work` on batches of jobs, in the order in which they came."""
+    """One thread that calls `work` on batches of jobs, in order of arrival."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class Batcher(Generic[Job, Result]):
     ) -> None:
         """Start the thread.
 
-        Beyond one batch of `batch_size` jobs, a job that is expected to wait longer than `max_wait_s` is refused. A
-        batch that takes longer than `job_timeout_s` is a sign that something hangs.
+        A new job is rejected if at least `batch_size` jobs are queued and its expected wait exceeds `max_wait_s`.
+        The heartbeat reports the thread as stuck if a batch takes longer than `job_timeout_s`.
         """
         self._work = work
         self._batch_size = batch_size
@@ -77,22 +77,24 @@ class Batcher(Generic[Job, Result]):
         self.heartbeat.watch(self._thread)
 
     def __len__(self) -> int:
-        """Count the jobs that wait."""
+        """Return the number of queued jobs."""
         return len(self._queue)
 
     async def submit(self, job: Job) -> Result:
-        """Have a job done in a batch, and return its result; skip it if the caller gives up before its turn.
+        """Run a job as part of a batch and return its result.
+
+        A job whose caller is cancelled before the batch starts is skipped.
 
         Raises:
-            OverloadedError: it would have to wait too long.
-            RuntimeError: it was closed.
-            Exception: whatever the work raised on it.
+            OverloadedError: The job would have to wait too long.
+            RuntimeError: The batcher is closed.
+            Exception: Any error that `work` raises for the job.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(job, loop, loop.create_future())
         with self._changed:
             if self._closed:
-                raise RuntimeError("no more work is taken after close")
+                raise RuntimeError("The batcher is closed and accepts no more jobs.")
             wait = self._cost * len(self._queue) + self._remainder()
             if len(self._queue) >= self._batch_size and wait > self._max_wait_s:
                 raise OverloadedError(wait)
@@ -102,7 +104,7 @@ class Batcher(Generic[Job, Result]):
         return result
 
     def close(self) -> None:
-        """Finish the jobs that were accepted, then stop."""
+        """Finish the accepted jobs, then stop the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -125,7 +127,7 @@ class Batcher(Generic[Job, Result]):
                 waiting.settle(result, error)
 
     def _next(self) -> list[_Waiting[Job, Result]]:
-        """Wait for the next batch; an empty one means that the batcher is closed and nothing is left."""
+        """Wait for the next batch. Return an empty list if the batcher is closed and the queue is empty."""
         with self._changed:
             while True:
                 batch: list[_Waiting[Job, Result]] = []
@@ -140,13 +142,13 @@ class Batcher(Generic[Job, Result]):
     def _done(
         self, batch: Sequence[_Waiting[Job, Result]]
     ) -> list[tuple[Result | None, BaseException | None]]:
-        """Do a batch, and return the result or the error of each job."""
+        """Run a batch and return the result or the error of each job."""
         try:
             results = self._work([waiting.job for waiting in batch])
-            assert len(results) == len(batch), "the work makes one result of each job"
-        except Exception as error:  # a bad job fails its own caller; the thread lives on
+            assert len(results) == len(batch), "work must return one result per job"
+        except Exception as error:  # a failing job must not end the thread
             if len(batch) == 1:
                 return [(None, error)]
-            # Each is done alone, to find the one that fails.
+            # Each job is run separately, so that only the failing jobs report an error.
             return [outcome for waiting in batch for outcome in self._done([waiting])]
         return [(result, None) for result in results]

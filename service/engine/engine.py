@@ -1,7 +1,7 @@
-"""Answers the questions of the API from an index and an encoder; knows no HTTP.
+"""Engine that answers API queries from an index and an encoder, independent of HTTP.
 
-A look into a precomputed table is done on the event loop. Searches run in threads (`thread_pool.py`). The network does
-one thing at a time, so one more thread joins its jobs into batches (`batcher.py`, `model_jobs.py`).
+Lookups in a precomputed top-k table run on the event loop. Searches run in a thread pool (`thread_pool.py`). The
+network runs one batch at a time, so a separate thread groups its jobs into batches (`batcher.py`, `model_jobs.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -41,23 +41,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
-"""Opens the encoder of a checkpoint on a device, its towers in a precision and by an engine."""
+"""Function that loads the encoder of a checkpoint on a device, with a precision and an engine for its towers."""
 
 CACHED_RELATIONS = 16
-"""Free-text relations that are kept, each with the estimated vectors of all items."""
+"""Maximum number of cached free-text relations, each with the estimated vectors of all items."""
 
 
 def open_encoder(checkpoint: Path, device: Device, precision: Precision, engine: TowerEngine) -> ItemEncoder:
-    """Open the network of a checkpoint; the one place of the service that loads torch."""
+    """Load the encoder of a checkpoint. No other function of the service imports torch."""
     from model.encoder.encoder import Encoder
 
     return Encoder.from_pretrained(checkpoint, device, precision=precision, engine=engine)
 
 
 class Engine(ReferenceCounted):
-    """An index and the encoder of its checkpoint, ready to answer; its coroutines belong to one event loop.
+    """An open index and the encoder of its checkpoint. All coroutines must run on the same event loop.
 
-    Another may replace it while requests are still answered by it: it is closed when the last of them releases it.
+    An engine can be replaced while it still serves requests. It closes when the last request releases it.
     """
 
     def __init__(
@@ -84,20 +84,21 @@ class Engine(ReferenceCounted):
     def open(
         cls, config: ServeConfig, open_encoder: OpenEncoder = open_encoder, reports: Sequence[Path] = ()
     ) -> Self:
-        """Open the index and the network it was made with, and have both work once.
+        """Open the index, load the encoder of its checkpoint, and warm up both.
 
-        Without a `config.report`, which must be of the checkpoint, the first of `reports` that is counts.
+        Relation quality comes from `config.report`, which must belong to the checkpoint. If `config.report` is not
+        set, it comes from the first of `reports` that belongs to the checkpoint.
 
         Raises:
-            ArtifactError: the index, its checkpoint or the report is missing or damaged, or they do not belong
+            ArtifactError: The index, its checkpoint or the report is missing or damaged, or they do not belong
                 together.
-            InputError: the device or the engine of the towers asked for is not there.
+            InputError: The configured device or tower engine is not available.
         """
         index = Index.open(config.index, config.checkpoint)
         try:
             quality = _quality(config.report, reports, index.checkpoint.manifest.digest)
             encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
-            encoder.encode_texts(["warm"])  # kernels are chosen and memory is taken at the first call
+            encoder.encode_texts(["warm"])  # the first call selects kernels and allocates memory
             _warm(index)
         except BaseException:
             index.close()
@@ -112,58 +113,58 @@ class Engine(ReferenceCounted):
 
     @property
     def heartbeats(self) -> Sequence[Heartbeat]:
-        """Heartbeats of the threads without which answers would stop or grow old."""
+        """Heartbeats of all threads that the engine needs to answer queries and to keep the index up to date."""
         return (self.network.heartbeat, *self.threads.heartbeats, *self._follower.heartbeats)
 
     @property
     def device(self) -> str:
-        """Name of the device on which new texts are encoded."""
+        """Name of the device that encodes new items."""
         return self._encoder.device
 
     @property
     def takes_free_text(self) -> bool:
-        """Whether the index keeps the tokens that free-text relations are scored on."""
+        """Whether the index stores the item tokens that free-text relations are scored on."""
         return keeps_tokens(self.index)
 
     def quality_of(self, relation_id: str) -> RelationQuality | None:
-        """Get what was measured of a relation, if anything was."""
+        """Return the measured quality of a relation, or None if it was not measured."""
         return None if self.quality is None else self.quality.relations.get(relation_id)
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `work` in one of the search threads, and return what it returns.
+        """Call `work` in a search thread and return its result.
 
-        If the caller is cancelled and releases the engine, the engine is closed only after such work has ended.
+        If the caller is cancelled and releases the engine, the engine does not close until `work` has returned.
 
         Raises:
-            OverloadedError: too much waits for the threads already.
+            OverloadedError: The queue of the search threads is too long.
         """
         return await self.threads.run(work, *args, **kwargs)
 
     async def retrieve(self, reader: Reader, question: Question) -> list[Found]:
-        """Answer a question: at once from the precomputed table, or by a search in a thread.
+        """Answer a query from the precomputed table if possible, otherwise by a search in a thread.
 
         Raises:
-            OverloadedError: too many wait for a search already.
-            RcmlError: see `indexes.search.retrieve.retrieve`.
+            OverloadedError: The queue of the search threads is too long.
+            RcmlError: See `indexes.search.retrieve.retrieve`.
         """
         found = reader.precomputed(question)
         return await self.run_in_thread(reader.retrieve, question) if found is None else found
 
     async def encode(self, text: str | None, picture: "Image | None") -> Encoding:
-        """Encode a new item, known by its text, its picture or both; with its tokens, if the index keeps tokens.
+        """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.
 
         Raises:
-            OverloadedError: too much waits for the network already.
+            OverloadedError: The queue of the network is too long.
         """
         encoding = cast(Encoding, await self.network.submit(EncodeItemJob(text or "", picture)))
         return encoding if text else encoding.without_text()
 
     async def read_relation(self, description: str) -> FreeTextRelation:
-        """Encode a free-text relation for scoring against item tokens; the latest ones are cached.
+        """Encode a free-text relation for scoring against item tokens. The most recently used ones are cached.
 
         Raises:
-            NoTokensError: the index keeps no tokens.
-            OverloadedError: too much waits for the network already.
+            NoTokensError: The index stores no tokens.
+            OverloadedError: The queue of the network is too long.
         """
         if not self.takes_free_text:
             raise NoTokensError
@@ -178,30 +179,34 @@ class Engine(ReferenceCounted):
     async def explain(
         self, reader: Reader, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
     ) -> Attention:
-        """Explain what a relation, by its id or as free text, looks at in an item.
+        """Return the attention of a relation, given by its id or as free text, to the parts of an item.
 
         Raises:
-            UnknownRelationError: there is none of this id.
-            OverloadedError: too much waits for the network already.
+            UnknownRelationError: No relation has this id.
+            OverloadedError: The queue of the network is too long.
         """
         if isinstance(relation, str):
-            relation = reader.free_text(relation) or relation  # no encoder knows those added at run time
+            relation = reader.free_text(relation) or relation  # the encoder lacks relations added at run time
         return cast(Attention, await self.network.submit(ExplainJob(text, picture, relation)))
 
     def picture(self, reader: Reader, item_id: str) -> "Image | None":
-        """Decode the picture of an item of the catalogue, if it has one; to be called in a thread.
+        """Decode and return the picture of an item of the catalogue, or None for an item without a picture.
+
+        Must be called in a thread, because it blocks.
 
         Raises:
-            UnknownItemError: there is no such item.
-            ArtifactError: the picture is damaged.
-            NotReadyError: the index was compacted twice, and the item changed, since the reader was taken.
+            UnknownItemError: No item has this id.
+            ArtifactError: The picture is damaged.
+            NotReadyError: The index was compacted twice and the item changed since the reader was created.
         """
         try:
             stored = reader.picture(item_id)
             if stored is None:
                 stored = self.index.picture(item_id)
                 if stored.sha256 != reader.snapshot.picture(reader.snapshot.row(item_id))[0]:
-                    raise NotReadyError(f"Item {item_id!r} was changed while it was read. Ask again.")
+                    raise NotReadyError(
+                        f"Item {item_id!r} changed while the server was reading it. Retry the request."
+                    )
         except NoPictureError:
             return None
         content = stored.content
@@ -209,10 +214,10 @@ class Engine(ReferenceCounted):
 
 
 def _quality(report: Path | None, others: Sequence[Path], checkpoint_digest: str) -> Quality | None:
-    """Open `report`, or without one the first of `others` that is of the checkpoint.
+    """Open `report`. If it is None, open the first of `others` that belongs to the checkpoint.
 
     Raises:
-        ArtifactError: `report` is missing, damaged, or of another checkpoint.
+        ArtifactError: `report` is missing or damaged, or belongs to another checkpoint.
     """
     if report is not None:
         return Quality.open(report, checkpoint_digest)
@@ -223,7 +228,7 @@ def _quality(report: Path | None, others: Sequence[Path], checkpoint_digest: str
 
 
 def _warm(index: Index) -> None:
-    """Answer questions from the precomputed tables and by search, so that the files they read are open and cached."""
+    """Answer queries from the precomputed tables and by search, so that the index files are open and cached."""
     reader = index.reader()
     first = tuple(item.item_id for _, item in reader.snapshot.page(0, 2))
     for relation in reader.relations if first else ():

@@ -1,4 +1,4 @@
-"""A follower that keeps an open index up to date: it takes over the changes of other processes, and compacts."""
+"""Follower that keeps an open index up to date: it applies changes made by other processes and compacts the index."""
 
 from collections.abc import Callable
 from math import inf
@@ -11,20 +11,20 @@ from service.telemetry.logs import logger
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
 REFRESH_INTERVAL_S = 0.2
-"""Seconds between two looks for changes of other processes."""
+"""Seconds between two checks for changes by other processes."""
 
 
 class IndexFollower:
-    """Two threads that serve an index until it is closed: one refreshes it, one compacts it.
+    """Two background threads of an open index: one refreshes it, and one compacts it.
 
-    A failure is logged once, and tried again: the index goes on answering with what it has.
+    A failed step is retried, and each distinct error is logged once. Meanwhile, the index answers from its last state.
     """
 
     def __init__(self, index: Index, compact_at: int, refresh_timeout_s: float = JOB_TIMEOUT_S) -> None:
-        """Follow `index`, and compact it when it has `compact_at` changes; 0 is never.
+        """Start both threads. The index is compacted when it has `compact_at` changes; 0 disables compaction.
 
-        A refresh takes at most `refresh_timeout_s`. A compaction takes the longer the larger the index is, and nobody
-        waits for it.
+        The heartbeat reports the refresh thread as stuck after `refresh_timeout_s`. Compaction has no timeout, because
+        its duration grows with the index and no request waits for it.
         """
         self._index = index
         self._compact_at = compact_at
@@ -43,7 +43,7 @@ class IndexFollower:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Stop after the current step."""
+        """Stop both threads after their current steps."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
@@ -61,7 +61,7 @@ class IndexFollower:
             except Exception as error:
                 if logged != str(error):
                     logged = str(error)
-                    # Any error but our own is a bug or the machine's fault, and its place is worth knowing.
+                    # Any error other than RcmlError is a bug or a machine failure, so its traceback is logged.
                     logger.warning("%s", logged, exc_info=not isinstance(error, RcmlError))
             else:
                 logged = ""

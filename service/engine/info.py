@@ -1,4 +1,4 @@
-"""Versions and digests of what answers, to explain an answer afterwards."""
+"""Versions and digests of the running server, which identify the software and the data behind an answer."""
 
 import platform
 import sys
@@ -14,7 +14,7 @@ _LIBRARIES = ("fastapi", "faiss", "torch", "transformers")
 
 
 def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
-    """Describe a server that started at `started`."""
+    """Return the versions, digests and state of a server that started at `started`."""
     index, snapshot = engine.index, engine.index.snapshot
     return Info(
         versions=_versions(),

@@ -1,4 +1,4 @@
-"""Items as JSON: the bytes of an item are made once and cached, since many answers repeat them."""
+"""Items as JSON. The serialised bytes of an item are cached, because many answers contain the same items."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -20,19 +20,19 @@ from service.schemas.fields import (
 from service.schemas.retrieve import SUMMARY
 
 CACHED_ITEMS = 200_000
-"""Items whose JSON is kept: some 250 bytes each."""
+"""Maximum number of items whose JSON is cached, at about 250 bytes each."""
 
 
 class ItemJson:
-    """The items of one generation as JSON; used from the event loop alone."""
+    """Cache of the items of one generation as JSON. Used only from the event loop."""
 
     def __init__(self) -> None:
         self._generation: object = None
-        # Bytes, not fragments: those the garbage collector would look through, every time that it runs.
+        # The cache stores bytes because the garbage collector would traverse cached `Fragment` objects on every run.
         self._summaries: dict[int, bytes] = {}
 
     def summaries(self, snapshot: Snapshot, rows: Sequence[int]) -> list[Fragment]:
-        """Give the default fields of the items at `rows`."""
+        """Return the default fields of the items at `rows`."""
         if snapshot.generation is not self._generation:
             self._generation, self._summaries = snapshot.generation, {}
         kept = self._summaries
@@ -46,22 +46,22 @@ class ItemJson:
         return [Fragment(kept[row]) for row in rows]
 
     def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> Sequence[Any]:
-        """Give these fields of the items at `rows`."""
+        """Return the given fields of the items at `rows`."""
         if tuple(fields) == SUMMARY:
             return self.summaries(snapshot, rows)
         return [fields_of(item, fields) for item in snapshot.at(rows)]
 
 
 def fields_of(item: Item, fields: Sequence[str]) -> dict[str, Any]:
-    """Give these fields of an item."""
+    """Return the given fields of an item."""
     return {field: _FIELDS[field](item) for field in fields}
 
 
 def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItemEcho:
-    """Give what an answer repeats of an item in the request.
+    """Return the part of a requested item that the answer repeats.
 
     Raises:
-        UnknownItemError: there is none of this id.
+        UnknownItemError: No item has this id.
     """
     if isinstance(item, str):
         return ItemSummary.of(snapshot.get(item))
@@ -69,25 +69,25 @@ def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItem
 
 
 def asked_relation(snapshot: Snapshot, relation: str | RelationInWords) -> RelationSummary | RelationInWords:
-    """Give what an answer repeats of a relation in the request.
+    """Return the part of a requested relation that the answer repeats.
 
     Raises:
-        UnknownRelationError: there is none of this id.
+        UnknownRelationError: No relation has this id.
     """
     return known_relation(snapshot, relation) if isinstance(relation, str) else relation
 
 
 def known_relation(snapshot: Snapshot, relation_id: str) -> RelationSummary:
-    """Give the summary of a relation of the index.
+    """Return the summary of a relation of the index.
 
     Raises:
-        UnknownRelationError: there is none of this id.
+        UnknownRelationError: No relation has this id.
     """
     return RelationSummary.of(snapshot.relation(relation_id).relation)
 
 
 def version(snapshot: Snapshot) -> str:
-    """Name a snapshot, as answers do: digest of the generation, sequence of the last change."""
+    """Return the version of a snapshot as answers show it: generation digest and sequence number of the last change."""
     return f"{snapshot.generation.digest[:12]}.{snapshot.overlay.sequence}"
 
 

@@ -1,4 +1,4 @@
-"""Jobs that the network thread does: encode new items, read free-text relations, explain attention."""
+"""Jobs of the network thread: encode new items, encode free-text relations, and explain attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EncodeItemJob:
-    """A new item to encode, with a picture or without."""
+    """A new item to encode, with or without a picture."""
 
     text: str
     picture: "Image | None"
@@ -31,7 +31,7 @@ class ReadRelationJob:
 
 @dataclass(frozen=True, slots=True)
 class ExplainJob:
-    """An item, and the relation whose attention to it is to be explained."""
+    """An item and the relation whose attention to the item is to be explained."""
 
     text: str | None
     picture: "Image | None"
@@ -43,9 +43,10 @@ Result = Encoding | FreeTextRelation | Attention
 
 
 def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Result]:
-    """Do jobs, in the network thread of an engine, and return their results in order.
+    """Run jobs in the network thread of an engine and return their results in order.
 
-    Not a method of `Engine`: the thread would refer to the engine, which then would be closed but never freed.
+    This is a function, not a method of `Engine`. A method would make the thread hold a reference to the engine, and a
+    closed engine would stay in memory.
     """
     items = [job for job in jobs if isinstance(job, EncodeItemJob)]
     texts, pictures = [item.text for item in items], [item.picture for item in items]
@@ -63,5 +64,5 @@ def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Res
 
 
 def keeps_tokens(index: Index) -> bool:
-    """Tell whether an index keeps the tokens of its items."""
+    """Return whether an index stores the tokens of its items."""
     return index.snapshot.generation.tokens is not None

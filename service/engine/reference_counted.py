@@ -1,4 +1,4 @@
-"""A resource that many requests share, closed when the last of them lets it go."""
+"""Reference-counted resource that many requests share. It closes when the last holder releases it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,9 @@ from typing import Self
 
 
 class ReferenceCounted:
-    """A resource with a count of its holders; whoever makes it is the first. Safe to use from many threads.
+    """A thread-safe resource with a count of its holders. Its creator is the first holder.
 
-    `Engine` is one: another may replace it while requests are still answered by it.
+    `Engine` is a subclass, because an engine can be replaced while it still serves requests.
     """
 
     def __init__(self) -> None:
@@ -17,13 +17,13 @@ class ReferenceCounted:
         self._holders = 1
 
     def hold(self) -> None:
-        """Keep the resource open until `release` is called as many times."""
+        """Add a holder. The resource stays open until each holder has called `release`."""
         with self._holding:
             assert self._holders, "hold() after the last release()"
             self._holders += 1
 
     def release(self) -> None:
-        """Let go of the resource; after the last release a thread of its own closes it."""
+        """Remove a holder. The last release closes the resource in a new thread."""
         with self._holding:
             self._holders -= 1
             last = not self._holders
@@ -32,7 +32,10 @@ class ReferenceCounted:
 
     @contextmanager
     def held(self) -> Iterator[Self]:
-        """Keep the resource open within; the caller holds it already, or nobody may replace it meanwhile."""
+        """Keep the resource open within the context.
+
+        The caller must already hold the resource, or must ensure that nothing releases it before the context starts.
+        """
         self.hold()
         try:
             yield self
@@ -40,10 +43,10 @@ class ReferenceCounted:
             self.release()
 
     def close(self) -> None:
-        """Close the resource now, whoever holds it."""
+        """Close the resource immediately, even if it still has holders."""
         self._holders = 0
         self._close()
 
     def _close(self) -> None:
-        """Finish the work that was accepted, and close the files."""
+        """Finish the accepted work and close the files."""
         raise NotImplementedError

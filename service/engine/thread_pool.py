@@ -1,4 +1,4 @@
-"""A pool of search threads with a bounded queue, for work that would block the event loop."""
+"""Pool of search threads with a bounded queue, for work that would block the event loop."""
 
 import asyncio
 import os
@@ -17,10 +17,10 @@ INTERVAL_EWMA_WEIGHT = 0.03
 """Weight of the latest interval in the moving average of the time between two finished jobs."""
 
 MAX_INTERVAL_RATIO = 5
-"""Longest interval that counts in full, as a multiple of the average; a longer one (a stall) counts as this."""
+"""Maximum interval that enters the moving average, as a multiple of it. Longer intervals (stalls) are capped."""
 
 MIN_QUEUE_PER_THREAD = 16
-"""Jobs a thread that are accepted however long they take: so few are no sign of overload."""
+"""Jobs per thread that are always accepted, because a queue this short does not indicate overload."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A function to call, and the future of its caller."""
+    """A function to call and the future on which its caller waits."""
 
     work: Callable[[], Any]
     loop: asyncio.AbstractEventLoop
@@ -38,8 +38,8 @@ class _Job:
 class ThreadPool:
     """Threads with a bounded queue, used from one event loop.
 
-    Not `concurrent.futures`, whose futures wake the loop twice for a job and take a lock five times: for a search
-    of a tenth of a millisecond that is as much again.
+    `concurrent.futures` is not used, because its futures wake the event loop twice per job and take a lock five times.
+    For a search that lasts 0.1 ms, this overhead would double the time.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class ThreadPool:
     ) -> None:
         """Start the threads.
 
-        Beyond `MIN_QUEUE_PER_THREAD` jobs a thread, a job that is expected to wait longer than `max_wait_s` is refused.
-        A job that takes longer than `job_timeout_s` is a sign that something hangs.
+        A new job is rejected if at least `MIN_QUEUE_PER_THREAD` jobs per thread are pending and its expected wait
+        exceeds `max_wait_s`. A heartbeat reports its thread as stuck if a job takes longer than `job_timeout_s`.
         """
         count = threads or min(os.cpu_count() or 1, 8)
         self.heartbeats = [Heartbeat(f"{name} worker", job_timeout_s) for _ in range(count)]
@@ -70,19 +70,21 @@ class ThreadPool:
             self._threads.append(thread)
 
     def __len__(self) -> int:
-        """Count the jobs that wait or run."""
+        """Return the number of queued and running jobs."""
         return self._pending
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `work` in one of the threads and return what it returns; skip it if the caller gives up before.
+        """Call `work` in one of the threads and return its result.
+
+        A job whose caller is cancelled before the job starts is skipped.
 
         Raises:
-            OverloadedError: it would have to wait too long.
-            RuntimeError: it was closed.
-            Exception: whatever it raised.
+            OverloadedError: The job would have to wait too long.
+            RuntimeError: The pool is closed.
+            Exception: Any error that `work` raises.
         """
         if self._closed:
-            raise RuntimeError("no more work is taken after close")
+            raise RuntimeError("The thread pool is closed and accepts no more jobs.")
         wait = self._interval * (self._pending - len(self._threads))
         if self._pending >= MIN_QUEUE_PER_THREAD * len(self._threads) and wait > self._max_wait_s:
             raise OverloadedError(wait)
@@ -93,7 +95,7 @@ class ThreadPool:
         return await future
 
     def close(self) -> None:
-        """Finish the jobs that were accepted, then stop; to be called from a thread outside the pool."""
+        """Finish the accepted jobs, then stop the threads. Must be called from a thread outside the pool."""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
@@ -107,16 +109,16 @@ class ThreadPool:
                 try:
                     with heartbeat.working():
                         result = job.work()
-                except BaseException as raised:  # raised to the caller; the thread lives on
+                except BaseException as raised:  # the caller receives the error, and the thread continues
                     error = raised
             job.loop.call_soon_threadsafe(self._done, job.future, result, error)
 
     def _done(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        """Hand the outcome to the caller, and update the average time between two jobs while all threads are busy."""
+        """Pass the outcome to the caller. While all threads are busy, update the average time between finished jobs."""
         now = monotonic()
         if self._since is not None:
             interval = now - self._since
-            if self._interval:  # a stall now and then is no sign that all have become slow
+            if self._interval:  # an occasional stall does not make all jobs slow
                 self._interval += INTERVAL_EWMA_WEIGHT * (
                     min(interval, MAX_INTERVAL_RATIO * self._interval) - self._interval
                 )
@@ -124,7 +126,7 @@ class ThreadPool:
                 self._interval = interval
         self._pending -= 1
         self._since = now if self._pending >= len(self._threads) else None
-        if future.done():  # cancelled meanwhile
+        if future.done():  # the caller was cancelled
             return
         if error is not None:
             future.set_exception(error)

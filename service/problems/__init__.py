@@ -1,1 +1,1 @@
-"""What can go wrong, and how it is answered: errors, their kinds, problem documents (RFC 9457)."""
+"""Errors of the service, their kinds, and the problem documents (RFC 9457) that report them to clients."""

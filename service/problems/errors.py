@@ -1,18 +1,18 @@
-"""The errors of the service; each carries the kind of problem and the headers that it is answered with.
+"""Errors of the service. Each error class defines the kind of problem and the headers of the response.
 
     RcmlError (model/errors.py)
     └── ServiceError
         ├── OverloadedError       429  the queue is too long
         │   └── TooManyJobsError  429  too many relations are being added
-        ├── NotReadyError         503  no engine is open, or it should get no more work
+        ├── NotReadyError         503  no engine is open, or the open engine accepts no more work
         ├── NotServableError      422  the named artifacts cannot be served together
-        ├── NoRoomError           503  not enough memory or open files for another engine
-        ├── BusyError             409  the same is in progress already
+        ├── NoRoomError           503  too little memory or too few file descriptors for another engine
+        ├── BusyError             409  a conflicting operation is in progress
         ├── UnfitRelationError    422  the relation cannot be added
-        ├── TrainedRelationError  409  a relation of the checkpoint cannot be deleted
-        └── NoShadowError         404  no candidate is being compared
+        ├── TrainedRelationError  409  a trained relation cannot be deleted
+        └── NoShadowError         404  no shadow run is in progress
 
-`service/problems/rejections.py` turns them, and the model's errors, into problem documents.
+`service/problems/rejections.py` converts these errors and those of `model` to problem documents.
 """
 
 from collections.abc import Mapping
@@ -26,90 +26,94 @@ from .kinds import Kind
 
 
 class ServiceError(RcmlError):
-    """An error that ends a request in a problem of its `kind`; `retry_after` is in seconds, if a retry helps."""
+    """Base class of the service's errors. A request that raises it ends in a problem of this `kind`.
+
+    `retry_after` is the delay in seconds before a retry, or None if a retry does not help.
+    """
 
     kind: ClassVar[Kind]
     retry_after: int | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers of the answer."""
+        """Headers of the response."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class OverloadedError(ServiceError):
-    """More is asked than can be answered in time."""
+    """Error raised if the server has too much work to answer a request in time."""
 
     kind = problem_kinds.OVERLOADED
     retry_after: int
 
     def __init__(self, wait: float) -> None:
-        """Ask the caller to come back after about `wait` seconds."""
+        """Set the retry delay to `wait` seconds, rounded up to at least 1."""
         super().__init__(
-            "More is asked of this server now than it can answer in time. Ask again in a moment."
+            "The server is overloaded and cannot answer this request in time. Retry in a few seconds."
         )
         self.retry_after = max(1, ceil(wait))
 
 
 class TooManyJobsError(OverloadedError):
-    """The most relations that may be added at a time are being added already."""
+    """Error raised if the maximum number of relations is already being added."""
 
     def __init__(self, most: int) -> None:
         super().__init__(5)
         self.args = (
-            f"{most} relations are being added already. Ask again when GET /relations shows fewer as pending.",
+            f"{most} relations are already being added, which is the maximum. Retry when GET /relations lists fewer as "
+            "pending.",
         )
 
 
 class NotReadyError(ServiceError):
-    """The engine is not open yet, could not be opened, or should get no more work."""
+    """Error raised if the engine is not open yet, failed to open, or accepts no more work."""
 
     kind = problem_kinds.NOT_READY
     retry_after = 1
 
 
 class NotServableError(ServiceError):
-    """The named artifacts cannot be opened together, whatever the machine."""
+    """Error raised if the named artifacts cannot be opened together on any machine."""
 
     kind = problem_kinds.NOT_SERVABLE
 
 
 class NoRoomError(ServiceError):
-    """Not enough memory or file descriptors to open another engine."""
+    """Error raised if memory or file descriptors are insufficient for another engine."""
 
     kind = problem_kinds.NO_ROOM
     retry_after = 60
 
 
 class BusyError(ServiceError):
-    """The same is in progress already."""
+    """Error raised if a conflicting operation is in progress."""
 
     kind = problem_kinds.BUSY
     retry_after = 5
 
 
 class UnfitRelationError(ServiceError):
-    """A relation cannot be added because of its id or its description."""
+    """Error raised if a relation cannot be added because of its id or its description."""
 
     kind = problem_kinds.UNFIT_RELATION
 
 
 class TrainedRelationError(ServiceError):
-    """A relation of the checkpoint cannot be deleted."""
+    """Error raised if a client tries to delete a trained relation."""
 
     kind = problem_kinds.TRAINED_RELATION
 
     def __init__(self, relation_id: str) -> None:
         super().__init__(
-            f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added by "
+            f"Relation {relation_id!r} is a trained relation and cannot be deleted. Only relations that were added by "
             "POST /relations can be deleted."
         )
 
 
 class NoShadowError(ServiceError):
-    """No candidate is being compared."""
+    """Error raised if a request needs a shadow run and none is in progress."""
 
     kind = problem_kinds.NO_SHADOW
 
     def __init__(self) -> None:
-        super().__init__("No candidate is being compared. POST /admin/shadow begins with one.")
+        super().__init__("No shadow run is in progress. Start one with POST /admin/shadow.")

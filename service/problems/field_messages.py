@@ -1,7 +1,6 @@
-"""Messages in plain English on what is wrong with a value that pydantic refused, and what to give instead.
+"""Plain-English messages for values that pydantic rejects: the field, the value, and the remedy.
 
-The command line and the HTTP problems speak through this file, so that both name the field, the value and the
-remedy in the same words. Loads nothing but pydantic.
+The command line and the HTTP problems share this module, so that both use the same wording. It imports only pydantic.
 """
 
 import json
@@ -15,30 +14,30 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 ECHO_LENGTH = 80
-"""Characters of a refused value that are repeated back."""
+"""Maximum number of characters of a rejected value that a message repeats."""
 
 JsonSchema = Mapping[str, Any]
 
 Verb = Literal["send", "give"]
-"""What a user does with a value: they send it to a server, and give it to a command."""
+"""Verb for providing a value: a client sends it to the server, and a user gives it to a command."""
 
 _BOUNDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
-    "greater_than": "must be above {gt}",
-    "less_than": "must be below {lt}",
+    "greater_than": "must be greater than {gt}",
+    "less_than": "must be less than {lt}",
     "multiple_of": "must be a multiple of {multiple_of}",
     "string_too_short": "must have {min_length} or more characters",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have {min_length} or more entries",
     "too_long": "must have at most {max_length} entries",
-    "string_unicode": "must be text without lone surrogates",
+    "string_unicode": "must be valid Unicode without lone surrogates",
 }
 
 
 @dataclass(frozen=True)
 class FieldMessage:
-    """One refused value: a sentence on what is wrong, and one on what to do unless the first says it."""
+    """Message for one rejected value: a sentence that states the error, and optionally a sentence with the remedy."""
 
     message: str
     remedy: str = ""
@@ -48,14 +47,14 @@ class FieldMessage:
 
 
 def field_message(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> FieldMessage:
-    """Word one pydantic error about `field` (see `place`), which its user calls `name`."""
+    """Return the message for a pydantic error about `field` (see `place`). The message calls the field `name`."""
     context = error.get("ctx", {})
     if "remedy" in context:
         return FieldMessage(error["msg"], context["remedy"])
     if error["type"] == "value_error":
         return FieldMessage(f"{context['error']}.")
     if error["type"] == "extra_forbidden":
-        return FieldMessage(f"{name} is not known here.", "Leave it out, or correct its name.")
+        return FieldMessage(f"{name} is not a known field.", "Remove it, or correct its name.")
     if error["type"] == "missing":
         purpose = f": {field.description}" if field and field.description else ""
         return FieldMessage(f"{name} is missing.", f"{verb.capitalize()} {wish(field)}{purpose}.")
@@ -69,17 +68,17 @@ def field_message(error: ErrorDetails, field: FieldInfo | None, name: str, verb:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a refused value lies: the way to it as its user knows it, and the field that it should be, if any."""
+    """Location of a rejected value: the path in the user's input, and the field at this path, or None if unknown."""
 
     path: tuple[str | int, ...]
     field: FieldInfo | None
 
 
 def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
-    """Find the place of one of pydantic's errors about `model`.
+    """Return the place of a pydantic error about `model`, given the error's location.
 
-    Its location also says which kind of a union the value was taken for, and whether the key of an entry is meant and
-    not its value: the user sent neither. What is in a list or a dict is a field like its type.
+    Pydantic's location also contains union labels and the marker `[key]` for an error in a dict key. The user sent
+    neither of them, so the path omits both. An element of a list or a dict is treated as a field of the element type.
     """
     path: list[str | int] = []
     kind: Any = model
@@ -109,7 +108,7 @@ def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
 
 
 def _kinds(annotation: Any) -> list[Any]:
-    """List the types that a value may have, but for None; pydantic labels one of several in a location."""
+    """Return the possible types of a value except None. If there are several, pydantic's location names one of them."""
     bare = _bare(annotation)
     if get_origin(bare) not in (Union, UnionType):
         return [annotation]
@@ -117,19 +116,19 @@ def _kinds(annotation: Any) -> list[Any]:
 
 
 def _labels(kind: Any) -> set[str]:
-    """Return the labels that pydantic may have for one type of a union: its tag, or its name."""
+    """Return the labels that pydantic can use for one type of a union: its tags, or the name of the type."""
     notes = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     tags = {note.tag for note in notes if isinstance(note, Tag)}
     return tags or {getattr(_bare(kind), "__name__", "")}
 
 
 def _bare(annotation: Any) -> Any:
-    """Strip a type of its annotations."""
+    """Return a type without its `Annotated` metadata."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def wish(field: FieldInfo | None) -> str:
-    """Word what a field takes, as in "a whole number from 1 to 100"; a JSON object if there is no field."""
+    """Describe what a field accepts, such as "a whole number from 1 to 100". For None, return "a JSON object"."""
     if field is None:
         return "a JSON object"
     schema = TypeAdapter(field.rebuild_annotation()).json_schema()
@@ -137,15 +136,17 @@ def wish(field: FieldInfo | None) -> str:
 
 
 def quoted(value: object) -> str:
-    """Write a refused value as JSON, cut short: a user recognises it, a log is not flooded."""
+    """Return a rejected value as JSON, shortened to keep messages and logs small."""
     if isinstance(value, bytes):
         value = value[:ECHO_LENGTH].decode(errors="replace")
     if isinstance(value, str):
         value = value[:ECHO_LENGTH] + "…" * (len(value) > ECHO_LENGTH)
     elif isinstance(value, list | dict) and value:
-        return f"a list of {len(value)}" if isinstance(value, list) else f"an object of {len(value)}"
+        return (
+            f"a list of length {len(value)}" if isinstance(value, list) else f"an object of size {len(value)}"
+        )
     elif isinstance(value, int) and abs(value) >= 10**ECHO_LENGTH:
-        return f"a number of more than {ECHO_LENGTH} digits"
+        return f"a number with more than {ECHO_LENGTH} digits"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text.encode(errors="backslashreplace").decode()
 
@@ -175,7 +176,7 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
 
 
 def _wish_for_one_of(kinds: Sequence[JsonSchema], definitions: JsonSchema) -> str:
-    """Word the simple ones of several types; numbers include whole ones."""
+    """Describe a union by its simple types. The description of a number covers whole numbers."""
     simple = [kind for kind in kinds if "$ref" not in kind] or kinds[:1]
     if any(kind.get("type") == "number" for kind in simple):
         simple = [kind for kind in simple if kind.get("type") != "integer"]

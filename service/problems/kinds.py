@@ -1,7 +1,8 @@
-"""Kinds of problems that the service answers with (RFC 9457): the status, the title and the `type` of each.
+"""Kinds of problems in the service's responses (RFC 9457), each with a status, a title and a `type`.
 
-Kinds of our own have a `type` of their own; plain HTTP statuses have `about:blank`, as section 4.2.1 asks. The errors
-of `errors.py` name their kind, and `rejections.py` has the kinds of the model's errors.
+Kinds that are specific to rcml have their own `type`. Plain HTTP statuses have the `type` `about:blank` (RFC 9457,
+section 4.2.1). The error classes in `errors.py` name their kinds, and `rejections.py` maps the errors of `model` to
+kinds.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from service.schemas.problem import FieldProblem, Problem
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem: its status, its title, and a name if the status alone does not say it."""
+    """A kind of problem: its status, its title, and a name if the kind is more specific than the status."""
 
     status: HTTPStatus
     title: str
@@ -21,7 +22,7 @@ class Kind:
 
     @property
     def type(self) -> str:
-        """URI that names the kind."""
+        """URI that identifies the kind."""
         return f"urn:rcml:problem:{self.name}" if self.name else "about:blank"
 
     @property
@@ -31,7 +32,7 @@ class Kind:
 
     @classmethod
     def of(cls, status: int) -> Self:
-        """Return the kind of a plain HTTP status."""
+        """Return the kind for a plain HTTP status."""
         return cls(HTTPStatus(status), HTTPStatus(status).phrase)
 
     def problem(
@@ -42,7 +43,7 @@ class Kind:
         known: list[str] | None = None,
         request_id: str | None = None,
     ) -> Problem:
-        """Make a problem document of this kind."""
+        """Return a problem document of this kind."""
         return Problem(
             type=self.type,
             title=self.title,
@@ -59,24 +60,24 @@ UNKNOWN_ITEM = Kind(HTTPStatus.NOT_FOUND, "Unknown item", "unknown-item")
 UNKNOWN_RELATION = Kind(HTTPStatus.NOT_FOUND, "Unknown relation", "unknown-relation")
 UNKNOWN_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Unknown attribute", "unknown-attribute")
 MISSING_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Missing attribute", "missing-attribute")
-BAD_PICTURE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Bad picture", "bad-picture")
+BAD_PICTURE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid picture", "bad-picture")
 PICTURE_NOT_FETCHED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Picture not fetched", "picture-not-fetched")
 OVERLOADED = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Overloaded", "overloaded")
-NO_PICTURE = Kind(HTTPStatus.NOT_FOUND, "No picture", "no-picture")
-NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relations in words are not kept ready", "no-tokens")
+NO_PICTURE = Kind(HTTPStatus.NOT_FOUND, "Item has no picture", "no-picture")
+NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Free-text relations not supported", "no-tokens")
 UNFIT_RELATION = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relation cannot be added", "unfit-relation")
-TRAINED_RELATION = Kind(HTTPStatus.CONFLICT, "Relation of the checkpoint", "trained-relation")
-NOT_SERVABLE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Cannot be served", "not-servable")
-NO_ROOM = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "No room for another", "no-room")
-BUSY = Kind(HTTPStatus.CONFLICT, "Being done already", "busy")
-NO_SHADOW = Kind(HTTPStatus.NOT_FOUND, "No candidate", "no-shadow")
+TRAINED_RELATION = Kind(HTTPStatus.CONFLICT, "Trained relation cannot be deleted", "trained-relation")
+NOT_SERVABLE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Artifacts cannot be served", "not-servable")
+NO_ROOM = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Insufficient resources", "no-room")
+BUSY = Kind(HTTPStatus.CONFLICT, "Conflicting operation in progress", "busy")
+NO_SHADOW = Kind(HTTPStatus.NOT_FOUND, "No shadow run", "no-shadow")
 INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", "invalid-request")
-NOT_JSON = Kind(HTTPStatus.BAD_REQUEST, "Not JSON", "not-json")
+NOT_JSON = Kind(HTTPStatus.BAD_REQUEST, "Invalid JSON", "not-json")
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", "not-ready")
-OVERDUE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Overdue", "overdue")
-NO_KEY = Kind(HTTPStatus.UNAUTHORIZED, "No API key", "no-key")
+OVERDUE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Deadline exceeded", "overdue")
+NO_KEY = Kind(HTTPStatus.UNAUTHORIZED, "Missing API key", "no-key")
 UNKNOWN_KEY = Kind(HTTPStatus.UNAUTHORIZED, "Unknown API key", "unknown-key")
-KEY_TOO_WEAK = Kind(HTTPStatus.FORBIDDEN, "Not for this API key", "key-too-weak")
-FOREIGN_SITE = Kind(HTTPStatus.FORBIDDEN, "Page of another site", "foreign-site")
-MISDIRECTED = Kind(HTTPStatus.MISDIRECTED_REQUEST, "Not this host", "misdirected")
+KEY_TOO_WEAK = Kind(HTTPStatus.FORBIDDEN, "Insufficient API key role", "key-too-weak")
+FOREIGN_SITE = Kind(HTTPStatus.FORBIDDEN, "Cross-site request", "foreign-site")
+MISDIRECTED = Kind(HTTPStatus.MISDIRECTED_REQUEST, "Misdirected request", "misdirected")
 TOO_MANY_REQUESTS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests", "rate-limit")

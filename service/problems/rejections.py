@@ -1,8 +1,8 @@
-"""Rejections of requests: the kind of problem, the detail and the remedy that each of our errors is answered with.
+"""Rejections of requests: the kind of problem, the detail and the remedy for each error.
 
-Errors of the service carry their kind (`errors.py`). Those of `model` know no HTTP: their kinds, and the routes
-that help a client on, are here. Routes of one question answer with the rejection; batches and bulk uploads put it in
-place of one reply.
+The errors of the service define their own kinds (`errors.py`). The errors of `model` are independent of HTTP, so this
+module maps them to kinds and adds the routes that help a client. A route with a single query answers with the
+rejection. Batches and bulk uploads return it as the reply to one query or line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,12 +46,12 @@ MODEL_ERROR_KINDS: Mapping[type[RcmlError], Kind] = {
     UnknownRelationError: kinds.UNKNOWN_RELATION,
     UnreachableError: kinds.NOT_READY,
 }
-"""Kinds of the model's errors and of their subclasses; an error that is missing here is the server's fault: a 500."""
+"""Kinds of the errors of `model`, including their subclasses. Any other error is a server error with status 500."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a request is not answered, whichever request it was."""
+    """Reason for rejecting a request, independent of the route."""
 
     kind: Kind
     detail: str
@@ -60,18 +60,18 @@ class Rejection:
     headers: Mapping[str, str] | None = None
 
     def problem(self, instance: str) -> Problem:
-        """Make the problem document of the rejection of a request for `instance`."""
+        """Return the problem document for a request to the path `instance`."""
         return self.kind.problem(self.detail, instance, self.errors, list(self.known) or None)
 
 
 FAILED = Rejection(
     Kind.of(HTTPStatus.INTERNAL_SERVER_ERROR),
-    "The server failed through no fault of the request; its log says why.",
+    "An internal error prevented the server from answering this request. The server log has the details.",
 )
 
 
 def rejection_of(error: RcmlError) -> Rejection | None:
-    """Return the rejection that an error is answered with; None if the fault is not the client's, but a 500."""
+    """Return the rejection for an error, or None for a server error that needs status 500."""
     if isinstance(error, ServiceError):
         return Rejection(error.kind, str(error), headers=error.headers)
     kind = next((MODEL_ERROR_KINDS[cls] for cls in type(error).__mro__ if cls in MODEL_ERROR_KINDS), None)
@@ -86,32 +86,32 @@ def rejection_of(error: RcmlError) -> Rejection | None:
         case NoWordsError():
             return Rejection(kind, detail, _no_words(detail, error.fields))
         case UnreachableError() | StorageError():
-            # The reason names servers and files, so it is for the log alone.
+            # The message names servers and files, so it is only logged.
             logger.warning("%s", error)
             return Rejection(kind, detail, headers={"Retry-After": "1"})
     return Rejection(kind, detail)
 
 
 def detail_of(error: RcmlError) -> str:
-    """Return the message of an error with the remedy that an HTTP client has."""
+    """Return the message of an error with the remedy for an HTTP client."""
     match error:
         case UnknownItemError():
-            return f"No item has the id {error.item_id!r}. GET /items lists the ids there are."
+            return f"No item has the id {error.item_id!r}. GET /items lists the existing ids."
         case NoWordsError():
             fields = ", ".join(error.fields)
             return (
-                f"Item {error.item_id!r} has no words in {fields}, which is what the network reads of an item. "
-                "Send some."
+                f"Item {error.item_id!r} has no text in the fields that the model reads: {fields}. "
+                "Send text in at least one of them."
             )
         case NoTokensError():
             return (
-                "This index keeps no tokens, so it cannot be asked about a relation in words. Name one of "
-                "GET /relations, or build the index with --token-store."
+                "This index stores no tokens, so it does not support free-text relations. Send the id of a relation "
+                "listed by GET /relations, or rebuild the index with --token-store."
             )
         case IntraRelationError():
             return f"{error} {_other_relations(error)}"
         case UnreachableError() | StorageError():
-            return "A part of the index cannot be reached now. Ask again in a second."
+            return "A part of the index is temporarily unavailable. Retry in one second."
         case _:
             return str(error)
 

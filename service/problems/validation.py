@@ -1,4 +1,4 @@
-"""Rejections of bodies, paths and queries that pydantic found invalid: the field, the value and the remedy."""
+"""Rejections of request bodies and parameters that fail validation: the field, the value and the remedy."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from .kinds import INVALID_REQUEST, NOT_JSON
 from .rejections import Rejection
 
 MAX_FIELD_PROBLEMS = 20
-"""Errors listed in one problem: a body of a thousand unknown fields gets no longer answer than this."""
+"""Maximum number of errors in one problem, so that a body with a thousand unknown fields gets a short response."""
 
 
 def validation_rejection(
@@ -26,16 +26,21 @@ def validation_rejection(
     name: str = "body",
     parameters: Mapping[str, Any] = MappingProxyType({}),
 ) -> Rejection:
-    """Word what is wrong with a `body`, which its sender calls `name`, or with `parameters` of the path or query."""
+    """Return the rejection for a validation error in a body or in `parameters` of the path or query.
+
+    `body` is the model of the body, and messages call the body `name`.
+    """
     errors = error.errors()
     if errors[0]["type"] == "json_invalid":
-        return Rejection(NOT_JSON, f"The {name} is not JSON: {errors[0]['ctx']['error'][:ECHO_LENGTH]}.")
-    # A default that depends on other fields is not made when one of those is wrong: no fault of its own.
+        return Rejection(
+            NOT_JSON, f"The {name} is not valid JSON: {errors[0]['ctx']['error'][:ECHO_LENGTH]}."
+        )
+    # Pydantic also reports defaults that it skipped because of an error in another field. These are not errors.
     faults = [one for one in errors if one["type"] != "default_factory_not_called"]
     problems: dict[str | None, FieldProblem] = {}
     for fault in faults[:MAX_FIELD_PROBLEMS]:
         problem = _field_problem(fault, body, name, parameters)
-        # A value that may be of several types has an error for each, in the order of declaration: keep the first.
+        # Pydantic reports one error per type of a union, in the order of declaration. Only the first is kept.
         problems.setdefault(problem.pointer or problem.parameter, problem)
     detail = " ".join(f"{problem.message} {problem.remedy}" for problem in problems.values())
     return Rejection(INVALID_REQUEST, detail, [*problems.values()])
@@ -44,14 +49,14 @@ def validation_rejection(
 def _field_problem(
     error: ErrorDetails, model: type[BaseModel] | None, body: str, parameters: Mapping[str, Any]
 ) -> FieldProblem:
-    """Word one of pydantic's errors; its location is `body`, `query` or `path`, then the way to the field."""
+    """Convert a pydantic error whose location is `body`, `query` or `path`, followed by the path to the field."""
     where, *location = error["loc"]
     value = None if error["type"] == "missing" else quoted(error["input"])
     if where != "body":
         name = str(location[0])
         worded = field_message(error, FieldInfo.from_annotation(parameters[name]), name, "send")
         return FieldProblem(parameter=name, value=value, message=worded.message, remedy=worded.remedy)
-    assert model is not None, "a route that takes a body has a model of it"
+    assert model is not None, "a route with a body must have a body model"
     found = place(model, location)
     name = ".".join(_shortened(part) for part in found.path) or f"The {body}"
     worded = field_message(error, found.field, name, "send")
@@ -60,11 +65,11 @@ def _field_problem(
 
 
 def _shortened(part: str | int) -> str:
-    """Cut one step of the way to a field; an unknown field's name may be of any length."""
+    """Shorten one part of a field's path, because the name of an unknown field can be arbitrarily long."""
     step = str(part)
     return step[:ECHO_LENGTH] + "…" * (len(step) > ECHO_LENGTH)
 
 
 def _escaped(part: str | int) -> str:
-    """Escape one step of a JSON pointer (RFC 6901) in a URI fragment."""
+    """Escape one part of a JSON pointer (RFC 6901) for use in a URI fragment."""
     return quote(str(part)[:ECHO_LENGTH].replace("~", "~0").replace("/", "~1"))

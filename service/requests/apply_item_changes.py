@@ -1,8 +1,8 @@
-"""Changes to the catalogue: items of requests are encoded, and applied to the index.
+"""Changes to the catalogue: requested items are encoded and applied to the index.
 
-An item is read as `rcml prepare` and `rcml index` would have read it (`item_input.py`): its texts in the same
-order, its picture scaled and encoded again, so that no uploaded file is ever stored as it is, and its vectors made
-from what is stored, so that an index that is built again is the same.
+An item is processed exactly as `rcml prepare` and `rcml index` process it (`item_input.py`). Its texts are joined in
+the same order. Its picture is scaled and re-encoded, so an uploaded file is never stored unmodified. Its vectors are
+computed from the stored form, so a rebuilt index contains the same vectors.
 """
 
 import asyncio
@@ -31,23 +31,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY_INTERVAL_S = 0.1
-"""Seconds after which a change that the server had no time for is tried again."""
+"""Seconds before a change is retried after the server rejected it as overloaded."""
 
 
 @dataclass(frozen=True)
 class ItemChanges:
-    """The changes of one request; if `retries`, they wait for their turn when the server is overloaded."""
+    """Changes of one request. If `retries` is set, they wait instead of failing while the server is overloaded."""
 
     query: RequestContext
     retries: bool = False
 
     async def put(self, item_id: str, asked: ItemUpsert) -> Change:
-        """Make the change that puts an item in, new or instead of the one of its id.
+        """Return the change that creates or replaces an item.
 
         Raises:
-            NoWordsError: the item has no text for the text tower to read.
-            PictureError, FetchError: its picture cannot be used, or not be had.
-            OverloadedError: too much waits already.
+            NoWordsError: The item has no text in the fields that the text tower reads.
+            PictureError: The picture cannot be decoded.
+            FetchError: The picture cannot be fetched.
+            OverloadedError: The queue of the server is too long.
         """
         query, engine = self.query, self.query.engine
         composition = engine.index.snapshot.generation.composition
@@ -62,7 +63,7 @@ class ItemChanges:
                 content, suffix, image = await self._in_turn(
                     engine.run_in_thread, _stored_form, composition, sent
                 )
-            name = f"{PICTURES}/new{suffix}"  # the journal gives it one that no other has
+            name = f"{PICTURES}/new{suffix}"  # the journal replaces it with a unique name
         with query.stage(Stage.ENCODE):
             encoding = await self._in_turn(engine.encode, text, image)
         vectors = np.stack([encoding.view(view)[0] for view in View]).astype(np.float16)
@@ -78,11 +79,11 @@ class ItemChanges:
         return Change.put(item, vectors, content, encoding.tokens)
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """Make changes durable, all or none, and visible.
+        """Apply changes atomically: make them durable and visible, either all or none of them.
 
         Raises:
-            StorageError: the disk is full or failing; nothing was changed.
-            OverloadedError: too much waits already.
+            StorageError: The disk is full or failing, and nothing was changed.
+            OverloadedError: The queue of the server is too long.
         """
         engine = self.query.engine
         await self._in_turn(engine.run_in_thread, engine.index.apply, changes)
@@ -98,6 +99,9 @@ class ItemChanges:
 
 
 def _stored_form(composition: ItemFormat, sent: bytes) -> "tuple[bytes, str, Image]":
-    """Encode a picture as it is stored; return that, the suffix of its file, and its pixels; to be run in a thread."""
+    """Convert a picture to the stored form. Return its bytes, its file suffix and the decoded image.
+
+    Must be called in a thread, because it blocks.
+    """
     content, suffix = composition.picture(sent)
     return content, suffix, decoded(content)

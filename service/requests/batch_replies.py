@@ -1,4 +1,4 @@
-"""Replies to many questions of one request: each answered or refused by itself."""
+"""Replies to the queries of a batch request. Each query succeeds or fails independently."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,10 @@ Asked = TypeVar("Asked", bound=BaseModel)
 async def each_reply(
     questions: Sequence[Asked], answer: Callable[[Asked], Awaitable[Any]], path: str
 ) -> list[dict[str, Any]]:
-    """Reply to each question, a few at a time; an error of one fails none of the others."""
+    """Return the reply to each query, processing at most `CONCURRENT_PARTS` queries at a time.
+
+    An error of one query does not affect the others.
+    """
     turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
     async def reply(question: Asked) -> dict[str, Any]:
@@ -31,7 +34,11 @@ async def each_reply(
 
 
 def reply_of(answer: Any, path: str) -> dict[str, Any]:
-    """Wrap an answer, or an error in place of it, as one reply of many to questions that `path` takes."""
+    """Wrap the answer to one query of a batch request to `path`, or its error, as a reply.
+
+    Raises:
+        RcmlError: The error is a server error, which fails the whole batch.
+    """
     if not isinstance(answer, RcmlError):
         return {"status": 200, "answer": answer, "problem": None}
     rejection = rejection_of(answer)

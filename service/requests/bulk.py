@@ -1,11 +1,12 @@
-"""Bulk uploads (`POST /items/bulk`): any number of changes, line by line, in bounded memory.
+"""Bulk uploads (`POST /items/bulk`): any number of changes, one per line, in bounded memory.
 
-Lines are read as they come and processed in groups: encoded together, made durable together, and only then
-answered. A group takes its turn among the other requests; while it waits, no more is read, so that a client that
-sends faster than this machine works is slowed down by TCP and never refused.
+Lines are read as they arrive and processed in groups. The lines of a group are encoded together, made durable together,
+and only then answered. A group queues like any other request, and nothing more is read while it waits. TCP flow control
+therefore slows down a client that sends faster than the server works, and the client is never rejected.
 
-Many clients read no reply before they have sent all. So replies are held back until then, except for a little that
-the kernel always has room for, which shows the deadline that the response has begun.
+Many clients do not read any reply until they have sent the whole body. Replies are therefore held back until the end of
+the body, except for a few early replies that always fit into the socket buffer. The early replies also start the
+response before the deadline of the request.
 """
 
 import asyncio
@@ -35,30 +36,30 @@ from .context import RequestContext
 from .json_route import THREADED_BODY_BYTES, read
 
 LINES_PER_GROUP = 64
-"""Lines that are made durable together, at most, with one sync of the disk."""
+"""Maximum number of lines in a group. One fsync makes the whole group durable."""
 
 BYTES_PER_GROUP = 4 * 2**20
-"""Bytes from which a group is complete with fewer lines."""
+"""Size in bytes at which a group is complete even if it has fewer lines."""
 
 CONCURRENT_LINES = 16
-"""Lines that are encoded together: a batch of the network's, so that other requests wait for no more than one."""
+"""Maximum number of lines that are encoded concurrently: one network batch, to limit the wait of other requests."""
 
 MAX_EARLY_REPLY_BYTES = 32 * 2**10
-"""Bytes of replies sent while the body still comes: no more than a socket takes unread."""
+"""Maximum bytes of replies sent before the end of the body. A socket buffers this much without a reader."""
 
 MAX_HELD_REPLY_BYTES = 16 * 2**20
-"""Bytes of replies that are held back; beyond, the upload waits until the client reads."""
+"""Bytes of held replies above which they are sent, so that the upload waits until the client reads them."""
 
 
 class Line(NamedTuple):
-    """A line of a body, and its number; the content is None if it is too long."""
+    """A line of a body and its number, counted from 1. The content is None if the line is too long."""
 
     number: int
     content: bytes | None
 
 
 async def lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[Line]:
-    """Split a body that comes in chunks into lines; the last line may lack its end."""
+    """Split a body that arrives in chunks into lines. The last line may lack a newline."""
     number, kept, size = 1, bytearray(), 0
     async for chunk in chunks:
         *ends, rest = chunk.split(b"\n")
@@ -78,14 +79,14 @@ async def lines(chunks: AsyncIterator[bytes], longest: int) -> AsyncIterator[Lin
 
 @dataclass(frozen=True)
 class Bulk:
-    """One bulk upload; each group is applied to the engine that is current then."""
+    """One bulk upload. Each group of lines is applied to the engine that is current when the group starts."""
 
     request: Request
     loading: EngineHolder
     longest: int
 
     async def replies(self, group: Sequence[Line]) -> list[BulkReply]:
-        """Apply a group of lines; each that gets a reply of success is durable."""
+        """Apply a group of lines and return their replies. A line with a success status is durable."""
         try:
             current = self.loading.engine
         except RcmlError as error:
@@ -108,12 +109,12 @@ class Bulk:
                     one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
                     for line, one in zip(group, found, strict=True)
                 ]
-            return _replies(group, found, before)  # while the engine is held: `before` reads its files
+            return _replies(group, found, before)  # `before` reads files of the held engine
 
     async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
-        """Make the change that a line asks for, or a reply that says why it is refused."""
+        """Return the change that a line requests, or a reply with the reason why the line is rejected."""
         if line.content is None:
-            detail = f"The line is longer than the limit of {self.longest} bytes. Send a shorter one."
+            detail = f"The line is longer than the limit of {self.longest} bytes. Send a shorter line."
             return self._refused(line.number, None, Rejection(Kind.of(413), detail))
         item_id = None
         try:
@@ -122,7 +123,7 @@ class Bulk:
             else:
                 asked = read(BulkLine, line.content)
             if asked.upsert is None:
-                assert asked.delete is not None, "a line is one or the other"
+                assert asked.delete is not None, "a line must be an upsert or a delete"
                 return Change(asked.delete)
             item_id = asked.upsert.item_id
             return await changes.put(item_id, asked.upsert)
@@ -144,7 +145,7 @@ def _refusal(error: RcmlError) -> Rejection:
 
 
 def _replies(group: Sequence[Line], found: Sequence[Change | BulkReply], before: Snapshot) -> list[BulkReply]:
-    """Write the replies to a group that was applied to the snapshot `before`."""
+    """Return the replies to a group that was applied to the snapshot `before`."""
     there: dict[str, bool] = {}
     replies = []
     for line, one in zip(group, found, strict=True):
@@ -158,7 +159,10 @@ def _replies(group: Sequence[Line], found: Sequence[Change | BulkReply], before:
 
 
 class BulkResponse(Response):
-    """The response to a bulk upload, which reads the body while it is sent; Starlette's own would discard it."""
+    """Response to a bulk upload, which reads the request body while it sends replies.
+
+    Starlette's `StreamingResponse` cannot be used, because it discards the request body.
+    """
 
     def __init__(self, bulk: Bulk) -> None:
         super().__init__(media_type=NDJSON)
@@ -166,6 +170,7 @@ class BulkResponse(Response):
         self.bulk = bulk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, apply it group by group, and send the replies."""
         answer = _Answer(self, send)
         group: list[Line] = []
         size = 0
@@ -180,10 +185,10 @@ class BulkResponse(Response):
                     group, size = [], 0
         except ClientDisconnect:
             return
-        except HTTPException:  # the body is too long
+        except HTTPException:  # the body exceeds its limit
             if not answer.begun:
                 raise
-            await answer.end()  # what follows the last reply was not looked at
+            await answer.end()  # the lines after the last reply were not processed
             return
         if group:
             await answer.add(await self.bulk.replies(group))
@@ -191,7 +196,7 @@ class BulkResponse(Response):
 
 
 class _Answer:
-    """A sender of replies, as far as a client that is still sending can take them."""
+    """Sender of replies that holds most of them back until the client has sent the whole body."""
 
     def __init__(self, response: BulkResponse, send: Send) -> None:
         self._response, self._send = response, send

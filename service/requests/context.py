@@ -1,4 +1,4 @@
-"""The context of one request: it fetches and decodes pictures, encodes new items, reads relations, and keeps time."""
+"""Context of one request: it fetches and decodes pictures, encodes items and relations, and measures durations."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CONCURRENT_PARTS = 8
-"""Items or questions of one request that are worked on together."""
+"""Maximum number of items or queries of one request that are processed concurrently."""
 
 
 @dataclass
 class RequestContext:
-    """One request to an engine, with what the application keeps for all requests."""
+    """One request to an engine, with the application state that all requests share."""
 
     engine: Engine
     fetcher: Fetcher
@@ -44,16 +44,16 @@ class RequestContext:
 
     @classmethod
     def of(cls, request: Request, engine: Engine) -> "RequestContext":
-        """Make the context of an HTTP request."""
+        """Create the context of an HTTP request."""
         state: State = request.scope["state"]
         return cls(engine, state["fetcher"], state["metrics"], state["shadow"])
 
     def stage(self, stage: Stage) -> "_StageTimer":
-        """Count the time spent within as that of a stage."""
+        """Return a context manager that adds the time spent in the context to a stage."""
         return _StageTimer(self, stage)
 
     def milliseconds(self, stage: Stage) -> float:
-        """Give the milliseconds spent in a stage so far."""
+        """Return the milliseconds spent in a stage so far."""
         return round(self.spent.get(stage, 0.0) * 1000, 3)
 
     @property
@@ -62,29 +62,31 @@ class RequestContext:
         return round((perf_counter() - self.begun) * 1000, 3)
 
     async def item(self, item: str | NewItemFields) -> str | Encoding:
-        """Encode a new item; an item of the catalogue stays its id.
+        """Encode a new item. The id of a catalogue item is returned unchanged.
 
         Raises:
-            PictureError, FetchError: its picture cannot be used, or not be had.
-            OverloadedError: too much waits for the network already.
+            PictureError: The picture cannot be decoded.
+            FetchError: The picture cannot be fetched.
+            OverloadedError: The queue of the network is too long.
         """
         if isinstance(item, str):
             return item
         return await self.encoded(item.text, item.picture)
 
     async def encoded(self, text: str | None, picture: Picture | None) -> Encoding:
-        """Encode a new item.
+        """Encode a new item from its text, its picture or both.
 
         Raises:
-            PictureError, FetchError: its picture cannot be used, or not be had.
-            OverloadedError: too much waits for the network already.
+            PictureError: The picture cannot be decoded.
+            FetchError: The picture cannot be fetched.
+            OverloadedError: The queue of the network is too long.
         """
         image = await self.picture(picture)
         with self.stage(Stage.ENCODE):
             return await self.engine.encode(text, image)
 
     async def items(self, items: Sequence[str | NewItemFields]) -> list[str | Encoding]:
-        """Do as `item` does for each, a few at a time."""
+        """Apply `item` to each item, with at most `CONCURRENT_PARTS` items at a time."""
         turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
         async def item(one: str | NewItemFields) -> str | Encoding:
@@ -95,14 +97,16 @@ class RequestContext:
         try:
             return await asyncio.gather(*tasks)
         finally:
-            for task in tasks:  # if one was refused, the others would be encoded for nobody
+            for task in tasks:  # if one item failed, nobody needs the others
                 task.cancel()
 
     async def picture(self, picture: Picture | None) -> "Image | None":
-        """Decode a picture; None stays None.
+        """Decode a picture. Return None if `picture` is None.
 
         Raises:
-            PictureError, FetchError: it cannot be used, or not be had.
+            PictureError: The picture cannot be decoded.
+            FetchError: The picture cannot be fetched.
+            OverloadedError: The queue of the search threads is too long.
         """
         if picture is None:
             return None
@@ -111,24 +115,25 @@ class RequestContext:
             return await self.engine.run_in_thread(decode_picture, content)
 
     async def content(self, picture: Picture) -> bytes:
-        """Get the bytes of a picture.
+        """Return the bytes of a picture, fetched from its URL if it has one.
 
         Raises:
-            FetchError: it cannot be had.
+            FetchError: The picture cannot be fetched.
         """
         if picture.url is not None:
             with self.stage(Stage.FETCH):
                 return await self.fetcher.fetch(picture.url)
-        content = await asyncio.to_thread(lambda: picture.content)  # of an upload, that takes 50 ms
-        assert content is not None, "a picture has its bytes or a URL"
+        # Decoding the base64 of an upload can take 50 ms.
+        content = await asyncio.to_thread(lambda: picture.content)
+        assert content is not None, "a picture must have bytes or a URL"
         return content
 
     async def relation(self, relation: str | RelationInWords) -> str | FreeTextRelation:
-        """Read a free-text relation; a relation of the index stays its id.
+        """Encode a free-text relation. The id of an indexed relation is returned unchanged.
 
         Raises:
-            NoTokensError: the index keeps no tokens.
-            OverloadedError: too much waits for the network already.
+            NoTokensError: The index stores no tokens.
+            OverloadedError: The queue of the network is too long.
         """
         if isinstance(relation, str):
             return relation
@@ -136,10 +141,10 @@ class RequestContext:
             return await self.engine.read_relation(relation.description)
 
     async def question(self, asked: RetrieveRequest) -> Question:
-        """Translate a request of `POST /retrieve` into a question to the index.
+        """Convert a `POST /retrieve` request to a query of the index.
 
         Raises:
-            RcmlError: see `item` and `relation`.
+            RcmlError: See `item` and `relation`.
         """
         if asked.relation is not None:
             relations = [Weighted(await self.relation(asked.relation))]
@@ -169,7 +174,7 @@ class RequestContext:
 
 
 class _StageTimer:
-    """A timer that adds the time spent within to a stage, whether it succeeds or not."""
+    """Context manager that adds the time spent in the context to a stage, even if an error is raised."""
 
     __slots__ = ("_begun", "_counted", "_query", "_stage")
 
@@ -188,7 +193,7 @@ class _StageTimer:
 
 
 def _selection(asked: RetrieveRequest) -> Selection:
-    """Translate the filters of a request into a selection."""
+    """Convert the filters of a request to a selection."""
     narrowed = asked.exclude or asked.filter or asked.group_by is not None or asked.diversity
     if asked.include is None and not narrowed:
         return EVERYTHING
@@ -211,7 +216,7 @@ def _bound(limit: float | OfQueryAttribute | None) -> Bound | None:
 
 
 def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity:
-    """Choose a similarity that compares views which both items have: AVG before TT before the others."""
+    """Return the preferred similarity for the views that the items have: AVG, then TT, then the others."""
     views = [_views_of(snapshot, item) for item in items]
     return next(
         one
@@ -221,7 +226,7 @@ def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity
 
 
 def _views_of(snapshot: Snapshot, item: str | NewItemFields) -> set[View]:
-    """List the views that an item has; an item that is not there might have any."""
+    """Return the views of an item. An unknown id is assumed to have all views."""
     if isinstance(item, str):
         row = snapshot.find(item)
         pictured = row is None or snapshot.pictured is None or bool(snapshot.pictured[row])

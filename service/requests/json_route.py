@@ -1,8 +1,8 @@
-"""The routes that take JSON and give JSON: read and checked by pydantic from the bytes, answered as bytes.
+"""Routes that receive and return JSON: pydantic parses and validates the raw body, and the answer is sent as bytes.
 
-FastAPI's own way parses the body with `json`, checks what came of it, and answers a refusal by repeating what was sent:
-NaN, 1e400 or a lone surrogate in it made that fail, and it takes three times as long. To FastAPI these are routes like
-any other, so that the documentation is made from their signatures.
+FastAPI's default handler parses the body with `json`, validates the result, and repeats the input in validation errors.
+It takes three times as long, and its error responses fail if the input contains NaN, 1e400 or a lone surrogate. FastAPI
+treats a `JsonRoute` like any other route, so the OpenAPI document is generated from its signature.
 """
 
 import asyncio
@@ -28,21 +28,22 @@ from service.schemas.fields import Request as Body
 Asked = TypeVar("Asked", bound=BaseModel)
 
 THREADED_BODY_BYTES = 32_768
-"""Bytes of a body beyond which it is parsed in a thread, beside the event loop."""
+"""Size in bytes above which a body is parsed in a thread, not on the event loop."""
 
 MAX_REPORTED_ERRORS = 100
-"""Errors of a body that are reported at most; a body of many unknown fields has very many."""
+"""Maximum number of errors reported per body, because each unknown field of a body is an error."""
 
 
 class JsonRoute(APIRoute):
-    """A route whose function takes the body, a pydantic model, and what else it names by type.
+    """A route whose function receives arguments by type: the parsed body, the engine, and optionally the request.
 
-    `Engine` is the one that is open, held until the answer is made; `Request` the request. What its path names, it may
-    take by these names. The function returns a model, the bytes of the answer, or a whole response.
+    The body parameter is a pydantic model. `Engine` is the current engine, held until the function returns. `Request`
+    is the HTTP request. Path parameters are passed by name. The function returns a model, the bytes of the JSON answer,
+    or a complete response.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Make the handler of the route; called once."""
+        """Return the request handler of the route. FastAPI calls this once per route."""
         hints = get_type_hints(self.endpoint)
         hints.pop("return", None)
         kinds: dict[type, str] = {kind: name for name, kind in hints.items()}
@@ -67,8 +68,8 @@ class JsonRoute(APIRoute):
                         arguments[request_name] = request
                     answer = await endpoint(**arguments)
             except RcmlError as error:
-                # Not left to the application's handler: on its way there it would cost more than most answers, and
-                # a server that refuses what it has no time for must not take time for that.
+                # The error is not left to the application's handler. Propagating it would cost more than most
+                # answers, and an overloaded server must reject requests cheaply.
                 return error_response(request, error)
             if isinstance(answer, Response):
                 return answer
@@ -80,10 +81,10 @@ class JsonRoute(APIRoute):
 
 
 def _parameter(name: str, kind: TypeAdapter[str], value: str) -> str:
-    """Check a parameter of the path.
+    """Validate a path parameter.
 
     Raises:
-        RequestValidationError: it is not what the route takes.
+        RequestValidationError: The value is invalid.
     """
     try:
         return kind.validate_python(value)
@@ -94,10 +95,10 @@ def _parameter(name: str, kind: TypeAdapter[str], value: str) -> str:
 
 
 def read(model: type[Asked], body: bytes) -> Asked:
-    """Parse the body as a model.
+    """Parse a body as a model.
 
     Raises:
-        RequestValidationError: it is not JSON, or not what the model takes.
+        RequestValidationError: The body is not valid JSON, or is invalid for the model.
     """
     if not body:
         raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "", "input": None}])
@@ -114,10 +115,12 @@ def _in_body(error: ErrorDetails) -> InitErrorDetails | dict[str, Any]:
 
 
 async def _body(request: Request, part: str | None) -> bytes:
-    """Read the JSON of a request; if it uploads a picture beside its `part`, with the picture in it.
+    """Return the JSON body of a request.
+
+    A multipart body consists of a JSON part named `part` and a picture. The picture is inserted into the JSON.
 
     Raises:
-        HTTPException: it does not say that it is JSON; curl says something else unless told.
+        HTTPException: The Content-Type is not JSON, which is the case for curl by default.
     """
     kind = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"").decode(
         "latin-1"
@@ -129,15 +132,15 @@ async def _body(request: Request, part: str | None) -> bytes:
         return await _uploaded(request, part)
     body = await request.body()
     if body:
-        sent = f"{kind[:80]} was sent" if kind else "the request does not say what its body is"
+        sent = f"its Content-Type is {kind[:80]}" if kind else "the request has no Content-Type"
         raise HTTPException(
-            415, f"The body must be JSON; {sent}. Send it with Content-Type: application/json."
+            415, f"The body must be JSON, but {sent}. Send it with Content-Type: application/json."
         )
     return body
 
 
 async def _whole(request: Request) -> bytes:
-    """Read the body, which mostly is one piece."""
+    """Return the whole body. Most bodies arrive in one piece, which is returned without a copy."""
     message = await request.receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
@@ -152,17 +155,17 @@ async def _whole(request: Request) -> bytes:
 
 
 async def _uploaded(request: Request, part: str) -> bytes:
-    """Read the part of this name, which is JSON, and put the file of the part `picture` into it.
+    """Read the JSON part named `part` and insert the file from the part `picture` into it.
 
     Raises:
-        HTTPException: the parts are not these.
+        HTTPException: One of the two parts is missing.
     """
     async with request.form(max_files=1, max_fields=1) as form:
         question, picture = form.get(part), form.get("picture")
         if not isinstance(question, str) or not isinstance(picture, UploadFile):
             raise HTTPException(
                 400,
-                f"A multipart body has two parts: {part}, which is JSON, and picture, which is a file. Send both.",
+                f"A multipart body must have two parts: {part} (JSON) and picture (a file). Send both.",
             )
         content = await picture.read()
     return await asyncio.to_thread(_joined, question, content)
@@ -182,5 +185,5 @@ def _joined(question: str, content: bytes) -> bytes:
         raise RequestValidationError([details]) from None
     if not isinstance(fields, dict):
         return question.encode(errors="replace")
-    # NaN and Infinity stay as they are, and are refused by name.
+    # NaN and Infinity are kept, so that validation rejects them with the name of their field.
     return to_json({**fields, "picture": {"base64": b64encode(content).decode()}}, inf_nan_mode="constants")

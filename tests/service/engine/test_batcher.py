@@ -1,4 +1,4 @@
-"""Jobs are joined into batches, bounded in number and in the time they wait; a bad one fails only its own caller."""
+"""Tests of the batcher: batch size, waiting time, failures, cancellation and closing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Moves by what work takes, and by nothing else."""
+    """A clock that advances only when a test or the simulated work advances it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Doubling:
-    """Doubles numbers, remembers batches, and waits in each until it may go on."""
+    """Work that doubles numbers, records its batches, and blocks in each batch until `go` is set."""
 
     def __init__(self, clock: Clock | None = None, seconds: float = 0.0) -> None:
         self.batches: list[list[int]] = []
@@ -52,7 +52,7 @@ class Doubling:
 
 
 class Options(TypedDict, total=False):
-    """What a test sets of a batcher."""
+    """Options that a test sets on a batcher."""
 
     batch_size: int
     max_wait_s: float
@@ -76,7 +76,7 @@ def run(
 async def asked_while_busy(
     batcher: Batcher[int, int], doubling: Doubling, jobs: Sequence[int]
 ) -> list[int | BaseException]:
-    """What becomes of `jobs` that all come while a first one is worked on."""
+    """Return the outcomes of `jobs` that are all submitted while a first job is running."""
     doubling.go.clear()
     first = asyncio.create_task(batcher.submit(0))
     while not doubling.batches:
@@ -88,14 +88,14 @@ async def asked_while_busy(
     return list(await asyncio.gather(*others, return_exceptions=True))
 
 
-def test_what_comes_while_a_batch_is_worked_on_is_the_next_batch() -> None:
+def test_groups_jobs_submitted_during_a_batch_into_the_next_batch() -> None:
     doubling = Doubling()
     results = run(doubling, lambda batcher: asked_while_busy(batcher, doubling, [1, 2, 3]))
     assert results == [2, 4, 6]
     assert doubling.batches == [[0], [1, 2, 3]]
 
 
-def test_a_batch_has_no_more_jobs_than_it_may() -> None:
+def test_batch_size_limits_the_jobs_of_a_batch() -> None:
     doubling = Doubling()
     run(
         doubling,
@@ -106,7 +106,7 @@ def test_a_batch_has_no_more_jobs_than_it_may() -> None:
     assert doubling.batches == [[0], [1, 2], [3, 4], [5]]
 
 
-def test_a_bad_job_fails_its_own_caller_alone() -> None:
+def test_failing_job_fails_only_its_own_caller() -> None:
     doubling = Doubling()
     one, bad, other = run(doubling, lambda batcher: asked_while_busy(batcher, doubling, [1, 13, 3]))
     assert (one, other) == (2, 6)
@@ -114,7 +114,7 @@ def test_a_bad_job_fails_its_own_caller_alone() -> None:
     assert str(bad) == "13 among 1"
 
 
-def test_the_thread_lives_on_after_a_failure() -> None:
+def test_thread_continues_after_a_failure() -> None:
     async def scenario(batcher: Batcher[int, int]) -> int:
         with pytest.raises(ValueError, match="13"):
             await batcher.submit(13)
@@ -123,7 +123,7 @@ def test_the_thread_lives_on_after_a_failure() -> None:
     assert run(Doubling(), scenario) == 8
 
 
-def test_a_job_that_was_given_up_is_not_done() -> None:
+def test_skips_a_cancelled_job() -> None:
     doubling = Doubling()
 
     async def scenario(batcher: Batcher[int, int]) -> None:
@@ -143,15 +143,15 @@ def test_a_job_that_was_given_up_is_not_done() -> None:
     assert doubling.batches == [[0], [2]]
 
 
-def test_what_would_have_to_wait_too_long_is_refused_at_once(clock: Clock) -> None:
+def test_immediately_rejects_jobs_that_would_wait_too_long(clock: Clock) -> None:
     doubling = Doubling(clock, seconds=0.02)
 
     async def scenario(batcher: Batcher[int, int]) -> tuple[int, list[int]]:
-        await batcher.submit(0)  # by which it knows what a job takes
+        await batcher.submit(0)  # measures the time per job
         doubling.go.clear()
         tasks = [asyncio.create_task(batcher.submit(job)) for job in range(100, 200)]
         refused: list[asyncio.Task[int]] = []
-        while len(refused) + len(batcher) < 98:  # none but those that wait, or are the batch under way
+        while len(refused) + len(batcher) < 98:  # all but the queued jobs and the running batch
             await asyncio.sleep(0.001)
             refused = [task for task in tasks if task.done()]
         doubling.go.set()
@@ -160,11 +160,11 @@ def test_what_would_have_to_wait_too_long_is_refused_at_once(clock: Clock) -> No
         return len(outcomes) - len(again), again
 
     answered, again = run(doubling, scenario, batch_size=2, max_wait_s=0.1)
-    assert 5 <= answered <= 8  # a tenth of a second, at two hundredths a job, and what is under way
+    assert 5 <= answered <= 8  # 0.1 s of queue at 0.02 s per job, plus the running batch
     assert again == [1] * (100 - answered)
 
 
-def test_close_finishes_what_was_accepted() -> None:
+def test_close_finishes_accepted_jobs() -> None:
     doubling = Doubling()
 
     async def scenario() -> list[int]:
@@ -180,7 +180,7 @@ def test_close_finishes_what_was_accepted() -> None:
     assert asyncio.run(scenario()) == [0, 2, 4, 6, 8]
 
 
-def test_a_batch_that_hangs_shows_in_its_heartbeat(clock: Clock) -> None:
+def test_heartbeat_reports_a_stuck_batch(clock: Clock) -> None:
     doubling = Doubling()
 
     async def scenario(batcher: Batcher[int, int]) -> None:
@@ -191,7 +191,7 @@ def test_a_batch_that_hangs_shows_in_its_heartbeat(clock: Clock) -> None:
             await asyncio.sleep(0.001)
         assert batcher.heartbeat.stuck_reason is None
         clock.now += 0.03
-        assert "busy with one piece of work" in (batcher.heartbeat.stuck_reason or "")
+        assert "busy with one job" in (batcher.heartbeat.stuck_reason or "")
         doubling.go.set()
         await task
         assert batcher.heartbeat.stuck_reason is None
@@ -199,11 +199,11 @@ def test_a_batch_that_hangs_shows_in_its_heartbeat(clock: Clock) -> None:
     run(doubling, scenario, job_timeout_s=0.02)
 
 
-def test_what_comes_after_close_is_refused_rather_than_left_waiting() -> None:
+def test_submit_after_close_raises_instead_of_waiting() -> None:
     async def scenario() -> None:
         batcher = Batcher(Doubling(), "test")
         batcher.close()
-        with pytest.raises(RuntimeError, match="no more work is taken after close"):
+        with pytest.raises(RuntimeError, match="The batcher is closed and accepts no more jobs"):
             await asyncio.wait_for(batcher.submit(1), 600)
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""The engine answers without HTTP, and looks after the encoder."""
+"""Tests of the engine without HTTP: answers, use of the encoder, and closing."""
 
 import asyncio
 import gc
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 class JealousEncoder(FakeEncoder):
-    """Fails when two threads use it at once."""
+    """An encoder that fails if two threads use it at the same time."""
 
     def __init__(self) -> None:
         self.lock = Lock()
 
     def encode_texts(self, texts: Sequence[str]) -> ndarray:
-        assert self.lock.acquire(blocking=False), "two threads encode at once"
+        assert self.lock.acquire(blocking=False), "two threads encode at the same time"
         try:
             return super().encode_texts(texts)
         finally:
@@ -44,7 +44,7 @@ class JealousEncoder(FakeEncoder):
 def run(
     shop: FakeShop, encoder: FakeEncoder, scenario: Callable[[Engine], Awaitable[T]], close: bool = True
 ) -> T:
-    """What comes of a scenario with an engine of its own."""
+    """Run a scenario with a new engine and return its result."""
 
     async def inside() -> T:
         engine = Engine(Index.open(shop.index), encoder, compact_at=0)
@@ -58,11 +58,11 @@ def run(
 
 
 async def validity(engine: Engine, item_a: str, item_b: str, relation_id: str) -> Verdict:
-    """What the engine's threads say of a claim."""
+    """Return the verdict for a pair of items under a relation, computed in the engine's threads."""
     return await engine.run_in_thread(engine.index.reader().validity, item_a, item_b, relation_id)
 
 
-def test_it_opens_the_encoder_of_the_checkpoint_that_the_index_names(shop: FakeShop) -> None:
+def test_opens_the_encoder_of_the_checkpoint_of_the_index(shop: FakeShop) -> None:
     opened = []
 
     def open_encoder(*how: object) -> FakeEncoder:
@@ -75,9 +75,7 @@ def test_it_opens_the_encoder_of_the_checkpoint_that_the_index_names(shop: FakeS
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_a_new_item_is_answered_as_the_same_item_of_the_catalogue(
-    shop: FakeShop, similarity: Similarity
-) -> None:
+def test_new_item_gets_the_results_of_the_same_catalogue_item(shop: FakeShop, similarity: Similarity) -> None:
     async def scenario(engine: Engine) -> tuple[list[Found], list[Found]]:
         picture = Image.open(shop.prepared / ITEMS[0].picture)
         new = NewItem(await engine.encode(ITEMS[0].text, picture))
@@ -93,7 +91,7 @@ def test_a_new_item_is_answered_as_the_same_item_of_the_catalogue(
     assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=2e-3)
 
 
-def test_the_encoder_is_used_by_one_thread_at_a_time(shop: FakeShop) -> None:
+def test_only_one_thread_at_a_time_uses_the_encoder(shop: FakeShop) -> None:
     async def scenario(engine: Engine) -> list[Encoding]:
         return await asyncio.gather(*(engine.encode("mug", None) for _ in range(40)))
 
@@ -102,7 +100,7 @@ def test_the_encoder_is_used_by_one_thread_at_a_time(shop: FakeShop) -> None:
     assert all(np.array_equal(one.text, expected) for one in encodings)
 
 
-def test_a_relation_is_valid_from_its_threshold_on(shop: FakeShop) -> None:
+def test_relation_is_valid_at_or_above_its_threshold(shop: FakeShop) -> None:
     async def scenario(engine: Engine) -> list[Verdict]:
         return [await validity(engine, "red-mug", item_b, "gardeners") for item_b in ids()[1:]]
 
@@ -111,20 +109,20 @@ def test_a_relation_is_valid_from_its_threshold_on(shop: FakeShop) -> None:
         assert verdict.valid == (shop.probability("red-mug", item_b, "gardeners") >= verdict.threshold)
 
 
-def test_the_relation_of_an_item_with_itself_cannot_hold_between_two(shop: FakeShop) -> None:
+def test_rejects_the_same_item_relation_for_two_items(shop: FakeShop) -> None:
     with pytest.raises(IntraRelationError) as refused:
         run(shop, FakeEncoder(), lambda engine: validity(engine, "bib", "cot", "same-item"))
     assert refused.value.others == ["gardeners", "worn together / office", "new-parents"]
 
 
-def test_what_is_unknown_is_named(shop: FakeShop) -> None:
+def test_error_names_the_unknown_item_or_relation(shop: FakeShop) -> None:
     with pytest.raises(UnknownItemError, match="'unicorn'"):
         run(shop, FakeEncoder(), lambda engine: validity(engine, "unicorn", "bib", "gardeners"))
     with pytest.raises(UnknownRelationError, match="'sailors'"):
         run(shop, FakeEncoder(), lambda engine: validity(engine, "bib", "cot", "sailors"))
 
 
-def test_an_engine_that_was_replaced_is_closed_when_the_last_request_lets_it_go(shop: FakeShop) -> None:
+def test_replaced_engine_closes_when_the_last_request_releases_it(shop: FakeShop) -> None:
     async def scenario(engine: Engine) -> None:
         with engine.held():
             engine.release()
@@ -133,13 +131,13 @@ def test_an_engine_that_was_replaced_is_closed_when_the_last_request_lets_it_go(
         for thread in enumerate_threads():
             if thread.name == "rcml closing":
                 thread.join()
-        with pytest.raises(RuntimeError, match="no more work is taken"):
+        with pytest.raises(RuntimeError, match="accepts no more jobs"):
             await engine.run_in_thread(len, ())
 
     run(shop, FakeEncoder(), scenario, close=False)
 
 
-def test_a_closed_engine_is_freed_at_once_with_its_files(shop: FakeShop, without_collector: None) -> None:
+def test_closed_engine_is_freed_immediately_with_its_files(shop: FakeShop, without_collector: None) -> None:
     async def scenario(engine: Engine) -> list[weakref.ref[object]]:
         for item_ids in (("bib",), ("bib", "cot")):
             relations = (Weighted("gardeners"),)
@@ -157,7 +155,7 @@ def test_a_closed_engine_is_freed_at_once_with_its_files(shop: FakeShop, without
 
 @pytest.fixture
 def without_collector() -> Iterator[None]:
-    """Only what nothing refers to is freed."""
+    """Disable the garbage collector, so that only reference counting frees objects."""
     gc.disable()
     yield
     gc.enable()

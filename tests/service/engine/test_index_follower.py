@@ -1,4 +1,4 @@
-"""A server follows what other processes do to its index."""
+"""Tests of a server whose index is changed by other processes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,26 +22,26 @@ def folder(shop: FakeShop, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def other(folder: Path) -> Iterator[Index]:
-    """The index as another process has it open."""
+    """Open the index a second time, as another process does."""
     index = Index.open(folder)
     yield index
     index.close()
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until it comes true, as long as a slow machine may take."""
+    """Wait until a condition holds, with a timeout that is long enough for a slow machine."""
     begun = time.monotonic()
     while not holds():
-        assert time.monotonic() - begun < 600, "it did not come true in ten minutes"
+        assert time.monotonic() - begun < 600, "the condition did not hold within ten minutes"
         time.sleep(0.01)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the log says beside the lines of requests."""
+    """Return the log messages other than the access log."""
     return [record.getMessage() for record in caplog.records if record.name == "rcml"]
 
 
-def test_what_another_process_changes_is_soon_answered(folder: Path, other: Index) -> None:
+def test_answers_include_changes_by_another_process(folder: Path, other: Index) -> None:
     with served(ServeConfig(index=folder)) as client:
         other.apply([made("new-lamp", 3), Change("cot")])
         eventually(lambda: client.get("/items/new-lamp").status_code == 200)
@@ -52,7 +52,7 @@ def test_what_another_process_changes_is_soon_answered(folder: Path, other: Inde
         assert {"cot", "new-lamp"}.isdisjoint(found)
 
 
-def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -> None:
+def test_compacts_many_changes_into_a_new_generation(folder: Path, other: Index) -> None:
     config = ServeConfig(index=folder, compact_at=3)
     with served(config) as client:
         other.apply([made("new-lamp", 3), made("new-cot", 4)])
@@ -65,7 +65,7 @@ def test_many_changes_are_folded_into_a_generation(folder: Path, other: Index) -
         assert client.get("/items/new-mug").status_code == 200
 
 
-def test_damage_is_said_once_and_answers_go_on(
+def test_logs_damage_once_and_continues_to_answer(
     folder: Path, other: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served(ServeConfig(index=folder)) as client:

@@ -1,4 +1,4 @@
-"""Searches run in threads, so many at a time; beyond what can be done in time, they are refused."""
+"""Tests of the thread pool: results, errors, overload, cancellation and heartbeats."""
 
 import asyncio
 from threading import Event, Semaphore, get_ident
@@ -9,7 +9,7 @@ from service.engine.thread_pool import MIN_QUEUE_PER_THREAD, ThreadPool
 from service.problems.errors import OverloadedError
 
 
-def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:
+def test_runs_work_in_another_thread_and_returns_its_result() -> None:
     async def scenario() -> tuple[int, int]:
         workers = ThreadPool("test", 1)
         try:
@@ -22,7 +22,7 @@ def test_work_is_done_in_another_thread_and_its_result_comes_back() -> None:
     assert thread != get_ident()
 
 
-def test_what_it_raises_reaches_the_caller() -> None:
+def test_error_of_the_work_reaches_the_caller() -> None:
     async def scenario() -> None:
         workers = ThreadPool("test", 1)
         empty: dict[str, int] = {}
@@ -35,7 +35,9 @@ def test_what_it_raises_reaches_the_caller() -> None:
         asyncio.run(scenario())
 
 
-def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_jobs_that_would_wait_too_long_and_accepts_later_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now, turns = 0.0, Semaphore(0)
     monkeypatch.setattr("service.engine.thread_pool.monotonic", lambda: now)
 
@@ -48,9 +50,9 @@ def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: 
         workers = ThreadPool("test", 1, max_wait_s=0.05)
         for task in [asyncio.create_task(workers.run(work)) for _ in range(5)]:
             turns.release()
-            await task  # by which it learns how fast they are done
+            await task  # measures the interval between finished jobs
         tasks = [asyncio.create_task(workers.run(work)) for _ in range(80)]
-        await asyncio.sleep(0)  # each has been accepted or refused
+        await asyncio.sleep(0)  # each job is accepted or rejected
         turns.release(81)
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         await workers.run(work)
@@ -61,7 +63,7 @@ def test_what_would_wait_too_long_is_refused_and_later_work_is_not(monkeypatch: 
     assert asyncio.run(scenario()) == (MIN_QUEUE_PER_THREAD, 80 - MIN_QUEUE_PER_THREAD)
 
 
-def test_what_was_given_up_before_its_turn_is_not_done() -> None:
+def test_skips_a_job_cancelled_before_its_start() -> None:
     async def scenario() -> list[str]:
         workers, go = ThreadPool("test", 1), Event()
         done: list[str] = []
@@ -79,7 +81,7 @@ def test_what_was_given_up_before_its_turn_is_not_done() -> None:
     assert asyncio.run(scenario()) == ["third"]
 
 
-def test_a_job_that_hangs_shows_in_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_reports_a_stuck_job(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
 
@@ -97,7 +99,7 @@ def test_a_job_that_hangs_shows_in_a_heartbeat(monkeypatch: pytest.MonkeyPatch) 
         assert [heartbeat.stuck_reason for heartbeat in workers.heartbeats] == [None]
         now += 0.03
         stuck = [heartbeat.stuck_reason or "" for heartbeat in workers.heartbeats]
-        assert ["busy with one piece of work" in reason for reason in stuck] == [True]
+        assert ["busy with one job" in reason for reason in stuck] == [True]
         go.set()
         await task
         assert [heartbeat.stuck_reason for heartbeat in workers.heartbeats] == [None]

@@ -1,4 +1,4 @@
-"""A worker that hangs or has died is told from one that works or waits."""
+"""Tests of the heartbeats: stuck and ended workers are distinguished from busy and idle ones."""
 
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -18,20 +18,20 @@ from .test_index_follower import eventually
 
 @pytest.fixture
 def go_on() -> Iterator[Event]:
-    """Until it is set, what waits for it hangs."""
+    """Provide an event on which simulated stuck work waits, and set it after the test."""
     event = Event()
     yield event
     event.set()
 
 
-def test_a_worker_that_waits_for_work_is_well() -> None:
+def test_idle_worker_is_healthy() -> None:
     heartbeat = Heartbeat("encoder", timeout_s=0.0)
     with heartbeat.working():
         pass
     assert heartbeat.stuck_reason is None
 
 
-def test_a_worker_is_wedged_while_one_piece_of_work_lasts_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_is_stuck_while_one_job_exceeds_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
     heartbeat = Heartbeat("encoder", timeout_s=30.0)
@@ -40,13 +40,12 @@ def test_a_worker_is_wedged_while_one_piece_of_work_lasts_too_long(monkeypatch: 
         assert heartbeat.stuck_reason is None
         now = 131.0
         assert heartbeat.stuck_reason == (
-            "The encoder has been busy with one piece of work for 31 s, "
-            "and 30 s is the most that one should take."
+            "The encoder has been busy with one job for 31 s, which exceeds the timeout of 30 s."
         )
     assert heartbeat.stuck_reason is None
 
 
-def test_many_pieces_of_work_are_not_one_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_applies_to_each_job_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("service.engine.watchdog.monotonic", lambda: now)
     heartbeat = Heartbeat("encoder", timeout_s=30.0)
@@ -56,14 +55,14 @@ def test_many_pieces_of_work_are_not_one_long_one(monkeypatch: pytest.MonkeyPatc
             assert heartbeat.stuck_reason is None
 
 
-def test_work_that_fails_leaves_the_worker_well() -> None:
+def test_worker_is_healthy_after_a_failed_job() -> None:
     heartbeat = Heartbeat("encoder", timeout_s=0.0)
     with pytest.raises(ZeroDivisionError), heartbeat.working():
         raise ZeroDivisionError
     assert heartbeat.stuck_reason is None
 
 
-def test_the_end_of_the_thread_that_worked_is_seen() -> None:
+def test_reports_the_end_of_a_thread_that_ran_a_job() -> None:
     heartbeat = Heartbeat("encoder")
 
     def work() -> None:
@@ -76,7 +75,7 @@ def test_the_end_of_the_thread_that_worked_is_seen() -> None:
     assert heartbeat.stuck_reason == "The encoder's thread has ended."
 
 
-def test_the_end_of_a_watched_thread_is_seen_even_before_it_worked() -> None:
+def test_reports_the_end_of_a_watched_thread_that_never_ran_a_job() -> None:
     heartbeat = Heartbeat("encoder")
     thread = Thread(target=lambda: None)
     thread.start()
@@ -85,7 +84,7 @@ def test_the_end_of_a_watched_thread_is_seen_even_before_it_worked() -> None:
     assert heartbeat.stuck_reason == "The encoder's thread has ended."
 
 
-def test_a_wedged_worker_makes_readiness_fail_until_it_is_free_and_leaves_liveness(
+def test_stuck_worker_fails_readiness_until_it_recovers_but_not_liveness(
     config: ServeConfig, go_on: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -110,14 +109,14 @@ def test_a_wedged_worker_makes_readiness_fail_until_it_is_free_and_leaves_livene
         problem = client.get("/readyz").json()
         assert problem["type"] == "urn:rcml:problem:not-ready"
         assert problem["detail"].startswith(
-            "The follower has been busy with one piece of work for 0 s, and 0.2 s"
+            "The follower has been busy with one job for 0 s, which exceeds the timeout of 0.2 s"
         )
         assert client.get("/livez").status_code == client.get("/relations").status_code == 200
         go_on.set()
         wait_until_ready(client)
 
 
-def test_a_follower_that_fails_goes_on_and_says_where_once(
+def test_failing_follower_continues_and_logs_its_traceback_once(
     config: ServeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures = 0

@@ -1,4 +1,4 @@
-"""What is wished for is said in the words of the field's own bounds."""
+"""Tests of the messages for rejected values: accepted values, paths and quoted values."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,14 +39,14 @@ from service.schemas.retrieve import Limit
         (str | Picture | None, "text"),
     ],
 )
-def test_a_field_says_what_it_takes(annotation: Any, wished: str) -> None:
+def test_describes_the_accepted_values_of_a_field(annotation: Any, wished: str) -> None:
     assert wish(FieldInfo.from_annotation(annotation)) == wished
 
 
 class Shelf(BaseModel):
-    """A model with what pydantic's locations are long for."""
+    """A model whose fields produce pydantic locations with union labels and dict keys."""
 
-    items: list[str | int] = Field([], description="a list of one of two")
+    items: list[str | int] = Field([], description="a list whose elements have one of two types")
     prices: dict[Annotated[str, Field(min_length=2)], float] | None = None
     relation: AnyRelation | None = None
     limit: Limit | None = None
@@ -71,7 +71,7 @@ class Shelf(BaseModel):
         ({"shelves": {"str": []}}, ("shelves", "str"), "a JSON object"),
     ],
 )
-def test_an_error_is_placed_where_its_user_sees_it(
+def test_path_of_an_error_matches_the_users_input(
     sent: dict[str, Any], path: tuple[str | int, ...], wished: str
 ) -> None:
     with pytest.raises(ValidationError) as refused:
@@ -89,13 +89,13 @@ def test_an_error_is_placed_where_its_user_sees_it(
         (None, "null"),
         (float("nan"), "NaN"),
         ("x" * 81, f'"{"x" * 80}…"'),
-        ([1, 2], "a list of 2"),
+        ([1, 2], "a list of length 2"),
         ({}, "{}"),
-        (-(10**4000), "a number of more than 80 digits"),
+        (-(10**4000), "a number with more than 80 digits"),
         ("\ud800", '"\\ud800"'),
         (b"\xff{", '"\ufffd{"'),
         (Path("a"), '"a"'),
     ],
 )
-def test_a_value_is_repeated_recognisably_and_briefly(value: object, echoed: str) -> None:
+def test_quotes_a_value_as_shortened_json(value: object, echoed: str) -> None:
     assert quoted(value) == echoed

@@ -1,4 +1,4 @@
-"""Bulk uploads: every line has its reply, a bad one fails alone, and what is acknowledged is durable."""
+"""Tests of bulk uploads: every line gets a reply, an invalid line fails alone, and acknowledged lines are durable."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ def changing(own: FakeShop) -> Iterator[TestClient]:
 
 
 def upload(client: TestClient, *sent: object) -> list[Any]:
-    """The replies to some lines, each bytes or what is to be JSON."""
+    """Upload lines and return their replies. A line is either bytes or an object to encode as JSON."""
     body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in sent)
     answer = client.post("/items/bulk", content=body, headers=NDJSON)
     assert answer.status_code == 200, answer.text
@@ -70,7 +70,7 @@ def total(client: TestClient) -> int:
     return int(client.get("/items?limit=1").json()["total"])
 
 
-def test_a_thousand_lines_with_bad_ones_among_them(changing: TestClient) -> None:
+def test_invalid_lines_among_a_thousand_fail_alone(changing: TestClient) -> None:
     bad: dict[int, tuple[object, int]] = {
         3: (b"", 0),
         10: (b"no JSON", 400),
@@ -105,7 +105,7 @@ def test_a_thousand_lines_with_bad_ones_among_them(changing: TestClient) -> None
             assert reply == {"line": reply["line"], "item_id": f"item-{reply['line']}", "status": 201}
 
 
-def test_a_refused_line_is_told_its_field_and_the_remedy(changing: TestClient) -> None:
+def test_rejected_line_gets_the_field_and_the_remedy(changing: TestClient) -> None:
     [reply] = upload(changing, upsert("lamp", title=""))
     assert reply["problem"]["errors"] == [
         {
@@ -121,7 +121,7 @@ def test_a_refused_line_is_told_its_field_and_the_remedy(changing: TestClient) -
     assert reply["problem"]["instance"] == "/items/bulk"
 
 
-def test_lines_are_worked_off_in_their_order(changing: TestClient) -> None:
+def test_applies_lines_in_order(changing: TestClient) -> None:
     sent = [upsert("lamp", "One"), upsert("lamp", "Two"), {"delete": "lamp"}, {"delete": "lamp"}]
     assert [one["status"] for one in upload(changing, *sent)] == [201, 200, 204, 204]
     assert changing.get("/items/lamp").status_code == 404
@@ -129,19 +129,19 @@ def test_lines_are_worked_off_in_their_order(changing: TestClient) -> None:
     assert changing.get("/items/bib").json()["title"] == "Red silk lamp"
 
 
-def test_pictures_are_taken_over(changing: TestClient) -> None:
+def test_stores_pictures(changing: TestClient) -> None:
     upload(changing, upsert("lamp", picture={"base64": picture("navy")}))
     kept = Image.open(BytesIO(changing.get("/items/lamp/image").content))
     assert kept.getpixel((0, 0)) == (0, 0, 128)
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"\r\n  \n\n"])
-def test_where_there_is_no_line_there_is_no_reply(changing: TestClient, body: bytes) -> None:
+def test_empty_body_gets_no_reply(changing: TestClient, body: bytes) -> None:
     answer = changing.post("/items/bulk", content=body, headers=NDJSON)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_line_too_long_is_dropped_and_the_next_one_taken(changing: TestClient) -> None:
+def test_rejects_a_line_that_is_too_long_and_accepts_the_next_line(changing: TestClient) -> None:
     fits = upsert("fits", description="d" * 3_000)
     fits["upsert"]["description"] += "d" * (MOST - len(json.dumps(fits)))
     longer = json.loads(json.dumps(fits))
@@ -149,11 +149,11 @@ def test_a_line_too_long_is_dropped_and_the_next_one_taken(changing: TestClient)
     replies = upload(changing, b"z" * 100_000, fits, longer, upsert("next"))
     assert [one["status"] for one in replies] == [413, 201, 413, 201]
     assert replies[0]["problem"]["detail"] == (
-        "The line is longer than the limit of 4096 bytes. Send a shorter one."
+        "The line is longer than the limit of 4096 bytes. Send a shorter line."
     )
 
 
-def test_what_is_not_declared_to_be_lines_is_refused(changing: TestClient) -> None:
+def test_rejects_a_body_not_declared_as_ndjson(changing: TestClient) -> None:
     answer = changing.post("/items/bulk", json=upsert("lamp"))
     assert answer.status_code == 415
     assert answer.json()["detail"] == (
@@ -162,7 +162,7 @@ def test_what_is_not_declared_to_be_lines_is_refused(changing: TestClient) -> No
     )
 
 
-def test_a_body_beyond_its_own_limit_is_refused_before_it_is_read(changing: TestClient) -> None:
+def test_rejects_a_body_with_too_large_a_declared_length_before_reading_it(changing: TestClient) -> None:
     body = b"\n" * (10**6 + 1)
     answer = changing.post("/items/bulk", content=body, headers=NDJSON)
     assert answer.status_code == 413
@@ -170,7 +170,7 @@ def test_a_body_beyond_its_own_limit_is_refused_before_it_is_read(changing: Test
 
 
 def in_pieces(client: TestClient, *pieces: bytes) -> tuple[int, bytes, int]:
-    """Status and body of the answer to a body that comes in pieces, and how many of them were asked for."""
+    """Send a body in pieces. Return the status and body of the response and the number of pieces that were read."""
     scope = {
         **{"type": "http", "http_version": "1.1", "scheme": "http", "root_path": "", "query_string": b""},
         **{"method": "POST", "path": "/items/bulk", "raw_path": b"/items/bulk", "client": ("testclient", 1)},
@@ -194,7 +194,7 @@ def in_pieces(client: TestClient, *pieces: bytes) -> tuple[int, bytes, int]:
     return next((one["status"] for one in sent if "status" in one), 0), body, len(pieces) - len(left)
 
 
-def test_a_body_that_turns_out_too_long_is_answered_as_far_as_it_was_taken(changing: TestClient) -> None:
+def test_replies_to_the_lines_read_before_a_chunked_body_exceeds_the_limit(changing: TestClient) -> None:
     early = b"".join(json.dumps(upsert(f"early-{n}")).encode() + b"\n" for n in range(LINES_PER_GROUP))
     filling = [(b" " * 999 + b"\n") * 100] * 20
     status, body, taken = in_pieces(changing, early, *filling, json.dumps(upsert("late")).encode())
@@ -204,14 +204,14 @@ def test_a_body_that_turns_out_too_long_is_answered_as_far_as_it_was_taken(chang
     assert changing.get("/items/late").status_code == 404
 
 
-def test_a_line_that_was_cut_with_its_connection_is_not_taken(changing: TestClient) -> None:
+def test_discards_an_incomplete_group_when_the_connection_breaks(changing: TestClient) -> None:
     status, body, _ = in_pieces(changing, json.dumps(upsert("whole")).encode(), b'\n{"delete": "bib"}')
     assert (status, body) == (0, b"")
     assert changing.get("/items/bib").status_code == 200
-    assert changing.get("/items/whole").status_code == 404  # of a group that never was one
+    assert changing.get("/items/whole").status_code == 404  # its group was never complete
 
 
-def test_a_server_that_stops_takes_no_upload(own: FakeShop) -> None:
+def test_stopping_server_rejects_uploads(own: FakeShop) -> None:
     with served(ServeConfig(index=own.index)) as client:
         client.app_state["engine_holder"].stop()
         answer = client.post("/items/bulk", content=b'{"delete": "bib"}', headers=NDJSON)
@@ -219,8 +219,10 @@ def test_a_server_that_stops_takes_no_upload(own: FakeShop) -> None:
         assert client.get("/items/bib").status_code == 200
 
 
-def test_another_engine_takes_over_amid_an_upload(own: FakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that were not yet begun when the index is opened anew go to whoever has it then."""
+def test_engine_replaced_during_an_upload_applies_the_remaining_lines(
+    own: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that are read after the index is reopened are applied by the new engine."""
     apply, applied = Index.apply, []
     with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["engine_holder"]
@@ -238,9 +240,7 @@ def test_another_engine_takes_over_amid_an_upload(own: FakeShop, monkeypatch: py
         assert total(client) == len(ids()) + 2 * LINES_PER_GROUP
 
 
-def test_an_upload_keeps_no_engine_open_that_was_replaced(
-    own: FakeShop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upload_does_not_keep_a_replaced_engine_open(own: FakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
     apply, close, applied, closed = Index.apply, Index.close, [], Event()
     with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["engine_holder"]
@@ -251,7 +251,7 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
             if len(applied) == 1:
                 loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
             else:
-                assert closed.wait(600), "the upload goes on, and holds what it no longer needs"
+                assert closed.wait(600), "the upload continues but still holds the replaced engine"
 
         def noted(index: Index) -> None:
             close(index)
@@ -264,13 +264,13 @@ def test_an_upload_keeps_no_engine_open_that_was_replaced(
 
 
 class AtOnce:
-    """A thread that has done its work when `start` returns."""
+    """A thread replacement whose work is complete when `start` returns."""
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self.start = target
 
 
-def test_replies_are_made_before_a_replaced_engine_closes_its_files(
+def test_creates_replies_before_a_replaced_engine_closes_its_files(
     own: FakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply, applied = Index.apply, []
@@ -284,13 +284,13 @@ def test_replies_are_made_before_a_replaced_engine_closes_its_files(
 
         monkeypatch.setattr(Index, "apply", swapping)
         monkeypatch.setattr("service.engine.reference_counted.Thread", AtOnce)
-        assert client.get("/items/new-item").status_code == 404  # the event loop has the catalogue open now
+        assert client.get("/items/new-item").status_code == 404  # opens the catalogue on the event loop
         replies = upload(client, upsert("bib"), upsert("new-item"))
         assert [one["status"] for one in replies] == [200, 201]
         assert len(applied) == 1
 
 
-def test_a_group_that_the_disk_refuses_is_not_acknowledged(
+def test_does_not_acknowledge_a_group_that_cannot_be_stored(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply, groups = Index.apply, []
@@ -315,7 +315,7 @@ def test_a_group_that_the_disk_refuses_is_not_acknowledged(
     assert changing.get(f"/items/item-{LINES_PER_GROUP + 1}").status_code == 404
 
 
-def test_an_overloaded_server_takes_its_time_and_refuses_no_line(
+def test_overloaded_server_delays_lines_instead_of_rejecting_them(
     changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode, refused = Engine.encode, 0
@@ -347,7 +347,7 @@ async def _lines(chunks: list[bytes], longest: int) -> list[tuple[int, bytes | N
     cuts=st.lists(st.integers(0, 60), max_size=6),
     longest=st.integers(1, 6),
 )
-def test_lines_are_the_same_however_a_body_is_cut(
+def test_splits_lines_independently_of_chunk_boundaries(
     parts: list[bytes], ended: bool, cuts: list[int], longest: int
 ) -> None:
     body = b"\n".join(parts) + b"\n" * ended
@@ -370,7 +370,7 @@ serve(ServeConfig(index=sys.argv[1], port=0, log_level="critical"), open_encoder
 
 
 def answers(url: str) -> bool:
-    """Whether the server is there, and ready."""
+    """Return whether the server is reachable and ready."""
     try:
         return httpx.get(f"{url}/readyz", timeout=600).status_code == 200
     except httpx.TransportError:
@@ -384,13 +384,13 @@ def process(own: FakeShop) -> Iterator[tuple[subprocess.Popen[str], str]]:
         assert server.stderr is not None
         url = next(word for line in server.stderr for word in line.split() if word.startswith("http://"))
         while not answers(url):
-            assert server.poll() is None, "the server ended of itself"
+            assert server.poll() is None, "the server exited unexpectedly"
             time.sleep(0.01)
         yield server, url
         server.kill()
 
 
-def test_what_was_acknowledged_outlives_a_kill(
+def test_loses_no_acknowledged_change_after_kill(
     process: tuple[subprocess.Popen[str], str], own: FakeShop
 ) -> None:
     server, url = process
@@ -424,13 +424,15 @@ def test_what_was_acknowledged_outlives_a_kill(
     index = Index.open(own.index)
     assert all(item_id in index.snapshot for item_id in acknowledged)
     streamed = sum(item.item_id.startswith("item-") for _, item in index.snapshot.page(0, 10**6))
-    assert streamed % LINES_PER_GROUP == 0  # all or none of a group
+    assert streamed % LINES_PER_GROUP == 0  # groups are atomic
     assert streamed > 0
     index.close()
 
 
-def test_a_client_that_reads_late_is_served(process: tuple[subprocess.Popen[str], str]) -> None:
-    """Most send all before they read; replies that no socket holds must not stop that."""
+def test_serves_a_client_that_reads_replies_only_at_the_end(
+    process: tuple[subprocess.Popen[str], str],
+) -> None:
+    """Most clients send the whole body before they read, so replies beyond the socket buffer must not block them."""
     _, url = process
     body = (b"x" + b" " * 500 + b"\n") * 40_000
     head = f"POST /items/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON['Content-Type']}\r\n"
@@ -445,7 +447,7 @@ def test_a_client_that_reads_late_is_served(process: tuple[subprocess.Popen[str]
     assert answer.count(b'"status":400,"problem"') == 40_000
 
 
-def test_the_server_takes_longer_bodies_in_bulk_alone(process: tuple[subprocess.Popen[str], str]) -> None:
+def test_only_bulk_uploads_may_exceed_the_body_limit(process: tuple[subprocess.Popen[str], str]) -> None:
     _, url = process
     body = (b" " * 999 + b"\n") * 2_000 + json.dumps(upsert("far-down")).encode()
     bulk = httpx.post(f"{url}/items/bulk", content=body, headers=NDJSON, timeout=600)

@@ -1,4 +1,4 @@
-"""What a request brings is made ready beside the event loop, which others wait for."""
+"""Tests that the content of a request is prepared without blocking the event loop."""
 
 import asyncio
 from threading import current_thread, main_thread
@@ -16,16 +16,16 @@ from service.telemetry.prometheus import Metrics
 
 
 class Watched(Picture):
-    """A picture that says who decodes its base64."""
+    """A picture that fails if its base64 is decoded on the main thread."""
 
     @property
     def content(self) -> bytes | None:
-        assert current_thread() is not main_thread(), "megabytes are decoded on the event loop"
+        assert current_thread() is not main_thread(), "the picture is decoded on the event loop"
         return super().content
 
 
 class Picky:
-    """An engine that refuses one text, and counts those that it begins."""
+    """An engine that rejects one text and counts the texts that it starts to encode."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -38,13 +38,13 @@ class Picky:
         return text
 
 
-def test_the_base64_of_a_picture_is_decoded_beside_the_event_loop() -> None:
+def test_decodes_base64_pictures_outside_the_event_loop() -> None:
     unused = object()
     query = RequestContext(cast(Engine, unused), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
     assert asyncio.run(query.content(Watched(base64="bXVn"))) == b"mug"
 
 
-def test_where_an_item_is_refused_no_other_is_encoded_for_nobody() -> None:
+def test_stops_encoding_items_after_one_is_rejected() -> None:
     engine, unused = Picky(), object()
     query = RequestContext(cast(Engine, engine), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
 

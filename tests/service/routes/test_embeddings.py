@@ -147,7 +147,11 @@ def test_inner_products_equal_retrieve_scores(asked: TestClient) -> None:
         ({"items": ["cot", "unicorn"]}, 404, "No item has the id 'unicorn'."),
         ({"relation": "sailing"}, 404, "No relation has the id 'sailing'."),
         ({"items": []}, 422, "items must have 1 or more entries; [] was sent."),
-        ({"items": ["cot"] * 101}, 422, "items must have at most 100 entries; a list of 101 was sent."),
+        (
+            {"items": ["cot"] * 101},
+            422,
+            "items must have at most 100 entries; a list of length 101 was sent.",
+        ),
         ({"items": [{}]}, 422, "A new item needs text, a picture, or both; neither was sent."),
         ({"items": [7]}, 422, "items.0 cannot be 7."),
         ({"views": []}, 422, "views must have 1 or more entries; [] was sent."),

@@ -113,9 +113,9 @@ def test_rejection_without_stored_tokens_names_the_build_option(client: TestClie
             "#/relation/description",
             "relation.description must have at most 2000 characters",
         ),
-        ({"description": "x", "weight": 1}, "#/relation/weight", "relation.weight is not known here."),
+        ({"description": "x", "weight": 1}, "#/relation/weight", "relation.weight is not a known field."),
         (7, "#/relation", "relation cannot be 7. Send text of 1 to 512 characters."),
-        (["x"], "#/relation", "relation cannot be a list of 1."),
+        (["x"], "#/relation", "relation cannot be a list of length 1."),
         ("", "#/relation", "relation must have 1 or more characters"),
     ],
 )

@@ -149,7 +149,7 @@ def test_rejects_an_upload_without_the_item_part(changing: TestClient) -> None:
     )
     assert answer.status_code == 400
     assert answer.json()["detail"] == (
-        "A multipart body has two parts: item, which is JSON, and picture, which is a file. Send both."
+        "A multipart body must have two parts: item (JSON) and picture (a file). Send both."
     )
 
 
@@ -178,8 +178,12 @@ def test_fetches_a_picture_from_its_url(changing: TestClient) -> None:
     [
         ({"title": ""}, "#/title", "title must have 1 or more characters"),
         ({"title": 7}, "#/title", "title cannot be 7."),
-        ({"title": "  "}, "#/title", "Item 'x' has no words in title, categories,"),
-        ({"item_id": "x"}, "#/item_id", "item_id is not known here."),
+        (
+            {"title": "  "},
+            "#/title",
+            "Item 'x' has no text in the fields that the model reads: title, categories,",
+        ),
+        ({"item_id": "x"}, "#/item_id", "item_id is not a known field."),
         ({"categories": "Office"}, "#/categories", 'categories cannot be "Office".'),
         ({"categories": [""]}, "#/categories/0", "categories.0 must have 1 or more characters"),
         ({"picture": {}}, "#/picture", "A picture needs exactly one of base64 and url"),

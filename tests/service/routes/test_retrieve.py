@@ -69,9 +69,9 @@ def test_uploaded_picture_gives_the_same_results_as_base64(asked: TestClient, sh
 @pytest.mark.parametrize(
     ("parts", "detail"),
     [
-        ({"files": {"question": (None, "{}")}}, "A multipart body has two parts"),
-        ({"files": {"picture": b"x"}}, "A multipart body has two parts"),
-        ({"data": {"question": "{"}, "files": {"picture": b"x"}}, "The body is not JSON"),
+        ({"files": {"question": (None, "{}")}}, "A multipart body must have two parts"),
+        ({"files": {"picture": b"x"}}, "A multipart body must have two parts"),
+        ({"data": {"question": "{"}, "files": {"picture": b"x"}}, "The body is not valid JSON"),
         ({"data": {"question": "[]"}, "files": {"picture": b"x"}}, "The body cannot be []"),
         ({"data": {"question": "{}"}, "files": {"picture": b"x"}}, "The picture cannot be decoded"),
     ],
@@ -88,7 +88,7 @@ def test_rejection_of_an_upload_gives_the_reason(asked: TestClient, parts: Any, 
         ({}, "#/picture", "A picture needs exactly one of base64 and url; neither was sent."),
         ({"base64": "?"}, "#/picture/base64", "The picture is not valid base64."),
         ({"base64": "aGFs", "url": "https://shop.example/1.jpg"}, "#/picture", "A picture needs exactly one"),
-        ({"path": "/etc/passwd"}, "#/picture/path", "picture.path is not known here."),
+        ({"path": "/etc/passwd"}, "#/picture/path", "picture.path is not a known field."),
     ],
 )
 def test_rejection_points_to_the_invalid_picture(
