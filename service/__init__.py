@@ -1,4 +1,4 @@
-"""Answer HTTP: the command `rcml`, the engine that answers, and the routes that speak for it.
+"""HTTP service: the `rcml` command, the engine that answers requests, and the API routes.
 
-`engine.py` knows no HTTP; the routes know neither torch nor FAISS.
+The engine contains no HTTP code. The routes import neither torch nor FAISS.
 """

@@ -1,4 +1,4 @@
-"""Wires the HTTP application together; decides nothing."""
+"""Application factory: connects routes, middleware and shared state; contains no request logic."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -69,25 +69,29 @@ ROUTES = (
     explorer,
     documentation,
 )
-"""Modules of the routes, in the order of the documentation."""
+"""Route modules, in the order of the API documentation."""
 
 _DESCRIPTION = """\
-Items, and the natural-language relations between them that were learnt from what people bought.
+Relation-aware product retrieval: find the items of a catalogue that match an item under a natural-language relation.
+The relations are learned from logs of what users do, such as purchases.
 
-Scores are cosine similarities, from -1 to 1; larger is better. Whatever is refused is answered with a problem
-document (RFC 9457) that names the field, the value and the remedy.
+Scores are cosine similarities from -1 to 1; larger is better. The response to a rejected request is a problem document
+(RFC 9457) that names the field, the value and the remedy.
 """
 
 _TAGS = [
-    {"name": "questions", "description": "What the service is for."},
-    {"name": "catalogue", "description": "What can be asked about."},
-    {"name": "operation", "description": "What is served, and what might be; for admin keys."},
-    {"name": "health", "description": "For orchestrators and load balancers."},
+    {
+        "name": "questions",
+        "description": "Retrieval, relation types, relation validity, explanations and embeddings.",
+    },
+    {"name": "catalogue", "description": "The items and relations that requests can name."},
+    {"name": "operation", "description": "Index reloads and shadow runs; these require an admin key."},
+    {"name": "health", "description": "Health checks for orchestrators and load balancers, and metrics."},
 ]
 
 
 def body_limits(config: ServeConfig) -> BodyLimits:
-    """Take the limits on bodies from the options; the server needs them too."""
+    """Return the body size limits that `config` sets; the application and the server both apply them."""
     return BodyLimits(config.max_body_bytes, config.max_upload_bytes, config.max_bulk_bytes)
 
 
@@ -97,13 +101,13 @@ def create_app(
     on_loaded: Callable[[EngineHolder], None] = lambda holder: None,
     tracer_provider: "TracerProvider | None" = None,
 ) -> FastAPI:
-    """Make the application that answers about `config.index`.
+    """Create the application that serves `config.index`.
 
-    The index and the encoder are opened when it starts. `on_loaded` is called when that succeeded or failed.
-    Spans go through `tracer_provider`, if there is one.
+    The index and the encoder are opened at startup. `on_loaded` is called when this has succeeded or failed.
+    Spans are sent through `tracer_provider`, if one is given.
 
     Raises:
-        InputError: a key cannot be used, or there is none where one is needed.
+        InputError: an API key is invalid, or a required API key is missing.
     """
     keys = Keys.open(config)
     metrics = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
@@ -130,7 +134,7 @@ def _lifespan(
     on_loaded: Callable[[EngineHolder], None],
     metrics: Metrics,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
-    """Make what opens and closes all that the requests share; the parameters are those of `create_app`."""
+    """Return the lifespan that opens and closes the state shared by all requests; parameters as in `create_app`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -165,7 +169,7 @@ def _lifespan(
 
 
 def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
-    """Add all middlewares: the last added is the outermost, so a request passes these from the bottom up."""
+    """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
     app.add_middleware(BodyLimit, limits=body_limits(config))
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(

@@ -1,4 +1,4 @@
-"""`rcml index build`: open the network, which needs torch, and let `indexes`, which knows none, do the work."""
+"""`rcml index build`: opens the network, which needs torch, and passes it to `indexes`, which does not import torch."""
 
 from indexes.builder import build as builder
 from indexes.config import BuildConfig
@@ -8,12 +8,12 @@ from service.engine.engine import OpenEncoder, open_encoder
 
 
 def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
-    """Write the index; returns a one-line summary.
+    """Build the index and return a one-line summary.
 
     Raises:
-        ArtifactError: a parent is missing or damaged, or `config.out` holds something else.
-        InputError: the device or the engine of the towers asked for is not there, or no kind of index is as
-            exact or as small as asked.
+        ArtifactError: a parent artifact is missing or damaged, or `config.out` contains something else.
+        InputError: the requested device or tower engine is not available, or no kind of index meets the requested
+            recall and memory limit.
     """
     from model.training.distributed import join_process_group
 
@@ -22,9 +22,9 @@ def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
         encoder = open_encoder(config.checkpoint, config.device, config.precision, config.engine)
         counts = builder.build(config, encoder, checkpoint, prepared, ranks)
         if not ranks.first:
-            return f"Rank {ranks.rank} has encoded its share."
+            return f"Rank {ranks.rank} has encoded its share of the items."
     aside = counts["set_aside"]
     return (
-        f"Indexed {counts['items']} items under {counts['relations']} relations ({encoder.device}): {config.out}"
-        f"{f' ({aside} items set aside; see set-aside.json)' if aside else ''}"
+        f"Indexed {counts['items']} items for {counts['relations']} relations ({encoder.device}): {config.out}"
+        f"{f' ({aside} items skipped; see set-aside.json)' if aside else ''}"
     )

@@ -1,8 +1,7 @@
-"""The command `rcml`: one verb a stage, in the order in which the data flows.
+"""The `rcml` command line: one verb (subcommand) per stage, in the order of the data flow.
 
-Every verb's options are the fields of its stage's config. A verb's own module is imported only when it runs,
-so that `rcml --help` answers at once. Exit codes: 0 done, 1 refused for a reason that is printed, 2 options
-that cannot be, 130 interrupted.
+The options of a verb are the fields of its config class. The module of a verb is imported only when the verb runs,
+to keep `rcml --help` fast. Exit codes: 0 success, 1 error with a message, 2 invalid options, 130 interrupted.
 """
 
 import sys
@@ -43,18 +42,18 @@ from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
 
 
 class IndexVerbs(VerbConfig):
-    """Make an index and look after it."""
+    """Build and maintain an index."""
 
-    build: CliSubCommand[BuildConfig] = Field(description="a checkpoint and items -> an index")
-    verify: CliSubCommand[VerifyConfig] = Field(description="is all of an index there and unchanged?")
-    stats: CliSubCommand[StatsConfig] = Field(description="what an index holds and takes")
-    compact: CliSubCommand[CompactConfig] = Field(description="changes folded into a new generation")
-    snapshot: CliSubCommand[SnapshotConfig] = Field(description="a copy of an index, also while it is served")
-    restore: CliSubCommand[RestoreConfig] = Field(description="an index as a snapshot of it was")
+    build: CliSubCommand[BuildConfig] = Field(description="build an index from a checkpoint and items")
+    verify: CliSubCommand[VerifyConfig] = Field(description="check an index for missing or changed data")
+    stats: CliSubCommand[StatsConfig] = Field(description="show the contents and size of an index")
+    compact: CliSubCommand[CompactConfig] = Field(description="merge the changes into a new generation")
+    snapshot: CliSubCommand[SnapshotConfig] = Field(description="back up an index, even while it is served")
+    restore: CliSubCommand[RestoreConfig] = Field(description="restore an index from a backup")
 
 
 class Rcml(BaseSettings):
-    """Learn natural-language relations between items from a log of purchases, and serve them over HTTP."""
+    """Learn natural-language relations between items from an interaction log, and serve retrieval over HTTP."""
 
     model_config = SettingsConfigDict(
         cli_prog_name="rcml",
@@ -65,24 +64,24 @@ class Rcml(BaseSettings):
         cli_exit_on_error=False,
     )
 
-    version: CliToggleFlag[bool] = Field(False, description="print the version and stop")
+    version: CliToggleFlag[bool] = Field(False, description="print the version and exit")
     prepare: CliSubCommand[PrepareConfig] = Field(
-        description="raw items and a log -> items, relations and edges"
+        description="turn raw items and an interaction log into items, relations and edges"
     )
-    train: CliSubCommand[TrainConfig] = Field(description="prepared data -> a checkpoint")
-    evaluate: CliSubCommand[EvaluateConfig] = Field(description="a checkpoint and prepared data -> a report")
+    train: CliSubCommand[TrainConfig] = Field(description="train a network on prepared data")
+    evaluate: CliSubCommand[EvaluateConfig] = Field(description="evaluate a checkpoint on the test items")
     index: CliSubCommand[IndexVerbs] = Field(
-        description="a checkpoint and items -> an index; `rcml index --help` lists its verbs"
+        description="build and maintain an index; see `rcml index --help`"
     )
-    key: CliSubCommand[KeyConfig] = Field(description="nothing -> an API key for `rcml serve`")
-    serve: CliSubCommand[ServeConfig] = Field(description="an index -> answers over HTTP")
-    demo: CliSubCommand[DemoConfig] = Field(description="nothing -> all of the above on a sample shop")
+    key: CliSubCommand[KeyConfig] = Field(description="create an API key for `rcml serve`")
+    serve: CliSubCommand[ServeConfig] = Field(description="serve an index over HTTP")
+    demo: CliSubCommand[DemoConfig] = Field(description="run every stage on a generated sample shop")
 
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave the environment alone: a variable named INDEX or TRAIN is none of ours."""
+        """Return only the command-line source, because variables such as INDEX or TRAIN do not belong to rcml."""
         return (init_settings,)
 
 
@@ -104,7 +103,7 @@ CONFIGS: Mapping[str, type[BaseModel]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `rcml` with `arguments` (default: those of the process) and return its exit code."""
+    """Run `rcml` with `arguments` (default: `sys.argv[1:]`) and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         source = CliSettingsSource[Rcml](Rcml, case_sensitive=False, parse_args_method=_parse)
@@ -119,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(config, IndexVerbs):
             config = get_subcommand(config, is_required=False)
             if config is None:
-                return _fail(2, "rcml index: name a verb. `rcml index --help` lists them.")
+                return _fail(
+                    2, "rcml index: no command was given. Run `rcml index --help` to list the commands."
+                )
         keep_freed_memory()
         print(_run(config))
     except ValidationError as error:
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(config: object) -> str:
-    """Do the work of one verb; returns its one-line summary."""
+    """Run the verb that `config` belongs to and return its one-line summary."""
     match config:
         case PrepareConfig():
             from model.data.prepare import prepare
@@ -186,7 +187,7 @@ def _run(config: object) -> str:
             from .demo import run
 
             return run(config)
-    raise AssertionError(f"no verb has the options {config!r}")
+    raise AssertionError(f"no verb uses the config {config!r}")
 
 
 def _fail(code: int, *lines: str) -> int:
@@ -196,7 +197,7 @@ def _fail(code: int, *lines: str) -> int:
 
 
 def _invalid_option_message(error: ErrorDetails) -> str:
-    """Word a value that a stage's config rejected; the error's location begins with the verb."""
+    """Describe an option value that a config class rejected; the error location starts with the verb."""
     verb, *path = error["loc"]
     if verb == "index":
         verb = f"index {path.pop(0)}"
@@ -209,11 +210,11 @@ def _invalid_option_message(error: ErrorDetails) -> str:
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:
-    """Parse `arguments` as `parser.parse_args` does, but say what is wrong in data and not in argparse's English.
+    """Parse `arguments` like `parser.parse_args`, but raise errors as data instead of argparse's formatted text.
 
     Raises:
-        _UnknownArgument: nothing takes one of them.
-        SettingsError: another one cannot be; its context is argparse's own error.
+        _UnknownArgument: no verb or option accepts one of the arguments.
+        SettingsError: an argument is invalid for another reason; the context is the argparse error.
     """
     found, unknown = parser.parse_known_args(arguments, namespace)
     if unknown:
@@ -222,7 +223,7 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespac
 
 
 class _UnknownArgument(Exception):
-    """An argument that no verb or option takes, without its value, which may be a secret."""
+    """An argument that no verb or option accepts; its value is omitted, because it may be a secret."""
 
 
 def _unknown_argument_message(argument: str, arguments: Sequence[str]) -> str:
@@ -230,30 +231,32 @@ def _unknown_argument_message(argument: str, arguments: Sequence[str]) -> str:
     options = [f"--{name.replace('_', '-')}" for name in CONFIGS[verb].model_fields] if verb else []
     command = _command(verb)
     hint = _hint(argument, options)
-    return f"{command}: there is no option {argument}{hint}. `{command} --help` lists those there are."
+    return f"{command}: {argument} is not an option{hint}. Run `{command} --help` to list the options."
 
 
 def _parse_error_message(error: SettingsError, arguments: Sequence[str]) -> str:
-    """Word what the parser could not make sense of: a verb, an option without its value, or anything else."""
+    """Describe a parser error: an unknown verb, an option without a value, or any other error."""
     verb = _verb(arguments)
     command = _command(verb)
     fault = error.__context__
     option = fault.argument_name if isinstance(fault, ArgumentError) else None
-    if option is not None and not option.startswith("-"):  # what takes a verb is no option
+    if option is not None and not option.startswith("-"):  # the argument that takes a verb
         words = [argument for argument in arguments if not argument.startswith("-")]
         wrong = words[len(verb.split()) if verb else 0]
         known = [name.removeprefix(f"{verb} ") for name in CONFIGS if " " in name or not verb]
-        return f"{command}: there is no verb {wrong}{_hint(wrong, known)}. `{command} --help` lists them."
+        return f"{command}: {wrong} is not a command{_hint(wrong, known)}. Run `{command} --help` to list the commands."
     if option in arguments:
         _, *after = arguments[arguments.index(option) :]
         if not after or after[0].startswith("-"):
-            return f"{command}: {option} needs a value. `{command} --help` says which."
+            return (
+                f"{command}: {option} needs a value. Run `{command} --help` to see which values it accepts."
+            )
     said = str(error).removeprefix("error parsing CLI: ")
-    return f"{command}: {said}. `{command} --help` lists the options."
+    return f"{command}: {said}. Run `{command} --help` to list the options."
 
 
 def _verb(arguments: Sequence[str]) -> str | None:
-    """Find the verb that was named, if there is one."""
+    """Return the verb named in `arguments`, or None if they name no verb."""
     verb = next((argument for argument in arguments if argument in CONFIGS), None)
     if verb == "index":
         verb = next((f"index {argument}" for argument in arguments if f"index {argument}" in CONFIGS), verb)

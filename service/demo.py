@@ -1,7 +1,7 @@
-"""The demo, `rcml demo`: every stage on the sample shop, then a running server.
+"""The demo, `rcml demo`: runs every stage on the sample shop, then starts the server.
 
-Each stage's artifact is reused when it is sound, made with the same options and from the same parents, so a
-second run is up in seconds; otherwise it and all that follows from it are made again.
+The artifact of a stage is reused if it is intact and was made with the same options from the same parent artifacts.
+Otherwise the stage and every stage that depends on it run again. A second run therefore serves within seconds.
 """
 
 import json
@@ -22,30 +22,30 @@ from service.middleware.api_keys import Keys
 from .settings import DemoConfig, ServeConfig
 
 OBJECTIVES: tuple[Objective, ...] = ("rcml", "clip", "blind")
-"""What is trained, the network to be served first."""
+"""Objectives to train; the network of the first one is served."""
 
 Config = TypeVar("Config", bound=StageConfig)
 
 
 def run(config: DemoConfig) -> str:
-    """Make what is not there yet, then serve (or stop, with `--no-serve`); returns a closing line.
+    """Run the incomplete stages, then serve (or stop, with `--no-serve`), and return a closing line.
 
     Raises:
-        RcmlError: a stage refuses to run.
+        RcmlError: a stage cannot run.
     """
     out = config.out
     if not config.serve:
         make_all(config)
-        return f"The sample shop is ready: `rcml serve --index {out / 'index'}` serves it."
+        return f"The sample shop is ready. Run `rcml serve --index {out / 'index'}` to serve it."
     serving = ServeConfig(
         index=out / "index",
         report=out / "report",
         host=config.host,
         port=config.port,
         unguarded=config.unguarded,
-        log_format="text",  # its commands are to be pasted, whoever reads them
+        log_format="text",  # the banner prints commands to paste, which JSON would escape
     )
-    Keys.open(serving)  # a refusal is better heard before the minutes of work
+    Keys.open(serving)  # report an invalid or missing key now, not after minutes of work
     make_all(config)
     from .serve import serve
 
@@ -53,7 +53,7 @@ def run(config: DemoConfig) -> str:
 
 
 def make_all(config: DemoConfig) -> None:
-    """Run every stage from the shop to the index, under `config.out`."""
+    """Run every stage from the shop to the index and write the artifacts to `config.out`."""
     out = config.out
     items, interactions = out / "shop" / "items.jsonl", out / "shop" / "interactions.csv"
     _stage(
@@ -112,7 +112,7 @@ def make_all(config: DemoConfig) -> None:
 
 
 def banner(engine: Engine, url: str) -> list[str]:
-    """Word three questions that this index can answer, as commands to paste."""
+    """Return three example requests to this index, as commands to paste."""
     item = engine.index.snapshot.page(0, 1)[0][1].item_id
     relation, partner = _best_partner(engine, item)
     pair = {"item_a": item, "item_b": partner}
@@ -121,11 +121,11 @@ def banner(engine: Engine, url: str) -> list[str]:
         "relation-type": {**pair},
         "validity": {**pair, "relation": relation},
     }
-    return ["Ask it:", *(_curl(f"{url}/{path}", body) for path, body in questions.items())]
+    return ["Try these requests:", *(_curl(f"{url}/{path}", body) for path, body in questions.items())]
 
 
 def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
-    """Find the relation that most surely holds between the item and its closest partner under it, and that partner."""
+    """Return the relation under which the item and its closest partner are most likely related, and that partner."""
     found = []
     reader = engine.index.reader()
     for relation in reader.relations:
@@ -145,7 +145,7 @@ def _curl(url: str, body: dict[str, object]) -> str:
 def _stage(
     kind: Kind, config: Config, make: Callable[[Config], str], parents: Mapping[str, str] | None = None
 ) -> str:
-    """Reuse the artifact of a stage if it is what would be made now, else make it; returns its digest."""
+    """Run a stage, unless its existing artifact is up to date, and return the digest of the artifact."""
     try:
         place = newest_generation(config.out) if kind == "index" else config.out
         manifest = open_artifact(place, kind)
@@ -160,7 +160,7 @@ def _stage(
     return open_artifact(newest_generation(config.out) if kind == "index" else config.out, kind).digest
 
 
-# A stage's module is imported when the stage runs: a second run, which only serves, loads none of them.
+# Each stage imports its modules when it runs, so a second run, which only serves, imports none of them.
 
 
 def _make_shop(config: ShopConfig) -> str:
@@ -179,7 +179,7 @@ def _train(config: TrainConfig) -> str:
     from model.training.run_state import discard_run
     from model.training.train import train
 
-    discard_run(config.out)  # an interrupted one may have had other options, and a minute is soon made up for
+    discard_run(config.out)  # an interrupted run may have had other options; retraining takes about a minute
     return train(config)
 
 

@@ -1,4 +1,4 @@
-"""The server of `rcml serve`: listens, opens the index, shows where it can be reached, and answers until stopped."""
+"""Server of `rcml serve`: binds the address, opens the index, prints the URL, and serves requests until stopped."""
 
 import gc
 import logging
@@ -23,9 +23,9 @@ from .app import body_limits, create_app
 from .settings import LogFormat, ServeConfig
 
 THREAD_SWITCH_INTERVAL_S = 0.0005
-"""Seconds that one thread may keep the interpreter while another waits for it; Python's own are ten times as long.
+"""Seconds that a thread may hold the interpreter lock while another thread waits for it; Python's default is 0.005.
 
-A search is shorter than that: its thread would wait for the event loop longer than it works.
+A search takes less than Python's default, so with that default its thread could wait longer than the search takes.
 """
 
 
@@ -34,13 +34,14 @@ def serve(
     banner: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
     open_encoder: OpenEncoder = open_encoder,
 ) -> str:
-    """Serve until interrupted; returns a closing line.
+    """Serve until interrupted and return a closing line.
 
-    Once the engine is open, `banner` gets it and the server's URL; the lines it returns are shown to the user.
+    Once the engine is open, `banner` is called with the engine and the URL of the server. The lines that it returns
+    are shown to the user.
 
     Raises:
-        InputError: the address cannot be listened on, a key is wrong or missing, or spans are asked for without
-            OpenTelemetry.
+        InputError: the address cannot be bound, an API key is invalid, a required API key is missing, or tracing is
+            enabled but OpenTelemetry is not installed.
         ArtifactError: the index or its checkpoint cannot be opened.
     """
     tracer_provider = open_tracer_provider() if config.trace else None
@@ -60,7 +61,7 @@ def serve(
     listener = _listen(config.host, config.port)
     url = _url(config.host, listener.getsockname()[1])
     server = server_of(app, config, outcome)
-    show(f"Listening at {url} and opening {config.index} ...")
+    show(f"Listening on {url}. Opening {config.index} ...")
     try:
         with listener:
             server.run(sockets=[listener])
@@ -73,7 +74,7 @@ def serve(
 
 
 def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[EngineHolder] = ()) -> Server:
-    """Make the server of an application; once it is told to stop, the `loaded` engines take no more work."""
+    """Create the server of an application; on a stop signal, the engines in `loaded` stop accepting work."""
     return _Server(
         app,
         Limits(body_limits(config), connections=config.max_connections),
@@ -85,13 +86,13 @@ def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[EngineHolder] 
 
 
 def freeze_startup_objects() -> None:
-    """Freeze the objects of start-up out of the garbage collector: they stay, and to traverse them takes 0.1 s."""
+    """Exclude the objects created at startup from garbage collection, because traversing them takes 0.1 s."""
     gc.collect()
     gc.freeze()
 
 
 class _Server(Server):
-    """The server that is not ready for more as soon as it is told to stop."""
+    """Server whose engines stop accepting work as soon as it receives a stop signal."""
 
     def __init__(
         self,
@@ -115,30 +116,30 @@ class _Server(Server):
 
 
 def _line_writer(log_format: LogFormat) -> Callable[[str], None]:
-    """Return what writes a line whatever the log's level: as it is for people, in the log's form for machines."""
+    """Return a function that writes lines regardless of the log level, as plain text or in the JSON log format."""
     if chosen_format(log_format) == "text":
         return say
     return logging.getLogger(BANNER_LOGGER).info
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind before anything slow is done, so that a taken port is known at once."""
+    """Bind the address before any slow work, so that a port in use is reported immediately."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise InputError(
-            f"Cannot listen on {host} port {port}: {reason}. Stop what uses it, or choose another with "
-            "--host and --port."
+            f"Cannot listen on {host} port {port}: {reason}. Stop the program that uses it, or choose "
+            "another address with --host and --port."
         ) from None
 
 
 def _addresses(engine: Engine, url: str) -> list[str]:
     items, relations = len(engine.index), len(engine.index.relations)
     return [
-        f"Serving {items} items under {relations} relations at {url} ({engine.device}).",
-        f"Open {url} in a browser to explore it, {url}/docs for the API. Ctrl-C stops it.",
+        f"Serving {items} items and {relations} relations at {url} ({engine.device}).",
+        f"Open {url} in a browser to explore the index, or {url}/docs for the API. Press Ctrl-C to stop.",
     ]
 
 

@@ -1,6 +1,6 @@
-"""The options of `rcml serve` and `rcml demo`; the only file that reads the environment (`RCML_*`).
+"""Options of `rcml serve`, `rcml demo` and `rcml key`; the only module that reads the environment (`RCML_*`).
 
-Loads nothing heavy, because `rcml --help` reads it.
+This module imports no heavy packages, because `rcml --help` imports it.
 """
 
 import json
@@ -20,7 +20,7 @@ LogFormat = Literal["auto", "json", "text"]
 
 
 def _split(given: object, field: ValidationInfo) -> object:
-    """Split a list written with commas, or as JSON. An unreadable one is not repeated: it may be a key."""
+    """Split a list given as comma-separated text or as JSON; errors omit the text, because it may be a key."""
     if not isinstance(given, str):
         return given
     if not given.lstrip().startswith("["):
@@ -31,13 +31,17 @@ def _split(given: object, field: ValidationInfo) -> object:
         parts = None
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         name = f"{ENVIRONMENT_PREFIX}{field.field_name}".upper()
-        raise ValueError(f"{name} begins with [ but is no JSON list of texts. Separate its parts by commas")
+        raise ValueError(
+            f"{name} starts with [ but is not a JSON list of strings. Separate the values with commas"
+        )
     return parts
 
 
 def _origin(given: str) -> str:
     if not re.fullmatch(r"https?://[^/*\s]+", given):
-        raise ValueError(f"{given!r} is no origin. Give scheme and host alone, such as https://shop.example")
+        raise ValueError(
+            f"{given!r} is not an origin. Give only a scheme and a host, such as https://shop.example"
+        )
     return given
 
 
@@ -48,84 +52,108 @@ Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class ServeConfig(BaseSettings):
-    """Answer questions about an index over HTTP. Options may also come from the environment, as RCML_PORT."""
+    """Serve an index over HTTP. Every option can also be set in the environment: --port as RCML_PORT."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    index: Path = Field(description="folder made by `rcml index build`")
+    index: Path = Field(description="folder written by `rcml index build`")
     checkpoint: Path | None = Field(
-        None, description="its checkpoint, where that is not the one the index names"
+        None, description="checkpoint of the index, if it has moved since the index was built"
     )
     report: Path | None = Field(
-        None, description="its report, made by `rcml evaluate`, whose figures GET /relations tells"
+        None,
+        description="report of the checkpoint, written by `rcml evaluate`; GET /relations returns its figures",
     )
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 is every network")
-    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 means all network interfaces"
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free port")
     device: Device = Field(
-        "auto", description="where new texts are encoded; auto takes CUDA where there is one"
+        "auto", description="device that encodes new items and relations; auto uses CUDA if available"
     )
     precision: Precision = Field(
-        "auto", description="of the towers; auto is bf16 where that is faster: CUDA, many new CPUs"
+        "auto",
+        description="precision of the towers; auto uses bf16 where it is faster (CUDA and many recent CPUs)",
     )
     engine: TowerEngine = Field(
-        "torch", description="what runs the towers; openvino: rcml[openvino], CPU only"
+        "torch", description="runtime of the towers; openvino needs rcml[openvino] and runs only on a CPU"
     )
     compact_at: int = Field(
-        10_000, ge=0, description="changes to the index that are folded into a new generation; 0: never"
+        10_000,
+        ge=0,
+        description="number of changes after which the index is compacted into a new generation; 0: never",
     )
-    max_body_bytes: int = Field(2**20, ge=1024, le=2**30, description="longer request bodies are refused")
+    max_body_bytes: int = Field(
+        2**20, ge=1024, le=2**30, description="maximum size of a request body in bytes"
+    )
     max_upload_bytes: int = Field(
         12 * 2**20,
         ge=1024,
         le=2**30,
-        description="longer multipart bodies, which upload a picture, are refused",
+        description="maximum size of a multipart body (picture upload) in bytes",
     )
     max_bulk_bytes: int = Field(
-        2**30, ge=1024, le=2**40, description="longer bulk uploads are refused; each of their lines is a body"
+        2**30,
+        ge=1024,
+        le=2**40,
+        description="maximum size of a bulk upload in bytes; --max-body-bytes limits each line",
     )
     max_connections: int = Field(
-        4_096, ge=1, le=100_000, description="connections at once; more, and the longest unfinished make room"
+        4_096,
+        ge=1,
+        le=100_000,
+        description="maximum open connections; beyond it the oldest incomplete ones are closed",
     )
     keep_alive_seconds: float = Field(
-        5, gt=0, le=3600, description="an idle connection is kept; behind a balancer, longer than by that"
+        5,
+        gt=0,
+        le=3600,
+        description="seconds that an idle connection stays open; must exceed the idle timeout of any load balancer",
     )
     shutdown_seconds: int = Field(
-        8, ge=1, le=3600, description="on SIGTERM, for what was accepted to be answered"
+        8, ge=1, le=3600, description="maximum seconds to finish accepted requests after SIGTERM"
     )
-    log_level: LogLevel = Field("info", description="least serious message to log; info logs every request")
-    keys: Path | None = Field(None, description="file of API keys, as lines that `rcml key` prints")
+    log_level: LogLevel = Field(
+        "info", description="minimum severity of log messages; info logs every request"
+    )
+    keys: Path | None = Field(None, description="file of API keys, made of lines printed by `rcml key`")
     read_keys: Secrets = Field(
-        (), description="API keys that may ask; give them as RCML_READ_KEYS, for an option is seen by all"
+        (),
+        description="API keys that may query; prefer RCML_READ_KEYS, because other users can see command lines",
     )
     admin_keys: Secrets = Field(
-        (), description="API keys that may also change things; give them as RCML_ADMIN_KEYS"
+        (), description="API keys that may query and make changes; prefer RCML_ADMIN_KEYS"
     )
     unguarded: bool = Field(
-        False, description="listen beyond this machine without any key, as something else keeps strangers out"
+        False,
+        description="allow other machines to connect without an API key; use only if another service controls access",
     )
     rate_limit: float = Field(
         0.0,
         ge=0.0,
         le=1e6,
-        description="requests a second for each key (address, without keys); 0: any number",
+        description="maximum requests per second per API key, or per client address without keys; 0: no limit",
     )
-    rate_burst: int = Field(20, ge=1, le=1_000_000, description="requests at once after a pause")
+    rate_burst: int = Field(
+        20, ge=1, le=1_000_000, description="requests accepted at once after a pause, if --rate-limit is set"
+    )
     deadline: float = Field(
         10.0,
         ge=0.1,
         le=3600.0,
-        description="seconds until an answer must have begun; bulk uploads have longer",
+        description="seconds within which a response must start; at least 600 for bulk uploads and reloads",
     )
     cors_origins: Annotated[tuple[Origin, ...], *Listed] = Field(
-        (), description="origins whose web pages may ask, as https://shop.example; none unless given"
+        (), description="origins whose web pages may call the API, such as https://shop.example"
     )
     allowed_hosts: Annotated[tuple[str, ...], *Listed] = Field(
-        (), description="names with a dot that it may be asked by where it has no keys; addresses always may"
+        (),
+        description="host names to accept without API keys; IP addresses and names without a dot are always accepted",
     )
     log_format: LogFormat = Field(
-        "auto", description="of the log; auto is text on a terminal, JSON elsewhere"
+        "auto", description="format of the log; auto uses text on a terminal and JSON elsewhere"
     )
     trace: bool = Field(
         False, description="send OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT; needs rcml[otel]"
@@ -134,26 +162,28 @@ class ServeConfig(BaseSettings):
         30.0,
         ge=0.1,
         le=3600.0,
-        description="seconds at one piece of work after which a worker counts as stuck",
+        description="seconds that a worker may spend on one job before /readyz reports it as stuck",
     )
 
 
 class KeyConfig(VerbConfig):
-    """Make an API key: shown on stderr, its line for the file of `rcml serve --keys` on stdout."""
+    """Create an API key. Print the key to stderr, and its line for the `rcml serve --keys` file to stdout."""
 
-    name: str = Field(description="what logs and metrics call it, such as shop-frontend")
-    role: Literal["read", "admin"] = Field("read", description="read may ask; admin may also change things")
+    name: str = Field(description="name of the key in logs and metrics, such as shop-frontend")
+    role: Literal["read", "admin"] = Field(
+        "read", description="read allows queries; admin also allows changes"
+    )
 
 
 class DemoConfig(StageConfig):
-    """Make the sample shop, learn it, measure, index, and serve it: the whole road, reusing what is there."""
+    """Generate the sample shop, train, evaluate, index and serve. Stages that are already complete are reused."""
 
-    out: Path = Field(Path("var/demo"), description="folder to write everything to")
+    out: Path = Field(Path("var/demo"), description="folder to write all artifacts to")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
-    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
-    unguarded: bool = Field(False, description="listen beyond this machine without any key")
-    items: int = Field(960, ge=300, le=12_096, description="items of the sample shop")
-    shoppers: int = Field(3_200, ge=10, le=1_000_000, description="shoppers of the sample shop")
-    steps: int = Field(100, ge=1, description="training steps at most, for each of the three networks")
-    seed: int = Field(0, ge=0, description="seed of the shop, the split and the training")
-    serve: bool = Field(True, description="go on to serve once all is made")
+    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free port")
+    unguarded: bool = Field(False, description="allow other machines to connect without an API key")
+    items: int = Field(960, ge=300, le=12_096, description="number of items in the sample shop")
+    shoppers: int = Field(3_200, ge=10, le=1_000_000, description="number of shoppers in the sample shop")
+    steps: int = Field(100, ge=1, description="maximum training steps for each of the three networks")
+    seed: int = Field(0, ge=0, description="random seed of the shop, the data split and the training")
+    serve: bool = Field(True, description="start the server after the last stage")

@@ -1,4 +1,4 @@
-"""docker-compose.yml as far as it can be checked without an engine: names that are named exist, options are options."""
+"""Checks of docker-compose.yml that need no Docker engine: referenced names exist and command options are valid."""
 
 from pathlib import Path
 from typing import Any
@@ -19,36 +19,36 @@ DISTRIBUTED = {"index", "replica", "postgres", "milvus", "etcd", "minio"}
 
 
 def options(name: str) -> Any:
-    """What the command line makes of a service's command."""
+    """Return the config that the command line parses from the command of a service."""
     verb = CliApp.run(Rcml, SERVICES[name]["command"])
     config = get_subcommand(verb)
     return get_subcommand(config) if isinstance(config, IndexVerbs) else config
 
 
-def test_without_a_profile_it_is_the_sample_shop_alone() -> None:
+def test_default_profile_starts_only_sample_shop() -> None:
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"rcml"}
     assert options("rcml") == DemoConfig(out=Path("/data/demo"), host="0.0.0.0", unguarded=True)
     assert SERVICES["rcml"]["ports"] == ["127.0.0.1:8000:8000"]
     assert "args" not in SERVICES["rcml"]["build"]
 
 
-def test_the_profile_brings_the_rest() -> None:
+def test_distributed_profile_starts_all_other_services() -> None:
     assert {
         name for name, service in SERVICES.items() if service.get("profiles") == ["distributed"]
     } == DISTRIBUTED
 
 
-def test_every_volume_that_is_named_is_declared_and_used() -> None:
+def test_volumes_are_declared_and_used() -> None:
     named = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
     assert named == set(COMPOSE["volumes"])
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_it_waits_for_is_there_and_can_come_true(name: str) -> None:
+def test_dependencies_exist_and_can_meet_their_condition(name: str) -> None:
     for needed, how in SERVICES[name].get("depends_on", {}).items():
         assert needed in SERVICES
         if how["condition"] == "service_healthy":
-            ours = "build" in SERVICES[needed]  # whose image has a check
+            ours = "build" in SERVICES[needed]  # our images have a HEALTHCHECK
             assert ours or "healthcheck" in SERVICES[needed]
         else:
             assert how["condition"] == "service_completed_successfully"
@@ -56,14 +56,14 @@ def test_what_it_waits_for_is_there_and_can_come_true(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DISTRIBUTED - {"index", "replica"}))
-def test_an_image_of_others_is_pinned_and_kept_from_the_network(name: str) -> None:
+def test_third_party_image_is_pinned_and_publishes_no_ports(name: str) -> None:
     tag = SERVICES[name]["image"].rpartition(":")[2]
     assert any(character.isdigit() for character in tag)
     assert "ports" not in SERVICES[name]
 
 
 @pytest.mark.parametrize("name", ["rcml", "index", "replica"])
-def test_an_image_of_ours_is_built_from_a_file_that_is_there(name: str) -> None:
+def test_own_image_has_dockerfile_with_arguments_and_healthcheck(name: str) -> None:
     build = SERVICES[name]["build"]
     dockerfile = (ROOT / build["context"] / build["dockerfile"]).read_text("utf-8")
     for argument in build.get("args", {}):
@@ -71,17 +71,17 @@ def test_an_image_of_ours_is_built_from_a_file_that_is_there(name: str) -> None:
     assert "HEALTHCHECK" in dockerfile
 
 
-def test_ports_are_open_on_this_machine_alone() -> None:
+def test_ports_are_published_only_on_loopback() -> None:
     assert all(
         port.startswith("127.0.0.1:") for service in SERVICES.values() for port in service.get("ports", [])
     )
 
 
-def test_a_replica_starts_without_keys_by_its_own_choice() -> None:
+def test_replica_runs_unguarded_without_keys() -> None:
     assert len(Keys.open(options("replica"))) == 0
 
 
-def test_the_index_is_built_where_the_replicas_look_with_options_that_there_are() -> None:
+def test_index_is_built_with_valid_options_where_replicas_open_it() -> None:
     built, served = options("index"), options("replica")
     assert isinstance(built, BuildConfig)
     assert isinstance(served, ServeConfig)

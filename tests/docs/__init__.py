@@ -1,1 +1,1 @@
-"""What the documentation says, done."""
+"""Tests that run the examples of the documentation."""

@@ -1,7 +1,7 @@
-"""The commands that the documentation shows: sent where they ask the service, and looked up where they do not.
+"""Runner of the commands shown in the documentation: requests are sent to the service, other commands are checked.
 
-What takes minutes, a network or a server of someone else is not run. Of such a command everything it names must be
-there: the verb and its options, with values that they can have; the target, the extra, the profile, the module.
+Commands that take minutes, or that need a network or another server, are not run. Everything that such a command names
+must exist: the verb and its options with valid values, or the target, the extra, the profile or the module.
 """
 
 import json
@@ -30,26 +30,26 @@ from service.settings import KeyConfig, ServeConfig
 from .documents import ROOT, Block
 
 SHOWN = "http://127.0.0.1:8000"
-"""Where the documentation says that the service is."""
+"""Base URL of the service in the documentation."""
 
 
 def commands(text: str, prompt: str = "") -> Iterator[str]:
-    """The commands of a block, a backslash at the end of a line joining it with the next."""
+    """Yield the commands of a block; a backslash at the end of a line joins it with the next line."""
     for line in text.replace("\\\n", " ").splitlines():
-        assert line.startswith(prompt), f"{line!r} does not begin with {prompt!r}"
+        assert line.startswith(prompt), f"{line!r} does not start with {prompt!r}"
         yield line.removeprefix(prompt)
 
 
 @dataclass
 class Shell:
-    """A folder to stand in, a service to ask, and the variables that were set."""
+    """Working folder, client of the service, and the variables set by earlier commands."""
 
     folder: Path
     service: httpx.Client
     variables: dict[str, str]
 
     def do(self, block: Block) -> list[httpx.Response | None]:
-        """Do what a block says, command after command; the answers of the service."""
+        """Run a block, one command after another, and return the responses of the service."""
         if block.kind in ("console", "sh"):
             return [
                 self.run(command) for command in commands(block.text, "$ " if block.kind == "console" else "")
@@ -59,7 +59,7 @@ class Shell:
         return [self.service.request(method, path, content=block.text, headers={"Content-Type": media_type})]
 
     def run(self, command: str) -> httpx.Response | None:
-        """Do what a command says, or look up what it names; the answer, where it asks the service."""
+        """Run a command, or check what it names; return the response if the command is a request to the service."""
         command = Template(command.partition("  #")[0]).safe_substitute(self.variables)
         source, piped, asked = command.rpartition("| curl ")
         if piped or command.startswith("curl "):
@@ -84,11 +84,11 @@ class Shell:
             case ["tensorboard", "--logdir", _]:
                 assert distribution("tensorboard")
             case _:
-                raise AssertionError(f"{command!r} is no command that is known here")
+                raise AssertionError(f"{command!r} is not a command that this runner supports")
         return None
 
     def _request(self, options: str, source: str) -> httpx.Request:
-        """What curl would send; the standard output of `source` is its standard input."""
+        """Return the request that curl would send; the standard output of `source` is its standard input."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("url")
         parser.add_argument("-s", action="store_true")
@@ -99,7 +99,7 @@ class Shell:
         parser.add_argument("-F", dest="form", action="append")
         parser.add_argument("-o", dest="out")
         given = parser.parse_args(shlex.split(options))
-        assert given.url.startswith(SHOWN), f"{given.url} is not where the service is said to be"
+        assert given.url.startswith(SHOWN), f"{given.url} does not start with the documented base URL"
         sent: dict[str, Any] = {}
         fields = (header.partition(":") for header in given.headers)
         headers = {name: value.strip() for name, _, value in fields if value}
@@ -122,13 +122,13 @@ class Shell:
         return self.service.build_request(method, given.url.removeprefix(SHOWN), headers=headers, **sent)
 
     def _rcml(self, words: list[str]) -> None:
-        """Make a key where one is to be made; begin to serve as far as the guard; else read the options alone."""
+        """Create a key for `rcml key`, create the application for `rcml serve`, and only parse all other verbs."""
         file = None
         if ">>" in words:
             *words, _, file = words
         config = config_of(words)
         if isinstance(config, KeyConfig):
-            assert file is not None, "a key is of no use that is not kept"
+            assert file is not None, "the example must write the key line to a file"
             with (self.folder / file).open("a") as out, redirect_stdout(out):
                 assert main(words) == 0
         elif isinstance(config, ServeConfig):
@@ -137,32 +137,32 @@ class Shell:
 
 
 def config_of(words: list[str]) -> Any:
-    """What the command line makes of `rcml` and these words; refuses options and values that there are not."""
+    """Return the config that `rcml` parses from `words`; raise if an option or a value is invalid."""
     config = get_subcommand(CliApp.run(Rcml, words))
     return get_subcommand(config) if isinstance(config, IndexVerbs) else config
 
 
 def targets() -> set[str]:
-    """The targets of the Makefile."""
+    """Return the targets of the Makefile."""
     return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 
 def composes(options: list[str]) -> bool:
-    """Whether `docker compose` with these options has something to start."""
+    """Return whether `docker compose` with these options starts any service."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"].values()
     profiles = {profile for service in services for profile in service.get("profiles", [])}
     return not options or (options[0] == "--profile" and options[1] in profiles)
 
 
 def values(kind: str, text: str) -> Any:
-    """The JSON of a block or an answer, or all of it where each line is one."""
+    """Return the parsed JSON of a block or a response: one value, or a list with one value per line."""
     return json.loads(text) if kind == "json" else [json.loads(line) for line in text.splitlines()]
 
 
 def extras_of(package: str) -> set[str]:
-    """The extras of `rcml[...]`, or of `.[...]` in a clone; none of `rcml` or `.` alone."""
+    """Return the extras of `rcml[...]`, or of `.[...]` in a clone; the empty set if no extras are named."""
     found = re.fullmatch(r"(?:rcml|\.)(?:\[([a-z,]+)\])?", package)
-    assert found, f"{package!r} is no package of this project"
+    assert found, f"{package!r} is not a package of this project"
     extras = set(found[1].split(",")) if found[1] else set()
     with (ROOT / "pyproject.toml").open("rb") as file:
         assert extras <= tomllib.load(file)["project"]["optional-dependencies"].keys()

@@ -1,4 +1,4 @@
-"""A folder and a service such as the reader of the documentation has: `var`, a picture, and the demo at work."""
+"""Fixtures with what a reader of the documentation has: the folder `var`, a picture, and a running demo."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from .commands import Shell
 
 @pytest.fixture(scope="session")
 def folder(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copies, since the examples change what is served."""
+    """Copy the artifacts into a new folder, because the examples change the served index."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("rcml", "index", "report"):
         copytree(road.folder / name, folder / "var" / name)

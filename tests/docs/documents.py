@@ -1,14 +1,14 @@
-"""The documents and the examples in them.
+"""Parser of the documents and the examples in them.
 
-Every fenced block says by its first word what it is, and a request or an answer says by the rest what it belongs to:
+The first word of the info string of a fenced block is its kind. For the body of a request, the rest is the route:
 
-    console                  commands after `$`, which are run, and whose answer the next block is
-    sh                       commands: those of the API are run, of the others all that is named is looked up
-    python                   run
-    json METHOD PATH         the body of a request, which is sent
-    json                     the answer to what stands before it; a paragraph `STATUS MEDIA-TYPE` may come between
-    jsonl                    the same, of a JSON value a line
-    text                     to be read: trees and drawings
+    console                  commands after `$`, which are run; the next block is the response
+    sh                       commands: requests to the API are sent, and the names in all other commands are checked
+    python                   a program, which is run
+    json METHOD PATH         a request body, which is sent
+    json                     the response to the block before it; a paragraph `STATUS MEDIA-TYPE` may come between them
+    jsonl                    like either kind of json, with one JSON value per line
+    text                     text that is not checked, such as trees and drawings
 """
 
 import re
@@ -22,7 +22,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
-"""README.md comes last, since its examples change what is served."""
+"""Documents to check; README.md comes last, because its examples change the served index."""
 
 COMMANDS = ("console", "sh", "python")
 VALUES = ("json", "jsonl")
@@ -33,7 +33,7 @@ _ANSWERED = re.compile(r"`(\d{3}) (\S+/\S+)`")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where its first line stands, its kind, the rest of its info string, its text."""
+    """Fenced block: its document, the number of its first line, its kind, the rest of its info string, and its text."""
 
     document: Path
     line: int
@@ -41,21 +41,21 @@ class Block:
     rest: str
     text: str
     before: str
-    """The paragraph before it; empty where another block, a list or a table is."""
+    """Paragraph directly before the block; empty if the block does not follow a paragraph."""
 
     def __str__(self) -> str:
         return f"{self.document.relative_to(ROOT)}:{self.line}"
 
     @property
     def answered(self) -> tuple[int, str] | None:
-        """The status and the media type that the paragraph before it is, if it is that."""
+        """Status and media type in the paragraph before the block, or None if the paragraph is anything else."""
         found = _ANSWERED.fullmatch(self.before)
         return (int(found[1]), found[2]) if found else None
 
 
 @dataclass(frozen=True)
 class Example:
-    """What is to be done, and the answer that is shown, if one is."""
+    """Block to run, and the response that the document shows for it, if any."""
 
     block: Block
     answer: Block | None = field(default=None)
@@ -65,7 +65,7 @@ class Example:
 
 
 def blocks(document: Path) -> Iterator[Block]:
-    """The fenced blocks of a document."""
+    """Yield the fenced blocks of a document."""
     tokens = _parsed(document)
     for place, token in enumerate(tokens):
         if token.type in ("fence", "code_block"):
@@ -76,7 +76,7 @@ def blocks(document: Path) -> Iterator[Block]:
 
 
 def examples(document: Path) -> Iterator[Example]:
-    """The blocks of a document that can be done, each with its answer."""
+    """Yield the blocks of a document that can be run, each with its response."""
     found = [block for block in blocks(document) if block.kind != "text"]
     for block, after in zip_longest(found, found[1:]):
         if not is_answer(block):
@@ -84,19 +84,19 @@ def examples(document: Path) -> Iterator[Example]:
 
 
 def is_answer(block: Block) -> bool:
-    """Whether it is what another block is answered with."""
+    """Return whether the block is the response to another block."""
     return block.kind in VALUES and not block.rest
 
 
 def spans(document: Path) -> Iterator[str]:
-    """The code within sentences and tables."""
+    """Yield the inline code of a document."""
     for token in _inline(document):
         if token.type == "code_inline":
             yield token.content
 
 
 def links(document: Path) -> Iterator[str]:
-    """Where its links and pictures lead."""
+    """Yield the targets of all links and pictures in a document."""
     for token in _inline(document):
         for name in ("href", "src"):
             if name in token.attrs:
@@ -104,7 +104,7 @@ def links(document: Path) -> Iterator[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """What a link can name of a document after `#`: its headings, as GitHub spells them."""
+    """Return the anchors of the headings of a document, as GitHub generates them."""
     tokens = _parsed(document)
     headings = [
         tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"

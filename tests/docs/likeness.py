@@ -1,28 +1,28 @@
-"""Whether an answer is like the one that is shown.
+"""Comparison of a response with the response shown in the documentation.
 
-What is shown was answered by the demo, what is compared by a smaller shop with other items and a network that hardly
-learnt: scores differ, and what they decide. Form, counts and refusals do not.
+The demo produced the shown responses. The tests use a smaller shop with different items and a barely trained network,
+so scores and everything that depends on scores differ. Structure, counts and problem documents must be the same.
 """
 
 from typing import Any
 
 COUNTED = frozenset({"results", "relations", "replies", "embeddings"})
-"""Lists whose length is the same in any shop."""
+"""Fields whose lists have the same length in every shop."""
 
 EQUAL = frozenset({"rank", "similarity", "how", "status", "encoding", "promoted", "state", "line", "title"})
-"""Values that are the same in any shop, where no item is told of."""
+"""Fields whose values are the same in every shop, except in objects that describe an item."""
 
 _ITEM = "item_id"
 
 
 def unlike(shown: Any, got: Any, at: str = "") -> list[str]:
-    """Where the two differ, in words; nothing where they are alike."""
+    """Return a description of each difference between the two; the list is empty if they are alike."""
     if isinstance(shown, dict) and "type" in shown and "instance" in shown:
         return _differ(_without_ids(shown), _without_ids(got), at)
     match shown, got:
         case dict(), dict():
             if shown.keys() != got.keys():
-                return [f"{at or 'the answer'} has {sorted(got)}, where {sorted(shown)} are shown"]
+                return [f"{at or 'the answer'} has {sorted(got)}, but the document shows {sorted(shown)}"]
             told = _ITEM in shown
             return [
                 difference
@@ -36,22 +36,24 @@ def unlike(shown: Any, got: Any, at: str = "") -> list[str]:
         case list(), list():
             counted = at.rpartition(".")[2] in COUNTED
             if len(shown) != len(got) if counted else bool(shown) != bool(got):
-                return [f"{at} has {len(got)} entries, where {len(shown)} are shown"]
+                return [f"{at} has {len(got)} entries, but the document shows {len(shown)}"]
             return [
                 difference
                 for place, (one, other) in enumerate(zip(shown, got, strict=False))
                 for difference in unlike(one, other, f"{at}.{place}")
             ]
         case _:
-            return [] if _kind(shown) is _kind(got) else [f"{at} is {got!r}, where {shown!r} is shown"]
+            return (
+                [] if _kind(shown) is _kind(got) else [f"{at} is {got!r}, but the document shows {shown!r}"]
+            )
 
 
 def _differ(shown: Any, got: Any, at: str) -> list[str]:
-    return [] if shown == got else [f"{at or 'the problem'} is {got!r}, where {shown!r} is shown"]
+    return [] if shown == got else [f"{at or 'the problem'} is {got!r}, but the document shows {shown!r}"]
 
 
 def _without_ids(problem: Any) -> Any:
-    """A problem without the list of the ids there are, and what its sentence says of them."""
+    """Return the problem document without its list of known IDs, which depends on the shop."""
     if not isinstance(problem, dict) or "known" not in problem:
         return problem
     detail = str(problem["detail"]).partition(": ")[0]

@@ -1,6 +1,6 @@
-"""The API's description as it is committed: `make openapi` writes docs/openapi.json, and a test compares it.
+"""Generator of docs/openapi.json: `make openapi` writes the file, and a test compares it with the application.
 
-It is what a server without an index says: examples from a catalogue are left out.
+The document has no examples, because examples come from the catalogue of an open index.
 """
 
 import json
@@ -14,7 +14,7 @@ COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def described() -> str:
-    """The document as text; schemas in the order of their names, so that adding a route moves none of them."""
+    """Return the document as text; the schemas are sorted by name, so a new route does not reorder them."""
     app = create_app(ServeConfig(index=Path("index")))
     api = document(app)
     api["components"]["schemas"] = dict(sorted(api["components"]["schemas"].items()))

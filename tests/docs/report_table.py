@@ -1,7 +1,8 @@
-"""The table of `report.json` in docs/artifacts.md: made from the models that write the file.
+"""Generator of the table of `report.json` in docs/artifacts.md, from the models that write the report.
 
-`make tables` rewrites it, and a test compares it. A row is a key; keys of a nested model follow those of its parent,
-unless the model is a value that its docstring explains, such as an estimate with its interval.
+`make tables` rewrites the table, and a test compares it with the models. Each key has one row, and the keys of a
+nested model follow the key of their parent. A nested model whose fields have no descriptions, such as an estimate with
+its interval, has one row for all its keys.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,14 +16,14 @@ from model.evaluation.figures import EvaluationReport
 COMMITTED = Path(__file__).parents[2] / "docs" / "artifacts.md"
 
 START, END = "`report.json`:\n\n", "\n\n`report.md` says"
-"""What stands before and after the table."""
+"""Text directly before and after the table."""
 
 PLACEHOLDERS = {"networks": "NAME", "ratios": "BASELINE"}
-"""What stands for the keys of a dictionary; SIMILARITY unless named here."""
+"""Placeholders for the keys of dictionary fields; the default is SIMILARITY."""
 
 
 def table() -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     rows = [f"| `{key}` | {content} |" for key, content in _rows(EvaluationReport, "")]
     return "\n".join(["| key | content |", "|---|---|", *rows])
 
@@ -42,7 +43,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _unwrapped(name: str, annotation: Any) -> tuple[str, type[BaseModel] | None]:
-    """The key as the table shows it, and the model that its value is or holds, if any."""
+    """Return the key as shown in the table, and the model of its value or of the elements of its value, if any."""
     origin = get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         annotation = get_args(annotation)[1]
@@ -55,7 +56,7 @@ def _unwrapped(name: str, annotation: Any) -> tuple[str, type[BaseModel] | None]
 
 
 def with_table(document: str) -> str:
-    """`document` with the table as it is to be."""
+    """Return `document` with the table replaced by the current one."""
     before, _, rest = document.partition(START)
     assert rest, f"docs/artifacts.md has no {START.strip()}"
     return before + START + table() + END + rest.partition(END)[2]

@@ -1,7 +1,7 @@
-"""Takes the answers that the documentation shows anew: `python -m tests.docs.retake URL`, where `make demo` serves.
+"""Script that updates the responses in the documentation from a running `make demo`: `python -m tests.docs.retake URL`.
 
-The examples are done in the order of reading, and what they are answered with is written in the place of what was
-shown. Start it beside a demo whose index nobody has changed.
+The examples run in reading order, and each response replaces the one in the document. The index of the demo must not
+have been changed since it was built.
 """
 
 import json
@@ -17,7 +17,7 @@ from .documents import DOCUMENTS, Block, examples
 
 
 def retake(document: Path, shell: Shell) -> None:
-    """Write a document with the answers of now."""
+    """Run the examples of a document and replace the responses in it."""
     lines = document.read_text("utf-8").splitlines()
     taken: list[tuple[Block, httpx.Response]] = []
     for example in examples(document):

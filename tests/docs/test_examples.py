@@ -1,4 +1,4 @@
-"""Every example of README.md and docs/ does what is said of it, one after the other, as a reader would."""
+"""Tests that run every example of README.md and docs/ in reading order and compare the responses."""
 
 import re
 import time
@@ -30,25 +30,25 @@ from .likeness import unlike
 
 EXAMPLES = [example for document in DOCUMENTS for example in examples(document)]
 PRESENT = [document for document in DOCUMENTS if document.name != "decisions.md"]
-"""What speaks of how things are; docs/decisions.md also of how they were."""
+"""Documents that describe only the current state; docs/decisions.md also describes earlier states."""
 
 OF_OTHERS = frozenset({"--nproc-per-node", "--no-python", "--profile"})
 """Options of torchrun and of docker compose."""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_every_block_says_what_it_is(document: Path) -> None:
+def test_every_block_has_known_kind(document: Path) -> None:
     assert [str(block) for block in blocks(document) if block.kind not in KINDS] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_every_answer_stands_behind_what_is_answered(document: Path) -> None:
+def test_every_response_follows_its_request(document: Path) -> None:
     answers = {example.answer for example in examples(document)}
     assert [str(block) for block in blocks(document) if is_answer(block) and block not in answers] == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
-def test_every_example_does_what_is_shown(
+def test_every_example_gives_shown_response(
     example: Example, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(shell.folder)
@@ -59,7 +59,7 @@ def test_every_example_does_what_is_shown(
     *before, last = answers or [None]
     assert [str(answer.url) for answer in before if answer is not None and answer.is_error] == []
     if example.answer is not None:
-        assert last is not None, "there is no answer"
+        assert last is not None, "the document shows a response, but the command sent no request"
         assert differences(last, example.answer) == []
     elif last is not None:
         assert last.is_success, last.text
@@ -68,31 +68,31 @@ def test_every_example_does_what_is_shown(
 
 
 def differences(answer: httpx.Response, shown: Block) -> list[str]:
-    """How an answer differs from the one that is shown."""
+    """Return the differences between a response and the one shown."""
     status, media_type = shown.answered or (200, None)
     if answer.status_code != status:
-        return [f"{answer.status_code}, where {status} is shown: {answer.text}"]
+        return [f"the status is {answer.status_code}, but the document shows {status}: {answer.text}"]
     if media_type not in (None, answer.headers["Content-Type"]):
-        return [f"{answer.headers['Content-Type']}, where {media_type} is shown"]
+        return [f"the media type is {answer.headers['Content-Type']}, but the document shows {media_type}"]
     return unlike(values(shown.kind, shown.text), values(shown.kind, answer.text))
 
 
 def wait_until_done(service: httpx.Client, path: str) -> None:
-    """Until what was begun is done."""
+    """Poll a background job until it has finished, and assert that it succeeded."""
     while (told := service.get(path).json())["state"] in ("waiting", "embedding"):
         time.sleep(0.02)
     assert told["state"] == "indexed", told
 
 
 def run_python(block: Block, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Run a program with the service where it really is, and a Hub on this machine."""
+    """Run a program with the real URL of the service and with a fake local Hub."""
     program = block.text.replace(SHOWN, str(shell.service.base_url).rstrip("/"))
     with fake_hub(tmp_path, monkeypatch):
         exec(compile(program, str(block), "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
+def test_every_link_within_project_has_target(document: Path) -> None:
     for link in links(document):
         file, _, anchor = link.partition("#")
         if not file.startswith("http"):
@@ -102,13 +102,13 @@ def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", PRESENT, ids=lambda document: document.name)
-def test_what_is_named_within_sentences_exists(document: Path) -> None:
+def test_names_in_inline_code_exist(document: Path) -> None:
     for span in spans(document):
         assert exists(span), span
 
 
 def exists(span: str) -> bool:
-    """Whether an option, a verb, a variable, a route, an extra or a file is there; true of all other code."""
+    """Return whether the option, verb, variable, route, extra, target or file exists; True for any other code."""
     if found := re.match(r"(?:torchrun .*)?\brcml (?!VERB)(.*)", span):
         return set(re.findall(r"--[a-z-]+", found[1])) <= options(found[1].split())
     if found := re.fullmatch(r"docker compose( .*)? up", span):
@@ -129,10 +129,10 @@ def exists(span: str) -> bool:
 
 
 def options(words: list[str]) -> set[str]:
-    """The options of the verb that `words` begin with; of a truth value also that it is not so."""
+    """Return the options of the verb that `words` start with; a boolean option also has a --no- form."""
     verb = next((name for name in (" ".join(words[:2]), *words[:1]) if name in CONFIGS), None)
     if verb is None:
-        raise AssertionError(f"there is no verb {words[:1]}")
+        raise AssertionError(f"{words[:1]} is not a verb")
     names = {"help"}
     for name, field in CONFIGS[verb].model_fields.items():
         names |= {name, f"no_{name}"} if field.annotation is bool else {name}
@@ -140,5 +140,5 @@ def options(words: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("route", ROUTE_RULES, ids=" ".join)
-def test_every_route_is_in_the_readme(route: tuple[str, str]) -> None:
+def test_readme_lists_every_route(route: tuple[str, str]) -> None:
     assert " ".join(route) in set(spans(ROOT / "README.md"))

@@ -1,4 +1,4 @@
-"""What keeps the documentation true can tell when it is not."""
+"""Tests that the checks of the documentation detect errors."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def nowhere(tmp_path: Path) -> Shell:
         {"how": "indexed", "results": [{**RESULT, "item": {"item_id": "mug", "title": "Mug"}}]},
     ],
 )
-def test_another_score_and_another_item_are_alike(got: object) -> None:
+def test_different_scores_and_items_are_alike(got: object) -> None:
     assert unlike({"how": "indexed", "results": [RESULT]}, got) == []
 
 
@@ -45,11 +45,11 @@ def test_another_score_and_another_item_are_alike(got: object) -> None:
         {"how": "indexed"},
     ],
 )
-def test_another_form_another_count_and_another_way_are_not(got: object) -> None:
+def test_reports_different_structure_count_or_method(got: object) -> None:
     assert len(unlike({"how": "indexed", "results": [RESULT]}, got)) == 1
 
 
-def test_a_problem_is_told_word_by_word_but_for_the_ids_there_are() -> None:
+def test_problem_documents_must_match_except_for_known_ids() -> None:
     assert unlike(PROBLEM, {**PROBLEM, "detail": "No item has the id 'b'."}) != []
     shown = {**PROBLEM, "known": ["a"], "detail": "There is no relation b. Known relations: a."}
     assert (
@@ -62,23 +62,23 @@ def test_a_problem_is_told_word_by_word_but_for_the_ids_there_are() -> None:
 @pytest.mark.parametrize(
     "command", ["rm -r var", "make tea", "pip install 'rcml[tea]'", "docker compose --profile tea up"]
 )
-def test_a_command_that_is_not_known_is_no_example(nowhere: Shell, command: str) -> None:
+def test_rejects_unknown_command(nowhere: Shell, command: str) -> None:
     with pytest.raises(AssertionError):
         nowhere.run(command)
 
 
 @pytest.mark.parametrize("command", ["rcml serve --tea", "rcml brew", "rcml index build --kind tea"])
-def test_options_and_values_that_there_are_not_are_refused(nowhere: Shell, command: str) -> None:
+def test_rejects_unknown_option_verb_or_value(nowhere: Shell, command: str) -> None:
     with pytest.raises(Exception, match=r"tea|brew"):
         nowhere.run(command)
 
 
-def test_a_server_that_would_be_open_to_all_is_no_example(nowhere: Shell) -> None:
+def test_rejects_public_server_without_keys(nowhere: Shell) -> None:
     with pytest.raises(Exception, match="Without an API key"):
         nowhere.run("rcml serve --index var/index --host 0.0.0.0")
 
 
-def test_blocks_are_found_wherever_they_stand_with_their_answers(tmp_path: Path) -> None:
+def test_finds_nested_and_indented_blocks_and_their_responses(tmp_path: Path) -> None:
     document = tmp_path / "some.md"
     document.write_text(
         "- a list\n\n  ```console\n  $ curl x\n  ```\n\n`404 a/b`\n\n```json\n{}\n```\n\n    indented\n"

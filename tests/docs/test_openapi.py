@@ -1,4 +1,4 @@
-"""docs/openapi.json is what the service says of itself."""
+"""Tests that docs/openapi.json matches the application."""
 
 import json
 import subprocess
@@ -9,20 +9,20 @@ from model import __version__
 from .openapi import COMMITTED, described
 
 
-def test_the_committed_description_is_that_of_the_service() -> None:
+def test_committed_document_matches_application() -> None:
     assert COMMITTED.read_text("utf-8") == described(), (
-        "The API is no longer what docs/openapi.json says. `make openapi` writes it anew; look at what changed."
+        "docs/openapi.json no longer describes the API. Run `make openapi` to update it, and review the changes."
     )
 
 
-def test_it_is_of_this_version_and_names_no_item_of_any_catalogue() -> None:
+def test_committed_document_has_current_version_and_no_examples() -> None:
     committed = json.loads(COMMITTED.read_text("utf-8"))
     assert committed["info"]["version"] == __version__
     body = committed["paths"]["/retrieve"]["post"]["requestBody"]["content"]["application/json"]
     assert "examples" not in body
 
 
-def test_it_is_made_without_torch_and_alike_whatever_the_hash_seed() -> None:
+def test_generation_is_deterministic_and_does_not_import_torch() -> None:
     program = (
         "import sys; from tests.docs.openapi import described; "
         "sys.stdout.reconfigure(encoding='utf-8'); sys.stdout.write(described()); assert 'torch' not in sys.modules"

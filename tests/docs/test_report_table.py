@@ -1,16 +1,16 @@
-"""docs/artifacts.md tells of `report.json` what the models do."""
+"""Tests that the table of `report.json` in docs/artifacts.md matches the models."""
 
 from .report_table import COMMITTED, table, with_table
 
 
-def test_the_committed_table_is_that_of_the_models() -> None:
+def test_committed_table_matches_models() -> None:
     document = COMMITTED.read_text("utf-8")
     assert with_table(document) == document, (
-        "report.json is no longer what docs/artifacts.md says. `make tables` rewrites the table; look at what changed."
+        "docs/artifacts.md no longer describes report.json. Run `make tables` to update it, and review the changes."
     )
 
 
-def test_every_key_is_described() -> None:
+def test_every_key_has_description() -> None:
     rows = [row.strip("|").split(" | ") for row in table().splitlines()[2:]]
     assert len(rows) > 30
     for key, content in rows:

@@ -1,4 +1,4 @@
-"""The folders that README.md prints are those there are."""
+"""Tests that the folder tree in README.md matches the repository."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ PACKAGES = ("model", "indexes", "service")
 
 
 def printed() -> dict[str, str]:
-    """The paths of the tree, folders with a slash behind them, and what is said of each."""
+    """Return the paths in the tree, folders with a trailing slash, and the description of each."""
     [tree] = [block for block in blocks(ROOT / "README.md") if block.text.startswith("model/")]
     found: dict[str, str] = {}
     folders: list[str] = []
@@ -24,7 +24,7 @@ def printed() -> dict[str, str]:
 
 
 def folders() -> set[str]:
-    """Every folder of the three packages that holds a file."""
+    """Return every folder directly inside one of the three packages that contains a file."""
     files = (
         path
         for package in PACKAGES
@@ -35,18 +35,18 @@ def folders() -> set[str]:
     return {f"{folder.relative_to(ROOT)}/" for folder in inner if len(folder.relative_to(ROOT).parts) == 2}
 
 
-def test_every_folder_is_in_it() -> None:
+def test_tree_lists_every_folder() -> None:
     assert sorted(folders() - set(printed())) == []
 
 
-def test_what_is_in_it_is_there() -> None:
+def test_every_path_in_tree_exists() -> None:
     assert [path for path in printed() if not (ROOT / path).exists()] == []
 
 
-def test_something_is_said_of_each() -> None:
+def test_every_path_in_tree_has_description() -> None:
     assert [path for path, said in printed().items() if not said] == []
 
 
-def test_the_packages_stand_in_the_order_in_which_the_data_flows() -> None:
+def test_tree_lists_packages_in_data_flow_order() -> None:
     top = [Path(path).name for path in printed() if path.count("/") == 1 and path.endswith("/")]
     assert top[:3] == [*PACKAGES]

@@ -1,4 +1,4 @@
-"""Tests use what everybody may use: no private name of the product."""
+"""Test that no test uses a private name of the packages."""
 
 import ast
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 OF_OTHERS = {"_actions", "_SubParsersAction", "_exit", "_get_backend", "_timeout"}
-"""Private names of argparse, os and torch that have no public one."""
+"""Private names of argparse, os and torch for which no public name exists."""
 
 
 def reached(path: Path) -> set[str]:
-    """Private names that a test file reaches into, its own objects aside."""
+    """Return the private names that a test file uses, except those accessed through `self` and `cls`."""
     tree = ast.parse(path.read_text())
     found = {
         node.attr
@@ -29,6 +29,6 @@ def reached(path: Path) -> set[str]:
     } - OF_OTHERS
 
 
-def test_tests_reach_into_no_private_name() -> None:
+def test_tests_use_no_private_names() -> None:
     paths = (ROOT / "tests").rglob("*.py")
     assert {str(path.relative_to(ROOT)): names for path in paths if (names := reached(path))} == {}

@@ -1,4 +1,4 @@
-"""Folders, files and functions stay small enough to be found and read."""
+"""Limits on the size of folders, files and functions, and rules for the names of files."""
 
 import ast
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("rcml", "model", "indexes", "service", "benchmarks", "tests")
 
 MAX_FILES_OF_FOLDER = 16
-"""Python files of one folder, `__init__.py` included."""
+"""Maximum number of Python files in a folder, including `__init__.py`."""
 
 MAX_LINES_OF_FILE = 420
 
 MAX_LINES_OF_FUNCTION = 60
 
 LONG_FILES = {"model/sample_shop/drawings.py", "model/sample_shop/canvas.py"}
-"""Drawings, a shape after the other: there is nothing to look up in them."""
+"""Files exempt from the limit, because they only list drawings one after another."""
 
 
 def modules(*packages: str) -> Iterator[Path]:
-    """Paths of the Python files of some packages, relative to the root."""
+    """Yield the paths of the Python files of the given packages, relative to the root."""
     for package in packages:
         yield from (path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py"))
 
@@ -36,7 +36,7 @@ def test_no_file_is_too_long() -> None:
     lines = {str(path): len((ROOT / path).read_text().splitlines()) for path in modules(*PACKAGES[:-1])}
     long = {path: count for path, count in lines.items() if count > MAX_LINES_OF_FILE}
     assert {path: count for path, count in long.items() if path not in LONG_FILES} == {}
-    assert long.keys() >= LONG_FILES, "what is no longer long needs no exception"
+    assert long.keys() >= LONG_FILES, "remove files from LONG_FILES that are within the limit"
 
 
 def test_no_function_is_too_long() -> None:
@@ -44,7 +44,7 @@ def test_no_function_is_too_long() -> None:
 
 
 def functions() -> Iterator[tuple[str, int]]:
-    """Each function's file and name, and its number of lines."""
+    """Yield the file and name of each function, and its number of lines."""
     for path in modules(*PACKAGES[:-1]):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -57,13 +57,13 @@ ALLOWED_TWICE = {
     "config.py": "the options of a package's stages",
     "errors.py": "the errors of a package",
 }
-"""Files that may share a name because they mean the same in each package."""
+"""File names that may occur in several packages because they have the same role in each."""
 
 RESOURCES = ("service/routes", "service/schemas", "service/requests", "service/lifecycle", "service/engine")
-"""Folders whose files are named after what the API calls a thing: the route and the schema of one have one name."""
+"""Folders whose files are named after API resources: the route and the schema of a resource share a file name."""
 
 
-def test_no_two_files_of_one_name_mean_different_things() -> None:
+def test_no_two_files_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for path in modules("rcml", "model", "indexes", "service"):
         if path.name not in ALLOWED_TWICE and str(path.parent) not in RESOURCES:
@@ -72,5 +72,5 @@ def test_no_two_files_of_one_name_mean_different_things() -> None:
 
 
 @pytest.mark.parametrize("package", ["rcml", "model", "indexes", "service"])
-def test_every_package_says_that_it_is_typed(package: str) -> None:
+def test_every_package_has_py_typed_marker(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()

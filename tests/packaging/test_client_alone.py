@@ -1,4 +1,4 @@
-"""`pip install rcml` is enough for a program that only calls the service; the rest names the pip command."""
+"""Tests that `pip install rcml` is enough to call the service and that other features name the missing extra."""
 
 import re
 import subprocess
@@ -14,14 +14,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def name_of(requirement: str) -> str:
-    """The distribution that a requirement is for."""
+    """Return the normalized name of the distribution that a requirement names."""
     found = re.match(r"[\w.-]+", requirement)
     assert found is not None
     return found[0].lower().replace("_", "-")
 
 
 def brought(names: set[str]) -> set[str]:
-    """The distributions `names` and all that they require, extras aside."""
+    """Return the distributions `names` and everything that they require, without extras."""
     found: set[str] = set()
     while names - found:
         name = (names - found).pop()
@@ -35,7 +35,7 @@ def brought(names: set[str]) -> set[str]:
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` where only what `pip install rcml` brings can be imported."""
+    """Run `code` in a process that can import only what `pip install rcml` installs."""
     there = brought({name_of(one) for one in PROJECT["dependencies"]})
     absent = {
         module for module, homes in packages_distributions().items() if not there & {*map(name_of, homes)}
@@ -52,11 +52,11 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", fence + code], capture_output=True, text=True, cwd=ROOT)
 
 
-def test_it_requires_httpx_and_pydantic_alone() -> None:
+def test_requires_only_httpx_and_pydantic() -> None:
     assert {name_of(one) for one in PROJECT["dependencies"]} == {"httpx", "pydantic"}
 
 
-def test_the_client_works_without_any_extra() -> None:
+def test_client_works_without_extras() -> None:
     shown = run(
         "from rcml import AsyncClient, Client\n"
         "with Client('http://127.0.0.1:9', timeout=1) as client:\n"
@@ -66,20 +66,20 @@ def test_the_client_works_without_any_extra() -> None:
 
 
 @pytest.mark.parametrize("name", ["Encoder", "Index"])
-def test_what_needs_an_extra_is_refused_with_the_pip_command(name: str) -> None:
+def test_import_that_needs_extra_fails_with_pip_command(name: str) -> None:
     shown = run(f"try:\n    from rcml import {name}\nexcept ImportError as error:\n    print(error)\n")
     assert shown.stdout.startswith(f"rcml.{name} needs "), shown.stderr
     assert "Run `pip install 'rcml[cpu]'`" in shown.stdout
 
 
-def test_so_is_the_command() -> None:
+def test_cli_without_extra_fails_with_pip_command() -> None:
     shown = run("sys.argv = ['rcml', 'serve']\nfrom rcml.__main__ import main\nsys.exit(main())\n")
     assert shown.returncode == 1
     assert shown.stderr.startswith("rcml: The command rcml needs ")
     assert "Run `pip install 'rcml[cpu]'`" in shown.stderr
 
 
-def test_a_bug_of_ours_is_not_taken_for_a_missing_package() -> None:
+def test_missing_module_of_rcml_is_not_reported_as_missing_extra() -> None:
     shown = run(
         "from rcml.missing import missing_extra\nwith missing_extra('this'):\n    import model.nothing\n"
     )
@@ -87,7 +87,7 @@ def test_a_bug_of_ours_is_not_taken_for_a_missing_package() -> None:
     assert "pip install" not in shown.stderr
 
 
-def test_names_load_nothing_until_they_are_used() -> None:
+def test_import_of_rcml_loads_no_dependencies() -> None:
     shown = run(
         "before = set(sys.modules)\nimport rcml\n"
         "print(sorted({one.split('.')[0] for one in set(sys.modules) - before} - set(sys.stdlib_module_names)))\n"

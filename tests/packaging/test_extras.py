@@ -1,4 +1,4 @@
-"""The extras `cpu` and `gpu` bring the same but for one FAISS each; everything that is imported is declared."""
+"""Tests that the extras `cpu` and `gpu` differ only in their FAISS package and that all imports are declared."""
 
 import ast
 import sys
@@ -15,10 +15,10 @@ COME_WITH = {
     "starlette": "fastapi",
     "tokenizers": "transformers",
 }
-"""Modules of packages that another one requires in the release that fits it."""
+"""Imported modules that are not declared, because a declared package requires a matching release of them."""
 
 
-def test_either_brings_one_faiss_and_never_both() -> None:
+def test_each_extra_requires_exactly_one_faiss_package() -> None:
     assert {name_of(one) for one in EXTRAS["cpu"]} == {"rcml", "faiss-cpu"}
     assert {name_of(one) for one in EXTRAS["gpu"]} == {"rcml", "faiss-gpu"}
     assert [one for one in EXTRAS["cpu"] + EXTRAS["gpu"] if one.startswith("rcml")] == ["rcml[runtime]"] * 2
@@ -26,7 +26,7 @@ def test_either_brings_one_faiss_and_never_both() -> None:
     assert not [one for found in others.values() for one in found if "faiss" in one]
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_every_import_is_declared() -> None:
     declared = {name_of(one) for found in [PROJECT["dependencies"], *EXTRAS.values()] for one in found}
     homes = packages_distributions()
     undeclared = {
@@ -39,7 +39,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def imported() -> set[str]:
-    """The top-level modules that the packages import, their own aside."""
+    """Return the top-level modules that the packages import, except the packages themselves."""
     found: set[str] = set()
     for package in ("rcml", "model", "indexes", "service"):
         for path in (ROOT / package).rglob("*.py"):

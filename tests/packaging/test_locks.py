@@ -1,4 +1,4 @@
-"""The lock files of the images pin, by hash, releases that pyproject.toml allows."""
+"""Tests that the lock files of the images pin releases allowed by pyproject.toml, with hashes."""
 
 import re
 
@@ -12,7 +12,7 @@ from .test_extras import EXTRAS
 
 
 def pinned(extra: str) -> dict[str, Version]:
-    """Release of each distribution in the lock file of an extra; every one has a hash."""
+    """Return the release of each distribution in the lock file of an extra, and assert that each has a hash."""
     found: dict[str, Version] = {}
     for block in re.split(r"\n(?=\S)", (ROOT / "docker" / f"{extra}.lock").read_text().strip()):
         name, version = re.match(r"([\w.-]+)==(\S+)", block).groups()  # type: ignore[union-attr]
@@ -22,15 +22,15 @@ def pinned(extra: str) -> dict[str, Version]:
 
 
 def required(extra: str) -> list[Requirement]:
-    """What an extra asks for directly, `rcml[runtime]` resolved."""
+    """Return the direct requirements of an extra, with `rcml[runtime]` replaced by its requirements."""
     names = [*PROJECT["dependencies"], *EXTRAS[extra], *EXTRAS["runtime"]]
     return [Requirement(one) for one in names if not one.startswith("rcml[")]
 
 
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
-def test_what_an_extra_asks_for_is_pinned_within_its_range(extra: str) -> None:
+def test_pins_every_requirement_within_its_range(extra: str) -> None:
     found = pinned(extra)
-    absent = {"torch"} if extra == "cpu" else set()  # the image installs its CPU build beforehand
+    absent = {"torch"} if extra == "cpu" else set()  # the Dockerfile installs the CPU build separately
     wrong = {
         one.name
         for one in required(extra)
@@ -39,7 +39,7 @@ def test_what_an_extra_asks_for_is_pinned_within_its_range(extra: str) -> None:
     assert wrong == absent
 
 
-def test_the_images_install_the_torch_that_the_tests_run_on() -> None:
+def test_images_install_tested_torch_release() -> None:
     release = re.search(r"torch==(\S+)", (ROOT / "Makefile").read_text())
     image = re.search(r"torch==(\S+)", (ROOT / "docker" / "cpu.Dockerfile").read_text())
     assert release is not None
@@ -47,7 +47,7 @@ def test_the_images_install_the_torch_that_the_tests_run_on() -> None:
     assert release[1] == image[1] == str(pinned("gpu")["torch"])
 
 
-def test_the_image_without_cuda_pins_no_package_of_it() -> None:
+def test_lock_files_pin_no_packages_for_other_device() -> None:
     assert [name for name in pinned("cpu") if name.startswith(("nvidia", "cuda", "triton"))] == []
     assert not {"faiss-cpu"} & pinned("gpu").keys()
     assert not {"faiss-gpu"} & pinned("cpu").keys()

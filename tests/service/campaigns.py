@@ -1,4 +1,4 @@
-"""What the campaigns of broken requests share: the application without a server, and what every answer must be."""
+"""Helpers for tests that send broken requests: the application without a server, and checks of every response."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ _SECRETS = re.compile(
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """Response to a request."""
 
     status: int
     media_type: str
@@ -42,7 +42,7 @@ class Answer:
 
 
 def assert_sound(answer: Answer) -> None:
-    """What was asked for, or a problem document that tells no secrets; the server neither fails nor gives up."""
+    """Assert that the response is neither a server error nor a 429, and that a problem document leaks no internals."""
     assert answer.status < 500, answer
     assert answer.status != 429, answer
     if answer.status >= 400:
@@ -54,7 +54,7 @@ def assert_sound(answer: Answer) -> None:
 
 @dataclass(frozen=True)
 class Direct:
-    """An application that is asked without a server or a client between."""
+    """Application that is called directly, without a server or a client."""
 
     app: FastAPI
     state: dict[str, Any]
@@ -62,7 +62,7 @@ class Direct:
     async def ask(
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
     ) -> Answer:
-        """What the application answers; a bug that it raises after it answered with 500 is that 500."""
+        """Return the response; an exception that the application raises after it sent a 500 counts as the 500."""
         headers = {"host": "127.0.0.1", "content-type": media_type, **HEADERS}
         scope = {
             "type": "http",
@@ -85,7 +85,7 @@ class Direct:
         async def receive() -> Message:
             if rest:
                 return rest.pop()
-            await asyncio.Event().wait()  # for ever
+            await asyncio.Event().wait()  # the client never disconnects
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
@@ -94,7 +94,7 @@ class Direct:
         try:
             await self.app(scope, receive, send)
         except Exception:
-            assert sent, "a bug is answered before it is raised"
+            assert sent, "the application must send a response before it raises"
             assert sent[0]["status"] == 500
         fields = dict(sent[0]["headers"])
         content = b"".join(message["body"] for message in sent[1:])
@@ -102,7 +102,7 @@ class Direct:
 
 
 def application(shop: FakeShop, folder: Path, most_bytes: int = 2**20) -> FastAPI:
-    """The application over a copy of a shop's index, which may be changed."""
+    """Create the application on a copy of the shop's index, so that tests may change the index."""
     shutil.copytree(shop.index, folder / "index", dirs_exist_ok=True)
     config = ServeConfig(
         index=folder / "index", checkpoint=shop.checkpoint, admin_keys=KEY, max_body_bytes=most_bytes
@@ -112,7 +112,7 @@ def application(shop: FakeShop, folder: Path, most_bytes: int = 2**20) -> FastAP
 
 @asynccontextmanager
 async def directly(app: FastAPI) -> AsyncIterator[Direct]:
-    """An application from its start, once it is ready, to its end."""
+    """Start the application, yield it once it is ready, and shut it down at the end."""
     async with app.router.lifespan_context(app) as state:
         direct = Direct(app, dict(state or {}))
         if "engine_holder" in direct.state:

@@ -1,6 +1,6 @@
-"""Lists every verb of `rcml` with its options and defaults, as `cli_options.txt` freezes them.
+"""List of all `rcml` verbs with their options and defaults, as recorded in `cli_options.txt`.
 
-`python -m tests.service.cli_options` writes the file again, after the command line was changed on purpose.
+After an intended change to the command line, run `python -m tests.service.cli_options` to rewrite the file.
 """
 
 import argparse
@@ -16,7 +16,7 @@ FROZEN = Path(__file__).with_name("cli_options.txt")
 
 
 def options() -> str:
-    """One line a verb, and one for each of its options: names, values it takes, default."""
+    """Return one line per verb, followed by one line per option with its names, accepted values and default."""
     source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(Rcml)
     return "\n".join(_lines("rcml", source.root_parser)) + "\n"
 

@@ -1,4 +1,4 @@
-"""The application over the fake shop, with the fake encoder, started as a server would start it."""
+"""Fixtures that start the application on the fake shop with the fake encoder, as a server starts it."""
 
 import asyncio
 import inspect
@@ -44,7 +44,7 @@ def client(config: ServeConfig) -> Iterator[TestClient]:
 
 @contextmanager
 def served(config: ServeConfig, encoder: FakeEncoder | None = None) -> Iterator[TestClient]:
-    """A client of an application of one's own, once it is ready."""
+    """Start a separate application and yield a client for it once the application is ready."""
     app = create_app(config, lambda *_: encoder or FakeEncoder())
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
@@ -52,7 +52,7 @@ def served(config: ServeConfig, encoder: FakeEncoder | None = None) -> Iterator[
 
 
 def wait_until_ready(client: TestClient) -> None:
-    """The index is opened beside the server; give it a moment, on a slow machine a long one."""
+    """Wait until the index is open; a background thread opens it, which can take long on a slow machine."""
     begun = time.monotonic()
     while (answer := client.get("/readyz")).status_code != 200:
         assert time.monotonic() - begun < 600, answer.text
@@ -76,6 +76,6 @@ def ask_async(base_url: str, method: str, *arguments: Any, options: Any = None, 
 
 @pytest.fixture(params=[ask_sync, ask_async], ids=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Both clients, asked alike: address, method, and what it takes."""
+    """Return a function that calls a method of the sync or async client, given the URL, method and arguments."""
     asking: Ask = request.param
     return asking

@@ -1,4 +1,4 @@
-"""Servers in threads, for clients to ask: the real application, and one that answers by a script."""
+"""Servers that run in threads for client tests: the real application, and one that sends scripted responses."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 
 Scripted = tuple[int, dict[str, str], bytes] | None
-"""An answer: status, headers and body; None closes the connection without one."""
+"""Scripted response: status, headers and body; None closes the connection without a response."""
 
 
 @contextmanager
 def served(config: ServeConfig) -> Iterator[str]:
-    """The address of a server of its own, in a thread."""
+    """Run a server in a thread and yield its base URL once the server is ready."""
     app = create_app(config, lambda *_: FakeEncoder())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run)
@@ -37,7 +37,7 @@ def served(config: ServeConfig) -> Iterator[str]:
 
 
 class Flaky(ThreadingHTTPServer):
-    """Answers by a script, and remembers what it was asked."""
+    """Server that sends scripted responses and records the requests."""
 
     daemon_threads = True
 

@@ -1,11 +1,10 @@
-"""Indexes beside one another that have the same ids and nothing else in common, each with an encoder of its own.
+"""Sibling indexes that share only their item and relation IDs; each was built with a different encoder.
 
-    index         of `checkpoint`
-    renewed       of `checkpoint` too, with other vectors
-    candidate     of `other-checkpoint`, with other vectors
+    index         built from `checkpoint`
+    renewed       built from `checkpoint`, with different vectors
+    candidate     built from `other-checkpoint`, with different vectors
 
-An answer that takes a vector from one, a score, a probability or the encoding of a text from another, is an answer of
-none of them.
+A response that combines vectors, scores, probabilities or text encodings of two indexes therefore matches none of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ NAMES = ("index", "renewed", "candidate")
 
 
 class AccentedEncoder(FakeEncoder):
-    """Reads every word with an accent: texts have other vectors than without."""
+    """Encoder that appends an accent to every word, which changes the vectors of all texts."""
 
     def __init__(self, accent: str) -> None:
         self._accent = accent
@@ -44,12 +43,12 @@ class AccentedEncoder(FakeEncoder):
 
 
 def open_accented(checkpoint: Path, *_: object) -> FakeEncoder:
-    """The encoder of a checkpoint: each has its accent."""
+    """Return the encoder of a checkpoint; each checkpoint has its own accent."""
     return AccentedEncoder("" if checkpoint.name == "checkpoint" else "`")
 
 
 def write_shops(folder: Path, token_store: bool = False) -> FakeShop:
-    """Write all into `folder`; returns the first."""
+    """Write all indexes into `folder` and return the shop of the first."""
     shop = write_shop(folder, token_store)
     other = folder / "other-checkpoint"
     write_checkpoint(other, seed=7)
@@ -59,6 +58,6 @@ def write_shops(folder: Path, token_store: bool = False) -> FakeShop:
 
 
 def build_index(shop: FakeShop, out: Path, checkpoint: Path, accent: str, token_store: bool = False) -> None:
-    """Build an index of the shop's items with an accent."""
+    """Build an index of the shop's items with an encoder that uses `accent`."""
     config = BuildConfig(checkpoint=checkpoint, prepared=shop.prepared, out=out, token_store=token_store)
     build(config, AccentedEncoder(accent), Checkpoint.open(checkpoint), Prepared.open(shop.prepared))

@@ -1,4 +1,4 @@
-"""The command `rcml`: its verbs, what it says about bad options, and what it does not load."""
+"""Tests for the `rcml` command line: verbs, messages about invalid options, and imports."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def parse(*arguments: str) -> Rcml:
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS, "index build"])
-def test_help_loads_nothing_heavy(verb: str) -> None:
+def test_help_imports_no_heavy_packages(verb: str) -> None:
     code = f"""
 import sys
 from service.cli import main
@@ -33,37 +33,37 @@ print("LOADED", *{HEAVY} & set(sys.modules))
     assert shown.splitlines()[-1] == "LOADED"
 
 
-def test_the_verbs_come_in_the_order_in_which_the_data_flows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_verbs_in_data_flow_order(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert f"{{{','.join(VERBS)}}}" in capsys.readouterr().out
 
 
-def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("rcml 0.")
 
 
-def test_without_a_verb_the_help_is_shown_and_nothing_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shows_help_and_exits_with_2_without_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage: rcml" in capsys.readouterr().err
 
 
-def test_options_become_the_config_of_the_stage() -> None:
+def test_parses_options_into_stage_config() -> None:
     train = parse("train", "--prepared", "p", "--out", "o", "--small.width", "64", "--no-augment").train
     assert train is not None
     assert (train.prepared, train.small.width, train.small.text_layers) == (Path("p"), 64, 2)
     assert not train.augment
 
 
-def test_a_list_is_given_with_commas() -> None:
+def test_parses_comma_separated_list() -> None:
     options = ["--items", "i", "--out", "o", "--interactions", "l", "--text-fields", "title,categories"]
     prepare = parse("prepare", *options).prepare
     assert prepare is not None
     assert prepare.text_fields == ("title", "categories")
 
 
-def test_only_serve_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_serve_reads_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INDEX", "x")
     monkeypatch.setenv("RCML_INDEX", "from/environment")
     monkeypatch.setenv("RCML_PORT", "81")
@@ -89,7 +89,7 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
         ([*TRAIN, "--objective", "rmcl"], '--objective cannot be "rmcl". Give one of rcml, clip, blind.'),
         (
             [*TRAIN, "--stps", "3"],
-            "there is no option --stps (did you mean --steps?). `rcml train --help` lists",
+            "--stps is not an option (did you mean --steps?). Run `rcml train --help` to list",
         ),
         (["train", "--prepared"], "--prepared needs a value."),
         (["train", "--prepared", "p"], "--out is missing. Give a path: folder to write the checkpoint to."),
@@ -98,31 +98,31 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
             [*PREPARE, "--interactions", "l", "--text-fields", "title,colour"],
             '--text-fields cannot be "colour". Give one or more of title, categories, description.',
         ),
-        (["trian"], "there is no verb trian (did you mean train?)."),
-        (["index", "buidl"], "rcml index: there is no verb buidl (did you mean build?)."),
-        (["index"], "rcml index: name a verb."),
+        (["trian"], "trian is not a command (did you mean train?)."),
+        (["index", "buidl"], "rcml index: buidl is not a command (did you mean build?)."),
+        (["index"], "rcml index: no command was given."),
         (
             ["index", "build", "--knd", "flat"],
-            "there is no option --knd (did you mean --kind?). `rcml index build",
+            "--knd is not an option (did you mean --kind?). Run `rcml index build",
         ),
         (["index", "verify"], "rcml index verify: --index is missing."),
-        (["serve", "--index", "i", "--read-kys=secret"], "there is no option --read-kys (did you mean"),
+        (["serve", "--index", "i", "--read-kys=secret"], "--read-kys is not an option (did you mean"),
         (
             ["serve", "--index", "i", "--cors-origins", "*"],
-            "'*' is no origin. Give scheme and host alone, such as",
+            "'*' is not an origin. Give only a scheme and a host, such as",
         ),
         (
             ["serve", "--index", "i", "--read-keys", "[secret"],
-            "RCML_READ_KEYS begins with [ but is no JSON list",
+            "RCML_READ_KEYS starts with [ but is not a JSON list",
         ),
         (
             ["serve", "--index", "i", "--admin-keys", '["secret", 5]'],
-            "RCML_ADMIN_KEYS begins with [ but is no",
+            "RCML_ADMIN_KEYS starts with [ but is not a",
         ),
         (["serve", "--index", "i", "--port", "65536"], "--port (RCML_PORT) must be at most 65535;"),
     ],
 )
-def test_a_bad_option_is_named_in_one_sentence_with_the_remedy(
+def test_reports_invalid_option_in_one_line_with_remedy(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -134,7 +134,7 @@ def test_a_bad_option_is_named_in_one_sentence_with_the_remedy(
     assert "secret" not in shown.err
 
 
-def test_a_refusal_is_said_in_its_own_words_with_exit_code_1(
+def test_prints_message_of_known_error_and_exits_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--checkpoint", f"{tmp_path}/none", "--prepared", "p", "--out", "o"]

@@ -1,9 +1,9 @@
-"""The command line changes on purpose only: every verb, option and default is written down."""
+"""Test that guards the command line against unintended changes: all verbs, options and defaults are recorded."""
 
 from .cli_options import FROZEN, options
 
 
-def test_verbs_options_and_defaults_are_those_written_down() -> None:
+def test_verbs_options_and_defaults_match_recorded_list() -> None:
     assert options() == FROZEN.read_text(encoding="utf-8"), (
-        "if that is meant: python -m tests.service.cli_options"
+        "The command line changed. If the change is intended, run: python -m tests.service.cli_options"
     )

@@ -1,4 +1,4 @@
-"""`rcml serve` as a process: what it says, how it fails, how it stops."""
+"""Tests for `rcml serve` as a process: output, startup failures and shutdown."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class Encoder(FakeEncoder):
 
 config = ServeConfig(index=Path(sys.argv[1]), port=0, **dict(option.split("=") for option in sys.argv[2:]))
 def greeting(engine, url):
-    return [f"greetings from {url}", f"{gc.get_freeze_count()} objects are not looked through"]
+    return [f"greetings from {url}", f"{gc.get_freeze_count()} objects are frozen"]
 
 serve(config, greeting, lambda *_: Encoder())
 """
@@ -62,10 +62,10 @@ def lines_until(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError(shown)
 
 
-def test_it_says_where_it_is_answers_there_and_stops_when_interrupted(shop: FakeShop) -> None:
+def test_prints_url_answers_requests_and_stops_on_sigint(shop: FakeShop) -> None:
     with start(shop.index) as process:
         shown = lines_until(process, "greetings from")
-        found = re.search(r"Serving 12 items under 4 relations at (http://127.0.0.1:\d+) \(cpu\)\.", shown)
+        found = re.search(r"Serving 12 items and 4 relations at (http://127.0.0.1:\d+) \(cpu\)\.", shown)
         assert found, shown
         assert f"Open {found[1]} in a browser" in shown
         with Client(found[1]) as client:
@@ -74,11 +74,11 @@ def test_it_says_where_it_is_answers_there_and_stops_when_interrupted(shop: Fake
         process.wait(600)
 
 
-def test_the_garbage_collector_does_not_look_through_what_start_up_made(shop: FakeShop) -> None:
+def test_excludes_startup_objects_from_garbage_collection(shop: FakeShop) -> None:
     with start(shop.index) as process:
-        shown = lines_until(process, "objects are not looked through")
+        shown = lines_until(process, "objects are frozen")
         process.terminate()
-    found = re.search(r"(\d+) objects are not looked through", shown)
+    found = re.search(r"(\d+) objects are frozen", shown)
     assert found, shown
     assert int(found[1]) > 100_000
 
@@ -92,16 +92,16 @@ REQUEST = (
 
 @dataclass
 class Tally:
-    """What became of the requests of many clients."""
+    """Outcome of the requests of many clients."""
 
     answered: int = 0
     failed: list[str] = field(default_factory=list)
     stopped: float = math.inf
-    """When the signal was sent."""
+    """Time at which the signal was sent."""
 
 
 async def keep_asking(port: int, tally: Tally, most: int) -> None:
-    """Ask without a pause, `most` times on each connection, until no more can be made."""
+    """Send requests without a pause, `most` per connection, until no more connections can be opened."""
     while True:
         connected = time.monotonic()
         try:
@@ -121,7 +121,7 @@ async def keep_asking(port: int, tally: Tally, most: int) -> None:
                 if b"connection: close" in head:
                     break
             except (ConnectionError, asyncio.IncompleteReadError) as error:
-                if connected < tally.stopped:  # a connection made since may be reset with the listener
+                if connected < tally.stopped:  # a later connection may be reset when the listener closes
                     tally.failed.append(repr(error))
                 break
         writer.transport.abort()
@@ -130,7 +130,7 @@ async def keep_asking(port: int, tally: Tally, most: int) -> None:
 
 async def stop_under_load(process: subprocess.Popen[str], port: int) -> Tally:
     tally = Tally()
-    # No more than are always accepted (`service/engine/thread_pool.py`): on a slow machine others might be refused.
+    # `service/engine/thread_pool.py` always accepts this many jobs; a slow machine might reject more of them.
     clients = [asyncio.create_task(keep_asking(port, tally, most)) for most in [10**9] * 12 + [3] * 4]
     while tally.answered <= 200 and not tally.failed:
         await asyncio.sleep(0.01)
@@ -141,7 +141,7 @@ async def stop_under_load(process: subprocess.Popen[str], port: int) -> Tally:
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.soak)])
-def test_sigterm_under_load_fails_no_request_that_was_sent(shop: FakeShop, times: int) -> None:
+def test_answers_every_sent_request_after_sigterm_under_load(shop: FakeShop, times: int) -> None:
     for _ in range(times):
         with start(shop.index) as process:
             url = re.findall(r"http://[\d.:]+", lines_until(process, "greetings from"))[0]
@@ -153,7 +153,7 @@ def test_sigterm_under_load_fails_no_request_that_was_sent(shop: FakeShop, times
         assert tally.failed == []
 
 
-def test_ten_megabytes_get_their_answer_over_a_real_connection(shop: FakeShop) -> None:
+def test_rejects_ten_megabyte_body_with_413_over_real_connection(shop: FakeShop) -> None:
     with start(shop.index) as process:
         url = re.findall(r"http://[\d.:]+", lines_until(process, "greetings from"))[0]
         headers = {"content-type": "application/json"}
@@ -163,7 +163,7 @@ def test_ten_megabytes_get_their_answer_over_a_real_connection(shop: FakeShop) -
         process.wait(600)
 
 
-def test_an_index_that_cannot_be_opened_ends_it_with_the_reason(shop: FakeShop) -> None:
+def test_exits_with_reason_if_index_cannot_be_opened(shop: FakeShop) -> None:
     code = "import sys; from service.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "serve", "--index", str(shop.checkpoint), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -172,17 +172,17 @@ def test_an_index_that_cannot_be_opened_ends_it_with_the_reason(shop: FakeShop) 
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_in_use_is_said_at_once(shop: FakeShop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_port_in_use_immediately(shop: FakeShop, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["serve", "--index", str(shop.index), "--port", str(port)]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f"Cannot listen on 127.0.0.1 port {port}: Address already in use. "
-        "Stop what uses it, or choose another with --host and --port."
+        "Stop the program that uses it, or choose another address with --host and --port."
     ]
 
 
-def test_machines_read_json_and_find_a_failure_once_under_the_id_that_the_client_got(shop: FakeShop) -> None:
+def test_json_log_has_one_traceback_with_request_id_of_response(shop: FakeShop) -> None:
     with start(shop.index, "log_level=info") as process:
         shown = lines_until(process, "greetings from")
         url = re.findall(r"http://[\d.:]+", shown)[0]
@@ -204,7 +204,7 @@ def test_machines_read_json_and_find_a_failure_once_under_the_id_that_the_client
     ]
 
 
-def test_people_read_plain_lines(shop: FakeShop) -> None:
+def test_text_log_has_plain_lines(shop: FakeShop) -> None:
     with start(shop.index, "log_format=text") as process:
         url = re.findall(r"http://[\d.:]+", lines_until(process, "^greetings from"))[0]
         httpx.get(f"{url}/items/red-mug", headers={"X-Request-Id": "r-1"}, timeout=600)
@@ -217,7 +217,7 @@ def test_people_read_plain_lines(shop: FakeShop) -> None:
     ), shown
 
 
-def test_told_to_stop_it_says_at_once_that_it_is_not_ready_for_more(engine: Engine) -> None:
+def test_is_not_ready_immediately_after_stop_signal(engine: Engine) -> None:
     holder = EngineHolder(lambda: engine)
     asyncio.run(holder.run())
     server = server_of(FastAPI(), ServeConfig(index=Path("none")), [holder])
@@ -230,7 +230,7 @@ def test_told_to_stop_it_says_at_once_that_it_is_not_ready_for_more(engine: Engi
     assert holder.engine is engine
 
 
-def test_spans_without_the_package_for_them_are_refused_with_the_command_to_install_it(
+def test_rejects_trace_without_opentelemetry_and_names_install_command(
     shop: FakeShop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)

@@ -1,15 +1,15 @@
-// The explorer: asks the same HTTP API that any client would, and shows what comes back.
+// The explorer page: sends requests to the HTTP API like any other client and shows the responses.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const state = { query: null, relation: null, relations: [], total: 0 };
 
-// The key lives as long as this tab does. A server without keys never asks for one.
+// The key is stored until the tab is closed. A server without keys never requests one.
 const KEY = "rcml-key";
 const key = () => sessionStorage.getItem(KEY);
 const withKey = (headers = {}) => key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
 
-let asking = null;  // one dialog for all the requests that were refused meanwhile
+let asking = null;  // all requests that are rejected while the dialog is open share it
 function askForKey(detail) {
   asking ??= new Promise((resolve) => {
     $("key-says").textContent = detail;
@@ -38,14 +38,14 @@ async function call(path, body) {
     : { headers: withKey() });
   const answer = await response.json();
   if (response.status === 401) {
-    if (sent === key()) await askForKey(sent ? "The server does not know this key." : "This server asks for an API key.");
+    if (sent === key()) await askForKey(sent ? "The server rejected this API key." : "This server requires an API key.");
     return call(path, body);
   }
   if (!response.ok) throw Object.assign(new Error(answer.detail || answer.title), { status: response.status });
   return answer;
 }
 
-// Titles come from the shop: they are set as text, never as markup.
+// Titles are untrusted, so they are set as text, never as markup.
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
@@ -56,7 +56,7 @@ const relative = (path) => path.replace(/^\//, "");
 const picture = (item) => item.image_url
   ? key() ? guardedPicture(relative(item.image_url)) : element("img", { src: relative(item.image_url), alt: "", loading: "lazy" })
   : element("div", { className: "unpictured", title: "no picture" }, "no picture");
-// An <img> cannot send a key, so its bytes are fetched and shown from memory.
+// An <img> cannot send an API key, so the picture is fetched with the key and shown from memory.
 function guardedPicture(path) {
   const shown = element("img", { alt: "" });
   shown.onload = () => URL.revokeObjectURL(shown.src);
@@ -66,7 +66,7 @@ function guardedPicture(path) {
   return shown;
 }
 
-const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
+const percent = (share) => `${Math.round(share * 100)}%`;
 
 function showRelations() {
   const chips = state.relations.map((relation) => {
@@ -84,7 +84,7 @@ function showRelations() {
 function showQuery() {
   if (state.query.text !== undefined) {
     $("query").replaceChildren(element("div", {}, element("b", {}, `“${state.query.text}”`),
-      element("small", {}, "a new item, known by these words alone")));
+      element("small", {}, "new item, described by this text only")));
     return;
   }
   const item = state.query;
@@ -114,13 +114,13 @@ function showAnswer(answer) {
     element("span", {}, answer.relation.description), " ",
     element("small", {}, `${answer.similarity}, ${answer.how}, ${answer.took_ms.toFixed(1)} ms`));
   $("results").replaceChildren(...answer.results.map((result) => {
-    const pick = element("button", { type: "button", className: "pick", title: "Ask about this item" },
+    const pick = element("button", { type: "button", className: "pick", title: "Use this item as the query" },
       picture(result.item), element("b", {}, result.item.title));
     pick.onclick = () => { state.query = result.item; ask(); scrollTo({ top: 0, behavior: "smooth" }); };
     const foot = element("div", { className: "foot" }, element("span", { className: "soft", title: "cosine similarity" },
       result.score.toFixed(3)));
     if (state.query.text === undefined) {
-      const why = element("button", { type: "button" }, "why?");
+      const why = element("button", { type: "button" }, "Why?");
       why.onclick = () => explain(answer, result.item);
       foot.append(why);
     }
@@ -149,8 +149,8 @@ async function explain(answer, item) {
           + `${verdict.valid ? "holds" : "does not hold"} (probability ${percent(verdict.probability)}).`
         : answer.relation.relation_id
           ? `${answer.query.title} and ${item.title} look alike.`
-          : `${answer.query.title} and ${item.title}, found under “${answer.relation.description}”.`),
-      element("small", {}, "The likeliest relations between the two:"),
+          : `${answer.query.title} and ${item.title} match under “${answer.relation.description}”.`),
+      element("small", {}, "Most likely relations between these items:"),
       element("table", {}, element("tbody", {}, ...rows)), close);
     $("why").showModal();
   } catch (error) {
@@ -163,7 +163,7 @@ function complain(error) {
   $("results").replaceChildren();
 }
 
-// Not every item has partners under every relation: show a new one under the relation that suits it best.
+// Not every item has partners under every relation, so start with the relation that is most likely valid for the item.
 async function present(item) {
   const between = state.relations.filter((relation) => !relation.intra);
   const chances = await Promise.all(between.map(async ({ relation_id: relation }) => {
@@ -198,14 +198,14 @@ async function start() {
     state.total = page.total;
     await present(page.items[0]);
   } catch (error) {
-    if (error.status === 503) { setTimeout(start, 500); return; }  // the index is still being opened
+    if (error.status === 503) { setTimeout(start, 500); return; }  // the index is still opening
     complain(error);
   }
 }
 
 $("similarity").onchange = ask;
 $("forget").onclick = () => { sessionStorage.removeItem(KEY); location.reload(); };
-$("key").oncancel = (event) => event.preventDefault();  // without a key there is nothing behind the dialog
+$("key").oncancel = (event) => event.preventDefault();  // without a key the page cannot show anything
 $("surprise").onclick = surprise;
 $("words").onsubmit = (event) => {
   event.preventDefault();
