@@ -1,12 +1,13 @@
-"""Ask a running server from Python: `Client`, and `AsyncClient` with the same methods, awaited.
+"""Python clients for a running server: `Client`, and `AsyncClient` with the same methods for asyncio.
 
-    call       one request: what is sent, how its answer is read, and whether it may be sent twice
-    calls      the call of every route, with the types of what it takes
-    attempts   when a call is sent again, and what went wrong when it is not
-    sync, asynchronous   the two clients, which only send and wait
-    errors     what they raise
+    request          one call: what it sends, how its response is parsed, and whether it may be repeated
+    endpoints        the call of each route, with the types of its arguments
+    retries          when a call is retried, and which error is raised when it is not
+    server_address   the base URL, and the headers of every request
+    sync_client, async_client   the two clients, which only send and wait
+    errors           the exceptions that the clients raise
 
-Importing this loads httpx and pydantic, and nothing of what a server needs.
+Importing this package loads httpx and pydantic, but none of the server's own dependencies.
 """
 
 from .async_client import AsyncClient

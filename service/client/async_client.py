@@ -1,4 +1,4 @@
-"""The client for programs on an event loop. It says and does what `Client` does; its methods are awaited."""
+"""The asynchronous client. It behaves like `Client`, but its methods are awaited."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """The same for an event loop; see `Client`. Use it in an `async with`; tasks may share it."""
+    """The asyncio version of `Client`. Use it in an `async with` statement; tasks may share it."""
 
     def __init__(
         self,
@@ -72,37 +72,37 @@ class AsyncClient:
         await self._http.aclose()
 
     async def retrieve(self, **asked: Unpack[Retrieval]) -> RetrieveAnswer:
-        """Rank the items that go with a query under a relation; `Retrieval` lists what may be given."""
+        """Retrieve the best items for a query under a relation; `Retrieval` lists the arguments."""
         return await self._send(endpoints.retrieve(asked))
 
     async def retrieve_batch(self, questions: Iterable[Retrieval]) -> list[RetrieveReply]:
-        """Ask many questions of `retrieve` at once; one that is refused has its problem in place of an answer."""
+        """Send many `retrieve` requests at once. The reply to a rejected request holds its problem, not an answer."""
         return (await self._send(endpoints.retrieve_batch(questions))).replies
 
     async def relation_type(
         self, item_a: AnyItem, item_b: AnyItem, similarity: Comparison | None = None
     ) -> RelationTypeAnswer:
-        """Rank all relations by how probable it is that they link these two."""
+        """Rank all relations by the probability that they link the two items."""
         return await self._send(endpoints.relation_type(item_a, item_b, similarity))
 
     async def relation_type_batch(self, pairs: Iterable[Pair]) -> list[RelationTypeReply]:
-        """Ask about many pairs at once; one that is refused has its problem in place of an answer."""
+        """Rank the relations of many pairs at once. The reply to a rejected pair holds its problem, not an answer."""
         return (await self._send(endpoints.relation_type_batch(pairs))).replies
 
     async def explain(self, item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> ExplainAnswer:
-        """Ask which words and patches of two items a relation looks at."""
+        """Return how much attention a relation pays to each word and image patch of two items."""
         return await self._send(endpoints.explain(item_a, item_b, relation))
 
     async def heat_map(self, item: AnyItem, relation: AnyRelation) -> bytes:
-        """Get what a relation looks at in the picture of an item, painted over it: a PNG."""
+        """Return a PNG of an item's picture with the attention of a relation painted over it."""
         return await self._send(endpoints.heat_map(item, relation))
 
     async def validity(self, item_a: AnyItem, item_b: AnyItem, relation: str) -> ValidityAnswer:
-        """Say how surely a relation holds between two items."""
+        """Return the probability that a relation holds between two items."""
         return await self._send(endpoints.validity(item_a, item_b, relation))
 
     async def validity_batch(self, claims: Iterable[Claim]) -> list[ValidityReply]:
-        """Ask about many claims at once; one that is refused has its problem in place of an answer."""
+        """Validate many claims at once. The reply to a rejected claim holds its problem, not an answer."""
         return (await self._send(endpoints.validity_batch(claims))).replies
 
     async def embeddings(
@@ -112,21 +112,24 @@ class AsyncClient:
         views: Sequence[AnyView] = tuple(View),
         encoding: Coding = "float",
     ) -> EmbeddingsAnswer:
-        """Get the vectors of items under a relation."""
+        """Return the vectors of items under a relation."""
         return await self._send(endpoints.embeddings(items, relation, views, encoding))
 
     async def relations(self) -> RelationList:
-        """List all relations, the one of an item with itself first."""
+        """List all relations. The relation of an item with itself comes first."""
         return await self._send(endpoints.relations())
 
     async def relation(self, relation_id: str) -> RelationDetail:
-        """Get all that is known of a relation, or how far it has come on its way into the index."""
+        """Return the details of a relation, or the progress of a relation that is being added."""
         return await self._send(endpoints.relation(relation_id))
 
     async def add_relation(self, relation_id: str, description: str, *, wait: bool = False) -> RelationDetail:
-        """Begin to make a relation in words one of the index, and `wait` until it is, however long that takes.
+        """Start adding a free-text relation to the index. With `wait`, return only after the relation is indexed.
 
-        Raises AdditionFailed, too, if it waits in vain.
+        The wait has no time limit.
+
+        Raises:
+            AdditionFailed: the relation could not be added. It is raised only with `wait`.
         """
         detail = await self._send(endpoints.add_relation(relation_id, description))
         while wait and endpoints.is_pending(detail):
@@ -135,11 +138,11 @@ class AsyncClient:
         return detail
 
     async def remove_relation(self, relation_id: str) -> None:
-        """Take a relation that was added out of the index, or give up one on its way."""
+        """Remove an added relation from the index, or cancel a relation that is being added."""
         await self._send(endpoints.remove_relation(relation_id))
 
     async def items(self, page: int = 100) -> AsyncIterator[ItemSummary]:
-        """Go through all items in catalogue order, asking for a page of them when it comes to it."""
+        """Iterate over all items in catalogue order. Each page is requested when the iteration reaches it."""
         cursor: int | None = 0
         while cursor is not None:
             answer = await self._send(endpoints.items(page, cursor))
@@ -148,52 +151,53 @@ class AsyncClient:
             cursor = answer.next_cursor
 
     async def item(self, item_id: str) -> ItemDetail:
-        """Get all that the catalogue knows of an item."""
+        """Return an item with all its fields."""
         return await self._send(endpoints.item(item_id))
 
     async def image(self, item_id: str) -> bytes:
-        """Get the file of an item's picture."""
+        """Return the picture file of an item as bytes."""
         return await self._send(endpoints.image(item_id))
 
     async def put_item(self, item_id: str, **item: Unpack[ItemFields]) -> ItemStored:
-        """Put an item in, new or instead of the one of its id, all of which is replaced."""
+        """Create an item. If an item with this ID exists, replace all its fields."""
         return await self._send(endpoints.put_item(item_id, item))
 
     async def delete_item(self, item_id: str) -> None:
-        """Take an item out; one that is not there is no error."""
+        """Delete an item. It is not an error if the item does not exist."""
         await self._send(endpoints.delete_item(item_id))
 
     async def bulk(self, changes: Iterable[Change]) -> AsyncIterator[BulkReply]:
-        """Put in and take out any number of items, as fast as the replies are asked for; `line` counts from 1.
+        """Upsert and delete any number of items. Changes are sent only as fast as the replies are consumed.
 
-        A change that was refused has its problem in its reply, and keeps none of the others from being made.
+        `line` in a reply is the number of its change, counted from 1. The reply to a rejected change holds its problem.
+        The other changes are still made.
         """
         for call in endpoints.bulk(changes):
             for reply in await self._send(call):
                 yield reply
 
     async def info(self) -> Info:
-        """Get the versions and digests of what answers."""
+        """Return the versions and digests of what the server serves."""
         return await self._send(endpoints.info())
 
     async def ready(self) -> Ready:
-        """Get what the server can answer about; raises Unavailable, without trying again, while it cannot."""
+        """Return what the server serves. If the server is not ready, raise Unavailable without a retry."""
         return await self._send(endpoints.ready())
 
     async def reload(self, **artifacts: Unpack[Artifacts]) -> ReloadAnswer:
-        """Have another index or checkpoint answer, or the same index opened anew; returns when it does."""
+        """Swap in another index or checkpoint, or reopen the served index. Return after the swap."""
         return await self._send(endpoints.reload(artifacts))
 
     async def begin_shadow(self, share: float, **artifacts: Unpack[Artifacts]) -> ShadowState:
-        """Compare a candidate with what answers, on a share of the questions as they come."""
+        """Start a shadow run, which compares a candidate with the served index on a share of the traffic."""
         return await self._send(endpoints.begin_shadow(share, artifacts))
 
     async def shadow(self) -> ShadowState:
-        """Get how the candidate compares so far."""
+        """Return the figures of the shadow run so far."""
         return await self._send(endpoints.shadow())
 
     async def end_shadow(self) -> None:
-        """Close the candidate."""
+        """End the shadow run and close the candidate."""
         await self._send(endpoints.end_shadow())
 
     async def _send(self, call: Call[T]) -> T:

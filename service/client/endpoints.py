@@ -1,7 +1,8 @@
-"""The call of every route. What is asked is checked by the server alone: it names the field, the value and the remedy.
+"""The API call of each route.
 
-The types here say what the routes take, field by field as `service/schemas` does, which also says what each means.
-Questions go out as they are given; only a picture is put into its JSON form.
+The client does not validate arguments. The server does, and its problems name the field, the value and the fix. The
+types in this module mirror the request schemas in `service/schemas`, which describe every field. Arguments are sent
+unchanged, except that a picture is converted to its JSON form.
 """
 
 from base64 import b64encode
@@ -35,55 +36,55 @@ from .errors import AdditionFailed, UnexpectedAnswer
 from .request import Answer, Call, asking, deleting, getting
 
 BULK_CALL_CHANGES, BULK_CALL_BYTES = 256, 8 * 2**20
-"""Changes that one request of a bulk upload holds, at most, and bytes from which it holds fewer."""
+"""Limits of one bulk request: it is sent when it holds this many changes or at least this many bytes."""
 
 PictureSource = bytes | Path | str
-"""The bytes of a picture, the file it is in, or the http or https address that the server fetches it from."""
+"""A picture: its bytes, the `Path` of its file, or a string with an http or https URL that the server fetches."""
 
 AnyView = View | Literal["text", "image", "average"]
 Comparison = Similarity | Literal["TT", "II", "TI", "IT", "AVG"]
 
 POLL_INTERVAL_S = 0.5
-"""Seconds between two questions of how far a relation has come."""
+"""Seconds between two polls for the state of a relation that is being added."""
 
 
 class InWords(TypedDict):
-    """A relation in words."""
+    """A free-text relation, given by its description."""
 
     description: str
 
 
 AnyRelation = str | InWords
-"""A relation by its id, or in words."""
+"""A relation: the ID of an indexed relation, or a free-text relation."""
 
 
 class NewItem(TypedDict, total=False):
-    """An item that need not be in the catalogue: `text`, `picture`, or both."""
+    """A new item, which does not have to be in the catalogue, given by `text`, `picture`, or both."""
 
     text: str | None
     picture: PictureSource | None
 
 
 AnyItem = str | NewItem
-"""An item by its id, or a new one."""
+"""An item: the ID of an item in the catalogue, or a new item."""
 
 
 class Weighted(TypedDict, total=False):
-    """One of several relations; its weight is 1 unless given."""
+    """One of several relations in a query, with its weight. The default weight is 1."""
 
     relation: AnyRelation
     weight: float
 
 
 class OfQuery(TypedDict, total=False):
-    """A number that the item asked about has: `{"query": "price"}`."""
+    """A numeric attribute of the query item, such as `{"query": "price"}`, multiplied by `times` if given."""
 
     query: str
     times: float
 
 
 class Condition(TypedDict, total=False):
-    """What an attribute must be."""
+    """A filter condition on one attribute."""
 
     any_of: Sequence[Attribute] | None
     min: float | OfQuery | None
@@ -93,14 +94,14 @@ class Condition(TypedDict, total=False):
 
 
 class Promoted(TypedDict):
-    """Items that the shop wants to be seen, and their share of the places."""
+    """Items to promote, and the share of the results reserved for them."""
 
     item_ids: Sequence[str]
     share: float
 
 
 class Retrieval(TypedDict, total=False):
-    """What `POST /retrieve` takes."""
+    """Arguments of `POST /retrieve`."""
 
     item_id: str | None
     item_ids: Sequence[str] | None
@@ -124,7 +125,7 @@ class Retrieval(TypedDict, total=False):
 
 
 class ItemFields(TypedDict, total=False):
-    """An item, whole, but for its id."""
+    """All fields of an item except its ID."""
 
     title: Required[str]
     description: str
@@ -134,20 +135,24 @@ class ItemFields(TypedDict, total=False):
 
 
 class IdentifiedItem(ItemFields):
-    """An item, whole."""
+    """All fields of an item, including its ID."""
 
     item_id: str
 
 
 class Change(TypedDict, total=False):
-    """One of two: an item that is put in, new or instead of the one of its id, or the id of one that is taken out."""
+    """One change of a bulk upload: either an item to create or replace, or the ID of an item to delete."""
 
     upsert: IdentifiedItem
     delete: str
 
 
 class Artifacts(TypedDict, total=False):
-    """Names of folders beside the served index; what is left out follows from the rest."""
+    """Names of folders next to the served index.
+
+    The defaults are the served index, the checkpoint of the chosen index, and the served report if it belongs to that
+    checkpoint.
+    """
 
     index: str | None
     checkpoint: str | None
@@ -155,7 +160,7 @@ class Artifacts(TypedDict, total=False):
 
 
 class Pair(TypedDict, total=False):
-    """What `POST /relation-type` takes."""
+    """Arguments of `POST /relation-type`."""
 
     item_a: Required[AnyItem]
     item_b: Required[AnyItem]
@@ -163,7 +168,7 @@ class Pair(TypedDict, total=False):
 
 
 class Claim(TypedDict):
-    """What `POST /validity` takes."""
+    """Arguments of `POST /validity`."""
 
     item_a: AnyItem
     item_b: AnyItem
@@ -171,12 +176,12 @@ class Claim(TypedDict):
 
 
 def retrieve(asked: Retrieval) -> Call[RetrieveAnswer]:
-    """Make the call of `POST /retrieve`."""
+    """Build the call to `POST /retrieve`."""
     return asking("retrieve", _with_picture(asked), RetrieveAnswer)
 
 
 def retrieve_batch(questions: Iterable[Retrieval]) -> Call[RetrieveBatchAnswer]:
-    """Make the call of `POST /retrieve/batch`."""
+    """Build the call to `POST /retrieve/batch`."""
     body = {"questions": [_with_picture(question) for question in questions]}
     return asking("retrieve/batch", body, RetrieveBatchAnswer)
 
@@ -184,36 +189,36 @@ def retrieve_batch(questions: Iterable[Retrieval]) -> Call[RetrieveBatchAnswer]:
 def relation_type(
     item_a: AnyItem, item_b: AnyItem, similarity: Comparison | None = None
 ) -> Call[RelationTypeAnswer]:
-    """Make the call of `POST /relation-type`."""
+    """Build the call to `POST /relation-type`."""
     body = {"item_a": _item(item_a), "item_b": _item(item_b), "similarity": similarity}
     return asking("relation-type", body, RelationTypeAnswer)
 
 
 def relation_type_batch(pairs: Iterable[Pair]) -> Call[RelationTypeBatchAnswer]:
-    """Make the call of `POST /relation-type/batch`."""
+    """Build the call to `POST /relation-type/batch`."""
     questions = [{**pair, "item_a": _item(pair["item_a"]), "item_b": _item(pair["item_b"])} for pair in pairs]
     return asking("relation-type/batch", {"questions": questions}, RelationTypeBatchAnswer)
 
 
 def explain(item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> Call[ExplainAnswer]:
-    """Make the call of `POST /explain`."""
+    """Build the call to `POST /explain`."""
     body = {"item_a": _item(item_a), "item_b": _item(item_b), "relation": relation}
     return asking("explain", body, ExplainAnswer)
 
 
 def heat_map(item: AnyItem, relation: AnyRelation) -> Call[bytes]:
-    """Make the call of `POST /explain/heat-map`."""
+    """Build the call to `POST /explain/heat-map`."""
     return Call("POST", "explain/heat-map", bytes, to_json({"item": _item(item), "relation": relation}))
 
 
 def validity(item_a: AnyItem, item_b: AnyItem, relation: str) -> Call[ValidityAnswer]:
-    """Make the call of `POST /validity`."""
+    """Build the call to `POST /validity`."""
     claim = Claim(item_a=item_a, item_b=item_b, relation=relation)
     return asking("validity", _claim(claim), ValidityAnswer)
 
 
 def validity_batch(claims: Iterable[Claim]) -> Call[ValidityBatchAnswer]:
-    """Make the call of `POST /validity/batch`."""
+    """Build the call to `POST /validity/batch`."""
     return asking("validity/batch", {"questions": [_claim(claim) for claim in claims]}, ValidityBatchAnswer)
 
 
@@ -223,33 +228,36 @@ def embeddings(
     views: Sequence[AnyView],
     encoding: Coding,
 ) -> Call[EmbeddingsAnswer]:
-    """Make the call of `POST /embeddings`."""
+    """Build the call to `POST /embeddings`."""
     asked = [_item(item) for item in items]
     body = {"items": asked, "relation": relation, "views": views, "encoding": encoding}
     return asking("embeddings", body, EmbeddingsAnswer)
 
 
 def relations() -> Call[RelationList]:
-    """List the relations."""
+    """Build the call to `GET /relations`, which lists all relations."""
     return getting("relations", RelationList)
 
 
 def relation(relation_id: str) -> Call[RelationDetail]:
-    """Get a relation."""
+    """Build the call to `GET /relations/{relation_id}`."""
     return getting(f"relations/{_step(relation_id)}", RelationDetail)
 
 
 def add_relation(relation_id: str, description: str) -> Call[RelationDetail]:
-    """Add a relation in words. Done twice, it would be refused."""
+    """Build the call to `POST /relations`, which adds a free-text relation.
+
+    The call is not repeatable, because the server rejects a second one.
+    """
     content = to_json({"relation_id": relation_id, "description": description})
     return Call("POST", "relations", RelationDetail.model_validate_json, content, repeatable=False)
 
 
 def is_pending(detail: RelationDetail) -> bool:
-    """Tell whether a relation is still being added to the index.
+    """Return whether a relation is still being added to the index.
 
     Raises:
-        AdditionFailed: it never gets there.
+        AdditionFailed: the relation could not be added.
     """
     if detail.state == "failed":
         raise AdditionFailed(detail)
@@ -257,40 +265,44 @@ def is_pending(detail: RelationDetail) -> bool:
 
 
 def remove_relation(relation_id: str) -> Call[None]:
-    """Delete an added relation. Done twice, it would be refused."""
+    """Build the call to `DELETE /relations/{relation_id}`, which removes an added relation.
+
+    The call is not repeatable, because the server rejects a second one.
+    """
     return deleting(f"relations/{_step(relation_id)}", repeatable=False, slow=True)
 
 
 def items(limit: int, cursor: int) -> Call[ItemPage]:
-    """List a page of the catalogue."""
+    """Build the call to `GET /items`, which returns a page of the catalogue."""
     return Call("GET", "items", ItemPage.model_validate_json, params={"limit": limit, "cursor": cursor})
 
 
 def item(item_id: str) -> Call[ItemDetail]:
-    """Get an item."""
+    """Build the call to `GET /items/{item_id}`."""
     return getting(f"items/{_step(item_id)}", ItemDetail)
 
 
 def image(item_id: str) -> Call[bytes]:
-    """Get an item's picture."""
+    """Build the call to `GET /items/{item_id}/image`, which returns the item's picture."""
     return Call("GET", f"items/{_step(item_id)}/image", bytes)
 
 
 def put_item(item_id: str, item: ItemFields) -> Call[ItemStored]:
-    """Put an item in."""
+    """Build the call to `PUT /items/{item_id}`, which creates or replaces an item."""
     content = to_json(_with_picture(item))
     return Call("PUT", f"items/{_step(item_id)}", ItemStored.model_validate_json, content)
 
 
 def delete_item(item_id: str) -> Call[None]:
-    """Take an item out."""
+    """Build the call to `DELETE /items/{item_id}`."""
     return deleting(f"items/{_step(item_id)}")
 
 
 def bulk(changes: Iterable[Change]) -> Iterator[Call[list[BulkReply]]]:
-    """Change many items: calls of a few hundred changes each, made one after the other.
+    """Build the calls to `POST /items/bulk`, each with up to a few hundred of the changes.
 
-    Many requests rather than an endless one: each can be sent again, and is answered before the next is made.
+    Several requests are used instead of one endless request, so that each can be retried. The replies to one call are
+    read before the next call is built.
     """
     sent, lines, size = 0, list[bytes](), 0
     for change in changes:
@@ -312,8 +324,9 @@ def _bulk(lines: Sequence[bytes], sent: int) -> Call[list[BulkReply]]:
         replies = [BulkReply.model_validate_json(line) for line in content.split(b"\n") if line]
         if [reply.line for reply in replies] != list(range(1, len(lines) + 1)):
             raise UnexpectedAnswer(
-                f"Of {len(lines)} changes from number {sent + 1} on, {len(replies)} were answered. Send those again "
-                "that were not: to make a change twice does no harm."
+                f"The replies to a bulk request do not match its changes (changes: {len(lines)}, number of the first "
+                f"change: {sent + 1}, replies: {len(replies)}). Resend the changes that have no reply; it is safe to "
+                "send a change twice."
             )
         return [reply.model_copy(update={"line": sent + reply.line}) for reply in replies]
 
@@ -322,22 +335,25 @@ def _bulk(lines: Sequence[bytes], sent: int) -> Call[list[BulkReply]]:
 
 
 def reload(artifacts: Artifacts) -> Call[ReloadAnswer]:
-    """Serve another index."""
+    """Build the call to `POST /admin/reload`, which opens an index and swaps it in."""
     return _operating("admin/reload", artifacts, ReloadAnswer)
 
 
 def begin_shadow(share: float, artifacts: Artifacts) -> Call[ShadowState]:
-    """Compare a candidate."""
+    """Build the call to `POST /admin/shadow`, which starts a shadow run of a candidate."""
     return _operating("admin/shadow", {**artifacts, "share": share}, ShadowState)
 
 
 def shadow() -> Call[ShadowState]:
-    """Get how the candidate compares."""
+    """Build the call to `GET /admin/shadow`, which returns the figures of the shadow run."""
     return getting("admin/shadow", ShadowState)
 
 
 def end_shadow() -> Call[None]:
-    """End the comparison. Done twice, it would be refused."""
+    """Build the call to `DELETE /admin/shadow`, which ends the shadow run.
+
+    The call is not repeatable, because the server rejects a second one.
+    """
     return deleting("admin/shadow", repeatable=False)
 
 
@@ -346,17 +362,17 @@ def _operating(path: str, body: Mapping[str, object], answer: type[Answer]) -> C
 
 
 def info() -> Call[Info]:
-    """Get the versions and digests of what answers."""
+    """Build the call to `GET /info`, which returns the versions and digests of what is served."""
     return getting("info", Info)
 
 
 def ready() -> Call[Ready]:
-    """Get whether it can answer. Asked once, since "not now" is an answer here."""
+    """Build the call to `GET /readyz`. It is not repeatable, because "not ready" is a valid result here."""
     return Call("GET", "readyz", Ready.model_validate_json, repeatable=False)
 
 
 def _step(item_id: str) -> str:
-    """Quote an id as one step of a path; `.` and `..` too, which would be resolved before they are sent."""
+    """Quote an ID as one path segment. This includes `.` and `..`, which an HTTP client would otherwise resolve."""
     return quote(item_id, safe="") if item_id.strip(".") else item_id.replace(".", "%2E")
 
 
@@ -369,7 +385,7 @@ def _item(item: AnyItem) -> Any:
 
 
 def _with_picture(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a question or an item with its picture in the form that requests have."""
+    """Return a copy of a request or an item with its picture converted to the JSON form of the API."""
     picture: PictureSource | None = asked.get("picture")
     if picture is None:
         return dict(asked)

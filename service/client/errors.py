@@ -1,17 +1,18 @@
-"""What the clients raise.
+"""Exceptions that the clients raise.
 
 RcmlClientError
-├── ConnectionFailed   no answer came, or not in time
-├── UnexpectedAnswer   what came is no answer of this service
-└── ApiError           the server refused, or failed; `problem` says why
-    ├── Invalid        400, 413, 415, 422: the request is not one that the server takes
-    ├── Unauthorized   401: it takes a key, and none or an unknown one was sent
-    ├── Forbidden      403: the key is not enough
-    ├── NotFound       404: no such item or relation
-    ├── Conflict       409: what is asked does not go with what is there, or is being done already
-    ├── Overloaded     429: too much was asked at once; `retry_after` says when to ask again
-    ├── Unavailable    503: it cannot answer now
-    └── ServerFailed   any other from 500: its log says why, under `request_id`
+├── ConnectionFailed   no response arrived, or not in time
+├── UnexpectedAnswer   the response is not from this service
+├── AdditionFailed     a relation could not be added to the index
+└── ApiError           the server rejected the request or failed; `problem` states the reason
+    ├── Invalid        400, 413, 415, 422: the request is invalid
+    ├── Unauthorized   401: the API key is missing or unknown
+    ├── Forbidden      403: the API key lacks the required role
+    ├── NotFound       404: the item or relation does not exist
+    ├── Conflict       409: the request conflicts with the server's state or with an operation in progress
+    ├── Overloaded     429: the server received too many requests; retry after `retry_after` seconds
+    ├── Unavailable    503: the server cannot answer at the moment
+    └── ServerFailed   any other status from 500: the server log shows the cause under `request_id`
 """
 
 from http import HTTPStatus
@@ -21,19 +22,19 @@ from service.schemas.relations import RelationDetail
 
 
 class RcmlClientError(Exception):
-    """Anything that keeps a client from returning an answer."""
+    """Base class of all errors that the clients raise."""
 
 
 class ConnectionFailed(RcmlClientError):
-    """No answer came, or not in time; the error of httpx is the cause."""
+    """A request that received no response, or none in time. The cause (`__cause__`) is the error from httpx."""
 
 
 class UnexpectedAnswer(RcmlClientError):
-    """What came is no answer of this service: something else listens there, or another version of it."""
+    """A response that is not from this service: another program, or another version of the service, sent it."""
 
 
 class AdditionFailed(RcmlClientError):
-    """A relation that was being added never gets into the index; `relation` says how far it came."""
+    """A relation that could not be added to the index. `relation` holds its final state."""
 
     def __init__(self, relation: RelationDetail) -> None:
         super().__init__(f"Relation {relation.relation_id!r} was not added: {relation.reason}")
@@ -41,9 +42,10 @@ class AdditionFailed(RcmlClientError):
 
 
 class ApiError(RcmlClientError):
-    """The server answered with a problem.
+    """A request that the server rejected or failed to process.
 
-    `request_id` is what its log calls the request; `retry_after` the seconds it wants to be left alone, if it said so.
+    `request_id` identifies the request in the server log. `retry_after` is the number of seconds to wait before a
+    retry, if the server specified it.
     """
 
     def __init__(self, problem: Problem, request_id: str, retry_after: float | None = None) -> None:
@@ -55,39 +57,39 @@ class ApiError(RcmlClientError):
 
 
 class Invalid(ApiError):
-    """The request is not one that the server takes; `problem.errors` names the fields at fault."""
+    """An invalid request. `problem.errors` lists the invalid fields."""
 
 
 class Unauthorized(ApiError):
-    """The server takes a key, and none or an unknown one was sent."""
+    """A request with a missing or unknown API key."""
 
 
 class Forbidden(ApiError):
-    """The key is not enough for this."""
+    """A request whose API key lacks the required role."""
 
 
 class NotFound(ApiError):
-    """There is no such item or relation."""
+    """A request for an item or relation that does not exist."""
 
 
 class Conflict(ApiError):
-    """What is asked does not go with what is there, or with what is being done."""
+    """A request that conflicts with the server's state or with an operation in progress."""
 
 
 class Overloaded(ApiError):
-    """Too much was asked at once."""
+    """A request rejected because the server received too many."""
 
 
 class Unavailable(ApiError):
-    """The server cannot answer now: it starts, stops, or took too long."""
+    """A request that the server cannot answer now, because it is starting, is stopping, or took too long."""
 
 
 class ServerFailed(ApiError):
-    """The server failed, or something between it and here."""
+    """A failure of the server, or of a proxy between the client and the server."""
 
 
 def error_of(problem: Problem, request_id: str, retry_after: float | None) -> ApiError:
-    """Return the error that a problem is raised as."""
+    """Return the exception for a problem."""
     otherwise = ServerFailed if problem.status >= 500 else ApiError
     return _KINDS.get(problem.status, otherwise)(problem, request_id, retry_after)
 

@@ -1,4 +1,4 @@
-"""One request to the service: what is sent, how its answer is read, and whether it may be sent twice."""
+"""One call to the service: what it sends, how its response is parsed, and whether it may be repeated."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ Answer = TypeVar("Answer", bound=BaseModel)
 REQUEST_ID = "X-Request-Id"
 
 SLOW_CALL_TIMEOUT_S = 600.0
-"""Seconds that a server takes for slow calls, at most."""
+"""Timeout and deadline of slow calls in seconds, unless the client's own limits are longer."""
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request whose answer is a T.
+    """A request whose response is parsed as a T.
 
-    One that is `repeatable` does no more when it is done twice. A `slow` one may take minutes.
+    A `repeatable` call has the same effect whether it is sent once or twice. A `slow` call may take minutes.
     """
 
     method: str
@@ -39,21 +39,21 @@ class Call(Generic[T]):
     slow: bool = False
 
     def seconds(self, usual: float) -> float:
-        """Return the seconds it may take if most calls take `usual` seconds at most."""
+        """Return the time limit of this call in seconds. `usual` is the limit of calls that are not slow."""
         return max(usual, SLOW_CALL_TIMEOUT_S) if self.slow else usual
 
     def answer(self, response: httpx.Response) -> T:
-        """Read what the server answered.
+        """Parse the server's response.
 
         Raises:
-            ApiError: it refused, or failed.
-            UnexpectedAnswer: it is not the service that was asked.
+            ApiError: the server rejected the request or failed.
+            UnexpectedAnswer: the response is not from this service.
         """
         if response.is_error:
             raise error_of(_problem(response), request_id_of(response), retry_after(response))
         if response.is_redirect:
             raise UnexpectedAnswer(
-                f"{response.url} sends on to {response.headers['location']}. Give the client that address."
+                f"{response.url} redirects to {response.headers['location']}. Create the client with that address."
             )
         try:
             return self.read(response.content)
@@ -62,39 +62,39 @@ class Call(Generic[T]):
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise UnexpectedAnswer(
-                f"{response.url} answered {response.status_code} with {kind} that cannot be read: {first['msg']}"
-                f"{where and f' ({where})'}. Check the address, and that client and server are of one version."
+                f"{response.url} returned {response.status_code} with {kind} that cannot be parsed: {first['msg']}"
+                f"{where and f' ({where})'}. Check the address, and check that client and server have the same version."
             ) from error
 
 
 def asking(path: str, body: object, answer: type[Answer]) -> Call[Answer]:
-    """Make the call of a question: JSON is sent, a model comes back, and nothing is changed."""
+    """Build a POST call that sends JSON, parses the response as a model, and changes nothing on the server."""
     return Call("POST", path, answer.model_validate_json, to_json(body))
 
 
 def getting(path: str, answer: type[Answer]) -> Call[Answer]:
-    """Make the call that gets a model."""
+    """Build a GET call that parses the response as a model."""
     return Call("GET", path, answer.model_validate_json)
 
 
 def deleting(path: str, repeatable: bool = True, slow: bool = False) -> Call[None]:
-    """Make the call that deletes, and is answered by nothing."""
+    """Build a DELETE call. Its response has no content."""
     return Call("DELETE", path, lambda content: None, repeatable=repeatable, slow=slow)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds after which the server wants to be asked again; None if it gives none, or a date."""
+    """Return the value of the `Retry-After` header in seconds, or None if it is missing or a date."""
     said = response.headers.get("retry-after", "")
     return float(said) if said.isdecimal() else None
 
 
 def request_id_of(response: httpx.Response) -> str:
-    """Return the id of the request in the server's log; if the answer has none, the id that was sent."""
+    """Return the request ID from the response, or the ID that was sent if the response has none."""
     return str(response.headers.get(REQUEST_ID) or response.request.headers[REQUEST_ID])
 
 
 def _problem(response: httpx.Response) -> Problem:
-    """Read the problem of an answer; make one of the status alone if a proxy wrote the answer."""
+    """Parse the problem in a response. If there is none, as in a proxy's response, build one from the status."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
@@ -103,6 +103,7 @@ def _problem(response: httpx.Response) -> Problem:
             type="about:blank",
             title=phrase,
             status=response.status_code,
-            detail=f"{response.url} answered {response.status_code} {phrase}, and nothing of why.",
+            detail=f"{response.url} returned {response.status_code} {phrase} without a reason. Check the server and "
+            "any proxy in front of it.",
             instance=response.url.path,
         )

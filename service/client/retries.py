@@ -1,9 +1,10 @@
-"""When a call is sent again, and what is raised when it is not; it neither sends nor waits itself.
+"""Retry policy: when a call is retried, and what is raised when it is not. This module neither sends nor waits.
 
-What was never sent is sent again. What may have been received is, if doing it twice does no more than once. Pauses
-double from a quarter of a second and are drawn at random up to that ("full jitter", so that clients that failed
-together do not come back together), and a server that says when to come back is not asked before. No attempt
-begins after the policy's deadline: where the next pause would pass it, the last failure is raised at once.
+A request that was never sent is retried. A request that the server may have received is retried only if it is
+repeatable. The maximum pause doubles from a quarter of a second, and each pause is drawn at random up to the maximum
+("full jitter"), so that clients that failed together do not retry together. A retry never comes before the time in the
+server's `Retry-After` header. No attempt begins after the policy's deadline: if the next pause would exceed it, the
+last failure is raised immediately.
 """
 
 import random
@@ -22,11 +23,11 @@ _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
-"""Seconds, at most, before the second attempt, and before any."""
+"""Maximum pause in seconds before the second attempt, and before any attempt. `Retry-After` is added to the pause."""
 
 
 def new_request_id() -> str:
-    """Make a name for a call that no other has."""
+    """Return a new, unique request ID."""
     return secrets.token_hex(16)
 
 
@@ -34,8 +35,8 @@ def new_request_id() -> str:
 class Policy:
     """Timeouts and retries of a client.
 
-    `timeout` is for one attempt's connecting, and for each wait for more of its answer; `deadline` for all attempts
-    and the pauses between; both in seconds.
+    `timeout` limits the time to connect and each wait for more of the response. `deadline` limits all attempts of a
+    call together, including the pauses between them. Both are in seconds.
     """
 
     timeout: float
@@ -46,13 +47,13 @@ class Policy:
     draw: Callable[[], float] = field(default=random.random, repr=False)
 
     def pause(self, failures: int, asked: float | None) -> float:
-        """Draw the seconds to wait after so many failures, if the server asked for `asked` seconds."""
+        """Draw the pause in seconds after this many failures. `asked` is the server's `Retry-After`, if it sent one."""
         doubled = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
         return (asked or 0.0) + self.draw() * doubled
 
 
 class Attempts:
-    """One call on its way, under one request id."""
+    """All attempts of one call, which share one request ID."""
 
     def __init__(self, call: Call[Any], policy: Policy) -> None:
         self._call = call
@@ -62,7 +63,7 @@ class Attempts:
         self._failures = 0
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-        """Build the request that is sent next."""
+        """Build the request of the next attempt."""
         call = self._call
         left = max(0.001, self._due - self._policy.clock())
         usual = self._policy.timeout
@@ -80,16 +81,16 @@ class Attempts:
         )
 
     def after_answer(self, response: httpx.Response) -> float | None:
-        """Return the seconds until the call is sent again; None if this is the answer."""
+        """Return the seconds until the next attempt, or None if this response is final."""
         if response.status_code not in _RETRIED_STATUSES or not self._call.repeatable:
             return None
         return self._pause(retry_after(response))
 
     def after_failure(self, error: httpx.RequestError, url: httpx.URL) -> float:
-        """Return the seconds until the call is sent again.
+        """Return the seconds until the next attempt.
 
         Raises:
-            ConnectionFailed: it is not.
+            ConnectionFailed: there is no further attempt.
         """
         again = self._call.repeatable or isinstance(error, _NEVER_SENT)
         pause = self._pause(None) if again else None
@@ -97,8 +98,9 @@ class Attempts:
             where = f"{url.scheme}://{url.netloc.decode()}"
             times = "once" if self._failures <= 1 else f"{self._failures} times"
             raise ConnectionFailed(
-                f"{self._call.method} {self._call.path} was sent to {where} {times}, and no answer came: "
-                f"{error or type(error).__name__} (request {self._request_id}). Check that a server runs there."
+                f"{self._call.method} {self._call.path} to {where} was attempted {times} without a response: "
+                f"{error or type(error).__name__} (request {self._request_id}). Check that a server is running at this "
+                "address."
             ) from error
         return pause
 

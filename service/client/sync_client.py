@@ -1,4 +1,4 @@
-"""The client for programs that wait for their answers."""
+"""The synchronous client, whose methods block until the response arrives."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,16 +40,17 @@ T = TypeVar("T")
 
 
 class Client:
-    """Asks the server at `base_url`, with `key` where it takes one; threads may share it.
+    """A client of the server at `base_url`, with the API key `key` if the server requires one; threads may share it.
 
-    Use it in a `with`, which closes its connections. An attempt may take `timeout` seconds to connect, and as long
-    again for each part of the answer; what fails for now is asked again, `retries` times at most and within `deadline`
-    seconds. `request_id` names a call in the logs of both sides. `transport` takes the place of the network.
+    Use it in a `with` statement, which closes its connections. An attempt may take `timeout` seconds to connect, and
+    `timeout` seconds for each part of the response. Temporary failures are retried at most `retries` times and within
+    `deadline` seconds. `request_id` generates the ID under which the server logs a call. `transport` replaces the
+    network, for example in tests.
 
     Every method raises:
-        ApiError: the server refused or failed; see `errors` for its kinds.
-        ConnectionFailed: it cannot be reached.
-        UnexpectedAnswer: something else is there.
+        ApiError: the server rejected the request or failed; see `errors` for the subclasses.
+        ConnectionFailed: the server could not be reached or did not respond in time.
+        UnexpectedAnswer: the response is not from this service.
     """
 
     def __init__(
@@ -82,37 +83,37 @@ class Client:
         self._http.close()
 
     def retrieve(self, **asked: Unpack[Retrieval]) -> RetrieveAnswer:
-        """Rank the items that go with a query under a relation; `Retrieval` lists what may be given."""
+        """Retrieve the best items for a query under a relation; `Retrieval` lists the arguments."""
         return self._send(endpoints.retrieve(asked))
 
     def retrieve_batch(self, questions: Iterable[Retrieval]) -> list[RetrieveReply]:
-        """Ask many questions of `retrieve` at once; one that is refused has its problem in place of an answer."""
+        """Send many `retrieve` requests at once. The reply to a rejected request holds its problem, not an answer."""
         return self._send(endpoints.retrieve_batch(questions)).replies
 
     def relation_type(
         self, item_a: AnyItem, item_b: AnyItem, similarity: Comparison | None = None
     ) -> RelationTypeAnswer:
-        """Rank all relations by how probable it is that they link these two."""
+        """Rank all relations by the probability that they link the two items."""
         return self._send(endpoints.relation_type(item_a, item_b, similarity))
 
     def relation_type_batch(self, pairs: Iterable[Pair]) -> list[RelationTypeReply]:
-        """Ask about many pairs at once; one that is refused has its problem in place of an answer."""
+        """Rank the relations of many pairs at once. The reply to a rejected pair holds its problem, not an answer."""
         return (self._send(endpoints.relation_type_batch(pairs))).replies
 
     def explain(self, item_a: AnyItem, item_b: AnyItem, relation: AnyRelation) -> ExplainAnswer:
-        """Ask which words and patches of two items a relation looks at."""
+        """Return how much attention a relation pays to each word and image patch of two items."""
         return self._send(endpoints.explain(item_a, item_b, relation))
 
     def heat_map(self, item: AnyItem, relation: AnyRelation) -> bytes:
-        """Get what a relation looks at in the picture of an item, painted over it: a PNG."""
+        """Return a PNG of an item's picture with the attention of a relation painted over it."""
         return self._send(endpoints.heat_map(item, relation))
 
     def validity(self, item_a: AnyItem, item_b: AnyItem, relation: str) -> ValidityAnswer:
-        """Say how surely a relation holds between two items."""
+        """Return the probability that a relation holds between two items."""
         return self._send(endpoints.validity(item_a, item_b, relation))
 
     def validity_batch(self, claims: Iterable[Claim]) -> list[ValidityReply]:
-        """Ask about many claims at once; one that is refused has its problem in place of an answer."""
+        """Validate many claims at once. The reply to a rejected claim holds its problem, not an answer."""
         return self._send(endpoints.validity_batch(claims)).replies
 
     def embeddings(
@@ -122,21 +123,24 @@ class Client:
         views: Sequence[AnyView] = tuple(View),
         encoding: Coding = "float",
     ) -> EmbeddingsAnswer:
-        """Get the vectors of items under a relation."""
+        """Return the vectors of items under a relation."""
         return self._send(endpoints.embeddings(items, relation, views, encoding))
 
     def relations(self) -> RelationList:
-        """List all relations, the one of an item with itself first."""
+        """List all relations. The relation of an item with itself comes first."""
         return self._send(endpoints.relations())
 
     def relation(self, relation_id: str) -> RelationDetail:
-        """Get all that is known of a relation, or how far it has come on its way into the index."""
+        """Return the details of a relation, or the progress of a relation that is being added."""
         return self._send(endpoints.relation(relation_id))
 
     def add_relation(self, relation_id: str, description: str, *, wait: bool = False) -> RelationDetail:
-        """Begin to make a relation in words one of the index, and `wait` until it is, however long that takes.
+        """Start adding a free-text relation to the index. With `wait`, return only after the relation is indexed.
 
-        Raises AdditionFailed, too, if it waits in vain.
+        The wait has no time limit.
+
+        Raises:
+            AdditionFailed: the relation could not be added. It is raised only with `wait`.
         """
         detail = self._send(endpoints.add_relation(relation_id, description))
         while wait and endpoints.is_pending(detail):
@@ -145,11 +149,11 @@ class Client:
         return detail
 
     def remove_relation(self, relation_id: str) -> None:
-        """Take a relation that was added out of the index, or give up one on its way."""
+        """Remove an added relation from the index, or cancel a relation that is being added."""
         self._send(endpoints.remove_relation(relation_id))
 
     def items(self, page: int = 100) -> Iterator[ItemSummary]:
-        """Go through all items in catalogue order, asking for a page of them when it comes to it."""
+        """Iterate over all items in catalogue order. Each page is requested when the iteration reaches it."""
         cursor: int | None = 0
         while cursor is not None:
             answer = self._send(endpoints.items(page, cursor))
@@ -157,51 +161,52 @@ class Client:
             cursor = answer.next_cursor
 
     def item(self, item_id: str) -> ItemDetail:
-        """Get all that the catalogue knows of an item."""
+        """Return an item with all its fields."""
         return self._send(endpoints.item(item_id))
 
     def image(self, item_id: str) -> bytes:
-        """Get the file of an item's picture."""
+        """Return the picture file of an item as bytes."""
         return self._send(endpoints.image(item_id))
 
     def put_item(self, item_id: str, **item: Unpack[ItemFields]) -> ItemStored:
-        """Put an item in, new or instead of the one of its id, all of which is replaced."""
+        """Create an item. If an item with this ID exists, replace all its fields."""
         return self._send(endpoints.put_item(item_id, item))
 
     def delete_item(self, item_id: str) -> None:
-        """Take an item out; one that is not there is no error."""
+        """Delete an item. It is not an error if the item does not exist."""
         self._send(endpoints.delete_item(item_id))
 
     def bulk(self, changes: Iterable[Change]) -> Iterator[BulkReply]:
-        """Put in and take out any number of items, as fast as the replies are asked for; `line` counts from 1.
+        """Upsert and delete any number of items. Changes are sent only as fast as the replies are consumed.
 
-        A change that was refused has its problem in its reply, and keeps none of the others from being made.
+        `line` in a reply is the number of its change, counted from 1. The reply to a rejected change holds its problem.
+        The other changes are still made.
         """
         for call in endpoints.bulk(changes):
             yield from self._send(call)
 
     def info(self) -> Info:
-        """Get the versions and digests of what answers."""
+        """Return the versions and digests of what the server serves."""
         return self._send(endpoints.info())
 
     def ready(self) -> Ready:
-        """Get what the server can answer about; raises Unavailable, without trying again, while it cannot."""
+        """Return what the server serves. If the server is not ready, raise Unavailable without a retry."""
         return self._send(endpoints.ready())
 
     def reload(self, **artifacts: Unpack[Artifacts]) -> ReloadAnswer:
-        """Have another index or checkpoint answer, or the same index opened anew; returns when it does."""
+        """Swap in another index or checkpoint, or reopen the served index. Return after the swap."""
         return self._send(endpoints.reload(artifacts))
 
     def begin_shadow(self, share: float, **artifacts: Unpack[Artifacts]) -> ShadowState:
-        """Compare a candidate with what answers, on a share of the questions as they come."""
+        """Start a shadow run, which compares a candidate with the served index on a share of the traffic."""
         return self._send(endpoints.begin_shadow(share, artifacts))
 
     def shadow(self) -> ShadowState:
-        """Get how the candidate compares so far."""
+        """Return the figures of the shadow run so far."""
         return self._send(endpoints.shadow())
 
     def end_shadow(self) -> None:
-        """Close the candidate."""
+        """End the shadow run and close the candidate."""
         self._send(endpoints.end_shadow())
 
     def _send(self, call: Call[T]) -> T:

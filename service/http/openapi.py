@@ -67,7 +67,7 @@ _PROBLEMS = {
     409: (
         "The same operation is already running, or the current state does not allow this one.",
         BUSY,
-        "Another index is already being opened. Retry after it is open.",
+        "Another index is already being opened. Retry when it is open.",
     ),
     413: (
         "The body is longer than the server accepts; the problem states the limit.",

@@ -1,1 +1,1 @@
-"""Engines over time: opened, swapped, compared in shadow, extended with relations."""
+"""Life cycle of engines: opening, swapping, shadow runs, and adding relations."""

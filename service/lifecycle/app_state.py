@@ -1,4 +1,4 @@
-"""State that the lifespan of the app gives to its requests, and the engines that routes depend on."""
+"""State that the app shares with its requests, and the dependencies through which routes obtain an engine."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -17,14 +17,14 @@ from .shadow_run import Shadow
 
 
 class Fetcher(Protocol):
-    """Source of pictures by their URL; `model.data.image_fetcher.PictureFetcher` is one."""
+    """A source of pictures by URL, such as `model.data.image_fetcher.PictureFetcher`."""
 
     async def fetch(self, url: str) -> bytes:
         """Return the bytes at `url`."""
 
 
 class State(TypedDict):
-    """What all requests of the app share."""
+    """State shared by all requests of the app."""
 
     config: ServeConfig
     started: datetime
@@ -49,11 +49,12 @@ async def _fit_engine(request: Request) -> AsyncIterator[Engine]:
 
 
 ReadyEngine = Annotated[Engine, Depends(_ready_engine)]
-"""A route's parameter: the open engine, held until the answer is sent; without one the request ends in 503."""
+"""Route parameter: the open engine, held until the response is sent. Before it is open, requests end in 503."""
 
 
 FitEngine = Annotated[Engine, Depends(_fit_engine, scope="function")]
-"""A route's parameter: the open engine if all its workers are well; otherwise the request ends in 503.
+"""Route parameter: the open engine if it accepts new work; otherwise the request ends in 503.
 
-It is released when the route returns: an upload, which is read after that, keeps no replaced engine open.
+The engine accepts no new work while a worker is stuck or the server is stopping. It is released when the route returns.
+An upload is read after that, so it does not keep a replaced engine open.
 """

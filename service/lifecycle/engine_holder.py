@@ -1,7 +1,7 @@
-"""Holder of the engine that answers: opened in a thread while the server is alive already, and replaced on reload.
+"""Holder of the serving engine, which is opened in a thread after the server has started and replaced on reload.
 
-An index may take seconds to read and a network more to reach its device. Until then every question is
-answered with 503, and `rcml serve` ends with the reason if the opening fails.
+Reading an index may take seconds, and moving the network to its device may take longer. Until both are done, requests
+that need the engine are rejected with 503. If opening fails, `rcml serve` exits with the reason.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from service.problems.errors import NotReadyError
 
 
 class EngineHolder:
-    """The engine that answers, once it is open; it may be replaced by another."""
+    """Holder of the serving engine. The engine is opened once and may be replaced later."""
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
         self._open_engine = open_engine
@@ -24,7 +24,7 @@ class EngineHolder:
         self._stopping = False
 
     async def run(self) -> None:
-        """Open the engine; what goes wrong is kept in `failure` for the server to raise."""
+        """Open the engine. An exception is stored in `failure`, and the server raises it."""
         try:
             self._engine = await asyncio.to_thread(self._open_engine)
         except Exception as error:
@@ -37,19 +37,19 @@ class EngineHolder:
 
     @property
     def engine(self) -> Engine:
-        """The opened engine; a caller that awaits anything while using it needs it `held`.
+        """The open engine. A caller that awaits anything while it uses the engine must hold it with `held`.
 
         Raises:
-            NotReadyError: it is not open.
+            NotReadyError: the engine is not open.
         """
         if self._engine is not None:
             return self._engine
         if self.failure is not None:
             raise NotReadyError(f"The index could not be opened: {self.failure}")
-        raise NotReadyError("The index is still being opened. Ask again in a second.")
+        raise NotReadyError("The index is still being opened. Retry in a second.")
 
     def replace(self, engine: Engine) -> None:
-        """Have later requests answered by `engine`; those in progress keep the one they have."""
+        """Serve later requests with `engine`. Requests in progress keep the engine that they hold."""
         with self._swapping:
             before, self._engine = self._engine, engine
         if before is not None:
@@ -57,10 +57,10 @@ class EngineHolder:
 
     @contextmanager
     def held(self) -> Iterator[Engine]:
-        """Take the opened engine and keep it open, in one step, even if another thread replaces it meanwhile.
+        """Hold the open engine within the `with` block. No other thread can replace it before it is held.
 
         Raises:
-            NotReadyError: it is not open.
+            NotReadyError: the engine is not open.
         """
         with self._swapping:
             engine = self.engine
@@ -72,24 +72,26 @@ class EngineHolder:
 
     @contextmanager
     def held_fit(self) -> Iterator[Engine]:
-        """Take the opened engine, as `held` does, if it should get more work.
+        """Hold the open engine as `held` does, but only if it can accept new work.
 
         Raises:
-            NotReadyError: it is not open, one of its workers is stuck, or the server is stopping.
+            NotReadyError: the engine is not open, one of its workers is stuck, or the server is stopping.
         """
         if self._stopping:
-            raise NotReadyError("The server is stopping. Ask another, or this one when it is back.")
+            raise NotReadyError(
+                "The server is stopping. Send the request to another server, or retry after a restart."
+            )
         with self.held() as engine:
             for heartbeat in engine.heartbeats:
                 if (reason := heartbeat.stuck_reason) is not None:
-                    raise NotReadyError(f"{reason} Restart the server if that lasts.")
+                    raise NotReadyError(f"{reason} Restart the server if the worker stays stuck.")
             yield engine
 
     def stop(self) -> None:
-        """Take no more work from now on, but finish what was accepted."""
+        """Reject new work from now on. Requests that were already accepted are still finished."""
         self._stopping = True
 
     def close(self) -> None:
-        """Close the engine if it was opened."""
+        """Close the engine, if it was opened."""
         if self._engine is not None:
             self._engine.close()

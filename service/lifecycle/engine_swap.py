@@ -1,7 +1,7 @@
-"""Reload: engines opened beside the one that answers, to take its place, or to be compared with it (`shadow.py`).
+"""Loader that opens a second engine next to the serving engine, for a reload or a shadow run (`shadow_run.py`).
 
-Only folders beside the served index can be named, so that an admin key opens no other part of the disk. Problems show
-only these names; the log has the paths.
+Only folders next to the served index can be named, so that an admin key gives no access to other parts of the disk.
+Problem details show only these names; the log shows the paths.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from .engine_holder import EngineHolder
 
 @dataclass(frozen=True)
 class ArtifactNames:
-    """What to open, by names of folders; None is what follows from the rest.
+    """Names of the folders to open; None selects the default.
 
-    That is of the index the one that is served, of the checkpoint the one that the index names, and of the report the
-    one that is served, or the server was started with, if it is of the checkpoint.
+    The default index is the served one, and the default checkpoint is the one that the index names. The default report
+    is the served one, or else the one that the server was started with, if it belongs to the checkpoint.
     """
 
     index: str | None = None
@@ -36,13 +36,13 @@ class ArtifactNames:
 
     @classmethod
     def of(cls, asked: Artifacts) -> Self:
-        """Take the names from a request."""
+        """Return the names in a request."""
         return cls(asked.index, asked.checkpoint, asked.report)
 
 
 @dataclass(frozen=True)
 class Swap:
-    """What answered before and after, as answers call it, and how long it took to get there."""
+    """Result of a swap: the versions served before and after, as responses show them, and the duration."""
 
     before: str
     after: str
@@ -50,7 +50,7 @@ class Swap:
 
 
 class EngineLoader:
-    """Opens one engine at a time, in a thread of its own; used from the event loop."""
+    """Loader that opens one engine at a time in its own thread. Use it from the event loop."""
 
     def __init__(self, config: ServeConfig, open_encoder: OpenEncoder, holder: EngineHolder) -> None:
         self._config = config
@@ -62,10 +62,10 @@ class EngineLoader:
         self._swaps: set[asyncio.Task[Swap]] = set()
 
     async def swap(self, named: ArtifactNames) -> Swap:
-        """Replace the engine that answers; goes on even if its caller is cancelled.
+        """Open an engine and replace the serving engine. The swap continues even if its caller is cancelled.
 
         Raises:
-            NotServableError, NoRoomError, BusyError: see `open`; the engine that answered goes on.
+            NotServableError, NoRoomError, BusyError: see `open`; the serving engine stays in place.
         """
         task = asyncio.create_task(self._swap(named))
         self._swaps.add(task)
@@ -73,16 +73,16 @@ class EngineLoader:
         return await asyncio.shield(task)
 
     async def open(self, named: ArtifactNames) -> Engine:
-        """Open an engine, warm. The caller has to release it, and must not be cancelled meanwhile.
+        """Open and warm up an engine. The caller must release it, and must not be cancelled while it is opened.
 
         Raises:
-            NotServableError: something is missing or damaged, or does not belong with the rest.
-            NoRoomError: there is no memory for two.
-            BusyError: another is being opened.
-            UnreachableError, StorageError: a server that keeps a part of it does not answer.
+            NotServableError: an artifact is missing or damaged, or the artifacts do not belong together.
+            NoRoomError: there is not enough memory, or there are not enough file descriptors, for a second engine.
+            BusyError: another engine is being opened.
+            UnreachableError, StorageError: a database or vector server that stores part of the index does not respond.
         """
         if self._opening:
-            raise BusyError("An index is being opened already. Ask again when that is done.")
+            raise BusyError("Another index is already being opened. Retry when it is open.")
         config = self._config_of(named)
         subject = _subject(config.index.name, named)
         self._opening = True
@@ -96,17 +96,17 @@ class EngineLoader:
         except RcmlError as error:
             logger.warning("%s", error)
             raise NotServableError(_not_servable(subject, error)) from error
-        except (MemoryError, OSError, RuntimeError) as error:  # of torch and FAISS, it is a RuntimeError
+        except (MemoryError, OSError, RuntimeError) as error:  # torch and FAISS raise RuntimeError
             logger.warning("%s", error, exc_info=True)
             raise NoRoomError(
-                f"{subject} could not be opened beside the one that answers, which goes on: both need "
-                "memory and open files at once. The server's log says what was wanting."
+                f"{subject} could not be opened: there is not enough memory, or there are not enough file descriptors, "
+                "for two indexes at once. The current index stays in service. See the server log for the cause."
             ) from error
         finally:
             self._opening = False
 
     async def close(self) -> None:
-        """Finish what was begun."""
+        """Wait for all swaps in progress to finish, and stop the thread."""
         await asyncio.gather(*self._swaps, return_exceptions=True)
         self._thread.shutdown()
 
@@ -116,7 +116,7 @@ class EngineLoader:
         before, after = version(self._holder.engine.index.snapshot), version(engine.index.snapshot)
         self._holder.replace(engine)
         seconds = round(perf_counter() - begun, 3)
-        logger.info("%s answers in place of %s after %g s.", after, before, seconds)
+        logger.info("Index version %s has replaced %s after %g s.", after, before, seconds)
         return Swap(before, after, seconds)
 
     def _config_of(self, named: ArtifactNames) -> ServeConfig:
@@ -131,7 +131,10 @@ class EngineLoader:
         )
 
     def _reports(self) -> list[Path]:
-        """List the reports to take if none is named, if they are of the checkpoint: the served one, then the first."""
+        """List the default reports: the served one, then the one the server was started with.
+
+        The first that belongs to the checkpoint is used.
+        """
         served = self._holder.engine.quality
         known = [None if served is None else served.path, self._config.report]
         return [path for path in known if path is not None]
@@ -140,13 +143,13 @@ class EngineLoader:
 def _not_servable(subject: str, error: RcmlError) -> str:
     if isinstance(error, MismatchError):
         return (
-            f"{subject} cannot be served: it, its checkpoint and the report do not belong together. "
-            "Name the checkpoint that it was built from, and a report of that, or build it again."
+            f"{subject} cannot be served: the index, checkpoint and report do not belong together. Name the checkpoint "
+            "that the index was built from and a report of that checkpoint, or rebuild the index."
         )
     return (
-        f"{subject} cannot be served: it, its checkpoint or the report is missing beside the served "
-        "index, damaged, or something else. Check the name, and the index with `rcml index verify`; the server's log "
-        "says more."
+        f"{subject} cannot be served: the index, checkpoint or report is missing from the parent folder of the served "
+        "index, is damaged, or is another kind of artifact. Check the names, check the index with `rcml index verify`, "
+        "and see the server log for details."
     )
 
 

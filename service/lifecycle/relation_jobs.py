@@ -1,8 +1,8 @@
 """Background jobs that add free-text relations to the index, one at a time.
 
-To make the vectors of all items under one takes from seconds to hours, so the client that posts one is answered at
-once, and may ask how far it has come. A relation is added to the index that answers: when another takes its place, the
-job starts again there.
+Embedding all items under a new relation takes seconds to hours. The client that posts a relation therefore gets a
+response at once, and can poll for the progress. A relation is added to the serving index. If another index replaces it,
+the job starts again with the new index.
 """
 
 import asyncio
@@ -25,16 +25,19 @@ from service.telemetry.logs import logger
 from .engine_holder import EngineHolder
 
 MAX_UNFINISHED_JOBS = 8
-"""Relations that may wait or be embedded at a time."""
+"""Maximum number of jobs that are waiting or in progress."""
 
 
 MAX_FAILED_JOBS = 16
-"""Failed relations that are remembered, the latest."""
+"""Maximum number of failed jobs that are kept when a job is added. The oldest are discarded."""
 
 
 @dataclass(eq=False)
 class RelationJob:
-    """A relation being added: `done` of `total` vectors and answers are made; `reason` says why it failed."""
+    """A relation that is being added.
+
+    `done` of `total` vectors and precomputed answers are finished. `reason` states why the job failed.
+    """
 
     relation: Relation
     state: RelationState = "waiting"
@@ -45,15 +48,15 @@ class RelationJob:
 
 
 class _AbandonedError(Exception):
-    """Nobody wants the relation any more."""
+    """Signal that a job was cancelled, or that the server is stopping."""
 
 
 class _SupersededError(Exception):
-    """Another engine answers now."""
+    """Signal that another engine has replaced the engine of a job."""
 
 
 class RelationJobs:
-    """The jobs of all relations that are not indexed yet; used from one event loop."""
+    """Jobs of all relations that are not indexed yet. Use it from one event loop."""
 
     def __init__(self, holder: EngineHolder) -> None:
         self._holder = holder
@@ -63,20 +66,20 @@ class RelationJobs:
 
     @property
     def pending(self) -> list[RelationJob]:
-        """Jobs that wait, are in progress or failed, in the order of their arrival."""
+        """Jobs that are waiting, in progress or failed, in order of arrival."""
         return [*self._jobs.values()]
 
     def find(self, relation_id: str) -> RelationJob | None:
-        """Return the job of the relation of this id, if there is one."""
+        """Return the job of the relation with this ID, or None."""
         return self._jobs.get(relation_id)
 
     def add(self, engine: Engine, relation: Relation) -> RelationJob:
-        """Add a relation in the background; a failed job of the same id is forgotten.
+        """Start adding a relation in the background. A failed job with the same ID is discarded.
 
         Raises:
-            UnfitRelationError: its id or description is not one line of text, or that of another.
-            NoTokensError: the index keeps no tokens.
-            TooManyJobsError: `MAX_UNFINISHED_JOBS` are unfinished.
+            UnfitRelationError: the ID or the description is not one line of text, or is already in use.
+            NoTokensError: the index stores no tokens.
+            TooManyJobsError: `MAX_UNFINISHED_JOBS` jobs are unfinished.
         """
         try:
             engine.index.check_new_relation(relation)
@@ -86,12 +89,12 @@ class RelationJobs:
         for job in unfinished:
             if relation.relation_id == job.relation.relation_id:
                 raise UnfitRelationError(
-                    f"Relation {relation.relation_id!r} is being added already; choose another id."
+                    f"Relation {relation.relation_id!r} is already being added. Choose another ID."
                 )
             if relation.description == job.relation.description:
                 raise UnfitRelationError(
-                    f"Relation {job.relation.relation_id!r}, which is being added, has the same description; ask by "
-                    "that."
+                    f"Relation {job.relation.relation_id!r}, which is being added, has the same description. Use that "
+                    "relation."
                 )
         if len(unfinished) >= MAX_UNFINISHED_JOBS:
             raise TooManyJobsError(MAX_UNFINISHED_JOBS)
@@ -105,11 +108,11 @@ class RelationJobs:
         return job
 
     async def remove(self, engine: Engine, relation_id: str) -> None:
-        """Take out a relation that was added, or abandon its job.
+        """Remove an added relation, or cancel its job.
 
         Raises:
-            UnknownRelationError: there is none of this id.
-            TrainedRelationError: it is one of the checkpoint.
+            UnknownRelationError: no relation has this ID.
+            TrainedRelationError: the relation belongs to the checkpoint.
             BusyError: the index is being changed.
         """
         job = self._jobs.pop(relation_id, None)
@@ -120,7 +123,7 @@ class RelationJobs:
             raise TrainedRelationError(relation_id)
         if any(job.state == "embedding" for job in self._jobs.values()):
             raise BusyError(
-                "A relation is being added. Ask again when GET /relations shows none as embedding."
+                "Another relation is being added. Retry when GET /relations lists no relation as embedding."
             )
 
         def remove() -> None:
@@ -131,10 +134,10 @@ class RelationJobs:
             await asyncio.to_thread(remove)
         except ArtifactError as error:
             logger.warning("%s", error)
-            raise BusyError("Another process changes this index now. Ask again in a moment.") from error
+            raise BusyError("Another process is changing this index. Retry in a moment.") from error
 
     async def close(self) -> None:
-        """Abandon all jobs; the index is as if the one in progress had never begun."""
+        """Cancel all jobs. The job in progress leaves the index unchanged."""
         self._closing = True
         if self._task is not None:
             await self._task
@@ -147,7 +150,7 @@ class RelationJobs:
             await self._finish(waiting[0])
 
     async def _finish(self, job: RelationJob) -> None:
-        """Work on one job until it is indexed, failed or abandoned."""
+        """Run one job until its relation is indexed, or the job fails or is cancelled."""
         job.state = "embedding"
         relation_id = job.relation.relation_id
         try:
@@ -158,9 +161,9 @@ class RelationJobs:
         except (InputError, NoTokensError) as error:
             job.reason = detail_of(error)
         except Exception as error:
-            # A part of it may name files, so it is for the log alone.
+            # The error may contain file names, so only the log shows it.
             logger.warning("%s", error, exc_info=not isinstance(error, RcmlError))
-            job.reason = "The index could not be changed; the server's log says why. Post the relation again."
+            job.reason = "The index could not be changed. See the server log for the cause, and add the relation again."
         if job.reason is not None:
             logger.warning("Relation %r was not added: %s", relation_id, job.reason)
             job.state = "failed"
@@ -170,12 +173,12 @@ class RelationJobs:
             del self._jobs[relation_id]
 
     async def _embedded(self, job: RelationJob) -> bool:
-        """Add one relation to the index that answers; returns whether that index still answers afterwards."""
+        """Add one relation to the serving index. Return whether the index that serves afterwards contains it."""
         relation = job.relation
         with self._holder.held() as engine:
 
             def progress(done: int, total: int) -> None:
-                """Note how far the job is; called in the thread that makes the vectors, after every few."""
+                """Record the progress of the job. Called in the embedding thread after every few vectors."""
                 if job.abandoned or self._closing:
                     raise _AbandonedError
                 if self._holder.engine is not engine:
@@ -194,7 +197,7 @@ class RelationJobs:
                 return False
             except InputError:
                 if relation not in engine.index.relations:
-                    raise  # otherwise the engine before, of the same folder, finished it
+                    raise  # otherwise an earlier engine on the same folder has added it
             if job.abandoned:
                 await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
                 raise _AbandonedError

@@ -1,7 +1,8 @@
-"""Shadow runs: a candidate gets a share of the live questions, to see what would change before it does.
+"""Shadow runs: a candidate processes a share of the live traffic, which shows what a reload would change.
 
-They are the questions of `POST /retrieve` that name items and relations by their ids. The candidate gets them after
-they were answered, one at a time; questions that come faster than they are compared are dropped. No request waits.
+The traffic sample consists of `POST /retrieve` queries that name items and relations by ID. The candidate processes
+them one at a time, each after the serving engine has answered it. Queries that arrive faster than the candidate
+processes them are dropped. No request waits for the candidate.
 """
 
 import asyncio
@@ -27,30 +28,33 @@ from service.telemetry.prometheus import Metrics
 from .engine_swap import ArtifactNames, EngineLoader
 
 MAX_WAITING_QUESTIONS = 32
-"""Questions that wait to be compared; more are dropped."""
+"""Maximum number of queries that wait to be compared. Further queries are dropped."""
 
 
 MAX_COMPARISONS = 10_000
-"""Comparisons that the figures are of, the latest."""
+"""Number of latest comparisons that the figures are computed from."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShadowComparison:
-    """One question, answered by both: scores and order are of the items that both found."""
+    """Comparison of the serving engine and the candidate on one query.
+
+    Score shifts and rank correlation are over the items that both engines found.
+    """
 
     overlap: float
     identical: bool
     shifts: tuple[float, ...]
-    """Score by the candidate less score by the engine that answered."""
+    """Candidate score minus live score of each common item."""
     rank_correlation: float | None
-    """Spearman's, where two items or more are common."""
+    """Spearman's rank correlation; None if fewer than two items are common."""
     live_s: float
     candidate_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A question that was answered, by an engine that is held."""
+    """An answered query and the engine that answered it. The engine is held until the comparison is done."""
 
     engine: Engine
     question: Question
@@ -60,9 +64,9 @@ class _Asked:
 
 
 class ShadowRun:
-    """One candidate, as long as it is compared; used from one event loop.
+    """One shadow run of a candidate. Use it from one event loop.
 
-    The figures are of one engine that answers: when another takes its place, they begin anew.
+    The figures compare the candidate with one serving engine. They are reset when another engine replaces it.
     """
 
     def __init__(self, candidate: Engine, share: float, metrics: Metrics) -> None:
@@ -81,7 +85,7 @@ class ShadowRun:
     def offer(
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
-        """Queue a question that was answered, if the share has it; takes no time to speak of."""
+        """Queue an answered query if it falls into the traffic sample. This takes negligible time."""
         if self._answering is None or self._answering() is not engine:
             self._answering = weakref.ref(engine)
             self.outcomes.clear()
@@ -99,7 +103,7 @@ class ShadowRun:
 
     @property
     def state(self) -> ShadowState:
-        """The figures so far."""
+        """Figures so far."""
         outcomes, compared = self.outcomes, self.compared
         failed = {
             name: number
@@ -124,7 +128,7 @@ class ShadowRun:
         )
 
     async def close(self) -> None:
-        """Stop, and release all engines."""
+        """Stop the run and release all engines."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         while not self._queue.empty():
@@ -158,9 +162,9 @@ class ShadowRun:
             return "unknown-relation", None
         except RcmlError:
             return "refused", None
-        except Exception as error:  # whatever is wrong with the candidate is what was to be found out
+        except Exception as error:  # a shadow run has to report every kind of failure
             if not self.outcomes["failed"]:
-                logger.warning("The candidate failed, and is asked on: %s", error, exc_info=True)
+                logger.warning("The candidate failed, but the shadow run continues: %s", error, exc_info=True)
             return "failed", None
 
     def _count(self, outcome: str) -> None:
@@ -169,7 +173,7 @@ class ShadowRun:
 
 
 class Shadow:
-    """The comparison in progress, if there is one; used from one event loop."""
+    """Manager of the current shadow run, if any. Use it from one event loop."""
 
     def __init__(self, loader: EngineLoader, metrics: Metrics) -> None:
         self._loader = loader
@@ -179,25 +183,27 @@ class Shadow:
 
     @property
     def current(self) -> ShadowRun:
-        """The comparison in progress.
+        """The current shadow run.
 
         Raises:
-            NoShadowError: there is none.
+            NoShadowError: there is no shadow run.
         """
         if self._run is None:
             raise NoShadowError
         return self._run
 
     async def begin(self, named: ArtifactNames, share: float) -> ShadowRun:
-        """Open a candidate, and compare it on a share of the questions; goes on even if its caller is cancelled.
+        """Open a candidate and start a shadow run on a share of the traffic.
+
+        The start continues even if its caller is cancelled.
 
         Raises:
-            BusyError: one is being compared already.
+            BusyError: a shadow run is already in progress.
             NotServableError, NoRoomError: see `EngineLoader.open`.
         """
         if self._run is not None or (self._beginning is not None and not self._beginning.done()):
             raise BusyError(
-                "A candidate is being compared already. End that by DELETE /admin/shadow before another."
+                "A shadow run is already in progress. End it with DELETE /admin/shadow before you start another."
             )
         self._beginning = asyncio.create_task(self._begin(named, share))
         return await asyncio.shield(self._beginning)
@@ -205,21 +211,21 @@ class Shadow:
     def offer(
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
-        """See `ShadowRun.offer`; only questions that need no network are compared."""
+        """Offer an answered query to the shadow run, as `ShadowRun.offer` does. Skip queries that need the network."""
         if self._run is not None and _by_ids(question):
             self._run.offer(engine, question, snapshot, found, seconds)
 
     async def end(self) -> None:
-        """Close the candidate.
+        """End the shadow run and close the candidate.
 
         Raises:
-            NoShadowError: there is none.
+            NoShadowError: there is no shadow run.
         """
         run, self._run = self.current, None
         await run.close()
 
     async def close(self) -> None:
-        """End the run that is in progress or about to begin."""
+        """End the shadow run that is in progress or starting."""
         if self._beginning is not None:
             await asyncio.gather(self._beginning, return_exceptions=True)
         if self._run is not None:
@@ -231,9 +237,9 @@ class Shadow:
 
 
 def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: float) -> ShadowComparison:
-    """Compare what a candidate found with what was answered.
+    """Compare the candidate's results with the live results of a query.
 
-    The overlap is the share of common items in the longer of the two; of two empty ones it is 1.
+    The overlap is the share of the longer result list that both lists have in common. It is 1 if both are empty.
     """
     live = _scores(asked.snapshot, asked.found)
     candidate = _scores(snapshot, found)
@@ -250,13 +256,13 @@ def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: 
 
 
 def _scores(snapshot: Snapshot, found: Sequence[Found]) -> dict[str, float]:
-    """Map item ids to scores, the best first."""
+    """Map item IDs to scores, best first."""
     items = snapshot.at([one.row for one in found])
     return {item.item_id: one.score for item, one in zip(items, found, strict=True)}
 
 
 def _rank_correlation(common: Sequence[str], candidate: dict[str, float]) -> float | None:
-    """Compute Spearman's correlation of the order in `common` and the order in `candidate`, which has them all."""
+    """Compute Spearman's rank correlation of the order of `common` and the order of the same items in `candidate`."""
     count = len(common)
     if count < 2:
         return None

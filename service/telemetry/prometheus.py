@@ -1,13 +1,13 @@
-"""What Prometheus reads at `GET /metrics`: how many requests, how long each stage took, what is served.
+"""Prometheus metrics at `GET /metrics`: request counts, stage durations, and facts about the served index.
 
-Every label comes from a closed set: routes by their templates, stages and problems by their names. An id or a path
-never is one, so the number of time series is bounded whatever clients send. One `Metrics` belongs to one
-application, with a registry of its own. Whoever does a stage's work times it:
+Every label value comes from a closed set: route templates, stages, kinds of problems. An ID or a path is never a label
+value, so clients cannot increase the number of time series. Each application has its own `Metrics` with its own
+registry. The code that does the work of a stage times it, in any thread:
 
     with metrics.stage(Stage.SEARCH):
         ...
 
-Any thread may. With tracing on, the same line makes the stage's span, a child of its request's.
+If tracing is on, the same statement creates the stage's span, a child of the request's span.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """What the time of a request goes into."""
+    """A stage of request processing that is timed."""
 
     FETCH = "fetch"
-    """getting a picture from its URL"""
+    """Fetching a picture from its URL."""
     DECODE = "decode"
-    """from bytes to a picture"""
+    """Decoding the bytes of a picture."""
     ENCODE = "encode"
-    """the network, waiting for it included"""
+    """Encoding by the network, including the time in its queue."""
     SEARCH = "search"
-    """the index, waiting for it included"""
+    """Searching the index, including the time in its queue."""
 
 
 DURATION_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds: from an answer that was kept ready to one at its deadline."""
+"""Bucket bounds in seconds, from a precomputed answer to a request that reaches its deadline."""
 
 OVERLAP_BUCKETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999, 1.0)
-"""Shares: what is above the last but one is all."""
+"""Bucket bounds of the overlap, a share from 0 to 1. The last bucket holds only complete overlaps."""
 
 
 class Metrics:
-    """All that is counted in one application."""
+    """All metrics of one application."""
 
     def __init__(self, tracer: "Tracer | None" = None) -> None:
-        """Count from zero; with a `tracer`, stages make spans too."""
+        """Start all counts at zero. With a `tracer`, stages also create spans."""
         self._tracer = tracer
         self._in_flight = 0
         self._index: Callable[[], Index | None] = lambda: None
@@ -61,10 +61,10 @@ class Metrics:
         ProcessCollector(registry=registry)
         registry.register(_IndexCollector(self))
         labels = ("route", "method", "status")
-        self._requests = Counter("rcml_requests", "Requests answered.", labels, registry=registry)
+        self._requests = Counter("rcml_requests", "HTTP requests that have ended.", labels, registry=registry)
         self._durations = Histogram(
             "rcml_request_duration_seconds",
-            "From the arrival of a request's head to the end of its answer.",
+            "Time from the arrival of a request's headers to the end of its response.",
             labels,
             registry=registry,
             buckets=DURATION_BUCKETS_S,
@@ -72,65 +72,65 @@ class Metrics:
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         stages = Histogram(
             "rcml_stage_duration_seconds",
-            "What the time of requests went into.",
+            "Time that requests spent in each stage.",
             ("stage",),
             registry=registry,
             buckets=DURATION_BUCKETS_S,
         )
-        # Bound once: to look a label up costs more than to observe.
+        # Bound once, because looking up a label costs more than observing a value.
         self._observe = {stage: stages.labels(stage).observe for stage in Stage}
         self._problems = Counter(
             "rcml_problems",
-            "Requests refused, by the kind of problem; a failure is a request of status 500.",
+            "Requests rejected with a problem, by kind. Unhandled exceptions count only as requests with status 500.",
             ("kind",),
             registry=registry,
         )
         self._shadowed = Counter(
             "rcml_shadow_questions",
-            "Questions put to the candidate too, by what came of it.",
+            "Queries sampled for the shadow candidate, by outcome.",
             ("outcome",),
             registry=registry,
         )
         self._overlap = Histogram(
             "rcml_shadow_overlap",
-            "Share of the items of an answer that the candidate found too.",
+            "Share of items that live and candidate results have in common.",
             registry=registry,
             buckets=OVERLAP_BUCKETS,
         )
-        in_flight = Gauge("rcml_requests_in_flight", "Requests being answered now.", registry=registry)
+        in_flight = Gauge("rcml_requests_in_flight", "Requests in progress.", registry=registry)
         in_flight.set_function(lambda: self._in_flight)
         self._queue = Gauge(
-            "rcml_queue_length", "New items and relations that wait for the network now.", registry=registry
+            "rcml_queue_length", "New items and relations waiting for the network.", registry=registry
         )
 
     def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
-        """Take the served index (None: it is not open) and the queue's length from these, at each reading."""
+        """Set the functions that return the served index (None if not open) and the queue length at each scrape."""
         self._index = index
         self._queue.set_function(queue_length)
 
     @property
     def index(self) -> "Index | None":
-        """The index that is served; None before it is open."""
+        """The served index; None before it is open."""
         return self._index()
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
-        """Time a piece of work, whether it succeeds or not; each use needs a new one."""
+        """Return a context manager that times a piece of work, even if it fails. It can be used only once."""
         if self._tracer is not None:
             return _TracedTiming(self._observe[stage], self._tracer.start_as_current_span(stage))
         return _Timing(self._observe[stage])
 
     def observe(self, stage: Stage, seconds: float) -> None:
-        """Count a time that was measured elsewhere, such as one that began in another thread."""
+        """Record a duration that was measured elsewhere, for example by a timer that started in another thread."""
         self._observe[stage](seconds)
 
     def began(self) -> None:
-        """Count a request that arrived; called on the event loop."""
+        """Count a request that has arrived. Call this on the event loop."""
         self._in_flight += 1
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered; called on the event loop once for each that began.
+        """Count a request that has ended. Call this on the event loop, once for each call of `began`.
 
-        `route` must be a template, and `method` one of a closed set.
+        `route` must be a route template, and `method` must come from a closed set.
         """
         self._in_flight -= 1
         labels = (route, method, status)
@@ -145,18 +145,18 @@ class Metrics:
         self._problems.labels(kind).inc()
 
     def shadowed(self, outcome: str) -> None:
-        """Count a question that a candidate got, or that was dropped; `outcome` is of a closed set (`shadow.py`)."""
+        """Count a query of the traffic sample. `outcome` comes from a closed set (`shadow_run.py`)."""
         self._shadowed.labels(outcome).inc()
 
     def overlap(self, share: float) -> None:
-        """Observe the share of items that an answer and a candidate's had in common."""
+        """Record the share of items that the live and the candidate results of a query have in common."""
         self._overlap.observe(share)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Write all metrics as text; returns it with its media type: OpenMetrics if the `Accept` header asks for it."""
+        """Return all metrics as text, and the media type: OpenMetrics if the `Accept` header requests it."""
         try:
             encode, media_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # it fails on a version that is no version
+        except (TypeError, ValueError):  # raised for a malformed version in the header
             encode, media_type = choose_encoder("")
         return encode(self._registry), media_type
 
@@ -191,30 +191,31 @@ class _TracedTiming(_Timing):
 
 
 class _IndexCollector(Collector):
-    """Facts of the served index, read at each request, so that a new generation takes the place of the old one."""
+    """Collector of facts about the served index, read at every scrape so that they follow each new generation."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("rcml_build", "The program that answers.", {"version": __version__})
+        """Yield the metrics of the build and, if it is open, of the served index."""
+        yield InfoMetricFamily("rcml_build", "Version of the running server.", {"version": __version__})
         index = self._metrics.index
         if index is None:
             return
         snapshot = index.snapshot
         yield InfoMetricFamily(
             "rcml_index",
-            "What it answers from.",
+            "Generation, digest and checkpoint of the served index.",
             {
                 "generation": snapshot.generation.path.name,
                 "digest": snapshot.generation.manifest.digest,
                 "checkpoint": index.checkpoint.manifest.digest,
             },
         )
-        yield GaugeMetricFamily("rcml_items", "Items of the catalogue.", len(snapshot))
-        yield GaugeMetricFamily("rcml_relations", "Relations known by their ids.", len(index.relations))
+        yield GaugeMetricFamily("rcml_items", "Items in the catalogue.", len(snapshot))
+        yield GaugeMetricFamily("rcml_relations", "Relations in the index.", len(index.relations))
         yield GaugeMetricFamily(
             "rcml_overlay_changes",
-            "Changes since the generation was made, not yet folded into another.",
+            "Changes since the generation was built, not yet compacted.",
             snapshot.overlay.changes,
         )

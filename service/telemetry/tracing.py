@@ -1,8 +1,8 @@
-"""Spans of requests and stages for OpenTelemetry, where it is installed and `--trace` asks for them.
+"""Export of OpenTelemetry spans of requests and stages, if OpenTelemetry is installed and `--trace` is set.
 
-FastAPI makes the spans of requests itself, with W3C `traceparent` as their parents; `prometheus.py` makes
-those of stages. Here is only where they go: to what the SDK's own variables name, OTEL_EXPORTER_OTLP_ENDPOINT
-above all.
+FastAPI creates the request spans, with the span in the W3C `traceparent` header as their parent. `prometheus.py`
+creates the stage spans. This module only configures the export. The SDK's environment variables, mainly
+OTEL_EXPORTER_OTLP_ENDPOINT, set the destination.
 """
 
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
-"""Paths that machines ask for every few seconds."""
+"""Paths that are not traced, because monitoring systems poll them every few seconds."""
 
 
 def open_tracer_provider() -> "TracerProvider":
-    """Open a provider that sends spans to the collector that the environment names; to be shut down at the end.
+    """Open a provider that sends spans to the collector set in the environment. The caller must shut it down.
 
     Raises:
         InputError: OpenTelemetry is not installed.
@@ -42,7 +42,7 @@ def open_tracer_provider() -> "TracerProvider":
 
 
 def telemetry(provider: "trace.TracerProvider | None") -> TelemetryConfig:
-    """Configure FastAPI to trace requests through `provider`, or not at all; it counts and logs nothing."""
+    """Return the FastAPI telemetry settings: requests are traced if `provider` is given; metrics and logs are off."""
     return {
         "tracer_provider": provider,
         "tracing": provider is not None,
@@ -55,6 +55,6 @@ def telemetry(provider: "trace.TracerProvider | None") -> TelemetryConfig:
 
 
 def trace_id() -> str | None:
-    """Return the hexadecimal id of the trace that the caller runs in, if it is in one."""
+    """Return the ID of the current trace in hexadecimal, or None if there is no trace."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None

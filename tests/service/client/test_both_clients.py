@@ -1,4 +1,4 @@
-"""The two clients have the same methods: names, parameters, defaults, answers and docstrings."""
+"""Tests that both clients have the same methods: names, parameters, defaults, return types and docstrings."""
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,13 +11,13 @@ import pytest
 from service.client import AsyncClient, Client
 
 SAME_BY_ANOTHER_NAME = {"close": "aclose"}
-"""As httpx has them, too."""
+"""Methods whose names differ between the clients, as they do in httpx."""
 
 METHODS = [name for name in vars(Client) if not name.startswith("_")]
 
 
 def awaited(annotation: Any) -> Any:
-    """The annotation that a synchronous method has where an asynchronous one has this."""
+    """Return the synchronous counterpart of an annotation of an asynchronous method."""
     if get_origin(annotation) is AsyncIterator:
         return GenericAlias(Iterator, get_args(annotation))
     return httpx.BaseTransport | None if annotation == httpx.AsyncBaseTransport | None else annotation
@@ -31,14 +31,14 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: awaited(kind) for name, kind in get_type_hints(function, include_extras=True).items()}
 
 
-def test_both_have_the_same_methods() -> None:
+def test_both_clients_have_same_methods() -> None:
     expected = [SAME_BY_ANOTHER_NAME.get(name, name) for name in METHODS]
     assert [name for name in vars(AsyncClient) if not name.startswith("_")] == expected
     assert len(METHODS) > 25
 
 
 @pytest.mark.parametrize("name", ["__init__", *METHODS])
-def test_a_method_is_the_same_in_both(name: str) -> None:
+def test_method_has_same_signature_and_docstring_in_both_clients(name: str) -> None:
     method, other = getattr(Client, name), getattr(AsyncClient, SAME_BY_ANOTHER_NAME.get(name, name))
     assert parameters(method) == parameters(other)
     assert annotations(method) == annotations(other)
@@ -46,6 +46,6 @@ def test_a_method_is_the_same_in_both(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_of_the_asynchronous_client_is_awaited_or_iterated(name: str) -> None:
+def test_async_client_methods_are_coroutines_or_async_generators(name: str) -> None:
     method = getattr(AsyncClient, SAME_BY_ANOTHER_NAME.get(name, name))
     assert inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)

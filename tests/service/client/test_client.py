@@ -1,4 +1,4 @@
-"""`service.client`: typed answers from a real server, and what happens when it fails for a while."""
+"""Tests of `service.client`: typed answers from a real server, retries, and errors."""
 
 import inspect
 import subprocess
@@ -49,7 +49,7 @@ def address(config: ServeConfig) -> Iterator[str]:
         yield address
 
 
-def test_it_retrieves_items_as_typed_results(ask: Ask, address: str) -> None:
+def test_retrieves_items_as_typed_results(ask: Ask, address: str) -> None:
     found = ask(address, "retrieve", item_id="red-mug", relation="gardeners", similarity="TT", k=2)
     assert (found.query.item_id, found.similarity, found.how) == ("red-mug", Similarity.TT, "indexed")
     best = found.results[0]
@@ -57,7 +57,7 @@ def test_it_retrieves_items_as_typed_results(ask: Ask, address: str) -> None:
     assert len(found.results) == 2
 
 
-def test_all_that_a_question_may_hold_arrives(ask: Ask, address: str) -> None:
+def test_sends_all_kinds_of_retrieve_arguments(ask: Ask, address: str) -> None:
     found = ask(
         address,
         "retrieve",
@@ -74,9 +74,7 @@ def test_all_that_a_question_may_hold_arrives(ask: Ask, address: str) -> None:
 
 
 @pytest.mark.parametrize("given", [bytes, Path])
-def test_a_picture_is_given_as_bytes_or_as_a_file(
-    ask: Ask, address: str, shop: FakeShop, given: type
-) -> None:
+def test_accepts_picture_as_bytes_or_file(ask: Ask, address: str, shop: FakeShop, given: type) -> None:
     file = shop.prepared / ITEMS[7].picture
     picture = file.read_bytes() if given is bytes else file
     found = ask(address, "retrieve", picture=picture, relation="new-parents", k=1)
@@ -85,13 +83,13 @@ def test_a_picture_is_given_as_bytes_or_as_a_file(
     assert found.results[0].score == pytest.approx(1, abs=1e-6)
 
 
-def test_a_picture_given_by_its_address_is_fetched_by_the_server(ask: Ask, address: str) -> None:
+def test_server_fetches_picture_given_by_url(ask: Ask, address: str) -> None:
     with pytest.raises(Invalid) as refused:
         ask(address, "retrieve", picture="http://127.0.0.1/cot.png", relation="new-parents")
     assert refused.value.problem.type == "urn:rcml:problem:picture-not-fetched"
 
 
-def test_of_many_questions_each_has_its_own_reply(ask: Ask, address: str) -> None:
+def test_retrieve_batch_returns_one_reply_per_request(ask: Ask, address: str) -> None:
     questions = [
         {"item_id": "red-mug", "relation": "gardeners", "similarity": "TT", "k": 1},
         {"item_id": "none", "relation": "gardeners"},
@@ -101,14 +99,14 @@ def test_of_many_questions_each_has_its_own_reply(ask: Ask, address: str) -> Non
     assert (refused.status, refused.problem.title) == (404, "Unknown item")
 
 
-def test_it_ranks_the_relations_that_link_two_items(ask: Ask, address: str) -> None:
+def test_ranks_relations_between_two_items(ask: Ask, address: str) -> None:
     linked = ask(address, "relation_type", "cot", {"text": "Feeding bottle"}, similarity="TT")
     assert sum(one.probability for one in linked.relations) == pytest.approx(1)
     assert [one.rank for one in linked.relations] == [1, 2, 3]
     assert linked.item_b.text == "Feeding bottle"
 
 
-def test_it_ranks_the_relations_of_many_pairs(ask: Ask, address: str) -> None:
+def test_ranks_relations_of_many_pairs(ask: Ask, address: str) -> None:
     pairs = [{"item_a": "cot", "item_b": "bottle", "similarity": "TT"}, {"item_a": "cot", "item_b": "none"}]
     answered, refused = ask(address, "relation_type_batch", pairs)
     alone = ask(address, "relation_type", "cot", "bottle", similarity="TT")
@@ -116,7 +114,7 @@ def test_it_ranks_the_relations_of_many_pairs(ask: Ask, address: str) -> None:
     assert refused.status == 404
 
 
-def test_it_explains_what_a_relation_looks_at(ask: Ask, address: str) -> None:
+def test_explains_attention_of_relation(ask: Ask, address: str) -> None:
     explained = ask(address, "explain", "cot", {"text": "Feeding bottle"}, "new-parents")
     words = explained.item_b.text
     assert [one.text for one in words.words] == ["Feeding", "bottle"]
@@ -124,7 +122,7 @@ def test_it_explains_what_a_relation_looks_at(ask: Ask, address: str) -> None:
     assert ask(address, "heat_map", "cot", "new-parents").startswith(b"\x89PNG")
 
 
-def test_it_says_how_surely_a_relation_holds(ask: Ask, address: str) -> None:
+def test_validates_single_claims_and_batches_alike(ask: Ask, address: str) -> None:
     alone = ask(address, "validity", "cot", "bottle", "new-parents")
     claim = {"item_a": "cot", "item_b": "bottle", "relation": "new-parents"}
     [together] = ask(address, "validity_batch", [claim])
@@ -132,7 +130,7 @@ def test_it_says_how_surely_a_relation_holds(ask: Ask, address: str) -> None:
     assert together.answer.probability == alone.probability
 
 
-def test_it_lists_relations(ask: Ask, address: str) -> None:
+def test_lists_relations(ask: Ask, address: str) -> None:
     known = ask(address, "relations").relations
     assert [one.relation_id for one in known] == [
         "same-item",
@@ -144,11 +142,11 @@ def test_it_lists_relations(ask: Ask, address: str) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 5, 12, 100])
-def test_it_goes_through_all_items_page_by_page(ask: Ask, address: str, page: int) -> None:
+def test_iterates_over_all_items_page_by_page(ask: Ask, address: str, page: int) -> None:
     assert [item.item_id for item in ask(address, "items", page)] == [item.item_id for item in ITEMS]
 
 
-def test_pages_are_asked_for_when_they_are_come_to() -> None:
+def test_requests_pages_lazily() -> None:
     with flaky(PAGE, (500, {}, b"")) as (server, address), Client(address) as client:
         assert next(client.items(page=1)).item_id == "cot"
         assert server.paths == ["/items?limit=1&cursor=0"]
@@ -157,32 +155,32 @@ def test_pages_are_asked_for_when_they_are_come_to() -> None:
 @pytest.mark.parametrize(
     "item_id", [item.item_id for item in ITEMS if not item.item_id.isascii()] + ["a/b?c#d e"]
 )
-def test_an_id_may_hold_any_character(ask: Ask, address: str, item_id: str, shop: FakeShop) -> None:
+def test_item_id_may_contain_any_character(ask: Ask, address: str, item_id: str, shop: FakeShop) -> None:
     [item] = [item for item in ITEMS if item.item_id == item_id]
     assert ask(address, "item", item_id).title == item.title
     assert ask(address, "image", item_id) == (shop.prepared / item.picture).read_bytes()
 
 
 @pytest.mark.parametrize("item_id", [".", "..", "a/../b", "../info"])
-def test_dots_of_an_id_lead_to_no_other_path(ask: Ask, address: str, item_id: str) -> None:
+def test_dots_in_item_id_do_not_change_path(ask: Ask, address: str, item_id: str) -> None:
     with pytest.raises(NotFound, match="No item has the id") as refused:
         ask(address, "item", item_id)
     assert repr(item_id) in refused.value.problem.detail
 
 
-def test_it_says_what_answers(ask: Ask, address: str) -> None:
+def test_reports_readiness_and_versions(ask: Ask, address: str) -> None:
     ready, info = ask(address, "ready"), ask(address, "info")
     assert (ready.items, ready.relations, ready.index) == (12, 4, info.index)
     assert info.versions.python.startswith("3.")
 
 
-def test_a_server_behind_a_prefix_is_asked_below_it(ask: Ask) -> None:
+def test_keeps_path_prefix_of_base_url(ask: Ask) -> None:
     with flaky(READY) as (server, address):
         ask(f"{address}/shops/rcml", "ready")
     assert server.paths == ["/shops/rcml/readyz"]
 
 
-def test_a_refusal_is_raised_with_its_problem(ask: Ask, address: str) -> None:
+def test_raises_rejection_with_its_problem(ask: Ask, address: str) -> None:
     with pytest.raises(Invalid, match=r"k .*1 to 100.*HTTP 422, request my-call") as refused:
         ask(
             address,
@@ -202,16 +200,16 @@ def guarded(shop: FakeShop) -> Iterator[str]:
         yield address
 
 
-def test_the_key_is_sent(ask: Ask, guarded: str) -> None:
+def test_sends_api_key(ask: Ask, guarded: str) -> None:
     assert ask(guarded, "relations", options={"key": KEY}).in_words is False
 
 
-def test_without_the_key_it_is_unauthorized(ask: Ask, guarded: str) -> None:
+def test_raises_unauthorized_without_api_key(ask: Ask, guarded: str) -> None:
     with pytest.raises(Unauthorized, match="takes an API key, and none was sent"):
         ask(guarded, "relations")
 
 
-def test_the_key_is_not_in_what_is_shown(ask: Ask, guarded: str) -> None:
+def test_never_shows_api_key(ask: Ask, guarded: str) -> None:
     wrong = KEY[::-1]
     with pytest.raises(Unauthorized) as refused:
         ask(guarded, "relations", options={"key": wrong})
@@ -223,8 +221,8 @@ def test_the_key_is_not_in_what_is_shown(ask: Ask, guarded: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nend", "schlüssel"])
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_a_key_that_no_header_can_hold_is_refused_unshown(kind: Callable[..., object], key: str) -> None:
-    with pytest.raises(ValueError, match="as `rcml key` showed it") as refused:
+def test_rejects_key_unfit_for_header_without_showing_it(kind: Callable[..., object], key: str) -> None:
+    with pytest.raises(ValueError, match="as `rcml key` printed it") as refused:
         kind("http://127.0.0.1:9", key)
     assert not key or key not in str(refused.value)
 
@@ -232,8 +230,8 @@ def test_a_key_that_no_header_can_hold_is_refused_unshown(kind: Callable[..., ob
 @pytest.mark.parametrize(
     "base_url", ["", "127.0.0.1:8000", "localhost:8000", "ftp://shop.example", "http://"]
 )
-def test_an_address_that_is_none_is_refused(base_url: str) -> None:
-    with pytest.raises(ValueError, match="is no address of a server"):
+def test_rejects_invalid_base_url(base_url: str) -> None:
+    with pytest.raises(ValueError, match="is not the address of a server"):
         Client(base_url)
 
 
@@ -256,7 +254,7 @@ COT: Scripted = (
 BUSY: Scripted = (503, {"Retry-After": "0"}, b"")
 
 
-def test_what_fails_for_a_while_is_asked_again_under_one_id(ask: Ask) -> None:
+def test_retries_temporary_failures_with_same_request_id(ask: Ask) -> None:
     with flaky(BUSY, None, COT) as (server, address):
         assert ask(address, "item", "cot").title == "Cot"
     assert len({headers["x-request-id"] for headers in server.headers}) == 1
@@ -264,7 +262,7 @@ def test_what_fails_for_a_while_is_asked_again_under_one_id(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_questions_are_asked_again_whatever_failed(ask: Ask, status: int) -> None:
+def test_retries_queries_after_temporary_error_status(ask: Ask, status: int) -> None:
     with flaky((status, {"Retry-After": "0"}, b""), COT) as (_, address):
         assert ask(address, "item", "cot").title == "Cot"
 
@@ -284,7 +282,7 @@ def test_questions_are_asked_again_whatever_failed(ask: Ask, status: int) -> Non
         (500, ServerFailed),
     ],
 )
-def test_other_refusals_are_raised_at_once(ask: Ask, status: int, kind: type[ApiError]) -> None:
+def test_raises_other_rejections_without_retry(ask: Ask, status: int, kind: type[ApiError]) -> None:
     with flaky((status, {}, b"<html>")) as (server, address), pytest.raises(kind) as refused:
         ask(address, "retrieve", item_id="cot")
     assert len(server.paths) == 1
@@ -293,38 +291,40 @@ def test_other_refusals_are_raised_at_once(ask: Ask, status: int, kind: type[Api
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, Overloaded), (503, Unavailable), (502, ServerFailed)])
-def test_retries_end(ask: Ask, status: int, kind: type[ApiError]) -> None:
+def test_raises_error_when_retries_are_used_up(ask: Ask, status: int, kind: type[ApiError]) -> None:
     script = [(status, {"Retry-After": "0"}, b"")] * 2
     with flaky(*script) as (server, address), pytest.raises(kind):
         ask(address, "relations", options={"retries": 1})
     assert len(server.paths) == 2
 
 
-def test_a_server_that_wants_to_be_left_alone_is(ask: Ask) -> None:
+def test_waits_for_retry_after(ask: Ask) -> None:
     begun = time.monotonic()
     with flaky((429, {"Retry-After": "1"}, b""), COT) as (_, address):
         ask(address, "item", "cot")
     assert time.monotonic() - begun >= 1
 
 
-def test_one_that_wants_it_for_too_long_is_not_waited_for(ask: Ask) -> None:
+def test_does_not_wait_if_retry_after_exceeds_deadline(ask: Ask) -> None:
     with flaky((429, {"Retry-After": "3600"}, b"")) as (_, address), pytest.raises(Overloaded) as refused:
         ask(address, "relations")
     assert refused.value.retry_after == 3600
 
 
-def test_readiness_is_asked_for_once(ask: Ask) -> None:
+def test_does_not_retry_readiness(ask: Ask) -> None:
     with flaky(BUSY) as (server, address), pytest.raises(Unavailable):
         ask(address, "ready")
     assert len(server.paths) == 1
 
 
-def test_where_nothing_listens_it_says_so(ask: Ask) -> None:
-    with pytest.raises(ConnectionFailed, match=r"sent to http://127\.0\.0\.1:9 2 times.*that a server runs"):
+def test_reports_connection_failure_if_nothing_listens(ask: Ask) -> None:
+    with pytest.raises(
+        ConnectionFailed, match=r"to http://127\.0\.0\.1:9 was attempted 2 times.*that a server is running"
+    ):
         ask("http://127.0.0.1:9", "relations", options={"retries": 1})
 
 
-def test_a_slow_server_is_given_up_on(ask: Ask) -> None:
+def test_times_out_if_server_is_slow(ask: Ask) -> None:
     with flaky() as (server, address):
         server.script = slow = _Slow([COT])
         try:
@@ -346,18 +346,20 @@ class _Slow(list[Scripted]):
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b'{"in_words": 1}', b""])
-def test_an_answer_of_something_else_is_no_answer(ask: Ask, body: bytes) -> None:
+def test_rejects_response_of_another_service(ask: Ask, body: bytes) -> None:
     with (
         flaky((200, {"Content-Type": "text/html"}, body)) as (_, address),
-        pytest.raises(UnexpectedAnswer, match=r"200 with text/html that cannot be read: .*Check the address"),
+        pytest.raises(
+            UnexpectedAnswer, match=r"200 with text/html that cannot be parsed: .*Check the address"
+        ),
     ):
         ask(address, "relations")
 
 
-def test_a_server_that_sends_elsewhere_is_not_followed(ask: Ask) -> None:
+def test_does_not_follow_redirects(ask: Ask) -> None:
     with (
         flaky((307, {"Location": "http://other.example/"}, b"")) as (_, address),
-        pytest.raises(UnexpectedAnswer, match=r"sends on to http://other\.example/"),
+        pytest.raises(UnexpectedAnswer, match=r"redirects to http://other\.example/"),
     ):
         ask(address, "relations", options={"key": KEY})
 
@@ -370,23 +372,23 @@ URL = httpx.URL("http://shop:8000")
 @pytest.mark.parametrize(
     "error", [httpx.ReadError("reset"), httpx.ReadTimeout("late"), httpx.WriteError("gone")]
 )
-def test_a_change_that_may_have_been_received_is_not_sent_again(error: httpx.TransportError) -> None:
+def test_does_not_resend_change_that_may_have_been_received(error: httpx.TransportError) -> None:
     policy = Policy(1, 5, 60)
-    with pytest.raises(ConnectionFailed, match="was sent to http://shop:8000 once"):
+    with pytest.raises(ConnectionFailed, match="to http://shop:8000 was attempted once"):
         Attempts(WRITE, policy).after_failure(error, URL)
     assert Attempts(QUESTION, policy).after_failure(error, URL) < 1
 
 
-def test_a_change_that_was_never_sent_is() -> None:
+def test_retries_change_that_was_never_sent() -> None:
     assert Attempts(WRITE, Policy(1, 5, 60)).after_failure(httpx.ConnectError("refused"), URL) < 1
 
 
-def test_a_change_that_was_refused_for_now_is_not_sent_again() -> None:
+def test_does_not_resend_change_after_503() -> None:
     answer = httpx.Response(503, headers={"Retry-After": "0"})
     assert Attempts(WRITE, Policy(1, 5, 60)).after_answer(answer) is None
 
 
-def test_pauses_double_up_to_the_longest() -> None:
+def test_pauses_double_up_to_maximum() -> None:
     attempts = Attempts(QUESTION, Policy(1, 9, 1000, clock=lambda: 0.0, draw=lambda: 1.0))
     pauses = [attempts.after_answer(httpx.Response(503)) for _ in range(9)]
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
@@ -399,7 +401,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     st.lists(st.none() | st.integers(0, 100), max_size=30),
     st.floats(0, 5),
 )
-def test_all_pauses_together_stay_within_the_deadline(
+def test_all_pauses_together_stay_within_deadline(
     drawn: float, deadline: float, asked: list[int | None], taken: float
 ) -> None:
     now = 0.0
@@ -414,7 +416,7 @@ def test_all_pauses_together_stay_within_the_deadline(
         now += pause + taken
 
 
-def test_an_attempt_has_no_more_time_than_is_left() -> None:
+def test_attempt_timeout_is_limited_by_remaining_time() -> None:
     now = 0.0
     attempts = Attempts(QUESTION, Policy(15, 2, 60, clock=lambda: now))
     with httpx.Client(base_url=URL) as http:
@@ -423,7 +425,7 @@ def test_an_attempt_has_no_more_time_than_is_left() -> None:
         assert attempts.request(http).extensions["timeout"]["read"] == 10
 
 
-def test_patience_is_for_the_answer_alone() -> None:
+def test_slow_call_has_long_read_timeout_only() -> None:
     call = Call("POST", "admin/reload", bytes, b"{}", slow=True)
     with httpx.Client(base_url=URL) as http:
         timeout = Attempts(call, Policy(15, 2, 60, clock=lambda: 0.0)).request(http).extensions["timeout"]
@@ -443,11 +445,11 @@ def test_patience_is_for_the_answer_alone() -> None:
         (endpoints.Promoted, retrieve.Promoted),
     ],
 )
-def test_a_client_takes_what_the_server_takes(given: type, taken: type[BaseModel]) -> None:
+def test_argument_types_match_request_schemas(given: type, taken: type[BaseModel]) -> None:
     assert set(get_type_hints(given)) == set(taken.model_fields)
 
 
-def test_both_clients_have_the_same_methods() -> None:
+def test_both_clients_have_same_methods_and_parameters() -> None:
     def methods(kind: type) -> dict[str, list[str]]:
         found = {name: one for name, one in vars(kind).items() if not name.startswith("_")}
         return {name: list(inspect.signature(one).parameters) for name, one in found.items()}
@@ -457,7 +459,7 @@ def test_both_clients_have_the_same_methods() -> None:
     assert awaited == methods(Client)
 
 
-def test_importing_it_loads_nothing_of_a_server() -> None:
+def test_import_loads_no_server_dependencies() -> None:
     heavy = ["torch", "faiss", "fastapi", "uvicorn", "starlette", "polars", "numpy", "sqlalchemy", "PIL"]
     program = f"import sys, service.client; print([one for one in {heavy} if one in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"

@@ -1,4 +1,4 @@
-"""`service.client`: what changes the catalogue and what is served, read back typed."""
+"""Tests of `service.client` for calls that change the catalogue, the relations or the served index."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ def replies(*lines: Mapping[str, Any]) -> Scripted:
     )
 
 
-def test_an_added_relation_is_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_add_relation_waits_until_indexed(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.client.endpoints.POLL_INTERVAL_S", 0.01)
     with flaky(detail("waiting"), detail("embedding", done=1, total=2), detail("indexed")) as (
         server,
@@ -43,13 +43,13 @@ def test_an_added_relation_is_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPat
     assert server.paths == ["/relations", "/relations/office", "/relations/office"]
 
 
-def test_unless_it_is_waited_for_it_is_shown_as_it_stands(ask: Ask) -> None:
+def test_add_relation_without_wait_returns_current_state(ask: Ask) -> None:
     with flaky(detail("waiting")) as (server, address):
         assert ask(address, "add_relation", "office", "Worn.").state == "waiting"
     assert json.loads(server.bodies[0]) == {"relation_id": "office", "description": "Worn."}
 
 
-def test_a_relation_that_is_given_up_is_waited_for_in_vain(ask: Ask) -> None:
+def test_add_relation_raises_if_relation_fails(ask: Ask) -> None:
     given_up = detail("failed", reason="The disk is full.")
     with (
         flaky(given_up) as (_, address),
@@ -58,7 +58,7 @@ def test_a_relation_that_is_given_up_is_waited_for_in_vain(ask: Ask) -> None:
         ask(address, "add_relation", "office", "Worn.", wait=True)
 
 
-def test_many_changes_are_sent_a_few_hundred_at_a_time_and_counted_over_all(ask: Ask) -> None:
+def test_bulk_splits_many_changes_and_numbers_lines_across_requests(ask: Ask) -> None:
     many = [{"delete": f"i{number}"} for number in range(300)]
     first = replies(*({"line": line, "item_id": "i", "status": 204} for line in range(1, 257)))
     second = replies(*({"line": line, "item_id": "i", "status": 204} for line in range(1, 45)))
@@ -68,7 +68,7 @@ def test_many_changes_are_sent_a_few_hundred_at_a_time_and_counted_over_all(ask:
     assert b"\n".join(server.bodies) == b"\n".join(b'{"delete":"i%d"}' % number for number in range(300))
 
 
-def test_changes_are_taken_when_their_replies_are_asked_for() -> None:
+def test_bulk_consumes_changes_lazily() -> None:
     taken: list[int] = []
 
     def endless() -> Iterator[endpoints.Change]:
@@ -82,22 +82,22 @@ def test_changes_are_taken_when_their_replies_are_asked_for() -> None:
         assert len(taken) == 256
 
 
-def test_long_changes_are_sent_fewer_at_a_time() -> None:
+def test_bulk_sends_fewer_changes_per_request_if_they_are_large() -> None:
     item: endpoints.IdentifiedItem = {"item_id": "i", "title": "Cot", "picture": bytes(3 * 2**20)}
     sent = [call.content or b"" for call in endpoints.bulk([{"upsert": item}] * 5)]
     assert [content.count(b"\n") + 1 for content in sent] == [2, 2, 1]
 
 
-def test_changes_that_were_not_answered_are_told_of(ask: Ask) -> None:
+def test_bulk_reports_changes_without_reply(ask: Ask) -> None:
     answered = replies({"line": 1, "item_id": "a", "status": 204})
     with (
         flaky(answered) as (_, address),
-        pytest.raises(UnexpectedAnswer, match="Of 2 changes from number 1 on, 1 were answered"),
+        pytest.raises(UnexpectedAnswer, match=r"\(changes: 2, number of the first change: 1, replies: 1\)"),
     ):
         ask(address, "bulk", [{"delete": "a"}, {"delete": "b"}])
 
 
-def test_a_bulk_upload_that_is_refused_for_now_is_sent_again(ask: Ask) -> None:
+def test_bulk_retries_after_503(ask: Ask) -> None:
     answered = replies({"line": 1, "item_id": "a", "status": 204})
     with flaky((503, {"Retry-After": "0"}, b""), answered) as (server, address):
         assert [reply.status for reply in ask(address, "bulk", [{"delete": "a"}])] == [204]
@@ -115,7 +115,7 @@ def test_a_bulk_upload_that_is_refused_for_now_is_sent_again(ask: Ask) -> None:
     ],
 )
 @pytest.mark.parametrize("failure", [None, (503, {"Retry-After": "0"}, b"")])
-def test_what_must_not_be_done_twice_is_sent_once(
+def test_sends_non_repeatable_calls_once(
     ask: Ask, method: str, arguments: tuple[Any, ...], failure: Scripted
 ) -> None:
     with flaky(failure) as (server, address), pytest.raises(Exception, match="request") as raised:
@@ -126,13 +126,13 @@ def test_what_must_not_be_done_twice_is_sent_once(
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of a shop of its own, which tests change."""
+    """Return the address of a server with its own shop, which the tests change."""
     shop = write_shop(tmp_path_factory.mktemp("changed"), token_store=True)
     with served(ServeConfig(index=shop.index)) as address:
         yield address
 
 
-def test_an_item_is_put_in_and_taken_out(ask: Ask, address: str, shop: FakeShop) -> None:
+def test_creates_replaces_and_deletes_item(ask: Ask, address: str, shop: FakeShop) -> None:
     picture = shop.prepared / ITEMS[7].picture
     lamp = {"title": "Brass lamp", "categories": ["Office"], "attributes": {"price": 60}, "picture": picture}
     stored = ask(address, "put_item", "lamp/1", **lamp)
@@ -145,14 +145,14 @@ def test_an_item_is_put_in_and_taken_out(ask: Ask, address: str, shop: FakeShop)
         ask(address, "item", "lamp/1")
 
 
-def test_of_many_changes_each_is_made_or_refused_by_itself(ask: Ask, address: str) -> None:
+def test_bulk_accepts_or_rejects_each_change_separately(ask: Ask, address: str) -> None:
     changes = [{"upsert": {"item_id": "new", "title": "New cot"}}, {"delete": ""}, {"delete": "new"}]
     told = ask(address, "bulk", changes)
     assert [(reply.line, reply.status) for reply in told] == [(1, 201), (2, 422), (3, 204)]
     assert told[1].problem.errors[0].pointer == "#/delete"
 
 
-def test_vectors_are_those_that_questions_go_by(ask: Ask, address: str) -> None:
+def test_embeddings_match_retrieve_scores(ask: Ask, address: str) -> None:
     answer = ask(address, "embeddings", ["red-mug", {"text": "Blue striped mug"}], "gardeners", ["text"])
     red, blue = (np.array(one.text) for one in answer.embeddings)
     found = ask(address, "retrieve", text="Blue striped mug", relation="gardeners", include=["red-mug"])
@@ -160,7 +160,7 @@ def test_vectors_are_those_that_questions_go_by(ask: Ask, address: str) -> None:
     assert (answer.dim, answer.embeddings[0].average) == (len(red), None)
 
 
-def test_a_relation_in_words_is_added_asked_by_and_removed(ask: Ask, address: str) -> None:
+def test_free_text_relation_is_added_queried_and_removed(ask: Ask, address: str) -> None:
     description = "Given to gardeners at the office."
     added = ask(address, "add_relation", "gifts / office", description, wait=True)
     assert (added.origin, added.state) == ("added", "indexed")
@@ -172,17 +172,17 @@ def test_a_relation_in_words_is_added_asked_by_and_removed(ask: Ask, address: st
         ask(address, "relation", "gifts / office")
 
 
-def test_a_trained_relation_stays(ask: Ask, address: str) -> None:
+def test_does_not_remove_trained_relation(ask: Ask, address: str) -> None:
     with pytest.raises(Conflict, match="'gardeners'"):
         ask(address, "remove_relation", "gardeners")
 
 
-def test_the_index_is_opened_anew(ask: Ask, address: str) -> None:
+def test_reload_reopens_same_index(ask: Ask, address: str) -> None:
     swap = ask(address, "reload")
     assert swap.before.partition(".")[0] == swap.after.partition(".")[0] == ask(address, "info").index[:12]
 
 
-def test_a_candidate_is_compared(ask: Ask, address: str) -> None:
+def test_shadow_run_compares_candidate(ask: Ask, address: str) -> None:
     begun = ask(address, "begin_shadow", 1.0, index="index")
     assert (begun.share, begun.compared) == (1.0, 0)
     ask(address, "retrieve", item_id="red-mug", relation="gardeners")
@@ -204,5 +204,5 @@ def test_a_candidate_is_compared(ask: Ask, address: str) -> None:
         (endpoints.Artifacts, operation.ReloadRequest),
     ],
 )
-def test_a_client_takes_what_the_server_takes(given: type, taken: type[BaseModel]) -> None:
+def test_argument_types_match_request_schemas(given: type, taken: type[BaseModel]) -> None:
     assert set(get_type_hints(given)) == set(taken.model_fields)

@@ -1,4 +1,4 @@
-"""The engine that answers is given to nobody once it was let go, whoever replaces it meanwhile."""
+"""Tests that the engine holder never returns a closed engine, even while other threads replace it."""
 
 import asyncio
 import sys
@@ -16,20 +16,20 @@ from tests.service.engine.test_index_follower import eventually
 
 
 class LightEngine(Engine):
-    """One that has nothing to answer from, and can be opened a thousand times."""
+    """An engine without an index, cheap enough to open hundreds of times."""
 
     def __init__(self) -> None:
         ReferenceCounted.__init__(self)
         self.closed = False
 
     def _close(self) -> None:
-        assert not self.closed, "an engine is closed once"
+        assert not self.closed, "the engine was closed twice"
         self.closed = True
 
 
 @pytest.fixture
 def _many_switches() -> Iterator[None]:
-    """Threads take turns every tenth of a millisecond."""
+    """Switch between threads every tenth of a millisecond."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     yield
@@ -43,7 +43,7 @@ def opened() -> EngineHolder:
 
 
 @pytest.mark.usefixtures("_many_switches")
-def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -> None:
+def test_held_engine_is_open_during_hundreds_of_swaps() -> None:
     holder, replaced, going_on, begun = opened(), [], [True], Barrier(5)
 
     def hold() -> int:
@@ -69,7 +69,7 @@ def test_whoever_holds_an_engine_finds_it_open_while_hundreds_take_its_place() -
     assert not holder.engine.closed
 
 
-def test_what_is_replaced_stays_open_for_those_who_have_it() -> None:
+def test_replaced_engine_stays_open_while_held() -> None:
     holder = opened()
     with holder.held() as before:
         holder.replace(LightEngine())
@@ -80,6 +80,6 @@ def test_what_is_replaced_stays_open_for_those_who_have_it() -> None:
     eventually(lambda: before.closed)
 
 
-def test_before_it_is_open_there_is_nothing_to_hold() -> None:
+def test_held_raises_before_engine_is_open() -> None:
     with pytest.raises(NotReadyError, match="still being opened"), EngineHolder(LightEngine).held():
         pass

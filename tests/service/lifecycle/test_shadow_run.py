@@ -1,4 +1,4 @@
-"""A candidate is compared with what answers, and nobody who asks notices."""
+"""Tests of shadow runs: a candidate is compared with the serving engine without any effect on clients."""
 
 import asyncio
 import threading
@@ -50,14 +50,14 @@ def found(client: TestClient, item_id: str, relation: str = "gardeners") -> list
 
 
 def state(client: TestClient, compared: int) -> Any:
-    """The figures, once so many were compared."""
+    """Return the figures of the shadow run once `compared` queries have been compared."""
     eventually(lambda: client.get("/admin/shadow").json()["compared"] >= compared)
     told = client.get("/admin/shadow").json()
     assert told["compared"] == compared
     return told
 
 
-def test_the_same_index_finds_the_same(client: TestClient) -> None:
+def test_same_index_gives_identical_results(client: TestClient) -> None:
     begin(client, "index")
     for item_id in ids():
         found(client, item_id)
@@ -70,7 +70,7 @@ def test_the_same_index_finds_the_same(client: TestClient) -> None:
     assert told["latency"]["live_ms"] > 0
 
 
-def test_another_is_told_apart_by_items_scores_and_order(client: TestClient, shops: FakeShop) -> None:
+def test_figures_show_different_items_scores_and_order(client: TestClient, shops: FakeShop) -> None:
     begin(client, "candidate")
     live = {item_id: dict(found(client, item_id)) for item_id in ids()}
     told = state(client, len(ids()))
@@ -87,14 +87,14 @@ def test_another_is_told_apart_by_items_scores_and_order(client: TestClient, sho
     assert -1 <= told["rank_correlation"] < 1
 
 
-def test_a_share_of_the_questions_is_put_to_it(client: TestClient) -> None:
+def test_samples_share_of_traffic(client: TestClient) -> None:
     begin(client, "candidate", 0.25)
     for _ in range(40):
         found(client, "bib")
     assert state(client, 10)["share"] == 0.25
 
 
-def test_only_what_needs_no_network_is_put_to_it(client: TestClient) -> None:
+def test_samples_only_queries_that_need_no_network(client: TestClient) -> None:
     begin(client, "candidate")
     assert client.post("/retrieve", json={"text": "A mug", "relation": "gardeners"}).status_code == 200
     assert client.post("/retrieve", json={"item_id": "bib"}).status_code == 200
@@ -102,7 +102,7 @@ def test_only_what_needs_no_network_is_put_to_it(client: TestClient) -> None:
     state(client, 1)
 
 
-def test_what_it_does_not_know_is_counted(tmp_path: Path) -> None:
+def test_counts_items_and_relations_unknown_to_candidate(tmp_path: Path) -> None:
     shop = write_shops(tmp_path, token_store=True)
     live = Index.open(shop.index)
     live.apply([made("new-lamp", 3)])
@@ -120,7 +120,7 @@ def test_what_it_does_not_know_is_counted(tmp_path: Path) -> None:
 
 
 class StuckEngine(Engine):
-    """Answers nothing before it is let go on, and then with an error if it is told to."""
+    """An engine that blocks until `go_on` is set, and then raises an error if `fails` is set."""
 
     go_on: asyncio.Event
     fails = False
@@ -133,7 +133,7 @@ class StuckEngine(Engine):
 
 
 async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
-    """A trial of one that hangs, offered the same question so many times, and let go on."""
+    """Run a shadow run with a stuck candidate: offer one query `times` times, then unblock the candidate."""
     stuck.go_on = asyncio.Event()
     trial = ShadowRun(stuck, 1.0, Metrics())
     question = Question(KnownItems(("bib",)), (Weighted("gardeners"),), Similarity.AVG, 5)
@@ -148,20 +148,20 @@ async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
     return trial
 
 
-def test_what_comes_faster_than_it_is_compared_is_dropped(engine: Engine, config: ServeConfig) -> None:
+def test_drops_queries_that_exceed_queue(engine: Engine, config: ServeConfig) -> None:
     stuck = StuckEngine.open(config, lambda *_: FakeEncoder())
     trial = asyncio.run(offered(engine, stuck, MAX_WAITING_QUESTIONS + 5))
     assert trial.outcomes == {"dropped": 5, "compared": MAX_WAITING_QUESTIONS}
 
 
-def test_a_candidate_that_fails_is_counted_and_asked_on(engine: Engine, config: ServeConfig) -> None:
+def test_counts_failures_and_continues(engine: Engine, config: ServeConfig) -> None:
     stuck = StuckEngine.open(config, lambda *_: FakeEncoder())
     stuck.fails = True
     trial = asyncio.run(offered(engine, stuck, 3))
     assert trial.outcomes == {"failed": 3}
 
 
-def test_a_swap_begins_the_figures_anew(client: TestClient) -> None:
+def test_swap_resets_figures(client: TestClient) -> None:
     begin(client, "candidate")
     for _ in range(3):
         found(client, "bib")
@@ -174,7 +174,7 @@ def test_a_swap_begins_the_figures_anew(client: TestClient) -> None:
     assert told["version"] == told["against"]
 
 
-def test_one_is_compared_at_a_time(client: TestClient) -> None:
+def test_rejects_second_shadow_run(client: TestClient) -> None:
     begin(client, "candidate")
     answer = client.post("/admin/shadow", json={"index": "renewed", "share": 1})
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:busy")
@@ -183,7 +183,7 @@ def test_one_is_compared_at_a_time(client: TestClient) -> None:
     begin(client, "renewed")
 
 
-def test_ended_it_is_gone_with_its_threads(client: TestClient) -> None:
+def test_ended_shadow_run_leaves_no_threads(client: TestClient) -> None:
     threads = threading.active_count()
     begin(client, "candidate")
     for _ in range(5):
@@ -193,22 +193,23 @@ def test_ended_it_is_gone_with_its_threads(client: TestClient) -> None:
         answer = client.request(method, "/admin/shadow")
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:rcml:problem:no-shadow")
     assert len(found(client, "bib")) == 5
-    eventually(lambda: threading.active_count() <= threads + 2)  # of the pools that grow with use
+    # The thread pools of the serving engine grow with use.
+    eventually(lambda: threading.active_count() <= threads + 2)
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.1, "1", True, None])
-def test_a_share_is_above_0_and_at_most_1(client: TestClient, share: object) -> None:
+def test_rejects_invalid_share(client: TestClient, share: object) -> None:
     answer = client.post("/admin/shadow", json={"index": "candidate", "share": share})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/share")
 
 
-def test_what_cannot_be_served_cannot_be_compared(client: TestClient) -> None:
+def test_rejects_candidate_that_cannot_be_served(client: TestClient) -> None:
     answer = client.post("/admin/shadow", json={"index": "checkpoint", "share": 1})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:not-servable")
     begin(client, "candidate")
 
 
-def test_prometheus_counts_it(client: TestClient) -> None:
+def test_shadow_run_updates_prometheus_metrics(client: TestClient) -> None:
     begin(client, "index")
     for _ in range(3):
         found(client, "bib")

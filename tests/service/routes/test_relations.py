@@ -160,7 +160,7 @@ def test_reports_progress_and_accepts_only_the_description_until_indexed(
         (Relation("new", RELATIONS[1].description), "Relation 'gardeners' has the description"),
         (Relation("a\nb", "Anything."), "cannot be the id of a relation"),
         (Relation("new", " "), "cannot be the description of a relation"),
-        (SAILORS, "Relation 'sailors' is being added already"),
+        (SAILORS, "Relation 'sailors' is already being added"),
         (Relation("new", SAILORS.description), "Relation 'sailors', which is being added, has the same description"),
     ],
 )  # fmt: skip
@@ -245,7 +245,7 @@ def test_failed_relation_reports_a_reason_without_paths_and_can_be_retried(
         eventually(lambda: pending(adding) == {"sailors": "failed"})
     told = adding.get("/relations/sailors").json()
     assert told["reason"] == (
-        "The index could not be changed; the server's log says why. Post the relation again."
+        "The index could not be changed. See the server log for the cause, and add the relation again."
     )
     assert posted(adding).status_code == 202
     indexed(adding)

@@ -1,4 +1,4 @@
-"""Lines that machines and people can read, with the request's id in each and secrets in none."""
+"""Tests of the log formats: JSON and plain lines that carry the request ID and hide secrets."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ def record(
         (f"sent Bearer {SECRET}", "sent Bearer [hidden]"),
     ],
 )
-def test_secrets_are_hidden(text: str, shown: str) -> None:
+def test_hides_secrets(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
@@ -61,12 +61,12 @@ def test_secrets_are_hidden(text: str, shown: str) -> None:
         "mail to a@b.example from 10:30 to 11:00",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_keeps_text_without_secrets(text: str) -> None:
     assert redact(text) == text
 
 
 @given(st.text(), st.text(max_size=20), st.text(max_size=300))
-def test_any_line_is_one_line_of_json_that_says_what_was_said(message: str, name: str, value: str) -> None:
+def test_json_formatter_writes_any_message_as_one_line(message: str, name: str, value: str) -> None:
     line = Json().format(record("%s", message, fields={f"x{name}": value}))
     assert "\n" not in line
     assert line.isascii()
@@ -75,14 +75,14 @@ def test_any_line_is_one_line_of_json_that_says_what_was_said(message: str, name
     assert (read["message"], read[f"x{name}"]) == (redact(message), redact(value))
 
 
-def test_the_time_is_in_utc_to_the_millisecond() -> None:
+def test_time_is_in_utc_with_milliseconds() -> None:
     line = json.loads(Json().format(record("x", created=1_700_000_000.1234)))
     assert line["time"] == "2023-11-14T22:13:20.123+00:00"
     assert datetime.fromisoformat(line["time"]).timestamp() == 1_700_000_000.123
 
 
 @pytest.mark.parametrize("formatter", [Json(), Text()])
-def test_lines_of_a_request_carry_its_id(formatter: logging.Formatter) -> None:
+def test_lines_of_request_carry_request_id(formatter: logging.Formatter) -> None:
     token = REQUEST_ID.set("r-77")
     try:
         assert "r-77" in formatter.format(record("x"))
@@ -92,7 +92,7 @@ def test_lines_of_a_request_carry_its_id(formatter: logging.Formatter) -> None:
 
 
 @pytest.mark.parametrize("formatter", [Json(), Text()])
-def test_a_traceback_is_shown_without_the_secrets_in_it(formatter: logging.Formatter) -> None:
+def test_traceback_hides_secrets(formatter: logging.Formatter) -> None:
     try:
         raise ValueError(f"cannot reach postgresql://rcml:{SECRET}@db\nAuthorization: Bearer {SECRET}")
     except ValueError:
@@ -102,19 +102,19 @@ def test_a_traceback_is_shown_without_the_secrets_in_it(formatter: logging.Forma
     assert SECRET not in line
 
 
-def test_nothing_a_client_sends_breaks_the_line_or_steers_the_terminal() -> None:
+def test_client_input_cannot_break_line_or_control_terminal() -> None:
     line = Text().format(
         record("GET", fields={"path": "/a\n12:00:00 error forged\x1b[2J\x9b", "status": 200})
     )
     assert line.endswith("warning  GET  path=/a\\x0a12:00:00 error forged\\x1b[2J\\x9b")
 
 
-def test_only_a_terminal_gets_text_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_format_is_json_without_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen_format("auto") == "json"
     assert chosen_format("text") == "text"
 
 
-def test_others_are_heard_only_when_they_warn() -> None:
+def test_other_loggers_write_only_warnings() -> None:
     made = configuration("debug", "json")
     assert made["root"]["level"] == "WARNING"
     assert made["loggers"]["rcml"]["level"] == made["loggers"]["uvicorn"]["level"] == "DEBUG"

@@ -1,4 +1,4 @@
-"""What is counted, under which labels, and that no client can make more of them."""
+"""Tests of the metrics and their labels, and that clients cannot create new label values."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +27,13 @@ Samples = dict[str, dict[Labels, float]]
 
 @pytest.fixture
 def fresh(config: ServeConfig) -> Iterator[TestClient]:
-    """An application that has answered nothing but that it is ready."""
+    """Return a client of an application that has answered only readiness probes."""
     with served(config) as client:
         yield client
 
 
 def read(text: str) -> Samples:
-    """All samples by their names and labels."""
+    """Return all samples by name and labels."""
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -49,7 +49,7 @@ def labelled(**labels: str) -> Labels:
     return frozenset(labels.items())
 
 
-def test_requests_are_counted_and_timed_by_route_method_and_status(fresh: TestClient) -> None:
+def test_counts_and_times_requests_by_route_method_and_status(fresh: TestClient) -> None:
     begun = time.perf_counter()
     for item in ("red-mug", "bib", "unicorn"):
         fresh.get(f"/items/{item}")
@@ -63,7 +63,7 @@ def test_requests_are_counted_and_timed_by_route_method_and_status(fresh: TestCl
     assert 0 < samples["rcml_request_duration_seconds_sum"][found] < taken
 
 
-def test_a_thousand_ids_and_paths_and_odd_methods_make_no_label(fresh: TestClient) -> None:
+def test_ids_paths_and_odd_methods_create_no_labels(fresh: TestClient) -> None:
     for number in range(1000):
         fresh.get(f"/items/item-{number}" if number % 2 else f"/nowhere-{number}/{number}")
         if number % 100 == 0:
@@ -82,7 +82,7 @@ def test_a_thousand_ids_and_paths_and_odd_methods_make_no_label(fresh: TestClien
     assert samples["rcml_problems_total"][labelled(kind="unknown-item")] == 500
 
 
-def test_what_is_served_is_told_with_its_digests(fresh: TestClient) -> None:
+def test_reports_served_index_with_digests(fresh: TestClient) -> None:
     samples, ready = scrape(fresh), fresh.get("/readyz").json()
     assert samples["rcml_build_info"] == {labelled(version=__version__): 1}
     assert samples["rcml_index_info"] == {
@@ -95,7 +95,7 @@ def test_what_is_served_is_told_with_its_digests(fresh: TestClient) -> None:
     assert samples["process_resident_memory_bytes"][labelled()] > 1e6
 
 
-def test_a_new_generation_takes_the_place_of_the_old(
+def test_reports_new_generation_after_compaction(
     shop: FakeShop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = copied(shop, tmp_path_factory.mktemp("live"))
@@ -111,14 +111,14 @@ def test_a_new_generation_takes_the_place_of_the_old(
         assert ("generation", "generation-000002") in told
 
 
-def test_before_the_index_is_open_only_the_program_is_told() -> None:
+def test_reports_only_build_before_index_is_open() -> None:
     samples = read(Metrics().exposition("")[0].decode())
     assert samples["rcml_build_info"] == {labelled(version=__version__): 1}
     assert "rcml_items" not in samples
     assert "rcml_index_info" not in samples
 
 
-def test_every_stage_is_there_from_the_start_and_is_timed_in_any_thread() -> None:
+def test_all_stages_exist_from_start_and_are_timed_in_any_thread() -> None:
     metrics = Metrics()
 
     def work() -> None:
@@ -142,7 +142,7 @@ def test_every_stage_is_there_from_the_start_and_is_timed_in_any_thread() -> Non
     assert buckets[labelled(stage="decode", le="0.5")] == 1
 
 
-def test_a_stage_that_fails_is_timed_and_its_error_goes_on() -> None:
+def test_times_failed_stage_and_propagates_error() -> None:
     metrics = Metrics()
     with pytest.raises(ZeroDivisionError), metrics.stage(Stage.ENCODE):
         raise ZeroDivisionError
@@ -151,7 +151,7 @@ def test_a_stage_that_fails_is_timed_and_its_error_goes_on() -> None:
 
 
 @given(st.lists(st.floats(0, 20), max_size=30))
-def test_a_bucket_counts_the_times_up_to_its_bound(seconds: list[float]) -> None:
+def test_bucket_counts_durations_up_to_its_bound(seconds: list[float]) -> None:
     metrics = Metrics()
     for one in seconds:
         metrics.observe(Stage.SEARCH, one)
@@ -160,7 +160,7 @@ def test_a_bucket_counts_the_times_up_to_its_bound(seconds: list[float]) -> None
         assert buckets[labelled(stage="search", le=str(bound))] == sum(one <= bound for one in seconds)
 
 
-def test_the_queue_is_read_when_asked() -> None:
+def test_reads_queue_length_at_scrape() -> None:
     metrics = Metrics()
     waiting = [1, 2, 3]
     metrics.read_engine(lambda: None, lambda: len(waiting))
@@ -168,7 +168,7 @@ def test_the_queue_is_read_when_asked() -> None:
     assert read(metrics.exposition("")[0].decode())["rcml_queue_length"] == {labelled(): 2}
 
 
-def test_two_applications_count_apart(config: ServeConfig, fresh: TestClient) -> None:
+def test_applications_have_separate_metrics(config: ServeConfig, fresh: TestClient) -> None:
     with TestClient(create_app(config, lambda *_: FakeEncoder())) as other:
         wait_until_ready(other)
         other.get("/items")
@@ -176,7 +176,7 @@ def test_two_applications_count_apart(config: ServeConfig, fresh: TestClient) ->
     assert labelled(route="/items", method="GET", status="200") not in scrape(fresh)["rcml_requests_total"]
 
 
-def test_openmetrics_is_given_to_whom_asks_for_it(fresh: TestClient) -> None:
+def test_returns_openmetrics_if_requested(fresh: TestClient) -> None:
     answer = fresh.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     families = parse_openmetrics(answer.text)  # type: ignore[no-untyped-call]
@@ -187,7 +187,7 @@ def test_openmetrics_is_given_to_whom_asks_for_it(fresh: TestClient) -> None:
 @pytest.mark.parametrize(
     "accept", ["application/openmetrics-text;version=abc", "text/plain;version=..", "\xe9", ""]
 )
-def test_an_accept_header_without_sense_gets_plain_text(fresh: TestClient, accept: str) -> None:
+def test_malformed_accept_header_gets_plain_text(fresh: TestClient, accept: str) -> None:
     answer = fresh.get("/metrics", headers=[(b"accept", accept.encode("latin-1"))])
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -201,8 +201,6 @@ def test_an_accept_header_without_sense_gets_plain_text(fresh: TestClient, accep
         (lambda client: client.get("/nowhere"), "not-found"),
     ],
 )
-def test_refusals_are_counted_by_the_kind_of_problem(
-    fresh: TestClient, ask: Callable[[TestClient], object], kind: str
-) -> None:
+def test_counts_problems_by_kind(fresh: TestClient, ask: Callable[[TestClient], object], kind: str) -> None:
     ask(fresh)
     assert scrape(fresh)["rcml_problems_total"][labelled(kind=kind)] == 1

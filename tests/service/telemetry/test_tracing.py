@@ -1,4 +1,4 @@
-"""Spans of requests and their stages, with the caller's as parent; nothing where nobody asked."""
+"""Tests of the spans of requests and stages: the client's span is the parent, and tracing is off by default."""
 
 import sys
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def client(config: ServeConfig, exporter: InMemorySpanExporter) -> Iterator[TestClient]:
-    """With a route that searches in a thread."""
+    """Return a client of a traced application with an extra route that searches in a thread."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     app = create_app(config, lambda *_: FakeEncoder(), tracer_provider=provider)
@@ -59,9 +59,7 @@ def spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in exporter.get_finished_spans()}
 
 
-def test_a_request_is_a_span_below_that_of_the_caller(
-    client: TestClient, exporter: InMemorySpanExporter
-) -> None:
+def test_request_span_is_child_of_client_span(client: TestClient, exporter: InMemorySpanExporter) -> None:
     client.get("/items/red-mug", headers=PARENT)
     span = spans(exporter)["GET /items/{item_id}"]
     assert span.parent is not None
@@ -71,7 +69,7 @@ def test_a_request_is_a_span_below_that_of_the_caller(
     assert span.attributes["http.response.status_code"] == 200
 
 
-def test_a_stage_is_a_span_below_its_request_even_in_another_thread(
+def test_stage_span_is_child_of_request_span_in_another_thread(
     client: TestClient, exporter: InMemorySpanExporter
 ) -> None:
     line = client.get("/staged/x", headers=PARENT).json()["line"]
@@ -82,19 +80,19 @@ def test_a_stage_is_a_span_below_its_request_even_in_another_thread(
     assert f'"trace_id": "{TRACE:032x}"' in line
 
 
-def test_probes_make_no_spans(client: TestClient, exporter: InMemorySpanExporter) -> None:
+def test_probes_create_no_spans(client: TestClient, exporter: InMemorySpanExporter) -> None:
     for path in ("/livez", "/readyz", "/metrics"):
         client.get(path)
     assert exporter.get_finished_spans() == ()
 
 
-def test_without_a_provider_there_are_no_spans_and_no_trace(config: ServeConfig) -> None:
+def test_creates_no_trace_without_provider(config: ServeConfig) -> None:
     with served(config) as client:
         assert client.get("/items/red-mug", headers=PARENT).status_code == 200
     assert trace_id() is None
 
 
-def test_a_missing_package_is_named_by_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_error_names_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(InputError, match=r"pip install 'rcml\[otel\]'"):
         open_tracer_provider()
