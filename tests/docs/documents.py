@@ -7,6 +7,7 @@ The first word of the info string of a fenced block is its kind. For the body of
     python                   a program, which is run
     json METHOD PATH         a request body, which is sent
     json                     the response to the block before it; a paragraph `STATUS MEDIA-TYPE` may come between them
+    json excerpt             like json, but the response may have more fields than the block shows
     jsonl                    like either kind of json, with one JSON value per line
     text                     text that is not checked, such as trees and drawings
 """
@@ -21,12 +22,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
-"""Documents to check; README.md comes last, because its examples change the served index."""
+CHANGING = (ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md")
+"""Documents whose examples change the served index."""
+
+DOCUMENTS = (ROOT / "README.md", *sorted({*(ROOT / "docs").glob("*.md")} - {*CHANGING}), *CHANGING)
+"""Documents to check, those that change the served index last."""
 
 COMMANDS = ("console", "sh", "python")
 VALUES = ("json", "jsonl")
 KINDS = (*COMMANDS, *VALUES, "text")
+EXCERPT = "excerpt"
 
 _ANSWERED = re.compile(r"`(\d{3}) (\S+/\S+)`")
 
@@ -45,6 +50,11 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_excerpt(self) -> bool:
+        """Whether the block shows only some fields of a response."""
+        return self.kind == "json" and self.rest == EXCERPT
 
     @property
     def answered(self) -> tuple[int, str] | None:
@@ -85,7 +95,7 @@ def examples(document: Path) -> Iterator[Example]:
 
 def is_answer(block: Block) -> bool:
     """Return whether the block is the response to another block."""
-    return block.kind in VALUES and not block.rest
+    return block.kind in VALUES and (not block.rest or block.is_excerpt)
 
 
 def spans(document: Path) -> Iterator[str]:

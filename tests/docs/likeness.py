@@ -48,6 +48,17 @@ def unlike(shown: Any, got: Any, at: str = "") -> list[str]:
             )
 
 
+def excerpt(shown: Any, got: Any) -> Any:
+    """Return `got` with only the fields that `shown` has."""
+    match shown, got:
+        case dict(), dict():
+            return {name: excerpt(shown[name], value) for name, value in got.items() if name in shown}
+        case [first, *_], list():
+            return [excerpt(first, value) for value in got]
+        case _:
+            return got
+
+
 def _differ(shown: Any, got: Any, at: str) -> list[str]:
     return [] if shown == got else [f"{at or 'the problem'} is {got!r}, but the document shows {shown!r}"]
 

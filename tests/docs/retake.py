@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
-from .commands import Shell, values
+from .commands import Shell
 from .documents import DOCUMENTS, Block, examples
+from .likeness import excerpt
 
 
 def retake(document: Path, shell: Shell) -> None:
@@ -25,8 +26,7 @@ def retake(document: Path, shell: Shell) -> None:
         if example.answer is not None and answers and (last := answers[-1]) is not None:
             taken.append((example.answer, last))
     for shown, answer in reversed(taken):
-        got = values(shown.kind, answer.text)
-        text = json.dumps(got, indent=2, ensure_ascii=False) if shown.kind == "json" else answer.text.strip()
+        text = written(shown, answer.text)
         lines[shown.line : shown.line + len(shown.text.splitlines())] = text.splitlines()
         if shown.answered is not None:
             told = f"`{answer.status_code} {answer.headers['Content-Type']}`"
@@ -34,6 +34,27 @@ def retake(document: Path, shell: Shell) -> None:
             assert re.fullmatch(r"`\d{3} .*`", lines[above])
             lines[above] = told
     document.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def written(shown: Block, answer: str) -> str:
+    """Return a response as the document writes it; an excerpt has one line per entry of a list."""
+    if shown.kind == "jsonl":
+        return answer.strip()
+    got = json.loads(answer)
+    if not shown.is_excerpt:
+        return json.dumps(got, indent=2, ensure_ascii=False)
+    fields = []
+    for name, value in excerpt(json.loads(shown.text), got).items():
+        entries = (
+            [json.dumps(entry, ensure_ascii=False) for entry in value] if isinstance(value, list) else []
+        )
+        text = (
+            "[\n    " + ",\n    ".join(entries) + "\n  ]"
+            if entries
+            else json.dumps(value, ensure_ascii=False)
+        )
+        fields.append(f'  "{name}": {text}')
+    return "{\n" + ",\n".join(fields) + "\n}"
 
 
 if __name__ == "__main__":

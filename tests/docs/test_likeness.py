@@ -7,7 +7,7 @@ import pytest
 
 from .commands import Shell
 from .documents import blocks, examples
-from .likeness import unlike
+from .likeness import excerpt, unlike
 
 RESULT = {"rank": 1, "score": 0.5, "item": {"item_id": "cot", "title": "Cot"}}
 PROBLEM = {
@@ -87,3 +87,14 @@ def test_finds_nested_and_indented_blocks_and_their_responses(tmp_path: Path) ->
     assert (asked.line, asked.kind, asked.text) == (3, "console", "$ curl x\n")
     assert (answer.answered, indented.kind) == ((404, "a/b"), "")
     assert next(examples(document)).answer == answer
+
+
+def test_excerpt_keeps_only_the_shown_fields() -> None:
+    shown = {"results": [{"rank": 1, "item": {"title": "Cot"}}]}
+    got = {"version": "a", "results": [{"rank": 1, "score": 0.5, "item": {"item_id": "mug", "title": "Mug"}}]}
+    assert excerpt(shown, got) == {"results": [{"rank": 1, "item": {"title": "Mug"}}]}
+
+
+def test_excerpt_of_a_response_without_a_shown_field_differs() -> None:
+    shown = {"results": [RESULT], "next_cursor": 3}
+    assert len(unlike(shown, excerpt(shown, {"results": [RESULT], "more": 1}))) == 1
