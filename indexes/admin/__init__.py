@@ -1,1 +1,1 @@
-"""Operating an index from outside: verify, statistics, backup."""
+"""Administration of an index that may be in use: verification, statistics, compaction, backup and restore."""

@@ -1,7 +1,7 @@
-"""`rcml index snapshot` and `restore`: a copy of an index taken, and brought back, while it is served.
+"""Backup and restore of an index that may be in use: `rcml index snapshot` and `rcml index restore`.
 
-A snapshot is laid out as an index is: a generation and a journal. It can be opened and served like one. It is whole
-by itself: what an index keeps on servers lies in files of the snapshot.
+A backup has the layout of an index, with one generation and a journal, so it can be opened and served like any index.
+It is self-contained: vectors and changes that an index stores on servers are files in the backup.
 """
 
 import shutil
@@ -27,19 +27,19 @@ from model.errors import ArtifactError
 
 
 def snapshot(config: SnapshotConfig) -> str:
-    """Copy an index, with every change that was acknowledged before; returns a one-line summary.
+    """Back up an index with all changes acknowledged before the call, and return a one-line summary.
 
     Raises:
-        ArtifactError: the index is missing or damaged, or `config.out` holds something.
+        ArtifactError: the index is missing or damaged, or `config.out` is a file or a folder that is not empty.
         StorageError: the disk is full or failing; nothing is left at `config.out`.
     """
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise ArtifactError(
-            f"{config.out} is there already; choose another --out, so that nothing is overwritten."
+            f"{config.out} already exists, and a backup does not overwrite it. Choose another --out."
         )
     with write_folder(config.out) as folder:
-        # The changes first: a generation made since then holds them, and the journal always has those that
-        # came after the newest generation there is.
+        # Copy the journal first. If the index is compacted in between, the copied generation only includes more
+        # changes. In the opposite order, compactions could trim changes that the copied generation lacks.
         generation = Generation.open_newest(config.index)
         journal = generation.journal()
         journal.copy(folder)
@@ -50,21 +50,21 @@ def snapshot(config: SnapshotConfig) -> str:
         generation.close()
     copied = Generation.open_newest(config.out)
     copied.close()
-    return f"Copied {config.index} to {config.out}: {copied.path.name} and the changes since."
+    return f"Backed up {config.index} to {config.out}: {copied.path.name} and all later changes."
 
 
 def restore(config: RestoreConfig) -> str:
-    """Have an index be again what a snapshot of it holds; returns a one-line summary.
+    """Restore an index from a backup, and return a one-line summary.
 
-    That becomes a new generation, to which a server that has the index open goes over. Changes from before this
-    began are lost; those made meanwhile come on top. Vectors and changes come to lie where those of the index do,
-    unless `config` says otherwise.
+    The state in the backup becomes a new generation, and a server that has the index open switches to it. Changes made
+    before the restore began are lost. Changes made during the restore are applied on top of the new generation. The
+    vectors and changes are stored in the locations that the index already uses, unless `config` specifies others.
 
     Raises:
-        InputError: `config` names another place for the changes than the index has.
-        ArtifactError: the snapshot is missing or damaged, or `config.out` holds something else than an index.
-        MismatchError: the snapshot was made with another checkpoint than the one named.
-        StorageError: the disk is full or failing; the index is as it was.
+        InputError: the index exists and stores its changes in another location than `config` specifies.
+        ArtifactError: the backup is missing or damaged, or `config.out` exists and is not an index.
+        MismatchError: the backup was built from another checkpoint than `config.checkpoint`.
+        StorageError: the disk is full or failing; the index is unchanged.
     """
     target = next_generation(config.out)
     kept = kept_config(config.out)
@@ -96,7 +96,7 @@ def restore(config: RestoreConfig) -> str:
 
 
 def _copy(generation: Generation, target: Path) -> None:
-    """Copy a generation, with its vectors and its changes in files, wherever they lie."""
+    """Copy a generation. In the copy, vectors and changes are in files, even if the original stores them on servers."""
     config = generation.config
     here = config.model_copy(update={"vectors": None, "journal": None})
     if config == here:
@@ -111,6 +111,8 @@ def _last_sequence(store: Store, index: Path) -> int:
     try:
         return last_sequence(store)
     except ArtifactError as error:
-        say(f"{error} It is set aside; restart the servers that have {index} open.")
+        say(
+            f"{error} The damaged journal is kept under another name. Restart the servers that have {index} open."
+        )
         store.set_aside()
         return 0

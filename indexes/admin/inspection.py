@@ -1,4 +1,4 @@
-"""The verbs `rcml index verify`, `stats` and `compact`, run beside a server."""
+"""Commands `rcml index verify`, `stats` and `compact`, which can run while a server uses the index."""
 
 from collections import defaultdict
 
@@ -18,14 +18,14 @@ from model.records import Item
 from model.similarity import View
 
 ITEMS_PER_PAGE = 1_000
-"""Items verified at a time."""
+"""Number of items verified at a time."""
 
 
 def verify(config: VerifyConfig) -> str:
-    """Read every file through and compare catalogue and vectors; returns a one-line summary.
+    """Read every file completely, compare the catalogue with the vectors, and return a one-line summary.
 
     Raises:
-        ArtifactError: a file is missing or changed, or two parts do not agree.
+        ArtifactError: a file is missing or modified, or two files are inconsistent.
     """
     generation = Generation.open(newest_generation(config.index))
     check_files(generation.path, generation.manifest)
@@ -36,16 +36,16 @@ def verify(config: VerifyConfig) -> str:
         generation.close()
     size = sum(record.size for record in generation.manifest.files.values())
     return (
-        f"{generation.path} is whole: {len(generation.catalogue):,} items, {len(generation.manifest.files):,} files, "
-        f"{_size(size)}; {len(changes):,} changes since."
+        f"{generation.path} is intact: {len(generation.catalogue):,} items, {len(generation.manifest.files):,} files, "
+        f"{_size(size)}; {len(changes):,} changes since it was written."
     )
 
 
 def stats(config: StatsConfig) -> str:
-    """Describe in a few lines what an index holds, and its size.
+    """Return the contents and the size of an index as a few lines of text.
 
     Raises:
-        ArtifactError: there is none, or it is damaged.
+        ArtifactError: the index is missing or damaged.
     """
     generation = Generation.open(newest_generation(config.index))
     manifest, vectors = generation.manifest, generation.vectors
@@ -57,22 +57,22 @@ def stats(config: StatsConfig) -> str:
     kinds = ", ".join(sorted({report.kind for report in reports}))
     recalls = [report.recall_at_10 for report in reports if report.recall_at_10 is not None]
     recall = (
-        f"{min(recalls):.4f} to {max(recalls):.4f}, measured when it was built" if recalls else "1, exact"
+        f"{min(recalls):.4f} to {max(recalls):.4f}, measured at build time" if recalls else "1, exact search"
     )
     lines = {
         "generation": generation.path.name,
         "items": f"{manifest.counts['items']:,}",
-        "changes since": f"{len(changes):,}",
+        "later changes": f"{len(changes):,}",
         "relations": f"{manifest.counts['relations']:,}",
         "relations added": ", ".join(known.relation_id for known in generation.relations if known.free_text)
         or "none",
-        "vectors": f"{vectors.count * len(reports):,} of {vectors.dim} components ({', '.join(View)})",
-        "vectors lie in": generation.config.vectors or "files",
-        "changes lie in": journal_store(config.index, generation.config).name,
+        "vectors": f"{vectors.count * len(reports):,} with {vectors.dim} components each ({', '.join(View)})",
+        "vectors stored in": generation.config.vectors or "files",
+        "changes stored in": journal_store(config.index, generation.config).name,
         "kind": kinds,
         "recall@10": recall,
-        "bytes a vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
-        "answers kept": ", ".join(generation.answers.similarities) or "none",
+        "bytes per vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
+        "precomputed answers": ", ".join(generation.answers.similarities) or "none",
         "digest": manifest.digest,
         "checkpoint": manifest.parents["checkpoint"],
         **{f"size of {name}": _size(size) for name, size in sorted(sizes.items()) if size >= 2**20},
@@ -83,10 +83,10 @@ def stats(config: StatsConfig) -> str:
 
 
 def compact(config: CompactConfig) -> str:
-    """Fold the changes into a new generation; returns a one-line summary.
+    """Compact the changes into a new generation, and return a one-line summary.
 
     Raises:
-        ArtifactError: there is no such index, it is damaged, or another process is compacting it.
+        ArtifactError: the index is missing or damaged, or another process is writing a generation.
     """
     index = Index.open(config.index, config.checkpoint)
     try:
@@ -94,7 +94,7 @@ def compact(config: CompactConfig) -> str:
         if changes == 0:
             return f"{config.index} has no changes since its newest generation."
         index.compact()
-        return f"Folded the changes into {index.snapshot.generation.path}: {len(index):,} items."
+        return f"Compacted the changes into {index.snapshot.generation.path}: {len(index):,} items."
     finally:
         index.close()
 
@@ -118,11 +118,17 @@ def _compare(generation: Generation) -> None:
     }
     for name, count in counts.items():
         if count != len(catalogue):
-            raise ArtifactError(f"{path}/{name} has {count} items, and catalogue.sqlite {len(catalogue)}.")
+            raise ArtifactError(
+                f"{path}/{name} has {count} items, but catalogue.sqlite has {len(catalogue)}. Rebuild the index, "
+                "or restore a backup."
+            )
     for start in range(0, len(catalogue), ITEMS_PER_PAGE):
         items = catalogue.page(start, ITEMS_PER_PAGE)
         if missing := [item.picture for item in items if item.picture and item.picture not in manifest.files]:
-            raise ArtifactError(f"{path}/{missing[0]} is in catalogue.sqlite, but not in the manifest.")
+            raise ArtifactError(
+                f"{path}/{missing[0]} is listed in catalogue.sqlite but not in the manifest. Rebuild the index, or "
+                "restore a backup."
+            )
         rows = range(start, start + len(items))
         for relation, known in enumerate(generation.relations):
             for view in View:
@@ -134,7 +140,7 @@ def _compare(generation: Generation) -> None:
                 if wrong.size:
                     raise ArtifactError(
                         f"{path}: the {view} vector of item {items[wrong[0]].item_id!r} under relation {relation} "
-                        f"has length {length[wrong[0]]:.3f}, not 1; make the index again."
+                        f"has length {length[wrong[0]]:.3f}, not 1. Rebuild the index, or restore a backup."
                     )
 
 
@@ -146,14 +152,14 @@ def _compare_with_tokens(
     items: list[Item],
     start: int,
 ) -> None:
-    assert generation.tokens is not None, "a relation was added to an index without tokens"
+    assert generation.tokens is not None, "an index with added relations stores tokens"
     made = relation.view(generation.tokens.tokens, view, np.arange(start, start + len(items)))
-    # 2e-3: half precision, and another machine's sums.
+    # The tolerance of 2e-3 covers half precision and a different order of summation on another machine.
     wrong = np.flatnonzero(np.abs(found - made).max(axis=1) > 2e-3)
     if wrong.size:
         raise ArtifactError(
             f"{generation.path}: the {view} vector of item {items[wrong[0]].item_id!r} under {relation.description!r} "
-            "is not what its tokens give; take the relation out, and add it again."
+            "does not match its tokens. Remove the relation and add it again."
         )
 
 

@@ -1,1 +1,1 @@
-"""Making generations: built from items, compacted with changes, revised for other relations."""
+"""Creation of generations: build from items, compaction of changes, addition and removal of relations."""

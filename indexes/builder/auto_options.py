@@ -1,4 +1,4 @@
-"""Choices of a build: the kind of vector index, and which similarities get precomputed answers."""
+"""Choices that a build makes: the kind of vector index, and the similarities that get precomputed answers."""
 
 from indexes.config import BuildConfig, IndexKind
 from indexes.vectors.faiss_backend import resident_bytes
@@ -6,14 +6,16 @@ from model.errors import InputError
 from model.similarity import Similarity, View
 
 MAX_EXACT_ITEMS = 100_000
-"""Items up to which all vectors are scanned, unless another kind is configured."""
+"""Maximum number of items for which `auto` selects an exact scan and precomputes answers."""
 
 
 def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
-    """Choose the kind configured, or the fastest exact enough that fits.
+    """Return the configured kind or, for `auto`, the first kind that fits into `config.max_memory`.
+
+    `auto` tries an exact scan (only up to `MAX_EXACT_ITEMS` items), then an HNSW graph, then compressed codes.
 
     Raises:
-        InputError: none fits `config.max_memory`, or Milvus is to keep the vectors, which has no such kind.
+        InputError: no kind fits into `config.max_memory`, or the configured kind cannot be combined with Milvus.
     """
 
     def fits(kind: IndexKind) -> bool:
@@ -25,7 +27,8 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     if config.vectors is not None:
         if config.kind not in ("auto", "flat"):
             raise InputError(
-                f"Milvus scans all vectors, exactly: --kind {config.kind} is for files of this machine. Leave one out."
+                f"--kind {config.kind} cannot be combined with --vectors, because Milvus always scans all vectors. "
+                "Omit one of the two options."
             )
         return "flat"
     preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
@@ -36,13 +39,17 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
         if fits(kind):
             return kind
     raise InputError(
-        f"{items:,} items under {relations} relations take {need(asked[-1]) / 2**30:,.2f} GiB as {asked[-1]}, more "
-        f"than --max-memory {config.max_memory.human_readable() if config.max_memory else ''} allows."
+        f"{items:,} items under {relations} relations need {need(asked[-1]) / 2**30:,.2f} GiB with kind {asked[-1]}, "
+        f"which exceeds --max-memory {config.max_memory.human_readable() if config.max_memory else ''}. Increase "
+        "--max-memory, choose a more compact --kind, or index fewer items."
     )
 
 
 def precomputed_similarities(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
-    """Choose the similarities that get precomputed answers; none by pictures unless all items are `pictured`."""
+    """Return the similarities that get precomputed answers.
+
+    Similarities that use the image view are left out unless all items have a picture (`pictured`).
+    """
     asked: tuple[Similarity, ...]
     match config.answers:
         case "auto":

@@ -1,19 +1,19 @@
-"""From a checkpoint and prepared items to an index: every item embedded under every relation, once.
+"""Build of an index from a checkpoint and prepared data: every item is embedded once under every relation.
 
     generation-000001/
-      manifest.json config.json   what it is; its parents are a checkpoint and prepared data
-      checkpoint.json             where the checkpoint lies, seen from the index
+      manifest.json config.json   digests, parents (a checkpoint and prepared data) and options
+      checkpoint.json             path of the checkpoint, relative to the index
       relations.json              the relations; see `indexes/storage/relation_table.py`
-      catalogue.sqlite            the items, in rows
-      attributes.parquet          their attributes, in columns; row i is catalogue row i
+      catalogue.sqlite            the items, one row each
+      attributes.parquet          attributes of the items, one column each; row i is catalogue row i
       vectors/                    see `indexes/vectors/faiss_backend.py`; row i is catalogue row i
       answers/                    see `indexes/storage/precomputed.py`
-      tokens/                     see `indexes/storage/tokens.py`; with --token-store
-      pictures/                   one file an item that has one
-      composition.json            how items were made of what the shop says of them; see `model/data/item_input.py`
-      set-aside.json              items that could not be encoded, and why
+      tokens/                     see `indexes/storage/tokens.py`; only with --token-store
+      pictures/                   one file for each item that has a picture
+      composition.json            input format of the items; see `model/data/item_input.py`
+      set-aside.json              skipped items, each with the reason why it could not be encoded
 
-Called by `rcml index build`, which opens the encoder: this file never loads torch.
+The `rcml index build` command opens the encoder and calls `build`. This module never loads torch.
 """
 
 import json
@@ -64,22 +64,23 @@ def build(
     prepared: Prepared,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, int]:
-    """Write the index of `prepared` under `checkpoint` to `config.out`; `encoder` is that checkpoint, opened.
+    """Build the index of `prepared` in the folder `config.out`, with the `encoder` of `checkpoint`.
 
-    An index there is replaced, unless items were changed since it was built. All processes of a `group` call this:
-    they encode together, and the first writes the index. Encoded items are kept beside it until it is whole, so
-    that the same call after a kill, or with another kind of index, goes on from there.
+    An existing index is replaced, unless it was changed after it was built. In a process group, every process calls
+    this function: all of them encode items, and rank 0 writes the index. Encoded items are stored in the index folder
+    until the index is complete. If a build is interrupted, or fails because of the kind of index, the next call
+    therefore reuses them.
 
     Returns:
-        The counts of the manifest; of no use to a process that is not the first.
+        The counts of the manifest in rank 0; an empty dictionary in other ranks.
 
     Raises:
-        ArtifactError: `config.out` holds something else, or another run is writing it.
-        InputError: `config.out` has changes that would be lost, no kind fits `config.max_memory`, the one
-            asked for misses `config.min_recall`, or no item can be encoded.
-        StorageError: the disk is full or failing; an index that was there is still there.
+        ArtifactError: `config.out` exists and is not an index, or another run is writing to it.
+        InputError: `config.out` has changes that would be lost, no kind fits into `config.max_memory`, the configured
+            kind misses `config.min_recall`, or no item can be encoded.
+        StorageError: the disk is full or failing; an existing index is still available.
     """
-    assert encoder.relations == checkpoint.relations, "the encoder is not the one of the checkpoint"
+    assert encoder.relations == checkpoint.relations, "the encoder belongs to another checkpoint"
     target = next_generation(config.out)
     parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
     shards = Shards(config.out / SHARDS_DIR, len(prepared.items))
@@ -117,7 +118,7 @@ def build(
 
 
 def _forget_discarded_changes(target: Path) -> None:
-    """Open the journal once with the new generation at `target`, which drops the changes that it does not hold."""
+    """Delete the changes to the replaced index, by opening the journal once with the new generation at `target`."""
     generation = Generation.open(target)
     journal = generation.journal()
     journal.newest()
@@ -126,16 +127,16 @@ def _forget_discarded_changes(target: Path) -> None:
 
 
 def _last_sequence(config: BuildConfig) -> int:
-    """Return the sequence of the last change to the index at `config.out`, which the new build will hold or discard.
+    """Return the sequence number of the last change to the index at `config.out`; 0 if there is none.
 
     Raises:
-        InputError: there are changes that would be lost, and `config.discard_changes` is not given.
+        InputError: the index has changes that would be lost, and `config.discard_changes` is false.
     """
     sequence = last_sequence(journal_store(config.out, config))
     if changed_since_build(config.out, sequence) and not config.discard_changes:
         raise InputError(
-            f"{config.out} has changes that {config.prepared} does not know of (the last is number {sequence}), or "
-            "relations that were added. Choose another --out, or give --discard-changes to lose them."
+            f"{config.out} has changes that are not in {config.prepared} (last sequence number: {sequence}), or "
+            "relations that were added at run time. Choose another --out, or pass --discard-changes to discard them."
         )
     return sequence
 
@@ -150,7 +151,7 @@ def _write(
     prepared: Prepared,
     dim: int,
 ) -> None:
-    """Write all files of the generation that is to be at `target`, from what was encoded."""
+    """Write all files of the future generation at `target` into `draft`, from the encoded items in `shards`."""
     relations = len(checkpoint.relations)
     items = tuple(prepared.items[place] for place in shards.kept())
     set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
@@ -191,7 +192,7 @@ def _write(
 
 
 def _indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[IndexedRelation]:
-    """Count the known pairs under each relation of the checkpoint, and the items that stand in one."""
+    """Return the relations of the checkpoint, each with its number of item pairs and of items in these pairs."""
     pairs = Counter(edge.relation_id for edge in prepared.edges)
     paired: defaultdict[str, set[str]] = defaultdict(set)
     for edge in prepared.edges:

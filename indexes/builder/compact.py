@@ -1,4 +1,4 @@
-"""A snapshot written as a new generation: its items in the order of their rows, without those that are gone."""
+"""Compaction: a snapshot is written as a new generation, with the current items in the order of their rows."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from model.similarity import View
 from .auto_options import choose_kind, precomputed_similarities
 
 ITEMS_PER_CHUNK = 4_096
-"""Items copied at a time."""
+"""Number of items copied at a time."""
 
 
 def write_compacted(
@@ -38,14 +38,14 @@ def write_compacted(
     sequence: int,
     config: BuildConfig,
 ) -> None:
-    """Write `snapshot` as a generation at `target`, to which changes after `sequence` will be made.
+    """Write `snapshot` as a generation at `target` that includes the changes up to `sequence`.
 
-    `picture` gives what a change brought; `checkpoint` is where the checkpoint lies; `config` says, among all else,
-    where the generation is to keep its vectors and its changes.
+    `picture` returns the picture in a journal entry. `checkpoint` is the path of the checkpoint. `config` contains the
+    options of the new generation, including the locations of its vectors and changes.
 
     Raises:
-        ArtifactError: another process is doing so.
-        InputError: so many items no longer fit the memory or the recall that were asked for.
+        ArtifactError: another process is writing this generation.
+        InputError: the vectors exceed `config.max_memory`, or the ANN index misses `config.min_recall`.
     """
     old = snapshot.generation
     relations, dim = len(old.relations), old.vectors.dim
@@ -104,12 +104,12 @@ def _write_pictures(
             else:
                 entry = snapshot.overlay.entries[row - snapshot.overlay.first]
                 content = picture(entry)
-                assert content is not None, "nothing is forgotten while the index is locked"
+                assert content is not None, "the journal is not trimmed while the index is locked"
                 target.write_bytes(content)
 
 
 def link(source: Path | str, target: Path | str) -> None:
-    """Link a picture, which never changes, into another generation; copy it if the file system has no hard links."""
+    """Hard-link a picture, which never changes, into another generation, or copy it if linking fails."""
     try:
         Path(target).hardlink_to(source)
     except OSError:
@@ -117,7 +117,7 @@ def link(source: Path | str, target: Path | str) -> None:
 
 
 def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:
-    """Map the rows of the generation to those in the next one; -1 for an item that was deleted or changed."""
+    """Return the row of each item of the generation in the next generation; -1 if the item was deleted or changed."""
     remains = np.ones(snapshot.overlay.first, bool)
     remains[list(snapshot.overlay.dropped)] = False
     return np.where(remains, np.cumsum(remains) - 1, -1)

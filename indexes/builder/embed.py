@@ -1,7 +1,7 @@
-"""The embedding of all items: threads read ahead of the network and write behind it, so that it never waits.
+"""Embedding of all items: threads prefetch the inputs and write the results, so that the network never waits.
 
-A few threads decode pictures and tokenize texts, some batches ahead; another writes whole shards. Several processes
-may share the work (`ProcessGroup`): each takes every n-th shard.
+A few threads decode pictures and tokenize texts several batches ahead, and another thread writes finished shards.
+The processes of a `ProcessGroup` share the work: each of n processes encodes every n-th shard.
 """
 
 from collections import deque
@@ -27,33 +27,33 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PROGRESS_INTERVAL_S = 30.0
-"""Seconds between two log lines on the progress."""
+"""Minimum number of seconds between two progress messages."""
 
 
 class ProcessGroup(Protocol):
-    """The processes that encode together; `model.training.distributed.ProcessGroup` is one."""
+    """Processes that encode items together; `model.training.distributed.ProcessGroup` implements this protocol."""
 
     @property
     def rank(self) -> int:
-        """Number of this process among them, from 0."""
+        """Rank of this process, counted from 0."""
 
     @property
     def size(self) -> int:
-        """Number of processes."""
+        """Number of processes in the group."""
 
     def wait(self) -> None:
-        """Block until every process has arrived."""
+        """Block until every process in the group has called this method."""
 
 
 @dataclass(frozen=True)
 class SingleProcess:
-    """A process group of one."""
+    """Process group that consists of one process."""
 
     rank: int = 0
     size: int = 1
 
     def wait(self) -> None:
-        """Do nothing."""
+        """Return at once, because there is no other process to wait for."""
 
 
 SINGLE_PROCESS = SingleProcess()
@@ -61,7 +61,11 @@ SINGLE_PROCESS = SingleProcess()
 
 @dataclass(frozen=True)
 class _ReadBatch:
-    """A batch, read: places of its items, those skipped and why, and a function that encodes the rest."""
+    """Batch whose inputs have been read.
+
+    `kept` contains the positions of the items that could be read, and `encode` encodes these items. `set_aside` maps
+    the position of each skipped item to the reason.
+    """
 
     kept: list[int]
     set_aside: dict[int, str]
@@ -69,12 +73,12 @@ class _ReadBatch:
 
 
 class Embedding:
-    """The work of one process: its own shards that are not there yet."""
+    """Work of one process: the encoding of its unfinished shards."""
 
     def __init__(
         self, encoder: ItemEncoder, folder: Path, items: Sequence[Item], shards: Shards, tokens: bool
     ) -> None:
-        """Encode `items`, whose pictures lie in `folder`, into `shards`."""
+        """Prepare to encode `items` into `shards`; the pictures of the items are in `folder`."""
         self._encoder = encoder
         self._folder = folder
         self._items = items
@@ -82,7 +86,7 @@ class Embedding:
         self._tokens = tokens
 
     def run(self, group: ProcessGroup, batch_size: int, workers: int) -> None:
-        """Encode until all of this process's shards are there.
+        """Encode all unfinished shards of this process.
 
         Raises:
             StorageError: the disk is full or failing.
@@ -114,13 +118,13 @@ class Embedding:
     def _hand_over(
         self, writer: ThreadPoolExecutor, shard: Shard, writing: Future[None] | None
     ) -> Future[None] | None:
-        """Have a finished shard written, after the one before it."""
+        """Wait until the previous shard is written, and start writing `shard` in the background."""
         if writing is not None:
             writing.result()
         return writer.submit(self._shards.write, shard) if shard.number >= 0 else None
 
     def _read(self, batch: tuple[int, range]) -> _ReadBatch:
-        """Read a batch; runs in a reader thread."""
+        """Read the inputs of a batch; called in a reader thread."""
         kept, set_aside = [], {}
         texts: list[str] = []
         pictures: list[Image.Image | None] = []
@@ -142,7 +146,7 @@ class Embedding:
 def ahead(
     pool: ThreadPoolExecutor, work: Callable[[T], R], things: Iterable[T], depth: int
 ) -> Iterator[tuple[T, R]]:
-    """Yield each thing and what `work` makes of it, in order; at most `depth` are made ahead."""
+    """Yield each of `things` with the result of `work` for it, in order; at most `depth` results are computed ahead."""
     left = iter(things)
     made: deque[tuple[T, Future[R]]] = deque()
     try:
@@ -159,7 +163,7 @@ def ahead(
 
 
 class _Pace:
-    """Items a second so far, for the bar; and, now and then, a log line if there is no bar."""
+    """Average rate of embedding, shown by the progress bar and, at intervals, in a message if `speaks` is true."""
 
     def __init__(self, total: int, speaks: bool) -> None:
         self._total, self._speaks = total, speaks

@@ -1,8 +1,8 @@
-"""A migration that adds or drops relations: a generation of the same items under other relations.
+"""Addition and removal of relations: a new generation contains the same items under other relations.
 
-The new generation holds the same changes as the old one; later changes are applied on top of it as before. So the
-files of the relations that stay are copied, graphs and answers included. Only Milvus, whose collections belong to one
-generation each, is given all vectors again.
+The new generation includes the same changes as the old one, and later changes are applied on top of it as before. The
+files of the remaining relations are therefore copied, including ANN graphs and precomputed answers. Only Milvus
+receives all vectors again, because each of its collections belongs to one generation.
 """
 
 import shutil
@@ -38,22 +38,23 @@ def check_new_relation(generation: Generation, relation: Relation) -> None:
     """Check that a relation can be added to a generation.
 
     Raises:
-        InputError: its id or description is no line of text, or that of a relation there is.
-        NoTokensError: the generation keeps no tokens.
+        InputError: the ID or the description is not one line of text, or an existing relation already has it.
+        NoTokensError: the generation stores no tokens.
     """
     if generation.tokens is None:
         raise NoTokensError
     for name, value in (("id", relation.relation_id), ("description", relation.description)):
         if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
             raise InputError(
-                f"{value!r} cannot be the {name} of a relation; write one line of text, without control characters."
+                f"{value!r} cannot be the {name} of a relation. Use one line of text without control characters."
             )
     for known in generation.relations:
         if known.relation_id == relation.relation_id:
-            raise InputError(f"There is a relation {known.relation_id!r} already; choose another id.")
+            raise InputError(f"Relation {known.relation_id!r} already exists. Choose another ID.")
         if known.relation.description == relation.description:
             raise InputError(
-                f"Relation {known.relation_id!r} has the description {relation.description!r} already; ask by that."
+                f"Relation {known.relation_id!r} already has the description {relation.description!r}. Use that "
+                "relation."
             )
 
 
@@ -65,30 +66,31 @@ def write_with_relation(
     checkpoint: Path,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write `old` as a generation at `target`, with one relation more; see `write_revised`.
+    """Write a generation at `target` with one more relation than `old`; see `write_revised`.
 
     Raises:
-        InputError, NoTokensError: as `check_new_relation` and `write_revised`.
+        InputError: see `check_new_relation` and `write_revised`.
+        NoTokensError: `old` stores no tokens.
     """
-    assert relation.description == free_text.description, "the free text is that of another relation"
+    assert relation.description == free_text.description, "the free-text form belongs to another relation"
     check_new_relation(old, relation)
     relations = (*old.relations, IndexedRelation(relation, None, free_text))
     write_revised(old, target, relations, checkpoint, progress)
 
 
 def write_without_relation(old: Generation, target: Path, relation_id: str, checkpoint: Path) -> None:
-    """Write `old` as a generation at `target`, without one of its relations; see `write_revised`.
+    """Write a generation at `target` without one of the relations of `old`; see `write_revised`.
 
     Raises:
-        UnknownRelationError: there is none of this id.
-        InputError: it is one of the checkpoint, whose encoder goes on making its vectors.
+        UnknownRelationError: no relation has this ID.
+        InputError: the relation belongs to the checkpoint, so the encoder would still compute its vectors.
     """
     if relation_id not in old.positions:
         raise UnknownRelationError(relation_id, tuple(old.positions))
     if old.relations[old.positions[relation_id]].free_text is None:
         raise InputError(
-            f"Relation {relation_id!r} is one that the checkpoint was trained on; only those that were added "
-            "can be taken out."
+            f"The checkpoint was trained on relation {relation_id!r}, so it cannot be removed. Only relations that "
+            "were added at run time can be removed."
         )
     kept = [known for known in old.relations if known.relation_id != relation_id]
     write_revised(old, target, kept, checkpoint)
@@ -101,14 +103,15 @@ def write_revised(
     checkpoint: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the items of `old` as a generation at `target` that has these `relations`.
+    """Write a generation at `target` that contains the items of `old` under the given `relations`.
 
-    The vectors of a relation that `old` lacks are made from the tokens; it must be a free-text one. `progress` is
-    called with the number of vectors and answers done, and their total. `checkpoint` is where the checkpoint lies.
+    A relation that `old` lacks must have a free-text form; its vectors are computed from the tokens. `progress` is
+    called with the number of vectors and precomputed answers done so far, and with their total. `checkpoint` is the
+    path of the checkpoint.
 
     Raises:
-        InputError: so many vectors no longer fit the memory, or the recall, that were asked for.
-        NoTokensError: `old` keeps no tokens.
+        InputError: the vectors exceed the maximum memory in the options of `old`, or miss the minimum recall.
+        NoTokensError: a relation is new, and `old` stores no tokens.
     """
     before = {known.relation_id: position for position, known in enumerate(old.relations)}
     ids = [known.relation_id for known in relations]
@@ -125,7 +128,7 @@ def write_revised(
 
     def source(position: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
         asked = carried.get(position, relations[position].free_text)
-        assert asked is not None, "a new relation is a free-text one"
+        assert asked is not None, "a new relation has a free-text form"
         for start in range(0, count, FLOAT32_CHUNK_ITEMS):
             rows = range(start, min(start + FLOAT32_CHUNK_ITEMS, count))
             yield unchanged.vectors(asked, view, rows)
@@ -151,7 +154,7 @@ def write_revised(
 
 
 def _copy_items(source: Path, target: Path) -> None:
-    """Copy all files of a generation that do not depend on its relations: items, attributes, tokens, pictures."""
+    """Copy the files of a generation that do not depend on its relations: items, attributes, tokens and pictures."""
     for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
         shutil.copyfile(source / name, target / name)
     if (source / TOKENS_DIR).is_dir():

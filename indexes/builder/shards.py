@@ -1,12 +1,13 @@
-"""Shards of items encoded so far: files beside the generations, each whole or absent, so that a kill costs little.
+"""Shards of encoded items: files next to the generations, from which an interrupted build resumes.
 
     .generation-encoded/
-      run.json                        what was encoded, by what: its parents, and the options that move a vector
-      00007-9f86d081884c7d65.safetensors   the eighth stretch of `ITEMS_PER_SHARD` items; its name ends in its digest
+      run.json                             digests of the inputs, and the options that affect the vectors
+      00007-9f86d081884c7d65.safetensors   the eighth range of `ITEMS_PER_SHARD` items; the name ends in the digest
 
-A shard holds `text`, `image` and `average` (float16 `[relations, items, dim]`), `kept` (int64, places of these items
-among all), and the tokens where they are to be kept. Items that could not be read are in its metadata, with the
-reason. Nothing is synced: a shard that a power failure tore has another digest, and is encoded again.
+A shard contains `text`, `image` and `average` (float16 `[relations, items, dim]`), `kept` (int64, the positions of the
+encoded items among all items), and the tokens if the index stores them. Its metadata contains the skipped items, each
+with the reason. Shards are written atomically but not fsynced: a shard that was damaged by a power failure does not
+match its digest, and its items are encoded again.
 """
 
 import hashlib
@@ -29,14 +30,14 @@ from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.similarity import View
 
 SHARDS_DIR = ".generation-encoded"
-"""Folder of the shards within an index."""
+"""Name of the folder within an index that contains the shards."""
 
 ITEMS_PER_SHARD = 1_024
-"""Items of a shard, which is what a kill may cost."""
+"""Number of items in a shard. An interrupted build loses only its unfinished shards."""
 
 
 class EncodingRun(BaseModel):
-    """The contents of `run.json`: what the shards are made from; those of another run are of no use."""
+    """Content of `run.json`: the inputs of the shards. A build with other inputs cannot reuse them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +49,10 @@ class EncodingRun(BaseModel):
 
 @dataclass
 class Shard:
-    """A shard in the making: what was encoded, batch by batch."""
+    """Shard that is not written yet, with its encoded batches.
+
+    `kept` and the keys of `set_aside` are positions among all items; the values of `set_aside` are the reasons.
+    """
 
     number: int
     kept: list[int] = field(default_factory=list)
@@ -57,30 +61,30 @@ class Shard:
 
 
 class Shards:
-    """The folder of one run; processes that encode together share it."""
+    """Folder with the shards of one run, which all processes of a group share."""
 
     def __init__(self, folder: Path, items: int) -> None:
         self.folder = folder
         self._items = items
 
     def begin(self, run: EncodingRun) -> None:
-        """Go on with the run in the folder if it is `run`, and otherwise begin it anew.
+        """Resume the run in the folder if it equals `run`; otherwise remove its shards and start a new run.
 
         Raises:
             StorageError: the disk is full or failing.
         """
         with storing(self.folder):
             if self.folder.exists() and not self._go_on(run):
-                say("What an earlier run had encoded is of other data or options, and was removed.")
+                say("An earlier run used other data or options. Its encoded items were removed.")
                 shutil.rmtree(self.folder)
             if not self.folder.exists():
                 self.folder.mkdir(parents=True)
                 (self.folder / "run.json").write_text(run.model_dump_json(indent=2) + "\n", encoding="utf-8")
             elif done := sum(len(self.rows(number)) for number in self.done()):
-                say(f"Going on after {done:,} of {self._items:,} items that an earlier run had encoded.")
+                say(f"Resuming: an earlier run encoded {done:,} of {self._items:,} items.")
 
     def _go_on(self, run: EncodingRun) -> bool:
-        """Tell whether the run there is this one; remove its torn shards."""
+        """Return whether the folder contains shards of `run`; if so, remove damaged and unfinished shards."""
         try:
             if EncodingRun.model_validate_json((self.folder / "run.json").read_bytes()) != run:
                 return False
@@ -96,19 +100,19 @@ class Shards:
 
     @property
     def count(self) -> int:
-        """Number of shards when all is encoded."""
+        """Number of shards when all items are encoded."""
         return -(-self._items // ITEMS_PER_SHARD)
 
     def done(self) -> list[int]:
-        """List the numbers of the shards that are there."""
+        """Return the numbers of the finished shards, in ascending order."""
         return sorted(int(path.name.partition("-")[0]) for path in self.folder.glob("*.safetensors"))
 
     def rows(self, number: int) -> range:
-        """Give the places of the items of a shard."""
+        """Return the positions of the items of a shard."""
         return range(number * ITEMS_PER_SHARD, min((number + 1) * ITEMS_PER_SHARD, self._items))
 
     def write(self, shard: Shard) -> None:
-        """Write a whole shard.
+        """Write a finished shard atomically.
 
         Raises:
             StorageError: the disk is full or failing.
@@ -129,11 +133,11 @@ class Shards:
             partial.rename(self.folder / f"{shard.number:05d}-{_digest(content)}.safetensors")
 
     def kept(self) -> Int64[ndarray, " kept"]:
-        """Read the places of all items that were encoded, in order."""
+        """Read the positions of all encoded items, in order."""
         return np.concatenate([np.empty(0, np.int64), *self._arrays("kept")])
 
     def set_aside(self) -> dict[int, str]:
-        """Read the places of the items that could not be read, and why."""
+        """Read the positions of the skipped items, each with the reason."""
         found: dict[int, str] = {}
         for path in self._paths():
             with safe_open(path, "numpy") as file:
@@ -142,14 +146,14 @@ class Shards:
         return found
 
     def vectors(self, relation: int, view: View) -> Iterator[Float16[ndarray, "items dim"]]:
-        """Read the vectors of the items kept, shard by shard."""
+        """Read the vectors of the encoded items, shard by shard."""
         for path in self._paths():
             with safe_open(path, "numpy") as file:
-                if view in file.keys():  # noqa: SIM118 (a file is no mapping)
+                if view in file.keys():  # noqa: SIM118 (a safetensors file is not a mapping)
                     yield file.get_slice(view)[relation : relation + 1][0]
 
     def tokens(self) -> Iterator[ItemTokens]:
-        """Read the tokens of the items kept, shard by shard."""
+        """Read the tokens of the encoded items, shard by shard."""
         parts = (
             self._arrays(f"{name}_{part}") for name in ("text", "image") for part in ("tokens", "starts")
         )
@@ -157,7 +161,7 @@ class Shards:
             yield ItemTokens(TokenRows(text, text_starts), TokenRows(image, image_starts))
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder and all shards."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _arrays(self, name: str) -> Iterator[ndarray]:

@@ -220,7 +220,7 @@ class Journal:
             with self._store.writing(engine) as connection:
                 head = self._locked_head(connection)
                 if head is None or head.lineage != self._lineage:
-                    raise MismatchError("the index has been rebuilt; reopen it")
+                    raise MismatchError("the index was rebuilt; open the index again")
                 sequence = itertools.count(head.given + 1)
                 for waiting in together:
                     for change, row in zip(waiting.changes, waiting.rows, strict=True):

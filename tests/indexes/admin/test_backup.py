@@ -1,4 +1,4 @@
-"""A copy of an index taken and brought back, while others have it open."""
+"""Backup and restore of an index while other processes have it open."""
 
 import shutil
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def opened_is(expected: Expected, path: Path) -> None:
 
 @pytest.mark.parametrize("compacted", [False, True])
 @pytest.mark.parametrize("changes", [[], [made("new", 1), Change("cot")]])
-def test_a_snapshot_can_be_opened_and_restored(
+def test_backup_can_be_opened_and_restored(
     index: Index, folder: Path, expected: Expected, changes: list[Change], compacted: bool
 ) -> None:
     index.apply(changes)
@@ -53,7 +53,7 @@ def test_a_snapshot_can_be_opened_and_restored(
         index.compact()
     out = folder.parent / "snapshot"
     assert snapshot(SnapshotConfig(index=folder, out=out)).startswith(
-        f"Copied {folder} to {out}: generation-"
+        f"Backed up {folder} to {out}: generation-"
     )
     opened_is(expected, out)
     index.apply([made("lost", 3), Change("bib"), Change("new")])
@@ -69,13 +69,16 @@ def test_a_snapshot_can_be_opened_and_restored(
     expected.apply(*later)
     expected.check(index)
     opened_is(expected, folder)
-    assert "is whole" in verify(VerifyConfig(index=folder))
+    assert "is intact" in verify(VerifyConfig(index=folder))
 
 
-def test_it_holds_what_was_acknowledged_before_and_whole_changes_only(
+def test_backup_during_changes_matches_index_after_one_change(
     index: Index, folder: Path, shop: FakeShop
 ) -> None:
-    """While another thread changes and compacts, every copy is the index as it was at one change."""
+    """Back up an index that another thread changes and compacts.
+
+    Every backup equals the index as of one change, and includes all changes acknowledged before the backup started.
+    """
     changes = [made(f"new-{n}", n) for n in range(120)]
 
     def change() -> None:
@@ -104,7 +107,7 @@ def test_it_holds_what_was_acknowledged_before_and_whole_changes_only(
     assert len(copies) >= 3
 
 
-def test_an_index_is_restored_where_there_is_none(index: Index, folder: Path, expected: Expected) -> None:
+def test_restores_index_to_new_location(index: Index, folder: Path, expected: Expected) -> None:
     index.apply([made("new", 1)])
     expected.apply(made("new", 1))
     out = folder.parent / "snapshot"
@@ -114,10 +117,10 @@ def test_an_index_is_restored_where_there_is_none(index: Index, folder: Path, ex
         restore(RestoreConfig(snapshot=out, out=elsewhere))
     assert not elsewhere.exists()
     restore(RestoreConfig(snapshot=out, out=elsewhere, checkpoint=folder.parent / "checkpoint"))
-    opened_is(expected, elsewhere)  # and finds the checkpoint from its new place
+    opened_is(expected, elsewhere)  # the stored path of the checkpoint is valid at the new location
 
 
-def test_a_damaged_journal_is_set_aside(
+def test_restore_keeps_damaged_journal_under_another_name(
     folder: Path, expected: Expected, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = folder.parent / "snapshot"
@@ -126,13 +129,13 @@ def test_a_damaged_journal_is_set_aside(
     restore(RestoreConfig(snapshot=out, out=folder))
     said = capsys.readouterr().err
     assert f"{folder}/{JOURNAL_FILE} is damaged" in said
-    assert "It is set aside; restart the servers" in said
+    assert "The damaged journal is kept under another name. Restart the servers" in said
     assert (folder / f"{JOURNAL_FILE}.damaged").read_bytes() == b"no database"
     opened_is(expected, folder)
 
 
 @pytest.mark.parametrize("name", ["catalogue.sqlite", "pictures/00003.png"])
-def test_a_damaged_snapshot_is_refused_and_nothing_is_changed(
+def test_restore_rejects_damaged_backup_and_changes_nothing(
     index: Index, folder: Path, expected: Expected, name: str
 ) -> None:
     out = folder.parent / "snapshot"
@@ -146,17 +149,19 @@ def test_a_damaged_snapshot_is_refused_and_nothing_is_changed(
     expected.check(index)
 
 
-def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+def test_backup_and_restore_do_not_overwrite_other_files(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").touch()
-    with pytest.raises(ArtifactError, match="mine is there already; choose another --out"):
+    with pytest.raises(
+        ArtifactError, match=r"mine already exists, and a backup does not overwrite it\. Choose another --out"
+    ):
         snapshot(SnapshotConfig(index=folder, out=tmp_path / "mine"))
     snapshot(SnapshotConfig(index=folder, out=tmp_path / "snapshot"))
     with pytest.raises(ArtifactError, match="mine exists and is not an index"):
         restore(RestoreConfig(snapshot=tmp_path / "snapshot", out=tmp_path / "mine"))
 
 
-def test_another_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_restore_rejects_another_checkpoint(folder: Path, tmp_path: Path) -> None:
     snapshot(SnapshotConfig(index=folder, out=tmp_path / "snapshot"))
     write_checkpoint(tmp_path / "other", seed=9)
     with pytest.raises(MismatchError, match="was built from checkpoint"):

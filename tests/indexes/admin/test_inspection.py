@@ -1,4 +1,4 @@
-"""`rcml index verify` and `rcml index stats` on a whole index and on damaged ones."""
+"""`rcml index verify` and `rcml index stats` on an intact index and on damaged indexes."""
 
 import shutil
 import sqlite3
@@ -15,18 +15,18 @@ from tests.indexes.fakes import ITEMS, FakeShop
 
 @pytest.fixture
 def copy(shop: FakeShop, tmp_path: Path) -> Path:
-    """A copy of the index's only generation, in a copy of the index."""
+    """Copy the index, and return the path of its only generation."""
     return Path(shutil.copytree(shop.index, tmp_path / "index")) / "generation-000001"
 
 
-def test_a_whole_index_is_said_to_be_so(shop: FakeShop) -> None:
+def test_verify_reports_intact_index(shop: FakeShop) -> None:
     assert verify(VerifyConfig(index=shop.index)).startswith(
-        f"{shop.generation} is whole: 12 items, 36 files, "
+        f"{shop.generation} is intact: 12 items, 36 files, "
     )
 
 
 @pytest.mark.parametrize("name", ["vectors/002.image.faiss", "vectors/report.json", ITEMS[3].picture])
-def test_a_changed_byte_is_found_and_its_file_named(copy: Path, name: str) -> None:
+def test_verify_names_file_with_changed_byte(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
@@ -34,7 +34,7 @@ def test_a_changed_byte_is_found_and_its_file_named(copy: Path, name: str) -> No
         verify(VerifyConfig(index=copy.parent))
 
 
-def test_parts_that_do_not_agree_are_found_even_with_true_digests(copy: Path) -> None:
+def test_verify_finds_inconsistent_files_with_correct_digests(copy: Path) -> None:
     catalogue = copy / "catalogue.sqlite"
     manifest = read_manifest(copy, "index")
     with sqlite3.connect(catalogue) as connection:
@@ -42,14 +42,14 @@ def test_parts_that_do_not_agree_are_found_even_with_true_digests(copy: Path) ->
     changed = FileRecord(size=catalogue.stat().st_size, sha256=file_digest(catalogue))
     manifest = manifest.model_copy(update={"files": {**manifest.files, catalogue.name: changed}})
     (copy / "manifest.json").write_text(manifest.text)
-    with pytest.raises(ArtifactError, match=r"manifest\.json has 12 items, and catalogue\.sqlite 11"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json has 12 items, but catalogue\.sqlite has 11\."):
         verify(VerifyConfig(index=copy.parent))
 
 
-def test_stats_say_what_there_is(shop: FakeShop) -> None:
+def test_stats_describe_index(shop: FakeShop) -> None:
     lines = dict(line.split("  ", 1) for line in stats(StatsConfig(index=shop.index)).splitlines())
     said = {label.strip(): value.strip() for label, value in lines.items()}
     assert said["items"] == "12"
     assert said["relations"] == "4"
-    assert said["vectors"] == "144 of 16 components (text, image, average)"
-    assert (said["kind"], said["recall@10"]) == ("flat", "1, exact")
+    assert said["vectors"] == "144 with 16 components each (text, image, average)"
+    assert (said["kind"], said["recall@10"]) == ("flat", "1, exact search")

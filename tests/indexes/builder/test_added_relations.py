@@ -1,4 +1,8 @@
-"""A relation added at run time is one like the others, whatever else happens, and at no moment there by half."""
+"""Relations added at run time.
+
+An added relation behaves like any other relation, even during changes, compactions and restarts. It is added
+completely or not at all, even if the process is killed.
+"""
 
 import itertools
 import json
@@ -46,7 +50,7 @@ from tests.indexes.search.test_free_text_search import TokenEncoder, answers, br
 
 @pytest.fixture(scope="session")
 def worded_shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
-    """The shop, its tokens kept."""
+    """Return the shop with an index that stores tokens."""
     return write_shop(tmp_path_factory.mktemp("worded-shop"), token_store=True)
 
 
@@ -62,7 +66,7 @@ def index(folder: Path) -> Iterator[Index]:
     index.close()
 
 
-def test_its_vectors_are_what_it_makes_of_the_tokens_of_every_item(index: Index) -> None:
+def test_vectors_are_computed_from_tokens(index: Index) -> None:
     tokens = index.snapshot.generation.tokens
     assert tokens is not None
     add(index)
@@ -71,7 +75,7 @@ def test_its_vectors_are_what_it_makes_of_the_tokens_of_every_item(index: Index)
         np.testing.assert_array_equal(index.snapshot.vectors(4, view, range(12)), expected)
 
 
-def test_it_answers_as_brute_force_does_from_its_table_too(index: Index, worded_shop: FakeShop) -> None:
+def test_search_and_precomputed_answers_match_brute_force(index: Index, worded_shop: FakeShop) -> None:
     add(index)
     expected = Expected(worded_shop)
     expected.check(index)
@@ -82,7 +86,7 @@ def test_it_answers_as_brute_force_does_from_its_table_too(index: Index, worded_
     assert index.snapshot.precomputed(4, Similarity.AVG, 0, 5) is not None
 
 
-def test_it_is_one_of_the_relations(index: Index) -> None:
+def test_added_relation_is_listed_with_free_text_form(index: Index) -> None:
     add(index)
     assert index.relations == (*RELATIONS, SAILORS)
     assert (index.reader().position("sailors"), index.reader().relation("sailors")) == (4, SAILORS)
@@ -93,7 +97,7 @@ def test_it_is_one_of_the_relations(index: Index) -> None:
     assert index.reader().free_text("gardeners") is None
 
 
-def test_two_items_are_linked_by_it_and_judged_by_its_own_vector(index: Index) -> None:
+def test_scores_and_validates_pair_under_added_relation(index: Index) -> None:
     add(index)
     scores = {
         one.relation.relation_id: one.score
@@ -108,7 +112,7 @@ def test_two_items_are_linked_by_it_and_judged_by_its_own_vector(index: Index) -
     )
 
 
-def test_it_can_be_asked_about_with_a_new_text(index: Index) -> None:
+def test_searches_added_relation_with_new_text(index: Index) -> None:
     add(index)
     worded = index.reader().free_text("sailors")
     assert worded is not None
@@ -116,7 +120,7 @@ def test_it_can_be_asked_about_with_a_new_text(index: Index) -> None:
     assert index.reader().search(query, "sailors", View.TEXT, 1)[0].item.item_id == "cot"
 
 
-def test_a_new_item_is_put_to_it_like_one_of_the_catalogue(index: Index) -> None:
+def test_new_item_gets_same_results_as_equal_catalogue_item(index: Index) -> None:
     add(index)
     picture = index.picture("cot")[1]
     assert isinstance(picture, Path)
@@ -131,11 +135,11 @@ def test_a_new_item_is_put_to_it_like_one_of_the_catalogue(index: Index) -> None
         assert new[1:] == known[:3]
 
 
-def test_items_put_in_before_meanwhile_and_after_are_found_under_it(
+def test_finds_items_changed_before_during_and_after_addition(
     index: Index, folder: Path, worded_shop: FakeShop
 ) -> None:
     expected = Expected(worded_shop)
-    other = Index.open(folder)  # as another replica
+    other = Index.open(folder)  # a second replica
 
     def change(at: Index, *changes: Change) -> None:
         at.apply(changes)
@@ -149,8 +153,9 @@ def test_items_put_in_before_meanwhile_and_after_are_found_under_it(
         told.append((done, total))
 
     index.add_relation(SAILORS, WORDED["sailors"], progress)
-    assert told == [(12, 48), (24, 48), (36, 48), (48, 48)]  # three views, and a table
-    change(other, made("from a replica that knows it not yet", 5))
+    # The steps are the vectors of three views and one table of precomputed answers.
+    assert told == [(12, 48), (24, 48), (36, 48), (48, 48)]
+    change(other, made("from a replica without the relation", 5))
     change(index, made("after", 2), made("before", 3))
     other.refresh()
     again = Index.open(folder)
@@ -177,7 +182,7 @@ def test_items_put_in_before_meanwhile_and_after_are_found_under_it(
     )
 )
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_happens_in_whatever_order_all_is_as_expected(
+def test_any_sequence_of_operations_gives_expected_index(
     steps: list[tuple[str, int]], worded_shop: FakeShop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = copied(worded_shop, tmp_path_factory.mktemp("added"))
@@ -208,10 +213,10 @@ def test_whatever_happens_in_whatever_order_all_is_as_expected(
         assert one.relations == tuple(there)
         expected.check(one)
         one.close()
-    assert "is whole" in verify(VerifyConfig(index=folder))
+    assert "is intact" in verify(VerifyConfig(index=folder))
 
 
-def test_taken_out_it_is_gone_and_the_others_stay(index: Index, folder: Path, worded_shop: FakeShop) -> None:
+def test_removes_only_given_relation(index: Index, folder: Path, worded_shop: FakeShop) -> None:
     add(index)
     add(index, GIFTS)
     index.remove_relation("sailors")
@@ -224,8 +229,8 @@ def test_taken_out_it_is_gone_and_the_others_stay(index: Index, folder: Path, wo
     assert [*index.relations] == [*RELATIONS]
 
 
-def test_one_of_the_checkpoint_cannot_be_taken_out(index: Index) -> None:
-    with pytest.raises(InputError, match="'gardeners' is one that the checkpoint was trained on"):
+def test_rejects_removal_of_trained_or_unknown_relation(index: Index) -> None:
+    with pytest.raises(InputError, match="The checkpoint was trained on relation 'gardeners'"):
         index.remove_relation("gardeners")
     with pytest.raises(UnknownRelationError, match="sailors"):
         index.remove_relation("sailors")
@@ -234,50 +239,50 @@ def test_one_of_the_checkpoint_cannot_be_taken_out(index: Index) -> None:
 @pytest.mark.parametrize(
     ("relation", "message"),
     [
-        (Relation("gardeners", "Of sailors."), "There is a relation 'gardeners' already"),
+        (Relation("gardeners", "Of sailors."), "Relation 'gardeners' already exists"),
         (
             Relation("offices", "Worn together at the office."),
-            "Relation 'worn together / office' has the descr",
+            "Relation 'worn together / office' already has the descr",
         ),
         (Relation(" ", "Of sailors."), "' ' cannot be the id of a relation"),
         (Relation("a\nb", "Of sailors."), r"'a\\nb' cannot be the id of a relation"),
         (Relation("sailors", "\ud800"), "cannot be the description of a relation"),
     ],
 )
-def test_what_cannot_be_a_relation_is_refused(relation: Relation, message: str, index: Index) -> None:
+def test_rejects_invalid_relation(relation: Relation, message: str, index: Index) -> None:
     with pytest.raises(InputError, match=message):
         index.check_new_relation(relation)
 
 
-def test_what_is_there_already_is_not_added_again(index: Index) -> None:
+def test_rejects_relation_that_was_already_added(index: Index) -> None:
     add(index)
-    with pytest.raises(InputError, match="There is a relation 'sailors' already; choose another id"):
+    with pytest.raises(InputError, match=r"Relation 'sailors' already exists\. Choose another ID"):
         add(index)
 
 
-def test_without_tokens_none_can_be_added(shop: FakeShop, tmp_path: Path) -> None:
+def test_rejects_addition_to_index_without_tokens(shop: FakeShop, tmp_path: Path) -> None:
     index = Index.open(copied(shop, tmp_path))
     with pytest.raises(NoTokensError, match="--token-store"):
         add(index)
     index.close()
 
 
-def test_while_another_process_makes_a_generation_it_is_refused(index: Index, folder: Path) -> None:
+def test_rejects_addition_while_another_process_writes_generation(index: Index, folder: Path) -> None:
     with lock_index(folder), pytest.raises(ArtifactError, match="Another run of rcml is writing index now"):
         add(index)
     assert index.relations == RELATIONS
 
 
-def test_an_index_that_has_one_is_not_built_again_unasked(
+def test_build_does_not_silently_discard_added_relation(
     index: Index, folder: Path, worded_shop: FakeShop
 ) -> None:
     add(index)
     config = BuildConfig(checkpoint=worded_shop.checkpoint, prepared=worded_shop.prepared, out=folder)
-    with pytest.raises(InputError, match="or relations that were added"):
+    with pytest.raises(InputError, match="or relations that were added at run time"):
         build(config, FakeEncoder(), Checkpoint.open(config.checkpoint), Prepared.open(config.prepared))
 
 
-def test_graphs_are_copied_and_made_of_the_new_one_alone(
+def test_builds_graphs_only_for_new_relation_and_copies_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss_vectors, "MAX_SCANNED_ITEMS", 100)
@@ -302,7 +307,7 @@ def test_graphs_are_copied_and_made_of_the_new_one_alone(
     index.close()
 
 
-def test_milvus_is_given_it_too(worded_shop: FakeShop, tmp_path: Path, milvus_lite: str) -> None:
+def test_adds_relation_to_milvus(worded_shop: FakeShop, tmp_path: Path, milvus_lite: str) -> None:
     index = Index.open(placed(worded_shop, tmp_path, vectors=milvus_lite))
     index.apply([made("before", 1)])
     expected = Expected(worded_shop)
@@ -312,12 +317,14 @@ def test_milvus_is_given_it_too(worded_shop: FakeShop, tmp_path: Path, milvus_li
     index.close()
 
 
-def test_every_verb_copes_with_it(index: Index, folder: Path, worded_shop: FakeShop, tmp_path: Path) -> None:
+def test_all_index_commands_support_added_relation(
+    index: Index, folder: Path, worded_shop: FakeShop, tmp_path: Path
+) -> None:
     expected = Expected(worded_shop)
     add(index)
     index.apply([made("new", 1)])
     expected.apply(made("new", 1))
-    assert "is whole" in verify(VerifyConfig(index=folder))
+    assert "is intact" in verify(VerifyConfig(index=folder))
     said = [line.split() for line in stats(StatsConfig(index=folder)).splitlines()]
     assert ["relations", "5"] in said
     assert ["relations", "added", "sailors"] in said
@@ -328,10 +335,10 @@ def test_every_verb_copes_with_it(index: Index, folder: Path, worded_shop: FakeS
     index.refresh()
     assert index.relations == (*RELATIONS, SAILORS)
     expected.check(index)
-    assert "is whole" in verify(VerifyConfig(index=folder))
+    assert "is intact" in verify(VerifyConfig(index=folder))
 
 
-def test_vectors_that_its_tokens_do_not_give_are_found(index: Index, folder: Path) -> None:
+def test_verify_finds_vectors_that_do_not_match_tokens(index: Index, folder: Path) -> None:
     add(index)
     path = newest_generation(folder)
     manifest = read_manifest(path, "index")
@@ -343,12 +350,12 @@ def test_vectors_that_its_tokens_do_not_give_are_found(index: Index, folder: Pat
     manifest = manifest.model_copy(update={"files": {**manifest.files, ADDED_RELATIONS_FILE: changed_file}})
     (path / "manifest.json").write_text(manifest.text)
     with pytest.raises(
-        ArtifactError, match=r"under 'Striped, and worn by sailors\.' is not what its tokens give"
+        ArtifactError, match=r"under 'Striped, and worn by sailors\.' does not match its tokens"
     ):
         verify(VerifyConfig(index=folder))
 
 
-def test_it_is_kept_in_plain_files(index: Index, folder: Path) -> None:
+def test_stores_added_relation_in_documented_files(index: Index, folder: Path) -> None:
     add(index)
     path = newest_generation(folder)
     assert json.loads((path / "relations.json").read_text())[-1] == {
@@ -362,7 +369,7 @@ def test_it_is_kept_in_plain_files(index: Index, folder: Path) -> None:
 
 
 def play(index: Index, step: int) -> None:
-    """Step number `step`: a change, then the relation added, a change, and the relation taken out."""
+    """Run one step of a cycle: apply a change, add the relation, apply a change, remove the relation."""
     match step % 4:
         case 1:
             add(index)
@@ -373,7 +380,7 @@ def play(index: Index, step: int) -> None:
 
 
 def plays(writer: Connection, folder: Path, start: int) -> None:
-    """Go on from step `start`, for ever."""
+    """Run the steps from `start` on until killed, and report each step before it begins."""
     tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     for step in itertools.count(start):
@@ -382,7 +389,7 @@ def plays(writer: Connection, folder: Path, start: int) -> None:
 
 
 def holds(expected: Expected, folder: Path, step: int) -> bool:
-    """Whether the index is what it must be before `step`, the relation wholly there or not at all."""
+    """Return whether the index has the expected state before `step`, with the relation either complete or absent."""
     index = Index.open(folder)
     try:
         there = (*RELATIONS, SAILORS) if step % 4 in (2, 3) else RELATIONS
@@ -397,7 +404,10 @@ def holds(expected: Expected, folder: Path, step: int) -> bool:
 
 
 def run_kills(shop: FakeShop, folder: Path, kills: int) -> int:
-    """So many kills, and more until both kinds of generations were met; returns how many steps were taken."""
+    """Kill a process that runs the steps, at least `kills` times and until both an addition and a removal were hit.
+
+    Return the number of completed steps.
+    """
     rng, killer = random.Random(kills), Killer(kills)
     kinds = (Work.ADDING, Work.REMOVING)
     copy, expected, step = copied(shop, folder), Expected(shop), 0
@@ -414,21 +424,21 @@ def run_kills(shop: FakeShop, folder: Path, kills: int) -> int:
             break
         follow(killer.kill(kinds[kill % len(kinds)], rng.randint(1, 2), plays, copy, step))
         if not holds(expected, copy, step):
-            follow(step + 1)  # it had become durable, but nobody was told
+            follow(step + 1)  # the step was durable, but not yet acknowledged
             assert holds(expected, copy, step)
-    assert "is whole" in verify(VerifyConfig(index=copy))
-    assert len(generations(copy)) <= 3  # what the last kill left behind goes with the next
+    assert "is intact" in verify(VerifyConfig(index=copy))
+    assert len(generations(copy)) <= 3  # the next generation removes the remains of the last kill
     return step
 
 
-def test_killed_5_times_it_is_there_or_not_and_no_change_is_lost(
+def test_5_kills_leave_relation_complete_or_absent_and_lose_no_change(
     worded_shop: FakeShop, tmp_path: Path
 ) -> None:
     assert run_kills(worded_shop, tmp_path, kills=5) > 5
 
 
 @pytest.mark.soak
-def test_killed_100_times_it_is_there_or_not_and_no_change_is_lost(
+def test_100_kills_leave_relation_complete_or_absent_and_lose_no_change(
     worded_shop: FakeShop, tmp_path: Path
 ) -> None:
     assert run_kills(worded_shop, tmp_path, kills=100) > 100

@@ -1,4 +1,4 @@
-"""What `rcml index` leaves on disk."""
+"""Files that `rcml index build` writes."""
 
 import json
 import shutil
@@ -24,13 +24,13 @@ from tests.indexes.fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, wr
 
 
 class BreakingEncoder(FakeEncoder):
-    """Stops in the middle of the work."""
+    """Encoder that interrupts the build."""
 
     def read_items(self, *inputs: object) -> Callable[[], Encoding]:
         raise KeyboardInterrupt
 
 
-def test_the_manifest_names_both_parents_and_counts(shop: FakeShop) -> None:
+def test_manifest_contains_counts_and_both_parents(shop: FakeShop) -> None:
     manifest = open_artifact(shop.generation, "index")
     assert manifest.counts == {
         "items": len(ITEMS),
@@ -45,24 +45,24 @@ def test_the_manifest_names_both_parents_and_counts(shop: FakeShop) -> None:
     }
 
 
-def test_there_is_a_file_for_each_relation_and_view(shop: FakeShop) -> None:
+def test_writes_one_file_for_each_relation_and_view(shop: FakeShop) -> None:
     names = {path.name for path in (shop.generation / "vectors").glob("*.faiss")}
     assert names == {f"{position:03d}.{view}.faiss" for position in range(len(RELATIONS)) for view in View}
 
 
-def test_every_picture_is_copied(shop: FakeShop) -> None:
+def test_copies_every_picture(shop: FakeShop) -> None:
     for item in ITEMS:
         assert (shop.generation / item.picture).read_bytes() == (shop.prepared / item.picture).read_bytes()
 
 
-def test_relations_carry_the_number_of_their_pairs_and_of_the_items_in_them(shop: FakeShop) -> None:
+def test_relations_contain_counts_of_pairs_and_paired_items(shop: FakeShop) -> None:
     relations = json.loads((shop.generation / "relations.json").read_text())
     assert [relation["pairs"] for relation in relations] == [None, 1, 0, 2]
     assert [relation["paired_items"] for relation in relations] == [None, 2, 0, 3]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_the_size_of_the_batches_changes_nothing(shop: FakeShop, tmp_path: Path, batch_size: int) -> None:
+def test_batch_size_does_not_change_vectors(shop: FakeShop, tmp_path: Path, batch_size: int) -> None:
     config = BuildConfig(
         checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index", batch_size=batch_size
     )
@@ -74,14 +74,14 @@ def test_the_size_of_the_batches_changes_nothing(shop: FakeShop, tmp_path: Path,
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
 
 
-def test_a_broken_off_run_leaves_nothing_behind(shop: FakeShop, tmp_path: Path) -> None:
+def test_interrupted_build_without_encoded_items_leaves_no_files(shop: FakeShop, tmp_path: Path) -> None:
     config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index")
     with pytest.raises(KeyboardInterrupt):
         build(config, BreakingEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_index_and_its_checkpoint_may_be_moved_together(shop: FakeShop, tmp_path: Path) -> None:
+def test_index_and_checkpoint_can_be_moved_together(shop: FakeShop, tmp_path: Path) -> None:
     shutil.copytree(shop.index.parent, tmp_path / "moved")
     index = Index.open(tmp_path / "moved" / "index")
     assert index.checkpoint.path == (tmp_path / "moved" / "checkpoint").resolve()
@@ -94,7 +94,7 @@ def test_an_index_and_its_checkpoint_may_be_moved_together(shop: FakeShop, tmp_p
     [
         ("auto", 100_000, None, "flat"),
         ("auto", 100_001, None, "hnsw"),
-        ("auto", 100_000, "3GiB", "flat"),  # 100,000 x 10 relations x 3 views x 1,024 bytes
+        ("auto", 100_000, "3GiB", "flat"),  # 2.86 GiB: 100,000 items x 10 relations x 3 views x 1,024 bytes
         ("auto", 100_000, "2.8GiB", "ivf-rabitq"),
         ("auto", 1_000_000, "40GiB", "hnsw"),
         ("auto", 1_000_000, "16GiB", "ivf-rabitq"),
@@ -102,13 +102,15 @@ def test_an_index_and_its_checkpoint_may_be_moved_together(shop: FakeShop, tmp_p
         ("ivf-pq", 100, None, "ivf-pq"),
     ],
 )
-def test_the_kind_is_the_fastest_that_fits(kind: str, items: int, memory: str | None, chosen: str) -> None:
+def test_auto_selects_fastest_kind_that_fits(kind: str, items: int, memory: str | None, chosen: str) -> None:
     assert choose_kind(budget(kind, memory), items, 10, 512) == chosen
 
 
 @pytest.mark.parametrize("kind", ["auto", "flat"])
-def test_what_does_not_fit_is_refused_with_its_need(kind: str) -> None:
-    with pytest.raises(InputError, match=r"1,000,000 items under 10 relations take .* GiB .* 1.0GiB allows"):
+def test_rejects_index_that_exceeds_memory_limit(kind: str) -> None:
+    with pytest.raises(
+        InputError, match=r"1,000,000 items under 10 relations need .* GiB .* exceeds --max-memory 1.0GiB"
+    ):
         choose_kind(budget(kind, "1GiB"), 1_000_000, 10, 512)
 
 
@@ -118,7 +120,7 @@ def budget(kind: str, memory: str | None) -> BuildConfig:
     )
 
 
-def test_how_items_were_composed_goes_from_generation_to_generation(tmp_path: Path) -> None:
+def test_new_generation_keeps_item_format(tmp_path: Path) -> None:
     index = Index.open(write_shop(tmp_path, token_store=True).index)
     expected = ItemFormat(text_fields=("title", "categories"), picture_size=64)
     assert index.snapshot.generation.composition == expected

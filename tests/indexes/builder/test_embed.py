@@ -1,4 +1,4 @@
-"""Items on their way through the network: set aside, interrupted, resumed and shared."""
+"""Embedding of all items: skipped items, interrupted builds, and several processes."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 
 
 class CountingEncoder(FakeEncoder):
-    """Counts the items it encodes, and stops at a number of them."""
+    """Encoder that counts the encoded items, and interrupts the build before it would encode more than `most`."""
 
     def __init__(self, most: int = 1_000) -> None:
         self.encoded = 0
@@ -82,9 +82,7 @@ def encode(
     build(config, encoder or FakeEncoder(), Checkpoint.open(shop.checkpoint), data, group or SingleProcess())
 
 
-def test_an_item_whose_picture_cannot_be_read_is_set_aside_with_the_reason(
-    shop: FakeShop, tmp_path: Path
-) -> None:
+def test_skips_item_with_unreadable_picture_and_records_reason(shop: FakeShop, tmp_path: Path) -> None:
     prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
     for row in (0, 4, 5):
         path = prepared / ITEMS[row].picture
@@ -105,7 +103,7 @@ def test_an_item_whose_picture_cannot_be_read_is_set_aside_with_the_reason(
     index.close()
 
 
-def test_where_no_picture_can_be_read_nothing_is_made(shop: FakeShop, tmp_path: Path) -> None:
+def test_rejects_data_without_readable_pictures(shop: FakeShop, tmp_path: Path) -> None:
     prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
     for item in ITEMS:
         path = prepared / item.picture
@@ -114,7 +112,7 @@ def test_where_no_picture_can_be_read_nothing_is_made(shop: FakeShop, tmp_path: 
         run(shop, tmp_path / "index", prepared=prepared)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(
+def test_resumes_interrupted_build(
     shop: FakeShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = CountingEncoder(most=9), CountingEncoder()
@@ -122,7 +120,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         run(shop, tmp_path / "index", first)
     assert [path.name for path in (tmp_path / "index").iterdir()] == [SHARDS_DIR]
     generation = run(shop, tmp_path / "index", second)
-    assert "Going on after 8 of 12 items that an earlier run had encoded." in capsys.readouterr().err
+    assert "Resuming: an earlier run encoded 8 of 12 items." in capsys.readouterr().err
     assert second.encoded == len(ITEMS) - 8
     undisturbed = run(shop, tmp_path / "other")
     for path in (undisturbed / "vectors").iterdir():
@@ -131,7 +129,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize("damage", ["torn", "partial"])
-def test_a_shard_that_is_not_whole_is_made_again(damage: str, shop: FakeShop, tmp_path: Path) -> None:
+def test_encodes_incomplete_shard_again(damage: str, shop: FakeShop, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(shop, tmp_path / "index", CountingEncoder(most=9))
     shard = min((tmp_path / "index" / SHARDS_DIR).glob("00001-*"))
@@ -147,18 +145,21 @@ def test_a_shard_that_is_not_whole_is_made_again(damage: str, shop: FakeShop, tm
     ).read_bytes()
 
 
-def test_what_was_encoded_otherwise_is_not_used(
+def test_does_not_reuse_shards_of_other_options(
     shop: FakeShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(shop, tmp_path / "index", CountingEncoder(most=9))
     encoder = CountingEncoder()
     run(shop, tmp_path / "index", encoder, precision="bf16")
-    assert "of other data or options, and was removed" in capsys.readouterr().err
+    assert (
+        "An earlier run used other data or options. Its encoded items were removed."
+        in capsys.readouterr().err
+    )
     assert encoder.encoded == len(ITEMS)
 
 
-def test_a_kind_that_is_refused_costs_no_encoding(
+def test_reuses_encoded_items_after_rejected_kind(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -175,7 +176,7 @@ def test_a_kind_that_is_refused_costs_no_encoding(
 
 @dataclass
 class Pair:
-    """Two threads that encode together."""
+    """Process group of two threads."""
 
     rank: int
     barrier: Barrier
@@ -185,7 +186,7 @@ class Pair:
         self.barrier.wait(600)
 
 
-def test_two_that_encode_together_make_the_same_index(shop: FakeShop, tmp_path: Path) -> None:
+def test_two_ranks_build_same_index_as_one_process(shop: FakeShop, tmp_path: Path) -> None:
     barrier = Barrier(2)
     encoders = [CountingEncoder(), CountingEncoder()]
     (tmp_path / "shared").mkdir()
@@ -202,7 +203,7 @@ def test_two_that_encode_together_make_the_same_index(shop: FakeShop, tmp_path: 
         assert (generation / "vectors" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_tokens_are_those_of_the_encoder_in_catalogue_order(shop: FakeShop, tmp_path: Path) -> None:
+def test_stores_encoder_tokens_in_catalogue_order(shop: FakeShop, tmp_path: Path) -> None:
     assert TokenStore.open(run(shop, tmp_path / "without") / "tokens") is None
     store = TokenStore.open(run(shop, tmp_path / "index", token_store=True) / "tokens")
     assert store is not None
@@ -216,7 +217,7 @@ def test_tokens_are_those_of_the_encoder_in_catalogue_order(shop: FakeShop, tmp_
     assert isinstance(tokens.image.states.base, np.memmap)
 
 
-def test_work_is_done_ahead_but_not_far() -> None:
+def test_ahead_computes_limited_number_of_results_in_advance() -> None:
     begun: list[int] = []
 
     def work(number: int) -> int:
@@ -230,7 +231,7 @@ def test_work_is_done_ahead_but_not_far() -> None:
     assert begun == [*range(20)]
 
 
-def test_what_fails_in_a_reader_is_raised_where_its_result_is_wanted() -> None:
+def test_ahead_raises_error_with_result_that_failed() -> None:
     with ThreadPoolExecutor(2) as pool:
         made = ahead(pool, lambda number: 1 // number, [2, 1, 0, 3], depth=2)
         assert [next(made), next(made)] == [(2, 0), (1, 1)]

@@ -1,8 +1,8 @@
-"""Killed at any moment, an index loses no acknowledged change, shows none by half, and opens again.
+"""SIGKILL at random moments: an index loses no acknowledged change, shows no partial change, and opens again.
 
-A child process changes, compacts and searches a copy of the shop's index and tells in a pipe what it begins and what
-it has acknowledged; it is killed with SIGKILL at a random moment of what it told last. What opens afterwards must be
-the acknowledged changes, or these and the one that was under way, whole.
+A child process works on a copy of the shop's index. Through a pipe, it reports each operation that it begins, with the
+number of acknowledged steps. It is killed at a random moment during the operation reported last. Afterwards, the index
+must contain the acknowledged changes, with or without the batch that was being applied, but never a part of the batch.
 """
 
 import itertools
@@ -36,13 +36,13 @@ from tests.indexes.fakes import FakeEncoder, FakeShop, ids
 from tests.indexes.postgres_server import Server
 
 CLEAN = multiprocessing.get_context("forkserver")
-"""Forks a process that has loaded all this and has no threads: starting Python takes longer than what is tested."""
+"""Fork server without threads that has already imported this module, because starting Python takes too long."""
 
 CLEAN.set_forkserver_preload([__name__])
 
 
 class Work(IntEnum):
-    """What a child may be at."""
+    """Operation of a child process."""
 
     OPENING = 0
     APPLYING = 1
@@ -54,7 +54,10 @@ class Work(IntEnum):
 
 
 def stream(seed: int) -> list[Change]:
-    """The changes of step `seed`, one batch: known beforehand, so that only a number need be acknowledged."""
+    """Return the batch of changes of step `seed`.
+
+    The batches are known in advance, so that the child process only has to report the number of acknowledged steps.
+    """
     rng = random.Random(seed)
     names = [*ids(), *(f"new-{n}" for n in range(12))]
     return [
@@ -67,7 +70,7 @@ STREAM = [stream(seed) for seed in range(600)]
 
 
 def change(writer: Connection, folder: Path, start: int, compact_every: int) -> None:
-    """Apply the stream from step `start` on, for ever."""
+    """Apply the stream from step `start` on until killed."""
     tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     step = start
@@ -81,7 +84,7 @@ def change(writer: Connection, folder: Path, start: int, compact_every: int) -> 
 
 
 def snapshots(writer: Connection, folder: Path, start: int) -> None:
-    """Apply the stream from step `start` on and copy the index after each step, for ever."""
+    """Apply the stream from step `start` on until killed, and back up the index after each step."""
     tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     for step in itertools.count(start):
@@ -95,7 +98,7 @@ def snapshots(writer: Connection, folder: Path, start: int) -> None:
 
 
 def builds(writer: Connection, config: BuildConfig) -> None:
-    """Build again and again, for ever."""
+    """Build the index repeatedly until killed."""
     parents = Checkpoint.open(config.checkpoint), Prepared.open(config.prepared)
     for count in itertools.count():
         tell(writer, Work.BUILDING, count)
@@ -106,24 +109,25 @@ TOLD = struct.Struct("<BId")
 
 
 def tell(writer: Connection, work: Work, done: int) -> None:
-    """Say what is begun, how much is acknowledged and when, in one write: all of it or nothing."""
+    """Report the operation that begins, the number of acknowledged steps, and the time, in one atomic write."""
     os.write(writer.fileno(), TOLD.pack(work, done, time.monotonic()))
 
 
 class Killer:
-    """Kills children by what they have reached, never by the time since their start."""
+    """Killer of child processes, which waits for an operation to begin rather than for a fixed time."""
 
     def __init__(self, seed: int) -> None:
         self.amid: Counter[Work] = Counter()
-        """How many died amid what."""
+        """Number of kills during each operation."""
         self._random = random.Random(seed)
         self._took: dict[Work, list[float]] = {}
         self._last: tuple[int, int, float]
 
     def kill(self, amid: Work, times: int, run: Callable[..., None], *asked: object) -> int:
-        """Run in a process, kill it when it has begun such work so many times; returns what it had acknowledged.
+        """Call `run` in a process, and kill the process after it began the operation `amid` for the `times`-th time.
 
-        The moment is a random part of what such work took before: it falls within the work on any machine.
+        The delay before the kill is a random part of the previous durations of this operation, so that the kill falls
+        within the operation on a machine of any speed. Return the number of acknowledged steps.
         """
         reader, writer = CLEAN.Pipe(duplex=False)
         child = CLEAN.Process(target=run, args=(writer, *asked))
@@ -137,17 +141,20 @@ class Killer:
             child.join()
             rest = pipe.read()
         reader.close()
-        assert child.exitcode == -signal.SIGKILL, "the child failed of itself"
+        assert child.exitcode == -signal.SIGKILL, "the child process failed on its own"
         work, done, _ = self._last = TOLD.unpack(rest[-TOLD.size :]) if rest else self._last
         self.amid[Work(work)] += 1
         return int(done)
 
     def _await(self, pipe: BinaryIO, amid: Work, times: int) -> float:
-        """Read until such work has begun so many times, and learn what each kind takes; returns when it began."""
+        """Read reports until the operation `amid` has begun for the `times`-th time, and return when it began.
+
+        Also record how long each operation takes.
+        """
         before = None
         while times:
             told = pipe.read(TOLD.size)
-            assert told, "the child failed of itself"
+            assert told, "the child process failed on its own"
             self._last = TOLD.unpack(told)
             if before is not None:
                 self._took.setdefault(Work(before[0]), []).append(self._last[2] - before[2])
@@ -157,7 +164,7 @@ class Killer:
 
 
 class Campaign:
-    """One folder, killed again and again, and what it must hold."""
+    """Index folder whose processes are killed repeatedly, with its expected contents."""
 
     def __init__(self, shop: FakeShop, folder: Path, seed: int, journal: str | None = None) -> None:
         self.folder = copied(shop, folder) if journal is None else placed(shop, folder, journal=journal)
@@ -166,7 +173,7 @@ class Campaign:
         self.step = 0
 
     def kill(self, amid: Work, times: int, run: Callable[..., None], *asked: object) -> None:
-        """Have `run` change it until killed, then check."""
+        """Let `run` work on the index until it is killed, then check the index."""
         last = self.killer.kill(amid, times, run, self.folder, self.step, *asked)
         for step in range(self.step, last):
             self.expected.apply(*STREAM[step % len(STREAM)])
@@ -176,7 +183,7 @@ class Campaign:
             try:
                 self.expected.check(index)
             except AssertionError:
-                # The change under way had become durable, but its writer was not told.
+                # The batch being applied was durable, but not yet acknowledged.
                 self.expected.apply(*STREAM[self.step % len(STREAM)])
                 self.step += 1
                 self.expected.check(index)
@@ -185,9 +192,10 @@ class Campaign:
 
 
 def run_changes(shop: FakeShop, folder: Path, kills: int, postgres: Server | None = None) -> int:
-    """So many kills, and more until each kind of work was met; returns how many changes were acknowledged.
+    """Kill a process that changes an index, at least `kills` times and until every kind of operation was hit.
 
-    With a server for the changes, that is killed and started again, too, every ten kills.
+    If the changes are stored in `postgres`, the server is also killed and restarted once every ten kills. Return the
+    number of completed steps.
     """
     rng = random.Random(kills)
     campaign = Campaign(shop, folder, kills, postgres.url() if postgres else None)
@@ -205,8 +213,8 @@ def run_changes(shop: FakeShop, folder: Path, kills: int, postgres: Server | Non
                 campaign.kill(Work.APPLYING, rng.randint(1, 12), change, rng.choice([0, 1, 2, 5]))
             case Work.COMPACTING:
                 campaign.kill(Work.COMPACTING, rng.randint(1, 3), change, rng.choice([1, 2, 5]))
-    assert "is whole" in verify(VerifyConfig(index=campaign.folder))
-    # What the last kill left behind goes with the next compaction.
+    assert "is intact" in verify(VerifyConfig(index=campaign.folder))
+    # The next compaction removes the remains of the last kill.
     index = Index.open(campaign.folder)
     index.compact()
     campaign.expected.check(index)
@@ -215,34 +223,33 @@ def run_changes(shop: FakeShop, folder: Path, kills: int, postgres: Server | Non
     return campaign.step
 
 
-def test_killed_30_times_amid_changes_and_compactions_it_loses_nothing(
-    shop: FakeShop, tmp_path: Path
-) -> None:
+def test_loses_no_acknowledged_change_after_30_kills(shop: FakeShop, tmp_path: Path) -> None:
     assert run_changes(shop, tmp_path, kills=30) > 30
 
 
 @pytest.mark.soak
-def test_killed_800_times_amid_changes_and_compactions_it_loses_nothing(
-    shop: FakeShop, tmp_path: Path
-) -> None:
+def test_loses_no_acknowledged_change_after_800_kills(shop: FakeShop, tmp_path: Path) -> None:
     assert run_changes(shop, tmp_path, kills=800) > 800
 
 
-def test_killed_12_times_amid_changes_on_postgres_it_loses_nothing(
+def test_loses_no_acknowledged_change_on_postgres_after_12_kills(
     shop: FakeShop, tmp_path: Path, postgres: Server
 ) -> None:
     assert run_changes(shop, tmp_path, kills=12, postgres=postgres) > 12
 
 
 @pytest.mark.soak
-def test_killed_400_times_amid_changes_on_postgres_it_loses_nothing(
+def test_loses_no_acknowledged_change_on_postgres_after_400_kills(
     shop: FakeShop, tmp_path: Path, postgres: Server
 ) -> None:
     assert run_changes(shop, tmp_path, kills=400, postgres=postgres) > 400
 
 
 def run_snapshots(shop: FakeShop, folder: Path, kills: int) -> int:
-    """So many kills, and more until each kind of work was met; returns how many whole snapshots there were."""
+    """Kill a process that backs up an index, at least `kills` times and until every kind of operation was hit.
+
+    Return the number of complete backups.
+    """
     rng = random.Random(kills)
     campaign = Campaign(shop, folder, kills)
     kinds = (Work.COPYING, Work.COMPACTING, Work.COPYING, Work.APPLYING)
@@ -267,17 +274,20 @@ def run_snapshots(shop: FakeShop, folder: Path, kills: int) -> int:
     return whole
 
 
-def test_killed_16_times_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
+def test_16_kills_during_backups_leave_complete_backups_or_none(shop: FakeShop, tmp_path: Path) -> None:
     assert run_snapshots(shop, tmp_path, kills=16) > 8
 
 
 @pytest.mark.soak
-def test_killed_200_times_amid_snapshots_there_is_a_whole_one_or_none(shop: FakeShop, tmp_path: Path) -> None:
+def test_200_kills_during_backups_leave_complete_backups_or_none(shop: FakeShop, tmp_path: Path) -> None:
     assert run_snapshots(shop, tmp_path, kills=200) > 100
 
 
 def run_builds(shop: FakeShop, folder: Path, kills: int) -> int:
-    """So many kills, and more until one left no index; returns how many builds were finished."""
+    """Kill a process that builds an index, at least `kills` times and until one of the kills left no index.
+
+    Return the number of finished builds.
+    """
     rng = random.Random(kills)
     killer = Killer(kills)
     out = folder / "index"
@@ -302,10 +312,10 @@ def run_builds(shop: FakeShop, folder: Path, kills: int) -> int:
     return all_finished
 
 
-def test_killed_16_times_amid_builds_there_is_a_whole_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
+def test_16_kills_during_builds_leave_complete_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
     assert run_builds(shop, tmp_path, kills=16) > 8
 
 
 @pytest.mark.soak
-def test_killed_200_times_amid_builds_there_is_a_whole_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
+def test_200_kills_during_builds_leave_complete_index_or_none(shop: FakeShop, tmp_path: Path) -> None:
     assert run_builds(shop, tmp_path, kills=200) > 100

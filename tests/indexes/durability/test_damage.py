@@ -1,7 +1,7 @@
-"""A damaged index is refused by the name of the damaged file, before any search; the last whole one goes on.
+"""Damaged index files: opening fails with the name of the damaged file, or falls back to the previous generation.
 
-Each mutant is one file of an index changed as disks and careless copies change them: a flipped bit, a shorter
-file, a zeroed or repeated page, a file that is missing or another's.
+Each mutant damages one file of an index as a faulty disk or an incomplete copy may do: a flipped bit, a truncated or
+empty file, or a page that is zeroed, overwritten or repeated. Other tests use a missing file and a foreign checkpoint.
 """
 
 import random
@@ -20,17 +20,17 @@ from tests.indexes.fakes import FakeShop, write_checkpoint, write_shop
 PAGE = 4_096
 
 NEVER_READ = re.compile(r"pictures/")
-"""Opening checks the size of a picture; `rcml index verify` reads it."""
+"""Pattern of the files of which opening an index checks only the size. `rcml index verify` reads them completely."""
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
-    """With every kind of file there is."""
+    """Return a shop whose index contains every kind of file."""
     return write_shop(tmp_path_factory.mktemp("shop"), token_store=True)
 
 
 def mutant(content: bytes, rng: random.Random) -> bytes:
-    """`content` damaged in one way; never the same."""
+    """Damage `content` in one random way; the result always differs from `content`."""
     while True:
         at = rng.randrange(len(content))
         page = at - at % PAGE
@@ -53,7 +53,7 @@ def mutant(content: bytes, rng: random.Random) -> bytes:
 
 
 def changed(shop: FakeShop, folder: Path) -> tuple[Path, Expected]:
-    """An index of two generations and some changes since, and what it holds."""
+    """Return the path of an index with two generations and later changes, and its expected contents."""
     index = Index.open(copied(shop, folder))
     expected = Expected(shop)
     for start in (0, 4):
@@ -81,7 +81,7 @@ def run_generations(shop: FakeShop, folder: Path, mutants: int) -> None:
         path = targets[number % len(targets)]
         content = path.read_bytes()
         path.write_bytes(mutant(content, rng))
-        # With the generation before, it goes on whole; the check of every answer is slow, so of some.
+        # The previous generation is used instead. Checking all answers is slow, so it is done only sometimes.
         went_on = Index.open(index)
         assert went_on.snapshot.generation.path == older, path
         if number % 50 == 0:
@@ -115,39 +115,42 @@ def run_journals(shop: FakeShop, folder: Path, mutants: int) -> None:
 
 
 def what_is_said(index: Path, expected: Expected) -> str | None:
-    """How the changes are refused; where they are not, what was damaged is in no change: they must be whole."""
+    """Open an index with a damaged journal, and return the error message.
+
+    Return None if the damage affects no change; all changes must then be intact.
+    """
     try:
         opened = Index.open(index)
     except (ArtifactError, MismatchError) as error:
         return str(error)
     try:
         expected.check(opened)
-    except ArtifactError as error:  # a picture is compared when it is asked for
+    except ArtifactError as error:  # the digest of a picture is checked when the picture is read
         return str(error)
     finally:
         opened.close()
     return None
 
 
-def test_a_damaged_generation_is_refused_and_the_one_before_goes_on(shop: FakeShop, tmp_path: Path) -> None:
+def test_rejects_150_damaged_generations_and_uses_previous(shop: FakeShop, tmp_path: Path) -> None:
     run_generations(shop, tmp_path, mutants=150)
 
 
-def test_damaged_changes_are_refused_or_whole(shop: FakeShop, tmp_path: Path) -> None:
+def test_rejects_150_damaged_journals_or_reads_all_changes(shop: FakeShop, tmp_path: Path) -> None:
     run_journals(shop, tmp_path, mutants=150)
 
 
 @pytest.mark.soak
-def test_8000_damaged_generations_are_refused(shop: FakeShop, tmp_path: Path) -> None:
+def test_rejects_8000_damaged_generations_and_uses_previous(shop: FakeShop, tmp_path: Path) -> None:
     run_generations(shop, tmp_path, mutants=8_000)
 
 
 @pytest.mark.soak
-def test_2000_damaged_journals_are_refused_or_whole(shop: FakeShop, tmp_path: Path) -> None:
+def test_rejects_2000_damaged_journals_or_reads_all_changes(shop: FakeShop, tmp_path: Path) -> None:
     run_journals(shop, tmp_path, mutants=2_000)
 
 
-def test_a_missing_file_is_named(shop: FakeShop, tmp_path: Path) -> None:
+def test_error_names_missing_file(shop: FakeShop, tmp_path: Path) -> None:
     index, _ = changed(shop, tmp_path)
     older, newest = sorted(index.glob("generation-*"))
     shutil.rmtree(older)
@@ -159,7 +162,7 @@ def test_a_missing_file_is_named(shop: FakeShop, tmp_path: Path) -> None:
         path.write_bytes(content)
 
 
-def test_a_foreign_checkpoint_is_named(shop: FakeShop, tmp_path: Path) -> None:
+def test_error_names_foreign_checkpoint(shop: FakeShop, tmp_path: Path) -> None:
     index, _ = changed(shop, tmp_path)
     foreign = tmp_path / "foreign"
     write_checkpoint(foreign, seed=9)

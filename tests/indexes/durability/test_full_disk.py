@@ -1,4 +1,7 @@
-"""The disk full at every n-th write: what was asked is refused in words, reads go on, nothing is half written."""
+"""Disk that becomes full at the n-th write, for various n.
+
+The operation fails with an error message, reads continue, and nothing is half written.
+"""
 
 import random
 import re
@@ -35,7 +38,8 @@ def _compact(index: Index, shop: FakeShop) -> None:
 
 
 def _add(index: Index, shop: FakeShop) -> None:
-    if SAILORS not in index.relations:  # it may have been done all but for tidying up
+    # The previous attempt may have added the relation and failed only in its cleanup.
+    if SAILORS not in index.relations:
         add(index)
     assert index.relations[-1] == SAILORS
 
@@ -71,7 +75,10 @@ WORK: Mapping[str, Callable[[Index, FakeShop], None]] = {
 
 
 def fill(folder: str, name: str, most: str) -> None:
-    """Do one kind of work with room for 0, 1, 2 ... writes, until it has enough; at most `most` of these."""
+    """Run one kind of operation on disks that become full after 0, 1, 2, ... writes, and on a disk with enough room.
+
+    If more than `most` disks are too small, `most` of them are chosen at random.
+    """
     work, base = WORK[name], Path(folder)
     shop = write_shop(base / "shop", token_store=True)
     writes = _writes(base / "whole", shop, work)
@@ -84,7 +91,7 @@ def fill(folder: str, name: str, most: str) -> None:
 
 
 def _writes(place: Path, shop: FakeShop, work: Callable[[Index, FakeShop], None]) -> int:
-    """Writes that the work takes, if there is room for all."""
+    """Return the number of writes that the operation needs on a disk with enough room."""
     place.mkdir()
     index = _opened(place, shop)
     watched = Watched(place)
@@ -128,7 +135,7 @@ def _try(
 
 
 def _expected(index: Index, before: Expected, after: Expected) -> Expected:
-    """Which of the two the index is: what was refused may have been done all but for tidying up."""
+    """Return the state that the index is in; a failed operation may be complete except for its cleanup."""
     items = [item.item_id for _, item in index.snapshot.page(0, 100)]
     return after if items == list(after.items) else before
 
@@ -140,11 +147,11 @@ def _opened(place: Path, shop: FakeShop) -> Index:
 
 
 @pytest.mark.parametrize("work", WORK)
-def test_on_a_full_disk_work_is_refused_and_reads_go_on(work: str, tmp_path: Path) -> None:
+def test_operation_on_full_disk_fails_and_reads_continue(work: str, tmp_path: Path) -> None:
     run_watched("tests.indexes.durability.test_full_disk:fill", tmp_path, work, 5)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("work", WORK)
-def test_on_a_disk_full_at_every_write_work_is_refused_and_reads_go_on(work: str, tmp_path: Path) -> None:
+def test_operation_with_disk_full_at_any_write_fails_and_reads_continue(work: str, tmp_path: Path) -> None:
     run_watched("tests.indexes.durability.test_full_disk:fill", tmp_path, work, 10**9)

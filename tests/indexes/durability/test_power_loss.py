@@ -1,8 +1,8 @@
-"""The power fails at any moment: whatever the disk may then hold, an index opens with every acknowledged change.
+"""Power failure at any moment: an index opens with every acknowledged change, in every possible state of the disk.
 
-A kill never tests a sync, since the kernel still has what was written. So a process is traced while it works, and
-the disks that a power failure could have left are opened one by one (`tests/disk/power.py`). Of the syncs of ours
-it is tested that without them one of these disks would be bad.
+Killing a process does not test its fsyncs, because the kernel still writes its data to disk. The tests therefore trace
+the file operations of a process, and open the index from each disk state that a power failure could have left behind
+(`tests/disk/power.py`). Other tests show that every fsync is necessary: without it, at least one disk state is invalid.
 """
 
 import shutil
@@ -30,7 +30,11 @@ Mark = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Work:
-    """What is done below `root`, and what must be there when the power failed after a mark."""
+    """Operation on the folder `root`.
+
+    `begin` prepares the folder, and `do` runs the operation and sets marks. `check` checks the folder after a power
+    failure that followed a given mark.
+    """
 
     begin: Callable[[FakeShop, Path], None]
     do: Callable[[FakeShop, Path, Mark], None]
@@ -63,7 +67,7 @@ def do_changes(shop: FakeShop, root: Path, mark: Mark) -> None:
 
 
 def check_changes(shop: FakeShop, root: Path, marked: int) -> None:
-    """As after the last acknowledged step, or with the one that was under way."""
+    """Check that the index contains the acknowledged steps, with or without the step in progress."""
     is_one_of(root / "index", shop, STEPS[:marked], STEPS[: marked + 1])
 
 
@@ -79,7 +83,10 @@ def do_build(shop: FakeShop, root: Path, mark: Mark) -> None:
 
 
 def check_build(shop: FakeShop, root: Path, marked: int) -> None:
-    """Whole; or, before it was acknowledged, not there at all, or known to be unfinished."""
+    """Check that the index is complete.
+
+    If the build was not acknowledged, the index may also be absent or recognizably unfinished.
+    """
     whole_or_none(root / "index", shop, [], must=marked >= 1)
 
 
@@ -102,7 +109,10 @@ def do_copy(shop: FakeShop, root: Path, mark: Mark) -> None:
 
 
 def check_copy(shop: FakeShop, root: Path, marked: int) -> None:
-    """The index as before or after what was under way; the snapshot whole once it was acknowledged."""
+    """Check that the index has the state before or after the operation in progress.
+
+    If the backup was acknowledged, it must be complete.
+    """
     one, two = STEPS[:1], STEPS[:2]
     is_one_of(root / "index", shop, *[(one,), (one, two), (two, one), (one,)][marked])
     whole_or_none(root / "snapshot", shop, one, must=marked >= 1)
@@ -127,7 +137,7 @@ def do_relation(shop: FakeShop, root: Path, mark: Mark) -> None:
 
 
 def check_relation(shop: FakeShop, root: Path, marked: int) -> None:
-    """The relation is there once it was acknowledged, and every change is."""
+    """Check that the index contains all acknowledged changes and, if it was acknowledged, the added relation."""
     none: list[list[Change]] = []
     one, two = STEPS[:1], STEPS[:2]
     is_one_of(root / "index", shop, *[(none, one), (one,), (one, two), (two,)][marked])
@@ -145,7 +155,7 @@ WORK: Mapping[str, Work] = {
 
 
 def is_one_of(path: Path, shop: FakeShop, *allowed: list[list[Change]]) -> None:
-    """The index there opens, and holds what some steps make."""
+    """Check that the index at `path` opens, and that its contents result from one of the `allowed` lists of steps."""
     index = Index.open(path, shop.checkpoint)
     try:
         items = [item.item_id for _, item in index.snapshot.page(0, 100)]
@@ -168,14 +178,14 @@ def whole_or_none(path: Path, shop: FakeShop, steps: list[list[Change]], must: b
     except ArtifactError:
         if must:
             raise
-        # Nobody was told that it is there; making it again must do.
+        # The operation was not acknowledged, so it is sufficient that it can be repeated.
         if path.exists() and not any(one.name.startswith("generation-") for one in path.iterdir()):
             return
-        assert not path.exists(), f"{path} is there, and not whole"
+        assert not path.exists(), f"{path} exists but is incomplete"
 
 
 def traced(folder: Path, work: Work) -> tuple[FakeShop, Disk, list[Event]]:
-    """Do the work, and tell what it did to the disk."""
+    """Run the operation, and return the shop, the disk and the traced events."""
     shop, root = write_shop(folder / "shop"), folder / "root"
     root.mkdir()
     work.begin(shop, root)
@@ -188,7 +198,7 @@ def traced(folder: Path, work: Work) -> tuple[FakeShop, Disk, list[Event]]:
 
 
 def complaint(work: Work, shop: FakeShop, place: Path, marked: int, tree: Tree) -> str:
-    """What is wrong with one disk; nothing, if nothing is."""
+    """Return what is wrong with one disk state; an empty string if it is valid."""
     tree.write(place)
     try:
         work.check(shop, place, marked)
@@ -200,18 +210,21 @@ def complaint(work: Work, shop: FakeShop, place: Path, marked: int, tree: Tree) 
 
 
 def endure(folder: str, name: str, each: str) -> None:
-    """The disks that a power failure may leave are good; `each` are tried of one moment, or all of them."""
+    """Check that every disk state that a power failure may leave behind is valid.
+
+    `each` is the number of disk states to try at each moment, or "all".
+    """
     base, work = Path(folder), WORK[name]
     shop, disk, _ = traced(base, work)
     tried = 0
     for marked, tree in disk.after_failures(each=int(each) if each != "all" else None):
         assert not (said := complaint(work, shop, base / "disk", marked, tree)), said
         tried += 1
-    print(f"{name}: {tried} disks")
+    print(f"{name}: {tried} disk states")
 
 
 def ours(events: list[Event], root: Path) -> dict[str, frozenset[int]]:
-    """The syncs by the place in the code that does them."""
+    """Return the positions of the fsyncs in `events`, grouped by a description of what is synced."""
     places: dict[str, set[int]] = {}
     for at, event in enumerate(events):
         if event.operation == "sync":
@@ -222,64 +235,74 @@ def ours(events: list[Event], root: Path) -> dict[str, frozenset[int]]:
 def _place(events: list[Event], at: int, root: Path) -> str:
     path = Path(events[at].path)
     if ".partial" in path.name:
-        return "the folder written aside"
+        return "the staging folder"
     if ".partial" in events[at].path:
-        return "the files written aside"
+        return "the staged files"
     if "changes.sqlite" in path.name:
-        return "a new journal" if path.name.startswith(".") else "the journal"
+        return "a new journal file" if path.name.startswith(".") else "the journal"
     before = next(one.operation for one in reversed(events[:at]) if one.operation in _FOLDER_OF)
     return _FOLDER_OF[before]
 
 
 _FOLDER_OF = {
-    "mkdir": "the folder of a new folder",
-    "rename": "the folder renamed into",
-    "link": "the folder of a new journal",
-    "remove": "the folder of a new journal",
+    "mkdir": "the parent of a new folder",
+    "rename": "the parent of a renamed folder",
+    "link": "the parent of a new journal",
+    "remove": "the parent of a new journal",
 }
 
 NEEDED = {
     "build": {
-        "the folder of a new folder",
-        "the files written aside",
-        "the folder written aside",
-        "the folder renamed into",
+        "the parent of a new folder",
+        "the staged files",
+        "the staging folder",
+        "the parent of a renamed folder",
     },
-    "copy": {"the folder renamed into"},
-    "relation": {"the folder renamed into"},
-    "changes": {"a new journal", "the folder of a new journal", "the journal"},
+    "copy": {"the parent of a renamed folder"},
+    "relation": {"the parent of a renamed folder"},
+    "changes": {"a new journal file", "the parent of a new journal", "the journal"},
 }
-"""What is synced, and must be. While an index is changed, a lost generation is made up for by the one before."""
+"""Files and folders that each operation must fsync.
+
+"changes" contains no fsync of a new generation: if it is lost, the previous generation and the journal yield the same
+index.
+"""
 
 
 def miss(folder: str, name: str, each: str) -> None:
-    """Without the syncs of any one place in the code, some disk is bad."""
+    """Check for each entry in `NEEDED` that leaving out its fsyncs makes some disk state invalid."""
     base, work = Path(folder), WORK[name]
     shop, disk, events = traced(base, work)
     places = ours(events, base / "root")
     assert places.keys() >= NEEDED[name]
     for place in NEEDED[name]:
         assert any(complaints(work, shop, disk, base, places[place], int(each))), (
-            f"{place} need not be synced"
+            f"the fsync of {place} is unnecessary"
         )
 
 
 def miss_each(folder: str, name: str) -> None:
-    """Without any one of our syncs, some disk is bad; those of SQLite's, which come before ours, are its own."""
+    """Check for each file and folder that leaving out its last fsync makes some disk state invalid.
+
+    The catalogue is excluded, because SQLite has already synced it before our fsync.
+    """
     base, work = Path(folder), WORK[name]
     shop, disk, events = traced(base, work)
     last = {events[at].path: at for at in disk.syncs() if "catalogue.sqlite" not in events[at].path}
     assert len(last) > 30
     for path, at in last.items():
-        assert any(complaints(work, shop, disk, base, frozenset({at}), 8)), f"{path} need not be synced"
+        assert any(complaints(work, shop, disk, base, frozenset({at}), 8)), (
+            f"the fsync of {path} is unnecessary"
+        )
 
 
 def complaints(
     work: Work, shop: FakeShop, disk: Disk, base: Path, without: frozenset[int], each: int | None = None
 ) -> Iterator[str]:
-    """From the last moment back, as what was never synced is missed more often the more came after.
+    """Yield the `complaint` about each disk state that is possible without the fsyncs at the positions `without`.
 
-    But of changes from the first one on: a compaction makes up for what was lost before it.
+    The latest disk states come first, because they are the most likely to lack data that was never synced. For changes,
+    the earliest disk states come first, because a later compaction hides the loss of earlier data.
     """
     disks = disk.after_failures(without, each)
     for marked, tree in disks if work is WORK["changes"] else reversed(list(disks)):
@@ -287,21 +310,21 @@ def complaints(
 
 
 @pytest.mark.parametrize("work", WORK)
-def test_whatever_a_power_failure_leaves_is_good(work: str, tmp_path: Path) -> None:
+def test_index_is_valid_after_power_failure_at_any_moment(work: str, tmp_path: Path) -> None:
     run_watched("tests.indexes.durability.test_power_loss:endure", tmp_path, work, 1)
 
 
 @pytest.mark.parametrize("work", WORK)
-def test_without_any_of_our_syncs_a_power_failure_leaves_damage(work: str, tmp_path: Path) -> None:
+def test_index_is_damaged_by_power_failure_if_fsyncs_are_missing(work: str, tmp_path: Path) -> None:
     run_watched("tests.indexes.durability.test_power_loss:miss", tmp_path, work, 8)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("work", WORK)
-def test_whatever_a_power_failure_leaves_at_all_is_good(work: str, tmp_path: Path) -> None:
+def test_index_is_valid_in_all_disk_states_after_power_failure(work: str, tmp_path: Path) -> None:
     run_watched("tests.indexes.durability.test_power_loss:endure", tmp_path, work, "all")
 
 
 @pytest.mark.soak
-def test_without_any_single_sync_of_a_build_a_power_failure_leaves_damage(tmp_path: Path) -> None:
+def test_index_is_damaged_by_power_failure_if_any_fsync_of_build_is_missing(tmp_path: Path) -> None:
     run_watched("tests.indexes.durability.test_power_loss:miss_each", tmp_path, "build")

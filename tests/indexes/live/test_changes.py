@@ -222,7 +222,7 @@ def test_rejects_rebuild_until_changes_are_discarded(folder: Path, shop: FakeSho
     index.close()
     config = BuildConfig(checkpoint=shop.checkpoint, prepared=shop.prepared, out=folder)
     parents = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
-    with pytest.raises(InputError, match=r"the last is number 1.*--discard-changes"):
+    with pytest.raises(InputError, match=r"last sequence number: 1\).*--discard-changes"):
         build(config, FakeEncoder(), *parents)
     for changed in (
         config.model_copy(update={"discard_changes": True}),

@@ -173,7 +173,7 @@ def test_rebuild_keeps_journal_and_rejects_another(
     )
     parents = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
     index.apply([made("lost", 1)])
-    with pytest.raises(InputError, match=r"has changes that .* does not know of \(the last is number 1\)"):
+    with pytest.raises(InputError, match=r"has changes that are not in .* \(last sequence number: 1\)"):
         build(config.model_copy(update={"discard_changes": False}), FakeEncoder(), *parents)
     for other in (None, postgres.url()):
         with pytest.raises(InputError, match=r"keeps its changes in postgresql://rcml@.* \(schema test_"):

@@ -111,9 +111,9 @@ def test_returns_correct_results_after_build_changes_and_compaction(
         index.compact()
         expected.check(index)
     assert not list(out.rglob("*.faiss"))
-    assert "is whole: 14 items" in verify(VerifyConfig(index=out))
+    assert "is intact: 14 items" in verify(VerifyConfig(index=out))
     said = stats(StatsConfig(index=out))
-    assert re.search(rf"^vectors lie in +{milvus_server}$", said, re.MULTILINE)
+    assert re.search(rf"^vectors stored in +{milvus_server}$", said, re.MULTILINE)
     assert re.search(r"^kind +flat$", said, re.MULTILINE)
     index.close()
 
@@ -298,7 +298,7 @@ def test_backup_stores_vectors_in_files(
         copy = Index.open(out)
         expected.check(copy)
         copy.close()
-        assert "is whole" in verify(VerifyConfig(index=out))
+        assert "is intact" in verify(VerifyConfig(index=out))
     index.apply([made("lost", 2)])
     restore(RestoreConfig(snapshot=out, out=folder))
     index.refresh()
@@ -379,5 +379,5 @@ def test_rejects_index_kind_that_milvus_does_not_support(
     shop: FakeShop, tmp_path: Path, milvus_server: str
 ) -> None:
     options = config(shop, tmp_path / "index", milvus_server).model_copy(update={"kind": "hnsw"})
-    with pytest.raises(InputError, match="--kind hnsw is for files of this machine"):
+    with pytest.raises(InputError, match="--kind hnsw cannot be combined with --vectors"):
         build(options, FakeEncoder(), *parents(shop))

@@ -156,8 +156,8 @@ def test_reports_progress_and_accepts_only_the_description_until_indexed(
 @pytest.mark.parametrize(
     ("relation", "says"),
     [
-        (Relation("gardeners", "Anything."), "There is a relation 'gardeners' already; choose another id."),
-        (Relation("new", RELATIONS[1].description), "Relation 'gardeners' has the description"),
+        (Relation("gardeners", "Anything."), "Relation 'gardeners' already exists. Choose another ID."),
+        (Relation("new", RELATIONS[1].description), "Relation 'gardeners' already has the description"),
         (Relation("a\nb", "Anything."), "cannot be the id of a relation"),
         (Relation("new", " "), "cannot be the description of a relation"),
         (SAILORS, "Relation 'sailors' is already being added"),
