@@ -1,1 +1,1 @@
-"""Training: batches of pairs, the loss, gradients over processes, and the loop that uses them."""
+"""Training: batches of pairs, loss, distributed gradients, and the training loop."""

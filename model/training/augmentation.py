@@ -1,7 +1,7 @@
-"""Training pictures, moved, zoomed and mirrored a little at random.
+"""Augmentation of training pictures by small random shifts, zooms and mirroring.
 
-Split in two, so that a picture is moved alike whatever rank and micro-batch it falls into: the moves of a whole
-batch are drawn on the CPU, and applied on the device.
+The affine maps of a whole batch are drawn on the CPU and applied on the device. The augmentation of a picture therefore
+does not depend on the rank and micro-batch that process it.
 """
 
 import torch
@@ -12,11 +12,15 @@ from torch import Tensor
 from model.network.inputs import PictureInput
 
 MAX_SHIFT, MAX_ZOOM = 0.12, 0.1
-"""Reach of a shift, in half pictures, and of a zoom, as a share of the size."""
+"""Maximum shift, as a share of half the side of a picture, and maximum zoom, as a share of its size."""
 
 
 def draw_moves(count: int, generator: torch.Generator) -> Float[Tensor, "count 2 3"]:
-    """Affine maps from new to old coordinates: up to 6 % aside, up to 10 % larger or smaller, half of them mirrored."""
+    """Draw random affine maps from output to input coordinates.
+
+    A map shifts a picture by up to 6 % of its side in each direction, scales it by up to 10 %, and mirrors it with a
+    probability of 0.5.
+    """
 
     def uniform(reach: float) -> Float[Tensor, "count"]:
         return (torch.rand(count, generator=generator) * 2 - 1) * reach
@@ -30,7 +34,7 @@ def draw_moves(count: int, generator: torch.Generator) -> Float[Tensor, "count 2
 
 
 def move_pictures(pictures: PictureInput, moves: Float[Tensor, "batch 2 3"]) -> PictureInput:
-    """Apply `moves`; pictures kept as patches (NaFlex) have no common grid and stay as they are."""
+    """Apply the affine maps `moves`; pictures stored as patches (NaFlex) have no common grid and stay unchanged."""
     if pictures.pixels.ndim != 4:
         return pictures
     grid = F.affine_grid(moves, list(pictures.pixels.shape), align_corners=False)

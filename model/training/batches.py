@@ -1,7 +1,7 @@
-"""The batches of a training: which pairs, which items, and all that the network needs of them.
+"""Training batches: their pairs, their items, and the network's inputs.
 
-A batch is a pure function of the seed and its step, whatever the number of ranks, so a resumed run needs no
-generator's state. Threads make batches ahead of their step; the device should never wait for one.
+A batch depends only on the seed and the step, not on the number of ranks, so a resumed run needs no saved generator
+state. Threads build batches in advance to keep the device from waiting for data.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ from .loss import PairBatch
 
 @dataclass(frozen=True)
 class Part:
-    """The items of one split, ready for the network, with the edges among them by position."""
+    """Items of one split as inputs of the network; `edges` refers to them by position."""
 
     text: TextInput
     pictures: Pictures
@@ -43,11 +43,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """The inputs of one rank for one step.
+    """Inputs of one rank for one step.
 
-    `items` are the positions of all the batch's items, `own` which of them this rank encodes, and `text`,
-    `pictures` and `moves` are of these. `relations` are the distinct relations of the batch's pairs; `pairs`
-    are those whose anchor is the rank's own, by position among `items` and `relations`.
+    `items` contains all items of the batch, as positions in the `Part`. This rank encodes the slice `own` of them;
+    `text`, `pictures` and `moves` contain only that slice. `relations` contains the distinct relations of the batch.
+    `pairs` contains the pairs whose anchor is in that slice, and refers to `items` and `relations` by position.
     """
 
     items: Int[ndarray, " items"]
@@ -59,7 +59,7 @@ class Batch:
     pairs: PairBatch
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy its tensors to `device`."""
+        """Return the batch with its tensors on `device`."""
         if device.type == "cpu":
             return self
         moves = None if self.moves is None else self.moves.to(device)
@@ -68,10 +68,10 @@ class Batch:
 
 
 class Batches:
-    """The batches of a part: `batch_size` pairs sampled without replacement from all pairs, epoch after epoch.
+    """Batches of a `Part`: each epoch draws all of its pairs in random order, `batch_size` at a time.
 
-    The items that these pairs bring in are encoded once, and every further edge among them is a positive that
-    costs no further encoding.
+    Each item of the drawn pairs is encoded once. Every other edge between these items is a positive pair too, at no
+    additional encoding cost.
     """
 
     def __init__(
@@ -84,18 +84,18 @@ class Batches:
         self._augment = augment
         self._seed = seed
         self._group = group
-        # An epoch's order is asked for at each of its steps, and by several threads.
+        # Every step of an epoch needs the order of the epoch, so it is cached.
         self.epoch_order = lru_cache(maxsize=4)(self._draw_epoch_order)
 
     def at(self, step: int) -> Batch:
-        """Make the batch of this step, counted from 1; an epoch's incomplete last batch is left out."""
+        """Build the batch of `step`, counted from 1; the incomplete last batch of an epoch is dropped."""
         epoch, place = divmod(step - 1, len(self._pairs) // self._size)
         drawn = self._pairs.take(self.epoch_order(epoch)[place * self._size : (place + 1) * self._size])
         items = np.unique(np.concatenate([drawn.a, drawn.b]))
         if len(items) < self._group.size:
             raise InputError(
-                f"The batch of step {step} has {len(items)} items for {self._group.size} processes to share. "
-                "Raise --batch-size or start fewer."
+                f"The batch of step {step} has only {len(items)} items for {self._group.size} processes. "
+                "Raise --batch-size, or start fewer processes."
             )
         own = self._group.share(len(items))
         rows = torch.from_numpy(items[own])
@@ -113,7 +113,7 @@ class Batches:
 
     @contextmanager
     def ahead(self, steps: range, workers: int) -> Iterator["Queue"]:
-        """Yield the batches of `steps` in order, made by `workers` threads ahead of time."""
+        """Yield a queue that returns the batches of `steps` in order; `workers` threads build them in advance."""
         with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
             queue = Queue(self, steps, pool, 2 * workers, self._group.device)
             try:
@@ -123,7 +123,7 @@ class Batches:
 
 
 class Queue:
-    """Batches in the making."""
+    """Queue of batches that worker threads build in advance."""
 
     def __init__(
         self, batches: Batches, steps: range, pool: ThreadPoolExecutor, depth: int, device: torch.device
@@ -137,13 +137,13 @@ class Queue:
             self._order_next()
 
     def take(self) -> Batch:
-        """Take the next batch, on the device."""
+        """Wait for the next batch and return it on the device."""
         batch = self._made.popleft().result()
         self._order_next()
         return batch.to(self._device)
 
     def cancel(self) -> None:
-        """Give up what has not been begun."""
+        """Cancel all batches that no thread has started to build."""
         for future in self._made:
             future.cancel()
 
@@ -162,12 +162,15 @@ class Queue:
 
 
 def seed_of(*numbers: int) -> int:
-    """Mix several numbers into one seed."""
+    """Derive one seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def training_pairs(part: Part, objective: Objective) -> EdgeTable:
-    """Build P: every edge, and every item with itself under the intra-sample relation, which is relation 0."""
+    """Return the positive pairs P: all edges, and each item paired with itself under the intra-sample relation.
+
+    The intra-sample relation is relation 0. The objective `clip` has only the self-pairs.
+    """
     every = np.arange(len(part))
     intra = EdgeTable(every, every, np.zeros_like(every))
     if objective == "clip":
@@ -181,7 +184,10 @@ def training_pairs(part: Part, objective: Objective) -> EdgeTable:
 
 
 def related_items(part: Part) -> sp.csr_array:
-    """Mark the pairs of items that share a relation anywhere in the training graph, or are the same item."""
+    """Return a sparse matrix of items x items that is nonzero on the diagonal and for items that share a relation.
+
+    All relations of the training graph count.
+    """
     count = len(part)
     a = np.concatenate([part.edges.a, part.edges.b, np.arange(count)])
     b = np.concatenate([part.edges.b, part.edges.a, np.arange(count)])
@@ -193,7 +199,8 @@ def pairs_among(
 ) -> tuple[Int[ndarray, " relations"], PairBatch]:
     """Find the pairs among `items` (edges in both orders, self-pairs once) and their distinct relations.
 
-    Of the pairs, those whose anchor is among the `own` items; the loss is a mean over all of them.
+    Only the pairs whose anchor is in the slice `own` are returned. The counts include all pairs, because the loss is a
+    mean over all of them.
     """
     position = np.full(related.shape[0], -1)
     position[items] = np.arange(len(items))

@@ -1,11 +1,12 @@
-"""The processes that train one network together, one a device; started by `torchrun`, or just this one.
+"""Process group that trains one network: one process per device under `torchrun`, or a single process without it.
 
-Each rank encodes its share of a batch's items, and the vectors are gathered *with* gradient, so that the sum
-of all ranks' gradients is that of the whole batch on one device. (Gathered without gradient it is 0.54 of it,
-at a cosine of 0.96; not gathered at all, the negatives of the other ranks are missing.)
+Each rank encodes its share of the items of a batch. The vectors are gathered *with* gradient, so the gradients of all
+ranks sum to the gradient of the whole batch on one device. (Gathering without gradient gives a sum with
+0.54 of the norm of that gradient and a cosine of 0.96 to it. Without gathering, the negatives on the other ranks are
+missing.)
 
-The gradients are summed once a step by one flat all-reduce rather than by `DistributedDataParallel`: its hooks
-count on one backward pass a step, and a step of micro-batches has many.
+One flat all-reduce per step sums the gradients. `DistributedDataParallel` is unsuitable, because its hooks assume one
+backward pass per step, and a step with micro-batches has several.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,15 +26,16 @@ from model.errors import InputError
 from model.network.devices import choose_device
 
 COLLECTIVE_TIMEOUT = timedelta(hours=12)
-"""For the first rank while it decodes pictures or validates; NCCL would end the others after ten minutes.
+"""Timeout of a collective operation, longer than the first rank ever needs to decode pictures or to validate.
 
-They wait in vain for none that has died: then `torchrun` ends them.
+The other ranks wait for the first one in a collective operation; NCCL's default timeout would abort them after ten
+minutes. The long timeout does not delay the end of a failed run, because `torchrun` ends all ranks if one of them dies.
 """
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train together."""
+    """Rank and device of this process, and the number of processes in the group."""
 
     rank: int
     size: int
@@ -41,15 +43,15 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes, validates and speaks."""
+        """True for rank 0, the only rank that writes files, validates and prints messages."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """Give this rank its part of `count` things in a row; the ranks' parts differ by one at most."""
+        """Return the slice of `count` rows that belongs to this rank; the sizes of the slices differ by at most 1."""
         return self._shares(count)[self.rank]
 
     def gather(self, own: Float[Tensor, "own ..."], count: int) -> Float[Tensor, "count ..."]:
-        """Gather the vectors of all `count` things from every rank's share; gradients flow back to the owners."""
+        """Gather all `count` rows from the ranks; the gradient of a row flows back to the rank that computed it."""
         if self.size == 1:
             return own
         most = -(-count // self.size)
@@ -63,7 +65,7 @@ class ProcessGroup:
         return [slice(start, stop) for start, stop in pairwise(bounds)]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the ranks."""
+        """Replace each gradient with its sum over all ranks."""
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
         if self.size == 1 or not gradients:
             return
@@ -75,7 +77,7 @@ class ProcessGroup:
             gradient.copy_(summed.view_as(gradient))
 
     def total(self, value: float) -> float:
-        """Sum a number over the ranks; each gets the same sum."""
+        """Return the sum of `value` over all ranks; every rank receives the same sum."""
         if self.size == 1:
             return value
         summed = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -83,16 +85,18 @@ class ProcessGroup:
         return summed.item()
 
     def wait(self) -> None:
-        """Block until every rank is here."""
+        """Block until every rank has called this method."""
         self.total(0.0)
 
 
 @contextmanager
 def join_process_group(device: Device) -> Iterator[ProcessGroup]:
-    """Join the other processes that `torchrun` started, each with a CUDA device of its own where there are any.
+    """Join the process group that `torchrun` started; on CUDA, each process gets its own device.
+
+    Without `torchrun`, this process forms a group of its own.
 
     Raises:
-        InputError: CUDA is asked for and there is none, or fewer devices than processes.
+        InputError: CUDA is requested but not available, or this machine has fewer CUDA devices than processes.
     """
     chosen = choose_device(device)
     if not dist.is_torchelastic_launched():
@@ -102,8 +106,8 @@ def join_process_group(device: Device) -> Iterator[ProcessGroup]:
         local, devices = dist.get_node_local_rank(), torch.cuda.device_count()
         if local >= devices:
             raise InputError(
-                f"There are more processes than CUDA devices here, of which there are {devices}: start torchrun with "
-                f"--nproc-per-node {devices}."
+                f"torchrun started more processes on this machine than it has CUDA devices ({devices}). Start torchrun "
+                f"with --nproc-per-node {devices}."
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
@@ -115,7 +119,7 @@ def join_process_group(device: Device) -> Iterator[ProcessGroup]:
 
 
 class _Gather(torch.autograd.Function):
-    """Every rank's rows, rank by rank; backward sums all ranks' gradients of the own ones."""
+    """All-gather of the rows of all ranks; the backward pass sums the gradients of each rank's own rows."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, rank: int, size: int) -> tuple[Tensor, ...]:

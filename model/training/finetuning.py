@@ -1,7 +1,7 @@
-"""Fine-tuning modes of a pretrained network: everything learns, or low-rank adapters (LoRA), or the attention alone.
+"""Fine-tuning modes of a pretrained network: all weights, low-rank adapters (LoRA), or only the attention.
 
-For people with small GPUs: without gradients for the towers' weights, neither these nor Adam's two moments
-take any room.
+The last two modes fit on small GPUs. They freeze the weights of the towers, so these weights need no memory for
+gradients or for Adam's two moments.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,17 @@ from model.network.network import Network
 
 
 def select_trainable(network: Network, config: TrainConfig) -> Callable[[], None]:
-    """Leave only what should learn with `requires_grad`; returns what makes the network plain again.
+    """Freeze the weights that `config.tune` does not train, and return a function to call after training.
 
-    LoRA (Hu et al. 2021, arXiv 2106.09685) through peft: adapters of rank r beside every linear layer of both
-    towers, with alpha = 2r, merged into the weights in the end, so that a checkpoint does not tell. Torch's own
-    attention (SigLIP's pooling head) takes the weight of its output layer past any adapter, which would first
-    count when it is merged; there is none beside that layer.
+    With LoRA (Hu et al. 2021, arXiv 2106.09685), peft adds adapters of rank r, with alpha = 2r, to the linear layers of
+    both towers. The returned function merges the adapters into the weights, so the checkpoint has the same layout as
+    after full fine-tuning. In the other modes it does nothing.
+
+    `nn.MultiheadAttention` (in SigLIP's pooling head) reads the weight of its output layer directly and bypasses any
+    adapter there. Such an adapter would take effect only after the merge, so this layer gets no adapter.
 
     Raises:
-        InputError: LoRA is asked for, and peft is not installed.
+        InputError: LoRA is requested, but peft is not installed.
     """
     if config.tune == "full":
         return lambda: None
@@ -34,7 +36,7 @@ def select_trainable(network: Network, config: TrainConfig) -> Callable[[], None
         from peft import LoraConfig, LoraModel
     except ImportError:
         raise InputError(
-            "--tune lora needs peft, which is not installed: pip install 'rcml[lora]'."
+            "--tune lora requires peft, which is not installed. Run `pip install 'rcml[lora]'`."
         ) from None
     model = network.backbone.model
     passed_by = [

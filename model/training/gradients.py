@@ -1,9 +1,10 @@
-"""Gradients of one batch, whatever it is cut into: micro-batches on a device, ranks across devices.
+"""Gradients of a whole batch, even if it is split into micro-batches or across ranks.
 
-A contrastive loss needs all vectors of a batch at once, but not all activations. As in GradCache (Gao et al.
-2021, arXiv 2101.06983) the vectors are computed first, the loss is taken back to them, and each micro-batch is
-then encoded again and given the gradient of its own vectors. The relations are encoded once, with gradient,
-for all micro-batches. One micro-batch alone is encoded once.
+A contrastive loss needs all vectors of a batch at once, but not all activations. The implementation follows GradCache
+(Gao et al. 2021, arXiv 2101.06983). First, all vectors are computed without storing activations, and the loss is
+backpropagated as far as the vectors. Each micro-batch is then encoded again, this time with activations, and the
+gradient of its vectors is backpropagated through the network. The relations are encoded only once, with activations,
+for all micro-batches. A batch that fits into one micro-batch is also encoded only once.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from .loss import rcml_loss
 
 
 class Gradients:
-    """Loss of a batch, computed so that its gradient is left in the network's parameters."""
+    """Computation of the loss of a batch and of its gradient with respect to the network's parameters."""
 
     def __init__(
         self,
@@ -53,8 +54,8 @@ class Gradients:
         self._seed = seed
 
     def of(self, batch: Batch, step: int) -> float:
-        """Set the parameters' gradients to those of the whole batch and return its loss."""
-        # A tower with dropout must drop the same from relations on all ranks, and when a run is resumed.
+        """Store the gradient of the whole batch in the `grad` of the network's parameters, and return the loss."""
+        # The dropout applied to the relations must be the same on all ranks and after a resume.
         torch.manual_seed(seed_of(self._seed, step))
         context = self._context(batch)
         views = (context.text, context.image)
@@ -99,7 +100,7 @@ class Gradients:
     def _encode(
         self, batch: Batch, chunk: slice, context: RelationContext, step: int
     ) -> tuple[Float[Tensor, "chunk relations dim"], Float[Tensor, "chunk relations dim"]]:
-        # A tower with dropout must drop the same when a chunk is encoded again.
+        # Dropout must be the same when the chunk is encoded a second time.
         torch.manual_seed(seed_of(self._seed, step, self._group.rank, chunk.start))
         rows = torch.arange(len(batch.text.ids))[chunk]
         pictures = self.preprocessor.normalise(batch.pictures.take(rows))
@@ -116,7 +117,7 @@ class Gradients:
 
 
 def _cut(values: Tensor) -> Tensor:
-    """Detach the values into a leaf of their own graph."""
+    """Detach `values` into a leaf tensor that collects its own gradient."""
     return values.detach().requires_grad_()
 
 

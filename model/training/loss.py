@@ -1,8 +1,8 @@
-"""The objective (eq. 1, 2, 7, 8), grouped by relation.
+"""Contrastive objective (eq. 1, 2, 7, 8), with the pairs grouped by relation.
 
-Anchor i, positive j and the negatives k are all compared under the pair's relation. Encoding every
-candidate under every pair's relation would take batch x batch conditioned vectors; grouped by the batch's
-distinct relations, as here, it takes items x relations of them, with the same values and gradients.
+The loss compares anchor i with positive j and with the negatives k, all under the relation of the pair (i, j). Encoding
+every item under the relation of every pair would need items x pairs conditioned vectors. Grouping the pairs by the
+distinct relations of the batch needs only items x relations vectors, and gives the same values and gradients.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PairBatch:
-    """The pairs P of a batch, by position among the batch's items and relations.
+    """Positive pairs P of a batch; items and relations are numbered within the batch.
 
-    `related[i, k]` is true where i and k share a relation anywhere in the training graph or are the same
-    item: N(i) is what is left. Undirected edges appear in both orders. `count` is the number of pairs that the
-    loss is a mean over, and `inter_count` of those between two items: more than are here where other ranks
-    have the rest, in which case the losses of the ranks add up to that of the batch.
+    `related[i, k]` is True if items i and k share a relation anywhere in the training graph, or if i = k. The
+    negatives N(i) are the items k for which it is False. Undirected edges appear in both orders.
+
+    `count` is the number of pairs in the whole batch, and the loss is a mean over them. `inter_count` is the number of
+    these pairs that connect two different items. Under `torchrun`, each rank has only some of the pairs, but both
+    counts are those of the whole batch. The losses of the ranks then sum to the loss of the batch.
     """
 
     anchor: Int[Tensor, " pairs"]
@@ -32,7 +34,7 @@ class PairBatch:
     inter_count: int
 
     def to(self, device: torch.device) -> "PairBatch":
-        """Copy to `device`."""
+        """Return the pairs with their tensors on `device`."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -54,10 +56,10 @@ def rcml_loss(
     temperature: float,
     intra_modal_weight: float,
 ) -> Float[Tensor, ""]:
-    """Eq. 1: mean of both cross-modal terms + lambda x (text-text + image-image).
+    """Compute eq. 1: the mean of both cross-modal terms + lambda x (text-text + image-image).
 
-    Intra-modal terms skip self-pairs: a vector against itself teaches nothing. With self-pairs only and
-    lambda 0, this is CLIP's loss (eq. 7, 8).
+    The intra-modal terms skip self-pairs, because the similarity of a vector to itself is always 1. With only
+    self-pairs and lambda = 0, this is CLIP's loss (eq. 7, 8).
     """
     groups = _Groups.of(pairs, text.shape[1])
     texts, images = _by_relation(text), _by_relation(image)
@@ -75,7 +77,7 @@ def contrast(
     pairs: PairBatch,
     temperature: float,
 ) -> Float[Tensor, " pairs"]:
-    """Eq. 2 for each pair: -log of the positive's share among itself and N(i), under the pair's relation."""
+    """Compute eq. 2 for each pair, under its relation; the denominator contains the positive and N(i)."""
     groups = _Groups.of(pairs, x.shape[1])
     losses = groups.contrast(_by_relation(x), _by_relation(y), temperature)
     return torch.empty_like(losses).index_copy(0, groups.order, losses)
@@ -83,9 +85,10 @@ def contrast(
 
 @dataclass(frozen=True)
 class _Groups:
-    """The pairs in the order of their relations: what all terms of eq. 1 need of them, worked out once.
+    """Pairs sorted by relation, prepared once for all terms of eq. 1.
 
-    `anchors` holds those of each relation; `excluded` is what is neither the positive nor in N(i).
+    `anchors` has one tensor per relation, with the anchors of its pairs. `excluded` is True for each item that is
+    neither the positive of the pair nor in N(i).
     """
 
     order: Int[Tensor, " pairs"]
@@ -109,7 +112,7 @@ class _Groups:
         y: Sequence[Float[Tensor, "items dim"]],
         temperature: float,
     ) -> Float[Tensor, " pairs"]:
-        """Eq. 2, with one product for each relation; `x` and `y` hold the vectors under each."""
+        """Compute eq. 2 with one matrix product per relation; `x` and `y` have one matrix of vectors per relation."""
         similarity = [
             queries.index_select(0, anchors) @ candidates.T
             for queries, candidates, anchors in zip(x, y, self.anchors, strict=True)
@@ -120,6 +123,7 @@ class _Groups:
 
 
 def _by_relation(vectors: Float[Tensor, "items relations dim"]) -> Sequence[Float[Tensor, "items dim"]]:
-    # The vectors may be bf16, whose rounding at a temperature of 0.1 would be felt in the logits.
-    # Unbound, their gradients are stacked once; each slice would fill one of the whole size, and add it.
+    # The vectors may be bf16. At a temperature of 0.1, their rounding errors would distort the logits.
+    # The backward pass of `unbind` stacks the gradients of the slices once. Indexing would instead allocate a gradient
+    # of the full size for every slice and add them up.
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32)).unbind(dim=1)

@@ -1,4 +1,4 @@
-"""The README.md of a checkpoint, in the Hub's model-card format: what it is, how good, how to use it."""
+"""Model card of a checkpoint: a README.md in the Hub's format that describes the network, its quality and its use."""
 
 import re
 from pathlib import Path
@@ -12,13 +12,14 @@ from model.data.prepared_data import Prepared
 
 NETWORK_SUMMARIES = {
     "rcml": "A relation-conditioned multimodal encoder (RCML, arXiv 2508.17497).",
-    "clip": "The `clip` rival of RCML: self-pairs and cross-modal terms only; it ignores relations.",
-    "blind": "The `blind` rival of RCML: the same pairs under one constant relation text.",
+    "clip": "The CLIP baseline of RCML (`clip`), trained on self-pairs with the cross-modal terms only. It ignores "
+    "relations.",
+    "blind": "The unconditioned ablation of RCML (`blind`), trained on the same pairs with one constant relation text.",
 }
 
 
 def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared) -> str:
-    """Word the card from what was measured. It names no licence: that of the data is for its owner to say."""
+    """Return the text of the model card, which names no licence because only the owner of the data can choose one."""
     relations = [relation for relation in prepared.relations if not relation.intra]
     return "\n".join(
         [
@@ -28,30 +29,31 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
             "",
             f"# {config.objective} on {len(prepared.items)} items",
             "",
-            f"{NETWORK_SUMMARIES[config.objective]} It turns an item's text and picture into one unit vector for each "
-            f"of {len(relations)} relations; the cosine of two such vectors says how well the items go together "
-            "under that relation.",
+            f"{NETWORK_SUMMARIES[config.objective]} It encodes the text and the picture of an item as unit vectors, "
+            f"one of each per relation, for {len(relations)} relations. The cosine of the vectors of two items "
+            "measures how well the items go together under the relation.",
             "",
-            "## Trained on",
+            "## Training",
             "",
             f"- {len(prepared.items)} items and {len(prepared.edges)} related pairs (prepared data "
             f"`{prepared.manifest.digest[:12]}`)",
-            f"- backbone: {_backbone(config)}, {metrics.parameters:,} parameters in all",
+            f"- backbone: {_backbone(config)}, {metrics.parameters:,} parameters in total",
             f"- {metrics.steps} steps of {config.batch_size} pairs, seed {config.seed}, on {metrics.device}",
             "",
-            "## Figures",
+            "## Results",
             "",
-            f"On validation items, which training did not see: Hit@5 among 21 candidates "
+            f"On validation items, which are not among the training items: Hit@5 of 21 candidates "
             f"{metrics.validation_hit_at_5:.3f}, relation-validity accuracy "
-            f"{metrics.validation_validity_accuracy:.3f}. `rcml evaluate` measures it on the test items.",
+            f"{metrics.validation_validity_accuracy:.3f}. `rcml evaluate` measures the network on the test items.",
             "",
-            "## Limits",
+            "## Limitations",
             "",
-            "It knows the relations it was trained on and items like those it saw. Scores compare candidates "
-            "under one relation; they are not probabilities. What `calibration.json` makes of them is, fitted to "
-            "validation items: for claims of which half are true, and for pairs that one of the relations links.",
+            "Results are reliable only for the relations of the training data and for items similar to the training "
+            "items. Scores compare candidates under one relation; they are not probabilities. `calibration.json` "
+            "converts scores into probabilities. It was fitted to validation items: to claims of which half are true, "
+            "and to pairs that are linked by one of the relations.",
             "",
-            "## Use",
+            "## Usage",
             "",
             "```python",
             "from PIL import Image",
@@ -71,7 +73,7 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
 
 
 def _metadata(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared) -> str:
-    """Make the metadata by which the Hub lists and filters the model."""
+    """Return the YAML metadata that the Hub uses to list and filter models."""
     figures = {
         "hit_at_5": ("Hit@5 of 21 candidates", metrics.validation_hit_at_5),
         "accuracy": ("Relation-validity accuracy", metrics.validation_validity_accuracy),
@@ -103,17 +105,17 @@ def _is_ours(config: TrainConfig) -> bool:
 
 
 def _backbone(config: TrainConfig) -> str:
-    """Name the backbone; of a local folder, without its path."""
+    """Return the name of the backbone as Markdown code; the path of a local folder is omitted."""
     return _code(Path(config.backbone).name if _is_ours(config) else config.backbone)
 
 
 def _code(text: str) -> str:
-    """Quote `text` as code in Markdown, on one line and fenced off from backticks of its own."""
+    """Format `text` as a line of Markdown code, in a fence longer than any run of backticks in it."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if "`" in text else ""
     return f"{fence}{pad}{' '.join(text.split())}{pad}{fence}"
 
 
 def _words(text: str) -> str:
-    """Escape `text` as plain words in Markdown, on one line: what it says is a shop's, and must not format the card."""
+    """Escape `text` for Markdown and put it on one line, because text from a shop must not change the formatting."""
     return re.sub(r"([\\`*_\[\]<>&~|$])", r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The optimizer and its learning-rate schedule."""
+"""Optimizer and learning-rate schedule."""
 
 import math
 
@@ -9,11 +9,15 @@ from model.network.network import Network
 
 
 def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW in three groups: matrices, decayed; vectors; and the attention's four matrices.
+    """Create AdamW with three parameter groups: weight matrices, vectors, and the four matrices of the attention.
 
-    The four start near the identity. Adam moves every entry of a matrix by about the rate, in one direction
-    at first, which adds rate x dim to its largest singular value at each step: at the rate of a network made
-    from scratch, that drowns the identity in tens of steps and all vectors fall together.
+    Only the weight matrices have weight decay.
+
+    The four matrices of the attention start near the identity. Adam changes every entry of a matrix by about the
+    learning rate, at first always in the same direction. Each step therefore adds about rate x dim to the largest
+    singular value. At the learning rate of a network trained from scratch, this growth would outweigh the identity
+    within tens of steps, and all vectors would collapse into one. Training from scratch therefore uses a lower rate for
+    the attention.
     """
     attention = list(network.attention.parameters())
     others = [weight for weight in network.backbone.parameters() if weight.requires_grad]
@@ -29,7 +33,7 @@ def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def schedule(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then cosine decay to 0; a share of the peak rate."""
+    """Return the learning rate at `step` as a share of the peak rate: linear warm-up, then cosine decay to 0."""
     warmup = max(1, round(config.steps * config.warmup_share))
     if step <= warmup:
         return step / warmup

@@ -1,15 +1,15 @@
-"""A training in progress on disk: `OUT.run`, beside the checkpoint that will come of it.
+"""State of a training run on disk: the folder `OUT.run`, next to the folder of the checkpoint.
 
     OUT.run/
-      run.json                  the options and the prepared data's digest, which `--resume` must find unchanged;
+      run.json                  options and digest of the prepared data, which must be unchanged for `--resume`;
                                 whether the run is finished
-      last.safetensors          the whole state after the last save: weights, moments, step, history
-      best-STEP.safetensors     the weights of the best validation so far, which the last state names
-      tensorboard/              the log
-      pictures/                 decoded pictures; removed in the end
+      last.safetensors          complete state at the last save: weights, Adam's moments, step, history
+      best-STEP.safetensors     weights of the best validation so far; the last state contains its step
+      tensorboard/              TensorBoard log
+      pictures/                 decoded pictures; removed at the end
 
-Every file is written aside, fsynced and renamed, so that a kill at any moment leaves the state before or after.
-Randomness is a function of the seed and the step, so no generator's state is kept.
+Every state file is written under a temporary name, fsynced and renamed, so a kill at any moment leaves either the old
+or the new state. All randomness depends only on the seed and the step, so no generator state is saved.
 """
 
 import json
@@ -31,36 +31,41 @@ from model.config import TrainConfig
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
 
 INCIDENTAL_OPTIONS = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
-"""Options that a resumed run may change: they have no say in what is learnt."""
+"""Options that a resumed run may change, because they do not change what the network learns.
+
+The folder `prepared` may change, but not the digest of the data in it.
+"""
 
 
 class TrainingState(BaseModel):
-    """Progress of a training: its counters and figures, without tensors."""
+    """Progress of a training run, without tensors: its counters, losses and validations."""
 
     model_config = ConfigDict(extra="forbid")
 
     step: int = 0
     best_step: int = 0
     best_hit: float = -1.0
-    losses: list[float] = Field([], description="of the steps since the last validation")
+    losses: list[float] = Field([], description="losses of the steps since the last validation")
     history: list[ValidationFigures] = []
     pairs: int = 0
     seconds: float = 0.0
-    waited: float = Field(0.0, description="of these seconds, those spent waiting for batches")
-    stopped: bool = Field(False, description="validation no longer improved")
+    waited: float = Field(0.0, description="part of `seconds` spent waiting for batches")
+    stopped: bool = Field(
+        False, description="true if training ended early because validation stopped improving"
+    )
 
     @property
     def pairs_per_second(self) -> float:
-        """Pairs of the loss that are trained on in a second."""
+        """Training speed in pairs of the loss per second."""
         return self.pairs / max(self.seconds, 1e-9)
 
     @property
     def data_wait_share(self) -> float:
-        """Share of the time in which the device waits for a batch."""
+        """Share of the training time spent waiting for batches."""
         return self.waited / max(self.seconds, 1e-9)
 
     def count(self, step: int, loss: float, pairs: int, seconds: float, waited: float) -> None:
-        """Add a step."""
+        """Record a training step."""
         self.step = step
         self.losses.append(loss)
         self.pairs += pairs
@@ -68,7 +73,7 @@ class TrainingState(BaseModel):
         self.waited += waited
 
     def validated(self, hit: float, patience: int) -> None:
-        """Add a validation; after `patience` steps without a better one, training is to stop."""
+        """Record a validation, and set `stopped` if the best validation is at least `patience` steps old."""
         loss = sum(self.losses) / len(self.losses)
         self.losses = []
         self.history.append(ValidationFigures(step=self.step, loss=loss, validation_hit_at_5=hit))
@@ -77,32 +82,32 @@ class TrainingState(BaseModel):
         self.stopped = self.step - self.best_step >= patience
 
     def in_words(self) -> str:
-        """Word the last validation and the speed so far."""
+        """Format the loss, the last validation and the speed so far for the log."""
         latest = self.history[-1]
         return (
-            f"loss {latest.loss:.3f}, validation Hit@5 {latest.validation_hit_at_5:.3f}, "
-            f"{self.pairs_per_second:,.0f} pairs/s, data wait {self.data_wait_share:.1%}"
+            f"training loss {latest.loss:.3f}, validation Hit@5 {latest.validation_hit_at_5:.3f}, "
+            f"{self.pairs_per_second:,.0f} pairs/s, {self.data_wait_share:.1%} of the time waiting for data"
         )
 
 
 class Run:
-    """The folder of one training."""
+    """Folder of one training run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def pictures(self) -> Path:
-        """Where decoded pictures are kept while the training lasts."""
+        """Folder of the decoded pictures, which exists only until the run is finished."""
         return self.folder / "pictures"
 
     @property
     def tensorboard(self) -> Path:
-        """Where TensorBoard's log goes."""
+        """Folder of the TensorBoard log."""
         return self.folder / "tensorboard"
 
     def save(self, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the whole state; then drop the best weights that it no longer names."""
+        """Save the complete state, then delete all best weights except those of `state.best_step`."""
         tensors = {f"network.{name}": tensor for name, tensor in learnt(network).items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _moments(network, optimizer).items()}
         _write(self.folder / "last.safetensors", tensors, {"progress": state.model_dump_json()})
@@ -111,7 +116,7 @@ class Run:
                 path.unlink()
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
-        """Restore the state that was saved last; None if there is none."""
+        """Restore the last saved state and return its progress, or return None if no state was saved."""
         path = self.folder / "last.safetensors"
         if not path.is_file():
             return None
@@ -123,16 +128,16 @@ class Run:
         return state
 
     def save_best(self, step: int, network: nn.Module) -> None:
-        """Keep the weights as they are now."""
+        """Save the current weights as those of the best validation, at `step`."""
         _write(self._best(step), learnt(network), {})
 
     def load_best(self, step: int, network: nn.Module) -> None:
-        """Put back the weights that `save_best` kept at `step`."""
+        """Restore the weights that `save_best` saved at `step`."""
         with safe_open(self._best(step), framework="pt") as file:
             _fill(network, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
     def finish(self) -> None:
-        """Remove what only a training in progress needs; the log and the last state stay."""
+        """Mark the run as finished and delete its pictures and best weights; the log and the last state remain."""
         record = _read_record(self.folder)
         _write_record(self.folder, {**record, "finished": True})
         for path in (*self.folder.glob("best-*.safetensors"), *self.folder.glob(".*.partial")):
@@ -145,12 +150,13 @@ class Run:
 
 @contextmanager
 def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
-    """Open the run of `config` on the prepared data of that digest, and lock it for this process.
+    """Open the run of `config` on the prepared data with the digest `prepared`, and lock it for this process.
 
     Raises:
-        ArtifactError: another process is at work in it, or something else is where the checkpoint is to be.
-        InputError: an earlier run was interrupted here and `--resume` is not given, or it is and all is done.
-        MismatchError: `--resume` is given, and the options or the data have changed.
+        ArtifactError: another process uses the run, or `config.out` exists and is not an artifact.
+        InputError: an earlier run was interrupted and `--resume` is not given, or `--resume` is given and the run is
+            finished.
+        MismatchError: `--resume` is given, but the options or the data have changed.
     """
     refuse_foreign(config.out)
     folder = _folder(config.out)
@@ -161,13 +167,13 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
         if config.resume and record:
             if record["finished"]:
                 raise InputError(
-                    f"The run in {folder} is finished; leave out --resume to begin another in its place."
+                    f"The run in {folder} is finished. Omit --resume to replace it with a new run."
                 )
             _compare(record["of"], wanted, folder)
         elif record and not record["finished"] and any(folder.glob("*.safetensors")):
             raise InputError(
-                f"An earlier run was interrupted, and its state is in {folder}. Go on with --resume, "
-                "or remove that folder to begin anew."
+                f"An earlier run was interrupted, and its state is in {folder}. Continue it with --resume, "
+                "or delete this folder to start over."
             )
         else:
             _clear(folder)
@@ -176,7 +182,7 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
         try:
             yield run
         except TrainingError:
-            run.finish()  # going on would only repeat it
+            run.finish()  # a resumed run would only fail again
             raise
         except RcmlError:
             if not any(folder.glob("*.safetensors")):
@@ -186,15 +192,15 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
 
 @contextmanager
 def follow_run(config: TrainConfig) -> Iterator[Run]:
-    """Open the run that the first rank has opened, for the others."""
+    """Open the run of `config` on a rank other than the first, without locking it."""
     yield Run(_folder(config.out))
 
 
 def discard_run(out: Path) -> None:
-    """Remove the run that would have become the checkpoint `out`, if there is one.
+    """Delete the run of the checkpoint `out` if it exists.
 
     Raises:
-        ArtifactError: another process is at work in it.
+        ArtifactError: another process uses the run.
     """
     folder = _folder(out)
     if folder.exists():
@@ -203,7 +209,7 @@ def discard_run(out: Path) -> None:
 
 
 def learnt(network: nn.Module) -> dict[str, Tensor]:
-    """Collect the parameters that training changes; the rest come from the backbone again."""
+    """Return the parameters that training changes; a resumed run loads the others from the backbone again."""
     return {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
 
 
@@ -226,10 +232,10 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     for name in sorted({*found, *wanted}):
         if found.get(name) != wanted.get(name):
-            what = "the prepared data" if name == "prepared" else f"--{name.replace('_', '-')}"
+            what = "the digest of the prepared data" if name == "prepared" else f"--{name.replace('_', '-')}"
             raise MismatchError(
-                f"The interrupted run in {folder} cannot go on with other options: {what} was "
-                f"{found.get(name)!r} and is {wanted.get(name)!r}. Give it as it was, or remove that folder."
+                f"The interrupted run in {folder} cannot be resumed, because {what} changed from {found.get(name)!r} "
+                f"to {wanted.get(name)!r}. Restore the old value, or delete this folder to start over."
             )
 
 

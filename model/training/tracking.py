@@ -1,4 +1,4 @@
-"""Logs of a training's figures while it runs: TensorBoard always, Weights & Biases or trackio on request."""
+"""Logging of training metrics: always to TensorBoard, and to Weights & Biases or trackio if requested."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,16 @@ from model.errors import InputError
 
 
 class Log(Protocol):
-    """A function that logs the figures of a step."""
+    """Function that logs the metrics of a step."""
 
-    def __call__(self, step: int, figures: Mapping[str, float]) -> None: ...
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        """Log the metrics `figures` of `step`."""
+        ...
 
 
 @contextmanager
 def open_logs(config: TrainConfig, folder: Path, first_step: int) -> Iterator[Log]:
-    """One log that writes to all that were asked for; `folder` is TensorBoard's."""
+    """Open TensorBoard in `folder` and the requested trackers, and yield one function that logs to all of them."""
     with ExitStack() as stack:
         logs = [stack.enter_context(_tensorboard(folder, first_step))]
         logs += [stack.enter_context(_hosted(name, config)) for name in config.track]
@@ -35,12 +37,14 @@ def open_logs(config: TrainConfig, folder: Path, first_step: int) -> Iterator[Lo
 def _tensorboard(folder: Path, first_step: int) -> Iterator[Log]:
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # some GPU images come without it
-        say("TensorBoard is not installed, so there will be no log: pip install tensorboard.")
+    except ImportError:  # some GPU container images do not include it
+        say(
+            "TensorBoard is not installed, so this run writes no TensorBoard log. Run `pip install tensorboard`."
+        )
         yield lambda step, figures: None
         return
 
-    # What an interrupted run logged after its last save is written again.
+    # Drop the steps that an interrupted run logged after its last save, because the resumed run repeats them.
     writer: Any = SummaryWriter(str(folder), purge_step=first_step)
 
     def log(step: int, figures: Mapping[str, float]) -> None:
@@ -54,23 +58,23 @@ def _tensorboard(folder: Path, first_step: int) -> Iterator[Log]:
 
 
 def require_trackers(config: TrainConfig) -> None:
-    """Look for the packages that will be needed, before any work is done.
+    """Check that the packages of the requested trackers are installed, before training starts.
 
     Raises:
-        InputError: a tracker is asked for that is not installed.
+        InputError: a requested tracker is not installed.
     """
     for name in config.track:
         try:
             importlib.import_module(name)
         except ImportError:
             raise InputError(
-                f"--track {name} needs a package that is not installed: pip install {name}."
+                f"--track {name} requires a package that is not installed. Run `pip install {name}`."
             ) from None
 
 
 @contextmanager
 def _hosted(name: Tracker, config: TrainConfig) -> Iterator[Log]:
-    """wandb, or trackio, which offers the same three functions."""
+    """Open a log in wandb or trackio, which have the same `init`, `log` and `finish`."""
     tracker: Any = importlib.import_module(name)
     tracker.init(project="rcml", name=config.out.name, config=config.model_dump(mode="json"))
 

@@ -1,9 +1,11 @@
-"""`rcml train`: prepared data -> checkpoint. Reads from top to bottom.
+"""`rcml train`: trains a network on prepared data and writes a checkpoint.
 
-The rivals of the evaluation run through the same lines: `blind` sees one constant relation text, `clip`
-trains on self-pairs with the cross-modal terms only. Under one seed, one machine and one number of threads,
-two runs on a CPU give the same weights, and so does a run that was killed and resumed. Under `torchrun` every
-process runs these lines; the first of them writes and speaks.
+The same code trains the networks that the evaluation compares with RCML. The unconditioned ablation (`blind`) gets one
+constant text for all relations. The CLIP baseline (`clip`) trains on self-pairs with only the cross-modal terms.
+
+On a CPU, two runs with the same seed, machine and number of threads give the same weights, and so does a run that was
+killed and resumed. Under `torchrun`, every process runs this code, but only the first rank writes files and prints
+messages.
 """
 
 import json
@@ -49,23 +51,24 @@ from .run_state import Run, TrainingState, follow_run, open_run
 from .tracking import open_logs, require_trackers
 
 VALIDATION_CANDIDATES = 21
-"""As in the evaluation: one true partner among 21."""
+"""Number of candidates of a validation query, as in the evaluation: the true partner and 20 random negatives."""
 
 MAX_VALIDATION_QUERIES = 4_000
-"""Queries of a validation; of more, a random choice."""
+"""Maximum number of queries in a validation; if there are more, a random sample is used."""
 
 MAX_FITTED_CLAIMS = 20_000
-"""Claims that the validity head is fitted to, and claims and edges that it is calibrated by, at most of each."""
+"""Maximum number of claims for fitting the validity head, and of claims and of edges for calibration."""
 
 
 def train(config: TrainConfig) -> str:
-    """Run the stage and return its closing summary (nothing on a rank that is not the first).
+    """Train a network and return the closing summary, which is empty on all ranks except the first.
 
     Raises:
-        InputError: the prepared data, the backbone or an option cannot be used, a package that an option needs is
-            not installed, or `--resume` is needed.
-        MismatchError: `--resume` is given with other options or data than the interrupted run had.
-        TrainingError: the loss is no longer finite.
+        InputError: the prepared data, the backbone or an option cannot be used, an option requires a package that is
+            not installed, an earlier run was interrupted and `--resume` is not given, or `--resume` is given and the
+            run is finished.
+        MismatchError: `--resume` is given, but the options or the data differ from those of the interrupted run.
+        TrainingError: the loss or its gradient is not finite.
     """
     require_trackers(config)
     prepared = Prepared.open(config.prepared)
@@ -78,7 +81,7 @@ def train(config: TrainConfig) -> str:
 
 def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Run) -> str:
     torch.manual_seed(config.seed)
-    # Without this, threads add up the gradients of gathered rows in whatever order they finish.
+    # Otherwise, threads would sum the gradients of gathered rows in varying order.
     torch.use_deterministic_algorithms(group.device.type == "cpu")
     if group.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
@@ -92,9 +95,9 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
 
 @dataclass(frozen=True)
 class _Training:
-    """A network, the data it is trained and validated on, and what changes its weights.
+    """Network, training and validation data, and the objects that update the weights.
 
-    `weights` are the parameters that learn, and `merge` makes the network plain again if only a part of it is trained.
+    `weights` are the trainable parameters. `merge` is called after training and merges LoRA adapters, if any.
     """
 
     config: TrainConfig
@@ -114,7 +117,10 @@ class _Training:
 
 
 def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Run) -> _Training:
-    """Make the network and the data; the order decides which random numbers each of them gets."""
+    """Create the network and load the data.
+
+    The order of the calls determines the random numbers that each of them draws.
+    """
     backbone, preprocessor = _backbone(config, prepared)
     gain = config.attention_gain or (2.0 if config.from_scratch else 1.0)
     network = Network(_network_config(config, backbone), backbone, gain)
@@ -155,7 +161,7 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
 
 
 def _take_steps(training: _Training, state: TrainingState) -> None:
-    """Train from where an interrupted run was last saved to the last step, or until validation stops improving."""
+    """Train from the step after `state.step` to the last step, or until validation stops improving."""
     config, group, run = training.config, training.group, training.run
     steps = range(state.step + 1, 1 if state.stopped else config.steps + 1)
     with (
@@ -177,7 +183,7 @@ def _take_steps(training: _Training, state: TrainingState) -> None:
 
 
 def _take_step(training: _Training, state: TrainingState, step: int, queue: Queue) -> dict[str, float]:
-    """Train on one batch and return the figures to log.
+    """Train on one batch and return the metrics to log.
 
     Raises:
         TrainingError: the loss or its gradient is not finite.
@@ -211,7 +217,7 @@ def _peak_rate(config: TrainConfig) -> float:
 
 
 def _validate(training: _Training, state: TrainingState) -> dict[str, float]:
-    """Validate on the first rank, tell all ranks the result, and return the figures to log."""
+    """Validate on the first rank, send the result to all ranks, and return the metrics to log."""
     config, group = training.config, training.group
     hit = group.total(_validation_hit(training) if group.first else 0.0)
     state.validated(hit, config.patience * config.validate_every)
@@ -223,7 +229,7 @@ def _validate(training: _Training, state: TrainingState) -> dict[str, float]:
 
 
 def _validation_hit(training: _Training) -> float:
-    """Measure AVG Hit@5 on the validation part."""
+    """Measure Hit@5 by AVG similarity on the validation items."""
     training.network.eval()
     part = training.validation
     encoding = training.encoder.encode_inputs(part.text, part.pictures)
@@ -231,7 +237,7 @@ def _validation_hit(training: _Training) -> float:
 
 
 def _write_checkpoint(training: _Training, state: TrainingState) -> str:
-    """Fit the validity head to the network kept, write the checkpoint and return the closing summary."""
+    """Fit the validity head to the selected weights, write the checkpoint and return the closing summary."""
     config, group, network = training.config, training.group, training.network
     if config.keep == "best":
         training.run.load_best(state.best_step, network)
@@ -262,16 +268,16 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
     training.run.finish()
     return (
         f"Trained {config.objective} for {state.step} steps in {state.seconds:.0f} s: validation Hit@5 "
-        f"{hit:.3f}; checkpoint in {config.out}"
+        f"{hit:.3f}. The checkpoint is in {config.out}."
     )
 
 
 def _no_log(step: int, figures: Mapping[str, float]) -> None:
-    """Log nothing: this is not the first rank."""
+    """Log nothing; used on all ranks except the first."""
 
 
 def _no_bar(figures: str) -> None:
-    """Show nothing: this is not the first rank."""
+    """Show nothing; used on all ranks except the first."""
 
 
 def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Preprocessor]:
@@ -304,14 +310,15 @@ def _part(
     edges = [edge for edge in prepared.edges if edge.split == split]
     if not edges:
         raise InputError(
-            f"{prepared.path} has no {split} pairs. Give it more data or loosen the filters of `rcml prepare`."
+            f"{prepared.path} has no pairs in the {split} split. Use more data, or relax the thresholds of "
+            "`rcml prepare`."
         )
     items = [prepared.items[row] for row in prepared.rows(split)]
     paths = [prepared.path / item.picture for item in items]
     pictures: Pictures = PictureFiles(preprocessor, paths)
     if config.picture_cache:
         if not group.first:
-            group.wait()  # while the first rank decodes
+            group.wait()  # until the first rank has decoded the pictures
         pictures = keep_pictures(preprocessor, paths, run.pictures / f"{split}.npy")
         if group.first:
             group.wait()
@@ -327,23 +334,24 @@ def _part(
 
 
 def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, norm: float) -> TrainingError:
-    """Make the error for a loss that is not finite; the batch's items are listed in the run's folder."""
+    """Create the error for a loss or gradient that is not finite, and list the batch's items in the run's folder."""
     rows = prepared.rows(Split.TRAIN)
     ids = [prepared.items[rows[item]].item_id for item in batch.items]
     listed = run.folder / "not-finite.json"
     listed.write_text(json.dumps({"step": step, "items": ids}, indent=2) + "\n")
     return TrainingError(
-        f"The loss became {loss} and its gradient {norm:.3g} at step {step} (items {', '.join(ids[:8])}, ...; "
-        f"all {len(ids)} are in {listed}). Lower --learning-rate or raise --temperature."
+        f"Training diverged at step {step}: the loss is {loss} and the gradient norm is {norm:.3g}. The batch contains "
+        f"the items {', '.join(ids[:8])}, ...; all {len(ids)} are listed in {listed}. Lower --learning-rate or raise "
+        "--temperature."
     )
 
 
 def _fit_validity(
     encoder: Encoder, parts: dict[Split, Part], seed: int
 ) -> tuple[ValidityHead, Calibration, float]:
-    """Fit the head on the frozen vectors of the training part, and on the validation part what calibrates it.
+    """Fit the validity head to the training split and the calibration to the validation split; the network is frozen.
 
-    The accuracy is that of the head alone on the validation part, to which it owes nothing.
+    The returned accuracy is that of the uncalibrated head on the validation split.
     """
     rng = np.random.default_rng(seed)
     known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])

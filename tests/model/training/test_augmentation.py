@@ -1,4 +1,4 @@
-"""Augmentation: pictures move a little, alike in whatever batch they are."""
+"""Tests of augmentation: small random changes that do not depend on the batch of a picture."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def moved_at_random(pixels: Tensor, seed: int) -> Tensor:
     return move_pictures(PictureInput(pixels, torch.zeros(len(pixels), 2)), moves).pixels
 
 
-def test_augmentation_keeps_shape_and_range_and_moves_every_picture() -> None:
+def test_changes_every_picture_but_keeps_shape_and_range() -> None:
     pixels = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     moved = moved_at_random(pixels, seed=1)
     assert moved.shape == pixels.shape
@@ -21,7 +21,7 @@ def test_augmentation_keeps_shape_and_range_and_moves_every_picture() -> None:
     assert ((moved - pixels).abs().mean(dim=(1, 2, 3)) > 0.01).all()
 
 
-def test_augmentation_mirrors_half_of_the_pictures_and_moves_none_far() -> None:
+def test_mirrors_half_of_pictures_and_limits_shift_and_zoom() -> None:
     pixels = torch.zeros(200, 3, 64, 64)
     pixels[:, :, 30:34, 10:14] = 1.0  # a spot on the left at half height
     moved = moved_at_random(pixels, seed=2).mean(dim=1)
@@ -29,12 +29,12 @@ def test_augmentation_mirrors_half_of_the_pictures_and_moves_none_far() -> None:
     x = (weight.sum(dim=1) * torch.arange(64)).sum(dim=1)
     y = (weight.sum(dim=2) * torch.arange(64)).sum(dim=1)
     assert (x > 32).float().mean().item() == pytest.approx(0.5, abs=0.1)
-    # 6 % of 64 pixels, and a tenth of the distance from the middle
+    # a shift of 6 % of 64 pixels, a zoom of 10 % of the distance from the middle, and 1 pixel of tolerance
     assert (torch.minimum(x, 63 - x) - 11.5).abs().max() < 0.06 * 64 + 0.1 * 20.5 + 1
     assert (y - 31.5).abs().max() < 0.06 * 64 + 1
 
 
-def test_a_picture_moves_alike_whatever_batch_it_is_in() -> None:
+def test_augmentation_of_picture_does_not_depend_on_batch() -> None:
     pixels, moves = torch.rand(6, 3, 16, 16), draw_moves(6, torch.Generator().manual_seed(3))
     pictures = PictureInput(pixels, torch.zeros(6, 2))
     together = move_pictures(pictures, moves).pixels
@@ -42,6 +42,6 @@ def test_a_picture_moves_alike_whatever_batch_it_is_in() -> None:
     torch.testing.assert_close(move_pictures(pictures.take(rows), moves[rows]).pixels, together[rows])
 
 
-def test_pictures_kept_as_patches_stay_as_they_are() -> None:
+def test_leaves_pictures_stored_as_patches_unchanged() -> None:
     patches = PictureInput(torch.rand(2, 9, 12), torch.tensor([[3, 3], [2, 4]]))
     assert move_pictures(patches, draw_moves(2, torch.Generator())) is patches

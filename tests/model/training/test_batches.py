@@ -1,4 +1,4 @@
-"""The batches of a training: every pair has its turn, and each is a function of the seed and the step alone."""
+"""Tests of training batches: an epoch contains every pair, and a batch depends only on the seed and the step."""
 
 import threading
 from pathlib import Path
@@ -23,7 +23,7 @@ ALONE = ProcessGroup(0, 1, CPU)
 
 
 def part(count: int, a: list[int], b: list[int], relation: list[int]) -> Part:
-    """Items whose text is their own number and whose picture is one grey of that number."""
+    """Return items whose only token is their own position and whose pixels all have that value."""
     ids = torch.arange(count)[:, None]
     pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 3, 2, 2)
     return Part(
@@ -47,7 +47,7 @@ def moves_of(batch: Batch) -> Tensor:
 
 
 def triples(batch: Batch) -> set[tuple[int, int, int]]:
-    """The pairs of a batch by position in the part and among all relations."""
+    """Return the (anchor, positive, relation) triples of a batch, by position in the part and among all relations."""
     pairs = batch.pairs
     return set(
         zip(
@@ -59,7 +59,7 @@ def triples(batch: Batch) -> set[tuple[int, int, int]]:
     )
 
 
-def test_every_edge_and_every_item_with_itself_is_a_training_pair() -> None:
+def test_training_pairs_are_all_edges_and_all_self_pairs() -> None:
     pairs = training_pairs(SHOP, "rcml")
     selves = pairs.a == pairs.b
     assert pairs.a[selves].tolist() == list(range(8))
@@ -67,13 +67,13 @@ def test_every_edge_and_every_item_with_itself_is_a_training_pair() -> None:
     assert pairs.take(np.flatnonzero(~selves)).relation.tolist() == SHOP.edges.relation.tolist()
 
 
-def test_clip_trains_on_self_pairs_alone() -> None:
+def test_clip_trains_only_on_self_pairs() -> None:
     pairs = training_pairs(SHOP, "clip")
     assert pairs.a.tolist() == pairs.b.tolist() == list(range(8))
 
 
-def test_an_epoch_shows_every_pair_once_but_for_its_incomplete_last_batch() -> None:
-    # 13 pairs make three batches of 4; a batch's drawn pairs are among its pairs.
+def test_epoch_contains_every_pair_once_except_incomplete_last_batch() -> None:
+    # 13 pairs give three batches of 4. The pairs drawn for a batch must be among its pairs.
     source = batches()
     orders = [source.epoch_order(epoch).tolist() for epoch in range(2)]
     assert [sorted(order) for order in orders] == [list(range(13))] * 2
@@ -87,7 +87,7 @@ def test_an_epoch_shows_every_pair_once_but_for_its_incomplete_last_batch() -> N
         )
 
 
-def test_a_batch_has_all_pairs_among_its_items_in_both_orders_and_selves_once() -> None:
+def test_batch_contains_edges_in_both_orders_and_self_pairs_once() -> None:
     items = np.array([0, 1, 3])
     relations, pairs = pairs_among(training_pairs(SHOP, "rcml"), items, related_items(SHOP), EVERY)
     assert relations.tolist() == [0, 1, 3]
@@ -99,14 +99,14 @@ def test_a_batch_has_all_pairs_among_its_items_in_both_orders_and_selves_once() 
     assert (pairs.count, pairs.inter_count) == (7, 4)
 
 
-def test_text_and_pictures_are_those_of_the_batchs_items() -> None:
+def test_text_and_pictures_belong_to_items_of_batch() -> None:
     batch = batches().at(2)
     assert batch.text.ids[:, 0].tolist() == batch.items.tolist()
     assert batch.pictures.pixels[:, 0, 0, 0].tolist() == batch.items.tolist()
 
 
 @given(step=st.integers(1, 200), size=st.integers(2, 4))
-def test_what_ranks_have_of_a_batch_is_together_what_one_would_have(step: int, size: int) -> None:
+def test_shares_of_ranks_add_up_to_whole_batch(step: int, size: int) -> None:
     whole = batches(batch_size=6).at(step)
     parts = [batches(batch_size=6, group=ProcessGroup(rank, size, CPU)).at(step) for rank in range(size)]
     assert torch.equal(torch.cat([one.text.ids for one in parts]), whole.text.ids)
@@ -120,12 +120,12 @@ def test_what_ranks_have_of_a_batch_is_together_what_one_would_have(step: int, s
         assert ((one.own.start <= one.pairs.anchor) & (one.pairs.anchor < one.own.stop)).all()
 
 
-def test_more_ranks_than_items_are_refused() -> None:
-    with pytest.raises(InputError, match=r"has [2-8] items for 9 processes to share\. Raise --batch-size"):
+def test_rejects_more_ranks_than_items() -> None:
+    with pytest.raises(InputError, match=r"has only [2-8] items for 9 processes\. Raise --batch-size"):
         batches(group=ProcessGroup(8, 9, CPU)).at(1)
 
 
-def test_a_batch_is_a_function_of_seed_and_step() -> None:
+def test_batch_depends_only_on_seed_and_step() -> None:
     first, again, later, other = (
         batches(seed=seed).at(step) for seed, step in ((0, 5), (0, 5), (0, 6), (1, 5))
     )
@@ -136,14 +136,14 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_batches_made_ahead_come_in_the_order_of_their_steps(workers: int) -> None:
+def test_queue_returns_batches_in_order_of_steps(workers: int) -> None:
     source = batches()
     with source.ahead(range(3, 12), workers) as queue:
         made = [queue.take() for _ in range(9)]
     assert [one.items.tolist() for one in made] == [source.at(step).items.tolist() for step in range(3, 12)]
 
 
-def test_an_error_in_a_worker_reaches_the_trainer(tmp_path: Path) -> None:
+def test_queue_raises_error_of_worker(tmp_path: Path) -> None:
     class Missing:
         def __len__(self) -> int:
             return 8

@@ -1,4 +1,4 @@
-"""Several processes train what one would, and one of them writes it."""
+"""Tests of distributed training: several processes train the same network as one, and one of them writes it."""
 
 import json
 import os
@@ -27,18 +27,18 @@ from tests.model.planted import tiny_training
 CPU = torch.device("cpu")
 
 HIDE_CURSOR = "\x1b[?25l"
-"""What a progress bar begins with."""
+"""Escape sequence at the start of a progress bar."""
 
 
 @given(count=st.integers(0, 500), size=st.integers(1, 20))
-def test_the_shares_of_all_ranks_are_the_whole_in_order(count: int, size: int) -> None:
+def test_shares_of_ranks_cover_all_rows_in_order(count: int, size: int) -> None:
     shares = [ProcessGroup(rank, size, CPU).share(count) for rank in range(size)]
     assert [row for share in shares for row in range(count)[share]] == list(range(count))
     lengths = [share.stop - share.start for share in shares]
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_ranks_wait_for_the_first_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collective_timeout_is_at_least_twelve_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -54,7 +54,7 @@ def test_ranks_wait_for_the_first_for_hours(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def train_on(processes: int, config: TrainConfig) -> tuple[int, str]:
-    """The exit status, and what a person would see on a terminal."""
+    """Train with `torchrun` and return the exit status and what appeared on the terminal."""
     config.out.with_suffix(".json").write_text(config.model_dump_json())
     screen, stderr = pty.openpty()
     command = [
@@ -70,41 +70,41 @@ def train_on(processes: int, config: TrainConfig) -> tuple[int, str]:
     ) as run:
         os.close(stderr)
         seen = b""
-        with suppress(OSError):  # when the last of them has closed it
+        with suppress(OSError):  # raised when the last process has closed the terminal
             while some := os.read(screen, 65_536):
                 seen += some
         os.close(screen)
     return run.returncode, seen.decode()
 
 
-def test_two_processes_train_the_network_that_one_would(prepared: Path, tmp_path: Path) -> None:
+def test_two_processes_train_same_network_as_one(prepared: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"steps": 6, "validate_every": 3, "keep": "last", "batch_size": 24}
     alone, together = (tiny_training(prepared, tmp_path / name, **options) for name in ("alone", "together"))
     train(alone)
     status, seen = train_on(2, together)
     assert status == 0, seen
-    assert seen.count("step 6 of 6") == 1  # one of them speaks
-    assert seen.count(HIDE_CURSOR) == 3  # and draws the bars: pictures of two splits, and the training
+    assert seen.count("step 6 of 6") == 1  # only the first rank prints messages
+    assert seen.count(HIDE_CURSOR) == 3  # bars of the first rank: pictures of two splits, and training
     expected, found = (Checkpoint.open(config.out).metrics for config in (alone, together))
     assert (found.ranks, expected.ranks) == (2, 1)
     for ours, theirs in zip(found.history, expected.history, strict=True):
         assert ours.model_dump() == pytest.approx(theirs.model_dump(), rel=1e-4)
     weights = load_file(together.out / "model.safetensors")
     for name, tensor in load_file(alone.out / "model.safetensors").items():
-        # A bias of the keys adds the same to all scores of a query: its gradient is rounding, which Adam enlarges to
-        # steps of its own size, and the two runs need not agree on their direction.
+        # A bias of the keys adds the same constant to all scores of a query, so its gradient is only rounding error.
+        # Adam scales this error to a step of normal size, so the steps of the two runs may differ in direction.
         noise = name.endswith("k_proj.bias")
         torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-3 if noise else 1e-4)
 
 
-def test_an_error_on_the_first_rank_ends_all_of_them(prepared: Path, tmp_path: Path) -> None:
+def test_error_on_first_rank_ends_all_ranks(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out")
     train(config)
     (tmp_path / "out.run" / "best-1.safetensors").write_bytes(b"")
     (tmp_path / "out.run" / "run.json").write_text(json.dumps({"of": {}, "finished": False}))
     status, seen = train_on(2, config)
     assert status != 0
-    assert "Go on with --resume, or remove that folder" in seen
+    assert "Continue it with --resume, or delete this folder" in seen
 
 
 if __name__ == "__main__":

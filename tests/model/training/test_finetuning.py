@@ -1,4 +1,4 @@
-"""What learns: all of a pretrained network, adapters merged in the end, or the attention alone."""
+"""Tests of the fine-tuning modes: all weights, adapters that are merged at the end, or only the attention."""
 
 import importlib.util
 import sys
@@ -38,7 +38,7 @@ def clip_folder(preprocessor: Preprocessor, tmp_path_factory: pytest.TempPathFac
 
 
 def tuned(prepared: Path, clip_folder: Path, out: Path, **options: Any) -> dict[str, Tensor]:
-    """The change of every weight of the towers, and the attention's weights."""
+    """Train, and return the change of every weight of the towers and the final weights of the attention."""
     chosen: dict[str, Any] = {"steps": 12, "learning_rate": 3e-3, "validate_every": 4, **options}
     train(tiny_training(prepared, out, backbone=str(clip_folder), **chosen))
     before = {
@@ -48,7 +48,7 @@ def tuned(prepared: Path, clip_folder: Path, out: Path, **options: Any) -> dict[
     return {name: one - before[name] if name in before else one for name, one in after.items()}
 
 
-def test_a_frozen_backbone_stays_and_the_attention_learns(
+def test_frozen_backbone_stays_unchanged_while_attention_trains(
     prepared: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     change = tuned(prepared, clip_folder, tmp_path / "out", tune="frozen")
@@ -59,7 +59,7 @@ def test_a_frozen_backbone_stays_and_the_attention_learns(
 
 
 @needs_peft
-def test_lora_changes_linear_layers_by_low_rank_and_leaves_no_trace(
+def test_lora_makes_low_rank_changes_and_checkpoint_has_no_adapters(
     prepared: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     change = tuned(prepared, clip_folder, tmp_path / "out", tune="lora", lora_rank=2)
@@ -78,7 +78,7 @@ def test_lora_changes_linear_layers_by_low_rank_and_leaves_no_trace(
 
 @needs_peft
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_adapters_merged_give_the_tokens_that_they_gave_before(kind: str, tmp_path: Path) -> None:
+def test_merging_adapters_does_not_change_tokens(kind: str, tmp_path: Path) -> None:
     write_family(kind, tmp_path)
     backbone, preprocessor = load_backbone(tmp_path)
     config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
@@ -87,7 +87,7 @@ def test_adapters_merged_give_the_tokens_that_they_gave_before(kind: str, tmp_pa
         network, TrainConfig(prepared=tmp_path, out=tmp_path, backbone=str(tmp_path), tune="lora")
     )
     for name, weight in network.named_parameters():
-        if "lora_B" in name:  # 0 at first
+        if "lora_B" in name:  # initially 0, which would make the adapters ineffective
             torch.nn.init.normal_(weight, std=0.1)
     texts, pictures = preprocessor.tokenize(["red mug", "hat"]), preprocessor.blank(2)
     preprocessor.decode(Image.new("RGB", (40, 30), "red"), pictures, 0)
@@ -131,15 +131,15 @@ def test_lora_resumes_from_its_adapters(prepared: Path, clip_folder: Path, tmp_p
     }
 
 
-def test_lora_without_peft_says_what_to_install(
+def test_lora_without_peft_names_package_to_install(
     prepared: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(InputError, match=r"peft, which is not installed: pip install 'rcml\[lora\]'"):
+    with pytest.raises(InputError, match=r"peft, which is not installed\. Run `pip install 'rcml\[lora\]'`"):
         tuned(prepared, clip_folder, tmp_path / "out", tune="lora")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_backbone_from_scratch_is_always_trained_whole() -> None:
+def test_rejects_frozen_backbone_without_pretrained_weights() -> None:
     with pytest.raises(ValidationError, match="--tune frozen is for a pretrained backbone"):
         TrainConfig(prepared=Path("p"), out=Path("o"), tune="frozen")

@@ -1,4 +1,4 @@
-"""The gradients of a batch are those of the batch as a whole, however it is cut; and what they are."""
+"""Tests of gradients: they equal plain backpropagation over the whole batch, however the batch is split."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 def set_up(
     folder: Path, group: ProcessGroup = ALONE, micro_batch: int | None = None
 ) -> tuple[Network, Batches, Gradients]:
-    """A random network in float64, the training part of the prepared data, and what computes gradients."""
+    """Return a random network in float64, the batches of the training split, and the object that computes gradients."""
     prepared = Prepared.open(folder)
     items = [prepared.items[row] for row in prepared.rows(Split.TRAIN)]
     preprocessor = Preprocessor.train([item.text for item in items], TINY)
@@ -71,7 +71,7 @@ def drop_half(network: Network) -> None:
 
 
 def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, float]:
-    """Ratio of lengths, and cosine, of two gradients of all weights."""
+    """Return the ratio of the norms of two gradients over all weights, and their cosine."""
     assert found.keys() == expected.keys()
     x, y = (torch.cat([one[name].flatten() for name in sorted(one)]) for one in (found, expected))
     return (x.norm() / y.norm()).item(), torch.cosine_similarity(x, y, dim=0).item()
@@ -83,7 +83,7 @@ def whole(prepared: Path) -> tuple[float, dict[str, Tensor]]:
     return gradients.of(batches.at(1), step=1), gradients_of(network)
 
 
-def test_they_are_those_of_the_objective_by_plain_backpropagation(
+def test_gradients_equal_plain_backpropagation(
     prepared: Path, whole: tuple[float, dict[str, Tensor]]
 ) -> None:
     network, batches, gradients = set_up(prepared)
@@ -100,7 +100,7 @@ def test_they_are_those_of_the_objective_by_plain_backpropagation(
 
 
 @pytest.mark.parametrize("size", [1, 5, 7, 100])
-def test_micro_batches_of_any_size_give_the_gradients_of_the_whole(
+def test_micro_batches_of_any_size_give_gradients_of_whole_batch(
     size: int, prepared: Path, whole: tuple[float, dict[str, Tensor]]
 ) -> None:
     network, batches, gradients = set_up(prepared, micro_batch=size)
@@ -108,7 +108,7 @@ def test_micro_batches_of_any_size_give_the_gradients_of_the_whole(
     assert compare(gradients_of(network), whole[1]) == pytest.approx((1.0, 1.0), abs=1e-12)
 
 
-def test_a_chunk_with_dropout_drops_the_same_when_it_is_encoded_again(prepared: Path) -> None:
+def test_dropout_is_same_when_chunk_is_encoded_again(prepared: Path) -> None:
     network, batches, gradients = set_up(prepared, micro_batch=5)
     drop_half(network)
     encoded = []
@@ -127,9 +127,12 @@ def test_a_chunk_with_dropout_drops_the_same_when_it_is_encoded_again(prepared: 
     assert not torch.equal(encoded[2 * len(first)], first[0])
 
 
-def test_what_is_dropped_is_a_function_of_seed_and_step(prepared: Path) -> None:
+def test_dropout_depends_only_on_seed_and_step(prepared: Path) -> None:
     found = []
-    for before in (1, 2):  # what the generator has been through: another rank's chunks, or a restart
+    for before in (
+        1,
+        2,
+    ):  # seeds of the global generator, whose state differs between ranks and after a restart
         network, batches, gradients = set_up(prepared)
         drop_half(network)
         torch.manual_seed(before)
@@ -141,7 +144,7 @@ def test_what_is_dropped_is_a_function_of_seed_and_step(prepared: Path) -> None:
 MICRO_BATCHES = (None, 4)
 
 
-def test_the_gradients_of_several_processes_are_those_of_one(
+def test_several_processes_give_gradients_of_one(
     prepared: Path, tmp_path: Path, whole: tuple[float, dict[str, Tensor]]
 ) -> None:
     processes = 3
@@ -163,7 +166,7 @@ def test_the_gradients_of_several_processes_are_those_of_one(
 
 
 def one_rank(folder: Path, out: Path) -> None:
-    """What each process of the test above does."""
+    """Save the loss and the gradients of one rank; each process of the test above calls this function."""
     torch.set_num_threads(1)
     with join_process_group("cpu") as ranks:
         for micro_batch in MICRO_BATCHES:

@@ -1,4 +1,4 @@
-"""The grouped objective against the paper's sums, written out pair by pair in float64."""
+"""Tests of the loss against the formulas of the paper, evaluated pair by pair in float64."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def unit(seed: int) -> Tensor:
 
 
 def batch(edges: list[tuple[int, int, int]], related: list[tuple[int, int]]) -> PairBatch:
-    """Pairs as given; `related` are further related items, besides those of `edges`."""
+    """Return a batch with the pairs `edges`; `related` lists additional related items."""
     matrix = torch.eye(ITEMS, dtype=torch.bool)
     for a, b in related + [(a, b) for a, b, _ in edges]:
         matrix[a, b] = matrix[b, a] = True
@@ -31,14 +31,14 @@ def batch(edges: list[tuple[int, int, int]], related: list[tuple[int, int]]) -> 
 
 
 PAIRS = batch(
-    # Self-pairs under relation 0; item 0 has partners under both other relations, once the same partner.
+    # Self-pairs under relation 0. Item 0 has partners under relations 1 and 2, and item 1 is a partner under both.
     [(0, 0, 0), (3, 3, 0), (0, 1, 1), (1, 0, 1), (0, 1, 2), (0, 2, 2), (2, 0, 2), (5, 6, 2), (6, 5, 2)],
     related=[(0, 4)],
 )
 
 
 def as_printed(x: Tensor, y: Tensor, pairs: PairBatch, temperature: float) -> list[Tensor]:
-    """Eq. 2: the positive against itself and N(i), all under the pair's relation."""
+    """Compute eq. 2 for each pair, under its relation; the denominator contains the positive and N(i)."""
     losses = []
     for i, j, e in zip(
         *(axis.tolist() for axis in (pairs.anchor, pairs.positive, pairs.relation)), strict=True
@@ -61,13 +61,13 @@ def equation_1(text: Tensor, image: Tensor, pairs: PairBatch, temperature: float
     return cross + weight * (mean(text, text, True) + mean(image, image, True))
 
 
-def test_each_pairs_loss_is_that_of_equation_2() -> None:
+def test_loss_of_each_pair_matches_equation_2() -> None:
     x, y = unit(0), unit(1)
     expected = torch.stack(as_printed(x, y, PAIRS, 0.1))
     torch.testing.assert_close(contrast(x, y, PAIRS, 0.1), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
+def test_loss_and_gradients_match_equation_1() -> None:
     ours, theirs = (unit(2), unit(3)), (unit(2), unit(3))
     loss = rcml_loss(*ours, PAIRS, 0.1, 0.5)
     expected = equation_1(*theirs, PAIRS, 0.1, 0.5)
@@ -77,7 +77,7 @@ def test_the_loss_and_its_gradients_are_those_of_equation_1() -> None:
 
 
 @given(st.permutations(range(9)), st.floats(0.05, 2.0))
-def test_the_order_of_the_pairs_does_not_matter(order: list[int], temperature: float) -> None:
+def test_loss_of_pair_does_not_depend_on_order_of_pairs(order: list[int], temperature: float) -> None:
     x, y = unit(4), unit(5)
     shuffled = replace(
         PAIRS, anchor=PAIRS.anchor[order], positive=PAIRS.positive[order], relation=PAIRS.relation[order]
@@ -86,10 +86,10 @@ def test_the_order_of_the_pairs_does_not_matter(order: list[int], temperature: f
     torch.testing.assert_close(contrast(x, y, shuffled, temperature), expected)
 
 
-def test_an_item_related_outside_the_batchs_pairs_is_no_negative() -> None:
+def test_item_related_outside_batch_pairs_is_not_negative() -> None:
     x, y = unit(6), unit(7)
     moved = y.detach().clone()
-    moved[4] = -moved[4]  # related to 0 by an edge that no pair of the batch shows
+    moved[4] = -moved[4]  # related to item 0 by an edge that is not a pair of the batch
     before, after = contrast(x, y, PAIRS, 0.1), contrast(x, moved, PAIRS, 0.1)
     changed = (before != after).tolist()
     anchors = PAIRS.anchor.tolist()
@@ -98,15 +98,15 @@ def test_an_item_related_outside_the_batchs_pairs_is_no_negative() -> None:
     ]
 
 
-def test_a_further_positive_of_the_anchor_is_neither_rival_nor_negative() -> None:
+def test_other_positive_of_anchor_does_not_affect_loss() -> None:
     x, y = unit(8), unit(9)
     moved = y.detach().clone()
     moved[2] = -moved[2]
-    row = 2  # (0, 1) under relation 1; 2 is 0's partner under relation 2
+    row = 2  # the pair (0, 1) under relation 1; item 2 is a positive of item 0 under relation 2
     assert contrast(x, y, PAIRS, 0.1)[row] == contrast(x, moved, PAIRS, 0.1)[row]
 
 
-def test_with_self_pairs_alone_it_is_clips_cross_entropy() -> None:
+def test_loss_of_self_pairs_is_clip_cross_entropy() -> None:
     text, image = unit(10), unit(11)
     everyone = torch.arange(ITEMS)
     pairs = PairBatch(
@@ -117,13 +117,13 @@ def test_with_self_pairs_alone_it_is_clips_cross_entropy() -> None:
     torch.testing.assert_close(rcml_loss(text, image, pairs, 0.07, 0.0), clip, rtol=1e-9, atol=1e-9)
 
 
-def test_intra_modal_terms_leave_self_pairs_out() -> None:
+def test_intra_modal_terms_skip_self_pairs() -> None:
     text, image = unit(12), unit(13)
     selves = batch([(0, 0, 0), (3, 3, 0)], related=[])
     assert rcml_loss(text, image, selves, 0.1, 0.5) == rcml_loss(text, image, selves, 0.1, 0.0)
 
 
-def test_a_batch_without_negatives_costs_nothing_and_moves_nothing() -> None:
+def test_batch_without_negatives_has_zero_loss_and_gradient() -> None:
     text, image = unit(14), unit(15)
     edges = [(0, 1, 1), (1, 0, 1), (2, 2, 0)]
     pairs = replace(batch(edges, related=[]), related=torch.ones(ITEMS, ITEMS, dtype=torch.bool))
@@ -133,12 +133,12 @@ def test_a_batch_without_negatives_costs_nothing_and_moves_nothing() -> None:
     assert [float(gradient.abs().max()) for gradient in gradients] == pytest.approx([0.0, 0.0], abs=1e-12)
 
 
-def test_a_tiny_temperature_does_not_overflow() -> None:
+def test_tiny_temperature_does_not_overflow() -> None:
     loss = contrast(unit(16), unit(17), PAIRS, 1e-3)
     assert np.isfinite(loss.detach().numpy()).all()
 
 
-def test_the_losses_and_gradients_of_parts_of_the_pairs_add_up() -> None:
+def test_losses_and_gradients_of_parts_of_batch_add_up() -> None:
     whole, parts = (unit(18), unit(19)), (unit(18), unit(19))
     loss = rcml_loss(*whole, PAIRS, 0.1, 0.5)
     shares = [

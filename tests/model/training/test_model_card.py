@@ -1,4 +1,4 @@
-"""A model card is read by the Hub and by people, and says neither less nor more than was measured."""
+"""Tests of the model card: its metadata for the Hub, and its text in Markdown."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +37,11 @@ def card_of(prepared: Path, *relations: Relation, **options: Any) -> ModelCard:
 
 
 def data_of(card: ModelCard) -> ModelCardData:
-    """The metadata of a model's card, which the Hub's library takes for that of any card."""
+    """Return the metadata of a model card; huggingface_hub annotates it with the base class of all cards."""
     return cast(ModelCardData, card.data)
 
 
-def test_the_hub_reads_what_the_model_is_and_how_good(checkpoints: dict[str, Path]) -> None:
+def test_hub_reads_task_and_results_of_model(checkpoints: dict[str, Path]) -> None:
     data = ModelCard.load(checkpoints["rcml"] / "README.md").data
     metrics = Checkpoint.open(checkpoints["rcml"]).metrics
     assert (data.library_name, data.pipeline_tag) == ("rcml", "feature-extraction")
@@ -52,22 +52,22 @@ def test_the_hub_reads_what_the_model_is_and_how_good(checkpoints: dict[str, Pat
     }
 
 
-def test_no_licence_is_claimed(prepared: Path) -> None:
+def test_card_names_no_licence(prepared: Path) -> None:
     card = card_of(prepared)
     assert data_of(card).license is None
     assert "licen" not in card.content.lower()
 
 
-def test_a_backbone_of_the_hub_is_the_base_model(prepared: Path) -> None:
+def test_backbone_from_hub_is_base_model(prepared: Path) -> None:
     card = card_of(prepared, backbone="openai/clip-vit-base-patch32")
     assert data_of(card).base_model == "openai/clip-vit-base-patch32"
-    assert "backbone: `openai/clip-vit-base-patch32`, 151,277,313 parameters in all" in card.text
+    assert "backbone: `openai/clip-vit-base-patch32`, 151,277,313 parameters in total" in card.text
 
 
 @pytest.mark.parametrize(
     ("backbone", "shown"), [("small", "`small`"), ("/home/ann/models/our clip", "`our clip`")]
 )
-def test_a_backbone_of_ones_own_is_no_base_model_and_its_place_is_not_told(
+def test_local_backbone_is_not_base_model_and_its_path_is_hidden(
     backbone: str, shown: str, prepared: Path
 ) -> None:
     card = card_of(prepared, backbone=backbone)
@@ -76,7 +76,7 @@ def test_a_backbone_of_ones_own_is_no_base_model_and_its_place_is_not_told(
     assert "/home" not in card.content
 
 
-def test_it_shows_how_the_checkpoint_is_loaded(prepared: Path) -> None:
+def test_card_shows_code_that_loads_checkpoint(prepared: Path) -> None:
     [code] = [token.content for token in MarkdownIt().parse(card_of(prepared).text) if token.type == "fence"]
     compile(code, "README.md", "exec")
     assert 'Encoder.from_pretrained("path/to/this/folder")' in code
@@ -94,7 +94,7 @@ def test_it_shows_how_the_checkpoint_is_loaded(prepared: Path) -> None:
         "- a list? 1. or this",
     ],
 )
-def test_relations_are_shown_word_for_word(text: str, prepared: Path) -> None:
+def test_card_shows_descriptions_of_relations_verbatim(text: str, prepared: Path) -> None:
     card = card_of(prepared, Relation("a`b``c\n_d_", text), Relation("next", "Next."))
     tokens = (
         MarkdownIt("commonmark")

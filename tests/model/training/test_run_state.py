@@ -1,4 +1,4 @@
-"""A training that is killed goes on where it was last saved, and ends where it would have ended."""
+"""Tests of interrupted runs: a killed run resumes from its last save and ends with the same weights."""
 
 import json
 import os
@@ -55,12 +55,12 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Forks a process for each training, as to load torch takes longer than to train."""
+"""Script that forks one process per training run, because importing torch takes longer than the training."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training in a process of its own."""
+    """Training run in a separate process."""
 
     process: int
     told: IO[str]
@@ -69,7 +69,7 @@ class Training:
         os.kill(self.process, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Its exit status, negative if it was killed."""
+        """Return the exit status, which is negative if the process was killed."""
         return int(self.told.readline())
 
 
@@ -78,7 +78,7 @@ Start = Callable[..., Training]
 
 @pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
-    """Starts trainings; each stands still after the step `last`, so that it cannot end before it is killed."""
+    """Yield a function that starts a run; the run pauses after step `last`, so it cannot end before it is killed."""
     command = [sys.executable, "-c", FORKING]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -99,7 +99,7 @@ def start() -> Iterator[Start]:
 
 
 def saved_step(config: TrainConfig) -> int:
-    """The step of the state that was saved last, 0 where there is none."""
+    """Return the step of the last saved state, or 0 if no state was saved."""
     path = config.out.with_name(f"{config.out.name}.run") / "last.safetensors"
     if not path.is_file():
         return 0
@@ -108,22 +108,23 @@ def saved_step(config: TrainConfig) -> int:
 
 
 def kill_after(training: Training, config: TrainConfig, step: int, delay: float) -> None:
-    """SIGKILL `delay` seconds after this step was saved."""
+    """Send SIGKILL `delay` seconds after the state of `step` was saved."""
     while saved_step(config) < step:
         time.sleep(0.002)
     time.sleep(delay)
     training.kill()
-    assert training.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert training.wait() == -signal.SIGKILL, "The run ended before it was killed."
 
 
 def endure(start: Start, prepared: Path, folder: Path, steps: int, kills: int, seed: int) -> None:
-    """Kill and resume one training, run another undisturbed, and compare what comes of them."""
+    """Kill and resume one run, complete another one without interruption, and compare their results."""
     rng = random.Random(seed)
     options: dict[str, Any] = {
         "steps": steps, "validate_every": 4, "save_every": 1, "patience": 99, "learning_rate": 1e-3, "batch_size": 48,
     }  # fmt: skip
     calm, stormy = (tiny_training(prepared, folder / name, **options) for name in ("calm", "stormy"))
-    assert start(calm, False, steps).wait() == 0  # in a process like the others: threads decide the last bits
+    # This run uses a forked process too, because the number of threads affects the last bits.
+    assert start(calm, False, steps).wait() == 0
     for number, step in enumerate(sorted(rng.sample(range(1, steps - 3), kills))):
         step = max(step, saved_step(stormy) + 1)
         kill_after(start(stormy, number > 0, step + 2), stormy, step, rng.uniform(0.0, 0.03))
@@ -137,7 +138,7 @@ def endure(start: Start, prepared: Path, folder: Path, steps: int, kills: int, s
     assert histories[0] == histories[1]
 
 
-def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(
+def test_killed_run_resumes_to_weights_of_uninterrupted_run(
     start: Start, prepared: Path, tmp_path: Path
 ) -> None:
     endure(start, prepared, tmp_path, steps=24, kills=2, seed=0)
@@ -145,13 +146,13 @@ def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_ten_kills_and_ten_resumes_change_nothing(start: Start, prepared: Path, tmp_path: Path) -> None:
+def test_ten_kills_and_resumes_do_not_change_weights(start: Start, prepared: Path, tmp_path: Path) -> None:
     endure(start, prepared, tmp_path, steps=120, kills=10, seed=1)
 
 
 @pytest.fixture
 def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
-    """The options of a run that was stopped in the middle, by Ctrl-C."""
+    """Return the options of a run that Ctrl-C interrupted at step 4 of 6."""
     config = tiny_training(prepared, tmp_path / "out", steps=6, validate_every=2, save_every=1)
 
     def stop(step: int, *_: object) -> float:
@@ -170,15 +171,15 @@ def resumed(config: TrainConfig, **changed: Any) -> TrainConfig:
     return config.model_copy(update={"resume": True, **changed})
 
 
-def test_an_interrupted_run_leaves_no_checkpoint_and_is_not_overwritten(interrupted: TrainConfig) -> None:
+def test_interrupted_run_leaves_no_checkpoint_and_is_not_overwritten(interrupted: TrainConfig) -> None:
     with pytest.raises(ArtifactError, match="There is no checkpoint at"):
         Checkpoint.open(interrupted.out)
-    with pytest.raises(InputError, match=r"was interrupted.*out\.run\. Go on with --resume, or remove"):
+    with pytest.raises(InputError, match=r"was interrupted.*out\.run\. Continue it with --resume, or delete"):
         train(interrupted)
     assert saved_step(interrupted) == 3
 
 
-def test_a_resumed_run_begins_after_the_last_saved_step(interrupted: TrainConfig) -> None:
+def test_resumed_run_starts_after_last_saved_step(interrupted: TrainConfig) -> None:
     steps: list[int] = []
 
     def remember(step: int, *_: object) -> float:
@@ -193,43 +194,43 @@ def test_a_resumed_run_begins_after_the_last_saved_step(interrupted: TrainConfig
     assert [entry.step for entry in metrics.history] == [2, 4, 6]
 
 
-def test_a_run_resumed_with_other_options_is_refused_by_name_and_value(interrupted: TrainConfig) -> None:
+def test_rejects_resume_with_other_options_and_names_them(interrupted: TrainConfig) -> None:
     with pytest.raises(
-        MismatchError, match=r"--temperature was 0\.1 and is 0\.2\. Give it as it was, or remove"
+        MismatchError, match=r"--temperature changed from 0\.1 to 0\.2\. Restore the old value, or delete"
     ):
         train(resumed(interrupted, temperature=0.2))
-    train(resumed(interrupted, workers=1, picture_cache=False))  # these have no say in what is learnt
+    train(resumed(interrupted, workers=1, picture_cache=False))  # these options may change
 
 
-def test_a_run_resumed_on_other_data_is_refused(interrupted: TrainConfig) -> None:
+def test_rejects_resume_on_other_data(interrupted: TrainConfig) -> None:
     with (
-        pytest.raises(MismatchError, match=r"the prepared data was '[0-9a-f]{64}' and is 'abc'"),
+        pytest.raises(
+            MismatchError, match=r"the digest of the prepared data changed from '[0-9a-f]{64}' to 'abc'"
+        ),
         open_run(resumed(interrupted), "abc"),
     ):
         pass
 
 
-def test_a_finished_run_keeps_its_log_and_last_state_and_is_not_resumed(
-    prepared: Path, tmp_path: Path
-) -> None:
+def test_finished_run_keeps_log_and_last_state_and_cannot_be_resumed(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out", steps=5, validate_every=2)
     train(config)
     names = {path.name for path in (tmp_path / "out.run").iterdir()}
     assert names == {"run.json", "last.safetensors", "tensorboard"}
     assert saved_step(config) == 5
-    with pytest.raises(InputError, match="is finished; leave out --resume"):
+    with pytest.raises(InputError, match=r"is finished\. Omit --resume to replace it"):
         train(resumed(config))
-    train(config)  # another in its place
+    train(config)  # a new run replaces it
 
 
-def test_a_resume_where_nothing_was_begun_begins(prepared: Path, tmp_path: Path) -> None:
+def test_resume_without_earlier_run_starts_new_run(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out")
     train(resumed(config))
     assert Checkpoint.open(config.out).metrics.steps == 4
     assert "resume" not in json.loads((config.out / "config.json").read_text())
 
 
-def test_a_place_that_something_else_has_is_refused_before_training(prepared: Path, tmp_path: Path) -> None:
+def test_rejects_output_folder_with_foreign_files_before_training(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out")
     config.out.mkdir()
     (config.out / "notes.txt").write_text("mine")
@@ -240,7 +241,7 @@ def test_a_place_that_something_else_has_is_refused_before_training(prepared: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_two_runs_for_one_checkpoint_do_not_mix(prepared: Path, tmp_path: Path) -> None:
+def test_rejects_second_run_for_same_checkpoint(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out")
     with (
         open_run(config, "digest"),
@@ -249,13 +250,13 @@ def test_two_runs_for_one_checkpoint_do_not_mix(prepared: Path, tmp_path: Path) 
         train(config)
 
 
-def test_a_run_can_be_discarded(interrupted: TrainConfig) -> None:
+def test_interrupted_run_can_be_discarded(interrupted: TrainConfig) -> None:
     discard_run(interrupted.out)
     train(interrupted)
     assert open_artifact(interrupted.out, "checkpoint").counts["relations"] == 3
 
 
-def test_the_weights_of_the_last_step_can_be_kept_instead_of_the_best(prepared: Path, tmp_path: Path) -> None:
+def test_checkpoint_can_have_weights_of_last_step_instead_of_best(prepared: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"steps": 6, "validate_every": 1, "learning_rate": 0.03, "keep": "last"}
     config = tiny_training(prepared, tmp_path / "last", **options)
     train(config)
@@ -268,8 +269,8 @@ def test_the_weights_of_the_last_step_can_be_kept_instead_of_the_best(prepared: 
     assert metrics.validation_hit_at_5 == metrics.history[-1].validation_hit_at_5
 
 
-def test_a_state_half_written_is_no_state(interrupted: TrainConfig) -> None:
-    # What a kill during a save leaves: the new state under a hidden name, the old one in place.
+def test_resume_ignores_partly_written_state(interrupted: TrainConfig) -> None:
+    # A kill during a save leaves the new state under a hidden name, and the old state in place.
     folder = interrupted.out.with_name("out.run")
     for name in ("last", "best-3"):
         (folder / f".{name}.safetensors.partial").write_bytes(b"\0" * 100)

@@ -1,4 +1,4 @@
-"""Where the figures of a training go."""
+"""Tests of the logging of training metrics."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     return {name: {one.step: one.value for one in events.Scalars(name)} for name in events.Tags()["scalars"]}
 
 
-def test_tensorboard_has_every_steps_figures_and_the_validations(prepared: Path, tmp_path: Path) -> None:
+def test_tensorboard_has_metrics_of_every_step_and_validation(prepared: Path, tmp_path: Path) -> None:
     train(tiny_training(prepared, tmp_path / "out", steps=4, validate_every=2))
     found = scalars(tmp_path / "out.run")
     for name in ("loss", "rate", "gradient_norm", "pairs_per_second"):
@@ -33,7 +33,7 @@ def test_tensorboard_has_every_steps_figures_and_the_validations(prepared: Path,
 
 
 class Tracker(ModuleType):
-    """Speaks wandb's protocol, which trackio shares, and keeps what it is told."""
+    """Fake tracker with the functions of wandb and trackio that records all calls."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -50,7 +50,7 @@ class Tracker(ModuleType):
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_a_tracker_that_is_asked_for_is_told_all_of_it(
+def test_requested_tracker_receives_all_metrics(
     name: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Tracker(name)
@@ -65,16 +65,16 @@ def test_a_tracker_that_is_asked_for_is_told_all_of_it(
     ]
 
 
-def test_a_tracker_that_is_not_installed_is_named_with_the_remedy(
+def test_missing_tracker_is_reported_with_command_to_install_it(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match=r"--track wandb needs a package .* pip install wandb"):
+    with pytest.raises(InputError, match=r"--track wandb requires a package .* Run `pip install wandb`"):
         train(tiny_training(prepared, tmp_path / "out", track=("wandb",)))
-    assert list(tmp_path.iterdir()) == []  # before any work is done
+    assert list(tmp_path.iterdir()) == []  # the error is raised before anything is written
 
 
-def test_without_tensorboard_a_training_says_so_and_goes_on(
+def test_training_without_tensorboard_prints_note_and_continues(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
