@@ -1,1 +1,1 @@
-"""Ratios measured side by side in one run; each module runs as `python -m benchmarks.NAME`."""
+"""Benchmarks that measure ratios to a reference in one run; start each with `python -m benchmarks.NAME`."""

@@ -1,9 +1,9 @@
-"""Embedding a catalogue beside the bare towers: `python -m benchmarks.build [--quick]`.
+"""Embedding a catalogue, compared with running only the towers: `python -m benchmarks.build [--quick]`.
 
-ViT-B/32 from its config, random weights, in the precision that `rcml index build` takes here, 10 relations. On one
-side what the build does: JPEGs of 256 pixels and titles are read from the disk by threads, encoded under all relations,
-and written to a shard, with and without tokens. On the other the two towers alone, over the same batches, which were
-tokenized, decoded and normalised beforehand.
+The network is ViT-B/32 from its config, with random weights and 10 relations, in the precision that `rcml index build`
+chooses on this machine. The build reads JPEGs (256 pixels wide) from disk in threads, encodes them and their titles
+under all relations, and writes the vectors to a shard, with and without tokens. The reference runs only the two towers
+over the same batches, which are tokenized, decoded and normalised beforehand.
 """
 
 import argparse
@@ -49,25 +49,25 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Batch:
-    """What the towers are given."""
+    """Inputs of the towers for one batch of items."""
 
     text: TextInput
     pictures: PictureInput
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=11, help="timed runs of each side")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    parser.add_argument("--rounds", type=int, default=11, help="timed runs of each variant")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to check that it runs")
     options = parser.parse_args()
     conclude(on_every_device(partial(measure, options.quick, 2 if options.quick else options.rounds)))
 
 
 def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
-    """The figures of one device."""
+    """Measure on one device and return the figures."""
     count, size = (24, 8) if quick else (2048, 256) if device.type == "cuda" else (256, 32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,8 +90,8 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
         timings = interleave(sides, rounds)
     shares = {name: timings.ratio("towers", name) for name in sides}
     show(
-        f"embedding {count} items, {device.type}, {str(network.backbone.dtype).removeprefix('torch.')}",
-        ("", "ms", "quartiles", "items/s", "share of the towers' rate"),
+        f"embedding {count} items on {device.type} in {str(network.backbone.dtype).removeprefix('torch.')}",
+        ("", "ms", "quartiles", "items/s", "fraction of the towers' rate"),
         [
             [
                 name,
@@ -110,7 +110,10 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
 
 
 def make_items(folder: Path, count: int) -> list[Item]:
-    """Titles of a few words, and blurred noise, which compresses about as a photograph does."""
+    """Create items with titles of 3 to 8 words and pictures of blurred noise.
+
+    Blurred noise compresses about as well as a photograph.
+    """
     rng = np.random.default_rng(0)
     (folder / "pictures").mkdir()
     items = []
@@ -124,7 +127,7 @@ def make_items(folder: Path, count: int) -> list[Item]:
 
 
 def make_batch(preprocessor: Preprocessor, folder: Path, items: list[Item], device: torch.device) -> Batch:
-    """Some items as the towers take them."""
+    """Prepare the inputs of the towers for `items`."""
     room = preprocessor.blank(len(items))
     for row, item in enumerate(items):
         with Image.open(folder / item.picture) as picture:
@@ -135,7 +138,7 @@ def make_batch(preprocessor: Preprocessor, folder: Path, items: list[Item], devi
 
 @torch.inference_mode()
 def forward(encoder: Encoder, batches: list[Batch]) -> None:
-    """The two towers, and nothing else."""
+    """Run the two towers and nothing else."""
     backbone = encoder.network.backbone
     for batch in batches:
         backbone.text_tokens(batch.text)
@@ -143,7 +146,7 @@ def forward(encoder: Encoder, batches: list[Batch]) -> None:
 
 
 def embed(encoder: Encoder, folder: Path, items: list[Item], size: int, tokens: bool) -> None:
-    """What `rcml index build` does first."""
+    """Embed `items` into a shard, as the first stage of `rcml index build` does, and remove the shard."""
     shards = Shards(folder / "encoded", len(items))
     shards.begin(EncodingRun(parents={}, precision="auto", engine="torch", tokens=tokens))
     Embedding(encoder, folder, items, shards, tokens).run(SINGLE_PROCESS, size, workers=2)

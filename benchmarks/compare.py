@@ -1,8 +1,9 @@
-"""RCML beside its two rivals over several seeds: `python -m benchmarks.compare [--prepared FOLDER] [--seeds 3]`.
+"""RCML compared with `blind` and `clip`: `python -m benchmarks.compare [--prepared FOLDER] [--seeds 3]`.
 
-Trains and evaluates every network for every seed, and prints the mean over the seeds as a table, then as one
-line of JSON. By default each seed makes a shop, a clustering, a split and negatives of its own; with
-`--prepared` the data and its split stay, and the seed decides weights, batches, augmentation and negatives.
+`blind` is the unconditioned ablation, and `clip` is the CLIP baseline. The benchmark trains and evaluates each network
+once per seed. It prints the means over the seeds as a table and then as one line of JSON. By default each seed
+generates its own shop, clustering, split and negatives. With `--prepared` the data and its split are fixed, and the
+seed determines the weights, batches, augmentation and negatives.
 """
 
 import argparse
@@ -22,12 +23,16 @@ NETWORKS: tuple[Objective, ...] = ("rcml", "blind", "clip")
 
 
 def main() -> None:
-    """Run the comparison and print it."""
+    """Run the comparison and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--prepared", type=Path, help="prepared data (default: a sample shop for each seed)")
-    parser.add_argument("--out", type=Path, default=Path("var/compare"), help="folder for the networks")
+    parser.add_argument(
+        "--prepared", type=Path, help="folder written by `rcml prepare` (default: one sample shop per seed)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("var/compare"), help="folder for the networks and reports"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100, help="training steps of each network")
     options = parser.parse_args()
@@ -85,7 +90,7 @@ def _shop(folder: Path, seed: int) -> Path:
 
 
 def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the reports, the value of each seed beside them, and the ratios of the means."""
+    """Return the means over the reports, the Hit@5 of each seed, and the ratios of the means."""
 
     def figures(network: str) -> dict[str, Any]:
         found = [report["networks"][network] for report in reports]
@@ -110,12 +115,12 @@ def summarise(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _print(summary: dict[str, Any]) -> None:
     rows = ("hit_at_5", "relation_type_top_3", "validity_accuracy")
-    title = f"mean of {summary['seeds']} seeds, AVG"
+    title = f"AVG, mean of {summary['seeds']} seeds"
     print(f"{title:<26}" + "".join(f"{name:>9}" for name in (*NETWORKS, "chance")))
     for row in rows:
         values = "".join(f"{summary[network][row]:>9.3f}" for network in NETWORKS)
         print(f"{row:<26}{values}{summary['chance'][row]:>9.3f}")
-    print(f"Hit@5 ratios: {summary['ratio_to_clip']:.2f} x clip, {summary['ratio_to_blind']:.2f} x blind")
+    print(f"Hit@5 of rcml: {summary['ratio_to_clip']:.2f} x clip, {summary['ratio_to_blind']:.2f} x blind")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Encoding beside plain CLIP: `python -m benchmarks.encode [--quick]`.
+"""Encoding compared with plain CLIP: `python -m benchmarks.encode [--quick]`.
 
-First the cost of relations: text and picture of 16 items under 1, 10 and 100 relations, over CLIP's two forward
-passes on the same inputs, in fp32 (bf16 on CUDA); beside it a naive loop, which has a pooling for every relation
-without absorbing any projection. Relations are encoded beforehand, once for as long as the weights last.
+The first part measures the cost of relations: text and picture of 16 items under 1, 10 and 100 relations, relative to
+the two forward passes of CLIP on the same inputs, in fp32 (bf16 on CUDA). It also measures a naive loop, which pools
+under one relation at a time and absorbs no projection. Relations are encoded beforehand, because this is needed only
+once per set of weights.
 
-Then, on a CPU, the speed of serving: transformers' `CLIPModel` in fp32, as it comes, over the same items under
-10 relations, in bf16 where the processor computes in it, and by OpenVINO where that is installed; and the cosine
-of each to the features of `CLIPModel`, in the special case in which they should be equal (beta 1, one-hot
-summary). Texts are padded to 77 tokens on both sides, but for the table that says otherwise.
+The second part runs only on a CPU. It measures the speed of serving 16 items under 10 relations. The reference is
+`CLIPModel` of transformers in fp32, with its default settings. It is compared with our towers in torch, in bf16 if the
+processor supports it, and with our towers in OpenVINO, if it is installed. This part also prints the minimum cosine
+between the vectors of each variant and the features of `CLIPModel`, in the special case in which both should be equal
+(beta 1, one-hot summary). All variants pad texts to 77 tokens, except in the table that says otherwise.
 """
 
 import argparse
@@ -34,19 +36,19 @@ from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, R
 
 BATCH_ITEMS = 16
 RELATIONS = 10
-"""What serving is measured with."""
+"""Number of relations in the serving measurements."""
 
 CLIP = "CLIPModel fp32"
 CPU = torch.device("cpu")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=21, help="timed runs of each side")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    parser.add_argument("--rounds", type=int, default=21, help="timed runs of each variant")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to check that it runs")
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds
     conclude(on_every_device(partial(measure, options.quick, rounds)))
@@ -54,20 +56,20 @@ def main() -> None:
 
 @torch.inference_mode()
 def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
-    """The figures of one device."""
+    """Measure on one device and return the figures."""
     network = make_network(quick).eval().to(device)
     items = make_items(network, BATCH_ITEMS)
     if device.type == "cuda":
         in_bf16(network.backbone, device)
     items = Items(items.text.to(device), items.pictures.to(device))
     figures = {"parameters": sum(weight.numel() for weight in network.parameters())}
-    # A hundredth is to be seen here, and a round scatters by two or three.
+    # Differences of 1 % matter here, but single rounds scatter by 2 to 3 %: run twice as many rounds.
     figures |= cost_of_relations(network, items, 2 * rounds)
     return figures | (serving(network, items, rounds) if device.type == "cpu" else {})
 
 
 def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, Any]:
-    """Text and picture under many relations over CLIP's two forward passes, in one precision."""
+    """Measure encoding under many relations, relative to CLIP's two forward passes in the same precision."""
 
     def encode(context: RelationContext) -> None:
         network.text_vectors(items.text, context)
@@ -87,24 +89,27 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
     sides: dict[str, Callable[[], object]] = {"CLIPModel": lambda: features(network.backbone, items)}
     sides |= {_relations(count): partial(encode, context) for count, context in contexts.items()}
     timings = interleave(sides, rounds)
-    _show(f"{BATCH_ITEMS} texts and pictures, {_where(network)}", timings, "CLIPModel", slower=True)
+    _show(f"encoding {BATCH_ITEMS} texts and pictures, {_where(network)}", timings, "CLIPModel", slower=True)
     loops: dict[str, Callable[[], object]] = {
-        f"{count} in a loop": partial(naive, contexts[count]) for count in (10, 100)
+        f"{count} relations in a loop": partial(naive, contexts[count]) for count in (10, 100)
     }
     beside = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 10))
-    _show("the same, naively", beside, "CLIPModel", slower=True)
+    _show("the same with a naive loop over the relations", beside, "CLIPModel", slower=True)
     return {f"ratio_{count}": timings.ratio(_relations(count), "CLIPModel") for count in (10, 100)}
 
 
 def joint(tokens: Tokens, projection: Float[Tensor, "width dim"]) -> Tokens:
-    """All tokens, projected."""
+    """Project all tokens."""
     return replace(tokens, states=tokens.states @ projection)
 
 
 def naive_vectors(
     tokens: Tokens, relation: Float[Tensor, " dim"], network: Network
 ) -> Float[Tensor, "batch dim"]:
-    """z of eq. 4-6 under one relation with nothing absorbed: W_K and W_V see every token, every time."""
+    """Return z of eq. 4-6 under one relation without absorbed projections.
+
+    W_K and W_V are applied to every token again for every relation.
+    """
     attention, states = network.attention, tokens.states.to(relation.dtype)
     query = attention.query @ relation
     keys, values = states @ attention.key.T, states @ attention.value.T
@@ -114,10 +119,10 @@ def naive_vectors(
 
 
 def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
-    """Towers as they may serve, beside `CLIPModel` in fp32.
+    """Compare the towers in each serving engine with `CLIPModel` in fp32; return the figures of the torch engine.
 
-    Engines are measured one after the other, not interleaved with each other: the threads of each wait busily
-    for a while after their work, and would take the processor from the next.
+    The engines are measured one after the other, not interleaved. The threads of each engine keep spinning for a while
+    after their work and would take CPU time from the next engine.
     """
     backbone = network.backbone
     bf16 = computes_in_bf16()
@@ -135,7 +140,7 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
 
 
 def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds: int) -> dict[str, Any]:
-    """The tables of some towers, and the figures of the first."""
+    """Print the tables of `towers` and return the figures of the first."""
     networks = {name: with_towers(network, tower) for name, tower in towers.items()}
     contexts = {name: make_context(one, RELATIONS) for name, one in networks.items()}
     length = int(items.text.mask.sum(dim=1).max())
@@ -160,26 +165,26 @@ def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds
     backbone, ids, mask = network.backbone, items.text.ids, items.text.mask
     clip_texts = partial(backbone.model.get_text_features, ids, mask)
     time("texts, padded to 77 tokens", clip_texts, partial(texts, items.text))
-    time(f"texts, ours padded to the longest, {length}", clip_texts, partial(texts, cut))
+    time(f"texts, ours padded only to the longest, {length} tokens", clip_texts, partial(texts, cut))
     clip_pictures = partial(backbone.model.get_image_features, items.pictures.pixels)
     time("pictures", clip_pictures, pictures)
     timings = time("texts, padded to 77 tokens, and pictures", partial(features, backbone, items), both)
     cosines = {name: least_cosine(backbone, tower, items) for name, tower in towers.items()}
     for name, cosine in cosines.items():
-        print(f"least cosine to CLIPModel's features in fp32, {name}: {cosine:.5f}")
+        print(f"minimum cosine to the features of CLIPModel in fp32, {name}: {cosine:.5f}")
     first = next(iter(towers))
     return {"speedup_vs_transformers": timings.ratio(CLIP, first), "min_cosine": cosines[first]}
 
 
 def with_towers(network: Network, towers: Backbone) -> Network:
-    """The network with other towers."""
+    """Return a copy of the network with other towers and the same attention."""
     other = copy.copy(network)
     other._modules = {**network._modules, "backbone": towers}
     return other
 
 
 def make_context(network: Network, count: int) -> RelationContext:
-    """Relations from random texts: the first is that of an item with itself."""
+    """Encode relations with random descriptions; the first is the intra-sample relation."""
     device = network.attention.query.device
     return network.context(make_texts(torch.full((count,), 12)).to(device), make_relations(count))
 
@@ -187,7 +192,7 @@ def make_context(network: Network, count: int) -> RelationContext:
 def features(
     backbone: Backbone, items: Items
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-    """What `CLIPModel` makes of the same inputs, in two forward passes."""
+    """Return the features of `CLIPModel` for the same inputs, from two forward passes."""
     model = backbone.model
     text = model.get_text_features(items.text.ids, items.text.mask)
     image = model.get_image_features(items.pictures.pixels.to(backbone.dtype))
@@ -195,7 +200,10 @@ def features(
 
 
 def least_cosine(backbone: Backbone, towers: Backbone, items: Items) -> float:
-    """Over all items and both modalities, of `towers` to `CLIPModel` in the case in which they are the same."""
+    """Return the minimum cosine between `towers` and `CLIPModel` over all items and both modalities.
+
+    It is computed in the special case in which both should be equal (beta 1, one-hot summary).
+    """
     clip = RelationAttention(backbone.dim, beta=1.0, summary_scale=ONE_HOT_SCALE)
     tokens = towers.text_tokens(items.text), towers.image_tokens(items.pictures)
     projections = towers.text_projection().float(), towers.image_projection().float()
@@ -220,7 +228,7 @@ def _show(title: str, timings: Timings, reference: str, slower: bool) -> None:
 
     show(
         title,
-        ("", "ms", "quartiles", "times as slow" if slower else "times as fast"),
+        ("", "ms", "quartiles", "relative time" if slower else "relative speed"),
         [[side, *milliseconds(timings, side), f"{ratio(side):.3f}"] for side in timings.seconds],
     )
 

@@ -1,11 +1,11 @@
-"""Durable changes by many writers at once: `python -m benchmarks.journal [--quick] [--sync-ms 5]`.
+"""Durable changes by concurrent writers: `python -m benchmarks.journal [--quick] [--sync-ms 5]`.
 
-Threads put items in, one by one, each waiting until its item is durable: through the journal of an index, where
-those that wait share a commit, and beside it with one commit, and so one sync, for every change: the same journal,
-the writers taking turns. A change has 10 relations x 3 views x 512 components in half precision, and no picture.
+Threads add items one at a time, and each thread waits until its item is durable. In the journal of an index, changes
+that wait at the same time share a commit. The reference is the same journal with one commit, and so one fsync, per
+change: the writers take turns. A change has 10 relations x 3 views x 512 components in half precision, and no picture.
 
-What sharing gains depends on how long a sync takes, from 0.05 ms (a virtual disk that answers from memory) to some
-10 ms (a hard disk). `--sync-ms` puts a wait of that length in the place of every sync; Linux with a C compiler only.
+The gain from sharing depends on how long an fsync takes: from 0.05 ms (a virtual disk that responds from memory) to
+about 10 ms (a hard disk). `--sync-ms` replaces every fsync by a wait; this requires Linux and a C compiler.
 """
 
 import argparse
@@ -36,7 +36,7 @@ WATCHED = "RCML_WATCHED"
 
 
 def changes(count: int) -> list[Change]:
-    """Items put in, of one vector."""
+    """Create changes that add `count` items, all with the same vectors."""
     vectors = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float16)
     return [
         Change.put(
@@ -47,7 +47,7 @@ def changes(count: int) -> list[Change]:
 
 
 class Side:
-    """A journal of its own, and a way to write to it."""
+    """Journal in its own folder that commits concurrent changes together if `shared`, and one by one otherwise."""
 
     def __init__(self, folder: Path, shared: bool) -> None:
         folder.mkdir()
@@ -55,23 +55,23 @@ class Side:
         self._turn = nullcontext() if shared else Lock()
 
     def write(self, changes: list[Change]) -> None:
-        """Write one after the other, each once the one before is durable."""
+        """Write the changes one at a time, each after the previous one is durable."""
         for change in changes:
             with self._turn:
                 self.journal.append([change])
 
     def run(self, shares: list[list[Change]]) -> None:
-        """Each writer has a share."""
+        """Write all shares in parallel, one thread per share."""
         with ThreadPoolExecutor(len(shares)) as writers:
             list(writers.map(self.write, shares))
 
 
 def measure(folder: Path, made: list[Change], writers: int, rounds: int) -> Timings:
-    """Both sides, in turn."""
+    """Time both variants in interleaved rounds."""
     folder.mkdir()
     sides = {
         "journal": Side(folder / "journal", shared=True),
-        "a sync each": Side(folder / "alone", shared=False),
+        "one fsync per change": Side(folder / "alone", shared=False),
     }
     shares = [made[place::writers] for place in range(writers)]
     calls: Mapping[str, Callable[[], object]] = {
@@ -85,12 +85,14 @@ def measure(folder: Path, made: list[Change], writers: int, rounds: int) -> Timi
 
 
 def main() -> None:
-    """Measure, show, conclude."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer changes and rounds")
-    parser.add_argument("--sync-ms", type=float, help="wait so long instead of every sync")
+    parser.add_argument("--quick", action="store_true", help="use fewer changes and rounds")
+    parser.add_argument(
+        "--sync-ms", type=float, help="replace every fsync by a wait of this many milliseconds"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -105,15 +107,15 @@ def main() -> None:
 
 
 def report(folder: Path, quick: bool, sync_ms: float | None) -> None:
-    """Measure with ever more writers, show, conclude."""
+    """Measure with increasing numbers of writers and print the results."""
     rounds = 3 if quick else 9
     made = changes(256 if quick else 1024)
     rows, figures = [], []
     for writers in WRITERS:
         own = made[: len(made) // (8 if writers == 1 else 1)]
         timings = measure(folder / f"{writers}", own, writers, rounds)
-        rate, alone = (len(own) / timings.median(side) for side in ("journal", "a sync each"))
-        ratio = timings.ratio("a sync each", "journal")
+        rate, alone = (len(own) / timings.median(side) for side in ("journal", "one fsync per change"))
+        ratio = timings.ratio("one fsync per change", "journal")
         rows.append((f"{writers}", f"{rate:,.0f}", f"{alone:,.0f}", f"{ratio:.1f}"))
         figures.append(
             {
@@ -123,8 +125,8 @@ def report(folder: Path, quick: bool, sync_ms: float | None) -> None:
                 "ratio": round(ratio, 2),
             }
         )
-    title = "Durable changes a second" + (f", a sync taking {sync_ms:g} ms" if sync_ms else "")
-    show(title, ("writers", "journal", "a sync each", "ratio"), rows)
+    title = "Durable changes per second" + (f", {sync_ms:g} ms per fsync" if sync_ms else "")
+    show(title, ("writers", "journal", "one fsync per change", "ratio"), rows)
     concluded: dict[str, Any] = {"sync_ms": sync_ms, "rows": figures}
     conclude(concluded)
 

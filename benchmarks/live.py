@@ -1,13 +1,17 @@
 """Searches in an index while it changes: `python -m benchmarks.live [--quick] [--changes 0]`.
 
-100,000 items under 10 relations, no answer kept, and every vector scanned, as `rcml index build` has it up to so many
-items (`--kind hnsw`: a graph, which takes longer to make, and whose searches are short). One thread searches, one
-question after the other; in every second block another puts items in at 100 a second, each with 30 KB of vectors, and
-waits until each is durable. Quiet and live blocks take turns: searches without a filter, and for the tenth of the
-items in a price range.
+The index has 100,000 items under 10 relations and no precomputed answers. Every search is a scan, as in an index of
+this size written by `rcml index build`. With `--kind hnsw` the index has graphs, which take longer to build but make
+searches short.
 
-Then how long it takes from when a change is acknowledged until a search in this process finds the item, and until
-another process does, which looks every 0.2 s as a server does. `--changes` are applied before all else.
+One thread sends one query after the other, in blocks of some seconds. In "live" blocks, another thread adds 100 items
+per second, each with 30 KB of vectors, and waits until each item is durable. In "quiet" blocks, the index does not
+change. Every round has one block of each kind, in random order. Each block searches without a filter and with a price
+filter that allows a tenth of the items.
+
+The benchmark also measures how long it takes after the acknowledgement of a change until a search in this process finds
+the item, and until another process does. The other process refreshes every 0.2 s, as a server does. `--changes` sets
+the number of changes that are applied before the first block.
 """
 
 import argparse
@@ -35,14 +39,14 @@ from indexes.storage.filters import Condition
 from model.similarity import Similarity, View
 
 REFRESH_INTERVAL_S = 0.2
-"""Seconds between two looks of another process."""
+"""Seconds between two refreshes of the other process."""
 
 SELECTIONS = {"none": EVERYTHING, "10 %": Selection(where={"price": Condition(least=10, most=19)})}
 
 
 @dataclass
 class Writer:
-    """Puts items in at a steady rate until told to stop."""
+    """Writer that adds items at a steady rate until it is stopped."""
 
     index: Index
     changes: Iterator[Change]
@@ -52,7 +56,7 @@ class Writer:
     seen: list[float] = field(default_factory=list)
 
     def run(self, stop: Event) -> None:
-        """Apply them; of every twentieth, see when a search finds it."""
+        """Apply changes until `stop` is set; after every twentieth, measure how soon a search finds the item."""
         due = time.monotonic()
         while not stop.is_set():
             change = next(self.changes)
@@ -68,7 +72,7 @@ class Writer:
 
 
 def found_after(index: Index, change: Change) -> float:
-    """Seconds until a search for an item's own vector finds it."""
+    """Return the seconds until a search for the item's own vector finds the item."""
     assert change.vectors is not None
     query = change.vectors[[*View].index(View.AVERAGE), 0].astype(np.float32)
     query /= np.linalg.norm(query)
@@ -80,7 +84,7 @@ def found_after(index: Index, change: Change) -> float:
 
 
 def search(index: Index, items: int, seconds: float, draw: Random) -> dict[str, list[float]]:
-    """Milliseconds of one search after the other, by the name of their filter."""
+    """Search for `seconds` and return the milliseconds of each search, by the name of the filter."""
     took: dict[str, list[float]] = {name: [] for name in SELECTIONS}
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -94,7 +98,10 @@ def search(index: Index, items: int, seconds: float, draw: Random) -> dict[str, 
 
 
 def follow(pipe: Connection, path: Path) -> None:
-    """Another process: look for each item that is named, every 0.2 s, and tell when it was there."""
+    """Send the time at which each item named through `pipe` appears in the index, which is refreshed every 0.2 s.
+
+    This function runs in another process.
+    """
     index = Index.open(path)
     pipe.send("")
     while name := pipe.recv():
@@ -106,12 +113,12 @@ def follow(pipe: Connection, path: Path) -> None:
 
 
 def seen_elsewhere(index: Index, changes: Iterator[Change], count: int) -> list[float]:
-    """Seconds from an acknowledgement until another process shows the item."""
+    """Return the seconds from each acknowledgement until another process finds the item."""
     fresh = multiprocessing.get_context("spawn")
     pipe, theirs = fresh.Pipe()
     process = fresh.Process(target=follow, args=(theirs, index.path), daemon=True)
     process.start()
-    theirs.close()  # or its end would not be seen from here
+    theirs.close()  # otherwise recv() would wait forever if the process died
     pipe.recv()
     took = []
     draw = Random(0)
@@ -130,7 +137,7 @@ def seen_elsewhere(index: Index, changes: Iterator[Change], count: int) -> list[
 def measure(
     index: Index, shop: Shop, rounds: int, seconds: float, per_s: float, before: int
 ) -> dict[str, Any]:
-    """All figures."""
+    """Apply the initial changes, run all blocks and return the figures."""
     changes = shop.changes()
     for _ in range(0, before, 100):
         index.apply([next(changes) for _ in range(100)])
@@ -139,7 +146,7 @@ def measure(
         side: {name: [] for name in SELECTIONS} for side in ("quiet", "live")
     }
     draw = Random(0)
-    search(index, shop.items, seconds, draw)  # until every page is there
+    search(index, shop.items, seconds, draw)  # warm-up, which loads all pages of the index into memory
     wrote = 0.0
     for _ in range(rounds):
         for side in draw.sample(list(blocks), len(blocks)):
@@ -183,18 +190,20 @@ def measure(
 
 
 def main() -> None:
-    """Make an index, measure, show, conclude."""
+    """Build an index, measure it and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few items and seconds, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="use few items and short blocks, to check that it runs"
+    )
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--relations", type=int, default=10)
     parser.add_argument("--kind", choices=get_args(IndexKind), default="flat")
-    parser.add_argument("--changes", type=int, default=0, help="applied beforehand")
-    parser.add_argument("--per-s", type=float, default=100, help="changes a second")
+    parser.add_argument("--changes", type=int, default=0, help="changes applied beforehand")
+    parser.add_argument("--per-s", type=float, default=100, help="changes per second")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=3, help="of every block")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds per block")
     asked = parser.parse_args()
     if asked.quick:
         asked.items, asked.relations, asked.rounds, asked.seconds = 1_000, 2, 2, 0.3
@@ -213,17 +222,17 @@ def main() -> None:
 def _show(figures: dict[str, Any]) -> None:
     names = ("quiet_p50_ms", "quiet_p99_ms", "live_p50_ms", "live_p99_ms", "ratio_p99")
     show(
-        f"{figures['kind']}, {figures['items']:,} items x {figures['relations']}, "
-        f"{figures['changes_per_s']:.0f} changes a second, {figures['changes']:,} in the end",
-        ("allowed", "quiet p50 ms", "p99", "live p50 ms", "p99", "ratio of p99"),
+        f"{figures['kind']}, {figures['items']:,} items x {figures['relations']} relations, "
+        f"{figures['changes_per_s']:.0f} changes per second, {figures['changes']:,} changed items at the end",
+        ("filter", "quiet p50 ms", "quiet p99 ms", "live p50 ms", "live p99 ms", "ratio of p99"),
         [[row["filter"], *(f"{row[name]:.2f}" for name in names)] for row in figures["rows"]],
     )
     print(
-        f"a change is durable after {figures['apply_p50_ms']:.1f} ms (p99 {figures['apply_p99_ms']:.1f} ms)"
+        f"A change is durable after {figures['apply_p50_ms']:.1f} ms (p99 {figures['apply_p99_ms']:.1f} ms)."
     )
     print(
-        f"it was found by a search at most {figures['seen_ms']:.0f} ms later, search included; "
-        f"in another process at most {figures['seen_elsewhere_ms']:.0f} ms later"
+        f"A search in this process finds it at most {figures['seen_ms']:.0f} ms later (search included), "
+        f"another process at most {figures['seen_elsewhere_ms']:.0f} ms later."
     )
 
 

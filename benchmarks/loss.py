@@ -1,13 +1,13 @@
-"""The grouped loss beside the naive one: `python -m benchmarks.loss [--quick]`.
+"""Grouped loss compared with the naive loss: `python -m benchmarks.loss [--quick]`.
 
-From the tokens of a batch to the gradients of the tokens, the relations and the attention: all four terms of
-eq. 1 with lambda 0.5, forward and backward, 512 items of 77 text and 50 image tokens, 512 pairs under 10
-relations (relation 0 being the items' own), fp32.
+The benchmark measures all four terms of eq. 1 with lambda 0.5, forward and backward: from the tokens of a batch to the
+gradients of the tokens, the relations and the attention. The batch has 512 items of 77 text tokens and 50 image tokens,
+and 512 pairs under 10 relations, in fp32. Relation 0 is the intra-sample relation.
 
-The naive side does as eq. 4-6 are printed: for each of the P pairs, all B items are conditioned on the pair's
-relation, B x P vectors of each modality, none of W_K, W_V and W_o absorbed. It is spared what nobody would
-repeat: keys and values, which no relation changes, are projected once for an item, all pairs go through one
-product, and the anchors are taken from among the candidates.
+The naive loss follows eq. 4-6 as printed. For each of the P pairs, it conditions all B items on the relation of the
+pair, which gives B x P vectors of each modality. It absorbs none of W_K, W_V and W_o. It avoids only the repeated work
+that any implementation would avoid. Keys and values do not depend on the relation, so they are projected once per item.
+All pairs share one product, and the anchors are selected from the candidates.
 """
 
 import argparse
@@ -28,12 +28,15 @@ from model.training.loss import PairBatch, rcml_loss
 TEMPERATURE = 0.1
 INTRA_MODAL_WEIGHT = 0.5
 FOURFOLD = 4
-"""The grouped loss is measured at this multiple of the batch too: it should fit where the naive one does."""
+"""Factor of the larger batch on which the grouped loss is also measured.
+
+On it, the grouped loss should need no more memory than the naive loss needs on the normal batch.
+"""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Tokens, relations and pairs of a batch, and the attention between them."""
+    """Tokens, relations and pairs of a batch, and the relation-guided attention."""
 
     text: Tokens
     image: Tokens
@@ -43,13 +46,13 @@ class Case:
     attention: RelationAttention
 
     def leaves(self) -> list[Tensor]:
-        """What the gradient is taken by."""
+        """Return the tensors whose gradients are computed."""
         return [self.text.states, self.image.states, self.vectors, *self.attention.parameters()]
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a case."""
+    """Dimensions of a case."""
 
     items: int = 512
     relations: int = 10
@@ -59,12 +62,12 @@ class Size:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each side")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each variant")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to check that it runs")
     options = parser.parse_args()
     size = Size(32, 4, 32, 9, 5) if options.quick else Size()
     rounds = 2 if options.quick else options.rounds
@@ -72,7 +75,7 @@ def main() -> None:
 
 
 def measure(size: Size, rounds: int, device: torch.device) -> dict[str, float]:
-    """Time and memory of both sides on `device`, once they are seen to agree."""
+    """Check that both losses agree, then measure their time and memory on `device`."""
     case = make_case(size, device)
     check(case)
     sides: dict[str, Callable[[], object]] = {
@@ -86,7 +89,7 @@ def measure(size: Size, rounds: int, device: torch.device) -> dict[str, float]:
 
     show(
         f"loss, forward and backward, {device.type}: {size.items} pairs, {size.relations} relations",
-        ("side", "ms", "quartiles", "peak MiB"),
+        ("loss", "ms", "quartiles", "peak MiB"),
         [
             *([side, *milliseconds(timings, side), f"{peaks[side] / 2**20:.1f}"] for side in sides),
             [f"grouped, {len(larger.pairs.related)} pairs", "", "", f"{peaks['fourfold'] / 2**20:.1f}"],
@@ -99,7 +102,10 @@ def measure(size: Size, rounds: int, device: torch.device) -> dict[str, float]:
 
 
 def make_case(size: Size, device: torch.device) -> Case:
-    """A batch of random tokens, texts of random lengths; every anchor once, the relations in turn."""
+    """Create a batch of random tokens with texts of random lengths.
+
+    Every item is the anchor of one pair, and the pairs cycle through the relations.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def leaf(*shape: int) -> Tensor:
@@ -139,8 +145,8 @@ def make_case(size: Size, device: torch.device) -> Case:
 
 
 def grouped(case: Case) -> Float[Tensor, ""]:
-    """The loss as it is trained with."""
-    space = torch.eye(case.vectors.shape[1], device=case.vectors.device)  # the tokens are in it already
+    """Compute the loss as training does."""
+    space = torch.eye(case.vectors.shape[1], device=case.vectors.device)  # the tokens are already projected
     view = case.attention.view(case.vectors, case.intra, space)
     return rcml_loss(
         case.attention(case.text, view),
@@ -152,7 +158,7 @@ def grouped(case: Case) -> Float[Tensor, ""]:
 
 
 def naive(case: Case) -> Float[Tensor, ""]:
-    """The loss with every item conditioned for every pair."""
+    """Compute the loss with every item conditioned separately for every pair."""
     pairs = case.pairs
     text, image = naive_vectors(case.text, case), naive_vectors(case.image, case)
     rivals = ~pairs.related[pairs.anchor].scatter(1, pairs.positive[:, None], False)
@@ -171,7 +177,7 @@ def naive(case: Case) -> Float[Tensor, ""]:
 
 
 def naive_vectors(tokens: Tokens, case: Case) -> Float[Tensor, "items pairs dim"]:
-    """z of every item under the relation of every pair, by eq. 4-6 as they are printed."""
+    """Return z of every item under the relation of every pair, by eq. 4-6 as printed."""
     attention, states = case.attention, tokens.states
     queries = (case.vectors @ attention.query.T)[case.pairs.relation]
     keys, values = states @ attention.key.T, states @ attention.value.T
@@ -183,12 +189,12 @@ def naive_vectors(tokens: Tokens, case: Case) -> Float[Tensor, "items pairs dim"
 
 
 def gradients(loss_of: Callable[[Case], Tensor], case: Case) -> tuple[Tensor, ...]:
-    """Forward and backward."""
+    """Run the forward and backward passes and return the gradients."""
     return torch.autograd.grad(loss_of(case), case.leaves())
 
 
 def check(case: Case) -> None:
-    """Both sides have the same loss, to 1e-5, and close gradients."""
+    """Assert that both losses agree within a relative 1e-5, and their gradients within a relative 1e-4."""
     found = []
     for side in (grouped, naive):
         loss = side(case)

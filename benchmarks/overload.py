@@ -1,9 +1,12 @@
-"""Ten times as much as can be answered: `python -m benchmarks.overload [--quick]`.
+"""Service under a load of ten times its capacity: `python -m benchmarks.overload [--quick]`.
 
-New items in words are asked about, each of which takes the network's time: a stand-in takes 20 ms for a batch and 2 ms
-for each item of it. A closed loop measures how many can be answered; then an open loop sends half as many, ten times as
-many for a minute, and half as many again, on new connections as they are needed. Answers are timed from when their
-request was sent; by how much the asking process was late to send it is told beside.
+Each request contains the text of a new item, which the network must encode. A stand-in for the network takes 20 ms per
+batch and 2 ms per item. A closed loop measures the capacity in requests per second. An open loop then sends requests at
+half the capacity, at ten times the capacity for a minute, and at half the capacity again. It opens new connections as
+needed. Finally the closed loop measures the capacity again.
+
+The response time counts from when the request was sent. The benchmark also reports how late the client process itself
+was in sending the requests.
 """
 
 import argparse
@@ -32,11 +35,11 @@ from service.settings import ServeConfig
 DIM = 64
 BATCH_S, ITEM_S = 0.02, 0.002
 CONNECTIONS = 64
-"""Connections that measure how much can be answered."""
+"""Number of connections that measure the capacity."""
 
 
 def serve(index: Path, pipe: Connection) -> None:
-    """The server's process: tell the port, and answer until it is ended."""
+    """Run the server process: send the port through `pipe`, then serve until terminated."""
     config = ServeConfig(index=index, port=0, log_level="error")
     encoder = FixedEncoder(dim=DIM, batch=BATCH_S, each=ITEM_S)
     app = create_app(config, lambda *_: cast(ItemEncoder, encoder), lambda _: freeze_startup_objects())
@@ -47,7 +50,7 @@ def serve(index: Path, pipe: Connection) -> None:
 
 @contextmanager
 def served(index: Path) -> Iterator[tuple[int, int]]:
-    """Port and process id of a server."""
+    """Start a server in its own process; yield its port and process ID."""
     fresh = multiprocessing.get_context("spawn")
     pipe, theirs = fresh.Pipe()
     process = fresh.Process(target=serve, args=(index, theirs), daemon=True)
@@ -64,7 +67,7 @@ def served(index: Path) -> Iterator[tuple[int, int]]:
 
 
 def resident_mib(process: int) -> float:
-    """Memory of a process, in MiB."""
+    """Return the resident memory of a process in MiB."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 
@@ -72,31 +75,33 @@ def resident_mib(process: int) -> float:
 def measure(
     port: int, process: int, seconds: float, short: float
 ) -> tuple[dict[str, Outcome], dict[str, float]]:
-    """What became of the requests of each stage, and the server's memory."""
+    """Return the outcome of each stage, and the server's memory in MiB before and after the overload."""
     texts = [f"A new item, number {n}, red" + " and round" * (n % 7) for n in range(2_000)]
     bodies = [json.dumps({"text": text, "relation": "relation-1", "k": 10}).encode() for text in texts]
     messages = [request("/retrieve", body) for body in bodies]
     closed_loop(port, messages, CONNECTIONS, short)
-    stages = {"as much as can be": closed_loop(port, messages, CONNECTIONS, short)}
-    capacity = stages["as much as can be"].rate
-    stages["half as much"] = open_loop(port, messages, capacity / 2, short)
+    stages = {"full capacity": closed_loop(port, messages, CONNECTIONS, short)}
+    capacity = stages["full capacity"].rate
+    stages["half capacity"] = open_loop(port, messages, capacity / 2, short)
     open_loop(port, messages, 10 * capacity, min(short, 2))
     before = resident_mib(process)
-    stages["ten times as much"] = open_loop(port, messages, 10 * capacity, seconds)
+    stages["ten times capacity"] = open_loop(port, messages, 10 * capacity, seconds)
     memory = {"before": before, "after": resident_mib(process)}
     time.sleep(1)
-    stages["half as much, a second later"] = open_loop(port, messages, capacity / 2, short)
-    stages["as much as can be, then"] = closed_loop(port, messages, CONNECTIONS, short)
+    stages["half capacity, 1 s later"] = open_loop(port, messages, capacity / 2, short)
+    stages["full capacity, afterwards"] = closed_loop(port, messages, CONNECTIONS, short)
     return stages, memory
 
 
 def main() -> None:
-    """Make an index, serve it, ask too much of it, show, conclude."""
+    """Build an index, serve it, overload the server and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it works")
-    parser.add_argument("--seconds", type=float, default=60, help="of too much")
+    parser.add_argument(
+        "--quick", action="store_true", help="use stages of a second or less, to check that it runs"
+    )
+    parser.add_argument("--seconds", type=float, default=60, help="seconds of overload")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         index = Shop(Path(folder), 1_000, relations(10), DIM).write()
@@ -104,7 +109,7 @@ def main() -> None:
             seconds, short = (1.0, 0.5) if asked.quick else (asked.seconds, max(asked.seconds / 6, 2))
             stages, memory = measure(port, process, seconds, short)
     _show(stages)
-    full, half, over = (stages[name] for name in ("as much as can be", "half as much", "ten times as much"))
+    full, half, over = (stages[name] for name in ("full capacity", "half capacity", "ten times capacity"))
     refused = over.statuses[429] + over.statuses[503]
     figures: dict[str, Any] = {
         "good_share_of_capacity": over.rate / full.rate,
@@ -116,7 +121,7 @@ def main() -> None:
         "refusals_with_retry_after": over.retry_after / max(refused, 1),
         "other_answers": sum(over.statuses.values()) - over.statuses[200] - refused,
         "memory_growth_mib": memory["after"] - memory["before"],
-        "speed_afterwards": stages["as much as can be, then"].rate / full.rate,
+        "speed_afterwards": stages["full capacity, afterwards"].rate / full.rate,
     }
     conclude(figures)
 
@@ -134,8 +139,8 @@ def _show(stages: dict[str, Outcome]) -> None:
         ]
         for name, one in stages.items()
     ]
-    columns = ("asked", "asked/s", "answered/s", "p50 ms", "p99 ms", "refused/s", "p99 ms")
-    show("new items in words, one server process", columns, rows)
+    columns = ("load", "requests/s", "successes/s", "p50 ms", "p99 ms", "rejected/s", "rejected p99 ms")
+    show("new items as text, one server process", columns, rows)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Searches beside plain FAISS: `python -m benchmarks.search [--quick] [--items 10000 100000] [--relations 1]`.
+"""Searches compared with plain FAISS: `python -m benchmarks.search [--quick] [--items 10000 100000] [--relations 1]`.
 
-For every kind of index, number of items and filter: the ten nearest by `FaissVectors`, and beside it FAISS, called
-directly over the same files with the same parameters, opened in the same way. FAISS meets a filter by an
-`IDSelector`, within the graph or the cells; we scan what is allowed, which is exact. What codes find is scored
-again from the vectors on both sides (`IndexRefine`). Both sides have one query at a time, in one thread.
+For every kind of index, number of items and filter, the benchmark times the search for the ten nearest items with
+`FaissVectors`. The reference is FAISS, called directly on the same files, which are opened in the same way and searched
+with the same parameters. FAISS applies a filter with an `IDSelector` inside the graph or the cells. `FaissVectors`
+scans the allowed items, which is exact. For compressed codes, both variants rescore the candidates from the stored
+vectors (`IndexRefine`). Both run one query at a time in one thread.
 
-Every index is built in a process of its own and searched in another: the memory of each is what its process grew by
-at its height. A first search is told by itself, in a process that has searched nothing yet and with nothing of the
-files in memory. For all others they are: opening an index reads them through, to compare their digests.
+Every index is built in one new process and searched in another. The reported memory is the growth of the process: at
+the peak of the build, and after the searches. The first search is timed separately, together with opening the vectors,
+after their files have been evicted from the page cache. All other searches find the files in the page cache, as in a
+real process: opening an index reads all its files to verify their digests.
 
-A million items under ten relations: `--items 1000000 --relations 10 --kinds hnsw --folder FOLDER`; what lies in the
-folder is not built again, so that it can be searched alone.
+For a million items under ten relations, use `--items 1000000 --relations 10 --kinds hnsw --folder FOLDER`. An index
+that already exists in FOLDER is not built again.
 """
 
 import argparse
@@ -41,17 +43,17 @@ from model.similarity import View
 
 K = 10
 FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}
-"""Shares of the items that are allowed, drawn at random."""
+"""Share of the items that each filter allows; the allowed items are drawn at random."""
 
 VIEW = View.AVERAGE
 
 Asked = tuple[int, Float32[ndarray, " dim"]]
-"""A relation and a query."""
+"""Position of the relation, and the query vector."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One index, and how it is asked."""
+    """One index and the number of queries to search it with."""
 
     folder: Path
     kind: IndexKind
@@ -62,12 +64,12 @@ class Case:
 
     @property
     def path(self) -> Path:
-        """Where its vectors lie."""
+        """Folder of the vectors."""
         return self.folder / f"{self.kind}-{self.items}-{self.relations}"
 
 
 def build(case: Case) -> None:
-    """Write the vectors, and beside them what it took."""
+    """Write the vectors, and record the time and memory that this took in `build.json`."""
     started, before = time.perf_counter(), memory()
     written: list[float] = []
     write_vectors(
@@ -88,7 +90,7 @@ def build(case: Case) -> None:
 
 
 def measure(case: Case) -> list[dict[str, Any]]:
-    """The rows of one index, one a filter."""
+    """Measure one index and return one row per filter."""
     before = memory()
     queries = [Embeddings(relation, case.dim).queries(case.queries) for relation in range(case.relations)]
     asked = [(relation, query) for relation, some in enumerate(queries) for query in some]
@@ -120,10 +122,10 @@ def measure(case: Case) -> list[dict[str, Any]]:
 def compare(
     vectors: FaissVectors, plain: "Plain", asked: Sequence[Asked], name: str, share: float
 ) -> dict[str, Any]:
-    """Recall and times of both sides under one filter, query by query, in an order drawn anew.
+    """Measure the recall and times of both variants under one filter, query by query in random order.
 
-    Before each query a side has another, whose time is not taken, so that it does not find what the other side has
-    just brought into the caches.
+    Before each timed query, the same variant runs a different query that is not timed. Otherwise a variant would profit
+    from data that the other variant has just loaded into the CPU caches.
     """
     draw = Random(1)
     allowed = None if share == 1 else np.random.default_rng(2).random(vectors.count) < share
@@ -163,7 +165,7 @@ def compare(
 
 
 class Plain:
-    """FAISS over the same files, without us."""
+    """Plain FAISS on the same files."""
 
     def __init__(self, case: Case, vectors: FaissVectors) -> None:
         faiss.omp_set_num_threads(1)
@@ -188,7 +190,7 @@ class Plain:
     def search(
         self, relation: int, query: Float32[ndarray, " dim"], allowed: Bool[ndarray, " count"] | None
     ) -> Float32[ndarray, " k"]:
-        """Scores of what it finds."""
+        """Return the scores of the results."""
         params = self._parameters(self._efforts[relation], selector(allowed))
         scores, rows = self._index[relation].search(query[None], K, params=params)
         found: ndarray = scores[0][rows[0] >= 0]
@@ -197,7 +199,7 @@ class Plain:
     def least(
         self, relation: int, query: Float32[ndarray, " dim"], allowed: Bool[ndarray, " count"] | None
     ) -> float:
-        """Score of the last of the ten nearest, by a scan."""
+        """Return the score of the tenth nearest item, found by a scan."""
         params = faiss.SearchParameters(sel=selector(allowed))
         scores, rows = self._flat[relation].search(query[None], K, params=params)
         return float(scores[0][rows[0] >= 0].min(initial=np.inf))
@@ -217,28 +219,28 @@ class Plain:
 
 
 def selector(allowed: Bool[ndarray, " count"] | None) -> Any:
-    """What FAISS takes for a filter."""
+    """Convert a filter into a FAISS selector; None allows every item."""
     if allowed is None:
         return None
     return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
 def memory(which: str = "VmRSS") -> int:
-    """Bytes that this process holds, files mapped into memory included; `VmHWM` is the height of it."""
+    """Return the resident memory of this process in bytes, including mapped files; `VmHWM` selects its peak."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith(which)).split()[1]) * 1024
 
 
 def forget(folder: Path) -> None:
-    """Have the system drop what it keeps of some files in memory."""
+    """Evict the files of `folder` from the page cache."""
     for path in folder.iterdir():
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # what is not written yet is not dropped
+            os.fsync(file.fileno())  # only written pages can be evicted
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_through(folder: Path) -> None:
-    """Have the system keep some files in memory, as it does once an index was opened, whose digests are compared."""
+    """Read the files of `folder` into the page cache, as opening an index does when it verifies the digests."""
     for path in folder.iterdir():
         with path.open("rb", buffering=0) as file:
             while file.read(2**24):
@@ -246,16 +248,16 @@ def read_through(folder: Path) -> None:
 
 
 def main() -> None:
-    """Build what is not there, measure, show, conclude."""
+    """Build the missing indexes, measure all indexes and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few and short vectors, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="use few, short vectors, to check that it runs")
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--relations", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=get_args(IndexKind), default=get_args(IndexKind))
-    parser.add_argument("--queries", type=int, default=1_000, help="in all, over all relations")
-    parser.add_argument("--folder", type=Path, help="keep what is built here, and use what is")
+    parser.add_argument("--queries", type=int, default=1_000, help="number of queries over all relations")
+    parser.add_argument("--folder", type=Path, help="folder in which indexes are kept and reused")
     asked = parser.parse_args()
     if asked.quick:
         asked.items, asked.queries = [12_000], 20
@@ -278,11 +280,22 @@ def main() -> None:
 def _show(rows: Sequence[dict[str, Any]]) -> None:
     first = rows[0]
     title = (
-        f"{first['kind']}, {first['items']:,} items x {first['relations']}: {first['bytes_per_vector']:,.0f} bytes a "
-        f"vector; built in {first['build_s']:,.1f} s a relation with {first['build_mib']:,.0f} MiB; searched with "
-        f"{first['memory_mib']:,.0f} MiB; first search from the disk {first['cold_ms']:,.0f} ms"
+        f"{first['kind']}, {first['items']:,} items x {first['relations']} relations, {first['bytes_per_vector']:,.0f} "
+        f"bytes per vector; build: {first['build_s']:,.1f} s per relation, {first['build_mib']:,.0f} MiB; "
+        f"search: {first['memory_mib']:,.0f} MiB; first search from disk: {first['cold_ms']:,.0f} ms"
     )
-    columns = ("allowed", "recall@10", "p50 ms", "p95", "p99", "a second", "FAISS", "p50 ms", "p99", "ratio")
+    columns = (
+        "filter",
+        "recall",
+        "p50 ms",
+        "p95",
+        "p99",
+        "queries/s",
+        "FAISS recall",
+        "FAISS p50",
+        "FAISS p99",
+        "ratio",
+    )
     names = ("p50_ms", "p95_ms", "p99_ms")
     table = [
         [

@@ -1,12 +1,18 @@
-"""`POST /retrieve` beside the same JSON from memory: `python -m benchmarks.service [--quick]`.
+"""`POST /retrieve` compared with the same JSON from memory: `python -m benchmarks.service [--quick]`.
 
-100,000 items under 10 relations are served by one process, as `rcml serve` does it; another asks over loopback, and
-keeps 16 or 64 connections busy. Three kinds of request take turns, block by block: one item whose answer stands in the
-table of exact answers; the same of an index that keeps no answers, which is a live search in a graph; and a route of
-the same application that returns the bytes of one such answer, whatever is asked. Ratios are medians over the rounds,
-of which each meets the same machine.
+Two indexes of 100,000 items under 10 relations, one with and one without precomputed answers, are each served by one
+process, as `rcml serve` does. Another process sends requests over loopback on 16 or 64 connections that it keeps busy.
+Three kinds of request take turns, block by block:
 
-Answers are compared with a scan of all vectors. To make the index takes some minutes; `--keep FOLDER` keeps it there.
+- `table`: retrieval for one item, from the precomputed answers
+- `live`: the same retrieval from the other index, which searches a graph
+- `canned`: a route of the same application that returns the bytes of one such response for every request
+
+Each ratio is formed within a round, in which other load on the machine affects all kinds equally. The benchmark reports
+the median over the rounds.
+
+The results are compared with a scan of all vectors. Building the indexes takes some minutes. `--keep FOLDER` stores
+them in FOLDER, and later runs reuse them.
 """
 
 import argparse
@@ -46,7 +52,7 @@ CONCURRENCIES = (16, 64)
 
 
 def serve(index: Path, pipe: Connection) -> None:
-    """The server's process: tell the port, and answer until the pipe is closed."""
+    """Run the server process: send the port through `pipe`, then serve until terminated."""
     config = ServeConfig(index=index, port=0, log_level="warning")
     app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()), lambda _: freeze_startup_objects())
     canned: list[bytes] = []
@@ -69,7 +75,7 @@ def serve(index: Path, pipe: Connection) -> None:
 
 @contextmanager
 def served(index: Path) -> Iterator[int]:
-    """The port at which an index is served by a process of its own."""
+    """Serve an index in its own process; yield the port."""
     fresh = multiprocessing.get_context("spawn")
     pipe, theirs = fresh.Pipe()
     process = fresh.Process(target=serve, args=(index, theirs), daemon=True)
@@ -88,7 +94,7 @@ def served(index: Path) -> Iterator[int]:
 
 
 def questions(shop: Shop, count: int) -> list[dict[str, Any]]:
-    """What is asked, drawn from all items and relations."""
+    """Return `count` request bodies with random items and relations."""
     draw = Random(0)
     return [
         {
@@ -101,7 +107,7 @@ def questions(shop: Shop, count: int) -> list[dict[str, Any]]:
 
 
 def recall(port: int, index: Index, asked: Sequence[dict[str, Any]]) -> float:
-    """Share of the ten best by a scan that are answered."""
+    """Return the recall@10 of the responses, relative to a scan."""
     found = 0
     places = {relation.relation_id: place for place, relation in enumerate(index.relations)}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
@@ -121,7 +127,10 @@ def recall(port: int, index: Index, asked: Sequence[dict[str, Any]]) -> float:
 def measure(
     port: int, live: int, shop: Shop, rounds: int, seconds: float
 ) -> dict[int, dict[str, list[Outcome]]]:
-    """What became of the requests of each kind in each round, by concurrency; live searches are made at `live`."""
+    """Return the outcomes by number of connections and kind of request, one per round.
+
+    Live searches go to the port `live`, all other requests to `port`.
+    """
     bodies = [json.dumps(one).encode() for one in questions(shop, 20_000)]
     messages = {
         (port, "table"): [request("/retrieve", body) for body in bodies],
@@ -142,7 +151,7 @@ def measure(
 
 
 def ratios(outcomes: dict[str, list[Outcome]], kind: str) -> tuple[float, float]:
-    """Of a kind over the one from memory: requests a second, and p99."""
+    """Return the requests per second and the p99 of a kind, both relative to `canned`."""
     pairs = [*zip(outcomes[kind], outcomes["canned"], strict=True)]
     return (
         median(one.rate / other.rate for one, other in pairs),
@@ -151,19 +160,19 @@ def ratios(outcomes: dict[str, list[Outcome]], kind: str) -> tuple[float, float]
 
 
 def main() -> None:
-    """Make an index, serve it, measure, show, conclude."""
+    """Build and serve the indexes, measure both and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few items and seconds, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="use few items and short blocks, to check that it runs"
+    )
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--relations", type=int, default=10)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3, help="of every block")
-    parser.add_argument(
-        "--keep", type=Path, help="folder for the index; it is taken from there if it is there"
-    )
+    parser.add_argument("--seconds", type=float, default=3, help="seconds per block")
+    parser.add_argument("--keep", type=Path, help="folder in which the indexes are kept and reused")
     asked = parser.parse_args()
     if asked.quick:
         asked.items, asked.relations, asked.dim, asked.rounds, asked.seconds = 1_000, 2, 32, 2, 0.3
@@ -186,7 +195,7 @@ def main() -> None:
         finally:
             index.close()
     _show(outcomes)
-    print(f"live searches find {near:.4f} of the ten best")
+    print(f"recall@10 of live searches: {near:.4f}")
     low, high = CONCURRENCIES
     conclude(
         {
@@ -207,7 +216,7 @@ def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:
             rate, p99 = ratios(kinds, kind)
             rows.append(
                 [
-                    f"{kind}, {connections} at once",
+                    f"{kind}, {connections} connections",
                     f"{median(block.rate for block in blocks):,.0f}",
                     f"{rate:.2f}",
                     f"{1e3 * median(block.quantile(0.5) for block in blocks):.1f}",
@@ -216,8 +225,8 @@ def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:
                 ]
             )
     show(
-        f"one worker, Python {sys.version.split()[0]}",
-        ("request", "requests/s", "over memory", "p50 ms", "p99 ms", "over memory"),
+        f"one server process, Python {sys.version.split()[0]}",
+        ("request", "requests/s", "ratio to canned", "p50 ms", "p99 ms", "ratio to canned"),
         rows,
     )
 

@@ -1,11 +1,13 @@
-"""A training step beside CLIP's: `python -m benchmarks.train [--quick]`.
+"""Training step compared with CLIP's: `python -m benchmarks.train [--quick]`.
 
-One full step of ViT-B/32 from its config: forward, loss, backward, clipping of the gradients, fused AdamW; 64
-items on a CPU in fp32, 512 on CUDA in bf16. Ours encodes the descriptions of 10 relations anew, with gradient,
-conditions every item on all of them, and takes all terms of the objective; every item is the anchor of one pair.
-The reference has the same towers and inputs, the features of `CLIPModel` and CLIP's cross-entropy.
+A step runs the forward pass, the loss, the backward pass, gradient clipping and fused AdamW. The network is ViT-B/32
+from its config, with 64 items in fp32 on a CPU, or 512 items in bf16 on CUDA. Our step also encodes the descriptions of
+10 relations with gradients, conditions every item on all relations, and computes all terms of the objective. Every item
+is the anchor of one pair. The reference has the same towers and inputs, and computes CLIP's cross-entropy on the
+features of `CLIPModel`.
 
-On CUDA the fraction of the card's bf16 peak is that of our step, its operations counted by torch.
+On CUDA the benchmark also reports the fraction of the card's bf16 peak that our step reaches. Torch counts the
+operations.
 """
 
 import argparse
@@ -33,16 +35,20 @@ INTRA_MODAL_WEIGHT = 0.5
 RELATIONS = 10
 
 DESCRIPTION_TOKENS = 48
-"""Of "Co-purchased by people who primarily buy Garden, followed by Home, with moderate interest in Kitchen, Pets
-and Office, while showing minimal engagement in Cycling, Camping, Beach, Sports and Toys.", and a few more."""
+"""Number of tokens per description.
+
+A typical description has slightly fewer: "Co-purchased by people who primarily buy Garden, followed by Home, with
+moderate interest in Kitchen, Pets and Office, while showing minimal engagement in Cycling, Camping, Beach, Sports and
+Toys."
+"""
 
 BF16_PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
-"""Operations a second with dense bf16 matrices, from the data sheets; by a part of the card's name."""
+"""Peak operations per second with dense bf16 matrices, from the data sheets; keyed by a part of the card's name."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What both sides are given."""
+    """Inputs of both variants."""
 
     items: Items
     texts: TextInput
@@ -51,19 +57,19 @@ class Batch:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each side")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each variant")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to check that it runs")
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds
     conclude(on_every_device(partial(measure, options.quick, rounds)))
 
 
 def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
-    """The figures of one device."""
+    """Measure on one device and return the figures."""
     cuda = device.type == "cuda"
     networks = {name: make_network(quick).train().to(device) for name in ("rcml", "clip")}
     count = 16 if quick else 512 if cuda else 64
@@ -76,7 +82,7 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
     timings = interleave(sides, rounds)
     show(
         f"training step, {count} items, {device.type}",
-        ("", "ms", "quartiles", "times as long"),
+        ("", "ms", "quartiles", "relative time"),
         [[side, *milliseconds(timings, side), f"{timings.ratio(side, 'clip'):.3f}"] for side in sides],
     )
     figures: dict[str, Any] = {"step_ratio": timings.ratio("rcml", "clip")}
@@ -91,13 +97,16 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
 
 
 def bf16_peak(card: str) -> float | None:
-    """Of a card by its name; None where it is not known."""
+    """Return the bf16 peak of a card by its name, or None if the card is not listed."""
     names = card.replace("-", " ").split()
     return next((peak for name, peak in BF16_PEAKS.items() if name in names), None)
 
 
 def make_batch(network: Network, count: int, device: torch.device) -> Batch:
-    """Every item the anchor of one pair; a tenth of the pairs are of an item with itself."""
+    """Create a batch in which every item is the anchor of one pair.
+
+    A tenth of the pairs have the intra-sample relation.
+    """
     items = make_items(network, count)
     anchor = torch.arange(count)
     relation = anchor % RELATIONS
@@ -116,7 +125,7 @@ def make_batch(network: Network, count: int, device: torch.device) -> Batch:
 
 
 def optimizer(network: Network) -> torch.optim.Optimizer:
-    """As small a step as can be: the weights stay near what they are."""
+    """Create an optimizer with a tiny learning rate, which keeps the weights close to their initial values."""
     return torch.optim.AdamW(network.parameters(), lr=1e-6, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
 
 
@@ -126,7 +135,7 @@ def step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
 ) -> None:
-    """Forward, loss, backward, clipping, optimizer."""
+    """Run one training step, from the forward pass to the optimizer."""
     optimizer.zero_grad(set_to_none=True)
     loss_of(network, batch).backward()
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -134,7 +143,7 @@ def step(
 
 
 def relation_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
-    """The objective with all its terms."""
+    """Compute the objective with all its terms."""
     with _arithmetic(network):
         context = network.context(batch.texts, batch.relations)
         text = network.text_vectors(batch.items.text, context)
@@ -143,7 +152,7 @@ def relation_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
 
 
 def clip_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
-    """CLIP's cross-entropy over the features that `CLIPModel` gives."""
+    """Compute CLIP's cross-entropy on the features of `CLIPModel`."""
     model, items = network.backbone.model, batch.items
     with _arithmetic(network):
         text = model.get_text_features(items.text.ids, items.text.mask).pooler_output

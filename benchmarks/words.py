@@ -1,11 +1,11 @@
-"""Relations in words beside brute force: `python -m benchmarks.words [--quick] [--index DIR ...]`.
+"""Free-text relation search compared with brute force: `python -m benchmarks.words [--quick] [--index DIR ...]`.
 
-Items of an index that keeps tokens are asked about under relations that nobody indexed. On one side the search that
-the service does, once with everything about the relation still to be estimated (the first question under it) and once
-with that kept (every further question); on the other brute force, which scores all items from their tokens. How a
-relation is read by the text tower is left out: it is the same for all. Times are those of one thread's processor.
+The query items belong to an index that stores tokens, and the relations are not indexed. The search of the service is
+timed twice: for the first query under a relation, which has to compute all estimates for the relation, and for later
+queries, which reuse them. Brute force scores all items from their tokens. Encoding the description of a relation is not
+timed, because it takes the same time in each case. Times are CPU times of one thread.
 
-Without --index a sample shop of 6,000 items is made and learnt first, which takes minutes.
+Without `--index` a sample shop of 6,000 items is generated, trained on and indexed first, which takes minutes.
 """
 
 import argparse
@@ -45,17 +45,19 @@ RELATIONS = (
     "Sequels, and what else is by the same people.",
     "What one needs first with a new baby.",
 )
-"""None of them is among those that a network was trained on."""
+"""Descriptions of relations on which no network was trained."""
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--index", type=Path, nargs="*", help="folders made with --token-store")
-    parser.add_argument("--queries", type=int, default=25, help="items asked about under each relation")
-    parser.add_argument("--quick", action="store_true", help="a tiny shop, to see that it works")
+    parser.add_argument(
+        "--index", type=Path, nargs="*", help="folders written by `rcml index build --token-store`"
+    )
+    parser.add_argument("--queries", type=int, default=25, help="query items under each relation")
+    parser.add_argument("--quick", action="store_true", help="use a tiny shop, to check that it runs")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -65,8 +67,8 @@ def main() -> None:
         paths = options.index or [make_index(Path(folder) / "shop", options.quick)]
         rows = [row for path in paths for row in measure(path, queries)]
     show(
-        "relations in words, one thread, processor time",
-        ("", "items", "overlap@10", "ms", "again, ms", "brute force, ms", "share", "again"),
+        "free-text relations, one thread, CPU time",
+        ("", "items", "overlap@10", "first ms", "later ms", "brute force ms", "first ratio", "later ratio"),
         [
             [
                 f"{row['index']}, {row['similarity']}",
@@ -82,14 +84,14 @@ def main() -> None:
 
 
 def make_index(out: Path, quick: bool) -> Path:
-    """A sample shop, learnt and indexed with its tokens."""
+    """Generate a sample shop, train on it, and index it with its tokens."""
     items, shoppers, steps = (300, 600, 2) if quick else (6_000, 20_000, 100)
     make_all(DemoConfig(out=out, items=items, shoppers=shoppers, steps=steps))
     return out / "index"
 
 
 def measure(path: Path, queries: int) -> list[dict[str, Any]]:
-    """The figures of one index, a row a similarity."""
+    """Measure one index and return one row per similarity."""
     index = Index.open(path)
     encoder = Encoder.from_pretrained(index.checkpoint.path, "cpu")
     relations = [encoder.read_relation(words) for words in RELATIONS]
@@ -103,7 +105,7 @@ def measure(path: Path, queries: int) -> list[dict[str, Any]]:
         sides: dict[str, list[float]] = {"first": [], "again": [], "brute force": []}
         for place, (relation, row) in enumerate(asked):
             best, found = (of(snapshot, relation, similarity, row) for of in (brute_force, search))
-            # Equal to the tenth is as good as it.
+            # A result whose score ties with the tenth best counts as found.
             overlaps.append(float((found.scores >= best.scores[-1] - 1e-6).mean()))
             if place % 5 == 0:
                 calls: dict[str, Callable[[], object]] = {
@@ -136,14 +138,14 @@ def measure(path: Path, queries: int) -> list[dict[str, Any]]:
 
 
 def _processor_seconds(call: Callable[[], object]) -> float:
-    """Of this process, all in one thread: other work on the machine does not count."""
+    """Return the CPU seconds that `call` takes in this process; other work on the machine does not count."""
     started = process_time()
     call()
     return process_time() - started
 
 
 def search(snapshot: Snapshot, relation: FreeTextRelation, similarity: Similarity, row: int) -> Neighbours:
-    """What the service does."""
+    """Search as the service does."""
     query_view, target_view = similarity.views
     query = snapshot.vectors(relation, query_view, [row])[0]
     return FreeTextSearch(snapshot, relation, target_view, query, excluded=frozenset({row})).best(K)
@@ -152,7 +154,7 @@ def search(snapshot: Snapshot, relation: FreeTextRelation, similarity: Similarit
 def brute_force(
     snapshot: Snapshot, relation: FreeTextRelation, similarity: Similarity, row: int
 ) -> Neighbours:
-    """All items, scored from their tokens."""
+    """Score all items from their tokens."""
     query_view, target_view = similarity.views
     query = snapshot.vectors(relation, query_view, [row])[0]
     rows = np.delete(np.arange(snapshot.end), row)

@@ -1,10 +1,11 @@
-"""The names that most programs need, each loaded when it is first used.
+"""Public API of rcml; each name is loaded on first use.
 
-    from rcml import Client       ask a running server; needs httpx and pydantic alone
+    from rcml import Client       query a running server; requires only httpx and pydantic
     from rcml import Encoder      encode items and relations with a checkpoint
-    from rcml import Index        open an index: search it, change it
+    from rcml import Index        open an index, search it and change it
 
-`pip install rcml` brings what `Client` and `AsyncClient` need; `rcml[cpu]` and `rcml[gpu]` bring the rest.
+`pip install rcml` installs what `Client` and `AsyncClient` require. The extras `rcml[cpu]` and `rcml[gpu]` install what
+the other names require.
 """
 
 from importlib import import_module
@@ -33,11 +34,11 @@ def __getattr__(name: str) -> Any:
     """Load `name` on first use.
 
     Raises:
-        AttributeError: rcml has no such name.
-        MissingExtraError: it needs packages that are not installed; the message is the pip command.
+        AttributeError: rcml has no attribute `name`.
+        MissingExtraError: `name` requires a package that is not installed. The message contains the pip command.
     """
     if name not in _MODULES:
-        raise AttributeError(f"module 'rcml' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"Module 'rcml' has no attribute {name!r}. It has {', '.join(__all__)}.")
     with missing_extra(f"rcml.{name}"):
         value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
@@ -45,5 +46,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List what can be imported from here."""
+    """List the public names."""
     return [*__all__]

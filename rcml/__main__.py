@@ -1,4 +1,4 @@
-"""The command `rcml` (also `python -m rcml`); without the extras it says which to install."""
+"""Entry point of the command `rcml` and of `python -m rcml`; it reports which extra is missing."""
 
 import sys
 
@@ -6,9 +6,9 @@ from .missing import MissingExtraError, missing_extra
 
 
 def main() -> int:
-    """Run the command line; returns its exit code (see `service.cli`)."""
+    """Run the command line and return its exit code (see `service.cli`)."""
     try:
-        with missing_extra("The command rcml"):
+        with missing_extra("The rcml command"):
             from service.cli import main as run
 
             return run()

@@ -1,19 +1,19 @@
-"""The error for a package that only an extra of rcml installs."""
+"""Error for a missing package that an extra of rcml installs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class MissingExtraError(ImportError):
-    """Something was used that needs `rcml[cpu]` or `rcml[gpu]`, which is not installed."""
+    """Import error for a missing package that `rcml[cpu]` and `rcml[gpu]` install."""
 
 
 @contextmanager
 def missing_extra(what: str) -> Iterator[None]:
-    """Turn the ImportError of a package that is not installed into the pip command that installs it.
+    """Replace the ImportError of a missing package with an error that contains the pip command.
 
     Raises:
-        MissingExtraError: a package outside rcml could not be found while `what` was loaded.
+        MissingExtraError: loading `what` failed because a package outside rcml is not installed.
     """
     try:
         yield
@@ -22,7 +22,7 @@ def missing_extra(what: str) -> Iterator[None]:
         if package in ("", "rcml", "model", "indexes", "service"):
             raise
         raise MissingExtraError(
-            f"{what} needs {package}, which is not installed. Run `pip install 'rcml[cpu]'`, "
+            f"{what} requires {package}, which is not installed. Run `pip install 'rcml[cpu]'`, "
             "or `pip install 'rcml[gpu]'` on a machine with CUDA.",
             name=error.name,
         ) from error

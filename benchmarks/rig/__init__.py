@@ -1,1 +1,1 @@
-"""What several benchmarks measure with: clocks, load, made vectors, a shop, ViT-B/32."""
+"""Parts shared by the benchmarks: timing, load, synthetic vectors, a synthetic shop, and ViT-B/32."""

@@ -1,7 +1,8 @@
-"""Vectors such as a trained network makes, at any number: what searches are measured on.
+"""Synthetic vectors for search benchmarks, which resemble the vectors of a trained network.
 
-Groups of very unequal size that overlap, tighter or looser groups within them, and a spectrum that falls: some 40 of
-512 components matter. Random vectors without such structure have no near neighbours, so that no index finds any.
+The vectors form overlapping groups of very unequal size, and each group contains tighter and looser subgroups. Their
+spectrum decays: about 40 of 512 components matter. Random vectors without such structure have no near neighbours, so no
+ANN index could find them.
 """
 
 from collections.abc import Iterator
@@ -13,14 +14,14 @@ from numpy import ndarray
 DIM = 512
 GROUPS = 2_000
 WITHIN = 8
-"""Groups within each group."""
+"""Number of subgroups within each group."""
 
 VECTORS_PER_CHUNK = 16_384
-"""Vectors made at a time; the first are the same however many are asked for."""
+"""Number of vectors generated at a time. The first vectors do not depend on how many are requested."""
 
 
 class Embeddings:
-    """Unit vectors under one relation: those of items, and queries that are near items, but none of them."""
+    """Unit vectors under one relation: vectors of items, and queries that are near items but equal to none."""
 
     def __init__(self, seed: int, dim: int = DIM) -> None:
         draw = np.random.default_rng([seed, 0])
@@ -33,17 +34,18 @@ class Embeddings:
         self._until = np.cumsum(sizes / sizes.sum())
 
     def chunks(self, items: int) -> Iterator[Float32[ndarray, "chunk dim"]]:
-        """The vectors of the first `items` items, some at a time."""
+        """Yield the vectors of the first `items` items in chunks."""
         for start in range(0, items, VECTORS_PER_CHUNK):
             yield self.chunk(start // VECTORS_PER_CHUNK)[: items - start]
 
     def queries(self, count: int) -> Float32[ndarray, "count dim"]:
-        """Each near one of the first items."""
+        """Return `count` queries, each near one of the first items."""
         draw = np.random.default_rng([self._seed, 1])
         near = self.chunk(0)[draw.permutation(min(VECTORS_PER_CHUNK, 10_000))[:count]]
         return _unit(near * np.linalg.norm(self._deviations) + 0.5 * self._drawn(draw, count))
 
     def chunk(self, number: int) -> Float32[ndarray, "chunk dim"]:
+        """Generate chunk `number`; the result depends only on the seed and the number."""
         draw = np.random.default_rng([self._seed, 2, number])
         within = np.searchsorted(self._until, draw.random(VECTORS_PER_CHUNK)).clip(max=GROUPS * WITHIN - 1)
         beside = draw.integers(0, GROUPS, VECTORS_PER_CHUNK)

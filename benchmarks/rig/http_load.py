@@ -1,7 +1,8 @@
-"""Bounded load over loopback: HTTP/1.1 requests made beforehand, sent by one process, their answers timed.
+"""HTTP/1.1 load over loopback: one process sends prepared requests and times the responses.
 
-A closed loop keeps so many connections busy: how much can be answered. An open loop sends at a rate whatever becomes of
-what it sent before, as customers do: what happens when more is asked than can be answered.
+A closed loop keeps a fixed number of connections busy, which measures the capacity of the server. An open loop sends
+requests at a fixed rate and does not wait for earlier responses, as independent users do. It shows what happens under
+overload.
 """
 
 import asyncio
@@ -19,45 +20,51 @@ HOST = "127.0.0.1"
 
 
 def request(path: str, body: bytes) -> bytes:
-    """A POST of JSON, as it goes over the wire."""
+    """Return the bytes of a POST request with a JSON body."""
     head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n\r\n".encode() + body
 
 
 @dataclass
 class Outcome:
-    """What became of some requests: seconds until each was answered, by status; 0 where the connection was lost."""
+    """Outcome of a series of requests; `took` lists the seconds until each response, by status.
+
+    Status 0 stands for a lost connection or a request that was not sent.
+    """
 
     seconds: float
     took: dict[int, list[float]] = field(default_factory=dict)
     retry_after: int = 0
-    """Answers that said when to ask again."""
+    """Number of responses with a Retry-After header."""
     late: list[float] = field(default_factory=list)
-    """Seconds by which the asking process itself was late to send, of an open loop."""
+    """Seconds by which the client itself was late in sending each request of an open loop."""
 
     def add(self, status: int, seconds: float, retry_after: bool = False) -> None:
-        """One more."""
+        """Record one request."""
         self.took.setdefault(status, []).append(seconds)
         self.retry_after += retry_after
 
     @property
     def statuses(self) -> Counter[int]:
-        """How many of each."""
+        """Number of requests by status."""
         return Counter({status: len(took) for status, took in self.took.items()})
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Number of responses with status 200 per second."""
         return len(self.took.get(200, ())) / self.seconds
 
     def quantile(self, share: float, *statuses: int) -> float:
-        """Seconds within which that share of the answers of some statuses came; NaN where there were none."""
+        """Return the quantile `share` (0 to 1) of the response times in seconds.
+
+        Only responses with the given `statuses` count (default: 200). If there are none, the result is NaN.
+        """
         took = [one for status in statuses or (200,) for one in self.took.get(status, ())]
         return float(np.quantile(took, share)) if took else float("nan")
 
 
 class _Client(asyncio.Protocol):
-    """One connection: a request at a time."""
+    """Connection that sends one request at a time."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -97,7 +104,7 @@ class _Client(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, message: bytes) -> tuple[int, bool]:
-        """Status of the answer, and whether it says when to ask again."""
+        """Send a request; return the status and whether the response has a Retry-After header."""
         self._answered = asyncio.get_running_loop().create_future()
         if self._transport is None:
             return 0, False
@@ -110,7 +117,7 @@ class _Client(asyncio.Protocol):
 
 
 def closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
-    """Keep `connections` busy for so long."""
+    """Keep `connections` connections busy for `seconds` seconds."""
     return uvloop.run(_closed_loop(port, messages, connections, seconds))
 
 
@@ -135,9 +142,10 @@ async def _closed_loop(port: int, messages: Sequence[bytes], connections: int, s
 def open_loop(
     port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int = 2_000
 ) -> Outcome:
-    """Send `rate` requests a second for so long, each on a connection that is free; of at most `most`.
+    """Send `rate` requests per second for `seconds` seconds, each on a free connection or a new one.
 
-    An answer is timed from when its request was sent, which waits for no other; how `late` that was is kept too.
+    At most `most` requests are in flight. Requests beyond this maximum are not sent and count as status 0. Response
+    times count from when the request was sent. `Outcome.late` records how late each request was sent.
     """
     return uvloop.run(_open_loop(port, messages, rate, seconds, most))
 
@@ -165,7 +173,7 @@ async def _open_loop(port: int, messages: Sequence[bytes], rate: float, seconds:
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
         if len(tasks) >= most:
-            outcome.add(0, 0.0)  # it would have had to wait for a connection
+            outcome.add(0, 0.0)  # not sent, because it would have to wait for a connection
             continue
         task = asyncio.create_task(ask(message, due))
         tasks.add(task)

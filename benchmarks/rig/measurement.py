@@ -1,4 +1,4 @@
-"""How every benchmark measures: the sides in turn, again and again, so that a busy machine slows them alike."""
+"""Timing of benchmarks, in which variants take turns so that other load on the machine slows all of them equally."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,29 +15,33 @@ from model.malloc import keep_freed_memory
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of every side in every round."""
+    """Seconds of each variant (side) in each round."""
 
     seconds: Mapping[str, Sequence[float]]
 
     def median(self, side: str) -> float:
-        """Seconds of `side`."""
+        """Return the median of `side` in seconds."""
         return median(self.seconds[side])
 
     def spread(self, side: str) -> tuple[float, float]:
-        """The quartiles of `side`, in seconds."""
+        """Return the lower and upper quartile of `side` in seconds."""
         low, _, high = quantiles(self.seconds[side], n=4, method="inclusive")
         return low, high
 
     def ratio(self, side: str, reference: str) -> float:
-        """Median over the rounds of `side` / `reference`: within a round, both meet the same machine."""
+        """Return the median over the rounds of `side` / `reference`.
+
+        Both times come from the same round, so other load on the machine affects both equally.
+        """
         pairs = zip(self.seconds[side], self.seconds[reference], strict=True)
         return median(one / other for one, other in pairs)
 
 
 def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Timings:
-    """Time every side once a round, in an order drawn anew; `warmup` rounds are not counted.
+    """Time every variant once per round, in random order; the first `warmup` rounds are not counted.
 
-    In a fixed order, even a rotated one, a side would always meet the caches and the heap of the same other.
+    In a fixed order, even a rotated one, a variant would always find the caches and the heap as the same other variant
+    left them.
     """
     draw = Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -52,7 +56,7 @@ def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: i
 def _seconds(call: Callable[[], object]) -> float:
     _wait()
     start = time.perf_counter()
-    kept = call()  # freed after the clock has stopped
+    kept = call()  # freed only after the clock has stopped
     _wait()
     took = time.perf_counter() - start
     del kept
@@ -65,10 +69,10 @@ def _wait() -> None:
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes that `call` holds at its height, above what was held before: what torch's allocator hands out.
+    """Return the peak of the bytes that `call` holds in torch's allocator, without the bytes held before the call.
 
-    On a CPU from the profiler's record of every allocation, which leaves out what does not differ between
-    two sides (libraries, scratch of the matrix products) and is the same in every run.
+    On a CPU the peak is computed from the profiler's record of every allocation. The record is the same in every run.
+    It excludes memory that does not differ between two variants (libraries, scratch memory of matrix products).
     """
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -89,10 +93,10 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int:
 
 
 def on_every_device(measure: Callable[[torch.device], dict[str, Any]]) -> dict[str, Any]:
-    """The figures of the CPU, and those of CUDA under `cuda` where there is one.
+    """Return the figures of the CPU and, if CUDA is available, the figures of CUDA under `cuda`.
 
-    Memory is kept, as in every process of `rcml`: by accident, one side would have it cleared anew in every round
-    and another not.
+    The process keeps freed memory, as every process of `rcml` does. Otherwise one variant might, by chance, have its
+    memory returned to the kernel and cleared again in every round, and another variant might not.
     """
     keep_freed_memory()
     figures = measure(torch.device("cpu"))
@@ -102,6 +106,6 @@ def on_every_device(measure: Callable[[torch.device], dict[str, Any]]) -> dict[s
 
 
 def milliseconds(timings: Timings, side: str) -> tuple[str, str]:
-    """Median and quartiles of a side, for a table."""
+    """Format the median and the quartiles of `side` in milliseconds, for a table."""
     low, high = timings.spread(side)
     return f"{1e3 * timings.median(side):.1f}", f"{1e3 * low:.1f} - {1e3 * high:.1f}"

@@ -1,4 +1,4 @@
-"""How every benchmark tells what it measured: tables for people, and in the end one line of JSON."""
+"""Output of the benchmarks: readable tables, then one line of JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; all columns but the first are figures."""
+    """Print a table in which every column except the first holds numbers."""
     table = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
@@ -19,5 +19,5 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 def conclude(figures: Mapping[str, Any]) -> None:
-    """The last line: one JSON object."""
+    """Print the figures as one JSON object on the last line."""
     print(json.dumps(figures))

@@ -1,4 +1,4 @@
-"""An index of random items, without a network or a picture: what is served and searched where only speed matters."""
+"""Index of random items without a network or pictures, for benchmarks in which only speed matters."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from .embeddings import Embeddings
 
 
 class _NoOptions(BaseModel):
-    """The options of a checkpoint that no stage made."""
+    """Options of a checkpoint that was never trained."""
 
 
 METRICS = TrainingMetrics(
@@ -56,7 +56,7 @@ METRICS = TrainingMetrics(
 
 @dataclass(frozen=True)
 class Shop:
-    """What is written: under all `relations` the vectors of `views`, and answers ahead for some similarities."""
+    """Index to write: vectors of `views` under all `relations`, and precomputed answers for some similarities."""
 
     folder: Path
     items: int
@@ -67,10 +67,10 @@ class Shop:
     answers: tuple[Similarity, ...] = ()
     min_recall: float = 0.95
     vectors: Path | None = None
-    """Folder of an index with the same vectors, to be shared instead of made."""
+    """Folder of an index with the same vectors. Its files are linked instead of generated again."""
 
     def write(self) -> Path:
-        """Write checkpoint and index; returns where the index lies."""
+        """Write the checkpoint and the index; return the folder of the index."""
         shape = (len(self.relations), self.dim)
         with write_artifact(self.folder / "checkpoint", "checkpoint", _NoOptions()) as draft:
             features = 4 * self.dim + 3
@@ -104,7 +104,7 @@ class Shop:
         return Embeddings(3 * relation + [*View].index(view), self.dim).chunks(self.items)
 
     def changes(self) -> Iterator[Change]:
-        """New items for ever, with vectors near those there are."""
+        """Yield changes that add new items, without end; their vectors are near those of existing items."""
         draw = np.random.default_rng(1)
         near = np.stack(
             [
@@ -123,7 +123,7 @@ class Shop:
 
 
 class FixedEncoder:
-    """An encoder without a network, which takes so many seconds for a batch and so many for each item of it."""
+    """Encoder without a network that takes `batch` seconds per batch and `each` seconds per item of the batch."""
 
     device = "none"
 
@@ -135,7 +135,7 @@ class FixedEncoder:
     def read_items(
         self, texts: Sequence[str], pictures: Sequence[object], tokens: bool = False
     ) -> Callable[[], Encoding]:
-        """Vectors that are the same for the same text."""
+        """Return a function that encodes the items; equal texts have equal vectors."""
 
         def encode() -> Encoding:
             time.sleep(self._batch + self._each * len(texts))
@@ -144,7 +144,7 @@ class FixedEncoder:
         return encode
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
-        """At once."""
+        """Return the vectors of `texts` without a delay."""
         shape = (len(self.relations), self.dim)
         drawn = [np.random.default_rng(len(text)).standard_normal(shape, np.float32) for text in texts]
         vectors = np.stack(drawn)
@@ -152,7 +152,7 @@ class FixedEncoder:
 
 
 def item(number: int) -> Item:
-    """One of a hundred prices, a title, a category."""
+    """Create an item with a title, a category and one of a hundred prices."""
     return Item(
         f"item-{number}",
         f"Item {number}",
@@ -165,6 +165,6 @@ def item(number: int) -> Item:
 
 
 def relations(count: int) -> tuple[Relation, ...]:
-    """So many, the one of an item with itself among them."""
+    """Create `count` relations, of which the first is the intra-sample relation."""
     others = (Relation(f"relation-{n}", f"Relation {n}.") for n in range(1, count))
     return (INTRA_RELATION, *others)

@@ -1,4 +1,4 @@
-"""ViT-B/32 from its config, weights random, and inputs for it: what the benchmarks run on."""
+"""ViT-B/32 from its config with random weights, and random inputs for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from model.network.processor import MAX_TOKENS
 from model.records import INTRA_RELATION, Relation
 
 START, END = 49406, 49407
-"""CLIP's own tokens; END pads as well."""
+"""CLIP's start and end tokens; END is also the padding token."""
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
 
@@ -24,10 +24,10 @@ QUICK: dict[str, Any] = {
     "text_config": TOWER,
     "vision_config": {**TOWER, "image_size": 32, "patch_size": 16},
 }
-"""A CLIP that is quick to run and shows nothing about speed."""
+"""Config of a tiny CLIP model that runs quickly; its timings say nothing about ViT-B/32."""
 
 VIT_B_32: dict[str, Any] = {"model_type": "clip"}
-"""The configuration that transformers' CLIP has by default."""
+"""Config of ViT-B/32, which is the default of CLIP in transformers."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Items:
 
 
 def make_network(quick: bool, beta: float = 0.6, summary_scale: float = 1.0) -> Network:
-    """A network with random towers."""
+    """Create a network with random weights; `quick` makes it tiny."""
     torch.manual_seed(0)
     backbone = QUICK if quick else VIT_B_32
     return Network.from_config(
@@ -48,7 +48,7 @@ def make_network(quick: bool, beta: float = 0.6, summary_scale: float = 1.0) -> 
 
 
 def make_relations(count: int) -> tuple[Relation, ...]:
-    """The relation of an item with itself, then others."""
+    """Create `count` relations, of which the first is the intra-sample relation."""
     return (
         INTRA_RELATION,
         *(Relation(f"relation-{row}", f"Relation {row}.") for row in range(1, count)),
@@ -56,7 +56,10 @@ def make_relations(count: int) -> tuple[Relation, ...]:
 
 
 def make_texts(lengths: Sequence[int] | Int[Tensor, " batch"], padded: int = MAX_TOKENS) -> TextInput:
-    """Random words between START and END, `lengths` tokens in all, padded with END."""
+    """Create texts of random tokens between START and END, padded with END.
+
+    `lengths` gives the number of tokens of each text, including START and the first END.
+    """
     generator = torch.Generator().manual_seed(0)
     lengths = torch.as_tensor(lengths)
     ids = torch.randint(1000, 40_000, (len(lengths), padded), generator=generator)
@@ -67,7 +70,7 @@ def make_texts(lengths: Sequence[int] | Int[Tensor, " batch"], padded: int = MAX
 
 
 def make_items(network: Network, count: int) -> Items:
-    """Texts of 8 to 20 tokens, as titles and categories have, and pictures of noise."""
+    """Create texts of 8 to 20 tokens, about as long as a title with categories, and pictures of noise."""
     generator = torch.Generator().manual_seed(0)
     side: int = network.backbone.model.config.vision_config.image_size
     pixels: Float[Tensor, "batch 3 height width"] = torch.randn(count, 3, side, side, generator=generator)

@@ -1,4 +1,4 @@
-"""The benchmarks run, and end in the figures they promise; how fast anything is, is not asked here."""
+"""Tests that every benchmark runs and prints its figures; speed is not checked."""
 
 import json
 from shutil import copytree
@@ -24,7 +24,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("benchmark", [encode, loss, train, build], ids=list(KEYS))
-def test_its_last_line_is_one_json_object(
+def test_prints_figures_as_json_object_on_last_line(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = benchmark.__name__.removeprefix("benchmarks.")
@@ -37,11 +37,11 @@ def test_its_last_line_is_one_json_object(
     assert figures.get("min_cosine", 1.0) > 0.999
 
 
-def test_the_service_is_measured_beside_the_same_json_from_memory(
+def test_service_benchmark_reports_ratios_to_json_from_memory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["service", "--quick"])
-    monkeypatch.setattr(service, "CONCURRENCIES", (4, 16))  # no more than are always accepted
+    monkeypatch.setattr(service, "CONCURRENCIES", (4, 16))  # few enough that the server rejects none
     service.main()
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.keys() == {
@@ -51,7 +51,7 @@ def test_the_service_is_measured_beside_the_same_json_from_memory(
     assert all(value > 0 for value in figures.values())
 
 
-def test_an_overloaded_service_refuses_what_it_does_not_answer(
+def test_overloaded_service_rejects_requests_with_retry_after(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["overload", "--quick"])
@@ -61,7 +61,7 @@ def test_an_overloaded_service_refuses_what_it_does_not_answer(
     assert figures["good_share_of_capacity"] > 0
 
 
-def test_relations_in_words_are_measured_under_every_similarity(
+def test_free_text_benchmark_measures_every_similarity(
     road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["words", "--quick"])
@@ -70,10 +70,10 @@ def test_relations_in_words_are_measured_under_every_similarity(
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert [row["similarity"] for row in rows] == ["TT", "II", "TI", "IT", "AVG"]
     assert {row["items"] for row in rows} == {336}
-    assert {row["overlap_at_10"] for row in rows} == {1.0}  # so few are all scored
+    assert {row["overlap_at_10"] for row in rows} == {1.0}  # the search scores all of so few items
 
 
-def test_the_journal_is_measured_with_ever_more_writers(
+def test_journal_benchmark_measures_increasing_numbers_of_writers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["journal", "--quick"])
@@ -83,7 +83,7 @@ def test_the_journal_is_measured_with_ever_more_writers(
     assert all(row["per_s"] > 0 and row["ratio"] > 0 for row in figures["rows"])
 
 
-def test_searches_of_every_kind_and_filter_are_measured_beside_faiss(
+def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = ["flat", "hnsw", "ivf-rabitq"]
@@ -101,7 +101,7 @@ def test_searches_of_every_kind_and_filter_are_measured_beside_faiss(
         assert row["bytes_per_vector"] > (63 if row["kind"] == "flat" else 80)
 
 
-def test_searches_are_measured_while_the_index_changes(
+def test_live_benchmark_measures_searches_while_index_changes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["live", "--quick", "--changes", "150"])
@@ -115,7 +115,7 @@ def test_searches_are_measured_while_the_index_changes(
         assert 0 < row["quiet_p50_ms"] <= row["quiet_p99_ms"]
 
 
-def test_embeddings_are_the_same_however_many_are_made_and_queries_are_near_items() -> None:
+def test_embeddings_do_not_depend_on_count_and_queries_are_near_items() -> None:
     embeddings = Embeddings(3, dim=32)
     few, many = (np.concatenate([*embeddings.chunks(items)]) for items in (100, 20_000))
     np.testing.assert_array_equal(few, many[:100])
@@ -125,21 +125,21 @@ def test_embeddings_are_the_same_however_many_are_made_and_queries_are_near_item
     assert ((nearest > 0.6) & (nearest < 0.999)).all()
 
 
-def test_a_ratio_is_the_median_of_what_the_rounds_say() -> None:
+def test_ratio_is_median_over_rounds() -> None:
     timings = Timings({"ours": [2.0, 20.0, 3.0], "theirs": [1.0, 10.0, 1.0]})
     assert timings.ratio("ours", "theirs") == 2.0
     assert timings.median("ours") == 3.0
     assert timings.spread("theirs") == (1.0, 5.5)
 
 
-def test_every_side_runs_once_a_round_and_warm_up_is_not_counted() -> None:
+def test_interleave_runs_every_variant_once_per_round_and_excludes_warmup() -> None:
     runs: list[str] = []
     timings = interleave({"a": lambda: runs.append("a"), "b": lambda: runs.append("b")}, rounds=3, warmup=2)
     assert [sorted(runs[start : start + 2]) for start in range(0, 10, 2)] == [["a", "b"]] * 5
     assert {side: len(seconds) for side, seconds in timings.seconds.items()} == {"a": 3, "b": 3}
 
 
-def test_the_peak_is_what_is_held_at_once_not_what_is_allocated_in_all() -> None:
+def test_peak_memory_is_maximum_held_at_once_not_total_allocated() -> None:
     def call() -> None:
         for _ in range(3):
             torch.zeros(2**20, dtype=torch.uint8).add_(1)
@@ -148,7 +148,7 @@ def test_the_peak_is_what_is_held_at_once_not_what_is_allocated_in_all() -> None
     assert 2**20 <= peak_memory(call, torch.device("cpu")) < 1.01 * 2**20
 
 
-def test_texts_are_as_clip_reads_them() -> None:
+def test_texts_have_start_and_end_tokens_and_padding_of_clip() -> None:
     texts = make_texts([3, 5], padded=6)
     assert texts.mask.sum(dim=1).tolist() == [3, 5]
     assert texts.ids[:, 0].tolist() == [START, START]
@@ -159,5 +159,5 @@ def test_texts_are_as_clip_reads_them() -> None:
 @pytest.mark.parametrize(
     ("card", "peak"), [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA L4", 121e12), ("GeForce", None)]
 )
-def test_the_peak_of_a_card_is_known_by_its_name(card: str, peak: float | None) -> None:
+def test_finds_bf16_peak_by_card_name(card: str, peak: float | None) -> None:
     assert bf16_peak(card) == peak

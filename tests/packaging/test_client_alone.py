@@ -68,14 +68,14 @@ def test_client_works_without_extras() -> None:
 @pytest.mark.parametrize("name", ["Encoder", "Index"])
 def test_import_that_needs_extra_fails_with_pip_command(name: str) -> None:
     shown = run(f"try:\n    from rcml import {name}\nexcept ImportError as error:\n    print(error)\n")
-    assert shown.stdout.startswith(f"rcml.{name} needs "), shown.stderr
+    assert shown.stdout.startswith(f"rcml.{name} requires "), shown.stderr
     assert "Run `pip install 'rcml[cpu]'`" in shown.stdout
 
 
 def test_cli_without_extra_fails_with_pip_command() -> None:
     shown = run("sys.argv = ['rcml', 'serve']\nfrom rcml.__main__ import main\nsys.exit(main())\n")
     assert shown.returncode == 1
-    assert shown.stderr.startswith("rcml: The command rcml needs ")
+    assert shown.stderr.startswith("rcml: The rcml command requires ")
     assert "Run `pip install 'rcml[cpu]'`" in shown.stderr
 
 
