@@ -1,1 +1,1 @@
-"""Results of encoding, in NumPy: vectors, tokens, attention, free-text relations; no torch."""
+"""Results of encoding in NumPy, without torch: vectors, tokens, attention and free-text relations."""

@@ -1,8 +1,9 @@
-"""Attention weights of the words of a text and the patches of a picture; free of torch.
+"""Attention weights of the words of a text and the patches of a picture, without torch.
 
-An encoder gives one for an item and a relation (`ItemEncoder.explain`), and the service answers with it. The weights
-are A of eq. 4, by which the network pools the tokens of the item: not an estimate of what mattered, but what was
-done. All tokens of a modality share a weight of 1, and those that stand for no word or patch keep theirs (`summary`).
+`ItemEncoder.explain` computes them for an item and a relation, and the service returns them. The weights are A of
+eq. 4, which the network uses to pool the tokens of the item, so they are exact and not an estimate of importance.
+The weights of all tokens of a modality sum to 1. `summary` is the total weight of the tokens that represent no word or
+patch.
 """
 
 import unicodedata
@@ -13,12 +14,15 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 Span = tuple[int, int]
-"""Characters of a text, from the first to before the second."""
+"""Character span of a text: start (inclusive) and end (exclusive)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWeight:
-    """A word, or the part of it that was read before the text was cut: `text[start:end]` of the text as given."""
+    """Weight of one word, which is `text[start:end]` of the input text.
+
+    If the tokenizer truncated the input within a word, the word ends at the cut.
+    """
 
     text: str
     start: int
@@ -28,7 +32,7 @@ class TokenWeight:
 
 @dataclass(frozen=True, slots=True)
 class TextWeights:
-    """The words of a text in their order, and the `summary`: what begins, ends, sums up or parts them."""
+    """Weights of the words of a text in order, and `summary`: the total weight of special tokens and whitespace."""
 
     words: tuple[TokenWeight, ...]
     summary: float
@@ -36,7 +40,7 @@ class TextWeights:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A part of a picture, in shares of its width and height; past 0 or 1 where the picture was padded."""
+    """Part of a picture, in fractions of its width and height; below 0 or above 1 if the picture was padded."""
 
     left: float
     top: float
@@ -46,9 +50,9 @@ class Box:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PatchWeights:
-    """The patches of a picture, row by row from its top left, and the `summary`: the tokens that are no patch.
+    """Weights of the patches of a picture, row by row from the top left, and `summary`: the weight of all other tokens.
 
-    `box` is the part of the picture that the patches cover: an image processor may crop.
+    `box` is the part of the picture that the patches cover, because an image processor may crop the picture.
     """
 
     grid: Float32[ndarray, "rows columns"]
@@ -58,18 +62,19 @@ class PatchWeights:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attention:
-    """Attention of a relation over an item's text and picture; None for a part that the item lacks."""
+    """Attention of a relation over an item's text and picture; None for a missing text or picture."""
 
     text: TextWeights | None
     image: PatchWeights | None
 
 
 def weigh_words(text: str, spans: Sequence[Span], weights: Sequence[float]) -> TextWeights:
-    """Sum up the weights of tokens, each of which stands for a span of `text`, by the words that they make up.
+    """Sum the weights of the tokens of each word; `spans` contains the span in `text` of each token.
 
-    A tokenizer may split a word, even a character; tokens that touch within a word are one again. Numbers are words,
-    and so is a run of punctuation or emoji; ideographs, which no space parts, stay as the tokenizer has them. A token
-    of no characters, or of spaces alone, counts as summary.
+    A tokenizer may split a word, or even a character, into several tokens. Adjacent tokens within a word are merged.
+    A number counts as a word, and so does a run of punctuation or emoji. Ideographs have no spaces between them, so
+    they stay as the tokenizer split them. A token with no characters, or with only whitespace, counts towards
+    `summary`.
     """
     words: list[TokenWeight] = []
     summary = 0.0
@@ -87,7 +92,10 @@ def weigh_words(text: str, spans: Sequence[Span], weights: Sequence[float]) -> T
 
 
 def _trimmed(text: str, span: Span) -> Span:
-    """Without spaces around it, and with the accents of its last letter, which a tokenizer may have composed."""
+    """Return the span without surrounding whitespace, extended by the combining marks of its last letter.
+
+    A tokenizer that composes a letter with its marks may report a span without the marks.
+    """
     start, end = span
     while start < end and text[start].isspace():
         start += 1
@@ -99,9 +107,9 @@ def _trimmed(text: str, span: Span) -> Span:
 
 
 def _one_word(text: str, end: int, start: int) -> bool:
-    """Whether a token that starts at `start` goes on with the word that ends at `end`."""
+    """Return whether a token that starts at `start` continues the word that ends at `end`."""
     if start != end:
-        return start < end  # two tokens of one character
+        return start < end  # overlapping spans: two tokens of the same character
     before, after = _kind(text[end - 1]), _kind(text[start])
     return before == after != "ideograph"
 

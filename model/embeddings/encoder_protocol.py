@@ -1,7 +1,7 @@
-"""Protocol of an encoder of items; free of torch.
+"""Protocol of an item encoder, without torch.
 
-`model.encoder.encoder.Encoder` is the one that exists. `indexes` builds from any, and the service gives new texts
-to any, so both are tested with an encoder that needs no network.
+`model.encoder.encoder.Encoder` is the only implementation outside the tests. `indexes` and the service depend only on
+the protocol, so their tests can use an encoder without a network.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class ItemEncoder(Protocol):
-    """A trained network, ready to encode items under the relations it was trained on."""
+    """Trained network that encodes items under the relations it was trained on."""
 
     @property
     def relations(self) -> tuple[Relation, ...]:
-        """The relations of the second axis of everything encoded, the intra-sample one first."""
+        """Relations along the second axis of all encoded vectors; the intra-sample relation is first."""
 
     @property
     def dim(self) -> int:
@@ -33,30 +33,33 @@ class ItemEncoder(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it computes, in words."""
+        """Human-readable name of the device that the encoder runs on."""
 
     def read_items(
         self, texts: Sequence[str], pictures: Sequence["Image | None"], tokens: bool = False
     ) -> Callable[[], Encoding]:
-        """Tokenize and decode items, in any thread; the function returned has the network encode them.
+        """Tokenize texts and decode pictures, and return a function that encodes the items with the network.
 
-        An item without a picture has None. With `tokens`, those are kept as well.
+        This method can run in any thread, because only the returned function uses the network. `pictures` contains
+        None for an item without a picture. If `tokens` is true, the encoding includes the tokens.
         """
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
-        """Encode texts that have no picture; unit rows."""
+        """Encode texts without pictures into unit vectors under every relation."""
 
     def read_relation(self, description: str) -> FreeTextRelation:
         """Encode a free-text relation for scoring against item tokens."""
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
-        """Encode texts into their tokens."""
+        """Encode texts into tokens."""
 
     def explain(
         self, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
     ) -> Attention:
-        """Weigh what a relation, by its id or free-text, attends to in an item, of which either part may be missing.
+        """Compute the attention of a relation over an item, whose text or picture may be missing.
+
+        `relation` is the ID of a trained relation, or a free-text relation.
 
         Raises:
-            UnknownRelationError: no relation has this id.
+            UnknownRelationError: no relation has this ID.
         """

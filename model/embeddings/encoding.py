@@ -1,4 +1,4 @@
-"""Encoded items: unit vectors under every relation, and the tokens they come from; free of torch."""
+"""Encoded items without torch: unit vectors under every relation, and the tokens they are computed from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from model.similarity import View
 
 @dataclass(frozen=True)
 class TokenRows:
-    """H of eq. 3 for some items, one after another, without padding: of item i, rows `starts[i]` to `starts[i + 1]`.
+    """Tokens of several items (H of eq. 3) in one modality, concatenated without padding.
 
-    An item may have none: that of a picture that it lacks.
+    Item i has the rows from `starts[i]` to `starts[i + 1]` (exclusive). An item without this modality has no rows.
     """
 
     states: Float[ndarray, "tokens dim"]
@@ -26,7 +26,7 @@ class TokenRows:
         return len(self.starts) - 1
 
     def take(self, rows: Int64[ndarray, " taken"]) -> "TokenRows":
-        """Copy the tokens of the items at `rows`, in that order, so that those of a mapped file are read once."""
+        """Copy the tokens of the items at `rows`, in that order; a memory-mapped file is read only once."""
         firsts = self.starts[rows]
         counts = self.starts[rows + 1] - firsts
         starts = np.append(0, np.cumsum(counts))
@@ -43,7 +43,7 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class ItemTokens:
-    """The tokens of some items, in either modality."""
+    """Tokens of several items in both modalities."""
 
     text: TokenRows
     image: TokenRows
@@ -62,9 +62,9 @@ class ItemTokens:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Unit vectors of some items under every relation, one set for each modality.
+    """Unit vectors of several items under every relation, in both modalities.
 
-    The vector of what an item lacks, of picture and words, is zero. `tokens` are there if they were asked for.
+    The vectors of a modality that an item does not have are zero. `tokens` is None unless tokens were requested.
     """
 
     text: Float32[ndarray, "items relations dim"]
@@ -73,11 +73,11 @@ class Encoding:
 
     @property
     def average(self) -> Float32[ndarray, "items relations dim"]:
-        """The mean of the two unit vectors, renormalised; zero where the two cancel out."""
+        """Mean of the two unit vectors, renormalised; zero if they cancel out."""
         return average(self.text, self.image)
 
     def without_text(self) -> "Encoding":
-        """Drop the text: its vectors become zero, and its tokens none."""
+        """Return the encoding without the text: zero text vectors and no text tokens."""
         tokens = self.tokens
         if tokens is not None:
             none = TokenRows(tokens.text.states[:0], np.zeros_like(tokens.text.starts))
@@ -85,7 +85,7 @@ class Encoding:
         return Encoding(np.zeros_like(self.text), self.image, tokens)
 
     def split(self) -> list["Encoding"]:
-        """Split into the encodings of single items."""
+        """Split into one encoding per item."""
         places = range(len(self.text))
         tokens = [None if self.tokens is None else self.tokens.take(np.asarray([place])) for place in places]
         return [
@@ -107,11 +107,11 @@ class Encoding:
 
 
 def average(text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any dim"]) -> ndarray:
-    """Average two unit vectors and renormalise; zero where the two cancel out."""
+    """Average two unit vectors and renormalise; return zero if they cancel out."""
     return unit_rows(text + image, 1e-6)
 
 
 def unit_rows(vectors: ndarray, least: float) -> ndarray:
-    """Normalise vectors along the last axis, as float32; one shorter than `least` is divided by `least`."""
+    """Normalise vectors along the last axis, as float32; a vector shorter than `least` is divided by `least`."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, least), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A free-text relation scored against item tokens: what the network does after its towers (eq. 4-6), in NumPy."""
+"""Scoring of a free-text relation against item tokens: the network's steps after the towers (eq. 4-6), in NumPy."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -13,16 +13,16 @@ from model.similarity import View
 from .encoding import ItemTokens, TokenRows, average, unit_rows
 
 FLOAT32_CHUNK_ITEMS = 1_024
-"""Items whose tokens are widened to single precision together."""
+"""Number of items whose tokens are converted to float32 at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class FreeTextRelation:
-    """A free-text relation, which need not have been trained on, as it attends to tokens in the joint space.
+    """Free-text relation, trained or not, prepared for attention over item tokens in the joint space.
 
-    `query` is W_K^T W_Q h_E, scaled, and `output` is W_V^T W_o (eq. 4-6). `nearest` lists the positions of the
-    relations that were trained on, the one that looks at tokens most alike first; the intra-sample one is not
-    among them. `vector` is h_E itself, not normalised.
+    `query` is the scaled W_K^T W_Q h_E, and `output` is W_V^T W_o (eq. 4-6). `nearest` contains the positions of the
+    trained relations, except the intra-sample relation, sorted by the similarity of their attention (most similar
+    first). `vector` is h_E, not normalised.
     """
 
     description: str
@@ -34,7 +34,7 @@ class FreeTextRelation:
     def view(
         self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
     ) -> Float32[ndarray, "taken dim"]:
-        """Compute the vectors of a view of the items at `rows`: what an index would hold under this relation."""
+        """Compute the vectors of a view of the items at `rows`, as an index would store them for this relation."""
         parts = [np.empty((0, len(self.query)), np.float32)]
         for start in range(0, len(rows), FLOAT32_CHUNK_ITEMS):
             some = rows[start : start + FLOAT32_CHUNK_ITEMS]
@@ -52,10 +52,10 @@ class FreeTextRelation:
         return np.concatenate(parts)
 
     def vectors(self, tokens: TokenRows) -> Float32[ndarray, "items dim"]:
-        """Compute z of eq. 4 for every item: unit length, float32; zero where an item has no tokens."""
+        """Compute z of eq. 4 for every item, as float32 unit vectors; zero for an item without tokens."""
         states = tokens.states.astype(np.float32, copy=False)
-        # Summed as in no product of matrices, whose order of summing depends on their shapes: equal items are to have
-        # equal vectors, in whatever company.
+        # The summation order of a matrix product depends on the shapes of its operands. With einsum, equal items get
+        # equal vectors, regardless of the other items.
         relevance = np.einsum("td,d->t", states, self.query)
         mixed = pooled(states, tokens.starts, relevance).astype(np.float64) @ self.output.astype(np.float64)
         return unit_rows(mixed, 1e-12)
@@ -67,19 +67,20 @@ def pooled(
     relevance: Float32[ndarray, " tokens"],
     shift: bool = True,
 ) -> Float32[ndarray, "items dim"]:
-    """Pool the tokens of each item by their relevance to a relation (A H of eq. 4), but for a factor.
+    """Pool the tokens of each item by their relevance to a relation (A H of eq. 4), up to a positive factor.
 
-    What the softmax would divide by is left out, since only the direction counts in the end. Without `shift` the
-    relevance must be small enough to be raised to e as it is.
+    The division of the softmax is omitted, because only the direction of the result matters. If `shift` is true, the
+    maximum relevance of each item is subtracted before the exponential. If it is false, the relevance must be so small
+    that the exponential does not overflow.
     """
     counts = np.diff(starts)
     some = np.flatnonzero(counts)
     if some.size == 0:
         return np.zeros((len(counts), states.shape[1]), np.float32)
     firsts = starts[some]
-    if shift:  # by the greatest of each item, whatever stands beside it
+    if shift:  # per item, so that other items do not affect the result
         relevance = relevance - np.repeat(np.maximum.reduceat(relevance, firsts), counts[some])
-    # One row an item, one column a token: a product of this with the tokens pools items of any length.
+    # The matrix has one row per item and one column per token. Its product with the tokens pools items of any length.
     pooling = sp.csr_array(
         (np.exp(relevance), np.arange(len(states), dtype=np.int32), np.append(firsts, len(states))),
         shape=(some.size, len(states)),

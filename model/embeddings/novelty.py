@@ -1,11 +1,12 @@
-"""Novelty of a free-text relation: how near it is to what a network was trained on, as a warning for users.
+"""Novelty of a free-text relation: its similarity to the trained relations, used to warn users.
 
-The cosine of its h_E with the nearest trained one says little by itself: towers differ in how near they put any two
-texts (0.1 or 0.9 for nonsense). So the scale is taken from the checkpoint's own relations. At its far end stands the
-relation of an item with itself, a text about something else than what goes together; at its near end, how near a
-trained relation is to its nearest neighbour at least. `FAMILIAR_SHARE` of the way is where the familiar begins.
+The cosine between its h_E and that of the nearest trained relation is not meaningful by itself. For nonsense, it is
+about 0.1 with some text towers and about 0.9 with others. The scale is therefore derived from the checkpoint's own
+relations. Its lower end is the mean cosine of the trained relations with the intra-sample relation, whose text is not
+about items that go together. Its upper end is the lowest cosine of a trained relation with its nearest neighbour. The
+threshold for out-of-distribution is at `FAMILIAR_SHARE` of the way from the lower to the upper end.
 
-Measured in docs/decisions.md, as is what was tried before.
+docs/decisions.md contains the measurements and the alternatives that were tried.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,16 @@ from numpy import ndarray
 from model.records import Relation
 
 FAMILIAR_SHARE = 0.25
-"""Of the way from the unrelated to the least related of what was trained on."""
+"""Position of the out-of-distribution threshold on the scale, from 0 (lower end) to 1 (upper end)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """The trained relation `nearest` to a free-text one, by the cosine of their h_E, and the least cosine to trust."""
+    """Trained relation nearest to a free-text relation, with their cosine and the out-of-distribution threshold.
+
+    `cosine` compares the h_E of the two relations. If `cosine` is below
+    `familiar_from`, the free-text relation is out-of-distribution.
+    """
 
     nearest: Relation
     cosine: float
@@ -31,7 +36,7 @@ class Novelty:
 
     @property
     def out_of_distribution(self) -> bool:
-        """Whether the relation is far from all that was trained on."""
+        """True if the free-text relation is not similar enough to any trained relation."""
         return self.cosine < self.familiar_from - 1e-6
 
     @classmethod
@@ -41,7 +46,10 @@ class Novelty:
         relations: Sequence[Relation],
         vectors: Float32[ndarray, "relations dim"],
     ) -> "Novelty":
-        """Compare h_E `vector` with `vectors`, the h_E of the trained `relations`; none need be normalised."""
+        """Compare `vector`, the h_E of a free-text relation, with `vectors`, the h_E of the trained `relations`.
+
+        The vectors need not be normalised.
+        """
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         intra = np.array([relation.intra for relation in relations])
         between = units[~intra] @ units[~intra].T

@@ -1,7 +1,8 @@
-"""A trained network that encodes items: texts and pictures in, unit vectors under every relation out.
+"""Encoder of items: a trained network that turns texts and pictures into unit vectors under every relation.
 
-Opened by `rcml index`, `rcml evaluate` and the service; the trainer validates with it while it trains, and has
-it write the checkpoint in the end. Loading, saving and pushing are spelt as users of Hugging Face expect.
+`rcml index`, `rcml evaluate` and the service load an encoder from a checkpoint. The trainer uses an encoder to validate
+during training and to write the checkpoint at the end. The methods that load, save and push have the same names as in
+Hugging Face libraries.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,11 +42,11 @@ from .read_relation import read_free_text, relation_context, to_numpy
 from .save_load import Source, load_network, locate, write_network, write_processors
 
 BATCH_ITEMS = 128
-"""Items encoded at a time."""
+"""Number of items encoded in one batch."""
 
 
 class Encoder:
-    """A trained network with the relations of its checkpoint, under which it encodes new and known items."""
+    """Trained network that encodes items, including new items, under the relations of its checkpoint."""
 
     def __init__(
         self,
@@ -70,16 +71,16 @@ class Encoder:
         precision: Precision = "fp32",
         engine: TowerEngine = "torch",
     ) -> Self:
-        """Load a checkpoint: the folder at this path, or the Hub's model of this name (`owner/name`).
+        """Load a checkpoint from a folder or from the Hugging Face Hub (`owner/name`).
 
-        A `Path` is always a folder, and a string that could be one is, so that only what must be a Hub name
-        is looked for there. `revision` is a branch, tag or commit of the Hub. `precision` and `engine` are
-        those of the towers (`model/network/precision.py`); what is loaded in bf16 cannot be saved again.
+        A `Path` always means a folder. A string means a folder unless it can only be a Hub name. `revision` is a
+        branch, tag or commit on the Hub. `precision` and `engine` apply to the towers (`model/network/precision.py`).
+        An encoder that was loaded in bf16 cannot be saved.
 
         Raises:
-            ArtifactError: there is none, it is damaged, or its weights are not those of its network.
-            InputError: CUDA is asked for and there is none, a folder is asked for by revision, or the engine
-                is not there or cannot run the towers.
+            ArtifactError: the checkpoint is missing or damaged, or its weights do not fit its network.
+            InputError: CUDA is requested but unavailable, `revision` is given for a folder, or the engine is not
+                installed or cannot run the towers.
         """
         path = locate(source, revision)
         opened = Source.open(path)
@@ -90,20 +91,20 @@ class Encoder:
         return encoder
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a whole checkpoint at `folder`, with the weights as they are now.
+        """Write a complete checkpoint with the current weights to `folder`.
 
-        The options, the validity head, its calibration, the figures and the model card are those of the checkpoint
-        that was loaded, which becomes a parent of the new one if the weights have changed since. Unchanged, it is
-        written as it was, byte for byte.
+        The options, the validity head, the calibration, the figures and the model card are copied from the loaded
+        checkpoint. If the weights have changed since loading, the loaded checkpoint becomes a parent of the new one.
+        If they have not changed, the new checkpoint is byte for byte the same as the loaded one.
 
         Raises:
             InputError: this encoder was not loaded from a checkpoint, or its weights are not float32.
-            ArtifactError: `folder` holds something else.
+            ArtifactError: `folder` contains something other than an artifact.
         """
         if self._source is None:
             raise InputError(
                 "This encoder was not loaded from a checkpoint, so it has no figures and no validity head to "
-                "save. Open a draft with `write_artifact` and give them to `Encoder.write`."
+                "save. Open a draft with `write_artifact` and pass both to `Encoder.write`."
             )
         loaded = self._source.checkpoint
         with write_artifact(Path(folder), "checkpoint", loaded.config, loaded.manifest.parents) as draft:
@@ -117,13 +118,15 @@ class Encoder:
         private: bool | None = None,
         commit_message: str = "Upload a checkpoint of rcml",
     ) -> str:
-        """`save_pretrained` to the Hub, as one commit to `repo_id` (`owner/name`); returns the commit's URL.
+        """Push the checkpoint to the repository `repo_id` (`owner/name`) on the Hub, and return the URL of the commit.
 
-        The repository is made if need be: public or `private`, or as its owner's settings say. The token is
-        that of `hf auth login`, or `HF_TOKEN`.
+        The commit contains the same files as `save_pretrained` writes. If the repository does not exist, it is created.
+        `private` sets its visibility; if `private` is None, the default of its owner applies. The token is taken from
+        `hf auth login` or from `HF_TOKEN`.
 
         Raises:
-            InputError: as `save_pretrained`, or the Hub cannot be reached or refuses.
+            InputError: the encoder cannot be saved (see `save_pretrained`), or the Hub cannot be reached or rejects the
+                push.
         """
         with TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "checkpoint"
@@ -138,7 +141,7 @@ class Encoder:
         card: str,
         calibration: Calibration = UNCALIBRATED,
     ) -> None:
-        """Fill the draft of a checkpoint with the network as it is now and what is known of it.
+        """Write the current network and the given parts into the draft of a checkpoint.
 
         Raises:
             InputError: the weights are not float32.
@@ -146,10 +149,11 @@ class Encoder:
         write_network(draft, self.network)
         write_processors(draft, self.preprocessor, self._source)
         if self._source is not None and self._source.has_weights_of(draft):
-            # Encoded again on another machine, they might differ in the last bit.
+            # Keep the stored vectors: on another machine, newly encoded vectors might differ in the last bit.
             vectors = self._source.checkpoint.relation_vectors
         else:
-            self._known = None  # a fused optimizer changes weights, and torch does not count it
+            # Encode the relations again, because torch does not count the weight updates of a fused optimizer.
+            self._known = None
             vectors = self.relation_vectors
         write_contents(draft.path, self.relations, vectors, validity, metrics, card, calibration)
         draft.counts.update(
@@ -160,12 +164,12 @@ class Encoder:
 
     @property
     def network(self) -> Network:
-        """The network itself, to look into or to train further."""
+        """Network, for inspection or further training."""
         return self._network
 
     @property
     def preprocessor(self) -> Preprocessor:
-        """The tokenizer and the image processor of the network."""
+        """Tokenizer and image processor of the network."""
         return self._preprocessor
 
     @property
@@ -175,19 +179,19 @@ class Encoder:
 
     @property
     def device(self) -> str:
-        """Where the network runs, in words."""
+        """Human-readable name of the device that the network runs on."""
         if self._device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name(self._device)})"
         return self._device.type
 
     @property
     def relation_vectors(self) -> Float32[ndarray, "relations dim"]:
-        """h_E of every relation, not normalised."""
+        """Vectors h_E of all relations, not normalised."""
         return to_numpy(self.context().vectors)
 
     @torch.inference_mode()
     def context(self) -> RelationContext:
-        """Encode the relations under the weights as they are now; once for each version of the weights."""
+        """Encode the relations with the current weights; the result is cached until the weights change."""
         version = self.network.version
         if self._known is None or self._known[0] != version:
             context = relation_context(self.network, self.preprocessor, self.relations, self._device)
@@ -195,13 +199,13 @@ class Encoder:
         return self._known[1]
 
     def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image]) -> Encoding:
-        """Encode items into unit vectors under every relation, float32 `[items, relations, dim]` in either view."""
+        """Encode items into unit vectors under every relation, float32 `[items, relations, dim]` in each modality."""
         return self.read_items(texts, pictures)()
 
     def read_items(
         self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
     ) -> Callable[[], Encoding]:
-        """See `ItemEncoder.read_items`."""
+        """Tokenize texts and decode pictures, and return a function that encodes them; see `ItemEncoder.read_items`."""
         pictured = [row for row, picture in enumerate(pictures) if picture is not None]
         room = self.preprocessor.blank(len(pictured))
         for place, row in enumerate(pictured):
@@ -225,11 +229,11 @@ class Encoder:
         return encode
 
     def encode_inputs(self, text: TextInput, pictures: Pictures) -> Encoding:
-        """`encode_items` for texts already tokenized and pictures already decoded."""
+        """Encode items from tokenized texts and decoded pictures; see `encode_items`."""
         return Encoding(self._encode_text(text)[0], self._encode_pictures(pictures)[0])
 
     def encode_part(self, texts: Sequence[str], paths: Sequence[Path]) -> Encoding:
-        """`encode_items` for many items whose pictures are on disk."""
+        """Encode many items whose pictures are files on disk; see `encode_items`."""
         return self.encode_inputs(self.preprocessor.tokenize(texts), load_pictures(self.preprocessor, paths))
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
@@ -237,19 +241,19 @@ class Encoder:
         return self._encode_text(self.preprocessor.tokenize(texts))[0]
 
     def text_tokens(self, texts: Sequence[str]) -> TokenRows:
-        """H_T of texts, in half precision."""
+        """Encode texts into tokens (H_T of eq. 3) in half precision."""
         found = self._encode_text(self.preprocessor.tokenize(texts), keep=True)[1]
         assert found is not None
         return found
 
     def read_relation(self, description: str) -> FreeTextRelation:
-        """Encode a free-text relation for scoring against item tokens; it need not have been seen in training."""
+        """Encode a free-text relation for scoring against item tokens; it need not be a trained relation."""
         return read_free_text(self.network, self.preprocessor, self.relations, self.context(), description)
 
     def explain(
         self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
-        """See `ItemEncoder.explain`; A of eq. 4, exactly as `encode_items` pools by it."""
+        """Compute the attention of a relation over an item (A of eq. 4), exactly as `encode_items` uses it."""
         known = self.context()
         return explain(self.network, self.preprocessor, self.relations, known, text, picture, relation)
 
@@ -261,7 +265,7 @@ class Encoder:
         def encode(rows: Int[Tensor, " batch"]) -> Tokens:
             return backbone.text_tokens(text.take(rows).to(self._device))
 
-        # Batched by length, so that short texts are not padded to the longest.
+        # Batch by length, so that short texts are not padded to the length of the longest text.
         order = text.mask.sum(dim=1).argsort(stable=True)
         return self._encode(order, encode, self.context().text, backbone.text_projection if keep else None)
 
@@ -284,7 +288,7 @@ class Encoder:
         relations: RelationView,
         projection: Callable[[], Float[Tensor, "width dim"]] | None,
     ) -> tuple[Float32[ndarray, "items relations dim"], TokenRows | None]:
-        """Vectors, and with a `projection` the tokens in the joint space."""
+        """Compute the vectors and, if `projection` is given, the tokens in the joint space."""
         vectors = np.empty((len(order), len(self.relations), self.dim), np.float32)
         matrix = None if projection is None else projection().to(relations.queries.dtype)
         kept: dict[int, Float16[ndarray, "tokens dim"]] = {}

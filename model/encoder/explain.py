@@ -1,4 +1,4 @@
-"""Attention weights of one item under one relation (A of eq. 4), summed by words of a text and patches of a picture."""
+"""Attention weights (A of eq. 4) of the words and image patches of one item under one relation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,12 +31,12 @@ def explain(
     picture: Image.Image | None,
     relation: str | FreeTextRelation,
 ) -> Attention:
-    """Weigh the words of `text` and the patches of `picture` by the attention of `relation`.
+    """Compute the attention of `relation` over the words of `text` and the patches of `picture`.
 
-    `known` are the trained `relations` under the network's weights.
+    `known` contains the trained `relations`, encoded with the network's current weights.
 
     Raises:
-        UnknownRelationError: `relation` is an id that is not among `relations`.
+        UnknownRelationError: `relation` is an ID that is not among `relations`.
     """
     ids = tuple(known_relation.relation_id for known_relation in relations)
     found_text = found_image = None
@@ -53,7 +53,7 @@ def _explain_text(network: Network, preprocessor: Preprocessor, text: str, view:
     inputs = preprocessor.tokenize([text]).to(view.queries.device)
     weights = _token_weights(network, network.backbone.text_tokens(inputs), view)
     spans = preprocessor.spans(text)
-    # A summary token that a tower puts in front stands for no characters of the text.
+    # A tower may prepend a summary token, which corresponds to no characters of the text.
     leading = len(weights) - len(spans)
     return weigh_words(text, [(0, 0)] * leading + spans, weights.tolist())
 
@@ -86,9 +86,9 @@ def _single_view(
     relation: str | FreeTextRelation,
     projection: Callable[[], Float[Tensor, "width dim"]],
 ) -> RelationView:
-    """Select the one relation asked about from `known`, or make its view from a free-text relation.
+    """Select `relation` from the trained relations in `known`, or build the view of a free-text relation.
 
-    `known` and `projection` are of one modality.
+    `known` and `projection` belong to the same modality.
     """
     if isinstance(relation, FreeTextRelation):
         matrix = projection().to(known.queries.dtype)
@@ -101,6 +101,6 @@ def _single_view(
 
 
 def _token_weights(network: Network, tokens: Tokens, view: RelationView) -> Float32[ndarray, " tokens"]:
-    """Compute A of eq. 4 for one item and the one relation of `view`."""
+    """Compute A of eq. 4 for one item and the only relation of `view`."""
     tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
     return to_numpy(network.attention.weights(tokens, view)[0, 0])

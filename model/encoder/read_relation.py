@@ -1,4 +1,4 @@
-"""Relations read by the network: those of a checkpoint together, or a free-text relation by itself."""
+"""Encoding of relations by the network: all relations of a checkpoint together, or one free-text relation."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,10 @@ from model.records import Relation
 def relation_context(
     network: Network, preprocessor: Preprocessor, relations: Sequence[Relation], device: torch.device
 ) -> RelationContext:
-    """Encode `relations` (h_E and what follows from it), each as the network is conditioned on it."""
+    """Encode `relations` into h_E and the values derived from it.
+
+    Each relation is first replaced by the relation that conditions the network (`Network.conditioning_relation`).
+    """
     conditioning = [network.conditioning_relation(relation) for relation in relations]
     texts = preprocessor.tokenize([relation.description for relation in conditioning])
     return network.context(texts.to(device), conditioning)
@@ -33,8 +36,8 @@ def read_free_text(
 ) -> FreeTextRelation:
     """Encode a free-text relation for scoring against item tokens (eq. 4-6).
 
-    `known` are the trained `relations` under the same weights; the result ranks them by how like the free-text
-    relation they attend.
+    `known` contains the trained `relations`, encoded with the same weights. The result ranks them by the similarity of
+    their attention to the attention of the free-text relation.
     """
     attention = network.attention
     device = known.vectors.device
@@ -43,7 +46,7 @@ def read_free_text(
     joint = attention.view(
         vectors, vectors.new_zeros(len(vectors), dtype=torch.bool), torch.eye(vectors.shape[1]).to(vectors)
     )
-    # Ranked by queries, not by h_E: relations whose queries are equal treat all items alike, however their h_E differ.
+    # Rank by queries and not by h_E: relations with equal queries attend in the same way, even if their h_E differ.
     distance = (joint.queries[1:] - joint.queries[0]).norm(dim=-1).tolist()
     others = [position for position, relation in enumerate(relations) if not relation.intra]
     return FreeTextRelation(
@@ -56,6 +59,6 @@ def read_free_text(
 
 
 def to_numpy(values: Tensor) -> Float32[ndarray, "..."]:
-    """Copy a tensor into a float32 array on the CPU."""
+    """Copy a tensor to a float32 array on the CPU."""
     array: ndarray = values.float().cpu().numpy()
     return array

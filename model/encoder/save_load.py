@@ -1,4 +1,4 @@
-"""The network and the processors of a checkpoint: located, loaded, and written into a draft."""
+"""Loading and saving the network and the processors of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
 
 NAMED_FAULTS = 8
-"""Weights that do not fit and are named in the error; of more, the number."""
+"""Maximum number of mismatched weights listed in an error message; the rest are only counted."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The checkpoint that an encoder was loaded from.
+    """Checkpoint that an encoder was loaded from.
 
-    `processor_files` are the files of its tokenizer and image processor, as they were read: saved by transformers,
-    they would get what they were used for added, and the version of transformers.
+    `processor_files` contains the files of its tokenizer and image processor, as read from disk. They are kept because
+    transformers would add the settings of their last use and its own version when it saves them.
     """
 
     checkpoint: Checkpoint
@@ -38,50 +38,51 @@ class Source:
         """Open the checkpoint at `folder`.
 
         Raises:
-            ArtifactError: there is none, or it is damaged.
+            ArtifactError: the checkpoint is missing or damaged.
         """
         checkpoint = Checkpoint.open(folder)
         others = checkpoint.manifest.files.keys() - OWN_FILES
         return cls(checkpoint, {file: (folder / file).read_bytes() for file in others})
 
     def has_weights_of(self, draft: Draft) -> bool:
-        """Compare the weights written into `draft` with those that were loaded."""
+        """Return whether the weights in `draft` are identical to the loaded weights."""
         return file_digest(draft.path / WEIGHTS_FILE) == self.checkpoint.manifest.files[WEIGHTS_FILE].sha256
 
 
 def locate(source: str | Path, revision: str | None) -> Path:
-    """Return the folder that `source` names, fetching a Hub name (`owner/name`) at `revision` first.
+    """Return the folder of the checkpoint `source`; a Hub name (`owner/name`) is first downloaded at `revision`.
 
-    A `Path` is always a folder, and so is a string that could be one.
+    A `Path` always means a folder. A string means a folder unless it can only be a Hub name.
 
     Raises:
-        ArtifactError: the Hub has no such checkpoint, or it cannot be fetched.
-        InputError: a folder is asked for by revision.
+        ArtifactError: the checkpoint does not exist on the Hub, or the download fails.
+        InputError: `revision` is given for a folder.
     """
     if isinstance(source, Path) or is_local(source) or "/" not in source:
         if revision is not None:
-            raise InputError(f"{source} is a folder, which has no revision {revision!r}; leave it out.")
+            raise InputError(f"{source} is a folder and has no revision {revision!r}. Omit the revision.")
         return Path(source)
     return fetch(source, revision)
 
 
 def load_network(folder: Path) -> Network:
-    """Load the network of the checkpoint at `folder`, ready to encode, with exactly the weights saved.
+    """Load the network of the checkpoint at `folder` in evaluation mode, with exactly the saved weights.
 
     Raises:
-        ArtifactError: the weights are not those of the network.
+        ArtifactError: the network cannot be read, or the weights do not fit it.
     """
     try:
         config = NetworkConfig.model_validate_json((folder / "network.json").read_bytes())
         weights = load_file(folder / WEIGHTS_FILE)
     except (ValidationError, SafetensorError) as error:
         raise ArtifactError(
-            f"The network in {folder} cannot be read by this version of rcml: {error}"
+            f"The network in {folder} cannot be read by this version of rcml. Train the checkpoint again, or load it "
+            f"with the version of rcml that wrote it. Details: {error}"
         ) from None
     network = Network.from_config(config)
     expected = network.state_dict()
     wrong = [f"{name} is missing" for name in expected.keys() - weights.keys()]
-    wrong += [f"{name} is not known" for name in weights.keys() - expected.keys()]
+    wrong += [f"{name} is unexpected" for name in weights.keys() - expected.keys()]
     wrong += [
         f"{name} is {_shape(weights[name])} instead of {_shape(expected[name])}"
         for name in expected.keys() & weights.keys()
@@ -91,14 +92,14 @@ def load_network(folder: Path) -> Network:
         more = f"; and {len(wrong) - NAMED_FAULTS} more" if len(wrong) > NAMED_FAULTS else ""
         raise ArtifactError(
             f"{folder / WEIGHTS_FILE} does not fit network.json: {'; '.join(sorted(wrong)[:NAMED_FAULTS])}{more}. "
-            "Train the checkpoint again, or load it with the version of rcml that made it."
+            "Train the checkpoint again, or load it with the version of rcml that wrote it."
         )
     network.load_state_dict(weights)
     return network.eval()
 
 
 def write_network(draft: Draft, network: Network) -> None:
-    """Write `model.safetensors` and `network.json`.
+    """Write `model.safetensors` and `network.json` into `draft`.
 
     Raises:
         InputError: the weights are not float32.
@@ -107,10 +108,10 @@ def write_network(draft: Draft, network: Network) -> None:
     for name, tensor in weights.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise InputError(
-                f"The weight {name} is {_dtype(tensor)}, and a checkpoint keeps float32: what was rounded off "
-                "cannot be had back. Save an encoder that was loaded in float32."
+                f"The weight {name} is {_dtype(tensor)}, but a checkpoint stores float32, and the lost precision "
+                "cannot be restored. Save an encoder that was loaded in float32."
             )
-    # Cloned, because safetensors refuses tensors that share memory.
+    # Clone the tensors, because safetensors rejects tensors that share memory.
     save_file(
         {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()},
         draft.path / WEIGHTS_FILE,
@@ -121,7 +122,7 @@ def write_network(draft: Draft, network: Network) -> None:
 
 
 def write_processors(draft: Draft, preprocessor: Preprocessor, source: Source | None) -> None:
-    """Write the tokenizer and the image processor: byte for byte as they were loaded, if they were."""
+    """Write the tokenizer and the image processor; the files of `source`, if any, are written unchanged."""
     if source is None or not source.processor_files:
         preprocessor.save(draft.path)
         return

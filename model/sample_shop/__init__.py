@@ -1,0 +1,1 @@
+"""Generator of the sample shop for `rcml demo`: items, pictures, shoppers and purchases."""

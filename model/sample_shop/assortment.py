@@ -1,11 +1,13 @@
-"""Assortment of the sample shop and its shoppers: categories, kinds, styles, and the ten planted groups of shoppers.
+"""Assortment and shoppers of the sample shop: categories, kinds, styles, and the ten planted groups of shoppers.
 
-The planted truth, which training never sees, is this. Each item has three *facets*: its colour, its pattern
-and its emblem. Values of a facet fall into *styles* that cut across looks (navy goes with red, purple with
-yellow). A group shops in five of fourteen categories, which no other group combines, and cares for one facet
-only: two things go together for cyclists if their patterns are of one style, whatever their colours. So a
-pair has to be judged by the relation asked about. The same striped navy helmet with a moon has one set of
-partners among cyclists and another among festival goers, who go by colour.
+This module defines the planted truth, which training never uses. Each item has three *facets*: its colour, its pattern
+and its emblem. The values of a facet are grouped into *styles*, which do not follow visual similarity (navy goes with
+red, purple with yellow).
+
+Each group of shoppers buys in five of the fourteen categories and cares about only one facet. No two groups have the
+same five categories. For cyclists, two items go together if their patterns belong to the same style, regardless of
+their colours. A pair can therefore be judged only under a given relation. The same striped navy helmet with a moon has
+one set of partners among cyclists and another among festival goers, who care about colour.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "Music": ("guitar", "drum", "headphones"),
     "Beach": ("surfboard", "bucket", "flip-flop"),
 }
-"""Category -> its kinds of things; every kind has a drawing in `drawings.py`."""
+"""Kinds of items in each category; every kind has a drawing in `drawings.py`."""
 
 STYLES: dict[Facet, dict[str, tuple[str, ...]]] = {
     "colour": {
@@ -49,12 +51,12 @@ STYLES: dict[Facet, dict[str, tuple[str, ...]]] = {
         "fable": ("fish", "crown"),
     },
 }
-"""Facet -> style -> the values of the facet that belong to it."""
+"""Values of each style, grouped by facet."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A planted group: where its shoppers buy, most-bought category first, and which facet they go by."""
+    """Planted group of shoppers: its five categories (most-bought first) and the only facet its shoppers care about."""
 
     name: str
     categories: tuple[str, str, str, str, str]
@@ -75,12 +77,12 @@ GROUPS: tuple[Group, ...] = (
 )
 
 CATEGORY_SHARES = (0.34, 0.24, 0.16, 0.14, 0.12)
-"""How a group's purchases fall on its five categories."""
+"""Shares of a group's purchases in its five categories."""
 
 
 @dataclass(frozen=True)
 class Good:
-    """One item of the shop, by its attributes."""
+    """Item of the shop, described by its attributes."""
 
     item_id: str
     category: str
@@ -90,6 +92,6 @@ class Good:
     emblem: str
 
     def style(self, facet: Facet) -> str:
-        """Return the style that the item's value of `facet` belongs to."""
+        """Return the style of the item's value of `facet`."""
         value: str = getattr(self, facet)
         return next(style for style, values in STYLES[facet].items() if value in values)

@@ -1,13 +1,14 @@
-"""The drawing surface of the sample shop: shapes as closed paths, and one way of painting every item.
+"""Drawing surface of the sample shop: shapes as closed paths, and one painting style for all items.
 
-A shop made of 42 different things looks like one shop only when every thing is lit, outlined and patterned
-by the same hand, so that hand is here and `drawings` merely says which shapes a thing is made of. Everything
-is a `Path` in percent of the picture's side (x to the right, y down, 0 to 100): ovals, rounded polygons,
-Bézier outlines and strokes alike, so that any of them can be a body, a detail or a shadow. The canvas is
-`OVERSAMPLING` times larger than the picture and is averaged down at the end, because Pillow's own drawing
-is not anti-aliased.
+A shop of 42 kinds looks consistent only if all kinds have the same lighting, outlines and patterns. This module
+implements them, and `drawings` only defines the shapes of each kind.
 
-Called by `drawings` (which draws on a `Canvas`) and `draw` (which makes one and finishes it).
+Every shape is a `Path` in percent of the picture's side (x to the right, y down, 0 to 100). Ovals, rounded polygons,
+Bézier outlines and strokes are all paths, so any of them can be a body, a detail or a shadow. The canvas is
+`OVERSAMPLING` times larger than the picture and is averaged down at the end, because Pillow draws without
+anti-aliasing.
+
+`draw` creates and finishes a `Canvas`, and `drawings` draws on it.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ Affine = tuple[float, float, float, float, float, float]
 Form = Literal["flat", "cylinder", "ball"]
 
 OVERSAMPLING = 3
-"""Canvas pixels a picture pixel, each way."""
+"""Canvas pixels per picture pixel, in each direction."""
 OUTLINE_WIDTH = 1.1
-"""The width of the line around a shape."""
+"""Width of the outline of a shape."""
 KIND_SCALE = 0.92
-"""What kinds are shrunk by, so that no pose pushes one that fills 0 to 100 out of the picture."""
+"""Scale factor of all drawings; with it, a drawing that spans 0 to 100 stays inside the picture in every pose."""
 
 LIGHT_CELLS = 32
-"""The side of the small masks that hold light and shade."""
+"""Side in pixels of the small masks for light and shade."""
 
 INK: Rgb = (34, 33, 46)
 WHITE: Rgb = (251, 250, 248)
@@ -51,14 +52,14 @@ GLOW: Rgb = (255, 243, 212)
 
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """Mix the colour `share` of the way from `first` to `second`."""
+    """Return the colour at `share` of the way from `first` (0) to `second` (1)."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 @cache
 def curve(outline: str) -> Path:
-    """Parse an SVG-like outline with absolute `M`, `L`, `Q`, `C` commands, spaces between tokens."""
+    """Parse an SVG-like outline of absolute `M`, `L`, `Q` and `C` commands; spaces separate all tokens."""
     tokens = iter(outline.split())
     points: list[Point] = []
     for command in tokens:
@@ -74,29 +75,29 @@ def curve(outline: str) -> Path:
 
 
 def _bezier(knots: list[Point], t: float) -> Point:
-    """Find the point at `t` of a Bézier curve of any degree, by de Casteljau's construction."""
+    """Return the point at `t` of a Bézier curve of any degree, computed by de Casteljau's algorithm."""
     while len(knots) > 1:
         knots = [(a + (c - a) * t, b + (d - b) * t) for (a, b), (c, d) in pairwise(knots)]
     return knots[0]
 
 
 def mirrored(half: Path) -> Path:
-    """Close the path whose right half is `half` (top to bottom) and whose left half is its mirror image."""
+    """Return the closed path whose right half is `half` (top to bottom) and whose left half is its mirror image."""
     return half + tuple((100 - x, y) for x, y in reversed(half))
 
 
 def flipped(path: Path) -> Path:
-    """Mirror `path` about the picture's vertical middle."""
+    """Mirror `path` about the vertical centre line of the picture."""
     return tuple((100 - x, y) for x, y in path)
 
 
 def shifted(path: Path, dx: float, dy: float) -> Path:
-    """`path` moved by (`dx`, `dy`)."""
+    """Move `path` by (`dx`, `dy`)."""
     return tuple((x + dx, y + dy) for x, y in path)
 
 
 def oval(x: float, y: float, rx: float, ry: float | None = None, start: float = 0, stop: float = 360) -> Path:
-    """Make the ellipse about (x, y), or its arc from `start` to `stop` degrees (0 is right, 90 is down)."""
+    """Return the ellipse centred at (x, y), or its arc from `start` to `stop` degrees (0 is right, 90 is down)."""
     ry = rx if ry is None else ry
     count = max(6, round(abs(stop - start) / (6 if max(rx, ry) > 8 else 12)))
     turns = (math.radians(start + (stop - start) * i / count) for i in range(count + 1))
@@ -104,12 +105,12 @@ def oval(x: float, y: float, rx: float, ry: float | None = None, start: float = 
 
 
 def box(x0: float, y0: float, x1: float, y1: float, r: float = 0) -> Path:
-    """Make the rectangle between two corners, its corners rounded by radius `r`."""
+    """Return the rectangle between two corners, with its corners rounded by `r`."""
     return rounded(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), r)
 
 
 def rounded(path: Path, r: float) -> Path:
-    """`path` with every corner replaced by a curve that starts `r` before it and ends `r` after it."""
+    """Replace each corner of `path` by a curve that starts `r` before the corner and ends `r` after it."""
     if r == 0:
         return path
     points: list[Point] = []
@@ -127,7 +128,7 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
 
 
 def ribbon(spine: Path, width: float, end: float | None = None, *, round_ends: bool = True) -> Path:
-    """Outline a stroke along `spine`, `width` wide at its start and `end` (or `width`) at its end."""
+    """Return the outline of a stroke along `spine`; its width changes from `width` to `end` (default: `width`)."""
     end = width if end is None else end
     left: list[Point] = []
     right: list[Point] = []
@@ -145,17 +146,17 @@ def ribbon(spine: Path, width: float, end: float | None = None, *, round_ends: b
 
 
 def _cap(centre: Point, edge: Point) -> list[Point]:
-    """Make the half circle about `centre` that starts after `edge`."""
+    """Return the half circle around `centre` that starts after `edge`."""
     radius, start = math.dist(centre, edge), math.atan2(edge[1] - centre[1], edge[0] - centre[0])
     turns = (start + math.pi * step / 8 for step in range(1, 8))
     return [(centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)) for t in turns]
 
 
 class Canvas:
-    """One picture in the making: the item's colour, pattern and emblem, and the pose it is drawn in.
+    """Canvas for the picture of one item, with the item's colour, pattern, emblem and pose.
 
-    Shapes cover what was painted before them. The pose moves the item by up to 3 % of the side, scales it by
-    up to 6 % and turns it by up to 5 degrees; the backdrop's tint comes from it too.
+    A shape covers the shapes painted before it. The pose moves the item by up to 3 % of the side, scales it by up to
+    6 % and rotates it by up to 5 degrees. It also determines the tint of the backdrop.
     """
 
     def __init__(self, colour: Rgb, pattern: str, emblem: str, *, pose: int, size: int) -> None:
@@ -187,7 +188,7 @@ class Canvas:
 
     @contextmanager
     def turned(self, degrees: float, x: float = 50, y: float = 50) -> Iterator[None]:
-        """Within it every shape is turned clockwise about (x, y)."""
+        """Rotate every shape drawn within the context clockwise about (x, y)."""
         outer = self.affine
         a, b, c, d, e, f = outer
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -206,27 +207,27 @@ class Canvas:
             self.affine = outer
 
     def body(self, path: Path, *, form: Form = "flat") -> None:
-        """Paints `path` in the item's colour with its pattern."""
+        """Paint `path` in the item's colour and pattern."""
         self._shape(path, self.colour, form, self.pattern, OUTLINE_WIDTH)
 
     def paint(
         self, path: Path, colour: Rgb | None = None, *, form: Form | None = None, edge: float = OUTLINE_WIDTH
     ) -> None:
-        """Paints `path` in `colour` (or the item's own) without a pattern; `edge` is the outline's width."""
+        """Paint `path` in `colour` (default: the item's colour) without a pattern; `edge` is the outline width."""
         self._shape(path, colour or self.colour, form, "plain", edge)
 
     def line(self, path: Path, width: float, colour: Rgb) -> None:
-        """Strokes `path` with a bare line, without an outline."""
+        """Draw a line along `path`, without an outline."""
         self._stroke(self._pixels(path), width, colour)
 
     def piping(self, path: Path, colour: Rgb, width: float = 1.6) -> None:
-        """Strokes `path` with a thin outlined cord, as on a hem or a seam."""
+        """Draw a thin outlined cord along `path`, for a hem or a seam."""
         pixels = self._pixels(path)
         self._stroke(pixels, width + OUTLINE_WIDTH * 1.4, mix(colour, INK, 0.55))
         self._stroke(pixels, width, colour)
 
     def glaze(self, path: Path, colour: Rgb, opacity: float) -> None:
-        """Lays a translucent film over `path`: a gloss, a shade, a beam of light."""
+        """Paint `path` with a translucent colour, for gloss, shade or a beam of light."""
         pixels = self._pixels(path)
         x0, y0, x1, y1 = _bounds(pixels)
         film = Image.new("L", (x1 - x0, y1 - y0))
@@ -234,7 +235,7 @@ class Canvas:
         self.image.paste(colour, (x0, y0), film)
 
     def shadow(self, path: Path, *, blur: float = 2.6, opacity: float = 0.26, colour: Rgb = INK) -> None:
-        """Lays a soft shadow of `path` (or a glow), made at a coarse size because nothing in it is sharp."""
+        """Paint a soft shadow (or glow) of `path`; a low resolution suffices, because the shadow has no sharp edges."""
         coarse = 128 / self.side
         pixels = [(x * coarse, y * coarse) for x, y in self._pixels(path)]
         film = Image.new("L", (128, 128))
@@ -248,11 +249,11 @@ class Canvas:
         self.image.paste(colour, (x0, y0), mask)
 
     def ground(self, x0: float, x1: float, y: float = 86) -> None:
-        """Lays the shadow of something that stands on the ground between `x0` and `x1`."""
+        """Paint the shadow of an item that stands on the ground between `x0` and `x1`."""
         self.shadow(oval((x0 + x1) / 2, y, (x1 - x0) / 2 + 3, 3.6), opacity=0.36)
 
     def badge(self, x: float, y: float, r: float = 12) -> None:
-        """Put the emblem at (x, y), dark on a white disc of radius `r`, upright however the item is turned."""
+        """Draw the emblem, dark on a white disc of radius `r` at (x, y); `turned` does not rotate the emblem."""
         self.paint(oval(x, y, r), WHITE)
         centre = self._pixels(((x, y),))[0]
         cos, sin = (part * r * 0.74 for part in self.upright)
@@ -262,7 +263,7 @@ class Canvas:
             )
 
     def finish(self) -> Image.Image:
-        """Finish the picture `[size, size]`: average the canvas down, and darken its corners a little."""
+        """Return the finished picture `[size, size]`: the canvas averaged down, with slightly darkened corners."""
         return ImageChops.multiply(self.image.reduce(OVERSAMPLING), _vignette(self.size))
 
     def _pixels(self, path: Path) -> list[Point]:
@@ -285,7 +286,7 @@ class Canvas:
             self._stroke([*pixels, pixels[0]], edge, mix(colour, INK, 0.62))
 
     def _weave(self, cloth: Image.Image, corner: Point, path: Path, colour: Rgb, pattern: str) -> None:
-        """Draws the pattern's lighter patches on `cloth`, laid out from the middle of `path`."""
+        """Draw the lighter patches of the pattern on `cloth`, centred on `path`."""
         xs, ys = [x for x, _ in path], [y for _, y in path]
         x, y = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
         patches = PATTERN_PATCHES[pattern](math.ceil(max(xs) - x), math.ceil(max(ys) - y))
@@ -295,12 +296,13 @@ class Canvas:
             pen.polygon(pixels, fill=mix(colour, WHITE, share))
 
     def _light(self, cloth: Image.Image, colour: Rgb, form: Form) -> None:
-        """Lays the form's shade and gloss on `cloth`, each only where it has any."""
+        """Apply the shade and gloss of `form` to `cloth`, each only within the bounding box of its mask."""
         width, height = cloth.size
         shade, gloss = _lighting(form)
-        dark = mix(mix(colour, (0, 0, 0), 0.45), INK, 0.2)  # mostly its own hue: yellow in shade is not olive
+        # Mix mostly with black, which keeps the hue. A larger share of ink would turn yellow into olive.
+        dark = mix(mix(colour, (0, 0, 0), 0.45), INK, 0.2)
         for film, paint in ((shade, dark), (gloss, WHITE)):
-            if paint == WHITE and min(colour) > 225:  # white on white is not worth the time
+            if paint == WHITE and min(colour) > 225:  # gloss on near-white is not visible
                 continue
             left, top, right, bottom = film.getbbox() or (0, 0, 1, 1)
             x0, x1 = left * width // LIGHT_CELLS, -(-right * width // LIGHT_CELLS)
@@ -310,7 +312,7 @@ class Canvas:
             cloth.paste(paint, (x0, y0), film.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, part))
 
     def _stroke(self, pixels: list[Point], width: float, colour: Rgb) -> None:
-        """Strokes a line run by run between its sharp corners, with a dot on every corner and end."""
+        """Draw a line as separate runs between its sharp corners, with a dot on each corner and end."""
         thick = max(1.0, width * self.unit)
         runs = [[pixels[0]]]
         for before, (x, y), after in zip(pixels, pixels[1:], [*pixels[2:], pixels[-1]], strict=False):
@@ -332,7 +334,7 @@ def _bounds(pixels: list[Point]) -> tuple[int, int, int, int]:
 
 @cache
 def _lighting(form: Form) -> tuple[Image.Image, Image.Image]:
-    """Make the shade and the gloss of a form: small masks to stretch over a shape, lit from top left."""
+    """Return the shade and gloss masks of `form`, lit from the top left, to be stretched over a shape."""
     side = LIGHT_CELLS
     shade, gloss = Image.new("L", (side, side)), Image.new("L", (side, side))
     for row in range(side):
@@ -373,7 +375,7 @@ def _plain(_half_width: int, _half_height: int) -> tuple[Patch, ...]:
 
 
 def _rows(half: int, period: float) -> list[float]:
-    """List the places `period` apart, symmetric about 0, half a period off it, that reach `half`."""
+    """Return positions `period` apart that cover -`half` to `half`; the two closest to 0 are half a period away."""
     count = math.ceil(half / period) + 1
     return [(index + 0.5) * period for index in range(-count, count)]
 
@@ -393,7 +395,7 @@ def _dotted(half_width: int, half_height: int) -> tuple[Patch, ...]:
 
 @cache
 def _checked(half_width: int, half_height: int) -> tuple[Patch, ...]:
-    """Gingham: half-light bands both ways, light where they cross."""
+    """Return a gingham pattern: half-light bands in both directions, and light squares at their crossings."""
     columns, rows = _rows(half_width, 11.5), _rows(half_height, 11.5)
     across = [(0.52, box(-half_width, y - 2.7, half_width, y + 2.7)) for y in rows]
     down = [(0.52, box(x - 2.7, -half_height, x + 2.7, half_height)) for x in columns]
@@ -416,7 +418,7 @@ def _wavy(half_width: int, half_height: int) -> tuple[Patch, ...]:
 
 
 def _bands(spine: Sequence[Point], half_height: int, period: float, half_band: float) -> tuple[Patch, ...]:
-    """Rows of one crooked line, thickened up and down rather than sideways, which keeps its peaks sharp."""
+    """Repeat `spine` as rows of bands, thickened only vertically to keep the peaks sharp."""
     above = tuple((x, y - half_band) for x, y in spine)
     below = tuple((x, y + half_band) for x, y in reversed(spine))
     return tuple((0.84, shifted(above + below, 0, y)) for y in _rows(half_height, period))
@@ -430,7 +432,7 @@ PATTERN_PATCHES = {
     "zigzag": _zigzag,
     "wavy": _wavy,
 }
-"""What is drawn over the item's colour: patches about (0, 0), each with its share of white."""
+"""Functions that return the patches of each pattern: shapes around (0, 0), each with its share of white."""
 
 
 Emblem = tuple[tuple[Rgb, Path], ...]
@@ -484,4 +486,4 @@ def _crown() -> Emblem:
 
 
 EMBLEM_SHAPES = {"star": _star, "heart": _heart, "leaf": _leaf, "fish": _fish, "moon": _moon, "crown": _crown}
-"""The symbols, filled shapes about (0, 0) that reach about 1 away from it."""
+"""Functions that return the filled shapes of each emblem, around (0, 0) with a radius of about 1."""

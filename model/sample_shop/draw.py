@@ -1,10 +1,11 @@
-"""The pictures of a generated sample shop: a kind of thing in a colour, with a pattern and an emblem.
+"""Pictures of the sample shop: each shows one kind of item in one colour, with a pattern and an emblem.
 
-Drawn rather than downloaded, so that a demonstration needs no network and no licence, and so that what a
-picture shows is known exactly. Kind, colour, pattern and emblem all survive at 64x64 pixels, where a small
-vision transformer sees them.
+The pictures are drawn and not downloaded. The demo therefore needs no network access and no licence, and the content
+of each picture is known exactly. Kind, colour, pattern and emblem are all recognisable at 64x64 pixels, the input size
+of a small vision transformer.
 
-Called by the shop's generator for every item; `canvas` paints, `drawings` says what each kind looks like.
+The generator of the shop calls `draw` for every item. `canvas` implements the painting, and `drawings` defines the
+shapes of each kind.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ ITEM_EMBLEMS: tuple[str, ...] = tuple(EMBLEM_SHAPES)
 def draw(kind: str, colour: str, pattern: str, emblem: str, *, pose: int = 0, size: int = 256) -> Image.Image:
     """Draw the RGB picture `[size, size]` of one item; the same arguments give the same pixels.
 
-    `pose` seeds the small differences between photographs of one thing: its place, scale, turn and backdrop.
-    Raises `ValueError` for a name that is not among `ITEM_KINDS`, `ITEM_COLOURS`, `ITEM_PATTERNS` or `ITEM_EMBLEMS`.
+    `pose` seeds small differences such as those between photographs of one item: position, scale, rotation and
+    backdrop.
+
+    Raises:
+        ValueError: a name is not in `ITEM_KINDS`, `ITEM_COLOURS`, `ITEM_PATTERNS` or `ITEM_EMBLEMS`.
     """
     _require("kind", kind, ITEM_KINDS)
     _require("colour", colour, ITEM_COLOURS)
@@ -48,15 +52,15 @@ def draw(kind: str, colour: str, pattern: str, emblem: str, *, pose: int = 0, si
 
 def _require(what: str, name: str, allowed: Collection[str]) -> None:
     if name not in allowed:
-        raise ValueError(f"There is no {what} named {name!r}; choose one of: {', '.join(allowed)}.")
+        raise ValueError(f"There is no {what} named {name!r}. Choose one of: {', '.join(allowed)}.")
 
 
 def contact_sheet(
     pictures: Sequence[tuple[str, Image.Image]], *, columns: int = 7, cell: int = 256
 ) -> Image.Image:
-    """Arrange captioned pictures in a grid for looking at, `cell` pixels each, row by row.
+    """Arrange captioned pictures row by row in a grid of square cells with a side of `cell` pixels.
 
-    Smaller pictures are enlarged without smoothing, so that what a model sees at 64x64 can be seen.
+    Smaller pictures are enlarged without smoothing, so the grid shows the same pixels that a model sees at 64x64.
     """
     caption = 22
     rows = -(-len(pictures) // columns)

@@ -1,11 +1,11 @@
-"""The 42 kinds of things the sample shop sells, each a short function that draws one on a `Canvas`.
+"""Drawings of the 42 kinds of items in the sample shop, one short function per kind.
 
-A kind paints its body in the item's colour and pattern and everything else (handles, straps, lids, wheels,
-leaves) in greys, white, cream and wood, so that a picture has one colour to name; a `badge` carries the
-emblem wherever the thing has room for one. Coordinates are percent of the picture's side, y down; most
-things stand on the ground at about y = 88.
+Each function paints the body of the item in the item's colour and pattern. Everything else (handles, straps, lids,
+wheels, leaves) is grey, white, cream or wood, so that each picture has only one colour to name. A `badge` shows the
+emblem. Coordinates are in percent of the picture's side, with y pointing down. Most items stand on the ground at about
+y = 88.
 
-`draw.draw` looks a kind up in `DRAWINGS`, whose order is the order of `draw.ITEM_KINDS`.
+`draw.draw` looks up a kind in `DRAWINGS`, whose order is the order of `draw.ITEM_KINDS`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ SAND: Rgb = (228, 213, 186)
 
 
 def baby_bottle(c: Canvas) -> None:
+    """Draw a baby bottle."""
     c.ground(30, 70, 89)
     c.paint(mirrored(curve("M 50 5 C 54.5 5 55.5 8 54.5 12 C 54 17 63 18 64 26 L 50 26")), CREAM, form="ball")
     c.body(
@@ -57,6 +58,7 @@ def baby_bottle(c: Canvas) -> None:
 
 
 def bib(c: Canvas) -> None:
+    """Draw a bib."""
     tie = curve("M 31 16 C 24 8 13 4 9 8 C 5 13 12 18 17 13")
     for side in (tie, flipped(tie)):
         c.paint(ribbon(side, 2.6), WHITE)
@@ -72,6 +74,7 @@ def bib(c: Canvas) -> None:
 
 
 def sippy_cup(c: Canvas) -> None:
+    """Draw a sippy cup."""
     c.ground(28, 72, 88)
     handle = curve("M 26 45 C 2 43 2 77 30 74")
     for side in (handle, flipped(handle)):
@@ -85,6 +88,7 @@ def sippy_cup(c: Canvas) -> None:
 
 
 def teddy_bear(c: Canvas) -> None:
+    """Draw a teddy bear."""
     c.ground(22, 78, 89)
     for x in (29.5, 70.5):
         c.body(oval(x, 17, 9.5), form="ball")
@@ -107,6 +111,7 @@ def teddy_bear(c: Canvas) -> None:
 
 
 def rattle(c: Canvas) -> None:
+    """Draw a rattle."""
     with c.turned(32, 45, 40):
         c.shadow(shifted(oval(50, 32, 26), 1.5, 3))
         c.shadow(shifted(ribbon(((50, 50), (50, 94)), 10), 1.5, 3))
@@ -125,6 +130,7 @@ def rattle(c: Canvas) -> None:
 
 
 def bodysuit(c: Canvas) -> None:
+    """Draw a bodysuit."""
     outline = mirrored(
         curve(
             "M 50 26 C 57 26 61 21 62 13 L 70 15 C 77 17 81 21 84 26 L 93 43 L 80 50 L 73 40 "
@@ -148,6 +154,7 @@ def bodysuit(c: Canvas) -> None:
 
 
 def mug(c: Canvas) -> None:
+    """Draw a mug."""
     c.ground(20, 68, 87)
     c.paint(ribbon(curve("M 64 40 C 92 32 94 76 64 73"), 7.5), form="flat")
     c.body(curve("M 18 24 L 18.5 78 Q 19 88 30 88 L 56 88 Q 67 88 67.5 78 L 68 24"), form="cylinder")
@@ -157,6 +164,7 @@ def mug(c: Canvas) -> None:
 
 
 def teapot(c: Canvas) -> None:
+    """Draw a teapot."""
     c.ground(24, 72, 87)
     c.paint(curve("M 66 70 C 80 68 78 46 88 38 L 96 41 C 92 48 90 76 68 80"), form="flat")
     c.paint(ribbon(curve("M 28 42 C 0 34 2 78 28 74"), 6.5), form="flat")
@@ -169,6 +177,7 @@ def teapot(c: Canvas) -> None:
 
 
 def saucepan(c: Canvas) -> None:
+    """Draw a saucepan."""
     c.ground(10, 62, 86)
     c.paint(ribbon(curve("M 60 58 Q 76 52 92 49"), 6, 8), GRAPHITE, form="flat")
     c.paint(oval(91, 49.2, 1.6), WHITE, edge=0.6)
@@ -181,6 +190,7 @@ def saucepan(c: Canvas) -> None:
 
 
 def plant_pot(c: Canvas) -> None:
+    """Draw a plant pot."""
     c.ground(30, 70, 90)
     blade = curve("M 50 48 C 41 34 43 14 50 4 C 57 14 59 34 50 48")
     for turn in (-58, 58, -30, 30, 0):
@@ -193,6 +203,7 @@ def plant_pot(c: Canvas) -> None:
 
 
 def watering_can(c: Canvas) -> None:
+    """Draw a watering can."""
     c.ground(34, 80, 87)
     c.paint(ribbon(curve("M 48 38 C 50 4 100 10 78 74"), 5), STEEL, form="flat")
     c.paint(ribbon(((40, 77), (19, 42)), 10, 5.5, round_ends=False), form="flat")
@@ -209,6 +220,7 @@ def watering_can(c: Canvas) -> None:
 
 
 def rubber_boot(c: Canvas) -> None:
+    """Draw a rubber boot."""
     c.ground(26, 88, 89)
     c.body(
         curve("M 24 14 L 60 14 L 59 50 C 60 60 68 62 78 66 C 88 69 91 76 90 84 L 26 84 C 26 74 28 66 26 54"),
@@ -222,6 +234,7 @@ def rubber_boot(c: Canvas) -> None:
 
 
 def cycling_helmet(c: Canvas) -> None:
+    """Draw a cycling helmet."""
     c.shadow(oval(50, 70, 36, 5), opacity=0.25)
     for strap in (curve("M 34 62 L 50 88"), curve("M 72 60 L 50 88")):
         c.line(strap, 4.2, INK)
@@ -246,6 +259,7 @@ def cycling_helmet(c: Canvas) -> None:
 
 
 def jersey(c: Canvas) -> None:
+    """Draw a jersey."""
     outline = mirrored(
         curve(
             "M 50 16 L 60 14 C 68 16 74 17 79 21 C 85 27 90 38 94 50 L 79 57 L 73 44 "
@@ -268,6 +282,7 @@ def jersey(c: Canvas) -> None:
 
 
 def drinks_flask(c: Canvas) -> None:
+    """Draw a drinks flask."""
     c.ground(33, 67, 91)
     c.paint(ribbon(curve("M 39 16 C 39 0 61 0 61 16"), 3.4), GRAPHITE)
     c.body(
@@ -282,6 +297,7 @@ def drinks_flask(c: Canvas) -> None:
 
 
 def tent(c: Canvas) -> None:
+    """Draw a tent."""
     c.ground(8, 92, 84)
     for rope in (((36, 20), (7, 84)), ((78, 24), (95, 82))):
         c.line(rope, 0.9, STEEL)
@@ -297,6 +313,7 @@ def tent(c: Canvas) -> None:
 
 
 def lantern(c: Canvas) -> None:
+    """Draw a lantern."""
     c.ground(26, 74, 89)
     c.line(curve("M 31 40 C 18 -4 82 -4 69 40"), 2.6, INK)
     c.line(curve("M 31 40 C 18 -4 82 -4 69 40"), 1.4, STEEL)
@@ -312,6 +329,7 @@ def lantern(c: Canvas) -> None:
 
 
 def sleeping_bag(c: Canvas) -> None:
+    """Draw a sleeping bag."""
     with c.turned(24, 50, 49):
         outline = mirrored(curve("M 50 1 C 66 1 75 13 75 28 C 75 50 68 70 65 86 Q 64 94 56 94 L 50 94"))
         c.shadow(shifted(outline, 2, 2))
@@ -331,6 +349,7 @@ def sleeping_bag(c: Canvas) -> None:
 
 
 def suitcase(c: Canvas) -> None:
+    """Draw a suitcase."""
     c.ground(24, 76, 91)
     for x in (39, 61):
         c.paint(box(x - 1.6, 8, x + 1.6, 30), SILVER)
@@ -350,6 +369,7 @@ def suitcase(c: Canvas) -> None:
 
 
 def backpack(c: Canvas) -> None:
+    """Draw a backpack."""
     c.ground(22, 78, 90)
     c.line(curve("M 42 16 C 42 5 58 5 58 16"), 4.6, INK)
     c.line(curve("M 42 16 C 42 5 58 5 58 16"), 2.6, STEEL)
@@ -366,6 +386,7 @@ def backpack(c: Canvas) -> None:
 
 
 def umbrella(c: Canvas) -> None:
+    """Draw an umbrella."""
     c.shadow(oval(50, 88, 20, 3), opacity=0.3)
     c.paint(ribbon(curve("M 50 50 L 50 84 C 50 95 34 95 34 84"), 4), WOOD, form="flat")
     c.line(((50, 6), (50, 14)), 2.8, GRAPHITE)
@@ -383,6 +404,7 @@ def umbrella(c: Canvas) -> None:
 
 
 def notebook(c: Canvas) -> None:
+    """Draw a notebook."""
     c.shadow(box(24, 14, 82, 92, 4), opacity=0.35)
     c.paint(curve("M 60 84 L 60 97 L 63.5 93 L 67 97 L 67 84"), GRAPHITE)
     c.paint(box(24, 13, 82, 91, 3), WHITE)
@@ -398,6 +420,7 @@ def notebook(c: Canvas) -> None:
 
 
 def desk_lamp(c: Canvas) -> None:
+    """Draw a desk lamp."""
     c.ground(12, 56, 89)
     c.shadow(curve("M 50 62 L 84 44 L 96 84 L 60 88"), blur=6, opacity=0.8, colour=GLOW)
     c.paint(ribbon(((34, 83), (16, 48)), 3.8), STEEL, form="flat")
@@ -416,6 +439,7 @@ def desk_lamp(c: Canvas) -> None:
 
 
 def pencil(c: Canvas) -> None:
+    """Draw a pencil."""
     with c.turned(42, 41, 46):
         c.shadow(shifted(box(36, -6, 64, 84), 2, 2.5))
         c.paint(curve("M 36 74 L 64 74 L 52 97 L 48 97"), WOOD, form="cylinder")
@@ -431,6 +455,7 @@ def pencil(c: Canvas) -> None:
 
 
 def cushion(c: Canvas) -> None:
+    """Draw a cushion."""
     outline = curve("M 10 12 Q 50 22 90 12 Q 80 50 90 88 Q 50 78 10 88 Q 20 50 10 12")
     c.shadow(shifted(outline, 1, 4))
     for x, y in ((10, 12), (90, 12), (90, 88), (10, 88)):
@@ -446,6 +471,7 @@ def cushion(c: Canvas) -> None:
 
 
 def vase(c: Canvas) -> None:
+    """Draw a vase."""
     c.ground(34, 66, 90)
     for x, y, lean in ((36, 15, 47), (64, 17, 53), (50, 9.5, 50)):
         c.line(curve(f"M {lean} 40 Q {lean} 26 {x} {y}"), 1.8, SAGE)
@@ -465,6 +491,7 @@ def vase(c: Canvas) -> None:
 
 
 def candle(c: Canvas) -> None:
+    """Draw a candle."""
     c.ground(18, 82, 90)
     c.shadow(oval(50, 16, 16), blur=7, opacity=0.9, colour=GLOW)
     c.paint(curve("M 11 82 L 89 82 Q 87 91 75 91 L 25 91 Q 13 91 11 82"), SILVER, form="cylinder")
@@ -482,6 +509,7 @@ def candle(c: Canvas) -> None:
 
 
 def football(c: Canvas) -> None:
+    """Draw a football."""
     c.ground(28, 72, 88)
     c.body(oval(50, 51, 38), form="ball")
 
@@ -500,6 +528,7 @@ def football(c: Canvas) -> None:
 
 
 def kettlebell(c: Canvas) -> None:
+    """Draw a kettlebell."""
     c.ground(24, 76, 89)
     c.paint(
         ribbon(
@@ -517,6 +546,7 @@ def kettlebell(c: Canvas) -> None:
 
 
 def skateboard(c: Canvas) -> None:
+    """Draw a skateboard."""
     with c.turned(40):
         c.shadow(shifted(box(33, -1, 67, 101, 15), 2.5, 2.5))
         for y in (19, 81):
@@ -533,6 +563,7 @@ def skateboard(c: Canvas) -> None:
 
 
 def pet_bowl(c: Canvas) -> None:
+    """Draw a pet bowl."""
     c.ground(10, 90, 84)
     with c.turned(-28, 66, 34):
         c.paint(_bone(66, 34, 17, 4), WHITE, form="flat")
@@ -556,7 +587,7 @@ def pet_bowl(c: Canvas) -> None:
 
 
 def _bone(x: float, y: float, half: float, r: float) -> Path:
-    """Draw a bone lying from left to right about (x, y)."""
+    """Return the outline of a horizontal bone centred at (x, y)."""
     knobs = (
         oval(x + half, y + r, r * 1.15, r * 1.15, 160, -60),
         oval(x + half, y - r, r * 1.15, r * 1.15, 60, -160),
@@ -567,6 +598,7 @@ def _bone(x: float, y: float, half: float, r: float) -> Path:
 
 
 def kennel(c: Canvas) -> None:
+    """Draw a kennel."""
     c.ground(16, 84, 88)
     c.body(curve("M 50 16 L 82 46 L 82 88 L 18 88 L 18 46"), form="flat")
     c.paint(curve("M 36 88 L 36 72 C 36 54 64 54 64 72 L 64 88"), INK)
@@ -582,6 +614,7 @@ def kennel(c: Canvas) -> None:
 
 
 def collar(c: Canvas) -> None:
+    """Draw a collar."""
     c.shadow(oval(50, 56, 40, 26), opacity=0.22)
     back = oval(50, 36, 40, 20, 180, 360) + oval(50, 50, 40, 20, 360, 180)
     c.paint(back, form="flat")
@@ -601,6 +634,7 @@ def collar(c: Canvas) -> None:
 
 
 def kite(c: Canvas) -> None:
+    """Draw a kite."""
     with c.turned(26):
         c.line(curve("M 50 66 C 60 74 38 84 48 96"), 1.5, GRAPHITE)
         for x, y, lean in ((53, 74, 10), (46.5, 85, -10), (47.5, 95, 12)):
@@ -616,6 +650,7 @@ def kite(c: Canvas) -> None:
 
 
 def toy_car(c: Canvas) -> None:
+    """Draw a toy car."""
     c.ground(8, 92, 84)
     c.paint(oval(46, 16, 5.2), SILVER)
     c.paint(oval(56, 16, 5.2), SILVER)
@@ -639,6 +674,7 @@ def toy_car(c: Canvas) -> None:
 
 
 def spinning_top(c: Canvas) -> None:
+    """Draw a spinning top."""
     c.shadow(oval(50, 93, 16, 2.6), opacity=0.45)
     for arc in (
         oval(50, 88, 24, 5, 20, 75),
@@ -657,6 +693,7 @@ def spinning_top(c: Canvas) -> None:
 
 
 def guitar(c: Canvas) -> None:
+    """Draw a guitar."""
     with c.turned(32, 53, 57):
         outline = mirrored(
             curve("M 50 39 C 61 34 71 40 71 49 C 71 56 66 58 69 63 C 76 67 79 74 78 81 C 77 93 65 99 50 99")
@@ -679,6 +716,7 @@ def guitar(c: Canvas) -> None:
 
 
 def drum(c: Canvas) -> None:
+    """Draw a drum."""
     c.ground(18, 82, 88)
     c.body(curve("M 15 40 L 15 78 C 15 92 85 92 85 78 L 85 40"), form="cylinder")
     for path in (oval(50, 80, 36, 9.5, 0, 180), oval(50, 42, 36, 9.5, 0, 180)):
@@ -694,6 +732,7 @@ def drum(c: Canvas) -> None:
 
 
 def headphones(c: Canvas) -> None:
+    """Draw a pair of headphones."""
     c.shadow(oval(50, 86, 40, 4), opacity=0.25)
     c.body(ribbon(curve("M 22 62 C 10 -8 90 -8 78 62"), 10.5), form="flat")
     for side in (-1, 1):
@@ -705,6 +744,7 @@ def headphones(c: Canvas) -> None:
 
 
 def surfboard(c: Canvas) -> None:
+    """Draw a surfboard."""
     c.shadow(oval(50, 91, 40, 5), opacity=0.3)
     with c.turned(9, 50, 90):
         c.paint(curve("M 62 62 C 72 64 81 72 83 84 C 76 80 68 80 60 82"), GRAPHITE, form="flat")
@@ -723,6 +763,7 @@ def surfboard(c: Canvas) -> None:
 
 
 def bucket(c: Canvas) -> None:
+    """Draw a bucket."""
     c.ground(32, 68, 90)
     c.paint(ribbon(((66, 40), (77, 12)), 4), WOOD, form="flat")
     with c.turned(21, 77, 12):
@@ -740,6 +781,7 @@ def bucket(c: Canvas) -> None:
 
 
 def flip_flop(c: Canvas) -> None:
+    """Draw a pair of flip-flops."""
     sole = curve(
         "M 29 5 C 43 5 47 18 46 34 C 45 46 43 54 44 68 C 45 84 40 94 29 94 C 17 94 13 84 14 70 "
         "C 15 56 10 46 10 32 C 10 16 16 5 29 5"

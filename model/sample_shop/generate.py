@@ -3,12 +3,12 @@
     shop/
       items.jsonl         item_id, title, description, categories, image
       interactions.csv    user_id, item_id, timestamp (seconds)
-      images/             one PNG an item
-      truth.json          groups, the cells of true partners, and each shopper's group and style
+      images/             one PNG per item
+      truth.json          groups, cells of true partners, and the group and style of each shopper
       manifest.json config.json
 
-Everything follows from the seed; nothing is downloaded. `rcml demo` runs it, then treats the result as it
-would any shop's files.
+Everything is derived from the seed, and nothing is downloaded. `rcml demo` runs the generator and then processes the
+files like those of any other shop.
 """
 
 import csv
@@ -29,17 +29,17 @@ from .assortment import CATEGORIES, CATEGORY_SHARES, GROUPS, STYLES, Good, Group
 from .draw import draw
 
 MEAN_PURCHASES = 26
-"""Mean purchases of a shopper."""
+"""Mean number of purchases per shopper."""
 
 LOYAL_SHARE = 0.88
-"""Share of the purchases that follow group and style; the rest fall anywhere in the shop."""
+"""Share of purchases that follow the group and style of the shopper; the rest are spread over the whole shop."""
 
 OPENING_TIME_S = 1_700_000_000
 YEAR_S = 365 * 24 * 3600
 
 
 def make_shop(config: ShopConfig) -> str:
-    """Write the shop to `config.out` and return the closing summary."""
+    """Write the shop to `config.out` and return a one-line summary."""
     rng = np.random.default_rng(config.seed)
     goods = stock(config.items, rng)
     shoppers = [
@@ -51,11 +51,11 @@ def make_shop(config: ShopConfig) -> str:
         purchases = _write_interactions(draft.path, goods, shoppers, rng)
         _write_truth(draft.path, goods, shoppers)
         draft.counts.update(items=len(goods), shoppers=len(shoppers), purchases=purchases)
-    return f"Shop of {len(goods)} items, {len(shoppers)} shoppers and {purchases} purchases in {config.out}"
+    return f"Wrote {len(goods)} items, {len(shoppers)} shoppers and {purchases} purchases to {config.out}."
 
 
 def stock(count: int, rng: np.random.Generator) -> list[Good]:
-    """Choose `count` different goods, kinds as evenly as can be, values of each facet at random."""
+    """Choose `count` distinct goods, with nearly equal numbers of each kind and random values of each facet."""
     styles = list(product(*(sum(STYLES[facet].values(), ()) for facet in ("colour", "pattern", "emblem"))))
     kinds = [(category, kind) for category, kinds in CATEGORIES.items() for kind in kinds]
     chosen: list[tuple[str, str, str, str, str]] = []
@@ -68,7 +68,7 @@ def stock(count: int, rng: np.random.Generator) -> list[Good]:
 
 
 def describe(good: Good, rng: np.random.Generator) -> tuple[str, str]:
-    """Word a plain-English title and description of `good`, with some variety."""
+    """Return a plain-English title and description of `good`, in one of several wordings."""
     titles = (
         f"{good.colour} {good.pattern} {good.kind} with a {good.emblem}",
         f"{good.pattern} {good.kind} in {good.colour} with {good.emblem}",
@@ -86,9 +86,9 @@ def describe(good: Good, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def cells(goods: Iterable[Good]) -> list[dict[str, Any]]:
-    """List the planted truth: for each group and style, the items that go together under it.
+    """Return the planted truth: one cell per group and style, which lists the items that go together.
 
-    Any two items of one cell are true partners under the cell's group.
+    Any two items of a cell are true partners under the group of the cell.
     """
     goods = list(goods)
     return [
@@ -109,7 +109,7 @@ def cells(goods: Iterable[Good]) -> list[dict[str, Any]]:
 def _write_items(folder: Path, goods: list[Good], rng: np.random.Generator) -> None:
     (folder / "images").mkdir()
     with (folder / "items.jsonl").open("w", encoding="utf-8") as file:
-        for pose, good in enumerate(progress(goods, "drawing the shop", len(goods))):
+        for pose, good in enumerate(progress(goods, "drawing pictures", len(goods))):
             image = f"images/{good.item_id}.png"
             picture = draw(good.kind, good.colour, good.pattern, good.emblem, pose=pose)
             picture.save(folder / image, compress_level=1)
@@ -150,7 +150,7 @@ def _write_interactions(
 
 
 def _wish(goods: list[Good], group: Group, style: str, popularity: np.ndarray) -> np.ndarray:
-    """Chance of each item to be the next a shopper of `group` and `style` buys; float64 `[items]`, sum 1."""
+    """Return the probability that a shopper of `group` and `style` buys each item next; float64 `[items]`, sum 1."""
     wish = np.zeros(len(goods))
     for category, share in zip(group.categories, CATEGORY_SHARES, strict=True):
         liked = np.array([good.category == category and good.style(group.facet) == style for good in goods])

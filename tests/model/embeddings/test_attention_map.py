@@ -1,4 +1,4 @@
-"""What the attention looked at, against eq. 4 written out; which words and patches that is; and how it is drawn."""
+"""Attention weights compared with eq. 4, their mapping to words and patches, and the heat map."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,11 @@ WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a family has the words of "red mug", what sums up its texts, and how many tokens lead its patches."""
+    """Token layout of a model family, for the text "red mug" and for a picture.
+
+    `words` contains the token positions of each word. `summary` is the position of the summary token of the text.
+    `leading` is the number of image tokens before the patches.
+    """
 
     words: tuple[list[int], list[int]]
     summary: int
@@ -55,17 +59,19 @@ class Layout:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "clip": Layout(([1], [2]), 3, 1),  # BOS and EOS around; CLS
-    "siglip": Layout(([0], [1]), TEXT_LENGTH - 1, 1),  # the last position, of padding; the head's
-    "siglip2": Layout(([0, 1, 2], [4, 5, 6]), TEXT_LENGTH - 1, 1),  # letters and a space; the head's
-    "vision-text-dual-encoder": Layout(
-        ([2], [3]), 0, 2
-    ),  # the pooled text, CLS, SEP; the pooled picture, CLS
+    # Text: the words are between BOS and EOS. Image: CLS leads.
+    "clip": Layout(([1], [2]), 3, 1),
+    # Text: the summary token is at the last position, which is padding. Image: the output of the pooling head leads.
+    "siglip": Layout(([0], [1]), TEXT_LENGTH - 1, 1),
+    # The same as SigLIP, but each letter and the space are separate tokens.
+    "siglip2": Layout(([0, 1, 2], [4, 5, 6]), TEXT_LENGTH - 1, 1),
+    # Text: the pooled text, CLS, the words, SEP. Image: the pooled picture and CLS lead.
+    "vision-text-dual-encoder": Layout(([2], [3]), 0, 2),
 }
 
 
 def sharpened(backbone: Backbone, preprocessor: Preprocessor) -> Encoder:
-    """An encoder whose random attention is far from even, and unlike in each of its four matrices."""
+    """Return an encoder with clearly uneven random attention and four different attention matrices."""
     config = NetworkConfig(objective="rcml", beta=BETA, summary_scale=SUMMARY_SCALE, backbone=backbone.config)
     network = Network(config, backbone).eval()
     random = torch.Generator().manual_seed(7)
@@ -101,13 +107,13 @@ def noise(width: int, height: int) -> Image.Image:
 
 @torch.inference_mode()
 def joint(tokens: Tokens, projection: torch.Tensor) -> ndarray:
-    """H of the only item: its tokens in the joint space, without padding."""
+    """Compute H of the only item: its tokens in the joint space, without padding."""
     states: ndarray = (tokens.states[0][tokens.mask[0]] @ projection).double().numpy()
     return states
 
 
 def text_states(encoder: Encoder, text: str) -> tuple[ndarray, list[int]]:
-    """H of a text, and the position that each row had before padding went."""
+    """Compute H of a text, and return the position of each row before padding was removed."""
     backbone = encoder.network.backbone
     with torch.inference_mode():
         tokens = backbone.text_tokens(encoder.preprocessor.tokenize([text]))
@@ -128,7 +134,7 @@ def picture_states(encoder: Encoder, picture: Image.Image) -> ndarray:
 
 
 def attention(encoder: Encoder, states: ndarray, relation: int, summary: int) -> ndarray:
-    """A of eq. 4 as the paper writes it."""
+    """Compute A of eq. 4 as it is written in the paper."""
     module = encoder.network.attention
     query, key = (matrix.detach().double().numpy() for matrix in (module.query, module.key))
     relevance = (states @ key.T) @ (query @ encoder.relation_vectors[relation])
@@ -138,7 +144,7 @@ def attention(encoder: Encoder, states: ndarray, relation: int, summary: int) ->
 
 
 def vector(encoder: Encoder, states: ndarray, weights: ndarray) -> ndarray:
-    """z of eq. 4."""
+    """Compute z of eq. 4."""
     module = encoder.network.attention
     value, output = (matrix.detach().double().numpy() for matrix in (module.value, module.output))
     mixed = weights @ states @ value.T @ output
@@ -155,14 +161,12 @@ def explained(encoder: Encoder, text: str) -> TextWeights:
     return found
 
 
-def test_every_supported_type_is_tested() -> None:
+def test_every_family_has_a_layout() -> None:
     assert set(LAYOUTS) == set(FAMILIES)
 
 
 @pytest.mark.parametrize("relation", [0, 1])
-def test_words_have_the_weights_by_which_the_network_pools_them(
-    relation: int, kind: str, encoder: Encoder
-) -> None:
+def test_word_weights_match_pooling_of_network(relation: int, kind: str, encoder: Encoder) -> None:
     states, places = text_states(encoder, "red mug")
     layout = LAYOUTS[kind]
     weights = attention(encoder, states, relation, places.index(layout.summary))
@@ -173,14 +177,14 @@ def test_words_have_the_weights_by_which_the_network_pools_them(
         expected = sum(weights[places.index(token)] for token in tokens)
         assert word.weight == pytest.approx(expected, abs=1e-5)
     assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-6)
-    assert weights.max() > 1.5 / len(weights)  # or else anything even would pass
+    assert weights.max() > 1.5 / len(weights)  # otherwise, uniform weights would also pass
     own = encoder.encode_texts(["red mug"])[0, relation]
     np.testing.assert_allclose(vector(encoder, states, weights), own, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("relation", [0, 1])
 @pytest.mark.parametrize("size", [(40, 40), (64, 24), (20, 90)])
-def test_patches_have_the_weights_by_which_the_network_pools_them(
+def test_patch_weights_match_pooling_of_network(
     size: tuple[int, int], relation: int, kind: str, encoder: Encoder
 ) -> None:
     picture, leading = noise(*size), LAYOUTS[kind].leading
@@ -195,17 +199,18 @@ def test_patches_have_the_weights_by_which_the_network_pools_them(
     np.testing.assert_allclose(vector(encoder, states, weights), own, rtol=0, atol=1e-5)
 
 
-def test_a_grid_has_the_shape_of_the_patches(kind: str, encoder: Encoder) -> None:
+def test_grid_has_shape_of_patches(kind: str, encoder: Encoder) -> None:
     shapes = []
     for size in ((40, 40), (64, 24), (20, 90)):
         image = encoder.explain(None, noise(*size), "colour").image
         assert image is not None
         shapes.append(image.grid.shape)
-    # Of pictures of any shape, at most twelve patches of their own; else 32 pixels by 16.
+    # SigLIP 2 divides a picture of any shape into at most 12 patches. The others resize it to 32x32 pixels and divide
+    # it into patches of 16x16 pixels.
     assert shapes == ([(3, 3), (2, 6), (6, 2)] if kind == "siglip2" else [(2, 2)] * 3)
 
 
-def test_patches_lie_row_by_row(encoder: Encoder) -> None:
+def test_patches_are_ordered_row_by_row(encoder: Encoder) -> None:
     picture = noise(48, 48)
     layout = encoder.network.backbone.patch_layout(decoded(encoder, picture), 9)
     changed = picture.copy()
@@ -214,7 +219,7 @@ def test_patches_lie_row_by_row(encoder: Encoder) -> None:
     assert moved[-layout.rows * layout.columns :].argmax() == (layout.rows - 1) * layout.columns
 
 
-def test_a_relation_in_words_looks_where_its_likeness_among_the_known_does(encoder: Encoder) -> None:
+def test_free_text_relation_attends_like_trained_relation_of_same_description(encoder: Encoder) -> None:
     worded = encoder.read_relation(RELATIONS[1].description)
     one, other = (encoder.explain("a red mug", noise(40, 40), relation) for relation in ("colour", worded))
     assert one.text is not None
@@ -227,24 +232,23 @@ def test_a_relation_in_words_looks_where_its_likeness_among_the_known_does(encod
     np.testing.assert_allclose(other.image.grid, one.image.grid, rtol=0, atol=1e-5)
 
 
-def test_the_summary_bonus_of_the_intra_relation_goes_to_the_summary(encoder: Encoder) -> None:
+def test_summary_bonus_of_intra_sample_relation_goes_to_summary(encoder: Encoder) -> None:
     image = encoder.explain(None, noise(40, 40), "same-item").image
     worded = encoder.explain(None, noise(40, 40), encoder.read_relation(INTRA_RELATION.description)).image
     assert image is not None
     assert worded is not None
     lost = image.grid / worded.grid
-    np.testing.assert_allclose(
-        lost, lost.flat[0], rtol=1e-3
-    )  # what the bonus draws off, it takes from all alike
+    # The bonus reduces the weights of all patches by the same factor.
+    np.testing.assert_allclose(lost, lost.flat[0], rtol=1e-3)
     assert lost.flat[0] < 0.99
 
 
-def test_what_an_item_lacks_is_not_explained(clip: Encoder) -> None:
+def test_missing_text_or_picture_has_no_attention(clip: Encoder) -> None:
     assert clip.explain(None, noise(9, 9), "colour").text is None
     assert clip.explain("red mug", None, "colour").image is None
 
 
-def test_an_unknown_relation_is_refused_by_its_id(clip: Encoder) -> None:
+def test_rejects_unknown_relation_and_reports_its_id(clip: Encoder) -> None:
     with pytest.raises(UnknownRelationError, match=r"'sailors'.*same-item, colour"):
         clip.explain("red mug", None, "sailors")
 
@@ -261,29 +265,27 @@ def test_an_unknown_relation_is_refused_by_its_id(clip: Encoder) -> None:
         ("", []),
     ],
 )
-def test_a_word_that_the_tokenizer_splits_is_whole_again(
-    text: str, expected: list[str], clip: Encoder
-) -> None:
+def test_merges_tokens_of_split_words(text: str, expected: list[str], clip: Encoder) -> None:
     found = explained(clip, text)
     assert words(found) == expected
     assert [text[word.start : word.end] for word in found.words] == expected
     assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_text_too_long_has_the_words_that_were_read(kind: str, encoder: Encoder) -> None:
+def test_truncated_text_has_only_words_before_the_cut(kind: str, encoder: Encoder) -> None:
     found = explained(encoder, "red mug " * 100)
     read = {"clip": 75, "siglip": 15, "siglip2": 4, "vision-text-dual-encoder": 14}[kind]
     assert words(found) == (["red", "mug"] * 100)[:read]
     assert found.words[-1].start == (read - 1) * 4
 
 
-def test_a_word_cut_short_ends_where_the_reading_ended(clip: Encoder) -> None:
+def test_truncated_word_ends_at_the_cut(clip: Encoder) -> None:
     assert words(explained(clip, "xyzzy" * 40)) == [("xyzzy" * 40)[:75]]
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-def test_words_of_any_text_are_slices_of_it_in_order_and_share_all_weight(clip: Encoder, text: str) -> None:
+def test_words_are_ordered_slices_of_text_and_weights_sum_to_one(clip: Encoder, text: str) -> None:
     found = explained(clip, text)
     end = 0
     for word in found.words:
@@ -293,7 +295,7 @@ def test_words_of_any_text_are_slices_of_it_in_order_and_share_all_weight(clip: 
     assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-5)
 
 
-def test_tokens_within_a_word_are_summed_and_those_of_nothing_are_summary() -> None:
+def test_tokens_of_a_word_are_summed_and_empty_tokens_count_as_summary() -> None:
     weights = weigh_words("ab, c", [(0, 0), (0, 1), (1, 2), (2, 4), (4, 5)], [0.1, 0.2, 0.3, 0.15, 0.25])
     assert [(word.text, word.start, word.end) for word in weights.words] == [
         ("ab", 0, 2),
@@ -305,7 +307,7 @@ def test_tokens_within_a_word_are_summed_and_those_of_nothing_are_summary() -> N
 
 
 class SlowTokenizer:
-    """A tokenizer that cannot say which characters its tokens come from, as those of sentencepiece cannot."""
+    """Tokenizer that does not report the character offsets of its tokens, like the sentencepiece tokenizers."""
 
     is_fast = False
 
@@ -326,12 +328,12 @@ def slow(pairs: Mapping[str, str]) -> Preprocessor:
     return Preprocessor(SlowTokenizer(pairs), processor, TextFormat(max_tokens=5, fixed_length=True))
 
 
-def test_a_tokenizer_that_knows_no_characters_is_asked_word_by_word() -> None:
+def test_tokenizer_without_offsets_is_called_word_by_word() -> None:
     assert slow({}).spans(" red mug") == [(1, 4), (5, 8), (0, 0), (0, 0), (0, 0)]
     assert slow({}).spans("red mug hat kite drum vase") == [(0, 3), (4, 7), (8, 11), (12, 16), (0, 0)]
 
 
-def test_where_words_alone_are_other_tokens_the_text_is_one_word() -> None:
+def test_text_is_one_word_if_separate_words_give_different_tokens() -> None:
     spans = slow({"red mug": "hat"}).spans("red mug kite")
     assert spans == [(0, 12), (0, 12), (0, 0), (0, 0), (0, 0)]
     assert words(weigh_words("red mug kite", spans, [0.2] * 5)) == ["red mug kite"]
@@ -347,7 +349,7 @@ def test_where_words_alone_are_other_tokens_the_text_is_one_word() -> None:
         ((7, 7), WHOLE),
     ],
 )
-def test_of_a_wide_or_tall_picture_clip_sees_the_middle(
+def test_clip_receives_only_middle_of_wide_or_tall_picture(
     size: tuple[int, int], box: Box, clip: Encoder
 ) -> None:
     assert sides(clip.preprocessor.shown(*size)) == pytest.approx(sides(box), abs=2e-3)
@@ -358,31 +360,31 @@ def sides(box: Box) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize("kind", ["siglip", "siglip2", "vision-text-dual-encoder"], indirect=True)
-def test_others_see_the_whole_picture(kind: str, encoder: Encoder) -> None:
+def test_other_families_receive_whole_picture(kind: str, encoder: Encoder) -> None:
     for size in ((64, 24), (20, 90)):
         image = encoder.explain(None, noise(*size), "colour").image
         assert image is not None
         assert sides(image.box) == pytest.approx(sides(WHOLE), abs=2e-3)
 
 
-def test_a_crop_larger_than_the_picture_reaches_beyond_it() -> None:
+def test_crop_larger_than_picture_extends_beyond_it() -> None:
     processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 64, "width": 64})
     preprocessor = Preprocessor(word_tokenizer(), processor, TextFormat(max_tokens=9, fixed_length=False))
     assert sides(preprocessor.shown(200, 200)) == pytest.approx((-0.5, -0.5, 1.5, 1.5), abs=2e-3)
 
 
-def test_a_box_leaves_out_what_no_whole_patch_fits() -> None:
+def test_box_excludes_pixels_outside_whole_patches() -> None:
     shape = TINY.model_copy(update={"image_size": 40})
     preprocessor = Preprocessor.train(["red mug"], shape)
     encoder = sharpened(small_backbone(shape, preprocessor), preprocessor)
     image = encoder.explain(None, noise(80, 40), "colour").image
     assert image is not None
     assert image.grid.shape == (2, 2)
-    # Of the middle 40 by 40 pixels, 32 by 32.
+    # The patches cover 32x32 of the middle 40x40 pixels.
     assert sides(image.box) == pytest.approx((20 / 80, 0, 52 / 80, 32 / 40), abs=2e-3)
 
 
-def test_a_tower_that_joins_patches_has_the_grid_of_its_last_stage(tmp_path: Path) -> None:
+def test_tower_that_merges_patches_has_grid_of_its_last_stage(tmp_path: Path) -> None:
     text = BertConfig(vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH, **LAYERS)
     stages: dict[str, Any] = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
     dual_encoder(text, SwinConfig(image_size=SIDE, patch_size=4, **stages)).save_pretrained(tmp_path)
@@ -393,9 +395,7 @@ def test_a_tower_that_joins_patches_has_the_grid_of_its_last_stage(tmp_path: Pat
     assert image.grid.shape == (4, 4)
 
 
-def test_a_tower_that_does_not_say_how_large_its_patches_are_is_refused(
-    clip: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rejects_tower_without_single_patch_size(clip: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip.network.backbone.model.config.vision_config, "patch_size", [8, 16])
     with pytest.raises(InputError, match=r"\(clip_vision_model\) has patch size \[8, 16\]"):
         clip.explain(None, noise(9, 9), "colour")
@@ -408,7 +408,7 @@ def drawn(picture: Image.Image, grid: Sequence[Sequence[float]], box: Box = WHOL
         return np.asarray(image).astype(float)
 
 
-def test_a_heat_map_is_hot_where_the_weight_is() -> None:
+def test_heat_map_is_brightest_at_largest_weight() -> None:
     pixels = drawn(Image.new("RGB", (64, 64)), [[0.1, 0.1, 0.1], [0.1, 0.1, 0.4]], side=60)
     brightness = pixels.sum(axis=2)
     patches = brightness.reshape(2, 30, 3, 20).mean(axis=(1, 3))
@@ -417,7 +417,7 @@ def test_a_heat_map_is_hot_where_the_weight_is() -> None:
     assert np.unravel_index(brightness.argmax(), brightness.shape) > (30, 40)
 
 
-def test_even_attention_has_one_colour_however_small_it_is() -> None:
+def test_uniform_attention_has_same_colour_at_any_magnitude() -> None:
     opacity = 0.5 + 0.5 / 3
     expected = np.array(HEAT_COLOURS(1 / 3)[:3]) * 0.45 * opacity * 255
     for weight in (0.25, 1e-30):
@@ -425,12 +425,12 @@ def test_even_attention_has_one_colour_however_small_it_is() -> None:
         np.testing.assert_allclose(pixels, np.broadcast_to(expected, pixels.shape), atol=0.51)
 
 
-def test_no_attention_at_all_leaves_the_picture_grey_at_half_its_brightness() -> None:
+def test_zero_attention_renders_picture_in_grey_at_half_brightness() -> None:
     pixels = drawn(Image.new("RGB", (30, 20), "white"), [[0.0, 0.0]])
     np.testing.assert_allclose(pixels, 127.5, atol=2.0)
 
 
-def test_what_was_cropped_away_is_dark_and_the_rest_as_if_it_were_all() -> None:
+def test_cropped_part_is_dark_and_rest_is_rendered_like_whole_picture() -> None:
     grid = [[0.4, 0.1], [0.3, 0.2]]
     pixels = drawn(Image.new("RGB", (400, 200), "white"), grid, Box(0.25, 0.0, 0.75, 1.0), side=100)
     assert pixels.shape == (50, 100, 3)
@@ -441,15 +441,16 @@ def test_what_was_cropped_away_is_dark_and_the_rest_as_if_it_were_all() -> None:
     )
 
 
-def test_patches_of_a_padded_picture_are_drawn_where_it_is() -> None:
+def test_patches_of_padded_picture_are_rendered_at_their_place() -> None:
     pixels = drawn(Image.new("RGB", (64, 64)), [[1.0, 0.1], [0.1, 0.1]], Box(0.0, 0.0, 2.0, 2.0), side=64)
     even = drawn(Image.new("RGB", (64, 64)), [[1.0]], side=64)
-    assert pixels.sum(axis=2).mean() > even.sum(axis=2).mean()  # all of it is the first of four patches
+    # The first of the four patches covers the whole picture.
+    assert pixels.sum(axis=2).mean() > even.sum(axis=2).mean()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (9, 7)])
-def test_a_picture_of_any_mode_and_shape_is_drawn(size: tuple[int, int], mode: str) -> None:
+def test_renders_picture_of_any_mode_and_shape(size: tuple[int, int], mode: str) -> None:
     pixels = drawn(Image.new("RGB", size).convert(mode), [[0.2, 0.3], [0.4, 0.1]])
     assert max(pixels.shape) == 512
 
@@ -458,9 +459,7 @@ def test_a_picture_of_any_mode_and_shape_is_drawn(size: tuple[int, int], mode: s
     grid=arrays(np.float64, (3, 4), elements=st.floats(0, 100, width=32)),
     size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
 )
-def test_pixels_are_never_negative_and_over_each_patch_have_its_mean(
-    grid: ndarray, size: tuple[int, int]
-) -> None:
+def test_interpolation_is_nonnegative_and_preserves_patch_means(grid: ndarray, size: tuple[int, int]) -> None:
     height, width = size
     pixels = interpolate_patches(grid, np.arange(3 * height + 1) / height, np.arange(4 * width + 1) / width)
     assert pixels.min() >= 0
@@ -468,6 +467,6 @@ def test_pixels_are_never_negative_and_over_each_patch_have_its_mean(
     np.testing.assert_allclose(means, grid, rtol=0, atol=1e-9)
 
 
-def test_a_spread_is_smooth() -> None:
+def test_interpolation_is_smooth() -> None:
     pixels = interpolate_patches(np.array([[0.0, 1.0, 0.0]]), np.array([0.0, 1.0]), np.arange(61) / 20)
-    assert abs(np.diff(pixels[0])).max() < 0.3  # patches side by side would jump by 1
+    assert abs(np.diff(pixels[0])).max() < 0.3  # without interpolation, the step would be 1

@@ -1,4 +1,4 @@
-"""A relation in words over tokens, against eq. 4-6 written out item by item."""
+"""Token rows, encodings, and free-text relations compared with eq. 4-6 computed item by item."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from model.embeddings.free_text import FreeTextRelation
 
 @given(lengths=st.lists(st.integers(0, 6), max_size=6), dim=st.integers(1, 5), seed=st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
-def test_its_vectors_are_those_of_the_equations(lengths: list[int], dim: int, seed: int) -> None:
+def test_free_text_vectors_match_equations(lengths: list[int], dim: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     states = rng.standard_normal((sum(lengths), dim)).astype(np.float32)
     starts = np.cumsum([0, *lengths])
@@ -32,7 +32,7 @@ def test_its_vectors_are_those_of_the_equations(lengths: list[int], dim: int, se
         np.testing.assert_allclose(found[row], expected / np.linalg.norm(expected), atol=1e-4)
 
 
-def test_tokens_of_two_lots_are_joined_item_after_item() -> None:
+def test_joined_concatenates_items_of_all_parts() -> None:
     first = TokenRows(np.arange(6.0).reshape(3, 2), np.array([0, 1, 3]))
     none = TokenRows(np.empty((0, 2)), np.array([0]))
     second = TokenRows(np.array([[8.0, 9.0]]), np.array([0, 0, 1]))
@@ -42,7 +42,7 @@ def test_tokens_of_two_lots_are_joined_item_after_item() -> None:
     assert len(joined) == 4
 
 
-def test_without_its_words_an_item_is_its_picture_alone() -> None:
+def test_without_text_keeps_only_image_vectors_and_tokens() -> None:
     draw = np.random.default_rng(0)
     text, image = draw.standard_normal((2, 2, 3, 4)).astype(np.float32)
     image /= np.linalg.norm(image, axis=-1, keepdims=True)

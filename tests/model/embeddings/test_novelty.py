@@ -1,4 +1,4 @@
-"""A relation in words is near to what was trained on, or far, on the scale of the trained relations themselves."""
+"""Novelty of free-text relations, measured on the scale of the trained relations."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from model.records import INTRA_RELATION, Relation
 RELATIONS = (INTRA_RELATION, Relation("worn", "Worn together."), Relation("read", "Read together."))
 
 VECTORS = np.array([[0, 0, 2, 0], [3, 0, 0, 0], [0.6, 0.8, 0, 0]], np.float32)
-"""Their cosines: 0 of the intra-sample one with both others, which have 0.6 with each other."""
+"""h_E of `RELATIONS`: cosine 0 between the intra-sample relation and both other relations, and 0.6 between those."""
 
 
-def test_the_nearest_is_that_of_the_greatest_cosine_and_never_the_intra_sample_one() -> None:
+def test_nearest_has_greatest_cosine_and_is_never_intra_sample() -> None:
     found = Novelty.of(np.array([0.5, 0, 5, 0], np.float32), RELATIONS, VECTORS)
     assert found.nearest.relation_id == "worn"
     assert found.cosine == pytest.approx(0.5 / np.sqrt(25.25))
 
 
-def test_the_familiar_begins_at_a_quarter_of_the_way_from_the_unrelated_to_the_least_related() -> None:
+def test_threshold_is_a_quarter_of_the_way_from_unrelated_to_least_related() -> None:
     found = Novelty.of(VECTORS[1], RELATIONS, VECTORS)
     assert found.familiar_from == pytest.approx(0.6 / 4)
     assert found.cosine == pytest.approx(1)
@@ -30,17 +30,17 @@ def test_the_familiar_begins_at_a_quarter_of_the_way_from_the_unrelated_to_the_l
 
 
 @pytest.mark.parametrize(("cosine", "far"), [(0.2, False), (0.1, True)])
-def test_below_it_words_are_far(cosine: float, far: bool) -> None:
+def test_cosine_below_threshold_is_out_of_distribution(cosine: float, far: bool) -> None:
     vector = np.array([cosine, 0, 0, np.sqrt(1 - cosine**2)], np.float32)
     assert Novelty.of(7 * vector, RELATIONS, VECTORS).out_of_distribution is far
 
 
-def test_the_only_relation_there_is_has_itself_for_a_scale() -> None:
+def test_single_trained_relation_sets_upper_end_of_scale_to_one() -> None:
     found = Novelty.of(VECTORS[1], RELATIONS[:2], VECTORS[:2])
     assert found.familiar_from == pytest.approx(0.25)
     assert not found.out_of_distribution
 
 
-def test_a_network_that_sees_no_relation_finds_nothing_far() -> None:
+def test_nothing_is_out_of_distribution_if_network_ignores_relations() -> None:
     found = Novelty.of(np.ones(4, np.float32), RELATIONS, np.full((3, 4), 0.3, np.float32))
     assert not found.out_of_distribution

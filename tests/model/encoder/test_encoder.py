@@ -1,4 +1,4 @@
-"""A checkpoint at work: items in, unit vectors out, whichever door they come in by."""
+"""Encoder loaded from a checkpoint: vectors and tokens of texts, of pictures in memory and of pictures on disk."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def test_vectors_have_unit_length_under_every_relation(encoder: Encoder) -> None
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, atol=1e-5)
 
 
-def test_a_text_alone_has_the_text_vectors_of_the_item(encoder: Encoder) -> None:
+def test_text_without_picture_has_text_vectors_of_item(encoder: Encoder) -> None:
     picture = Image.new("RGB", (32, 32), "red")
     texts = encoder.encode_texts(["red mug", "hat"])
     np.testing.assert_allclose(texts, encoder.encode_items(["red mug", "hat"], [picture] * 2).text, atol=1e-6)
 
 
-def test_pictures_on_disk_are_encoded_as_pictures_in_memory(encoder: Encoder, prepared: Path) -> None:
+def test_pictures_on_disk_and_in_memory_have_equal_vectors(encoder: Encoder, prepared: Path) -> None:
     data = Prepared.open(prepared)
     items = data.items[:5]
     paths = [data.path / item.picture for item in items]
@@ -46,13 +46,13 @@ def test_pictures_on_disk_are_encoded_as_pictures_in_memory(encoder: Encoder, pr
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
-def test_a_picture_of_any_mode_is_encoded(mode: str, encoder: Encoder) -> None:
+def test_encodes_picture_of_any_mode(mode: str, encoder: Encoder) -> None:
     grey = Image.new("RGB", (32, 32), "white")
     white = encoder.encode_items(["mug"], [grey]).image
     np.testing.assert_allclose(encoder.encode_items(["mug"], [grey.convert(mode)]).image, white, atol=1e-5)
 
 
-def test_decoded_pictures_can_be_kept_on_disk(encoder: Encoder, prepared: Path, tmp_path: Path) -> None:
+def test_decoded_pictures_can_be_stored_on_disk(encoder: Encoder, prepared: Path, tmp_path: Path) -> None:
     data = Prepared.open(prepared)
     paths = [data.path / item.picture for item in data.items[:3]]
     in_memory = load_pictures(encoder.preprocessor, paths)
@@ -62,7 +62,7 @@ def test_decoded_pictures_can_be_kept_on_disk(encoder: Encoder, prepared: Path, 
     assert in_memory.pixels[0].flatten(1).float().mean(dim=1).tolist() == [255.0, 0.0, 0.0]  # item 0 is red
 
 
-def test_it_offers_what_indexes_and_services_ask_of_an_encoder(encoder: Encoder) -> None:
+def test_encoder_implements_item_encoder_protocol(encoder: Encoder) -> None:
     asked = {name for name in vars(ItemEncoder) if not name.startswith("_")}
     assert {name for name in asked if not hasattr(encoder, name)} == set()
     assert encoder.device == "cpu"
@@ -73,7 +73,9 @@ TEXTS = ["red mug", "a hat that is blue", "mug"]
 
 
 @pytest.mark.parametrize("position", [1, 2])
-def test_a_relation_in_words_sees_tokens_as_the_network_does(position: int, encoder: Encoder) -> None:
+def test_free_text_relation_matches_trained_relation_of_same_description(
+    position: int, encoder: Encoder
+) -> None:
     pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "green")]
     encoding = encoder.read_items(TEXTS, pictures, tokens=True)()
     relation = encoder.read_relation(encoder.relations[position].description)
@@ -86,7 +88,7 @@ def test_a_relation_in_words_sees_tokens_as_the_network_does(position: int, enco
     assert sorted(relation.nearest) == [1, 2]
 
 
-def test_tokens_are_kept_at_their_true_length(encoder: Encoder) -> None:
+def test_tokens_are_stored_without_padding(encoder: Encoder) -> None:
     together = encoder.text_tokens(TEXTS)
     for row, text in enumerate(TEXTS):
         alone = encoder.text_tokens([text]).states
@@ -95,7 +97,7 @@ def test_tokens_are_kept_at_their_true_length(encoder: Encoder) -> None:
         np.testing.assert_allclose(own, alone, atol=2e-3)
 
 
-def test_an_item_without_a_picture_has_the_vectors_of_its_text(encoder: Encoder) -> None:
+def test_item_without_picture_has_vectors_of_its_text(encoder: Encoder) -> None:
     red = Image.new("RGB", (32, 32), "red")
     some, every = (encoder.read_items(TEXTS, [red, second, red], tokens=True)() for second in (None, red))
     np.testing.assert_array_equal(some.image[1], 0)
@@ -109,22 +111,20 @@ def test_an_item_without_a_picture_has_the_vectors_of_its_text(encoder: Encoder)
     np.testing.assert_array_equal(without.image, 0)
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_rejects_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"There is no checkpoint at .*Run `rcml train`"):
         Encoder.from_pretrained(tmp_path / "none")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
-def test_without_cuda_auto_is_the_cpu_and_cuda_is_refused() -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
+def test_auto_selects_cpu_and_cuda_is_rejected_if_cuda_is_unavailable() -> None:
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(InputError, match=r"this machine has no CUDA device\. Use --device auto"):
         choose_device("cuda")
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_relations_are_encoded_once_for_each_version_of_the_weights(
-    fused: bool, checkpoints: dict[str, Path]
-) -> None:
+def test_relations_are_encoded_once_per_version_of_weights(fused: bool, checkpoints: dict[str, Path]) -> None:
     encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     network = encoder.network
     before, again = encoder.context(), encoder.context()

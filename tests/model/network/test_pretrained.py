@@ -141,7 +141,7 @@ def test_saves_encoder_after_source_folder_was_moved(checkpoint: Path, tmp_path:
 def test_rejects_saving_bfloat16_weights(checkpoint: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(checkpoint, "cpu")
     encoder.network.bfloat16()
-    with pytest.raises(InputError, match=r"The weight \S+ is bfloat16, and a checkpoint keeps float32"):
+    with pytest.raises(InputError, match=r"The weight \S+ is bfloat16, but a checkpoint stores float32"):
         encoder.save_pretrained(tmp_path / "rounded")
     assert list(tmp_path.iterdir()) == []
 
@@ -185,7 +185,7 @@ def test_loads_folder_without_network_access(checkpoint: Path, network_calls: li
 
 
 def test_rejects_revision_of_local_folder(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match="is a folder, which has no revision 'v1'; leave it out"):
+    with pytest.raises(InputError, match=r"is a folder and has no revision 'v1'\. Omit the revision\."):
         Encoder.from_pretrained(checkpoint, revision="v1")
 
 
@@ -199,7 +199,7 @@ def test_reports_unexpected_weight(checkpoint: Path, tmp_path: Path) -> None:
     bad = reweighed(
         checkpoint, tmp_path / "bad", lambda weights: weights.update({"attention.extra": torch.zeros(1)})
     )
-    with pytest.raises(ArtifactError, match=r"does not fit network\.json: attention\.extra is not known\."):
+    with pytest.raises(ArtifactError, match=r"does not fit network\.json: attention\.extra is unexpected\."):
         Encoder.from_pretrained(bad)
 
 

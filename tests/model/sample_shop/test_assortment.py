@@ -1,4 +1,4 @@
-"""What is planted: groups that differ, styles that cut across looks, and no easy way round them."""
+"""Assortment of the sample shop: the groups differ, and every category, kind and facet is used."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from model.sample_shop.assortment import CATEGORIES, CATEGORY_SHARES, GROUPS, ST
 from model.sample_shop.draw import ITEM_COLOURS, ITEM_EMBLEMS, ITEM_KINDS, ITEM_PATTERNS
 
 
-def test_the_default_shop_is_as_large_as_promised() -> None:
+def test_default_shop_has_promised_size() -> None:
     config = ShopConfig(out="unused")
     assert config.items >= 800
     assert config.shoppers >= 3000
@@ -17,30 +17,30 @@ def test_the_default_shop_is_as_large_as_promised() -> None:
     assert len({group.name for group in GROUPS}) >= 10
 
 
-def test_every_kind_and_every_value_of_a_facet_has_a_drawing() -> None:
+def test_every_kind_and_every_facet_value_has_a_drawing() -> None:
     assert sorted(kind for kinds in CATEGORIES.values() for kind in kinds) == sorted(ITEM_KINDS)
     for facet, drawn in (("colour", ITEM_COLOURS), ("pattern", ITEM_PATTERNS), ("emblem", ITEM_EMBLEMS)):
         assert sorted(value for values in STYLES[facet].values() for value in values) == sorted(drawn)  # type: ignore[index]
 
 
-def test_no_two_groups_share_their_categories() -> None:
+def test_no_two_groups_share_more_than_three_categories() -> None:
     for one, other in combinations(GROUPS, 2):
         assert len(set(one.categories) & set(other.categories)) <= 3, (one.name, other.name)
 
 
-def test_every_category_interests_some_group_and_no_group_a_category_twice() -> None:
+def test_every_category_has_a_group_and_no_group_repeats_a_category() -> None:
     assert {category for group in GROUPS for category in group.categories} == set(CATEGORIES)
     assert [len(set(group.categories)) for group in GROUPS] == [len(CATEGORY_SHARES)] * len(GROUPS)
 
 
-def test_every_facet_matters_to_some_groups() -> None:
+def test_every_facet_matters_to_some_group() -> None:
     assert {group.facet for group in GROUPS} == {"colour", "pattern", "emblem"}
 
 
-def test_the_shares_of_a_groups_categories_add_up_to_all() -> None:
+def test_category_shares_sum_to_one() -> None:
     assert sum(CATEGORY_SHARES) == pytest.approx(1.0)
 
 
-def test_a_good_has_the_style_of_its_value() -> None:
+def test_good_has_style_of_its_facet_value() -> None:
     good = Good("i0", "Cycling", "jersey", "navy", "dotted", "leaf")
     assert [good.style(facet) for facet in ("colour", "pattern", "emblem")] == ["harbour", "merry", "garden"]

@@ -1,4 +1,4 @@
-"""What a picture of the sample shop must show, measured on its pixels at the 64x64 that the model sees."""
+"""Pictures of the sample shop: visible attributes, measured on the pixels at 64x64, the size that the model sees."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -13,20 +13,23 @@ from model.sample_shop.draw import ITEM_COLOURS, ITEM_EMBLEMS, ITEM_KINDS, ITEM_
 Pixels = NDArray[np.float32]
 
 VISIBLE = 1.0
-"""Mean absolute difference over the picture, in grey levels, that two values of one attribute must make.
+"""Minimum mean absolute difference, in grey levels, between pictures that differ only in one attribute.
 
-A badge covers about 4 % of a picture and two symbols differ in about a fifth of it, by 150 levels: 1.2. One
-level is just under that, and far over the 0 that remains where an attribute is hidden."""
+A badge covers about 4 % of a picture. Two emblems differ in about a fifth of the badge, by 150 levels, so the mean
+difference is 1.2. The minimum is slightly lower. If an attribute is not visible at all, the difference is 0."""
 
 
 def seen(kind: str, colour: str, pattern: str, emblem: str, pose: int = 0) -> Pixels:
-    """The picture at 64x64, float32 `[64, 64, 3]`."""
+    """Draw a picture and reduce it to 64x64, float32 `[64, 64, 3]`."""
     picture = draw(kind, colour, pattern, emblem, pose=pose, size=128)
     return np.asarray(picture.resize((64, 64), Image.Resampling.BOX), dtype=np.float32)
 
 
 def hues(colours: Pixels) -> Pixels:
-    """Unit vectors off the grey axis `[colours, 3]`: what gloss (white) and shade (black) leave alone."""
+    """Return the unit vectors perpendicular to the grey axis, `[colours, 3]`.
+
+    Gloss (white) and shade (black) do not change them.
+    """
     off_grey: Pixels = colours - colours.mean(axis=1, keepdims=True)
     off_grey /= np.linalg.norm(off_grey, axis=1, keepdims=True)
     return off_grey
@@ -37,30 +40,30 @@ def least_difference(values: list[str], picture: Callable[[str], Pixels]) -> flo
     return min(float(np.abs(a - b).mean()) for a, b in combinations(pictures, 2))
 
 
-def test_the_shop_has_42_kinds_8_colours_6_patterns_and_6_emblems() -> None:
+def test_shop_has_42_kinds_8_colours_6_patterns_and_6_emblems() -> None:
     assert (len(ITEM_KINDS), len(ITEM_COLOURS), len(ITEM_PATTERNS), len(ITEM_EMBLEMS)) == (42, 8, 6, 6)
 
 
-def test_the_same_arguments_give_the_same_pixels() -> None:
+def test_same_arguments_give_same_pixels() -> None:
     first, second = (draw("guitar", "navy", "wavy", "moon", pose=3) for _ in range(2))
     assert (first.mode, first.size) == ("RGB", (256, 256))
     assert first.tobytes() == second.tobytes()
 
 
-def test_another_pose_moves_the_item() -> None:
+def test_different_pose_moves_item() -> None:
     first, second = (seen("mug", "red", "plain", "star", pose) for pose in (0, 1))
     assert np.abs(first - second).mean() > 2
 
 
 @pytest.mark.parametrize("kind", ITEM_KINDS)
-def test_the_saturated_pixels_of_a_plain_item_have_the_hue_of_its_colour(kind: str) -> None:
+def test_saturated_pixels_of_plain_item_have_hue_of_its_colour(kind: str) -> None:
     palette = hues(np.array(list(ITEM_COLOURS.values()), dtype=np.float32))
     for index, colour in enumerate(ITEM_COLOURS):
         pixels = seen(kind, colour, "plain", "star").reshape(-1, 3)
         saturated = pixels[np.ptp(pixels, axis=1) > 60]
         nearest = (hues(saturated) @ palette.T).argmax(axis=1)
         assert len(saturated) > 0.05 * len(pixels)
-        assert (nearest == index).mean() > 0.85, colour  # the rest is a flame, on candle and lantern
+        assert (nearest == index).mean() > 0.85, colour  # the rest is the flame of the candle and the lantern
 
 
 @pytest.mark.parametrize("kind", ITEM_KINDS)
@@ -89,11 +92,11 @@ def test_any_two_kinds_differ_visibly() -> None:
 
 
 @pytest.mark.parametrize("kind", ITEM_KINDS)
-def test_no_pose_pushes_an_item_out_of_the_picture(kind: str) -> None:
+def test_item_stays_inside_picture_in_every_pose(kind: str) -> None:
     for pose in range(8):
         pixels = np.asarray(draw(kind, "navy", "plain", "star", pose=pose, size=64))
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        assert border.min() > 150, pose  # the backdrop and its soft shadows are lighter than that
+        assert border.min() > 150, pose  # the backdrop and its soft shadows are lighter
 
 
 @pytest.mark.parametrize(
@@ -105,12 +108,14 @@ def test_no_pose_pushes_an_item_out_of_the_picture(kind: str) -> None:
         (("mug", "red", "plain", "anchor"), "emblem named 'anchor'.*crown"),
     ],
 )
-def test_an_unknown_name_is_named_with_the_allowed_ones(names: tuple[str, str, str, str], wrong: str) -> None:
+def test_unknown_name_raises_error_that_lists_allowed_names(
+    names: tuple[str, str, str, str], wrong: str
+) -> None:
     with pytest.raises(ValueError, match=wrong):
         draw(*names)
 
 
-def test_a_contact_sheet_places_pictures_row_by_row() -> None:
+def test_contact_sheet_places_pictures_row_by_row() -> None:
     tiles = [("red", Image.new("RGB", (8, 8), "red")), ("lime", Image.new("RGB", (8, 8), "lime"))]
     sheet = contact_sheet([*tiles, *tiles], columns=3, cell=32)
     assert sheet.size == (96, 108)

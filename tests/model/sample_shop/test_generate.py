@@ -1,4 +1,4 @@
-"""The sample shop: deterministic, and its truth is planted where neither titles nor looks give it away."""
+"""Sample shop: the output is deterministic, and neither titles nor pictures reveal the planted truth."""
 
 import json
 from collections import Counter
@@ -31,7 +31,7 @@ CHANCE = 5 / 21
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop of 420 items and 800 shoppers, read back from its files."""
+    """Shop of 420 items and 800 shoppers, read from its files."""
 
     folder: Path
     items: list[dict[str, Any]]
@@ -55,7 +55,7 @@ def some_goods(count: int = 960) -> list[Good]:
     return stock(count, np.random.default_rng(0))
 
 
-def test_one_seed_makes_one_shop_to_the_byte_and_another_seed_another(tmp_path: Path) -> None:
+def test_same_seed_gives_identical_files_and_other_seed_does_not(tmp_path: Path) -> None:
     digests = []
     for seed in (0, 0, 1):
         make_shop(ShopConfig(out=tmp_path / "shop", items=42, shoppers=30, seed=seed))
@@ -66,7 +66,7 @@ def test_one_seed_makes_one_shop_to_the_byte_and_another_seed_another(tmp_path: 
     )
 
 
-def test_the_stock_holds_different_goods_of_every_kind_in_equal_numbers() -> None:
+def test_stock_has_distinct_goods_and_equal_numbers_of_every_kind() -> None:
     goods = some_goods()
     assert len({(g.kind, g.colour, g.pattern, g.emblem) for g in goods}) == len(goods) == 960
     kinds = Counter(good.kind for good in goods)
@@ -74,12 +74,12 @@ def test_the_stock_holds_different_goods_of_every_kind_in_equal_numbers() -> Non
     assert max(kinds.values()) - min(kinds.values()) <= 1
 
 
-def test_the_largest_shop_sells_everything_there_can_be_once() -> None:
+def test_largest_shop_sells_every_possible_item_once() -> None:
     goods = some_goods(12_096)
     assert len({(g.kind, g.colour, g.pattern, g.emblem) for g in goods}) == 12_096
 
 
-def test_a_title_is_plain_english_and_names_every_attribute() -> None:
+def test_title_and_description_name_every_attribute() -> None:
     rng = np.random.default_rng(0)
     for good in some_goods(84):
         title, description = describe(good, rng)
@@ -89,7 +89,7 @@ def test_a_title_is_plain_english_and_names_every_attribute() -> None:
             assert word in description
 
 
-def test_titles_are_worded_in_more_than_one_way() -> None:
+def test_titles_have_several_wordings() -> None:
     rng = np.random.default_rng(0)
     good = Good("i0", "Garden", "plant pot", "orange", "plain", "moon")
     titles = {describe(good, rng)[0] for _ in range(60)}
@@ -99,7 +99,7 @@ def test_titles_are_worded_in_more_than_one_way() -> None:
     )
 
 
-def test_a_cell_holds_what_is_in_its_groups_categories_and_style() -> None:
+def test_cell_contains_items_of_its_style_in_categories_of_its_group() -> None:
     goods = {good.item_id: good for good in some_goods()}
     groups = {group.name: group for group in GROUPS}
     for cell in cells(goods.values()):
@@ -113,18 +113,18 @@ def test_a_cell_holds_what_is_in_its_groups_categories_and_style() -> None:
         assert len(members) > 20
 
 
-def test_partners_cross_categories_and_looks() -> None:
+def test_partners_differ_in_category_and_looks() -> None:
     goods = {good.item_id: good for good in some_goods()}
     pairs = [
         (goods[a], goods[b]) for cell in cells(goods.values()) for a, b in combinations(cell["items"], 2)
     ]
     facets = ("colour", "pattern", "emblem")
     assert np.mean([a.category != b.category for a, b in pairs]) > 0.75
-    # What they share of three facets: half of the one that counts, and the others as chance has it.
+    # Partners have the same value of the relevant facet in about half of the pairs, and of the others only by chance.
     assert np.mean([sum(getattr(a, f) == getattr(b, f) for f in facets) for a, b in pairs]) < 1.0
 
 
-def test_an_item_has_other_partners_under_another_group() -> None:
+def test_item_has_different_partners_under_different_groups() -> None:
     partners: dict[str, dict[str, set[str]]] = {}
     for cell in cells(some_goods()):
         for item in cell["items"]:
@@ -148,7 +148,7 @@ def test_shoppers_buy_by_group_and_style(shop: Shop) -> None:
     assert chance < 0.15
 
 
-def test_shoppers_belong_to_all_groups_alike_and_buy_some_26_things_once(shop: Shop) -> None:
+def test_groups_have_equal_sizes_and_shoppers_buy_about_26_distinct_items(shop: Shop) -> None:
     groups = Counter(who["group"] for who in shop.truth["shoppers"].values())
     assert groups == {group.name: 80 for group in GROUPS}
     counts = shop.log.group_by("user_id").len()["len"]
@@ -157,7 +157,7 @@ def test_shoppers_belong_to_all_groups_alike_and_buy_some_26_things_once(shop: S
     assert not shop.log.select("user_id", "item_id").is_duplicated().any()
 
 
-def test_the_planted_groups_are_found_again_in_the_log(shop: Shop) -> None:
+def test_clustering_of_log_recovers_planted_groups(shop: Shop) -> None:
     names = tuple(CATEGORIES)
     rows = {item["item_id"]: row for row, item in enumerate(shop.items)}
     categories = np.array(
@@ -189,7 +189,7 @@ def hit_at_5(vectors: ndarray, queries: Queries) -> float:
     return float(hit_at(5, scores, np.zeros(len(scores), dtype=np.int64)).mean())
 
 
-def test_neither_titles_nor_pixels_alone_find_the_partners(shop: Shop) -> None:
+def test_titles_and_pixels_do_not_identify_partners(shop: Shop) -> None:
     queries = true_queries(shop)
     words = CountVectorizer().fit_transform([item["title"] for item in shop.items]).toarray().astype(float)
     pictures = [Image.open(shop.folder / item["image"]).reduce(8) for item in shop.items]
@@ -198,7 +198,7 @@ def test_neither_titles_nor_pixels_alone_find_the_partners(shop: Shop) -> None:
     assert CHANCE - 0.05 < hit_at_5(pixels, queries) < 0.45
 
 
-def test_who_knows_category_and_style_finds_every_partner(shop: Shop) -> None:
+def test_category_and_style_identify_every_partner(shop: Shop) -> None:
     queries = true_queries(shop)
     rows = {item["item_id"]: row for row, item in enumerate(shop.items)}
     member = np.zeros((len(rows), len(GROUPS)), dtype=int)
@@ -211,7 +211,7 @@ def test_who_knows_category_and_style_finds_every_partner(shop: Shop) -> None:
     assert hit_at(5, scores, np.zeros(len(scores), dtype=np.int64)).min() == 1.0
 
 
-def test_the_truth_lies_beside_the_data_and_never_in_it(shop: Shop) -> None:
+def test_data_files_do_not_contain_planted_truth(shop: Shop) -> None:
     assert set(shop.truth) == {"groups", "cells", "shoppers", "goods"}
     assert {item["item_id"] for item in shop.items} == set(shop.truth["goods"])
     assert set(shop.items[0]) == {"item_id", "title", "description", "categories", "image"}
