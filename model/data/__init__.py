@@ -1,1 +1,1 @@
-"""Learning data: raw files read, items and images cleaned, relations derived from purchases, all prepared."""
+"""Data preparation: readers of raw files, relations derived from logs, and safe loading of pictures."""

@@ -1,7 +1,8 @@
-"""Clusters of users by what they buy, and the sentence that describes each (appendix A.2).
+"""Clusters of users who buy from similar categories, and a description of each cluster (appendix A.2).
 
-Each user is a distribution over item categories; KMeans groups the users; each cluster becomes a relation,
-worded from its statistics in the paper's pattern (primary, secondary, moderate and minimal interest).
+Each user is represented by a distribution over item categories, and KMeans clusters the users. Each cluster becomes a
+relation. Its description is generated from its statistics and follows the paper's pattern: primary, secondary, moderate
+and minimal interest.
 """
 
 import re
@@ -24,21 +25,24 @@ BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
     "listen to": ("Co-listened", "listen to"),
     "use": ("Used together", "use"),
 }
-"""How a behaviour is worded: of two items together, and of users."""
+"""Phrases for each behaviour: one for two items together, and the verb for users."""
 
 MIN_OVERWHELMING_SHARE = 0.7
-"""Share of a cluster's interactions from which its first category is called an overwhelming interest."""
+"""Minimum share of a cluster's interactions for its first category to be called an overwhelming interest."""
 
 MIN_MODERATE_SHARE = 0.05
-"""Share of a cluster's interactions from which a category is called a moderate interest."""
+"""Minimum share of a cluster's interactions for a category to be called a moderate interest."""
 
 MAX_NAMED_CATEGORIES = 10
-"""Categories named in a description at most, as in the paper; a text tower reads 77 tokens anyway."""
+"""Maximum number of categories in a description, as in the paper. The text tower of CLIP reads only 77 tokens."""
 
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """Users and their items: `taken[u, i]` is true if user u had item i; `categories[i, c]` sums to 1 over c."""
+    """Users and their items. `taken[u, i]` is 1 if user u had item i, otherwise 0.
+
+    `categories[i, c]` is the share of category c in item i; the shares of an item sum to 1.
+    """
 
     taken: sp.csr_array
     categories: Float[ndarray, "items categories"]
@@ -46,7 +50,7 @@ class InteractionLog:
 
 
 def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray, " users"]:
-    """Assign each user to a cluster, by KMeans over their distribution of categories."""
+    """Cluster users by their distributions over categories with KMeans; return the cluster of each user."""
     from sklearn.cluster import KMeans
 
     tastes = log.taken @ log.categories
@@ -58,10 +62,10 @@ def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray,
 def describe_clusters(
     log: InteractionLog, membership: Int[ndarray, " users"], behaviour: Behaviour
 ) -> list[tuple[str, str]]:
-    """Give each cluster a relation id and a description.
+    """Return the relation ID and the description of each cluster.
 
-    Categories are ranked by share x lift. By raw share alone, a category that everybody likes (Drama) leads
-    most clusters and several get the same name; lift is what tells them apart.
+    Categories are ranked by share x lift. If they were ranked by share only, a category that is popular with all users
+    (Drama) would lead most clusters, and several clusters would get the same name. Lift distinguishes them.
     """
     tastes = log.taken @ log.categories
     overall = tastes.sum(axis=0) / tastes.sum()
@@ -74,7 +78,7 @@ def describe_clusters(
         order = np.argsort(-share * share / np.maximum(overall, 1e-12), kind="stable")
         text = _describe(share, order, log.category_names, behaviour)
         name = slug(" ".join(log.category_names[i] for i in order[:2]))
-        # Two clusters with the same statistics would get one text; the number keeps the texts different.
+        # Two clusters with the same statistics get the same text, so a number is added.
         if text in texts:
             text = f"{text} (group {cluster + 1})"
         while name in ids:
@@ -86,7 +90,7 @@ def describe_clusters(
 
 
 def slug(name: str) -> str:
-    """Turn `name` into lower case with single hyphens: safe in a URL and easy to type."""
+    """Convert `name` to lower case with single hyphens, which is safe in a URL and easy to type."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "relation"
 
 
@@ -96,7 +100,7 @@ def _describe(
     names: Sequence[str],
     behaviour: Behaviour,
 ) -> str:
-    """Describe a cluster by its categories, `order` from the first to the last to be named."""
+    """Describe a cluster by its categories; `order` contains their positions, most important first."""
     together, verb = BEHAVIOUR_WORDS[behaviour]
     named = [int(category) for category in order[:MAX_NAMED_CATEGORIES]]
     lead = share[named[0]]

@@ -1,4 +1,4 @@
-"""Edges by position, as arrays: what training batches and evaluation questions are drawn from."""
+"""Edges as arrays of positions, from which training batches and evaluation queries are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from model.records import Edge
 
 @dataclass(frozen=True)
 class EdgeTable:
-    """Edges by position: of their items among some items, of their relation among all relations."""
+    """Edges as arrays: the positions of both items in a list of items, and of the relation in the list of relations."""
 
     a: Int[ndarray, " edges"]
     b: Int[ndarray, " edges"]
@@ -22,7 +22,7 @@ class EdgeTable:
     def of(
         cls, edges: Sequence[Edge], item_rows: dict[str, int], relation_rows: dict[str, int]
     ) -> "EdgeTable":
-        """Look up the positions of `edges`."""
+        """Create a table of `edges`. `item_rows` and `relation_rows` map IDs to positions."""
         return cls(
             np.array([item_rows[edge.item_a] for edge in edges], dtype=np.int64),
             np.array([item_rows[edge.item_b] for edge in edges], dtype=np.int64),
@@ -33,11 +33,11 @@ class EdgeTable:
         return len(self.a)
 
     def both_ways(self) -> "EdgeTable":
-        """List each edge twice, once from either end."""
+        """Return a table that contains each edge in both directions."""
         return EdgeTable(
             np.concatenate([self.a, self.b]), np.concatenate([self.b, self.a]), np.tile(self.relation, 2)
         )
 
     def take(self, rows: ndarray) -> "EdgeTable":
-        """Take the edges at `rows`."""
+        """Return a table of the edges at `rows`."""
         return EdgeTable(self.a[rows], self.b[rows], self.relation[rows])

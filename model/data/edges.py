@@ -1,8 +1,8 @@
-"""Related pairs of items from a log: bought together by users of one cluster (appendix A.2).
+"""Related pairs of items: items that users of the same cluster bought together (appendix A.2).
 
-Two items are related under a cluster when enough of its users took both (support), more than their popularity
-explains (NPMI), and each item keeps its best partners only: with a looser rule nearly every pair is
-"related" and nothing can be learnt.
+Two items are related under a cluster if enough of its users had both (support), and if this number is higher than
+expected from the popularity of the items (NPMI). Each item keeps only its best partners. Under a looser rule, nearly
+every pair would be related, and the network could not learn anything from the pairs.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from numpy import ndarray
 
 @dataclass(frozen=True)
 class RelatedPairs:
-    """Related pairs of one cluster, `a < b` by position; each with its support and NPMI."""
+    """Related pairs of one cluster, with the support and NPMI of each pair. `a` and `b` are positions, and `a < b`."""
 
     a: Int[ndarray, " pairs"]
     b: Int[ndarray, " pairs"]
@@ -24,10 +24,10 @@ class RelatedPairs:
 
 
 def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partners: int) -> RelatedPairs:
-    """Find the pairs of items related by the users of one cluster, whose rows are `taken`.
+    """Find the pairs of items that are related under one cluster; `taken` has one row for each of its users.
 
-    NPMI (Bouma 2009) = log(p_ab / (p_a p_b)) / -log p_ab, over the cluster's users. A pair is kept when its
-    NPMI is among the `partners` best of either item.
+    NPMI (Bouma 2009) = log(p_ab / (p_a p_b)) / -log p_ab. The probabilities are shares of the cluster's users. A pair
+    is kept if its NPMI is among the `partners` best of either item.
     """
     users = taken.shape[0]
     counts = taken.astype(np.int64)
@@ -39,7 +39,7 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
     joint = support / users
     with np.errstate(divide="ignore", invalid="ignore"):
         npmi = np.log(joint * users * users / (single[a] * single[b])) / -np.log(joint)
-    # A pair that every user had: the limit of the formula.
+    # If every user had both items, the formula divides by zero. Its limit is 1.
     npmi = np.where(support == users, 1.0, npmi)
     best = _best_partners(np.concatenate([a, b]), np.tile(npmi, 2), np.tile(support, 2), partners)
     keep = (npmi >= min_npmi) & best.reshape(2, -1).any(axis=0)
@@ -49,7 +49,7 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
 def _best_partners(
     item: Int[ndarray, " rows"], npmi: Float[ndarray, " rows"], support: Int[ndarray, " rows"], partners: int
 ) -> Bool[ndarray, " rows"]:
-    """Mark each row that is among the best `partners` rows of its `item`; ties go to support, then to order."""
+    """Mark the best `partners` rows of each item; ties are broken by support, then by order."""
     order = np.lexsort((-support, -npmi, item))
     ordered = item[order]
     positions = np.arange(len(ordered))

@@ -1,8 +1,8 @@
-"""Pictures given by URL, fetched with care: whoever names the URL shall reach nothing that they could not themselves.
+"""Fetcher of pictures by URL that connects only to public servers, so that a URL cannot reach the internal network.
 
-A name is resolved here, every address that it has is checked, and what is connected to is one of those addresses: no
-second look-up lies between, and each redirect begins anew. Beneath is httpcore, one connection a request, so there are
-no proxies, cookies, credentials or decoders to be switched off. Used by the service and by whatever prepares items.
+The fetcher resolves the host name, checks every address of the host, and connects to one of the checked addresses. The
+name is not resolved a second time in between, and every redirect is checked in the same way. The fetcher uses httpcore
+with one connection per request, because httpcore adds no proxies, cookies, credentials or content decoding by itself.
 """
 
 import asyncio
@@ -25,27 +25,30 @@ from .images import MAX_UNTRUSTED_BYTES
 from .public_addresses import IpAddress, is_public
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
-"""A host's name -> its addresses; raises `OSError` where it has none."""
+"""Function from a host name to its addresses; it raises `OSError` if there are none."""
 
 ALLOWED_MEDIA_TYPES = (
     "image/jpeg",
-    "image/jpg",  # a common mistake
+    "image/jpg",  # not registered, but common
     "image/png",
     "image/webp",
     "application/octet-stream",
-    "binary/octet-stream",  # what a widespread store of objects says of all
+    "binary/octet-stream",  # the default of Amazon S3
 )
-"""What an answer may say it is. It is decoded by content; this only keeps pages and documents from being read."""
+"""Accepted content types.
+
+The picture format is detected by content when it is decoded. This check only avoids reading pages and documents.
+"""
 
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 
 MAX_URL_CHARACTERS = 2_048
 
 MAX_TRIED_ADDRESSES = 4
-"""Addresses of a host that are tried one after another."""
+"""Maximum number of addresses of a host that are tried, one after another."""
 
 CONNECT_TIMEOUT_S = 3.0
-"""For one of them."""
+"""Timeout in seconds of a connection to one address."""
 
 _HOST_NAME = re.compile(r"(?=.{1,254}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
@@ -59,10 +62,10 @@ _REQUEST_HEADERS = [
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Limits of one fetch, and of the number of fetches at a time.
+    """Limits of one fetch, and the maximum number of concurrent fetches.
 
-    `seconds` holds for all of it: waiting for a turn, look-ups, connections, redirects and the last byte. `ports` are
-    the web's usual four: behind others mostly lies something else than a server of pictures.
+    `seconds` limits the whole fetch: the wait for a free slot, DNS lookups, connections, redirects and the body.
+    `ports` contains the four usual ports of web servers, because services on other ports rarely serve pictures.
     """
 
     max_bytes: int = MAX_UNTRUSTED_BYTES
@@ -73,7 +76,7 @@ class FetchLimits:
 
 
 class PictureFetcher:
-    """A fetcher of pictures by URL: `async with PictureFetcher() as fetcher: await fetcher.fetch(url)`."""
+    """Fetcher of pictures by URL: `async with PictureFetcher() as fetcher: await fetcher.fetch(url)`."""
 
     def __init__(
         self,
@@ -82,10 +85,13 @@ class PictureFetcher:
         resolve: Resolve | None = None,
         wire: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
-        """Make a fetcher that connects to permitted addresses; `resolve` and `wire` default to the system's own."""
+        """Create a fetcher that connects only to addresses for which `permits` is true.
+
+        `resolve` and `wire` default to the resolver and the network of the system.
+        """
         self._limits = limits or FetchLimits()
         self._turns = asyncio.Semaphore(self._limits.concurrency)
-        # Threads of its own: a slow look-up cannot be stopped, and shall keep nobody else waiting.
+        # A lookup cannot be cancelled. In a shared pool, slow lookups would block other work.
         self._threads = ThreadPoolExecutor(self._limits.concurrency, "resolver")
         self._wire = _CheckedWire(
             resolve or self._look_up, permits, wire or httpcore.AnyIOBackend(), self._limits.seconds
@@ -101,11 +107,11 @@ class PictureFetcher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, url: str) -> bytes:
-        """Fetch the bytes of the picture at `url`, as its server gave them, not yet decoded.
+        """Fetch the picture at `url`, and return its bytes exactly as the server sent them.
 
         Raises:
-            ForbiddenUrlError: it, or where it redirects to, is not http(s) on a usual port of a public server.
-            FetchError: there is no answer in time, or one that is no picture, too large, or encoded.
+            ForbiddenUrlError: the URL or a redirect does not use HTTP(S) on a permitted port of a public server.
+            FetchError: the server does not respond in time, or the response is too large, compressed or not a picture.
         """
         place = self._parse(url)
         host = _host(place)
@@ -119,34 +125,34 @@ class PictureFetcher:
         except TimeoutError:
             raise _failed(host, f"it took longer than {self._limits.seconds:g} s") from None
         except (httpcore.ConnectError, httpcore.ConnectTimeout):
-            raise _failed(host, "its server cannot be connected to, or proves to be another") from None
+            raise _failed(host, "its server cannot be reached or has an invalid TLS certificate") from None
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError):
-            raise _failed(host, "its server broke off, or does not speak HTTP") from None
+            raise _failed(host, "its server closed the connection or sent an invalid HTTP response") from None
         raise _failed(host, f"it redirects more than {self._limits.redirects} times")
 
     def _parse(self, url: str) -> httpx.URL:
-        """`url`, if it may be asked at all; what address its host has is checked when it is connected to."""
+        """Parse `url` and reject it if it is not permitted. The addresses of its host are checked on connecting."""
         if len(url) > MAX_URL_CHARACTERS:
-            raise _forbidden("an unnamed host", f"its URL is longer than {MAX_URL_CHARACTERS:,} characters")
+            raise _forbidden("an unknown host", f"its URL is longer than {MAX_URL_CHARACTERS:,} characters")
         try:
             place = httpx.URL(url)
-        except (httpx.InvalidURL, ValueError):  # a lone surrogate is a ValueError
-            raise _forbidden("an unnamed host", "its URL is malformed") from None
+        except (httpx.InvalidURL, ValueError):  # a lone surrogate raises ValueError
+            raise _forbidden("an unknown host", "its URL is malformed") from None
         host = _host(place)
         if place.scheme not in ("http", "https"):
-            raise _forbidden(host or "an unnamed host", "its URL is neither http nor https")
+            raise _forbidden(host or "an unknown host", "the scheme of its URL is neither http nor https")
         if _address(host) is None and not _HOST_NAME.fullmatch(host):
-            raise _forbidden("an unnamed host", "its URL names no host")
+            raise _forbidden("an unknown host", "its URL has no valid host")
         if place.userinfo:
-            raise _forbidden(host, "its URL holds a user name or password")
+            raise _forbidden(host, "its URL contains a user name or password")
         if _port(place) not in self._limits.ports:
             raise _forbidden(
-                host, f"its URL names another port than {', '.join(map(str, self._limits.ports))}"
+                host, f"the port of its URL is not one of {', '.join(map(str, self._limits.ports))}"
             )
         return place
 
     async def _ask(self, place: httpx.URL) -> bytes | str:
-        """Request `place`; return the picture, or the URL that it redirects to."""
+        """Request `place`, and return the picture or the URL of the redirect."""
         origin = httpcore.Origin(place.raw_scheme, place.raw_host, _port(place))
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path
@@ -171,18 +177,18 @@ class PictureFetcher:
 
     def _check_head(self, host: str, status: int, said: httpx.Headers) -> None:
         if status != 200:
-            raise _failed(host, f"its server answered {status}")
+            raise _failed(host, f"its server responded with status {status}")
         if said.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise _failed(host, "its server compresses what it was asked to send as it is")
+            raise _failed(host, "its server compressed the response, which the request did not allow")
         kind = said.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
         if kind not in ALLOWED_MEDIA_TYPES:
-            raise _failed(host, f"its server says that it is {kind[:60]!r}, which is no JPEG, PNG or WebP")
-        # Whatever it says, what comes is counted; to believe it spares the reading.
+            raise _failed(host, f"its content type is {kind[:60]!r}, which is not JPEG, PNG or WebP")
+        # The received bytes are counted in any case. This check avoids reading a body with an excessive length.
         if int(said.get("content-length", "0")) > self._limits.max_bytes:
             raise self._too_large(host)
 
     def _too_large(self, host: str) -> FetchError:
-        return _failed(host, f"it has more than {self._limits.max_bytes:,} bytes")
+        return _failed(host, f"it is larger than {self._limits.max_bytes:,} bytes")
 
     async def _look_up(self, host: str) -> list[str]:
         found = await asyncio.get_running_loop().run_in_executor(
@@ -192,7 +198,7 @@ class PictureFetcher:
 
 
 class _CheckedWire(httpcore.AsyncNetworkBackend):
-    """Resolves a host, and connects to an address of it if every one of them is permitted."""
+    """Network backend that connects to a host only if all addresses of the host are permitted."""
 
     def __init__(
         self,
@@ -214,14 +220,14 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to one of the addresses of `host`, given in figures.
+        """Resolve `host` and connect to one of its addresses.
 
         Raises:
-            ForbiddenUrlError: one of them is not permitted: a name that has both kinds is out for mischief.
+            ForbiddenUrlError: an address is not permitted. A host that also has public addresses is probably an attack.
         """
         addresses = await self._addresses(host)
         if not all(address is not None and self._permits(address) for address in addresses):
-            raise _forbidden(host, "it does not lie on a public server")
+            raise _forbidden(host, "its host has an address that is not public")
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses[:MAX_TRIED_ADDRESSES]:
             try:
@@ -233,13 +239,13 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
         raise failure or httpcore.ConnectError("no address")
 
     async def _addresses(self, host: str) -> list[IpAddress | None]:
-        """Those of `host`, in the order of the answer; None stands for what is no address."""
+        """Return the addresses of `host` in the order of the lookup, with None for invalid ones."""
         if (address := _address(host)) is not None:
             return [address]
         try:
             answer = await self._resolve(host)
         except OSError:
-            raise _failed(host, "no such host is known") from None
+            raise _failed(host, "its host name cannot be resolved") from None
         return [_address(text) for text in answer]
 
 
@@ -262,12 +268,12 @@ def _redirected(place: httpx.URL, location: str) -> str:
     try:
         return str(place.join(location).copy_with(fragment=None))
     except (httpx.InvalidURL, ValueError):
-        raise _failed(_host(place), "it redirects to what is no URL") from None
+        raise _failed(_host(place), "it redirects to a malformed URL") from None
 
 
 def _forbidden(host: str, reason: str) -> ForbiddenUrlError:
     return ForbiddenUrlError(
-        f"The picture at {host} is not fetched: {reason}. Give an http or https URL of a public server, "
+        f"The picture at {host} was not fetched: {reason}. Send an HTTP or HTTPS URL on a public host, "
         "or send the picture itself."
     )
 

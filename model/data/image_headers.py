@@ -1,9 +1,9 @@
-"""Headers of a JPEG, PNG or WebP file, read before any decoder sees the file.
+"""Headers of a JPEG, PNG or WebP file, parsed before any decoder sees the file.
 
-A decoder may take long over a small file: for its pixels, for its passes over them, or for what is no pixel at all
-(a megabyte of EXIF that refers to itself, texts that inflate, a million empty segments). So a stranger's picture is
-taken out of its container first: its size and the effort it will take are known, and a decoder is given its pixels
-and nothing else. `model.data.images` asks; plain Python, without Pillow.
+A small file may take long to decode. The reason can be the number of pixels, the number of passes over them, or other
+data: a megabyte of EXIF that refers to itself, compressed texts, a million empty segments. This module therefore parses
+the container of an untrusted picture first. It returns the size, an estimate of the decoding time, and the pixel data
+without the rest of the file. `model.data.images` uses this module, which is plain Python without Pillow.
 """
 
 import re
@@ -15,38 +15,44 @@ from typing import Literal
 Format = Literal["JPEG", "PNG", "WEBP"]
 
 MAX_CONTAINER_PARTS = 10_000
-"""Segments of a JPEG, chunks of a PNG; a photograph of 10 MB has some 1,200."""
+"""Maximum number of segments of a JPEG or chunks of a PNG; a photograph of 10 MB has about 1,200."""
 
 MAX_JPEG_TABLE_BYTES = 200_000
-"""Bytes of a JPEG's tables ahead of its first scan; most have 1,000, and a thumbnail of JFIF at most 65,533 more."""
+"""Maximum size in bytes of the tables before the first scan of a JPEG.
+
+Most files have about 1,000 bytes of tables, and a JFIF thumbnail adds at most 65,533.
+"""
 
 EXIF_ORIENTATION_TAG = 0x0112
-"""The tag of EXIF that says how a camera was held (EXIF 2.3, table 4)."""
+"""EXIF tag of the orientation of the camera (EXIF 2.3, table 4)."""
 
 JPEG_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
-"""Baseline, extended and progressive, coded by Huffman: what browsers show. Others take many times longer."""
+"""Markers of Huffman-coded frames, which browsers support: baseline, extended and progressive.
+
+Other frames take many times longer to decode.
+"""
 
 JPEG_OTHER_FRAMES = tuple({*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC})
 
 JPEG_PIXEL_SEGMENTS = (*JPEG_HUFFMAN_FRAMES, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
-"""Segments that pixels depend on: frames, tables, and those of JFIF and Adobe, which name the colours."""
+"""Markers of the segments that decoding needs: frames, tables, and JFIF and Adobe segments (for the colour space)."""
 
 _FILL_BYTES = re.compile(rb"\xff+")
-"""Any number of these may stand ahead of a marker."""
+"""Fill bytes; a marker may follow any number of them."""
 
 PNG_PIXEL_CHUNKS = (b"PLTE", b"tRNS", b"IDAT")
 
 
 class ContainerError(Exception):
-    """The bytes are not a sound container, and why, as the end of a sentence."""
+    """Invalid container of a picture. The message states the reason, such as "it is truncated"."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A picture's size in pixels, what else its headers say, and `content`: the file without all but its pixels.
+    """Container of a picture: its size in pixels, its orientation, and `content`, the file reduced to pixel data.
 
-    `effort` is how many times as long a pixel takes to decode as one of a plain JPEG, at most and rounded up.
-    `orientation` is 1 to 8, as in EXIF; what lies on its side is still so in `content`.
+    `effort` is the maximum decoding time per pixel, relative to a baseline JPEG and rounded up. `orientation` is 1 to
+    8, as in EXIF; it is not yet applied to `content`.
     """
 
     format: Format
@@ -58,10 +64,10 @@ class Container:
 
 
 def read_container(content: bytes) -> Container:
-    """Read the headers of a picture, whatever it is called.
+    """Read the headers of a picture; the format is detected by content.
 
     Raises:
-        ContainerError: it is no JPEG, PNG or WebP, or its headers are damaged, cut short or too many.
+        ContainerError: the content is not a JPEG, PNG or WebP, or its headers are damaged, truncated or too many.
     """
     readers: dict[bytes, Callable[[bytes], Container]] = {
         b"\xff\xd8\xff": _read_jpeg,
@@ -72,13 +78,13 @@ def read_container(content: bytes) -> Container:
         if content.startswith(magic):
             try:
                 return read(content)
-            except (struct.error, IndexError):  # a field beyond the end
-                raise ContainerError("it is cut short") from None
-    raise ContainerError("it is neither JPEG, PNG nor WebP")
+            except (struct.error, IndexError):  # a field extends beyond the end
+                raise ContainerError("it is truncated") from None
+    raise ContainerError("it is not a JPEG, PNG or WebP")
 
 
 def _read_jpeg(content: bytes) -> Container:
-    """Segments up to the first scan (ITU-T T.81, annex B); what follows is kept up to the end of the image."""
+    """Read the segments up to the first scan (ITU-T T.81, annex B); keep the scans up to the end of the image."""
     kept, frame, orientation, tables = [content[:2]], None, 1, 0
     at = 2
     for _ in range(MAX_CONTAINER_PARTS):
@@ -92,7 +98,7 @@ def _read_jpeg(content: bytes) -> Container:
         if marker == 0xDA:
             break
         if marker in JPEG_OTHER_FRAMES:
-            raise ContainerError("it is a JPEG of an unusual coding")
+            raise ContainerError("it is a JPEG with an unsupported encoding")
         if marker in JPEG_HUFFMAN_FRAMES:
             if frame is not None:
                 raise ContainerError("it is damaged")
@@ -112,22 +118,22 @@ def _read_jpeg(content: bytes) -> Container:
     end = content.find(b"\xff\xd9", at)
     scans = b"\xff" + content[at : end + 2 if end >= 0 else len(content)]
     height, width = frame
-    # Within a scan 0xFF is followed by 0x00 or a restart marker, so this counts the scans: passes over the pixels. The
-    # ten that a progressive JPEG usually has take twice as long as one; many more are there to take time.
+    # Within a scan, 0xFF is followed by 0x00 or a restart marker, so this counts the scans. Each scan is a pass over
+    # the pixels. The usual ten scans of a progressive JPEG take twice as long as one; many more indicate an attack.
     passes = scans.count(b"\xff\xda")
     effort = -(-passes * passes // 50)
     return Container("JPEG", width, height, effort, orientation, b"".join([*kept, scans]))
 
 
 def _read_png(content: bytes) -> Container:
-    """Chunks up to IEND (PNG, third edition, section 5); of an animation, the picture that stands for it."""
+    """Read the chunks up to IEND (PNG, third edition, section 5); of an animation, keep only the default image."""
     kept, orientation = [content[:8]], 1
     at = 8
     for number in range(MAX_CONTAINER_PARTS):
         (length,) = struct.unpack_from(">I", content, at)
         kind, end = content[at + 4 : at + 8], at + 12 + length
         if end > len(content):
-            raise ContainerError("it is cut short")
+            raise ContainerError("it is truncated")
         if (kind == b"IHDR") != (number == 0):
             raise ContainerError("it is damaged")
         if kind == b"eXIf" and orientation == 1:
@@ -145,9 +151,9 @@ def _read_png(content: bytes) -> Container:
 
 
 def _read_webp(content: bytes) -> Container:
-    """Read the first chunk after the RIFF header (RFC 9649, section 2), and the orientation if there is one."""
+    """Read the first chunk after the RIFF header (RFC 9649, section 2), and the orientation if available."""
     if content[8:12] != b"WEBP":
-        raise ContainerError("it is neither JPEG, PNG nor WebP")
+        raise ContainerError("it is not a JPEG, PNG or WebP")
     kind, body = content[12:16], content[20:30]
     if kind == b"VP8X":
         width, height = (int.from_bytes(body[start : start + 3], "little") + 1 for start in (4, 7))
@@ -174,9 +180,9 @@ def _webp_orientation(content: bytes) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Read the orientation from EXIF data, 1 to 8; 1 if there is none or the data is damaged.
+    """Return the orientation in EXIF data, 1 to 8, or 1 if it is missing or the data is damaged.
 
-    Nothing but the first directory is read, once: each of its entries may refer to all of the data.
+    Only the first directory is read, and only once, because each of its entries may refer to all of the data.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
@@ -189,6 +195,6 @@ def exif_orientation(exif: bytes) -> int:
             tag, value = struct.unpack_from(order + "H6xH", tiff, entry)
             if tag == EXIF_ORIENTATION_TAG:
                 return value if 1 <= value <= 8 else 1
-    except struct.error:  # a directory beyond the end
+    except struct.error:  # the directory extends beyond the end
         pass
     return 1

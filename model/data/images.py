@@ -1,8 +1,8 @@
-"""Pictures from files: those of the user, and, with more care, those of strangers.
+"""Decoding of pictures: trusted files of the user, and untrusted bytes sent to the service.
 
-The one place that knows what Pillow raises: it has no common error, and tells damage by nearly anything. Both ways
-lead to a `PictureError`. `model.data.prepare` and `indexes.builder.embed` read the user's own files; the service and
-whatever fetches pictures decode a stranger's bytes with `decode_picture`. Free of torch.
+Pillow raises almost any exception for a damaged picture. This module converts all of them to `PictureError`.
+`model.data.prepare` and `indexes.builder.embed` decode the user's own files. The service decodes untrusted bytes with
+`decode_picture`. This module does not import torch.
 """
 
 import struct
@@ -20,21 +20,24 @@ from model.errors import PictureError
 from .image_headers import Container, ContainerError, read_container
 
 MAX_UNTRUSTED_BYTES = 10_000_000
-"""Of a stranger's file. The time that pixels take grows with the bytes they are coded in."""
+"""Maximum size of an untrusted file in bytes. The decoding time grows with it."""
 
 MAX_UNTRUSTED_PIXELS = 24_000_000
-"""Of a stranger's plain JPEG; of one that takes n times as long to decode, an n-th (`Container.effort`).
+"""Maximum number of pixels of an untrusted baseline JPEG.
 
-So a picture takes 250 ms at most: a JPEG of 24 megapixels, a progressive one of 12, a PNG of 6 (4 with transparency),
-a WebP of 4.8.
+For a picture that takes n times as long to decode, the maximum is 1/n of this number (`Container.effort`). Decoding
+therefore takes at most 250 ms: for a JPEG of 24 megapixels, a progressive JPEG of 12, a PNG of 6 (4 with transparency)
+or a WebP of 4.8.
 """
 
 MAX_UNTRUSTED_SIDE = 65_535
-"""Of a stranger's picture, in pixels, as in a JPEG: a PNG of one column may take as long as one of ten times its size.
+"""Maximum width and height of an untrusted picture in pixels, which is the limit of JPEG.
+
+A PNG with a single column may take as long to decode as a PNG with ten times as many pixels.
 """
 
 DEFAULT_PICTURE_SIDE = 256
-"""The longest side that pictures are prepared with unless the user chooses (`PrepareConfig.picture_size`)."""
+"""Default longest side of prepared pictures in pixels (`PrepareConfig.picture_size`)."""
 
 PILLOW_ERRORS = (
     OSError,
@@ -52,7 +55,9 @@ PILLOW_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises over a picture that it cannot read: there is no base class, and its parsers trip over their input.
+"""Exceptions that Pillow raises for a picture that it cannot read.
+
+They have no common base class, and many are unintended failures of its parsers, such as a TypeError.
 """
 
 _TURNS = {
@@ -65,33 +70,31 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's own limit only warns at first; ours refuse, before anything is decoded.
+# Pillow's own limit only warns at first. The limits above reject a picture before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
-# Its doubts about a tag are nothing that whoever reads the log could act upon.
+# Pillow's warnings about invalid tags are useless in a log, because nobody can act on them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @contextmanager
 def local_refusals(path: Path) -> Iterator[None]:
-    """Turn whatever Pillow raises over the user's file at `path` into a `PictureError` that names the file."""
+    """Convert exceptions of Pillow about the user's file at `path` to a `PictureError` that names the file."""
     try:
         yield
     except FileNotFoundError:
         raise PictureError(f"picture {path.name} does not exist") from None
     except UnidentifiedImageError:
-        raise PictureError(
-            f"picture {path.name} cannot be decoded (it is of no format that is known)"
-        ) from None
+        raise PictureError(f"picture {path.name} cannot be decoded (its format is unknown)") from None
     except PILLOW_ERRORS as error:
         raise PictureError(f"picture {path.name} cannot be decoded ({error})") from None
 
 
 def load_picture(path: Path) -> Image.Image:
-    """Decode a picture of the user's, in any format that Pillow knows; RGB.
+    """Decode a picture file of the user to RGB. All formats that Pillow reads are supported.
 
     Raises:
-        PictureError: it is not there, or cannot be decoded.
+        PictureError: the file does not exist or cannot be decoded.
     """
     with local_refusals(path), Image.open(path) as picture:
         picture.load()
@@ -101,40 +104,41 @@ def load_picture(path: Path) -> Image.Image:
 def decode_picture(
     content: bytes, side: int = DEFAULT_PICTURE_SIDE, max_pixels: int = MAX_UNTRUSTED_PIXELS
 ) -> Image.Image:
-    """Decode a picture of a stranger's as `rcml prepare` would have: upright, on white, RGB, `side` pixels at most.
+    """Decode an untrusted picture as `rcml prepare` does: upright, RGB on white, at most `side` pixels per side.
 
-    Only JPEG, PNG and WebP are read, by content; of an animation, the first picture. The size is checked before
-    anything is decoded, and nothing but pixels and EXIF's orientation is looked at.
+    JPEG, PNG and WebP are supported; the format is detected by content. Only the first frame of an animation is
+    decoded. The size is checked before anything is decoded, and all metadata except the EXIF orientation is ignored.
 
     Raises:
-        PictureError: it is of another format, damaged, cut short, or too large; it says nothing of this machine.
+        PictureError: the format is not supported, or the picture is damaged, truncated or too large. The message
+            contains no details of this machine.
     """
     if len(content) > MAX_UNTRUSTED_BYTES:
         raise PictureError(
-            f"The picture has {len(content):,} bytes, and at most {MAX_UNTRUSTED_BYTES:,} are decoded. "
-            "Send a smaller one."
+            f"The picture has {len(content):,} bytes; at most {MAX_UNTRUSTED_BYTES:,} are allowed. "
+            "Send a smaller picture."
         )
     try:
         container = read_container(content)
         _check_size(container, max_pixels)
         with Image.open(BytesIO(container.content), formats=(container.format,)) as picture:
             if picture.size != (container.width, container.height):
-                raise ContainerError("its headers contradict each other")
+                raise ContainerError("its headers are inconsistent")
             picture.draft("RGB", (side, side))
             upright = shrunk(picture, side)
     except ContainerError as error:
         raise _undecodable(str(error)) from None
     except PILLOW_ERRORS:
-        raise _undecodable("it is damaged or cut short") from None
+        raise _undecodable("it is damaged or truncated") from None
     turn = _TURNS.get(container.orientation)
     return upright if turn is None else upright.transpose(turn)
 
 
 def shrunk(picture: Image.Image, side: int) -> Image.Image:
-    """`picture` in RGB, what is transparent in white, scaled to at most `side` pixels a side."""
+    """Return `picture` in RGB on a white background, scaled to at most `side` pixels per side."""
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        # Scaled first: to lay all of its pixels on white takes longer than to decode them.
+        # Scale first, because compositing all pixels on white takes longer than decoding them.
         picture.thumbnail((side, side), Image.Resampling.BICUBIC)
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     picture = picture.convert("RGB")
@@ -145,16 +149,16 @@ def shrunk(picture: Image.Image, side: int) -> Image.Image:
 def _check_size(container: Container, max_pixels: int) -> None:
     if max(container.width, container.height) > MAX_UNTRUSTED_SIDE:
         raise PictureError(
-            f"The picture has {container.width} x {container.height} pixels, and at most {MAX_UNTRUSTED_SIDE:,} a side "
-            "are decoded. Send a smaller one."
+            f"The picture has {container.width} x {container.height} pixels; at most {MAX_UNTRUSTED_SIDE:,} per side "
+            "are allowed. Send a smaller picture."
         )
     most = max_pixels // max(1, container.effort)
     if container.width * container.height > most:
         raise PictureError(
-            f"The picture has {container.width} x {container.height} pixels, and of a {container.format} like it at "
-            f"most {most:,} are decoded. Send a smaller one."
+            f"The picture has {container.width} x {container.height} pixels; at most {most:,} are allowed for a "
+            f"{container.format} with this encoding. Send a smaller picture."
         )
 
 
 def _undecodable(reason: str) -> PictureError:
-    return PictureError(f"The picture cannot be decoded: {reason}. Send a whole JPEG, PNG or WebP.")
+    return PictureError(f"The picture cannot be decoded: {reason}. Send a complete JPEG, PNG or WebP file.")

@@ -1,7 +1,7 @@
-"""The input format of items: which texts of an item the text tower reads, in which order, and the size of its picture.
+"""Input format of items: the texts that the text tower reads, their order, and the size of pictures.
 
-`rcml prepare` chooses it by its options and `rcml index` keeps it with the catalogue, so that an item added later is
-read like the first ones. Free of torch.
+The options of `rcml prepare` define the format. `rcml index` stores it with the catalogue, so items added later have
+the same format. This module does not import torch.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ITEM_FORMAT_FILE = "composition.json"
 
 
 class ItemFormat(BaseModel):
-    """The options of `rcml prepare` that items added later need too."""
+    """Options of `rcml prepare` that also apply to items added later."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -28,28 +28,31 @@ class ItemFormat(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "ItemFormat":
-        """Those in a file: what `write` left, or the options of a prepared data set; the usual ones without it."""
+        """Read the format from the file that `write` wrote, or from the `config.json` of prepared data.
+
+        If `path` does not exist, return the default format.
+        """
         return cls.model_validate_json(path.read_bytes()) if path.is_file() else cls()
 
     def write(self, folder: Path) -> None:
-        """Keep them in `folder`."""
+        """Write the format to a file in `folder`."""
         (folder / ITEM_FORMAT_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def text(self, title: str, categories: Sequence[str], description: str) -> str:
-        """Compose what the text tower reads of an item; empty if the item has none of that."""
+        """Join the fields of an item into the text that the text tower reads; it is empty if all fields are empty."""
         return compose_text(self.text_fields, title, categories, description)
 
     def picture(self, content: bytes) -> tuple[bytes, str]:
-        """Scale and re-encode an untrusted picture as it is kept; return its bytes and the suffix of its file.
+        """Scale and re-encode an untrusted picture for storage; return its bytes and its file suffix.
 
         Raises:
-            PictureError: it cannot be decoded.
+            PictureError: the picture cannot be decoded.
         """
         return encode_picture(decode_picture(content, self.picture_size), content.startswith(b"\x89PNG"))
 
 
 def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
-    """Join these fields of an item into one text, in their order, without the empty ones."""
+    """Join `fields` of an item into one text, in the given order, without empty fields."""
     parts: dict[TextField, str] = {
         "title": title.strip(),
         "categories": ", ".join(categories),
@@ -59,7 +62,7 @@ def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[s
 
 
 def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
-    """Encode a scaled picture as JPEG, or as PNG if it is `lossless`; return the bytes and the suffix."""
+    """Encode a scaled picture as PNG if `lossless`, otherwise as JPEG; return its bytes and its file suffix."""
     file = BytesIO()
     if lossless:
         picture.save(file, "PNG", compress_level=1)
@@ -69,6 +72,6 @@ def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
 
 
 def decoded(content: bytes) -> Image.Image:
-    """Decode what `encode_picture` made, in RGB: the same pixels as read from the kept file."""
+    """Decode the output of `encode_picture` to RGB: the same pixels as those of the stored file."""
     with Image.open(BytesIO(content)) as picture:
         return picture.convert("RGB")

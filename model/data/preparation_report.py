@@ -1,4 +1,4 @@
-"""The report of `rcml prepare`: what was kept, dropped and related, as JSON and as Markdown."""
+"""Report of `rcml prepare`: kept and skipped items, the filtered log and the related pairs, as JSON and Markdown."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from model.records import Edge, Item, Relation, Split
 
 
 class SplitCounts(BaseModel):
-    """Numbers of things in each split."""
+    """Counts for each split."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,7 +19,7 @@ class SplitCounts(BaseModel):
 
 
 class ItemCounts(BaseModel):
-    """Numbers of items: all that were kept, those without a picture, and those with one in each split."""
+    """Numbers of items: all kept items, those without a picture, and those with a picture in each split."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class ItemCounts(BaseModel):
 
 
 class RelationCounts(BaseModel):
-    """Numbers of one relation: its users (None for ready-made edges), and its items and pairs."""
+    """Counts for one relation: its users (None for ready-made edges), its items and its pairs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,9 +43,10 @@ class RelationCounts(BaseModel):
 
 
 class PreparationReport(BaseModel):
-    """`report.json` of prepared data.
+    """Content of `report.json` in prepared data.
 
-    `log` counts what the filters left, by what is counted; `set_aside` is the reason for each item that was not kept.
+    `log` contains, by name, the counts of interactions before and after the filters, of kept users and items, and of
+    dropped edges. `set_aside` maps the ID of each skipped item to the reason.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +68,7 @@ def count_prepared(
     users: Mapping[str, int],
     set_aside: Mapping[str, str],
 ) -> PreparationReport:
-    """Count what was prepared; `users` are the users of each relation's cluster, by relation id."""
+    """Create the report; `users` maps the ID of each relation to the number of users in its cluster."""
     pictured = Counter(split for item, split in zip(items, splits, strict=True) if item.picture)
     relations_of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
     edges_of_relation: dict[str, list[Edge]] = defaultdict(list)
@@ -108,15 +109,17 @@ def _by_split(counts: Mapping[Split, int]) -> SplitCounts:
 
 
 def preparation_markdown(report: PreparationReport) -> str:
-    """Word the report for a reader."""
+    """Format the report as Markdown."""
     items = report.items
-    text_only = f", {items.text_only} of words alone, for the index only" if items.text_only else ""
+    text_only = (
+        f", {items.text_only} without a picture (indexed, but not trained on)" if items.text_only else ""
+    )
     lines = [
         "# Prepared data",
         "",
-        f"{items.kept} items: {items.train} to train on, {items.validation} for early stopping, "
-        f"{items.test} for evaluation{text_only}. {report.pairs} related pairs within the parts, "
-        f"{report.pairs_of_one_relation} of them under one relation only.",
+        f"{items.kept} items: {items.train} for training, {items.validation} for early stopping, "
+        f"{items.test} for evaluation{text_only}. {report.pairs} related pairs within the splits; "
+        f"{report.pairs_of_one_relation} of them have only one relation.",
         "",
         *(f"- {name.replace('_', ' ')}: {value}" for name, value in report.log.items()),
         "",
@@ -130,7 +133,7 @@ def preparation_markdown(report: PreparationReport) -> str:
         "",
         *(f"- **{row.relation}**: {row.description}" for row in report.relations),
         "",
-        "## Set aside",
+        "## Skipped",
         "",
         *(f"- `{item_id}`: {reason}" for item_id, reason in report.set_aside.items()),
     ]

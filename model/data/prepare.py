@@ -1,7 +1,7 @@
-"""`rcml prepare`: raw items and a log (or ready-made edges) -> items, relations and edges, split by item.
+"""Data preparation (`rcml prepare`): converts raw items and a log, or ready-made edges, to items, relations and edges.
 
-The split is by item, and an edge whose ends fall into different parts is dropped: no item, and so no pair,
-of the test part is ever seen in training. What is set aside is counted, with the reason, in the report.
+Each item is assigned to the training, validation or test split, and edges between different splits are dropped.
+Training therefore never sees an item or a pair of the test split. The report lists the skipped items with the reasons.
 """
 
 import json
@@ -30,10 +30,10 @@ from .item_input import compose_text, encode_picture
 from .preparation_report import count_prepared, preparation_markdown
 
 MAX_SOURCE_PIXELS = 64_000_000
-"""Pixels of a picture; one with more is set aside, since decoding it would take hundreds of MB."""
+"""Maximum number of pixels of a picture. Larger pictures are skipped, because decoding them takes hundreds of MB."""
 
 MIN_PICTURED_ITEMS = 3
-"""One for each split."""
+"""Minimum number of items with a picture: one for each split."""
 
 EDGE_SCHEMA = {
     "item_a": pl.String,
@@ -47,7 +47,11 @@ EDGE_SCHEMA = {
 
 @dataclass(frozen=True)
 class Graph:
-    """Relations and their edges, and for the report: what the filters left, and the users of each relation."""
+    """Relations with their edges, and counts for the report.
+
+    `counts` contains the numbers of kept interactions, users and items, and of dropped edges. `users` contains the
+    number of users of each relation.
+    """
 
     relations: list[Relation]
     edges: list[Edge]
@@ -56,7 +60,7 @@ class Graph:
 
 
 def prepare(config: PrepareConfig) -> str:
-    """Run the stage and return its closing summary.
+    """Prepare the data and return a one-line summary.
 
     Raises:
         InputError: the raw files cannot be used.
@@ -91,14 +95,14 @@ def prepare(config: PrepareConfig) -> str:
         draft.counts.update(items=len(items), relations=len(relations), edges=len(edges))
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
-        f"({len(set_aside)} items set aside; see report.md)"
+        f"({len(set_aside)} items skipped; see report.md)"
     )
 
 
 def _keep_items(
     table: pl.DataFrame, config: PrepareConfig, folder: Path
 ) -> tuple[list[Item], dict[str, str]]:
-    """Keep the items with a usable text and picture, in the order given; and say why the others were set aside."""
+    """Return the usable items in their order, and the reason for each skipped item."""
     root = config.images if config.images is not None else config.items.parent
     rows = list(table.iter_rows(named=True))
     attributes = [name for name in table.columns if name not in readers.ITEM_COLUMNS]
@@ -117,7 +121,7 @@ def _keep_items(
             except InputError as error:
                 return str(error)
         elif not config.text_only:
-            return "no picture named"
+            return "no picture"
         return Item(
             item_id=row["item_id"],
             title=title,
@@ -135,24 +139,27 @@ def _keep_items(
         row["item_id"]: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)
     }
     if (pictured := sum(bool(item.picture) for item in items)) < MIN_PICTURED_ITEMS:
-        unusable = {**set_aside, **{item.item_id: "no picture named" for item in items if not item.picture}}
+        unusable = {**set_aside, **{item.item_id: "no picture" for item in items if not item.picture}}
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
         raise InputError(
-            f"{config.items}: only {pictured} usable items, at least {MIN_PICTURED_ITEMS} are needed. {reasons}"
+            f"{config.items} has {pictured} usable items with a picture; at least {MIN_PICTURED_ITEMS} are needed. "
+            f"Add items or correct the unusable ones. {reasons}"
         )
     return items, set_aside
 
 
 def scale_picture(source: Path, target: Path, size: int) -> str:
-    """Write `source` to `target` + suffix, upright, RGB, at most `size` pixels a side; return the suffix.
+    """Write a scaled copy of `source` to `target` plus a suffix, and return the suffix.
+
+    The copy is upright, in RGB, and has at most `size` pixels per side.
 
     Raises:
-        PictureError: no such file, not a picture, damaged, or larger than `MAX_SOURCE_PIXELS`.
+        PictureError: the file does not exist, is damaged or not a picture, or has more than `MAX_SOURCE_PIXELS`.
     """
     with local_refusals(source), Image.open(source) as picture:
         if picture.width * picture.height > MAX_SOURCE_PIXELS:
             raise PictureError(
-                f"picture {source.name} has {picture.width} x {picture.height} pixels, too many"
+                f"picture {source.name} is too large ({picture.width} x {picture.height} pixels)"
             )
         lossless = picture.format == "PNG"
         picture.draft("RGB", (size, size))
@@ -163,9 +170,9 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
 
 
 def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
-    """Assign each item to a split, by the shares of those with a picture.
+    """Assign each item to a split; the shares refer to the items with a picture.
 
-    An item without a picture is in no pair, so its split (train) means nothing.
+    An item without a picture belongs to no pair, so its split (train) has no effect.
     """
     pictured = np.asarray([row for row, item in enumerate(items) if item.picture])
     order = np.random.default_rng(config.seed).permutation(pictured)
@@ -180,7 +187,7 @@ def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
 
 
 def _from_log(items: list[Item], splits: list[Split], path: Path, config: PrepareConfig) -> Graph:
-    """Cluster the users of the log at `path`; each cluster is a relation, with the pairs that its users relate."""
+    """Cluster the users of the log at `path`; return one relation for each cluster, with its related pairs."""
     log, counts = _read_log(items, path, config)
     membership = user_clusters(log, config.clusters, config.seed)
     relations = [INTRA_RELATION]
@@ -188,7 +195,7 @@ def _from_log(items: list[Item], splits: list[Split], path: Path, config: Prepar
     across_splits = text_only = 0
     users: dict[str, int] = {}
     described = describe_clusters(log, membership, config.behaviour)
-    for cluster, (name, text) in enumerate(progress(described, "relating items", len(described))):
+    for cluster, (name, text) in enumerate(progress(described, "finding pairs", len(described))):
         relations.append(Relation(name, text))
         users[name] = int((membership == cluster).sum())
         pairs = related_pairs(
@@ -210,7 +217,7 @@ def _from_log(items: list[Item], splits: list[Split], path: Path, config: Prepar
 
 
 def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[InteractionLog, dict[str, int]]:
-    """Read the log as a user x item matrix after the filters, which are repeated until nothing more falls out."""
+    """Read the log as a user x item matrix; repeat the filters until they drop nothing more."""
     table = readers.read_interactions(path)
     counts = {"interactions": len(table)}
     rows = pl.DataFrame({"item_id": [item.item_id for item in items], "row": np.arange(len(items))})
@@ -231,19 +238,22 @@ def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Int
     counts.update(kept_interactions=len(table), kept_users=len(users), kept_items=table["item_id"].n_unique())
     if len(users) < config.clusters:
         raise InputError(
-            f"{path}: {len(users)} users are left after the filters (min_rating {config.min_rating}, "
-            f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), fewer than the "
-            f"{config.clusters} clusters. Loosen the filters or ask for fewer clusters."
+            f"{path} has {len(users)} users left after the filters (min_rating {config.min_rating}, "
+            f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), but needs at least "
+            f"one for each of the {config.clusters} clusters. Relax the filters or choose fewer clusters."
         )
     names = tuple(sorted({name for item in items for name in item.categories}))
     if not names:
-        raise InputError(f"{config.items}: no item has categories, and relations are worded from them.")
+        raise InputError(
+            f"{config.items}: no item has categories, but the descriptions of relations are derived from them. "
+            "Add categories to the items."
+        )
     columns = {name: column for column, name in enumerate(names)}
     categories = np.zeros((len(items), len(names) + 1))
     for row, item in enumerate(items):
         for name in item.categories:
             categories[row, columns[name]] += 1 / len(item.categories)
-        # Users of items without categories still need a taste.
+        # The last column marks items without categories, so that their users also have a distribution.
         categories[row, -1] = not item.categories
     user_rows = users.search_sorted(table["user_id"]).to_numpy()
     taken = sp.csr_array(
@@ -256,14 +266,14 @@ def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Int
 
 
 def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -> Graph:
-    """Keep the ready-made edges that lie within a split."""
+    """Return the ready-made edges within each split, and their relations."""
     assert config.edges is not None
     assert config.relation_texts is not None
     texts = readers.read_relation_texts(config.relation_texts)
     if INTRA_RELATION.relation_id in texts:
         raise InputError(
-            f"{config.relation_texts}: the relation id {INTRA_RELATION.relation_id!r} is that of an item with itself; "
-            "give this relation another."
+            f"{config.relation_texts}: the relation ID {INTRA_RELATION.relation_id!r} is reserved for the relation of "
+            "an item with itself. Choose another ID."
         )
     rows = {item.item_id: row for row, item in enumerate(items)}
     counts: Counter[str] = Counter()
@@ -271,7 +281,8 @@ def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -
     for item_a, item_b, relation_id in readers.read_edges(config.edges).iter_rows():
         if relation_id not in texts:
             raise InputError(
-                f"{config.edges}: relation {relation_id!r} has no text in {config.relation_texts}; add a row for it."
+                f"{config.edges}: relation {relation_id!r} has no description in {config.relation_texts}. "
+                "Add a row for it."
             )
         if item_a == item_b:
             counts["self_edges"] += 1

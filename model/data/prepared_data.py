@@ -1,14 +1,14 @@
-"""A prepared data set, as `rcml prepare` leaves it: items with their split, relations, and edges.
+"""Prepared data set, written by `rcml prepare`: items with their splits, relations, and edges.
 
     prepared/
       manifest.json config.json
       items.parquet      item_id, title, description, categories, text, picture, attributes (JSON), split
-      relations.json     the relations, the intra-sample one first
+      relations.json     the relations, the intra-sample relation first
       edges.parquet      item_a, item_b, relation_id, support, npmi, split
-      pictures/          one file an item, scaled down
-      report.json report.md   counts of users, pairs and items, and what was set aside
+      pictures/          one scaled file for each item with a picture
+      report.json report.md   counts of users, items and pairs, and the skipped items
 
-Free of torch: training, evaluation and indexing all start here.
+Training, evaluation and indexing start from this data set. This module does not import torch.
 """
 
 import json
@@ -27,7 +27,7 @@ from .item_input import ItemFormat
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set, digests checked. `splits[i]` belongs to `items[i]`."""
+    """Prepared data set with verified digests. `splits[i]` is the split of `items[i]`."""
 
     path: Path
     manifest: Manifest
@@ -38,10 +38,10 @@ class Prepared:
 
     @classmethod
     def open(cls, path: Path) -> "Prepared":
-        """Open the prepared data at `path`.
+        """Open the prepared data at `path` and verify its digests.
 
         Raises:
-            ArtifactError: there is none, or it is damaged.
+            ArtifactError: the data does not exist or is damaged.
         """
         manifest = open_artifact(path, "prepared")
         items = pl.read_parquet(path / "items.parquet")
@@ -69,11 +69,11 @@ class Prepared:
 
     @property
     def composition(self) -> ItemFormat:
-        """How its items were made of what the shop says of them."""
+        """Input format of the items."""
         return ItemFormat.read(self.path / "config.json")
 
     def rows(self, split: Split) -> list[int]:
-        """List the positions of the items of `split` that have a picture; nothing is learnt from the others."""
+        """Return the positions of the items in `split` that have a picture; text-only items are not trained on."""
         return [
             row
             for row, (item, of) in enumerate(zip(self.items, self.splits, strict=True))
@@ -81,7 +81,7 @@ class Prepared:
         ]
 
     def partners(self) -> dict[str, set[str]]:
-        """Map each item to the items it shares any relation with, anywhere in the graph."""
+        """Map each item to all items that share an edge with it, under any relation and in any split."""
         found: dict[str, set[str]] = defaultdict(set)
         for edge in self.edges:
             found[edge.item_a].add(edge.item_b)

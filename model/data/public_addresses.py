@@ -1,8 +1,9 @@
-"""Internet addresses of public servers: the ones that `model.data.image_fetcher` may connect to.
+"""Public internet addresses: the only addresses that `model.data.image_fetcher` may connect to.
 
-`ipaddress.is_global` is about routing, differs between versions of Python, and holds for NAT64, 6to4, multicast and a
-cloud's own services. Here an IPv6 address must be of the one block that is given out to networks, and no address may be
-of a special block in it, or stand for an IPv4 address: a gateway on the way could turn it into any.
+`ipaddress.is_global` does not fit this purpose. It describes routing, differs between versions of Python, and is true
+for NAT64, 6to4, multicast and internal services of cloud providers. Here, an IPv6 address must belong to the global
+unicast block and to none of the special blocks within it. It must not embed an IPv4 address, because a gateway on the
+path could translate it to an internal address.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -15,29 +16,32 @@ SPECIAL_IPV4 = tuple(
         # IANA IPv4 special-purpose address registry (RFC 6890)
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carrier-grade NAT; 100.100.100.200 tells Alibaba's secrets
+        "100.64.0.0/10",  # carrier-grade NAT; 100.100.100.200 is the metadata service of Alibaba Cloud
         "127.0.0.0/8",  # loopback
-        "169.254.0.0/16",  # link-local; 169.254.169.254 tells the secrets of most clouds
+        "169.254.0.0/16",  # link-local; 169.254.169.254 is the metadata service of most clouds
         "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # protocol assignments; 192.0.0.192 tells Oracle's secrets
+        "192.0.0.0/24",  # protocol assignments; 192.0.0.192 is the metadata service of Oracle Cloud
         "192.0.2.0/24",  # documentation
         "192.31.196.0/24",  # AS112
         "192.52.193.0/24",  # AMT
-        "192.88.99.0/24",  # relays of 6to4
+        "192.88.99.0/24",  # 6to4 relays
         "192.168.0.0/16",  # private
         "192.175.48.0/24",  # AS112
         "198.18.0.0/15",  # benchmarking
         "198.51.100.0/24",  # documentation
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, and broadcast
-        # within what is public otherwise
-        "168.63.129.16/32",  # Azure's host, to its guests
+        "240.0.0.0/4",  # reserved and broadcast
+        # not in the registry, but not public either
+        "168.63.129.16/32",  # platform services of Azure, reachable from its virtual machines
     )
 )
 
 GLOBAL_UNICAST_IPV6 = IPv6Network("2000::/3")
-"""Global unicast (RFC 4291, section 2.4); all else is loopback, mapped, translated, local, multicast or unassigned."""
+"""Block of global unicast addresses (RFC 4291, section 2.4).
+
+All other addresses are loopback, mapped, translated, local, multicast or unassigned.
+"""
 
 SPECIAL_IPV6 = tuple(
     IPv6Network(block)
@@ -52,11 +56,14 @@ SPECIAL_IPV6 = tuple(
 )
 
 ISATAP_QUARTERS = (0x00005EFE, 0x02005EFE)
-"""The third quarter of an IPv6 address whose last quarter is an IPv4 address (RFC 5214, section 6.1)."""
+"""Values of the third 32-bit group that mark an ISATAP address (RFC 5214, section 6.1).
+
+The last 32 bits of an ISATAP address are an IPv4 address.
+"""
 
 
 def is_public(address: IpAddress) -> bool:
-    """Whether `address` may belong to a server that is there for everybody."""
+    """Return whether `address` may belong to a public server."""
     if isinstance(address, IPv4Address):
         return not any(address in block for block in SPECIAL_IPV4)
     return (

@@ -1,6 +1,6 @@
-"""Readers of a shop's raw files (.jsonl, .parquet, .csv), into tables of known columns and types.
+"""Readers of raw files (.jsonl, .parquet, .csv), which return tables with known columns and types.
 
-Every complaint names the file, the column or row, and the remedy. Called by `prepare.py` only.
+Every error message names the file, the column or row, and the remedy. Only `prepare.py` uses this module.
 """
 
 from pathlib import Path
@@ -10,17 +10,17 @@ import polars as pl
 from model.errors import InputError
 
 ITEM_COLUMNS = ("item_id", "title", "description", "categories", "image")
-"""What `rcml` reads of an item; every other column is an attribute."""
+"""Columns of an item that rcml reads itself; every other column is an attribute."""
 
 
 def read_items(path: Path) -> pl.DataFrame:
-    """Items: item_id, title, description, image (strings), categories (list of strings), and their attributes.
+    """Read items: item_id, title, description, image (strings), categories (list of strings), and attributes.
 
     `description` and `image` may be absent or empty. In .csv, categories are separated by `|`. Every other column
-    of numbers, texts, dates or truth values is an attribute, null where an item has none.
+    of numbers, text, dates or booleans is an attribute, which is null for an item without a value.
 
     Raises:
-        InputError: no such file, no such column, a repeated or empty item_id.
+        InputError: the file or a column is missing or invalid, or an item_id is repeated or empty.
     """
     table = _read(path, required=("item_id", "title", "categories"))
     if not table.schema["categories"].is_nested():
@@ -43,20 +43,20 @@ def read_items(path: Path) -> pl.DataFrame:
         row = table.with_row_index().filter(pl.col("item_id").is_null() | (pl.col("item_id") == ""))["index"][
             0
         ]
-        raise InputError(f"{path}, row {row + 1}: item_id is empty. Give every item an id of its own.")
+        raise InputError(f"{path}, row {row + 1}: item_id is empty. Give every item a unique ID.")
     repeated = table.filter(pl.col("item_id").is_duplicated())
     if len(repeated):
         raise InputError(
-            f"{path}: item_id {repeated['item_id'][0]!r} occurs more than once. Give every item an id of its own."
+            f"{path}: item_id {repeated['item_id'][0]!r} occurs more than once. Give every item a unique ID."
         )
     return table
 
 
 def read_interactions(path: Path) -> pl.DataFrame:
-    """Interactions: user_id, item_id (strings), rating (float or null), timestamp (float or null).
+    """Read interactions: user_id, item_id (strings), rating (float or null), timestamp (float or null).
 
     Raises:
-        InputError: no such file or column, or a value that is not a number where one is needed.
+        InputError: the file or a column is missing, or a rating or timestamp is not a number.
     """
     table = _read(path, required=("user_id", "item_id"))
     for column in ("rating", "timestamp"):
@@ -71,26 +71,27 @@ def read_interactions(path: Path) -> pl.DataFrame:
         )
     except pl.exceptions.PolarsError as error:
         raise InputError(
-            f"{path}: rating and timestamp must be numbers. {str(error).splitlines()[0]}"
+            f"{path}: every rating and timestamp must be a number or empty. Correct this column: "
+            f"{str(error).splitlines()[0]}"
         ) from None
     return table.drop_nulls(["user_id", "item_id"])
 
 
 def read_edges(path: Path) -> pl.DataFrame:
-    """Ready-made edges: item_a, item_b, relation (strings).
+    """Read ready-made edges: item_a, item_b, relation (strings).
 
     Raises:
-        InputError: no such file or column.
+        InputError: the file or a column is missing or invalid.
     """
     columns = ("item_a", "item_b", "relation")
     return _texts(_read(path, required=columns), path, *columns).drop_nulls()
 
 
 def read_relation_texts(path: Path) -> dict[str, str]:
-    """Relation texts: relation id -> description.
+    """Read relation texts, and return a map from relation IDs to descriptions.
 
     Raises:
-        InputError: no such file or column, or an id or a text twice.
+        InputError: the file or a column is missing or invalid, or an ID or a description is repeated.
     """
     table = _read(path, required=("relation", "description"))
     table = _texts(table, path, "relation", "description").drop_nulls()
@@ -98,13 +99,14 @@ def read_relation_texts(path: Path) -> dict[str, str]:
         repeated = table.filter(pl.col(column).is_duplicated())
         if len(repeated):
             raise InputError(
-                f"{path}: {column} {repeated[column][0]!r} occurs more than once. Word each relation once."
+                f"{path}: {column} {repeated[column][0]!r} occurs more than once. "
+                "Give every relation a unique ID and a unique description."
             )
     return dict(table.iter_rows())
 
 
 def _attributes(table: pl.DataFrame) -> list[pl.Series]:
-    """Select the columns that become attributes: all that rcml does not read itself."""
+    """Return the attribute columns: all columns of supported types that rcml does not read itself."""
     found = []
     for column in table.drop(ITEM_COLUMNS).iter_columns():
         if column.dtype.is_float():
@@ -119,7 +121,7 @@ def _attributes(table: pl.DataFrame) -> list[pl.Series]:
 
 
 def _texts(table: pl.DataFrame, path: Path, *columns: str) -> pl.DataFrame:
-    """Cast the columns named to strings."""
+    """Return the named columns as strings."""
     return pl.DataFrame([_cast(table[column], pl.String, path) for column in columns])
 
 
@@ -128,13 +130,14 @@ def _cast(column: pl.Series, to: pl.DataType | type[pl.DataType], path: Path) ->
         return column.cast(to)
     except pl.exceptions.PolarsError:
         raise InputError(
-            f"{path}: {column.name} holds {column.dtype}, such as {column[0]!r}, where {to} is needed."
+            f"{path}: the column {column.name} has type {column.dtype}, but {to} is needed. "
+            f"Convert its values, such as {column[0]!r}."
         ) from None
 
 
 def _read(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
     if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+        raise InputError(f"{path} does not exist. Check the path.")
     try:
         match path.suffix:
             case ".jsonl" | ".ndjson":
@@ -145,12 +148,18 @@ def _read(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
                 ids = dict.fromkeys(("item_id", "user_id", "item_a", "item_b", "relation"), pl.String)
                 table = pl.read_csv(path, infer_schema_length=None, schema_overrides=ids)
             case _:
-                raise InputError(f"{path} is neither .jsonl, .parquet nor .csv; convert it to one of these.")
+                raise InputError(f"{path} has an unsupported format. Convert it to .jsonl, .parquet or .csv.")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}. Check that the file is complete, has the suffix of "
+            "its format and, if it is text, is encoded in UTF-8."
+        ) from None
     for column in required:
         if column not in table.columns:
-            raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}.")
+            raise InputError(
+                f"{path} has no column {column!r}. Add it, or rename one of the existing columns: "
+                f"{', '.join(table.columns)}."
+            )
     if not len(table):
-        raise InputError(f"{path} has no rows.")
+        raise InputError(f"{path} has no rows. Check that it is the right file.")
     return table

@@ -1,4 +1,4 @@
-"""From a log to relations: hand-computed NPMI, the choice of partners, and the words of a description."""
+"""Relations derived from a log: NPMI, the choice of partners, clusters and their descriptions."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from model.config import Behaviour
 from model.data.clusters import InteractionLog, describe_clusters, slug, user_clusters
 from model.data.edges import RelatedPairs, related_pairs
 
-# Five users; A was taken by 4, B by 3, C by 2. A and B together by 3, A and C by 1, B and C by 1.
+# Of five users, 4 have A, 3 have B and 2 have C; 3 have A and B, 1 has A and C, and 1 has B and C.
 TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])
 
 LOGS = arrays(bool, st.tuples(st.integers(2, 12), st.integers(2, 8)))
@@ -32,7 +32,7 @@ def names(pairs: RelatedPairs) -> set[tuple[str, str]]:
     return {("ABCDEFGH"[a], "ABCDEFGH"[b]) for a, b in zip(pairs.a, pairs.b, strict=True)}
 
 
-def test_npmi_and_support_are_those_computed_by_hand() -> None:
+def test_npmi_and_support_match_values_computed_by_hand() -> None:
     pairs = related(TOY)
     found = {(a, b): (s, n) for a, b, s, n in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True)}
     log = np.log
@@ -43,22 +43,22 @@ def test_npmi_and_support_are_those_computed_by_hand() -> None:
     }
 
 
-def test_a_pair_below_the_support_or_the_npmi_is_left_out() -> None:
+def test_drops_pairs_below_minimum_support_or_npmi() -> None:
     assert names(related(TOY, min_support=2)) == {("A", "B")}
     assert names(related(TOY, min_npmi=-0.2)) == {("A", "B"), ("B", "C")}
 
 
-def test_a_pair_is_kept_when_it_is_the_best_of_either_item() -> None:
-    # A's best is B and B's is A; C's best is B, though B prefers A. A and C is nobody's best.
+def test_keeps_a_pair_that_is_best_for_either_item() -> None:
+    # A and B are each other's best partners, and B is the best partner of C. A-C is the best pair of neither.
     assert names(related(TOY, partners=1)) == {("A", "B"), ("B", "C")}
 
 
-def test_items_that_everybody_took_are_as_related_as_can_be() -> None:
+def test_npmi_is_1_for_items_that_every_user_had() -> None:
     assert related(np.ones((4, 2))).npmi.tolist() == [1.0]
 
 
-def test_equal_npmi_is_decided_by_support() -> None:
-    # A is independent of all others: NPMI 0 with B and its twin C, support 1, and with D, support 2.
+def test_breaks_npmi_ties_by_support() -> None:
+    # A is independent of the others: its NPMI is 0 with B and C (support 1), which are twins, and with D (support 2).
     taken = np.zeros((8, 4), dtype=int)
     for item, users in enumerate(([0, 1, 2, 3], [0, 6], [0, 6], [2, 3, 4, 5])):
         taken[users, item] = 1
@@ -67,21 +67,19 @@ def test_equal_npmi_is_decided_by_support() -> None:
     assert pairs.npmi.tolist() == pytest.approx([1.0, 0.0] if pairs.a[0] == 1 else [0.0, 1.0])
 
 
-def test_equal_partners_are_taken_in_the_order_of_the_items() -> None:
-    taken = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 0], [0, 0, 0]])  # B and C are twins
+def test_breaks_remaining_ties_by_item_order() -> None:
+    taken = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 0], [0, 0, 0]])  # the users of B and C are the same
     assert names(related(taken, partners=1)) == {("A", "B"), ("B", "C")}
 
 
 @given(LOGS)
-def test_npmi_lies_between_minus_one_and_one(taken: ndarray) -> None:
+def test_npmi_is_between_minus_1_and_1(taken: ndarray) -> None:
     npmi = related(taken).npmi
     assert (np.abs(npmi) <= 1 + 1e-12).all()
 
 
 @given(LOGS, st.integers(1, 5), st.integers(1, 4))
-def test_every_pair_is_ordered_and_has_the_support_it_claims(
-    taken: ndarray, least: int, partners: int
-) -> None:
+def test_every_pair_is_ordered_and_has_correct_support(taken: ndarray, least: int, partners: int) -> None:
     pairs = related(taken, min_support=least, partners=partners)
     assert (pairs.a < pairs.b).all()
     assert (pairs.support >= least).all()
@@ -89,7 +87,7 @@ def test_every_pair_is_ordered_and_has_the_support_it_claims(
 
 
 @given(LOGS, st.randoms(use_true_random=False))
-def test_neither_the_order_of_users_nor_of_items_matters(taken: ndarray, random: Random) -> None:
+def test_pairs_do_not_depend_on_order_of_users_or_items(taken: ndarray, random: Random) -> None:
     users, items = (random.sample(range(size), size) for size in taken.shape)
     before, after = related(taken), related(taken[users][:, items])
     renamed = {
@@ -100,7 +98,7 @@ def test_neither_the_order_of_users_nor_of_items_matters(taken: ndarray, random:
 
 
 @given(LOGS, st.integers(1, 3))
-def test_an_item_with_any_partner_keeps_its_best_one(taken: ndarray, partners: int) -> None:
+def test_every_item_with_partners_keeps_its_best_partner(taken: ndarray, partners: int) -> None:
     every, kept = related(taken), related(taken, partners=partners)
     for item in set(every.a) | set(every.b):
         best = every.npmi[(every.a == item) | (every.b == item)].max()
@@ -108,7 +106,7 @@ def test_an_item_with_any_partner_keeps_its_best_one(taken: ndarray, partners: i
 
 
 def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> InteractionLog:
-    """One user a row, who took so many items of each category; an item a category is enough."""
+    """Return a log in which `shares[u, c]` is the number of items of category c that user u had."""
     taken = sp.csr_array(np.array(shares, dtype=np.float64))
     return InteractionLog(taken, np.eye(len(categories)), tuple(categories))
 
@@ -119,7 +117,7 @@ def described(
     return describe_clusters(log_of(shares, categories), np.arange(len(shares)), behaviour)
 
 
-def test_a_description_names_primary_second_moderate_and_minimal_interests() -> None:
+def test_description_names_primary_secondary_moderate_and_minimal_interests() -> None:
     shares = [[50, 20, 15, 9, 4, 2], [0, 0, 0, 0, 0, 100]]
     names = ("Feeding", "Nursery", "Toys", "Home", "Music", "Tools")
     assert described(shares, names)[0] == (
@@ -129,7 +127,7 @@ def test_a_description_names_primary_second_moderate_and_minimal_interests() -> 
     )
 
 
-def test_a_cluster_of_one_interest_is_said_to_be_overwhelming() -> None:
+def test_description_calls_a_dominant_interest_overwhelming() -> None:
     shares = [[97, 3], [0, 100]]
     assert described(shares, ("Jazz", "Rock"), "listen to")[0] == (
         "jazz-rock",
@@ -137,15 +135,15 @@ def test_a_cluster_of_one_interest_is_said_to_be_overwhelming() -> None:
     )
 
 
-def test_lift_tells_clusters_apart_that_share_a_favourite() -> None:
-    # Drama is everybody's favourite by raw share, and so nobody's mark.
+def test_lift_distinguishes_clusters_with_the_same_top_category() -> None:
+    # Drama has the largest raw share in both clusters, so it does not distinguish them.
     shares = [[60, 40, 0], [60, 0, 40]]
     found = described(shares, ("Drama", "Horror", "Romance"), "watch")
     assert [name for name, _ in found] == ["horror-drama", "romance-drama"]
     assert found[0][1].startswith("Co-watched by people who primarily watch Horror, followed by Drama")
 
 
-def test_clusters_with_the_same_statistics_still_get_ids_and_texts_of_their_own() -> None:
+def test_clusters_with_equal_statistics_get_unique_ids_and_texts() -> None:
     found = described([[3, 1]] * 3, ("Tea", "Cake"))
     assert [name for name, _ in found] == ["tea-cake", "tea-cake-2", "tea-cake-3"]
     assert [text.removeprefix(found[0][1]) for _, text in found] == ["", " (group 2)", " (group 3)"]
@@ -155,35 +153,33 @@ def test_clusters_with_the_same_statistics_still_get_ids_and_texts_of_their_own(
     arrays(np.int64, st.tuples(st.integers(1, 6), st.just(4)), elements=st.integers(1, 3)),
     st.lists(st.text("ab -3é", min_size=1, max_size=3), min_size=4, max_size=4, unique=True),
 )
-def test_ids_are_unique_and_safe_in_a_url_and_texts_are_unique(
-    shares: ndarray, categories: list[str]
-) -> None:
+def test_ids_and_texts_are_unique_and_ids_are_url_safe(shares: ndarray, categories: list[str]) -> None:
     found = described(shares.tolist(), categories)
     ids, texts = zip(*found, strict=True)
     assert len(set(ids)) == len(set(texts)) == len(shares)
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in ids)
 
 
-def test_no_cluster_takes_the_id_of_the_intra_sample_relation() -> None:
+def test_no_cluster_gets_the_id_of_the_intra_sample_relation() -> None:
     assert described([[2, 1]], ("Same", "Item"))[0][0] != "same-item"
 
 
 @pytest.mark.parametrize(
     ("name", "expected"), [("Pots & Pans", "pots-pans"), ("  Émile 3!", "mile-3"), ("漢字", "relation")]
 )
-def test_a_slug_is_lower_case_with_single_hyphens(name: str, expected: str) -> None:
+def test_slug_is_lower_case_with_single_hyphens(name: str, expected: str) -> None:
     assert slug(name) == expected
 
 
-def test_users_of_one_taste_are_clustered_together() -> None:
-    # Readers and cooks of very different appetite; a cluster is a matter of shares, not of amounts.
+def test_clusters_users_by_category_shares() -> None:
+    # The numbers of items differ widely, but only the shares of the categories matter.
     shares = [[9, 1], [90, 10], [8, 1], [1, 9], [10, 95], [0, 3]]
     membership = user_clusters(log_of(shares, ("Books", "Pans")), 2, seed=0)
     assert len(set(membership[:3])) == len(set(membership[3:])) == 1
     assert membership[0] != membership[3]
 
 
-def test_more_clusters_than_tastes_still_gives_sound_relations() -> None:
+def test_creates_no_more_clusters_than_distinct_category_shares() -> None:
     log = log_of([[1, 0, 0]] * 5 + [[0, 1, 0]] * 5 + [[0, 0, 1]] * 5, ("Books", "Pans", "Tents"))
     found = describe_clusters(log, user_clusters(log, 5, seed=0), "buy")
     assert sorted(name.split("-")[0] for name, _ in found) == ["books", "pans", "tents"]

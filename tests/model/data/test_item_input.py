@@ -1,4 +1,4 @@
-"""Words and pictures of an item, made into what the towers read: by one code, whenever the item comes."""
+"""Input format of items: the text that the text tower reads, and the stored picture."""
 
 from io import BytesIO
 from pathlib import Path
@@ -27,21 +27,21 @@ def picture(format: str, size: tuple[int, int] = (100, 50)) -> bytes:
         (("description",), "Holds tea."),
     ],
 )
-def test_words_stand_in_the_order_of_the_fields(fields: tuple[str, ...], text: str) -> None:
+def test_joins_texts_in_the_order_of_the_fields(fields: tuple[str, ...], text: str) -> None:
     assert ItemFormat(text_fields=fields).text(*GIVEN) == text
 
 
-def test_an_empty_field_leaves_no_trace() -> None:
+def test_omits_empty_fields() -> None:
     assert ItemFormat().text("Red mug", [], " ") == "Red mug"
     assert ItemFormat().text(" ", [], "") == ""
 
 
-def test_what_is_not_said_is_as_prepare_has_it_unless_told() -> None:
+def test_default_format_matches_the_defaults_of_prepare() -> None:
     usual = PrepareConfig(items=Path("i"), out=Path("o"), interactions=Path("l"))
     assert ItemFormat() == ItemFormat(text_fields=usual.text_fields, picture_size=usual.picture_size)
 
 
-def test_it_is_read_from_the_options_of_prepared_data_and_from_its_own_file(tmp_path: Path) -> None:
+def test_reads_the_format_from_prepared_data_or_its_own_file(tmp_path: Path) -> None:
     options = PrepareConfig(
         items=Path("i"), out=Path("o"), interactions=Path("l"), text_fields=("title",), picture_size=64
     )
@@ -56,17 +56,17 @@ def test_it_is_read_from_the_options_of_prepared_data_and_from_its_own_file(tmp_
 @pytest.mark.parametrize(
     ("format", "kept", "suffix"), [("PNG", "PNG", ".png"), ("JPEG", "JPEG", ".jpg"), ("WEBP", "JPEG", ".jpg")]
 )
-def test_a_picture_is_kept_scaled_and_without_loss_if_it_came_so(format: str, kept: str, suffix: str) -> None:
+def test_stores_a_scaled_picture_and_keeps_png_lossless(format: str, kept: str, suffix: str) -> None:
     content, ending = ItemFormat(picture_size=40).picture(picture(format))
     with Image.open(BytesIO(content)) as opened:
         assert (opened.format, opened.size, ending) == (kept, (40, 20), suffix)
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_rejects_content_that_is_not_a_picture() -> None:
     with pytest.raises(PictureError):
         ItemFormat().picture(b"no picture")
 
 
-def test_pixels_of_a_lossless_picture_come_back() -> None:
+def test_lossless_picture_keeps_its_pixels() -> None:
     drawn = Image.effect_noise((16, 16), 50).convert("RGB")
     assert decoded(encode_picture(drawn, lossless=True)[0]).tobytes() == drawn.tobytes()

@@ -1,4 +1,4 @@
-"""`rcml prepare`: what is kept, what is set aside and why, and a split that no edge crosses."""
+"""Data preparation: kept and skipped items, derived and ready-made edges, splits, and scaled pictures."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def report_of(prepared: Prepared) -> dict[str, Any]:
 def edges_config(
     folder: Path, edges: Sequence[tuple[str, str, str]], texts: dict[str, str] | None = None, **options: Any
 ) -> PrepareConfig:
-    """Ready-made edges between the items a to f, all of them in training unless told otherwise."""
+    """Return options with ready-made edges between the items a to f, all of them in training by default."""
     chosen = {"validation_share": 0.0, "test_share": 0.0, **options}
     texts = texts or {"worn": "Worn together.", "read": "Read together."}
     return PrepareConfig(
@@ -50,7 +50,7 @@ def edges_config(
 # From a log.
 
 
-def test_each_camp_becomes_a_relation_named_after_what_it_takes(camps: Prepared) -> None:
+def test_each_camp_becomes_a_relation_named_after_its_categories(camps: Prepared) -> None:
     assert camps.relations[0] == INTRA_RELATION
     assert {relation.relation_id: relation.description for relation in camps.relations[1:]} == {
         "books-pans": "Co-purchased by people who overwhelmingly buy Books, while showing minimal engagement in Pans.",
@@ -58,12 +58,12 @@ def test_each_camp_becomes_a_relation_named_after_what_it_takes(camps: Prepared)
     }
 
 
-def test_the_edges_of_a_relation_stay_within_its_camp(camps: Prepared) -> None:
+def test_edges_of_a_relation_stay_within_its_camp(camps: Prepared) -> None:
     sides = {(edge.relation_id, edge.item_a[0], edge.item_b[0]) for edge in camps.edges}
     assert sides == {("books-pans", "b", "b"), ("pans-books", "p", "p")}
 
 
-def test_support_counts_the_users_who_took_both(camps: Prepared, tmp_path: Path) -> None:
+def test_support_counts_users_who_had_both_items(camps: Prepared, tmp_path: Path) -> None:
     log = [json.loads(row) for row in two_camps(tmp_path).interactions.read_text().splitlines()]  # type: ignore[union-attr]
     users: dict[str, set[str]] = {}
     for row in log:
@@ -72,18 +72,18 @@ def test_support_counts_the_users_who_took_both(camps: Prepared, tmp_path: Path)
     assert all(edge.support == len(users[edge.item_a] & users[edge.item_b]) for edge in camps.edges)
 
 
-def test_the_split_has_the_shares_asked_for(camps: Prepared) -> None:
+def test_splits_have_the_requested_shares(camps: Prepared) -> None:
     assert [camps.splits.count(split) for split in Split] == [24 - 2 - 6, 2, 6]
 
 
-def test_no_edge_crosses_the_split(camps: Prepared) -> None:
+def test_no_edge_crosses_splits(camps: Prepared) -> None:
     split_of = {item.item_id: split for item, split in zip(camps.items, camps.splits, strict=True)}
     for edge in camps.edges:
         assert split_of[edge.item_a] == split_of[edge.item_b] == edge.split
         assert edge.item_a < edge.item_b
 
 
-def test_the_report_counts_what_there_is(camps: Prepared) -> None:
+def test_report_counts_items_users_and_pairs(camps: Prepared) -> None:
     report = report_of(camps)
     assert report["items"] == {"kept": 24, "text_only": 0, "train": 16, "validation": 2, "test": 6}
     assert report["log"]["kept_users"] == 40
@@ -96,7 +96,7 @@ def test_the_report_counts_what_there_is(camps: Prepared) -> None:
         assert row["pairs"] == {split.value: sum(edge.split == split for edge in own) for split in Split}
 
 
-def test_the_report_is_written_as_plain_dictionaries_were(camps: Prepared) -> None:
+def test_report_json_keeps_its_layout(camps: Prepared) -> None:
     text = (camps.path / "report.json").read_text()
     content = json.loads(text)
     assert text == json.dumps(content, indent=2) + "\n"
@@ -109,7 +109,7 @@ def test_the_report_is_written_as_plain_dictionaries_were(camps: Prepared) -> No
         assert list(row) == ["relation", "description", "users", "items", "pairs"]
 
 
-def test_the_summary_and_the_readable_report_agree_with_the_data(tmp_path: Path) -> None:
+def test_summary_and_markdown_report_match_the_data(tmp_path: Path) -> None:
     config = two_camps(tmp_path)
     summary = prepare(config)
     prepared = Prepared.open(config.out)
@@ -117,11 +117,11 @@ def test_the_summary_and_the_readable_report_agree_with_the_data(tmp_path: Path)
         f"Prepared 24 items, 3 relations and {len(prepared.edges)} edges in {config.out}"
     )
     readable = (config.out / "report.md").read_text()
-    assert "24 items: 16 to train on, 2 for early stopping, 6 for evaluation." in readable
+    assert "24 items: 16 for training, 2 for early stopping, 6 for evaluation." in readable
     assert "| `books-pans` | 20 |" in readable
 
 
-def test_one_seed_gives_one_artifact_and_another_seed_another_split(tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_artifact_and_another_seed_another_split(tmp_path: Path) -> None:
     config = two_camps(tmp_path)
     first, again = prepared_of(config), prepared_of(config)
     other = prepared_of(config.model_copy(update={"seed": 1}))
@@ -131,7 +131,7 @@ def test_one_seed_gives_one_artifact_and_another_seed_another_split(tmp_path: Pa
 
 
 def taken_config(folder: Path, taken: dict[str, str], **options: Any) -> PrepareConfig:
-    """Items named by letters, each in a category of its own; nobody and nothing is filtered unless told."""
+    """Return options with a log of items named by letters, each in its own category, and lenient filters."""
     letters = sorted({item for items in taken.values() for item in items})
     chosen = {"clusters": 2, "min_user_items": 2, "min_item_users": 1, **options}
     return PrepareConfig(
@@ -142,20 +142,20 @@ def taken_config(folder: Path, taken: dict[str, str], **options: Any) -> Prepare
     )
 
 
-def test_users_and_items_are_filtered_until_nothing_more_falls_out(tmp_path: Path) -> None:
-    # d has one user, so u4 is left with one item, so c has one user, so u3 is left with one item.
+def test_repeats_the_filters_until_nothing_more_is_dropped(tmp_path: Path) -> None:
+    # d has one user. Without d, u4 has one item. Without u4, c has one user. Without c, u3 has one item.
     taken = {"u1": "abe", "u2": "ab", "u5": "ae", "u3": "bc", "u4": "cd"}
     log = report_of(prepared_of(taken_config(tmp_path, taken, min_item_users=2)))["log"]
     assert (log["interactions"], log["kept_interactions"]) == (11, 7)
     assert (log["kept_users"], log["kept_items"]) == (3, 3)
 
 
-def test_a_pair_taken_twice_counts_once(tmp_path: Path) -> None:
+def test_counts_repeated_interactions_once(tmp_path: Path) -> None:
     log = report_of(prepared_of(taken_config(tmp_path, {"u": "aabba", "v": "bccc"})))["log"]
     assert (log["interactions"], log["kept_interactions"]) == (9, 4)
 
 
-def test_low_ratings_do_not_count(tmp_path: Path) -> None:
+def test_ignores_low_ratings(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "abc"}, min_rating=4.0)
     rows = [("u", "a", 5), ("u", "b", 4), ("u", "c", 3.9), ("v", "b", 4.5), ("v", "c", 5), ("v", "a", None)]
     write_rows(
@@ -164,7 +164,7 @@ def test_low_ratings_do_not_count(tmp_path: Path) -> None:
     assert report_of(prepared_of(config))["log"]["kept_interactions"] == 4
 
 
-def test_of_a_heavy_user_the_latest_items_are_kept(tmp_path: Path) -> None:
+def test_keeps_the_latest_items_of_users_with_many_items(tmp_path: Path) -> None:
     config = taken_config(
         tmp_path, {"u": "abcd", "v": "abcd"}, max_user_items=2, min_support=1, min_npmi=-1.0, test_share=0.0,
         validation_share=0.0,
@@ -182,27 +182,31 @@ def test_of_a_heavy_user_the_latest_items_are_kept(tmp_path: Path) -> None:
     assert {(edge.item_a, edge.item_b) for edge in edges} == {("a", "c"), ("b", "d")}
 
 
-def test_interactions_with_unknown_items_are_left_out(tmp_path: Path) -> None:
+def test_ignores_interactions_with_unknown_items(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "abc", "v": "bcd"})
     write_log(tmp_path / "log.jsonl", {"u": ["a", "b", "ghost"], "v": ["b", "c", "d"]})
     log = report_of(prepared_of(config))["log"]
     assert (log["interactions"], log["kept_interactions"]) == (6, 5)
 
 
-def test_too_few_users_for_the_clusters_is_refused_with_the_numbers(tmp_path: Path) -> None:
+def test_rejects_fewer_users_than_clusters_with_the_numbers(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "abc", "v": "abc", "w": "a"}, clusters=5)
-    with pytest.raises(InputError, match=r"log\.jsonl: 2 users are left .* fewer than the 5 clusters"):
+    with pytest.raises(
+        InputError, match=r"log\.jsonl has 2 users left .* at least one for each of the 5 clusters"
+    ):
         prepare(config)
 
 
-def test_items_without_any_category_are_refused_where_relations_need_them(tmp_path: Path) -> None:
+def test_rejects_a_log_if_no_item_has_categories(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "abc", "v": "abd"})
     write_pictured_items(tmp_path, {letter: [] for letter in "abcd"})
-    with pytest.raises(InputError, match="no item has categories, and relations are worded from them"):
+    with pytest.raises(
+        InputError, match="no item has categories, but the descriptions of relations are derived from them"
+    ):
         prepare(config)
 
 
-def test_an_item_without_category_counts_as_other_things(tmp_path: Path) -> None:
+def test_items_without_categories_count_as_other_things(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "ab", "v": "cd"})
     write_pictured_items(tmp_path, {"a": ["Books"], "b": ["Books"], "c": [], "d": []})
     names = {relation.relation_id for relation in prepared_of(config).relations if not relation.intra}
@@ -212,7 +216,7 @@ def test_an_item_without_category_counts_as_other_things(tmp_path: Path) -> None
 # From ready-made edges.
 
 
-def test_ready_made_edges_and_texts_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_uses_ready_made_edges_and_texts_unchanged(tmp_path: Path) -> None:
     prepared = prepared_of(edges_config(tmp_path, [("b", "a", "worn"), ("a", "b", "read")]))
     assert prepared.edges == (
         Edge("a", "b", "worn", 1, 1.0, Split.TRAIN),
@@ -225,19 +229,19 @@ def test_ready_made_edges_and_texts_are_taken_as_they_are(tmp_path: Path) -> Non
     assert prepared.partners() == {"a": {"b"}, "b": {"a"}}
 
 
-def test_the_domain_is_that_of_every_relation_between_items(tmp_path: Path) -> None:
+def test_every_relation_between_items_has_the_domain(tmp_path: Path) -> None:
     prepared = prepared_of(edges_config(tmp_path, [("a", "b", "worn")], domain="Clothing"))
     assert [relation.domain for relation in prepared.relations] == ["", "Clothing", "Clothing"]
 
 
-def test_edges_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
+def test_counts_unusable_edges(tmp_path: Path) -> None:
     edges = [("a", "b", "worn"), ("b", "a", "worn"), ("a", "a", "worn"), ("a", "ghost", "worn")]
     prepared = prepared_of(edges_config(tmp_path, edges))
     assert [(edge.item_a, edge.item_b) for edge in prepared.edges] == [("a", "b")]
     assert report_of(prepared)["log"] == {"self_edges": 1, "edges_of_unknown_items": 1}
 
 
-def test_ready_made_edges_across_the_split_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_drops_and_counts_ready_made_edges_across_splits(tmp_path: Path) -> None:
     every = [(a, b, "worn") for a in "abcdef" for b in "abcdef" if a < b]
     prepared = prepared_of(edges_config(tmp_path, every, test_share=0.5))
     split_of = {item.item_id: split for item, split in zip(prepared.items, prepared.splits, strict=True)}
@@ -245,15 +249,17 @@ def test_ready_made_edges_across_the_split_are_dropped_and_counted(tmp_path: Pat
     assert (len(prepared.edges), report_of(prepared)["log"]["edges_across_splits"]) == (3 + 3, 9)
 
 
-def test_an_edge_whose_relation_has_no_text_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"edges\.jsonl: relation 'sold' has no text in .*texts\.jsonl"):
+def test_rejects_an_edge_of_a_relation_without_description(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"edges\.jsonl: relation 'sold' has no description in .*texts\.jsonl"
+    ):
         prepare(edges_config(tmp_path, [("a", "b", "sold")]))
 
 
 # Items and pictures.
 
 
-def test_the_text_is_made_of_the_fields_asked_for_in_their_order(tmp_path: Path) -> None:
+def test_joins_the_requested_text_fields_in_their_order(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn")], text_fields=("categories", "title"))
     assert prepared_of(config).items[0].text == "Things. Thing a"
 
@@ -285,7 +291,7 @@ def enormous(folder: Path) -> None:
 
 
 def larger_still(folder: Path) -> None:
-    Image.new("1", (10_000, 9_000)).save(folder / "a.png")  # Pillow itself grows suspicious here
+    Image.new("1", (10_000, 9_000)).save(folder / "a.png")  # above Pillow's own warning limit
 
 
 def missing(folder: Path) -> None:
@@ -297,8 +303,8 @@ def missing(folder: Path) -> None:
     [
         (damaged, "picture a.png cannot be decoded"),
         (truncated, "picture a.png cannot be decoded"),
-        (enormous, "picture a.png has 8100 x 8000 pixels, too many"),
-        (larger_still, "picture a.png has 10000 x 9000 pixels, too many"),
+        (enormous, "picture a.png is too large (8100 x 8000 pixels)"),
+        (larger_still, "picture a.png is too large (10000 x 9000 pixels)"),
         (missing, "picture a.png does not exist"),
         (lambda folder: spoil(folder, "a", image="../"), "picture "),
         (
@@ -307,9 +313,7 @@ def missing(folder: Path) -> None:
         ),
     ],
 )
-def test_an_unusable_item_is_set_aside_with_the_reason_and_the_rest_goes_on(
-    harm: Any, reason: str, tmp_path: Path
-) -> None:
+def test_skips_an_unusable_item_with_the_reason(harm: Any, reason: str, tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn"), ("b", "c", "worn")])
     harm(tmp_path)
     prepared = prepared_of(config)
@@ -321,7 +325,7 @@ def test_an_unusable_item_is_set_aside_with_the_reason_and_the_rest_goes_on(
     assert f"- `a`: {set_aside['a']}" in (prepared.path / "report.md").read_text()
 
 
-def test_an_item_that_names_no_picture_is_kept_for_the_index_and_out_of_all_pairs(tmp_path: Path) -> None:
+def test_keeps_a_text_only_item_without_pairs(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn"), ("b", "c", "worn")])
     spoil(tmp_path, "a", image="")
     prepared = prepared_of(config)
@@ -333,19 +337,19 @@ def test_an_item_that_names_no_picture_is_kept_for_the_index_and_out_of_all_pair
     report = report_of(prepared)
     assert report["items"] == {"kept": 6, "text_only": 1, "train": 5, "validation": 0, "test": 0}
     assert report["log"] == {"edges_of_text_only_items": 1}
-    assert "5 to train on" in (readable := (prepared.path / "report.md").read_text())
-    assert "1 of words alone, for the index only" in readable
+    assert "5 for training" in (readable := (prepared.path / "report.md").read_text())
+    assert "1 without a picture (indexed, but not trained on)" in readable
 
 
-def test_items_of_words_alone_can_be_set_aside_instead(tmp_path: Path) -> None:
+def test_can_skip_text_only_items(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("b", "c", "worn")], text_only=False)
     spoil(tmp_path, "a", image="")
     prepared = prepared_of(config)
     assert [item.item_id for item in prepared.items] == list("bcdef")
-    assert report_of(prepared)["set_aside"] == {"a": "no picture named"}
+    assert report_of(prepared)["set_aside"] == {"a": "no picture"}
 
 
-def test_in_a_log_an_item_of_words_alone_has_no_pairs(tmp_path: Path) -> None:
+def test_text_only_item_of_a_log_has_no_pairs(tmp_path: Path) -> None:
     config = two_camps(tmp_path)
     everything = prepared_of(config)
     item_id = everything.edges[0].item_a
@@ -356,18 +360,18 @@ def test_in_a_log_an_item_of_words_alone_has_no_pairs(tmp_path: Path) -> None:
     assert report_of(prepared)["log"]["edges_of_text_only_items"] > 0
 
 
-def test_when_hardly_an_item_is_usable_the_reasons_are_given(tmp_path: Path) -> None:
+def test_rejects_too_few_usable_items_with_the_reasons(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn")])
     for name in "abcd":
         (tmp_path / f"{name}.png").unlink()
     with pytest.raises(
-        InputError, match=r"only 2 usable items, at least 3 .* a: picture a\.png does not exist"
+        InputError, match=r"has 2 usable items with a picture; at least 3 .* a: picture a\.png does not exist"
     ):
         prepare(config)
     assert not config.out.exists()
 
 
-def test_pictures_are_found_from_the_images_folder(tmp_path: Path) -> None:
+def test_finds_pictures_in_the_images_folder(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn")], images=tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     for name in "abcd":
@@ -383,18 +387,18 @@ def scaled(picture: Image.Image, folder: Path, name: str = "in.png", **options: 
         return kept
 
 
-def test_a_large_picture_is_scaled_to_the_longest_side(tmp_path: Path) -> None:
+def test_scales_the_longest_side_of_a_large_picture(tmp_path: Path) -> None:
     assert scaled(Image.new("RGB", (128, 64), "red"), tmp_path).size == (32, 16)
 
 
-def test_a_small_picture_keeps_its_pixels(tmp_path: Path) -> None:
+def test_small_picture_keeps_its_pixels(tmp_path: Path) -> None:
     picture = Image.effect_noise((20, 10), 90).convert("RGB")
     assert scaled(picture, tmp_path).tobytes() == picture.tobytes()
 
 
-def test_a_photograph_lying_on_its_side_is_set_upright(tmp_path: Path) -> None:
+def test_rotates_a_photograph_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     assert scaled(Image.new("RGB", (30, 20)), tmp_path, "in.jpg", exif=exif).size == (20, 30)
 
 
@@ -406,14 +410,14 @@ def test_transparent_pixels_become_white(mode: str, tmp_path: Path) -> None:
     assert (kept.getpixel((0, 0)), kept.getpixel((5, 5))) == ((0, 0, 0), (255, 255, 255))
 
 
-def test_any_mode_becomes_rgb(tmp_path: Path) -> None:
+def test_converts_every_mode_to_rgb(tmp_path: Path) -> None:
     for number, mode in enumerate(("1", "L", "I;16", "CMYK")):
         name = f"in{number}.{'tif' if mode == 'CMYK' else 'png'}"
         assert scaled(Image.new(mode, (8, 8)), tmp_path, name).mode == "RGB"
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's own, about damaged tags and sizes
-def test_no_damage_to_a_picture_stops_the_stage(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # warnings of Pillow about damaged tags and sizes
+def test_damaged_picture_raises_only_input_error(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     for number in range(120):
         name = f"in.{('png', 'jpg', 'gif', 'bmp', 'webp', 'avif')[number % 6]}"

@@ -1,4 +1,4 @@
-"""Which addresses are public, at the borders of every block that is not."""
+"""Public and non-public addresses, including the boundaries of every special block."""
 
 from ipaddress import ip_address, ip_network
 
@@ -14,24 +14,24 @@ PUBLIC = ("1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_public(address: str) -> None:
+def test_recognizes_public_addresses(address: str) -> None:
     assert is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("block", [*SPECIAL_IPV4, *SPECIAL_IPV6], ids=str)
-def test_the_first_and_last_address_of_a_special_block_are_not_public(block: object) -> None:
+def test_first_and_last_address_of_a_special_block_are_not_public(block: object) -> None:
     network = ip_network(str(block))
     assert not is_public(network[0])
     assert not is_public(network[-1])
 
 
 @given(ip_addresses(v=6))
-def test_no_ipv6_address_is_public_but_of_the_block_that_is_given_out(address: object) -> None:
+def test_no_ipv6_address_outside_global_unicast_is_public(address: object) -> None:
     assert not is_public(found) if (found := ip_address(str(address))) not in GLOBAL_UNICAST_IPV6 else True
 
 
 @given(ip_addresses(v=4))
-def test_no_ipv4_address_is_public_within_ipv6(address: object) -> None:
+def test_no_ipv6_address_that_embeds_an_ipv4_address_is_public(address: object) -> None:
     for prefix in (
         "::",
         "::ffff:",
@@ -49,7 +49,7 @@ def test_no_ipv4_address_is_public_within_ipv6(address: object) -> None:
 
 
 @given(ip_addresses())
-def test_nothing_is_public_that_python_calls_local(address: object) -> None:
+def test_no_address_that_python_calls_local_is_public(address: object) -> None:
     found = ip_address(str(address))
     local = (
         found.is_private
@@ -61,6 +61,6 @@ def test_nothing_is_public_that_python_calls_local(address: object) -> None:
     assert not (local and is_public(found))
 
 
-def test_an_address_of_a_zone_is_not_public() -> None:
+def test_address_with_a_zone_is_not_public() -> None:
     assert is_public(ip_address("2606:4700:4700::1111"))
     assert not is_public(ip_address("2606:4700:4700::1111%eth0"))
