@@ -1,8 +1,8 @@
-"""Learn the space: raw logs -> relations -> training -> checkpoint -> evaluation.
+"""Training and evaluation of the encoder: raw logs -> relations -> training -> checkpoint -> evaluation.
 
-Importing this package loads nothing heavy. `errors`, `records`, `artifact`, `config`, `prepared` and
-`validity` are free of torch, so that `indexes` can read what `model` wrote without paying for it.
+Importing this package loads no heavy packages. Its own modules and its packages `checkpoint`, `data` and `embeddings`
+do not import torch, so `indexes` can read the artifacts of `model` without loading torch.
 """
 
 __version__ = "0.1.0"
-"""Of rcml: here, so that the package also works where it lies without having been installed."""
+"""Version of rcml. It is defined here so that the package also works from a source tree without being installed."""

@@ -1,9 +1,9 @@
-"""A stage's result on disk: a folder that is either whole or not there.
+"""Artifacts: folders with the output of a stage, which are always either complete or absent.
 
-An artifact is written into a hidden folder beside its place, fsynced, and renamed into place with its
-`manifest.json` (format, kind, digests of every file and of its parents). A kill at any moment leaves the
-old artifact or none, never half of one; the next run finds the remains, says so and removes them.
-Opening checks the kind, the format and the digests. Every stage writes and opens through this file.
+An artifact is written into a hidden folder next to its destination, fsynced, and renamed to the destination together
+with its `manifest.json` (format, kind, digests of every file and of its parents). If the process is killed, the
+destination still contains the old artifact, or is still absent. The next run removes the hidden folder and reports it.
+Opening an artifact checks its kind, format and digests. Every stage writes and opens its artifacts with this module.
 """
 
 import errno
@@ -28,16 +28,16 @@ ARTIFACT_FORMAT = 5
 """Version of the on-disk formats; see docs/artifacts.md."""
 
 PICTURES = "pictures"
-"""Folder of an artifact whose files are checked for their size on opening, not read through."""
+"""Folder in an artifact whose files are checked only for their size when the artifact is opened."""
 
 README_FILE = "README.md"
-"""Words for people: listed in the manifest, but neither checked nor part of the digest.
+"""Documentation for users, listed in the manifest but neither verified nor part of the digest.
 
-The model card of a checkpoint is edited on the Hub, and what it describes stays what it was.
+The model card of a checkpoint may be edited on the Hub without changing the checkpoint.
 """
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""What the operating system says of a disk that takes no more."""
+"""Error codes of a full, failing or read-only disk."""
 
 Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
 
@@ -52,7 +52,7 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of `manifest.json`. It carries no dates: equal content gives an equal digest."""
+    """Content of `manifest.json`. It contains no dates, so equal content gives an equal digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,21 +65,21 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 that names the whole artifact, its words for people aside."""
+        """SHA-256 of the manifest without README.md; it identifies the artifact."""
         content = self.model_dump(exclude={"files": {README_FILE}})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
     def text(self) -> str:
-        """What is written: with its own digest, so that a count or a parent cannot change unseen."""
+        """Text of `manifest.json`. It includes the digest, which reveals a changed count or parent."""
         content = {**self.model_dump(), "digest": self.digest}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass
 class Draft:
-    """An artifact being written: put files under `path`; `parents` and `counts` go into the manifest."""
+    """Artifact that is being written: files go under `path`, and `parents` and `counts` go into the manifest."""
 
     path: Path
     parents: dict[str, str]
@@ -90,12 +90,12 @@ class Draft:
 def write_artifact(
     target: Path, kind: Kind, config: BaseModel, parents: Mapping[str, str] | None = None
 ) -> Iterator[Draft]:
-    """Write an artifact of `kind` at `target`, replacing an earlier artifact there when all is done.
+    """Write an artifact of `kind` at `target`, and replace an earlier artifact there once the new one is complete.
 
-    `parents` names what it was made from and the digest of each.
+    `parents` maps the name of each input to its digest.
 
     Raises:
-        ArtifactError: `target` holds something that is not an artifact, or another run is writing it.
+        ArtifactError: `target` contains something other than an artifact, or another run is writing it.
     """
     refuse_foreign(target)
     with write_folder(target) as folder:
@@ -119,11 +119,11 @@ def write_artifact(
 
 @contextmanager
 def write_folder(target: Path) -> Iterator[Path]:
-    """Fill a folder next to `target`, then move it to `target` whole, in place of an earlier one.
+    """Yield an empty folder next to `target`; when the block ends, move it to `target` and replace an earlier folder.
 
     Raises:
-        ArtifactError: another run is writing it.
-        StorageError: the disk is full or failing; what was there is still there.
+        ArtifactError: another run is writing `target`.
+        StorageError: the disk is full or failing. The earlier folder at `target` is unchanged.
     """
     target = target.absolute()
     staging = _staging(target)
@@ -133,7 +133,7 @@ def write_folder(target: Path) -> Iterator[Path]:
         if staging.exists():
             with lock_folder(staging, target.name):
                 say(
-                    f"An earlier run was interrupted before {target.name} was finished; its remains were removed."
+                    f"An earlier run was interrupted before it finished {target.name}. Its partial output was removed."
                 )
                 shutil.rmtree(staging)
         staging.mkdir()
@@ -149,10 +149,10 @@ def write_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def storing(target: Path) -> Iterator[None]:
-    """Turn what a full or failing disk raises while `target` is made into a `StorageError`."""
+    """Raise a `StorageError` for `target` if the block fails because of a full or failing disk."""
     try:
         yield
-    except shutil.Error as error:  # of a tree that was copied: a list of (from, to, why)
+    except shutil.Error as error:  # from copytree: a list of (source, destination, reason)
         raise not_stored(target, error.args[0][0][2]) from None
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
@@ -161,17 +161,18 @@ def storing(target: Path) -> Iterator[None]:
 
 
 def not_stored(target: Path, reason: object) -> StorageError:
-    """Make the error that says that `target` could not be written."""
+    """Return the error for a `target` that could not be written."""
     return StorageError(
-        f"{target} could not be written ({reason}); make room or mend the disk. What was there before is unchanged."
+        f"{target} could not be written ({reason}). Its previous contents are unchanged. Free disk space or repair the "
+        "disk."
     )
 
 
 def open_artifact(path: Path, kind: Kind) -> Manifest:
-    """Return the manifest of the artifact at `path` after checking every file against it.
+    """Verify the artifact at `path` and return its manifest; pictures are checked only for their size.
 
     Raises:
-        ArtifactError: nothing there, unfinished, of another kind or format, or a file is missing or changed.
+        ArtifactError: the artifact is absent, incomplete or of another kind or format, or a file is missing or changed.
     """
     path = path.absolute()
     noun = _noun(kind)
@@ -179,15 +180,19 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     if not path.is_dir():
         hint = " Its last run was interrupted." if _staging(path).exists() else ""
         if _being_written(path):
-            raise ArtifactError(f"The {noun} at {path} is being made now; wait for it to be finished.")
-        raise ArtifactError(f"There is no {noun} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to make it.")
+            raise ArtifactError(
+                f"Another run of rcml is writing the {noun} at {path} now. Wait for it to finish."
+            )
+        raise ArtifactError(f"There is no {noun} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to create it.")
     manifest = read_manifest(path, kind)
     check_files(path, manifest, read_pictures=False)
     return manifest
 
 
 def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> None:
-    """Read the files of the artifact at `path` and compare them with its manifest, its words for people aside.
+    """Compare the files of the artifact at `path` with its manifest, except README.md.
+
+    Without `read_pictures`, only the sizes of pictures are compared.
 
     Raises:
         ArtifactError: a file is missing or changed.
@@ -198,52 +203,53 @@ def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> N
 
 
 def read_manifest(path: Path, kind: Kind) -> Manifest:
-    """Read the manifest of the artifact at `path`, whose files may not all be there yet.
+    """Read the manifest of the artifact at `path`; the other files of the artifact may still be absent.
 
     Raises:
-        ArtifactError: it has none, or that of another kind or format.
+        ArtifactError: the manifest is missing or damaged, or it is of another kind or format.
     """
     noun = _noun(kind)
     try:
         text = (path / "manifest.json").read_text("utf-8")
         raw = json.loads(text)
     except FileNotFoundError:
-        raise ArtifactError(f"{path} has no manifest.json, so it is not an artifact of rcml.") from None
+        raise ArtifactError(f"{path} has no manifest.json, so it is not an rcml artifact.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path}/manifest.json is damaged ({error}); make the {noun} again.") from None
+        raise ArtifactError(f"{path}/manifest.json is damaged ({error}). Create the {noun} again.") from None
     if isinstance(raw, dict) and raw.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
-            f"{path} has format {raw.get('format')!r}; this rcml reads {ARTIFACT_FORMAT}. Make the {noun} again."
+            f"{path} has format {raw.get('format')!r}, but this version of rcml reads format {ARTIFACT_FORMAT}. Create "
+            f"the {noun} again."
         )
     if isinstance(raw, dict):
-        raw.pop("digest", None)  # compared below, with all else
+        raw.pop("digest", None)  # compared below as part of the text
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
-        raise ArtifactError(f"{path}/manifest.json is damaged: {error}; make the {noun} again.") from None
+        raise ArtifactError(f"{path}/manifest.json is damaged ({error}). Create the {noun} again.") from None
     if text != manifest.text:
         raise ArtifactError(
-            f"{path}/manifest.json is not the file that was written (it disagrees with the digest in it); make the "
+            f"{path}/manifest.json was changed after it was written: it does not match its own digest. Create the "
             f"{noun} again."
         )
     if manifest.kind != kind:
-        raise ArtifactError(f"{path} is {_a(manifest.kind)}, where {_a(kind)} is needed.")
+        raise ArtifactError(f"{path} is {_a(manifest.kind)}, but {_a(kind)} is required.")
     for name in manifest.files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ArtifactError(
-                f"{path}/manifest.json lists {name}, which lies outside; do not trust this {noun}."
+                f"{path}/manifest.json lists {name}, which is outside the artifact. Do not use this {noun}."
             )
     return manifest
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def saved(config: BaseModel) -> str:
-    """Make the text of `config.json`."""
+    """Return the text of `config.json`."""
     return config.model_dump_json(indent=2) + "\n"
 
 
@@ -254,7 +260,7 @@ MADE_BY: Mapping[Kind, str] = {
     "report": "evaluate",
     "index": "index build",
 }
-"""The verb that makes each kind."""
+"""Command that writes each kind of artifact."""
 
 
 def _noun(kind: Kind) -> str:
@@ -267,10 +273,11 @@ def _a(kind: Kind) -> str:
 
 def _check(path: Path, record: FileRecord, read: bool) -> None:
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing although the manifest lists it; make the artifact again.")
+        raise ArtifactError(f"{path} is missing although the manifest lists it. Create the artifact again.")
     if path.stat().st_size != record.size or (read and _record(path) != record):
         raise ArtifactError(
-            f"{path} is not the file that was written (its size or SHA-256 differs); make the artifact again."
+            f"{path} was changed after it was written: its size or SHA-256 differs from the manifest. Create the "
+            "artifact again."
         )
 
 
@@ -279,38 +286,40 @@ def _record(path: Path) -> FileRecord:
 
 
 def refuse_foreign(target: Path) -> None:
-    """Refuse to make an artifact where something else is; long work asks before it begins.
+    """Raise an error if `target` contains something other than an artifact; long stages call this before they start.
 
     Raises:
-        ArtifactError: `target` holds something that is not an artifact.
+        ArtifactError: `target` contains something other than an artifact.
     """
     ours = (target / "manifest.json").is_file()
     if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(
-            f"{target} exists and is not an artifact of rcml; choose another --out or remove it yourself."
+            f"{target} exists and is not an rcml artifact. Choose another --out, or remove it."
         )
 
 
 @contextmanager
 def lock_folder(folder: Path, name: str) -> Iterator[None]:
-    """Hold `folder` for this process while `name` is being made in it.
+    """Lock `folder` for this process while the block writes `name` in it.
 
     Raises:
-        ArtifactError: another process holds it.
+        ArtifactError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ArtifactError(f"Another run of rcml is writing {name} now; wait for it to end.") from None
+            raise ArtifactError(
+                f"Another run of rcml is writing {name} now. Wait for it to finish."
+            ) from None
         yield
     finally:
         os.close(descriptor)
 
 
 def _swap(staging: Path, target: Path) -> None:
-    """Two renames; `_recover` undoes the first if the second never came."""
+    """Replace `target` with `staging` in two renames; if only the first happens, `_recover` undoes it."""
     replaced = _replaced(target)
     if target.exists():
         target.rename(replaced)
@@ -357,7 +366,7 @@ def _sync(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those it lies in, as far as they are not there, and have that on the disk."""
+    """Create a folder and its missing parents, and fsync their directory entries."""
     path = path.absolute()
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -366,7 +375,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Have what was written to a file or folder on the disk before going on."""
+    """Flush a file or folder to disk with fsync."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Messages to a person while a stage works: notes and progress bars on stderr, bars only on a terminal.
+"""Messages of a running stage: notes and progress bars on stderr. Progress bars appear only on a terminal.
 
-stdout carries results alone (the closing summary), so that it can be piped.
+stdout contains only the result (the closing summary), so it can be piped.
 """
 
 import sys
@@ -12,9 +12,11 @@ T = TypeVar("T")
 
 
 class Advance(Protocol):
-    """A function that moves a bar by `count` and shows `figures` behind it."""
+    """Function that advances a progress bar by `count` and shows `figures` after the bar."""
 
-    def __call__(self, figures: str, count: int = 1) -> None: ...
+    def __call__(self, figures: str, count: int = 1) -> None:
+        """Advance the bar by `count`."""
+        ...
 
 
 def say(message: str) -> None:
@@ -23,7 +25,7 @@ def say(message: str) -> None:
 
 
 def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield `things` behind a progress bar with count and time left; silent when not a terminal."""
+    """Yield `things` and show a progress bar with the count and the remaining time; silent without a terminal."""
     with progress_bar(label, total) as advance:
         for thing in things:
             yield thing
@@ -32,9 +34,9 @@ def progress(things: Iterable[T], label: str, total: int | None = None) -> Itera
 
 @contextmanager
 def progress_bar(label: str, total: int | None, done: int = 0) -> Iterator[Advance]:
-    """Show a bar that each call moves by one or more, with the given figures; silent if not on a terminal.
+    """Show a progress bar and yield the function that advances it; silent without a terminal.
 
-    `say` may be called meanwhile: its lines appear above the bar.
+    `say` may be called while the bar is shown. Its lines appear above the bar.
     """
     if not sys.stderr.isatty():
         yield lambda figures, count=1: None

@@ -1,57 +1,57 @@
-"""The errors a user or their data can cause, and nothing else; a bug stays an `AssertionError`.
+"""Errors caused by the user, the data or the environment; a bug raises an `AssertionError` instead.
 
     RcmlError
-    ├── InputError            a raw file, a row or an option is wrong
+    ├── InputError            a raw file, a row or an option is invalid
     │   ├── PictureError      a picture cannot be decoded
-    │   ├── NoWordsError      an item has nothing that the text tower reads
-    │   ├── IntraRelationError  two items were asked about under the relation of an item with itself
-    │   └── FetchError        a picture given by URL could not be fetched
-    │       └── ForbiddenUrlError  its URL is one that is never asked
-    ├── ArtifactError         an artifact is missing, damaged, unfinished or of another kind
+    │   ├── NoWordsError      an item has no text for the text tower
+    │   ├── IntraRelationError  a query about two items names the intra-sample relation
+    │   └── FetchError        a picture could not be fetched from its URL
+    │       └── ForbiddenUrlError  the URL is not allowed
+    ├── ArtifactError         an artifact is missing, damaged, incomplete or of another kind
     │   ├── MismatchError     two artifacts do not belong together
-    │   └── UnreachableError  a server that holds a part of one does not answer
+    │   └── UnreachableError  a server that stores a part of an artifact does not respond
     ├── StorageError          a change could not be made durable
-    ├── UnknownItemError      no such item
-    ├── UnknownRelationError  no such relation
-    ├── UnknownAttributeError no item has such an attribute
-    ├── MissingAttributeError the item asked about lacks an attribute that a condition refers to
-    ├── NoPictureError        an item without a picture was asked about by its picture
-    ├── NoTokensError         an index that keeps no tokens was asked about a free-text relation
-    └── TrainingError         the optimisation went astray
+    ├── UnknownItemError      no item has this ID
+    ├── UnknownRelationError  no relation has this ID
+    ├── UnknownAttributeError no item has this attribute
+    ├── MissingAttributeError the query item lacks an attribute that a filter condition refers to
+    ├── NoPictureError        a query needs the picture of an item without a picture
+    ├── NoTokensError         a free-text relation needs tokens, which the index does not store
+    └── TrainingError         training cannot continue
 
-Every message is one or two full sentences: what was found, the value, and what to do about it in Python or on the
-command line. `service/problems/rejections.py` adds what to do over HTTP.
+Every message states in full sentences what is wrong, with the value, and what to do in Python or on the command line.
+`service/problems/rejections.py` adds the remedies for HTTP clients.
 """
 
 from collections.abc import Sequence
 
 
 class RcmlError(Exception):
-    """Anything `rcml` refuses, in words meant for its user."""
+    """Base class of all errors whose message is meant to be shown to the user."""
 
 
 class InputError(RcmlError):
-    """A raw file, a row of it, or an option cannot be used."""
+    """Error raised if a raw file, a row in it, or an option is invalid."""
 
 
 class PictureError(InputError):
-    """A picture is not there, damaged, of a format that is not read, or too large to be decoded."""
+    """Error raised if a picture is missing, damaged, in an unsupported format, or too large to decode."""
 
 
 class NoWordsError(InputError):
-    """An item that is to be put in has none of the words that the text tower reads."""
+    """Error raised if an item to be added has no text in the fields that the text tower reads."""
 
     def __init__(self, item_id: str, fields: Sequence[str]) -> None:
         super().__init__(
-            f"Item {item_id!r} has no words in {', '.join(fields)}, which is what the network reads of an item. "
-            "Give it some."
+            f"Item {item_id!r} has no text in the fields that the model reads: {', '.join(fields)}. "
+            "Provide text in at least one of them."
         )
         self.item_id = item_id
         self.fields = tuple(fields)
 
 
 class IntraRelationError(InputError):
-    """A question about two items was asked under the relation of an item with itself."""
+    """Error raised if a query about two items names the intra-sample relation, which relates an item to itself."""
 
     def __init__(self, relation_id: str, others: list[str]) -> None:
         super().__init__(f"{relation_id!r} relates an item to itself, not two different items.")
@@ -60,85 +60,85 @@ class IntraRelationError(InputError):
 
 
 class FetchError(InputError):
-    """A picture given by URL could not be fetched: its server did not answer in time, or not with a picture."""
+    """Error raised if the server of a picture URL does not respond in time or does not return a picture."""
 
 
 class ForbiddenUrlError(FetchError):
-    """A URL, or one that it redirects to, is refused by rule, and no connection to it was made."""
+    """Error raised if a picture URL, or its redirect target, is not allowed; no connection to it is opened."""
 
 
 class ArtifactError(RcmlError):
-    """A folder is not the sound, finished artifact that was asked for."""
+    """Error raised if a folder is not a complete, undamaged artifact of the required kind."""
 
 
 class MismatchError(ArtifactError):
-    """Two artifacts were not made from one another."""
+    """Error raised if two artifacts do not belong together."""
 
 
 class UnreachableError(ArtifactError):
-    """A server that holds a part of an artifact does not answer; it may do so again."""
+    """Error raised if a server that stores a part of an artifact does not respond; a retry may succeed."""
 
 
 class StorageError(RcmlError):
-    """A change was refused because it could not be stored; nothing was changed."""
+    """Error raised if a change could not be made durable; nothing was changed."""
 
 
 class UnknownItemError(RcmlError):
-    """The catalogue has no item of this id."""
+    """Error raised if no item in the catalogue has the requested ID."""
 
     def __init__(self, item_id: str) -> None:
-        super().__init__(f"No item has the id {item_id!r}.")
+        super().__init__(f"No item has the ID {item_id!r}.")
         self.item_id = item_id
 
 
 class UnknownRelationError(RcmlError):
-    """The checkpoint knows no relation of this id."""
+    """Error raised if no relation has the requested ID."""
 
     def __init__(self, relation_id: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"No relation has the id {relation_id!r}. Known relations: {', '.join(known)}.")
+        super().__init__(f"No relation has the ID {relation_id!r}. Existing relations: {', '.join(known)}.")
         self.relation_id = relation_id
         self.known = known
 
 
 class UnknownAttributeError(RcmlError):
-    """No item of the catalogue has an attribute of this name."""
+    """Error raised if no item in the catalogue has an attribute with the requested name."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"No item has the attribute {name!r}. Known attributes: {', '.join(known)}.")
+        super().__init__(f"No item has the attribute {name!r}. Existing attributes: {', '.join(known)}.")
         self.name = name
         self.known = known
 
 
 class MissingAttributeError(RcmlError):
-    """A condition refers to an attribute of the item asked about, which lacks it."""
+    """Error raised if a filter condition refers to a numeric attribute that the query item lacks."""
 
     def __init__(self, name: str, found: object = None) -> None:
-        said = "has none of this name" if found is None else f"has {found!r} there"
+        said = "has no such attribute" if found is None else f"has the value {found!r}"
         super().__init__(
-            f"A filter refers to the number query.{name}, and the item asked about {said}. Ask about one item that "
-            "has it, give it in `attributes` with a new item, or send a number."
+            f"A filter condition needs the number query.{name}, but the query item {said}. Use a query item with this "
+            "number, provide the number in the `attributes` of a new item, or use a constant in the condition."
         )
         self.name = name
 
 
 class NoPictureError(RcmlError):
-    """An item without a picture was asked about by its picture."""
+    """Error raised if a query needs the picture of an item that has none."""
 
-    def __init__(self, item_id: str | None, remedy: str = "Ask with similarity TT, TI or AVG.") -> None:
+    def __init__(self, item_id: str | None, remedy: str = "Use similarity TT, TI or AVG.") -> None:
         item = "The new item" if item_id is None else f"Item {item_id!r}"
-        super().__init__(f"{item} has no picture; it is known by its words alone. {remedy}")
+        super().__init__(f"{item} has no picture, only text. {remedy}")
         self.item_id = item_id
 
 
 class NoTokensError(RcmlError):
-    """A free-text relation needs the tokens of items, and the index keeps none."""
+    """Error raised if a query with a free-text relation needs tokens, but the index stores none."""
 
     def __init__(self) -> None:
         super().__init__(
-            "This index keeps no tokens, so it cannot be asked about a relation in words. Name one of its relations, "
-            "or build the index with --token-store."
+            "This index stores no tokens, so it does not support free-text relations. Use an indexed relation, or "
+            "rebuild the index with --token-store."
         )
 
 
 class TrainingError(RcmlError):
-    """Training cannot go on, for a reason in the data or the options."""
+    """Error raised if training cannot continue because of the data or the options."""

@@ -1,6 +1,6 @@
-"""The nouns that every stage shares: item, relation, edge and split.
+"""Data types that all stages share: item, relation, edge and split.
 
-Plain frozen values without behaviour of their own, free of torch and polars, used by all three packages.
+They are plain frozen values, used by all three packages. This module imports neither torch nor polars.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """The part of the catalogue that an item belongs to; every pair lies within one part."""
+    """Part of the catalogue that an item belongs to; both items of a pair belong to the same part."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -17,15 +17,15 @@ class Split(StrEnum):
 
 
 Attribute = str | int | float | bool
-"""A value stored with an item, such as its price; true is 1, and a number is never equal to a text."""
+"""Value stored with an item, such as its price. True equals 1, and a number never equals a string."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A thing of the catalogue.
+    """Item of the catalogue.
 
-    `text` is what the text tower reads; `picture` is a path relative to the artifact's folder, or empty for an item
-    of words alone; `attributes` are what a shop stores beside, by name, and no network sees.
+    `text` is the input of the text tower. `picture` is a path relative to the artifact's folder, or empty for a
+    text-only item. `attributes` contains further values by name, which the network does not see.
     """
 
     item_id: str
@@ -39,11 +39,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A natural-language relation between items.
+    """Natural-language relation between items.
 
-    `intra` marks the one relation of an item with itself (section 3.2): only there does the summary
-    token receive its bonus in eq. 5. `domain` names the shop or the trade that it was learnt in, for people; it
-    may be empty, and no network sees it.
+    `intra` marks the intra-sample relation, which relates an item to itself (section 3.2). The summary token receives
+    its bonus in eq. 5 only under this relation. `domain` is the name of the shop or trade in which the relation was
+    learnt. It is shown to users but not to the network, and may be empty.
     """
 
     relation_id: str
@@ -61,10 +61,10 @@ INTRA_RELATION = Relation(
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An undirected relation between two different items, `item_a < item_b`.
+    """Undirected edge between two different items under a relation, with `item_a < item_b`.
 
-    `support` counts the users of the cluster who had both; `npmi` in [-1, 1] says how far that is above
-    what their popularity alone would give.
+    `support` is the number of users in the relation's cluster who have both items. `npmi` in [-1, 1] compares this
+    number with the number expected from the popularity of each item; 0 means that they are equal.
     """
 
     item_a: str

@@ -1,4 +1,4 @@
-"""`relations.json`: the relations of a prepared data set or a checkpoint, in order."""
+"""`relations.json`: the relations of prepared data or of a checkpoint, in order."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
     """Write `relations.json` into `folder`."""
     found = [asdict(relation) for relation in relations]
     for raw in found:
-        # An empty domain is left out: files from before there were domains stay the same, byte for byte.
+        # An empty domain is omitted, so that the files of earlier versions without domains stay byte-identical.
         if not raw["domain"]:
             del raw["domain"]
     text = json.dumps(found, indent=2, ensure_ascii=False)
@@ -20,7 +20,7 @@ def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
 
 
 def load_relations(folder: Path) -> tuple[Relation, ...]:
-    """Read what `save_relations` wrote."""
+    """Read `relations.json` from `folder`."""
     return tuple(
         Relation(**raw) for raw in json.loads((folder / "relations.json").read_text(encoding="utf-8"))
     )

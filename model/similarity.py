@@ -1,14 +1,14 @@
-"""Views of an item and the paper's five similarities between them (section 4.3.1).
+"""Views of an item and the paper's five similarities between views (section 4.3.1).
 
-What the similarities are, which views each compares, and in which order they are preferred is written down here and
-nowhere else. Free of everything but the standard library, used by all three packages.
+This module is the only definition of the similarities, of the views that each one compares, and of their order of
+preference. It imports only the standard library and is used by all three packages.
 """
 
 from enum import StrEnum
 
 
 class View(StrEnum):
-    """A vector of an item: of its text, of its picture, or the renormalised mean of the two."""
+    """Vector of an item: of its text, of its image, or the renormalised mean of both."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -16,7 +16,7 @@ class View(StrEnum):
 
 
 class Similarity(StrEnum):
-    """A way to compare a query with a target: the paper's five (section 4.3.1), in its order."""
+    """One of the paper's five similarities of a query and a target (section 4.3.1), in the paper's order."""
 
     TT = "TT"
     II = "II"
@@ -26,12 +26,12 @@ class Similarity(StrEnum):
 
     @property
     def views(self) -> tuple[View, View]:
-        """The (query, target) views whose cosine this similarity is."""
+        """View of the query and view of the target; the similarity is the cosine of the two vectors."""
         return _VIEWS[self]
 
 
 PREFERRED_SIMILARITIES = (Similarity.AVG, Similarity.TT, Similarity.II, Similarity.TI, Similarity.IT)
-"""The order in which a similarity is chosen for items that may lack a view: the first whose views both have."""
+"""Order of preference for items that may lack a view; the first similarity whose views are available is used."""
 
 _VIEWS = {
     Similarity.TT: (View.TEXT, View.TEXT),

@@ -1,4 +1,4 @@
-"""The demo, made small once for all tests that want a real shop with a real network."""
+"""A small demo, built once for all tests that need a real shop with a real network."""
 
 import os
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, settings
 from model.artifact import Kind, open_artifact
 from service.cli import main
 
-# Two threads that share a busy core wait for each other, and nothing here is large enough to need two; torch, faiss and
-# numpy read this when they are loaded, in whatever process.
+# Threads that share a busy core wait for each other, and no test is large enough to need two. torch, faiss and numpy
+# read these variables when they are loaded, in every process.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-# However slow a machine is, no server of the tests calls an answer overdue, or a worker wedged, or stops before it has
-# answered: who tests that gives these options.
+# Even on a slow machine, no test server may exceed a deadline, report a stuck worker, or shut down before it has
+# answered. Tests of these limits set the options themselves.
 os.environ |= {"RCML_DEADLINE": "600", "RCML_WORKER_PATIENCE": "600", "RCML_SHUTDOWN_SECONDS": "600"}
 
-# How long an example takes, says how fast a machine is.
+# The time that an example takes depends on the machine, so it is not limited.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -37,7 +37,7 @@ ARTIFACTS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Road:
-    """What two runs of the demo left and said; `digests` after either run."""
+    """Output of two runs of the demo: the folder, and after each run the messages and the digests."""
 
     folder: Path
     said: tuple[str, str]

@@ -1,13 +1,14 @@
-"""How fast this machine is just now, for tests that something takes little time."""
+"""Measurement of CPU time relative to the current speed of the machine, for tests of time limits."""
 
 from collections.abc import Callable
 from time import process_time
 
 
 def yards(work: Callable[[], object]) -> float:
-    """CPU time of `work`, in units of what a million multiplications take here, some 50 ms on a common server.
+    """Measure the CPU time of `work`, in units of a million multiplications, which take about 50 ms on a common server.
 
-    The best of three, each beside a unit taken just before it: neither other processes nor a slow machine count.
+    The result is the minimum of three measurements, each with a unit measured just before it. It depends neither on
+    other processes nor on the speed of the machine.
     """
 
     def once() -> float:

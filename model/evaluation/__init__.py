@@ -1,1 +1,1 @@
-"""Evaluation: sampled questions, their metrics, and the report."""
+"""Evaluation: sampling of queries and claims, metrics, and the report."""

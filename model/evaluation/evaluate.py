@@ -1,7 +1,7 @@
-"""`rcml evaluate`: a checkpoint on items it never saw, compared with chance and with its two baselines.
+"""`rcml evaluate`: measures a checkpoint on test items and compares it with chance and with two baselines.
 
-All networks answer the same questions: the same queries with the same random negatives, the same edges, the
-same claims. `report.json` holds every figure (`figures.py`; its keys are documented in docs/artifacts.md).
+All networks are measured on the same evaluation set: the same queries with the same random negatives, the same edges
+and the same claims. `report.json` contains every figure (`figures.py`; docs/artifacts.md documents its keys).
 """
 
 from collections.abc import Mapping
@@ -51,12 +51,15 @@ HIT_AT = 5
 """k of Hit@k in retrieval."""
 
 TOP_RELATIONS = 3
-"""Relations among which the right one must be, in relation-type prediction."""
+"""k of the Top-k accuracy in relation-type prediction."""
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """The questions of one evaluation, by position among the test items and all relations."""
+    """Queries, edges and claims of an evaluation, by position among the test items and all relations.
+
+    `known` contains the positions of the inter-sample relations.
+    """
 
     texts: list[str]
     pictures: list[Path]
@@ -68,9 +71,10 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of one network: Hit@5 of each query by similarity, cosines, and the log-odds of each claim.
+    """Outputs of one network for an evaluation set.
 
-    `types` are the cosines of each edge's items under each known relation, by similarity.
+    `hits` contains Hit@5 of each query, by similarity. `types` contains the cosines of the two items of each edge under
+    every inter-sample relation, by similarity. `log_odds` contains the output of the validity head for each claim.
     """
 
     hits: dict[Similarity, np.ndarray]
@@ -82,8 +86,8 @@ def evaluate(config: EvaluateConfig) -> str:
     """Run the stage and return its closing summary.
 
     Raises:
-        ArtifactError: a checkpoint or the prepared data is missing, damaged, or they do not belong together.
-        InputError: too few test items for the questions.
+        ArtifactError: a checkpoint or the prepared data is missing or damaged, or they do not belong together.
+        InputError: there are no test pairs, or too few test items.
     """
     prepared = Prepared.open(config.prepared)
     questions = make_evaluation_set(prepared, config)
@@ -129,7 +133,7 @@ def evaluate(config: EvaluateConfig) -> str:
 
 
 def _paths(config: EvaluateConfig) -> dict[Objective, Path]:
-    """List the checkpoints to evaluate: the one tested first, in the role of `rcml`, then the baselines given."""
+    """Return the checkpoints by role: the tested one first, in the role `rcml`, and then the given baselines."""
     paths: dict[Objective, Path] = {"rcml": config.checkpoint}
     if config.clip is not None:
         paths["clip"] = config.clip
@@ -139,17 +143,17 @@ def _paths(config: EvaluateConfig) -> dict[Objective, Path]:
 
 
 def make_evaluation_set(prepared: Prepared, config: EvaluateConfig) -> EvaluationSet:
-    """Draw the questions from the test split.
+    """Draw the evaluation set from the test split.
 
     Raises:
-        InputError: too few test items or pairs.
+        InputError: there are no test pairs, or too few test items.
     """
     rng = np.random.default_rng(config.seed)
     items = [prepared.items[row] for row in prepared.rows(Split.TEST)]
     found = [edge for edge in prepared.edges if edge.split == Split.TEST]
     if not found:
         raise InputError(
-            f"{prepared.path} has no test pairs. Give `rcml prepare` more data or a larger --test-share."
+            f"{prepared.path} has no test pairs. Run `rcml prepare` with more data or a larger --test-share."
         )
     edges = EdgeTable.of(
         found,
@@ -170,7 +174,7 @@ def make_evaluation_set(prepared: Prepared, config: EvaluateConfig) -> Evaluatio
 def answer_evaluation_set(
     checkpoint: Checkpoint, questions: EvaluationSet, config: EvaluateConfig
 ) -> Answers:
-    """Have one network answer all questions."""
+    """Compute the outputs of one network for the evaluation set."""
     encoder = Encoder.from_pretrained(checkpoint.path, config.device)
     encoding = encoder.encode_part(questions.texts, questions.pictures)
     return Answers(
@@ -189,7 +193,7 @@ def answer_evaluation_set(
 
 
 def chance_figures(candidates: int, relations: int) -> ChanceFigures:
-    """Compute the figures of a guess among `candidates` items and among `relations`."""
+    """Compute the expected figures of random guesses among `candidates` items and among `relations` relations."""
     return ChanceFigures(
         hit_at_5=min(1.0, HIT_AT / candidates),
         relation_type_top_3=min(1.0, TOP_RELATIONS / relations),
@@ -283,7 +287,7 @@ def _claim_log_loss(probability: ndarray, valid: ndarray) -> float:
 def figures_by_relation(
     checkpoint: Checkpoint, questions: EvaluationSet, answers: Answers
 ) -> tuple[RelationQuality, ...]:
-    """Compute the figures of each relation from the questions about it; None if there are none of a kind."""
+    """Compute the figures of each relation from its queries and claims; a figure without queries or claims is None."""
     probability = checkpoint.calibration.validity_probability(answers.log_odds)
     hits, asked = answers.hits[Similarity.AVG], questions.queries.relation
     found = []
@@ -306,7 +310,7 @@ def figures_by_relation(
 
 
 def _ratios(networks: Mapping[Objective, NetworkFigures], tested: Objective) -> dict[Objective, float]:
-    """Divide AVG Hit@5 of the network tested by that of each baseline."""
+    """Divide AVG Hit@5 of the tested network by AVG Hit@5 of each baseline."""
     baselines: tuple[Objective, ...] = ("clip", "blind")
     own = networks[tested].hit_at_5[Similarity.AVG].value
     return {
@@ -319,11 +323,12 @@ def _ratios(networks: Mapping[Objective, NetworkFigures], tested: Objective) -> 
 def _check_fit(role: Objective, checkpoint: Checkpoint, prepared: Prepared, path: Path) -> None:
     if checkpoint.manifest.parents.get("prepared") != prepared.manifest.digest:
         raise MismatchError(
-            f"{path} was not trained on {prepared.path} as it is now, so its test items may have been trained on. "
-            "Train it again on this data, or name the data it was trained on."
+            f"{path} was not trained on the current contents of {prepared.path}, so it may have been trained on the "
+            "test items. Train it again on this data, or pass the data that it was trained on with --prepared."
         )
     objective = checkpoint.metrics.objective
     if role != "rcml" and objective != role:
         raise MismatchError(
-            f"--{role} {path} was trained with --objective {objective}; a checkpoint of --objective {role} is needed."
+            f"--{role} {path} was trained with --objective {objective}. Pass a checkpoint that was trained with "
+            f"--objective {role}."
         )

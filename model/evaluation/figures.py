@@ -1,6 +1,6 @@
-"""`report.json` of an evaluation, as models: what `rcml evaluate` measures, computes and writes.
+"""Models of `report.json`, with all figures of `rcml evaluate`.
 
-The table of docs/artifacts.md is made from the descriptions here: `make tables` rewrites it. Free of torch.
+`make tables` generates the table in docs/artifacts.md from the descriptions here. This module does not import torch.
 """
 
 import json
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class FrozenModel(BaseModel):
-    """A value that never changes; keys of another version of rcml are ignored."""
+    """Base class of immutable models; unknown keys from another version of rcml are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Estimate(FrozenModel):
-    """A mean over queries, and the ends of its 95 % interval."""
+    """Mean over queries, with the lower and upper end of its 95 % interval."""
 
     value: float
     low: float
@@ -31,14 +31,14 @@ class Estimate(FrozenModel):
 
 
 class Calibrated(FrozenModel, Generic[T]):
-    """A figure without (`before`) and with (`after`) the checkpoint's calibration."""
+    """Figure without (`before`) and with (`after`) the calibration of the checkpoint."""
 
     before: T
     after: T
 
 
 class ReliabilityBin(FrozenModel):
-    """The claims whose probability falls into one bin: how many, how probable on average, which share is true."""
+    """Bin of claims with similar probabilities: their number, mean probability, and share of true claims."""
 
     claims: int
     probability: float
@@ -46,77 +46,82 @@ class ReliabilityBin(FrozenModel):
 
 
 class DataCounts(FrozenModel):
-    """Numbers of things that the evaluation asks about."""
+    """Size of the evaluation set."""
 
-    items: int = Field(description="test items")
-    edges: int = Field(description="pairs of test items x relation")
-    queries: int = Field(description="retrieval queries")
-    claims: int = Field(description="validity claims, about half of them true")
-    relations: int = Field(description="relations between different items")
-    candidates: int = Field(description="candidates a query: one true partner, the rest random")
+    items: int = Field(description="number of test items")
+    edges: int = Field(description="number of related pairs of test items; a pair counts once per relation")
+    queries: int = Field(description="number of retrieval queries")
+    claims: int = Field(description="number of validity claims; about half of them are true")
+    relations: int = Field(description="number of relations between different items")
+    candidates: int = Field(description="number of candidates per query: one true partner, the others random")
 
 
 class ChanceFigures(FrozenModel):
-    """Figures of a guess."""
+    """Expected figures of a random guess."""
 
     hit_at_5: float = Field(description="Hit@5 of a random order")
-    relation_type_top_3: float = Field(description="share of edges whose relation is among three random ones")
-    relation_type_log_loss: float = Field(description="log-loss of equal probabilities, in nats")
-    validity_accuracy: float = Field(description="accuracy of a coin")
-    validity_auc: float = Field(description="AUC of a coin")
+    relation_type_top_3: float = Field(
+        description="share of edges whose relation is among 3 random relations"
+    )
+    relation_type_log_loss: float = Field(
+        description="log-loss of equal probabilities for all relations, in nats"
+    )
+    validity_accuracy: float = Field(description="accuracy of a random guess")
+    validity_auc: float = Field(description="AUC of random scores")
 
 
 class NetworkFigures(FrozenModel):
     """Figures of one network."""
 
     hit_at_5: dict[Similarity, Estimate] = Field(
-        description="share of queries with the true partner among the best 5; the interval is a bootstrap over query "
-        "items"
+        description="share of queries whose true partner is among the 5 best candidates; the interval is a bootstrap "
+        "over query items"
     )
     relation_type_top_3: dict[Similarity, float] = Field(
-        description="share of test edges whose relation is among the three best"
+        description="share of test edges whose relation is among the 3 relations with the highest cosine"
     )
     relation_type_top_3_calibrated: dict[Similarity, float] = Field(
-        description="the same by calibrated probability"
+        description="share of test edges whose relation is among the 3 relations with the highest calibrated "
+        "probability"
     )
     relation_type_log_loss: dict[Similarity, Calibrated[float]] = Field(
         description="log-loss of the probability of the true relation, in nats"
     )
     validity_accuracy: float = Field(
-        description="accuracy on as many false claims as true ones, decided at a calibrated probability of 0.5"
+        description="accuracy on the claims, with a threshold of 0.5 on the calibrated probability"
     )
     validity_auc: float | None = Field(
-        description="chance that a true claim is held likelier than a false one; null unless there are both"
+        description="probability that a true claim scores higher than a false one; null unless there are both"
     )
     validity_log_loss: Calibrated[float] = Field(
-        description="log-loss of the probability of a claim, in nats"
+        description="log-loss of the validity probabilities, in nats"
     )
     validity_ece: Calibrated[float | None] = Field(
-        description="expected calibration error over 15 bins of equal width; null without claims"
+        description="expected calibration error over 15 bins of equal width; null if there are no claims"
     )
     reliability: Calibrated[tuple[ReliabilityBin, ...]] = Field(
-        description="the bins that hold claims, each with the number of `claims`, their mean `probability`, and the "
-        "`share` of them that is true"
+        description="the bins that contain claims, each with the number of `claims`, their mean `probability`, and the "
+        "`share` of true claims"
     )
     calibration: str = Field(description="version of the checkpoint's calibration")
     parameters: int = Field(description="number of weights")
-    steps: int = Field(description="training steps")
+    steps: int = Field(description="number of training steps")
     seconds: float = Field(description="training time in seconds")
 
 
 class EvaluationReport(FrozenModel):
-    """`report.json`, field for key; documented in docs/artifacts.md."""
+    """Content of `report.json`, with one field per key; docs/artifacts.md documents the keys."""
 
     data: DataCounts
     chance: ChanceFigures
     networks: dict[Objective, NetworkFigures] = Field(
-        description="the networks evaluated, by the objective they were trained with"
+        description="figures of each evaluated network, by its training objective"
     )
     ratios: dict[Objective, float] = Field(
-        description="AVG Hit@5 of the network evaluated over that of the baseline"
+        description="AVG Hit@5 of the tested network divided by AVG Hit@5 of the baseline"
     )
     relations: tuple[RelationQuality, ...] = Field(
-        description="one entry a relation between different items, of the network evaluated"
+        description="figures of the tested network for each relation between different items"
     )
 
     def save(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""The figures of the paper's three tasks, as pure functions of vectors and questions (NumPy, no torch).
+"""Metrics of the paper's three tasks, as pure functions of vectors and evaluation samples (NumPy, no torch).
 
-Ties are worth their expectation: a network that scores all candidates alike earns exactly chance.
+A tie counts as its expected value, so a network that gives all candidates the same score is exactly at chance level.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,22 @@ from .figures import ReliabilityBin
 from .sampling import Queries
 
 MAX_TIE_DIFFERENCE = 1e-5
-"""Cosines closer than this are equal: float32 rounding must not decide between candidates."""
+"""Maximum difference of cosines that count as equal, so that float32 rounding does not decide between candidates."""
 
 CALIBRATION_BINS = 15
-"""Bins of equal width over [0, 1], the usual number."""
+"""Number of bins of equal width over [0, 1]; 15 is the usual choice."""
 
 
 def hit_at(
     k: int, scores: Float[ndarray, "queries candidates"], truth: ndarray
 ) -> Float[ndarray, " queries"]:
-    """Compute the chance in [0, 1] that the candidate in column `truth` is among the `k` best; ties fall at random."""
+    """Compute Hit@k of each query: 1 if the candidate in column `truth` is among the `k` best, otherwise 0.
+
+    If a tie decides, the result is the probability in [0, 1] that a random order of the tied candidates is a hit.
+    """
     true = np.take_along_axis(scores, truth[:, None], axis=1)
     better = (scores > true + MAX_TIE_DIFFERENCE).sum(axis=1)
-    equal = (np.abs(scores - true) <= MAX_TIE_DIFFERENCE).sum(axis=1)  # the true one included
+    equal = (np.abs(scores - true) <= MAX_TIE_DIFFERENCE).sum(axis=1)  # includes the true candidate
     return np.where(equal, np.clip((k - better) / np.maximum(equal, 1), 0.0, 1.0), 0.0)
 
 
@@ -48,7 +51,7 @@ def retrieval_hits(
 def relation_type_scores(
     vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, " known"]
 ) -> Float[ndarray, "edges known"]:
-    """Compute the cosine of each edge's items under each of `relations`; its own should be best (section 4.3.2)."""
+    """Compute the cosine of the two items of each edge under each of `relations` (section 4.3.2)."""
     a_view, b_view = (vectors.view(view) for view in similarity.views)
     scores = [
         np.einsum("ed,ed->e", a_view[edges.a, relation], b_view[edges.b, relation]) for relation in relations
@@ -57,15 +60,16 @@ def relation_type_scores(
 
 
 def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, " questions"]) -> float:
-    """Average -log of the probability of the true answer, in nats; log(answers) for a uniform guess."""
+    """Return the mean of -log(probability of the true answer), in nats; a uniform guess gives log(answers)."""
     true = np.take_along_axis(probability, truth[:, None], axis=1)
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
 
 def area_under_curve(scores: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"]) -> float | None:
-    """Compute the chance that a true claim scores above a false one, ties counted half; None unless there are both.
+    """Compute the probability that a true claim scores higher than a false one; None unless there are both.
 
-    That is the area under the receiver operating characteristic (Hanley & McNeil 1982), by ranks.
+    This is the area under the receiver operating characteristic, computed from ranks (Hanley & McNeil 1982). Ties count
+    half.
     """
     trues = int(valid.sum())
     falses = len(valid) - trues
@@ -77,9 +81,10 @@ def area_under_curve(scores: Float[ndarray, " claims"], valid: Bool[ndarray, " c
 
 @dataclass(frozen=True)
 class Reliability:
-    """Claims in bins of equal width over [0, 1] by their probability.
+    """Claims in bins of equal width over [0, 1], by their probability.
 
-    `probability` is the mean of a bin, `share` the part of it that is true; both are 0 in an empty bin.
+    `probability` is the mean probability in each bin, and `share` is the share of true claims. Both are 0 in an empty
+    bin.
     """
 
     claims: Int[ndarray, " bins"]
@@ -93,7 +98,7 @@ class Reliability:
         valid: Bool[ndarray, " claims"],
         bins: int = CALIBRATION_BINS,
     ) -> "Reliability":
-        """Sort claims into bins."""
+        """Group claims into bins."""
         place = np.minimum((probability * bins).astype(np.int64), bins - 1)
         claims = np.bincount(place, minlength=bins)
         mean_probability, share = (
@@ -103,7 +108,7 @@ class Reliability:
         return cls(claims, mean_probability, share)
 
     def filled_bins(self) -> tuple[ReliabilityBin, ...]:
-        """List the bins that are not empty, from 0 to 1."""
+        """Return the bins that contain claims, in ascending order."""
         rows = zip(self.claims.tolist(), self.probability.tolist(), self.share.tolist(), strict=True)
         return tuple(
             ReliabilityBin(claims=claims, probability=probability, share=share)
@@ -115,9 +120,10 @@ class Reliability:
 def expected_calibration_error(
     probability: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"], bins: int = CALIBRATION_BINS
 ) -> float | None:
-    """Average the gap between probability and truth over claims (Naeini et al. 2015); None without claims.
+    """Compute the expected calibration error (Naeini et al. 2015); None if there are no claims.
 
-    Few claims make it larger: a bin of 10 is off by 0.13 or so even if every probability is right.
+    It is the mean over claims of the difference between the mean probability and the share of true claims in their bin.
+    With few claims it is too large: a bin of 10 claims is off by about 0.13 even if every probability is correct.
     """
     if not len(valid):
         return None
@@ -131,7 +137,7 @@ def interval(
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """Bootstrap the 95 % interval of the mean; whole clusters are drawn, since one item asks many questions."""
+    """Bootstrap the 95 % interval of the mean; whole clusters are drawn, because an item can have many queries."""
     _, index = np.unique(cluster, return_inverse=True)
     totals, sizes = np.bincount(index, weights=values), np.bincount(index)
     picks = rng.integers(0, len(totals), size=(draws, len(totals)))

@@ -1,4 +1,4 @@
-"""`report.md` of an evaluation and its plots, from the same figures as `report.json`."""
+"""`report.md` of an evaluation and its plots, made from the figures in `report.json`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import log
@@ -13,13 +13,13 @@ NETWORK_ORDER: tuple[Objective, ...] = ("rcml", "blind", "clip")
 NETWORK_COLOURS: dict[Objective, str] = {"rcml": "#2a6f97", "blind": "#e9a03b", "clip": "#a3a3a3"}
 NETWORK_MEANINGS: dict[Objective, str] = {
     "rcml": "RCML, conditioned on the relation",
-    "blind": "blind: the same pairs, one constant relation text",
-    "clip": "clip: self-pairs and cross-modal terms only",
+    "blind": "unconditioned ablation: the same pairs, one constant relation text",
+    "clip": "CLIP baseline: self-pairs, cross-modal terms only",
 }
 
 
 def evaluation_markdown(report: EvaluationReport) -> str:
-    """Word the report for a reader."""
+    """Return the content of `report.md`."""
     networks = _in_order(report)
     sections = (
         _retrieval_section(report, networks),
@@ -41,11 +41,11 @@ def _retrieval_section(report: EvaluationReport, networks: Mapping[Objective, Ne
     return [
         "# Evaluation",
         "",
-        f"{data.items} test items that training never saw, {data.edges} related pairs, "
-        f"{data.relations} relations. Retrieval asks {data.queries} queries of {data.candidates} "
-        f"candidates each: one true partner, the rest random.",
+        f"The test data contains {data.items} items that training never saw, {data.edges} related pairs and "
+        f"{data.relations} relations. Retrieval uses {data.queries} queries with {data.candidates} "
+        f"candidates each: one true partner, the others random.",
         "",
-        "## Retrieval: Hit@5, with 95 % interval",
+        "## Retrieval: Hit@5 with 95 % interval",
         "",
         *_similarity_table(
             networks,
@@ -76,7 +76,7 @@ def _similarity_table(
     figure: Callable[[NetworkFigures, Similarity], str],
     chance: float,
 ) -> list[str]:
-    """Make a table with a row for each similarity and a column for each network."""
+    """Return a table with one row per similarity and one column per network."""
     return [
         f"| similarity | {' | '.join(networks)} | chance |",
         f"|---|{'---:|' * (len(networks) + 1)}",
@@ -107,8 +107,9 @@ def _calibration_section(report: EvaluationReport, networks: Mapping[Objective, 
     return [
         "## Calibration",
         "",
-        "A probability is right when of the claims it is given to, that share is true. ECE is how far it is off, on "
-        "average; log-loss, in nats, is what the probability given to the truth leaves to be known.",
+        "Probabilities are calibrated if, for example, 80 % of the claims with a probability of 0.8 are true. ECE "
+        "(expected calibration error) is the mean deviation from this. Log-loss is the mean of -log(probability of "
+        "the true answer), in nats. For both, lower is better.",
         "",
         f"| | {' | '.join(networks)} | chance |",
         f"|---|{'---:|' * (len(networks) + 1)}",
@@ -122,7 +123,8 @@ def _relations_section(report: EvaluationReport) -> list[str]:
     return [
         "## By relation",
         "",
-        "AVG similarity; AUC and ECE of calibrated validity. Few questions make a figure rough, and an ECE larger.",
+        "Hit@5 uses AVG similarity. AUC and ECE use the calibrated validity probabilities. Figures from few queries or "
+        "claims are imprecise, and few claims also increase ECE.",
         "",
         "| relation | queries | Hit@5 | claims | AUC | ECE |",
         "|---|---:|---:|---:|---:|---:|",
@@ -160,7 +162,7 @@ def draw_plots(report: EvaluationReport, folder: Path) -> None:
     }
     _bars(
         folder / "hit_at_5.png",
-        title=f"Hit@5 of {report.data.candidates} candidates, unseen items (95 % interval)",
+        title=f"Hit@5 among {report.data.candidates} candidates, unseen items (95 % interval)",
         groups=[similarity.value for similarity in Similarity],
         values={name: [hit.value for hit in row] for name, row in hits.items()},
         errors={
@@ -194,7 +196,7 @@ def _bars(
     errors: dict[Objective, list[tuple[float, float]]],
     chance: list[float],
 ) -> None:
-    """Draw groups of bars, one bar a network, each group with its level of chance."""
+    """Draw groups of bars with one bar per network, and a line at the chance level of each group."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -233,7 +235,7 @@ def _bars(
 
 
 def _reliability(path: Path, networks: Mapping[Objective, NetworkFigures]) -> None:
-    """Draw a panel for each network: share of true claims by probability, and below, the number of claims."""
+    """Draw a panel per network: the share of true claims by probability, and the number of claims below it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -269,14 +271,16 @@ def _reliability(path: Path, networks: Mapping[Objective, NetworkFigures]) -> No
         )
         above.set_title(name, loc="left", fontsize=10)
         above.legend(frameon=False, fontsize=8, loc="upper left")
-        below.set_xlabel("probability said", fontsize=9)
+        below.set_xlabel("predicted probability", fontsize=9)
         for axes in (above, below):
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
     panels[0, 0].set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    panels[0, 0].set_ylabel("share that is true", fontsize=9)
+    panels[0, 0].set_ylabel("share of true claims", fontsize=9)
     panels[1, 0].set_ylabel("claims", fontsize=9)
-    figure.suptitle("Validity before and after calibration, unseen items", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(
+        "Relation validity before and after calibration, unseen items", x=0.01, ha="left", fontsize=11
+    )
     figure.savefig(path, metadata={"Software": None})
 
 

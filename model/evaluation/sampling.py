@@ -1,7 +1,7 @@
-"""Questions to a network: retrieval queries and validity claims, drawn from edges by a seed (section 4.3).
+"""Evaluation samples: retrieval queries and validity claims, drawn at random from edges (section 4.3).
 
-Positions stand for items and relations throughout. Training draws from its own part for validation and for
-the validity head; evaluation draws from the test part.
+Items and relations are given by position. The evaluation draws its samples from the test split. Training draws queries
+from the validation split, and claims for the validity head from the training and validation splits.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from model.errors import InputError
 
 @dataclass(frozen=True)
 class Queries:
-    """Retrieval questions; column 0 of `candidates` is the true partner, the rest are random negatives."""
+    """Retrieval queries; column 0 of `candidates` is the true partner, the others are random negatives."""
 
     item: Int[ndarray, " queries"]
     relation: Int[ndarray, " queries"]
@@ -28,13 +28,14 @@ class Queries:
 
 
 def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.random.Generator) -> Queries:
-    """Ask for each edge from either end, among `candidates`: its partner and random others (section 4.3.1).
+    """Draw two queries per edge, one from each end: the partner among random negatives (section 4.3.1).
 
-    Negatives are drawn from the items that have an edge, leaving out the query itself and its other partners
-    under the same relation. Partners under another relation stay in: telling them apart is the task.
+    If there are more than `max_queries`, a random subset is kept. Negatives are drawn from all items that have an edge,
+    except the query item and its partners under the same relation. Its partners under other relations can be negatives,
+    because the task is to distinguish them.
 
     Raises:
-        InputError: too few items for that many candidates.
+        InputError: there are too few items for this number of candidates.
     """
     asked = edges.both_ways()
     partners = _partners(asked)
@@ -46,8 +47,8 @@ def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.
         allowed = np.delete(pool, np.searchsorted(pool, sorted(partners[item, relation] | {item})))
         if len(allowed) < candidates - 1:
             raise InputError(
-                f"Only {len(allowed)} items can serve as negatives where {candidates - 1} are needed. "
-                "Give `rcml prepare` more items, let it hold out more of them, or loosen its filters."
+                f"Only {len(allowed)} items can serve as negatives, but {candidates - 1} are needed. Run "
+                "`rcml prepare` with more items, a larger share of held-out items, or looser filters."
             )
         drawn[query] = [partner, *rng.choice(allowed, size=candidates - 1, replace=False)]
     return Queries(asked.a, asked.relation, drawn)
@@ -55,13 +56,13 @@ def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.
 
 @dataclass(frozen=True)
 class LabelledPairs:
-    """Statements "this relation holds between these items" and whether each is `valid`."""
+    """Claims that a relation holds between two items; `valid` is True for true claims."""
 
     pairs: EdgeTable
     valid: Bool[ndarray, " claims"]
 
     def vectors(self, encoding: Encoding, relation_vectors: ndarray) -> PairVectors:
-        """Look up the vectors that each claim is judged by."""
+        """Look up the vectors of each claim for the validity head."""
         a, b, relation = self.pairs.a, self.pairs.b, self.pairs.relation
         return PairVectors(
             text_a=encoding.text[a, relation],
@@ -75,10 +76,10 @@ class LabelledPairs:
 def sample_labelled_pairs(
     edges: EdgeTable, relations: Int[ndarray, " known"], max_claims: int, rng: np.random.Generator
 ) -> LabelledPairs:
-    """Draw as many false claims as true ones (section 4.3.3).
+    """Draw true claims and about as many false claims (section 4.3.3).
 
-    Of the false ones, half pair the item with a random other under the same relation, half keep a related
-    pair and name a relation of `relations` that it does not have.
+    Half of the false claims pair an item with a random other item under the same relation. The other half pair related
+    items, but with one of `relations` under which they are not related.
     """
     order = rng.permutation(len(edges))[: max(1, max_claims // 2)]
     true = edges.take(order)
@@ -107,7 +108,7 @@ def _triples(edges: EdgeTable) -> Iterator[tuple[int, int, int]]:
 
 
 def _partners(edges: EdgeTable) -> Mapping[tuple[int, int], set[int]]:
-    """All partners of an item under a relation, by both positions; `edges` are as asked from either end."""
+    """Map the positions of an item and a relation to all partners; `edges` must contain both directions."""
     partners: dict[tuple[int, int], set[int]] = defaultdict(set)
     for item, partner, relation in _triples(edges):
         partners[item, relation].add(partner)

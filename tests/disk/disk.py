@@ -1,4 +1,4 @@
-"""The disk of a process, watched and limited: what `interposer.c` offers, from Python."""
+"""Python interface of `interposer.c`, which traces and limits what a process writes to disk."""
 
 import ctypes
 import os
@@ -15,10 +15,10 @@ SOURCE = Path(__file__).with_name("interposer.c")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """That of a process in which `Watched` works; the library is made in `folder`.
+    """Compile the interposer in `folder`, and return the environment of a process in which `Watched` works.
 
     Raises:
-        FileNotFoundError: there is no C compiler.
+        FileNotFoundError: no C compiler is available.
     """
     library = folder / "interposer.so"
     command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl", "-lpthread"]
@@ -27,9 +27,9 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run_watched(function: str, folder: Path, *asked: object) -> None:
-    """Call `package.module:function` with `folder` and `asked`, all as strings, where `Watched` works."""
+    """Call `package.module:function` with `folder` and `asked` as strings, in a process in which `Watched` works."""
     if which("cc") is None or sys.platform != "linux":
-        pytest.skip("needs a C compiler and Linux, to stand between a process and its disk")
+        pytest.skip("intercepting disk operations requires Linux and a C compiler")
     module, name = function.split(":")
     code = f"import sys; from {module} import {name}; {name}(*sys.argv[1:])"
     done = subprocess.run(
@@ -42,7 +42,7 @@ def run_watched(function: str, folder: Path, *asked: object) -> None:
 
 
 class Watched:
-    """What this process does to the files below `root`."""
+    """Trace and limits of the operations of this process on files below `root`."""
 
     def __init__(self, root: Path) -> None:
         self._library = ctypes.CDLL(None)
@@ -50,7 +50,7 @@ class Watched:
 
     @contextmanager
     def limited(self, writes: int | None) -> Iterator[None]:
-        """Have room for so many writes only, each of any length."""
+        """Let only the first `writes` writes succeed, each of any length; the others fail as on a full disk."""
         self._library.disk_begin(self._root, None)
         self._library.disk_room(ctypes.c_long(-1 if writes is None else writes))
         try:
@@ -60,7 +60,7 @@ class Watched:
 
     @contextmanager
     def traced(self, trace: Path) -> Iterator[None]:
-        """Write down every event; see `tests/disk/power.py`."""
+        """Write every operation to the file `trace`; see `tests/disk/power.py`."""
         self._library.disk_begin(self._root, os.fsencode(trace))
         try:
             yield
@@ -69,7 +69,7 @@ class Watched:
 
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
-        """Have every sync take so long, and do no more than that."""
+        """Make every fsync wait for `seconds` without flushing anything."""
         self._library.disk_begin(self._root, None)
         self._library.disk_slow(ctypes.c_long(round(1e6 * seconds)))
         try:
@@ -78,11 +78,11 @@ class Watched:
             self._library.disk_end()
 
     def taken(self) -> int:
-        """Writes since the beginning, refused ones included."""
+        """Return the number of writes in the current block, including rejected writes."""
         taken = self._library.disk_taken
         taken.restype = ctypes.c_long
         return int(taken())
 
     def mark(self, number: int) -> None:
-        """Put a number into the trace."""
+        """Write `number` to the trace."""
         self._library.disk_mark(ctypes.c_long(number))

@@ -1,10 +1,11 @@
-/* Stands between a process and its disk: tells what it does to the files below one folder, and can be full.
+/* Intercepts the disk operations of a process: traces those on files below one folder, and can simulate a full disk.
  *
- * Loaded with LD_PRELOAD. It tells only what was asked for between disk_begin and disk_end. An event is a line
+ * Loaded with LD_PRELOAD. It is active between disk_begin and disk_end. The trace contains one line per operation,
  *
  *     op inode offset length path [path]
  *
- * separated by tabs, and for a write its `length` bytes. stdio is made unbuffered, for it calls the kernel unseen.
+ * separated by tabs. For a write, the `length` bytes of its data follow. The stdio functions are replaced by unbuffered
+ * versions, because their own calls to the kernel cannot be intercepted.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -51,8 +52,8 @@ void disk_end(void) {
     trace = -1;
 }
 
-void disk_slow(long microseconds) { slow = microseconds; }  /* every sync takes so long */
-void disk_room(long writes) { room = writes; }  /* -1: no end of it */
+void disk_slow(long microseconds) { slow = microseconds; }  /* duration of every fsync */
+void disk_room(long writes) { room = writes; }  /* -1: no limit */
 long disk_taken(void) { return taken; }
 
 static int below(const char *path) {
@@ -60,7 +61,7 @@ static int below(const char *path) {
     return length && !strncmp(path, root, length) && (path[length] == '/' || !path[length]);
 }
 
-/* The absolute path of `path` seen from the folder `at`; "" if it is none of ours. */
+/* Returns the absolute path of `path` relative to the folder `at`, or "" if it is not below the root. */
 static const char *named(int at, const char *path, char *buffer) {
     char folder[PATH_MAX] = "";
     if (!root[0]) return buffer[0] = 0, buffer;
@@ -106,7 +107,7 @@ void disk_mark(long number) {
     pthread_mutex_unlock(&lock);
 }
 
-/* Whether there is room for one more write; each asks once. */
+/* Counts a write, and returns 1 with ENOSPC if the disk is full. Every write calls this once. */
 static int full(void) {
     taken++;
     if (room < 0 || taken <= room) return 0;
@@ -199,7 +200,7 @@ size_t fwrite(const void *data, size_t size, size_t count, FILE *file) {
     return count;
 }
 
-/* Copies inside the kernel are refused, so that whoever wants one reads and writes. */
+/* Copies inside the kernel fail, so that the caller falls back to read and write. */
 ssize_t sendfile(int out, int in, off_t *offset, size_t count) { return errno = ENOSYS, -1; }
 ssize_t sendfile64(int out, int in, off_t *offset, size_t count) { return errno = ENOSYS, -1; }
 ssize_t copy_file_range(int in, off_t *from, int out, off_t *to, size_t count, unsigned flags) {
@@ -235,7 +236,7 @@ static int flush_to_disk(int fd, const char *symbol) {
 int fsync(int fd) { return flush_to_disk(fd, "fsync"); }
 int fdatasync(int fd) { return flush_to_disk(fd, "fdatasync"); }
 
-/* Two names, or one: what changes a folder. `needs` says whether that takes room. */
+/* Operation on the folder entries `a` and, if not empty, `b`. `needs` is 1 if the operation needs disk space. */
 #define CHANGES(op, needs, call) \
     ENTER; \
     int failed = -1; \

@@ -1,8 +1,8 @@
-"""Every disk that a power failure may leave behind, from a trace of what a process did to it.
+"""Enumeration of the disk states that a power failure can leave, from a trace of the disk operations of a process.
 
-The model is the harshest that POSIX allows. What was written is sure to be on the disk once the file was synced,
-and an entry of a folder once the folder was; until then each may be there or not, in any order, and a write may
-be there by half or as zeros. (Pillai et al. 2014, All file systems are not created equal.)
+The model is the harshest that POSIX allows. Data is durable only after an fsync of its file, and a folder entry only
+after an fsync of the folder. Until then, any subset of the operations can be on the disk, in any order. A write can
+also be half complete, or contain zeros (Pillai et al. 2014, All file systems are not created equal).
 """
 
 import os
@@ -19,7 +19,7 @@ Operation = Literal["create", "write", "truncate", "link", "rename", "remove", "
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that was done; `inode` is the number of a mark, `offset` the length of a truncated file."""
+    """Operation in a trace; `inode` is the number for a mark, and `offset` is the new length for a truncation."""
 
     operation: str
     inode: int
@@ -30,7 +30,7 @@ class Event:
 
 
 def read_trace(path: Path) -> list[Event]:
-    """The events that `interposer.c` wrote."""
+    """Read the trace that `interposer.c` wrote."""
     content, events, at = path.read_bytes(), [], 0
     while at < len(content):
         end = content.index(b"\n", at)
@@ -44,19 +44,19 @@ def read_trace(path: Path) -> list[Event]:
 
 
 class Impossible(Exception):
-    """No disk can be so: an operation needs one that is missing."""
+    """Error raised if a disk state is impossible, because an operation depends on another that is missing."""
 
 
 @dataclass
 class Tree:
-    """Files and folders by number; folder 0 is the root."""
+    """File contents and folder entries by number; folder 0 is the root."""
 
     files: dict[int, bytes] = field(default_factory=dict)
     folders: dict[int, dict[str, int]] = field(default_factory=lambda: {0: {}})
 
     @classmethod
     def of(cls, root: Path) -> tuple["Tree", dict[int, int]]:
-        """What is below `root`, and the number of each inode."""
+        """Read the tree below `root`, and return it with the number of each inode."""
         tree = cls()
         numbers = {root.stat().st_ino: 0}
         for place, folders, files in os.walk(root):
@@ -75,7 +75,7 @@ class Tree:
         return Tree(dict(self.files), {number: dict(names) for number, names in self.folders.items()})
 
     def write(self, target: Path, number: int = 0) -> None:
-        """Put it on a real disk at `target`."""
+        """Write the tree to the real folder `target`."""
         target.mkdir()
         for name, child in self.folders[number].items():
             if child in self.folders:
@@ -84,7 +84,7 @@ class Tree:
                 (target / name).write_bytes(self.files.get(child, b""))
 
     def key(self, number: int = 0) -> int:
-        """Equal for equal trees."""
+        """Return a hash of the contents, which is equal for equal trees."""
         return hash(
             tuple(
                 (name, self.key(child) if child in self.folders else self.files.get(child, b""))
@@ -95,23 +95,26 @@ class Tree:
 
 @dataclass(frozen=True)
 class Step:
-    """An event in numbers: `entries` are (folder, name, number or None), applied together; or data of `file`."""
+    """Operation on a tree: a change of folder entries, or of the data of `file`.
+
+    `entries` contains (folder, name, number) tuples that are applied together; a number of None removes the entry.
+    """
 
     entries: tuple[tuple[int, str, int | None], ...] = ()
     isnew: Literal["file", "folder", ""] = ""
     moves_folder: bool = False
     file: int = -1
     offset: int = 0
-    data: bytes | None = None  # None: cut to `offset`
+    data: bytes | None = None  # None: truncate to `offset`
 
     @property
     def home(self) -> int:
-        """What must be synced for this to be sure."""
+        """Number of the file or folder whose fsync makes this operation durable."""
         return self.entries[0][0] if self.entries else self.file
 
     def apply(self, tree: Tree) -> None:
         for folder, name, number in self.entries:
-            names = tree.folders.setdefault(folder, {})  # which may be there, and in no other folder yet
+            names = tree.folders.setdefault(folder, {})  # the folder can exist before the entry in its parent
             if number is None:
                 names.pop(name, None)
                 continue
@@ -133,7 +136,7 @@ class Step:
                 )
 
     def harmed(self) -> Iterator["Step"]:
-        """A write that is there by half, or as zeros."""
+        """Yield this write as half complete and as zeros."""
         if self.data:
             half = max(len(self.data) // 2 // SECTOR * SECTOR, min(SECTOR, len(self.data) // 2))
             yield replace(self, data=self.data[:half])
@@ -141,15 +144,15 @@ class Step:
 
 
 class Disk:
-    """A tree, and what was done to it since, step by step."""
+    """Initial tree, and the operations on it since then."""
 
     def __init__(self, root: Path) -> None:
-        """Begin with what is below `root` now."""
+        """Read the current tree below `root`."""
         self._root = root
         self._start, self._numbers = Tree.of(root)
 
     def replay(self, events: Sequence[Event]) -> None:
-        """Take the events that followed, whose paths are below the root."""
+        """Convert the events that followed, with paths below the root, into steps."""
         live = self._start.copy()
         numbers, fresh = dict(self._numbers), len(self._numbers) + 1
         self.steps: list[Step | int | None] = []
@@ -190,16 +193,17 @@ class Disk:
         self._folders = frozenset(live.folders)
 
     def syncs(self) -> list[int]:
-        """Which of the events are syncs."""
+        """Return the positions of the events that are fsyncs."""
         return [at for at, step in enumerate(self.steps) if isinstance(step, int)]
 
     def after_failures(
         self, without: frozenset[int] = frozenset(), each: int | None = None
     ) -> Iterator[tuple[int, Tree]]:
-        """Every disk there may be, with the last mark before the power failed; some syncs never happened.
+        """Yield every possible disk state, with the last mark before the power failure.
 
-        The power fails before each sync, at each mark and at the end: what may be there at any other moment may
-        be there at the next of these. Of the disks of one moment, `each` are drawn.
+        The fsyncs at the positions `without` are ignored. The power fails before each fsync, at each mark and at the
+        end. Every state that is possible at another moment is also possible at the next of these moments. Only `each`
+        random states per moment are yielded (None: all).
         """
         sure, pending = self._start.copy(), list[Step]()
         marked = 0
@@ -245,7 +249,7 @@ def _left(sure: Tree, pending: list[Step], at: int, each: int | None) -> Iterato
 
 
 def _subsets(pending: list[Step], rng: random.Random) -> Iterator[list[Step]]:
-    """What of the pending steps may be on the disk: all subsets of few; of many, those that tell most."""
+    """Yield subsets of the pending steps that may be on the disk: all of a few steps, a selection of many steps."""
     if len(pending) <= 6:
         for chosen in range(2 ** len(pending)):
             yield [one for place, one in enumerate(pending) if chosen >> place & 1]
@@ -257,7 +261,7 @@ def _subsets(pending: list[Step], rng: random.Random) -> Iterator[list[Step]]:
             yield [step]
         for _ in range(20):
             yield [step for step in pending if rng.random() < 0.5]
-    for home in dict.fromkeys(step.home for step in pending):  # all but what belongs to one file or folder
+    for home in dict.fromkeys(step.home for step in pending):  # all steps except those of one file or folder
         yield [step for step in pending if step.home != home]
     for place, step in enumerate(pending):
         for harmed in step.harmed():

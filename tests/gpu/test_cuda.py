@@ -1,4 +1,4 @@
-"""On a CUDA device the encoder gives what it gives on the CPU."""
+"""The encoder gives the same vectors on a CUDA device and on the CPU."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.model.planted import prepare_catalogue, tiny_training
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is available"),
 ]
 
 
@@ -36,11 +36,11 @@ def test_cuda_and_cpu_give_the_same_vectors(checkpoint: Path) -> None:
     np.testing.assert_allclose(on_cuda.relation_vectors, on_cpu.relation_vectors, atol=1e-2)
 
 
-def test_auto_takes_cuda_and_says_which(checkpoint: Path) -> None:
+def test_auto_selects_cuda_and_names_the_device(checkpoint: Path) -> None:
     assert Encoder.from_pretrained(checkpoint, "auto").device == f"cuda ({torch.cuda.get_device_name()})"
 
 
-def test_a_planted_truth_is_learnt_on_cuda_too(tmp_path: Path) -> None:
+def test_learns_the_planted_relations_on_cuda(tmp_path: Path) -> None:
     prepared = prepare_catalogue(tmp_path / "catalogue")
     config = tiny_training(prepared, tmp_path / "out", device="cuda", steps=30, learning_rate=3e-3)
     assert float(train(config).split("Hit@5 ")[1].split(";")[0]) > 0.75

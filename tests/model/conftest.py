@@ -1,4 +1,4 @@
-"""One prepared catalogue and its three networks, made once for all tests that only read them."""
+"""Prepared catalogue and its three networks, created once for all tests that only read them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .planted import COLOURS, SHAPES, TINY, prepare_catalogue, tiny_training
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Two threads that share a busy core wait for each other: a second's work then takes minutes."""
+    """Use one thread: threads that share a busy core wait for each other, and a second of work can take minutes."""
     torch.set_num_threads(1)
     threadpool_limits(1)
 

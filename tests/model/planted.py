@@ -1,4 +1,4 @@
-"""Small catalogues of which the truth is known, written the way a shop would write its files."""
+"""Small catalogues with a known structure, written as the raw files of a shop."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +17,11 @@ SHAPES = ("mug", "hat", "kite", "drum", "vase", "tent")
 COPIES = 3
 
 TINY = SmallBackbone(width=32, text_layers=1, image_layers=1, image_size=32, patch_size=16, vocabulary=600)
-"""The smallest CLIP that can still learn something: 0.1 M parameters."""
+"""Smallest CLIP that can still learn something, with 0.1 M parameters."""
 
 
 def write_catalogue(folder: Path) -> None:
-    """Items of 6 colours and 6 shapes; `colour` relates those of one colour, `shape` those of one shape."""
+    """Write items of 6 colours and 6 shapes; `colour` relates items of equal colour, `shape` items of equal shape."""
     goods = [
         (f"{colour}-{shape}-{copy}", colour, shape)
         for colour, shape, copy in product(COLOURS, SHAPES, range(COPIES))
@@ -60,7 +60,7 @@ def write_catalogue(folder: Path) -> None:
 
 
 def prepare_catalogue(folder: Path, seed: int = 0) -> Path:
-    """`write_catalogue` and `prepare`, a third of the items in each split; returns the prepared folder."""
+    """Write and prepare the catalogue with a third of the items in each split, and return the prepared folder."""
     write_catalogue(folder)
     config = PrepareConfig(
         items=folder / "items.jsonl",
@@ -77,19 +77,19 @@ def prepare_catalogue(folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_training(prepared: Path, out: Path, **options: Any) -> TrainConfig:
-    """Options for a training of about a second."""
+    """Return options for a training run of about one second."""
     chosen: dict[str, Any] = {"small": TINY, "steps": 4, "batch_size": 64, "device": "cpu", **options}
     return TrainConfig(prepared=prepared, out=out, **chosen)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write `rows` as .jsonl."""
+    """Write `rows` as .jsonl and return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def write_pictured_items(folder: Path, categories: Mapping[str, Sequence[str]]) -> Path:
-    """Items of the given ids and categories, each with a picture of its own grey; returns items.jsonl."""
+    """Write items with the given IDs and categories, each with a picture in a different grey; return items.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     for shade, item_id in enumerate(categories):
         Image.new("RGB", (16, 16), (shade, shade, shade)).save(folder / f"{item_id}.png")
@@ -103,14 +103,14 @@ def write_pictured_items(folder: Path, categories: Mapping[str, Sequence[str]]) 
 
 
 def write_log(path: Path, taken: Mapping[str, Iterable[str]]) -> Path:
-    """A log of who took what, in the order given."""
+    """Write an interaction log of the items that each user took, in the given order."""
     return write_rows(
         path, ({"user_id": user, "item_id": item} for user, items in taken.items() for item in items)
     )
 
 
 def two_camps(folder: Path) -> PrepareConfig:
-    """24 items and 40 users in two camps, readers and cooks, each of whom takes 8 of the camp's 12 items."""
+    """Write 24 items and 40 users in two groups, readers and cooks; each user takes 8 of the group's 12 items."""
     camps = {"Books": [f"b{n:02d}" for n in range(12)], "Pans": [f"p{n:02d}" for n in range(12)]}
     items = write_pictured_items(folder, {item: [camp] for camp, own in camps.items() for item in own})
     taken = {
@@ -125,7 +125,7 @@ def two_camps(folder: Path) -> PrepareConfig:
 
 
 def prepared_of(config: PrepareConfig) -> Prepared:
-    """Run the stage and open what it made."""
+    """Run `prepare` and open the prepared data."""
     prepare(config)
     return Prepared.open(config.out)
 
@@ -133,7 +133,7 @@ def prepared_of(config: PrepareConfig) -> Prepared:
 def edges_only_config(
     folder: Path, edges: Sequence[tuple[str, str]] | None = None, **options: Any
 ) -> PrepareConfig:
-    """Twelve items of one ready-made relation; by default every two of them are related."""
+    """Write twelve items with edges of one relation; by default, all pairs of items are related."""
     names = "abcdefghijkl"
     pairs = list(combinations(names, 2)) if edges is None else edges
     items = write_pictured_items(folder, {name: ["Things"] for name in names})

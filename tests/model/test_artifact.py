@@ -1,4 +1,4 @@
-"""An artifact is whole or not there, whatever happens to the process that writes it."""
+"""An artifact is either complete or absent, even if the process that writes it is killed."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "report"
 
 
-def test_what_was_written_is_opened_with_its_manifest(target: Path) -> None:
+def test_opens_written_artifact_with_its_manifest(target: Path) -> None:
     write(target, parents={"prepared": "abc"})
     manifest = open_artifact(target, "report")
     assert (manifest.kind, manifest.counts, manifest.parents) == (
@@ -55,7 +55,7 @@ def test_what_was_written_is_opened_with_its_manifest(target: Path) -> None:
     assert json.loads((target / "config.json").read_text()) == {"colour": "red"}
 
 
-def test_equal_content_has_an_equal_digest_and_other_content_another(target: Path) -> None:
+def test_digest_depends_on_content(target: Path) -> None:
     digests: list[str] = []
     for text in ("one", "one", "two"):
         write(target, text)
@@ -63,21 +63,21 @@ def test_equal_content_has_an_equal_digest_and_other_content_another(target: Pat
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_parents_digest_is_part_of_the_digest(target: Path) -> None:
+def test_digest_depends_on_digests_of_parents(target: Path) -> None:
     write(target, parents={"prepared": "abc"})
     before = open_artifact(target, "report").digest
     write(target, parents={"prepared": "abd"})
     assert open_artifact(target, "report").digest != before
 
 
-def test_writing_again_replaces_everything_and_leaves_nothing_beside(target: Path) -> None:
+def test_rewriting_replaces_everything_and_leaves_no_other_files(target: Path) -> None:
     write(target, "one")
     write(target, "two")
     assert content(target) == "two"
     assert siblings(target) == ["report"]
 
 
-def test_words_for_people_may_be_edited_or_removed_and_are_no_part_of_the_digest(target: Path) -> None:
+def test_readme_can_be_edited_or_removed_and_does_not_affect_the_digest(target: Path) -> None:
     digests = []
     for words in ("# One\n", "# Two\n"):
         with write_artifact(target, "report", Options()) as draft:
@@ -90,43 +90,43 @@ def test_words_for_people_may_be_edited_or_removed_and_are_no_part_of_the_digest
     assert "README.md" in open_artifact(target, "report").files
 
 
-def test_files_that_the_manifest_does_not_list_are_left_alone(target: Path) -> None:
+def test_ignores_files_that_the_manifest_does_not_list(target: Path) -> None:
     write(target)
     (target / ".gitattributes").write_text("* text\n")
     assert content(target) == "one"
 
 
 @pytest.mark.parametrize("name", ["data.txt", "config.json"])
-def test_a_changed_byte_is_noticed(name: str, target: Path) -> None:
+def test_detects_a_changed_byte(name: str, target: Path) -> None:
     write(target)
     raw = bytearray((target / name).read_bytes())
     raw[1] ^= 1
     (target / name).write_bytes(raw)
-    with pytest.raises(ArtifactError, match=rf"{name} is not the file that was written"):
+    with pytest.raises(ArtifactError, match=rf"{name} was changed after it was written"):
         open_artifact(target, "report")
 
 
-def test_a_picture_of_another_size_is_noticed(target: Path) -> None:
+def test_detects_a_picture_with_another_size(target: Path) -> None:
     write(target)
     (target / "pictures" / "a.png").write_text("cut")
-    with pytest.raises(ArtifactError, match=r"a\.png is not the file that was written"):
+    with pytest.raises(ArtifactError, match=r"a\.png was changed after it was written"):
         open_artifact(target, "report")
 
 
-def test_a_missing_file_is_named(target: Path) -> None:
+def test_reports_a_missing_file(target: Path) -> None:
     write(target)
     (target / "data.txt").unlink()
     with pytest.raises(ArtifactError, match=r"data\.txt is missing although the manifest lists it"):
         open_artifact(target, "report")
 
 
-def test_an_artifact_of_another_kind_is_refused(target: Path) -> None:
+def test_rejects_artifact_of_another_kind(target: Path) -> None:
     write(target)
-    with pytest.raises(ArtifactError, match="is a report, where a checkpoint is needed"):
+    with pytest.raises(ArtifactError, match="is a report, but a checkpoint is required"):
         open_artifact(target, "checkpoint")
 
 
-def test_an_artifact_that_is_not_there_is_named_with_the_verb_that_makes_it(target: Path) -> None:
+def test_missing_artifact_is_reported_with_the_command_that_creates_it(target: Path) -> None:
     with pytest.raises(ArtifactError, match=rf"There is no index at {target}\. Run `rcml index build`"):
         open_artifact(target, "index")
 
@@ -134,21 +134,21 @@ def test_an_artifact_that_is_not_there_is_named_with_the_verb_that_makes_it(targ
 @pytest.mark.parametrize(
     ("manifest", "complaint"),
     [
-        ('{"format": 99}', "has format 99; this rcml reads 5"),
+        ('{"format": 99}', "has format 99, but this version of rcml reads format 5"),
         ('{"format": 5}', "is damaged"),
         ("[]", "is damaged"),
         ("{", "is damaged"),
         ("\x00", "is damaged"),
     ],
 )
-def test_an_unreadable_manifest_is_refused(manifest: str, complaint: str, target: Path) -> None:
+def test_rejects_unreadable_manifest(manifest: str, complaint: str, target: Path) -> None:
     write(target)
     (target / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match=complaint):
         open_artifact(target, "report")
 
 
-def test_an_exception_leaves_the_old_artifact_and_no_remains(target: Path) -> None:
+def test_exception_keeps_the_old_artifact_and_removes_partial_output(target: Path) -> None:
     write(target, "old")
 
     def fail_midway() -> None:
@@ -162,37 +162,37 @@ def test_an_exception_leaves_the_old_artifact_and_no_remains(target: Path) -> No
     assert siblings(target) == ["report"]
 
 
-def test_a_folder_with_files_of_someone_else_is_refused_and_left_alone(target: Path) -> None:
+def test_rejects_folder_with_other_files_and_keeps_them(target: Path) -> None:
     target.mkdir(parents=True)
     (target / "thesis.txt").write_text("years of work")
-    with pytest.raises(ArtifactError, match="exists and is not an artifact of rcml; choose another --out"):
+    with pytest.raises(ArtifactError, match=r"exists and is not an rcml artifact\. Choose another --out"):
         write(target)
     assert (target / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_file_of_someone_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_rejects_existing_file_and_keeps_it(tmp_path: Path) -> None:
     target = tmp_path / "thesis.txt"
     target.write_text("years of work")
-    with pytest.raises(ArtifactError, match="exists and is not an artifact of rcml; choose another --out"):
+    with pytest.raises(ArtifactError, match=r"exists and is not an rcml artifact\. Choose another --out"):
         write(target)
     assert target.read_text() == "years of work"
 
 
-def test_an_empty_folder_may_be_filled(target: Path) -> None:
+def test_writes_to_an_empty_folder(target: Path) -> None:
     target.mkdir(parents=True)
     write(target)
     assert content(target) == "one"
 
 
-def test_of_two_writers_the_second_is_refused_and_the_first_finishes(target: Path) -> None:
+def test_rejects_second_concurrent_writer_and_first_finishes(target: Path) -> None:
     with write_artifact(target, "report", Options()) as draft:
-        with pytest.raises(ArtifactError, match="Another run of rcml is writing report now; wait"):
+        with pytest.raises(ArtifactError, match=r"Another run of rcml is writing report now\. Wait"):
             write(target, "second")
         (draft.path / "data.txt").write_text("first")
     assert content(target) == "first"
 
 
-def test_a_reader_beside_a_writer_sees_the_old_artifact(target: Path) -> None:
+def test_concurrent_reader_sees_the_old_artifact(target: Path) -> None:
     write(target, "old")
     with write_artifact(target, "report", Options()) as draft:
         (draft.path / "data.txt").write_text("new")
@@ -200,7 +200,7 @@ def test_a_reader_beside_a_writer_sees_the_old_artifact(target: Path) -> None:
     assert content(target) == "new"
 
 
-# What a killed process leaves.
+# Recovery after a killed process.
 
 WRITER = """
 import os, signal, sys, time
@@ -243,7 +243,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_a_killed_writer_leaves_no_artifact_and_the_next_says_so(
+def test_killed_writer_leaves_no_artifact_and_next_run_reports_it(
     target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kill(start(target, SLEEP))
@@ -252,20 +252,20 @@ def test_a_killed_writer_leaves_no_artifact_and_the_next_says_so(
         open_artifact(target, "report")
     write(target)
     assert capsys.readouterr().err == (
-        "An earlier run was interrupted before report was finished; its remains were removed.\n"
+        "An earlier run was interrupted before it finished report. Its partial output was removed.\n"
     )
     assert content(target) == "one"
     assert siblings(target) == ["report"]
 
 
-def test_a_killed_writer_leaves_the_artifact_that_was_there(target: Path) -> None:
+def test_killed_writer_keeps_the_existing_artifact(target: Path) -> None:
     write(target, "old")
     kill(start(target, SLEEP))
     assert content(target) == "old"
 
 
 @pytest.mark.parametrize("next_run", ["reads", "writes"])
-def test_a_kill_between_the_two_renames_is_recovered_from(next_run: str, target: Path) -> None:
+def test_recovers_from_a_kill_between_the_two_renames(next_run: str, target: Path) -> None:
     write(target, "old")
     process = start(target, DIE_BETWEEN_THE_RENAMES)
     assert process.wait() == -signal.SIGKILL
@@ -277,33 +277,31 @@ def test_a_kill_between_the_two_renames_is_recovered_from(next_run: str, target:
 
 
 @pytest.mark.soak
-def test_no_moment_of_death_leaves_half_an_artifact(target: Path) -> None:
+def test_kill_at_any_moment_leaves_no_partial_artifact(target: Path) -> None:
     moments = random.Random(0)
     seen = set()
     for _ in range(150):
         write(target, "old")
         process = start(target, RACE)
         assert process.stdout is not None
-        for _ in range(moments.randint(0, 51)):  # files, and the whole
+        for _ in range(moments.randint(0, 51)):  # 50 files, and then the artifact
             process.stdout.readline()
         time.sleep(moments.uniform(0, 0.002))
         kill(process)
         seen.add(content(target))
         write(target, "next")
         assert (content(target), siblings(target)) == ("next", ["report"])
-    assert seen == {"old", "new"}  # otherwise the deaths came all too early or all too late
+    assert seen == {"old", "new"}  # otherwise all kills came too early or too late
 
 
-def test_a_manifest_carries_no_dates(target: Path) -> None:
+def test_manifest_contains_no_dates(target: Path) -> None:
     write(target)
     raw = (target / "manifest.json").read_text()
     assert set(json.loads(raw)) == {*Manifest.model_fields, "digest"}
     assert not re.search(r"20\d\d-\d\d", raw)
 
 
-def test_files_are_on_the_disk_before_they_are_renamed_into_place(
-    target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_fsynced_before_the_rename(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     fsync = os.fsync
 
@@ -322,21 +320,21 @@ def test_files_are_on_the_disk_before_they_are_renamed_into_place(
 @pytest.mark.parametrize(
     ("old", "new"), [('"rows": 3', '"rows": 4'), ("  ", " "), ('"checkpoint"', '"report"')]
 )
-def test_a_manifest_that_was_edited_is_refused(old: str, new: str, target: Path) -> None:
+def test_rejects_edited_manifest(old: str, new: str, target: Path) -> None:
     with write_artifact(target, "report", Options(), {"checkpoint": "c" * 64}) as draft:
         draft.counts["rows"] = 3
     path = target / "manifest.json"
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(ArtifactError, match=r"manifest\.json is not the file that was written"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json was changed after it was written"):
         open_artifact(target, "report")
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "a/../../b"])
-def test_a_manifest_that_lists_a_file_outside_is_refused(name: str, target: Path) -> None:
+def test_rejects_manifest_that_lists_a_file_outside_the_artifact(name: str, target: Path) -> None:
     with write_artifact(target, "report", Options()):
         pass
     manifest = read_manifest(target, "report")
     manifest.files[name] = FileRecord(size=1, sha256="0" * 64)
     (target / "manifest.json").write_text(manifest.text)
-    with pytest.raises(ArtifactError, match=f"lists {name}, which lies outside"):
+    with pytest.raises(ArtifactError, match=f"lists {name}, which is outside the artifact"):
         open_artifact(target, "report")

@@ -1,4 +1,4 @@
-"""`model` trains and encodes wherever torch and transformers are, with or without what the service needs."""
+"""`model` can be imported without the packages that only the indexes and the service need."""
 
 import pkgutil
 import subprocess
@@ -21,7 +21,7 @@ SERVICE = (
 )
 
 
-def test_every_module_of_model_can_be_imported_without_the_services_packages() -> None:
+def test_imports_every_module_of_model_without_packages_of_the_service() -> None:
     modules = {found.name for found in pkgutil.walk_packages(model.__path__, "model.")}
     names = sorted(modules - {"model.network.openvino"})
     code = (

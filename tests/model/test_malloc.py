@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""The process keeps freed memory for reuse."""
 
 import subprocess
 import sys
@@ -32,12 +32,12 @@ def faults(keep: bool) -> int:
     return int(done.stdout)
 
 
-def test_a_large_block_that_was_freed_is_not_cleared_again() -> None:
+def test_freed_large_block_is_not_cleared_again() -> None:
     if faults(keep=False) < 1_000:
-        pytest.skip("this C library keeps freed memory anyway")
+        pytest.skip("the C library keeps freed memory by default")
     assert faults(keep=True) < 100
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_does_nothing_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     keep_freed_memory()

@@ -1,4 +1,4 @@
-"""An item put in over HTTP is read by a real network as one that was prepared and indexed is."""
+"""A real network treats an item added over HTTP like an item that was prepared and indexed."""
 
 import json
 from base64 import b64encode
@@ -52,7 +52,7 @@ def vectors(client: TestClient, *items: object, relation: object) -> list[Any]:
     return [{view: one[view] for view in ("text", "image", "average")} for one in answer.json()["embeddings"]]
 
 
-def test_it_has_the_vectors_of_its_twin_in_the_catalogue(client: TestClient, catalogue: Path) -> None:
+def test_added_item_has_the_vectors_of_its_twin_in_the_catalogue(client: TestClient, catalogue: Path) -> None:
     raw = [json.loads(line) for line in (catalogue / "items.jsonl").read_text().splitlines()]
     relations: list[object] = [one["relation_id"] for one in client.get("/relations").json()["relations"]]
     for given in raw[:3]:
@@ -75,7 +75,7 @@ def test_it_has_the_vectors_of_its_twin_in_the_catalogue(client: TestClient, cat
         assert explained[0]["score"] == pytest.approx(explained[1]["score"], abs=2e-3)
 
 
-def test_a_new_item_lacks_what_was_not_sent(client: TestClient, catalogue: Path) -> None:
+def test_new_item_lacks_the_views_that_were_not_sent(client: TestClient, catalogue: Path) -> None:
     picture = {"base64": b64encode(next(catalogue.rglob("*.png")).read_bytes()).decode()}
     for relation in (client.get("/relations").json()["relations"][-1]["relation_id"], WORDS):
         pictured, worded = vectors(client, {"picture": picture}, {"text": "red mug"}, relation=relation)
@@ -84,7 +84,7 @@ def test_a_new_item_lacks_what_was_not_sent(client: TestClient, catalogue: Path)
         assert worded["average"] == pytest.approx(worded["text"], abs=1e-5)
 
 
-def test_patches_and_words_share_all_attention_with_the_summary(client: TestClient) -> None:
+def test_attention_on_parts_and_summary_sums_to_1(client: TestClient) -> None:
     first, second = (item["item_id"] for item in client.get("/items?limit=2").json()["items"])
     relation = client.get("/relations").json()["relations"][-1]["relation_id"]
     for asked in (relation, WORDS):

@@ -1,4 +1,4 @@
-"""The whole road once, on a tiny sample shop: from nothing to an answered query, and back again at once."""
+"""The complete pipeline on a tiny sample shop: every stage up to an answered query, and a second run that reuses it."""
 
 from collections.abc import Iterator
 
@@ -12,20 +12,20 @@ from tests.conftest import ARTIFACTS, GENERATION, Road
 from tests.service.conftest import wait_until_ready
 
 
-def test_every_stage_says_what_it_made(road: Road) -> None:
+def test_every_stage_prints_a_summary(road: Road) -> None:
     assert [line.split()[0] for line in road.said[0].splitlines()] == [
         "Shop", "Prepared", "Trained", "Trained", "Trained", "Evaluated", "Indexed"
     ]  # fmt: skip
 
 
-def test_a_second_run_makes_nothing_anew(road: Road) -> None:
+def test_second_run_reuses_every_artifact(road: Road) -> None:
     assert road.said[1].splitlines() == [
         f"Reusing {road.folder / name.removesuffix(f'/{GENERATION}')}." for name in ARTIFACTS
     ]
     assert road.digests[0] == road.digests[1]
 
 
-def test_each_artifact_names_what_it_was_made_from(road: Road) -> None:
+def test_each_artifact_lists_its_parents(road: Road) -> None:
     digest = road.digests[0]
     parents = {name: open_artifact(road.folder / name, kind).parents for name, kind in ARTIFACTS.items()}
     assert parents["rcml"] == parents["clip"] == parents["blind"] == {"prepared": digest["prepared"]}
@@ -40,7 +40,7 @@ def client(road: Road) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_index_answers_which_items_go_with_one(client: TestClient) -> None:
+def test_index_retrieves_related_items(client: TestClient) -> None:
     relation = client.get("/relations").json()["relations"][-1]["relation_id"]
     item = client.get("/items").json()["items"][0]["item_id"]
     answer = client.post("/retrieve", json={"item_id": item, "relation": relation, "k": 5})

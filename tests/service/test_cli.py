@@ -93,7 +93,10 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
         ),
         (["train", "--prepared"], "--prepared needs a value."),
         (["train", "--prepared", "p"], "--out is missing. Give a path: folder to write the checkpoint to."),
-        (PREPARE, "give either --interactions or --edges (with --relation-texts), and not both."),
+        (
+            PREPARE,
+            "exactly one of --interactions and --edges is required. Give a log, or edges with --relation-texts.",
+        ),
         (
             [*PREPARE, "--interactions", "l", "--text-fields", "title,colour"],
             '--text-fields cannot be "colour". Give one or more of title, categories, description.',
@@ -140,5 +143,5 @@ def test_prints_message_of_known_error_and_exits_with_1(
     options = ["--checkpoint", f"{tmp_path}/none", "--prepared", "p", "--out", "o"]
     assert main(["index", "build", *options]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"There is no checkpoint at {tmp_path}/none. Run `rcml train` to make it."
+        f"There is no checkpoint at {tmp_path}/none. Run `rcml train` to create it."
     ]

@@ -203,7 +203,7 @@ def test_skips_and_reports_damaged_generation(
     again = Index.open(folder)
     expected.check(again)
     said = capsys.readouterr().err
-    assert f"{newest}/vectors/001.text.faiss is not the file that was written" in said
+    assert f"{newest}/vectors/001.text.faiss was changed after it was written" in said
     assert "Using generation-000001 and the changes made since then." in said
     again.close()
 

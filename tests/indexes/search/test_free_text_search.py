@@ -188,7 +188,7 @@ def test_searches_small_catalogue_exactly(similarity: Similarity, tmp_path: Path
 
 
 def test_rejects_free_text_relation_without_tokens(index: Index) -> None:
-    with pytest.raises(NoTokensError, match=r"keeps no tokens.*build the index with --token-store"):
+    with pytest.raises(NoTokensError, match=r"stores no tokens.*rebuild the index with --token-store"):
         index.reader().neighbours("cot", TokenEncoder().read_relation(UNKNOWN), Similarity.AVG, 3)
 
 

@@ -93,5 +93,5 @@ def test_rejects_changed_weights(checkpoints: dict[str, Path], tmp_path: Path) -
     with (copy / "model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
-    with pytest.raises(ArtifactError, match=r"model\.safetensors is not the file that was written"):
+    with pytest.raises(ArtifactError, match=r"model\.safetensors was changed after it was written"):
         Encoder.from_pretrained(copy, "cpu")

@@ -1,4 +1,4 @@
-"""`rcml evaluate`: the same questions to all networks, on test items, beside chance."""
+"""`rcml evaluate`: all networks are measured on the same test items and compared with chance."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def report(
     return report_of(out)
 
 
-def test_the_report_has_the_documented_keys(report: dict[str, Any]) -> None:
+def test_report_has_documented_keys(report: dict[str, Any]) -> None:
     assert set(report) == {"data", "chance", "networks", "ratios", "relations"}
     assert set(report["networks"]) == {"rcml", "clip", "blind"}
     for network in report["networks"].values():
@@ -57,7 +57,7 @@ def test_the_report_has_the_documented_keys(report: dict[str, Any]) -> None:
         assert set(network["hit_at_5"]) == set(network["relation_type_top_3"]) == set(Similarity)
 
 
-def test_every_figure_is_a_share_and_lies_in_its_interval(report: dict[str, Any]) -> None:
+def test_figures_are_shares_within_their_intervals(report: dict[str, Any]) -> None:
     for network in report["networks"].values():
         for hit in network["hit_at_5"].values():
             assert 0 <= hit["low"] <= hit["value"] <= hit["high"] <= 1
@@ -65,13 +65,13 @@ def test_every_figure_is_a_share_and_lies_in_its_interval(report: dict[str, Any]
         assert 0 <= network["validity_accuracy"] <= 1
 
 
-def test_chance_is_that_of_the_questions_asked(report: dict[str, Any]) -> None:
+def test_chance_levels_match_the_evaluation_set(report: dict[str, Any]) -> None:
     assert report["chance"]["hit_at_5"] == pytest.approx(5 / 21)
     assert report["chance"]["relation_type_top_3"] == 1.0  # only two relations to choose from
     assert report["chance"]["validity_accuracy"] == 0.5
 
 
-def test_the_data_is_that_of_the_test_part(report: dict[str, Any], prepared: Path) -> None:
+def test_data_counts_match_the_test_split(report: dict[str, Any], prepared: Path) -> None:
     data = Prepared.open(prepared)
     edges = sum(edge.split == Split.TEST for edge in data.edges)
     assert report["data"] == {
@@ -84,19 +84,19 @@ def test_the_data_is_that_of_the_test_part(report: dict[str, Any], prepared: Pat
     }
 
 
-def test_the_ratios_compare_with_each_rival(report: dict[str, Any]) -> None:
+def test_ratios_compare_with_each_baseline(report: dict[str, Any]) -> None:
     own, *rivals = (
         report["networks"][name]["hit_at_5"]["AVG"]["value"] for name in ("rcml", "clip", "blind")
     )
     assert report["ratios"] == {"clip": own / rivals[0], "blind": own / rivals[1]}
 
 
-def test_networks_that_see_one_relation_tell_relation_types_by_chance(
+def test_baselines_predict_relation_types_at_chance_level(
     checkpoints: dict[str, Path], prepared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
         "model.evaluation.evaluate.TOP_RELATIONS", 1
-    )  # of two relations, so that chance is one half
+    )  # of two relations, so the chance level is one half
     evaluate(exam_config(checkpoints, prepared, tmp_path / "report"))
     networks = report_of(tmp_path / "report")["networks"]
     for rival in ("clip", "blind"):
@@ -104,7 +104,7 @@ def test_networks_that_see_one_relation_tell_relation_types_by_chance(
     assert networks["rcml"]["relation_type_top_3"]["AVG"] != pytest.approx(0.5, abs=1e-6)
 
 
-def test_calibration_tells_more_of_relation_types_and_is_named(
+def test_calibration_improves_relation_types_and_report_names_its_version(
     report: dict[str, Any], checkpoints: dict[str, Path]
 ) -> None:
     own = report["networks"]["rcml"]
@@ -118,7 +118,7 @@ def test_calibration_tells_more_of_relation_types_and_is_named(
     assert own["calibration"] == Checkpoint.open(checkpoints["rcml"]).calibration.version != "none"
 
 
-def test_the_calibration_error_is_that_of_the_bins_told(report: dict[str, Any]) -> None:
+def test_calibration_error_matches_the_reported_bins(report: dict[str, Any]) -> None:
     for network in report["networks"].values():
         for stage in ("before", "after"):
             bins = network["reliability"][stage]
@@ -127,20 +127,20 @@ def test_the_calibration_error_is_that_of_the_bins_told(report: dict[str, Any]) 
             assert network["validity_ece"][stage] == pytest.approx(off / report["data"]["claims"])
 
 
-def test_the_figures_by_relation_add_up_to_those_of_all(report: dict[str, Any]) -> None:
+def test_figures_by_relation_add_up_to_the_totals(report: dict[str, Any]) -> None:
     own, relations = report["networks"]["rcml"], report["relations"]
     assert [one["relation_id"] for one in relations] == ["colour", "shape"]
     for total in ("queries", "claims"):
         assert sum(one[total] for one in relations) == report["data"][total]
     hits = sum(one["queries"] * one["hit_at_5"] for one in relations)
     assert hits / report["data"]["queries"] == pytest.approx(own["hit_at_5"]["AVG"]["value"])
-    # A bin of all is off by no more than its parts are.
+    # By the triangle inequality, the error of a bin over all relations is at most the sum of the errors by relation.
     off = sum(one["claims"] * one["validity_ece"] for one in relations)
     assert own["validity_ece"]["after"] <= off / report["data"]["claims"] + 1e-9
     assert all(0 <= one["validity_auc"] <= 1 for one in relations)
 
 
-def test_a_relation_that_no_test_question_is_about_has_no_figures(
+def test_relation_without_queries_and_claims_has_no_figures(
     checkpoints: dict[str, Path], prepared: Path
 ) -> None:
     data, checkpoint = Prepared.open(prepared), Checkpoint.open(checkpoints["rcml"])
@@ -158,7 +158,7 @@ def test_a_relation_that_no_test_question_is_about_has_no_figures(
     assert [one.validity_ece is None for one in relations] == [False, True]
 
 
-def test_one_seed_asks_the_same_and_answers_the_same(
+def test_report_is_reproducible_with_the_same_seed(
     checkpoints: dict[str, Path], prepared: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     evaluate(exam_config(checkpoints, prepared, tmp_path / "again"))
@@ -166,7 +166,7 @@ def test_one_seed_asks_the_same_and_answers_the_same(
     assert report_of(tmp_path / "again") == report != report_of(tmp_path / "other")
 
 
-def test_every_item_asked_about_is_a_test_item(checkpoints: dict[str, Path], prepared: Path) -> None:
+def test_evaluation_set_contains_only_test_items(checkpoints: dict[str, Path], prepared: Path) -> None:
     data = Prepared.open(prepared)
     exam = make_evaluation_set(data, exam_config(checkpoints, prepared, Path("unused")))
     unseen = {data.items[row].text for row in data.rows(Split.TEST)}
@@ -175,7 +175,7 @@ def test_every_item_asked_about_is_a_test_item(checkpoints: dict[str, Path], pre
     np.testing.assert_array_equal(exam.known, [1, 2])
 
 
-def test_a_checkpoint_alone_can_be_evaluated(
+def test_evaluates_a_checkpoint_without_baselines(
     checkpoints: dict[str, Path], prepared: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     summary = evaluate(exam_config(checkpoints, prepared, tmp_path / "own", clip=None, blind=None))
@@ -185,7 +185,7 @@ def test_a_checkpoint_alone_can_be_evaluated(
     assert f"AVG Hit@5 {own['networks']['rcml']['hit_at_5']['AVG']['value']:.3f} (chance 0.238)" in summary
 
 
-def test_a_rival_may_be_measured_by_itself(
+def test_evaluates_a_baseline_by_itself(
     checkpoints: dict[str, Path], prepared: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     options = {"checkpoint": checkpoints["blind"], "clip": None, "blind": None}
@@ -193,9 +193,7 @@ def test_a_rival_may_be_measured_by_itself(
     assert report_of(tmp_path / "blind")["networks"] == {"blind": report["networks"]["blind"]}
 
 
-def test_the_report_names_what_it_was_made_from(
-    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
-) -> None:
+def test_report_lists_its_parents(checkpoints: dict[str, Path], prepared: Path, tmp_path: Path) -> None:
     evaluate(exam_config(checkpoints, prepared, tmp_path / "report", blind=None))
     assert open_artifact(tmp_path / "report", "report").parents == {
         "prepared": open_artifact(prepared, "prepared").digest,
@@ -204,16 +202,16 @@ def test_the_report_names_what_it_was_made_from(
     }
 
 
-def test_a_checkpoint_trained_on_other_data_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_rejects_checkpoint_trained_on_other_data(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     other = prepare_catalogue(tmp_path / "other", seed=1)
     with pytest.raises(
-        MismatchError, match=r"rcml was not trained on .* its test items may have been trained on"
+        MismatchError, match=r"rcml was not trained on .* may have been trained on the test items"
     ):
         evaluate(exam_config(checkpoints, other, tmp_path / "report"))
     assert not (tmp_path / "report").exists()
 
 
-def test_a_rival_of_another_objective_is_refused(
+def test_rejects_baseline_with_another_objective(
     checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
 ) -> None:
     config = exam_config(checkpoints, prepared, tmp_path / "report", clip=checkpoints["blind"])
@@ -221,14 +219,14 @@ def test_a_rival_of_another_objective_is_refused(
         evaluate(config)
 
 
-def test_more_candidates_than_test_items_is_refused(
+def test_rejects_more_candidates_than_test_items(
     checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"Only \d+ items can serve as negatives where 99 are needed"):
+    with pytest.raises(InputError, match=r"Only \d+ items can serve as negatives, but 99 are needed"):
         evaluate(exam_config(checkpoints, prepared, tmp_path / "report", candidates=100))
 
 
-def test_data_without_test_pairs_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_rejects_data_without_test_pairs(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     data = prepared_of(edges_only_config(tmp_path / "data", test_share=0.0))
     with pytest.raises(InputError, match=r"has no test pairs.*--test-share"):
         evaluate(exam_config(checkpoints, data.path, tmp_path / "report"))

@@ -1,4 +1,4 @@
-"""`report.md` and the plots say what `report.json` holds."""
+"""`report.md` and the plots show the figures of `report.json`."""
 
 import json
 from itertools import pairwise
@@ -41,7 +41,7 @@ def network(value: float) -> dict[str, Any]:
 
 
 def content(**networks: float) -> dict[str, Any]:
-    """What `report.json` held before it had models: plain dictionaries, in the order of their keys."""
+    """Return the expected content of `report.json` as plain dictionaries, in the order of its keys."""
     return {
         "data": {
             "items": 192, "edges": 700, "queries": 1400, "claims": 1399, "relations": 10, "candidates": 21
@@ -73,20 +73,20 @@ def rows_of(markdown: str, start: str) -> list[str]:
     return [line for line in markdown.splitlines() if line.startswith(start)]
 
 
-def test_the_models_write_the_file_that_plain_dictionaries_did(tmp_path: Path) -> None:
+def test_models_write_the_same_file_as_plain_dictionaries(tmp_path: Path) -> None:
     networks = {"rcml": 1 / 3, "clip": 0.1 + 0.2, "blind": 1e-7}
     report(**networks).save(tmp_path)
     written = (tmp_path / "report.json").read_bytes()
     assert written == (json.dumps(content(**networks), indent=2) + "\n").encode()
 
 
-def test_a_report_of_another_version_may_hold_more(tmp_path: Path) -> None:
+def test_ignores_additional_keys_of_another_version(tmp_path: Path) -> None:
     raw = content(rcml=0.6)
     more = {**raw, "weather": "fine", "networks": {"rcml": {**raw["networks"]["rcml"], "mood": 1}}}
     assert EvaluationReport.model_validate(more) == report(rcml=0.6)
 
 
-def test_each_similarity_has_a_row_with_interval_rivals_and_chance() -> None:
+def test_each_similarity_has_a_row_with_interval_baselines_and_chance() -> None:
     readable = evaluation_markdown(report(rcml=0.6, clip=0.3))
     assert rows_of(readable, "| TT |") == [
         "| TT | 0.600 (0.550 to 0.650) | 0.300 (0.250 to 0.350) | 0.238 |",
@@ -95,19 +95,19 @@ def test_each_similarity_has_a_row_with_interval_rivals_and_chance() -> None:
     assert "| rcml | clip | chance |\n|---:|---:|---:|\n| 0.650 | 0.575 | 0.500 |" in readable
 
 
-def test_networks_come_in_one_order_whatever_the_order_of_the_report() -> None:
+def test_networks_have_a_fixed_order() -> None:
     readable = evaluation_markdown(report(clip=0.3, rcml=0.6, blind=0.5))
     assert rows_of(readable, "| similarity |") == ["| similarity | rcml | blind | clip | chance |"] * 2
 
 
-def test_the_data_the_ratios_and_the_sizes_are_worded() -> None:
+def test_describes_data_ratios_and_sizes() -> None:
     readable = evaluation_markdown(report(rcml=0.6, clip=0.3))
-    assert "192 test items that training never saw, 700 related pairs, 10 relations." in readable
+    assert "192 items that training never saw, 700 related pairs and 10 relations." in readable
     assert "RCML's AVG Hit@5 is 2.00 times that of `clip`." in readable
     assert "1,234,567 parameters, 40 steps, trained in 12 s" in readable
 
 
-def test_calibration_is_told_before_and_after_beside_chance() -> None:
+def test_shows_figures_before_and_after_calibration_and_chance() -> None:
     readable = evaluation_markdown(report(rcml=0.6, clip=0.3))
     assert rows_of(readable, "| validity ECE") == [
         "| validity ECE | 0.200, calibrated 0.050 | 0.200, calibrated 0.050 |  |"
@@ -121,7 +121,7 @@ def test_calibration_is_told_before_and_after_beside_chance() -> None:
     ]
 
 
-def test_each_relation_has_a_row_and_what_was_not_measured_is_left_empty() -> None:
+def test_each_relation_has_a_row_and_missing_figures_are_empty() -> None:
     readable = evaluation_markdown(report(rcml=0.6))
     assert rows_of(readable, "| `") == [
         "| `office` | 40 | 0.900 | 41 | 0.800 | 0.100 |",
@@ -129,7 +129,7 @@ def test_each_relation_has_a_row_and_what_was_not_measured_is_left_empty() -> No
     ]
 
 
-def test_every_table_row_has_as_many_cells_as_its_head() -> None:
+def test_table_headers_and_rules_have_equal_numbers_of_cells() -> None:
     lines = evaluation_markdown(report(rcml=0.6, clip=0.3, blind=0.5)).splitlines()
     for head, rule in pairwise(lines):
         if rule.startswith("|--"):
@@ -149,7 +149,7 @@ def coloured(picture: Path, colour: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["hit_at_5.png", "tasks.png"])
-def test_a_network_twice_as_good_has_bars_twice_as_large(name: str, plots: Path) -> None:
+def test_bar_sizes_are_proportional_to_figures(name: str, plots: Path) -> None:
     rcml, clip, blind = (
         coloured(plots / name, NETWORK_COLOURS[network]) for network in ("rcml", "clip", "blind")
     )
@@ -158,12 +158,12 @@ def test_a_network_twice_as_good_has_bars_twice_as_large(name: str, plots: Path)
         assert rcml / clip == pytest.approx(2.0, abs=0.3)
 
 
-def test_the_reliability_of_each_network_has_a_panel_of_its_own(plots: Path) -> None:
+def test_reliability_plot_has_a_panel_per_network(plots: Path) -> None:
     for colour in NETWORK_COLOURS.values():
         assert coloured(plots / "reliability.png", colour) > 500
 
 
-def test_one_report_gives_one_picture_to_the_byte(plots: Path, tmp_path: Path) -> None:
+def test_plots_of_equal_reports_are_byte_identical(plots: Path, tmp_path: Path) -> None:
     draw_plots(report(rcml=0.6, clip=0.3, blind=0.5), tmp_path)
     for name in ("hit_at_5.png", "tasks.png", "reliability.png"):
         assert (tmp_path / name).read_bytes() == (plots / name).read_bytes()

@@ -1,4 +1,4 @@
-"""What may be asked: no query holds an item that would spoil it, and false claims are false."""
+"""Sampling: no negative of a query is a partner of the query item, and false claims are false."""
 
 import numpy as np
 import pytest
@@ -38,13 +38,13 @@ def drawn(edges: EdgeTable = RING, candidates: int = 6, most: int = 999, seed: i
     return sample_queries(edges, candidates, most, np.random.default_rng(seed))
 
 
-def test_edges_are_looked_up_by_position() -> None:
+def test_edge_table_contains_positions() -> None:
     edges = [Edge("cup", "pan", "tea", 3, 0.5, Split.TEST)]
     found = EdgeTable.of(edges, {"pan": 7, "cup": 2}, {"same-item": 0, "tea": 1})
     assert triples(found) == {(2, 7, 1)}
 
 
-def test_each_edge_is_asked_from_either_end_with_its_partner_in_column_0() -> None:
+def test_each_edge_gives_a_query_from_each_end_with_partner_in_column_0() -> None:
     queries = drawn()
     asked = set(
         zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist(), strict=True)
@@ -53,7 +53,7 @@ def test_each_edge_is_asked_from_either_end_with_its_partner_in_column_0() -> No
 
 
 @given(EDGES, st.integers(0, 99))
-def test_no_negative_is_the_query_or_a_partner_under_its_relation(
+def test_no_negative_is_the_query_item_or_its_partner_under_the_relation(
     edges: list[tuple[int, int, int]], seed: int
 ) -> None:
     known = set(edges) | {(b, a, relation) for a, b, relation in edges}
@@ -67,7 +67,7 @@ def test_no_negative_is_the_query_or_a_partner_under_its_relation(
         assert not any((item, negative, relation) in known for negative in candidates[1:])
 
 
-def test_a_partner_under_another_relation_may_be_a_negative() -> None:
+def test_partner_under_another_relation_can_be_a_negative() -> None:
     edges = table([(0, 1, 1), (0, 2, 2), (1, 2, 3)])
     queries = drawn(edges, candidates=2)
     first = np.flatnonzero((queries.item == 0) & (queries.relation == 1))[0]
@@ -79,7 +79,7 @@ def test_items_without_an_edge_are_never_candidates() -> None:
     assert set(drawn(edges, candidates=4).candidates.ravel().tolist()) <= {0, 1, 2, 3, 4, 29}
 
 
-def test_negatives_are_drawn_evenly() -> None:
+def test_negatives_are_drawn_uniformly() -> None:
     candidates = drawn(
         table([(n, n + 1, 1) for n in range(0, ITEMS, 2)] * 60), candidates=11, most=9999
     ).candidates
@@ -87,14 +87,14 @@ def test_negatives_are_drawn_evenly() -> None:
     assert counts / counts.mean() == pytest.approx([1.0] * ITEMS, abs=0.15)
 
 
-def test_one_seed_asks_the_same_and_another_something_else() -> None:
+def test_seed_determines_the_negatives() -> None:
     first, again, other = (drawn(seed=seed).candidates for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first[:, 0] == other[:, 0]).all()
     assert (first != other).any()
 
 
-def test_at_most_so_many_queries_are_asked_and_all_of_them_true() -> None:
+def test_limits_queries_to_a_subset_of_the_edges() -> None:
     queries = drawn(most=7)
     asked = set(
         zip(queries.item.tolist(), queries.candidates[:, 0].tolist(), queries.relation.tolist(), strict=True)
@@ -103,8 +103,8 @@ def test_at_most_so_many_queries_are_asked_and_all_of_them_true() -> None:
     assert asked <= triples(RING.both_ways())
 
 
-def test_too_few_negatives_are_refused_with_the_numbers() -> None:
-    with pytest.raises(InputError, match="Only 2 items can serve as negatives where 20 are needed"):
+def test_rejects_too_few_negatives_with_the_numbers() -> None:
+    with pytest.raises(InputError, match="Only 2 items can serve as negatives, but 20 are needed"):
         drawn(table([(0, 1, 1), (2, 3, 1)]), candidates=21)
 
 
@@ -113,7 +113,7 @@ def claims_of(edges: EdgeTable, most: int = 999, seed: int = 0) -> LabelledPairs
 
 
 @given(EDGES, st.integers(0, 99))
-def test_true_claims_are_edges_and_false_ones_are_not(edges: list[tuple[int, int, int]], seed: int) -> None:
+def test_true_claims_are_edges_and_false_claims_are_not(edges: list[tuple[int, int, int]], seed: int) -> None:
     known = set(edges) | {(b, a, relation) for a, b, relation in edges}
     claims = claims_of(table(edges), seed=seed)
     for claim, valid in zip(
@@ -136,10 +136,10 @@ def test_half_of_the_false_claims_name_a_wrong_relation_for_a_related_pair() -> 
     pairs = {frozenset(edge[:2]) for edge in triples(RING)}
     false = claims.pairs.take(np.flatnonzero(~claims.valid))
     related = [frozenset(pair) in pairs for pair in zip(false.a.tolist(), false.b.tolist(), strict=True)]
-    assert sum(related) == pytest.approx(ITEMS / 2, abs=3)  # a random other may be a neighbour by chance
+    assert sum(related) == pytest.approx(ITEMS / 2, abs=3)  # a random other item can be a partner by chance
 
 
-def test_a_claim_is_judged_by_the_vectors_under_its_relation() -> None:
+def test_vectors_of_a_claim_are_those_under_its_relation() -> None:
     numbers = np.arange(ITEMS * RELATIONS, dtype=np.float32).reshape(ITEMS, RELATIONS, 1)
     claims = LabelledPairs(table([(2, 5, 3)]), np.array([True]))
     judged = claims.vectors(

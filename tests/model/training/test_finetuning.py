@@ -141,5 +141,5 @@ def test_lora_without_peft_names_package_to_install(
 
 
 def test_rejects_frozen_backbone_without_pretrained_weights() -> None:
-    with pytest.raises(ValidationError, match="--tune frozen is for a pretrained backbone"):
+    with pytest.raises(ValidationError, match="--tune frozen requires a pretrained backbone"):
         TrainConfig(prepared=Path("p"), out=Path("o"), tune="frozen")

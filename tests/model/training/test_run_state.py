@@ -234,9 +234,7 @@ def test_rejects_output_folder_with_foreign_files_before_training(prepared: Path
     config = tiny_training(prepared, tmp_path / "out")
     config.out.mkdir()
     (config.out / "notes.txt").write_text("mine")
-    with pytest.raises(
-        ArtifactError, match=r"out exists and is not an artifact of rcml; choose another --out"
-    ):
+    with pytest.raises(ArtifactError, match=r"out exists and is not an rcml artifact\. Choose another --out"):
         train(config)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -168,7 +168,7 @@ def test_free_text_relation_is_added_queried_and_removed(ask: Ask, address: str)
     found = ask(address, "retrieve", item_id="red-mug", relation="gifts / office", k=3)
     assert [result.relation for result in found.results] == ["gifts / office"] * 3
     ask(address, "remove_relation", "gifts / office")
-    with pytest.raises(NotFound, match="No relation has the id 'gifts / office'"):
+    with pytest.raises(NotFound, match="No relation has the ID 'gifts / office'"):
         ask(address, "relation", "gifts / office")
 
 

@@ -145,7 +145,7 @@ def test_inner_products_equal_retrieve_scores(asked: TestClient) -> None:
     ("change", "status", "said"),
     [
         ({"items": ["cot", "unicorn"]}, 404, "No item has the id 'unicorn'."),
-        ({"relation": "sailing"}, 404, "No relation has the id 'sailing'."),
+        ({"relation": "sailing"}, 404, "No relation has the ID 'sailing'."),
         ({"items": []}, 422, "items must have 1 or more entries; [] was sent."),
         (
             {"items": ["cot"] * 101},

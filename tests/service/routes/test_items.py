@@ -101,6 +101,6 @@ def test_text_only_item_has_no_picture(tmp_path: Path) -> None:
         for response in refused:
             assert response.status_code == 404
             assert response.json()["type"] == "urn:rcml:problem:no-picture"
-            assert "Ask with similarity TT, TI or AVG" in response.json()["detail"]
+            assert "Use similarity TT, TI or AVG" in response.json()["detail"]
         answer = client.post("/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "k": 3})
         assert len(answer.json()["results"]) == 3
