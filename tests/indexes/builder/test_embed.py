@@ -90,9 +90,7 @@ def test_skips_item_with_unreadable_picture_and_records_reason(shop: FakeShop, t
     generation = run(shop, tmp_path / "index", prepared=prepared)
     reasons = json.loads((generation / "set-aside.json").read_text())
     assert list(reasons) == ["red-mug", "twin-3", "a/b?c#d e"]
-    assert reasons["red-mug"].startswith(
-        "picture 00000.png cannot be decoded (its format is unknown)"
-    )
+    assert reasons["red-mug"].startswith("picture 00000.png cannot be decoded (its format is unknown)")
     assert open_artifact(generation, "index").counts["set_aside"] == 3
     index = Index.open(tmp_path / "index", shop.checkpoint)
     left = [item.item_id for _, item in index.snapshot.page(0, 100)]
