@@ -4,9 +4,10 @@ The validity head is fitted to the items that the network was trained on, so its
 items. Cosines are not probabilities, and they cannot be compared across relations: the loss contrasts items under one
 relation, so adding a constant to all scores of a relation does not change the loss.
 
-Both are corrected on validation items, with as few parameters as possible. The head gets one scale and one bias of
-its log-odds (Platt 1999) and a lapse rate. Relation types get, for each similarity, one scale of the cosines and one
-bias per relation before a softmax (vector scaling, Guo et al. 2017, with one scale for all relations).
+Two maps with few parameters are therefore fitted to validation items. The first converts the log-odds of the head into
+the probability of a claim, with one scale, one bias (Platt 1999) and a lapse rate. The second converts the cosines of a
+pair under all relations into the probability of each relation, with one scale, one bias per relation and a softmax
+(vector scaling, Guo et al. 2017, with one scale for all relations). It is fitted separately for each `Similarity`.
 
 `rcml train` fits the calibration and stores it in the checkpoint as `calibration.json`. `indexes` applies it without
 torch.
@@ -55,7 +56,11 @@ class PlattScaling(BaseModel):
 
     @classmethod
     def fit(cls, log_odds: Float[ndarray, " claims"], valid: Bool[ndarray, " claims"]) -> "PlattScaling":
-        """Fit the map to `valid` by maximum likelihood; few claims never give near certainty."""
+        """Fit the map to `valid` by maximum likelihood.
+
+        The lapse rate has a lower bound that is larger for fewer claims, so a fit to few claims never returns a
+        probability near 0 or 1.
+        """
         from scipy.optimize import minimize
 
         claims = len(valid)
@@ -100,8 +105,9 @@ class VectorScaling(BaseModel):
     ) -> "VectorScaling":
         """Fit the map to the true answers by maximum likelihood; `truth` contains their columns in `scores`.
 
-        The log-likelihood is concave. If the scores made no errors, it would grow without bound. The target probability
-        of a true answer is therefore slightly below 1, as in Platt (1999), and approaches 1 with more questions.
+        The log-likelihood is concave. If the scores made no errors, the best scale would be infinite. The target
+        probability of a true answer is therefore slightly below 1, as in Platt (1999), and approaches 1 with more
+        questions.
         """
         from scipy.optimize import minimize
 

@@ -99,7 +99,10 @@ def write_contents(
     card: str,
     calibration: Calibration = UNCALIBRATED,
 ) -> None:
-    """Write the files that `Checkpoint.open` reads into the folder of a draft; the draft itself writes the options."""
+    """Write the torch-free files of a checkpoint into `folder`, the folder of a draft.
+
+    `write_artifact` writes `config.json` and `manifest.json`.
+    """
     save_relations(folder, relations)
     save_relation_vectors(folder, relation_vectors)
     validity.save(folder)

@@ -57,7 +57,7 @@ class Quality:
         """Open the report at `path` for the checkpoint with the digest `checkpoint_digest`.
 
         Raises:
-            ArtifactError: the report is missing or damaged, or an earlier rcml wrote it without figures by relation.
+            ArtifactError: the report is missing or damaged, or an earlier version of rcml wrote it.
             MismatchError: the report belongs to another checkpoint.
         """
         manifest = open_artifact(path, "report")
@@ -72,6 +72,7 @@ class Quality:
             relations = _RELATIONS.validate_python(report["relations"])
         except (KeyError, ValidationError):
             raise ArtifactError(
-                f"The report at {path} has no figures by relation; an earlier rcml wrote it. Run `rcml evaluate` again."
+                f"The report at {path} has no figures by relation, because an earlier version of rcml wrote it. "
+                "Run `rcml evaluate` again."
             ) from None
         return cls(path, manifest.digest, {quality.relation_id: quality for quality in relations})

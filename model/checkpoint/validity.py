@@ -30,7 +30,11 @@ class PairVectors:
     relation: Float32[ndarray, "pairs dim"]
 
     def features(self) -> Float32[ndarray, "pairs features"]:
-        """Compute the input features: products of the views, the cosine of each pair of views, and the relation."""
+        """Compute the input features of each pair.
+
+        The features are the element-wise products of the two items' vectors (text with text, image with image, and the
+        mean of both cross-modal products), the cosine that each product sums to, and the vector of the relation.
+        """
         cross = (self.text_a * self.image_b + self.image_a * self.text_b) / 2
         products = (self.text_a * self.text_b, self.image_a * self.image_b, cross)
         cosines = [product.sum(axis=1, keepdims=True) for product in products]
@@ -61,7 +65,7 @@ class ValidityHead:
             batch_size=min(256, len(valid)),
             learning_rate_init=1e-3,
             max_iter=60,
-            early_stopping=len(valid) >= 100,  # validates on a tenth of the pairs, too few below 100
+            early_stopping=len(valid) >= 100,  # a tenth of fewer pairs is too small for validation
             n_iter_no_change=6,
             random_state=seed,
         )

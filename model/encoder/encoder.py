@@ -73,9 +73,9 @@ class Encoder:
     ) -> Self:
         """Load a checkpoint from a folder or from the Hugging Face Hub (`owner/name`).
 
-        A `Path` always means a folder. A string means a folder unless it can only be a Hub name. `revision` is a
-        branch, tag or commit on the Hub. `precision` and `engine` apply to the towers (`model/network/precision.py`).
-        An encoder that was loaded in bf16 cannot be saved.
+        A `Path` always means a folder. A string means a Hub name only if it has the form `owner/name` and no local file
+        or folder named `owner` exists. `revision` is a branch, tag or commit on the Hub. `precision` and `engine` apply
+        to the towers (`model/network/precision.py`). An encoder that was loaded in bf16 cannot be saved.
 
         Raises:
             ArtifactError: the checkpoint is missing or damaged, or its weights do not fit its network.

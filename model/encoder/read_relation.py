@@ -36,8 +36,8 @@ def read_free_text(
 ) -> FreeTextRelation:
     """Encode a free-text relation for scoring against item tokens (eq. 4-6).
 
-    `known` contains the trained `relations`, encoded with the same weights. The result ranks them by the similarity of
-    their attention to the attention of the free-text relation.
+    `known` contains the trained `relations`, encoded with the same weights. The result lists the trained inter-sample
+    relations, starting with the relation whose attention is most similar to that of the free-text relation.
     """
     attention = network.attention
     device = known.vectors.device

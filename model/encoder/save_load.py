@@ -26,8 +26,8 @@ NAMED_FAULTS = 8
 class Source:
     """Checkpoint that an encoder was loaded from.
 
-    `processor_files` contains the files of its tokenizer and image processor, as read from disk. They are kept because
-    transformers would add the settings of their last use and its own version when it saves them.
+    `processor_files` contains the files of its tokenizer and image processor, as read from disk. Saving the processors
+    with transformers instead would add the version of transformers and the settings of the last call to these files.
     """
 
     checkpoint: Checkpoint
@@ -52,7 +52,8 @@ class Source:
 def locate(source: str | Path, revision: str | None) -> Path:
     """Return the folder of the checkpoint `source`; a Hub name (`owner/name`) is first downloaded at `revision`.
 
-    A `Path` always means a folder. A string means a folder unless it can only be a Hub name.
+    A `Path` always means a folder. A string means a Hub name only if it has the form `owner/name` and no local file or
+    folder named `owner` exists.
 
     Raises:
         ArtifactError: the checkpoint does not exist on the Hub, or the download fails.

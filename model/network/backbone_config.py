@@ -51,8 +51,8 @@ def checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
     for tower in (checked.text_config, checked.vision_config):
         if not hasattr(tower, "hidden_size"):
             raise InputError(
-                f"The tower {tower.model_type!r} in {source} has no hidden_size, so it does not output tokens of one "
-                "width for the relation-guided attention. Use a transformer."
+                f"The tower {tower.model_type!r} in {source} has no hidden_size, so its tokens do not have "
+                "the fixed width that the relation-guided attention requires. Use a transformer."
             )
     return checked
 

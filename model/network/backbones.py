@@ -210,13 +210,16 @@ class SiglipBackbone(Backbone):
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state))
 
     def text_projection(self) -> Float[Tensor, "dim dim"]:
-        """Return the identity matrix, because the head is not a matrix and is already applied."""
+        """Return the identity matrix, because the head is not a matrix and has already been applied."""
         return self._identity(self.dim)
 
     image_projection = text_projection
 
     def _patch_states(self, states: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch patches dim"]:
-        """Apply the head to each patch separately; one token gets all the attention for any query and keys."""
+        """Apply the head to each patch separately.
+
+        The attention weight of a single token is always 1, so its query and key are not computed.
+        """
         head = self.model.vision_model.head
         attention = head.attention
         weight, bias = (whole.chunk(3)[2] for whole in (attention.in_proj_weight, attention.in_proj_bias))
@@ -239,7 +242,7 @@ class Siglip2Backbone(SiglipBackbone):
         out = self.model.vision_model(
             pixel_values=pictures.pixels.to(self.dtype),
             pixel_attention_mask=mask,
-            spatial_shapes=pictures.grid.cpu(),  # the tower reads its entries one by one, so copy all at once
+            spatial_shapes=pictures.grid.cpu(),  # the tower reads one entry at a time; one copy to the CPU is faster
         )
         return _led_by(out.pooler_output, self._patch_states(out.last_hidden_state), mask)
 

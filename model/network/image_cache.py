@@ -31,7 +31,7 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures decoded from their files at each access, which needs no cache but at least one CPU core."""
+    """Pictures decoded from their files at each access; this needs no cache, but more CPU time."""
 
     preprocessor: Preprocessor
     paths: Sequence[Path]
@@ -62,7 +62,7 @@ def load_pictures(
 def keep_pictures(preprocessor: Preprocessor, paths: Sequence[Path], file: Path) -> PictureInput:
     """Open the picture cache at `file`; if it is not complete, decode all pictures into it first.
 
-    The file with the grids is written last and renamed into place, so it exists only for a complete cache.
+    The file with `PictureInput.grid` is written last and then renamed, so it exists only if the cache is complete.
 
     Raises:
         InputError: the disk does not have enough free space.

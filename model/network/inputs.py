@@ -64,7 +64,7 @@ def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, " taken"]) -> Sha
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token-level embeddings of one modality (eq. 3), in the width of its tower.
+    """Token-level embeddings of one modality (eq. 3), before projection into the joint space.
 
     `states` times the backbone's projection for this modality is H in the joint space. `summary` is the position of
     the summary token: in CLIP, EOT for a text and CLS for an image.
@@ -86,8 +86,8 @@ class Tokens:
 class PatchLayout:
     """Layout of the patches of a picture: `rows` by `columns`, from the top left.
 
-    The patches cover the shares `height` and `width` of the picture's sides. They do not cover a remainder at the
-    bottom or right that is smaller than a patch.
+    `height` and `width` are the shares of the picture's height and width that the patches cover. A remainder at the
+    bottom or right that is smaller than a patch is not covered.
     """
 
     rows: int

@@ -2,9 +2,9 @@
 
 Tokens do not depend on the relation, so one pass through the backbone serves every relation. The projections are
 absorbed: `q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. The final matrix P of a tower is
-absorbed in the same way, because H = P^T X. Values that depend only on the relations are computed once per batch, or
-once until the weights change. Each further relation costs two products of (tokens x width) and one of (width x dim)
-per item.
+absorbed in the same way, because H = P^T X. Values that depend only on the relations are computed once per training
+batch; after training, they are cached until the weights change. Each further relation costs two products of
+(tokens x width) and one of (width x dim) per item.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class NetworkConfig(BaseModel):
     objective: Objective = Field(
         description="training objective: rcml, clip (baseline) or blind (unconditioned ablation)"
     )
-    beta: Share = Field(description="weight of the summary token relative to the relation (eq. 5)")
+    beta: Share = Field(description="weight of the summary bonus; relevance has weight 1 - beta (eq. 5)")
     summary_scale: float = Field(ge=0.0, description="size of the summary bonus B")
     backbone: dict[str, Any] = Field(description="config of the towers, as in the model's own config.json")
 

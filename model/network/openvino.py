@@ -79,8 +79,8 @@ class _Traceable(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tokens = self.tokens(first, second)
-        # If a backbone calls len() on its input, the trace of one input records a batch of one row. Expanding restores
-        # the batch size.
+        # The tower is traced with a batch of one. If a backbone calls len() on its input, the trace records the batch
+        # size 1 as a constant, so the mask and the summary positions are expanded to the real batch size.
         rows = first.shape[0]
         return tokens.states, tokens.mask.expand(rows, -1), tokens.summary.expand(rows)
 

@@ -214,7 +214,7 @@ class Preprocessor:
 
     def decode(self, picture: Image.Image, into: PictureInput, row: int) -> None:
         """Resize and crop `picture` into row `row` of `into`, as uint8 pixels to save memory."""
-        # Decode a JPEG at a reduced size: twice the side that is needed, as in Pillow's thumbnail.
+        # Decode a JPEG at a reduced size, but at least twice the output size, as Pillow's thumbnail does.
         side = 2 * math.isqrt(math.prod(self._shape) // 3)
         picture.draft("RGB", (side, side))
         processed = self._process(picture.convert("RGB"))
@@ -236,7 +236,7 @@ class Preprocessor:
         if len(self._shape) < 3:
             return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex resizes the whole picture
         shorter = min(width, height)
-        # Enlarge a small picture by an integer factor, so that sizes are rounded as for the picture itself.
+        # An integer factor preserves the exact aspect ratio of a small picture, so its size is rounded in the same way.
         scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
         columns, rows = round(width * scale), round(height * scale)
         ruler = np.full((rows, columns, 3), 255.0)
@@ -296,9 +296,9 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     """Train a byte-level BPE tokenizer with `vocabulary` tokens, deterministically."""
     blank = CLIPTokenizer()
     symbols = sorted(ByteLevel.alphabet())
-    # CLIP's BPE marks the last byte of a word. Declaring the marked bytes as "special" ensures that all of them exist,
-    # because an unseen last letter would be lost otherwise. It also fixes their IDs: if the trainer assigned them, the
-    # IDs and the merges that depend on them would differ from run to run.
+    # CLIP's BPE marks the last byte of a word. Declaring the marked bytes as "special" ensures that all of them exist.
+    # Otherwise, a last letter that does not occur in `texts` could not be encoded. It also fixes their IDs: if the
+    # trainer assigned them, the IDs and the merges that depend on them would differ from run to run.
     marked = [f"{symbol}</w>" for symbol in symbols]
     trainer = BpeTrainer(
         vocab_size=vocabulary,

@@ -87,5 +87,5 @@ class RelationAttention(nn.Module):
 
 
 def _exact(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Cast to at least float32, because bf16 rounding errors are noticeable in a softmax or in a cosine over tau."""
+    """Cast to at least float32, because bf16 rounding errors distort a softmax and a cosine divided by tau."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

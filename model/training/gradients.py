@@ -100,7 +100,7 @@ class Gradients:
     def _encode(
         self, batch: Batch, chunk: slice, context: RelationContext, step: int
     ) -> tuple[Float[Tensor, "chunk relations dim"], Float[Tensor, "chunk relations dim"]]:
-        # Dropout must be the same when the chunk is encoded a second time.
+        # Dropout must be the same when the micro-batch is encoded a second time.
         torch.manual_seed(seed_of(self._seed, step, self._group.rank, chunk.start))
         rows = torch.arange(len(batch.text.ids))[chunk]
         pictures = self.preprocessor.normalise(batch.pictures.take(rows))

@@ -42,8 +42,8 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
             "",
             "## Results",
             "",
-            f"On validation items, which are not among the training items: Hit@5 of 21 candidates "
-            f"{metrics.validation_hit_at_5:.3f}, relation-validity accuracy "
+            f"On validation items, which are not among the training items: Hit@5 among 21 candidates is "
+            f"{metrics.validation_hit_at_5:.3f}, and relation-validity accuracy is "
             f"{metrics.validation_validity_accuracy:.3f}. `rcml evaluate` measures the network on the test items.",
             "",
             "## Limitations",

@@ -9,9 +9,10 @@ from model.network.network import Network
 
 
 def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """Create AdamW with three parameter groups: weight matrices, vectors, and the four matrices of the attention.
+    """Create AdamW with three parameter groups, of which only the first has weight decay.
 
-    Only the weight matrices have weight decay.
+    The groups are the weight matrices of the towers, their biases and norm weights, and the four matrices of the
+    attention.
 
     The four matrices of the attention start near the identity. Adam changes every entry of a matrix by about the
     learning rate, at first always in the same direction. Each step therefore adds about rate x dim to the largest

@@ -4,7 +4,7 @@
       run.json                  options and digest of the prepared data, which must be unchanged for `--resume`;
                                 whether the run is finished
       last.safetensors          complete state at the last save: weights, Adam's moments, step, history
-      best-STEP.safetensors     weights of the best validation so far; the last state contains its step
+      best-STEP.safetensors     weights of the best validation so far; STEP is stored in last.safetensors
       tensorboard/              TensorBoard log
       pictures/                 decoded pictures; removed at the end
 
@@ -56,7 +56,7 @@ class TrainingState(BaseModel):
 
     @property
     def pairs_per_second(self) -> float:
-        """Training speed in pairs of the loss per second."""
+        """Training speed in positive pairs per second."""
         return self.pairs / max(self.seconds, 1e-9)
 
     @property

@@ -57,7 +57,7 @@ MAX_VALIDATION_QUERIES = 4_000
 """Maximum number of queries in a validation; if there are more, a random sample is used."""
 
 MAX_FITTED_CLAIMS = 20_000
-"""Maximum number of claims for fitting the validity head, and of claims and of edges for calibration."""
+"""Maximum number of claims or edges that the validity head or a calibration map is fitted to."""
 
 
 def train(config: TrainConfig) -> str:

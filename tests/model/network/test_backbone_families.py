@@ -400,7 +400,7 @@ def test_rejects_tower_without_tokens_of_one_width() -> None:
     towers = {"text_config": {"model_type": "bert"}, "vision_config": {"model_type": "resnet"}}
     config = {"model_type": "vision-text-dual-encoder", **towers}
     with pytest.raises(
-        InputError, match=r"The tower 'resnet' in network\.json .* does not output tokens of one width"
+        InputError, match=r"The tower 'resnet' in network\.json .* tokens do not have the fixed width"
     ):
         build_backbone(config)
 
