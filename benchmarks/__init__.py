@@ -1,1 +1,1 @@
-"""Benchmarks that measure ratios to a reference in one run; start each with `python -m benchmarks.NAME`."""
+"""Benchmarks that compare rcml with a reference in the same run; start one with `python -m benchmarks.NAME`."""

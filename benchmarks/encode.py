@@ -140,7 +140,7 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
 
 
 def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds: int) -> dict[str, Any]:
-    """Print the tables of `towers` and return the figures of the first."""
+    """Print the tables of `towers` and return the figures of the first engine."""
     networks = {name: with_towers(network, tower) for name, tower in towers.items()}
     contexts = {name: make_context(one, RELATIONS) for name, one in networks.items()}
     length = int(items.text.mask.sum(dim=1).max())
@@ -165,7 +165,7 @@ def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds
     backbone, ids, mask = network.backbone, items.text.ids, items.text.mask
     clip_texts = partial(backbone.model.get_text_features, ids, mask)
     time("texts, padded to 77 tokens", clip_texts, partial(texts, items.text))
-    time(f"texts, ours padded only to the longest, {length} tokens", clip_texts, partial(texts, cut))
+    time(f"texts, ours padded only to the longest text ({length} tokens)", clip_texts, partial(texts, cut))
     clip_pictures = partial(backbone.model.get_image_features, items.pictures.pixels)
     time("pictures", clip_pictures, pictures)
     timings = time("texts, padded to 77 tokens, and pictures", partial(features, backbone, items), both)

@@ -2,9 +2,9 @@
 
 The index has 100,000 items under 10 relations and no precomputed answers. Every search is a scan, as in an index of
 this size written by `rcml index build`. With `--kind hnsw` the index has graphs, which take longer to build but make
-searches short.
+searches faster.
 
-One thread sends one query after the other, in blocks of some seconds. In "live" blocks, another thread adds 100 items
+One thread sends one query after the other, in blocks of a few seconds. In "live" blocks, another thread adds 100 items
 per second, each with 30 KB of vectors, and waits until each item is durable. In "quiet" blocks, the index does not
 change. Every round has one block of each kind, in random order. Each block searches without a filter and with a price
 filter that allows a tenth of the items.
@@ -84,7 +84,7 @@ def found_after(index: Index, change: Change) -> float:
 
 
 def search(index: Index, items: int, seconds: float, draw: Random) -> dict[str, list[float]]:
-    """Search for `seconds` and return the milliseconds of each search, by the name of the filter."""
+    """Run searches for `seconds` seconds; return the milliseconds that each took, by the name of the filter."""
     took: dict[str, list[float]] = {name: [] for name in SELECTIONS}
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -98,9 +98,9 @@ def search(index: Index, items: int, seconds: float, draw: Random) -> dict[str, 
 
 
 def follow(pipe: Connection, path: Path) -> None:
-    """Send the time at which each item named through `pipe` appears in the index, which is refreshed every 0.2 s.
+    """Receive item IDs from `pipe`, and send back the time at which each item appears in the index.
 
-    This function runs in another process.
+    This function runs in another process, in which the index is refreshed every 0.2 s.
     """
     index = Index.open(path)
     pipe.send("")

@@ -7,7 +7,8 @@ and 512 pairs under 10 relations, in fp32. Relation 0 is the intra-sample relati
 The naive loss follows eq. 4-6 as printed. For each of the P pairs, it conditions all B items on the relation of the
 pair, which gives B x P vectors of each modality. It absorbs none of W_K, W_V and W_o. It avoids only the repeated work
 that any implementation would avoid. Keys and values do not depend on the relation, so they are projected once per item.
-All pairs share one product, and the anchors are selected from the candidates.
+One matrix product computes the relevance of all tokens of an item to the relations of all pairs. The vectors of the
+anchors are selected from the vectors of the candidates.
 """
 
 import argparse
@@ -52,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Size:
-    """Dimensions of a case."""
+    """Dimensions of the batch and the vectors."""
 
     items: int = 512
     relations: int = 10

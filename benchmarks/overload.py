@@ -5,8 +5,8 @@ batch and 2 ms per item. A closed loop measures the capacity in requests per sec
 half the capacity, at ten times the capacity for a minute, and at half the capacity again. It opens new connections as
 needed. Finally the closed loop measures the capacity again.
 
-The response time counts from when the request was sent. The benchmark also reports how late the client process itself
-was in sending the requests.
+Response times are measured from the moment at which a request is sent. The benchmark also reports how late the client
+process itself was in sending the requests.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from service.settings import ServeConfig
 DIM = 64
 BATCH_S, ITEM_S = 0.02, 0.002
 CONNECTIONS = 64
-"""Number of connections that measure the capacity."""
+"""Number of connections of the closed loop."""
 
 
 def serve(index: Path, pipe: Connection) -> None:

@@ -122,7 +122,7 @@ def measure(case: Case) -> list[dict[str, Any]]:
 def compare(
     vectors: FaissVectors, plain: "Plain", asked: Sequence[Asked], name: str, share: float
 ) -> dict[str, Any]:
-    """Measure the recall and times of both variants under one filter, query by query in random order.
+    """Measure the recall and times of both variants under one filter. Each query runs in both, in random order.
 
     Before each timed query, the same variant runs a different query that is not timed. Otherwise a variant would profit
     from data that the other variant has just loaded into the CPU caches.

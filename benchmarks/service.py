@@ -8,10 +8,10 @@ Three kinds of request take turns, block by block:
 - `live`: the same retrieval from the other index, which searches a graph
 - `canned`: a route of the same application that returns the bytes of one such response for every request
 
-Each ratio is formed within a round, in which other load on the machine affects all kinds equally. The benchmark reports
-the median over the rounds.
+Each ratio compares two kinds in the same round, so other load on the machine affects both equally. The benchmark
+reports the median over the rounds.
 
-The results are compared with a scan of all vectors. Building the indexes takes some minutes. `--keep FOLDER` stores
+The results are compared with a scan of all vectors. Building the indexes takes a few minutes. `--keep FOLDER` stores
 them in FOLDER, and later runs reuse them.
 """
 

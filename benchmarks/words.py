@@ -1,9 +1,9 @@
 """Free-text relation search compared with brute force: `python -m benchmarks.words [--quick] [--index DIR ...]`.
 
 The query items belong to an index that stores tokens, and the relations are not indexed. The search of the service is
-timed twice: for the first query under a relation, which has to compute all estimates for the relation, and for later
-queries, which reuse them. Brute force scores all items from their tokens. Encoding the description of a relation is not
-timed, because it takes the same time in each case. Times are CPU times of one thread.
+timed twice: for the first query under a relation, which computes low-rank estimates of the vectors of all items, and
+for later queries, which reuse the estimates. Brute force scores all items from their tokens. Encoding the description
+of a relation is not timed, because it takes the same time in each case. Times are CPU times of one thread.
 
 Without `--index` a sample shop of 6,000 items is generated, trained on and indexed first, which takes minutes.
 """

@@ -1,8 +1,8 @@
 """Synthetic vectors for search benchmarks, which resemble the vectors of a trained network.
 
 The vectors form overlapping groups of very unequal size, and each group contains tighter and looser subgroups. Their
-spectrum decays: about 40 of 512 components matter. Random vectors without such structure have no near neighbours, so no
-ANN index could find them.
+spectrum decays: about 40 of 512 components matter. Random vectors without such structure are all about equally far from
+one another, so an ANN index could not find the nearest ones.
 """
 
 from collections.abc import Iterator

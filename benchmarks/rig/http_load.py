@@ -145,7 +145,7 @@ def open_loop(
     """Send `rate` requests per second for `seconds` seconds, each on a free connection or a new one.
 
     At most `most` requests are in flight. Requests beyond this maximum are not sent and count as status 0. Response
-    times count from when the request was sent. `Outcome.late` records how late each request was sent.
+    times are measured from the moment at which a request is sent. `Outcome.late` records how late it was sent.
     """
     return uvloop.run(_open_loop(port, messages, rate, seconds, most))
 

@@ -15,7 +15,7 @@ from model.malloc import keep_freed_memory
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of each variant (side) in each round."""
+    """Seconds that each variant took in each round. A variant is also called a side."""
 
     seconds: Mapping[str, Sequence[float]]
 
@@ -40,8 +40,8 @@ class Timings:
 def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Timings:
     """Time every variant once per round, in random order; the first `warmup` rounds are not counted.
 
-    In a fixed order, even a rotated one, a variant would always find the caches and the heap as the same other variant
-    left them.
+    In a fixed order, even a rotated one, each variant would always run after the same other variant, which affects the
+    caches and the heap.
     """
     draw = Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in sides}

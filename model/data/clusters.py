@@ -25,7 +25,7 @@ BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
     "listen to": ("Co-listened", "listen to"),
     "use": ("Used together", "use"),
 }
-"""Phrases for each behaviour: one for two items together, and the verb for users."""
+"""Words for each behaviour in a description: the beginning (before "by people who") and the verb."""
 
 MIN_OVERWHELMING_SHARE = 0.7
 """Minimum share of a cluster's interactions for its first category to be called an overwhelming interest."""
@@ -39,7 +39,7 @@ MAX_NAMED_CATEGORIES = 10
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """Users and their items. `taken[u, i]` is 1 if user u had item i, otherwise 0.
+    """Users and their items. `taken[u, i]` is 1 if user u interacted with item i, otherwise 0.
 
     `categories[i, c]` is the share of category c in item i; the shares of an item sum to 1.
     """
@@ -90,7 +90,7 @@ def describe_clusters(
 
 
 def slug(name: str) -> str:
-    """Convert `name` to lower case with single hyphens, which is safe in a URL and easy to type."""
+    """Convert `name` to a slug for URLs and commands: lower case, with single hyphens between words."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "relation"
 
 

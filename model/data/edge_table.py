@@ -12,7 +12,10 @@ from model.records import Edge
 
 @dataclass(frozen=True)
 class EdgeTable:
-    """Edges as arrays: the positions of both items in a list of items, and of the relation in the list of relations."""
+    """Edges as arrays.
+
+    `a` and `b` are positions in a list of items, and `relation` is a position in a list of relations.
+    """
 
     a: Int[ndarray, " edges"]
     b: Int[ndarray, " edges"]

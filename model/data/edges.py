@@ -1,8 +1,8 @@
 """Related pairs of items: items that users of the same cluster bought together (appendix A.2).
 
-Two items are related under a cluster if enough of its users had both (support), and if this number is higher than
-expected from the popularity of the items (NPMI). Each item keeps only its best partners. Under a looser rule, nearly
-every pair would be related, and the network could not learn anything from the pairs.
+Two items are related under a cluster if enough of its users interacted with both items (support), and if this number is
+higher than expected from the popularity of the items (NPMI). Each item keeps only its best partners. Under a looser
+rule, nearly every pair would be related, and the network could not learn anything from the pairs.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
     joint = support / users
     with np.errstate(divide="ignore", invalid="ignore"):
         npmi = np.log(joint * users * users / (single[a] * single[b])) / -np.log(joint)
-    # If every user had both items, the formula divides by zero. Its limit is 1.
+    # If every user interacted with both items, the formula divides by zero. Its limit is 1.
     npmi = np.where(support == users, 1.0, npmi)
     best = _best_partners(np.concatenate([a, b]), np.tile(npmi, 2), np.tile(support, 2), partners)
     keep = (npmi >= min_npmi) & best.reshape(2, -1).any(axis=0)

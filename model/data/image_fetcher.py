@@ -87,7 +87,7 @@ class PictureFetcher:
     ) -> None:
         """Create a fetcher that connects only to addresses for which `permits` is true.
 
-        `resolve` and `wire` default to the resolver and the network of the system.
+        By default, `resolve` and `wire` use the system's resolver and network.
         """
         self._limits = limits or FetchLimits()
         self._turns = asyncio.Semaphore(self._limits.concurrency)
@@ -131,7 +131,7 @@ class PictureFetcher:
         raise _failed(host, f"it redirects more than {self._limits.redirects} times")
 
     def _parse(self, url: str) -> httpx.URL:
-        """Parse `url` and reject it if it is not permitted. The addresses of its host are checked on connecting."""
+        """Parse `url` and reject it if it is not permitted. `_CheckedWire` checks the addresses of its host later."""
         if len(url) > MAX_URL_CHARACTERS:
             raise _forbidden("an unknown host", f"its URL is longer than {MAX_URL_CHARACTERS:,} characters")
         try:
@@ -152,7 +152,7 @@ class PictureFetcher:
         return place
 
     async def _ask(self, place: httpx.URL) -> bytes | str:
-        """Request `place`, and return the picture or the URL of the redirect."""
+        """Send a request to the URL `place`; return the picture, or the target URL of a redirect."""
         origin = httpcore.Origin(place.raw_scheme, place.raw_host, _port(place))
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path
@@ -183,7 +183,7 @@ class PictureFetcher:
         kind = said.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
         if kind not in ALLOWED_MEDIA_TYPES:
             raise _failed(host, f"its content type is {kind[:60]!r}, which is not JPEG, PNG or WebP")
-        # The received bytes are counted in any case. This check avoids reading a body with an excessive length.
+        # The declared length may be false, so `_ask` also counts the bytes that it receives.
         if int(said.get("content-length", "0")) > self._limits.max_bytes:
             raise self._too_large(host)
 
@@ -223,7 +223,7 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
         """Resolve `host` and connect to one of its addresses.
 
         Raises:
-            ForbiddenUrlError: an address is not permitted. A host that also has public addresses is probably an attack.
+            ForbiddenUrlError: an address is not permitted, even if the host also has public addresses.
         """
         addresses = await self._addresses(host)
         if not all(address is not None and self._permits(address) for address in addresses):

@@ -1,9 +1,9 @@
 """Headers of a JPEG, PNG or WebP file, parsed before any decoder sees the file.
 
-A small file may take long to decode. The reason can be the number of pixels, the number of passes over them, or other
-data: a megabyte of EXIF that refers to itself, compressed texts, a million empty segments. This module therefore parses
-the container of an untrusted picture first. It returns the size, an estimate of the decoding time, and the pixel data
-without the rest of the file. `model.data.images` uses this module, which is plain Python without Pillow.
+Even a small file can take a long time to decode. The reason can be the number of pixels, the number of passes over
+them, or other data: a megabyte of EXIF that refers to itself, compressed texts, or a million empty segments. This
+module therefore parses the container of an untrusted picture first. It returns the size, an estimate of the decoding
+time, and the pixel data without the rest of the file (a WebP stays whole). The module is plain Python without Pillow.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Literal
 Format = Literal["JPEG", "PNG", "WEBP"]
 
 MAX_CONTAINER_PARTS = 10_000
-"""Maximum number of segments of a JPEG or chunks of a PNG; a photograph of 10 MB has about 1,200."""
+"""Maximum number of segments of a JPEG or chunks of a PNG; a PNG of 10 MB usually has about 1,200 chunks."""
 
 MAX_JPEG_TABLE_BYTES = 200_000
 """Maximum size in bytes of the tables before the first scan of a JPEG.
@@ -51,8 +51,8 @@ class ContainerError(Exception):
 class Container:
     """Container of a picture: its size in pixels, its orientation, and `content`, the file reduced to pixel data.
 
-    `effort` is the maximum decoding time per pixel, relative to a baseline JPEG and rounded up. `orientation` is 1 to
-    8, as in EXIF; it is not yet applied to `content`.
+    The `content` of a WebP is the whole file. `effort` is the maximum decoding time per pixel, relative to a baseline
+    JPEG and rounded up. `orientation` is 1 to 8, as in EXIF; it is not yet applied to `content`.
     """
 
     format: Format

@@ -1,4 +1,4 @@
-"""Decoding of pictures: trusted files of the user, and untrusted bytes sent to the service.
+"""Decoding of pictures: the user's own files, which are trusted, and untrusted bytes sent to the service.
 
 Pillow raises almost any exception for a damaged picture. This module converts all of them to `PictureError`.
 `model.data.prepare` and `indexes.builder.embed` decode the user's own files. The service decodes untrusted bytes with
@@ -25,9 +25,9 @@ MAX_UNTRUSTED_BYTES = 10_000_000
 MAX_UNTRUSTED_PIXELS = 24_000_000
 """Maximum number of pixels of an untrusted baseline JPEG.
 
-For a picture that takes n times as long to decode, the maximum is 1/n of this number (`Container.effort`). Decoding
-therefore takes at most 250 ms: for a JPEG of 24 megapixels, a progressive JPEG of 12, a PNG of 6 (4 with transparency)
-or a WebP of 4.8.
+For a picture that takes n times as long to decode, the maximum is 1/n of this number (`Container.effort`): 12 million
+for a typical progressive JPEG, 6 million for a PNG (4 million with transparency) and 4.8 million for a WebP. Decoding
+therefore takes at most 250 ms.
 """
 
 MAX_UNTRUSTED_SIDE = 65_535
@@ -79,7 +79,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 @contextmanager
 def local_refusals(path: Path) -> Iterator[None]:
-    """Convert exceptions of Pillow about the user's file at `path` to a `PictureError` that names the file."""
+    """Convert Pillow's exceptions for the user's file at `path` to a `PictureError` that names the file."""
     try:
         yield
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def local_refusals(path: Path) -> Iterator[None]:
 
 
 def load_picture(path: Path) -> Image.Image:
-    """Decode a picture file of the user to RGB. All formats that Pillow reads are supported.
+    """Decode the user's picture file at `path` to RGB. All formats that Pillow reads are supported.
 
     Raises:
         PictureError: the file does not exist or cannot be decoded.

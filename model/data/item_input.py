@@ -72,6 +72,6 @@ def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
 
 
 def decoded(content: bytes) -> Image.Image:
-    """Decode the output of `encode_picture` to RGB: the same pixels as those of the stored file."""
+    """Decode the output of `encode_picture` to RGB; `load_picture` returns the same pixels for the stored file."""
     with Image.open(BytesIO(content)) as picture:
         return picture.convert("RGB")

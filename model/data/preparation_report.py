@@ -45,8 +45,8 @@ class RelationCounts(BaseModel):
 class PreparationReport(BaseModel):
     """Content of `report.json` in prepared data.
 
-    `log` contains, by name, the counts of interactions before and after the filters, of kept users and items, and of
-    dropped edges. `set_aside` maps the ID of each skipped item to the reason.
+    `log` maps names to counts: interactions before and after the filters, kept users, kept items, and dropped edges.
+    `set_aside` maps the ID of each skipped item to the reason.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -170,9 +170,10 @@ def scale_picture(source: Path, target: Path, size: int) -> str:
 
 
 def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
-    """Assign each item to a split; the shares refer to the items with a picture.
+    """Assign each item to a split.
 
-    An item without a picture belongs to no pair, so its split (train) has no effect.
+    `test_share` and `validation_share` are shares of the items with a picture. An item without a picture belongs to no
+    pair, so its split (train) has no effect.
     """
     pictured = np.asarray([row for row, item in enumerate(items) if item.picture])
     order = np.random.default_rng(config.seed).permutation(pictured)

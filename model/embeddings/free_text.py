@@ -18,11 +18,11 @@ FLOAT32_CHUNK_ITEMS = 1_024
 
 @dataclass(frozen=True, eq=False)
 class FreeTextRelation:
-    """Free-text relation, trained or not, prepared for attention over item tokens in the joint space.
+    """Free-text relation, prepared for attention over item tokens in the joint space.
 
     `query` is the scaled W_K^T W_Q h_E, and `output` is W_V^T W_o (eq. 4-6). `nearest` contains the positions of the
-    trained relations, except the intra-sample relation, sorted by the similarity of their attention (most similar
-    first). `vector` is h_E, not normalised.
+    trained relations, except the intra-sample relation. They are sorted by the similarity of their attention to the
+    attention of the free-text relation, most similar first. `vector` is h_E, not normalised.
     """
 
     description: str
@@ -34,7 +34,7 @@ class FreeTextRelation:
     def view(
         self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
     ) -> Float32[ndarray, "taken dim"]:
-        """Compute the vectors of a view of the items at `rows`, as an index would store them for this relation."""
+        """Compute the `view` vectors of the items at `rows`, as an index would store them for this relation."""
         parts = [np.empty((0, len(self.query)), np.float32)]
         for start in range(0, len(rows), FLOAT32_CHUNK_ITEMS):
             some = rows[start : start + FLOAT32_CHUNK_ITEMS]

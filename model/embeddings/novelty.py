@@ -1,10 +1,11 @@
 """Novelty of a free-text relation: its similarity to the trained relations, used to warn users.
 
-The cosine between its h_E and that of the nearest trained relation is not meaningful by itself. For nonsense, it is
-about 0.1 with some text towers and about 0.9 with others. The scale is therefore derived from the checkpoint's own
-relations. Its lower end is the mean cosine of the trained relations with the intra-sample relation, whose text is not
-about items that go together. Its upper end is the lowest cosine of a trained relation with its nearest neighbour. The
-threshold for out-of-distribution is at `FAMILIAR_SHARE` of the way from the lower to the upper end.
+The cosine between the h_E of a free-text relation and the h_E of the nearest trained relation is not meaningful by
+itself. For nonsense, it is about 0.1 with some text towers and about 0.9 with others. This module therefore places the
+cosine on a scale that it derives from the trained relations of the checkpoint. The lower end is the mean cosine of the
+trained relations with the intra-sample relation, whose text is not about items that go together. The upper end is the
+lowest cosine of a trained relation with its nearest neighbour. The out-of-distribution threshold is at `FAMILIAR_SHARE`
+of the way from the lower to the upper end.
 
 docs/decisions.md contains the measurements and the alternatives that were tried.
 """
@@ -26,8 +27,8 @@ FAMILIAR_SHARE = 0.25
 class Novelty:
     """Trained relation nearest to a free-text relation, with their cosine and the out-of-distribution threshold.
 
-    `cosine` compares the h_E of the two relations. If `cosine` is below
-    `familiar_from`, the free-text relation is out-of-distribution.
+    `cosine` compares the h_E of the two relations. If `cosine` is below `familiar_from`, the free-text relation is
+    out-of-distribution.
     """
 
     nearest: Relation

@@ -5,8 +5,7 @@ implements them, and `drawings` only defines the shapes of each kind.
 
 Every shape is a `Path` in percent of the picture's side (x to the right, y down, 0 to 100). Ovals, rounded polygons,
 Bézier outlines and strokes are all paths, so any of them can be a body, a detail or a shadow. The canvas is
-`OVERSAMPLING` times larger than the picture and is averaged down at the end, because Pillow draws without
-anti-aliasing.
+`OVERSAMPLING` times larger than the picture and is downsampled at the end, because Pillow draws without anti-aliasing.
 
 `draw` creates and finishes a `Canvas`, and `drawings` draws on it.
 """
@@ -146,7 +145,7 @@ def ribbon(spine: Path, width: float, end: float | None = None, *, round_ends: b
 
 
 def _cap(centre: Point, edge: Point) -> list[Point]:
-    """Return the half circle around `centre` that starts after `edge`."""
+    """Return the half circle around `centre` that starts at `edge`, without its two end points."""
     radius, start = math.dist(centre, edge), math.atan2(edge[1] - centre[1], edge[0] - centre[0])
     turns = (start + math.pi * step / 8 for step in range(1, 8))
     return [(centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)) for t in turns]
@@ -263,7 +262,7 @@ class Canvas:
             )
 
     def finish(self) -> Image.Image:
-        """Return the finished picture `[size, size]`: the canvas averaged down, with slightly darkened corners."""
+        """Return the finished picture `[size, size]`: the downsampled canvas with slightly darkened corners."""
         return ImageChops.multiply(self.image.reduce(OVERSAMPLING), _vignette(self.size))
 
     def _pixels(self, path: Path) -> list[Point]:

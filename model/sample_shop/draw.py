@@ -1,6 +1,6 @@
 """Pictures of the sample shop: each shows one kind of item in one colour, with a pattern and an emblem.
 
-The pictures are drawn and not downloaded. The demo therefore needs no network access and no licence, and the content
+The pictures are drawn instead of downloaded. The demo therefore needs no network access and no licence, and the content
 of each picture is known exactly. Kind, colour, pattern and emblem are all recognisable at 64x64 pixels, the input size
 of a small vision transformer.
 

@@ -70,7 +70,7 @@ def test_free_text_benchmark_measures_every_similarity(
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert [row["similarity"] for row in rows] == ["TT", "II", "TI", "IT", "AVG"]
     assert {row["items"] for row in rows} == {336}
-    assert {row["overlap_at_10"] for row in rows} == {1.0}  # the search scores all of so few items
+    assert {row["overlap_at_10"] for row in rows} == {1.0}  # up to 500 items, the search scores all items
 
 
 def test_journal_benchmark_measures_increasing_numbers_of_writers(
