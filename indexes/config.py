@@ -58,7 +58,7 @@ class BuildConfig(StageConfig):
     kind: IndexKind | Literal["auto"] = Field(
         "auto",
         description="flat: exact scan of all vectors; hnsw: graph, fastest; ivf-rabitq, ivf-pq: compressed codes, "
-        "least memory; auto: flat up to 100,000 items, hnsw above, or ivf-rabitq if that exceeds --max-memory",
+        "least memory; auto: flat up to 100,000 items, otherwise hnsw, or ivf-rabitq if hnsw exceeds --max-memory",
     )
     min_recall: float = Field(
         0.95, ge=0, lt=1, description="minimum recall@10 of a search, measured against an exact scan"
@@ -66,12 +66,12 @@ class BuildConfig(StageConfig):
     max_memory: ByteSize | None = Field(
         None,
         ge=1,
-        description="maximum memory for all vectors in a server, for example 16GiB; none: no limit",
+        description="maximum memory that a server may use for all vectors, for example 16GiB; none: no limit",
     )
     answers: Answered = Field(
         "auto",
-        description="similarity to precompute: the exact 100 best results of every item, in 800 bytes per item and "
-        "relation; auto: AVG up to 100,000 items, otherwise none",
+        description="similarity for which the exact 100 best results of every item are precomputed; takes 800 bytes "
+        "per item and relation; auto: AVG if there are at most 100,000 items, otherwise none",
     )
     token_store: bool = Field(
         False,

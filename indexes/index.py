@@ -1,4 +1,4 @@
-"""An open index folder: it holds the newest snapshot and applies changes.
+"""An open index, which provides readers of its newest snapshot and applies changes.
 
 An `Index` combines a generation, the changes made since, and the torch-free part of the checkpoint (the relations, the
 validity head and its calibration). `Index.reader` returns a `Reader`, which answers all queries. The service queries
@@ -104,9 +104,9 @@ class Index:
         return found
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Apply `changes` in order: make all of them durable, or none, and then visible.
+        """Apply all `changes` in order, or none of them.
 
-        Deleting an item that does not exist is not an error.
+        Changes are durable before readers see them. Deleting an item that does not exist is not an error.
 
         Raises:
             InputError: the index stores tokens, but an item has none; nothing was changed.
@@ -180,8 +180,8 @@ class Index:
         work `done` and its `total`. The relation is added completely or not at all.
 
         Raises:
-            InputError: see `check_new_relation`; also if the index with this relation would exceed the maximum memory
-                or miss the minimum recall in its options.
+            InputError: see `check_new_relation`; also if adding the relation would exceed the maximum memory or miss
+                the minimum recall that the options of the index specify.
             NoTokensError: the index stores no tokens.
             ArtifactError: another process is writing a generation.
             StorageError: the disk is full or failing.
@@ -225,14 +225,19 @@ class Index:
         self.journal.trim(before.sequence)
 
     def _publish(self, recorded: Sequence[JournalEntry] = ()) -> None:
-        """Add the durable changes to the snapshot; `recorded` are the changes that this process appended last."""
+        """Add the durable changes to the snapshot.
+
+        `recorded` contains the changes that this process has just appended. If they do not directly follow
+        those of the snapshot, all changes since the snapshot are read from the journal.
+        """
         with self._publishing:
             sequence = self.snapshot.overlay.sequence
             if not recorded or recorded[0].sequence > sequence + 1:
                 recorded = self.journal.since(sequence)  # includes the changes of other processes
             if recorded := [one for one in recorded if one.sequence > sequence]:
                 if recorded[0].sequence > sequence + 1:
-                    # Another process compacted the index and trimmed the changes in between. Its generation has them.
+                    # Another process compacted the index and trimmed some of the missing changes. The newest
+                    # generation includes them.
                     self.snapshot = self._with_changes(Generation.open_newest(self.path))
                     return
                 overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)

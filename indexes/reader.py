@@ -193,7 +193,7 @@ class Reader:
     # Pairs of items.
 
     def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
-        """Rank all relations between different items by the probability that they link these two items.
+        """Rank all relations between different items by the probability that they link `a` and `b`.
 
         A catalogue item is given by its ID, a new item by its encoding. `similarity` compares a view of `a` with a view
         of `b`, so the order matters for TI and IT. The probabilities add up to 1. The relation with the greatest cosine
@@ -221,7 +221,7 @@ class Reader:
     def validities(self, claims: Sequence[tuple[PairItem, PairItem, str]]) -> list[Verdict | RcmlError]:
         """Judge many claims at once; a claim is two items and a relation.
 
-        The results have the order of the claims. The result for a claim that cannot be judged is the error that
+        The results are in the order of the claims. The result for a claim that cannot be judged is the error that
         `validity` would raise.
         """
         return self._pairs.verdicts(claims)

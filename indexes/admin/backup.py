@@ -38,8 +38,8 @@ def snapshot(config: SnapshotConfig) -> str:
             f"{config.out} already exists, and a backup does not overwrite it. Choose another --out."
         )
     with write_folder(config.out) as folder:
-        # Copy the journal first. If the index is compacted in between, the copied generation only includes more
-        # changes. In the opposite order, compactions could trim changes that the copied generation lacks.
+        # Copy the journal before the generation. If the index is compacted between the two copies, some changes are
+        # in both, which does no harm. In the opposite order, a compaction could trim changes that are in neither copy.
         generation = Generation.open_newest(config.index)
         journal = generation.journal()
         journal.copy(folder)
@@ -61,9 +61,9 @@ def restore(config: RestoreConfig) -> str:
     vectors and changes are stored in the locations that the index already uses, unless `config` specifies others.
 
     Raises:
-        InputError: the index exists and stores its changes in another location than `config` specifies.
+        InputError: the index exists, and `config` specifies a different location for its changes.
         ArtifactError: the backup is missing or damaged, or `config.out` exists and is not an index.
-        MismatchError: the backup was built from another checkpoint than `config.checkpoint`.
+        MismatchError: the backup was built from a different checkpoint than `config.checkpoint`.
         StorageError: the disk is full or failing; the index is unchanged.
     """
     target = next_generation(config.out)

@@ -66,13 +66,13 @@ def build(
 ) -> dict[str, int]:
     """Build the index of `prepared` in the folder `config.out`, with the `encoder` of `checkpoint`.
 
-    An existing index is replaced, unless it was changed after it was built. In a process group, every process calls
-    this function: all of them encode items, and rank 0 writes the index. Encoded items are stored in the index folder
-    until the index is complete. If a build is interrupted, or fails because of the kind of index, the next call
+    An existing index is replaced. If it was changed after it was built, `config.discard_changes` must be true. In a
+    process group, every process calls this function: all of them encode items, and rank 0 writes the index. Encoded
+    items are stored in the index folder until the index is complete. If a build is interrupted or fails, the next call
     therefore reuses them.
 
     Returns:
-        The counts of the manifest in rank 0; an empty dictionary in other ranks.
+        In rank 0, the counts in the manifest, such as the number of items; in other ranks, an empty dictionary.
 
     Raises:
         ArtifactError: `config.out` exists and is not an index, or another run is writing to it.
@@ -118,7 +118,10 @@ def build(
 
 
 def _forget_discarded_changes(target: Path) -> None:
-    """Delete the changes to the replaced index, by opening the journal once with the new generation at `target`."""
+    """Delete the changes to the index that the new generation at `target` replaced.
+
+    A journal deletes obsolete changes when it is first opened with a new generation.
+    """
     generation = Generation.open(target)
     journal = generation.journal()
     journal.newest()
@@ -151,7 +154,10 @@ def _write(
     prepared: Prepared,
     dim: int,
 ) -> None:
-    """Write all files of the future generation at `target` into `draft`, from the encoded items in `shards`."""
+    """Write all files of a new generation into `draft`, from the encoded items in `shards`.
+
+    `target` is the final path of the generation.
+    """
     relations = len(checkpoint.relations)
     items = tuple(prepared.items[place] for place in shards.kept())
     set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
@@ -192,7 +198,7 @@ def _write(
 
 
 def _indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[IndexedRelation]:
-    """Return the relations of the checkpoint, each with its number of item pairs and of items in these pairs."""
+    """Return the relations of the checkpoint, each with its number of item pairs and its number of paired items."""
     pairs = Counter(edge.relation_id for edge in prepared.edges)
     paired: defaultdict[str, set[str]] = defaultdict(set)
     for edge in prepared.edges:

@@ -104,7 +104,7 @@ def _write_pictures(
             else:
                 entry = snapshot.overlay.entries[row - snapshot.overlay.first]
                 content = picture(entry)
-                assert content is not None, "the journal is not trimmed while the index is locked"
+                assert content is not None, "the index is locked, so the journal cannot have been trimmed"
                 target.write_bytes(content)
 
 
@@ -117,7 +117,7 @@ def link(source: Path | str, target: Path | str) -> None:
 
 
 def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:
-    """Return the row of each item of the generation in the next generation; -1 if the item was deleted or changed."""
+    """Return the new row of each item of the old generation; -1 if the item was deleted or changed."""
     remains = np.ones(snapshot.overlay.first, bool)
     remains[list(snapshot.overlay.dropped)] = False
     return np.where(remains, np.cumsum(remains) - 1, -1)

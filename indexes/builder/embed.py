@@ -163,7 +163,10 @@ def ahead(
 
 
 class _Pace:
-    """Average rate of embedding, shown by the progress bar and, at intervals, in a message if `speaks` is true."""
+    """Average rate of embedding, for the progress bar.
+
+    If `speaks` is true, messages also report the rate at intervals.
+    """
 
     def __init__(self, total: int, speaks: bool) -> None:
         self._total, self._speaks = total, speaks

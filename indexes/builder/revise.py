@@ -1,8 +1,8 @@
 """Addition and removal of relations: a new generation contains the same items under other relations.
 
 The new generation includes the same changes as the old one, and later changes are applied on top of it as before. The
-files of the remaining relations are therefore copied, including ANN graphs and precomputed answers. Only Milvus
-receives all vectors again, because each of its collections belongs to one generation.
+vectors under the remaining relations do not change, so their files are copied, including ANN graphs and precomputed
+answers. Only Milvus receives all vectors again, because each of its collections belongs to one generation.
 """
 
 import shutil
@@ -89,8 +89,8 @@ def write_without_relation(old: Generation, target: Path, relation_id: str, chec
         raise UnknownRelationError(relation_id, tuple(old.positions))
     if old.relations[old.positions[relation_id]].free_text is None:
         raise InputError(
-            f"The checkpoint was trained on relation {relation_id!r}, so it cannot be removed. Only relations that "
-            "were added at run time can be removed."
+            f"Relation {relation_id!r} cannot be removed, because the checkpoint was trained on it. Only relations "
+            "that were added at run time can be removed."
         )
     kept = [known for known in old.relations if known.relation_id != relation_id]
     write_revised(old, target, kept, checkpoint)

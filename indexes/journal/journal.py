@@ -97,8 +97,9 @@ class Journal:
     def __init__(self, store: Store, lineage: str, start: int, shape: tuple[int, int, int]) -> None:
         """Open the journal in `store`.
 
-        `lineage` identifies the index that the changes belong to. Changes up to sequence number `start` are obsolete,
-        even if they belong to another index. `shape` is the shape of the vectors of a change.
+        `lineage` identifies the index that the changes belong to. Changes up to sequence number `start` are obsolete:
+        the generation includes them, or they belong to an index that the generation replaced. `shape` is the shape of
+        the vectors of a change.
         """
         self._store = store
         self._lineage = lineage
@@ -203,7 +204,7 @@ class Journal:
             self._store.copy(engine, folder)
 
     def trim(self, sequence: int) -> None:
-        """Delete the changes up to `sequence`, which a generation includes."""
+        """Delete the changes up to sequence number `sequence`; a generation must include them."""
         with self._committing:
             if (engine := self.engine()) is not None:
                 with self._store.faults(), self._store.writing(engine) as connection:

@@ -3,9 +3,9 @@
     postgresql://user@host/database?options=-csearch_path%3Drcml_shop_1f0c9a7e
 
 Each index has its own schema, which the libpq parameter `options` in the URL selects. Many indexes can therefore share
-a database, the URL fully locates the changes, and `psql` accepts the URL unchanged. The URL must not contain a
-password because it is written into the index. libpq reads the password from PGPASSWORD, from ~/.pgpass, or from the
-file that `passfile=` names.
+a database, the URL is all that is needed to find the changes, and `psql` accepts the URL unchanged. The URL must not
+contain a password because it is written into the index. libpq reads the password from PGPASSWORD, from ~/.pgpass, or
+from the file that `passfile=` names.
 
 Writers queue for the single row of `lineage`, so sequence numbers have no gaps and follow the order of commits. If the
 connection is lost during a commit, the store reconnects and asks the server whether the transaction was committed.
@@ -35,8 +35,8 @@ _SEARCH_PATH = re.compile(r"search_path=\"?(\w+)")
 _SETTINGS = {
     "synchronous_commit": "on",  # even if the role or the database has another setting
     "lock_timeout": f"{STORE_TIMEOUT_S:.0f}s",
-    # A process that hangs must not block the others. The timeout is short enough for the server to end a lost
-    # connection's transaction while `_committed` still waits for its outcome.
+    # A process that hangs must not block the others. After a lost connection, the server also ends the transaction
+    # within this time, while `_committed` is still waiting for the outcome.
     "idle_in_transaction_session_timeout": f"{STORE_TIMEOUT_S / 3:.0f}s",
 }
 
@@ -48,7 +48,10 @@ _TIMEOUTS = {
 """Default libpq parameters, which the URL can override."""
 
 _DAMAGED = {"42P01", "42703", "3F000", "XX001", "XX002"}
-"""SQLSTATE codes of a missing table, column or schema, and of corrupted data. All other codes concern the server."""
+"""SQLSTATE codes of a missing table, column or schema, and of corrupted data.
+
+An error with any other code is reported as an unavailable server.
+"""
 
 _NOTHING_YET = {"lineage": "", "trimmed": 0, "given": 0}
 
@@ -80,7 +83,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         address = make_url(url)
         found = _SEARCH_PATH.search(str(address.query.get("options", "")))
-        assert found is not None, "the URL in an index names a schema"
+        assert found is not None, "the URL stored in an index contains a schema"
         self._address, self._schema = address.set(drivername="postgresql+psycopg"), found[1]
         self.name = f"{_text(address.difference_update_query(['options']))} (schema {self._schema})"
         self.repair = (

@@ -2,7 +2,7 @@
 
     index/changes.sqlite
 
-The first change creates the file atomically, with its tables. An empty file is therefore damaged.
+The first change creates the file atomically, with its tables. An empty file is therefore reported as damaged.
 """
 
 import os

@@ -1,9 +1,9 @@
 """Store of a journal: its two tables, and the guarantees that a database must give.
 
 `changes` has a row for every stored change. `lineage` has a single row, which identifies the index that the changes
-belong to. Every store guarantees that only one writer is active from its first statement to its commit, that a
-commit is durable, and that a reader sees the tables as of one point in time. `indexes/journal/sqlite_store.py` stores
-the tables in a file, `indexes/journal/postgres_store.py` on a server.
+belong to. Every store guarantees that write transactions run one at a time, that a commit is durable, and that a reader
+sees the tables as of one point in time. `indexes/journal/sqlite_store.py` stores the tables in a file,
+`indexes/journal/postgres_store.py` on a server.
 """
 
 from contextlib import AbstractContextManager

@@ -57,7 +57,10 @@ class Overlay:
     def empty(
         cls, first: int, sequence: int, relations: int, dim: int, added: tuple[FreeTextRelation, ...] = ()
     ) -> "Overlay":
-        """Return an overlay without changes to a generation of `first` items that includes changes up to `sequence`."""
+        """Return an empty overlay of a generation.
+
+        The generation has `first` items and includes the changes up to sequence number `sequence`.
+        """
         none = MappingProxyType[str, int | None]({})
         room = np.zeros((len(View), relations + len(added), INITIAL_ROOM_ITEMS, dim), np.float32)
         return cls(
@@ -74,9 +77,10 @@ class Overlay:
         return len(self.entries) + len(self.dropped)
 
     def after(self, recorded: Sequence[JournalEntry], find: Callable[[str], int | None]) -> "Overlay":
-        """Apply the changes `recorded` and return the new overlay; `find` returns an item's row in the generation.
+        """Return a new overlay that also includes the changes in `recorded`.
 
-        Only one thread at a time may call this method, and only on the newest overlay.
+        `find` returns the row of an item in the generation, or None if the generation does not contain the item. Only
+        one thread at a time may call this method, and only on the newest overlay.
         """
         rows: dict[str, int | None] = {}
         dropped: set[int] = set()
@@ -169,8 +173,8 @@ class Overlay:
         places = np.flatnonzero(keep)
         vectors = self._vectors[_VIEWS[view], relation, : len(self.entries)]
         if len(places) > 4 * k:
-            # A product in single precision drops the rows that cannot be among the k best. It is not a matrix
-            # product, because BLAS would split it across threads. That takes twenty times as long on busy processors.
+            # Approximate scores in single precision exclude the rows that cannot be among the k best. BLAS would split
+            # a matrix product across threads, which takes twenty times as long as `vecdot` on busy processors.
             rough = np.vecdot(vectors, query)
             least = np.partition(rough[places], -k)[-k]
             places = places[rough[places] >= least - ROUNDING]

@@ -190,9 +190,10 @@ class Snapshot:
         allowed: Bool[ndarray, " end"] | None = None,
         excluded: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Return the `k` items nearest to a unit `query`, or all items if there are fewer, except rows in `excluded`.
+        """Return the `k` items nearest to a unit `query`, or all items if there are fewer.
 
-        If `allowed` is given, the search is exact and returns only the rows at which `allowed` is true.
+        Rows in `excluded` are left out. If `allowed` is given, the search is exact and returns only the rows at which
+        `allowed` is true.
         """
         first = self.overlay.first
         dropped = frozenset(row for row in excluded if row < first)

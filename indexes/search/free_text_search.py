@@ -1,6 +1,6 @@
 """Free-text relation search: candidates from a low-rank estimate, then exact rescoring from the tokens.
 
-The index stores no vectors under a free-text relation, and computing one takes all tokens of an item. The search
+The index stores no vectors under a free-text relation, and computing one requires all tokens of an item. The search
 therefore estimates the scores of all items from low-rank projections of their tokens. It rescores the best candidates
 from the tokens themselves, with the attention of the network. The returned scores are exact, but the search can miss
 an item whose estimate is too low. If there are few items, it scores all of them exactly.
@@ -30,7 +30,7 @@ MIN_CANDIDATES = 80
 """Minimum number of candidates to rescore."""
 
 PROXY_RELATIONS = 10
-"""Number of nearest indexed relations used to find candidates among the items of the overlay."""
+"""Number of indexed relations, nearest to the free-text relation, that are used to find candidates in the overlay."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PairScorer:
-    """Scorer of pairs of items, which are new or come from `snapshot`, with the calibration of `checkpoint`."""
+    """Scorer of pairs of items.
+
+    The items are new or come from `snapshot`. `checkpoint` provides the validity head and the calibration.
+    """
 
     snapshot: Snapshot
     checkpoint: Checkpoint
@@ -178,8 +181,8 @@ class PairScorer:
         """Return the vectors of an item in a view, under each of the relations at `positions`.
 
         Raises:
-            NoPictureError: the view shows the picture, and the item has none.
-            InputError: the view shows the text, and the new item has none.
+            NoPictureError: the view is the image view, and the item has no picture.
+            InputError: the view is the text view, and the new item has no text.
         """
         if isinstance(item, Encoding):
             vectors = np.stack([self._new(item, view, place) for place in positions])

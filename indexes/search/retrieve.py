@@ -69,7 +69,7 @@ class Promotion:
     def takes(self, place: int) -> bool:
         """Return whether a position, counted from 0, is reserved for a promoted item.
 
-        The reserved positions are spread evenly. They never exceed `share` of the positions up to any point.
+        The reserved positions are spread evenly: of the first n positions, at most `share` * n are reserved.
         """
         return int((place + 1) * self.share + 1e-9) > int(place * self.share + 1e-9)
 
@@ -82,10 +82,10 @@ class Promotion:
     ) -> list["Found"]:
         """Merge both lists into at most `depth` items; each list keeps its order.
 
-        Promoted items take the positions reserved for them. A promoted item that appears earlier in `ranked` stays
-        there as an ordinary result. Of items with equal `variant` keys, only the first is kept. If one list runs out,
-        the other fills all remaining positions. A greater depth therefore only appends items, if each list contains
-        either `depth` items or all available items.
+        Promoted items take the positions reserved for them. An item in both lists is placed once, at the earlier of its
+        two positions. Of items with equal `variant` keys, only the first is kept. If one list runs out, the other fills
+        all remaining positions. If each list contains either `depth` items or all available items, a greater depth only
+        appends items.
         """
         lists = {True: deque(promoted), False: deque(ranked)}
         placed: set[Hashable] = set()
@@ -200,7 +200,8 @@ class _Retrieval:
         found = self._best(asked, depth, self._selection)
         if question.promotion is not None:
             found = self._promoted(asked, question.promotion, found, depth)
-        if question.fallback and asked and len(found) < depth:  # without relations, all are searched already
+        # A request without `relations` has already searched all relations.
+        if question.fallback and asked and len(found) < depth:
             others = self._all_but([one.relation for one in asked])
             elsewhere = self._blended(others, None, depth - len(found), self._selection, found)
             found += [one._replace(fallback=True) for one in elsewhere]

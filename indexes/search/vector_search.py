@@ -2,7 +2,8 @@
 
 A search under several relations uses the threshold algorithm (Fagin, Lotem & Naor, "Optimal aggregation algorithms for
 middleware", 2001). It scores the best items of each relation under all relations. An item that it has not yet examined
-cannot score higher than the blend of the last scores examined. The search stops when that bound is low enough.
+cannot score higher than the blend of the last scores examined. The search stops when all results score above this
+bound.
 """
 
 from collections.abc import Sequence

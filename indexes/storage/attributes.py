@@ -61,7 +61,7 @@ class Attributes:
     @property
     def _categories(self) -> pl.Series:
         column = self._column(CATEGORIES)
-        assert column is not None, "every file has the categories"
+        assert column is not None, "every attributes file has the column of categories"
         return column
 
     def _column(self, name: str) -> pl.Series | None:
@@ -83,7 +83,7 @@ class AppendedAttributes:
         self._numbers: dict[str, _Column] = {}
         self._texts: dict[str, _Column] = {}
         self._codes: dict[str, int] = {}
-        """Number of each text, so that columns contain only numbers."""
+        """Integer code of each text, so that columns contain only numbers."""
 
     def append(self, place: int, item: Item) -> None:
         """Append the attributes of the item at `place`. Places must be passed in ascending order."""
@@ -144,7 +144,8 @@ class _Column:
 
     def upto(self, count: int) -> tuple[Int64[ndarray, " n"], Float64[ndarray, " n"]]:
         """Return the places below `count` and their values."""
-        known = self._count  # read before the arrays, which only grow
+        # Read the count before the arrays. A concurrent `append` increases the count last.
+        known = self._count
         places, values = self._places[:known], self._values[:known]
         end = int(np.searchsorted(places, count))
         return places[:end], values[:end]

@@ -60,14 +60,14 @@ def next_generation(index: Path) -> Path:
     found = generations(index)
     if not found and index.exists() and (not index.is_dir() or not _only_remains(index)):
         raise ArtifactError(
-            f"{index} exists and is not an index of this rcml version. Choose another --out, or remove it yourself."
+            f"{index} exists and is not an index of this rcml version. Remove it, or choose another --out."
         )
     number = int(found[-1].name.rpartition("-")[2]) + 1 if found else 1
     return index / f"generation-{number:06d}"
 
 
 def kept_config(index: Path) -> BuildConfig | None:
-    """Read the options of the newest generation with readable options; None if there is no such generation."""
+    """Read the options of the newest generation, or of an older one if they are unreadable; None if all are."""
     for path in reversed(generations(index)):
         with suppress(OSError, ValueError):
             return read_options(path)

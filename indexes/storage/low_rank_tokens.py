@@ -29,7 +29,11 @@ MIN_COMPONENTS = 24
 """Minimum number of components. Tokens of more than 384 dimensions get one component for every 16 dimensions."""
 
 MAX_EXP_RANGE = 80.0
-"""Range of relevances below which all items share the maximum subtracted before exp; float32 underflows at e^-87."""
+"""Range of relevances up to which the same number is subtracted for all items before exp.
+
+This number is the maximum relevance of all tokens. In a wider range, the maximum of each item is subtracted instead,
+because exp underflows in float32 below about -87.
+"""
 
 BASIS_SAMPLE_TOKENS = 20_000
 """Number of tokens sampled to find the principal directions."""
@@ -48,7 +52,7 @@ class LowRankTokens:
 
     @classmethod
     def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "LowRankTokens":
-        """Map the projections that `write_low_rank_tokens` wrote into memory."""
+        """Open the projections that `write_low_rank_tokens` wrote."""
         states = map_array(folder / f"{name}.sketch.npy")
         return cls(states, starts, read_array(folder / f"{name}.basis.npy"))
 

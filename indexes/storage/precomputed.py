@@ -8,9 +8,11 @@ with row number -1. Scores are not rounded to half precision, because items that
 and must get the right rank.
 
 All pairs of items are multiplied in single precision, tile by tile. Only scores above the hundredth-best score of an
-item so far become candidates, and `cosines` scores the final candidates exactly. Tables are carried over to the next
-generation: the remaining entries of a row are still the first part of its answer, so only new items are compared with
-all others.
+item so far become candidates, and `cosines` scores the final candidates exactly.
+
+Tables are carried over to the next generation. If items of a row were deleted, its remaining entries are still the best
+ones, in the same order. Only new items are therefore compared with all others. A row that has fewer than half of
+its entries left is computed again.
 """
 
 import os
@@ -65,9 +67,10 @@ class PrecomputedAnswers:
     def best(
         self, relation: int, similarity: Similarity, row: int, k: int, without: frozenset[int] = frozenset()
     ) -> Neighbours | None:
-        """Look up the `k` best items for the item at `row`, or all items if there are fewer, except those in `without`.
+        """Look up the `k` best items for the item at `row`, or all items if there are fewer.
 
-        The result is None if there is no table, or if the table does not contain enough entries.
+        Rows in `without` are left out. The result is None if there is no table, or if the table does not contain enough
+        entries.
         """
         table = self.table(relation, similarity)
         if table is None:
@@ -203,7 +206,7 @@ class TableMaker:
         return table
 
     def _newer(self, last: Float32[ndarray, " remaining"]) -> Iterator[tuple[int, Neighbours]]:
-        """Yield the new items that score above the `last` entry of each remaining item (rows 0, 1, ...)."""
+        """For each remaining item (rows 0, 1, ...), yield the new items that score above its `last` entry."""
         new = self._targets[len(last) :]
         step = max(ITEMS_PER_TILE**2 // max(len(new), 1), 1)
         for start in range(0, len(last), step):

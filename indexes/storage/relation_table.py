@@ -63,7 +63,7 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
             "nearest": np.array([one.nearest for one in added], np.int64),
             "vector": np.stack([one.vector for one in added]),
         }
-        # Write the file here, because errors of safetensors hide the reason of the operating system.
+        # Write the file here, because safetensors discards the reason that the operating system gives for an error.
         (folder / ADDED_RELATIONS_FILE).write_bytes(save(arrays))
 
 

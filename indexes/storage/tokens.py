@@ -66,7 +66,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> "TokenStore | None":
-        """Map the tokens that `write_tokens` wrote into memory; None if the folder does not exist."""
+        """Open the tokens that `write_tokens` wrote; None if the folder does not exist."""
         return cls(folder) if folder.is_dir() else None
 
     def estimates(self, relation: FreeTextRelation) -> Estimates:

@@ -206,7 +206,7 @@ def _chunks(exact: Any) -> Iterator[Float32[ndarray, "chunk dim"]]:
 
 
 def _found(scores: Float32[ndarray, "1 k"], rows: Int64[ndarray, "1 k"]) -> Candidates:
-    """Drop the rows of -1 with which FAISS pads a short result."""
+    """Drop the row numbers -1 that FAISS adds to a short result."""
     if rows[0, -1] >= 0:
         return rows[0], scores[0]
     there = rows[0] >= 0

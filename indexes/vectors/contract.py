@@ -95,10 +95,10 @@ class VectorIndex(Protocol):
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` items nearest to a unit `query`, or all items if there are fewer, except the rows in `dropped`.
+        """Find the `k` items nearest to a unit `query`, or all items if there are fewer.
 
-        If `allowed` is given, the search is exact and returns only rows for which `allowed` is true. `dropped` should
-        be short.
+        Rows in `dropped` are left out; there should be only a few. If `allowed` is given, the search is exact and
+        returns only rows for which `allowed` is true.
         """
 
 
@@ -113,12 +113,12 @@ def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"])
 
 
 def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
-    """Find every row that may be among the `wanted` nearest of `few` rows, in no particular order.
+    """Find every row that may be among the `wanted` best rows, in no particular order.
 
-    `find(depth)` returns the `depth` best rows, best first. It computes scores with its own summation order, so rows
-    with nearly equal scores may come in any order, and rows near the cutoff may be missing. `depth` is therefore
-    increased until the cutoff falls between two clearly different scores. If `find` returns None, so does this
-    function.
+    `few` is the total number of rows. `find(depth)` returns the `depth` best rows, best first. It computes scores with
+    its own summation order, so rows with nearly equal scores may come in any order, and rows near the cutoff may be
+    missing. `depth` is therefore increased until the cutoff falls between two clearly different scores. If `find`
+    returns None, so does this function.
     """
     depth = wanted
     while True:

@@ -277,7 +277,7 @@ def _measure(
 ) -> FileReport:
     """Find the fastest search parameter that reaches `min_recall`.
 
-    The queries are item vectors in the query views of all similarities that search this view.
+    The queries are item vectors, in equal parts from each view that a similarity compares with this view.
     """
     if report.kind == "flat":
         return report

@@ -60,7 +60,7 @@ class MilvusVectors:
     """`VectorIndex` over a Milvus collection; safe to search from many threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Open and load the collection that `folder` of a generation refers to.
+        """Open and load the collection that the file `milvus.json` in `folder` refers to.
 
         Raises:
             ArtifactError: the collection does not exist, or has another shape or number of vectors.

@@ -230,7 +230,9 @@ def test_removes_only_given_relation(index: Index, folder: Path, worded_shop: Fa
 
 
 def test_rejects_removal_of_trained_or_unknown_relation(index: Index) -> None:
-    with pytest.raises(InputError, match="The checkpoint was trained on relation 'gardeners'"):
+    with pytest.raises(
+        InputError, match="Relation 'gardeners' cannot be removed, because the checkpoint was trained on it"
+    ):
         index.remove_relation("gardeners")
     with pytest.raises(UnknownRelationError, match="sailors"):
         index.remove_relation("sailors")
