@@ -116,7 +116,7 @@ class AsyncClient:
         return await self._send(endpoints.embeddings(items, relation, views, encoding))
 
     async def relations(self) -> RelationList:
-        """List all relations. The relation of an item with itself comes first."""
+        """List all relations. The intra-sample relation (an item with itself) comes first."""
         return await self._send(endpoints.relations())
 
     async def relation(self, relation_id: str) -> RelationDetail:

@@ -1,8 +1,8 @@
 """The API call of each route.
 
-The client does not validate arguments. The server does, and its problems name the field, the value and the fix. The
-types in this module mirror the request schemas in `service/schemas`, which describe every field. Arguments are sent
-unchanged, except that a picture is converted to its JSON form.
+The client does not validate arguments. The server validates them, and its problem documents name the field, the value
+and the fix. The types in this module mirror the request schemas in `service/schemas`, which describe every field.
+Arguments are sent unchanged, except that a picture is converted to its JSON form.
 """
 
 from base64 import b64encode

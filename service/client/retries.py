@@ -23,7 +23,7 @@ _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
-"""Maximum pause in seconds before the second attempt, and before any attempt. `Retry-After` is added to the pause."""
+"""Initial value and upper bound of the maximum pause, in seconds. `Retry-After` is added to the pause."""
 
 
 def new_request_id() -> str:

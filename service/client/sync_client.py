@@ -127,7 +127,7 @@ class Client:
         return self._send(endpoints.embeddings(items, relation, views, encoding))
 
     def relations(self) -> RelationList:
-        """List all relations. The relation of an item with itself comes first."""
+        """List all relations. The intra-sample relation (an item with itself) comes first."""
         return self._send(endpoints.relations())
 
     def relation(self, relation_id: str) -> RelationDetail:

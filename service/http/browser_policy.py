@@ -1,7 +1,7 @@
 """Browser policy: security headers for every response, and the Content-Security-Policy of HTML pages.
 
-The headers follow the OWASP REST Security Cheat Sheet. A response is normally data, so by default it allows a browser
-to load and run nothing. The two HTML pages set their own policies.
+The headers follow the OWASP REST Security Cheat Sheet. A response is normally data, so the default policy does
+not let a browser load or run anything. The two HTML pages set their own policies.
 """
 
 SECURITY_HEADERS = {

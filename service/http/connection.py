@@ -1,11 +1,11 @@
 """Connections of the HTTP server: limits on a client's time and memory, and the ways in which a connection closes.
 
 uvicorn parses requests, sends responses and keeps connections alive. However, it waits forever for an incomplete
-request and for a response that the client does not read. If its connections are limited, slow clients hold all of them
-and uvicorn rejects everyone else. `Connection` is uvicorn's protocol with limits: it disconnects a slow client, rejects
-a malformed request with a problem document, and gives a client that is still sending time to read the reason before
-the connection closes (RFC 9112, 9.6). `Server` sweeps all connections four times a second, so requests need no timers.
-`serve` starts the server.
+request and for a response that the client does not read. uvicorn's own limit on connections does not help: slow clients
+can hold all of them, and uvicorn then rejects everyone else. `Connection` is uvicorn's protocol with limits: it
+disconnects a slow client and rejects a malformed request with a problem document. If the rejected client is still
+sending, `Connection` closes only after the client has had time to read the reason (RFC 9112, 9.6). `Server` sweeps all
+connections four times a second, so requests need no timers. `service/serve.py` starts the server.
 
 `request_head.py` checks request heads, `slow_clients.py` detects slow clients, and `limits.py` defines all limits.
 """
@@ -104,7 +104,8 @@ class Server(uvicorn.Server):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.deadlines.sweep)
-            await asyncio.sleep(0)  # first read what arrived while the loop was busy, because it is not late
+            # Data that arrived while the loop was busy is not late, so let the loop read it first.
+            await asyncio.sleep(0)
             now = self.clock()
             for connection in _ours(self.server_state):
                 connection.sweep(now)
@@ -133,7 +134,7 @@ class Server(uvicorn.Server):
 class Connection(HttpToolsProtocol):
     """Protocol of one client connection, with limits."""
 
-    __slots__ = (  # Instances share their attribute keys only up to 30 attributes, and uvicorn's use up nearly all.
+    __slots__ = (  # Saves memory: instances share at most 30 attribute keys, and uvicorn's class uses nearly all 30.
         "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
         "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
@@ -159,12 +160,13 @@ class Connection(HttpToolsProtocol):
         # Counters of received data.
         self._requests = 0
         self._latest = 0  # bytes of the latest read
-        self._wire = 0  # bytes of all reads after the one in which the current request, or its body, began
+        # Bytes received after the read in which the current head or body began.
+        self._wire = 0
         self.body_bytes = 0
         self._watch = ProgressWatch(self.clock())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Open the connection; beyond the limit, schedule closing the oldest incomplete connections."""
+        """Open the connection. If too many are open, the oldest incomplete ones (see `unfinished`) are closed."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             # Wait until the loop has read what the newly accepted clients have sent.
@@ -215,7 +217,7 @@ class Connection(HttpToolsProtocol):
         """Check the head and start handling the request.
 
         Raises:
-            RejectedRequest: The head is not acceptable. The parser turns this into the context of its own error.
+            RejectedRequest: The head is not acceptable. The parser raises its own error with this one as context.
         """
         mode = self._head().check(self.limits, self._wire + self._latest, len(self.pipeline))
         if self.parser.should_upgrade():
@@ -238,7 +240,7 @@ class Connection(HttpToolsProtocol):
         """
         self.body_bytes += len(body)
         if self.body_bytes > self.limits.bodies.body:
-            # After the response, the rest of the body is discarded, so even an upload gets only the smallest limit.
+            # After the response, the rest of the body is discarded, so even an upload gets the limit of a JSON body.
             limits = self.limits
             answered = self.cycle.response_complete
             longest = limits.bodies.body if answered else self._head().longest_body(limits)
@@ -350,12 +352,12 @@ class Connection(HttpToolsProtocol):
     # The sweep.
 
     def pause_writing(self) -> None:
-        """Pause writing, and measure the client's reading from the start again."""
+        """Pause writing, and restart the measurement of how fast the client reads."""
         super().pause_writing()
         self._watch.forget_reading()
 
     def resume_writing(self) -> None:
-        """Resume writing, and measure the client's reading from the start again."""
+        """Resume writing, and restart the measurement of how fast the client reads."""
         super().resume_writing()
         self._watch.forget_reading()
 
@@ -363,7 +365,7 @@ class Connection(HttpToolsProtocol):
         """Disconnect the client if it has taken too long; `now` is the time of the server's clock."""
         unread = self.transport.get_write_buffer_size()
         if unread:
-            # The kernel accepts more only after much of its own queue has drained, so the queue counts as well.
+            # The buffer shrinks only after much of the kernel's queue has drained, so count the bytes in both.
             unread += self._in_kernel(TIOCOUTQ)
             if self._watch.reads_too_slowly(now, unread, self.deadlines):
                 self._reset()
@@ -376,7 +378,7 @@ class Connection(HttpToolsProtocol):
                 detail = f"The body arrived at less than {self.deadlines.rate} bytes/s. Send it faster."
                 self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
             case TooSlow.REQUEST:
-                # Send no 408, because a client that is just sending a request would take the 408 as its response.
+                # Send no 408, because a client that starts a request at this moment would take it as the response.
                 self._finish()
             case TooSlow.CLOSE:
                 self.transport.abort()
@@ -396,7 +398,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def unfinished(self) -> bool:
-        """Whether the connection has no complete request that is waiting for its response."""
+        """Whether the connection is incomplete: no complete request on it is waiting for a response."""
         match self.stage:
             case "closed":
                 return True
@@ -407,9 +409,10 @@ class Connection(HttpToolsProtocol):
 
     @property
     def seniority(self) -> tuple[bool, float]:
-        """Sort key for closing connections, smallest first.
+        """Sort key of the order in which connections are closed, smallest first.
 
-        Connections without any completed response come first, then those that have been incomplete for longest.
+        Connections come first if their newest request with a complete head has no response yet, or if there has been no
+        such request. Within both groups, the client that has made no progress for the longest time comes first.
         """
         return self.cycle is not None and self.cycle.response_complete, self._watch.since
 
@@ -417,7 +420,8 @@ class Connection(HttpToolsProtocol):
         """Close the connection now; a client that has started a request receives a problem document."""
         if self.stage in ("head", "body"):
             detail = (
-                "The request was still incomplete when another client needed its connection. Send it again."
+                "The request was still incomplete when the server closed the connection to accept another client. "
+                "Send it again."
             )
             self._reject(RejectedRequest(HTTPStatus.REQUEST_TIMEOUT, detail))
         self.connections.discard(self)

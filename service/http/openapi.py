@@ -147,7 +147,7 @@ def uploading(model: type[Request]) -> Json:
 
 
 def streaming(model: type[Request], media_type: str) -> Json:
-    """Return the OpenAPI declaration of a request body in lines, each of which is the JSON of `model`."""
+    """Return the OpenAPI declaration of a request body with the JSON of one `model` per line."""
     schema = {"$ref": _REFERENCE.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
@@ -213,7 +213,7 @@ def with_examples(described: Json, index: Index) -> Json:
 
 
 def _set_question_examples(described: Json, index: Index, item: Item, best: Item, relation: str) -> None:
-    """Set examples of queries with an item, its best partner under a relation, and a new item with the same text."""
+    """Set examples of queries with `item`, with `best` (its best match under `relation`), and with a new item."""
     pair = {"item_a": item.item_id, "item_b": best.item_id}
     new = ", ".join([item.title, *item.categories])
     retrievals: dict[str, Json] = {

@@ -72,7 +72,8 @@ class RequestHead(NamedTuple):
     def longest_body(self, limits: Limits) -> int:
         """Return the maximum size of the request body in bytes.
 
-        This parses the target, so the callers check the smallest limit (`BodyLimits.body`) first.
+        Parsing the target takes time, so callers call this only for a body that exceeds the smallest limit
+        (`BodyLimits.body`).
         """
         path = unquote(parse_url(self.target).path.decode("latin-1"))
         media_type = next((value for name, value in self.fields if name == b"content-type"), b"")
@@ -118,5 +119,5 @@ def long_body(longest: int) -> RejectedRequest:
 
 
 def malformed(reason: str) -> RejectedRequest:
-    """Return the rejection of a request that violates HTTP/1.1 for `reason`."""
+    """Return the rejection of a request that violates HTTP/1.1; `reason` names the violation."""
     return RejectedRequest(HTTPStatus.BAD_REQUEST, f"The request violates HTTP/1.1 (RFC 9112): {reason}")

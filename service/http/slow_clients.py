@@ -1,4 +1,4 @@
-"""Slow client detection: the sweep's record of each connection, and the check that its client takes too long.
+"""Detection of slow clients: what the sweep records of each connection, and when its client is too slow.
 
 `Server` sweeps all connections four times a second, so requests need no timers. This module does not use sockets:
 `connection.py` reports what was received and sent, and closes the connections of slow clients.
@@ -62,14 +62,14 @@ class ProgressWatch:
         self.since = now
 
     def forget_reading(self) -> None:
-        """Discard the record of how much of its response the client had left to read."""
+        """Restart the measurement of how fast the client reads its response."""
         self._unread_then = None
 
     def reads_too_slowly(self, now: float, unread: int, deadlines: Deadlines) -> bool:
-        """Return whether a client with `unread` bytes of its response left to read is too slow.
+        """Return whether the client reads its response too slowly; `unread` is the number of bytes left to read.
 
-        The unread bytes of two calls are comparable because no write comes between them. While the buffer is full, the
-        next write waits; otherwise `forget_reading` is called before the write.
+        The rate is the decrease of `unread` between two calls. Nothing may be written in between: while the buffer is
+        full, the next write waits, and `forget_reading` is called when writing pauses or resumes.
         """
         self.since = now
         if self._unread_then is None:
@@ -82,7 +82,7 @@ class ProgressWatch:
         return unread_then - unread < deadlines.rate * (now - then)
 
     def too_slow(self, now: float, progress: Progress, deadlines: Deadlines) -> TooSlow | None:
-        """Return the step that a client with nothing left to read took too long to complete, or None."""
+        """Return the step that has taken the client too long, or None. The client must have nothing left to read."""
         self._unread_then = None
         stage, requests, body, awaited, draining = progress
         if not awaited or self._seen != (stage, requests):

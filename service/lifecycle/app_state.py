@@ -49,12 +49,15 @@ async def _fit_engine(request: Request) -> AsyncIterator[Engine]:
 
 
 ReadyEngine = Annotated[Engine, Depends(_ready_engine)]
-"""Route parameter: the open engine, held until the response is sent. Before it is open, requests end in 503."""
+"""Route parameter: the open engine, held until the response is sent.
+
+Until the engine is open, requests are rejected with 503.
+"""
 
 
 FitEngine = Annotated[Engine, Depends(_fit_engine, scope="function")]
-"""Route parameter: the open engine if it accepts new work; otherwise the request ends in 503.
+"""Route parameter: the open engine if it accepts new work; otherwise the request is rejected with 503.
 
-The engine accepts no new work while a worker is stuck or the server is stopping. It is released when the route returns.
-An upload is read after that, so it does not keep a replaced engine open.
+The engine accepts no new work while a worker is stuck or the server is stopping. The engine is released when the route
+returns. The body of a bulk upload is read only afterwards, so a long upload does not keep a replaced engine open.
 """

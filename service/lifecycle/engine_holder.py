@@ -88,7 +88,7 @@ class EngineHolder:
             yield engine
 
     def stop(self) -> None:
-        """Reject new work from now on. Requests that were already accepted are still finished."""
+        """Reject new work from now on. Requests that were already accepted are completed."""
         self._stopping = True
 
     def close(self) -> None:

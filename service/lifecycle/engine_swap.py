@@ -26,8 +26,9 @@ from .engine_holder import EngineHolder
 class ArtifactNames:
     """Names of the folders to open; None selects the default.
 
-    The default index is the served one, and the default checkpoint is the one that the index names. The default report
-    is the served one, or else the one that the server was started with, if it belongs to the checkpoint.
+    The default index is the served one. The default checkpoint is the one that the index names, or the `--checkpoint`
+    of the server for the index that the server was started with. The default report is the served report or, if that
+    does not belong to the checkpoint, the report that the server was started with. If neither belongs, there is none.
     """
 
     index: str | None = None
@@ -73,7 +74,7 @@ class EngineLoader:
         return await asyncio.shield(task)
 
     async def open(self, named: ArtifactNames) -> Engine:
-        """Open and warm up an engine. The caller must release it, and must not be cancelled while it is opened.
+        """Open and warm up an engine. The caller must release the engine, and must not be cancelled during the call.
 
         Raises:
             NotServableError: an artifact is missing or damaged, or the artifacts do not belong together.

@@ -123,7 +123,7 @@ class RelationJobs:
             raise TrainedRelationError(relation_id)
         if any(job.state == "embedding" for job in self._jobs.values()):
             raise BusyError(
-                "Another relation is being added. Retry when GET /relations lists no relation as embedding."
+                "Another relation is being added. Retry when no relation in GET /relations has the state `embedding`."
             )
 
         def remove() -> None:
@@ -173,7 +173,10 @@ class RelationJobs:
             del self._jobs[relation_id]
 
     async def _embedded(self, job: RelationJob) -> bool:
-        """Add one relation to the serving index. Return whether the index that serves afterwards contains it."""
+        """Add one relation to the serving index, and return True; return False if the caller must try again.
+
+        The caller must try again if the network is overloaded or if another engine has replaced the serving engine.
+        """
         relation = job.relation
         with self._holder.held() as engine:
 
@@ -197,7 +200,7 @@ class RelationJobs:
                 return False
             except InputError:
                 if relation not in engine.index.relations:
-                    raise  # otherwise an earlier engine on the same folder has added it
+                    raise  # otherwise the relation was added through a previous engine with the same index
             if job.abandoned:
                 await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
                 raise _AbandonedError

@@ -211,7 +211,10 @@ class Shadow:
     def offer(
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
-        """Offer an answered query to the shadow run, as `ShadowRun.offer` does. Skip queries that need the network."""
+        """Offer an answered query to the shadow run, if there is one, as `ShadowRun.offer` does.
+
+        Skip queries that do not name their items and relations by ID.
+        """
         if self._run is not None and _by_ids(question):
             self._run.offer(engine, question, snapshot, found, seconds)
 

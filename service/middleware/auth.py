@@ -112,7 +112,7 @@ class Auth:
         return name in self.hosts or name.endswith(".localhost") or _is_address(name.strip("[]"))
 
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Return whether the headers show that a browser sent the request for a page of another site.
+        """Return whether the headers show that a page from another site made a browser send the request.
 
         Only browsers send these headers; other programs do not.
         """
@@ -140,7 +140,7 @@ _UNKNOWN_KEY = (
     f"The API key that was sent is unknown to this server. Get a valid key from its operator. {_HOW}"
 )
 _FOREIGN_SITE = (
-    "A browser sent this request for a page of another site, and a server without API keys rejects such requests. "
+    "A page from another site made a browser send this request, and a server without API keys rejects such requests. "
     "To allow that site, name it with --cors-origins."
 )
 

@@ -1,7 +1,8 @@
 """Rate limit: a token bucket for each caller, stored as a single number (GCRA).
 
-The number is the time at which the caller's bucket will be full again. A full bucket is the same as the bucket of a new
-caller, so evicting the least recent callers bounds the memory. Each process counts separately.
+The number is the time at which the caller's bucket will be full again. To bound the memory, the least recent caller is
+evicted when there are more than `MAX_CALLERS`. Its bucket is normally full by then, and the bucket of a new caller is
+full as well, so the eviction changes nothing. Each process counts separately.
 """
 
 from collections import OrderedDict

@@ -2,7 +2,7 @@
 
 Every label value comes from a closed set: route templates, stages, kinds of problems. An ID or a path is never a label
 value, so clients cannot increase the number of time series. Each application has its own `Metrics` with its own
-registry. The code that does the work of a stage times it, in any thread:
+registry. The code that runs a stage also measures its duration, in any thread:
 
     with metrics.stage(Stage.SEARCH):
         ...
@@ -43,7 +43,7 @@ class Stage(StrEnum):
 
 
 DURATION_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Bucket bounds in seconds, from a precomputed answer to a request that reaches its deadline."""
+"""Bucket bounds in seconds, from the duration of a precomputed answer up to the default deadline."""
 
 OVERLAP_BUCKETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999, 1.0)
 """Bucket bounds of the overlap, a share from 0 to 1. The last bucket holds only complete overlaps."""
@@ -99,9 +99,7 @@ class Metrics:
         )
         in_flight = Gauge("rcml_requests_in_flight", "Requests in progress.", registry=registry)
         in_flight.set_function(lambda: self._in_flight)
-        self._queue = Gauge(
-            "rcml_queue_length", "New items and relations waiting for the network.", registry=registry
-        )
+        self._queue = Gauge("rcml_queue_length", "Jobs waiting for the neural network.", registry=registry)
 
     def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
         """Set the functions that return the served index (None if not open) and the queue length at each scrape."""
