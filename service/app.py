@@ -103,7 +103,7 @@ def create_app(
 ) -> FastAPI:
     """Create the application that serves `config.index`.
 
-    The index and the encoder are opened at startup. `on_loaded` is called when this has succeeded or failed.
+    The index and the encoder are opened at startup. `on_loaded` is called when they are open or could not be opened.
     Spans are sent through `tracer_provider`, if one is given.
 
     Raises:

@@ -11,8 +11,8 @@ def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
     """Build the index and return a one-line summary.
 
     Raises:
-        ArtifactError: a parent artifact is missing or damaged, or `config.out` contains something else.
-        InputError: the requested device or tower engine is not available, or no kind of index meets the requested
+        ArtifactError: a parent artifact is missing or damaged, or `config.out` contains files that are not an index.
+        InputError: the requested device or tower runtime is not available, or no kind of index meets the requested
             recall and memory limit.
     """
     from model.training.distributed import join_process_group

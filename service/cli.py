@@ -81,7 +81,10 @@ class Rcml(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return only the command-line source, because variables such as INDEX or TRAIN do not belong to rcml."""
+        """Return the settings sources without the environment.
+
+        Environment variables such as INDEX or TRAIN would otherwise set the subcommands of the same names.
+        """
         return (init_settings,)
 
 
@@ -214,7 +217,7 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespac
 
     Raises:
         _UnknownArgument: no verb or option accepts one of the arguments.
-        SettingsError: an argument is invalid for another reason; the context is the argparse error.
+        SettingsError: an argument is invalid for another reason; `__context__` is the error of argparse.
     """
     found, unknown = parser.parse_known_args(arguments, namespace)
     if unknown:

@@ -22,7 +22,7 @@ from service.middleware.api_keys import Keys
 from .settings import DemoConfig, ServeConfig
 
 OBJECTIVES: tuple[Objective, ...] = ("rcml", "clip", "blind")
-"""Objectives to train; the network of the first one is served."""
+"""Objectives, with one network trained for each; the network of the first objective is served."""
 
 Config = TypeVar("Config", bound=StageConfig)
 

@@ -25,7 +25,7 @@ from .settings import LogFormat, ServeConfig
 THREAD_SWITCH_INTERVAL_S = 0.0005
 """Seconds that a thread may hold the interpreter lock while another thread waits for it; Python's default is 0.005.
 
-A search takes less than Python's default, so with that default its thread could wait longer than the search takes.
+A search takes less than 0.005 s. With Python's default, it could wait for the lock longer than it runs.
 """
 
 

@@ -104,7 +104,7 @@ class ServeConfig(BaseSettings):
         4_096,
         ge=1,
         le=100_000,
-        description="maximum open connections; beyond it the oldest incomplete ones are closed",
+        description="maximum open connections; beyond it, the oldest without a complete request are closed",
     )
     keep_alive_seconds: float = Field(
         5,
@@ -137,20 +137,24 @@ class ServeConfig(BaseSettings):
         description="maximum requests per second per API key, or per client address without keys; 0: no limit",
     )
     rate_burst: int = Field(
-        20, ge=1, le=1_000_000, description="requests accepted at once after a pause, if --rate-limit is set"
+        20,
+        ge=1,
+        le=1_000_000,
+        description="maximum burst: requests that --rate-limit allows at once after a pause",
     )
     deadline: float = Field(
         10.0,
         ge=0.1,
         le=3600.0,
-        description="seconds within which a response must start; at least 600 for bulk uploads and reloads",
+        description="seconds within which a response must start; bulk uploads and reloads always have at least 600",
     )
     cors_origins: Annotated[tuple[Origin, ...], *Listed] = Field(
         (), description="origins whose web pages may call the API, such as https://shop.example"
     )
     allowed_hosts: Annotated[tuple[str, ...], *Listed] = Field(
         (),
-        description="host names to accept without API keys; IP addresses and names without a dot are always accepted",
+        description="host names that clients may use if the server has no API keys; IP addresses and names without a "
+        "dot are always accepted",
     )
     log_format: LogFormat = Field(
         "auto", description="format of the log; auto uses text on a terminal and JSON elsewhere"

@@ -41,7 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
-"""Function that loads the encoder of a checkpoint on a device, with a precision and an engine for its towers."""
+"""Function that loads the encoder of a checkpoint on a device, with a precision and a runtime for its towers."""
 
 CACHED_RELATIONS = 16
 """Maximum number of cached free-text relations, each with the estimated vectors of all items."""
@@ -92,7 +92,7 @@ class Engine(ReferenceCounted):
         Raises:
             ArtifactError: The index, its checkpoint or the report is missing or damaged, or they do not belong
                 together.
-            InputError: The configured device or tower engine is not available.
+            InputError: The configured device or tower runtime is not available.
         """
         index = Index.open(config.index, config.checkpoint)
         try:
@@ -123,7 +123,7 @@ class Engine(ReferenceCounted):
 
     @property
     def takes_free_text(self) -> bool:
-        """Whether the index stores the item tokens that free-text relations are scored on."""
+        """Whether the index stores item tokens, which free-text relations require."""
         return keeps_tokens(self.index)
 
     def quality_of(self, relation_id: str) -> RelationQuality | None:
@@ -154,7 +154,7 @@ class Engine(ReferenceCounted):
         """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.
 
         Raises:
-            OverloadedError: The queue of the network is too long.
+            OverloadedError: The queue of the network thread is too long.
         """
         encoding = cast(Encoding, await self.network.submit(EncodeItemJob(text or "", picture)))
         return encoding if text else encoding.without_text()
@@ -164,7 +164,7 @@ class Engine(ReferenceCounted):
 
         Raises:
             NoTokensError: The index stores no tokens.
-            OverloadedError: The queue of the network is too long.
+            OverloadedError: The queue of the network thread is too long.
         """
         if not self.takes_free_text:
             raise NoTokensError
@@ -179,11 +179,13 @@ class Engine(ReferenceCounted):
     async def explain(
         self, reader: Reader, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
     ) -> Attention:
-        """Return the attention of a relation, given by its id or as free text, to the parts of an item.
+        """Return a relation's attention over the words and picture patches of an item.
+
+        `relation` is the ID of a relation, or a free-text relation.
 
         Raises:
             UnknownRelationError: No relation has this id.
-            OverloadedError: The queue of the network is too long.
+            OverloadedError: The queue of the network thread is too long.
         """
         if isinstance(relation, str):
             relation = reader.free_text(relation) or relation  # the encoder lacks relations added at run time
@@ -197,7 +199,7 @@ class Engine(ReferenceCounted):
         Raises:
             UnknownItemError: No item has this id.
             ArtifactError: The picture is damaged.
-            NotReadyError: The index was compacted twice and the item changed since the reader was created.
+            NotReadyError: After `reader` was created, the index was compacted twice and the item changed.
         """
         try:
             stored = reader.picture(item_id)

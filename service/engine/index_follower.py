@@ -17,7 +17,8 @@ REFRESH_INTERVAL_S = 0.2
 class IndexFollower:
     """Two background threads of an open index: one refreshes it, and one compacts it.
 
-    A failed step is retried, and each distinct error is logged once. Meanwhile, the index answers from its last state.
+    A failed step is retried. If the same error repeats, it is logged once. Meanwhile, the index answers from its last
+    state.
     """
 
     def __init__(self, index: Index, compact_at: int, refresh_timeout_s: float = JOB_TIMEOUT_S) -> None:

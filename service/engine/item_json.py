@@ -58,7 +58,7 @@ def fields_of(item: Item, fields: Sequence[str]) -> dict[str, Any]:
 
 
 def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItemEcho:
-    """Return the part of a requested item that the answer repeats.
+    """Return a requested item as the answer shows it.
 
     Raises:
         UnknownItemError: No item has this id.
@@ -69,7 +69,7 @@ def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItem
 
 
 def asked_relation(snapshot: Snapshot, relation: str | RelationInWords) -> RelationSummary | RelationInWords:
-    """Return the part of a requested relation that the answer repeats.
+    """Return a requested relation as the answer shows it.
 
     Raises:
         UnknownRelationError: No relation has this id.

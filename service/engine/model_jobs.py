@@ -31,7 +31,7 @@ class ReadRelationJob:
 
 @dataclass(frozen=True, slots=True)
 class ExplainJob:
-    """An item and the relation whose attention to the item is to be explained."""
+    """A relation and an item, for which the relation's attention is to be computed."""
 
     text: str | None
     picture: "Image | None"

@@ -17,7 +17,7 @@ INTERVAL_EWMA_WEIGHT = 0.03
 """Weight of the latest interval in the moving average of the time between two finished jobs."""
 
 MAX_INTERVAL_RATIO = 5
-"""Maximum interval that enters the moving average, as a multiple of it. Longer intervals (stalls) are capped."""
+"""Cap on an interval that enters the moving average, as a multiple of the average. It limits the effect of stalls."""
 
 MIN_QUEUE_PER_THREAD = 16
 """Jobs per thread that are always accepted, because a queue this short does not indicate overload."""
@@ -118,7 +118,7 @@ class ThreadPool:
         now = monotonic()
         if self._since is not None:
             interval = now - self._since
-            if self._interval:  # an occasional stall does not make all jobs slow
+            if self._interval:  # the cap keeps one stall from inflating the average
                 self._interval += INTERVAL_EWMA_WEIGHT * (
                     min(interval, MAX_INTERVAL_RATIO * self._interval) - self._interval
                 )

@@ -75,7 +75,7 @@ class Place:
 
 
 def place(model: type[BaseModel], location: Sequence[str | int]) -> Place:
-    """Return the place of a pydantic error about `model`, given the error's location.
+    """Convert the location in a pydantic error about `model` to a `Place`.
 
     Pydantic's location also contains union labels and the marker `[key]` for an error in a dict key. The user sent
     neither of them, so the path omits both. An element of a list or a dict is treated as a field of the element type.
@@ -176,7 +176,7 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
 
 
 def _wish_for_one_of(kinds: Sequence[JsonSchema], definitions: JsonSchema) -> str:
-    """Describe a union by its simple types. The description of a number covers whole numbers."""
+    """Describe a union by its simple types. Whole numbers are omitted if any number is accepted."""
     simple = [kind for kind in kinds if "$ref" not in kind] or kinds[:1]
     if any(kind.get("type") == "number" for kind in simple):
         simple = [kind for kind in simple if kind.get("type") != "integer"]

@@ -41,5 +41,5 @@ def problem_response(
     known: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the response to a request for `path` that ends in a problem."""
+    """Return a problem response. Its problem document names `path` as the path of the request."""
     return ProblemResponse(kind, kind.problem(detail, quote(path), errors, list(known) or None), headers)

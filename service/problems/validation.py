@@ -28,7 +28,7 @@ def validation_rejection(
 ) -> Rejection:
     """Return the rejection for a validation error in a body or in `parameters` of the path or query.
 
-    `body` is the model of the body, and messages call the body `name`.
+    `body` is the pydantic model that the request body is parsed as. Messages refer to the body as `name`.
     """
     errors = error.errors()
     if errors[0]["type"] == "json_invalid":

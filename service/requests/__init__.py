@@ -1,1 +1,1 @@
-"""From a request to what the engine is asked: bodies read, images fetched, changes made."""
+"""Processing of requests before the engine: reads bodies, fetches pictures, and prepares queries and changes."""

@@ -31,7 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY_INTERVAL_S = 0.1
-"""Seconds before a change is retried after the server rejected it as overloaded."""
+"""Seconds to wait before a change is retried while the server is overloaded."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ async def each_reply(
 
 
 def reply_of(answer: Any, path: str) -> dict[str, Any]:
-    """Wrap the answer to one query of a batch request to `path`, or its error, as a reply.
+    """Return the batch reply for one query, given its answer or its error.
+
+    `path` is the route for a single query, such as `/retrieve`. The problem document of a rejected query contains it.
 
     Raises:
         RcmlError: The error is a server error, which fails the whole batch.

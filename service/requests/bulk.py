@@ -42,13 +42,13 @@ BYTES_PER_GROUP = 4 * 2**20
 """Size in bytes at which a group is complete even if it has fewer lines."""
 
 CONCURRENT_LINES = 16
-"""Maximum number of lines that are encoded concurrently: one network batch, to limit the wait of other requests."""
+"""Maximum number of lines that are encoded concurrently. They fill one batch, so other requests wait only briefly."""
 
 MAX_EARLY_REPLY_BYTES = 32 * 2**10
 """Maximum bytes of replies sent before the end of the body. A socket buffers this much without a reader."""
 
 MAX_HELD_REPLY_BYTES = 16 * 2**20
-"""Bytes of held replies above which they are sent, so that the upload waits until the client reads them."""
+"""Size in bytes above which held replies are sent. Sending waits until the client reads, which bounds the memory."""
 
 
 class Line(NamedTuple):
@@ -109,7 +109,7 @@ class Bulk:
                     one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
                     for line, one in zip(group, found, strict=True)
                 ]
-            return _replies(group, found, before)  # `before` reads files of the held engine
+            return _replies(group, found, before)  # inside `with`: `before` reads files of the engine
 
     async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
         """Return the change that a line requests, or a reply with the reason why the line is rejected."""

@@ -67,7 +67,7 @@ class RequestContext:
         Raises:
             PictureError: The picture cannot be decoded.
             FetchError: The picture cannot be fetched.
-            OverloadedError: The queue of the network is too long.
+            OverloadedError: The queue of the network thread is too long.
         """
         if isinstance(item, str):
             return item
@@ -79,14 +79,14 @@ class RequestContext:
         Raises:
             PictureError: The picture cannot be decoded.
             FetchError: The picture cannot be fetched.
-            OverloadedError: The queue of the network is too long.
+            OverloadedError: The queue of the network thread is too long.
         """
         image = await self.picture(picture)
         with self.stage(Stage.ENCODE):
             return await self.engine.encode(text, image)
 
     async def items(self, items: Sequence[str | NewItemFields]) -> list[str | Encoding]:
-        """Apply `item` to each item, with at most `CONCURRENT_PARTS` items at a time."""
+        """Encode the new items, at most `CONCURRENT_PARTS` at a time. IDs of catalogue items are returned unchanged."""
         turns = asyncio.Semaphore(CONCURRENT_PARTS)
 
         async def item(one: str | NewItemFields) -> str | Encoding:
@@ -133,7 +133,7 @@ class RequestContext:
 
         Raises:
             NoTokensError: The index stores no tokens.
-            OverloadedError: The queue of the network is too long.
+            OverloadedError: The queue of the network thread is too long.
         """
         if isinstance(relation, str):
             return relation

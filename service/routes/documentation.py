@@ -33,7 +33,8 @@ _PAGE = bytes(
 )
 [_SCRIPT] = re.findall(rb"<script>(.*?)</script>", _PAGE, re.DOTALL)
 _HEADERS = {
-    # The inline script of the page is allowed by its hash. Swagger UI adds inline styles and data: and blob: images.
+    # The inline script of the page is allowed by its hash. Swagger UI adds inline styles, and images with `data:` and
+    # `blob:` URLs.
     "Content-Security-Policy": page_policy(
         script_src=f"'sha256-{b64encode(sha256(_SCRIPT).digest()).decode()}'",
         style_src="'unsafe-inline'",

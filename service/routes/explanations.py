@@ -1,4 +1,4 @@
-"""Endpoints that return the attention of a relation on the words and picture patches of items."""
+"""Endpoints that return a relation's attention over the words and picture patches of items."""
 
 import asyncio
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
     responses=problems(400, 404, 413, 415, 422, 429, 503),
 )
 async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) -> ExplainAnswer:
-    """Return the attention of a relation on the words and patches of two items, and their similarity under it.
+    """Return a relation's attention over the words and patches of two items, and their similarity under it.
 
     The weights are the attention weights with which the network pools an item, not an estimate of importance. The
     summary token, which stands for the whole text or picture, often receives most of the attention. Therefore compare
@@ -93,7 +93,7 @@ async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) 
     },
 )
 async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request) -> Response:
-    """Render the attention of a relation over the picture of an item, as a PNG whose longer side has 512 pixels.
+    """Render a relation's attention over the picture of an item, as a PNG whose longer side has 512 pixels.
 
     The colour of a patch shows its attention relative to the mean over all patches: black is none, purple is the mean,
     red is twice the mean and yellow is ten times the mean. The heat map does not show the share of the summary token,
@@ -105,7 +105,7 @@ async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request)
     seen = await _seen(query, reader, asked.item)
     if seen.picture is None:
         raise NoPictureError(
-            seen.item.item_id if seen.item else None, "Use POST /explain to get the attention on its text."
+            seen.item.item_id if seen.item else None, "Use POST /explain to get the attention over its text."
         )
     with query.stage(Stage.ENCODE):
         attention = await engine.explain(reader, None, seen.picture, relation)
@@ -116,7 +116,10 @@ async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request)
 
 @dataclass(frozen=True)
 class _Seen:
-    """Item as the network receives it. `item` is None for a new item."""
+    """Text and picture of a requested item, as the network receives them.
+
+    `item` is the catalogue item, or None for a new item.
+    """
 
     item: Item | None
     text: str | None

@@ -50,9 +50,9 @@ _LINES = (NDJSON, "application/ndjson", "application/jsonl")
 async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, request: Request) -> Response:
     """Create an item, or replace the existing item with this ID completely.
 
-    The response is sent once the item is durable, and the next request to this server finds the item. The network reads
-    the same text fields as for every other item. The picture is scaled and re-encoded. A rejected request changes
-    nothing.
+    The response is sent once the item is durable, and the next request to this server finds the item. The text that
+    the network encodes consists of the same fields as when the index was built. The picture is scaled and re-encoded.
+    A rejected request changes nothing.
     """
     changes = ItemChanges(RequestContext.of(request, engine))
     created = item_id not in engine.index.snapshot
@@ -97,8 +97,8 @@ async def change_items(request: Request, fit: FitEngine) -> Response:
     """Create, replace and delete any number of items, with one JSON object per line (NDJSON).
 
     The response has one line for each line of the request. Lines are processed in order and are accepted or rejected
-    independently. A line may be as long as the body of any other request. Every change reported as successful is
-    durable.
+    independently. The size limit of a line is the limit for the body of any other request. Every change reported as
+    successful is durable.
 
     If the client sends more than the server can encode, the server reads more slowly. The server closes the connection
     of a client that sends less than 16 KiB a second. An interrupted upload can be sent again safely.
@@ -110,7 +110,7 @@ async def change_items(request: Request, fit: FitEngine) -> Response:
             415,
             f"The body must be NDJSON, one JSON object per line; {sent}. Send it with Content-Type: {NDJSON}.",
         )
-    # `fit` is only a health check: the engine may be swapped before the last line arrives.
+    # `fit` only returns 503 early. Each group of lines uses the current engine, which may be swapped during the upload.
     return BulkResponse(Bulk(request, request.state.engine_holder, request.state.config.max_body_bytes))
 
 

@@ -41,7 +41,7 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
 async def relation_type(
     asked: RelationTypeRequest, engine: ReadyEngine, request: Request
 ) -> RelationTypeAnswer:
-    """Rank all relations, except the intra-item relation, by the probability that they link two items.
+    """Rank all relations, except the intra-sample relation, by the probability that they link two items.
 
     Each item may be new: send its text, its picture or both. The score is the cosine similarity of the two items under
     the relation.

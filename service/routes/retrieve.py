@@ -43,7 +43,7 @@ async def retrieve(asked: RetrieveRequest, engine: ReadyEngine, request: Request
 
     The relation is one of GET /relations, a free-text relation (`{"description": ...}`, if the index was built with
     `--token-store`), or several weighted relations (`relations`). Without a relation, each result is scored under its
-    best relation. The intra-item relation finds look-alikes.
+    best relation. The intra-sample relation finds look-alikes.
     """
     return await _retrieve(asked, RequestContext.of(request, engine))
 

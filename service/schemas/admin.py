@@ -10,7 +10,7 @@ from .fields import Request, Version
 
 
 def _one_step(name: str) -> str:
-    longest = 200  # bytes; file systems allow 255, but lock files and drafts append to the name
+    longest = 200  # bytes; file systems allow 255, but lock files and unfinished artifacts have longer names
     if (
         name.startswith(".")
         or any(sign in name for sign in ("/", "\\", "\0"))
@@ -62,8 +62,8 @@ class ShadowRequest(Artifacts):
     share: float = Field(
         gt=0,
         le=1,
-        description="share of the POST /retrieve requests that the candidate also answers, out of those that name "
-        "items and relations by ID",
+        description="share of the live POST /retrieve requests that the candidate also answers; requests with a new "
+        "item or a free-text relation are not counted",
     )
 
 

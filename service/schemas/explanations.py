@@ -1,4 +1,4 @@
-"""Schemas of `POST /explain` and `POST /explain/heat-map`: the attention of a relation on items."""
+"""Schemas of `POST /explain` and `POST /explain/heat-map`: a relation's attention over items."""
 
 from pydantic import BaseModel, Field
 
@@ -31,13 +31,13 @@ _SUMMARY = (
 
 
 class ExplainRequest(PairRequest):
-    """Request for the attention of a relation on two items."""
+    """Request for a relation's attention over two items."""
 
     relation: AnyRelation = Field(description=_RELATION, examples=_EXAMPLES)
 
 
 class HeatMapRequest(Request):
-    """Request for the attention of a relation on the picture of an item."""
+    """Request for a relation's attention over the picture of an item."""
 
     item: AnyItem = Field(
         description="ID of a catalogue item, or a new item with a `picture`", examples=["mug-1"]
@@ -46,7 +46,7 @@ class HeatMapRequest(Request):
 
 
 class WordWeight(BaseModel):
-    """Attention on one word of a text."""
+    """Attention weight of one word of a text."""
 
     text: str = Field(description="word as it appears in the text")
     start: int = Field(
@@ -57,7 +57,7 @@ class WordWeight(BaseModel):
 
 
 class TextAttention(BaseModel):
-    """Attention on a text. The weights of the words and `summary` add up to 1."""
+    """Attention over a text. The weights of the words and `summary` add up to 1."""
 
     text: str = Field(description="text as the network reads it")
     words: list[WordWeight] = Field(
@@ -67,7 +67,7 @@ class TextAttention(BaseModel):
 
 
 class ImageAttention(BaseModel):
-    """Attention on a picture. The values of the patches and `summary` add up to 1."""
+    """Attention over a picture. The values of the patches and `summary` add up to 1."""
 
     grid: list[list[float]] = Field(
         description="rows of patches from top to bottom, each from left to right; a value is a share of the attention, "
@@ -84,17 +84,17 @@ class ImageAttention(BaseModel):
 
 
 class ItemAttention(BaseModel):
-    """Attention on one item."""
+    """Attention over one item."""
 
     item: ItemSummary | NewItemEcho = Field(description="item from the request")
-    text: TextAttention | None = Field(description="attention on the text; null if the item has no text")
+    text: TextAttention | None = Field(description="attention over the text; null if the item has no text")
     image: ImageAttention | None = Field(
-        description="attention on the picture; null if the item has no picture"
+        description="attention over the picture; null if the item has no picture"
     )
 
 
 class Cosines(BaseModel):
-    """Cosine similarities of the two items, by (item_a, item_b) views; null if an item lacks the view."""
+    """Cosine similarities of the two items, one for each pair of views; null if an item lacks its view."""
 
     TT: Score | None = Field(description="text of item_a and text of item_b")
     II: Score | None = Field(description="image of item_a and image of item_b")
@@ -104,14 +104,15 @@ class Cosines(BaseModel):
 
 
 class ExplainAnswer(BaseModel):
-    """Attention of a relation on two items, and their similarity under the relation."""
+    """A relation's attention over two items, and their similarity under the relation."""
 
     version: Version
     relation: RelationSummary | RelationInWords = Field(description="relation from the request")
     item_a: ItemAttention
     item_b: ItemAttention
     similarity: Similarity = Field(
-        description="(item_a, item_b) views that `score` compares: AVG, unless an item lacks a view"
+        description="views of item_a and item_b that `score` compares; AVG unless a new item has only text or only a "
+        "picture"
     )
     score: Score
     cosines: Cosines

@@ -189,7 +189,7 @@ class NewItem(Request):
         return self
 
     def lacks(self, view: View) -> Literal["text", "picture"] | None:
-        """Return the part that the item lacks for `view`, or None if it has the view."""
+        """Return what the item needs for `view` but does not have, or None if it has everything."""
         if self.text is None and view is not View.IMAGE:
             return "text"
         return "picture" if self.picture is None and view is not View.TEXT else None

@@ -47,7 +47,7 @@ def _stored(attributes: Attributes) -> Attributes:
                 "An attribute cannot have the name {name}.",
                 {
                     "name": repr(name[:MAX_NAME_CHARACTERS]),
-                    "remedy": f"Choose a name of one line other than {', '.join(sorted(_TAKEN))}.",
+                    "remedy": f"Choose a single-line name that is not one of {', '.join(sorted(_TAKEN))}.",
                 },
             )
     return attributes
@@ -121,7 +121,7 @@ class BulkReply(BaseModel):
     line: int = Field(
         ge=1, description="number of the line in the body, from 1; empty lines are counted but get no reply"
     )
-    item_id: str | None = Field(None, description="ID of the item; absent if the line could not be parsed")
+    item_id: str | None = Field(None, description="ID of the item; absent if the line is invalid or too long")
     status: int = Field(
         ge=200,
         le=599,

@@ -49,8 +49,8 @@ class RelationTypeRequest(PairRequest):
 
     similarity: Similarity | None = Field(
         None,
-        description="(item_a, item_b) views to compare: T is text, I is image, AVG is the mean of both. The default is "
-        "AVG, or views that both items have.",
+        description="views of item_a and item_b to compare: T is text, I is image, AVG is the mean of both. The "
+        "default is AVG; if a new item has only text or only a picture, it is a pair of views that the items have.",
     )
 
     @field_validator("similarity")
@@ -118,12 +118,12 @@ class RelationTypeAnswer(BaseModel):
     version: Version
     item_a: ItemSummary | NewItemEcho = Field(description="item from the request")
     item_b: ItemSummary | NewItemEcho = Field(description="item from the request")
-    similarity: Similarity = Field(description="(item_a, item_b) views that were compared")
+    similarity: Similarity = Field(description="views of item_a and item_b that were compared")
     calibration: str = Field(
         description="version of the calibration of the probabilities; `none` if they are not calibrated"
     )
     took_ms: Milliseconds
-    relations: list[RankedRelation] = Field(description="all relations except the intra-item relation")
+    relations: list[RankedRelation] = Field(description="all relations except the intra-sample relation")
 
 
 class RelationTypeReply(BaseModel):

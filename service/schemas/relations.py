@@ -33,7 +33,10 @@ class MeasuredQuality(BaseModel):
         le=1,
         description="share of evaluation queries with a correct item among the top 5; null without queries",
     )
-    claims: int = Field(ge=0, description="number of evaluation claims behind the validity figures")
+    claims: int = Field(
+        ge=0,
+        description="number of evaluation claims that two items have this relation; about half of the claims are true",
+    )
     validity_auc: float | None = Field(
         ge=0,
         le=1,
@@ -50,18 +53,16 @@ class MeasuredQuality(BaseModel):
 class RelationDetail(RelationSummary):
     """Relation with its statistics, its measured quality and its state in the index."""
 
-    domain: str = Field(
-        description="domain in which the relation was learnt, such as a shop or a trade; may be empty"
-    )
+    domain: str = Field(description="shop or industry whose data the relation was learned from; may be empty")
     origin: Literal["trained", "added"] = Field(
         description="`trained` if the checkpoint was trained on the relation, `added` if it was added at run time"
     )
     intra: bool = Field(
-        description="whether this is the intra-item relation, which relates an item to itself and finds look-alikes"
+        description="whether this is the intra-sample relation, which relates an item to itself and finds look-alikes"
     )
     pairs: int | None = Field(
         ge=0,
-        description="number of item pairs known under the relation when the index was built; null for the intra-item "
+        description="number of item pairs with this relation when the index was built; null for the intra-sample "
         "relation and for added relations",
     )
     paired_items: int | None = Field(
@@ -97,7 +98,7 @@ class RelationList(BaseModel):
         "without a report"
     )
     relations: list[RelationDetail] = Field(
-        description="indexed relations: the intra-item relation first, added relations last"
+        description="indexed relations: the intra-sample relation first, added relations last"
     )
     pending: list[RelationDetail] = Field(
         description="relations that are being added and relations that failed, in the order of their requests"

@@ -77,11 +77,12 @@ class Filter(Request):
         None, min_length=1, max_length=1000, fail_fast=True, description="accepted values of the attribute"
     )
     min: Limit | None = Field(
-        None, description='inclusive minimum, as a number or from the query item: `{"query": "price"}`'
+        None,
+        description='inclusive minimum: a number, or `{"query": "price"}` for the price of the query item',
     )
-    max: Limit | None = Field(None, description="inclusive maximum, as a number or from the query item")
-    above: Limit | None = Field(None, description="exclusive minimum, as a number or from the query item")
-    below: Limit | None = Field(None, description="exclusive maximum, as a number or from the query item")
+    max: Limit | None = Field(None, description="inclusive maximum, in the same form as `min`")
+    above: Limit | None = Field(None, description="exclusive minimum, in the same form as `min`")
+    below: Limit | None = Field(None, description="exclusive maximum, in the same form as `min`")
 
 
 class WeightedRelation(Request):
@@ -158,22 +159,22 @@ class RetrieveRequest(Request):
     )
     similarity: Similarity = Field(
         default_factory=lambda fields: _similarity(fields.get("text"), fields.get("picture")),
-        description="(query, result) views to compare: T is text, I is image, AVG is the mean of both. The default is "
-        "AVG, or TT for a new item without a picture and II for a new item without text.",
+        description="views of the query and the result to compare: T is text, I is image, AVG is the mean of both. The "
+        "default is AVG, or TT for a new item without a picture and II for a new item without text.",
     )
 
     filter: dict[str, Filter] = Field(
         default_factory=dict,
         max_length=20,
         fail_fast=True,
-        description="conditions by the name of an attribute, or on `categories`; an item must meet all of them",
+        description="conditions for each attribute name or for `categories`; an item must meet all of them",
         examples=[{"price": {"min": 10, "below": {"query": "price"}}, "categories": {"any_of": ["Kitchen"]}}],
     )
     include: list[ItemId] | None = Field(
         None,
         max_length=10_000,
         fail_fast=True,
-        description="IDs of the only items to search; null searches all items",
+        description="IDs of the items to search; null for all items",
     )
     exclude: tuple[ItemId, ...] = Field(
         (), max_length=10_000, fail_fast=True, description="IDs of items to exclude"
@@ -357,7 +358,7 @@ class RetrieveAnswer(BaseModel):
     relation: RelationSummary | RelationInWords | list[Weighed] | None = Field(
         description="relation from the request; null if each result was scored under its best relation"
     )
-    similarity: Similarity = Field(description="(query, result) views that were compared")
+    similarity: Similarity = Field(description="views of the query and the results that were compared")
     how: Literal["indexed", "encoded", "rescored"] = Field(
         description="source of the vectors. `indexed`: all from the index. `encoded`: the network encoded the query "
         "for this request. `rescored`: candidates for a free-text relation were rescored from their tokens; the scores "
@@ -365,7 +366,7 @@ class RetrieveAnswer(BaseModel):
     )
     familiarity: list[Familiarity] = Field(description="one entry for each free-text relation in the request")
     fallback: str | None = Field(
-        description="why results under other relations fill the page, in one sentence; null if there are none"
+        description="why the page contains results from other relations; null if it contains none"
     )
     took_ms: Milliseconds
     timings: Timings

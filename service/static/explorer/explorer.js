@@ -9,7 +9,7 @@ const KEY = "rcml-key";
 const key = () => sessionStorage.getItem(KEY);
 const withKey = (headers = {}) => key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
 
-let asking = null;  // all requests that are rejected while the dialog is open share it
+let asking = null;  // promise of the next key, shared by all requests that are rejected while the dialog is open
 function askForKey(detail) {
   asking ??= new Promise((resolve) => {
     $("key-says").textContent = detail;

@@ -158,7 +158,7 @@ def test_text_only_item_has_no_heat_map(asked: TestClient, item: object) -> None
     response = asked.post("/explain/heat-map", json={"item": item, "relation": "gardeners"})
     assert response.status_code == 404
     assert response.json()["type"] == "urn:rcml:problem:no-picture"
-    assert response.json()["detail"].endswith("Use POST /explain to get the attention on its text.")
+    assert response.json()["detail"].endswith("Use POST /explain to get the attention over its text.")
 
 
 @pytest.mark.parametrize(
