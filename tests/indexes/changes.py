@@ -43,7 +43,10 @@ def placed(shop: FakeShop, folder: Path, vectors: str | None = None, journal: st
 
 
 def made(item_id: str, seed: int) -> Change:
-    """Return the change that adds an item titled with two random words; equal seeds differ only in the item ID."""
+    """Return the change that adds an item titled with two random words.
+
+    Items made from the same seed differ only in their ID.
+    """
     rng = np.random.default_rng(seed)
     title = " ".join(rng.choice(WORDS, 2))
     item = Item(

@@ -72,12 +72,13 @@ def test_backup_can_be_opened_and_restored(
     assert "is intact" in verify(VerifyConfig(index=folder))
 
 
-def test_backup_during_changes_matches_index_after_one_change(
+def test_backup_during_changes_equals_index_between_two_changes(
     index: Index, folder: Path, shop: FakeShop
 ) -> None:
     """Back up an index that another thread changes and compacts.
 
-    Every backup equals the index as of one change, and includes all changes acknowledged before the backup started.
+    Every backup equals the index as it was between two changes, and includes all changes acknowledged before the backup
+    started.
     """
     changes = [made(f"new-{n}", n) for n in range(120)]
 

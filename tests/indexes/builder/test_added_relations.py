@@ -86,7 +86,7 @@ def test_search_and_precomputed_answers_match_brute_force(index: Index, worded_s
     assert index.snapshot.precomputed(4, Similarity.AVG, 0, 5) is not None
 
 
-def test_added_relation_is_listed_with_free_text_form(index: Index) -> None:
+def test_reader_lists_added_relation_and_returns_its_free_text_form(index: Index) -> None:
     add(index)
     assert index.relations == (*RELATIONS, SAILORS)
     assert (index.reader().position("sailors"), index.reader().relation("sailors")) == (4, SAILORS)

@@ -143,7 +143,7 @@ def test_encodes_incomplete_shard_again(damage: str, shop: FakeShop, tmp_path: P
     ).read_bytes()
 
 
-def test_does_not_reuse_shards_of_other_options(
+def test_does_not_reuse_shards_encoded_with_other_options(
     shop: FakeShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -157,7 +157,7 @@ def test_does_not_reuse_shards_of_other_options(
     assert encoder.encoded == len(ITEMS)
 
 
-def test_reuses_encoded_items_after_rejected_kind(
+def test_reuses_encoded_items_after_index_kind_was_rejected(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -70,7 +70,7 @@ STREAM = [stream(seed) for seed in range(600)]
 
 
 def change(writer: Connection, folder: Path, start: int, compact_every: int) -> None:
-    """Apply the stream from step `start` on until killed."""
+    """Apply the batches of `STREAM` from step `start` on until killed."""
     tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     step = start
@@ -84,7 +84,7 @@ def change(writer: Connection, folder: Path, start: int, compact_every: int) -> 
 
 
 def snapshots(writer: Connection, folder: Path, start: int) -> None:
-    """Apply the stream from step `start` on until killed, and back up the index after each step."""
+    """Apply the batches of `STREAM` from step `start` on until killed, and back up the index after each step."""
     tell(writer, Work.OPENING, start)
     index = Index.open(folder)
     for step in itertools.count(start):
@@ -124,9 +124,9 @@ class Killer:
         self._last: tuple[int, int, float]
 
     def kill(self, amid: Work, times: int, run: Callable[..., None], *asked: object) -> int:
-        """Call `run` in a process, and kill the process after it began the operation `amid` for the `times`-th time.
+        """Call `run` in a process, and kill it soon after it begins the operation `amid` for the `times`-th time.
 
-        The delay before the kill is a random part of the previous durations of this operation, so that the kill falls
+        The delay before the kill is a random fraction of an earlier duration of this operation, so that the kill falls
         within the operation on a machine of any speed. Return the number of acknowledged steps.
         """
         reader, writer = CLEAN.Pipe(duplex=False)

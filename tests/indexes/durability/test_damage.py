@@ -20,7 +20,10 @@ from tests.indexes.fakes import FakeShop, write_checkpoint, write_shop
 PAGE = 4_096
 
 NEVER_READ = re.compile(r"pictures/")
-"""Pattern of the files of which opening an index checks only the size. `rcml index verify` reads them completely."""
+"""Pattern of files that opening an index does not read: it checks only their size.
+
+`rcml index verify` reads them completely.
+"""
 
 
 @pytest.fixture(scope="module")

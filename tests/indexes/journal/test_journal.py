@@ -103,7 +103,7 @@ def test_concurrent_writers_share_a_commit(journal: Journal) -> None:
     assert [one.sequence for together in published for one in together] == list(range(2, 11))
 
 
-def test_writers_of_two_journals_never_share_a_sequence(journal: Journal, store: Store) -> None:
+def test_writers_of_two_journals_never_get_the_same_sequence_number(journal: Journal, store: Store) -> None:
     other, start, lock = opened(store), Barrier(8), Lock()
     sequences: list[int] = []
 
@@ -122,14 +122,14 @@ def test_writers_of_two_journals_never_share_a_sequence(journal: Journal, store:
     other.close()
 
 
-def test_never_reuses_a_sequence(journal: Journal, store: Store) -> None:
+def test_never_reuses_a_sequence_number(journal: Journal, store: Store) -> None:
     journal.append([put("a"), put("b"), put("c")])
     journal.trim(3)
     assert (journal.newest(), journal.since(0), last_sequence(store)) == (0, [], 3)
     assert journal.append([put("d")])[0].sequence == 4
 
 
-def test_new_journal_continues_after_sequence_of_generation(store: Store) -> None:
+def test_new_journal_continues_after_sequence_number_of_generation(store: Store) -> None:
     journal = opened(store, start=41)
     assert journal.append([put("a")])[0].sequence == 42
     journal.close()

@@ -45,7 +45,10 @@ def index(folder: Path) -> Iterator[Index]:
 
 
 def replica(folder: Path, told: Connection) -> None:
-    """Follow the index as a server does until a message arrives; send each refresh's start time and newest sequence."""
+    """Follow the index as a server does until a message arrives.
+
+    Then send the start time of each refresh with the newest sequence number after it, and the IDs of all items.
+    """
     index = Index.open(folder)
     refresh, looks = index.refresh, list[tuple[float, int]]()
 

@@ -260,7 +260,7 @@ def test_search_respects_filter(many: Index) -> None:
 
 @pytest.mark.parametrize("strength", [1.0, 100.0])
 def test_estimates_from_all_components_equal_exact_scores(strength: float, many: Index) -> None:
-    """The projection keeps all 16 components; at the greater strength, exp of the relevance would overflow."""
+    """The projection keeps all 16 components; at strength 100, exp of the relevance would overflow."""
     plain = TokenEncoder().read_relation(UNKNOWN)
     relation = replace(plain, query=strength * plain.query)
     store = many.snapshot.generation.tokens

@@ -69,7 +69,7 @@ def place(generation: Path) -> Place:
 
 
 def collections(client: MilvusClient, folder: Path) -> set[str]:
-    """Return the existing collections that note files beside the generations record."""
+    """Return the collections that exist in Milvus and are recorded in a file in the index folder."""
     noted = {
         re.search(r'"collection":"(\w+)"', path.read_text())[1]  # type: ignore[index]
         for path in folder.glob(".generation-*.collection")

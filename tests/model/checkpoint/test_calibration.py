@@ -43,7 +43,7 @@ def calibration(questions: int = 200) -> Calibration:
 
 
 def claims(scale: float, bias: float, lapses: float, count: int) -> tuple[ndarray, ndarray]:
-    """Return random log-odds, and claims that are true with the probability of a sigmoid with lapses."""
+    """Return random log-odds and claims. Each claim is true with the probability of a sigmoid with a lapse rate."""
     rng = np.random.default_rng(0)
     log_odds = rng.normal(0, 3, count)
     said = lapses + (1 - 2 * lapses) / (1 + np.exp(-(scale * log_odds + bias)))

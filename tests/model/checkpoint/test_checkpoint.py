@@ -1,4 +1,4 @@
-"""Tests of a checkpoint on disk: its torch-free contents, and the rejection of changed weights."""
+"""Tests of a checkpoint on disk: its contents, opening it without torch, and the rejection of changed weights."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_loads_relations_as_saved(tmp_path: Path) -> None:
     assert "thé" in (tmp_path / "relations.json").read_text(encoding="utf-8")
 
 
-def test_loads_domain_and_writes_no_key_without_domain(tmp_path: Path) -> None:
+def test_loads_domain_as_saved_and_omits_empty_domain_from_file(tmp_path: Path) -> None:
     relations = (Relation("tea", "Bought for tea.", domain="Grocery"), Relation("pots", "Bought to plant."))
     save_relations(tmp_path, relations)
     assert load_relations(tmp_path) == relations

@@ -1,4 +1,4 @@
-"""Tests of pushing checkpoints to the Hub and fetching them, and of the messages if this fails."""
+"""Tests of pushing checkpoints to the Hub and fetching them, and of the messages of failed attempts."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests of reading the figures by relation from a report and of rejecting unsuitable reports."""
+"""Tests of reading the figures of each relation from a report, and of rejecting unsuitable reports."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Tests of the validity head: it learns a planted rule, is symmetric, and matches scikit-learn in NumPy."""
+"""Tests of the validity head: it learns a planted rule, is symmetric, and its NumPy code matches scikit-learn."""
 
 from pathlib import Path
 

@@ -49,7 +49,7 @@ def test_drops_pairs_below_minimum_support_or_npmi() -> None:
 
 
 def test_keeps_a_pair_that_is_best_for_either_item() -> None:
-    # A and B are each other's best partners, and B is the best partner of C. A-C is the best pair of neither.
+    # A and B are each other's best partners, and B is the best partner of C. Neither A nor C has A-C as its best pair.
     assert names(related(TOY, partners=1)) == {("A", "B"), ("B", "C")}
 
 
@@ -58,7 +58,8 @@ def test_npmi_is_1_for_items_that_every_user_had() -> None:
 
 
 def test_breaks_npmi_ties_by_support() -> None:
-    # A is independent of the others: its NPMI is 0 with B and C (support 1), which are twins, and with D (support 2).
+    # B and C have the same users. A is independent of the other items: its NPMI is 0 with B and C (support 1), and
+    # also with D (support 2).
     taken = np.zeros((8, 4), dtype=int)
     for item, users in enumerate(([0, 1, 2, 3], [0, 6], [0, 6], [2, 3, 4, 5])):
         taken[users, item] = 1

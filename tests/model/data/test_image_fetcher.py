@@ -98,7 +98,7 @@ def forms(port: int) -> list[str]:
 
 
 class Internet(httpcore.AsyncNetworkBackend):
-    """Real network in which one public address leads to the test server. It records all connections."""
+    """Network backend that redirects one public address to the test server, and records all connections."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port

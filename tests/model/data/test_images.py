@@ -1,4 +1,4 @@
-"""Decoding of untrusted pictures: as `rcml prepare` does or rejected with a reason, and quickly in both cases."""
+"""Decoding of untrusted pictures: each is quickly decoded as in `rcml prepare`, or quickly rejected with a reason."""
 
 import random
 import struct
@@ -208,7 +208,7 @@ def test_rejects_an_oversized_webp_before_decoding() -> None:
         decode_picture(bytes(content))
 
 
-def test_effort_of_a_jpeg_grows_with_its_passes() -> None:
+def test_decoding_effort_of_a_jpeg_grows_with_its_scans() -> None:
     plain = read_container(saved(pixels(64, 64), "JPEG"))
     assert (plain.effort, MAX_UNTRUSTED_PIXELS // plain.effort) == (1, 24_000_000)
     progressive = saved(pixels(64, 64), "JPEG", progressive=True)

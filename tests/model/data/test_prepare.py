@@ -50,7 +50,7 @@ def edges_config(
 # From a log.
 
 
-def test_each_camp_becomes_a_relation_named_after_its_categories(camps: Prepared) -> None:
+def test_each_user_group_becomes_a_relation_named_after_its_categories(camps: Prepared) -> None:
     assert camps.relations[0] == INTRA_RELATION
     assert {relation.relation_id: relation.description for relation in camps.relations[1:]} == {
         "books-pans": "Co-purchased by people who overwhelmingly buy Books, while showing minimal engagement in Pans.",
@@ -58,7 +58,7 @@ def test_each_camp_becomes_a_relation_named_after_its_categories(camps: Prepared
     }
 
 
-def test_edges_of_a_relation_stay_within_its_camp(camps: Prepared) -> None:
+def test_edges_of_a_relation_connect_only_items_of_its_user_group(camps: Prepared) -> None:
     sides = {(edge.relation_id, edge.item_a[0], edge.item_b[0]) for edge in camps.edges}
     assert sides == {("books-pans", "b", "b"), ("pans-books", "p", "p")}
 
@@ -229,7 +229,7 @@ def test_uses_ready_made_edges_and_texts_unchanged(tmp_path: Path) -> None:
     assert prepared.partners() == {"a": {"b"}, "b": {"a"}}
 
 
-def test_every_relation_between_items_has_the_domain(tmp_path: Path) -> None:
+def test_every_relation_between_different_items_has_the_requested_domain(tmp_path: Path) -> None:
     prepared = prepared_of(edges_config(tmp_path, [("a", "b", "worn")], domain="Clothing"))
     assert [relation.domain for relation in prepared.relations] == ["", "Clothing", "Clothing"]
 

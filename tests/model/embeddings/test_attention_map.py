@@ -59,13 +59,13 @@ class Layout:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    # Text: the words are between BOS and EOS. Image: CLS leads.
+    # Text: the words are between BOS and EOS. Image: CLS comes first.
     "clip": Layout(([1], [2]), 3, 1),
-    # Text: the summary token is at the last position, which is padding. Image: the output of the pooling head leads.
+    # Text: the summary token is at the last position, which is padding. Image: the pooling head's output comes first.
     "siglip": Layout(([0], [1]), TEXT_LENGTH - 1, 1),
     # The same as SigLIP, but each letter and the space are separate tokens.
     "siglip2": Layout(([0, 1, 2], [4, 5, 6]), TEXT_LENGTH - 1, 1),
-    # Text: the pooled text, CLS, the words, SEP. Image: the pooled picture and CLS lead.
+    # Text: the pooled text, CLS, the words, SEP. Image: the pooled picture and CLS come first.
     "vision-text-dual-encoder": Layout(([2], [3]), 0, 2),
 }
 
@@ -113,7 +113,7 @@ def joint(tokens: Tokens, projection: torch.Tensor) -> ndarray:
 
 
 def text_states(encoder: Encoder, text: str) -> tuple[ndarray, list[int]]:
-    """Compute H of a text, and return the position of each row before padding was removed."""
+    """Compute H of a text without padding, and return it with the token position of each row."""
     backbone = encoder.network.backbone
     with torch.inference_mode():
         tokens = backbone.text_tokens(encoder.preprocessor.tokenize([text]))
@@ -295,7 +295,7 @@ def test_words_are_ordered_slices_of_text_and_weights_sum_to_one(clip: Encoder, 
     assert sum(word.weight for word in found.words) + found.summary == pytest.approx(1.0, abs=1e-5)
 
 
-def test_tokens_of_a_word_are_summed_and_empty_tokens_count_as_summary() -> None:
+def test_sums_token_weights_of_each_word_and_adds_empty_tokens_to_summary_weight() -> None:
     weights = weigh_words("ab, c", [(0, 0), (0, 1), (1, 2), (2, 4), (4, 5)], [0.1, 0.2, 0.3, 0.15, 0.25])
     assert [(word.text, word.start, word.end) for word in weights.words] == [
         ("ab", 0, 2),
@@ -441,7 +441,7 @@ def test_cropped_part_is_dark_and_rest_is_rendered_like_whole_picture() -> None:
     )
 
 
-def test_patches_of_padded_picture_are_rendered_at_their_place() -> None:
+def test_patches_of_padded_picture_are_rendered_in_place() -> None:
     pixels = drawn(Image.new("RGB", (64, 64)), [[1.0, 0.1], [0.1, 0.1]], Box(0.0, 0.0, 2.0, 2.0), side=64)
     even = drawn(Image.new("RGB", (64, 64)), [[1.0]], side=64)
     # The first of the four patches covers the whole picture.

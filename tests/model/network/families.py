@@ -64,7 +64,7 @@ def write_clip(folder: Path) -> PreTrainedModel:
     model: PreTrainedModel = small_backbone(TINY, preprocessor).model
     model.save_pretrained(folder)
     preprocessor.save(folder)
-    (folder / "text_format.json").unlink()  # written only by rcml
+    (folder / "text_format.json").unlink()  # transformers does not write this file
     return model
 
 

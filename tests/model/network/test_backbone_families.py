@@ -246,7 +246,7 @@ def test_opens_trained_checkpoint_without_naming_architecture(
     np.testing.assert_allclose(first.image, second.image, rtol=0, atol=1e-5)
 
 
-def test_loads_all_weights_and_freezes_only_those_of_original_loss(family: Family) -> None:
+def test_loads_all_weights_and_freezes_only_those_used_by_original_loss(family: Family) -> None:
     loaded, saved = family.backbone.model.state_dict(), family.model.state_dict()
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(saved[name], tensor) for name, tensor in loaded.items())
@@ -396,7 +396,7 @@ def test_rejects_siglip_without_pooling_head() -> None:
         build_backbone(config)
 
 
-def test_rejects_tower_without_tokens_of_one_width() -> None:
+def test_rejects_tower_whose_tokens_differ_in_width() -> None:
     towers = {"text_config": {"model_type": "bert"}, "vision_config": {"model_type": "resnet"}}
     config = {"model_type": "vision-text-dual-encoder", **towers}
     with pytest.raises(

@@ -1,10 +1,10 @@
-"""Tests of the network against every equation of the paper, computed as printed in NumPy loops with float64.
+"""Tests of the network against every equation of the paper.
 
-The loops use the notation of the paper: H is (dim x tokens), W_Q, W_K, W_V, W_o are (dim x dim), i and j are
-items, and e is a relation. H is the projected output X (width x tokens) of a tower: H = P^T X. Details that the paper
-leaves open are resolved as in `network.py` and `loss.py`. Padding has no weight. N(i) contains the items that share no
-relation with i in the whole graph. The denominator sums over the positive and N(i). Sums are means over pairs.
-Intra-modal terms skip i = j.
+NumPy loops in float64 compute the equations as they are printed, in the notation of the paper: H is (dim x tokens),
+W_Q, W_K, W_V, W_o are (dim x dim), i and j are items, and e is a relation. H is the projected output X (width x tokens)
+of a tower: H = P^T X. Details that the paper leaves open are resolved as in `network.py` and `loss.py`. Padding has no
+weight. N(i) contains the items that share no relation with i in the whole graph. The denominator sums over the positive
+and N(i). The loss is a mean over pairs, not a sum. Intra-modal terms skip i = j.
 """
 
 from dataclasses import dataclass

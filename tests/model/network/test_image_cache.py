@@ -57,7 +57,7 @@ def test_decodes_again_after_interrupted_decoding(
     assert torch.equal(keep_pictures(preprocessor, paths, tmp_path / "train.npy").pixels, whole)
 
 
-def test_decodes_again_after_interrupted_write_of_grids(
+def test_decodes_again_after_interrupted_write_of_last_cache_file(
     paths: list[Path], preprocessor: Preprocessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def half(file: Path, grids: np.ndarray) -> None:

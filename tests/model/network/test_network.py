@@ -1,4 +1,4 @@
-"""Tests of the relation-guided attention against the formulas of the paper and its special cases."""
+"""Tests of the relation-guided attention against the formulas of the paper, and of special cases of the attention."""
 
 from dataclasses import replace
 

@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def tuned(checkpoint: Path) -> Encoder:
-    """Load an encoder and change all of its weights with an optimizer whose writes torch does not count."""
+    """Load an encoder and change all of its weights with an optimizer that does not update their version counters."""
     encoder = Encoder.from_pretrained(checkpoint, "cpu")
     encoder.encode_texts(TEXTS)  # caches the relations under the old weights
     optimizer = torch.optim.AdamW(encoder.network.parameters(), lr=0.01, fused=True)
@@ -279,7 +279,7 @@ def test_ignores_added_files_and_does_not_save_them(checkpoint: Path, tmp_path: 
     assert contents(tmp_path / "again") == contents(checkpoint)
 
 
-# Absence of pickle.
+# No pickle.
 
 
 def test_checkpoint_has_no_files_that_can_run_code(checkpoint: Path) -> None:

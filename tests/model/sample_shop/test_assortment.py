@@ -41,6 +41,6 @@ def test_category_shares_sum_to_one() -> None:
     assert sum(CATEGORY_SHARES) == pytest.approx(1.0)
 
 
-def test_good_has_style_of_its_facet_value() -> None:
+def test_facet_value_of_item_determines_its_style() -> None:
     good = Good("i0", "Cycling", "jersey", "navy", "dotted", "leaf")
     assert [good.style(facet) for facet in ("colour", "pattern", "emblem")] == ["harbour", "merry", "garden"]

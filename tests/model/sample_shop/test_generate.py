@@ -99,7 +99,7 @@ def test_titles_have_several_wordings() -> None:
     )
 
 
-def test_cell_contains_items_of_its_style_in_categories_of_its_group() -> None:
+def test_planted_cell_contains_all_items_of_its_group_and_style() -> None:
     goods = {good.item_id: good for good in some_goods()}
     groups = {group.name: group for group in GROUPS}
     for cell in cells(goods.values()):
@@ -120,7 +120,8 @@ def test_partners_differ_in_category_and_looks() -> None:
     ]
     facets = ("colour", "pattern", "emblem")
     assert np.mean([a.category != b.category for a, b in pairs]) > 0.75
-    # Partners have the same value of the relevant facet in about half of the pairs, and of the others only by chance.
+    # About half of the pairs have the same value of the facet that matters to their group. They have the same value of
+    # another facet only by chance.
     assert np.mean([sum(getattr(a, f) == getattr(b, f) for f in facets) for a, b in pairs]) < 1.0
 
 

@@ -47,7 +47,10 @@ def moves_of(batch: Batch) -> Tensor:
 
 
 def triples(batch: Batch) -> set[tuple[int, int, int]]:
-    """Return the (anchor, positive, relation) triples of a batch, by position in the part and among all relations."""
+    """Return the (anchor, positive, relation) triples of a batch.
+
+    Items are given by their position in the `Part`, and relations by their position among all relations.
+    """
     pairs = batch.pairs
     return set(
         zip(
@@ -73,7 +76,8 @@ def test_clip_trains_only_on_self_pairs() -> None:
 
 
 def test_epoch_contains_every_pair_once_except_incomplete_last_batch() -> None:
-    # 13 pairs give three batches of 4. The pairs drawn for a batch must be among its pairs.
+    # 13 pairs give three batches of 4 drawn pairs. A batch contains all pairs among the items of its drawn pairs, so it
+    # must contain the drawn pairs.
     source = batches()
     orders = [source.epoch_order(epoch).tolist() for epoch in range(2)]
     assert [sorted(order) for order in orders] == [list(range(13))] * 2

@@ -138,7 +138,7 @@ def endure(start: Start, prepared: Path, folder: Path, steps: int, kills: int, s
     assert histories[0] == histories[1]
 
 
-def test_killed_run_resumes_to_weights_of_uninterrupted_run(
+def test_killed_and_resumed_run_ends_with_weights_of_uninterrupted_run(
     start: Start, prepared: Path, tmp_path: Path
 ) -> None:
     endure(start, prepared, tmp_path, steps=24, kills=2, seed=0)
