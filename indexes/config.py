@@ -52,8 +52,8 @@ VectorsUri = Annotated[str, AfterValidator(_milvus)]
 class BuildConfig(StageConfig):
     """Embed every item under every relation and write the index that `rcml serve` opens."""
 
-    checkpoint: Path = Field(description="folder made by `rcml train`")
-    prepared: Path = Field(description="folder made by `rcml prepare`; its items are embedded")
+    checkpoint: Path = Field(description="folder written by `rcml train`")
+    prepared: Path = Field(description="folder written by `rcml prepare`; its items are embedded")
     out: Path = Field(description="folder to write the index to")
     kind: IndexKind | Literal["auto"] = Field(
         "auto",
@@ -104,26 +104,26 @@ class BuildConfig(StageConfig):
 class VerifyConfig(VerbConfig):
     """Read an entire index and check that it is complete, unmodified and consistent."""
 
-    index: Path = Field(description="folder made by `rcml index build`")
+    index: Path = Field(description="folder written by `rcml index build`")
 
 
 class StatsConfig(VerbConfig):
     """Print the contents and the size of an index."""
 
-    index: Path = Field(description="folder made by `rcml index build`")
+    index: Path = Field(description="folder written by `rcml index build`")
 
 
 class SnapshotConfig(VerbConfig):
     """Back up an index while servers continue to read and change it."""
 
-    index: Path = Field(description="folder made by `rcml index build`")
+    index: Path = Field(description="folder written by `rcml index build`")
     out: Path = Field(description="folder to write the backup to; must not exist yet")
 
 
 class RestoreConfig(VerbConfig):
     """Restore an index from a backup; a server that has the index open switches to the restored state."""
 
-    snapshot: Path = Field(description="folder made by `rcml index snapshot`")
+    snapshot: Path = Field(description="folder written by `rcml index snapshot`")
     out: Path = Field(description="index folder to restore; its existing changes are lost")
     checkpoint: Path | None = Field(
         None, description="checkpoint of the index, if its path relative to the index has changed"
@@ -140,7 +140,7 @@ class RestoreConfig(VerbConfig):
 class CompactConfig(VerbConfig):
     """Compact the changes to an index into a new generation; a server that has the index open switches to it."""
 
-    index: Path = Field(description="folder made by `rcml index build`")
+    index: Path = Field(description="folder written by `rcml index build`")
     checkpoint: Path | None = Field(
         None, description="checkpoint to use instead of the one that the index names"
     )

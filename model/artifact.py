@@ -222,7 +222,7 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
             f"the {noun} again."
         )
     if isinstance(raw, dict):
-        raw.pop("digest", None)  # compared below as part of the text
+        raw.pop("digest", None)  # verified below by comparing the whole text
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:

@@ -109,7 +109,7 @@ class PrepareConfig(StageConfig):
         10,
         ge=1,
         le=1000,
-        description="number of partners to keep for an item in a cluster, those with the highest NPMI",
+        description="maximum number of partners of an item in a cluster; those with the highest NPMI are kept",
     )
     validation_share: Share = Field(
         0.1, description="share of the items held out for validation during training"
@@ -205,7 +205,8 @@ class TrainConfig(StageConfig):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="items encoded at a time on a device, with the gradients of the whole batch; none: all items",
+        description="maximum number of items that a device encodes at a time, which saves memory without changing the "
+        "gradients; none: all items",
     )
     precision: Precision = Field(
         "auto",

@@ -5,7 +5,7 @@ from time import process_time
 
 
 def yards(work: Callable[[], object]) -> float:
-    """Measure the CPU time of `work`, in units of a million multiplications, which take about 50 ms on a common server.
+    """Measure the CPU time of `work`, in units of a million multiplications (about 50 ms on a typical server).
 
     The result is the minimum of three measurements, each with a unit measured just before it. It depends neither on
     other processes nor on the speed of the machine.

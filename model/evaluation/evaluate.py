@@ -56,8 +56,9 @@ TOP_RELATIONS = 3
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Queries, edges and claims of an evaluation, by position among the test items and all relations.
+    """Queries, edges and claims of an evaluation.
 
+    Items are identified by their position among the test items, and relations by their position among all relations.
     `known` contains the positions of the inter-sample relations.
     """
 
@@ -193,7 +194,7 @@ def answer_evaluation_set(
 
 
 def chance_figures(candidates: int, relations: int) -> ChanceFigures:
-    """Compute the expected figures of random guesses among `candidates` items and among `relations` relations."""
+    """Compute the expected figures of random guesses from the numbers of candidates and relations."""
     return ChanceFigures(
         hit_at_5=min(1.0, HIT_AT / candidates),
         relation_type_top_3=min(1.0, TOP_RELATIONS / relations),
@@ -287,7 +288,7 @@ def _claim_log_loss(probability: ndarray, valid: ndarray) -> float:
 def figures_by_relation(
     checkpoint: Checkpoint, questions: EvaluationSet, answers: Answers
 ) -> tuple[RelationQuality, ...]:
-    """Compute the figures of each relation from its queries and claims; a figure without queries or claims is None."""
+    """Compute the figures of each relation. A figure is None if the relation has too few queries or claims for it."""
     probability = checkpoint.calibration.validity_probability(answers.log_odds)
     hits, asked = answers.hits[Similarity.AVG], questions.queries.relation
     found = []
@@ -324,7 +325,7 @@ def _check_fit(role: Objective, checkpoint: Checkpoint, prepared: Prepared, path
     if checkpoint.manifest.parents.get("prepared") != prepared.manifest.digest:
         raise MismatchError(
             f"{path} was not trained on the current contents of {prepared.path}, so it may have been trained on the "
-            "test items. Train it again on this data, or pass the data that it was trained on with --prepared."
+            "test items. Train it again on this data, or set --prepared to the data that it was trained on."
         )
     objective = checkpoint.metrics.objective
     if role != "rcml" and objective != role:

@@ -74,8 +74,8 @@ class NetworkFigures(FrozenModel):
     """Figures of one network."""
 
     hit_at_5: dict[Similarity, Estimate] = Field(
-        description="share of queries whose true partner is among the 5 best candidates; the interval is a bootstrap "
-        "over query items"
+        description="share of queries whose true partner is among the 5 best candidates; the interval is "
+        "bootstrapped over query items"
     )
     relation_type_top_3: dict[Similarity, float] = Field(
         description="share of test edges whose relation is among the 3 relations with the highest cosine"

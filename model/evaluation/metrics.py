@@ -29,7 +29,8 @@ def hit_at(
 ) -> Float[ndarray, " queries"]:
     """Compute Hit@k of each query: 1 if the candidate in column `truth` is among the `k` best, otherwise 0.
 
-    If a tie decides, the result is the probability in [0, 1] that a random order of the tied candidates is a hit.
+    If it is tied with more candidates than the remaining places can hold, the result is the probability in [0, 1] that
+    it gets one of these places when ties are broken at random.
     """
     true = np.take_along_axis(scores, truth[:, None], axis=1)
     better = (scores > true + MAX_TIE_DIFFERENCE).sum(axis=1)
@@ -137,7 +138,10 @@ def interval(
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """Bootstrap the 95 % interval of the mean; whole clusters are drawn, because an item can have many queries."""
+    """Compute the bootstrap 95 % interval of the mean.
+
+    Values with the same `cluster` are resampled together, because the queries of one item are not independent.
+    """
     _, index = np.unique(cluster, return_inverse=True)
     totals, sizes = np.bincount(index, weights=values), np.bincount(index)
     picks = rng.integers(0, len(totals), size=(draws, len(totals)))

@@ -1,7 +1,8 @@
 """Evaluation samples: retrieval queries and validity claims, drawn at random from edges (section 4.3).
 
 Items and relations are given by position. The evaluation draws its samples from the test split. Training draws queries
-from the validation split, and claims for the validity head from the training and validation splits.
+from the validation split, claims for the validity head from the training split, and claims for the calibration from
+the validation split.
 """
 
 from collections import defaultdict
@@ -28,11 +29,12 @@ class Queries:
 
 
 def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.random.Generator) -> Queries:
-    """Draw two queries per edge, one from each end: the partner among random negatives (section 4.3.1).
+    """Draw two retrieval queries per edge, one for each of its items as the query item (section 4.3.1).
 
-    If there are more than `max_queries`, a random subset is kept. Negatives are drawn from all items that have an edge,
-    except the query item and its partners under the same relation. Its partners under other relations can be negatives,
-    because the task is to distinguish them.
+    The candidates of a query are the other item of the edge and random negatives. If there are more than `max_queries`
+    queries, a random subset is kept. Negatives are drawn from all items that have an edge, except the query item and
+    its partners under the same relation. Its partners under other relations can be negatives, because the task is to
+    distinguish them.
 
     Raises:
         InputError: there are too few items for this number of candidates.
@@ -78,8 +80,8 @@ def sample_labelled_pairs(
 ) -> LabelledPairs:
     """Draw true claims and about as many false claims (section 4.3.3).
 
-    Half of the false claims pair an item with a random other item under the same relation. The other half pair related
-    items, but with one of `relations` under which they are not related.
+    Half of the false claims pair an item with a random other item under the same relation. The other half keep the
+    items of a true claim, but name one of `relations` under which these items are not related.
     """
     order = rng.permutation(len(edges))[: max(1, max_claims // 2)]
     true = edges.take(order)
@@ -108,7 +110,7 @@ def _triples(edges: EdgeTable) -> Iterator[tuple[int, int, int]]:
 
 
 def _partners(edges: EdgeTable) -> Mapping[tuple[int, int], set[int]]:
-    """Map the positions of an item and a relation to all partners; `edges` must contain both directions."""
+    """Map each (item, relation) to the partners of the item. `edges` must contain both directions."""
     partners: dict[tuple[int, int], set[int]] = defaultdict(set)
     for item, partner, relation in _triples(edges):
         partners[item, relation].add(partner)

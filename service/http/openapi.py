@@ -62,7 +62,7 @@ _PROBLEMS = {
     404: (
         "The item or relation does not exist; the problem names it.",
         UNKNOWN_ITEM,
-        "No item has the id 'unicorn'. GET /items lists the existing ids.",
+        "No item has the ID 'unicorn'. GET /items lists the existing IDs.",
     ),
     409: (
         "The same operation is already running, or the current state does not allow this one.",

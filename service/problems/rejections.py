@@ -96,7 +96,7 @@ def detail_of(error: RcmlError) -> str:
     """Return the message of an error with the remedy for an HTTP client."""
     match error:
         case UnknownItemError():
-            return f"No item has the id {error.item_id!r}. GET /items lists the existing ids."
+            return f"No item has the ID {error.item_id!r}. GET /items lists the existing IDs."
         case NoWordsError():
             fields = ", ".join(error.fields)
             return (
@@ -105,7 +105,7 @@ def detail_of(error: RcmlError) -> str:
             )
         case NoTokensError():
             return (
-                "This index stores no tokens, so it does not support free-text relations. Send the id of a relation "
+                "This index stores no tokens, so it does not support free-text relations. Send the ID of a relation "
                 "listed by GET /relations, or rebuild the index with --token-store."
             )
         case IntraRelationError():

@@ -42,7 +42,7 @@ def run_watched(function: str, folder: Path, *asked: object) -> None:
 
 
 class Watched:
-    """Trace and limits of the operations of this process on files below `root`."""
+    """Interposer of this process, which traces, limits or delays its operations on files below `root`."""
 
     def __init__(self, root: Path) -> None:
         self._library = ctypes.CDLL(None)
@@ -50,7 +50,7 @@ class Watched:
 
     @contextmanager
     def limited(self, writes: int | None) -> Iterator[None]:
-        """Let only the first `writes` writes succeed, each of any length; the others fail as on a full disk."""
+        """Allow only `writes` operations that need disk space, each of any size; later ones fail with ENOSPC."""
         self._library.disk_begin(self._root, None)
         self._library.disk_room(ctypes.c_long(-1 if writes is None else writes))
         try:
@@ -78,7 +78,7 @@ class Watched:
             self._library.disk_end()
 
     def taken(self) -> int:
-        """Return the number of writes in the current block, including rejected writes."""
+        """Return the number of operations in the `with` block that needed disk space, including failed ones."""
         taken = self._library.disk_taken
         taken.restype = ctypes.c_long
         return int(taken())

@@ -107,7 +107,7 @@ void disk_mark(long number) {
     pthread_mutex_unlock(&lock);
 }
 
-/* Counts a write, and returns 1 with ENOSPC if the disk is full. Every write calls this once. */
+/* Counts an operation that needs disk space, and returns 1 with ENOSPC if the disk is full. */
 static int full(void) {
     taken++;
     if (room < 0 || taken <= room) return 0;

@@ -19,7 +19,10 @@ Operation = Literal["create", "write", "truncate", "link", "rename", "remove", "
 
 @dataclass(frozen=True)
 class Event:
-    """Operation in a trace; `inode` is the number for a mark, and `offset` is the new length for a truncation."""
+    """Operation in a trace.
+
+    For a mark, `inode` is the number of the mark. For a truncation, `offset` is the new length.
+    """
 
     operation: str
     inode: int
@@ -49,14 +52,14 @@ class Impossible(Exception):
 
 @dataclass
 class Tree:
-    """File contents and folder entries by number; folder 0 is the root."""
+    """File contents and folder entries. Files and folders are identified by numbers, and the root has number 0."""
 
     files: dict[int, bytes] = field(default_factory=dict)
     folders: dict[int, dict[str, int]] = field(default_factory=lambda: {0: {}})
 
     @classmethod
     def of(cls, root: Path) -> tuple["Tree", dict[int, int]]:
-        """Read the tree below `root`, and return it with the number of each inode."""
+        """Read the tree below `root`, and return it with a map from inodes to the numbers in the tree."""
         tree = cls()
         numbers = {root.stat().st_ino: 0}
         for place, folders, files in os.walk(root):
@@ -97,7 +100,8 @@ class Tree:
 class Step:
     """Operation on a tree: a change of folder entries, or of the data of `file`.
 
-    `entries` contains (folder, name, number) tuples that are applied together; a number of None removes the entry.
+    `entries` contains (folder, name, number) tuples that are applied together. If the number is None, the entry is
+    removed.
     """
 
     entries: tuple[tuple[int, str, int | None], ...] = ()
@@ -152,7 +156,7 @@ class Disk:
         self._start, self._numbers = Tree.of(root)
 
     def replay(self, events: Sequence[Event]) -> None:
-        """Convert the events that followed, with paths below the root, into steps."""
+        """Convert the events since the initial tree into steps."""
         live = self._start.copy()
         numbers, fresh = dict(self._numbers), len(self._numbers) + 1
         self.steps: list[Step | int | None] = []
@@ -199,11 +203,11 @@ class Disk:
     def after_failures(
         self, without: frozenset[int] = frozenset(), each: int | None = None
     ) -> Iterator[tuple[int, Tree]]:
-        """Yield every possible disk state, with the last mark before the power failure.
+        """Yield the disk states that power failures can leave, each with the last mark before the failure.
 
-        The fsyncs at the positions `without` are ignored. The power fails before each fsync, at each mark and at the
-        end. Every state that is possible at another moment is also possible at the next of these moments. Only `each`
-        random states per moment are yielded (None: all).
+        Power failures are simulated before each fsync, before each mark and at the end. Failures at other times are
+        covered, because every state that they can leave is also possible just before the next fsync or mark. The
+        fsyncs at the positions `without` are ignored. `each` limits the states per failure to a random sample.
         """
         sure, pending = self._start.copy(), list[Step]()
         marked = 0
@@ -249,7 +253,7 @@ def _left(sure: Tree, pending: list[Step], at: int, each: int | None) -> Iterato
 
 
 def _subsets(pending: list[Step], rng: random.Random) -> Iterator[list[Step]]:
-    """Yield subsets of the pending steps that may be on the disk: all of a few steps, a selection of many steps."""
+    """Yield subsets of the pending steps that may be on the disk: all subsets of up to 6 steps, a sample for more."""
     if len(pending) <= 6:
         for chosen in range(2 ** len(pending)):
             yield [one for place, one in enumerate(pending) if chosen >> place & 1]

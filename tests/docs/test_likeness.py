@@ -12,7 +12,7 @@ from .likeness import excerpt, unlike
 RESULT = {"rank": 1, "score": 0.5, "item": {"item_id": "cot", "title": "Cot"}}
 PROBLEM = {
     "type": "urn:rcml:problem:unknown-item",
-    "detail": "No item has the id 'a'.",
+    "detail": "No item has the ID 'a'.",
     "instance": "/retrieve",
 }
 
@@ -50,7 +50,7 @@ def test_reports_different_structure_count_or_method(got: object) -> None:
 
 
 def test_problem_documents_must_match_except_for_known_ids() -> None:
-    assert unlike(PROBLEM, {**PROBLEM, "detail": "No item has the id 'b'."}) != []
+    assert unlike(PROBLEM, {**PROBLEM, "detail": "No item has the ID 'b'."}) != []
     shown = {**PROBLEM, "known": ["a"], "detail": "There is no relation b. Known relations: a."}
     assert (
         unlike(shown, {**shown, "known": ["c"], "detail": "There is no relation b. Known relations: c."})

@@ -21,7 +21,7 @@ SERVICE = (
 )
 
 
-def test_imports_every_module_of_model_without_packages_of_the_service() -> None:
+def test_every_module_of_model_imports_without_service_packages() -> None:
     modules = {found.name for found in pkgutil.walk_packages(model.__path__, "model.")}
     names = sorted(modules - {"model.network.openvino"})
     code = (

@@ -32,7 +32,7 @@ def faults(keep: bool) -> int:
     return int(done.stdout)
 
 
-def test_freed_large_block_is_not_cleared_again() -> None:
+def test_freed_large_block_is_reused_without_page_faults() -> None:
     if faults(keep=False) < 1_000:
         pytest.skip("the C library keeps freed memory by default")
     assert faults(keep=True) < 100

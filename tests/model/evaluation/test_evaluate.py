@@ -57,7 +57,7 @@ def test_report_has_documented_keys(report: dict[str, Any]) -> None:
         assert set(network["hit_at_5"]) == set(network["relation_type_top_3"]) == set(Similarity)
 
 
-def test_figures_are_shares_within_their_intervals(report: dict[str, Any]) -> None:
+def test_shares_are_between_0_and_1_and_intervals_contain_hit_at_5(report: dict[str, Any]) -> None:
     for network in report["networks"].values():
         for hit in network["hit_at_5"].values():
             assert 0 <= hit["low"] <= hit["value"] <= hit["high"] <= 1

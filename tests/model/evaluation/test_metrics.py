@@ -1,4 +1,4 @@
-"""Metrics of the paper on matrices small enough to check by hand, and compared with short loops."""
+"""Metrics of the paper, checked by hand on small matrices and compared with simple loops over random data."""
 
 from collections.abc import Iterator
 

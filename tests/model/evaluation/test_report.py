@@ -73,7 +73,7 @@ def rows_of(markdown: str, start: str) -> list[str]:
     return [line for line in markdown.splitlines() if line.startswith(start)]
 
 
-def test_models_write_the_same_file_as_plain_dictionaries(tmp_path: Path) -> None:
+def test_saved_report_has_the_expected_keys_and_values(tmp_path: Path) -> None:
     networks = {"rcml": 1 / 3, "clip": 0.1 + 0.2, "blind": 1e-7}
     report(**networks).save(tmp_path)
     written = (tmp_path / "report.json").read_bytes()
@@ -100,7 +100,7 @@ def test_networks_have_a_fixed_order() -> None:
     assert rows_of(readable, "| similarity |") == ["| similarity | rcml | blind | clip | chance |"] * 2
 
 
-def test_describes_data_ratios_and_sizes() -> None:
+def test_states_test_data_baseline_ratios_and_network_sizes() -> None:
     readable = evaluation_markdown(report(rcml=0.6, clip=0.3))
     assert "192 items that training never saw, 700 related pairs and 10 relations." in readable
     assert "RCML's AVG Hit@5 is 2.00 times that of `clip`." in readable
@@ -129,7 +129,7 @@ def test_each_relation_has_a_row_and_missing_figures_are_empty() -> None:
     ]
 
 
-def test_table_headers_and_rules_have_equal_numbers_of_cells() -> None:
+def test_table_headers_and_separators_have_equal_numbers_of_cells() -> None:
     lines = evaluation_markdown(report(rcml=0.6, clip=0.3, blind=0.5)).splitlines()
     for head, rule in pairwise(lines):
         if rule.startswith("|--"):

@@ -103,7 +103,7 @@ def test_limits_queries_to_a_subset_of_the_edges() -> None:
     assert asked <= triples(RING.both_ways())
 
 
-def test_rejects_too_few_negatives_with_the_numbers() -> None:
+def test_rejects_too_few_negatives_and_states_both_numbers() -> None:
     with pytest.raises(InputError, match="Only 2 items can serve as negatives, but 20 are needed"):
         drawn(table([(0, 1, 1), (2, 3, 1)]), candidates=21)
 

@@ -163,7 +163,7 @@ def test_item_id_may_contain_any_character(ask: Ask, address: str, item_id: str,
 
 @pytest.mark.parametrize("item_id", [".", "..", "a/../b", "../info"])
 def test_dots_in_item_id_do_not_change_path(ask: Ask, address: str, item_id: str) -> None:
-    with pytest.raises(NotFound, match="No item has the id") as refused:
+    with pytest.raises(NotFound, match="No item has the ID") as refused:
         ask(address, "item", item_id)
     assert repr(item_id) in refused.value.problem.detail
 

@@ -135,7 +135,7 @@ def test_unknown_item_is_a_404_that_names_the_item(
 ) -> None:
     problem = send(client, json.dumps(body).encode(), path)
     assert (problem["status"], problem["type"]) == (404, "urn:rcml:problem:unknown-item")
-    assert problem["detail"].startswith("No item has the id 'unicorn'.")
+    assert problem["detail"].startswith("No item has the ID 'unicorn'.")
 
 
 @pytest.mark.parametrize("query", [{"item_id": "bib"}, {"text": "a bib"}])

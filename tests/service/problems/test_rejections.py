@@ -64,10 +64,10 @@ def test_service_error_states_when_to_retry(error: ServiceError, seconds: str) -
 @pytest.mark.parametrize(
     ("error", "detail"),
     [
-        (UnknownItemError("x"), "No item has the id 'x'. GET /items lists the existing ids."),
+        (UnknownItemError("x"), "No item has the ID 'x'. GET /items lists the existing IDs."),
         (
             NoTokensError(),
-            "This index stores no tokens, so it does not support free-text relations. Send the id of a relation "
+            "This index stores no tokens, so it does not support free-text relations. Send the ID of a relation "
             "listed by GET /relations, or rebuild the index with --token-store.",
         ),
         (

@@ -144,7 +144,7 @@ def test_inner_products_equal_retrieve_scores(asked: TestClient) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "said"),
     [
-        ({"items": ["cot", "unicorn"]}, 404, "No item has the id 'unicorn'."),
+        ({"items": ["cot", "unicorn"]}, 404, "No item has the ID 'unicorn'."),
         ({"relation": "sailing"}, 404, "No relation has the ID 'sailing'."),
         ({"items": []}, 422, "items must have 1 or more entries; [] was sent."),
         (

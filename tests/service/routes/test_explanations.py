@@ -164,12 +164,12 @@ def test_text_only_item_has_no_heat_map(asked: TestClient, item: object) -> None
 @pytest.mark.parametrize(
     ("path", "change", "status", "said"),
     [
-        ("/explain", {"item_a": "unicorn"}, 404, "No item has the id 'unicorn'."),
+        ("/explain", {"item_a": "unicorn"}, 404, "No item has the ID 'unicorn'."),
         ("/explain", {"relation": "sailing"}, 404, "No relation has the ID 'sailing'."),
         ("/explain", {"item_b": "bib"}, 422, "item_b is the same item as item_a"),
         ("/explain", {"item_b": 7}, 422, "item_b cannot be 7."),
         ("/explain", {"item_a": {"picture": {"base64": "Zm9v"}}}, 422, "The picture cannot be decoded"),
-        ("/explain/heat-map", {"item": "unicorn"}, 404, "No item has the id 'unicorn'."),
+        ("/explain/heat-map", {"item": "unicorn"}, 404, "No item has the ID 'unicorn'."),
         ("/explain/heat-map", {"relation": "sailing"}, 404, "No relation has the ID 'sailing'."),
         ("/explain/heat-map", {"item": 7}, 422, "item cannot be 7."),
     ],

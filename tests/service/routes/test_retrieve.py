@@ -212,7 +212,7 @@ def test_rejected_request_of_a_batch_fails_no_other(asked: TestClient) -> None:
     replies = asked.post("/retrieve/batch", json={"questions": questions}).json()["replies"]
     assert [one["status"] for one in replies] == [200, 404, 200]
     assert replies[0]["answer"]["results"] == ask(asked, **good)["results"]
-    assert replies[1]["problem"]["detail"].startswith("No item has the id 'unicorn'.")
+    assert replies[1]["problem"]["detail"].startswith("No item has the ID 'unicorn'.")
     assert replies[1]["answer"] is None
 
 

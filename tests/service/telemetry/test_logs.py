@@ -56,7 +56,7 @@ def test_hides_secrets(text: str, shown: str) -> None:
         "rcml_request_duration_seconds_bucket 1",
         "http://127.0.0.1:8000/docs",
         "The bearer of a basic tent, and a password for it",
-        "No item has the id 'secret-santa'.",
+        "No item has the ID 'secret-santa'.",
         "Basic bed linen",
         "mail to a@b.example from 10:30 to 11:00",
     ],
