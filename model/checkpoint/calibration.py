@@ -29,12 +29,13 @@ from model.similarity import Similarity
 CALIBRATION_FILE = "calibration.json"
 
 COSINE_SCALE_RANGE = (1e-2, 1e3)
-"""Allowed range of the scale of cosines, bounded for the same reasons as `LOG_ODDS_SCALE_RANGE`."""
+"""Allowed range of the scale of cosines, limited for the same reasons as `LOG_ODDS_SCALE_RANGE`."""
 
 LOG_ODDS_SCALE_RANGE = (0.1, 10.0)
 """Allowed range of the scale of log-odds.
 
-A positive scale preserves the order of the scores. The upper bound limits the scale if the scores make no errors.
+A positive scale preserves the order of the scores. The upper bound keeps the scale finite if the scores separate true
+claims from false ones perfectly.
 """
 
 MAX_LAPSE_RATE = 0.25
@@ -91,7 +92,8 @@ class PlattScaling(BaseModel):
 class VectorScaling(BaseModel):
     """Map from the scores of several answers to probabilities: one scale, one bias per answer, and a softmax.
 
-    If `biases` is empty, all biases are zero.
+    Each question (one pair of items) has one row of scores, and each possible answer (a relation) has one column. If
+    `biases` is empty, all biases are zero.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,9 +107,9 @@ class VectorScaling(BaseModel):
     ) -> "VectorScaling":
         """Fit the map to the true answers by maximum likelihood; `truth` contains their columns in `scores`.
 
-        The log-likelihood is concave. If the scores made no errors, the best scale would be infinite. The target
-        probability of a true answer is therefore slightly below 1, as in Platt (1999), and approaches 1 with more
-        questions.
+        The log-likelihood is concave. If the true answer of every question had the highest score, the best scale would
+        be infinite. The target probability of a true answer is therefore slightly below 1, as in Platt (1999). It
+        approaches 1 as the number of questions grows.
         """
         from scipy.optimize import minimize
 
@@ -136,7 +138,7 @@ class VectorScaling(BaseModel):
     def probability(
         self, scores: Float[ndarray, "*questions answers"]
     ) -> Float[ndarray, "*questions answers"]:
-        """Compute the probability in [0, 1] of each answer; the probabilities of a question sum to 1.
+        """Compute the probability in [0, 1] of each answer; the probabilities of all answers to a question sum to 1.
 
         Answers that were added after the fit come last. Their bias is zero, which is the mean of the fitted biases.
         """
@@ -148,7 +150,7 @@ class VectorScaling(BaseModel):
 class Calibration(BaseModel):
     """Maps from scores to probabilities, and the numbers of claims and edges that they were fitted to.
 
-    The default has no effect: log-odds go through the plain sigmoid, and cosines go into the softmax without scaling.
+    The default does not calibrate: log-odds go through the plain sigmoid, and cosines through the plain softmax.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -202,7 +204,7 @@ class Calibration(BaseModel):
             ) from None
 
     def save(self, folder: Path) -> None:
-        """Write `calibration.json` into `folder`, unless this is the default, which has no effect."""
+        """Write `calibration.json` into `folder`, unless this is the default, which does not calibrate."""
         if self != UNCALIBRATED:
             (folder / CALIBRATION_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

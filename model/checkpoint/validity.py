@@ -65,7 +65,8 @@ class ValidityHead:
             batch_size=min(256, len(valid)),
             learning_rate_init=1e-3,
             max_iter=60,
-            early_stopping=len(valid) >= 100,  # a tenth of fewer pairs is too small for validation
+            # Early stopping validates on a tenth of the pairs. A tenth of fewer than 100 pairs is too small a sample.
+            early_stopping=len(valid) >= 100,
             n_iter_no_change=6,
             random_state=seed,
         )
@@ -86,7 +87,7 @@ class ValidityHead:
         return np.asarray(hidden @ self.weight_2 + self.bias_2)
 
     def probability(self, pairs: PairVectors) -> Float32[ndarray, " pairs"]:
-        """Compute the uncalibrated probability in (0, 1) that the relation holds for each pair."""
+        """Compute the uncalibrated probability in [0, 1] that the relation holds for each pair."""
         return np.asarray(0.5 * (1.0 + np.tanh(self.log_odds(pairs) / 2)), dtype=np.float32)
 
     def save(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Heat map of the attention over a picture: a PNG rendered from `PatchWeights`.
 
 The rendering is designed not to mislead. The colour scale is the same for every picture, so uniform attention looks
-uniform. The interpolated values over a patch average to its weight. The part that the image processor cropped is dark.
+uniform. The interpolated values over a patch average to its weight. The part that the image processor cut off is dark.
 """
 
 from io import BytesIO
@@ -25,7 +25,7 @@ HEAT_COLOURS = colormaps["inferno"]
 """Colour map whose equal steps look equal, even to colour-blind readers and in greyscale print."""
 
 CROPPED_BRIGHTNESS = 0.15
-"""Brightness factor of the cropped part of the picture, which the network does not receive."""
+"""Brightness factor of the part of the picture that was cut off, which the network does not receive."""
 
 
 def heat_map(picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_SIDE) -> bytes:
@@ -50,7 +50,7 @@ def heat_map(picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_S
     grid = weights.grid.astype(np.float64)
     multiples = interpolate_patches(grid / max(grid.mean(), np.finfo(np.float64).tiny), down, across)
     heat = multiples / (multiples + HALFWAY_MULTIPLE)
-    paint = HEAT_COLOURS(heat)[:, :, :3] * (0.45 + 0.55 * seen)  # keep the light and shade of the picture
+    paint = HEAT_COLOURS(heat)[:, :, :3] * (0.45 + 0.55 * seen)  # darker where the picture is darker
     opacity = (0.5 + 0.5 * heat)[:, :, None]
     canvas[top:bottom, left:right] = opacity * paint + (1 - opacity) * seen
     file = BytesIO()

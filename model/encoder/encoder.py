@@ -247,7 +247,7 @@ class Encoder:
         return found
 
     def read_relation(self, description: str) -> FreeTextRelation:
-        """Encode a free-text relation for scoring against item tokens; it need not be a trained relation."""
+        """Encode a free-text relation for scoring against item tokens."""
         return read_free_text(self.network, self.preprocessor, self.relations, self.context(), description)
 
     def explain(

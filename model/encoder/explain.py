@@ -86,7 +86,7 @@ def _single_view(
     relation: str | FreeTextRelation,
     projection: Callable[[], Float[Tensor, "width dim"]],
 ) -> RelationView:
-    """Return a `RelationView` of `relation` only: taken from `known`, or built from a free-text relation.
+    """Return a `RelationView` that contains only `relation`, taken from `known` or built from a free-text relation.
 
     `known` and `projection` belong to the same modality.
     """

@@ -21,7 +21,7 @@ from .processor import Preprocessor
 
 
 class Pictures(Protocol):
-    """Pictures that can be accessed by position, such as a `PictureInput`, which holds them decoded."""
+    """Pictures that can be accessed by position, such as the decoded pictures in a `PictureInput`."""
 
     def __len__(self) -> int: ...
 

@@ -1,10 +1,11 @@
 """The relation-conditioned network of the paper (section 3.3): a backbone and relation-guided attention.
 
-Tokens do not depend on the relation, so one pass through the backbone serves every relation. The projections are
-absorbed: `q . (W_K H) = (W_K^T q) . H` and `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. The final matrix P of a tower is
-absorbed in the same way, because H = P^T X. Values that depend only on the relations are computed once per training
-batch; after training, they are cached until the weights change. Each further relation costs two products of
-(tokens x width) and one of (width x dim) per item.
+Tokens do not depend on the relation, so one pass through the backbone serves every relation. No projection is applied
+to the tokens. W_K is absorbed into the query, because `q . (W_K H) = (W_K^T q) . H`, and W_V into the output matrix,
+because `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. The final matrix P of a tower is absorbed in the same way, because
+H = P^T X. Values that depend only on the relations are computed once per training batch; after training, they are
+cached until the weights change. For each item, each further relation costs two matrix-vector products with the tokens
+(tokens x width) and one with the output matrix (width x dim).
 """
 
 from collections.abc import Sequence
@@ -62,8 +63,9 @@ class Network(nn.Module):
     def version(self) -> int:
         """Hash that changes whenever the weights may have changed.
 
-        A cached value computed from the weights is valid for one version. Torch counts the writes to each tensor, but
-        not those of fused optimizers. Every switch between training and evaluation mode therefore changes the hash too.
+        A value computed from the weights may be cached until the hash changes. Torch counts the writes to each tensor,
+        but not those of fused optimizers. Every switch between training and evaluation mode therefore changes the hash
+        too.
         """
         return hash((self._switches, *((weight.data_ptr(), weight._version) for weight in self.parameters())))
 
@@ -75,8 +77,8 @@ class Network(nn.Module):
     def conditioning_relation(self, relation: Relation) -> Relation:
         """Return the relation that conditions the network in place of `relation`, depending on the objective.
 
-        It is `relation` itself for `rcml`, the intra-sample relation for `clip`, and `BLIND_RELATION` in place of
-        every inter-sample relation for `blind`.
+        For `rcml`, it is `relation` itself. For `clip`, it is always the intra-sample relation. For `blind`, it is
+        `BLIND_RELATION` if `relation` is an inter-sample relation, and otherwise `relation` itself.
         """
         match self.config.objective:
             case "clip":

@@ -16,9 +16,9 @@ from .backbones import Backbone
 from .processor import Preprocessor
 
 MIN_BF16_WIDTH = 256
-"""Minimum tower width for bf16 on a CPU.
+"""Minimum vector length (`Backbone.dim`) for bf16 on a CPU.
 
-At a width of 128, bf16 is slower than fp32 for a single text or picture.
+At a length of 128, the towers are so narrow that bf16 is slower than fp32 for a single text or picture.
 """
 
 BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -34,8 +34,8 @@ def inference_backbone(
 ) -> Backbone:
     """Return the towers for inference: `backbone` itself in fp32 or bf16, or its OpenVINO version.
 
-    `auto` selects bf16 if the device multiplies bf16 matrices in hardware. On a CPU, the towers must also be at least
-    `MIN_BF16_WIDTH` wide.
+    `auto` selects bf16 if the device multiplies bf16 matrices in hardware. On a CPU, the vectors must also be at
+    least `MIN_BF16_WIDTH` long.
 
     Raises:
         InputError: OpenVINO is requested but not installed, cannot run these towers, or `device` is not a CPU.

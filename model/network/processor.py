@@ -236,12 +236,14 @@ class Preprocessor:
         if len(self._shape) < 3:
             return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex resizes the whole picture
         shorter = min(width, height)
-        # An integer factor preserves the exact aspect ratio of a small picture, so its size is rounded in the same way.
+        # Enlarge a small picture by an integer, which preserves its exact aspect ratio. The image processor then rounds
+        # its size in the same way as the size of the real picture.
         scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
         columns, rows = round(width * scale), round(height * scale)
         ruler = np.full((rows, columns, 3), 255.0)
         across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
-        # Mix a little of the other axis into each colour; otherwise all rows would have the same rounding error.
+        # Mix a little of the y position into red and of the x position into green. The rounding errors of red then
+        # differ from row to row (and those of green from column to column), so they average out.
         mixture = np.array([[0.9, 0.1], [0.1, 0.9]])
         ruler[:, :, :2] *= np.stack(np.meshgrid(across, down), axis=-1) @ mixture
         pixels = np.asarray(self._process(Image.fromarray(ruler.round().astype(np.uint8)))["pixel_values"][0])
@@ -296,9 +298,10 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     """Train a byte-level BPE tokenizer with `vocabulary` tokens, deterministically."""
     blank = CLIPTokenizer()
     symbols = sorted(ByteLevel.alphabet())
-    # CLIP's BPE marks the last byte of a word. Declaring the marked bytes as "special" ensures that all of them exist.
-    # Otherwise, a last letter that does not occur in `texts` could not be encoded. It also fixes their IDs: if the
-    # trainer assigned them, the IDs and the merges that depend on them would differ from run to run.
+    # CLIP's BPE marks the last byte of a word. The marked bytes are declared as "special" for two reasons. First, all
+    # of them must exist: otherwise, a word could not be encoded if no word in `texts` ends with the same byte. Second,
+    # their IDs must be fixed: if the trainer assigned them, the IDs and the merges that depend on them would differ
+    # from run to run.
     marked = [f"{symbol}</w>" for symbol in symbols]
     trainer = BpeTrainer(
         vocab_size=vocabulary,
