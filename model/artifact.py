@@ -1,7 +1,7 @@
 """Artifacts: folders with the output of a stage, which are always either complete or absent.
 
 An artifact is written into a hidden folder next to its destination, fsynced, and renamed to the destination together
-with its `manifest.json` (format, kind, digests of every file and of its parents). If the process is killed, the
+with its `manifest.json` (format, kind, and the digests of its files and inputs). If the process is killed, the
 destination still contains the old artifact, or is still absent. The next run removes the hidden folder and reports it.
 Opening an artifact checks its kind, format and digests. Every stage writes and opens its artifacts with this module.
 """
@@ -178,7 +178,7 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     noun = _noun(kind)
     _recover(path)
     if not path.is_dir():
-        hint = " Its last run was interrupted." if _staging(path).exists() else ""
+        hint = " The run that should have created it was interrupted." if _staging(path).exists() else ""
         if _being_written(path):
             raise ArtifactError(
                 f"Another run of rcml is writing the {noun} at {path} now. Wait for it to finish."
@@ -294,7 +294,7 @@ def refuse_foreign(target: Path) -> None:
     ours = (target / "manifest.json").is_file()
     if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(
-            f"{target} exists and is not an rcml artifact. Choose another --out, or remove it."
+            f"{target} exists and is not an rcml artifact. Choose another --out, or remove this file or folder."
         )
 
 

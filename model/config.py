@@ -109,7 +109,8 @@ class PrepareConfig(StageConfig):
         10,
         ge=1,
         le=1000,
-        description="maximum number of partners of an item in a cluster; those with the highest NPMI are kept",
+        description="number of best partners (by NPMI) of an item in a cluster; a pair is kept if one of its "
+        "items is a best partner of the other",
     )
     validation_share: Share = Field(
         0.1, description="share of the items held out for validation during training"

@@ -12,7 +12,7 @@ def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
     """Write `relations.json` into `folder`."""
     found = [asdict(relation) for relation in relations]
     for raw in found:
-        # An empty domain is omitted, so that the files of earlier versions without domains stay byte-identical.
+        # Earlier versions had no domains. Omitting an empty domain gives the same bytes as those versions wrote.
         if not raw["domain"]:
             del raw["domain"]
     text = json.dumps(found, indent=2, ensure_ascii=False)

@@ -25,7 +25,7 @@ BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
     "listen to": ("Co-listened", "listen to"),
     "use": ("Used together", "use"),
 }
-"""Words for each behaviour in a description: the beginning (before "by people who") and the verb."""
+"""Opening and verb of a description for each behaviour, as in "Co-purchased by people who primarily buy ..."."""
 
 MIN_OVERWHELMING_SHARE = 0.7
 """Minimum share of a cluster's interactions for its first category to be called an overwhelming interest."""
@@ -65,7 +65,8 @@ def describe_clusters(
     """Return the relation ID and the description of each cluster.
 
     Categories are ranked by share x lift. If they were ranked by share only, a category that is popular with all users
-    (Drama) would lead most clusters, and several clusters would get the same name. Lift distinguishes them.
+    (such as Drama in a log of films) would lead most clusters, and several clusters would get the same name. Lift
+    distinguishes them.
     """
     tastes = log.taken @ log.categories
     overall = tastes.sum(axis=0) / tastes.sum()

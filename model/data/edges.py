@@ -1,8 +1,9 @@
 """Related pairs of items: items that users of the same cluster bought together (appendix A.2).
 
 Two items are related under a cluster if enough of its users interacted with both items (support), and if this number is
-higher than expected from the popularity of the items (NPMI). Each item keeps only its best partners. Under a looser
-rule, nearly every pair would be related, and the network could not learn anything from the pairs.
+higher than expected from the popularity of the items (NPMI). A pair is kept only if it is among the best pairs of
+at least one of its items. Under a looser rule, nearly every pair would be related, and the network could not learn
+anything from the pairs.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
     """Find the pairs of items that are related under one cluster; `taken` has one row for each of its users.
 
     NPMI (Bouma 2009) = log(p_ab / (p_a p_b)) / -log p_ab. The probabilities are shares of the cluster's users. A pair
-    is kept if its NPMI is among the `partners` best of either item.
+    is kept only if its NPMI is among the `partners` highest of at least one of the two items.
     """
     users = taken.shape[0]
     counts = taken.astype(np.int64)
@@ -49,7 +50,7 @@ def related_pairs(taken: sp.csr_array, min_support: int, min_npmi: float, partne
 def _best_partners(
     item: Int[ndarray, " rows"], npmi: Float[ndarray, " rows"], support: Int[ndarray, " rows"], partners: int
 ) -> Bool[ndarray, " rows"]:
-    """Mark the best `partners` rows of each item; ties are broken by support, then by order."""
+    """Mark at most `partners` rows per item: those with the highest NPMI. Ties are broken by support, then by order."""
     order = np.lexsort((-support, -npmi, item))
     ordered = item[order]
     positions = np.arange(len(ordered))

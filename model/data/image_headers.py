@@ -38,7 +38,7 @@ JPEG_PIXEL_SEGMENTS = (*JPEG_HUFFMAN_FRAMES, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE)
 """Markers of the segments that decoding needs: frames, tables, and JFIF and Adobe segments (for the colour space)."""
 
 _FILL_BYTES = re.compile(rb"\xff+")
-"""Fill bytes; a marker may follow any number of them."""
+"""Bytes before the code of a marker: one 0xFF byte, or several if there are fill bytes."""
 
 PNG_PIXEL_CHUNKS = (b"PLTE", b"tRNS", b"IDAT")
 
@@ -67,7 +67,7 @@ def read_container(content: bytes) -> Container:
     """Read the headers of a picture; the format is detected by content.
 
     Raises:
-        ContainerError: the content is not a JPEG, PNG or WebP, or its headers are damaged, truncated or too many.
+        ContainerError: the content is not a JPEG, PNG or WebP, or it has damaged, truncated or too many headers.
     """
     readers: dict[bytes, Callable[[bytes], Container]] = {
         b"\xff\xd8\xff": _read_jpeg,
@@ -126,7 +126,7 @@ def _read_jpeg(content: bytes) -> Container:
 
 
 def _read_png(content: bytes) -> Container:
-    """Read the chunks up to IEND (PNG, third edition, section 5); of an animation, keep only the default image."""
+    """Read the chunks up to IEND (PNG, third edition, section 5), and keep only the default image of an animation."""
     kept, orientation = [content[:8]], 1
     at = 8
     for number in range(MAX_CONTAINER_PARTS):

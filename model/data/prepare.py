@@ -49,8 +49,8 @@ EDGE_SCHEMA = {
 class Graph:
     """Relations with their edges, and counts for the report.
 
-    `counts` contains the numbers of kept interactions, users and items, and of dropped edges. `users` contains the
-    number of users of each relation.
+    `counts` contains the numbers of all interactions, of kept interactions, users and items, and of dropped edges.
+    `users` contains the number of users of each relation.
     """
 
     relations: list[Relation]
@@ -64,7 +64,7 @@ def prepare(config: PrepareConfig) -> str:
 
     Raises:
         InputError: the raw files cannot be used.
-        ArtifactError: `config.out` cannot be written.
+        ArtifactError: `config.out` contains something other than an artifact, or another run is writing it.
     """
     table = readers.read_items(config.items)
     sources = {

@@ -1,4 +1,4 @@
-"""Models of `report.json`, with all figures of `rcml evaluate`.
+"""Pydantic models of `report.json`, which contains all figures of `rcml evaluate`.
 
 `make tables` generates the table in docs/artifacts.md from the descriptions here. This module does not import torch.
 """

@@ -91,7 +91,7 @@ def _similarity_table(
 
 def _validity_section(report: EvaluationReport, networks: Mapping[Objective, NetworkFigures]) -> list[str]:
     return [
-        f"## Relation validity: accuracy on {report.data.claims} claims, half of them true",
+        f"## Relation validity: accuracy on {report.data.claims} claims, about half of them true",
         "",
         f"| {' | '.join(networks)} | chance |",
         f"|{'---:|' * (len(networks) + 1)}",
@@ -235,7 +235,7 @@ def _bars(
 
 
 def _reliability(path: Path, networks: Mapping[Objective, NetworkFigures]) -> None:
-    """Draw a panel per network: the share of true claims by probability, and the number of claims below it."""
+    """Draw a reliability diagram for each network, and below it the number of claims in each bin."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

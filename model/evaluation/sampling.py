@@ -33,8 +33,8 @@ def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.
 
     The candidates of a query are the other item of the edge and random negatives. If there are more than `max_queries`
     queries, a random subset is kept. Negatives are drawn from all items that have an edge, except the query item and
-    its partners under the same relation. Its partners under other relations can be negatives, because the task is to
-    distinguish them.
+    its partners under the same relation. Its partners under other relations can be negatives, because the network
+    must distinguish the relations.
 
     Raises:
         InputError: there are too few items for this number of candidates.
@@ -80,8 +80,9 @@ def sample_labelled_pairs(
 ) -> LabelledPairs:
     """Draw true claims and about as many false claims (section 4.3.3).
 
-    Half of the false claims pair an item with a random other item under the same relation. The other half keep the
-    items of a true claim, but name one of `relations` under which these items are not related.
+    About half of the false claims replace one item of a true claim with a random item that is not related to the other
+    item under this relation. The rest replace the relation with one of `relations` under which the two items are not
+    related.
     """
     order = rng.permutation(len(edges))[: max(1, max_claims // 2)]
     true = edges.take(order)

@@ -252,7 +252,10 @@ class Canvas:
         self.shadow(oval((x0 + x1) / 2, y, (x1 - x0) / 2 + 3, 3.6), opacity=0.36)
 
     def badge(self, x: float, y: float, r: float = 12) -> None:
-        """Draw the emblem, dark on a white disc of radius `r` at (x, y); `turned` does not rotate the emblem."""
+        """Draw the emblem, dark on a white disc of radius `r` at (x, y).
+
+        `turned` moves the emblem but does not rotate it.
+        """
         self.paint(oval(x, y, r), WHITE)
         centre = self._pixels(((x, y),))[0]
         cos, sin = (part * r * 0.74 for part in self.upright)
@@ -298,7 +301,7 @@ class Canvas:
         """Apply the shade and gloss of `form` to `cloth`, each only within the bounding box of its mask."""
         width, height = cloth.size
         shade, gloss = _lighting(form)
-        # Mix mostly with black, which keeps the hue. A larger share of ink would turn yellow into olive.
+        # Mix mostly with black, which keeps the hue. A larger share of the bluish `INK` would turn yellow into olive.
         dark = mix(mix(colour, (0, 0, 0), 0.45), INK, 0.2)
         for film, paint in ((shade, dark), (gloss, WHITE)):
             if paint == WHITE and min(colour) > 225:  # gloss on near-white is not visible
@@ -394,7 +397,7 @@ def _dotted(half_width: int, half_height: int) -> tuple[Patch, ...]:
 
 @cache
 def _checked(half_width: int, half_height: int) -> tuple[Patch, ...]:
-    """Return a gingham pattern: half-light bands in both directions, and light squares at their crossings."""
+    """Return a gingham pattern: half-white bands in both directions, and almost white squares where they cross."""
     columns, rows = _rows(half_width, 11.5), _rows(half_height, 11.5)
     across = [(0.52, box(-half_width, y - 2.7, half_width, y + 2.7)) for y in rows]
     down = [(0.52, box(x - 2.7, -half_height, x + 2.7, half_height)) for x in columns]

@@ -4,7 +4,7 @@
       items.jsonl         item_id, title, description, categories, image
       interactions.csv    user_id, item_id, timestamp (seconds)
       images/             one PNG per item
-      truth.json          groups, cells of true partners, and the group and style of each shopper
+      truth.json          groups, cells of true partners, group and style of each shopper, attributes of each item
       manifest.json config.json
 
 Everything is derived from the seed, and nothing is downloaded. `rcml demo` runs the generator and then processes the

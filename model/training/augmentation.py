@@ -12,7 +12,7 @@ from torch import Tensor
 from model.network.inputs import PictureInput
 
 MAX_SHIFT, MAX_ZOOM = 0.12, 0.1
-"""Maximum shift, as a share of half the side of a picture, and maximum zoom, as a share of its size."""
+"""Maximum shift in the coordinates of `affine_grid`, which run from -1 to 1, and maximum relative zoom."""
 
 
 def draw_moves(count: int, generator: torch.Generator) -> Float[Tensor, "count 2 3"]:

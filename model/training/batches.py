@@ -68,10 +68,10 @@ class Batch:
 
 
 class Batches:
-    """Batches of a `Part`: each epoch draws all of its pairs in random order, `batch_size` at a time.
+    """Batches of a `Part`: each epoch draws all pairs of the part in random order, `batch_size` at a time.
 
-    Each item of the drawn pairs is encoded once. Every other edge between these items is a positive pair too, at no
-    additional encoding cost.
+    Each item of the drawn pairs is encoded once. Every other edge between these items is also used as a positive pair,
+    because it needs no further encoding.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Batches:
         self._augment = augment
         self._seed = seed
         self._group = group
-        # Every step of an epoch needs the order of the epoch, so it is cached.
+        # All steps of an epoch use the same random order of the pairs, so the order is cached.
         self.epoch_order = lru_cache(maxsize=4)(self._draw_epoch_order)
 
     def at(self, step: int) -> Batch:
@@ -184,9 +184,9 @@ def training_pairs(part: Part, objective: Objective) -> EdgeTable:
 
 
 def related_items(part: Part) -> sp.csr_array:
-    """Return a sparse matrix of items x items that is nonzero on the diagonal and for items that share a relation.
+    """Return a sparse matrix of items x items that is nonzero on the diagonal and for each pair of related items.
 
-    All relations of the training graph count.
+    Two items are related if they have an edge under any relation of the training graph.
     """
     count = len(part)
     a = np.concatenate([part.edges.a, part.edges.b, np.arange(count)])
@@ -199,8 +199,8 @@ def pairs_among(
 ) -> tuple[Int[ndarray, " relations"], PairBatch]:
     """Find the pairs among `items` (edges in both orders, self-pairs once) and their distinct relations.
 
-    Only the pairs whose anchor is in the slice `own` are returned. The counts include all pairs, because the loss is a
-    mean over all of them.
+    Only the pairs whose anchor is in the slice `own` are returned. `count` and `inter_count` include the pairs of all
+    ranks, because the loss is a mean over the whole batch.
     """
     position = np.full(related.shape[0], -1)
     position[items] = np.arange(len(items))

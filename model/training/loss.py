@@ -18,7 +18,7 @@ from torch import Tensor
 class PairBatch:
     """Positive pairs P of a batch; items and relations are numbered within the batch.
 
-    `related[i, k]` is True if items i and k share a relation anywhere in the training graph, or if i = k. The
+    `related[i, k]` is True if items i and k have an edge under any relation of the training graph, or if i = k. The
     negatives N(i) are the items k for which it is False. Undirected edges appear in both orders.
 
     `count` is the number of pairs in the whole batch, and the loss is a mean over them. `inter_count` is the number of
@@ -123,7 +123,7 @@ class _Groups:
 
 
 def _by_relation(vectors: Float[Tensor, "items relations dim"]) -> Sequence[Float[Tensor, "items dim"]]:
-    # The vectors may be bf16. At a temperature of 0.1, their rounding errors would distort the logits.
+    # Convert bf16 vectors to float32: at a temperature of 0.1, bf16 rounding errors would distort the logits.
     # The backward pass of `unbind` stacks the gradients of the slices once. Indexing would instead allocate a gradient
-    # of the full size for every slice and add them up.
+    # of the full size for every slice and add these gradients up.
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32)).unbind(dim=1)

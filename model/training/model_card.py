@@ -29,9 +29,9 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
             "",
             f"# {config.objective} on {len(prepared.items)} items",
             "",
-            f"{NETWORK_SUMMARIES[config.objective]} It encodes the text and the picture of an item as unit vectors, "
-            f"one of each per relation, for {len(relations)} relations. The cosine of the vectors of two items "
-            "measures how well the items go together under the relation.",
+            f"{NETWORK_SUMMARIES[config.objective]} For each of {len(relations)} relations, it encodes an item as "
+            "two unit vectors: one of its text and one of its picture. The cosine of the vectors of two items measures "
+            "how well the items go together under the relation.",
             "",
             "## Training",
             "",
@@ -42,7 +42,7 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
             "",
             "## Results",
             "",
-            f"On validation items, which are not among the training items: Hit@5 among 21 candidates is "
+            f"On validation items, which are not among the training items, Hit@5 among 21 candidates is "
             f"{metrics.validation_hit_at_5:.3f}, and relation-validity accuracy is "
             f"{metrics.validation_validity_accuracy:.3f}. `rcml evaluate` measures the network on the test items.",
             "",
@@ -50,8 +50,9 @@ def model_card(config: TrainConfig, metrics: TrainingMetrics, prepared: Prepared
             "",
             "Results are reliable only for the relations of the training data and for items similar to the training "
             "items. Scores compare candidates under one relation; they are not probabilities. `calibration.json` "
-            "converts scores into probabilities. It was fitted to validation items: to claims of which half are true, "
-            "and to pairs that are linked by one of the relations.",
+            "converts scores into probabilities. It was fitted to validation items. The probability that a relation "
+            "holds was fitted to claims, about half of which are true. The probabilities of the relation types were "
+            "fitted to related pairs.",
             "",
             "## Usage",
             "",

@@ -81,7 +81,7 @@ def train(config: TrainConfig) -> str:
 
 def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Run) -> str:
     torch.manual_seed(config.seed)
-    # Otherwise, threads would sum the gradients of gathered rows in varying order.
+    # On a CPU, the backward pass of indexing would otherwise sum gradients in an order that varies between runs.
     torch.use_deterministic_algorithms(group.device.type == "cpu")
     if group.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
@@ -237,7 +237,7 @@ def _validation_hit(training: _Training) -> float:
 
 
 def _write_checkpoint(training: _Training, state: TrainingState) -> str:
-    """Fit the validity head to the selected weights, write the checkpoint and return the closing summary."""
+    """Load the selected weights, fit the validity head, write the checkpoint and return the closing summary."""
     config, group, network = training.config, training.group, training.network
     if config.keep == "best":
         training.run.load_best(state.best_step, network)
@@ -334,7 +334,7 @@ def _part(
 
 
 def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, norm: float) -> TrainingError:
-    """Create the error for a loss or gradient that is not finite, and list the batch's items in the run's folder."""
+    """Create the error for a loss or gradient that is not finite, and write the batch's item IDs to a file."""
     rows = prepared.rows(Split.TRAIN)
     ids = [prepared.items[rows[item]].item_id for item in batch.items]
     listed = run.folder / "not-finite.json"

@@ -248,7 +248,9 @@ def test_killed_writer_leaves_no_artifact_and_next_run_reports_it(
 ) -> None:
     kill(start(target, SLEEP))
     assert siblings(target) == [".report.partial"]
-    with pytest.raises(ArtifactError, match=r"There is no report at .*Its last run was interrupted\."):
+    with pytest.raises(
+        ArtifactError, match=r"There is no report at .*The run that should have created it was interrupted\."
+    ):
         open_artifact(target, "report")
     write(target)
     assert capsys.readouterr().err == (
