@@ -70,8 +70,8 @@ class BuildConfig(StageConfig):
     )
     answers: Answered = Field(
         "auto",
-        description="similarity for which the exact 100 best results of every item are precomputed; takes 800 bytes "
-        "per item and relation; auto: AVG if there are at most 100,000 items, otherwise none",
+        description="similarity for which the 100 best results for every item are precomputed exactly; takes 800 "
+        "bytes per item and relation; auto: AVG if there are at most 100,000 items, otherwise none",
     )
     token_store: bool = Field(
         False,
@@ -117,7 +117,7 @@ class SnapshotConfig(VerbConfig):
     """Back up an index while servers continue to read and change it."""
 
     index: Path = Field(description="folder written by `rcml index build`")
-    out: Path = Field(description="folder to write the backup to; must not exist yet")
+    out: Path = Field(description="folder to write the backup to; must not exist, or must be empty")
 
 
 class RestoreConfig(VerbConfig):

@@ -227,8 +227,8 @@ class Index:
     def _publish(self, recorded: Sequence[JournalEntry] = ()) -> None:
         """Add the durable changes to the snapshot.
 
-        `recorded` contains the changes that this process has just appended. If they do not directly follow
-        those of the snapshot, all changes since the snapshot are read from the journal.
+        `recorded` contains the changes that this process has just appended. If it is empty, or if there are other
+        changes between the snapshot and `recorded`, all changes since the snapshot are read from the journal.
         """
         with self._publishing:
             sequence = self.snapshot.overlay.sequence

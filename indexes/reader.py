@@ -193,11 +193,11 @@ class Reader:
     # Pairs of items.
 
     def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
-        """Rank all relations between different items by the probability that they link `a` and `b`.
+        """Rank all relations except the intra-sample relation by the probability that they link `a` and `b`.
 
         A catalogue item is given by its ID, a new item by its encoding. `similarity` compares a view of `a` with a view
         of `b`, so the order matters for TI and IT. The probabilities add up to 1. The relation with the greatest cosine
-        is not always the most probable one, because cosines have a different typical level under each relation.
+        is not always the most probable one, because typical cosines differ between relations.
 
         Raises:
             UnknownItemError: no item has this ID.

@@ -5,7 +5,7 @@
       checkpoint.json             path of the checkpoint, relative to the index
       relations.json              the relations; see `indexes/storage/relation_table.py`
       catalogue.sqlite            the items, one row each
-      attributes.parquet          attributes of the items, one column each; row i is catalogue row i
+      attributes.parquet          attributes of the items, in columns; row i is catalogue row i
       vectors/                    see `indexes/vectors/faiss_backend.py`; row i is catalogue row i
       answers/                    see `indexes/storage/precomputed.py`
       tokens/                     see `indexes/storage/tokens.py`; only with --token-store
@@ -118,7 +118,7 @@ def build(
 
 
 def _forget_discarded_changes(target: Path) -> None:
-    """Delete the changes to the index that the new generation at `target` replaced.
+    """Delete the changes to the replaced index from the journal of the new generation at `target`.
 
     A journal deletes obsolete changes when it is first opened with a new generation.
     """

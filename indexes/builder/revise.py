@@ -105,9 +105,9 @@ def write_revised(
 ) -> None:
     """Write a generation at `target` that contains the items of `old` under the given `relations`.
 
-    A relation that `old` lacks must have a free-text form; its vectors are computed from the tokens. `progress` is
-    called with the number of vectors and precomputed answers done so far, and with their total. `checkpoint` is the
-    path of the checkpoint.
+    A relation that `old` lacks must have a free-text form (`FreeTextRelation`), which computes the vectors of all items
+    from their tokens. `progress` is called with the number of vectors and precomputed answers done so far, and with
+    their total. `checkpoint` is the path of the checkpoint.
 
     Raises:
         InputError: the vectors exceed the maximum memory in the options of `old`, or miss the minimum recall.

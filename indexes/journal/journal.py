@@ -184,7 +184,7 @@ class Journal:
             StorageError: the server is unreachable.
         """
         engine = self.engine()
-        assert engine is not None, "a recorded change implies an existing journal"
+        assert engine is not None, "a change was recorded, so the journal exists"
         with self._sound(), self._store.reading(engine) as connection:
             row = connection.execute(_PICTURE, {"sequence": recorded.sequence}).one_or_none()
         if row is None:

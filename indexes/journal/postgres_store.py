@@ -35,8 +35,8 @@ _SEARCH_PATH = re.compile(r"search_path=\"?(\w+)")
 _SETTINGS = {
     "synchronous_commit": "on",  # even if the role or the database has another setting
     "lock_timeout": f"{STORE_TIMEOUT_S:.0f}s",
-    # A process that hangs must not block the others. After a lost connection, the server also ends the transaction
-    # within this time, while `_committed` is still waiting for the outcome.
+    # A process that hangs must not block the others. The timeout is shorter than the wait in `_committed`: if the
+    # connection is lost, the server ends the transaction before `_committed` gives up.
     "idle_in_transaction_session_timeout": f"{STORE_TIMEOUT_S / 3:.0f}s",
 }
 

@@ -33,13 +33,13 @@ _VIEWS = {view: position for position, view in enumerate(View)}
 
 @dataclass(frozen=True)
 class Overlay:
-    """The changes up to `sequence`, as rows that follow the `first` rows of the generation.
+    """The changes up to `sequence`, as rows that follow the rows of the generation.
 
-    `rows` maps the ID of every changed item to its row, or to None if the item was deleted. `dropped` contains the
-    rows of the generation that were replaced or deleted. `live[i]` is true if row `first + i` is current.
-    `without_picture` lists the overlay rows of items without a picture. A change includes the vectors of its item
-    under the relations of the checkpoint. Under the `added` relations, which come last, the overlay computes the
-    vectors from the tokens of the item.
+    `first` is the first row of the overlay, which equals the number of items in the generation. `rows` maps the ID of
+    every changed item to its row, or to None if the item was deleted. `dropped` contains the rows of the generation
+    that were replaced or deleted. `live[i]` is true if row `first + i` is current. `without_picture` lists the overlay
+    rows of items without a picture. A change includes the vectors of its item under the relations of the checkpoint.
+    Under the `added` relations, which come last, the overlay computes the vectors from the tokens of the item.
     """
 
     first: int

@@ -13,7 +13,7 @@ from .selection import Selection
 from .vector_search import Search
 
 MAX_GROUPED_ITEMS = 10_000
-"""Maximum number of items read to group variants for one request; reading a large catalogue would take seconds."""
+"""Number of items after which the search for more groups stops; reading a large catalogue would take seconds."""
 
 MMR_POOL_FACTOR = 10
 """Number of candidates for diversification, as a multiple of the number of results."""
@@ -29,9 +29,9 @@ def choose(
 ) -> Neighbours:
     """Choose the `k` best results of `search`: only the best of each group of variants, diversified by MMR.
 
-    No result is a variant of an item at `query_rows`. If the attribute `group_by` has fewer values than `k`, only the
-    nearest `MAX_GROUPED_ITEMS` items are considered. If the results are diversified, items that score below
-    `min_score` are removed first. Otherwise MMR could choose them instead of items that reach `min_score`.
+    No result is a variant of an item at `query_rows`. The search for more groups stops once `MAX_GROUPED_ITEMS` or more
+    items have been read, even if there are fewer than `k` groups. Items that score below `min_score` are removed before
+    MMR, because MMR could choose them instead of items that reach `min_score`.
     """
     pool = k if selection.diversity == 0 else MMR_POOL_FACTOR * k
     depth = pool

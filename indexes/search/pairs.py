@@ -61,7 +61,7 @@ class PairScorer:
     checkpoint: Checkpoint
 
     def relation_scores(self, a: PairItem, b: PairItem, similarity: Similarity) -> list[RelationScore]:
-        """Rank all relations between different items; see `Reader.relation_scores`."""
+        """Rank all relations except the intra-sample relation; see `Reader.relation_scores`."""
         known = self.snapshot.generation.relations
         positions = [place for place, one in enumerate(known) if not one.relation.intra]
         if not positions:
@@ -98,7 +98,8 @@ class PairScorer:
     def probabilities(self, claims: Sequence[tuple[PairItem, PairItem, int]]) -> Float32[ndarray, " claims"]:
         """Return the probabilities of many claims at once; a claim is two items and the position of a relation."""
         dim = self.snapshot.generation.vectors.dim
-        # The axes are view, claim and side. Vectors are read relation by relation, because they are stored that way.
+        # The axes are the view, the claim, the side (first or second item of the claim) and the vector component.
+        # Vectors are read relation by relation, because they are stored that way.
         vectors = np.empty((2, len(claims), 2, dim), np.float32)
         of_relation: defaultdict[int, list[int]] = defaultdict(list)
         for number, (_, _, relation) in enumerate(claims):

@@ -84,8 +84,8 @@ class Promotion:
 
         Promoted items take the positions reserved for them. An item in both lists is placed once, at the earlier of its
         two positions. Of items with equal `variant` keys, only the first is kept. If one list runs out, the other fills
-        all remaining positions. If each list contains either `depth` items or all available items, a greater depth only
-        appends items.
+        all remaining positions. If each list contains `depth` items (or all available items, if there are fewer), a
+        greater `depth` only appends items to the result.
         """
         lists = {True: deque(promoted), False: deque(ranked)}
         placed: set[Hashable] = set()
@@ -106,9 +106,9 @@ class Promotion:
 class Question:
     """A retrieval request.
 
-    Without `relations`, each item is scored under the relation between different items that gives it the greatest
-    score. The first `offset` results are skipped, and items that score below `min_score` are left out. With `fallback`,
-    items that reach `min_score` under any other relation fill the remaining positions.
+    Without `relations`, the score of an item is its greatest score under any relation except the intra-sample relation.
+    The first `offset` results are skipped, and items that score below `min_score` are left out. With `fallback`, items
+    that reach `min_score` under any other relation fill the remaining positions.
     """
 
     query: KnownItems | NewItem
@@ -263,7 +263,7 @@ class _Retrieval:
         return promotion.merged(promoted, ranked, depth, lambda one: keys[one.row])
 
     def _all_but(self, asked: Sequence[int | FreeTextRelation]) -> list["_Asked"]:
-        """Return all relations between different items except the relations in `asked`."""
+        """Return all relations except the intra-sample relation and the relations in `asked`."""
         return [
             _Asked(place, 1.0, known.relation_id)
             for place, known in enumerate(self._snapshot.generation.relations)
@@ -295,7 +295,7 @@ class _Retrieval:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A relation by its position or as free text, with its weight and its label in the results."""
+    """A relation, given by its position or as free text, with its weight and its label in the results."""
 
     relation: int | FreeTextRelation
     weight: float

@@ -1,9 +1,10 @@
 """Searches with a common interface: under an indexed relation, a free-text relation, or several relations.
 
-A search under several relations uses the threshold algorithm (Fagin, Lotem & Naor, "Optimal aggregation algorithms for
-middleware", 2001). It scores the best items of each relation under all relations. An item that it has not yet examined
-cannot score higher than the blend of the last scores examined. The search stops when all results score above this
-bound.
+A search under several relations blends the scores of an item: it takes their weighted mean or their maximum. It uses
+the threshold algorithm (Fagin, Lotem & Naor, "Optimal aggregation algorithms for middleware", 2001). It examines the
+best items of each relation and scores them under all relations. Under each relation, an unexamined item scores at most
+as high as the last item examined. Its blended score is therefore at most the blend of these last scores. The search
+stops when all results score above this bound.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from indexes.vectors.contract import ROUNDING, Neighbours, cosines
 from model.similarity import View
 
 MAX_FUSION_DEPTH = 20_000
-"""Maximum number of items examined under each relation; the search then stops, even if it may have missed items."""
+"""Number of items per relation after which a search stops, even if it may have missed items."""
 
 
 class Search(Protocol):
@@ -67,7 +68,7 @@ class KnownSearch:
 class BlendedSearch:
     """A search by the weighted mean of the scores of its `parts`; without `weights`, by their maximum.
 
-    It examines up to `MAX_FUSION_DEPTH` items of each part. Within that limit it is exact if the parts are exact.
+    The search is exact if the parts are exact, unless it stops after `MAX_FUSION_DEPTH` or more items of each part.
     """
 
     parts: Sequence[Search]

@@ -13,7 +13,7 @@ if two threads use it at once (CPython issue 106905): "AST constructor recursion
 
 
 class _Plain:
-    """File wrapper that makes NumPy write through Python, because NumPy does not recognize it as a file.
+    """File wrapper that NumPy does not recognize as a file, so that NumPy calls its Python method `write`.
 
     When NumPy writes to a file directly and fails, it discards the reason that the operating system gave.
     """

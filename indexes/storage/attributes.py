@@ -61,7 +61,7 @@ class Attributes:
     @property
     def _categories(self) -> pl.Series:
         column = self._column(CATEGORIES)
-        assert column is not None, "every attributes file has the column of categories"
+        assert column is not None, "every attributes file has a `categories` column"
         return column
 
     def _column(self, name: str) -> pl.Series | None:

@@ -49,8 +49,8 @@ class Generation:
     """Opened generation whose digests have been checked.
 
     `relations` are in the order of the vectors. `tokens` is None if the index stores no tokens. `without_picture`
-    contains the rows of the items without a picture, which are few or none. `composition` specifies how the encoder
-    reads new items. While `lease` is held, no process removes the folder.
+    contains the rows of the items without a picture. `composition` specifies how the encoder reads new items. While
+    `lease` is held, no process removes the folder.
     """
 
     path: Path

@@ -67,7 +67,7 @@ def next_generation(index: Path) -> Path:
 
 
 def kept_config(index: Path) -> BuildConfig | None:
-    """Read the options of the newest generation, or of an older one if they are unreadable; None if all are."""
+    """Read the options of the newest generation whose options are readable; None if there is no such generation."""
     for path in reversed(generations(index)):
         with suppress(OSError, ValueError):
             return read_options(path)

@@ -29,10 +29,10 @@ MIN_COMPONENTS = 24
 """Minimum number of components. Tokens of more than 384 dimensions get one component for every 16 dimensions."""
 
 MAX_EXP_RANGE = 80.0
-"""Range of relevances up to which the same number is subtracted for all items before exp.
+"""Limit for the difference between the greatest and the least relevance.
 
-This number is the maximum relevance of all tokens. In a wider range, the maximum of each item is subtracted instead,
-because exp underflows in float32 below about -87.
+Below the limit, the greatest relevance of all tokens is subtracted from all relevances before exp. Otherwise, the
+greatest relevance of each item is subtracted, because exp underflows in float32 below about -87.
 """
 
 BASIS_SAMPLE_TOKENS = 20_000

@@ -7,12 +7,12 @@ A table row has fewer entries if there are fewer items, or if a compaction remov
 with row number -1. Scores are not rounded to half precision, because items that are added later are merged by score
 and must get the right rank.
 
-All pairs of items are multiplied in single precision, tile by tile. Only scores above the hundredth-best score of an
-item so far become candidates, and `cosines` scores the final candidates exactly.
+All pairs of items are multiplied in single precision, tile by tile. The best candidates for each item are kept, and a
+new candidate must score above the worst of them. `cosines` scores the final candidates exactly.
 
-Tables are carried over to the next generation. If items of a row were deleted, its remaining entries are still the best
-ones, in the same order. Only new items are therefore compared with all others. A row that has fewer than half of
-its entries left is computed again.
+Tables are carried over to the next generation. If items listed in a row were changed or deleted, the remaining entries
+are still the best ones, in the same order. Only new items are therefore compared with all others. A row that has fewer
+than half of its entries left is computed again.
 """
 
 import os
@@ -112,7 +112,7 @@ class PrecomputedAnswers:
 
 @dataclass(frozen=True)
 class PreviousAnswers:
-    """Tables of the previous generation, and the new row of each of its items; -1 if the item was deleted.
+    """Tables of the previous generation, and the new row of each of its items; -1 if the item was changed or deleted.
 
     The remaining items keep their order and come before all new items.
     """

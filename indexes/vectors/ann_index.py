@@ -62,7 +62,7 @@ class HnswIndex:
     def __init__(self, index: Any, exact: Any) -> None:
         # The file contains only the graph. The vectors are those of the flat index, which is mapped once.
         index.storage, index.own_fields = exact, False
-        # The assignment above takes ownership from Python. Without this line, the file would never be closed.
+        # Assigning `storage` takes ownership of `exact` from Python. Without this line, its file would stay open.
         exact.thisown = True
         self._index, self._exact = index, exact
 
@@ -162,7 +162,7 @@ class IvfPqIndex(_IvfIndex):
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """Return the size of the code, the row number and the item's share of the centroids."""
+        """Return the total size of an item's code, row number and share of the centroids."""
         return dim // 4 + 50
 
 
@@ -173,7 +173,7 @@ class IvfRabitqIndex(_IvfIndex):
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
-        """Return the size of the code, its correction factors, the row number and the item's share of the centroids."""
+        """Return the total size of an item's code, correction factors, row number and share of the centroids."""
         return dim // 8 + 40
 
     @staticmethod

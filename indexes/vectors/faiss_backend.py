@@ -38,7 +38,7 @@ MAX_SCANNED_ITEMS = 10_000
 """Number of items up to which every search is a scan, which is exact and takes a quarter of a millisecond."""
 
 MAX_ANN_DEPTH = 1_000
-"""Maximum number of candidates from an ANN index. More would visit most of the index, so a scan is used instead."""
+"""Maximum number of candidates from an ANN index. Finding more would mean visiting most of it, so a scan is used."""
 
 RECALL_QUERIES = 200
 """Number of queries used to measure recall."""

@@ -9,9 +9,10 @@ filters. The primary key is the position of the relation times 2^32, plus the ca
 unique keys across partitions. The fields have single precision because milvus-lite, which the tests use, does not
 support half precision.
 
-A collection is written before the generation that refers to it is published. A note file beside the generations
-records the collection from before it is created until it is dropped. `drop_unused` can therefore find an unused
-collection even if the process that created it was killed.
+A collection is written before the generation that refers to it is published. A note file next to the generations
+contains the name of the collection. The note is written before the collection is created and removed after the
+collection is dropped. `drop_unused` can therefore find an unused collection even if the process that created it was
+killed.
 """
 
 import math

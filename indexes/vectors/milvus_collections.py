@@ -1,7 +1,8 @@
 """Collections on a Milvus server: how they are named, created, counted, and dropped when unused.
 
-A note file beside the generations records each collection from before it is created until it is dropped.
-`drop_unused` can therefore find an unused collection even if the process that created it was killed.
+For each collection, a note file next to the generations contains its name. The note is written before the collection is
+created and removed after the collection is dropped. `drop_unused` can therefore find an unused collection even if the
+process that created it was killed.
 """
 
 import logging
