@@ -1,7 +1,7 @@
 """Python clients for a running server: `Client`, and `AsyncClient` with the same methods for asyncio.
 
     request          one call: what it sends, how its response is parsed, and whether it may be repeated
-    endpoints        the call of each route, with the types of its arguments
+    endpoints        the call to each route, with the types of its arguments
     retries          when a call is retried, and which error is raised when it is not
     server_address   the base URL, and the headers of every request
     sync_client, async_client   the two clients, which only send and wait

@@ -169,8 +169,8 @@ class AsyncClient:
     async def bulk(self, changes: Iterable[Change]) -> AsyncIterator[BulkReply]:
         """Upsert and delete any number of items. Changes are sent only as fast as the replies are consumed.
 
-        `line` in a reply is the number of its change, counted from 1. The reply to a rejected change holds its problem.
-        The other changes are still made.
+        The changes are numbered from 1, and each reply holds the number of its change in `line`. The reply to a
+        rejected change also holds the problem. The other changes are still made.
         """
         for call in endpoints.bulk(changes):
             for reply in await self._send(call):

@@ -1,4 +1,4 @@
-"""The API call of each route.
+"""Functions that build the API call to each route.
 
 The client does not validate arguments. The server validates them, and its problem documents name the field, the value
 and the fix. The types in this module mirror the request schemas in `service/schemas`, which describe every field.

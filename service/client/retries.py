@@ -1,10 +1,10 @@
 """Retry policy: when a call is retried, and what is raised when it is not. This module neither sends nor waits.
 
 A request that was never sent is retried. A request that the server may have received is retried only if it is
-repeatable. The maximum pause doubles from a quarter of a second, and each pause is drawn at random up to the maximum
-("full jitter"), so that clients that failed together do not retry together. A retry never comes before the time in the
-server's `Retry-After` header. No attempt begins after the policy's deadline: if the next pause would exceed it, the
-last failure is raised immediately.
+repeatable. The first pause is at most a quarter of a second, and each further failure doubles this maximum, up to 8
+seconds. The actual pause is drawn at random between zero and the maximum ("full jitter"), so that clients that failed
+together do not retry together. A retry never comes before the time in the server's `Retry-After` header. No attempt
+begins after the policy's deadline: if the next pause would exceed it, the last failure is raised immediately.
 """
 
 import random
@@ -23,7 +23,7 @@ _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
-"""Initial value and upper bound of the maximum pause, in seconds. `Retry-After` is added to the pause."""
+"""Maximum length of the first pause and of any pause, in seconds. The server's `Retry-After` is added to the pause."""
 
 
 def new_request_id() -> str:

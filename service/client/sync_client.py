@@ -40,12 +40,12 @@ T = TypeVar("T")
 
 
 class Client:
-    """A client of the server at `base_url`, with the API key `key` if the server requires one; threads may share it.
+    """A client of the server at `base_url`. Threads may share a client.
 
-    Use it in a `with` statement, which closes its connections. An attempt may take `timeout` seconds to connect, and
-    `timeout` seconds for each part of the response. Temporary failures are retried at most `retries` times and within
-    `deadline` seconds. `request_id` generates the ID under which the server logs a call. `transport` replaces the
-    network, for example in tests.
+    `key` is an API key, if the server requires one. Use the client in a `with` statement, which closes its connections.
+    An attempt may take `timeout` seconds to connect, and `timeout` seconds for each part of the response. Temporary
+    failures are retried at most `retries` times and within `deadline` seconds. `request_id` generates the ID under
+    which the server logs a call. `transport` replaces the network, for example in tests.
 
     Every method raises:
         ApiError: the server rejected the request or failed; see `errors` for the subclasses.
@@ -179,8 +179,8 @@ class Client:
     def bulk(self, changes: Iterable[Change]) -> Iterator[BulkReply]:
         """Upsert and delete any number of items. Changes are sent only as fast as the replies are consumed.
 
-        `line` in a reply is the number of its change, counted from 1. The reply to a rejected change holds its problem.
-        The other changes are still made.
+        The changes are numbered from 1, and each reply holds the number of its change in `line`. The reply to a
+        rejected change also holds the problem. The other changes are still made.
         """
         for call in endpoints.bulk(changes):
             yield from self._send(call)

@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
         clock: Callable[[], float] = monotonic,
         **options: Any,
     ) -> None:
-        """Configure a server for `app`; `clock` returns seconds for the deadlines, `options` go to uvicorn."""
+        """Configure a server for `app`. `clock` returns the time in seconds; `options` are passed to uvicorn."""
         super().__init__(_Config(app, limits, deadlines, log_level, clock, **options))
         self.deadlines = deadlines
         self.clock = clock
@@ -134,7 +134,9 @@ class Server(uvicorn.Server):
 class Connection(HttpToolsProtocol):
     """Protocol of one client connection, with limits."""
 
-    __slots__ = (  # Saves memory: instances share at most 30 attribute keys, and uvicorn's class uses nearly all 30.
+    # Slots save memory: the attribute dictionaries of a class's instances share at most 30 keys, and uvicorn's class
+    # already has nearly 30 attributes.
+    __slots__ = (
         "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
         "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
@@ -160,7 +162,7 @@ class Connection(HttpToolsProtocol):
         # Counters of received data.
         self._requests = 0
         self._latest = 0  # bytes of the latest read
-        # Bytes received after the read in which the current head or body began.
+        # Bytes received since the current head or body began, without the read in which it began.
         self._wire = 0
         self.body_bytes = 0
         self._watch = ProgressWatch(self.clock())
@@ -217,7 +219,8 @@ class Connection(HttpToolsProtocol):
         """Check the head and start handling the request.
 
         Raises:
-            RejectedRequest: The head is not acceptable. The parser raises its own error with this one as context.
+            RejectedRequest: The head is not acceptable. The parser then raises its own error, whose `__context__` is
+                the `RejectedRequest`.
         """
         mode = self._head().check(self.limits, self._wire + self._latest, len(self.pipeline))
         if self.parser.should_upgrade():
@@ -240,7 +243,7 @@ class Connection(HttpToolsProtocol):
         """
         self.body_bytes += len(body)
         if self.body_bytes > self.limits.bodies.body:
-            # After the response, the rest of the body is discarded, so even an upload gets the limit of a JSON body.
+            # Once the response is complete, the rest of the body is useless, so the smallest limit applies.
             limits = self.limits
             answered = self.cycle.response_complete
             longest = limits.bodies.body if answered else self._head().longest_body(limits)
@@ -284,7 +287,10 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _in_kernel(self, queue: int) -> int:
-        """Return the bytes in a kernel queue: received but unread (FIONREAD), or sent but unacknowledged (TIOCOUTQ)."""
+        """Return the number of bytes in a kernel queue.
+
+        FIONREAD: bytes that were received but not read. TIOCOUTQ: bytes that were sent but not acknowledged.
+        """
         count = array("i", [0])
         ioctl(self.transport.get_extra_info("socket").fileno(), queue, count)
         return count[0]
@@ -398,7 +404,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def unfinished(self) -> bool:
-        """Whether the connection is incomplete: no complete request on it is waiting for a response."""
+        """Whether the connection is incomplete: it has no fully received request whose response is still pending."""
         match self.stage:
             case "closed":
                 return True
@@ -411,8 +417,9 @@ class Connection(HttpToolsProtocol):
     def seniority(self) -> tuple[bool, float]:
         """Sort key of the order in which connections are closed, smallest first.
 
-        Connections come first if their newest request with a complete head has no response yet, or if there has been no
-        such request. Within both groups, the client that has made no progress for the longest time comes first.
+        Connections whose newest request has been answered come last. All others come first, including those that have
+        not received a complete request head yet. Within both groups, the client that has made no progress for the
+        longest time comes first.
         """
         return self.cycle is not None and self.cycle.response_complete, self._watch.since
 
@@ -432,7 +439,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _ours(state: ServerState) -> list[Connection]:
-    """Return a copy of the server's connections, which does not change while some of them close."""
+    """Return the server's connections as a new list, so that some of them can close during an iteration."""
     return [one for one in state.connections if isinstance(one, Connection)]
 
 

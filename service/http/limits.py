@@ -34,15 +34,16 @@ class BodyLimits:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Time limits for clients, in seconds; each is enforced to within two sweeps.
+    """Time limits for clients, in seconds.
 
-    A client slower than `rate` over a `window` is disconnected, so a body takes at most its length / `rate` + `window`.
+    A limit takes effect at most two sweeps late. A client slower than `rate` over a `window` is disconnected, so a body
+    takes at most its length / `rate` + `window`.
     """
 
     head: float = 4.0
     """Maximum time from the first byte of a request to the end of its header fields.
 
-    For the first request on a connection, this is also the maximum time from the connection to the first byte.
+    A new connection has the same time for the first byte of its first request.
     """
     idle: float = 5.0
     """Maximum time between a response and the next request on a keep-alive connection."""

@@ -55,7 +55,7 @@ _PROBLEMS = {
         "`X-API-Key: KEY`.",
     ),
     403: (
-        "The route requires an admin key, or a page of another site sent the request to a server without keys.",
+        "The route requires an admin key, or a page from another site sent the request to a server without keys.",
         KEY_TOO_WEAK,
         "PUT /items/i0000 requires an admin key, but the key 'shop' is read-only. Use an admin key.",
     ),
@@ -65,7 +65,7 @@ _PROBLEMS = {
         "No item has the ID 'unicorn'. GET /items lists the existing IDs.",
     ),
     409: (
-        "The same operation is already running, or the current state does not allow this one.",
+        "The request conflicts with an operation in progress or with the server's state.",
         BUSY,
         "Another index is already being opened. Retry when it is open.",
     ),
@@ -96,7 +96,7 @@ _PROBLEMS = {
         "The index is still being opened. Retry in a second.",
     ),
 }
-"""Statuses that a route may declare: the description, and the kind and detail of an example for `/retrieve`."""
+"""Problems that a route may declare, by status: a description, and the kind and detail of an example problem."""
 
 
 _KEY_SCHEMES = {

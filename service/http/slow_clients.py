@@ -1,4 +1,4 @@
-"""Detection of slow clients: what the sweep records of each connection, and when its client is too slow.
+"""Detection of slow clients: what the sweep records about each connection, and when its client is too slow.
 
 `Server` sweeps all connections four times a second, so requests need no timers. This module does not use sockets:
 `connection.py` reports what was received and sent, and closes the connections of slow clients.
@@ -68,8 +68,8 @@ class ProgressWatch:
     def reads_too_slowly(self, now: float, unread: int, deadlines: Deadlines) -> bool:
         """Return whether the client reads its response too slowly; `unread` is the number of bytes left to read.
 
-        The rate is the decrease of `unread` between two calls. Nothing may be written in between: while the buffer is
-        full, the next write waits, and `forget_reading` is called when writing pauses or resumes.
+        The rate is the decrease of `unread` between two calls. It is correct only if nothing is written in between.
+        Writing is paused while the buffer is full, and `forget_reading` must be called when writing pauses or resumes.
         """
         self.since = now
         if self._unread_then is None:

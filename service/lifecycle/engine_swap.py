@@ -26,9 +26,10 @@ from .engine_holder import EngineHolder
 class ArtifactNames:
     """Names of the folders to open; None selects the default.
 
-    The default index is the served one. The default checkpoint is the one that the index names, or the `--checkpoint`
-    of the server for the index that the server was started with. The default report is the served report or, if that
-    does not belong to the checkpoint, the report that the server was started with. If neither belongs, there is none.
+    The default index is the served index. The default checkpoint is the one that the index names. However, if the
+    server was started with this index and with `--checkpoint`, the default is that checkpoint. The default report is
+    the served report or, if that does not belong to the checkpoint, the report that the server was started with. If
+    neither report belongs to the checkpoint, no report is used.
     """
 
     index: str | None = None
@@ -43,7 +44,7 @@ class ArtifactNames:
 
 @dataclass(frozen=True)
 class Swap:
-    """Result of a swap: the versions served before and after, as responses show them, and the duration."""
+    """Result of a swap: the served version before and after it, and its duration in seconds."""
 
     before: str
     after: str
@@ -78,7 +79,7 @@ class EngineLoader:
 
         Raises:
             NotServableError: an artifact is missing or damaged, or the artifacts do not belong together.
-            NoRoomError: there is not enough memory, or there are not enough file descriptors, for a second engine.
+            NoRoomError: memory or file descriptors are insufficient for a second engine.
             BusyError: another engine is being opened.
             UnreachableError, StorageError: a database or vector server that stores part of the index does not respond.
         """
@@ -100,8 +101,8 @@ class EngineLoader:
         except (MemoryError, OSError, RuntimeError) as error:  # torch and FAISS raise RuntimeError
             logger.warning("%s", error, exc_info=True)
             raise NoRoomError(
-                f"{subject} could not be opened: there is not enough memory, or there are not enough file descriptors, "
-                "for two indexes at once. The current index stays in service. See the server log for the cause."
+                f"{subject} could not be opened: the server does not have enough memory or file descriptors for two "
+                "open indexes. The current index stays in service. See the server log for the cause."
             ) from error
         finally:
             self._opening = False

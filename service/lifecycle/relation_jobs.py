@@ -1,8 +1,8 @@
 """Background jobs that add free-text relations to the index, one at a time.
 
 Embedding all items under a new relation takes seconds to hours. The client that posts a relation therefore gets a
-response at once, and can poll for the progress. A relation is added to the serving index. If another index replaces it,
-the job starts again with the new index.
+response at once, and can poll for the progress. A job adds its relation to the served index. If another index replaces
+the served index, the job starts again with the new one.
 """
 
 import asyncio
@@ -173,7 +173,7 @@ class RelationJobs:
             del self._jobs[relation_id]
 
     async def _embedded(self, job: RelationJob) -> bool:
-        """Add one relation to the serving index, and return True; return False if the caller must try again.
+        """Add one relation to the served index, and return True; return False if the caller must try again.
 
         The caller must try again if the network is overloaded or if another engine has replaced the serving engine.
         """
@@ -200,7 +200,7 @@ class RelationJobs:
                 return False
             except InputError:
                 if relation not in engine.index.relations:
-                    raise  # otherwise the relation was added through a previous engine with the same index
+                    raise  # otherwise an earlier attempt, with a previous engine, added it to this index
             if job.abandoned:
                 await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
                 raise _AbandonedError

@@ -102,7 +102,7 @@ class Auth:
         return Rejection(TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(seconds)})
 
     def _is_ours(self, host: str) -> bool:
-        """Return whether no one else can own the host.
+        """Return whether the host is one that an attacker cannot own.
 
         Such a host is an IP address, a name without a dot, a name below `.localhost`, or an allowed host.
         """

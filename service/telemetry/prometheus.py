@@ -102,7 +102,11 @@ class Metrics:
         self._queue = Gauge("rcml_queue_length", "Jobs waiting for the neural network.", registry=registry)
 
     def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
-        """Set the functions that return the served index (None if not open) and the queue length at each scrape."""
+        """Set the functions that every scrape calls.
+
+        `index` returns the served index, or None if no index is open. `queue_length` returns the number of jobs waiting
+        for the neural network.
+        """
         self._index = index
         self._queue.set_function(queue_length)
 
