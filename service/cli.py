@@ -213,7 +213,7 @@ def _invalid_option_message(error: ErrorDetails) -> str:
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:
-    """Parse `arguments` like `parser.parse_args`, but raise errors as data instead of argparse's formatted text.
+    """Parse `arguments` like `parser.parse_args`, but raise `_UnknownArgument` for the first argument that is unknown.
 
     Raises:
         _UnknownArgument: no verb or option accepts one of the arguments.

@@ -125,7 +125,7 @@ def banner(engine: Engine, url: str) -> list[str]:
 
 
 def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
-    """Return the relation under which the item and its closest partner are most likely related, and that partner."""
+    """Find the item's nearest partner under each relation, and return the most probable (relation ID, partner ID)."""
     found = []
     reader = engine.index.reader()
     for relation in reader.relations:

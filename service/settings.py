@@ -104,7 +104,7 @@ class ServeConfig(BaseSettings):
         4_096,
         ge=1,
         le=100_000,
-        description="maximum open connections; beyond it, the oldest without a complete request are closed",
+        description="maximum open connections; if exceeded, the oldest ones without a complete request are closed",
     )
     keep_alive_seconds: float = Field(
         5,

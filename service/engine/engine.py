@@ -184,7 +184,7 @@ class Engine(ReferenceCounted):
         `relation` is the ID of a relation, or a free-text relation.
 
         Raises:
-            UnknownRelationError: No relation has this id.
+            UnknownRelationError: No relation has this ID.
             OverloadedError: The queue of the network thread is too long.
         """
         if isinstance(relation, str):
@@ -197,7 +197,7 @@ class Engine(ReferenceCounted):
         Must be called in a thread, because it blocks.
 
         Raises:
-            UnknownItemError: No item has this id.
+            UnknownItemError: No item has this ID.
             ArtifactError: The picture is damaged.
             NotReadyError: After `reader` was created, the index was compacted twice and the item changed.
         """

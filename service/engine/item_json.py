@@ -61,7 +61,7 @@ def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItem
     """Return a requested item as the answer shows it.
 
     Raises:
-        UnknownItemError: No item has this id.
+        UnknownItemError: No item has this ID.
     """
     if isinstance(item, str):
         return ItemSummary.of(snapshot.get(item))
@@ -72,7 +72,7 @@ def asked_relation(snapshot: Snapshot, relation: str | RelationInWords) -> Relat
     """Return a requested relation as the answer shows it.
 
     Raises:
-        UnknownRelationError: No relation has this id.
+        UnknownRelationError: No relation has this ID.
     """
     return known_relation(snapshot, relation) if isinstance(relation, str) else relation
 
@@ -81,7 +81,7 @@ def known_relation(snapshot: Snapshot, relation_id: str) -> RelationSummary:
     """Return the summary of a relation of the index.
 
     Raises:
-        UnknownRelationError: No relation has this id.
+        UnknownRelationError: No relation has this ID.
     """
     return RelationSummary.of(snapshot.relation(relation_id).relation)
 

@@ -5,7 +5,7 @@
         ├── OverloadedError       429  the queue is too long
         │   └── TooManyJobsError  429  too many relations are being added
         ├── NotReadyError         503  no engine is open, or the open engine accepts no more work
-        ├── NotServableError      422  the named artifacts cannot be served together
+        ├── NotServableError      422  the named artifacts are missing, damaged or do not belong together
         ├── NoRoomError           503  too little memory or too few file descriptors for another engine
         ├── BusyError             409  a conflicting operation is in progress
         ├── UnfitRelationError    422  the relation cannot be added
@@ -73,7 +73,7 @@ class NotReadyError(ServiceError):
 
 
 class NotServableError(ServiceError):
-    """Error raised if the named artifacts cannot be opened together on any machine."""
+    """Error raised if a named artifact is missing or damaged, or if the artifacts do not belong together."""
 
     kind = problem_kinds.NOT_SERVABLE
 
@@ -93,7 +93,7 @@ class BusyError(ServiceError):
 
 
 class UnfitRelationError(ServiceError):
-    """Error raised if a relation cannot be added because of its id or its description."""
+    """Error raised if a relation cannot be added because of its ID or its description."""
 
     kind = problem_kinds.UNFIT_RELATION
 

@@ -128,7 +128,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def wish(field: FieldInfo | None) -> str:
-    """Describe what a field accepts, such as "a whole number from 1 to 100". For None, return "a JSON object"."""
+    """Describe what a field accepts, such as "a whole number from 1 to 100", or "a JSON object" if `field` is None."""
     if field is None:
         return "a JSON object"
     schema = TypeAdapter(field.rebuild_annotation()).json_schema()

@@ -1,7 +1,7 @@
 """Rejections of requests: the kind of problem, the detail and the remedy for each error.
 
 The errors of the service define their own kinds (`errors.py`). The errors of `model` are independent of HTTP, so this
-module maps them to kinds and adds remedies for HTTP clients, such as "GET /items lists the existing ids". A route
+module maps them to kinds and adds remedies for HTTP clients, such as "GET /items lists the existing IDs". A route
 with a single query answers with the rejection. Batches and bulk uploads return it as the reply to one query or line.
 """
 

@@ -49,7 +49,7 @@ def validation_rejection(
 def _field_problem(
     error: ErrorDetails, model: type[BaseModel] | None, body: str, parameters: Mapping[str, Any]
 ) -> FieldProblem:
-    """Convert a pydantic error whose location is `body`, `query` or `path`, followed by the path to the field."""
+    """Convert a pydantic error, whose location starts with `body`, `query` or `path`, to a field problem."""
     where, *location = error["loc"]
     value = None if error["type"] == "missing" else quoted(error["input"])
     if where != "body":

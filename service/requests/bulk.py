@@ -109,7 +109,8 @@ class Bulk:
                     one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
                     for line, one in zip(group, found, strict=True)
                 ]
-            return _replies(group, found, before)  # inside `with`: `before` reads files of the engine
+            # The engine must still be held here, because `before` reads its files.
+            return _replies(group, found, before)
 
     async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
         """Return the change that a line requests, or a reply with the reason why the line is rejected."""
@@ -159,7 +160,7 @@ def _replies(group: Sequence[Line], found: Sequence[Change | BulkReply], before:
 
 
 class BulkResponse(Response):
-    """Response to a bulk upload, which reads the request body while it sends replies.
+    """Response to a bulk upload. It sends replies while it still reads the request body.
 
     Starlette's `StreamingResponse` cannot be used, because it discards the request body.
     """

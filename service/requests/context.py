@@ -49,7 +49,7 @@ class RequestContext:
         return cls(engine, state["fetcher"], state["metrics"], state["shadow"])
 
     def stage(self, stage: Stage) -> "_StageTimer":
-        """Return a context manager that adds the time spent in the context to a stage."""
+        """Return a context manager that adds its duration to the time of a stage."""
         return _StageTimer(self, stage)
 
     def milliseconds(self, stage: Stage) -> float:
@@ -62,7 +62,7 @@ class RequestContext:
         return round((perf_counter() - self.begun) * 1000, 3)
 
     async def item(self, item: str | NewItemFields) -> str | Encoding:
-        """Encode a new item. The id of a catalogue item is returned unchanged.
+        """Encode a new item. The ID of a catalogue item is returned unchanged.
 
         Raises:
             PictureError: The picture cannot be decoded.
@@ -129,7 +129,7 @@ class RequestContext:
         return content
 
     async def relation(self, relation: str | RelationInWords) -> str | FreeTextRelation:
-        """Encode a free-text relation. The id of an indexed relation is returned unchanged.
+        """Encode a free-text relation. The ID of an indexed relation is returned unchanged.
 
         Raises:
             NoTokensError: The index stores no tokens.
@@ -174,7 +174,7 @@ class RequestContext:
 
 
 class _StageTimer:
-    """Context manager that adds the time spent in the context to a stage, even if an error is raised."""
+    """Context manager that adds its duration to the time of a stage, even if an error is raised."""
 
     __slots__ = ("_begun", "_counted", "_query", "_stage")
 
@@ -226,7 +226,7 @@ def similarity_of(snapshot: Snapshot, *items: str | NewItemFields) -> Similarity
 
 
 def _views_of(snapshot: Snapshot, item: str | NewItemFields) -> set[View]:
-    """Return the views of an item. An unknown id is assumed to have all views."""
+    """Return the views of an item. An unknown ID is assumed to have all views."""
     if isinstance(item, str):
         row = snapshot.find(item)
         pictured = row is None or snapshot.pictured is None or bool(snapshot.pictured[row])

@@ -31,7 +31,7 @@ THREADED_BODY_BYTES = 32_768
 """Size in bytes above which a body is parsed in a thread, not on the event loop."""
 
 MAX_REPORTED_ERRORS = 100
-"""Maximum number of errors reported per body, because each unknown field of a body is an error."""
+"""Maximum number of errors reported per body. A body can have many, because each unknown field is an error."""
 
 
 class JsonRoute(APIRoute):

@@ -48,7 +48,7 @@ def _answer(
     reader: Reader,
     vectors: dict[View, Float32[ndarray, "items dim"]],
 ) -> bytes:
-    """Serialise the response. The caller uses a thread, because the vectors of 100 items have a million digits."""
+    """Serialise the response. Must be called in a thread, because the vectors of 100 items have a million digits."""
     snapshot = reader.snapshot
     written = [
         {view.value: _coded(found[place], asked.encoding) for view, found in vectors.items()}

@@ -109,7 +109,7 @@ async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request)
         )
     with query.stage(Stage.ENCODE):
         attention = await engine.explain(reader, None, seen.picture, relation)
-    assert attention.image is not None, "the attention covers the picture"
+    assert attention.image is not None, "the attention must cover the picture"
     painted = await engine.run_in_thread(_painted, seen.picture, attention.image)
     return Response(painted, media_type="image/png")
 
@@ -177,7 +177,7 @@ def _item_attention(item: ItemSummary | NewItemEcho, seen: _Seen, attention: Att
 
 
 def _painted(picture: "Image", weights: PatchWeights) -> bytes:
-    """Render the heat map as a PNG. The caller uses a thread, because the first call imports matplotlib."""
+    """Render the heat map as a PNG. Must be called in a thread, because the first call imports matplotlib."""
     from model.embeddings.heat_map import heat_map
 
     return heat_map(picture, weights)

@@ -58,7 +58,7 @@ async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, req
     created = item_id not in engine.index.snapshot
     change = await changes.put(item_id, asked)
     await changes.apply([change])
-    assert change.item is not None, "the change is an upsert"
+    assert change.item is not None, "the change must be an upsert"
     answer = ItemStored(
         version=version(engine.index.snapshot), created=created, item=ItemDetail.of(change.item)
     )
@@ -97,11 +97,11 @@ async def change_items(request: Request, fit: FitEngine) -> Response:
     """Create, replace and delete any number of items, with one JSON object per line (NDJSON).
 
     The response has one line for each line of the request. Lines are processed in order and are accepted or rejected
-    independently. The size limit of a line is the limit for the body of any other request. Every change reported as
-    successful is durable.
+    independently. Each line may be as long as the JSON body of any other request. Every change reported as successful
+    is durable.
 
-    If the client sends more than the server can encode, the server reads more slowly. The server closes the connection
-    of a client that sends less than 16 KiB a second. An interrupted upload can be sent again safely.
+    If the client sends items faster than the server can encode them, the server reads more slowly. The server closes
+    the connection of a client that sends less than 16 KiB a second. An interrupted upload can be sent again safely.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _LINES:
@@ -110,7 +110,8 @@ async def change_items(request: Request, fit: FitEngine) -> Response:
             415,
             f"The body must be NDJSON, one JSON object per line; {sent}. Send it with Content-Type: {NDJSON}.",
         )
-    # `fit` only returns 503 early. Each group of lines uses the current engine, which may be swapped during the upload.
+    # `fit` is unused: resolving it returns 503 before the upload starts if the engine accepts no new work. Each group
+    # of lines uses the current engine, which may be swapped during the upload.
     return BulkResponse(Bulk(request, request.state.engine_holder, request.state.config.max_body_bytes))
 
 

@@ -19,8 +19,8 @@ router = APIRouter(tags=["operation"], route_class=JsonRoute)
 async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) -> ReloadAnswer:
     """Open an index and its checkpoint, warm them up, and replace the ones being served.
 
-    Each request is answered entirely from the old or from the new index. The `version` in the response shows which. If
-    the new index cannot be opened, nothing changes. The response is sent after the swap.
+    If the new index cannot be opened, nothing changes. The response to this request is sent after the swap. Every other
+    request is answered entirely from the old or from the new index, and `version` in its response shows which.
     """
     loader: EngineLoader = request.state.engine_loader
     swap = await loader.swap(ArtifactNames.of(asked))

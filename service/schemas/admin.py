@@ -10,7 +10,8 @@ from .fields import Request, Version
 
 
 def _one_step(name: str) -> str:
-    longest = 200  # bytes; file systems allow 255, but lock files and unfinished artifacts have longer names
+    # File systems allow 255 bytes, but the names of lock files and unfinished artifacts have a prefix or suffix.
+    longest = 200
     if (
         name.startswith(".")
         or any(sign in name for sign in ("/", "\\", "\0"))
@@ -20,8 +21,8 @@ def _one_step(name: str) -> str:
             "folder_name",
             "The folder name starts with a dot, contains a path separator or is too long.",
             {
-                "remedy": "Send the name of a folder next to the served index, without a path. To use a folder "
-                "elsewhere, create a symbolic link to it there."
+                "remedy": "Send the name of a folder next to the served index, without a path. To use another "
+                "folder, create a symbolic link to it next to the served index."
             },
         )
     return name
@@ -62,8 +63,8 @@ class ShadowRequest(Artifacts):
     share: float = Field(
         gt=0,
         le=1,
-        description="share of the live POST /retrieve requests that the candidate also answers; requests with a new "
-        "item or a free-text relation are not counted",
+        description="share of the live POST /retrieve queries that the candidate also answers, out of those that give "
+        "both the query items and the relations by ID",
     )
 
 
@@ -90,7 +91,7 @@ class Latencies(BaseModel):
 
     live_ms: float = Field(ge=0, description="median of the live index, in milliseconds")
     candidate_ms: float = Field(
-        ge=0, description="median of the candidate, in milliseconds; it answers one request at a time"
+        ge=0, description="median of the candidate when it answers one request at a time, in milliseconds"
     )
     ratio: float | None = Field(
         ge=0, description="`candidate_ms` divided by `live_ms`; null if `live_ms` is 0"
@@ -98,7 +99,10 @@ class Latencies(BaseModel):
 
 
 class ShadowState(BaseModel):
-    """State of a shadow run. The statistics cover the latest comparisons between the candidate and the live index."""
+    """State of a shadow run. The statistics cover the latest comparisons between the candidate and the live index.
+
+    A reload of the live index resets all counts and statistics.
+    """
 
     version: Version = Field(description="version of the candidate")
     against: str | None = Field(
@@ -118,7 +122,7 @@ class ShadowState(BaseModel):
     error_share: float | None = Field(
         ge=0,
         le=1,
-        description="share of the candidate's requests that it could not answer; null before the first one",
+        description="share of the candidate's requests that it could not answer; null before its first request",
     )
     overlap: Overlaps | None = Field(description="overlap of the results; null before the first comparison")
     score_shift: ScoreShift | None = Field(

@@ -94,7 +94,7 @@ class ItemAttention(BaseModel):
 
 
 class Cosines(BaseModel):
-    """Cosine similarities of the two items, one for each pair of views; null if an item lacks its view."""
+    """Cosine similarities of the two items, one for each pair of views; null if one of the two views is missing."""
 
     TT: Score | None = Field(description="text of item_a and text of item_b")
     II: Score | None = Field(description="image of item_a and image of item_b")

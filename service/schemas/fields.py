@@ -137,7 +137,7 @@ Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 
 
 def _exact(value: Attribute) -> Attribute:
-    """Return `value`, or raise if it cannot be returned later exactly as it was sent."""
+    """Return `value`, or raise if it is too long or cannot be stored exactly."""
     if isinstance(value, str):
         fits = len(value) <= MAX_TEXT_CHARACTERS
     else:

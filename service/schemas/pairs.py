@@ -50,7 +50,7 @@ class RelationTypeRequest(PairRequest):
     similarity: Similarity | None = Field(
         None,
         description="views of item_a and item_b to compare: T is text, I is image, AVG is the mean of both. The "
-        "default is AVG; if a new item has only text or only a picture, it is a pair of views that the items have.",
+        "default is AVG. If a new item has only text or only a picture, the default is a pair of views that exist.",
     )
 
     @field_validator("similarity")
@@ -68,7 +68,7 @@ class RelationTypeRequest(PairRequest):
                         "similarity": similarity.value,
                         "lacks": lacks,
                         "name": name,
-                        "remedy": f"Add a {lacks} to {name}, or omit similarity.",
+                        "remedy": f"Send the {lacks} of {name}, or omit similarity.",
                     },
                 )
         return similarity
@@ -113,7 +113,7 @@ class RankedRelation(BaseModel):
 
 
 class RelationTypeAnswer(BaseModel):
-    """All relations between different items, most probable first."""
+    """Relations between two items, most probable first."""
 
     version: Version
     item_a: ItemSummary | NewItemEcho = Field(description="item from the request")

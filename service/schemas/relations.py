@@ -35,7 +35,8 @@ class MeasuredQuality(BaseModel):
     )
     claims: int = Field(
         ge=0,
-        description="number of evaluation claims that two items have this relation; about half of the claims are true",
+        description="number of item pairs for which the evaluation tested the claim that the relation holds; about "
+        "half of the claims are true",
     )
     validity_auc: float | None = Field(
         ge=0,
@@ -66,7 +67,7 @@ class RelationDetail(RelationSummary):
         "relation and for added relations",
     )
     paired_items: int | None = Field(
-        ge=0, description="number of different items in these pairs; null if they were not counted"
+        ge=0, description="number of different items in the pairs that `pairs` counts; null if unknown"
     )
     quality: MeasuredQuality | None = Field(
         description="figures from the evaluation report; null if no report is served or the report omits the relation"

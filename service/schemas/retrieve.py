@@ -108,7 +108,7 @@ class Promoted(Request):
     share: float = Field(
         gt=0,
         le=1,
-        description="share of the places reserved for promoted items, spread evenly; 0.2 reserves every fifth place",
+        description="share of all places to reserve for promoted items, spread evenly; 0.2 reserves every fifth place",
     )
 
 
@@ -148,7 +148,8 @@ class RetrieveRequest(Request):
         None,
         min_length=1,
         max_length=MAX_WEIGHTED_RELATIONS,
-        description="several relations in place of `relation`; a score is the weighted mean of the scores under each",
+        description="several relations in place of `relation`; a score is the weighted mean of the scores under "
+        "these relations",
     )
     k: int = Field(10, ge=1, le=MAX_RESULTS, description="maximum number of results")
     cursor: int = Field(
@@ -215,12 +216,12 @@ class RetrieveRequest(Request):
         if similarity.views[0] is not has:
             raise PydanticCustomError(
                 f"no_{lacks}",
-                "similarity {similarity} needs the {lacks} of the query, but the request has only a {sent}.",
+                "similarity {similarity} needs the {lacks} of the query, but only the {sent} was sent.",
                 {
                     "similarity": similarity.value,
                     "lacks": lacks,
                     "sent": "text" if picture is None else "picture",
-                    "remedy": f"Send similarity {remedy}, add a {lacks}, or omit similarity.",
+                    "remedy": f"Send similarity {remedy}, include the {lacks}, or omit similarity.",
                 },
             )
         return similarity

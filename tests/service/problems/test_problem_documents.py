@@ -104,7 +104,9 @@ def test_rejects_an_image_similarity_for_a_text_only_query(client: TestClient, s
     body = {"text": "mug", "relation": "gardeners", "similarity": similarity}
     problem = send(client, json.dumps(body).encode())
     assert problem["errors"][0]["pointer"] == "#/similarity"
-    assert problem["errors"][0]["remedy"] == ("Send similarity TT or TI, add a picture, or omit similarity.")
+    assert problem["errors"][0]["remedy"] == (
+        "Send similarity TT or TI, include the picture, or omit similarity."
+    )
 
 
 @pytest.mark.parametrize("path", ["/relation-type", "/validity"])
@@ -223,7 +225,7 @@ def test_rejects_a_similarity_that_needs_a_part_the_new_item_lacks(
     problem = send(client, json.dumps(body).encode(), "/relation-type")
     assert problem["detail"] == (
         f"similarity {similarity} needs the {lacks} of item_b, but item_b has none. "
-        f"Add a {lacks} to item_b, or omit similarity."
+        f"Send the {lacks} of item_b, or omit similarity."
     )
 
 

@@ -110,7 +110,7 @@ def test_rejects_text_similarity_for_a_picture_only_item(client: TestClient, pic
     refused = client.post("/relation-type", json={**pair, "similarity": "TT"})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "#/similarity"
-    assert refused.json()["errors"][0]["remedy"] == "Add a text to item_a, or omit similarity."
+    assert refused.json()["errors"][0]["remedy"] == "Send the text of item_a, or omit similarity."
 
 
 @pytest.mark.parametrize("path", ["/relation-type/batch", "/validity/batch"])
