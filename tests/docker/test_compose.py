@@ -81,7 +81,7 @@ def test_replica_runs_unguarded_without_keys() -> None:
     assert len(Keys.open(options("replica"))) == 0
 
 
-def test_index_is_built_with_valid_options_where_replicas_open_it() -> None:
+def test_index_service_builds_index_that_replicas_serve() -> None:
     built, served = options("index"), options("replica")
     assert isinstance(built, BuildConfig)
     assert isinstance(served, ServeConfig)

@@ -1,4 +1,4 @@
-"""Fixtures with what a reader of the documentation has: the folder `var`, a picture, and a running demo."""
+"""Fixtures that provide what a reader of the documentation has: the folder `var`, a picture, and a running demo."""
 
 import time
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ def nowhere(tmp_path: Path) -> Shell:
         {"how": "indexed", "results": [{**RESULT, "item": {"item_id": "mug", "title": "Mug"}}]},
     ],
 )
-def test_different_scores_and_items_are_alike(got: object) -> None:
+def test_scores_and_items_may_differ(got: object) -> None:
     assert unlike({"how": "indexed", "results": [RESULT]}, got) == []
 
 
@@ -95,6 +95,6 @@ def test_excerpt_keeps_only_the_shown_fields() -> None:
     assert excerpt(shown, got) == {"results": [{"rank": 1, "item": {"title": "Mug"}}]}
 
 
-def test_excerpt_of_a_response_without_a_shown_field_differs() -> None:
+def test_reports_a_shown_field_that_the_response_lacks() -> None:
     shown = {"results": [RESULT], "next_cursor": 3}
     assert len(unlike(shown, excerpt(shown, {"results": [RESULT], "more": 1}))) == 1

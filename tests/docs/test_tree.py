@@ -24,7 +24,7 @@ def printed() -> dict[str, str]:
 
 
 def folders() -> set[str]:
-    """Return every folder directly inside one of the three packages that contains a file."""
+    """Return every folder that contains a file and is directly inside one of the three packages."""
     files = (
         path
         for package in PACKAGES

@@ -62,7 +62,7 @@ class Direct:
     async def ask(
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
     ) -> Answer:
-        """Return the response; an exception that the application raises after it sent a 500 counts as the 500."""
+        """Return the response, even if the application raises an exception after it has sent a 500."""
         headers = {"host": "127.0.0.1", "content-type": media_type, **HEADERS}
         scope = {
             "type": "http",

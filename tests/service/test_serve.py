@@ -130,7 +130,7 @@ async def keep_asking(port: int, tally: Tally, most: int) -> None:
 
 async def stop_under_load(process: subprocess.Popen[str], port: int) -> Tally:
     tally = Tally()
-    # `service/engine/thread_pool.py` always accepts this many jobs; a slow machine might reject more of them.
+    # The thread pool always accepts 16 jobs per thread. With more clients, a slow machine might reject some of them.
     clients = [asyncio.create_task(keep_asking(port, tally, most)) for most in [10**9] * 12 + [3] * 4]
     while tally.answered <= 200 and not tally.failed:
         await asyncio.sleep(0.01)

@@ -180,7 +180,7 @@ def test_keeps_path_prefix_of_base_url(ask: Ask) -> None:
     assert server.paths == ["/shops/rcml/readyz"]
 
 
-def test_raises_rejection_with_its_problem(ask: Ask, address: str) -> None:
+def test_rejection_error_contains_problem_document(ask: Ask, address: str) -> None:
     with pytest.raises(Invalid, match=r"k .*1 to 100.*HTTP 422, request my-call") as refused:
         ask(
             address,
@@ -425,7 +425,7 @@ def test_attempt_timeout_is_limited_by_remaining_time() -> None:
         assert attempts.request(http).extensions["timeout"]["read"] == 10
 
 
-def test_slow_call_has_long_read_timeout_only() -> None:
+def test_slow_call_extends_only_read_timeout() -> None:
     call = Call("POST", "admin/reload", bytes, b"{}", slow=True)
     with httpx.Client(base_url=URL) as http:
         timeout = Attempts(call, Policy(15, 2, 60, clock=lambda: 0.0)).request(http).extensions["timeout"]

@@ -151,7 +151,7 @@ def test_immediately_rejects_jobs_that_would_wait_too_long(clock: Clock) -> None
         doubling.go.clear()
         tasks = [asyncio.create_task(batcher.submit(job)) for job in range(100, 200)]
         refused: list[asyncio.Task[int]] = []
-        while len(refused) + len(batcher) < 98:  # all but the queued jobs and the running batch
+        while len(refused) + len(batcher) < 98:  # the other two are in the running batch
             await asyncio.sleep(0.001)
             refused = [task for task in tasks if task.done()]
         doubling.go.set()

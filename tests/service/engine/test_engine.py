@@ -62,7 +62,7 @@ async def validity(engine: Engine, item_a: str, item_b: str, relation_id: str) -
     return await engine.run_in_thread(engine.index.reader().validity, item_a, item_b, relation_id)
 
 
-def test_opens_the_encoder_of_the_checkpoint_of_the_index(shop: FakeShop) -> None:
+def test_opens_the_encoder_that_the_index_was_built_with(shop: FakeShop) -> None:
     opened = []
 
     def open_encoder(*how: object) -> FakeEncoder:
@@ -75,7 +75,9 @@ def test_opens_the_encoder_of_the_checkpoint_of_the_index(shop: FakeShop) -> Non
 
 
 @pytest.mark.parametrize("similarity", Similarity)
-def test_new_item_gets_the_results_of_the_same_catalogue_item(shop: FakeShop, similarity: Similarity) -> None:
+def test_new_item_gets_the_same_results_as_an_identical_catalogue_item(
+    shop: FakeShop, similarity: Similarity
+) -> None:
     async def scenario(engine: Engine) -> tuple[list[Found], list[Found]]:
         picture = Image.open(shop.prepared / ITEMS[0].picture)
         new = NewItem(await engine.encode(ITEMS[0].text, picture))

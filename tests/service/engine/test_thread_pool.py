@@ -22,7 +22,7 @@ def test_runs_work_in_another_thread_and_returns_its_result() -> None:
     assert thread != get_ident()
 
 
-def test_error_of_the_work_reaches_the_caller() -> None:
+def test_exception_in_a_job_reaches_its_caller() -> None:
     async def scenario() -> None:
         workers = ThreadPool("test", 1)
         empty: dict[str, int] = {}

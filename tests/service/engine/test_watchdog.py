@@ -84,7 +84,7 @@ def test_reports_the_end_of_a_watched_thread_that_never_ran_a_job() -> None:
     assert heartbeat.stuck_reason == "The encoder's thread has ended."
 
 
-def test_stuck_worker_fails_readiness_until_it_recovers_but_not_liveness(
+def test_server_is_live_but_not_ready_while_a_worker_is_stuck(
     config: ServeConfig, go_on: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0

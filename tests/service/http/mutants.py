@@ -156,7 +156,7 @@ class Mutator:
             return self.valid(self._schemas[schema["$ref"].rpartition("/")[2]], name)
         if kinds := schema.get("anyOf") or schema.get("oneOf"):
             return self.valid(chance.choice(kinds), name)
-        if "contentMediaType" in schema:  # the document does not describe a part of an upload further
+        if "contentMediaType" in schema:  # a part of an upload, whose content has no schema
             return {"item": {"title": "Red mug"}}.get(name, {"relation": "gardeners", "k": 3})
         if "enum" in schema or "const" in schema:
             return chance.choice(schema.get("enum") or [schema["const"]])
@@ -184,7 +184,7 @@ class Mutator:
     def _object(self, schema: Json) -> Json:
         """Return an object with all required and some optional properties.
 
-        If the query may be an item id, several item ids or a text, the object has exactly one of them.
+        If the query can be an item ID, several item IDs or a text, the object contains exactly one of the three.
         """
         properties, required = schema["properties"], set(schema.get("required", ()))
         optional = [name for name in properties if name not in required]

@@ -25,9 +25,9 @@ QUICK = Deadlines(
     head=0.5, idle=0.5, window=0.5, rate=1000, linger=0.2, last_call=0.2, grace=600, sweep=0.005
 )
 PATIENT = replace(QUICK, head=600, window=600, linger=600)
-"""Deadlines for requests that are valid, or invalid but not slow.
+"""Long deadlines for clients that are not slow.
 
-Only a client that has received all its responses is disconnected soon.
+Only the idle time stays short: a client that has received all its responses is disconnected after 0.5 s.
 """
 
 HANGS = 600.0
@@ -345,7 +345,7 @@ def test_disconnects_slow_clients_while_valid_requests_succeed(kind: str) -> Non
 
 
 @pytest.mark.soak
-def test_disconnects_two_thousand_slow_clients_that_uvicorn_keeps() -> None:
+def test_disconnects_two_thousand_slow_clients_unlike_plain_uvicorn() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     trickling, idling = ["trickles its head", "trickles its body"], ["sends nothing", "reads slowly"]
     kinds = trickling * 500 + idling * 500
@@ -522,7 +522,9 @@ PIPELINED = HONEST * 3
 
 
 async def stop_while_blocked(running: Running, pipelined: bool) -> list[list[int]]:
-    """Send requests on kept-alive, started and new connections while the server's loop is blocked, and stop the server.
+    """Send requests while the server's event loop is blocked, then stop the server.
+
+    The requests arrive on kept-alive connections, on new ones, and on one that has already received part of a request.
 
     Returns the statuses that each client received.
     """
@@ -591,9 +593,9 @@ MALFORMED = {
     "a length and chunks": HONEST.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "chunks and a length": CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"),
     "another transfer encoding": CHUNKED.replace(b"chunked", b"gzip, chunked"),
-    "chunked that is not the last encoding": CHUNKED.replace(b"chunked", b"chunked, gzip"),
+    "chunked before another encoding": CHUNKED.replace(b"chunked", b"chunked, gzip"),
     "chunks in HTTP/1.0": CHUNKED.replace(b"/1.1", b"/1.0") + b"0\r\n\r\n",
-    "a chunk of hexadecimal nonsense": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a chunk size with a 0x prefix": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
     "a chunk of 2**70 bytes": CHUNKED + b"400000000000000000\r\n",
     "a chunk that ends in a line feed": CHUNKED + b"5\nhello\n0\n\n",
     "bare line feeds": HONEST.replace(b"\r\n", b"\n"),
@@ -609,8 +611,8 @@ MALFORMED = {
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": bytes.fromhex("16030100c8010000c40303"),
     "an unknown method": HONEST.replace(b"POST", b"PSOT"),
-    "a method for proxies": b"CONNECT shop:80 HTTP/1.1\r\nHost: shop\r\n\r\n",
-    "a method for proxies with a path": b"CONNECT /echo HTTP/1.1\r\nHost: shop\r\n\r\n",
+    "a CONNECT request": b"CONNECT shop:80 HTTP/1.1\r\nHost: shop\r\n\r\n",
+    "a CONNECT request for a path": b"CONNECT /echo HTTP/1.1\r\nHost: shop\r\n\r\n",
     "a target without a path": HONEST.replace(b"/echo", b"http://shop"),
     "a target that is not ASCII": HONEST.replace(b"/echo", "/écho".encode()),
 }
@@ -687,7 +689,7 @@ def test_no_other_target_has_the_limit_of_bulk_uploads(quick: Running, target: b
     assert statuses(asyncio.run(talk(quick.port, put))) == [413]
 
 
-def test_reads_little_of_a_bulk_upload_after_its_response() -> None:
+def test_stops_reading_a_bulk_upload_soon_after_the_response() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})

@@ -354,7 +354,7 @@ def test_rejects_a_megabyte_of_header_fields(served: Running) -> None:
 
 def test_a_wrong_content_length_affects_only_its_own_connection(served: Running) -> None:
     short = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: %d" % (len(QUESTION) - 1))
-    # The JSON lacks its last brace, which is then read as a second request.
+    # The first body ends before the last brace, which is then read as the start of a second request.
     assert statuses(asyncio.run(talk(served.port, short))) == [400, 400]
     long = HONEST.replace(b"Length: %d" % len(QUESTION), b"Length: %d" % (len(QUESTION) + 4))
     # The first body ends with the `POST` of the second request.

@@ -64,7 +64,7 @@ def test_rejects_an_invalid_head_with_the_reason(request_head: RequestHead, stat
     assert rejected.value.status == HTTPStatus(status)
 
 
-def test_the_size_of_a_head_counts_if_as_much_was_received() -> None:
+def test_bytes_received_after_a_head_do_not_count_towards_its_size() -> None:
     long = head(HOST, (b"x", b"x" * 200))
     with pytest.raises(RejectedRequest):
         long.check(LIMITS, received=201, waiting=0)
@@ -72,7 +72,7 @@ def test_the_size_of_a_head_counts_if_as_much_was_received() -> None:
     assert short.check(LIMITS, received=10_000, waiting=0) is BodyMode.LENGTH
 
 
-def test_as_many_requests_may_wait_as_the_pipeline_holds() -> None:
+def test_rejects_a_request_beyond_the_pipeline_limit() -> None:
     head(HOST).check(LIMITS, received=0, waiting=3)
     with pytest.raises(RejectedRequest, match="At most 4 requests") as rejected:
         head(HOST).check(LIMITS, received=0, waiting=4)

@@ -61,7 +61,7 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 def expected(method: str, path: str, kind: str) -> int | None:
-    """Return the status with which the table requires a rejection, or None if the request is allowed.
+    """Return the status of the rejection that the table requires, or None if the table allows the request.
 
     This is computed independently of the middleware under test.
     """

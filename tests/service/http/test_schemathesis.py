@@ -56,9 +56,9 @@ class App:
 
 
 def sensible(value: Any, name: str = "") -> Any:
-    """Return a valid value that the shop can answer: with known ids and only one of the alternative queries.
+    """Return a valid value with IDs from the shop and only one field of each group of alternatives.
 
-    Randomly drawn ids would almost never be known. Null values are left out.
+    Randomly drawn IDs would almost never exist in the shop. Null values are left out.
     """
     if isinstance(value, dict):
         kept = {key: sensible(part, key) for key, part in value.items() if part is not None}
@@ -87,7 +87,7 @@ schema.app = App()
 NOT_CHECKED = [positive_data_acceptance, unsupported_method, allow_header_conformance]
 """Checks that do not apply.
 
-Rules between fields are described only in prose, and an id may look like the path of another operation.
+Rules between fields are described only in prose, and an ID may look like the path of another operation.
 """
 
 asked: Counter[str] = Counter()
@@ -139,7 +139,7 @@ def ask(case: Case, session: asgi.ASGIClient) -> None:
     )
     # A bulk upload reports the result of each line, so it also accepts invalid lines.
     by_line = case.operation.path == "/items/bulk"
-    # A part of an upload has no type, so an object in place of a JSON string is sent as the same bytes.
+    # The parts of an upload are untyped: an invalid object and a valid JSON string are sent as the same bytes.
     in_parts = case.media_type == "multipart/form-data"
     untyped = [negative_data_rejection] if by_line or in_parts else []
     case.validate_response(response, headers=HEADERS, excluded_checks=[*NOT_CHECKED, *untyped])

@@ -42,7 +42,7 @@ def test_a_client_that_waits_for_the_server_is_never_too_slow() -> None:
     assert watch.too_slow(105.0, progress("idle"), DEADLINES) is TooSlow.REQUEST
 
 
-def test_a_body_at_the_minimum_rate_may_take_any_time() -> None:
+def test_a_body_at_the_minimum_rate_has_no_time_limit() -> None:
     watch = ProgressWatch(0.0)
     looks = [watch.too_slow(now, progress("body", body=int(100 * now)), DEADLINES) for now in range(60)]
     assert looks == [None] * 60
@@ -57,7 +57,7 @@ def test_a_response_must_be_read_at_the_minimum_rate() -> None:
     assert watch.reads_too_slowly(8.0, 201, DEADLINES)
 
 
-def test_each_write_of_a_response_is_measured_from_its_start() -> None:
+def test_a_new_write_restarts_the_measurement_of_the_reading_rate() -> None:
     watch = ProgressWatch(0.0)
     assert not watch.reads_too_slowly(0.0, 1000, DEADLINES)
     watch.forget_reading()

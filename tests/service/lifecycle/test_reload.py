@@ -364,7 +364,7 @@ class Load:
                 self.wrong.append(f"{status} {answer}")
 
     def p99(self, phase: str) -> float:
-        """Return the 99th percentile of the response times of a phase in seconds."""
+        """Return the 99th percentile, in seconds, of the response times of a phase."""
         return sorted(self.seconds[phase])[int(len(self.seconds[phase]) * 0.99)]
 
     def _check(self, number: int, status: int, answer: Any) -> None:
@@ -399,8 +399,8 @@ async def reload_under_load(
 ) -> tuple[Load, list[Footprint]]:
     """Reload the named indexes in turn while clients send requests, and return the load and the footprints.
 
-    After each reload, wait until the clients have received two answers each on average, and then `between` seconds. If
-    `steady` is not 0, stop reloading for `steady` seconds after each tenth of the reloads, and then take a footprint.
+    After each reload, wait until the clients have received two answers each on average, and then `between` seconds.
+    Unless `steady` is 0, stop reloading for `steady` seconds after every 10% of the reloads, and then take a footprint.
     """
     load, footprints = Load(told), []
     async with asyncio.TaskGroup() as clients:
@@ -459,9 +459,10 @@ def test_reloads_under_load_cause_no_failed_or_mixed_answers(shops: FakeShop) ->
 
 @pytest.mark.soak
 def test_thousand_reloads_leak_no_memory_threads_or_files(shops: FakeShop) -> None:
-    """Run 1,000 reloads: 50 times ten with one checkpoint and ten with another, so 100 change the checkpoint.
+    """Run 1,000 reloads in 50 rounds, each with ten reloads from one checkpoint and then ten from another.
 
-    The ratio of the 99th percentiles is printed but not asserted, because it also depends on the machine's other load.
+    The checkpoint therefore changes about 100 times. The ratio of the 99th percentiles is printed but not asserted,
+    because it also depends on the other load on the machine.
     """
     names = [name for _ in range(50) for name in (*["index", "renewed"] * 5, *["candidate"] * 10)]
     load, footprints = run(shops, names, between=0.1, steady=3)
@@ -480,8 +481,8 @@ def test_thousand_reloads_leak_no_memory_threads_or_files(shops: FakeShop) -> No
     }
     print(json.dumps(told))
     assert load.wrong == []
-    # A file may be open just then to check for changes by other processes. OpenMP keeps a thread for each thread that
-    # has searched.
+    # The server may have a file open at that moment, because it checks for changes by other processes. OpenMP keeps
+    # one thread for every thread that has searched.
     assert end.files <= warm.files + 2
     assert end.threads <= warm.threads + 2
     assert end.resident < 1.05 * warm.resident

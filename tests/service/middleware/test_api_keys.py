@@ -1,4 +1,4 @@
-"""API keys: their sources, the invalid ones, and the conditions under which a server may run without keys."""
+"""API keys: sources of keys, invalid keys, and the conditions under which a server may run without keys."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -130,7 +130,7 @@ def test_a_server_on_loopback_needs_no_key(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "10.0.0.1", "192.168.1.2", "::ffff:10.0.0.1", "shop.example"]
 )
-def test_a_server_on_another_address_needs_a_key_or_unguarded(host: str) -> None:
+def test_a_server_on_another_address_needs_a_key_or_the_unguarded_option(host: str) -> None:
     with pytest.raises(InputError) as refused:
         opened(host=host)
     assert all(part in str(refused.value) for part in (host, "--keys", "RCML_READ_KEYS", "--unguarded"))

@@ -1,4 +1,7 @@
-"""Access control: keys, rate limits, hosts and pages of other sites; and keys never appear in logs or responses."""
+"""Access control: API keys, rate limits, Host headers, and requests from pages of other sites.
+
+Keys never appear in logs or responses.
+"""
 
 import re
 import signal
@@ -76,7 +79,7 @@ def test_rejects_an_unknown_key_without_quoting_it(guarded: TestClient, secret: 
     assert not secret or secret not in response.text + str(response.headers)
 
 
-def test_a_read_key_changes_nothing_and_the_problem_names_it(guarded: TestClient) -> None:
+def test_rejects_a_change_with_a_read_key_and_names_the_key(guarded: TestClient) -> None:
     response = guarded.delete("/items/bib", headers=bearer(READ))
     assert (response.status_code, response.json()["type"]) == (403, "urn:rcml:problem:key-too-weak")
     assert response.json()["detail"].startswith(
@@ -129,7 +132,7 @@ def test_too_many_requests_with_one_key_do_not_affect_another_key(shop: FakeShop
         assert client.get("/livez", headers=bearer(READ)).status_code == 200
 
 
-def test_without_keys_each_address_has_its_own_rate() -> None:
+def test_without_keys_each_address_has_its_own_rate_limit() -> None:
     guard = Auth(_well, Keys({}), RateLimit(0.01, 1))
     found = [
         TestClient(guard, client=(address, 1)).get("/items").status_code

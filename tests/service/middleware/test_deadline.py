@@ -16,7 +16,7 @@ Work = Callable[[], Awaitable[object]]
 
 
 LONG = 3600.0
-"""Duration in seconds that no test waits for in full."""
+"""Time in seconds that exceeds the duration of every test."""
 
 
 class Clock:
@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
     def passes(self, seconds: float) -> Work:
-        """Return work that takes `seconds` and then continues after at least two more sweeps."""
+        """Return work that advances the clock by `seconds` and then sleeps for at least two sweeps."""
 
         async def take() -> None:
             self.now += seconds
@@ -38,7 +38,7 @@ class Clock:
         return take
 
     def is_passed(self, seconds: float) -> Work:
-        """Return work that takes `seconds` and then never ends."""
+        """Return work that advances the clock by `seconds` and then never ends."""
 
         async def take() -> None:
             self.now += seconds
@@ -97,7 +97,7 @@ def test_a_slow_route_is_cancelled_with_503(clock: Clock) -> None:
 
 
 def test_the_response_does_not_wait_for_a_thread(clock: Clock) -> None:
-    # The loop closes only after its threads have ended, so the thread is released as soon as the response is sent.
+    # The event loop cannot close while the thread is blocked, so the test releases the thread after the response.
     go_on, let_go, ended = Event(), Event(), []
 
     def block() -> None:

@@ -1,4 +1,4 @@
-"""Token buckets: each caller has its own bucket, which refills at the rate and holds the burst."""
+"""Token buckets: each caller has its own bucket, which refills at `rate` tokens per second and holds `burst` tokens."""
 
 from dataclasses import dataclass
 

@@ -100,7 +100,7 @@ def test_a_failure_reveals_only_the_request_id_to_the_client(
     assert (line_of(caplog)["status"], caplog.records[-1].levelname) == (500, "ERROR")
 
 
-def test_the_problem_of_a_client_error_has_no_request_id(client: TestClient) -> None:
+def test_the_problem_document_of_a_client_error_has_no_request_id(client: TestClient) -> None:
     assert "request_id" not in client.get("/items/unicorn").json()
 
 

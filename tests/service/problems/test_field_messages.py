@@ -1,4 +1,4 @@
-"""Tests of the messages for rejected values: accepted values, paths and quoted values."""
+"""Tests of the messages about invalid values: accepted values, path of the field, and quotation of the value."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

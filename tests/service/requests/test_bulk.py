@@ -162,7 +162,7 @@ def test_rejects_a_body_not_declared_as_ndjson(changing: TestClient) -> None:
     )
 
 
-def test_rejects_a_body_with_too_large_a_declared_length_before_reading_it(changing: TestClient) -> None:
+def test_rejects_a_body_by_its_declared_length_before_reading_it(changing: TestClient) -> None:
     body = b"\n" * (10**6 + 1)
     answer = changing.post("/items/bulk", content=body, headers=NDJSON)
     assert answer.status_code == 413
@@ -219,10 +219,10 @@ def test_stopping_server_rejects_uploads(own: FakeShop) -> None:
         assert client.get("/items/bib").status_code == 200
 
 
-def test_engine_replaced_during_an_upload_applies_the_remaining_lines(
+def test_new_engine_applies_the_remaining_lines_of_an_upload(
     own: FakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines that are read after the index is reopened are applied by the new engine."""
+    """An engine that replaces another during an upload applies all lines that are read afterwards."""
     apply, applied = Index.apply, []
     with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["engine_holder"]

@@ -195,7 +195,7 @@ def test_documentation_mentions_the_summary_token(asked: TestClient) -> None:
         assert "summary token" in described["paths"][path]["post"]["description"]
 
 
-def test_compares_text_only_item_with_picture_only_item_by_ti(asked: TestClient) -> None:
+def test_compares_text_only_item_with_picture_only_item_by_similarity_ti(asked: TestClient) -> None:
     pair = {"item_a": "words", "item_b": {"picture": picture("red")}}
     ranked = asked.post("/relation-type", json=pair)
     assert (ranked.status_code, ranked.json()["similarity"]) == (200, "TI")

@@ -134,7 +134,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowIndex]:
     slow.go_on.set()
 
 
-def test_reports_progress_and_accepts_only_the_description_until_indexed(
+def test_pending_relation_reports_progress_and_is_usable_only_by_its_description(
     adding: TestClient, slow: SlowIndex
 ) -> None:
     posted(adding)

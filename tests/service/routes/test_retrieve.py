@@ -206,7 +206,7 @@ def test_response_contains_the_index_version(asked: TestClient) -> None:
     assert ask(asked, item_id="bib", relation="gardeners")["version"] == f"{digest[:12]}.0"
 
 
-def test_rejected_request_of_a_batch_fails_no_other(asked: TestClient) -> None:
+def test_rejected_request_does_not_affect_the_rest_of_its_batch(asked: TestClient) -> None:
     good = {"item_id": "bib", "relation": "gardeners", "k": 2}
     questions = [good, {**good, "item_id": "unicorn"}, {"text": "mug", "relation": "gardeners", "k": 1}]
     replies = asked.post("/retrieve/batch", json={"questions": questions}).json()["replies"]
@@ -225,7 +225,7 @@ def test_rejection_of_a_batch_points_to_the_invalid_field(asked: TestClient) -> 
 
 
 def test_precomputed_answers_equal_search_results(asked: TestClient, shop: FakeShop) -> None:
-    """Compare with a request for an unneeded fallback, which searches instead of using the precomputed AVG table."""
+    """Compare with a request that sets `fallback`, because it never uses the precomputed AVG table."""
     question = {"item_id": "bib", "relation": "gardeners", "k": 5}
     searched = ask(asked, **question, fallback=True)
     assert ask(asked, **question)["results"] == searched["results"]

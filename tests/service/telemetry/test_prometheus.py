@@ -1,4 +1,4 @@
-"""Tests of the metrics and their labels, and that clients cannot create new label values."""
+"""Tests of the metrics and their labels; clients cannot create new label values."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -111,7 +111,7 @@ def test_reports_new_generation_after_compaction(
         assert ("generation", "generation-000002") in told
 
 
-def test_reports_only_build_before_index_is_open() -> None:
+def test_reports_build_but_no_index_metrics_before_index_is_open() -> None:
     samples = read(Metrics().exposition("")[0].decode())
     assert samples["rcml_build_info"] == {labelled(version=__version__): 1}
     assert "rcml_items" not in samples
