@@ -61,7 +61,7 @@ class Side:
                 self.journal.append([change])
 
     def run(self, shares: list[list[Change]]) -> None:
-        """Write all shares in parallel, one thread per share."""
+        """Write several lists of changes in parallel, with one thread per list."""
         with ThreadPoolExecutor(len(shares)) as writers:
             list(writers.map(self.write, shares))
 

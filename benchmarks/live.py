@@ -9,9 +9,9 @@ per second, each with 30 KB of vectors, and waits until each item is durable. In
 change. Every round has one block of each kind, in random order. Each block searches without a filter and with a price
 filter that allows a tenth of the items.
 
-The benchmark also measures how long it takes after the acknowledgement of a change until a search in this process finds
-the item, and until another process does. The other process refreshes every 0.2 s, as a server does. `--changes` sets
-the number of changes that are applied before the first block.
+The benchmark also measures how soon a new item becomes visible after its change is acknowledged: to a search in this
+process, and to another process. The other process refreshes every 0.2 s, as a server does. `--changes` sets the number
+of changes that are applied before the first block.
 """
 
 import argparse

@@ -29,9 +29,9 @@ from model.training.loss import PairBatch, rcml_loss
 TEMPERATURE = 0.1
 INTRA_MODAL_WEIGHT = 0.5
 FOURFOLD = 4
-"""Factor of the larger batch on which the grouped loss is also measured.
+"""Number of items in a larger batch, as a multiple of the normal batch.
 
-On it, the grouped loss should need no more memory than the naive loss needs on the normal batch.
+The grouped loss should need no more memory on the larger batch than the naive loss needs on the normal batch.
 """
 
 

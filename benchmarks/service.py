@@ -1,8 +1,8 @@
 """`POST /retrieve` compared with the same JSON from memory: `python -m benchmarks.service [--quick]`.
 
-Two indexes of 100,000 items under 10 relations, one with and one without precomputed answers, are each served by one
-process, as `rcml serve` does. Another process sends requests over loopback on 16 or 64 connections that it keeps busy.
-Three kinds of request take turns, block by block:
+Two indexes each have 100,000 items under 10 relations. Only one of them has precomputed answers. Each index has its own
+server process, which runs the same application as `rcml serve`. Another process sends requests over loopback on 16 or
+64 connections that it keeps busy. Three kinds of request take turns, block by block:
 
 - `table`: retrieval for one item, from the precomputed answers
 - `live`: the same retrieval from the other index, which searches a graph

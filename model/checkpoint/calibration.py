@@ -45,8 +45,8 @@ MAX_LAPSE_RATE = 0.25
 class PlattScaling(BaseModel):
     """Map from log-odds x to the probability lapses + (1 - 2 lapses) / (1 + exp(-(scale x + bias))).
 
-    Lapses are claims whose truth contradicts all of the evidence: a pair bought by chance, or a pair that goes together
-    but was never bought. Without a lapse rate, a few confident errors would flatten the whole curve.
+    A lapse is a claim whose label (true or false) contradicts all of the evidence: a pair bought by chance, or a pair
+    that goes together but was never bought. Without a lapse rate, a few confident errors would flatten the whole curve.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -40,7 +40,10 @@ class TextWeights:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Part of a picture, in fractions of its width and height; below 0 or above 1 if the picture was padded."""
+    """Part of a picture, with its edges as fractions of the picture's width and height.
+
+    If the picture was padded, some edges are below 0 or above 1.
+    """
 
     left: float
     top: float

@@ -69,9 +69,9 @@ def pooled(
 ) -> Float32[ndarray, "items dim"]:
     """Pool the tokens of each item by their relevance to a relation (A H of eq. 4), up to a positive factor.
 
-    The division of the softmax is omitted, because only the direction of the result matters. If `shift` is true, the
-    maximum relevance of each item is subtracted before the exponential. If it is false, the relevance must be so small
-    that the exponential does not overflow.
+    The exponentials are not divided by their sum, because only the direction of the result matters. If `shift` is true,
+    the maximum relevance of each item is subtracted before the exponential. If `shift` is false, the relevance must be
+    so small that the exponential does not overflow.
     """
     counts = np.diff(starts)
     some = np.flatnonzero(counts)

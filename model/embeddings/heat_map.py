@@ -1,7 +1,7 @@
 """Heat map of the attention over a picture: a PNG rendered from `PatchWeights`.
 
 The rendering is designed not to mislead. The colour scale is the same for every picture, so uniform attention looks
-uniform. The interpolated values over a patch average to its weight. The part that the image processor cut off is dark.
+uniform. Interpolation preserves the mean value of each patch. The part that the image processor cut off is dark.
 """
 
 from io import BytesIO

@@ -3,9 +3,9 @@
 The cosine between the h_E of a free-text relation and the h_E of the nearest trained relation is not meaningful by
 itself. For nonsense, it is about 0.1 with some text towers and about 0.9 with others. This module therefore places the
 cosine on a scale that it derives from the trained relations of the checkpoint. The lower end is the mean cosine of the
-trained relations with the intra-sample relation, whose text is not about items that go together. The upper end is the
-lowest cosine of a trained relation with its nearest neighbour. The out-of-distribution threshold is at `FAMILIAR_SHARE`
-of the way from the lower to the upper end.
+trained relations with the intra-sample relation, whose text is not about items that go together. Each trained relation
+also has a cosine with its nearest neighbour, and the upper end is the lowest of these cosines. The out-of-distribution
+threshold is at `FAMILIAR_SHARE` of the way from the lower to the upper end.
 
 docs/decisions.md contains the measurements and the alternatives that were tried.
 """

@@ -120,9 +120,9 @@ class Encoder:
     ) -> str:
         """Push the checkpoint to the repository `repo_id` (`owner/name`) on the Hub, and return the URL of the commit.
 
-        The commit contains the same files as `save_pretrained` writes. If the repository does not exist, it is created.
-        `private` sets its visibility; if `private` is None, the default of its owner applies. The token is taken from
-        `hf auth login` or from `HF_TOKEN`.
+        The commit contains the same files as `save_pretrained` writes. If the repository does not exist, it is created,
+        and `private` sets its visibility. None selects the default visibility of the repository owner. The token is
+        taken from `hf auth login` or from `HF_TOKEN`.
 
         Raises:
             InputError: the encoder cannot be saved (see `save_pretrained`), or the Hub cannot be reached or rejects the

@@ -66,8 +66,8 @@ def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, " taken"]) -> Sha
 class Tokens:
     """Token-level embeddings of one modality (eq. 3), before projection into the joint space.
 
-    `states` times the backbone's projection for this modality is H in the joint space. `summary` is the position of
-    the summary token: in CLIP, EOT for a text and CLS for an image.
+    Multiplying `states` by the backbone's projection for this modality gives H in the joint space. `summary` is the
+    position of the summary token: in CLIP, EOT for a text and CLS for an image.
     """
 
     states: Float[Tensor, "batch tokens width"]

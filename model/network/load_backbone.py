@@ -34,7 +34,7 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
             dtype=torch.float32,  # used for training, regardless of the stored data type
             local_files_only=is_local(name),
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported, then rejected below
+            ignore_mismatched_sizes=True,  # weights of the wrong size are rejected below
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
@@ -89,7 +89,7 @@ def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> Non
         except (ValueError, RuntimeError) as error:
             raise InputError(
                 f"The model in {name!r} cannot process the output of its {processor}: {shortened(error)} "
-                "Use the one that the model was trained with."
+                "Use the tokenizer and the image processor that the model was trained with."
             ) from None
 
 

@@ -55,7 +55,7 @@ OFFSET_POSITIONS = frozenset(
         "xmod",
     }
 )
-"""Model types that number positions from `pad_token_id + 1`, so they accept that many fewer tokens."""
+"""Model types whose token positions start at `pad_token_id + 1`, so the lower positions cannot be used."""
 
 MAX_RULER_SIDE = 256
 """Maximum length in pixels of the shorter side of the test picture in `Preprocessor.shown`."""
@@ -219,7 +219,7 @@ class Preprocessor:
         picture.draft("RGB", (side, side))
         processed = self._process(picture.convert("RGB"))
         pixels = np.asarray(processed["pixel_values"][0])
-        if pixels.dtype != np.uint8:  # from a processor that resizes in floating point
+        if pixels.dtype != np.uint8:  # some processors resize in floating point
             pixels = pixels.round().clip(0, 255)
         # Use NumPy instead of torch, because several threads run this at once (see `inputs._rows`).
         into.pixels.numpy()[row] = pixels
@@ -227,7 +227,9 @@ class Preprocessor:
             into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
 
     def shown(self, width: int, height: int) -> Box:
-        """Measure the part of a picture of this size that `decode` keeps, to within one pixel of the decoded picture.
+        """Return the part that `decode` keeps of a picture of `width` x `height` pixels.
+
+        Its edges are accurate to one pixel of the decoded picture.
 
         Every image processor has its own rules for resizing, cropping and padding. This method therefore processes a
         test picture whose red and green values encode the position of each pixel, and decodes the positions from the
@@ -236,8 +238,8 @@ class Preprocessor:
         if len(self._shape) < 3:
             return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex resizes the whole picture
         shorter = min(width, height)
-        # Enlarge a small picture by an integer, which preserves its exact aspect ratio. The image processor then rounds
-        # its size in the same way as the size of the real picture.
+        # For a small picture, the test picture is enlarged by an integer factor. Both then have exactly the same aspect
+        # ratio, so the image processor rounds both sizes in the same way.
         scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
         columns, rows = round(width * scale), round(height * scale)
         ruler = np.full((rows, columns, 3), 255.0)
@@ -313,5 +315,6 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     backend = blank.backend_tokenizer
     backend.train_from_iterator(texts, trainer)
     learnt = json.loads(backend.to_str())["model"]
-    merges: Any = [tuple(merge) for merge in learnt["merges"]]  # annotated as strings, but pairs are accepted
+    # CLIPTokenizer annotates merges as strings, but it accepts pairs.
+    merges: Any = [tuple(merge) for merge in learnt["merges"]]
     return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=MAX_TOKENS)
