@@ -72,7 +72,7 @@ class Manifest(BaseModel):
 
     @property
     def text(self) -> str:
-        """Text of `manifest.json`. It includes the digest, which reveals a changed count or parent."""
+        """Text of `manifest.json`. It includes the digest, so `read_manifest` can detect an edited manifest."""
         content = {**self.model_dump(), "digest": self.digest}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

@@ -28,10 +28,10 @@ BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
 """Opening and verb of a description for each behaviour, as in "Co-purchased by people who primarily buy ..."."""
 
 MIN_OVERWHELMING_SHARE = 0.7
-"""Minimum share of a cluster's interactions for its first category to be called an overwhelming interest."""
+"""Minimum share of the first category in a cluster's interactions for "overwhelmingly" instead of "primarily"."""
 
 MIN_MODERATE_SHARE = 0.05
-"""Minimum share of a cluster's interactions for a category to be called a moderate interest."""
+"""Minimum share of a category in a cluster's interactions for "moderate interest" instead of "minimal engagement"."""
 
 MAX_NAMED_CATEGORIES = 10
 """Maximum number of categories in a description, as in the paper. The text tower of CLIP reads only 77 tokens."""

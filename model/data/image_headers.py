@@ -118,8 +118,9 @@ def _read_jpeg(content: bytes) -> Container:
     end = content.find(b"\xff\xd9", at)
     scans = b"\xff" + content[at : end + 2 if end >= 0 else len(content)]
     height, width = frame
-    # Within a scan, 0xFF is followed by 0x00 or a restart marker, so this counts the scans. Each scan is a pass over
-    # the pixels. The usual ten scans of a progressive JPEG take twice as long as one; many more indicate an attack.
+    # 0xFF 0xDA starts a scan. It cannot occur within a scan, where 0xFF is followed by 0x00 or a restart marker.
+    # Each scan is a pass over the pixels. The usual ten scans of a progressive JPEG take twice as long as one; many
+    # more indicate an attack.
     passes = scans.count(b"\xff\xda")
     effort = -(-passes * passes // 50)
     return Container("JPEG", width, height, effort, orientation, b"".join([*kept, scans]))

@@ -74,8 +74,9 @@ class EvaluationSet:
 class Answers:
     """Outputs of one network for an evaluation set.
 
-    `hits` contains Hit@5 of each query, by similarity. `types` contains the cosines of the two items of each edge under
-    every inter-sample relation, by similarity. `log_odds` contains the output of the validity head for each claim.
+    `hits` maps each similarity to Hit@5 of each query. `types` maps each similarity to an array `[edges, relations]`
+    with the cosine of the two items of each edge under each inter-sample relation. `log_odds` contains the output of
+    the validity head for each claim.
     """
 
     hits: dict[Similarity, np.ndarray]

@@ -29,8 +29,8 @@ def hit_at(
 ) -> Float[ndarray, " queries"]:
     """Compute Hit@k of each query: 1 if the candidate in column `truth` is among the `k` best, otherwise 0.
 
-    If it is tied with more candidates than the remaining places can hold, the result is the probability in [0, 1] that
-    it gets one of these places when ties are broken at random.
+    If the true candidate is tied with others and the `k` best places cannot hold all of them, the result is the
+    probability in [0, 1] that the true candidate gets a place when ties are broken at random.
     """
     true = np.take_along_axis(scores, truth[:, None], axis=1)
     better = (scores > true + MAX_TIE_DIFFERENCE).sum(axis=1)
@@ -61,7 +61,10 @@ def relation_type_scores(
 
 
 def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, " questions"]) -> float:
-    """Return the mean of -log(probability of the true answer), in nats; a uniform guess gives log(answers)."""
+    """Return the mean of -log(probability of the true answer), in nats.
+
+    A uniform guess gives the log of the number of answers.
+    """
     true = np.take_along_axis(probability, truth[:, None], axis=1)
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
@@ -123,8 +126,9 @@ def expected_calibration_error(
 ) -> float | None:
     """Compute the expected calibration error (Naeini et al. 2015); None if there are no claims.
 
-    It is the mean over claims of the difference between the mean probability and the share of true claims in their bin.
-    With few claims it is too large: a bin of 10 claims is off by about 0.13 even if every probability is correct.
+    The error of a bin is the absolute difference between its mean probability and its share of true claims. The result
+    is the mean of these errors, weighted by the number of claims in each bin. With few claims the result is too large:
+    the error of a bin of 10 claims is about 0.13 even if every probability is correct.
     """
     if not len(valid):
         return None

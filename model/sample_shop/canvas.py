@@ -254,7 +254,7 @@ class Canvas:
     def badge(self, x: float, y: float, r: float = 12) -> None:
         """Draw the emblem, dark on a white disc of radius `r` at (x, y).
 
-        `turned` moves the emblem but does not rotate it.
+        Within `turned`, the badge moves, but the emblem is not rotated.
         """
         self.paint(oval(x, y, r), WHITE)
         centre = self._pixels(((x, y),))[0]
@@ -420,7 +420,7 @@ def _wavy(half_width: int, half_height: int) -> tuple[Patch, ...]:
 
 
 def _bands(spine: Sequence[Point], half_height: int, period: float, half_band: float) -> tuple[Patch, ...]:
-    """Repeat `spine` as rows of bands, thickened only vertically to keep the peaks sharp."""
+    """Return parallel bands along `spine`, one per row, widened only vertically to keep its peaks sharp."""
     above = tuple((x, y - half_band) for x, y in spine)
     below = tuple((x, y + half_band) for x, y in reversed(spine))
     return tuple((0.84, shifted(above + below, 0, y)) for y in _rows(half_height, period))

@@ -28,8 +28,9 @@ from model.network.devices import choose_device
 COLLECTIVE_TIMEOUT = timedelta(hours=12)
 """Timeout of a collective operation, longer than the first rank ever needs to decode pictures or to validate.
 
-The other ranks wait for the first one in a collective operation; NCCL's default timeout would abort them after ten
-minutes. The long timeout does not delay the end of a failed run, because `torchrun` ends all ranks if one of them dies.
+While the first rank decodes or validates, the other ranks wait in a collective operation. NCCL's default timeout would
+abort them after ten minutes. The long timeout does not delay the end of a failed run, because `torchrun` ends all ranks
+if one of them dies.
 """
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning modes of a pretrained network: all weights, low-rank adapters (LoRA), or only the attention.
+"""Fine-tuning of a pretrained network: all weights, low-rank adapters (LoRA), or only the relation-guided attention.
 
 The last two modes fit on small GPUs. They freeze the weights of the towers, so these weights need no memory for
 gradients or for Adam's two moments.

@@ -12,13 +12,13 @@ def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimiz
     """Create AdamW with three parameter groups, of which only the first has weight decay.
 
     The groups are the weight matrices of the towers, their biases and norm weights, and the four matrices of the
-    attention.
+    relation-guided attention.
 
-    The four matrices of the attention start near the identity. Adam changes every entry of a matrix by about the
-    learning rate, at first always in the same direction. Each step therefore adds about rate x dim to the largest
-    singular value. At the learning rate of a network trained from scratch, this growth would outweigh the identity
-    within tens of steps, and all vectors would collapse into one. Training from scratch therefore uses a lower rate for
-    the attention.
+    The matrices of the attention start near the identity. Adam changes every entry of a matrix by about the learning
+    rate, at first always in the same direction. Each step therefore adds about rate x dim to the largest singular
+    value. At the learning rate of a network trained from scratch, this growth would outweigh the identity within tens
+    of steps, and all vectors would collapse into one. Training from scratch therefore uses a lower rate for the
+    attention.
     """
     attention = list(network.attention.parameters())
     others = [weight for weight in network.backbone.parameters() if weight.requires_grad]

@@ -1,12 +1,13 @@
 """State of a training run on disk: the folder `OUT.run`, next to the folder of the checkpoint.
 
     OUT.run/
-      run.json                  options and digest of the prepared data, which must be unchanged for `--resume`;
+      run.json                  digest of the prepared data, and options; both must be unchanged for `--resume`;
                                 whether the run is finished
       last.safetensors          complete state at the last save: weights, Adam's moments, step, history
       best-STEP.safetensors     weights of the best validation so far; STEP is stored in last.safetensors
       tensorboard/              TensorBoard log
       pictures/                 decoded pictures; removed at the end
+      not-finite.json           items of the batch whose loss or gradient was not finite
 
 Every state file is written under a temporary name, fsynced and renamed, so a kill at any moment leaves either the old
 or the new state. All randomness depends only on the seed and the step, so no generator state is saved.

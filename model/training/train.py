@@ -64,8 +64,8 @@ def train(config: TrainConfig) -> str:
     """Train a network and return the closing summary, which is empty on all ranks except the first.
 
     Raises:
-        InputError: the prepared data, the backbone or an option cannot be used, an option requires a package that is
-            not installed, an earlier run was interrupted and `--resume` is not given, or `--resume` is given and the
+        InputError: the prepared data, the backbone or an option cannot be used; an option requires a package that is
+            not installed; an earlier run was interrupted and `--resume` is not given; or `--resume` is given and the
             run is finished.
         MismatchError: `--resume` is given, but the options or the data differ from those of the interrupted run.
         TrainingError: the loss or its gradient is not finite.
