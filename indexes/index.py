@@ -124,7 +124,7 @@ class Index:
             self.journal.append(stored, self._publish)
 
     def refresh(self) -> None:
-        """Load the changes that other processes made and, if there is one, their newer generation.
+        """Load the changes that other processes made, and their newer generation if they wrote one.
 
         Raises:
             ArtifactError: the journal or the newer generation is damaged.
@@ -236,8 +236,8 @@ class Index:
                 recorded = self.journal.since(sequence)  # includes the changes of other processes
             if recorded := [one for one in recorded if one.sequence > sequence]:
                 if recorded[0].sequence > sequence + 1:
-                    # Another process compacted the index and trimmed some of the missing changes. The newest
-                    # generation includes them.
+                    # Another process compacted the index and trimmed some of the changes that this snapshot lacks.
+                    # The newest generation includes them.
                     self.snapshot = self._with_changes(Generation.open_newest(self.path))
                     return
                 overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)

@@ -165,7 +165,7 @@ class Reader:
 
         Raises:
             UnknownItemError, UnknownRelationError: no item or relation has this ID.
-            UnknownAttributeError: no item has an attribute that `selection` names.
+            UnknownAttributeError: `selection` names an attribute that no item has.
             NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
             NoPictureError: the similarity compares the picture of the query item, which has none.
         """
@@ -184,7 +184,7 @@ class Reader:
 
         Raises:
             UnknownRelationError: no relation has this ID.
-            UnknownAttributeError: no item has an attribute that `selection` names.
+            UnknownAttributeError: `selection` names an attribute that no item has.
             NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
         """
         asked = self._relation_key(relation)

@@ -39,7 +39,8 @@ def snapshot(config: SnapshotConfig) -> str:
         )
     with write_folder(config.out) as folder:
         # Copy the journal before the generation. If the index is compacted between the two copies, some changes are
-        # in both, which does no harm. In the opposite order, a compaction could trim changes that are in neither copy.
+        # in both, which does no harm. In the opposite order, a compaction between the two copies could trim changes
+        # that the copied generation does not include, and the backup would lack them.
         generation = Generation.open_newest(config.index)
         journal = generation.journal()
         journal.copy(folder)
@@ -58,10 +59,11 @@ def restore(config: RestoreConfig) -> str:
 
     The state in the backup becomes a new generation, and a server that has the index open switches to it. Changes made
     before the restore began are lost. Changes made during the restore are applied on top of the new generation. The
-    vectors and changes are stored in the locations that the index already uses, unless `config` specifies others.
+    vectors are stored at `config.vectors` and the changes at `config.journal`; by default, where the existing index
+    stores them. A restore can move the vectors of an existing index, but not its changes.
 
     Raises:
-        InputError: the index exists, and `config` specifies a different location for its changes.
+        InputError: the index exists, and `config.journal` is not where it stores its changes.
         ArtifactError: the backup is missing or damaged, or `config.out` exists and is not an index.
         MismatchError: the backup was built from a different checkpoint than `config.checkpoint`.
         StorageError: the disk is full or failing; the index is unchanged.

@@ -118,9 +118,9 @@ def build(
 
 
 def _forget_discarded_changes(target: Path) -> None:
-    """Delete the changes to the replaced index from the journal of the new generation at `target`.
+    """Delete the changes to the replaced index from the journal.
 
-    A journal deletes obsolete changes when it is first opened with a new generation.
+    The journal deletes obsolete changes when it is first opened with a new generation, here the one at `target`.
     """
     generation = Generation.open(target)
     journal = generation.journal()

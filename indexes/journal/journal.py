@@ -283,7 +283,7 @@ class Journal:
             if foreign and (connection.execute(_NEWEST).scalar_one() or 0) > self._start:
                 raise MismatchError(
                     f"{self._store.name} holds changes to another index. Replace it with the journal of this index, "
-                    "or remove it to continue without these changes."
+                    "or remove it to continue without the changes made since the newest generation."
                 )
             connection.execute(delete(CHANGES))
             beginning = {"lineage": self._lineage, "trimmed": self._start, "given": self._start}

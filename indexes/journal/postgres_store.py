@@ -87,8 +87,8 @@ class PostgresStore:
         self._address, self._schema = address.set(drivername="postgresql+psycopg"), found[1]
         self.name = f"{_text(address.difference_update_query(['options']))} (schema {self._schema})"
         self.repair = (
-            f"Restore a backup, or drop the schema {self._schema} and then restore or rebuild the index, which loses "
-            "these changes"
+            f"Restore a backup, or drop the schema {self._schema} and rebuild the index, which loses all "
+            "changes. If restoring fails, drop the schema first"
         )
 
     def prepare(self) -> None:

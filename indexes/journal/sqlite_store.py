@@ -36,7 +36,7 @@ class SqliteStore:
     """`Store` in a SQLite file in a folder."""
 
     remedy = "Free disk space or repair the disk"
-    repair = "Restore a backup, or remove the file to continue without the changes since the index was built"
+    repair = "Restore a backup, or remove the file to continue without the changes made since the newest generation"
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL_FILE

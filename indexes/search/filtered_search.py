@@ -30,7 +30,7 @@ def best_for_item(
     `min_score` has the same meaning as in `choose`.
 
     Raises:
-        UnknownAttributeError: no item has an attribute that `selection` names.
+        UnknownAttributeError: `selection` names an attribute that no item has.
         NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
         NoPictureError: the similarity compares the picture of the item at `row`, which has none.
     """
@@ -75,7 +75,7 @@ def best_for_query(
     See `FreeTextSearch` for free-text relations. `min_score` has the same meaning as in `choose`.
 
     Raises:
-        UnknownAttributeError: no item has an attribute that `selection` names.
+        UnknownAttributeError: `selection` names an attribute that no item has.
         NoTokensError: `relation` is a free-text relation, and the index stores no tokens.
     """
     (search,) = filtered_searches(snapshot, selection, [(relation, query)], view, query_rows)
@@ -92,7 +92,7 @@ def filtered_searches(
     """Return a search for each (relation, query), limited to items that pass `selection` and are not at `query_rows`.
 
     Raises:
-        UnknownAttributeError: no item has an attribute that `selection` names.
+        UnknownAttributeError: `selection` names an attribute that no item has.
     """
     selection.check_attributes(snapshot)
     allowed = selection.allowed(snapshot)

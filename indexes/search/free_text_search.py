@@ -21,7 +21,7 @@ from model.embeddings.free_text import FreeTextRelation
 from model.similarity import View
 
 SCORE_ALL_UP_TO = 500
-"""Maximum number of items that are all scored exactly, without estimates."""
+"""Number of items up to which every item is scored exactly, without estimates."""
 
 CANDIDATES_PER_RESULT = 8
 """Number of candidates to rescore for each result."""

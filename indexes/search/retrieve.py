@@ -28,7 +28,7 @@ from .vector_search import BlendedSearch
 MAX_PRECOMPUTED_EXCLUDE = 100
 """Maximum number of excluded items in a precomputed lookup.
 
-The lookup runs on the event loop, and looking up thousands of excluded items takes as long as many searches.
+The lookup runs on the event loop. Looking up thousands of excluded items would block it for the time of many searches.
 """
 
 
@@ -84,8 +84,10 @@ class Promotion:
 
         Promoted items take the positions reserved for them. An item in both lists is placed once, at the earlier of its
         two positions. Of items with equal `variant` keys, only the first is kept. If one list runs out, the other fills
-        all remaining positions. If each list contains `depth` items (or all available items, if there are fewer), a
-        greater `depth` only appends items to the result.
+        all remaining positions.
+
+        With a greater `depth` and longer lists, the result begins with the same items, followed by more. This requires
+        that each list contains `depth` items, or all available items if there are fewer.
         """
         lists = {True: deque(promoted), False: deque(ranked)}
         placed: set[Hashable] = set()
@@ -137,7 +139,7 @@ def retrieve(snapshot: Snapshot, question: Question) -> list[Found]:
 
     Raises:
         UnknownItemError, UnknownRelationError: no item or relation has this ID.
-        UnknownAttributeError: no item has an attribute that the filter names.
+        UnknownAttributeError: the filter names an attribute that no item has.
         MissingAttributeError: a condition refers to an attribute that the query item lacks.
         NoTokensError: a relation is a free-text relation, and the index stores no tokens.
         NoPictureError: the similarity compares the picture of a query item that has none.

@@ -4,10 +4,10 @@
       text.sketch.npy image.sketch.npy   float32 [tokens, components]: the projections C, in the order of the tokens
       text.basis.npy image.basis.npy     float32 [dim, components]: the principal directions B of the tokens
 
-H is approximately C B^T, so eq. 4-6 can be evaluated on C: the relevance of a token is q H^T = (q B) C^T, and pooled
-projections p map to p B^T (W_V^T W_o) in the joint space. Estimating the scores of all items this way costs a
-fraction of reading their tokens. Only the best candidates are then scored exactly from the tokens. The measurements
-are in docs/decisions.md.
+The tokens H of eq. 3 are approximately C B^T, so eq. 4-6 can be evaluated on C: the relevance of a token is
+q H^T = (q B) C^T, and pooled projections p map to p B^T (W_V^T W_o) in the joint space. Estimating the scores of all
+items this way costs a fraction of reading their tokens. Only the best candidates are then scored exactly from the
+tokens. The measurements are in docs/decisions.md.
 """
 
 from dataclasses import dataclass
@@ -29,10 +29,11 @@ MIN_COMPONENTS = 24
 """Minimum number of components. Tokens of more than 384 dimensions get one component for every 16 dimensions."""
 
 MAX_EXP_RANGE = 80.0
-"""Limit for the difference between the greatest and the least relevance.
+"""Limit for the difference between the greatest and the least relevance of all tokens.
 
-Below the limit, the greatest relevance of all tokens is subtracted from all relevances before exp. Otherwise, the
-greatest relevance of each item is subtracted, because exp underflows in float32 below about -87.
+A maximum is subtracted from the relevances before exp. Below the limit, the maximum over all items is subtracted.
+Otherwise, it is the maximum of each item: exp underflows in float32 below about -87, so with the maximum over all
+items, every weight of an item could become zero.
 """
 
 BASIS_SAMPLE_TOKENS = 20_000

@@ -186,8 +186,8 @@ class TableMaker:
         width = min(self.depth, rows.shape[1])
         table[: len(rows), :width]["row"] = rows[:, :width]
         table[: len(rows), :width]["score"] = scores[:, :width]
-        # Items that were never in a row may rank directly after its last entry. A new item is therefore added to the
-        # row only if it scores above that entry.
+        # Items that the previous row did not list may rank directly after its last remaining entry. The row therefore
+        # receives only new items that score above this entry.
         last = np.full(len(rows), np.inf, np.float32)
         last[had > 0] = scores[had > 0, had[had > 0] - 1]
         last[whole] = -np.inf
@@ -252,7 +252,10 @@ class TableMaker:
         return best
 
     def _exact(self, row: int, rows: Int64[ndarray, " n"], rough: Float32[ndarray, " n"]) -> Neighbours:
-        """Score the candidates for the item at `row` exactly, or scan if another item may be among the best."""
+        """Return the exact answers for the item at `row`, from its candidates `rows` with scores `rough`.
+
+        If an item that is not a candidate may be among the best, scan all items instead.
+        """
         ranked = -np.partition(-rough, (self.depth - 1, len(rough) - 1))
         if len(rough) < self.count - 1 and not ranked[-1] < ranked[self.depth - 1] - ROUNDING:
             allowed = np.ones(self.count, bool)

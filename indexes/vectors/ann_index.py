@@ -62,7 +62,8 @@ class HnswIndex:
     def __init__(self, index: Any, exact: Any) -> None:
         # The file contains only the graph. The vectors are those of the flat index, which is mapped once.
         index.storage, index.own_fields = exact, False
-        # Assigning `storage` takes ownership of `exact` from Python. Without this line, its file would stay open.
+        # The assignment to `storage` ends Python's ownership of `exact`. Without the next line, the file of `exact`
+        # would stay open.
         exact.thisown = True
         self._index, self._exact = index, exact
 

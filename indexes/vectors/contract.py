@@ -18,7 +18,10 @@ from indexes.config import IndexKind
 from model.similarity import View
 
 ROUNDING = 4e-6
-"""Largest difference in a cosine between backends or summation orders. Results of `cosines` do not differ."""
+"""Largest difference between two computations of a cosine, by different backends or in different summation orders.
+
+`cosines` is an exception: it always returns the same score for the same vectors.
+"""
 
 LOWEST_COSINE = -1.0
 """Lower bound of every cosine."""
@@ -115,10 +118,10 @@ def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"])
 def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
     """Find every row that may be among the `wanted` best rows, in no particular order.
 
-    `few` is the total number of rows. `find(depth)` returns the `depth` best rows, best first. It computes scores with
-    its own summation order, so rows with nearly equal scores may come in any order, and rows near the cutoff may be
-    missing. `depth` is therefore increased until the cutoff falls between two clearly different scores. If `find`
-    returns None, so does this function.
+    `few` is the number of rows that `find` can return. `find(depth)` returns the `depth` best rows, best first. It
+    computes scores with its own summation order, so rows with nearly equal scores may come in any order, and rows near
+    the cutoff may be missing. `depth` is therefore increased until the cutoff falls between two clearly different
+    scores. If `find` returns None, so does this function.
     """
     depth = wanted
     while True:

@@ -277,7 +277,8 @@ def _measure(
 ) -> FileReport:
     """Find the fastest search parameter that reaches `min_recall`.
 
-    The queries are item vectors, in equal parts from each view that a similarity compares with this view.
+    The queries are vectors of items. They come in equal numbers from all query views that a similarity can compare with
+    the target view `view`.
     """
     if report.kind == "flat":
         return report

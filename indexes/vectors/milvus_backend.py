@@ -289,7 +289,11 @@ def write_milvus(
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
-    """Return a filter for the rows in `mask`, and the mask to apply to the results if the filter would be too long."""
+    """Return a filter expression for the `few` rows in `mask`, and None.
+
+    If the expression would list too many rows, return an empty expression and `mask`, which the caller must then apply
+    to the results.
+    """
     if mask is None:
         return "", None
     if few <= MAX_FILTER_ROWS:
