@@ -12,7 +12,7 @@ RcmlClientError
     ├── Conflict       409: the request conflicts with the server's state or with an operation in progress
     ├── Overloaded     429: the server received too many requests; retry after `retry_after` seconds
     ├── Unavailable    503: the server cannot answer at the moment
-    └── ServerFailed   any other status from 500: the server log shows the cause under `request_id`
+    └── ServerFailed   any other 5xx status: the server log shows the cause under `request_id`
 """
 
 from http import HTTPStatus

@@ -23,7 +23,10 @@ _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
-"""Maximum length of the first pause and of any pause, in seconds. The server's `Retry-After` is added to the pause."""
+"""Maximum length of a pause in seconds: of the first pause, and after repeated doubling.
+
+The server's `Retry-After` is added to the pause.
+"""
 
 
 def new_request_id() -> str:

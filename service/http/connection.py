@@ -134,8 +134,8 @@ class Server(uvicorn.Server):
 class Connection(HttpToolsProtocol):
     """Protocol of one client connection, with limits."""
 
-    # Slots save memory: the attribute dictionaries of a class's instances share at most 30 keys, and uvicorn's class
-    # already has nearly 30 attributes.
+    # Slots save memory: CPython stores the attribute names of all instances of a class in one shared table of at most
+    # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
         "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
         "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
@@ -161,8 +161,8 @@ class Connection(HttpToolsProtocol):
 
         # Counters of received data.
         self._requests = 0
-        self._latest = 0  # bytes of the latest read
-        # Bytes received since the current head or body began, without the read in which it began.
+        self._latest = 0  # bytes in the latest call of `data_received`
+        # Bytes received since the current head or body began, excluding the call of `data_received` in which it began.
         self._wire = 0
         self.body_bytes = 0
         self._watch = ProgressWatch(self.clock())
@@ -243,7 +243,8 @@ class Connection(HttpToolsProtocol):
         """
         self.body_bytes += len(body)
         if self.body_bytes > self.limits.bodies.body:
-            # Once the response is complete, the rest of the body is useless, so the smallest limit applies.
+            # Once the response is complete, nothing reads the rest of the body, so the smallest body limit applies to
+            # every route.
             limits = self.limits
             answered = self.cycle.response_complete
             longest = limits.bodies.body if answered else self._head().longest_body(limits)
@@ -264,7 +265,7 @@ class Connection(HttpToolsProtocol):
     # Responses, and closing the connection.
 
     def on_response_complete(self) -> None:
-        """Do what uvicorn does, but without a keep-alive timer: the sweep finds idle connections."""
+        """Do what uvicorn does after a response, but start no keep-alive timer: the sweep finds idle connections."""
         self.server_state.total_requests += 1
         self._watch.forget_reading()
         if self.transport.is_closing():
@@ -282,7 +283,7 @@ class Connection(HttpToolsProtocol):
         self._say_last()
 
     def _say_last(self) -> None:
-        """Close after the response to the newest request, unless the kernel holds unread data."""
+        """Close after the last pending response, unless a request is partly received or data waits in the kernel."""
         if self.stage == "idle" and self._answering() and not self._in_kernel(FIONREAD):
             self.cycle.keep_alive = False
 
@@ -336,7 +337,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _reset(self) -> None:
-        """Close at once and discard what the client has not read, in the kernel as well."""
+        """Reset the connection, which also discards the sent data that is still in the kernel's queue."""
         client = self.transport.get_extra_info("socket")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
         self.transport.abort()
@@ -404,7 +405,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def unfinished(self) -> bool:
-        """Whether the connection is incomplete: it has no fully received request whose response is still pending."""
+        """Whether the connection is incomplete: every request that was received completely has been answered."""
         match self.stage:
             case "closed":
                 return True
@@ -418,7 +419,7 @@ class Connection(HttpToolsProtocol):
         """Sort key of the order in which connections are closed, smallest first.
 
         Connections whose newest request has been answered come last. All others come first, including those that have
-        not received a complete request head yet. Within both groups, the client that has made no progress for the
+        not received a complete request head yet. Within each group, the client that has made no progress for the
         longest time comes first.
         """
         return self.cycle is not None and self.cycle.response_complete, self._watch.since

@@ -239,7 +239,7 @@ def _set_question_examples(described: Json, index: Index, item: Item, best: Item
 
 
 def _set_change_examples(described: Json, index: Index, item: Item) -> None:
-    """Set examples that replace an item with itself, add a relation, and reload or shadow the served index."""
+    """Set examples that create a copy of an item, add a relation, and reload or shadow the served index."""
     whole = {
         "title": item.title,
         "description": item.description,

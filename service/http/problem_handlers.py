@@ -90,7 +90,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 async def _answer_bug(request: Request, error: Exception) -> Response:
     """Return a 500 response; the server logs the traceback under the same request ID.
 
-    Starlette runs this handler outside all middlewares, so the headers that the middlewares add are added here.
+    Starlette runs this handler outside all of the app's middlewares, so the handler adds their headers itself.
     """
     kind, request_id = FAILED.kind, REQUEST_ID.get()
     problem = kind.problem(FAILED.detail, quote(request.scope["path"]), request_id=request_id)

@@ -82,7 +82,10 @@ class ProgressWatch:
         return unread_then - unread < deadlines.rate * (now - then)
 
     def too_slow(self, now: float, progress: Progress, deadlines: Deadlines) -> TooSlow | None:
-        """Return the step that has taken the client too long, or None. The client must have nothing left to read."""
+        """Return the step that has taken the client too long, or None.
+
+        Call this only if the client has nothing left to read.
+        """
         self._unread_then = None
         stage, requests, body, awaited, draining = progress
         if not awaited or self._seen != (stage, requests):

@@ -26,10 +26,10 @@ from .engine_holder import EngineHolder
 class ArtifactNames:
     """Names of the folders to open; None selects the default.
 
-    The default index is the served index. The default checkpoint is the one that the index names. However, if the
-    server was started with this index and with `--checkpoint`, the default is that checkpoint. The default report is
-    the served report or, if that does not belong to the checkpoint, the report that the server was started with. If
-    neither report belongs to the checkpoint, no report is used.
+    The default index is the served index. The default checkpoint is the one that the chosen index names. However, if
+    the chosen index is the one that the server was started with, the value of `--checkpoint` takes precedence. The
+    default report is the served report or, if that does not belong to the checkpoint, the report that the server was
+    started with. If neither report belongs to the checkpoint, no report is used.
     """
 
     index: str | None = None
@@ -118,7 +118,7 @@ class EngineLoader:
         before, after = version(self._holder.engine.index.snapshot), version(engine.index.snapshot)
         self._holder.replace(engine)
         seconds = round(perf_counter() - begun, 3)
-        logger.info("Index version %s has replaced %s after %g s.", after, before, seconds)
+        logger.info("Index version %s replaced %s. The swap took %g s.", after, before, seconds)
         return Swap(before, after, seconds)
 
     def _config_of(self, named: ArtifactNames) -> ServeConfig:

@@ -56,7 +56,7 @@ class _SupersededError(Exception):
 
 
 class RelationJobs:
-    """Jobs of all relations that are not indexed yet. Use it from one event loop."""
+    """Manager of the jobs of all relations that are not indexed yet. Use it from one event loop."""
 
     def __init__(self, holder: EngineHolder) -> None:
         self._holder = holder
@@ -199,8 +199,9 @@ class RelationJobs:
             except _SupersededError:
                 return False
             except InputError:
+                # If the index already has this relation, an earlier attempt added it before the engine was replaced.
                 if relation not in engine.index.relations:
-                    raise  # otherwise an earlier attempt, with a previous engine, added it to this index
+                    raise
             if job.abandoned:
                 await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
                 raise _AbandonedError

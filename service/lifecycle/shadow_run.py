@@ -39,7 +39,7 @@ MAX_COMPARISONS = 10_000
 class ShadowComparison:
     """Comparison of the serving engine and the candidate on one query.
 
-    Score shifts and rank correlation are over the items that both engines found.
+    Score shifts and rank correlation are computed from the items that both engines found.
     """
 
     overlap: float
@@ -242,7 +242,8 @@ class Shadow:
 def compare(asked: _Asked, snapshot: Snapshot, found: Sequence[Found], seconds: float) -> ShadowComparison:
     """Compare the candidate's results with the live results of a query.
 
-    The overlap is the share of the longer result list that both lists have in common. It is 1 if both are empty.
+    The overlap is the number of items that are in both result lists, divided by the length of the longer list. It is 1
+    if both lists are empty.
     """
     live = _scores(asked.snapshot, asked.found)
     candidate = _scores(snapshot, found)

@@ -4,8 +4,9 @@
     --keys FILE                       lines `name role sha256` printed by `rcml key`, so no key is stored on disk
 
 The server keeps only the SHA-256 digest of a key and looks keys up by digest. The look-up needs no constant-time
-comparison: to exploit its timing, an attacker would have to choose the digest of a guess, which SHA-256 prevents. The
-digest needs no salt or slow hash either, because keys are random and cannot be found in a dictionary.
+comparison: its timing depends only on the digest of the key that was sent, and an attacker cannot find a key with a
+chosen SHA-256 digest. The digest needs no salt or slow hash either, because keys are random and cannot be found in a
+dictionary.
 """
 
 import re
@@ -136,8 +137,8 @@ def _from_file(path: Path | None) -> Iterable[tuple[bytes, Key]]:
         # The message does not quote the line, because it may be a key that was pasted by mistake.
         if len(words) != 3 or not _NAME.fullmatch(words[0]) or words[1] not in _ROLES:
             raise InputError(
-                f"Line {number} of {path} is not `name role sha256` with role read or admin. {_NAME_REMEDY} "
-                "`rcml key` prints valid lines."
+                f"Line {number} of {path} does not have the form `name role sha256`, in which the role is read or "
+                f"admin. {_NAME_REMEDY} `rcml key` prints valid lines."
             )
         if not _DIGEST.fullmatch(words[2]):
             raise InputError(

@@ -114,7 +114,7 @@ class Auth:
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
         """Return whether the headers show that a page from another site made a browser send the request.
 
-        Only browsers send these headers; other programs do not.
+        A site in `origins` does not count as another site. Only browsers send these headers; other programs do not.
         """
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self.origins:

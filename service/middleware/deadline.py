@@ -22,7 +22,7 @@ SLOW_ROUTE_DEADLINE_S = 600.0
 """Deadline in seconds of the slow routes of `service/http/route_rules.py`, such as bulk uploads and reloads."""
 
 SWEEP_INTERVAL_S = 0.1
-"""Seconds between two sweeps, which is the most by which a request can exceed its deadline."""
+"""Seconds between two sweeps. A request exceeds its deadline by at most this time."""
 
 
 @dataclass(eq=False, slots=True)

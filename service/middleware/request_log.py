@@ -1,6 +1,7 @@
 """Access log: every request gets a request ID, is counted, and is logged after its response has been sent.
 
-This is the outermost middleware, so it also logs the requests that other middlewares reject.
+Only Starlette's ServerErrorMiddleware is outside this middleware, so the log includes the requests that the other
+middlewares reject.
 """
 
 import logging

@@ -134,8 +134,8 @@ class Json(logging.Formatter):
         written = json.dumps(line)
         if not _may_hold_secrets(written):
             return written
-        # Redact each value before it is encoded. In `written`, a line break is the two characters `\n`, and the
-        # pattern would not find a name directly after the letter n.
+        # Redact each value before it is encoded. In `written`, a line break is the two characters `\n`, so a name such
+        # as `authorization` at the start of a line would follow the letter n, and the pattern would not match.
         return json.dumps(
             {name: redact(said) if isinstance(said, str) else said for name, said in line.items()}
         )

@@ -77,7 +77,7 @@ class Metrics:
             registry=registry,
             buckets=DURATION_BUCKETS_S,
         )
-        # Bound once, because looking up a label costs more than observing a value.
+        # Look up the labels once, because a look-up costs more than observing a value.
         self._observe = {stage: stages.labels(stage).observe for stage in Stage}
         self._problems = Counter(
             "rcml_problems",
@@ -199,7 +199,7 @@ class _IndexCollector(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of the build and, if it is open, of the served index."""
+        """Yield the metric of the build, and the metrics of the served index if an index is open."""
         yield InfoMetricFamily("rcml_build", "Version of the running server.", {"version": __version__})
         index = self._metrics.index
         if index is None:

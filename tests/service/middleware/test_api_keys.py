@@ -85,9 +85,9 @@ def test_rejects_a_short_or_malformed_key_without_quoting_it(secret: str, role: 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (SECRET, "Line 2 of {path} is not `name role sha256`"),
-        (f"shop write {digest(SECRET)}", "Line 2 of {path} is not `name role sha256`"),
-        (f"sh/op read {digest(SECRET)}", "Line 2 of {path} is not `name role sha256`"),
+        (SECRET, "Line 2 of {path} does not have the form `name role sha256`"),
+        (f"shop write {digest(SECRET)}", "Line 2 of {path} does not have the form `name role sha256`"),
+        (f"sh/op read {digest(SECRET)}", "Line 2 of {path} does not have the form `name role sha256`"),
         (f"shop read {SECRET}", "Line 2 of {path} does not end with a SHA-256 digest"),
         (f"first read {digest(SECRET)}", "Two keys are named first."),
         (f"shop admin {digest(OTHER)}", "The keys first and shop are identical."),
