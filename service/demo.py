@@ -125,7 +125,10 @@ def banner(engine: Engine, url: str) -> list[str]:
 
 
 def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
-    """Find the item's nearest partner under each relation, and return the most probable (relation ID, partner ID)."""
+    """Return the IDs of the relation and the partner with the highest validity probability for an item.
+
+    Only the nearest partner under each relation is considered.
+    """
     found = []
     reader = engine.index.reader()
     for relation in reader.relations:
@@ -179,7 +182,8 @@ def _train(config: TrainConfig) -> str:
     from model.training.run_state import discard_run
     from model.training.train import train
 
-    discard_run(config.out)  # an interrupted run may have had other options; retraining takes about a minute
+    # Never resume: the interrupted run may have had other options, and retraining takes only about a minute.
+    discard_run(config.out)
     return train(config)
 
 

@@ -44,7 +44,7 @@ OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
 """Function that loads the encoder of a checkpoint on a device, with a precision and a runtime for its towers."""
 
 CACHED_RELATIONS = 16
-"""Maximum number of cached free-text relations, each with the estimated vectors of all items."""
+"""Maximum number of cached free-text relations. For each, the index caches low-rank estimates of all item vectors."""
 
 
 def open_encoder(checkpoint: Path, device: Device, precision: Precision, engine: TowerEngine) -> ItemEncoder:

@@ -27,7 +27,7 @@ class Heartbeat:
     """
 
     def __init__(self, name: str, timeout_s: float = JOB_TIMEOUT_S) -> None:
-        """Create the heartbeat of a worker. Messages call it `name`, and `timeout_s` is the timeout of one job."""
+        """Create the heartbeat of a worker. `name` is its name in messages, `timeout_s` is the timeout of one job."""
         self.name = name
         self.timeout_s = timeout_s
         self._thread: Thread | None = None

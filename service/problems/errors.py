@@ -26,9 +26,10 @@ from .kinds import Kind
 
 
 class ServiceError(RcmlError):
-    """Base class of the service's errors. A request that raises it ends in a problem of this `kind`.
+    """Base class of the service's errors.
 
-    `retry_after` is the delay in seconds before a retry, or None if a retry does not help.
+    `kind` is the kind of the problem that the client receives. `retry_after` is the delay in seconds before a retry, or
+    None if a retry does not help.
     """
 
     kind: ClassVar[Kind]

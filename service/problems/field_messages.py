@@ -19,7 +19,7 @@ ECHO_LENGTH = 80
 JsonSchema = Mapping[str, Any]
 
 Verb = Literal["send", "give"]
-"""Verb for providing a value: a client sends it to the server, and a user gives it to a command."""
+"""Verb in a remedy: HTTP clients "send" a value, and users of the command line "give" a value."""
 
 _BOUNDS = {
     "greater_than_equal": "must be at least {ge}",
@@ -47,7 +47,7 @@ class FieldMessage:
 
 
 def field_message(error: ErrorDetails, field: FieldInfo | None, name: str, verb: Verb) -> FieldMessage:
-    """Return the message for a pydantic error about `field` (see `place`). The message calls the field `name`."""
+    """Return the message for a pydantic error about `field` (see `place`). `name` is its name in the message."""
     context = error.get("ctx", {})
     if "remedy" in context:
         return FieldMessage(error["msg"], context["remedy"])

@@ -28,7 +28,8 @@ def validation_rejection(
 ) -> Rejection:
     """Return the rejection for a validation error in a body or in `parameters` of the path or query.
 
-    `body` is the pydantic model that the request body is parsed as. Messages refer to the body as `name`.
+    `body` is the pydantic model that the request body is parsed as. `name` is the term for the body in messages,
+    such as "line".
     """
     errors = error.errors()
     if errors[0]["type"] == "json_invalid":

@@ -1,1 +1,1 @@
-"""Processing of requests before the engine: reads bodies, fetches pictures, and prepares queries and changes."""
+"""Request processing before the engine is called: reading bodies, fetching pictures, preparing queries and changes."""

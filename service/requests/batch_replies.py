@@ -36,8 +36,8 @@ async def each_reply(
 def reply_of(answer: Any, path: str) -> dict[str, Any]:
     """Return the batch reply for one query, given its answer or its error.
 
-    `path` is the route for a single query, such as `/retrieve`. The problem document of a rejected query names it as
-    the path of the request.
+    `path` is the route for a single query, such as `/retrieve`. The problem document of a rejected query contains
+    `path` as the path of the request.
 
     Raises:
         RcmlError: The error is a server error, which fails the whole batch.

@@ -50,8 +50,8 @@ _LINES = (NDJSON, "application/ndjson", "application/jsonl")
 async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, request: Request) -> Response:
     """Create an item, or replace the existing item with this ID completely.
 
-    The response is sent once the item is durable, and the next request to this server finds the item. The text that
-    the network encodes consists of the same fields as when the index was built. The picture is scaled and re-encoded.
+    The response is sent once the item is durable, and the next request to this server finds the item. The network
+    encodes the same text fields as for the items that the index was built from. The picture is scaled and re-encoded.
     A rejected request changes nothing.
     """
     changes = ItemChanges(RequestContext.of(request, engine))
@@ -86,7 +86,7 @@ async def delete_item(item_id: ItemId, engine: ReadyEngine, request: Request) ->
     response_class=BulkResponse,
     responses={
         200: {
-            "description": "One reply per line of the request, in the same order.",
+            "description": "One reply per non-empty line of the request, in the same order.",
             "content": {NDJSON: {"schema": {"$ref": f"#/components/schemas/{BulkReply.__name__}"}}},
         },
         **problems(413, 415, 503),
@@ -96,9 +96,9 @@ async def delete_item(item_id: ItemId, engine: ReadyEngine, request: Request) ->
 async def change_items(request: Request, fit: FitEngine) -> Response:
     """Create, replace and delete any number of items, with one JSON object per line (NDJSON).
 
-    The response has one line for each line of the request. Lines are processed in order and are accepted or rejected
-    independently. Each line may be as long as the JSON body of any other request. Every change reported as successful
-    is durable.
+    The response has one line for each non-empty line of the request. Lines are processed in order and are accepted or
+    rejected independently. The maximum length of a line is the maximum size of a JSON body. Every change reported as
+    successful is durable.
 
     If the client sends items faster than the server can encode them, the server reads more slowly. The server closes
     the connection of a client that sends less than 16 KiB a second. An interrupted upload can be sent again safely.
@@ -110,8 +110,8 @@ async def change_items(request: Request, fit: FitEngine) -> Response:
             415,
             f"The body must be NDJSON, one JSON object per line; {sent}. Send it with Content-Type: {NDJSON}.",
         )
-    # `fit` is unused: resolving it returns 503 before the upload starts if the engine accepts no new work. Each group
-    # of lines uses the current engine, which may be swapped during the upload.
+    # The dependency `fit` rejects the upload with 503 before it starts if the engine accepts no new work. Its value is
+    # unused: each group of lines uses the current engine, which may be swapped during the upload.
     return BulkResponse(Bulk(request, request.state.engine_holder, request.state.config.max_body_bytes))
 
 

@@ -10,7 +10,8 @@ from .fields import Request, Version
 
 
 def _one_step(name: str) -> str:
-    # File systems allow 255 bytes, but the names of lock files and unfinished artifacts have a prefix or suffix.
+    # The limit is below the 255 bytes of most file systems, because lock files and unfinished artifacts add a prefix
+    # or suffix to the name.
     longest = 200
     if (
         name.startswith(".")
@@ -63,8 +64,8 @@ class ShadowRequest(Artifacts):
     share: float = Field(
         gt=0,
         le=1,
-        description="share of the live POST /retrieve queries that the candidate also answers, out of those that give "
-        "both the query items and the relations by ID",
+        description="share of the eligible live queries that the candidate also answers; a POST /retrieve query is "
+        "eligible if it names its items and relations by ID",
     )
 
 

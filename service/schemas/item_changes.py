@@ -121,7 +121,10 @@ class BulkReply(BaseModel):
     line: int = Field(
         ge=1, description="number of the line in the body, from 1; empty lines are counted but get no reply"
     )
-    item_id: str | None = Field(None, description="ID of the item; absent if the line is invalid or too long")
+    item_id: str | None = Field(
+        None,
+        description="ID of the item; absent if the line is invalid or too long, or if the server was not ready",
+    )
     status: int = Field(
         ge=200,
         le=599,

@@ -168,7 +168,7 @@ class RetrieveRequest(Request):
         default_factory=dict,
         max_length=20,
         fail_fast=True,
-        description="conditions for each attribute name or for `categories`; an item must meet all of them",
+        description="conditions, keyed by attribute name or `categories`; a result must meet all of them",
         examples=[{"price": {"min": 10, "below": {"query": "price"}}, "categories": {"any_of": ["Kitchen"]}}],
     )
     include: list[ItemId] | None = Field(
@@ -198,7 +198,7 @@ class RetrieveRequest(Request):
     fallback: bool = Field(
         False,
         description="whether to fill the page with items that reach `min_score` under any other relation, if fewer "
-        "than `k` items reach it under the requested relation; `fallback` in the response marks them",
+        "than `k` items reach it under the requested relation; the added results have `fallback` true",
     )
     fields: tuple[Field_, ...] = Field(
         SUMMARY, min_length=1, max_length=6, fail_fast=True, description="fields to return for each item"
