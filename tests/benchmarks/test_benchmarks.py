@@ -37,7 +37,7 @@ def test_prints_figures_as_json_object_on_last_line(
     assert figures.get("min_cosine", 1.0) > 0.999
 
 
-def test_service_benchmark_reports_ratios_to_json_from_memory(
+def test_service_benchmark_reports_ratios_to_canned_response(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["service", "--quick"])

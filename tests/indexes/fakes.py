@@ -86,10 +86,10 @@ EDGES = (
 
 
 class FakeEncoder:
-    """Encoder that sums random vectors: one per word or picture colour, and different ones for each relation.
+    """Encoder whose vectors are sums of fixed random vectors.
 
-    Equal words and colours give equal vectors, and texts that share words give similar vectors. The vectors have no
-    other structure.
+    Each word and each picture colour has its own random vector under each relation. Texts that share words therefore
+    have similar vectors. The vectors have no other structure.
     """
 
     relations = RELATIONS

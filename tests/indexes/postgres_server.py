@@ -74,7 +74,7 @@ def cluster() -> Iterator[Server]:
     if initdb is None or postgres is None:
         pytest.skip("Postgres is not installed. Run `apt-get install postgresql`.")
     owner = "postgres" if os.getuid() == 0 else None  # Postgres refuses to run as root
-    # Only its owner can read pytest's temporary folder, so the `postgres` user could not use a folder in it.
+    # The cluster is not in pytest's temporary folder, because the `postgres` user has no access to that folder.
     with tempfile.TemporaryDirectory(prefix="rcml-postgres-") as name:
         folder = Path(name)
         if owner is not None:

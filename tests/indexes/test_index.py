@@ -81,7 +81,7 @@ def test_error_names_unknown_item(index: Index) -> None:
         index.reader().relation_scores("bib", "unicorn", Similarity.AVG)
 
 
-def test_rejects_other_checkpoint_with_both_digests_and_remedy(shop: FakeShop, tmp_path: Path) -> None:
+def test_error_for_other_checkpoint_names_both_digests_and_remedy(shop: FakeShop, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "other", seed=3)
     with pytest.raises(
         MismatchError, match=r"checkpoint [0-9a-f]{12}, .* is [0-9a-f]{12}\. Run `rcml index build`"

@@ -1,4 +1,7 @@
-"""Prepared catalogue and its three networks, created once for all tests that only read them."""
+"""Fixtures of the model tests: a prepared catalogue, and a network trained on it with each of the three objectives.
+
+The fixtures are created once, and the tests only read them.
+"""
 
 from pathlib import Path
 

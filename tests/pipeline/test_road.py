@@ -1,4 +1,4 @@
-"""The complete pipeline on a tiny sample shop: every stage up to an answered query, and a second run that reuses it."""
+"""The complete pipeline on a tiny sample shop, up to an answered query. A second run reuses all artifacts."""
 
 from collections.abc import Iterator
 

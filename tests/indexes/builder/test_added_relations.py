@@ -112,7 +112,7 @@ def test_scores_and_validates_pair_under_added_relation(index: Index) -> None:
     )
 
 
-def test_searches_added_relation_with_new_text(index: Index) -> None:
+def test_text_query_finds_item_under_added_relation(index: Index) -> None:
     add(index)
     worded = index.reader().free_text("sailors")
     assert worded is not None

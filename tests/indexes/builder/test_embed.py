@@ -229,7 +229,7 @@ def test_ahead_computes_limited_number_of_results_in_advance() -> None:
     assert begun == [*range(20)]
 
 
-def test_ahead_raises_error_with_result_that_failed() -> None:
+def test_ahead_raises_error_in_place_of_failed_result() -> None:
     with ThreadPoolExecutor(2) as pool:
         made = ahead(pool, lambda number: 1 // number, [2, 1, 0, 3], depth=2)
         assert [next(made), next(made)] == [(2, 0), (1, 1)]

@@ -264,8 +264,8 @@ NEEDED = {
 }
 """Files and folders that each operation must fsync.
 
-"changes" contains no fsync of a new generation: if it is lost, the previous generation and the journal yield the same
-index.
+"changes" contains no fsync of a new generation: if the new generation is lost, the previous generation and the journal
+yield the same index.
 """
 
 
@@ -301,8 +301,8 @@ def complaints(
 ) -> Iterator[str]:
     """Yield the `complaint` about each disk state that is possible without the fsyncs at the positions `without`.
 
-    The latest disk states come first, because they are the most likely to lack data that was never synced. For changes,
-    the earliest disk states come first, because a later compaction hides the loss of earlier data.
+    The latest disk states come first, because they are the most likely to lack data that was never synced. Changes
+    are an exception: the earliest disk states come first, because a later compaction hides the loss of earlier data.
     """
     disks = disk.after_failures(without, each)
     for marked, tree in disks if work is WORK["changes"] else reversed(list(disks)):

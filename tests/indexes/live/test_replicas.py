@@ -47,7 +47,7 @@ def index(folder: Path) -> Iterator[Index]:
 def replica(folder: Path, told: Connection) -> None:
     """Follow the index as a server does until a message arrives.
 
-    Then send the start time of each refresh with the newest sequence number after it, and the IDs of all items.
+    Then send the IDs of all items and, for each refresh, its start time and the newest sequence number that it reached.
     """
     index = Index.open(folder)
     refresh, looks = index.refresh, list[tuple[float, int]]()

@@ -231,7 +231,7 @@ def test_diversity_does_not_choose_items_below_min_score(index: Index) -> None:
     assert len(several) == min(5, len(found(index, asked("bib", relations=BETWEEN[:2], k=11, min_score=0.0))))
 
 
-def test_precomputed_lookup_limits_number_of_excluded_items(index: Index) -> None:
+def test_lookup_of_precomputed_answers_allows_at_most_100_excluded_items(index: Index) -> None:
     def without(count: int) -> Question:
         gone = frozenset(["cot", *(f"gone-{number}" for number in range(1, count))])
         return asked("bib", selection=Selection(exclude=gone))

@@ -60,7 +60,7 @@ def test_finds_best_allowed_items_in_order(
     assert [(hit.item.item_id, hit.score) for hit in hits] == wanted[:k]
 
 
-def test_filter_applies_to_query_vector(changed: tuple[Index, Expected]) -> None:
+def test_filter_applies_to_search_by_vector(changed: tuple[Index, Expected]) -> None:
     index, _ = changed
     row = index.snapshot.row("twin-1")
     query = index.snapshot.vectors(1, View.TEXT, [row])[0]

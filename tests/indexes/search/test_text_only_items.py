@@ -106,5 +106,5 @@ def test_adds_replaces_and_deletes_text_only_items(mixed: Index) -> None:
     mixed.close()
 
 
-def test_has_no_picture_mask_if_all_items_have_pictures(index: Index) -> None:
+def test_snapshot_has_no_picture_mask_if_all_items_have_pictures(index: Index) -> None:
     assert index.snapshot.pictured is None

@@ -134,7 +134,7 @@ def test_builds_requested_tables(shop: FakeShop, tmp_path: Path, answers: str) -
 
 
 @pytest.mark.parametrize("count", [5, 90, 400])
-def test_carried_rows_are_prefixes_of_brute_force_answers(
+def test_carried_over_rows_are_prefixes_of_brute_force_answers(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 100)

@@ -69,7 +69,7 @@ def place(generation: Path) -> Place:
 
 
 def collections(client: MilvusClient, folder: Path) -> set[str]:
-    """Return the collections that exist in Milvus and are recorded in a file in the index folder."""
+    """Return the names of the collections that are recorded in the index folder and still exist in Milvus."""
     noted = {
         re.search(r'"collection":"(\w+)"', path.read_text())[1]  # type: ignore[index]
         for path in folder.glob(".generation-*.collection")

@@ -22,7 +22,7 @@ from model.similarity import Similarity
 
 
 def drawn(probability: ndarray, seed: int) -> ndarray:
-    """Draw an answer to each question with the probabilities in its row."""
+    """Draw an answer to each question. Each row of `probability` belongs to one question, each column to one answer."""
     draws = np.random.default_rng(seed).random((len(probability), 1))
     return np.asarray((draws > probability.cumsum(axis=1)).sum(axis=1))
 
@@ -43,7 +43,10 @@ def calibration(questions: int = 200) -> Calibration:
 
 
 def claims(scale: float, bias: float, lapses: float, count: int) -> tuple[ndarray, ndarray]:
-    """Return random log-odds and claims. Each claim is true with the probability of a sigmoid with a lapse rate."""
+    """Return random log-odds x, and for each claim whether it is true.
+
+    A claim is true with the probability lapses + (1 - 2 lapses) / (1 + exp(-(scale x + bias))).
+    """
     rng = np.random.default_rng(0)
     log_odds = rng.normal(0, 3, count)
     said = lapses + (1 - 2 * lapses) / (1 + np.exp(-(scale * log_odds + bias)))

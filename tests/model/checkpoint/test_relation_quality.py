@@ -51,7 +51,7 @@ def test_unmeasured_figures_are_none(tmp_path: Path) -> None:
     assert (found.queries, found.hit_at_5, found.validity_auc, found.validity_ece) == (0, None, None, 0.25)
 
 
-def test_rejects_report_of_another_checkpoint_with_both_digests(tmp_path: Path) -> None:
+def test_rejects_report_of_another_checkpoint_and_names_both_digests(tmp_path: Path) -> None:
     report = write_report(tmp_path / "report", relations=[])
     with pytest.raises(
         MismatchError, match=r"belongs to checkpoint c0ffeec0ffee, not to 0{12}\. Run `rcml evaluate`"

@@ -189,7 +189,7 @@ def test_ignores_interactions_with_unknown_items(tmp_path: Path) -> None:
     assert (log["interactions"], log["kept_interactions"]) == (6, 5)
 
 
-def test_rejects_fewer_users_than_clusters_with_the_numbers(tmp_path: Path) -> None:
+def test_rejects_fewer_users_than_clusters_and_states_both_numbers(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "abc", "v": "abc", "w": "a"}, clusters=5)
     with pytest.raises(
         InputError, match=r"log\.jsonl has 2 users left .* at least one for each of the 5 clusters"
@@ -206,7 +206,7 @@ def test_rejects_a_log_if_no_item_has_categories(tmp_path: Path) -> None:
         prepare(config)
 
 
-def test_items_without_categories_count_as_other_things(tmp_path: Path) -> None:
+def test_items_without_categories_get_the_category_other_things(tmp_path: Path) -> None:
     config = taken_config(tmp_path, {"u": "ab", "v": "cd"})
     write_pictured_items(tmp_path, {"a": ["Books"], "b": ["Books"], "c": [], "d": []})
     names = {relation.relation_id for relation in prepared_of(config).relations if not relation.intra}

@@ -430,7 +430,7 @@ def test_zero_attention_renders_picture_in_grey_at_half_brightness() -> None:
     np.testing.assert_allclose(pixels, 127.5, atol=2.0)
 
 
-def test_cropped_part_is_dark_and_rest_is_rendered_like_whole_picture() -> None:
+def test_area_outside_crop_is_dark_and_crop_is_rendered_like_whole_picture() -> None:
     grid = [[0.4, 0.1], [0.3, 0.2]]
     pixels = drawn(Image.new("RGB", (400, 200), "white"), grid, Box(0.25, 0.0, 0.75, 1.0), side=100)
     assert pixels.shape == (50, 100, 3)

@@ -32,7 +32,7 @@ def test_free_text_vectors_match_equations(lengths: list[int], dim: int, seed: i
         np.testing.assert_allclose(found[row], expected / np.linalg.norm(expected), atol=1e-4)
 
 
-def test_joined_concatenates_items_of_all_parts() -> None:
+def test_joined_token_rows_contain_items_of_all_parts() -> None:
     first = TokenRows(np.arange(6.0).reshape(3, 2), np.array([0, 1, 3]))
     none = TokenRows(np.empty((0, 2)), np.array([0]))
     second = TokenRows(np.array([[8.0, 9.0]]), np.array([0, 0, 1]))

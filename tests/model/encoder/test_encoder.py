@@ -28,7 +28,7 @@ def test_vectors_have_unit_length_under_every_relation(encoder: Encoder) -> None
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, atol=1e-5)
 
 
-def test_text_without_picture_has_text_vectors_of_item(encoder: Encoder) -> None:
+def test_text_has_same_vectors_with_and_without_picture(encoder: Encoder) -> None:
     picture = Image.new("RGB", (32, 32), "red")
     texts = encoder.encode_texts(["red mug", "hat"])
     np.testing.assert_allclose(texts, encoder.encode_items(["red mug", "hat"], [picture] * 2).text, atol=1e-6)

@@ -57,7 +57,7 @@ def test_report_has_documented_keys(report: dict[str, Any]) -> None:
         assert set(network["hit_at_5"]) == set(network["relation_type_top_3"]) == set(Similarity)
 
 
-def test_shares_are_between_0_and_1_and_intervals_contain_hit_at_5(report: dict[str, Any]) -> None:
+def test_metrics_are_between_0_and_1_and_intervals_contain_hit_at_5(report: dict[str, Any]) -> None:
     for network in report["networks"].values():
         for hit in network["hit_at_5"].values():
             assert 0 <= hit["low"] <= hit["value"] <= hit["high"] <= 1
@@ -104,7 +104,7 @@ def test_baselines_predict_relation_types_at_chance_level(
     assert networks["rcml"]["relation_type_top_3"]["AVG"] != pytest.approx(0.5, abs=1e-6)
 
 
-def test_calibration_improves_relation_types_and_report_names_its_version(
+def test_calibration_lowers_relation_type_loss_and_report_names_calibration_version(
     report: dict[str, Any], checkpoints: dict[str, Path]
 ) -> None:
     own = report["networks"]["rcml"]

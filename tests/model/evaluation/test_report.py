@@ -86,7 +86,7 @@ def test_ignores_additional_keys_of_another_version(tmp_path: Path) -> None:
     assert EvaluationReport.model_validate(more) == report(rcml=0.6)
 
 
-def test_each_similarity_has_a_row_with_interval_baselines_and_chance() -> None:
+def test_each_similarity_has_a_row_with_its_interval_the_baselines_and_chance() -> None:
     readable = evaluation_markdown(report(rcml=0.6, clip=0.3))
     assert rows_of(readable, "| TT |") == [
         "| TT | 0.600 (0.550 to 0.650) | 0.300 (0.250 to 0.350) | 0.238 |",

@@ -38,7 +38,7 @@ def drawn(edges: EdgeTable = RING, candidates: int = 6, most: int = 999, seed: i
     return sample_queries(edges, candidates, most, np.random.default_rng(seed))
 
 
-def test_edge_table_contains_positions() -> None:
+def test_edge_table_contains_positions_of_items_and_relations() -> None:
     edges = [Edge("cup", "pan", "tea", 3, 0.5, Split.TEST)]
     found = EdgeTable.of(edges, {"pan": 7, "cup": 2}, {"same-item": 0, "tea": 1})
     assert triples(found) == {(2, 7, 1)}

@@ -105,7 +105,7 @@ FAMILIES: Mapping[str, Callable[[Path], PreTrainedModel]] = {
     "siglip2": write_siglip2,
     "vision-text-dual-encoder": write_dual_encoder,
 }
-"""Functions that write a model of each type into a folder and return it."""
+"""Functions by model type. Each writes a random model of its type into a folder and returns the model."""
 
 
 def dual_encoder(text: PreTrainedConfig, vision: PreTrainedConfig) -> PreTrainedModel:

@@ -59,7 +59,7 @@ class Family:
     preprocessor: Preprocessor
 
     def text_features(self, text: TextInput) -> Tensor:
-        """Return the features as in the original training of the model: SigLIP gets no mask."""
+        """Return the text features as the original model computes them: SigLIP uses no attention mask."""
         mask = None if self.kind.startswith("siglip") else text.mask
         features: Tensor = self.model.get_text_features(text.ids, attention_mask=mask).pooler_output
         return features
@@ -329,7 +329,7 @@ def test_applies_last_layer_norm_to_clip_image_tokens() -> None:
     torch.testing.assert_close(tokens.states[:, 1], tokens.states[:, 0], rtol=0, atol=1e-5)
 
 
-def test_tower_with_positions_from_two_gets_two_fewer_tokens(tmp_path: Path) -> None:
+def test_tower_that_numbers_positions_from_2_gets_two_fewer_tokens(tmp_path: Path) -> None:
     torch.manual_seed(0)
     dual_encoder(roberta(), clip_vision()).save_pretrained(tmp_path)
     write_dual_encoder_processors(tmp_path)

@@ -152,7 +152,7 @@ def test_truncates_long_text_to_77_tokens_and_keeps_eot(preprocessor: Preprocess
     assert [int(ids[mask][-1]) for ids, mask in zip(text.ids, text.mask, strict=True)] == [end, end]
 
 
-def test_take_removes_padding_beyond_longest_text() -> None:
+def test_taken_rows_are_padded_only_to_their_longest_text() -> None:
     ids = torch.arange(12).view(3, 4)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
     part = TextInput(ids, mask).take(torch.tensor([2, 1]))

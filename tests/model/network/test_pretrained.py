@@ -88,7 +88,7 @@ def reweighed(checkpoint: Path, target: Path, change: Callable[[dict[str, Tensor
 # Saving.
 
 
-def test_saves_used_encoder_byte_for_byte(checkpoint: Path, tmp_path: Path) -> None:
+def test_saves_encoder_byte_for_byte_after_use(checkpoint: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(str(checkpoint), "cpu")
     encoder.encode_items(TEXTS, PICTURES)
     encoder.save_pretrained(str(tmp_path / "again"))

@@ -99,7 +99,7 @@ def test_titles_have_several_wordings() -> None:
     )
 
 
-def test_planted_cell_contains_all_items_of_its_group_and_style() -> None:
+def test_cell_of_true_partners_contains_all_items_of_its_group_and_style() -> None:
     goods = {good.item_id: good for good in some_goods()}
     groups = {group.name: group for group in GROUPS}
     for cell in cells(goods.values()):

@@ -76,8 +76,8 @@ def test_clip_trains_only_on_self_pairs() -> None:
 
 
 def test_epoch_contains_every_pair_once_except_incomplete_last_batch() -> None:
-    # 13 pairs give three batches of 4 drawn pairs. A batch contains all pairs among the items of its drawn pairs, so it
-    # must contain the drawn pairs.
+    # Each batch is made from 4 of the 13 pairs, so an epoch has three batches and leaves one pair out. A batch contains
+    # these 4 pairs, and all other pairs between their items.
     source = batches()
     orders = [source.epoch_order(epoch).tolist() for epoch in range(2)]
     assert [sorted(order) for order in orders] == [list(range(13))] * 2

@@ -86,7 +86,7 @@ def test_loss_of_pair_does_not_depend_on_order_of_pairs(order: list[int], temper
     torch.testing.assert_close(contrast(x, y, shuffled, temperature), expected)
 
 
-def test_item_related_outside_batch_pairs_is_not_negative() -> None:
+def test_related_item_is_not_negative_even_if_batch_lacks_that_pair() -> None:
     x, y = unit(6), unit(7)
     moved = y.detach().clone()
     moved[4] = -moved[4]  # related to item 0 by an edge that is not a pair of the batch

@@ -37,7 +37,7 @@ def card_of(prepared: Path, *relations: Relation, **options: Any) -> ModelCard:
 
 
 def data_of(card: ModelCard) -> ModelCardData:
-    """Return the metadata of a model card; huggingface_hub annotates it with the base class of all cards."""
+    """Return the metadata of a model card, whose type huggingface_hub declares only as the base class `CardData`."""
     return cast(ModelCardData, card.data)
 
 
