@@ -67,10 +67,10 @@ class Keys:
         for digest, key in (*_from_settings(config), *_from_file(config.keys)):
             if digest in found:
                 raise InputError(
-                    f"The keys {found[digest].name} and {key.name} are identical. List each key only once."
+                    f"The keys '{found[digest].name}' and '{key.name}' are identical. List each key only once."
                 )
             if key.name in {known.name for known in found.values()}:
-                raise InputError(f"Two keys are named {key.name}. Rename one in {config.keys}.")
+                raise InputError(f"Two keys are named '{key.name}'. Rename one in {config.keys}.")
             found[digest] = key
         if not found and not config.unguarded and not is_loopback(config.host):
             raise InputError(

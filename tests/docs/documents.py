@@ -26,7 +26,7 @@ CHANGING = (ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md")
 """Documents whose examples change the served index."""
 
 DOCUMENTS = (ROOT / "README.md", *sorted({*(ROOT / "docs").glob("*.md")} - {*CHANGING}), *CHANGING)
-"""Documents to check, those that change the served index last."""
+"""Documents to check. The documents in `CHANGING` come last."""
 
 COMMANDS = ("console", "sh", "python")
 VALUES = ("json", "jsonl")

@@ -16,7 +16,7 @@ _ITEM = "item_id"
 
 
 def unlike(shown: Any, got: Any, at: str = "") -> list[str]:
-    """Return a description of each difference between the two; the list is empty if they are alike."""
+    """Return a description of each difference between `shown` and `got`, except in values that depend on the shop."""
     if isinstance(shown, dict) and "type" in shown and "instance" in shown:
         return _differ(_without_ids(shown), _without_ids(got), at)
     match shown, got:

@@ -99,7 +99,7 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
         ),
         (
             [*PREPARE, "--interactions", "l", "--text-fields", "title,colour"],
-            '--text-fields cannot be "colour". Give one or more of title, categories, description.',
+            '--text-fields cannot be "colour". Give one or more values (title, categories, description).',
         ),
         (["trian"], "trian is not a command (did you mean train?)."),
         (["index", "buidl"], "rcml index: buidl is not a command (did you mean build?)."),

@@ -58,7 +58,7 @@ def test_add_relation_raises_if_relation_fails(ask: Ask) -> None:
         ask(address, "add_relation", "office", "Worn.", wait=True)
 
 
-def test_bulk_splits_many_changes_and_numbers_lines_across_requests(ask: Ask) -> None:
+def test_bulk_splits_many_changes_but_numbers_their_lines_continuously(ask: Ask) -> None:
     many = [{"delete": f"i{number}"} for number in range(300)]
     first = replies(*({"line": line, "item_id": "i", "status": 204} for line in range(1, 257)))
     second = replies(*({"line": line, "item_id": "i", "status": 204} for line in range(1, 45)))
@@ -88,7 +88,7 @@ def test_bulk_sends_fewer_changes_per_request_if_they_are_large() -> None:
     assert [content.count(b"\n") + 1 for content in sent] == [2, 2, 1]
 
 
-def test_bulk_reports_changes_without_reply(ask: Ask) -> None:
+def test_bulk_raises_if_a_change_gets_no_reply(ask: Ask) -> None:
     answered = replies({"line": 1, "item_id": "a", "status": 204})
     with (
         flaky(answered) as (_, address),

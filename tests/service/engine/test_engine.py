@@ -111,7 +111,7 @@ def test_relation_is_valid_at_or_above_its_threshold(shop: FakeShop) -> None:
         assert verdict.valid == (shop.probability("red-mug", item_b, "gardeners") >= verdict.threshold)
 
 
-def test_rejects_the_same_item_relation_for_two_items(shop: FakeShop) -> None:
+def test_rejects_the_intra_sample_relation_for_two_different_items(shop: FakeShop) -> None:
     with pytest.raises(IntraRelationError) as refused:
         run(shop, FakeEncoder(), lambda engine: validity(engine, "bib", "cot", "same-item"))
     assert refused.value.others == ["gardeners", "worn together / office", "new-parents"]
@@ -139,7 +139,9 @@ def test_replaced_engine_closes_when_the_last_request_releases_it(shop: FakeShop
     run(shop, FakeEncoder(), scenario, close=False)
 
 
-def test_closed_engine_is_freed_immediately_with_its_files(shop: FakeShop, without_collector: None) -> None:
+def test_closed_engine_releases_its_memory_and_files_immediately(
+    shop: FakeShop, without_collector: None
+) -> None:
     async def scenario(engine: Engine) -> list[weakref.ref[object]]:
         for item_ids in (("bib",), ("bib", "cot")):
             relations = (Weighted("gardeners"),)

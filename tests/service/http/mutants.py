@@ -150,7 +150,7 @@ class Mutator:
                 yield operation.method, path, self._broken(valid), media_type
 
     def valid(self, schema: Json, name: str = "") -> Any:
-        """Return a value that a schema accepts, as far as the schema describes it."""
+        """Return a random value of the type and range that a schema declares."""
         chance = self._chance
         if "$ref" in schema:
             return self.valid(self._schemas[schema["$ref"].rpartition("/")[2]], name)

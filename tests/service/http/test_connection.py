@@ -1,4 +1,4 @@
-"""Limits of connections: slow, idle, malformed and oversized requests over real sockets, together with valid ones."""
+"""Connection limits over real sockets: slow, idle, malformed and oversized requests among valid requests."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 LIMITS = Limits(BodyLimits(10_000, 30_000, 50_000), head=4_000, target=1_000, fields=20, pipeline=4)
 ANSWER = bytes(32 * 2**20)
-"""Response body larger than the kernel buffers for a client that does not read."""
+"""Response body that is too large for the socket buffers, so the server must wait until the client reads."""
 
 HONEST = b"POST /echo HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST /echo HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -120,7 +120,7 @@ class Running:
         return len(self.server.server_state.connections)
 
     def awaiting(self, stage: str, body: int = 0) -> int:
-        """Return the number of connections at this stage with at least `body` bytes of a body received."""
+        """Return the number of connections in `stage` that have received at least `body` bytes of a body."""
         ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
         return sum(one.stage == stage and one.body_bytes >= body for one in ours)
 
@@ -361,7 +361,7 @@ def test_disconnects_two_thousand_slow_clients_unlike_plain_uvicorn() -> None:
 
 
 @pytest.mark.soak
-def test_a_thousand_slow_clients_do_not_block_a_server_with_a_hundred_connections() -> None:
+def test_a_thousand_slow_clients_do_not_block_a_server_limited_to_a_hundred_connections() -> None:
     with running(Server(app, Limits(connections=100), log_level="critical")) as server:
         slow, honest = asyncio.run(besiege(server.port, ["trickles its head"] * 1000, 1.0, 10))
         assert not any(isinstance(one, BaseException) for one in slow)
@@ -488,7 +488,7 @@ def test_closes_the_oldest_incomplete_connections_beyond_the_limit() -> None:
         assert server.connections <= 20
         told = [await one for one in begun if one.done()]
         assert len(told) >= 30
-        # A client whose bytes the server had not read yet receives no response.
+        # A client receives no response if the server had not read any of its bytes.
         assert all(statuses(one) in ([408], []) for one in told)
         for one in begun:
             one.cancel()

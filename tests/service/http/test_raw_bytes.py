@@ -206,7 +206,7 @@ def test_number_fields_reject_booleans_strings_nan_and_infinity(
 
 
 @pytest.mark.parametrize(("model", "name", "field"), fields())
-def test_large_collections_stop_at_the_first_invalid_entry(
+def test_validation_of_large_collections_stops_at_the_first_invalid_entry(
     model: type[BaseModel], name: str, field: FieldInfo
 ) -> None:
     kinds = {get_origin(kind) for kind in types_of(field)}

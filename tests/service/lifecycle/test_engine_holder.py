@@ -1,4 +1,4 @@
-"""Tests that the engine holder never returns a closed engine, even while other threads replace it."""
+"""Tests that the engine holder never returns a closed engine, even while other threads replace the engine."""
 
 import asyncio
 import sys

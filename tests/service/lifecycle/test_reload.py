@@ -72,7 +72,7 @@ def versions(answer: Any) -> set[str]:
 
 
 def truth(shop: FakeShop) -> dict[str, list[Any]]:
-    """Return the expected answers by version, taken from a server that serves only that index."""
+    """Return the expected answers by index version, each from a server that serves only this version."""
     told: dict[str, list[Any]] = {}
     for name in NAMES:
         config = ServeConfig(index=shop.index.with_name(name))
@@ -159,7 +159,7 @@ def test_rejects_paths_instead_of_names(client: TestClient, name: str) -> None:
         ({"report": "nothing"}, "Index 'index' with report 'nothing' cannot be served"),
     ],
 )  # fmt: skip
-def test_rejects_unservable_artifacts_by_name_and_keeps_serving(
+def test_reload_with_unservable_artifacts_names_them_and_keeps_serving(
     client: TestClient, shops: FakeShop, named: dict[str, str], says: str
 ) -> None:
     damaged = shops.index.with_name("damaged")
@@ -399,7 +399,8 @@ async def reload_under_load(
 ) -> tuple[Load, list[Footprint]]:
     """Reload the named indexes in turn while clients send requests, and return the load and the footprints.
 
-    After each reload, wait until the clients have received two answers each on average, and then `between` seconds.
+    After each reload, wait until each client has received two answers on average. Then wait another `between`
+    seconds.
     Unless `steady` is 0, stop reloading for `steady` seconds after every 10% of the reloads, and then take a footprint.
     """
     load, footprints = Load(told), []

@@ -161,7 +161,7 @@ def test_counts_failures_and_continues(engine: Engine, config: ServeConfig) -> N
     assert trial.outcomes == {"failed": 3}
 
 
-def test_swap_resets_figures(client: TestClient) -> None:
+def test_reload_resets_figures(client: TestClient) -> None:
     begin(client, "candidate")
     for _ in range(3):
         found(client, "bib")

@@ -55,7 +55,7 @@ def test_a_key_from_a_file_is_found_by_its_digest(tmp_path: Path) -> None:
     assert keys.find(digest(SECRET).encode()) is None
 
 
-def test_rcml_key_prints_the_file_line_on_stdout_and_the_key_on_stderr(
+def test_rcml_key_prints_the_line_for_the_key_file_on_stdout_and_the_key_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["key", "--name", "shop", "--role", "admin"]) == 0
@@ -89,8 +89,8 @@ def test_rejects_a_short_or_malformed_key_without_quoting_it(secret: str, role: 
         (f"shop write {digest(SECRET)}", "Line 2 of {path} does not have the form `name role sha256`"),
         (f"sh/op read {digest(SECRET)}", "Line 2 of {path} does not have the form `name role sha256`"),
         (f"shop read {SECRET}", "Line 2 of {path} does not end with a SHA-256 digest"),
-        (f"first read {digest(SECRET)}", "Two keys are named first."),
-        (f"shop admin {digest(OTHER)}", "The keys first and shop are identical."),
+        (f"first read {digest(SECRET)}", "Two keys are named 'first'."),
+        (f"shop admin {digest(OTHER)}", "The keys 'first' and 'shop' are identical."),
     ],
 )
 def test_rejects_an_invalid_line_without_quoting_it(tmp_path: Path, line: str, said: str) -> None:

@@ -59,7 +59,10 @@ async def nothing() -> None:
 
 
 class Route:
-    """Application that works, sends a 200 response in two parts with work between them, and records how it ended."""
+    """Application that runs `before`, then sends a 200 response in two parts. It runs `between` after the first part.
+
+    `ended` records whether the response was completed or cancelled.
+    """
 
     def __init__(self, before: Work, between: Work = nothing) -> None:
         self.before, self.between = before, between

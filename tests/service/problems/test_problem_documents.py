@@ -118,7 +118,7 @@ def test_rejects_a_pair_of_identical_items(client: TestClient, path: str) -> Non
     assert (problem["status"], problem["errors"][0]["pointer"]) == (422, "#/item_b")
 
 
-def test_rejects_the_same_item_relation_for_two_items(client: TestClient) -> None:
+def test_rejects_the_intra_sample_relation_for_two_different_items(client: TestClient) -> None:
     problem = send(client, b'{"item_a": "bib", "item_b": "cot", "relation": "same-item"}', "/validity")
     assert problem["status"] == 422
     assert problem["errors"][0]["remedy"] == "Send one of gardeners, worn together / office, new-parents."

@@ -1,4 +1,4 @@
-"""Tests that each error has a kind of problem and a remedy for HTTP clients."""
+"""Tests of how errors are reported to HTTP clients: the problem kind, the detail and the remedy."""
 
 from collections.abc import Iterator
 

@@ -105,7 +105,7 @@ def test_invalid_lines_among_a_thousand_fail_alone(changing: TestClient) -> None
             assert reply == {"line": reply["line"], "item_id": f"item-{reply['line']}", "status": 201}
 
 
-def test_rejected_line_gets_the_field_and_the_remedy(changing: TestClient) -> None:
+def test_reply_to_a_rejected_line_names_the_field_and_the_remedy(changing: TestClient) -> None:
     [reply] = upload(changing, upsert("lamp", title=""))
     assert reply["problem"]["errors"] == [
         {
@@ -194,7 +194,7 @@ def in_pieces(client: TestClient, *pieces: bytes) -> tuple[int, bytes, int]:
     return next((one["status"] for one in sent if "status" in one), 0), body, len(pieces) - len(left)
 
 
-def test_replies_to_the_lines_read_before_a_chunked_body_exceeds_the_limit(changing: TestClient) -> None:
+def test_a_chunked_body_over_the_limit_gets_replies_to_the_lines_read_so_far(changing: TestClient) -> None:
     early = b"".join(json.dumps(upsert(f"early-{n}")).encode() + b"\n" for n in range(LINES_PER_GROUP))
     filling = [(b" " * 999 + b"\n") * 100] * 20
     status, body, taken = in_pieces(changing, early, *filling, json.dumps(upsert("late")).encode())
@@ -264,7 +264,7 @@ def test_upload_does_not_keep_a_replaced_engine_open(own: FakeShop, monkeypatch:
 
 
 class AtOnce:
-    """A thread replacement whose work is complete when `start` returns."""
+    """Replacement for `Thread` whose `start` runs the target immediately, in the calling thread."""
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self.start = target

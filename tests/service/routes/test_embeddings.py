@@ -60,7 +60,7 @@ def ask(client: TestClient, **question: object) -> Any:
 
 
 def numbers(written: Any) -> Float32[ndarray, "..."]:
-    """Parse JSON numbers as float32, because JSON has only the digits that identify a float32."""
+    """Parse JSON numbers as float32, because a response has only enough digits to identify a float32."""
     return np.array(written, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Health endpoints: live at once, ready once the index is open, and clear about an index that cannot be opened."""
+"""Health endpoints: a server is live immediately, is ready when its index is open, and reports a failure to open it."""
 
 import platform
 import time

@@ -219,7 +219,7 @@ def test_deleting_a_pending_relation_cancels_its_job(
     assert listed == [*(one.relation_id for one in RELATIONS), "gifts / new"]
 
 
-def test_rejects_deleting_a_relation_while_another_is_embedding(
+def test_rejects_deleting_a_relation_while_another_is_being_added(
     adding: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posted(adding)

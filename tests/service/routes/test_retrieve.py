@@ -50,7 +50,7 @@ def test_picture_finds_the_item_it_shows(asked: TestClient, shop: FakeShop) -> N
     assert answer["query"] == {"text": None, "picture": True}
 
 
-def test_compares_text_and_picture_by_their_mean(asked: TestClient, shop: FakeShop) -> None:
+def test_query_with_text_and_picture_uses_average_similarity(asked: TestClient, shop: FakeShop) -> None:
     content = b64encode(picture(shop)).decode()
     answer = ask(asked, text=ITEMS[0].text, picture={"base64": content}, relation="gardeners", k=1)
     assert (ids(answer), answer["similarity"]) == (["red-mug"], "AVG")

@@ -94,7 +94,7 @@ def test_validity_is_independent_of_item_order(client: TestClient) -> None:
     assert one["probability"] == other["probability"]
 
 
-def test_applies_filters_grouping_and_inclusion(client: TestClient, shop: FakeShop) -> None:
+def test_applies_filter_exclude_group_by_and_include(client: TestClient, shop: FakeShop) -> None:
     question = {"item_id": "trowel", "relation": "gardeners", "k": 9}
     narrowed = {
         "filter": {"price": {"min": 8, "max": 25}, "categories": {"any_of": ["Kitchen", "Garden"]}},
