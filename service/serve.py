@@ -61,7 +61,7 @@ def serve(
     listener = _listen(config.host, config.port)
     url = _url(config.host, listener.getsockname()[1])
     server = server_of(app, config, outcome)
-    show(f"Listening on {url}. Opening {config.index} ...")
+    show(f"Listening on {url} and opening {config.index} ...")
     try:
         with listener:
             server.run(sockets=[listener])
