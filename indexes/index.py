@@ -131,7 +131,7 @@ class Index:
         """
         newest = newest_generation(self.path)
         if newest.name > self._newest:
-            # Set before opening, so that a damaged generation is reported only once.
+            # Record the name before opening the generation, so that a damaged generation is reported only once.
             before, self._newest = self._newest, newest.name
             try:
                 self._take_over(Generation.open(newest))

@@ -127,7 +127,7 @@ class Reader:
     ) -> dict[View, Float32[ndarray, "items dim"]]:
         """Return the vectors of catalogue items and new items, by view.
 
-        A row is zero if the item has no text or picture for that view.
+        A vector is zero if the item lacks the view, for example the image view of an item without a picture.
 
         Raises:
             UnknownItemError, UnknownRelationError: no item or relation has this ID.

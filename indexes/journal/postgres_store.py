@@ -3,9 +3,9 @@
     postgresql://user@host/database?options=-csearch_path%3Drcml_shop_1f0c9a7e
 
 Each index has its own schema, which the libpq parameter `options` in the URL selects. Many indexes can therefore share
-a database, the URL is all that is needed to find the changes, and `psql` accepts the URL unchanged. The URL must not
-contain a password because it is written into the index. libpq reads the password from PGPASSWORD, from ~/.pgpass, or
-from the file that `passfile=` names.
+a database, the URL is all that is needed to find the changes, and `psql` accepts the URL unchanged. The index stores
+the URL, so the URL must not contain a password. libpq reads the password from PGPASSWORD, from ~/.pgpass, or from the
+file that `passfile=` names.
 
 Writers queue for the single row of `lineage`, so sequence numbers have no gaps and follow the order of commits. If the
 connection is lost during a commit, the store reconnects and asks the server whether the transaction was committed.
@@ -88,7 +88,7 @@ class PostgresStore:
         self.name = f"{_text(address.difference_update_query(['options']))} (schema {self._schema})"
         self.repair = (
             f"Restore a backup, or drop the schema {self._schema} and rebuild the index, which loses all "
-            "changes. If restoring fails, drop the schema first"
+            "changes. If restoring fails, drop the schema and restore again"
         )
 
     def prepare(self) -> None:

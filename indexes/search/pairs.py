@@ -131,7 +131,7 @@ class PairScorer:
     ) -> Float32[ndarray, "items dim"]:
         """Return the vectors of `items` in a view under a relation, in the same order.
 
-        A vector is zero if the item has no text or picture for that view.
+        A vector is zero if the item lacks the view, for example the image view of an item without a picture.
         """
         found = np.zeros((len(items), self.snapshot.generation.vectors.dim), np.float32)
         rows: dict[int, int] = {}

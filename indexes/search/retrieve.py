@@ -28,7 +28,8 @@ from .vector_search import BlendedSearch
 MAX_PRECOMPUTED_EXCLUDE = 100
 """Maximum number of excluded items in a precomputed lookup.
 
-The lookup runs on the event loop. Looking up thousands of excluded items would block it for the time of many searches.
+The lookup runs on the event loop. With thousands of excluded items, it would block the event loop for as long as many
+searches take.
 """
 
 
@@ -86,8 +87,8 @@ class Promotion:
         two positions. Of items with equal `variant` keys, only the first is kept. If one list runs out, the other fills
         all remaining positions.
 
-        With a greater `depth` and longer lists, the result begins with the same items, followed by more. This requires
-        that each list contains `depth` items, or all available items if there are fewer.
+        Each list must contain `depth` items, or all available items if there are fewer. A merge with a greater `depth`
+        and longer lists then begins with the same items.
         """
         lists = {True: deque(promoted), False: deque(ranked)}
         placed: set[Hashable] = set()

@@ -91,7 +91,10 @@ class BlendedSearch:
             depth *= 4
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows parts*dim"]:
-        """Concatenate the vectors of the parts, scaled so that inner products are the weighted means over the parts."""
+        """Concatenate the vectors of the parts, each scaled by the square root of its share of the weights.
+
+        The inner product of two items is then the weighted mean of their inner products in the parts.
+        """
         shares = [
             np.sqrt(share) * part.vectors(rows) for share, part in zip(self._shares, self.parts, strict=True)
         ]

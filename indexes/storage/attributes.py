@@ -1,7 +1,9 @@
 """Attributes of items (price, stock, brand), stored in columns, and the evaluation of filter conditions on them.
 
-    attributes.parquet   columns `price.number` and `price.text` for an attribute `price`, if any item has such a
-                         value, and the column `categories`; one row per item, null if the item has no value
+    attributes.parquet   one row per item; the numbers of an attribute `price` are in the column `price.number`, its
+                         texts in the column `price.text`, the categories in the column `categories`
+
+A column without values is omitted, and an item without a value has null.
 
 A filter reads only the columns that it names: a range condition on a million prices takes a millisecond.
 """

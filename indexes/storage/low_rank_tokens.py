@@ -4,8 +4,8 @@
       text.sketch.npy image.sketch.npy   float32 [tokens, components]: the projections C, in the order of the tokens
       text.basis.npy image.basis.npy     float32 [dim, components]: the principal directions B of the tokens
 
-The tokens H of eq. 3 are approximately C B^T, so eq. 4-6 can be evaluated on C: the relevance of a token is
-q H^T = (q B) C^T, and pooled projections p map to p B^T (W_V^T W_o) in the joint space. Estimating the scores of all
+The tokens H (eq. 3 of the paper) are approximately C B^T, so eq. 4-6 can be evaluated on C: the relevance of a token
+is q H^T = (q B) C^T, and pooled projections p map to p B^T (W_V^T W_o) in the joint space. Estimating the scores of all
 items this way costs a fraction of reading their tokens. Only the best candidates are then scored exactly from the
 tokens. The measurements are in docs/decisions.md.
 """
@@ -31,9 +31,9 @@ MIN_COMPONENTS = 24
 MAX_EXP_RANGE = 80.0
 """Limit for the difference between the greatest and the least relevance of all tokens.
 
-A maximum is subtracted from the relevances before exp. Below the limit, the maximum over all items is subtracted.
-Otherwise, it is the maximum of each item: exp underflows in float32 below about -87, so with the maximum over all
-items, every weight of an item could become zero.
+Below the limit, the maximum over all items is subtracted from the relevances before exp. Above the limit, the maximum
+of each item is subtracted. Subtracting the maximum over all items could then make all weights of an item zero, because
+exp underflows in float32 below about -87.
 """
 
 BASIS_SAMPLE_TOKENS = 20_000

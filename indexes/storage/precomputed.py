@@ -186,8 +186,8 @@ class TableMaker:
         width = min(self.depth, rows.shape[1])
         table[: len(rows), :width]["row"] = rows[:, :width]
         table[: len(rows), :width]["score"] = scores[:, :width]
-        # Items that the previous row did not list may rank directly after its last remaining entry. The row therefore
-        # receives only new items that score above this entry.
+        # An old item that the row did not list may rank directly after the last remaining entry. The rank of a new item
+        # below this entry is therefore unknown, so only new items that score above it are inserted.
         last = np.full(len(rows), np.inf, np.float32)
         last[had > 0] = scores[had > 0, had[had > 0] - 1]
         last[whole] = -np.inf
@@ -277,7 +277,10 @@ class _BestSoFar:
     def better(
         self, places: slice, scores: Float32[ndarray, "places columns"]
     ) -> tuple[Int64[ndarray, " n"], Int64[ndarray, " n"], Float32[ndarray, " n"]]:
-        """Return the scores in a tile that exceed the `least` score of their item, as place, column, score."""
+        """Return the scores in a tile that may be among the best of their item: they exceed its `least` score.
+
+        The three arrays contain the row of each such score in the tile, its column, and the score itself.
+        """
         keep = self.scores.shape[1]
         least = self.least[places]
         if scores.shape[1] > keep and np.isneginf(least).any():

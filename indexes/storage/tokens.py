@@ -1,7 +1,7 @@
 """Tokens of every item, from which scores under free-text relations are computed (`FreeTextRelation`).
 
     tokens/
-      text.npy image.npy                   H of eq. 3 in half precision, float16 [tokens, dim], item after item
+      text.npy image.npy                   float16 [tokens, dim]: the tokens H (eq. 3 of the paper), item after item
       text.starts.npy image.starts.npy     int64 [items + 1]: index of the first token of each item
       *.sketch.npy *.basis.npy             see `indexes/storage/low_rank_tokens.py`
 

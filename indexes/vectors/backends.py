@@ -1,4 +1,7 @@
-"""Selection of the vector backend: by the build options when writing a generation, by its files when opening it."""
+"""Selection of the vector backend of a generation.
+
+The backend of a new generation depends on the build options, that of an existing generation on its files.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -118,10 +118,10 @@ def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"])
 def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
     """Find every row that may be among the `wanted` best rows, in no particular order.
 
-    `few` is the number of rows that `find` can return. `find(depth)` returns the `depth` best rows, best first. It
-    computes scores with its own summation order, so rows with nearly equal scores may come in any order, and rows near
-    the cutoff may be missing. `depth` is therefore increased until the cutoff falls between two clearly different
-    scores. If `find` returns None, so does this function.
+    `find(depth)` returns the `depth` best of the `few` rows that the search considers, best first. It computes scores
+    with its own summation order, so rows with nearly equal scores may come in any order, and rows near the cutoff may
+    be missing. `depth` is therefore increased until the cutoff falls between two clearly different scores. If `find`
+    returns None, so does this function.
     """
     depth = wanted
     while True:

@@ -277,8 +277,8 @@ def _measure(
 ) -> FileReport:
     """Find the fastest search parameter that reaches `min_recall`.
 
-    The queries are vectors of items. They come in equal numbers from all query views that a similarity can compare with
-    the target view `view`.
+    The queries are vectors of items. Each of `views` that a similarity compares with `view` provides the same number of
+    queries.
     """
     if report.kind == "flat":
         return report

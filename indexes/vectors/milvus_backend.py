@@ -256,7 +256,8 @@ def write_milvus(
 ) -> None:
     """Fill a collection for `generation`, create `folder`, and record the collection in it.
 
-    All views of a relation must yield chunks of the same rows. `advance` is called once per relation and view.
+    `source` must yield chunks of the same rows for all views of a relation. `advance` is called once per relation and
+    view.
 
     Raises:
         ArtifactError: the server did not store all vectors.
@@ -289,10 +290,10 @@ def write_milvus(
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
-    """Return a filter expression for the `few` rows in `mask`, and None.
+    """Return a filter expression that selects the `few` rows in `mask`, and a mask to apply to the results.
 
-    If the expression would list too many rows, return an empty expression and `mask`, which the caller must then apply
-    to the results.
+    The returned mask is None unless the expression would list too many rows. In that case, the expression is empty, and
+    the caller must apply the mask.
     """
     if mask is None:
         return "", None
