@@ -23,9 +23,9 @@ _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
-"""Maximum length of a pause in seconds: of the first pause, and after repeated doubling.
+"""Initial and final maximum length of a pause, in seconds.
 
-The server's `Retry-After` is added to the pause.
+Each failure doubles the maximum until it reaches the final value. The server's `Retry-After` is added to the pause.
 """
 
 

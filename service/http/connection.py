@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.deadlines.sweep)
-            # Data that arrived while the loop was busy is not late, so let the loop read it first.
+            # Data that arrived while the event loop was busy is not late. Let the loop read it before the sweep.
             await asyncio.sleep(0)
             now = self.clock()
             for connection in _ours(self.server_state):
@@ -162,7 +162,7 @@ class Connection(HttpToolsProtocol):
         # Counters of received data.
         self._requests = 0
         self._latest = 0  # bytes in the latest call of `data_received`
-        # Bytes received since the current head or body began, excluding the call of `data_received` in which it began.
+        # Bytes received after the call of `data_received` in which the current head or body began.
         self._wire = 0
         self.body_bytes = 0
         self._watch = ProgressWatch(self.clock())
@@ -405,7 +405,10 @@ class Connection(HttpToolsProtocol):
 
     @property
     def unfinished(self) -> bool:
-        """Whether the connection is incomplete: every request that was received completely has been answered."""
+        """Whether the connection counts as incomplete.
+
+        It does, unless a completely received request is still waiting for its response.
+        """
         match self.stage:
             case "closed":
                 return True
@@ -418,9 +421,9 @@ class Connection(HttpToolsProtocol):
     def seniority(self) -> tuple[bool, float]:
         """Sort key of the order in which connections are closed, smallest first.
 
-        Connections whose newest request has been answered come last. All others come first, including those that have
-        not received a complete request head yet. Within each group, the client that has made no progress for the
-        longest time comes first.
+        Connections on which the latest complete request head has been answered come last. Connections on which it has
+        not been answered, or on which no head is complete yet, come first. Within each group, the client that has made
+        no progress for the longest time comes first.
         """
         return self.cycle is not None and self.cycle.response_complete, self._watch.since
 

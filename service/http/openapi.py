@@ -184,7 +184,7 @@ def document(app: FastAPI) -> Json:
 def _declare_access(operation: Json, access: Role) -> None:
     """Declare the keys that an operation accepts and the responses that reject a request.
 
-    The role is listed in the security requirement, which OpenAPI 3.1 allows for every scheme.
+    The security requirement lists the role. OpenAPI 3.1 allows roles in the requirement of every scheme.
     """
     if access is Role.OPEN:
         operation["security"] = []

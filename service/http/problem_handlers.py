@@ -1,7 +1,7 @@
 """Exception handlers that answer every failed request with a problem document.
 
-The response to a client error names the field, the value and the remedy. The response to any other error is a 500
-without details.
+The response to an expected error states the problem and the remedy. For an invalid field, it also states the field and
+its value. The response to any other error is a 500 without details.
 """
 
 from http import HTTPStatus
@@ -38,7 +38,7 @@ def error_response(request: Request, error: RcmlError) -> Response:
     """Return the response to a request that raised an rcml error.
 
     Raises:
-        RcmlError: `error` itself, if the client did not cause it.
+        RcmlError: `error` itself, if it is a server error that needs status 500.
     """
     rejection = rejection_of(error)
     if rejection is None:

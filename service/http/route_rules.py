@@ -108,14 +108,14 @@ def is_stranger(scope: Scope) -> bool:
 
 
 def _by_first_step() -> dict[tuple[str, str], RouteRule]:
-    """Index the rules of paths with parameters by the first segment of the path, such as `/items/`."""
+    """Return the rules of all paths that have parameters, by method and first path segment, such as `/items/`."""
     below: dict[tuple[str, str], RouteRule] = {}
     for (method, path), rule in ROUTE_RULES.items():
         if "{" in path:
             step = path[: path.find("/", 1) + 1]
             same = below.setdefault((method, step), rule)
             assert same == rule, (
-                f"all paths with parameters below {step} must have the same rule for {method}"
+                f"all paths that start with {step} and have parameters must have the same rule for {method}"
             )
             assert "{" not in step
     return below

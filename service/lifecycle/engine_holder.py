@@ -1,4 +1,6 @@
-"""Holder of the serving engine, which is opened in a thread after the server has started and replaced on reload.
+"""Holder of the serving engine.
+
+A thread opens the engine after the server has started, and a reload replaces it.
 
 Reading an index may take seconds, and moving the network to its device may take longer. Until both are done, requests
 that need the engine are rejected with 503. If opening fails, `rcml serve` exits with the reason.

@@ -67,7 +67,8 @@ class EngineLoader:
         """Open an engine and replace the serving engine. The swap continues even if its caller is cancelled.
 
         Raises:
-            NotServableError, NoRoomError, BusyError: see `open`; the serving engine stays in place.
+            NotServableError, NoRoomError, BusyError, UnreachableError, StorageError: see `open`. The serving engine
+                stays in place.
         """
         task = asyncio.create_task(self._swap(named))
         self._swaps.add(task)

@@ -36,7 +36,8 @@ MAX_FAILED_JOBS = 16
 class RelationJob:
     """A relation that is being added.
 
-    `done` of `total` vectors and precomputed answers are finished. `reason` states why the job failed.
+    `total` is the number of vectors and precomputed answers to compute, and `done` is how many of them are finished.
+    `reason` states why the job failed.
     """
 
     relation: Relation

@@ -66,7 +66,7 @@ class _Asked:
 class ShadowRun:
     """One shadow run of a candidate. Use it from one event loop.
 
-    The figures compare the candidate with one serving engine. They are reset when another engine replaces it.
+    The figures compare the candidate with one serving engine. They are reset when a reload replaces that engine.
     """
 
     def __init__(self, candidate: Engine, share: float, metrics: Metrics) -> None:
@@ -199,7 +199,7 @@ class Shadow:
 
         Raises:
             BusyError: a shadow run is already in progress.
-            NotServableError, NoRoomError: see `EngineLoader.open`.
+            NotServableError, NoRoomError, UnreachableError, StorageError: see `EngineLoader.open`.
         """
         if self._run is not None or (self._beginning is not None and not self._beginning.done()):
             raise BusyError(
@@ -211,7 +211,7 @@ class Shadow:
     def offer(
         self, engine: Engine, question: Question, snapshot: Snapshot, found: Sequence[Found], seconds: float
     ) -> None:
-        """Offer an answered query to the shadow run, if there is one, as `ShadowRun.offer` does.
+        """Offer an answered query to the shadow run, if there is one (see `ShadowRun.offer`).
 
         Skip queries that do not name their items and relations by ID.
         """

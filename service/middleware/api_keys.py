@@ -113,9 +113,9 @@ def _from_settings(config: ServeConfig) -> Iterable[tuple[bytes, Key]]:
             secret = hidden.get_secret_value()
             if not _KEY.fullmatch(secret):
                 raise InputError(
-                    f"Key {number} of RCML_{role.upper()}_KEYS has {len(secret)} characters or contains characters "
-                    f"that are not printable ASCII. Use {MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} random printable "
-                    "characters; `rcml key` creates such a key."
+                    f"Key {number} of RCML_{role.upper()}_KEYS has {len(secret)} characters and is not valid. Use "
+                    f"{MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} random printable ASCII characters without spaces; "
+                    "`rcml key` creates such a key."
                 )
             yield sha256(secret.encode()).digest(), Key(f"{role}-{number}", _ROLES[role])
 

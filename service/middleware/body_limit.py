@@ -1,8 +1,8 @@
 """Limit on request bodies: a longer body is rejected before more than the limit is held in memory.
 
-Starlette's own limit returns plain text if the length is declared; this one returns a problem document. Under
-`rcml serve`, `connection.py` rejects such a body before it reaches the application. This middleware enforces the limit
-under any other server.
+If the Content-Length header exceeds the limit, Starlette's own middleware returns plain text. This middleware always
+returns a problem document. Under `rcml serve`, `connection.py` rejects a body that is too long before it reaches the
+application. This middleware enforces the limit under any other server.
 """
 
 from starlette.exceptions import HTTPException

@@ -41,7 +41,7 @@ class RequestLog:
             return
         asked = next((value for name, value in scope["headers"] if name == _REQUEST_ID_HEADER), None)
         request = request_id(None if asked is None else asked.decode("latin-1"))
-        # Never reset, because the server may log an error in the same task after this method returns.
+        # The ID is never reset, because the server may log an error in the same task after this method returns.
         REQUEST_ID.set(request)
         header = (_REQUEST_ID_HEADER, request.encode())
         status, size = 0, 0

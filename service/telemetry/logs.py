@@ -68,7 +68,7 @@ def request_id(asked: str | None) -> str:
 
 
 def redact(text: str) -> str:
-    """Hide all API keys, passwords and tokens in `text` that the pattern recognises."""
+    """Hide the API keys, passwords and tokens that `_SECRETS` finds in `text`."""
     return _SECRETS.sub(_hide, text) if _may_hold_secrets(text) else text
 
 

@@ -193,7 +193,7 @@ class _TracedTiming(_Timing):
 
 
 class _IndexCollector(Collector):
-    """Collector of facts about the served index, read at every scrape so that they follow each new generation."""
+    """Collector of facts about the served index. Every scrape reads them from the current generation."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
