@@ -143,7 +143,7 @@ def _familiarity(reader: Reader, relation: FreeTextRelation) -> dict[str, Any]:
 
 
 def _fallback_reason(asked: RetrieveRequest, found: Sequence[Found], fallbacks: int) -> str:
-    page = f" from rank {asked.cursor + 1} on" if asked.cursor else ""
+    page = f" (starting at rank {asked.cursor + 1})" if asked.cursor else ""
     return (
         f"Under the requested relation, {len(found) - fallbacks} of {asked.k} results{page} reach the minimum score of "
         f"{asked.min_score:g}. Added from other relations: {fallbacks}."

@@ -44,7 +44,7 @@ def test_volumes_are_declared_and_used() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_dependencies_exist_and_can_meet_their_condition(name: str) -> None:
+def test_dependencies_exist_and_can_meet_the_condition_of_depends_on(name: str) -> None:
     for needed, how in SERVICES[name].get("depends_on", {}).items():
         assert needed in SERVICES
         if how["condition"] == "service_healthy":

@@ -88,7 +88,7 @@ class Shell:
         return None
 
     def _request(self, options: str, source: str) -> httpx.Request:
-        """Return the request that curl would send; the standard output of `source` is its standard input."""
+        """Return the request that curl would send; the body `@-` is the standard output of the command `source`."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("url")
         parser.add_argument("-s", action="store_true")

@@ -1,10 +1,10 @@
-"""Sibling indexes that share only their item and relation IDs; each was built with a different encoder.
+"""Indexes of the same shop with different text vectors, because each index was built with a different encoder.
 
-    index         built from `checkpoint`
-    renewed       built from `checkpoint`, with different vectors
-    candidate     built from `other-checkpoint`, with different vectors
+    index         built from `checkpoint`, with an encoder without an accent
+    renewed       built from `checkpoint`, with an encoder that uses the accent '
+    candidate     built from `other-checkpoint`, with an encoder that uses the accent `
 
-A response that combines vectors, scores, probabilities or text encodings of two indexes therefore matches none of them.
+A response that combines vectors, scores, probabilities or text encodings of two indexes therefore matches no index.
 """
 
 from collections.abc import Callable, Sequence

@@ -388,7 +388,7 @@ def test_does_not_resend_change_after_503() -> None:
     assert Attempts(WRITE, Policy(1, 5, 60)).after_answer(answer) is None
 
 
-def test_pauses_double_up_to_maximum() -> None:
+def test_doubles_each_pause_up_to_maximum() -> None:
     attempts = Attempts(QUESTION, Policy(1, 9, 1000, clock=lambda: 0.0, draw=lambda: 1.0))
     pauses = [attempts.after_answer(httpx.Response(503)) for _ in range(9)]
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]

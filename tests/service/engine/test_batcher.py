@@ -160,7 +160,7 @@ def test_immediately_rejects_jobs_that_would_wait_too_long(clock: Clock) -> None
         return len(outcomes) - len(again), again
 
     answered, again = run(doubling, scenario, batch_size=2, max_wait_s=0.1)
-    # A wait of 0.1 s allows 5 queued jobs of 0.02 s each. The jobs of the running batch are added to these.
+    # About 5 queued jobs of 0.02 s each fit into the maximum wait of 0.1 s. The running batch has up to 2 more jobs.
     assert 5 <= answered <= 8
     assert again == [1] * (100 - answered)
 

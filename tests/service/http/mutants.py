@@ -184,7 +184,8 @@ class Mutator:
     def _object(self, schema: Json) -> Json:
         """Return an object with all required and some optional properties.
 
-        If the query can be an item ID, several item IDs or a text, the object contains exactly one of the three.
+        If the schema has the fields `item_id`, `item_ids` and `text`, the object contains exactly one of them, because
+        a request may contain only one query. The object then contains neither `picture` nor `relations`.
         """
         properties, required = schema["properties"], set(schema.get("required", ()))
         optional = [name for name in properties if name not in required]

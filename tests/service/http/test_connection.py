@@ -479,7 +479,7 @@ def test_the_idle_time_starts_after_the_response() -> None:
     assert left == b""
 
 
-def test_closes_the_oldest_incomplete_connections_beyond_the_limit() -> None:
+def test_closes_the_oldest_connections_without_a_complete_request_if_too_many_are_open() -> None:
     async def crowd(port: int) -> list[bytes]:
         begun = [asyncio.create_task(talk(port, b"GET /echo HTTP/1.1\r\nHost: x")) for _ in range(50)]
         await until(lambda: sum(one.done() for one in begun) >= 30)
@@ -488,7 +488,7 @@ def test_closes_the_oldest_incomplete_connections_beyond_the_limit() -> None:
         assert server.connections <= 20
         told = [await one for one in begun if one.done()]
         assert len(told) >= 30
-        # A client receives no response if the server had not read any of its bytes.
+        # The server sends no response if it closes the connection before it has read any bytes.
         assert all(statuses(one) in ([408], []) for one in told)
         for one in begun:
             one.cancel()

@@ -57,7 +57,7 @@ def test_a_response_must_be_read_at_the_minimum_rate() -> None:
     assert watch.reads_too_slowly(8.0, 201, DEADLINES)
 
 
-def test_a_new_write_restarts_the_measurement_of_the_reading_rate() -> None:
+def test_the_measurement_of_the_reading_rate_can_be_restarted() -> None:
     watch = ProgressWatch(0.0)
     assert not watch.reads_too_slowly(0.0, 1000, DEADLINES)
     watch.forget_reading()

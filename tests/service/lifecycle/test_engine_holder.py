@@ -80,6 +80,6 @@ def test_replaced_engine_stays_open_while_held() -> None:
     eventually(lambda: before.closed)
 
 
-def test_held_raises_before_engine_is_open() -> None:
+def test_raises_not_ready_if_no_engine_is_open() -> None:
     with pytest.raises(NotReadyError, match="still being opened"), EngineHolder(LightEngine).held():
         pass

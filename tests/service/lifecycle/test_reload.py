@@ -400,8 +400,8 @@ async def reload_under_load(
     """Reload the named indexes in turn while clients send requests, and return the load and the footprints.
 
     After each reload, wait until each client has received two answers on average. Then wait another `between`
-    seconds.
-    Unless `steady` is 0, stop reloading for `steady` seconds after every 10% of the reloads, and then take a footprint.
+    seconds. Unless `steady` is 0, stop reloading for `steady` seconds after every 10% of the reloads, and then take a
+    footprint.
     """
     load, footprints = Load(told), []
     async with asyncio.TaskGroup() as clients:
@@ -462,8 +462,9 @@ def test_reloads_under_load_cause_no_failed_or_mixed_answers(shops: FakeShop) ->
 def test_thousand_reloads_leak_no_memory_threads_or_files(shops: FakeShop) -> None:
     """Run 1,000 reloads in 50 rounds, each with ten reloads from one checkpoint and then ten from another.
 
-    The checkpoint therefore changes about 100 times. The ratio of the 99th percentiles is printed but not asserted,
-    because it also depends on the other load on the machine.
+    The checkpoint therefore changes about 100 times. The 99th percentiles of the response times with and
+    without reloads are printed, but their ratio is not asserted, because it also depends on the other load of the
+    machine.
     """
     names = [name for _ in range(50) for name in (*["index", "renewed"] * 5, *["candidate"] * 10)]
     load, footprints = run(shops, names, between=0.1, steady=3)
@@ -482,8 +483,8 @@ def test_thousand_reloads_leak_no_memory_threads_or_files(shops: FakeShop) -> No
     }
     print(json.dumps(told))
     assert load.wrong == []
-    # The server may have a file open at that moment, because it checks for changes by other processes. OpenMP keeps
-    # one thread for every thread that has searched.
+    # The server may have more files open when a footprint is taken, because it checks for changes by other
+    # processes. OpenMP keeps one thread for every thread that has searched.
     assert end.files <= warm.files + 2
     assert end.threads <= warm.threads + 2
     assert end.resident < 1.05 * warm.resident

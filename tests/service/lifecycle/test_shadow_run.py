@@ -94,7 +94,7 @@ def test_samples_share_of_traffic(client: TestClient) -> None:
     assert state(client, 10)["share"] == 0.25
 
 
-def test_samples_only_queries_that_need_no_network(client: TestClient) -> None:
+def test_samples_only_queries_that_name_an_item_and_a_relation_by_id(client: TestClient) -> None:
     begin(client, "candidate")
     assert client.post("/retrieve", json={"text": "A mug", "relation": "gardeners"}).status_code == 200
     assert client.post("/retrieve", json={"item_id": "bib"}).status_code == 200

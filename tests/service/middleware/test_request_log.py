@@ -20,7 +20,7 @@ from tests.service.conftest import served
 
 
 class BrokenEncoder(FakeEncoder):
-    """Encoder that raises an unexpected exception, like a bug would."""
+    """Encoder with a bug: it raises an unexpected exception."""
 
     def read_items(self, *items: object) -> Any:
         raise ZeroDivisionError("a secret of the server")

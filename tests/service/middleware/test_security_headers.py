@@ -36,7 +36,7 @@ def guarded(shop: FakeShop) -> Iterator[TestClient]:
     ("path", "status"),
     [("/items", 200), ("/items/bib/image", 200), ("/nothing", 404), ("/items/x", 404), ("/livez", 200)],
 )
-def test_a_response_allows_a_browser_to_load_and_run_nothing(
+def test_a_response_forbids_a_browser_to_load_or_run_anything(
     client: TestClient, path: str, status: int
 ) -> None:
     response = client.get(path)

@@ -200,7 +200,7 @@ def test_a_chunked_body_over_the_limit_gets_replies_to_the_lines_read_so_far(cha
     status, body, taken = in_pieces(changing, early, *filling, json.dumps(upsert("late")).encode())
     assert status == 200
     assert [json.loads(line)["status"] for line in body.splitlines()] == [201] * LINES_PER_GROUP
-    assert taken == 11  # 10^6 bytes
+    assert taken == 11  # the eleventh piece exceeds the limit of 10^6 bytes
     assert changing.get("/items/late").status_code == 404
 
 
@@ -432,7 +432,10 @@ def test_loses_no_acknowledged_change_after_kill(
 def test_serves_a_client_that_reads_replies_only_at_the_end(
     process: tuple[subprocess.Popen[str], str],
 ) -> None:
-    """Most clients send the whole body before they read, so replies beyond the socket buffer must not block them."""
+    """Send the whole body before reading any reply, as most clients do.
+
+    The server must continue to read the body, even if the unread replies exceed the socket buffers.
+    """
     _, url = process
     body = (b"x" + b" " * 500 + b"\n") * 40_000
     head = f"POST /items/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: {NDJSON['Content-Type']}\r\n"

@@ -105,7 +105,7 @@ def test_every_request_example_succeeds(client: TestClient, described: Any) -> N
             assert client.post(path, json=example["value"]).status_code == 200
 
 
-def test_item_example_exists(client: TestClient, described: Any) -> None:
+def test_example_of_an_item_id_names_an_existing_item(client: TestClient, described: Any) -> None:
     for path in ("/items/{item_id}", "/items/{item_id}/image"):
         [parameter] = described["paths"][path]["get"]["parameters"]
         assert client.get(path.format(item_id=parameter["example"])).status_code == 200
@@ -119,7 +119,7 @@ def test_admin_request_examples_succeed(client: TestClient, described: Any) -> N
     assert client.delete("/admin/shadow").status_code == 204
 
 
-def test_relation_example_exists(client: TestClient, described: Any) -> None:
+def test_example_of_a_relation_id_names_an_existing_relation(client: TestClient, described: Any) -> None:
     [parameter] = described["paths"]["/relations/{relation_id}"]["get"]["parameters"]
     assert client.get(f"/relations/{parameter['example']}").status_code == 200
 

@@ -23,7 +23,7 @@ WORDS = "Bought by people who drink striped tea."
 
 
 class WordyEncoder(FakeEncoder):
-    """Fake encoder that also returns a vector for an empty text, as a network does."""
+    """Fake encoder that also returns a vector for an empty text, as the real encoder does."""
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         return super().encode_texts([text or "nothing" for text in texts])

@@ -1,4 +1,4 @@
-"""Item changes over HTTP: durable once acknowledged, visible to the next request, and rejected as a whole."""
+"""Item changes over HTTP: an acknowledged change is durable and immediately visible; an invalid one has no effect."""
 
 import json
 from base64 import b64encode

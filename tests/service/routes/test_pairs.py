@@ -61,7 +61,7 @@ def test_batch_replies_equal_single_responses(
             assert reply["problem"]["detail"] == alone.json()["detail"]
 
 
-def test_computes_a_batch_of_claims_in_one_call(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validates_a_batch_of_claims_in_one_call(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     validities, asked = PairScorer.probabilities, []
 
     def counting(comparison: PairScorer, claims: Any) -> Any:

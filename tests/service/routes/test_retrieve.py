@@ -192,7 +192,9 @@ def test_fallback_message_on_a_later_page_counts_that_page(asked: TestClient) ->
     question = {"item_id": "bib", "relation": "gardeners", "min_score": best, "k": 1, "fallback": True}
     answer = ask(asked, **question, cursor=1)
     assert [one["fallback"] for one in answer["results"]] == [True]
-    assert answer["fallback"].startswith("Under the requested relation, 0 of 1 results from rank 2 on reach")
+    assert answer["fallback"].startswith(
+        "Under the requested relation, 0 of 1 results (starting at rank 2) reach"
+    )
 
 
 def test_returns_only_the_requested_fields(asked: TestClient) -> None:
@@ -225,7 +227,7 @@ def test_rejection_of_a_batch_points_to_the_invalid_field(asked: TestClient) -> 
 
 
 def test_precomputed_answers_equal_search_results(asked: TestClient, shop: FakeShop) -> None:
-    """Compare with a request that sets `fallback`, because it never uses the precomputed AVG table."""
+    """Compare with a request that sets `fallback`, because such a request never uses the precomputed AVG table."""
     question = {"item_id": "bib", "relation": "gardeners", "k": 5}
     searched = ask(asked, **question, fallback=True)
     assert ask(asked, **question)["results"] == searched["results"]

@@ -79,7 +79,7 @@ def test_relation_type_ranks_all_relations_between_items(
 
 
 @pytest.mark.parametrize("item_b", ["cot", "bottle", "tie", "tasse-é"])
-def test_validity_equals_the_head_probability_and_applies_the_threshold(
+def test_probability_equals_the_reference_and_the_threshold_decides_validity(
     client: TestClient, shop: FakeShop, item_b: str
 ) -> None:
     answer = ask(client, "/validity", item_a="bib", item_b=item_b, relation="new-parents")
