@@ -229,8 +229,9 @@ class Connection(HttpToolsProtocol):
             return
         super().on_headers_complete()
         if mode is BodyMode.CHUNKED:
-            # Trailers may be discarded (RFC 9110, 6.5.1), and must not be mistaken for headers.
-            self.headers = []
+            # Trailers may be discarded (RFC 9110, 6.5.1), and must not be mistaken for headers. The limit of the body
+            # depends on its media type.
+            self.headers = [(name, value) for name, value in self.headers if name == b"content-type"]
         self.stage = "body"
         self._requests += 1
         self._wire = self.body_bytes = 0

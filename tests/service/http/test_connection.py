@@ -689,6 +689,27 @@ def test_no_other_target_has_the_limit_of_bulk_uploads(quick: Running, target: b
     assert statuses(asyncio.run(talk(quick.port, put))) == [413]
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
+@pytest.mark.parametrize(
+    ("media_type", "longest"), [(b"multipart/form-data", 30_000), (b"image/png", 10_000)]
+)
+def test_limit_of_a_body_depends_on_its_media_type(
+    quick: Running, declared: bool, media_type: bytes, longest: int
+) -> None:
+    def upload(length: int) -> bytes:
+        fields = b"\r\nConnection: close\r\nContent-Type: " + media_type
+        if declared:
+            head = HONEST.removesuffix(b"hello").replace(b": 5", b": %d" % length + fields)
+            return head + b"x" * length
+        head = CHUNKED.replace(b": chunked", b": chunked" + fields)
+        return head + b"%x\r\n" % length + b"x" * length + b"\r\n0\r\n\r\n"
+
+    assert statuses(asyncio.run(talk(quick.port, upload(longest)))) == [200]
+    heard = asyncio.run(talk(quick.port, upload(longest + 1)))
+    assert statuses(heard) == [413]
+    assert f"limit of {longest} bytes" in str(problem(heard)["detail"])
+
+
 def test_stops_reading_a_bulk_upload_soon_after_the_response() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
