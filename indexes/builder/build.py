@@ -163,7 +163,7 @@ def _write(
     set_aside = {prepared.items[place].item_id: reason for place, reason in shards.set_aside().items()}
     if not items:
         raise InputError(
-            f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'there is none')}."
+            f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'it has no items')}."
         )
     with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
         keep_vectors(

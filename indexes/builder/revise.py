@@ -43,7 +43,7 @@ def check_new_relation(generation: Generation, relation: Relation) -> None:
     """
     if generation.tokens is None:
         raise NoTokensError
-    for name, value in (("id", relation.relation_id), ("description", relation.description)):
+    for name, value in (("ID", relation.relation_id), ("description", relation.description)):
         if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
             raise InputError(
                 f"{value!r} cannot be the {name} of a relation. Use one line of text without control characters."

@@ -221,7 +221,10 @@ class Journal:
             with self._store.writing(engine) as connection:
                 head = self._locked_head(connection)
                 if head is None or head.lineage != self._lineage:
-                    raise MismatchError("the index was rebuilt; open the index again")
+                    raise StorageError(
+                        "The change was not stored, because the index was rebuilt. Open the index again, then send the "
+                        "change again."
+                    )
                 sequence = itertools.count(head.given + 1)
                 for waiting in together:
                     for change, row in zip(waiting.changes, waiting.rows, strict=True):

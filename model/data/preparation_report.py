@@ -138,5 +138,5 @@ def preparation_markdown(report: PreparationReport) -> str:
         *(f"- `{item_id}`: {reason}" for item_id, reason in report.set_aside.items()),
     ]
     if not report.set_aside:
-        lines.append("Nothing.")
+        lines.append("None.")
     return "\n".join(lines) + "\n"

@@ -143,7 +143,7 @@ def _keep_items(
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
         raise InputError(
             f"{config.items} has {pictured} usable items with a picture; at least {MIN_PICTURED_ITEMS} are needed. "
-            f"Add items or correct the unusable ones. {reasons}"
+            f"Add items or correct the unusable ones. {reasons}".rstrip()
         )
     return items, set_aside
 

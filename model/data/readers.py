@@ -131,7 +131,7 @@ def _cast(column: pl.Series, to: pl.DataType | type[pl.DataType], path: Path) ->
     except pl.exceptions.PolarsError:
         raise InputError(
             f"{path}: the column {column.name} has type {column.dtype}, but {to} is needed. "
-            f"Convert its values, such as {column[0]!r}."
+            f"Convert its values, such as {column.drop_nulls().head(1).to_list()[0]!r}."
         ) from None
 
 

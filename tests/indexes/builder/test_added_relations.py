@@ -246,8 +246,8 @@ def test_rejects_removal_of_trained_or_unknown_relation(index: Index) -> None:
             Relation("offices", "Worn together at the office."),
             "Relation 'worn together / office' already has the descr",
         ),
-        (Relation(" ", "Of sailors."), "' ' cannot be the id of a relation"),
-        (Relation("a\nb", "Of sailors."), r"'a\\nb' cannot be the id of a relation"),
+        (Relation(" ", "Of sailors."), "' ' cannot be the ID of a relation"),
+        (Relation("a\nb", "Of sailors."), r"'a\\nb' cannot be the ID of a relation"),
         (Relation("sailors", "\ud800"), "cannot be the description of a relation"),
     ],
 )

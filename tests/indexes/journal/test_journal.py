@@ -187,7 +187,7 @@ def test_discards_changes_when_index_is_rebuilt(journal: Journal, store: Store) 
     rebuilt = opened(store, lineage="b" * 64, start=2)
     assert rebuilt.since(0) == []
     assert rebuilt.append([put("c")])[0].sequence == 3
-    with pytest.raises(StorageError, match="the index was rebuilt; open the index again"):
+    with pytest.raises(StorageError, match=r"because the index was rebuilt\. Open the index again"):
         journal.append([put("d")])
     assert [one.change.item_id for one in rebuilt.since(0)] == ["c"]
     rebuilt.close()

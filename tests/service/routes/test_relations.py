@@ -158,7 +158,7 @@ def test_pending_relation_reports_progress_and_is_usable_only_by_its_description
     [
         (Relation("gardeners", "Anything."), "Relation 'gardeners' already exists. Choose another ID."),
         (Relation("new", RELATIONS[1].description), "Relation 'gardeners' already has the description"),
-        (Relation("a\nb", "Anything."), "cannot be the id of a relation"),
+        (Relation("a\nb", "Anything."), "cannot be the ID of a relation"),
         (Relation("new", " "), "cannot be the description of a relation"),
         (SAILORS, "Relation 'sailors' is already being added"),
         (Relation("new", SAILORS.description), "Relation 'sailors', which is being added, has the same description"),
