@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from model.console import say
 from model.errors import InputError
 from service.engine.engine import Engine, OpenEncoder, open_encoder
-from service.http.connection import Server
 from service.http.limits import Deadlines, Limits
+from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
 from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration
 from service.telemetry.tracing import open_tracer_provider

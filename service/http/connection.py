@@ -1,13 +1,12 @@
-"""Connections of the HTTP server: limits on a client's time and memory, and the ways in which a connection closes.
+"""Protocol of a client connection: limits on a client's time and memory, and the ways in which a connection closes.
 
 uvicorn parses requests, sends responses and keeps connections alive. However, it waits forever for an incomplete
-request and for a response that the client does not read. uvicorn's own limit on connections does not help: slow clients
-can hold all of them, and uvicorn then rejects everyone else. `Connection` is uvicorn's protocol with limits: it
+request and for a response that the client does not read. `Connection` is uvicorn's protocol with limits: it
 disconnects a slow client and rejects a malformed request with a problem document. If the rejected client is still
-sending, `Connection` closes only after the client has had time to read the reason (RFC 9112, 9.6). `Server` sweeps all
-connections four times a second, so requests need no timers. `service/serve.py` starts the server.
+sending, `Connection` closes only after the client has had time to read the reason (RFC 9112, 9.6).
 
-`request_head.py` checks request heads, `slow_clients.py` detects slow clients, and `limits.py` defines all limits.
+`server.py` opens connections and sweeps them, `request_head.py` checks request heads, `slow_clients.py` detects slow
+clients, and `limits.py` defines all limits.
 """
 
 import asyncio
@@ -15,12 +14,11 @@ import heapq
 import resource
 import socket
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fcntl import ioctl
 from http import HTTPStatus
 from struct import pack
 from termios import FIONREAD, TIOCOUTQ
-from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
@@ -37,7 +35,7 @@ from .request_head import BodyMode, RejectedRequest, RequestHead, long_body, lon
 from .slow_clients import Progress, ProgressWatch, Stage, TooSlow
 
 
-class _Config(uvicorn.Config):
+class ConnectionConfig(uvicorn.Config):
     """Options of uvicorn and limits of rcml, available to every connection."""
 
     def __init__(
@@ -66,71 +64,6 @@ class _Config(uvicorn.Config):
         self.max_connections = max(1, min(limits.connections, files // 2))
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server with limits on its connections.
-
-    After SIGTERM, the server still answers every request that has reached this machine. It accepts the waiting
-    connections, completes the requests in progress, and sends `Connection: close` with the next response on each
-    keep-alive connection.
-    """
-
-    def __init__(
-        self,
-        app: Any,
-        limits: Limits = Limits(),
-        deadlines: Deadlines = Deadlines(),
-        log_level: str = "info",
-        clock: Callable[[], float] = monotonic,
-        **options: Any,
-    ) -> None:
-        """Configure a server for `app`. `clock` returns the time in seconds; `options` are passed to uvicorn."""
-        super().__init__(_Config(app, limits, deadlines, log_level, clock, **options))
-        self.deadlines = deadlines
-        self.clock = clock
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the server and the sweep over its connections."""
-        await super().startup(sockets)
-        self._sweeping = asyncio.create_task(self._sweep())
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the waiting connections, then shut down the server and stop the sweep."""
-        try:
-            await self._accept(sockets or [])
-            await super().shutdown(sockets)
-        finally:
-            self._sweeping.cancel()
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(self.deadlines.sweep)
-            # Data that arrived while the event loop was busy is not late. Let the loop read it before the sweep.
-            await asyncio.sleep(0)
-            now = self.clock()
-            for connection in _ours(self.server_state):
-                connection.sweep(now)
-
-    async def _accept(self, listeners: Iterable[socket.socket]) -> None:
-        """Accept the connections that wait at the listeners.
-
-        Closing the listeners would reset these connections and lose the requests already sent on them.
-        """
-        loop = asyncio.get_running_loop()
-        for listener in listeners:
-            listener.setblocking(False)
-            waiting: list[socket.socket] = []
-            try:
-                while True:
-                    waiting.append(listener.accept()[0])
-            except OSError:  # no connection is waiting, the client left, or no file descriptor is free
-                pass
-            for client in waiting:
-                await loop.connect_accepted_socket(self._connection, client)
-
-    def _connection(self) -> "Connection":
-        return Connection(self.config, self.server_state, self.lifespan.state)
-
-
 class Connection(HttpToolsProtocol):
     """Protocol of one client connection, with limits."""
 
@@ -149,7 +82,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        assert isinstance(config, _Config)
+        assert isinstance(config, ConnectionConfig)
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.clock = config.clock
@@ -443,7 +376,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def _ours(state: ServerState) -> list[Connection]:
+def connections_of(state: ServerState) -> list[Connection]:
     """Return the server's connections as a new list, so that some of them can close during an iteration."""
     return [one for one in state.connections if isinstance(one, Connection)]
 
@@ -452,7 +385,7 @@ def _make_room(state: ServerState, most: int) -> None:
     """Close the oldest incomplete connections if more than `most` connections are open."""
     excess = len(state.connections) - most
     if excess > 0:
-        unfinished = [one for one in _ours(state) if one.unfinished]
+        unfinished = [one for one in connections_of(state) if one.unfinished]
         for one in heapq.nsmallest(excess, unfinished, key=lambda one: one.seniority):
             one.make_room()
 

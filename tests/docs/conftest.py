@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.http.connection import Server
+from service.http.server import Server
 from service.settings import ServeConfig
 from tests.conftest import Road
 from tests.service.http.test_connection import running

@@ -95,5 +95,5 @@ def test_accepts_same_checkpoint_at_another_path(shop: FakeShop, tmp_path: Path)
 
 
 def test_rejects_folder_that_is_not_an_index(shop: FakeShop) -> None:
-    with pytest.raises(ArtifactError, match="is a checkpoint, where an index is needed"):
+    with pytest.raises(ArtifactError, match="is a checkpoint, but an index is required"):
         Index.open(shop.checkpoint)

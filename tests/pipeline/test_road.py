@@ -14,7 +14,7 @@ from tests.service.conftest import wait_until_ready
 
 def test_every_stage_prints_a_summary(road: Road) -> None:
     assert [line.split()[0] for line in road.said[0].splitlines()] == [
-        "Shop", "Prepared", "Trained", "Trained", "Trained", "Evaluated", "Indexed"
+        "Wrote", "Prepared", "Trained", "Trained", "Trained", "Evaluated", "Indexed"
     ]  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def test_exits_with_reason_if_index_cannot_be_opened(shop: FakeShop) -> None:
     command = [sys.executable, "-c", code, "serve", "--index", str(shop.checkpoint), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
-    assert "is a checkpoint, where" in done.stderr.splitlines()[-1]
+    assert "is a checkpoint, but an index is required" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 

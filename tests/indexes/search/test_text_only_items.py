@@ -97,7 +97,7 @@ def test_adds_replaces_and_deletes_text_only_items(mixed: Index) -> None:
     check(mixed, {"red-mug", "new"})
     mixed.compact()
     check(mixed, {"red-mug", "new"})
-    assert "whole: 12 items" in verify(VerifyConfig(index=mixed.path))
+    assert "is intact: 12 items" in verify(VerifyConfig(index=mixed.path))
     mixed.apply([words_alone("tie-2", 4), words_alone("bib", 5)])
     check(mixed, {"red-mug", "new", "tie-2", "bib"})
     again = Index.open(mixed.path)

@@ -229,7 +229,7 @@ def test_rejects_artifact_of_another_kind(hub: FakeHub, tmp_path: Path) -> None:
         pass
     hub.repos[NAME] = Repo()
     hub.repos[NAME].commit({path.name: path.read_bytes() for path in (tmp_path / "shop").iterdir()})
-    with pytest.raises(ArtifactError, match="is a shop, where a checkpoint is needed"):
+    with pytest.raises(ArtifactError, match="is a shop, but a checkpoint is required"):
         Encoder.from_pretrained(NAME)
 
 

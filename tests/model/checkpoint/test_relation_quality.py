@@ -66,7 +66,7 @@ def test_rejects_report_without_figures_by_relation(tmp_path: Path) -> None:
 
 
 def test_rejects_folder_that_is_not_a_report(checkpoints: dict[str, Path]) -> None:
-    with pytest.raises(ArtifactError, match="is a checkpoint, where a report is needed"):
+    with pytest.raises(ArtifactError, match="is a checkpoint, but a report is required"):
         Quality.open(checkpoints["rcml"], CHECKPOINT)
 
 

@@ -205,7 +205,7 @@ def test_sends_api_key(ask: Ask, guarded: str) -> None:
 
 
 def test_raises_unauthorized_without_api_key(ask: Ask, guarded: str) -> None:
-    with pytest.raises(Unauthorized, match="takes an API key, and none was sent"):
+    with pytest.raises(Unauthorized, match="requires an API key, and none was sent"):
         ask(guarded, "relations")
 
 

@@ -18,8 +18,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.http.connection import Connection, Server
+from service.http.connection import Connection
 from service.http.limits import BodyLimits, Deadlines, Limits
+from service.http.server import Server
 
 QUICK = Deadlines(
     head=0.5, idle=0.5, window=0.5, rate=1000, linger=0.2, last_call=0.2, grace=600, sweep=0.005

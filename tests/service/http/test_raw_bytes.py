@@ -23,9 +23,9 @@ from pydantic.fields import FieldInfo
 
 from model.data.images import decode_picture
 from model.errors import PictureError
-from service.http.connection import Server
 from service.http.limits import BodyLimits, Deadlines, Limits
 from service.http.openapi import document
+from service.http.server import Server
 from service.requests.json_route import JsonRoute, read
 from service.schemas.fields import Request
 from tests.indexes.fakes import FakeShop, write_shop

@@ -49,8 +49,8 @@ def test_reports_an_index_that_cannot_be_opened_and_is_never_ready(shop: FakeSho
             time.sleep(0.02)
         response = client.get("/readyz")
     assert response.status_code == 503
-    assert "is a checkpoint, where" in response.json()["detail"]
-    assert "is a checkpoint, where" in str(outcome[0].failure)
+    assert "is a checkpoint, but an index is required" in response.json()["detail"]
+    assert "is a checkpoint, but an index is required" in str(outcome[0].failure)
 
 
 def test_stopping_server_is_not_ready_but_finishes_its_requests(config: ServeConfig) -> None:

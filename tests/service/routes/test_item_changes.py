@@ -181,7 +181,7 @@ def test_fetches_a_picture_from_its_url(changing: TestClient) -> None:
         (
             {"title": "  "},
             "#/title",
-            "Item 'x' has no text in the fields that the model reads: title, categories,",
+            "Item 'x' has no text in the fields that the model reads: title, categories.",
         ),
         ({"item_id": "x"}, "#/item_id", "item_id is not a known field."),
         ({"categories": "Office"}, "#/categories", 'categories cannot be "Office".'),
