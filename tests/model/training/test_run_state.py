@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -64,13 +65,17 @@ class Training:
 
     process: int
     told: IO[str]
+    unfinished: set[int]
+    """Processes for which `wait` has not returned, including this one."""
 
     def kill(self) -> None:
         os.kill(self.process, signal.SIGKILL)
 
     def wait(self) -> int:
         """Return the exit status, which is negative if the process was killed."""
-        return int(self.told.readline())
+        status = int(self.told.readline())
+        self.unfinished.remove(self.process)
+        return status
 
 
 Start = Callable[..., Training]
@@ -86,16 +91,21 @@ def start() -> Iterator[Start]:
         assert forking.stdin is not None
         assert forking.stdout is not None
         asked, told = forking.stdin, forking.stdout
+        unfinished: set[int] = set()
 
         def start(config: TrainConfig, resume: bool, last: int) -> Training:
             options = config.out.with_suffix(".json")
             options.write_text(config.model_dump_json())
             asked.write(f"{options} {resume} {last}\n")
             asked.flush()
-            return Training(int(told.readline()), told)
+            unfinished.add(process := int(told.readline()))
+            return Training(process, told, unfinished)
 
         yield start
         asked.close()
+        for process in unfinished:  # a failed test leaves its run paused
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def saved_step(config: TrainConfig) -> int:
@@ -103,7 +113,8 @@ def saved_step(config: TrainConfig) -> int:
     path = config.out.with_name(f"{config.out.name}.run") / "last.safetensors"
     if not path.is_file():
         return 0
-    with safe_open(path, framework="pt") as file:
+    # With framework "pt", the file would be opened twice, and the run may replace it in between.
+    with safe_open(path, framework="numpy") as file:
         return TrainingState.model_validate_json(file.metadata()["progress"]).step
 
 
