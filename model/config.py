@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Device = Literal["auto", "cpu", "cuda"]
 Objective = Literal["rcml", "clip", "blind"]
+Conditioning = Literal["paper", "centred"]
 Precision = Literal["auto", "fp32", "bf16"]
 TowerEngine = Literal["torch", "openvino"]
 Tuning = Literal["full", "lora", "frozen"]
@@ -175,6 +176,11 @@ class TrainConfig(StageConfig):
     beta: Share = Field(0.6, description="weight of the summary token relative to the relation (eq. 5)")
     summary_scale: float = Field(
         1.0, ge=0.0, description="size of the summary bonus B (eq. 5); large values reproduce CLIP"
+    )
+    conditioning: Conditioning = Field(
+        "centred",
+        description="paper: relations attend by their encoded description h_E (eq. 6); centred: by h_E minus its mean "
+        "over the relations, which makes similar descriptions distinct",
     )
     temperature: float = Field(0.1, gt=0.0, le=10.0, description="temperature tau of the loss (eq. 2)")
     intra_modal_weight: float = Field(

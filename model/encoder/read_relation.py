@@ -10,20 +10,25 @@ from torch import Tensor
 from model.embeddings.free_text import FreeTextRelation
 from model.network.network import Network
 from model.network.processor import Preprocessor
-from model.network.relation_attention import RelationContext
+from model.network.relation_attention import RelationContext, centred
 from model.records import Relation
 
 
 def relation_context(
-    network: Network, preprocessor: Preprocessor, relations: Sequence[Relation], device: torch.device
+    network: Network,
+    preprocessor: Preprocessor,
+    relations: Sequence[Relation],
+    device: torch.device,
+    centre: Tensor | None = None,
 ) -> RelationContext:
     """Encode `relations` into h_E and the values derived from it.
 
-    Each relation is first replaced by the relation that conditions the network (`Network.conditioning_relation`).
+    Each relation is first replaced by the relation that conditions the network (`Network.conditioning_relation`). For
+    `centre`, see `Network.context`.
     """
     conditioning = [network.conditioning_relation(relation) for relation in relations]
     texts = preprocessor.tokenize([relation.description for relation in conditioning])
-    return network.context(texts.to(device), conditioning)
+    return network.context(texts.to(device), conditioning, centre)
 
 
 @torch.inference_mode()
@@ -41,8 +46,12 @@ def read_free_text(
     """
     attention = network.attention
     device = known.vectors.device
-    asked = relation_context(network, preprocessor, [Relation(description, description)], device)
+    asked = relation_context(
+        network, preprocessor, [Relation(description, description)], device, known.centre
+    )
     vectors = torch.cat([asked.vectors, known.vectors])
+    if known.centre is not None:
+        vectors = centred(vectors, known.centre)
     joint = attention.view(
         vectors, vectors.new_zeros(len(vectors), dtype=torch.bool), torch.eye(vectors.shape[1]).to(vectors)
     )

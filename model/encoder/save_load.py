@@ -118,7 +118,9 @@ def write_network(draft: Draft, network: Network) -> None:
         draft.path / WEIGHTS_FILE,
         metadata={"format": "pt"},
     )
-    text = network.config.model_dump_json(indent=2) + "\n"
+    # Checkpoints written before there was a choice of conditioning have no such key, and must be saved unchanged.
+    usual = {"conditioning"} if network.config.conditioning == "paper" else None
+    text = network.config.model_dump_json(indent=2, exclude=usual) + "\n"
     (draft.path / "network.json").write_text(text, encoding="utf-8")
 
 

@@ -16,13 +16,13 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model.config import Objective, Share
+from model.config import Conditioning, Objective, Share
 from model.records import INTRA_RELATION, Relation
 
 from .backbones import Backbone
 from .inputs import PictureInput, TextInput
 from .load_backbone import build_backbone
-from .relation_attention import RelationAttention, RelationContext
+from .relation_attention import RelationAttention, RelationContext, centre_of, centred
 
 BLIND_RELATION = Relation("related", "These two items are related.")
 """Constant relation that replaces every inter-sample relation in the unconditioned ablation (`blind`)."""
@@ -38,6 +38,11 @@ class NetworkConfig(BaseModel):
     )
     beta: Share = Field(description="weight of the summary bonus; relevance has weight 1 - beta (eq. 5)")
     summary_scale: float = Field(ge=0.0, description="size of the summary bonus B")
+    conditioning: Conditioning = Field(
+        "paper",
+        description="paper: relations attend by h_E; centred: by h_E minus the mean h_E of the relations. Omitted from "
+        "the file for paper",
+    )
     backbone: dict[str, Any] = Field(description="config of the towers, as in the model's own config.json")
 
 
@@ -88,8 +93,14 @@ class Network(nn.Module):
             case _:
                 return relation
 
-    def context(self, texts: TextInput, relations: Sequence[Relation]) -> RelationContext:
-        """Encode `relations`, whose tokenized descriptions are `texts`; h_E is the EOT state (eq. 6)."""
+    def context(
+        self, texts: TextInput, relations: Sequence[Relation], centre: Float[Tensor, " dim"] | None = None
+    ) -> RelationContext:
+        """Encode `relations`, whose tokenized descriptions are `texts`; h_E is the EOT state (eq. 6).
+
+        With centred conditioning, `centre` is subtracted from h_E. If it is None, `relations` must be all relations of
+        the network, and their mean h_E is used.
+        """
         intra = torch.tensor([relation.intra for relation in relations], device=texts.ids.device)
         # The towers may run in bf16; everything else here is computed in the precision of the attention.
         summaries, text, image = (
@@ -100,9 +111,15 @@ class Network(nn.Module):
                 self.backbone.image_projection(),
             )
         )
-        vectors = summaries @ text
+        vectors = seeking = summaries @ text
+        if self.config.conditioning == "centred":
+            centre = centre_of(vectors, intra) if centre is None else centre
+            seeking = centred(vectors, centre)
         return RelationContext(
-            vectors, self.attention.view(vectors, intra, text), self.attention.view(vectors, intra, image)
+            vectors,
+            centre,
+            self.attention.view(seeking, intra, text),
+            self.attention.view(seeking, intra, image),
         )
 
     def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:

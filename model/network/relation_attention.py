@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .inputs import Tokens
@@ -25,17 +25,49 @@ class RelationView:
     queries: Float[Tensor, "relations width"]
     output: Float[Tensor, "width dim"]
 
+    def take(self, rows: Int[Tensor, " taken"]) -> "RelationView":
+        """Return the view of the relations at `rows`."""
+        return replace(self, intra=self.intra[rows], queries=self.queries[rows])
+
 
 @dataclass(frozen=True)
 class RelationContext:
     """Values that depend only on the relations and the weights, so they can be cached until the weights change.
 
-    `vectors` is h_E.
+    `vectors` is h_E. `centre` is the vector that is subtracted from every h_E before the attention, or None
+    (`centred`).
     """
 
     vectors: Float[Tensor, "relations dim"]
+    centre: Float[Tensor, " dim"] | None
     text: RelationView
     image: RelationView
+
+    def take(self, rows: Int[Tensor, " taken"]) -> "RelationContext":
+        """Return the context of the relations at `rows`."""
+        return replace(
+            self, vectors=self.vectors[rows], text=self.text.take(rows), image=self.image.take(rows)
+        )
+
+
+def centre_of(
+    vectors: Float[Tensor, "relations dim"], intra: Bool[Tensor, " relations"]
+) -> Float[Tensor, " dim"]:
+    """Return the mean h_E of the inter-sample relations; zero if there are fewer than two, which have no contrast."""
+    inter = vectors[~intra]
+    return inter.mean(dim=0) if len(inter) > 1 else torch.zeros_like(vectors[0])
+
+
+def centred(
+    vectors: Float[Tensor, "relations dim"], centre: Float[Tensor, " dim"]
+) -> Float[Tensor, "relations dim"]:
+    """Subtract the centre from every h_E and restore its length.
+
+    Descriptions that follow one template have nearly equal h_E (cosines of 0.86 to 0.96). Without their common part,
+    the relations attend to different tokens.
+    """
+    apart = vectors - centre
+    return F.normalize(apart, dim=-1) * vectors.norm(dim=-1, keepdim=True)
 
 
 class RelationAttention(nn.Module):

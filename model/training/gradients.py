@@ -92,9 +92,11 @@ class Gradients:
         return (slice(start, start + size) for start in range(0, count, size))
 
     def _context(self, batch: Batch) -> RelationContext:
-        rows = torch.from_numpy(batch.relations)
-        texts = self._texts.take(rows.to(self._group.device))
+        rows = torch.from_numpy(batch.relations).to(self._group.device)
         with self._arithmetic():
+            if self._network.config.conditioning == "centred":  # the centre depends on all relations
+                return self._network.context(self._texts, self._conditioning).take(rows)
+            texts = self._texts.take(rows)
             return self._network.context(texts, [self._conditioning[row] for row in batch.relations])
 
     def _encode(

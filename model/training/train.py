@@ -295,6 +295,8 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
         objective=config.objective,
         beta=1.0 if clip else config.beta,
         summary_scale=ONE_HOT_SCALE if clip else config.summary_scale,
+        # The baselines have only one inter-sample relation, or none, so there is nothing to centre.
+        conditioning=config.conditioning if config.objective == "rcml" else "paper",
         backbone=backbone.config,
     )
 
