@@ -1,6 +1,7 @@
 """Tests of the relation-guided attention against the formulas of the paper, and of special cases of the attention."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,11 +113,47 @@ def test_new_attention_starts_with_identity_matrices() -> None:
     assert [torch.equal(matrix, torch.eye(DIM)) for matrix in attention.parameters()] == [True] * 4
 
 
-def small_network(preprocessor: Preprocessor, objective: Objective, **options: float) -> Network:
+def small_network(preprocessor: Preprocessor, objective: Objective, **options: Any) -> Network:
     torch.manual_seed(4)
     backbone = small_backbone(TINY, preprocessor)
     chosen = {"beta": 0.6, "summary_scale": 1.0, **options}
     return Network(NetworkConfig(objective=objective, backbone=backbone.config, **chosen), backbone).eval()
+
+
+@torch.inference_mode()
+def test_centred_relations_attend_by_deviation_from_mean_with_length_kept(preprocessor: Preprocessor) -> None:
+    paper, network = (small_network(preprocessor, "rcml", conditioning=one) for one in ("paper", "centred"))
+    descriptions = preprocessor.tokenize([relation.description for relation in RELATIONS])
+    h, found = (one.context(descriptions, RELATIONS) for one in (paper, network))
+    np.testing.assert_array_equal(found.vectors, h.vectors)
+    vectors = h.vectors.double().numpy()
+    apart = vectors - (vectors[1] + vectors[2]) / 2  # the mean of the two inter-sample relations
+    seeking = apart / np.linalg.norm(apart, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)[:, None]
+    attention = network.attention
+    w_q, w_k = (matrix.double().numpy() for matrix in (attention.query, attention.key))
+    for view, projection in (
+        (found.text, network.backbone.text_projection()),
+        (found.image, network.backbone.image_projection()),
+    ):
+        expected = 0.4 / np.sqrt(vectors.shape[1]) * seeking @ w_q.T @ w_k @ projection.double().numpy().T
+        np.testing.assert_allclose(view.queries, expected, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_centre_of_all_relations_serves_a_single_relation(preprocessor: Preprocessor) -> None:
+    network = small_network(preprocessor, "rcml", conditioning="centred")
+    known = network.context(preprocessor.tokenize([one.description for one in RELATIONS]), RELATIONS)
+    alone = network.context(preprocessor.tokenize([RELATIONS[2].description]), RELATIONS[2:], known.centre)
+    torch.testing.assert_close(alone.text.queries, known.text.queries[2:])
+    torch.testing.assert_close(known.take(torch.tensor([2])).image.queries, alone.image.queries)
+
+
+@torch.inference_mode()
+def test_only_inter_sample_relation_is_not_centred(preprocessor: Preprocessor) -> None:
+    paper, network = (small_network(preprocessor, "rcml", conditioning=one) for one in ("paper", "centred"))
+    descriptions = preprocessor.tokenize([relation.description for relation in RELATIONS[:2]])
+    expected, found = (one.context(descriptions, RELATIONS[:2]) for one in (paper, network))
+    torch.testing.assert_close(found.text.queries, expected.text.queries)
 
 
 @torch.inference_mode()

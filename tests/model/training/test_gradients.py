@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.config import Conditioning
 from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
 from model.encoder.read_relation import relation_context
@@ -30,7 +31,10 @@ ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 def set_up(
-    folder: Path, group: ProcessGroup = ALONE, micro_batch: int | None = None
+    folder: Path,
+    group: ProcessGroup = ALONE,
+    micro_batch: int | None = None,
+    conditioning: Conditioning = "paper",
 ) -> tuple[Network, Batches, Gradients]:
     """Return a random network in float64, the batches of the training split, and the object that computes gradients."""
     prepared = Prepared.open(folder)
@@ -38,7 +42,9 @@ def set_up(
     preprocessor = Preprocessor.train([item.text for item in items], TINY)
     torch.manual_seed(8)
     backbone = small_backbone(TINY, preprocessor)
-    config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
+    config = NetworkConfig(
+        objective="rcml", beta=0.6, summary_scale=1.0, conditioning=conditioning, backbone=backbone.config
+    )
     network = Network(config, backbone, attention_gain=3.0).double()
     part = Part(
         text=preprocessor.tokenize([item.text for item in items]),
@@ -97,6 +103,26 @@ def test_gradients_equal_plain_backpropagation(
     loss.backward()
     assert whole[0] == pytest.approx(loss.item(), rel=1e-12)
     assert compare(whole[1], gradients_of(network)) == pytest.approx((1.0, 1.0), abs=1e-12)
+
+
+def test_centred_gradients_equal_plain_backpropagation_through_centre(prepared: Path) -> None:
+    network, batches, gradients = set_up(prepared, micro_batch=5, conditioning="centred")
+    batch = batches.at(1)
+    found = gradients.of(batch, step=1), gradients_of(network)
+    network, _, gradients = set_up(prepared, conditioning="centred")
+    relations, preprocessor = Prepared.open(prepared).relations, gradients.preprocessor
+    # The centre is the mean over all relations, not only over those of the batch.
+    context = relation_context(network, preprocessor, relations, ALONE.device)
+    pictures = move_pictures(preprocessor.normalise(batch.pictures), batch.moves)  # type: ignore[arg-type]
+    rows = torch.from_numpy(batch.relations)
+    vectors = (
+        network.text_vectors(batch.text, context)[:, rows],
+        network.image_vectors(pictures, context)[:, rows],
+    )
+    loss = rcml_loss(*vectors, batch.pairs, 0.1, 0.5)
+    loss.backward()
+    assert found[0] == pytest.approx(loss.item(), rel=1e-12)
+    assert compare(found[1], gradients_of(network)) == pytest.approx((1.0, 1.0), abs=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 5, 7, 100])
