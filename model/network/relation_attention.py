@@ -88,6 +88,12 @@ class RelationAttention(nn.Module):
         self.beta = beta
         self.summary_scale = summary_scale
 
+    @torch.no_grad()
+    def scale(self, gain: float) -> None:
+        """Multiply W_Q and W_K by `gain`, so that every logit is multiplied by its square."""
+        self.query.mul_(gain)
+        self.key.mul_(gain)
+
     def view(
         self,
         vectors: Float[Tensor, "relations dim"],

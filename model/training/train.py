@@ -41,6 +41,7 @@ from model.network.relation_attention import ONE_HOT_SCALE
 from model.records import Split
 from model.similarity import Similarity
 
+from .attention_gain import gain_for
 from .batches import Batch, Batches, Part, Queue
 from .distributed import ProcessGroup, join_process_group
 from .finetuning import select_trainable
@@ -122,13 +123,13 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
     The order of the calls determines the random numbers that each of them draws.
     """
     backbone, preprocessor = _backbone(config, prepared)
-    gain = config.attention_gain or (2.0 if config.from_scratch else 1.0)
-    network = Network(_network_config(config, backbone), backbone, gain)
-    merge = select_trainable(network, config)
-    encoder = Encoder(network, preprocessor, prepared.relations, group.device)
+    network = Network(_network_config(config, backbone), backbone)
     part, validation = (
         _part(prepared, split, preprocessor, config, group, run) for split in (Split.TRAIN, Split.VALIDATION)
     )
+    encoder = Encoder(network, preprocessor, prepared.relations, group.device)
+    network.attention.scale(_gain(config, encoder, part, group))
+    merge = select_trainable(network, config)
     rng = np.random.default_rng(config.seed)
     gradients = Gradients(
         network,
@@ -287,6 +288,20 @@ def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Prepro
     texts += [relation.description for relation in prepared.relations]
     preprocessor = Preprocessor.train(texts, config.small)
     return small_backbone(config.small, preprocessor), preprocessor
+
+
+def _gain(config: TrainConfig, encoder: Encoder, part: Part, group: ProcessGroup) -> float:
+    """Return the initial gain of W_Q and W_K, the same on all ranks."""
+    if config.attention_gain is not None:
+        return config.attention_gain
+    if encoder.network.config.conditioning == "paper":
+        return 2.0 if config.from_scratch else 1.0
+    encoder.network.eval()
+    relations = encoder.relations
+    measured = (
+        gain_for(encoder.network, encoder.preprocessor, relations, part, group.device) if group.first else 0.0
+    )
+    return group.total(measured)
 
 
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
