@@ -190,8 +190,8 @@ class TrainConfig(StageConfig):
         None,
         gt=0.0,
         le=100.0,
-        description="W_Q and W_K start as this factor times the identity; none: derived from the data, so that relations "
-        "attend differently from the start (with --conditioning paper: 2 from scratch, 1 if pretrained)",
+        description="W_Q and W_K start as this factor times the identity; none: derived from the data, so that "
+        "relations attend differently from the start (with --conditioning paper: 2 from scratch, 1 if pretrained)",
     )
     attention_rate: float | None = Field(
         None,
