@@ -178,7 +178,7 @@ class TrainConfig(StageConfig):
         1.0, ge=0.0, description="size of the summary bonus B (eq. 5); large values reproduce CLIP"
     )
     conditioning: Conditioning = Field(
-        "centred",
+        "paper",
         description="paper: relations attend by their encoded description h_E (eq. 6); centred: by h_E minus its mean "
         "over the relations, which makes similar descriptions distinct",
     )

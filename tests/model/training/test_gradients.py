@@ -30,6 +30,20 @@ from tests.model.planted import TINY
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
+def training_part(prepared: Prepared, preprocessor: Preprocessor) -> Part:
+    """Return the items and edges of the training split."""
+    items = [prepared.items[row] for row in prepared.rows(Split.TRAIN)]
+    return Part(
+        text=preprocessor.tokenize([item.text for item in items]),
+        pictures=load_pictures(preprocessor, [prepared.path / item.picture for item in items]),
+        edges=EdgeTable.of(
+            [edge for edge in prepared.edges if edge.split == Split.TRAIN],
+            {item.item_id: row for row, item in enumerate(items)},
+            {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
+        ),
+    )
+
+
 def set_up(
     folder: Path,
     group: ProcessGroup = ALONE,
@@ -46,15 +60,7 @@ def set_up(
         objective="rcml", beta=0.6, summary_scale=1.0, conditioning=conditioning, backbone=backbone.config
     )
     network = Network(config, backbone, attention_gain=3.0).double()
-    part = Part(
-        text=preprocessor.tokenize([item.text for item in items]),
-        pictures=load_pictures(preprocessor, [prepared.path / item.picture for item in items]),
-        edges=EdgeTable.of(
-            [edge for edge in prepared.edges if edge.split == Split.TRAIN],
-            {item.item_id: row for row, item in enumerate(items)},
-            {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
-        ),
-    )
+    part = training_part(prepared, preprocessor)
     gradients = Gradients(
         network, preprocessor, prepared.relations, group, 0.1, 0.5, micro_batch, bf16=False, seed=0
     )

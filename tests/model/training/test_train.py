@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.training_metrics import TrainingMetrics
-from model.config import TrainConfig
+from model.config import Objective, TrainConfig
 from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
@@ -165,3 +165,26 @@ def test_checkpoint_encodes_relations_like_trained_network(
     encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
     assert encoder.relations == checkpoint.relations
     np.testing.assert_allclose(encoder.relation_vectors, checkpoint.relation_vectors, atol=1e-6)
+
+
+def test_centred_checkpoint_treats_free_text_like_trained_relation(prepared: Path, tmp_path: Path) -> None:
+    config = tiny_training(prepared, tmp_path / "centred", conditioning="centred")
+    train(config)
+    encoder = Encoder.from_pretrained(config.out)
+    assert encoder.network.config.conditioning == "centred"
+    encoding = encoder.read_items(["red mug"], [None], tokens=True)()
+    assert encoding.tokens is not None
+    for position in (1, 2):
+        relation = encoder.read_relation(encoder.relations[position].description)
+        found = relation.vectors(encoding.tokens.text)
+        np.testing.assert_allclose(found, encoding.text[:, position], rtol=0, atol=2e-3)
+        assert relation.nearest[0] == position
+
+
+@pytest.mark.parametrize(("objective", "written"), [("rcml", "centred"), ("blind", None), ("clip", None)])
+def test_only_rcml_is_centred_and_paper_conditioning_is_not_written(
+    objective: Objective, written: str | None, prepared: Path, tmp_path: Path
+) -> None:
+    config = tiny_training(prepared, tmp_path / "out", objective=objective, conditioning="centred", steps=1)
+    train(config)
+    assert json.loads((config.out / "network.json").read_text()).get("conditioning") == written
