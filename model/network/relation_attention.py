@@ -66,8 +66,8 @@ def centred(
     Descriptions that follow one template have nearly equal h_E (cosines of 0.86 to 0.96). Without their common part,
     the relations attend to different tokens.
     """
-    directions: Tensor = F.normalize(vectors - centre, dim=-1)
-    return directions * vectors.norm(dim=-1, keepdim=True)
+    found: Tensor = F.normalize(vectors - centre, dim=-1) * vectors.norm(dim=-1, keepdim=True)
+    return found
 
 
 class RelationAttention(nn.Module):
