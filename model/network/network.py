@@ -9,7 +9,7 @@ cached until the weights change. For each item, each further relation costs two 
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 import torch
 from jaxtyping import Float
@@ -52,12 +52,12 @@ class Network(nn.Module):
     The objectives (`rcml`, `clip`, `blind`) differ here only in the relation that conditions the network.
     """
 
-    def __init__(self, config: NetworkConfig, backbone: Backbone, attention_gain: float = 1.0) -> None:
+    def __init__(self, config: NetworkConfig, backbone: Backbone) -> None:
         super().__init__()
         self._switches = 0
         self.config = config
         self.backbone = backbone
-        self.attention = RelationAttention(backbone.dim, config.beta, config.summary_scale, attention_gain)
+        self.attention = RelationAttention(backbone.dim, config.beta, config.summary_scale)
 
     @classmethod
     def from_config(cls, config: NetworkConfig) -> Self:
@@ -98,8 +98,8 @@ class Network(nn.Module):
     ) -> RelationContext:
         """Encode `relations`, whose tokenized descriptions are `texts`; h_E is the EOT state (eq. 6).
 
-        With centred conditioning, `centre` is subtracted from h_E. If it is None, `relations` must be all relations of
-        the network, and their mean h_E is used.
+        With centred conditioning, `centre` is subtracted from h_E. If `centre` is None, it is the mean h_E of
+        `relations`, which must then be all relations of the network. With the paper's conditioning, it has no effect.
         """
         intra = torch.tensor([relation.intra for relation in relations], device=texts.ids.device)
         # The towers may run in bf16; everything else here is computed in the precision of the attention.
@@ -111,15 +111,20 @@ class Network(nn.Module):
                 self.backbone.image_projection(),
             )
         )
-        vectors = seeking = summaries @ text
-        if self.config.conditioning == "centred":
-            centre = centre_of(vectors, intra) if centre is None else centre
-            seeking = centred(vectors, centre)
+        vectors = summaries @ text
+        match self.config.conditioning:
+            case "paper":
+                centre, conditioned = None, vectors
+            case "centred":
+                centre = centre_of(vectors, intra) if centre is None else centre
+                conditioned = centred(vectors, centre)
+            case _:
+                assert_never(self.config.conditioning)
         return RelationContext(
             vectors,
             centre,
-            self.attention.view(seeking, intra, text),
-            self.attention.view(seeking, intra, image),
+            self.attention.view(conditioned, intra, text),
+            self.attention.view(conditioned, intra, image),
         )
 
     def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:

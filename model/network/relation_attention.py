@@ -73,16 +73,15 @@ def centred(
 class RelationAttention(nn.Module):
     """Attention pooling of an item's tokens by their relevance to a relation (eq. 4-6).
 
-    W_V and W_o start as the identity, W_Q and W_K as `gain` times the identity. The initial vectors therefore have the
-    geometry of the backbone, and `gain` determines how much the attention of different relations differs at the start.
-    Both modalities share the matrices, and there are no biases. This gives the paper's 152.33 M parameters with
-    ViT-B/32.
+    All four matrices start as the identity, so the initial vectors have the geometry of the backbone. Before training,
+    `scale` sets how much the attention of different relations differs. Both modalities share the matrices, and there
+    are no biases. This gives the paper's 152.33 M parameters with ViT-B/32.
     """
 
-    def __init__(self, dim: int, beta: float, summary_scale: float, gain: float = 1.0) -> None:
+    def __init__(self, dim: int, beta: float, summary_scale: float) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.eye(dim) * gain)
-        self.key = nn.Parameter(torch.eye(dim) * gain)
+        self.query = nn.Parameter(torch.eye(dim))
+        self.key = nn.Parameter(torch.eye(dim))
         self.value = nn.Parameter(torch.eye(dim))
         self.output = nn.Parameter(torch.eye(dim))
         self.beta = beta

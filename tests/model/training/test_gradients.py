@@ -59,7 +59,8 @@ def set_up(
     config = NetworkConfig(
         objective="rcml", beta=0.6, summary_scale=1.0, conditioning=conditioning, backbone=backbone.config
     )
-    network = Network(config, backbone, attention_gain=3.0).double()
+    network = Network(config, backbone).double()
+    network.attention.scale(3.0)
     part = training_part(prepared, preprocessor)
     gradients = Gradients(
         network, preprocessor, prepared.relations, group, 0.1, 0.5, micro_batch, bf16=False, seed=0
