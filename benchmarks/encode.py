@@ -93,8 +93,8 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
     loops: dict[str, Callable[[], object]] = {
         f"{count} relations in a loop": partial(naive, contexts[count]) for count in (10, 100)
     }
-    beside = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 10))
-    _show("the same with a naive loop over the relations", beside, "CLIPModel", slower=True)
+    looped = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 10))
+    _show("the same with a naive loop over the relations", looped, "CLIPModel", slower=True)
     return {f"ratio_{count}": timings.ratio(_relations(count), "CLIPModel") for count in (10, 100)}
 
 

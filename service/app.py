@@ -161,8 +161,8 @@ def _lifespan(
             }
         holder.stop()
         await opening
-        for beside in (jobs, shadowing, loader):
-            await beside.close()
+        for background in (jobs, shadowing, loader):
+            await background.close()
         holder.close()
 
     return lifespan

@@ -201,8 +201,8 @@ class TableMaker:
             table[place, : len(found.rows)]["score"] = found.scores
         short = (table["row"] >= 0).sum(axis=1) < max(self.depth / 2, 1)
         short[: len(rows)] &= ~whole
-        anew = np.flatnonzero(short)
-        table[anew] = self.table(anew)
+        incomplete = np.flatnonzero(short)
+        table[incomplete] = self.table(incomplete)
         return table
 
     def _newer(self, last: Float32[ndarray, " remaining"]) -> Iterator[tuple[int, Neighbours]]:

@@ -94,9 +94,9 @@ def sample_labelled_pairs(
         if number % 2 and others:
             false.append((a, b, int(rng.choice(others))))
         else:
-            strangers = np.delete(pool, np.searchsorted(pool, sorted(partners[a, relation] | {a})))
-            if len(strangers):
-                false.append((a, int(rng.choice(strangers)), relation))
+            unrelated = np.delete(pool, np.searchsorted(pool, sorted(partners[a, relation] | {a})))
+            if len(unrelated):
+                false.append((a, int(rng.choice(unrelated)), relation))
     columns = np.array(false, dtype=np.int64).reshape(-1, 3).T
     pairs = EdgeTable(
         np.concatenate([true.a, columns[0]]),

@@ -188,13 +188,14 @@ def _range(schema: JsonSchema) -> str:
     if "minimum" in schema and "maximum" in schema:
         return f" from {schema['minimum']} to {schema['maximum']}{multiple}"
     words = {
-        "minimum": "of at least",
-        "maximum": "of at most",
+        "minimum": "at least",
         "exclusiveMinimum": "above",
+        "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    bounds = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
-    return "".join(f" {bound}" for bound in [" and ".join(bounds)] if bound) + multiple
+    bounds = " and ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)
+    of = " of" if bounds.startswith("at ") else ""
+    return f"{of} {bounds}{multiple}" if bounds else multiple
 
 
 def _length(schema: JsonSchema) -> str:

@@ -23,7 +23,7 @@ from service.schemas.retrieve import Limit
             Annotated[int, Field(ge=16, le=64, multiple_of=16)],
             "a whole number from 16 to 64 that is a multiple of 16",
         ),
-        (Annotated[float, Field(gt=0, le=1)], "a number of at most 1 and above 0"),
+        (Annotated[float, Field(gt=0, le=1)], "a number above 0 and at most 1"),
         (Annotated[float | None, Field(lt=2)], "a number below 2"),
         (bool, "true or false"),
         (Path, "a path"),
