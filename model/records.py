@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """Part of the catalogue that an item belongs to; both items of a pair belong to the same part."""
+    """Part of the catalogue that an item belongs to; both items of a pair in training belong to the same part."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -64,7 +64,8 @@ class Edge:
     """Undirected edge between two different items under a relation, with `item_a < item_b`.
 
     `support` is the number of users in the relation's cluster who have both items. `npmi` in [-1, 1] compares this
-    number with the number expected from the popularity of each item; 0 means that they are equal.
+    number with the number expected from the popularity of each item; 0 means that they are equal. `split` is the split
+    of both items, or of the held-out item if the other is a training item.
     """
 
     item_a: str

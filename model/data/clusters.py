@@ -1,8 +1,11 @@
 """Clusters of users who buy from similar categories, and a description of each cluster (appendix A.2).
 
 Each user is represented by a distribution over item categories, and KMeans clusters the users. Each cluster becomes a
-relation. Its description is generated from its statistics and follows the paper's pattern: primary, secondary, moderate
-and minimal interest.
+relation. Its description is generated from two statistics of each category: its *share* of the cluster's interactions,
+and its *lift*, which is this share divided by the category's share of all interactions. The description follows the
+paper's pattern: primary, secondary, moderate and minimal interest. The primary category has a lift above 1 if any
+large category has, secondary and moderate ones have a lift of about 1 or more, and minimal ones are popular categories
+with a low lift.
 """
 
 import re
@@ -28,13 +31,41 @@ BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
 """Opening and verb of a description for each behaviour, as in "Co-purchased by people who primarily buy ..."."""
 
 MIN_OVERWHELMING_SHARE = 0.7
-"""Minimum share of the first category in a cluster's interactions for "overwhelmingly" instead of "primarily"."""
+"""Minimum share of the first category in a cluster's interactions for "overwhelmingly" instead of "primarily".
+
+A first category that does not have the largest share is called "especially".
+"""
 
 MIN_MODERATE_SHARE = 0.05
-"""Minimum share of a category in a cluster's interactions for "moderate interest" instead of "minimal engagement"."""
+"""Minimum share of a category in a cluster's interactions for "followed by" and "moderate interest".
+
+A category with a smaller share may be called "a particular interest" or "minimal engagement".
+"""
+
+MIN_MODERATE_LIFT = 0.9
+"""Minimum lift of a category for "followed by" and "moderate interest": slightly below the average of all users."""
+
+MIN_PARTICULAR_SHARE = 0.01
+"""Minimum share of a category in a cluster's interactions for "a particular interest"."""
+
+MIN_PARTICULAR_LIFT = 1.2
+"""Minimum lift of a category for "a particular interest"."""
+
+MAX_MINIMAL_LIFT = 0.5
+"""Lift below which a category is called "minimal engagement".
+
+Its share of all interactions must also be at least the median of all categories: a category that few users buy anywhere
+does not distinguish a cluster.
+"""
+
+MAX_INTERESTS = 8
+"""Maximum number of categories in a description, without those of "minimal engagement"."""
 
 MAX_NAMED_CATEGORIES = 10
 """Maximum number of categories in a description, as in the paper. The text tower of CLIP reads only 77 tokens."""
+
+MIN_PRIMARY_LIFT = 1 + 1e-9
+"""Minimum lift of the first category if any large category has it: above 1, except for rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +108,9 @@ def describe_clusters(
         total = tastes[membership == cluster].sum(axis=0)
         share = total / total.sum()
         order = np.argsort(-share * share / np.maximum(overall, 1e-12), kind="stable")
-        text = _describe(share, order, log.category_names, behaviour)
+        text = _describe(share, overall, order, log.category_names, behaviour)
         name = slug(" ".join(log.category_names[i] for i in order[:2]))
-        # Two clusters with the same statistics get the same text, so a number is added.
+        # Clusters with nearly the same statistics get the same text, so a number is added.
         if text in texts:
             text = f"{text} (group {cluster + 1})"
         while name in ids:
@@ -97,23 +128,45 @@ def slug(name: str) -> str:
 
 def _describe(
     share: Float[ndarray, " categories"],
+    overall: Float[ndarray, " categories"],
     order: Int[ndarray, " categories"],
     names: Sequence[str],
     behaviour: Behaviour,
 ) -> str:
-    """Describe a cluster by its categories; `order` contains their positions, most important first."""
+    """Describe a cluster by its categories.
+
+    `share` contains the shares of the categories in the cluster's interactions, `overall` those in all interactions.
+    `order` contains the positions of the categories, most important first.
+    """
+    lift = share / np.maximum(overall, 1e-12)
+    large = share >= MIN_MODERATE_SHARE
+    first = order[large[order]] if large.any() else order
+    primary = next((category for category in first if lift[category] >= MIN_PRIMARY_LIFT), first[0])
+    small = (share >= MIN_PARTICULAR_SHARE) & ~large
+    interest = large & (lift >= MIN_MODERATE_LIFT) | small & (lift >= MIN_PARTICULAR_LIFT)
+    others = [category for category in order if interest[category] and category != primary][
+        : MAX_INTERESTS - 1
+    ]
+    moderate = [category for category in others if large[category]]
+    particular = [category for category in others if not large[category]]
+    popular = overall >= np.median(overall[overall > 0])
+    minimal = [
+        category
+        for category in np.argsort(share - overall, kind="stable")
+        if popular[category] and not large[category] and lift[category] < MAX_MINIMAL_LIFT
+    ][: MAX_NAMED_CATEGORIES - 1 - len(others)]
+
     together, verb = BEHAVIOUR_WORDS[behaviour]
-    named = [int(category) for category in order[:MAX_NAMED_CATEGORIES]]
-    lead = share[named[0]]
-    strength = "overwhelmingly" if lead >= MIN_OVERWHELMING_SHARE else "primarily"
-    text = f"{together} by people who {strength} {verb} {names[named[0]]}"
-    rest = named[1:]
-    if rest and share[rest[0]] >= MIN_MODERATE_SHARE:
-        text += f", followed by {names[rest.pop(0)]}"
-    moderate = [category for category in rest if share[category] >= MIN_MODERATE_SHARE]
-    minimal = [category for category in rest if share[category] < MIN_MODERATE_SHARE]
+    strength = "primarily" if share[primary] == share.max() else "especially"
+    if share[primary] >= MIN_OVERWHELMING_SHARE:
+        strength = "overwhelmingly"
+    text = f"{together} by people who {strength} {verb} {names[primary]}"
+    if moderate:
+        text += f", followed by {names[moderate.pop(0)]}"
     if moderate:
         text += f", with moderate interest in {_enumerate(moderate, names)}"
+    if particular:
+        text += f"{' and' if moderate else ', with'} a particular interest in {_enumerate(particular, names)}"
     if minimal:
         text += f", while showing minimal engagement in {_enumerate(minimal, names)}"
     return text + "."

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from model.records import Edge, Item, Relation, Split
 
@@ -45,7 +45,8 @@ class RelationCounts(BaseModel):
 class PreparationReport(BaseModel):
     """Content of `report.json` in prepared data.
 
-    `log` maps names to counts: interactions before and after the filters, kept users, kept items, and dropped edges.
+    `log` maps names to counts: interactions before and after the filters, kept users, kept items, unusable edges, and
+    all edges across splits.
     `set_aside` maps the ID of each skipped item to the reason.
     """
 
@@ -55,6 +56,12 @@ class PreparationReport(BaseModel):
     log: dict[str, int]
     pairs: int
     pairs_of_one_relation: int
+    edges_across_kept: int = Field(
+        description="number of edges between a training item and a validation or test item, in edges_across.parquet"
+    )
+    edges_across_dropped: int = Field(
+        description="number of edges between a validation item and a test item, which are in no file"
+    )
     relations: tuple[RelationCounts, ...]
     set_aside: dict[str, str]
 
@@ -64,11 +71,16 @@ def count_prepared(
     splits: Sequence[Split],
     relations: Sequence[Relation],
     edges: Sequence[Edge],
+    edges_across_kept: int,
     log_counts: Mapping[str, int],
     users: Mapping[str, int],
     set_aside: Mapping[str, str],
 ) -> PreparationReport:
-    """Create the report; `users` maps the ID of each relation to the number of users in its cluster."""
+    """Create the report; `users` maps the ID of each relation to the number of users in its cluster.
+
+    `edges_across_kept` is the number of edges between a training item and a held-out item. All other edges across
+    splits in `log_counts` were dropped.
+    """
     pictured = Counter(split for item, split in zip(items, splits, strict=True) if item.picture)
     relations_of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
     edges_of_relation: dict[str, list[Edge]] = defaultdict(list)
@@ -83,6 +95,8 @@ def count_prepared(
         log=dict(log_counts),
         pairs=len(relations_of_pair),
         pairs_of_one_relation=sum(count == 1 for count in relations_of_pair.values()),
+        edges_across_kept=edges_across_kept,
+        edges_across_dropped=log_counts.get("edges_across_splits", 0) - edges_across_kept,
         relations=tuple(
             _count_relation(
                 relation, edges_of_relation[relation.relation_id], users.get(relation.relation_id)
@@ -120,6 +134,9 @@ def preparation_markdown(report: PreparationReport) -> str:
         f"{items.kept} items: {items.train} for training, {items.validation} for early stopping, "
         f"{items.test} for evaluation{text_only}. {report.pairs} related pairs within the splits; "
         f"{report.pairs_of_one_relation} of them have only one relation.",
+        "",
+        f"{report.edges_across_kept} edges between a training item and a validation or test item are kept for "
+        f"evaluation. {report.edges_across_dropped} edges between a validation item and a test item were dropped.",
         "",
         *(f"- {name.replace('_', ' ')}: {value}" for name, value in report.log.items()),
         "",

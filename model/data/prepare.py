@@ -1,13 +1,14 @@
 """Data preparation (`rcml prepare`): converts raw items and a log, or ready-made edges, to items, relations and edges.
 
-Each item is assigned to the training, validation or test split, and edges between different splits are dropped.
-Training therefore never sees an item or a pair of the test split. The report lists the skipped items with the reasons.
+Each item is assigned to the training, validation or test split, and training reads only edges within a split. It
+therefore never sees an item or a pair of the test split. Edges between a training item and a held-out item are written
+to a file of their own, for evaluation. The report lists the skipped items with the reasons.
 """
 
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from .edges import related_pairs
 from .images import local_refusals, shrunk
 from .item_input import compose_text, encode_picture
 from .preparation_report import count_prepared, preparation_markdown
+from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
 
 MAX_SOURCE_PIXELS = 64_000_000
 """Maximum number of pixels of a picture. Larger pictures are skipped, because decoding them takes hundreds of MB."""
@@ -44,19 +46,54 @@ EDGE_SCHEMA = {
     "split": pl.String,
 }
 
+LOG_SCHEMA = {"user": pl.Int64, "item": pl.Int64, "relation_id": pl.String}
+
 
 @dataclass(frozen=True)
 class Graph:
     """Relations with their edges, and counts for the report.
 
-    `counts` contains the numbers of all interactions, of kept interactions, users and items, and of dropped edges.
-    `users` contains the number of users of each relation.
+    `edges` connect items of the same split, and `edges_across` a training item with a held-out item. `counts` contains
+    the numbers of all interactions, of kept interactions, users and items, of unusable edges, and of edges across
+    splits. `users` contains the number of users of each relation. `log` contains the kept interactions; it is None for
+    ready-made edges.
     """
 
     relations: list[Relation]
     edges: list[Edge]
+    edges_across: list[Edge]
     counts: dict[str, int]
     users: dict[str, int]
+    log: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class _EdgeSorter:
+    """Edges within and across the splits, and the numbers of all edges across splits and of unusable edges."""
+
+    items: list[Item]
+    splits: list[Split]
+    within: list[Edge] = field(default_factory=list)
+    across: list[Edge] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, a: int, b: int, relation_id: str, support: int, npmi: float) -> None:
+        """Add the edge between the items at rows `a` and `b`, or drop it and count it.
+
+        Edges of text-only items are dropped, and so are edges between a validation item and a test item.
+        """
+        if not self.items[a].picture or not self.items[b].picture:
+            self.counts["edges_of_text_only_items"] += 1
+            return
+        first, second = sorted((self.items[a].item_id, self.items[b].item_id))
+        splits = {self.splits[a], self.splits[b]}
+        if len(splits) == 1:
+            self.within.append(Edge(first, second, relation_id, support, npmi, self.splits[a]))
+            return
+        self.counts["edges_across_splits"] += 1
+        if Split.TRAIN in splits:
+            [held_out] = splits - {Split.TRAIN}
+            self.across.append(Edge(first, second, relation_id, support, npmi, held_out))
 
 
 def prepare(config: PrepareConfig) -> str:
@@ -86,13 +123,17 @@ def prepare(config: PrepareConfig) -> str:
             relation if relation.intra else replace(relation, domain=config.domain)
             for relation in graph.relations
         ]
-        edges = graph.edges
-        _write_tables(draft.path, items, splits, relations, edges)
-        report = count_prepared(items, splits, relations, edges, graph.counts, graph.users, set_aside)
+        edges, edges_across = graph.edges, graph.edges_across
+        _write_tables(draft.path, items, splits, relations, graph)
+        report = count_prepared(
+            items, splits, relations, edges, len(edges_across), graph.counts, graph.users, set_aside
+        )
         text = json.dumps(report.model_dump(mode="json"), indent=2) + "\n"
         (draft.path / "report.json").write_text(text, encoding="utf-8")
         (draft.path / "report.md").write_text(preparation_markdown(report), encoding="utf-8")
-        draft.counts.update(items=len(items), relations=len(relations), edges=len(edges))
+        draft.counts.update(
+            items=len(items), relations=len(relations), edges=len(edges), edges_across=len(edges_across)
+        )
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
         f"({len(set_aside)} items skipped; see report.md)"
@@ -192,8 +233,7 @@ def _from_log(items: list[Item], splits: list[Split], path: Path, config: Prepar
     log, counts = _read_log(items, path, config)
     membership = user_clusters(log, config.clusters, config.seed)
     relations = [INTRA_RELATION]
-    edges: list[Edge] = []
-    across_splits = text_only = 0
+    sorter = _EdgeSorter(items, splits)
     users: dict[str, int] = {}
     described = describe_clusters(log, membership, config.behaviour)
     for cluster, (name, text) in enumerate(progress(described, "finding pairs", len(described))):
@@ -203,18 +243,12 @@ def _from_log(items: list[Item], splits: list[Split], path: Path, config: Prepar
             log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
         )
         for a, b, support, npmi in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True):
-            if not items[a].picture or not items[b].picture:
-                text_only += 1
-                continue
-            if splits[a] != splits[b]:
-                across_splits += 1
-                continue
-            first, second = sorted((items[a].item_id, items[b].item_id))
-            edges.append(Edge(first, second, name, int(support), float(npmi), splits[a]))
-    counts["edges_across_splits"] = across_splits
-    if text_only:
-        counts["edges_of_text_only_items"] = text_only
-    return Graph(relations, edges, counts, users)
+            sorter.add(a, b, name, int(support), float(npmi))
+    user, item = log.taken.nonzero()
+    names = np.array([name for name, _ in described])
+    kept = pl.DataFrame({"user": user, "item": item, "relation_id": names[membership[user]]}, LOG_SCHEMA)
+    counts = {**counts, "edges_across_splits": 0, **sorter.counts}
+    return Graph(relations, sorter.within, sorter.across, counts, users, kept.sort("user", "item"))
 
 
 def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[InteractionLog, dict[str, int]]:
@@ -267,7 +301,7 @@ def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[Int
 
 
 def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -> Graph:
-    """Return the ready-made edges within each split, and their relations."""
+    """Return the ready-made edges, each once, and their relations."""
     assert config.edges is not None
     assert config.relation_texts is not None
     texts = readers.read_relation_texts(config.relation_texts)
@@ -277,37 +311,38 @@ def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -
             "an item with itself. Choose another ID."
         )
     rows = {item.item_id: row for row, item in enumerate(items)}
-    counts: Counter[str] = Counter()
-    edges: dict[tuple[str, str, str], Edge] = {}
+    sorter = _EdgeSorter(items, splits)
+    seen: set[tuple[str, str, str]] = set()
     for item_a, item_b, relation_id in readers.read_edges(config.edges).iter_rows():
         if relation_id not in texts:
             raise InputError(
                 f"{config.edges}: relation {relation_id!r} has no description in {config.relation_texts}. "
                 "Add a row for it."
             )
+        edge = (min(item_a, item_b), max(item_a, item_b), relation_id)
+        if edge in seen:
+            continue
+        seen.add(edge)
         if item_a == item_b:
-            counts["self_edges"] += 1
+            sorter.counts["self_edges"] += 1
         elif item_a not in rows or item_b not in rows:
-            counts["edges_of_unknown_items"] += 1
-        elif not items[rows[item_a]].picture or not items[rows[item_b]].picture:
-            counts["edges_of_text_only_items"] += 1
-        elif splits[rows[item_a]] != splits[rows[item_b]]:
-            counts["edges_across_splits"] += 1
+            sorter.counts["edges_of_unknown_items"] += 1
         else:
-            first, second = sorted((item_a, item_b))
-            edge = Edge(first, second, relation_id, 1, 1.0, splits[rows[first]])
-            edges.setdefault((first, second, relation_id), edge)
+            sorter.add(rows[item_a], rows[item_b], relation_id, support=1, npmi=1.0)
     relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]
-    return Graph(relations, list(edges.values()), dict(counts), users={})
+    return Graph(relations, sorter.within, sorter.across, dict(sorter.counts), users={})
 
 
 def _write_tables(
-    folder: Path, items: list[Item], splits: list[Split], relations: list[Relation], edges: list[Edge]
+    folder: Path, items: list[Item], splits: list[Split], relations: list[Relation], graph: Graph
 ) -> None:
     rows = [
         {**asdict(item), "attributes": json.dumps(item.attributes, ensure_ascii=False), "split": split.value}
         for item, split in zip(items, splits, strict=True)
     ]
     pl.DataFrame(rows).write_parquet(folder / "items.parquet")
-    pl.DataFrame([asdict(edge) for edge in edges], schema=EDGE_SCHEMA).write_parquet(folder / "edges.parquet")
+    for name, edges in ((EDGES_FILE, graph.edges), (EDGES_ACROSS_FILE, graph.edges_across)):
+        pl.DataFrame([asdict(edge) for edge in edges], schema=EDGE_SCHEMA).write_parquet(folder / name)
+    if graph.log is not None:
+        graph.log.write_parquet(folder / LOG_FILE)
     save_relations(folder, relations)

@@ -5,10 +5,13 @@
       items.parquet      item_id, title, description, categories, text, picture, attributes (JSON), split
       relations.json     the relations, the intra-sample relation first
       edges.parquet      item_a, item_b, relation_id, support, npmi, split
+      edges_across.parquet   the same columns: edges between a training item and a validation or test item
+      log.parquet        user, item, relation_id: the kept interactions; absent for ready-made edges
       pictures/          one scaled file for each item with a picture
       report.json report.md   counts of users, items and pairs, and the skipped items
 
-Training, evaluation and indexing start from this data set. This module does not import torch.
+Training, evaluation and indexing start from this data set. Data written by earlier versions has neither
+edges_across.parquet nor log.parquet. This module does not import torch.
 """
 
 import json
@@ -24,10 +27,20 @@ from model.relation_file import load_relations
 
 from .item_input import ItemFormat
 
+EDGES_FILE = "edges.parquet"
+
+EDGES_ACROSS_FILE = "edges_across.parquet"
+
+LOG_FILE = "log.parquet"
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """Prepared data set with verified digests. `splits[i]` is the split of `items[i]`."""
+    """Prepared data set with verified digests. `splits[i]` is the split of `items[i]`.
+
+    `edges` connect items of the same split; only these are trained on. `edges_across` connect a training item with a
+    validation or test item, and their split is that of the held-out item.
+    """
 
     path: Path
     manifest: Manifest
@@ -35,6 +48,7 @@ class Prepared:
     splits: tuple[Split, ...]
     relations: tuple[Relation, ...]
     edges: tuple[Edge, ...]
+    edges_across: tuple[Edge, ...]
 
     @classmethod
     def open(cls, path: Path) -> "Prepared":
@@ -61,16 +75,22 @@ class Prepared:
             ),
             splits=tuple(Split(name) for name in items["split"]),
             relations=load_relations(path),
-            edges=tuple(
-                Edge(**{**row, "split": Split(row["split"])})
-                for row in pl.read_parquet(path / "edges.parquet").iter_rows(named=True)
-            ),
+            edges=_read_edges(path / EDGES_FILE),
+            edges_across=_read_edges(path / EDGES_ACROSS_FILE) if EDGES_ACROSS_FILE in manifest.files else (),
         )
 
     @property
     def composition(self) -> ItemFormat:
         """Input format of the items."""
         return ItemFormat.read(self.path / "config.json")
+
+    def interactions(self) -> pl.DataFrame | None:
+        """Read the interactions that the filters kept, or return None if the data was made from ready-made edges.
+
+        Columns: `user` (a number from 0, not the ID in the log), `item` (a row of `items`), and `relation_id` (the
+        relation of the user's cluster). The rows are sorted by user and item, and no pair of the two is repeated.
+        """
+        return pl.read_parquet(self.path / LOG_FILE) if LOG_FILE in self.manifest.files else None
 
     def rows(self, split: Split) -> list[int]:
         """Return the positions of the items in `split` that have a picture; text-only items are not trained on."""
@@ -81,9 +101,15 @@ class Prepared:
         ]
 
     def partners(self) -> dict[str, set[str]]:
-        """Map each item to all items that share an edge with it, under any relation and in any split."""
+        """Map each item to all items of its split that share an edge with it, under any relation."""
         found: dict[str, set[str]] = defaultdict(set)
         for edge in self.edges:
             found[edge.item_a].add(edge.item_b)
             found[edge.item_b].add(edge.item_a)
         return found
+
+
+def _read_edges(path: Path) -> tuple[Edge, ...]:
+    return tuple(
+        Edge(**{**row, "split": Split(row["split"])}) for row in pl.read_parquet(path).iter_rows(named=True)
+    )

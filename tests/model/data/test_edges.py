@@ -1,7 +1,5 @@
-"""Relations derived from a log: NPMI, the choice of partners, clusters and their descriptions."""
+"""Related pairs derived from a log: NPMI, and the choice of partners."""
 
-import re
-from collections.abc import Sequence
 from random import Random
 
 import numpy as np
@@ -12,8 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
-from model.config import Behaviour
-from model.data.clusters import InteractionLog, describe_clusters, slug, user_clusters
 from model.data.edges import RelatedPairs, related_pairs
 
 # Of five users, 4 have A, 3 have B and 2 have C; 3 have A and B, 1 has A and C, and 1 has B and C.
@@ -104,83 +100,3 @@ def test_every_item_with_partners_keeps_its_best_partner(taken: ndarray, partner
     for item in set(every.a) | set(every.b):
         best = every.npmi[(every.a == item) | (every.b == item)].max()
         assert best in kept.npmi[(kept.a == item) | (kept.b == item)]
-
-
-def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> InteractionLog:
-    """Return a log in which `shares[u, c]` is the number of items of category c that user u had."""
-    taken = sp.csr_array(np.array(shares, dtype=np.float64))
-    return InteractionLog(taken, np.eye(len(categories)), tuple(categories))
-
-
-def described(
-    shares: Sequence[Sequence[int]], categories: Sequence[str], behaviour: Behaviour = "buy"
-) -> list[tuple[str, str]]:
-    return describe_clusters(log_of(shares, categories), np.arange(len(shares)), behaviour)
-
-
-def test_description_names_primary_secondary_moderate_and_minimal_interests() -> None:
-    shares = [[50, 20, 15, 9, 4, 2], [0, 0, 0, 0, 0, 100]]
-    names = ("Feeding", "Nursery", "Toys", "Home", "Music", "Tools")
-    assert described(shares, names)[0] == (
-        "feeding-nursery",
-        "Co-purchased by people who primarily buy Feeding, followed by Nursery, with moderate interest in Toys "
-        "and Home, while showing minimal engagement in Music and Tools.",
-    )
-
-
-def test_description_calls_a_dominant_interest_overwhelming() -> None:
-    shares = [[97, 3], [0, 100]]
-    assert described(shares, ("Jazz", "Rock"), "listen to")[0] == (
-        "jazz-rock",
-        "Co-listened by people who overwhelmingly listen to Jazz, while showing minimal engagement in Rock.",
-    )
-
-
-def test_lift_distinguishes_clusters_with_the_same_top_category() -> None:
-    # Drama has the largest raw share in both clusters, so it does not distinguish them.
-    shares = [[60, 40, 0], [60, 0, 40]]
-    found = described(shares, ("Drama", "Horror", "Romance"), "watch")
-    assert [name for name, _ in found] == ["horror-drama", "romance-drama"]
-    assert found[0][1].startswith("Co-watched by people who primarily watch Horror, followed by Drama")
-
-
-def test_clusters_with_equal_statistics_get_unique_ids_and_texts() -> None:
-    found = described([[3, 1]] * 3, ("Tea", "Cake"))
-    assert [name for name, _ in found] == ["tea-cake", "tea-cake-2", "tea-cake-3"]
-    assert [text.removeprefix(found[0][1]) for _, text in found] == ["", " (group 2)", " (group 3)"]
-
-
-@given(
-    arrays(np.int64, st.tuples(st.integers(1, 6), st.just(4)), elements=st.integers(1, 3)),
-    st.lists(st.text("ab -3é", min_size=1, max_size=3), min_size=4, max_size=4, unique=True),
-)
-def test_ids_and_texts_are_unique_and_ids_are_url_safe(shares: ndarray, categories: list[str]) -> None:
-    found = described(shares.tolist(), categories)
-    ids, texts = zip(*found, strict=True)
-    assert len(set(ids)) == len(set(texts)) == len(shares)
-    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in ids)
-
-
-def test_no_cluster_gets_the_id_of_the_intra_sample_relation() -> None:
-    assert described([[2, 1]], ("Same", "Item"))[0][0] != "same-item"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("Pots & Pans", "pots-pans"), ("  Émile 3!", "mile-3"), ("漢字", "relation")]
-)
-def test_slug_is_lower_case_with_single_hyphens(name: str, expected: str) -> None:
-    assert slug(name) == expected
-
-
-def test_clusters_users_by_category_shares() -> None:
-    # The numbers of items differ widely, but only the shares of the categories matter.
-    shares = [[9, 1], [90, 10], [8, 1], [1, 9], [10, 95], [0, 3]]
-    membership = user_clusters(log_of(shares, ("Books", "Pans")), 2, seed=0)
-    assert len(set(membership[:3])) == len(set(membership[3:])) == 1
-    assert membership[0] != membership[3]
-
-
-def test_creates_no_more_clusters_than_distinct_category_shares() -> None:
-    log = log_of([[1, 0, 0]] * 5 + [[0, 1, 0]] * 5 + [[0, 0, 1]] * 5, ("Books", "Pans", "Tents"))
-    found = describe_clusters(log, user_clusters(log, 5, seed=0), "buy")
-    assert sorted(name.split("-")[0] for name, _ in found) == ["books", "pans", "tents"]
