@@ -157,6 +157,29 @@ class SmallBackbone(BaseModel):
     )
 
 
+class MakeBackboneConfig(StageConfig):
+    """Make a backbone from a pretrained text tower and a pretrained image tower."""
+
+    text: str = Field(
+        description="text tower, such as BERT or a sentence-transformers model: a local folder, or a Hub name, which "
+        "is downloaded"
+    )
+    image: str = Field(
+        description="image tower, such as ViT, DINOv2 or EfficientNet: a local folder, or a Hub name, which is "
+        "downloaded"
+    )
+    out: Path = Field(description="folder to write the backbone to; it must not exist")
+    prepared: Path | None = Field(
+        None,
+        description="folder written by `rcml prepare`; the projections then remove what the tokens of its training "
+        "items have in common; none: nothing is removed",
+    )
+    dim: int | None = Field(
+        None, ge=16, le=8192, description="length of every vector; none: the width of the text tower"
+    )
+    seed: int = Field(0, ge=0, description="random seed of the projections")
+
+
 class TrainConfig(StageConfig):
     """Train the relation-conditioned network, or one of its two baselines, on prepared data."""
 
@@ -170,7 +193,7 @@ class TrainConfig(StageConfig):
     backbone: str = Field(
         "small",
         description="small: CLIP trained from scratch; otherwise a pretrained CLIP, SigLIP, SigLIP 2 or vision-text "
-        "dual encoder: a local folder, or a Hub name, which is downloaded",
+        "dual encoder (see `rcml backbone make`): a local folder, or a Hub name, which is downloaded",
     )
     small: SmallBackbone = Field(SmallBackbone(), description="shape of the small backbone")
     beta: Share = Field(0.6, description="weight of the summary token relative to the relation (eq. 5)")

@@ -33,12 +33,20 @@ from indexes.config import (
     VerifyConfig,
 )
 from model import __version__
-from model.config import EvaluateConfig, PrepareConfig, TrainConfig, VerbConfig
+from model.config import EvaluateConfig, MakeBackboneConfig, PrepareConfig, TrainConfig, VerbConfig
 from model.errors import RcmlError
 from model.malloc import keep_freed_memory
 from service.problems.field_messages import field_message, place
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
+
+
+class BackboneVerbs(VerbConfig):
+    """Make a backbone to train on."""
+
+    make: CliSubCommand[MakeBackboneConfig] = Field(
+        description="make a backbone from a pretrained text tower and image tower"
+    )
 
 
 class IndexVerbs(VerbConfig):
@@ -68,6 +76,9 @@ class Rcml(BaseSettings):
     prepare: CliSubCommand[PrepareConfig] = Field(
         description="turn raw items and an interaction log into items, relations and edges"
     )
+    backbone: CliSubCommand[BackboneVerbs] = Field(
+        description="make a backbone from pretrained towers; see `rcml backbone --help`"
+    )
     train: CliSubCommand[TrainConfig] = Field(description="train a network on prepared data")
     evaluate: CliSubCommand[EvaluateConfig] = Field(description="evaluate a checkpoint on the test items")
     index: CliSubCommand[IndexVerbs] = Field(
@@ -90,6 +101,8 @@ class Rcml(BaseSettings):
 
 CONFIGS: Mapping[str, type[BaseModel]] = {
     "prepare": PrepareConfig,
+    "backbone": BackboneVerbs,
+    "backbone make": MakeBackboneConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "index": IndexVerbs,
@@ -103,6 +116,9 @@ CONFIGS: Mapping[str, type[BaseModel]] = {
     "serve": ServeConfig,
     "demo": DemoConfig,
 }
+
+GROUPS: Mapping[str, type[BaseModel]] = {"backbone": BackboneVerbs, "index": IndexVerbs}
+"""Verbs that take a second verb."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,12 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if config is None:
             CliApp.print_help(Rcml, file=sys.stderr)
             return 2
-        if isinstance(config, IndexVerbs):
-            config = get_subcommand(config, is_required=False)
-            if config is None:
-                return _fail(
-                    2, "rcml index: no command was given. Run `rcml index --help` to list the commands."
-                )
+        for verb, group in GROUPS.items():
+            if isinstance(config, group):
+                config = get_subcommand(config, is_required=False)
+                if config is None:
+                    return _fail(
+                        2,
+                        f"rcml {verb}: no command was given. Run `rcml {verb} --help` to list the commands.",
+                    )
         keep_freed_memory()
         print(_run(config))
     except ValidationError as error:
@@ -146,6 +164,10 @@ def _run(config: object) -> str:
             from model.data.prepare import prepare
 
             return prepare(config)
+        case MakeBackboneConfig():
+            from model.network.make_backbone import make_backbone
+
+            return make_backbone(config)
         case TrainConfig():
             from model.training.train import train
 
@@ -202,8 +224,8 @@ def _fail(code: int, *lines: str) -> int:
 def _invalid_option_message(error: ErrorDetails) -> str:
     """Describe an option value that a config class rejected; the error location starts with the verb."""
     verb, *path = error["loc"]
-    if verb == "index":
-        verb = f"index {path.pop(0)}"
+    if verb in GROUPS:
+        verb = f"{verb} {path.pop(0)}"
     config = CONFIGS[str(verb)]
     names = [part for part in path if isinstance(part, str)]
     name = "--" + ".".join(names).replace("_", "-")
@@ -246,7 +268,7 @@ def _parse_error_message(error: SettingsError, arguments: Sequence[str]) -> str:
     if option is not None and not option.startswith("-"):  # the argument that takes a verb
         words = [argument for argument in arguments if not argument.startswith("-")]
         wrong = words[len(verb.split()) if verb else 0]
-        known = [name.removeprefix(f"{verb} ") for name in CONFIGS if " " in name or not verb]
+        known = [name.removeprefix(f"{verb} ") for name in CONFIGS if not verb or name.startswith(f"{verb} ")]
         return f"{command}: {wrong} is not a command{_hint(wrong, known)}. Run `{command} --help` to list the commands."
     if option in arguments:
         _, *after = arguments[arguments.index(option) :]
@@ -261,8 +283,8 @@ def _parse_error_message(error: SettingsError, arguments: Sequence[str]) -> str:
 def _verb(arguments: Sequence[str]) -> str | None:
     """Return the verb named in `arguments`, or None if they name no verb."""
     verb = next((argument for argument in arguments if argument in CONFIGS), None)
-    if verb == "index":
-        verb = next((f"index {argument}" for argument in arguments if f"index {argument}" in CONFIGS), verb)
+    if verb in GROUPS:
+        verb = next((f"{verb} {argument}" for argument in arguments if f"{verb} {argument}" in CONFIGS), verb)
     return verb
 
 

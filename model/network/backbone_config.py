@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from model.checkpoint.hub import is_local
 from model.errors import InputError
 
-from .backbones import BACKBONES
+from .backbones import BACKBONES, POOLING_KEY, POOLINGS
 
 MAX_ERROR_CHARACTERS = 300
 """Maximum number of characters quoted from an error message of another library."""
@@ -51,8 +51,14 @@ def checked_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
     for tower in (checked.text_config, checked.vision_config):
         if not hasattr(tower, "hidden_size"):
             raise InputError(
-                f"The tower {tower.model_type!r} in {source} has no hidden_size, so its tokens do not have "
-                "the fixed width that the relation-guided attention requires. Use a transformer."
+                f"The tower {tower.model_type!r} in {source} has no hidden_size, so the width of its tokens is "
+                "unknown. Make the backbone with `rcml backbone make`, which records the width."
+            )
+        pooling = getattr(tower, POOLING_KEY, None)
+        if pooling not in (None, *POOLINGS):
+            raise InputError(
+                f"The tower {tower.model_type!r} in {source} has {POOLING_KEY} {pooling!r}. "
+                f"Use one of {', '.join(POOLINGS)}."
             )
     return checked
 

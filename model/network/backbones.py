@@ -32,6 +32,12 @@ logging.set_verbosity_error()
 QUICK_GELU = 1.702
 """Constant in CLIP's activation function, x sigmoid(1.702 x)."""
 
+POOLING_KEY = "rcml_pooling"
+"""Key that `rcml backbone make` adds to the config of a tower in a dual encoder."""
+
+POOLINGS = ("pooled", "first", "mean")
+"""Summaries of a tower in a dual encoder: its pooled output, the state of its first token, or the mean state."""
+
 
 class Backbone(nn.Module, ABC):
     """Two towers of `transformers` that return every token.
@@ -104,8 +110,10 @@ class Backbone(nn.Module, ABC):
 
         `tokens` is the number of tokens of that picture. The last tokens are its patches, row by row.
 
+        The layout of a convolutional tower is that of its feature map, found by encoding a blank picture.
+
         Raises:
-            InputError: the config of the image tower has no single patch size.
+            InputError: the image tower returns no feature map, and its config has no single patch size.
         """
         rows, columns = pictures.grid[0].tolist()
         if rows:
@@ -113,15 +121,25 @@ class Backbone(nn.Module, ABC):
         config: Any = self.model.config.vision_config
         patch = getattr(config, "patch_size", None)
         if not isinstance(patch, int):
+            shape = self._output_shape(pictures)
+            if len(shape) == 4:
+                return PatchLayout(shape[2], shape[3], 1.0, 1.0)
             raise InputError(
                 f"The image tower ({config.model_type}) has patch size {patch!r}, so the positions of its patches are "
-                "unknown. Attention weights require an image tower with a single integer as its patch_size."
+                "unknown. Attention weights require a convolutional tower, or one with a single integer as its "
+                "patch_size."
             )
         height, width = pictures.pixels.shape[-2:]
         while (height // patch) * (width // patch) >= tokens:
             patch *= 2  # Swin merges four neighbouring patches into one at each stage
         rows, columns = height // patch, width // patch
         return PatchLayout(rows, columns, rows * patch / height, columns * patch / width)
+
+    @torch.no_grad()
+    def _output_shape(self, pictures: PictureInput) -> torch.Size:
+        blank = torch.zeros(1, *pictures.pixels.shape[1:], dtype=self.dtype, device=self.model.device)
+        shape: torch.Size = self.model.vision_model(pixel_values=blank).last_hidden_state.shape
+        return shape
 
     def _identity(self, width: int) -> Float[Tensor, "width width"]:
         return torch.eye(width, dtype=self.dtype, device=self.model.device)
@@ -250,31 +268,66 @@ class Siglip2Backbone(SiglipBackbone):
 
 
 class DualEncoderBackbone(ProjectedBackbone):
-    """Any text tower paired with any image tower, with their pooled outputs and all of their tokens.
+    """Any text tower paired with any image tower, with a summary and all of their tokens.
 
-    In many towers (BERT, ViT) the pooled output is not one of the tokens, so it is put before them. If a tower has no
-    pooled output, the summary is the state of its first token.
+    In many towers (BERT, ViT) the summary is not one of the tokens, so it is put before them. `rcml_pooling` in the
+    config of a tower says what its summary is (`POOLINGS`). Without this key, it is the pooled output of the tower, or
+    else its first token. The feature map of a convolutional tower becomes one token per position, row by row.
     """
 
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation mode, but keep the statistics of batch norm fixed.
+
+        Statistics of the current batch would make the vectors of an item depend on the other items of its micro-batch.
+        The running statistics are buffers, which the saved state of a run does not contain.
+        """
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                layer.eval()
+        return self
+
     def text_tokens(self, text: TextInput) -> Tokens:
-        """Return the pooled output and every token of the texts."""
-        out = self.model.text_model(input_ids=text.ids, attention_mask=text.mask)
-        return _led_by(_pooled(out), out.last_hidden_state, text.mask)
+        """Return the summary and every token of the texts."""
+        tower = self.model.text_model
+        out = tower(input_ids=text.ids, attention_mask=text.mask)
+        return _led_by(
+            _summary(tower, out, out.last_hidden_state, text.mask), out.last_hidden_state, text.mask
+        )
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
-        """Return the pooled output and every token of the pictures."""
+        """Return the summary and every token of the pictures."""
         tower = self.model.vision_model
         out = tower(pixel_values=pictures.pixels.to(self.dtype))
         states = out.last_hidden_state
+        if states.ndim == 4:  # feature map: [batch, width, rows, columns]
+            states = states.flatten(2).mT
         if tower.config.model_type == "clip_vision_model":
             # This tower applies its last layer norm only to the pooled output.
             states = tower.post_layernorm(states)
-        return _led_by(_pooled(out), states)
+        return _led_by(_summary(tower, out, states), states)
 
 
-def _pooled(out: Any) -> Float[Tensor, "batch width"]:
+def _summary(
+    tower: Any,
+    out: Any,
+    states: Float[Tensor, "batch tokens width"],
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> Float[Tensor, "batch width"]:
+    """Return the summary of each row of the output `out` of a tower.
+
+    `states` are its tokens, and `mask` is True for those that are not padding (None: all).
+    """
     pooled: Tensor | None = getattr(out, "pooler_output", None)
-    return out.last_hidden_state[:, 0] if pooled is None else pooled
+    pooling = getattr(tower.config, POOLING_KEY, None)
+    if pooling == "mean":
+        if mask is None:
+            return states.mean(dim=1)
+        weights = mask.to(states.dtype)[..., None]
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)
+    if pooling == "first" or pooled is None:
+        return states[:, 0]
+    return pooled.flatten(1)  # convolutional towers return [batch, width, 1, 1]
 
 
 def _led_by(

@@ -1,6 +1,7 @@
 """Backbones loaded from a local folder or the Hub, rebuilt from a config, or created as a small CLIP."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,34 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
             f"No backbone could be loaded from {str(name)!r}: {shortened(error)} "
             "Provide a local folder in the transformers format (with model.safetensors) or a Hub repository."
         ) from None
-    faults = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    check_weights(str(name), report)
+    backbone, preprocessor = backbone_class(model), Preprocessor.load(name)
+    check_fit(str(name), backbone, preprocessor)
+    return backbone, preprocessor
+
+
+def check_weights(name: str, report: Mapping[str, Any], unused: str | None = None) -> None:
+    """Reject a model if some weights were missing or of the wrong size, according to the loading `report`.
+
+    Weights whose name starts with `unused` may be missing.
+
+    Raises:
+        InputError: the weights do not match the config.
+    """
+    faults = [
+        f"{key} is missing"
+        for key in sorted(report["missing_keys"])
+        if unused is None or not key.startswith(unused)
+    ]
     faults += [
         f"{key} is {list(found)} instead of {list(wanted)}"
         for key, found, wanted in sorted(report["mismatched_keys"])
     ]
     if faults:
         raise InputError(
-            f"The weights in {str(name)!r} do not match its config.json: {'; '.join(faults[:3])}"
+            f"The weights in {name!r} do not match its config.json: {'; '.join(faults[:3])}"
             f"{f'; and {len(faults) - 3} more' if len(faults) > 3 else ''}. Save the complete model again."
         )
-    backbone, preprocessor = backbone_class(model), Preprocessor.load(name)
-    _check_fit(str(name), backbone, preprocessor)
-    return backbone, preprocessor
 
 
 def build_backbone(config: Mapping[str, Any]) -> Backbone:
@@ -68,8 +84,12 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
     return backbone_class(model_class(checked))
 
 
-def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> None:
-    """Reject processors of another model, which would otherwise fail during training."""
+def check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> None:
+    """Reject processors of another model, which would otherwise fail during training; `name` is for error messages.
+
+    Raises:
+        InputError: a tower cannot process the output of its processor.
+    """
     known = backbone.model.config.text_config.vocab_size
     if preprocessor.vocabulary > known:
         raise InputError(
@@ -83,14 +103,20 @@ def _check_fit(name: str, backbone: Backbone, preprocessor: Preprocessor) -> Non
         "image processor": lambda: backbone.image_tokens(preprocessor.normalise(room)),
     }
     for processor, read in reading.items():
-        try:
-            with torch.inference_mode():
-                read()
-        except (ValueError, RuntimeError) as error:
-            raise InputError(
-                f"The model in {name!r} cannot process the output of its {processor}: {shortened(error)} "
-                "Use the tokenizer and the image processor that the model was trained with."
-            ) from None
+        with torch.inference_mode(), refuse_misfit(name, processor):
+            read()
+
+
+@contextmanager
+def refuse_misfit(name: str, processor: str) -> Iterator[None]:
+    """Raise an `InputError` if the model `name` cannot process the output of its `processor` in the block."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The model in {name!r} cannot process the output of its {processor}: {shortened(error)} "
+            "Use the tokenizer and the image processor that the model was trained with."
+        ) from None
 
 
 def small_backbone(shape: SmallBackbone, preprocessor: Preprocessor) -> Backbone:

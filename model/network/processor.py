@@ -263,7 +263,11 @@ class Preprocessor:
         processor, pixels = self.image_processor, pictures.pixels.float()
         if processor.do_rescale:
             pixels = pixels * processor.rescale_factor
-        if processor.do_normalize:
+            if getattr(processor, "rescale_offset", False):  # EfficientNet: from -1 to 1
+                pixels = pixels - 1
+        # EfficientNet may divide by the standard deviation once more, for its classifier.
+        again = getattr(processor, "include_top", False)
+        if processor.do_normalize or again:
             mean, std = (
                 torch.tensor(values, device=pixels.device)
                 for values in (processor.image_mean, processor.image_std)
@@ -272,12 +276,16 @@ class Preprocessor:
                 mean, std = mean[:, None, None], std[:, None, None]
             else:  # a patch holds its pixels row by row, with the three colours of a pixel side by side
                 mean, std = (channels.repeat(self._shape[-1] // 3) for channels in (mean, std))
-            pixels = (pixels - mean) / std
+            pixels = (pixels - mean) / std if processor.do_normalize else pixels
+            pixels = pixels / std if again else pixels
         return PictureInput(pixels, pictures.grid)
 
     def _process(self, picture: Image.Image) -> Mapping[str, Any]:
+        steps = {"do_rescale", "do_normalize"}  # left to `normalise`
+        if hasattr(self.image_processor, "include_top"):
+            steps.add("include_top")
         processed: Mapping[str, Any] = self.image_processor(
-            picture, do_rescale=False, do_normalize=False, return_tensors="np"
+            picture, return_tensors="np", **dict.fromkeys(steps, False)
         )
         return processed
 

@@ -24,7 +24,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic_settings import CliApp, get_subcommand
 
 from service.app import create_app
-from service.cli import IndexVerbs, Rcml, main
+from service.cli import BackboneVerbs, IndexVerbs, Rcml, main
 from service.settings import KeyConfig, ServeConfig
 
 from .documents import ROOT, Block
@@ -139,7 +139,7 @@ class Shell:
 def config_of(words: list[str]) -> Any:
     """Return the config that `rcml` parses from `words`; raise if an option or a value is invalid."""
     config = get_subcommand(CliApp.run(Rcml, words))
-    return get_subcommand(config) if isinstance(config, IndexVerbs) else config
+    return get_subcommand(config) if isinstance(config, BackboneVerbs | IndexVerbs) else config
 
 
 def targets() -> set[str]:

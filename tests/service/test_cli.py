@@ -10,14 +10,14 @@ from pydantic_settings import CliApp
 from service.cli import Rcml, main
 
 HEAVY = {"torch", "transformers", "polars", "faiss", "sqlalchemy", "fastapi", "numpy", "sklearn", "PIL"}
-VERBS = ["prepare", "train", "evaluate", "index", "key", "serve", "demo"]
+VERBS = ["prepare", "backbone", "train", "evaluate", "index", "key", "serve", "demo"]
 
 
 def parse(*arguments: str) -> Rcml:
     return CliApp.run(Rcml, list(arguments))
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS, "index build"])
+@pytest.mark.parametrize("verb", ["", *VERBS, "index build", "backbone make"])
 def test_help_imports_no_heavy_packages(verb: str) -> None:
     code = f"""
 import sys
@@ -104,6 +104,14 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
         (["trian"], "trian is not a command (did you mean train?)."),
         (["index", "buidl"], "rcml index: buidl is not a command (did you mean build?)."),
         (["index"], "rcml index: no command was given."),
+        (["backbone", "mkae"], "rcml backbone: mkae is not a command (did you mean make?)."),
+        (["backbone", "build"], "rcml backbone: build is not a command. Run `rcml backbone --help`"),
+        (["backbone"], "rcml backbone: no command was given."),
+        (["backbone", "make", "--text", "t", "--out", "o"], "rcml backbone make: --image is missing."),
+        (
+            ["backbone", "make", "--dmi", "3"],
+            "--dmi is not an option (did you mean --dim?). Run `rcml backbone make",
+        ),
         (
             ["index", "build", "--knd", "flat"],
             "--knd is not an option (did you mean --kind?). Run `rcml index build",

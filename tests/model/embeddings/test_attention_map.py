@@ -28,6 +28,7 @@ from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor, TextFormat
 from model.records import INTRA_RELATION, Relation
 from tests.model.network.families import (
+    CONVOLUTIONAL,
     FAMILIES,
     LAYERS,
     SIDE,
@@ -67,6 +68,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "siglip2": Layout(([0, 1, 2], [4, 5, 6]), TEXT_LENGTH - 1, 1),
     # Text: the pooled text, CLS, the words, SEP. Image: the pooled picture and CLS come first.
     "vision-text-dual-encoder": Layout(([2], [3]), 0, 2),
+    # Text: as above. Image: the pooled picture comes first, then the positions of the feature map.
+    CONVOLUTIONAL: Layout(([2], [3]), 0, 1),
 }
 
 
@@ -206,8 +209,9 @@ def test_grid_has_shape_of_patches(kind: str, encoder: Encoder) -> None:
         assert image is not None
         shapes.append(image.grid.shape)
     # SigLIP 2 divides a picture of any shape into at most 12 patches. The others resize it to 32x32 pixels and divide
-    # it into patches of 16x16 pixels.
-    assert shapes == ([(3, 3), (2, 6), (6, 2)] if kind == "siglip2" else [(2, 2)] * 3)
+    # it into patches of 16x16 pixels, or for the convolutional tower, of 8x8 pixels.
+    other = [(4, 4) if kind == CONVOLUTIONAL else (2, 2)] * 3
+    assert shapes == ([(3, 3), (2, 6), (6, 2)] if kind == "siglip2" else other)
 
 
 def test_patches_are_ordered_row_by_row(encoder: Encoder) -> None:
@@ -274,7 +278,7 @@ def test_merges_tokens_of_split_words(text: str, expected: list[str], clip: Enco
 
 def test_truncated_text_has_only_words_before_the_cut(kind: str, encoder: Encoder) -> None:
     found = explained(encoder, "red mug " * 100)
-    read = {"clip": 75, "siglip": 15, "siglip2": 4, "vision-text-dual-encoder": 14}[kind]
+    read = {"clip": 75, "siglip": 15, "siglip2": 4}.get(kind, 14)  # BERT: 16 tokens with CLS and SEP
     assert words(found) == (["red", "mug"] * 100)[:read]
     assert found.words[-1].start == (read - 1) * 4
 

@@ -12,6 +12,7 @@ from transformers import (
     BertTokenizer,
     CLIPVisionConfig,
     DistilBertConfig,
+    EfficientNetConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -25,6 +26,7 @@ from transformers import (
     VisionTextDualEncoderModel,
     ViTConfig,
 )
+from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
@@ -92,24 +94,61 @@ def write_siglip2(folder: Path) -> PreTrainedModel:
 
 
 def write_dual_encoder(folder: Path) -> PreTrainedModel:
-    text = BertConfig(vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH, **LAYERS)
-    model = dual_encoder(text, ViTConfig(**picture_shape()))
+    model = dual_encoder(bert(), ViTConfig(**picture_shape()))
     model.save_pretrained(folder)
     write_dual_encoder_processors(folder)
     return model
 
+
+def write_convolutional_dual_encoder(folder: Path) -> PreTrainedModel:
+    model = dual_encoder(bert(), efficientnet(), width=32)
+    enliven(model)
+    model.save_pretrained(folder)
+    write_dual_encoder_processors(folder)
+    # Both options are unusual: pixels from -1 to 1, divided by the standard deviation twice.
+    processor = EfficientNetImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, rescale_factor=1 / 127.5, rescale_offset=True, include_top=True
+    )
+    processor.save_pretrained(folder)
+    return model
+
+
+@torch.no_grad()
+def enliven(model: PreTrainedModel) -> None:
+    """Draw convolutions and batch norms that keep the size of their input, with random statistics.
+
+    Otherwise the outputs of an untrained convolutional tower hardly depend on its input.
+    """
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.uniform_(-0.5, 0.5)
+            for positive in (layer.running_var, layer.weight):
+                positive.uniform_(0.5, 1.5)
+
+
+CONVOLUTIONAL = "vision-text-dual-encoder with a convolutional image tower"
 
 FAMILIES: Mapping[str, Callable[[Path], PreTrainedModel]] = {
     "clip": write_clip,
     "siglip": write_siglip,
     "siglip2": write_siglip2,
     "vision-text-dual-encoder": write_dual_encoder,
+    CONVOLUTIONAL: write_convolutional_dual_encoder,
 }
 """Functions by model type. Each writes a random model of its type into a folder and returns the model."""
 
 
-def dual_encoder(text: PreTrainedConfig, vision: PreTrainedConfig) -> PreTrainedModel:
-    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=24)
+def dual_encoder(
+    text: PreTrainedConfig, vision: PreTrainedConfig, width: int | None = None
+) -> PreTrainedModel:
+    """Build a random dual encoder; `width` is that of an image tower whose config does not have it as hidden_size."""
+    config: Any = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=24)
+    if width is not None:
+        config.vision_config.hidden_size = width
     model: PreTrainedModel = VisionTextDualEncoderModel(config).eval()
     return model
 
@@ -118,6 +157,10 @@ def write_dual_encoder_processors(folder: Path, **options: Any) -> None:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     BertTokenizer(vocab={word: row for row, word in enumerate(vocabulary)}, **options).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+
+
+def bert() -> PreTrainedConfig:
+    return BertConfig(vocab_size=len(WORDS) + 5, max_position_embeddings=TEXT_LENGTH, **LAYERS)
 
 
 def distilbert() -> PreTrainedConfig:
@@ -129,6 +172,21 @@ def distilbert() -> PreTrainedConfig:
         hidden_dim=64,
         n_heads=2,
         n_layers=1,
+    )
+
+
+def efficientnet() -> PreTrainedConfig:
+    """Return the config of a convolutional image tower that makes 4 x 4 tokens of width 32."""
+    return EfficientNetConfig(
+        in_channels=[32, 32],
+        out_channels=[320, 320],
+        kernel_sizes=[3, 3],
+        strides=[2, 2],
+        num_block_repeats=[1, 1],
+        expand_ratios=[1, 2],
+        width_coefficient=0.025,
+        depth_coefficient=1.0,
+        hidden_dim=32,
     )
 
 
