@@ -5,22 +5,33 @@ heavy because `rcml --help` loads it.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Device = Literal["auto", "cpu", "cuda"]
 Objective = Literal["rcml", "clip", "blind"]
-Conditioning = Literal["paper", "centred"]
+Conditioning = Literal["paper", "centred", "centred+bias"]
 Precision = Literal["auto", "fp32", "bf16"]
 TowerEngine = Literal["torch", "openvino"]
 Tuning = Literal["full", "lora", "frozen"]
 Keep = Literal["best", "last"]
+Study = Literal["ablations", "beta", "temperature", "lambda", "batch-size"]
 Tracker = Literal["wandb", "trackio"]
 Behaviour = Literal["buy", "watch", "read", "play", "listen to", "use"]
 TextField = Literal["title", "categories", "description"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _folders(given: object) -> object:
+    """Return one folder as a tuple; numbers on the command line are names of folders."""
+    many = given if isinstance(given, list | tuple) else (given,)
+    return tuple(str(one) if isinstance(one, int) else one for one in many)
+
+
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
+"""One folder or several: the option is repeated, or the folders are separated by commas."""
 
 
 class VerbConfig(BaseModel):
@@ -180,16 +191,18 @@ class MakeBackboneConfig(StageConfig):
     seed: int = Field(0, ge=0, description="random seed of the projections")
 
 
-class TrainConfig(StageConfig):
-    """Train the relation-conditioned network, or one of its two baselines, on prepared data."""
+PRETRAINED_DEFAULTS = {"conditioning": "centred+bias"}
+"""Defaults of `TrainConfig` with a pretrained backbone. A network from scratch learns by itself to tell descriptions
+apart, and does so better."""
+
+FROZEN_DEFAULTS = {"temperature": 0.2, "learning_rate": 1e-4, "steps": 200, "validate_every": 10}
+"""Defaults of `TrainConfig` for `--tune frozen`: few weights are trained, and they fit a small log early."""
+
+
+class TrainingOptions(StageConfig):
+    """Options of a training that a study of many trainings shares with `rcml train`."""
 
     prepared: Path = Field(description="folder written by `rcml prepare`")
-    out: Path = Field(description="folder to write the checkpoint to")
-    objective: Objective = Field(
-        "rcml",
-        description="rcml: relation-conditioned network; clip: CLIP baseline (self-pairs, cross-modal terms only); "
-        "blind: unconditioned ablation (the same pairs, one constant relation text)",
-    )
     backbone: str = Field(
         "small",
         description="small: CLIP trained from scratch; otherwise a pretrained CLIP, SigLIP, SigLIP 2 or vision-text "
@@ -203,9 +216,17 @@ class TrainConfig(StageConfig):
     conditioning: Conditioning = Field(
         "paper",
         description="paper: relations attend by their encoded description h_E (eq. 6); centred: by h_E minus its mean "
-        "over the relations, which makes similar descriptions distinct",
+        "over the relations, which makes similar descriptions distinct; centred+bias: also with a relation bias, which "
+        "learns whether an item belongs to the relation at all; default with a pretrained backbone: centred+bias",
     )
-    temperature: float = Field(0.1, gt=0.0, le=10.0, description="temperature tau of the loss (eq. 2)")
+    text_share: Share | None = Field(
+        None,
+        description="weight of the text vector in the average view, the rest is the image's; none: chosen on the "
+        "validation items (with --conditioning paper: 0.5)",
+    )
+    temperature: float = Field(
+        0.1, gt=0.0, le=10.0, description="temperature tau of the loss (eq. 2); with --tune frozen: 0.2"
+    )
     intra_modal_weight: float = Field(
         0.5, ge=0.0, le=10.0, description="weight lambda of the intra-modal terms of the loss (eq. 1)"
     )
@@ -213,8 +234,8 @@ class TrainConfig(StageConfig):
         None,
         gt=0.0,
         le=100.0,
-        description="W_Q and W_K start as this factor times the identity; none: derived from the data, so that "
-        "relations attend differently from the start (with --conditioning paper: 2 from scratch, 1 if pretrained)",
+        description="W_Q and W_K start as this factor times the identity; none: with --conditioning paper 2 from "
+        "scratch and 1 if pretrained, otherwise 1, with a scale of the logits derived from the data",
     )
     attention_rate: float | None = Field(
         None,
@@ -226,10 +247,13 @@ class TrainConfig(StageConfig):
     tune: Tuning = Field(
         "full",
         description="full: train all weights; lora: train the attention and low-rank adapters in the towers, which are "
-        "merged at the end (requires rcml[lora]); frozen: train only the attention",
+        "merged at the end (requires rcml[lora]); frozen: train the attention and the projections into the joint "
+        "space, on tokens that the towers encode once",
     )
     lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters for --tune lora")
-    steps: int = Field(600, ge=1, le=10_000_000, description="maximum number of optimizer steps")
+    steps: int = Field(
+        600, ge=1, le=10_000_000, description="maximum number of optimizer steps; with --tune frozen: 200"
+    )
     batch_size: int = Field(
         256, ge=2, le=65_536, description="number of pairs per batch, over all devices together"
     )
@@ -248,7 +272,7 @@ class TrainConfig(StageConfig):
         None,
         gt=0.0,
         le=1.0,
-        description="peak learning rate; none: 1e-3 from scratch, 5e-5 if pretrained",
+        description="peak learning rate; none: 1e-3 from scratch, 5e-5 if pretrained, 1e-4 with --tune frozen",
     )
     weight_decay: float = Field(0.05, ge=0.0, le=10.0, description="decoupled weight decay of AdamW")
     warmup_share: Share = Field(
@@ -263,27 +287,28 @@ class TrainConfig(StageConfig):
         description="decode every picture only once, into the folder of the run (3 bytes per pixel)",
     )
     workers: int = Field(2, ge=1, le=256, description="number of threads that prepare batches in advance")
-    validate_every: int = Field(100, ge=1, description="number of steps between validations")
+    validate_every: int = Field(
+        100, ge=1, description="number of steps between validations; with --tune frozen: 10"
+    )
     patience: int = Field(5, ge=1, description="stop after this many validations without a better Hit@5")
     keep: Keep = Field(
         "best",
         description="weights to write to the checkpoint; best: from the best validation; last: from the last step",
     )
     save_every: int = Field(100, ge=1, description="number of steps between saves of the training state")
-    resume: bool = Field(
-        False,
-        exclude=True,
-        description="continue an interrupted run from its last save; the other options must be unchanged",
-    )
-    track: tuple[Tracker, ...] = Field(
-        (),
-        description="trackers to log to in addition to TensorBoard: wandb, trackio; install them separately",
-    )
     device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
     seed: int = Field(0, ge=0, description="random seed of the weights, the batches and the augmentation")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_pretrained_towers(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("backbone", "small") == "small":
+            return given
+        frozen = FROZEN_DEFAULTS if given.get("tune") == "frozen" else {}
+        return {**PRETRAINED_DEFAULTS, **frozen, **given}
+
     @model_validator(mode="after")
-    def _pretrained(self) -> "TrainConfig":
+    def _pretrained(self) -> Self:
         if self.tune != "full" and self.backbone == "small":
             raise ValueError(
                 f"--tune {self.tune} requires a pretrained backbone. Give one with --backbone, or use --tune full"
@@ -296,21 +321,72 @@ class TrainConfig(StageConfig):
         return self.backbone == "small"
 
 
+class TrainConfig(TrainingOptions):
+    """Train the relation-conditioned network, or one of its two baselines, on prepared data."""
+
+    out: Path = Field(description="folder to write the checkpoint to")
+    objective: Objective = Field(
+        "rcml",
+        description="rcml: relation-conditioned network; clip: CLIP baseline (self-pairs, cross-modal terms only); "
+        "blind: unconditioned ablation (the same pairs, one constant relation text)",
+    )
+    inter_edges: bool = Field(
+        True,
+        description="train on the pairs of different items; without them, only self-pairs are positive, and all other "
+        "items are negatives",
+    )
+    resume: bool = Field(
+        False,
+        exclude=True,
+        description="continue an interrupted run from its last save; the other options must be unchanged",
+    )
+    track: tuple[Tracker, ...] = Field(
+        (),
+        description="trackers to log to in addition to TensorBoard: wandb, trackio; install them separately",
+    )
+
+
+class AblateConfig(TrainingOptions):
+    """Train variants of one training, each with one change, and compare them on the same test items."""
+
+    out: Path = Field(
+        description="folder to write ablation.json, ablation.md, ablation.png and the checkpoints to"
+    )
+    study: Study = Field(
+        "ablations",
+        description="ablations: one part of the method removed at a time; otherwise the values of one option: beta, "
+        "temperature, lambda (--intra-modal-weight) or batch-size",
+    )
+    seeds: int = Field(
+        1, ge=1, le=100, description="number of trainings per variant, with the seeds --seed, --seed + 1, ..."
+    )
+
+
 class EvaluateConfig(StageConfig):
     """Evaluate a checkpoint on the test items: retrieval, relation type and relation validity."""
 
-    checkpoint: Path = Field(description="folder written by `rcml train`")
+    checkpoint: Folders = Field(
+        min_length=1,
+        description="folders written by `rcml train`; several (comma-separated, or the option repeated) differ in the "
+        "seed, and the report shows their mean",
+    )
     prepared: Path = Field(
-        description="folder written by `rcml prepare`, on which the checkpoint was trained"
+        description="folder written by `rcml prepare`, on which the checkpoints were trained"
     )
     out: Path = Field(description="folder to write report.json, report.md and the plots to")
-    clip: Path | None = Field(None, description="checkpoint trained with --objective clip, to compare with")
-    blind: Path | None = Field(None, description="checkpoint trained with --objective blind, to compare with")
+    clip: Folders = Field((), description="checkpoints trained with --objective clip, to compare with")
+    blind: Folders = Field((), description="checkpoints trained with --objective blind, to compare with")
+    against: Folders = Field((), description="checkpoints of any other training, to compare with")
+    systems: tuple[str, ...] = Field(
+        (),
+        description="pretrained systems to compare with, each as family:folder, such as sentence:FOLDER or "
+        "clip:openai/clip-vit-base-patch32 (docs/evaluation-systems.md lists them)",
+    )
     candidates: int = Field(
         21, ge=2, le=10_001, description="number of candidates per query: one true partner, the others random"
     )
     max_queries: int = Field(
-        20_000, ge=1, description="maximum number of queries; a random sample if there are more"
+        20_000, ge=1, description="maximum number of queries of each kind; a random sample if there are more"
     )
     device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
     seed: int = Field(0, ge=0, description="random seed of the queries, the claims and the bootstrap")

@@ -33,7 +33,14 @@ from indexes.config import (
     VerifyConfig,
 )
 from model import __version__
-from model.config import EvaluateConfig, MakeBackboneConfig, PrepareConfig, TrainConfig, VerbConfig
+from model.config import (
+    AblateConfig,
+    EvaluateConfig,
+    MakeBackboneConfig,
+    PrepareConfig,
+    TrainConfig,
+    VerbConfig,
+)
 from model.errors import RcmlError
 from model.malloc import keep_freed_memory
 from service.problems.field_messages import field_message, place
@@ -81,6 +88,9 @@ class Rcml(BaseSettings):
     )
     train: CliSubCommand[TrainConfig] = Field(description="train a network on prepared data")
     evaluate: CliSubCommand[EvaluateConfig] = Field(description="evaluate a checkpoint on the test items")
+    ablate: CliSubCommand[AblateConfig] = Field(
+        description="train variants of a network and compare them on the test items"
+    )
     index: CliSubCommand[IndexVerbs] = Field(
         description="build and maintain an index; see `rcml index --help`"
     )
@@ -105,6 +115,7 @@ CONFIGS: Mapping[str, type[BaseModel]] = {
     "backbone make": MakeBackboneConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "ablate": AblateConfig,
     "index": IndexVerbs,
     "index build": BuildConfig,
     "index verify": VerifyConfig,
@@ -176,6 +187,10 @@ def _run(config: object) -> str:
             from model.evaluation.evaluate import evaluate
 
             return evaluate(config)
+        case AblateConfig():
+            from model.experiments.ablate import ablate
+
+            return ablate(config)
         case BuildConfig():
             from .build_index import build
 

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from model.embeddings.encoding import TokenRows
+from model.embeddings.encoding import TokenRows, unit_rows
 from model.embeddings.free_text import FreeTextRelation, pooled
 from model.similarity import View
 
@@ -75,9 +75,22 @@ class _Estimated:
         if small and relevance.size:
             relevance -= relevance.max()
         inner = pooled(low_rank.states, low_rank.starts, relevance, shift=not small)
-        outer = low_rank.basis.T @ relation.output
-        squares = np.einsum("ic,ic->i", inner @ (outer @ outer.T), inner)
-        return cls(inner / np.sqrt(np.maximum(squares, 1e-24))[:, None], outer)
+        found = cls(inner, low_rank.basis.T @ relation.output).normalised()
+        if relation.bias is None:
+            return found
+        total = pooled(low_rank.states, low_rank.starts, np.zeros_like(relevance))
+        mean = unit_rows(
+            total, 1e-12
+        )  # the basis is orthonormal, so this is the unit mean token in its subspace
+        amount = relation.bias.offset + mean @ (low_rank.basis.T @ relation.bias.key)
+        amount[np.diff(low_rank.starts) == 0] = 0.0
+        inner = np.hstack([found.inner, amount[:, None]]).astype(np.float32)
+        return cls(inner, np.vstack([found.outer, relation.bias.direction])).normalised()
+
+    def normalised(self) -> "_Estimated":
+        """Return these vectors with unit length."""
+        squares = np.einsum("ic,ic->i", self.inner @ (self.outer @ self.outer.T), self.inner)
+        return _Estimated(self.inner / np.sqrt(np.maximum(squares, 1e-24))[:, None], self.outer)
 
     def scores(self, query: Float32[ndarray, " dim"]) -> Float32[ndarray, " items"]:
         # Row by row, because a matrix product would use all processors and wait for them.
@@ -98,7 +111,8 @@ class Estimates:
             case View.IMAGE:
                 return self._image.scores(query)
             case View.AVERAGE:
-                total = self._text.scores(query) + self._image.scores(query)
+                text, image = self._weights
+                total = text * self._text.scores(query) + image * self._image.scores(query)
                 return np.asarray(total / self._length, np.float32)
             case _:
                 assert_never(view)
@@ -115,12 +129,19 @@ class Estimates:
 
     @cached_property
     def _length(self) -> Float32[ndarray, " items"]:
-        """Length of the sum of the text vector and the image vector of each item."""
+        """Length of the weighted sum of the text vector and the image vector of each item."""
         both = np.einsum(
             "ic,ic->i", self._text.inner @ (self._text.outer @ self._image.outer.T), self._image.inner
         )
-        there = sum(np.any(part.inner, axis=1).astype(np.float32) for part in (self._text, self._image))
-        return np.asarray(np.sqrt(np.maximum(there + 2 * both, 1e-12)), np.float32)
+        text, image = self._weights
+        there = [np.any(part.inner, axis=1).astype(np.float32) for part in (self._text, self._image)]
+        squares = text**2 * there[0] + image**2 * there[1] + 2 * text * image * both
+        return np.asarray(np.sqrt(np.maximum(squares, 1e-12)), np.float32)
+
+    @property
+    def _weights(self) -> tuple[float, float]:
+        """Weights of the text vector and the image vector in the average view; both are 1 if they are equal."""
+        return 2 * self._relation.text_share, 2 * (1 - self._relation.text_share)
 
 
 def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows) -> None:

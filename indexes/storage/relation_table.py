@@ -8,14 +8,16 @@ The free-text form is sufficient to compute the vector of any item from its toke
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray
 from safetensors.numpy import load_file, save
 
-from model.embeddings.free_text import FreeTextRelation
+from model.embeddings.encoding import EQUAL_SHARE
+from model.embeddings.free_text import FreeTextBias, FreeTextRelation
 from model.records import Relation
 
 RELATIONS_FILE = "relations.json"
@@ -63,6 +65,14 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
             "nearest": np.array([one.nearest for one in added], np.int64),
             "vector": np.stack([one.vector for one in added]),
         }
+        shares = [one.text_share for one in added]
+        if any(share != EQUAL_SHARE for share in shares):
+            arrays["text_share"] = np.array(shares)
+        biases = [one.bias for one in added if one.bias is not None]
+        if biases:  # all added relations come from one network, so either all of them have a bias or none
+            arrays["bias_key"] = np.stack([bias.key for bias in biases])
+            arrays["bias_offset"] = np.array([bias.offset for bias in biases])
+            arrays["bias_direction"] = np.stack([bias.direction for bias in biases])
         # Write the file here, because safetensors discards the reason that the operating system gives for an error.
         (folder / ADDED_RELATIONS_FILE).write_bytes(save(arrays))
 
@@ -76,9 +86,24 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
     free_texts: list[FreeTextRelation | None] = [None] * len(relations)
     if (folder / ADDED_RELATIONS_FILE).exists():
         arrays = load_file(folder / ADDED_RELATIONS_FILE)
-        rows = zip(*(arrays[name] for name in ("query", "output", "nearest", "vector")), strict=True)
         first = len(relations) - len(arrays["query"])
-        for place, (query, output, nearest, vector) in enumerate(rows, first):
-            description = relations[place].description
-            free_texts[place] = FreeTextRelation(description, query, output, tuple(nearest.tolist()), vector)
+        for number, relation in enumerate(relations[first:]):
+            free_texts[first + number] = FreeTextRelation(
+                relation.description,
+                arrays["query"][number],
+                arrays["output"][number],
+                tuple(arrays["nearest"][number].tolist()),
+                arrays["vector"][number],
+                _bias(arrays, number),
+                float(arrays["text_share"][number]) if "text_share" in arrays else EQUAL_SHARE,
+            )
     return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items))
+
+
+def _bias(arrays: Mapping[str, ndarray], number: int) -> FreeTextBias | None:
+    """Return the relation bias of an added relation; None if the network has none."""
+    if "bias_key" not in arrays:
+        return None
+    return FreeTextBias(
+        arrays["bias_key"][number], float(arrays["bias_offset"][number]), arrays["bias_direction"][number]
+    )

@@ -1,7 +1,7 @@
 """Encoded items without torch: unit vectors under every relation, and the tokens they are computed from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -9,6 +9,9 @@ from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 
 from model.similarity import View
+
+EQUAL_SHARE = 0.5
+"""Weight of the text vector in the average view, if text and image count equally."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,18 @@ class Encoding:
     """Unit vectors of several items under every relation, in both modalities.
 
     The vectors of a modality that an item does not have are zero. `tokens` is None unless tokens were requested.
+    `text_share` is the weight of the text vector in the average view; the paper has 0.5.
     """
 
     text: Float32[ndarray, "items relations dim"]
     image: Float32[ndarray, "items relations dim"]
     tokens: ItemTokens | None = None
+    text_share: float = EQUAL_SHARE
 
     @property
     def average(self) -> Float32[ndarray, "items relations dim"]:
-        """Mean of the two unit vectors, renormalised; zero if they cancel out."""
-        return average(self.text, self.image)
+        """Weighted mean of the two unit vectors, renormalised; zero if they cancel out."""
+        return average(self.text, self.image, self.text_share)
 
     def without_text(self) -> "Encoding":
         """Return the encoding without the text: zero text vectors and no text tokens."""
@@ -82,14 +87,16 @@ class Encoding:
         if tokens is not None:
             none = TokenRows(tokens.text.states[:0], np.zeros_like(tokens.text.starts))
             tokens = ItemTokens(none, tokens.image)
-        return Encoding(np.zeros_like(self.text), self.image, tokens)
+        return replace(self, text=np.zeros_like(self.text), tokens=tokens)
 
     def split(self) -> list["Encoding"]:
         """Split into one encoding per item."""
         places = range(len(self.text))
         tokens = [None if self.tokens is None else self.tokens.take(np.asarray([place])) for place in places]
         return [
-            Encoding(self.text[place : place + 1], self.image[place : place + 1], tokens[place])
+            Encoding(
+                self.text[place : place + 1], self.image[place : place + 1], tokens[place], self.text_share
+            )
             for place in places
         ]
 
@@ -106,9 +113,16 @@ class Encoding:
                 assert_never(view)
 
 
-def average(text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any dim"]) -> ndarray:
-    """Average two unit vectors and renormalise; return zero if they cancel out."""
-    return unit_rows(text + image, 1e-6)
+def average(
+    text: Float32[ndarray, "*any dim"], image: Float32[ndarray, "*any dim"], text_share: float
+) -> Float32[ndarray, "*any dim"]:
+    """Average two unit vectors, the text vector with weight `text_share`, and renormalise.
+
+    The result is zero if the vectors cancel out. If one of them is zero, it is the other.
+    """
+    if text_share == EQUAL_SHARE:
+        return unit_rows(text + image, 1e-6)
+    return unit_rows(2 * (np.float32(text_share) * text + np.float32(1 - text_share) * image), 1e-6)
 
 
 def unit_rows(vectors: ndarray, least: float) -> ndarray:

@@ -10,10 +10,22 @@ from numpy import ndarray
 
 from model.similarity import View
 
-from .encoding import ItemTokens, TokenRows, average, unit_rows
+from .encoding import EQUAL_SHARE, ItemTokens, TokenRows, average, unit_rows
 
 FLOAT32_CHUNK_ITEMS = 1_024
 """Number of items whose tokens are converted to float32 at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class FreeTextBias:
+    """Relation bias of a free-text relation: `offset` plus the product of `key` and an item's unit mean token.
+
+    It moves the vector of the item along the unit vector `direction` (`model/network/relation_attention.py`).
+    """
+
+    key: Float32[ndarray, " dim"]
+    offset: float
+    direction: Float32[ndarray, " dim"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +34,8 @@ class FreeTextRelation:
 
     `query` is the scaled W_K^T W_Q h_E, and `output` is W_V^T W_o (eq. 4-6). `nearest` contains the positions of the
     trained relations, except the intra-sample relation. They are sorted by the similarity of their attention to the
-    attention of the free-text relation, most similar first. `vector` is h_E, not normalised.
+    attention of the free-text relation, most similar first. `vector` is h_E, not normalised. `bias` is None if the
+    network has no relation bias. `text_share` is the weight of the text vector in the average view.
     """
 
     description: str
@@ -30,6 +43,8 @@ class FreeTextRelation:
     output: Float32[ndarray, "dim dim"]
     nearest: tuple[int, ...]
     vector: Float32[ndarray, " dim"]
+    bias: FreeTextBias | None = None
+    text_share: float = EQUAL_SHARE
 
     def view(
         self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
@@ -45,7 +60,7 @@ class FreeTextRelation:
                     vectors = self.vectors(tokens.image.take(some))
                 case View.AVERAGE:
                     text, image = self.vectors(tokens.text.take(some)), self.vectors(tokens.image.take(some))
-                    vectors = average(text, image)
+                    vectors = average(text, image, self.text_share)
                 case _:
                     assert_never(view)
             parts.append(vectors)
@@ -58,7 +73,13 @@ class FreeTextRelation:
         # equal vectors, regardless of the other items.
         relevance = np.einsum("td,d->t", states, self.query)
         mixed = pooled(states, tokens.starts, relevance).astype(np.float64) @ self.output.astype(np.float64)
-        return unit_rows(mixed, 1e-12)
+        vectors = unit_rows(mixed, 1e-12)
+        if self.bias is None:
+            return vectors
+        total = pooled(states, tokens.starts, np.zeros_like(relevance)).astype(np.float64)
+        amount = self.bias.offset + unit_rows(total, 1e-12).astype(np.float64) @ self.bias.key
+        amount[np.diff(tokens.starts) == 0] = 0.0
+        return unit_rows(vectors + amount[:, None] * self.bias.direction, 1e-12)
 
 
 def pooled(

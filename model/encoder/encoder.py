@@ -30,11 +30,12 @@ from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
 from model.network.devices import choose_device
 from model.network.image_cache import Pictures, load_pictures
-from model.network.inputs import TextInput, Tokens
+from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext, RelationView
+from model.network.token_cache import StoredTokens
 from model.records import Relation
 
 from .explain import explain
@@ -219,18 +220,20 @@ class Encoder:
             found, image_tokens = self._encode_pictures(room, tokens)
             image_vectors = np.zeros_like(text_vectors)
             image_vectors[pictured] = found
+            share = self.network.config.text_share
             if text_tokens is None or image_tokens is None:
-                return Encoding(text_vectors, image_vectors)
+                return Encoding(text_vectors, image_vectors, None, share)
             counts = np.zeros(len(texts), np.int64)
             counts[pictured] = np.diff(image_tokens.starts)
             image_tokens = TokenRows(image_tokens.states, np.append(0, np.cumsum(counts)))
-            return Encoding(text_vectors, image_vectors, ItemTokens(text_tokens, image_tokens))
+            return Encoding(text_vectors, image_vectors, ItemTokens(text_tokens, image_tokens), share)
 
         return encode
 
-    def encode_inputs(self, text: TextInput, pictures: Pictures) -> Encoding:
-        """Encode items from tokenized texts and decoded pictures; see `encode_items`."""
-        return Encoding(self._encode_text(text)[0], self._encode_pictures(pictures)[0])
+    def encode_inputs(self, text: TextInput | StoredTokens, pictures: Pictures | StoredTokens) -> Encoding:
+        """Encode items from tokenized texts and decoded pictures, or from their tokens; see `encode_items`."""
+        share = self.network.config.text_share
+        return Encoding(self._encode_text(text)[0], self._encode_pictures(pictures)[0], None, share)
 
     def encode_part(self, texts: Sequence[str], paths: Sequence[Path]) -> Encoding:
         """Encode many items whose pictures are files on disk; see `encode_items`."""
@@ -258,24 +261,27 @@ class Encoder:
         return explain(self.network, self.preprocessor, self.relations, known, text, picture, relation)
 
     def _encode_text(
-        self, text: TextInput, keep: bool = False
+        self, text: TextInput | StoredTokens, keep: bool = False
     ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
         backbone = self.network.backbone
 
         def encode(rows: Int[Tensor, " batch"]) -> Tokens:
-            return backbone.text_tokens(text.take(rows).to(self._device))
+            return self.network.text_tokens(text.take(rows).to(self._device))
 
         # Batch by length, so that short texts are not padded to the length of the longest text.
         order = text.mask.sum(dim=1).argsort(stable=True)
         return self._encode(order, encode, self.context().text, backbone.text_projection if keep else None)
 
     def _encode_pictures(
-        self, pictures: Pictures, keep: bool = False
+        self, pictures: Pictures | StoredTokens, keep: bool = False
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
         backbone = self.network.backbone
 
         def encode(rows: Int[Tensor, " batch"]) -> Tokens:
-            return backbone.image_tokens(self.preprocessor.normalise(pictures.take(rows).to(self._device)))
+            taken = pictures.take(rows).to(self._device)
+            if isinstance(taken, PictureInput):
+                taken = self.preprocessor.normalise(taken)
+            return self.network.image_tokens(taken)
 
         order = torch.arange(len(pictures))
         return self._encode(order, encode, self.context().image, backbone.image_projection if keep else None)

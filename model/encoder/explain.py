@@ -93,11 +93,10 @@ def _single_view(
     if isinstance(relation, FreeTextRelation):
         matrix = projection().to(known.queries.dtype)
         queries = (matrix @ torch.from_numpy(relation.query).to(matrix))[None]
-        return replace(known, intra=known.intra.new_zeros(1), queries=queries)
+        return replace(known, intra=known.intra.new_zeros(1), queries=queries, bias=None)
     if relation not in ids:
         raise UnknownRelationError(relation, ids)
-    place = slice(ids.index(relation), ids.index(relation) + 1)
-    return replace(known, intra=known.intra[place], queries=known.queries[place])
+    return known.take(torch.tensor([ids.index(relation)]))
 
 
 def _token_weights(network: Network, tokens: Tokens, view: RelationView) -> Float32[ndarray, " tokens"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 from torch import Tensor
 
-from model.embeddings.free_text import FreeTextRelation
+from model.embeddings.free_text import FreeTextBias, FreeTextRelation
 from model.network.network import Network
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext, centred
@@ -64,6 +64,12 @@ def read_free_text(
         to_numpy(joint.output),
         tuple(sorted(others, key=lambda position: distance[position])),
         to_numpy(asked.vectors[0]),
+        None
+        if joint.bias is None
+        else FreeTextBias(
+            to_numpy(joint.bias.keys[0]), float(joint.bias.offsets[0]), to_numpy(joint.bias.direction)
+        ),
+        network.config.text_share,
     )
 
 

@@ -118,9 +118,8 @@ def write_network(draft: Draft, network: Network) -> None:
         draft.path / WEIGHTS_FILE,
         metadata={"format": "pt"},
     )
-    # Checkpoints written before there was a choice of conditioning have no such key, and must be saved unchanged.
-    usual = {"conditioning"} if network.config.conditioning == "paper" else None
-    text = network.config.model_dump_json(indent=2, exclude=usual) + "\n"
+    # Checkpoints of earlier versions lack the keys that have a default. They must be saved unchanged.
+    text = network.config.model_dump_json(indent=2, exclude_defaults=True) + "\n"
     (draft.path / "network.json").write_text(text, encoding="utf-8")
 
 

@@ -16,6 +16,13 @@ from model.similarity import Similarity
 
 from .figures import ReliabilityBin
 from .sampling import Queries
+from .scoring import NetworkScorer, Scorer, candidate_scores
+
+HIT_AT = 5
+"""k of Hit@k in retrieval."""
+
+TOP_RELATIONS = 3
+"""k of the Top-k accuracy in relation-type prediction."""
 
 MAX_TIE_DIFFERENCE = 1e-5
 """Maximum difference of cosines that count as equal, so that float32 rounding does not decide between candidates."""
@@ -42,10 +49,12 @@ def retrieval_hits(
     vectors: Encoding, queries: Queries, similarity: Similarity, k: int = 5
 ) -> Float[ndarray, " queries"]:
     """Compute Hit@k of each query under `similarity` (section 4.3.1)."""
-    query_view, target_view = (vectors.view(view) for view in similarity.views)
-    query = query_view[queries.item, queries.relation]
-    target = target_view[queries.candidates, queries.relation[:, None]]
-    scores = np.einsum("qd,qcd->qc", query, target)
+    return query_hits(NetworkScorer(vectors, similarity), queries, k)
+
+
+def query_hits(scorer: Scorer, queries: Queries, k: int = 5) -> Float[ndarray, " queries"]:
+    """Compute Hit@k of each query; its true partner is in column 0."""
+    scores = candidate_scores(scorer, queries)
     return hit_at(k, scores, np.zeros(len(scores), dtype=np.int64))
 
 
@@ -53,11 +62,9 @@ def relation_type_scores(
     vectors: Encoding, edges: EdgeTable, similarity: Similarity, relations: Int[ndarray, " known"]
 ) -> Float[ndarray, "edges known"]:
     """Compute the cosine of the two items of each edge under each of `relations` (section 4.3.2)."""
-    a_view, b_view = (vectors.view(view) for view in similarity.views)
-    scores = [
-        np.einsum("ed,ed->e", a_view[edges.a, relation], b_view[edges.b, relation]) for relation in relations
-    ]
-    return np.stack(scores, axis=1)
+    scorer = NetworkScorer(vectors, similarity)
+    scores = [scorer.scores(edges.a, relation, edges.b[:, None]) for relation in relations.tolist()]
+    return np.concatenate(scores, axis=1)
 
 
 def log_loss(probability: Float[ndarray, "questions answers"], truth: Int[ndarray, " questions"]) -> float:
@@ -136,19 +143,42 @@ def expected_calibration_error(
     return float((found.claims * np.abs(found.probability - found.share)).sum() / len(valid))
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """Bootstrap samples of clusters: values of one cluster are drawn together, because they are not independent.
+
+    The queries of one item, for example, form a cluster. `draws[s, c]` is how often sample s contains cluster c.
+    """
+
+    index: Int[ndarray, " values"]
+    draws: Float[ndarray, "samples clusters"]
+
+    @classmethod
+    def of(
+        cls, cluster: Int[ndarray, " values"], rng: np.random.Generator, samples: int = 1000
+    ) -> "Bootstrap":
+        """Draw the samples."""
+        _, index = np.unique(cluster, return_inverse=True)
+        clusters = int(index.max()) + 1
+        draws = np.empty((samples, clusters))
+        for sample in range(samples):
+            draws[sample] = np.bincount(rng.integers(0, clusters, size=clusters), minlength=clusters)
+        return cls(index, draws)
+
+    def interval(self, values: Float[ndarray, " values"]) -> tuple[float, float]:
+        """Compute the 95 % interval of the mean."""
+        means = (self.draws @ np.bincount(self.index, weights=values)) / (
+            self.draws @ np.bincount(self.index)
+        )
+        low, high = np.quantile(means, (0.025, 0.975))
+        return float(low), float(high)
+
+
 def interval(
     values: Float[ndarray, " values"],
     cluster: Int[ndarray, " values"],
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """Compute the bootstrap 95 % interval of the mean.
-
-    Values with the same `cluster` are resampled together, because the queries of one item are not independent.
-    """
-    _, index = np.unique(cluster, return_inverse=True)
-    totals, sizes = np.bincount(index, weights=values), np.bincount(index)
-    picks = rng.integers(0, len(totals), size=(draws, len(totals)))
-    means = totals[picks].sum(axis=1) / sizes[picks].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+    """Compute the bootstrap 95 % interval of the mean; see `Bootstrap`."""
+    return Bootstrap.of(cluster, rng, draws).interval(values)

@@ -1,12 +1,13 @@
 """Evaluation samples: retrieval queries and validity claims, drawn at random from edges (section 4.3).
 
-Items and relations are given by position. The evaluation draws its samples from the test split. Training draws queries
-from the validation split, claims for the validity head from the training split, and claims for the calibration from
-the validation split.
+Besides the paper's queries there are harder ones (`sample_hard_queries`) and queries from training items
+(`sample_training_queries`). Items and relations are given by position. The evaluation draws its samples from the test
+split. Training draws queries from the validation split, claims for the validity head from the training split, and
+claims for the calibration from the validation split.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,23 @@ from model.errors import InputError
 
 @dataclass(frozen=True)
 class Queries:
-    """Retrieval queries; column 0 of `candidates` is the true partner, the others are random negatives."""
+    """Retrieval queries; column 0 of `candidates` is the true partner, the others are random negatives.
+
+    Hard queries may have fewer negatives; the columns that remain contain -1.
+    """
 
     item: Int[ndarray, " queries"]
     relation: Int[ndarray, " queries"]
     candidates: Int[ndarray, "queries candidates"]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Queries"]) -> "Queries":
+        """Concatenate queries with the same number of candidates."""
+        return cls(
+            np.concatenate([part.item for part in parts]),
+            np.concatenate([part.relation for part in parts]),
+            np.concatenate([part.candidates for part in parts]),
+        )
 
 
 def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.random.Generator) -> Queries:
@@ -54,6 +67,59 @@ def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.
             )
         drawn[query] = [partner, *rng.choice(allowed, size=candidates - 1, replace=False)]
     return Queries(asked.a, asked.relation, drawn)
+
+
+MIN_NEGATIVES = 10
+"""Minimum number of negatives of a query that may have fewer than requested: chance of Hit@5 is then 5/11."""
+
+
+def sample_hard_queries(queries: Queries, edges: EdgeTable, rng: np.random.Generator) -> Queries:
+    """Replace the negatives of `queries` with hard ones: items that have a partner under the same relation.
+
+    A random negative often has no partner under the relation at all, so it is enough to know which items belong to the
+    relation. Hard negatives belong to it too. If a query has too few, all of them are used; a query with fewer than
+    `MIN_NEGATIVES` is left out. `edges` are the edges that `queries` were drawn from.
+    """
+    both = edges.both_ways()
+    pools = {relation: np.unique(both.a[both.relation == relation]) for relation in _distinct(both.relation)}
+    asked = EdgeTable(queries.item, queries.candidates[:, 0], queries.relation)
+    return _with_negatives(asked, pools, _partners(both), queries.candidates.shape[1], rng)
+
+
+def sample_training_queries(
+    across: EdgeTable, pool: Int[ndarray, " pool"], candidates: int, rng: np.random.Generator
+) -> Queries:
+    """Draw one query for each edge from a training item (`a`) to a new item (`b`), with negatives from `pool`.
+
+    As in `sample_hard_queries`, a query may have fewer negatives than requested, but at least `MIN_NEGATIVES`.
+    """
+    pools = dict.fromkeys(_distinct(across.relation), pool)
+    return _with_negatives(across, pools, _partners(across), candidates, rng)
+
+
+def _with_negatives(
+    asked: EdgeTable,
+    pools: Mapping[int, Int[ndarray, " pool"]],
+    partners: Mapping[tuple[int, int], set[int]],
+    candidates: int,
+    rng: np.random.Generator,
+) -> Queries:
+    """Draw up to `candidates - 1` negatives for each edge from the pool of its relation; leave out edges with few."""
+    drawn = np.full((len(asked), candidates), -1, dtype=np.int64)
+    least = min(candidates - 1, MIN_NEGATIVES)
+    for query, (item, partner, relation) in enumerate(_triples(asked)):
+        pool = pools[relation]
+        allowed = pool[~np.isin(pool, [*partners[item, relation], item])]
+        count = min(len(allowed), candidates - 1)
+        if count >= least:
+            drawn[query, 0] = partner
+            drawn[query, 1 : 1 + count] = rng.choice(allowed, size=count, replace=False)
+    kept = drawn[:, 0] >= 0
+    return Queries(asked.a[kept], asked.relation[kept], drawn[kept])
+
+
+def _distinct(relation: Int[ndarray, " edges"]) -> list[int]:
+    return [int(row) for row in np.unique(relation)]
 
 
 @dataclass(frozen=True)

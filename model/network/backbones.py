@@ -105,6 +105,10 @@ class Backbone(nn.Module, ABC):
     def image_projection(self) -> Float[Tensor, "width dim"]:
         """Return the matrix that maps image tokens into the joint space."""
 
+    def projection_weights(self) -> tuple[nn.Parameter, ...]:
+        """Return the weights of both projections; none if the towers end in something other than a matrix."""
+        return ()
+
     def patch_layout(self, pictures: PictureInput, tokens: int) -> PatchLayout:
         """Return the layout of the patches of the first picture.
 
@@ -161,6 +165,10 @@ class ProjectedBackbone(Backbone):
     def image_projection(self) -> Float[Tensor, "width dim"]:
         """Return the visual projection of the model."""
         return self._matrix(self.model.visual_projection)
+
+    def projection_weights(self) -> tuple[nn.Parameter, ...]:
+        """Return the weights of both projections."""
+        return self.model.text_projection.weight, self.model.visual_projection.weight
 
     def _matrix(self, layer: nn.Linear) -> Float[Tensor, "width dim"]:
         # Apply the layer instead of reading its weight, which does not include an adapter (LoRA).

@@ -17,6 +17,9 @@ class TextInput:
     ids: Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     def to(self, device: torch.device) -> "TextInput":
         """Return these texts on `device`."""
         return TextInput(self.ids.to(device), self.mask.to(device))
@@ -73,6 +76,19 @@ class Tokens:
     states: Float[Tensor, "batch tokens width"]
     mask: Bool[Tensor, "batch tokens"]
     summary: Int[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.summary)
+
+    def to(self, device: torch.device) -> "Tokens":
+        """Return these tokens on `device`."""
+        return Tokens(self.states.to(device), self.mask.to(device), self.summary.to(device))
+
+    def take(self, rows: Int[Tensor, " taken"]) -> "Tokens":
+        """Return the tokens of the items at `rows`, without the padding beyond the longest of them."""
+        mask, summary = _rows(self.mask, rows), _rows(self.summary, rows)
+        longest = int(max(mask.any(dim=0).nonzero().max(), summary.max())) + 1
+        return Tokens(_rows(self.states, rows)[:, :longest], mask[:, :longest], summary)
 
     def summary_states(self) -> Float[Tensor, "batch width"]:
         """Return the state of each summary token.

@@ -20,7 +20,7 @@ from model.config import Conditioning, Objective, Share
 from model.records import INTRA_RELATION, Relation
 
 from .backbones import Backbone
-from .inputs import PictureInput, TextInput
+from .inputs import PictureInput, TextInput, Tokens
 from .load_backbone import build_backbone
 from .relation_attention import RelationAttention, RelationContext, centre_of, centred
 
@@ -40,8 +40,14 @@ class NetworkConfig(BaseModel):
     summary_scale: float = Field(ge=0.0, description="size of the summary bonus B")
     conditioning: Conditioning = Field(
         "paper",
-        description="paper: relations attend by h_E; centred: by h_E minus the mean h_E of the relations. Omitted from "
-        "the file for paper",
+        description="paper: relations attend by h_E; centred: by h_E minus the mean h_E of the relations; "
+        "centred+bias: also with a relation bias",
+    )
+    logit_scale: float = Field(
+        1.0, gt=0.0, description="factor of the logits of the relevance (q_E of eq. 6)"
+    )
+    text_share: Share = Field(
+        0.5, description="weight of the text vector in the average view; the image vector has the rest"
     )
     backbone: dict[str, Any] = Field(description="config of the towers, as in the model's own config.json")
 
@@ -57,7 +63,13 @@ class Network(nn.Module):
         self._switches = 0
         self.config = config
         self.backbone = backbone
-        self.attention = RelationAttention(backbone.dim, config.beta, config.summary_scale)
+        self.attention = RelationAttention(
+            backbone.dim,
+            config.beta,
+            config.summary_scale,
+            config.logit_scale,
+            biased=config.conditioning == "centred+bias",
+        )
 
     @classmethod
     def from_config(cls, config: NetworkConfig) -> Self:
@@ -94,19 +106,23 @@ class Network(nn.Module):
                 return relation
 
     def context(
-        self, texts: TextInput, relations: Sequence[Relation], centre: Float[Tensor, " dim"] | None = None
+        self,
+        texts: TextInput | Tokens,
+        relations: Sequence[Relation],
+        centre: Float[Tensor, " dim"] | None = None,
     ) -> RelationContext:
         """Encode `relations`, whose tokenized descriptions are `texts`; h_E is the EOT state (eq. 6).
 
         With centred conditioning, `centre` is subtracted from h_E. If `centre` is None, it is the mean h_E of
         `relations`, which must then be all relations of the network. With the paper's conditioning, it has no effect.
         """
-        intra = torch.tensor([relation.intra for relation in relations], device=texts.ids.device)
+        tokens = self.text_tokens(texts)
+        intra = torch.tensor([relation.intra for relation in relations], device=tokens.states.device)
         # The towers may run in bf16; everything else here is computed in the precision of the attention.
         summaries, text, image = (
             part.to(self.attention.query.dtype)
             for part in (
-                self.backbone.text_tokens(texts).summary_states(),
+                tokens.summary_states(),
                 self.backbone.text_projection(),
                 self.backbone.image_projection(),
             )
@@ -115,7 +131,7 @@ class Network(nn.Module):
         match self.config.conditioning:
             case "paper":
                 centre, conditioned = None, vectors
-            case "centred":
+            case "centred" | "centred+bias":
                 centre = centre_of(vectors, intra) if centre is None else centre
                 conditioned = centred(vectors, centre)
             case _:
@@ -127,14 +143,34 @@ class Network(nn.Module):
             self.attention.view(conditioned, intra, image),
         )
 
-    def text_vectors(self, text: TextInput, context: RelationContext) -> Float[Tensor, "batch relations dim"]:
+    def text_tokens(self, text: TextInput | Tokens) -> Tokens:
+        """Encode texts into their tokens; tokens that were encoded before are returned unchanged."""
+        return text if isinstance(text, Tokens) else self.backbone.text_tokens(text)
+
+    def image_tokens(self, pictures: PictureInput | Tokens) -> Tokens:
+        """Encode pictures into their tokens; tokens that were encoded before are returned unchanged."""
+        return pictures if isinstance(pictures, Tokens) else self.backbone.image_tokens(pictures)
+
+    def text_vectors(
+        self, text: TextInput | Tokens, context: RelationContext
+    ) -> Float[Tensor, "batch relations dim"]:
         """Compute z_T of every text under every relation, as unit vectors."""
-        vectors: Tensor = self.attention(self.backbone.text_tokens(text), context.text)
+        vectors: Tensor = self.attention(self.text_tokens(text), context.text)
         return vectors
 
     def image_vectors(
-        self, pictures: PictureInput, context: RelationContext
+        self, pictures: PictureInput | Tokens, context: RelationContext
     ) -> Float[Tensor, "batch relations dim"]:
         """Compute z_I of every picture under every relation, as unit vectors."""
-        vectors: Tensor = self.attention(self.backbone.image_tokens(pictures), context.image)
+        vectors: Tensor = self.attention(self.image_tokens(pictures), context.image)
         return vectors
+
+    def set_logit_scale(self, scale: float) -> None:
+        """Set the factor of the logits of the relevance."""
+        self.config = self.config.model_copy(update={"logit_scale": scale})
+        self.attention.logit_scale = scale
+        self._switches += 1
+
+    def set_text_share(self, share: float) -> None:
+        """Set the weight of the text vector in the average view."""
+        self.config = self.config.model_copy(update={"text_share": share})

@@ -1,5 +1,12 @@
-"""Relation-guided attention (eq. 4-6): a relation attends to the tokens of an item and pools them into one vector."""
+"""Relation-guided attention (eq. 4-6): a relation attends to the tokens of an item and pools them into one vector.
 
+The relation bias is an addition to the paper. The attention selects what of an item counts under a relation. It cannot
+express whether the item belongs to the relation at all, because every item gets a unit vector. The bias is a number for
+each item and relation, and moves the vector along one learned direction that all items and relations share. Two items
+that both belong to a relation are then more similar under it.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .inputs import Tokens
+
+INITIAL_OFFSET = 0.5
+"""Relation bias of every item before training, relative to a unit vector."""
 
 ONE_HOT_SCALE = 1e4
 """Summary bonus that makes the softmax of eq. 5 exactly one-hot in float32, which is CLIP's own pooling."""
@@ -18,16 +28,56 @@ class RelationView:
     """Relations prepared for attention over the tokens of one modality.
 
     `intra` is True for the intra-sample relation. `queries` is P W_K^T W_Q h_E, scaled. `output` is P W_V^T W_o, the
-    same for all relations.
+    same for all relations. `bias` is None without a relation bias.
     """
 
     intra: Bool[Tensor, " relations"]
     queries: Float[Tensor, "relations width"]
     output: Float[Tensor, "width dim"]
+    bias: "BiasView | None" = None
 
     def take(self, rows: Int[Tensor, " taken"]) -> "RelationView":
         """Return the view of the relations at `rows`."""
-        return replace(self, intra=self.intra[rows], queries=self.queries[rows])
+        bias = None if self.bias is None else self.bias.take(rows)
+        return replace(self, intra=self.intra[rows], queries=self.queries[rows], bias=bias)
+
+    def differentiable(self) -> tuple[Tensor, ...]:
+        """Return all tensors that have a gradient, in a fixed order."""
+        return (self.queries, self.output, *(() if self.bias is None else self.bias.tensors()))
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> "RelationView":
+        """Replace the tensors of `differentiable`."""
+        queries, output, *others = tensors
+        return replace(self, queries=queries, output=output, bias=BiasView(*others) if others else None)
+
+
+@dataclass(frozen=True)
+class BiasView:
+    """Relation bias, prepared for the tokens of one modality.
+
+    `projection` is P. `keys` is B h_E with h_E at unit length, and `offsets` is the constant part of the bias. Both are
+    zero for the intra-sample relation.
+    """
+
+    projection: Float[Tensor, "width dim"]
+    keys: Float[Tensor, "relations dim"]
+    offsets: Float[Tensor, " relations"]
+    direction: Float[Tensor, " dim"]
+
+    def take(self, rows: Int[Tensor, " taken"]) -> "BiasView":
+        """Return the view of the relations at `rows`."""
+        return replace(self, keys=self.keys[rows], offsets=self.offsets[rows])
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all fields, in their order."""
+        return self.projection, self.keys, self.offsets, self.direction
+
+    def of(self, tokens: Tokens) -> Float[Tensor, "batch relations"]:
+        """Compute the bias b(x, r) of every item and relation from the mean token of the item."""
+        mask = tokens.mask.to(tokens.states.dtype)
+        total = (mask[:, None] @ tokens.states)[:, 0]
+        mean = F.normalize(total @ self.projection, dim=-1)
+        return mean @ self.keys.T + self.offsets
 
 
 @dataclass(frozen=True)
@@ -74,11 +124,14 @@ class RelationAttention(nn.Module):
     """Attention pooling of an item's tokens by their relevance to a relation (eq. 4-6).
 
     All four matrices start as the identity, so the initial vectors have the geometry of the backbone. Before training,
-    `scale` sets how much the attention of different relations differs. Both modalities share the matrices, and there
-    are no biases. This gives the paper's 152.33 M parameters with ViT-B/32.
+    `scale` sets how much the attention of different relations differs. Both modalities share the matrices, and the
+    matrices have no biases. This gives the paper's 152.33 M parameters with ViT-B/32. `logit_scale` multiplies the
+    logits of the relevance (q_E of eq. 6); the paper has 1.
     """
 
-    def __init__(self, dim: int, beta: float, summary_scale: float) -> None:
+    def __init__(
+        self, dim: int, beta: float, summary_scale: float, logit_scale: float = 1.0, biased: bool = False
+    ) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.eye(dim))
         self.key = nn.Parameter(torch.eye(dim))
@@ -86,6 +139,8 @@ class RelationAttention(nn.Module):
         self.output = nn.Parameter(torch.eye(dim))
         self.beta = beta
         self.summary_scale = summary_scale
+        self.logit_scale = logit_scale
+        self.bias = RelationBias(dim) if biased else None
 
     @torch.no_grad()
     def scale(self, gain: float) -> None:
@@ -100,9 +155,14 @@ class RelationAttention(nn.Module):
         projection: Float[Tensor, "width dim"],
     ) -> RelationView:
         """Compute the queries of eq. 6 for the relations h_E, with W_K and P absorbed, and the product P W_V^T W_o."""
-        scale = (1 - self.beta) / vectors.shape[-1] ** 0.5
+        scale = self.logit_scale * (1 - self.beta) / vectors.shape[-1] ** 0.5
         queries = vectors @ self.query.T @ self.key * scale
-        return RelationView(intra, queries @ projection.T, projection @ self.value.T @ self.output)
+        return RelationView(
+            intra,
+            queries @ projection.T,
+            projection @ self.value.T @ self.output,
+            None if self.bias is None else self.bias.view(vectors, intra, projection),
+        )
 
     def weights(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations tokens"]:
         """Compute A of eq. 5, at least in float32; padding has weight 0, and each row sums to 1."""
@@ -120,7 +180,36 @@ class RelationAttention(nn.Module):
         tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
         pooled = self.weights(tokens, view).to(tokens.states.dtype) @ tokens.states
         vectors: Tensor = F.normalize(_exact(pooled @ view.output), dim=-1)
-        return vectors
+        if view.bias is None:
+            return vectors
+        moved = vectors + _exact(view.bias.of(tokens))[..., None] * _exact(view.bias.direction)
+        return F.normalize(moved, dim=-1)
+
+
+class RelationBias(nn.Module):
+    """Relation bias b(x, r) = offset + x B h_E, where x is the unit mean token of an item and h_E has unit length.
+
+    The vector of an item is Norm(z + b(x, r) u) with the unit `direction` u. At the start, B is zero, so every item has
+    the bias `offset`. The offset must not be zero: the bias of a query item multiplies the bias of a candidate, so the
+    gradient of B would be zero too. A random direction is nearly orthogonal to all initial vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.zeros(dim, dim))
+        self.offset = nn.Parameter(torch.tensor(INITIAL_OFFSET))
+        self.direction = nn.Parameter(torch.randn(dim) / dim**0.5)
+
+    def view(
+        self,
+        vectors: Float[Tensor, "relations dim"],
+        intra: Bool[Tensor, " relations"],
+        projection: Float[Tensor, "width dim"],
+    ) -> BiasView:
+        """Prepare the bias for the relations h_E and for tokens that `projection` maps into the joint space."""
+        inter = (~intra).to(vectors.dtype)
+        keys = F.normalize(vectors, dim=-1) @ self.matrix.T * inter[:, None]
+        return BiasView(projection, keys, self.offset * inter, F.normalize(self.direction, dim=-1))
 
 
 def _exact(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

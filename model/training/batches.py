@@ -22,7 +22,8 @@ from model.config import Objective
 from model.data.edge_table import EdgeTable
 from model.errors import InputError
 from model.network.image_cache import Pictures
-from model.network.inputs import PictureInput, TextInput
+from model.network.inputs import PictureInput, TextInput, Tokens
+from model.network.token_cache import StoredTokens
 
 from .augmentation import draw_moves
 from .distributed import ProcessGroup
@@ -31,10 +32,13 @@ from .loss import PairBatch
 
 @dataclass(frozen=True)
 class Part:
-    """Items of one split as inputs of the network; `edges` refers to them by position."""
+    """Items of one split as inputs of the network; `edges` refers to them by position.
 
-    text: TextInput
-    pictures: Pictures
+    If the towers are frozen, the inputs are the tokens that the towers encoded before the first step.
+    """
+
+    text: TextInput | StoredTokens
+    pictures: Pictures | StoredTokens
     edges: EdgeTable
 
     def __len__(self) -> int:
@@ -52,8 +56,8 @@ class Batch:
 
     items: Int[ndarray, " items"]
     own: slice
-    text: TextInput
-    pictures: PictureInput
+    text: TextInput | Tokens
+    pictures: PictureInput | Tokens
     moves: Float[Tensor, "own 2 3"] | None
     relations: Int[ndarray, " relations"]
     pairs: PairBatch
@@ -153,7 +157,7 @@ class Queue:
 
     def _make(self, step: int) -> Batch:
         batch = self._batches.at(step)
-        if self._device.type == "cuda":
+        if self._device.type == "cuda" and isinstance(batch.pictures, PictureInput):
             pictures = PictureInput(batch.pictures.pixels.pin_memory(), batch.pictures.grid.pin_memory())
             return Batch(
                 batch.items, batch.own, batch.text, pictures, batch.moves, batch.relations, batch.pairs

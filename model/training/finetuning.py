@@ -1,7 +1,7 @@
-"""Fine-tuning of a pretrained network: all weights, low-rank adapters (LoRA), or only the relation-guided attention.
+"""Fine-tuning of a pretrained network: all weights, low-rank adapters (LoRA), or only what follows the towers.
 
 The last two modes fit on small GPUs. They freeze the weights of the towers, so these weights need no memory for
-gradients or for Adam's two moments.
+gradients or for Adam's two moments. Frozen towers also encode every item only once (`model/network/token_cache.py`).
 """
 
 from collections.abc import Callable
@@ -31,6 +31,8 @@ def select_trainable(network: Network, config: TrainConfig) -> Callable[[], None
     for weight in network.backbone.parameters():
         weight.requires_grad_(False)
     if config.tune == "frozen":
+        for weight in network.backbone.projection_weights():
+            weight.requires_grad_(True)
         return lambda: None
     try:
         from peft import LoraConfig, LoraModel

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext
@@ -39,13 +40,18 @@ class Gradients:
         micro_batch: int | None,
         bf16: bool,
         seed: int,
+        frozen_towers: bool = False,
     ) -> None:
         self._network = network
         self.preprocessor = preprocessor
         self._conditioning = [network.conditioning_relation(relation) for relation in relations]
-        self._texts = preprocessor.tokenize([relation.description for relation in self._conditioning]).to(
+        texts = preprocessor.tokenize([relation.description for relation in self._conditioning]).to(
             group.device
         )
+        self._texts: TextInput | Tokens = texts
+        if frozen_towers:
+            with torch.no_grad():
+                self._texts = network.eval().text_tokens(texts)
         self._group = group
         self._temperature = temperature
         self._intra_modal_weight = intra_modal_weight
@@ -59,9 +65,11 @@ class Gradients:
         torch.manual_seed(seed_of(self._seed, step))
         context = self._context(batch)
         views = (context.text, context.image)
-        cut = [replace(view, queries=_cut(view.queries), output=_cut(view.output)) for view in views]
-        apart = replace(context, text=cut[0], image=cut[1])
-        chunks = list(self._chunks(len(batch.text.ids)))
+        cut = [[_cut(part) for part in view.differentiable()] for view in views]
+        apart = replace(
+            context, text=context.text.with_tensors(cut[0]), image=context.image.with_tensors(cut[1])
+        )
+        chunks = list(self._chunks(len(batch.text)))
         once = len(chunks) == 1
         with torch.set_grad_enabled(once):
             encoded = [self._encode(batch, chunk, apart, step) for chunk in chunks]
@@ -81,8 +89,8 @@ class Gradients:
             again = vectors if once else self._encode(batch, chunk, apart, step)
             torch.autograd.backward(again, [_gradient(text)[chunk], _gradient(image)[chunk]])
         torch.autograd.backward(
-            [part for view in views for part in (view.queries, view.output)],
-            [_gradient(part) for view in cut for part in (view.queries, view.output)],
+            [part for view in views for part in view.differentiable()],
+            [_gradient(part) for parts in cut for part in parts],
         )
         self._group.sum_gradients(self._network.parameters())
         return self._group.total(loss.item())
@@ -94,7 +102,7 @@ class Gradients:
     def _context(self, batch: Batch) -> RelationContext:
         rows = torch.from_numpy(batch.relations).to(self._group.device)
         with self._arithmetic():
-            if self._network.config.conditioning == "centred":  # the centre depends on all relations
+            if self._network.config.conditioning != "paper":  # the centre depends on all relations
                 return self._network.context(self._texts, self._conditioning).take(rows)
             texts = self._texts.take(rows)
             return self._network.context(texts, [self._conditioning[row] for row in batch.relations])
@@ -104,10 +112,12 @@ class Gradients:
     ) -> tuple[Float[Tensor, "chunk relations dim"], Float[Tensor, "chunk relations dim"]]:
         # Dropout must be the same when the micro-batch is encoded a second time.
         torch.manual_seed(seed_of(self._seed, step, self._group.rank, chunk.start))
-        rows = torch.arange(len(batch.text.ids))[chunk]
-        pictures = self.preprocessor.normalise(batch.pictures.take(rows))
-        if batch.moves is not None:
-            pictures = move_pictures(pictures, batch.moves[chunk])
+        rows = torch.arange(len(batch.text))[chunk]
+        pictures = batch.pictures.take(rows)
+        if isinstance(pictures, PictureInput):
+            pictures = self.preprocessor.normalise(pictures)
+            if batch.moves is not None:
+                pictures = move_pictures(pictures, batch.moves[chunk])
         with self._arithmetic():
             return (
                 self._network.text_vectors(batch.text.take(rows), context),

@@ -7,12 +7,15 @@ import torch
 from model.config import TrainConfig
 from model.network.network import Network
 
+RELATION_BIAS_SHARE = 3.0
+"""Learning rate of the relation bias, relative to that of the attention; its matrix starts at zero."""
+
 
 def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """Create AdamW with three parameter groups, of which only the first has weight decay.
+    """Create AdamW with four parameter groups, of which only the first has weight decay.
 
-    The groups are the weight matrices of the towers, their biases and norm weights, and the four matrices of the
-    relation-guided attention.
+    The groups are the weight matrices of the towers, their biases and norm weights, the four matrices of the
+    relation-guided attention, and the relation bias.
 
     The matrices of the attention start near the identity. Adam changes every entry of a matrix by about the learning
     rate, at first always in the same direction. Each step therefore adds about rate x dim to the largest singular
@@ -20,13 +23,15 @@ def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimiz
     of steps, and all vectors would collapse into one. Training from scratch therefore uses a lower rate for the
     attention.
     """
-    attention = list(network.attention.parameters())
+    attention = list(network.attention.parameters(recurse=False))
+    relation_bias = [] if network.attention.bias is None else list(network.attention.bias.parameters())
     others = [weight for weight in network.backbone.parameters() if weight.requires_grad]
     share = config.attention_rate or (0.1 if config.from_scratch else 1.0)
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "share": 1.0},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
         {"params": attention, "weight_decay": 0.0, "share": share},
+        {"params": relation_bias, "weight_decay": 0.0, "share": RELATION_BIAS_SHARE * share},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=1.0, betas=(0.9, 0.98), fused=True

@@ -98,9 +98,9 @@ class Run:
         self.folder = folder
 
     @property
-    def pictures(self) -> Path:
-        """Folder of the decoded pictures, which exists only until the run is finished."""
-        return self.folder / "pictures"
+    def inputs(self) -> Path:
+        """Folder of the decoded pictures or encoded tokens, which exists only until the run is finished."""
+        return self.folder / "inputs"
 
     @property
     def tensorboard(self) -> Path:
@@ -143,7 +143,7 @@ class Run:
         _write_record(self.folder, {**record, "finished": True})
         for path in (*self.folder.glob("best-*.safetensors"), *self.folder.glob(".*.partial")):
             path.unlink()
-        shutil.rmtree(self.pictures, ignore_errors=True)
+        shutil.rmtree(self.inputs, ignore_errors=True)
 
     def _best(self, step: int) -> Path:
         return self.folder / f"best-{step}.safetensors"
@@ -163,7 +163,7 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
     folder = _folder(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder, config.out.name):
-        wanted = {"prepared": prepared, **json.loads(config.model_dump_json(exclude=INCIDENTAL_OPTIONS))}
+        wanted = _identity(config, prepared)
         record = _read_record(folder)
         if config.resume and record:
             if record["finished"]:
@@ -197,6 +197,12 @@ def follow_run(config: TrainConfig) -> Iterator[Run]:
     yield Run(_folder(config.out))
 
 
+def can_resume(config: TrainConfig, prepared: str) -> bool:
+    """Return whether an earlier run with these options, on the prepared data with this digest, was interrupted."""
+    record = _read_record(_folder(config.out))
+    return bool(record) and not record["finished"] and record["of"] == _identity(config, prepared)
+
+
 def discard_run(out: Path) -> None:
     """Delete the run of the checkpoint `out` if it exists.
 
@@ -216,6 +222,11 @@ def learnt(network: nn.Module) -> dict[str, Tensor]:
 
 def _folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.run").absolute()
+
+
+def _identity(config: TrainConfig, prepared: str) -> dict[str, Any]:
+    """Return the options that must be unchanged for `--resume`, and the digest of the prepared data."""
+    return {"prepared": prepared, **json.loads(config.model_dump_json(exclude=INCIDENTAL_OPTIONS))}
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

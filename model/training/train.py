@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,14 +25,13 @@ from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import VALIDITY_THRESHOLD, ValidityHead
 from model.config import TrainConfig
 from model.console import progress_bar, say
-from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
+from model.embeddings.encoding import EQUAL_SHARE, Encoding
 from model.encoder.encoder import Encoder
-from model.errors import InputError, TrainingError
-from model.evaluation.metrics import relation_type_scores, retrieval_hits
-from model.evaluation.sampling import Queries, sample_labelled_pairs, sample_queries
+from model.errors import TrainingError
+from model.evaluation.metrics import relation_type_scores
+from model.evaluation.sampling import sample_labelled_pairs
 from model.network.backbones import Backbone
-from model.network.image_cache import PictureFiles, Pictures, keep_pictures
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
 from model.network.precision import cuda_computes_in_bf16
@@ -41,21 +40,18 @@ from model.network.relation_attention import ONE_HOT_SCALE
 from model.records import Split
 from model.similarity import Similarity
 
-from .attention_gain import gain_for
 from .batches import Batch, Batches, Part, Queue
+from .conditioning_check import conditioning_warnings
 from .distributed import ProcessGroup, join_process_group
 from .finetuning import select_trainable
 from .gradients import Gradients
+from .logit_scale import logit_scale_for
 from .model_card import model_card
 from .optimizer import make_optimizer, schedule
+from .part_inputs import PartInputs
 from .run_state import Run, TrainingState, follow_run, open_run
 from .tracking import open_logs, require_trackers
-
-VALIDATION_CANDIDATES = 21
-"""Number of candidates of a validation query, as in the evaluation: the true partner and 20 random negatives."""
-
-MAX_VALIDATION_QUERIES = 4_000
-"""Maximum number of queries in a validation; if there are more, a random sample is used."""
+from .validation_queries import TEXT_SHARES, Validation, best_text_share, make_validation
 
 MAX_FITTED_CLAIMS = 20_000
 """Maximum number of claims or edges that the validity head or a calibration map is fitted to."""
@@ -108,13 +104,19 @@ class _Training:
     network: Network
     encoder: Encoder
     part: Part
-    validation: Part
-    queries: Queries
+    validation: Validation
     batches: Batches
     gradients: Gradients
     optimizer: torch.optim.Optimizer
     weights: Sequence[nn.Parameter]
     merge: Callable[[], None]
+
+    @property
+    def text_shares(self) -> Sequence[float]:
+        """Weights of the text vector in the average view that may be chosen."""
+        if self.config.text_share is not None:
+            return (self.config.text_share,)
+        return (EQUAL_SHARE,) if self.config.conditioning == "paper" else TEXT_SHARES
 
 
 def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Run) -> _Training:
@@ -124,13 +126,13 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
     """
     backbone, preprocessor = _backbone(config, prepared)
     network = Network(_network_config(config, backbone), backbone)
-    part, validation = (
-        _part(prepared, split, preprocessor, config, group, run) for split in (Split.TRAIN, Split.VALIDATION)
-    )
     encoder = Encoder(network, preprocessor, prepared.relations, group.device)
-    network.attention.scale(_gain(config, encoder, part, group))
-    merge = select_trainable(network, config)
+    inputs = PartInputs(config, prepared, encoder, group, run.inputs)
     rng = np.random.default_rng(config.seed)
+    part = inputs.part(prepared.rows(Split.TRAIN), Split.TRAIN)
+    validation = make_validation(prepared, inputs, rng)
+    _scale_attention(config, encoder, part, group)
+    merge = select_trainable(network, config)
     gradients = Gradients(
         network,
         preprocessor,
@@ -142,6 +144,7 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
         bf16=config.precision == "bf16"
         or (config.precision == "auto" and cuda_computes_in_bf16(group.device)),
         seed=config.seed,
+        frozen_towers=inputs.frozen,
     )
     return _Training(
         config=config,
@@ -152,8 +155,14 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
         encoder=encoder,
         part=part,
         validation=validation,
-        queries=sample_queries(validation.edges, VALIDATION_CANDIDATES, MAX_VALIDATION_QUERIES, rng),
-        batches=Batches(part, config.objective, config.batch_size, config.augment, config.seed, group),
+        batches=Batches(
+            part if config.inter_edges else replace(part, edges=part.edges.take(np.arange(0))),
+            config.objective,
+            config.batch_size,
+            config.augment and not inputs.frozen,
+            config.seed,
+            group,
+        ),
         gradients=gradients,
         optimizer=make_optimizer(network, config),
         weights=[weight for weight in network.parameters() if weight.requires_grad],
@@ -230,11 +239,11 @@ def _validate(training: _Training, state: TrainingState) -> dict[str, float]:
 
 
 def _validation_hit(training: _Training) -> float:
-    """Measure Hit@5 by AVG similarity on the validation items."""
+    """Measure Hit@5 by AVG similarity on the validation items, with the best weight of the text vector."""
     training.network.eval()
-    part = training.validation
+    part = training.validation.part
     encoding = training.encoder.encode_inputs(part.text, part.pictures)
-    return float(retrieval_hits(encoding, training.queries, Similarity.AVG).mean())
+    return best_text_share(encoding, training.validation.queries, training.text_shares)[1]
 
 
 def _write_checkpoint(training: _Training, state: TrainingState) -> str:
@@ -244,9 +253,20 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
         training.run.load_best(state.best_step, network)
     training.merge()
     network.eval()
-    validity, calibration, accuracy = _fit_validity(
-        training.encoder, {Split.TRAIN: training.part, Split.VALIDATION: training.validation}, config.seed
-    )
+    validation = training.validation.part
+    encoding = training.encoder.encode_inputs(validation.text, validation.pictures)
+    share, _ = best_text_share(encoding, training.validation.queries, training.text_shares)
+    network.set_text_share(share)
+    if config.objective == "rcml":
+        known = training.encoder.relation_vectors
+        for warning in conditioning_warnings(encoding, training.encoder.relations, known):
+            say(f"Warning: {warning}")
+    parts = {Split.TRAIN: training.part, Split.VALIDATION: validation}
+    encodings = {
+        Split.TRAIN: training.encoder.encode_inputs(training.part.text, training.part.pictures),
+        Split.VALIDATION: replace(encoding, text_share=share),
+    }
+    validity, calibration, accuracy = _fit_validity(training.encoder, parts, encodings, config.seed)
     hit = state.best_hit if config.keep == "best" else state.history[-1].validation_hit_at_5
     metrics = TrainingMetrics(
         objective=config.objective,
@@ -290,18 +310,21 @@ def _backbone(config: TrainConfig, prepared: Prepared) -> tuple[Backbone, Prepro
     return small_backbone(config.small, preprocessor), preprocessor
 
 
-def _gain(config: TrainConfig, encoder: Encoder, part: Part, group: ProcessGroup) -> float:
-    """Return the initial gain of W_Q and W_K, the same on all ranks."""
-    if config.attention_gain is not None:
-        return config.attention_gain
-    if encoder.network.config.conditioning == "paper":
-        return 2.0 if config.from_scratch else 1.0
-    encoder.network.eval()
-    relations = encoder.relations
-    measured = (
-        gain_for(encoder.network, encoder.preprocessor, relations, part, group.device) if group.first else 0.0
-    )
-    return group.total(measured)
+def _scale_attention(config: TrainConfig, encoder: Encoder, part: Part, group: ProcessGroup) -> None:
+    """Set the initial scale of the attention, the same on all ranks."""
+    network = encoder.network
+    if network.config.conditioning == "paper":
+        network.attention.scale(config.attention_gain or (2.0 if config.from_scratch else 1.0))
+    elif config.attention_gain is not None:
+        network.attention.scale(config.attention_gain)
+    else:
+        network.eval()
+        measured = (
+            logit_scale_for(network, encoder.preprocessor, encoder.relations, part, group.device)
+            if group.first
+            else 0.0
+        )
+        network.set_logit_scale(group.total(measured))
 
 
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
@@ -313,40 +336,6 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
         # The baselines have only one inter-sample relation, or none, so there is nothing to centre.
         conditioning=config.conditioning if config.objective == "rcml" else "paper",
         backbone=backbone.config,
-    )
-
-
-def _part(
-    prepared: Prepared,
-    split: Split,
-    preprocessor: Preprocessor,
-    config: TrainConfig,
-    group: ProcessGroup,
-    run: Run,
-) -> Part:
-    edges = [edge for edge in prepared.edges if edge.split == split]
-    if not edges:
-        raise InputError(
-            f"{prepared.path} has no pairs in the {split} split. Use more data, or relax the thresholds of "
-            "`rcml prepare`."
-        )
-    items = [prepared.items[row] for row in prepared.rows(split)]
-    paths = [prepared.path / item.picture for item in items]
-    pictures: Pictures = PictureFiles(preprocessor, paths)
-    if config.picture_cache:
-        if not group.first:
-            group.wait()  # until the first rank has decoded the pictures
-        pictures = keep_pictures(preprocessor, paths, run.pictures / f"{split}.npy")
-        if group.first:
-            group.wait()
-    return Part(
-        text=preprocessor.tokenize([item.text for item in items]),
-        pictures=pictures,
-        edges=EdgeTable.of(
-            edges,
-            {item.item_id: row for row, item in enumerate(items)},
-            {relation.relation_id: row for row, relation in enumerate(prepared.relations)},
-        ),
     )
 
 
@@ -364,7 +353,7 @@ def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, 
 
 
 def _fit_validity(
-    encoder: Encoder, parts: dict[Split, Part], seed: int
+    encoder: Encoder, parts: Mapping[Split, Part], encodings: Mapping[Split, Encoding], seed: int
 ) -> tuple[ValidityHead, Calibration, float]:
     """Fit the validity head to the training split and the calibration to the validation split; the network is frozen.
 
@@ -375,11 +364,10 @@ def _fit_validity(
     judged = {}
     for split, part in parts.items():
         claims = sample_labelled_pairs(part.edges, known, MAX_FITTED_CLAIMS, rng)
-        encoding = encoder.encode_inputs(part.text, part.pictures)
-        judged[split] = (encoding, claims.vectors(encoding, encoder.relation_vectors), claims.valid)
-    _, pairs, valid = judged[Split.TRAIN]
-    head = ValidityHead.fit(pairs, valid, seed)
-    encoding, pairs, valid = judged[Split.VALIDATION]
+        judged[split] = (claims.vectors(encodings[split], encoder.relation_vectors), claims.valid)
+    head = ValidityHead.fit(*judged[Split.TRAIN], seed)
+    pairs, valid = judged[Split.VALIDATION]
+    encoding = encodings[Split.VALIDATION]
     edges = parts[Split.VALIDATION].edges
     edges = edges.take(np.sort(rng.permutation(len(edges))[:MAX_FITTED_CLAIMS]))
     calibration = Calibration.fit(

@@ -7,19 +7,27 @@ its interval, has one row for all its keys.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from model.evaluation.figures import EvaluationReport
+from model.evaluation.figures import Catalogue, EvaluationReport, Negatives, Role
+from model.similarity import Similarity
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "artifacts.md"
 
 START, END = "`report.json`:\n\n", "\n\n`report.md` says"
 """Text directly before and after the table."""
 
-PLACEHOLDERS = {"networks": "NAME", "ratios": "BASELINE"}
-"""Placeholders for the keys of dictionary fields; the default is SIMILARITY."""
+PLACEHOLDERS: dict[Any, str] = {
+    Similarity: "SIMILARITY",
+    Role: "NAME",
+    Negatives: "NEGATIVES",
+    Catalogue: "QUERIES",
+    str: "SYSTEM",
+}
+"""Placeholders for the keys of dictionary fields, by the type of the keys."""
 
 
 def table() -> str:
@@ -45,12 +53,14 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
 def _unwrapped(name: str, annotation: Any) -> tuple[str, type[BaseModel] | None]:
     """Return the key as shown in the table, and the model of its value or of the elements of its value, if any."""
     origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        [annotation] = [choice for choice in get_args(annotation) if choice is not type(None)]
+        return _unwrapped(name, annotation)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        annotation = get_args(annotation)[1]
-        name = f"{name}.{PLACEHOLDERS.get(name, 'SIMILARITY')}"
-    elif origin is tuple:
-        annotation = get_args(annotation)[0]
-        name = f"{name}[]"
+        keys, annotation = get_args(annotation)
+        return _unwrapped(f"{name}.{PLACEHOLDERS[keys]}", annotation)
+    if origin is tuple:
+        return _unwrapped(f"{name}[]", get_args(annotation)[0])
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return name, annotation if is_model else None
 

@@ -10,7 +10,7 @@ from pydantic_settings import CliApp
 from service.cli import Rcml, main
 
 HEAVY = {"torch", "transformers", "polars", "faiss", "sqlalchemy", "fastapi", "numpy", "sklearn", "PIL"}
-VERBS = ["prepare", "backbone", "train", "evaluate", "index", "key", "serve", "demo"]
+VERBS = ["prepare", "backbone", "train", "evaluate", "ablate", "index", "key", "serve", "demo"]
 
 
 def parse(*arguments: str) -> Rcml:

@@ -30,7 +30,7 @@ from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
-from model.embeddings.free_text import FreeTextRelation
+from model.embeddings.free_text import FreeTextBias, FreeTextRelation
 from model.errors import InputError, NoTokensError
 from model.records import Item
 from model.similarity import Similarity, View
@@ -46,8 +46,17 @@ def drawn(word: str) -> ndarray:
     return np.random.default_rng(list(seed)).standard_normal(DIM).astype(np.float16)
 
 
+DIRECTION = drawn("direction").astype(np.float32) / np.linalg.norm(drawn("direction").astype(np.float32))
+"""Direction of the relation bias."""
+
+TEXT_SHARE = 0.7
+
+
 class TokenEncoder(FakeEncoder):
-    """Encoder with one token per word and a few per picture; its relations attend to tokens as in the real network."""
+    """Encoder with one token per word and a few per picture; its relations attend to tokens as in the real network.
+
+    It has a relation bias, and its texts count more than its pictures.
+    """
 
     def read_items(
         self, texts: Sequence[str], pictures: Sequence[Image.Image | None], tokens: bool = False
@@ -64,7 +73,7 @@ class TokenEncoder(FakeEncoder):
             by_text, by_image = (
                 np.stack([one.vectors(rows) for one in known], axis=1) for rows in (text, image)
             )
-            return Encoding(by_text, by_image, seen if tokens else None)
+            return Encoding(by_text, by_image, seen if tokens else None, TEXT_SHARE)
 
         return encode
 
@@ -83,6 +92,8 @@ class TokenEncoder(FakeEncoder):
             np.eye(DIM, dtype=np.float32),
             tuple(sorted(range(1, len(RELATIONS)), key=lambda position: distance[position])),
             2 * query,
+            FreeTextBias(np.float32(0.3) * query, 0.4, DIRECTION),
+            TEXT_SHARE,
         )
 
 

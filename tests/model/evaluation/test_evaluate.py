@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,24 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.config import EvaluateConfig
 from model.data.prepared_data import Prepared
 from model.errors import InputError, MismatchError
-from model.evaluation.evaluate import Answers, evaluate, figures_by_relation, make_evaluation_set
+from model.evaluation.evaluate import evaluate, system_label
+from model.evaluation.evaluation_set import make_evaluation_set
+from model.evaluation.metrics import retrieval_hits
+from model.evaluation.network_figures import Answers, figures_by_relation
 from model.evaluation.sampling import LabelledPairs
 from model.records import Split
 from model.similarity import Similarity
-from tests.model.planted import edges_only_config, prepare_catalogue, prepared_of
+from model.systems.families import open_system
+from model.training.train import train
+from tests.model.evaluation.logged import with_log
+from tests.model.planted import (
+    edges_only_config,
+    prepare_catalogue,
+    prepared_of,
+    tiny_training,
+    write_pictured_items,
+)
+from tests.model.systems.test_sentence import write_sentence_model
 
 
 def exam_config(checkpoints: dict[str, Path], prepared: Path, out: Path, **options: Any) -> EvaluateConfig:
@@ -46,7 +60,10 @@ def report(
 
 
 def test_report_has_documented_keys(report: dict[str, Any]) -> None:
-    assert set(report) == {"data", "chance", "networks", "ratios", "relations"}
+    assert set(report) == {
+        "verdict", "data", "chance", "networks", "ratios", "relations", "tested", "checkpoints", "baselines",
+        "retrieval", "catalogue", "relation_type", "validity", "sensitivity",
+    }  # fmt: skip
     assert set(report["networks"]) == {"rcml", "clip", "blind"}
     for network in report["networks"].values():
         assert set(network) == {
@@ -91,17 +108,12 @@ def test_ratios_compare_with_each_baseline(report: dict[str, Any]) -> None:
     assert report["ratios"] == {"clip": own / rivals[0], "blind": own / rivals[1]}
 
 
-def test_baselines_predict_relation_types_at_chance_level(
-    checkpoints: dict[str, Path], prepared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(
-        "model.evaluation.evaluate.TOP_RELATIONS", 1
-    )  # of two relations, so the chance level is one half
-    evaluate(exam_config(checkpoints, prepared, tmp_path / "report"))
-    networks = report_of(tmp_path / "report")["networks"]
-    for rival in ("clip", "blind"):
-        assert list(networks[rival]["relation_type_top_3"].values()) == pytest.approx([0.5] * 5, abs=1e-12)
-    assert networks["rcml"]["relation_type_top_3"]["AVG"] != pytest.approx(0.5, abs=1e-6)
+def test_rivals_predict_relation_types_at_chance_level(report: dict[str, Any]) -> None:
+    # A network without relations gives both relations the same probability, before and after calibration.
+    losses = report["relation_type"]["log_loss"]
+    for rival in ("clip", "blind", "frequency", "frequency x membership"):
+        assert losses[rival] == pytest.approx(np.log(2), abs=0.02)
+    assert losses["rcml"] < np.log(2) - 0.02
 
 
 def test_calibration_lowers_relation_type_loss_and_report_names_calibration_version(
@@ -150,9 +162,12 @@ def test_relation_without_queries_and_claims_has_no_figures(
         replace(exam.claims.pairs, relation=np.ones_like(exam.claims.pairs.relation)), exam.claims.valid
     )
     answers = Answers(
-        {Similarity.AVG: np.ones(len(colour.item))}, {}, np.zeros(len(claims.valid), dtype=np.float32)
+        checkpoint,
+        {Similarity.AVG: np.ones(len(colour.item))},
+        {},
+        np.zeros(len(claims.valid), dtype=np.float32),
     )
-    relations = figures_by_relation(checkpoint, replace(exam, queries=colour, claims=claims), answers)
+    relations = figures_by_relation([answers], replace(exam, queries=colour, claims=claims))
     assert [one.hit_at_5 for one in relations] == [1.0, None]
     assert [one.validity_auc for one in relations] == [0.5, None]
     assert [one.validity_ece is None for one in relations] == [False, True]
@@ -178,23 +193,48 @@ def test_evaluation_set_contains_only_test_items(checkpoints: dict[str, Path], p
 def test_evaluates_a_checkpoint_without_baselines(
     checkpoints: dict[str, Path], prepared: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
-    summary = evaluate(exam_config(checkpoints, prepared, tmp_path / "own", clip=None, blind=None))
+    summary = evaluate(exam_config(checkpoints, prepared, tmp_path / "own", clip=(), blind=()))
     own = report_of(tmp_path / "own")
     assert own["networks"] == {"rcml": report["networks"]["rcml"]}
     assert own["ratios"] == {}
-    assert f"AVG Hit@5 {own['networks']['rcml']['hit_at_5']['AVG']['value']:.3f} (chance 0.238)" in summary
+    assert own["verdict"]["effect"] is None
+    assert "Without --blind" in own["verdict"]["sentence"]
+    assert own["verdict"]["sentence"] in summary
 
 
 def test_evaluates_a_baseline_by_itself(
     checkpoints: dict[str, Path], prepared: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
-    options = {"checkpoint": checkpoints["blind"], "clip": None, "blind": None}
+    options = {"checkpoint": checkpoints["blind"], "clip": (), "blind": ()}
     evaluate(exam_config(checkpoints, prepared, tmp_path / "blind", **options))
     assert report_of(tmp_path / "blind")["networks"] == {"blind": report["networks"]["blind"]}
 
 
+def test_pretrained_system_answers_the_same_queries(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    spec = f"sentence:{tmp_path / 'sentence'}"
+    write_sentence_model(tmp_path / "sentence", {"pooling_mode_mean_tokens": True})
+    config = exam_config(checkpoints, prepared, tmp_path / "report", systems=(spec,))
+    evaluate(config)
+    report, system = report_of(config.out), open_system(spec, "cpu")
+    data = Prepared.open(prepared)
+    questions = make_evaluation_set(data, config)
+    encoding = system.encode(questions.texts, questions.pictures, data.relations)
+    expected = retrieval_hits(encoding, questions.queries, Similarity.AVG).mean()
+    assert report["retrieval"]["random"]["hit_at_5"]["sentence:sentence"]["value"] == pytest.approx(expected)
+    assert f"{system.parameters:,} parameters" in report["baselines"]["sentence:sentence"]
+    assert "sentence:sentence" in (config.out / "report.md").read_text()
+
+
+def test_system_is_named_by_family_and_folder_unless_that_name_is_taken() -> None:
+    assert system_label("sentence:/models/minilm/", ()) == "sentence:minilm"
+    assert system_label("clip:openai/clip-vit-base-patch32", ()) == "clip:clip-vit-base-patch32"
+    assert system_label("clip:b/large", ("clip:large",)) == "clip:b/large"
+
+
 def test_report_lists_its_parents(checkpoints: dict[str, Path], prepared: Path, tmp_path: Path) -> None:
-    evaluate(exam_config(checkpoints, prepared, tmp_path / "report", blind=None))
+    evaluate(exam_config(checkpoints, prepared, tmp_path / "report", blind=()))
     assert open_artifact(tmp_path / "report", "report").parents == {
         "prepared": open_artifact(prepared, "prepared").digest,
         "rcml": open_artifact(checkpoints["rcml"], "checkpoint").digest,
@@ -230,3 +270,204 @@ def test_rejects_data_without_test_pairs(checkpoints: dict[str, Path], tmp_path:
     data = prepared_of(edges_only_config(tmp_path / "data", test_share=0.0))
     with pytest.raises(InputError, match=r"has no test pairs.*--test-share"):
         evaluate(exam_config(checkpoints, data.path, tmp_path / "report"))
+
+
+@pytest.fixture(scope="module")
+def second(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Train `rcml` and `blind` once more, with another seed."""
+    folder = tmp_path_factory.mktemp("second")
+    train(tiny_training(prepared, folder / "rcml", seed=1))
+    train(tiny_training(prepared, folder / "blind", seed=1, objective="blind"))
+    return {"rcml": folder / "rcml", "blind": folder / "blind"}
+
+
+@pytest.fixture(scope="module")
+def seeds(
+    checkpoints: dict[str, Path],
+    second: dict[str, Path],
+    prepared: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Evaluate two seeds of `rcml` and `blind`."""
+    out = tmp_path_factory.mktemp("seeds") / "report"
+    both = {role: (checkpoints[role], second[role]) for role in ("rcml", "blind")}
+    evaluate(exam_config(checkpoints, prepared, out, checkpoint=both["rcml"], clip=(), blind=both["blind"]))
+    return out
+
+
+def test_figures_of_several_checkpoints_are_means_over_them(
+    seeds: Path, second: dict[str, Path], checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    options = {"checkpoint": second["rcml"], "blind": second["blind"], "clip": ()}
+    evaluate(exam_config(checkpoints, prepared, tmp_path / "alone", **options))
+    evaluate(exam_config(checkpoints, prepared, tmp_path / "first", clip=()))
+    both, one, other = (report_of(path) for path in (seeds, tmp_path / "first", tmp_path / "alone"))
+
+    def figure(report: Any, keys: tuple[str, ...]) -> float:
+        return float(figure(report[keys[0]], keys[1:]) if keys else report)
+
+    def mean(*keys: str) -> None:
+        expected = (figure(one, keys) + figure(other, keys)) / 2
+        assert figure(both, keys) == pytest.approx(expected)
+
+    for role in ("rcml", "blind"):
+        mean("networks", role, "hit_at_5", "AVG", "value")
+        mean("networks", role, "relation_type_top_3", "TT")
+        mean("networks", role, "relation_type_log_loss", "AVG", "after")
+        mean("networks", role, "validity_ece", "after")
+        mean("networks", role, "validity_auc")
+        mean("retrieval", "hard", "hit_at_5", role, "value")
+        mean("catalogue", "new", "systems", role, "ndcg_at_10", "value")
+        mean("relation_type", "top_3", role, "value")
+        mean("relation_type", "log_loss", role)
+        mean("validity", "accuracy", role, "value")
+        mean("sensitivity", "answers", role, "all")
+    mean("retrieval", "random", "comparisons", "blind", "difference", "value")
+    hits = [one["relations"][0]["hit_at_5"], other["relations"][0]["hit_at_5"]]
+    assert both["relations"][0]["hit_at_5"] == pytest.approx(np.mean(hits))
+    assert sum(filled["claims"] for filled in both["networks"]["rcml"]["reliability"]["after"]) == (
+        2 * both["data"]["claims"]
+    )
+    values = [found["checkpoints"]["rcml"][0]["hit_at_5"] for found in (one, other)]
+    assert [found["hit_at_5"] for found in both["checkpoints"]["rcml"]] == values
+    assert [found["seed"] for found in both["checkpoints"]["rcml"]] == [0, 1]
+    # The baselines do not depend on the checkpoints.
+    assert both["retrieval"]["hard"]["hit_at_5"]["text"] == one["retrieval"]["hard"]["hit_at_5"]["text"]
+
+
+def test_further_checkpoints_are_numbered_parents(
+    seeds: Path, checkpoints: dict[str, Path], second: dict[str, Path]
+) -> None:
+    parents = open_artifact(seeds, "report").parents
+    assert list(parents) == ["prepared", "rcml", "rcml-2", "blind", "blind-2"]
+    for name, path in (
+        ("rcml", checkpoints["rcml"]),
+        ("rcml-2", second["rcml"]),
+        ("blind-2", second["blind"]),
+    ):
+        assert parents[name] == open_artifact(path, "checkpoint").digest
+
+
+def test_another_checkpoint_of_the_same_kind_is_a_rival(
+    checkpoints: dict[str, Path],
+    second: dict[str, Path],
+    prepared: Path,
+    report: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    options = {"clip": (), "blind": (), "against": second["rcml"]}
+    evaluate(exam_config(checkpoints, prepared, tmp_path / "report", **options))
+    found = report_of(tmp_path / "report")
+    assert list(found["networks"]) == ["rcml", "against"]
+    assert found["networks"]["rcml"] == report["networks"]["rcml"]
+    own, rival = (found["networks"][role]["hit_at_5"]["AVG"]["value"] for role in ("rcml", "against"))
+    difference = found["retrieval"]["random"]["comparisons"]["against"]["difference"]["value"]
+    assert own != rival
+    assert difference == pytest.approx(own - rival)
+    assert found["ratios"] == {"against": own / rival}
+
+
+def test_systems_of_each_table(report: dict[str, Any]) -> None:
+    networks = ["rcml", "blind", "clip"]
+    baselines = ["random", "popularity", "membership", "text", "co-occurrence", "factors"]
+    types = ["frequency", "frequency x membership"]
+    for table in report["retrieval"].values():
+        assert list(table["hit_at_5"]) == networks + baselines
+        assert list(table["comparisons"]) == (networks + baselines)[1:]
+    assert list(report["catalogue"]["new"]["systems"]) == networks + baselines
+    assert list(report["relation_type"]["top_3"]) == networks + types
+    assert list(report["validity"]["comparisons"]) == networks[1:]
+    assert list(report["sensitivity"]["answers"]) == networks + baselines
+    assert list(report["baselines"]) == baselines + types
+
+
+def test_tables_repeat_the_figures_of_the_networks(report: dict[str, Any]) -> None:
+    for name, network in report["networks"].items():
+        assert report["retrieval"]["random"]["hit_at_5"][name] == network["hit_at_5"]["AVG"]
+        assert report["validity"]["accuracy"][name]["value"] == network["validity_accuracy"]
+        top_3 = network["relation_type_top_3_calibrated"]["AVG"]
+        assert report["relation_type"]["top_3"][name]["value"] == top_3
+
+
+def test_random_order_is_at_chance_level(report: dict[str, Any]) -> None:
+    assert report["retrieval"]["random"]["hit_at_5"]["random"]["value"] == pytest.approx(5 / 21)
+    recall = report["catalogue"]["new"]["systems"]["random"]["recall_at_10"]["value"]
+    assert recall == pytest.approx(10 / (report["data"]["items"] - 1))
+
+
+def test_networks_without_relations_give_the_same_answers_under_all_relations(report: dict[str, Any]) -> None:
+    answers = report["sensitivity"]["answers"]
+    for name in ("blind", "clip", "random", "text"):
+        assert answers[name] == {"related": 1.0, "all": 1.0}
+    assert answers["rcml"]["all"] < 1.0
+    # An item shares at most one partner, its copy, between colour and shape.
+    assert report["sensitivity"]["partners"] < 0.2
+
+
+def test_parts_of_the_catalogue_add_up(report: dict[str, Any]) -> None:
+    table = report["catalogue"]["new"]
+    assert sum(one["queries"] for one in table["relations"]) == table["queries"]
+    assert sum(one["pairs"] for one in table["popularity"]) == table["pairs"] == 2 * report["data"]["edges"]
+    for name, measures in table["systems"].items():
+        for measure in ("recall_at_10", "ndcg_at_10"):
+            total = sum(one["queries"] * one[measure][name] for one in table["relations"])
+            assert total / table["queries"] == pytest.approx(measures[measure]["value"])
+
+
+def test_collaborative_baselines_know_nothing_of_new_items(
+    prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("logged")
+    data = with_log(prepared, folder / "prepared").path
+    train(tiny_training(data, folder / "rcml"))
+    evaluate(EvaluateConfig(checkpoint=folder / "rcml", prepared=data, out=folder / "report", device="cpu"))
+    found = report_of(folder / "report")
+    assert set(found["retrieval"]) == {"random", "hard", "training"}
+    assert set(found["catalogue"]) == {"new", "training"}
+    for table in found["retrieval"].values():
+        for name in ("co-occurrence", "factors"):
+            assert table["hit_at_5"][name] == table["hit_at_5"]["random"]
+    assert "training log" in found["baselines"]["factors"]
+    # The words tell which items share a colour or a shape, also with an item from training.
+    hits = found["retrieval"]["training"]["hit_at_5"]
+    assert hits["text"]["value"] > 2 * hits["random"]["value"]
+
+
+def test_rejects_checkpoints_of_different_objectives(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    both = (checkpoints["rcml"], checkpoints["blind"])
+    with pytest.raises(MismatchError, match=r"blind was trained with --objective blind, but .* --against"):
+        evaluate(exam_config(checkpoints, prepared, tmp_path / "report", checkpoint=both))
+
+
+def test_rejects_rival_in_the_role_of_the_tested_checkpoint(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    config = exam_config(checkpoints, prepared, tmp_path / "report", checkpoint=checkpoints["blind"])
+    with pytest.raises(InputError, match=r"was itself trained with --objective blind.*--against"):
+        evaluate(config)
+
+
+def test_evaluates_a_catalogue_with_one_relation(tmp_path: Path) -> None:
+    names = [f"{group}{item}" for group in "abcdefghij" for item in range(10)]
+    items = write_pictured_items(tmp_path, {name: ["Things"] for name in names})
+    pairs = [(a, b) for a, b in combinations(names, 2) if a[0] == b[0]]
+    options = edges_only_config(tmp_path / "edges", pairs)
+    data = prepared_of(options.model_copy(update={"items": items}))
+    train(tiny_training(data.path, tmp_path / "rcml"))
+    evaluate(
+        EvaluateConfig(
+            checkpoint=tmp_path / "rcml",
+            prepared=data.path,
+            out=tmp_path / "report",
+            candidates=6,
+            device="cpu",
+        )
+    )
+    found = report_of(tmp_path / "report")
+    assert found["sensitivity"] is None
+    assert found["relation_type"]["top_3"]["frequency"]["value"] == 1.0
+    assert not any("relation of a pair" in warning for warning in found["verdict"]["warnings"])
+    for name in ("report.md", "report.html"):
+        assert "There is only one relation." in (tmp_path / "report" / name).read_text()

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from model.data.edge_table import EdgeTable
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
-from model.evaluation.sampling import LabelledPairs, Queries, sample_labelled_pairs, sample_queries
+from model.evaluation.sampling import (
+    MIN_NEGATIVES,
+    LabelledPairs,
+    Queries,
+    sample_hard_queries,
+    sample_labelled_pairs,
+    sample_queries,
+    sample_training_queries,
+)
 from model.records import Edge, Split
 
 ITEMS, RELATIONS = 30, 4
@@ -106,6 +114,63 @@ def test_limits_queries_to_a_subset_of_the_edges() -> None:
 def test_rejects_too_few_negatives_and_states_both_numbers() -> None:
     with pytest.raises(InputError, match="Only 2 items can serve as negatives, but 20 are needed"):
         drawn(table([(0, 1, 1), (2, 3, 1)]), candidates=21)
+
+
+def hard_of(edges: EdgeTable, candidates: int, seed: int = 0) -> Queries:
+    return sample_hard_queries(drawn(edges, candidates), edges, np.random.default_rng(seed))
+
+
+@given(EDGES, st.integers(0, 99))
+def test_hard_negatives_have_a_partner_under_the_relation_but_are_no_partners(
+    edges: list[tuple[int, int, int]], seed: int
+) -> None:
+    padded = table([*edges, *((n, n + 1, RELATIONS) for n in range(0, ITEMS, 2))])
+    both = triples(padded) | {(b, a, relation) for a, b, relation in triples(padded)}
+    queries = hard_of(padded, 4, seed)
+    for item, relation, candidates in zip(
+        queries.item.tolist(), queries.relation.tolist(), queries.candidates.tolist(), strict=True
+    ):
+        partner, *negatives = candidates
+        assert (item, partner, relation) in both
+        assert len({item, *candidates}) == 5
+        for negative in negatives:
+            assert (item, negative, relation) not in both
+            assert any((negative, other, relation) in both for other in range(ITEMS))
+
+
+def test_hard_queries_use_the_negatives_that_there_are_but_at_least_ten() -> None:
+    # 14 items have a partner under relation 1, so 12 negatives are left; 12 have one under relation 2, so 10 are left.
+    # 10 have one under relation 3, which is too few.
+    edges = table(
+        [(n, n + 1, 1) for n in range(0, 14, 2)]
+        + [(n, n + 1, 2) for n in range(0, 12, 2)]
+        + [(n, n + 1, 3) for n in range(0, 10, 2)]
+        + [(n, n + 1, 0) for n in range(0, ITEMS, 2)]
+    )
+    queries = hard_of(edges, 21)
+    counts = (queries.candidates >= 0).sum(axis=1)
+    assert {relation: set(counts[queries.relation == relation].tolist()) for relation in range(4)} == {
+        0: {21}, 1: {13}, 2: {11}, 3: set()
+    }  # fmt: skip
+    assert MIN_NEGATIVES == 10
+    assert (queries.candidates[:, :11] >= 0).all()
+
+
+def test_hard_queries_ask_for_the_same_partners() -> None:
+    edges = table([(n, n + 1, 1) for n in range(0, ITEMS, 2)])
+    queries, hard = drawn(edges, 6), hard_of(edges, 6)
+    assert hard.item.tolist() == queries.item.tolist()
+    assert hard.candidates[:, 0].tolist() == queries.candidates[:, 0].tolist()
+
+
+def test_queries_from_training_items_have_new_candidates_only() -> None:
+    across = table([(40, 3, 1), (40, 5, 1), (41, 3, 2), (42, 9, 1)])
+    queries = sample_training_queries(across, np.arange(20), 15, np.random.default_rng(0))
+    assert queries.item.tolist() == [40, 40, 41, 42]
+    assert queries.candidates[:, 0].tolist() == [3, 5, 3, 9]
+    assert queries.candidates.max() < 20
+    assert not {3, 5} & set(queries.candidates[:2, 1:].ravel().tolist())
+    assert all(len(set(row)) == 15 for row in queries.candidates.tolist())
 
 
 def claims_of(edges: EdgeTable, most: int = 999, seed: int = 0) -> LabelledPairs:

@@ -237,7 +237,12 @@ def test_opens_trained_checkpoint_without_naming_architecture(
     family: Family, prepared: Path, tmp_path: Path
 ) -> None:
     config = tiny_training(
-        prepared, tmp_path / "out", backbone=str(family.folder), steps=1, learning_rate=1e-9
+        prepared,
+        tmp_path / "out",
+        backbone=str(family.folder),
+        steps=1,
+        learning_rate=1e-9,
+        conditioning="paper",
     )
     train(config)
     opened = Encoder.from_pretrained(config.out, "cpu")

@@ -169,6 +169,8 @@ def test_trains_saves_and_opens_with_vectors_of_backbone(
         "64",
         "--micro-batch",
         "20",
+        "--conditioning",
+        "paper",
     ]
     assert main(["train", "--backbone", str(out), "--out", str(checkpoint), *common, *options]) == 0
     opened = Encoder.from_pretrained(checkpoint, "cpu")

@@ -79,6 +79,57 @@ def test_attention_matches_equations_4_to_6(beta: float, summary_scale: float) -
         np.testing.assert_allclose(vectors[item, relation], expected, atol=1e-12)
 
 
+def test_logit_scale_multiplies_relevance() -> None:
+    torch.manual_seed(7)
+    plain, scaled = random_attention(), random_attention()
+    scaled.load_state_dict(plain.state_dict())
+    scaled.logit_scale = 3.0
+    relations = random_relations()
+    queries = [attention.view(relations, INTRA, SPACE).queries for attention in (plain, scaled)]
+    torch.testing.assert_close(queries[1], 3 * queries[0])
+
+
+def biased_attention() -> RelationAttention:
+    attention = RelationAttention(DIM, 0.6, 1.0, biased=True).double()
+    for matrix in attention.parameters():
+        torch.nn.init.normal_(matrix)
+    return attention
+
+
+def test_relation_bias_moves_vectors_along_its_direction() -> None:
+    torch.manual_seed(5)
+    attention, tokens, relations = biased_attention(), random_tokens(), random_relations()
+    projection = torch.randn(DIM, DIM, dtype=torch.float64)
+    vectors = attention(tokens, attention.view(relations, INTRA, projection)).detach().numpy()
+    bias = attention.bias
+    assert bias is not None
+    b, u = bias.matrix.detach().numpy(), bias.direction.detach().numpy()
+    for item, relation in np.ndindex(3, 3):
+        h = (tokens.states[item, tokens.mask[item]] @ projection).numpy().T
+        h_e, intra = relations[relation].numpy(), bool(INTRA[relation])
+        expected = formula(attention, h, int(tokens.summary[item]), h_e, intra)
+        if not intra:
+            mean = h.mean(axis=1)
+            amount = mean / np.linalg.norm(mean) @ b @ (h_e / np.linalg.norm(h_e)) + bias.offset.item()
+            expected = expected + amount * u / np.linalg.norm(u)
+        np.testing.assert_allclose(vectors[item, relation], expected / np.linalg.norm(expected), atol=1e-12)
+
+
+def test_padding_values_do_not_change_relation_bias() -> None:
+    torch.manual_seed(6)
+    attention, tokens = biased_attention(), random_tokens()
+    view = random_view(attention)
+    other = replace(tokens, states=tokens.states.masked_fill(~tokens.mask[..., None], 1e3))
+    torch.testing.assert_close(attention(tokens, view), attention(other, view), rtol=0, atol=0)
+
+
+def test_relation_bias_of_some_relations_equals_their_part_of_all() -> None:
+    torch.manual_seed(8)
+    attention, tokens = biased_attention(), random_tokens()
+    view, rows = random_view(attention), torch.tensor([2, 0])
+    torch.testing.assert_close(attention(tokens, view.take(rows)), attention(tokens, view)[:, rows])
+
+
 def test_padding_has_zero_weight_and_weights_sum_to_one() -> None:
     torch.manual_seed(1)
     attention, tokens = random_attention(), random_tokens()

@@ -103,8 +103,15 @@ def test_batch_contains_edges_in_both_orders_and_self_pairs_once() -> None:
     assert (pairs.count, pairs.inter_count) == (7, 4)
 
 
+def ids_of(batch: Batch) -> Tensor:
+    assert isinstance(batch.text, TextInput)
+    return batch.text.ids
+
+
 def test_text_and_pictures_belong_to_items_of_batch() -> None:
     batch = batches().at(2)
+    assert isinstance(batch.text, TextInput)
+    assert isinstance(batch.pictures, PictureInput)
     assert batch.text.ids[:, 0].tolist() == batch.items.tolist()
     assert batch.pictures.pixels[:, 0, 0, 0].tolist() == batch.items.tolist()
 
@@ -113,7 +120,7 @@ def test_text_and_pictures_belong_to_items_of_batch() -> None:
 def test_shares_of_ranks_add_up_to_whole_batch(step: int, size: int) -> None:
     whole = batches(batch_size=6).at(step)
     parts = [batches(batch_size=6, group=ProcessGroup(rank, size, CPU)).at(step) for rank in range(size)]
-    assert torch.equal(torch.cat([one.text.ids for one in parts]), whole.text.ids)
+    assert torch.equal(torch.cat([ids_of(one) for one in parts]), ids_of(whole))
     assert torch.equal(torch.cat([moves_of(one) for one in parts]), moves_of(whole))
     assert set.union(*(triples(one) for one in parts)) == triples(whole)
     assert sum(len(one.pairs.anchor) for one in parts) == len(whole.pairs.anchor) == whole.pairs.count

@@ -15,11 +15,15 @@ from torch import Tensor
 
 from model.checkpoint.checkpoint import Checkpoint
 from model.config import TrainConfig
+from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError
+from model.network.backbones import ClipBackbone
+from model.network.inputs import PictureInput, Tokens
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
+from model.records import Split
 from model.training.finetuning import select_trainable
 from model.training.train import train
 from tests.model.network.families import FAMILIES, write_family
@@ -48,14 +52,55 @@ def tuned(prepared: Path, clip_folder: Path, out: Path, **options: Any) -> dict[
     return {name: one - before[name] if name in before else one for name, one in after.items()}
 
 
-def test_frozen_backbone_stays_unchanged_while_attention_trains(
+def test_frozen_towers_stay_unchanged_while_projections_and_attention_train(
     prepared: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     change = tuned(prepared, clip_folder, tmp_path / "out", tune="frozen")
-    assert all((one == 0).all() for name, one in change.items() if name.startswith("backbone"))
+    changed = {name for name, one in change.items() if name.startswith("backbone") and one.any()}
+    assert changed == {f"backbone.model.{name}_projection.weight" for name in ("text", "visual")}
+    assert change["attention.bias.matrix"].any()
     assert not torch.equal(change["attention.output"], torch.eye(TINY.width))
     history = Checkpoint.open(tmp_path / "out").metrics.history
     assert history[0].loss > history[-1].loss
+
+
+def test_frozen_towers_encode_every_item_once(
+    prepared: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    encode = ClipBackbone.image_tokens
+
+    def count(backbone: ClipBackbone, pictures: PictureInput) -> Tokens:
+        seen.append(len(pictures))
+        return encode(backbone, pictures)
+
+    monkeypatch.setattr(ClipBackbone, "image_tokens", count)
+    tuned(prepared, clip_folder, tmp_path / "out", tune="frozen")
+    items = Prepared.open(prepared)
+    validation = make_validation_rows(items)
+    # Single pictures are encoded to find out the number of tokens.
+    assert sum(count for count in seen if count > 1) == len(items.rows(Split.TRAIN)) + validation
+
+
+def make_validation_rows(prepared: Prepared) -> int:
+    """Return the number of validation items and of training items that have a partner among them."""
+    held_out = {prepared.items[row].item_id for row in prepared.rows(Split.VALIDATION)}
+    across = [edge for edge in prepared.edges_across if edge.split == Split.VALIDATION]
+    asking = {item for edge in across for item in (edge.item_a, edge.item_b)} - held_out
+    return len(held_out) + len(asking)
+
+
+def test_defaults_of_frozen_towers_can_be_overridden() -> None:
+    folders: dict[str, Any] = {"prepared": "p", "out": "o", "backbone": "b"}
+    config = TrainConfig(tune="frozen", steps=7, **folders)
+    assert (config.steps, config.validate_every, config.temperature, config.learning_rate) == (
+        7,
+        10,
+        0.2,
+        1e-4,
+    )
+    full = TrainConfig(**folders)
+    assert (full.steps, full.validate_every, full.temperature, full.learning_rate) == (600, 100, 0.1, None)
 
 
 @needs_peft
@@ -127,7 +172,11 @@ def test_lora_resumes_from_its_adapters(prepared: Path, clip_folder: Path, tmp_p
     saved = load_file(tmp_path / "out.run" / "last.safetensors")
     learnt = [name for name in saved if name.startswith("network.")]
     assert {name for name in learnt if "lora" not in name} == {
-        f"network.attention.{name}" for name in ("query", "key", "value", "output")
+        f"network.attention.{name}"
+        for name in (
+            *("query", "key", "value", "output"),
+            *("bias.matrix", "bias.offset", "bias.direction"),
+        )
     }
 
 

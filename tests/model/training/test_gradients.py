@@ -61,6 +61,8 @@ def set_up(
     )
     network = Network(config, backbone).double()
     network.attention.scale(3.0)
+    if network.attention.bias is not None:  # the matrix starts at zero, which would hide faults
+        torch.nn.init.normal_(network.attention.bias.matrix)
     part = training_part(prepared, preprocessor)
     gradients = Gradients(
         network, preprocessor, prepared.relations, group, 0.1, 0.5, micro_batch, bf16=False, seed=0
@@ -112,11 +114,14 @@ def test_gradients_equal_plain_backpropagation(
     assert compare(whole[1], gradients_of(network)) == pytest.approx((1.0, 1.0), abs=1e-12)
 
 
-def test_centred_gradients_equal_plain_backpropagation_through_centre(prepared: Path) -> None:
-    network, batches, gradients = set_up(prepared, micro_batch=5, conditioning="centred")
+@pytest.mark.parametrize("conditioning", ["centred", "centred+bias"])
+def test_centred_gradients_equal_plain_backpropagation_through_centre(
+    conditioning: Conditioning, prepared: Path
+) -> None:
+    network, batches, gradients = set_up(prepared, micro_batch=5, conditioning=conditioning)
     batch = batches.at(1)
     found = gradients.of(batch, step=1), gradients_of(network)
-    network, _, gradients = set_up(prepared, conditioning="centred")
+    network, _, gradients = set_up(prepared, conditioning=conditioning)
     relations, preprocessor = Prepared.open(prepared).relations, gradients.preprocessor
     # The centre is the mean over all relations, not only over those of the batch.
     context = relation_context(network, preprocessor, relations, ALONE.device)

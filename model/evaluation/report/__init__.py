@@ -1,0 +1,1 @@
+"""Report of an evaluation for readers: the text and the plots."""

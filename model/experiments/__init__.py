@@ -1,0 +1,1 @@
+"""Experiments: studies of many trainings, such as ablations and sweeps of one option."""

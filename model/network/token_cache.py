@@ -1,0 +1,114 @@
+"""Token cache on disk: the tokens of frozen towers, encoded once and read at every training step.
+
+    text.npy image.npy                   float16 [items, tokens, width]: the states of `Tokens`
+    text.mask.npy image.mask.npy         bool [items, tokens]
+    text.summary.npy image.summary.npy   int64 [items]: the positions of the summary tokens
+
+The towers do not change during training, so neither do their tokens.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from model.console import progress
+from model.errors import InputError
+
+from .inputs import Tokens
+
+CACHE_BATCH_ITEMS = 64
+"""Number of items encoded at a time."""
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """Tokens of many items in half precision, read from disk when they are taken."""
+
+    kept: Tokens
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @property
+    def mask(self) -> Tensor:
+        """Mask of all tokens, bool `[items, tokens]`."""
+        return self.kept.mask
+
+    def take(self, rows: Int[Tensor, " taken"]) -> Tokens:
+        """Return the tokens of the items at `rows` in float32."""
+        found = self.kept.take(rows)
+        return Tokens(found.states.float(), found.mask, found.summary)
+
+
+def keep_tokens(
+    file: Path, count: int, longest: int, encode: Callable[[Int[Tensor, " batch"]], Tokens], title: str
+) -> StoredTokens:
+    """Open the token cache at `file` (.npy); if it is not complete, encode all items into it first.
+
+    `encode` returns the tokens of the items at the given positions, `longest` or fewer per item. The file with the
+    positions is written last and then renamed, so it exists only if the cache is complete.
+
+    Raises:
+        InputError: the disk does not have enough free space.
+    """
+    if not _summary_file(file).is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _encode_into(file, count, longest, encode, title)
+    # Opened as copy-on-write, although nothing writes to it, because torch warns about read-only arrays.
+    states, mask, summary = (
+        torch.from_numpy(np.load(path, mmap_mode="c"))
+        for path in (file, _mask_file(file), _summary_file(file))
+    )
+    return StoredTokens(Tokens(states, mask, summary))
+
+
+@torch.inference_mode()
+def _encode_into(
+    file: Path,
+    count: int,
+    longest: int,
+    encode: Callable[[Int[Tensor, " batch"]], Tokens],
+    title: str,
+) -> None:
+    batches = torch.arange(count).split(CACHE_BATCH_ITEMS)
+    states: np.memmap | None = None
+    mask, summary = np.zeros((count, longest), bool), np.zeros(count, np.int64)
+    for rows in progress(batches, title, len(batches)):
+        tokens = encode(rows).to(torch.device("cpu"))
+        held = tokens.states.shape[1]
+        if states is None:
+            _check_room(file.parent, count * longest * tokens.states.shape[2] * 2)
+            shape = (count, longest, tokens.states.shape[2])
+            states = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+        states[rows.numpy(), :held] = tokens.states.half().numpy()
+        mask[rows.numpy(), :held], summary[rows.numpy()] = tokens.mask.numpy(), tokens.summary.numpy()
+    assert states is not None, "a part has items"
+    states.flush()
+    np.save(_mask_file(file), mask)
+    aside = file.with_suffix(".partial.npy")
+    np.save(aside, summary)
+    aside.rename(_summary_file(file))
+
+
+def _mask_file(file: Path) -> Path:
+    return file.with_suffix(".mask.npy")
+
+
+def _summary_file(file: Path) -> Path:
+    return file.with_suffix(".summary.npy")
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    # A memory-mapped file takes disk space only when it is written to, and a full disk then kills the process.
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"The tokens of the frozen towers need {needed / 1e9:.1f} GB, but {folder} has only {free / 1e9:.1f} GB "
+            "free. Free disk space, or choose --out on another disk."
+        )
