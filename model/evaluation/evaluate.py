@@ -52,6 +52,7 @@ def evaluate(config: EvaluateConfig) -> str:
     prepared = Prepared.open(config.prepared)
     questions = make_evaluation_set(prepared, config)
     checkpoints = open_checkpoints(config, prepared)
+    others = measure_systems(config, prepared, questions)
     answers: dict[Role, list[Answers]] = {role: [] for role in checkpoints}
     measured: dict[Role, list[Measurement]] = {role: [] for role in checkpoints}
     everyone = [(role, checkpoint) for role, several in checkpoints.items() for checkpoint in several]
@@ -61,7 +62,7 @@ def evaluate(config: EvaluateConfig) -> str:
         answers[role].append(answer)
         measured[role].append(measurement)
         examples.append(example)
-    report = make_report(prepared, questions, answers, measured, config)
+    report = make_report(prepared, questions, answers, measured, others, config)
     parents = {"prepared": prepared.manifest.digest} | _parents(checkpoints)
     with write_artifact(config.out, "report", config, parents) as draft:
         report.save(draft.path)
@@ -156,6 +157,24 @@ def measure_network(
     )
 
 
+def measure_systems(
+    config: EvaluateConfig, prepared: Prepared, questions: EvaluationSet
+) -> dict[str, tuple[Measurement, str]]:
+    """Measure the systems in `config`, before any network: a name that cannot be opened is reported at once.
+
+    Each label is mapped to the results and to the meaning, a sentence.
+
+    Raises:
+        InputError: a system cannot be opened.
+    """
+    found: dict[str, tuple[Measurement, str]] = {}
+    for spec in progress(config.systems, "measuring other systems", len(config.systems)):
+        system = open_system(spec, config.device)
+        meaning = system_meaning(system, len(questions.texts), len(prepared.relations))
+        found[system_label(spec, found)] = measure_system(system, prepared, questions), meaning
+    return found
+
+
 def measure_system(system: System, prepared: Prepared, questions: EvaluationSet) -> Measurement:
     """Encode the items with a system that was not trained here, by the protocol of section 4.3.1, and question it."""
     encoding = system.encode(questions.texts, questions.pictures, prepared.relations)
@@ -188,6 +207,7 @@ def make_report(
     questions: EvaluationSet,
     answers: Mapping[Role, Sequence[Answers]],
     measured: Mapping[Role, Sequence[Measurement]],
+    others: Mapping[str, tuple[Measurement, str]],
     config: EvaluateConfig,
 ) -> EvaluationReport:
     """Average the results of each network over its checkpoints, measure the baselines, and compare."""
@@ -197,11 +217,8 @@ def make_report(
     baselines = Baselines.fit(prepared, config.seed)
     systems: dict[str, Measurement] = {role: Measurement.mean(own) for role, own in measured.items()}
     meanings = dict(baselines.meanings)
-    for spec in progress(config.systems, "measuring other systems", len(config.systems)):
-        system = open_system(spec, config.device)
-        name = system_label(spec, taken=systems.keys())
-        systems[name] = measure_system(system, prepared, questions)
-        meanings[name] = system_meaning(system, len(questions.texts), len(prepared.relations))
+    for name, (measurement, meaning) in others.items():
+        systems[name], meanings[name] = measurement, meaning
     for baseline in progress(baselines.retrieval, "measuring baselines", len(baselines.retrieval)):
         systems[baseline.name] = Measurement.of(PlacedScorer(baseline, questions.rows), questions)
     retrieval = retrieval_tables(tested, systems, questions, config.seed)

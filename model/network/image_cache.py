@@ -1,6 +1,5 @@
 """Pictures as uint8 pixels for the image tower: decoded once and cached, or decoded at each access."""
 
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from model.console import progress
-from model.errors import InputError
 
+from .disk_space import check_room
 from .inputs import PictureInput
 from .processor import Preprocessor
 
@@ -70,22 +69,17 @@ def keep_pictures(preprocessor: Preprocessor, paths: Sequence[Path], file: Path)
     grids = file.with_suffix(".grids.npy")
     if not grids.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(file.parent, len(paths) * preprocessor.blank(1).pixels.nbytes)
+        check_room(
+            file.parent,
+            len(paths) * preprocessor.blank(1).pixels.nbytes,
+            "decoded pictures",
+            "decode the pictures at every step with --no-picture-cache",
+        )
         aside = file.with_suffix(".partial.npy")
         np.save(aside, load_pictures(preprocessor, paths, file).grid.numpy())
         aside.rename(grids)
     # Opened as copy-on-write, although nothing writes to it, because torch warns about read-only arrays.
     return PictureInput(torch.from_numpy(np.load(file, mmap_mode="c")), torch.from_numpy(np.load(grids)))
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    # A memory-mapped file takes disk space only when it is written to, and a full disk then kills the process.
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"The decoded pictures need {needed / 1e9:.1f} GB, but {folder} has only {free / 1e9:.1f} GB free. "
-            "Free disk space, or decode the pictures at every step with --no-picture-cache."
-        )
 
 
 def _decode(preprocessor: Preprocessor, path: Path, into: PictureInput, row: int) -> None:

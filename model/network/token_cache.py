@@ -7,7 +7,6 @@
 The towers do not change during training, so neither do their tokens.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from model.console import progress
-from model.errors import InputError
 
+from .disk_space import check_room
 from .inputs import Tokens
 
 CACHE_BATCH_ITEMS = 64
@@ -83,7 +82,12 @@ def _encode_into(
         tokens = encode(rows).to(torch.device("cpu"))
         held = tokens.states.shape[1]
         if states is None:
-            _check_room(file.parent, count * longest * tokens.states.shape[2] * 2)
+            check_room(
+                file.parent,
+                count * longest * tokens.states.shape[2] * 2,
+                "tokens of the frozen towers",
+                "choose --out on another disk",
+            )
             shape = (count, longest, tokens.states.shape[2])
             states = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
         states[rows.numpy(), :held] = tokens.states.half().numpy()
@@ -102,13 +106,3 @@ def _mask_file(file: Path) -> Path:
 
 def _summary_file(file: Path) -> Path:
     return file.with_suffix(".summary.npy")
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    # A memory-mapped file takes disk space only when it is written to, and a full disk then kills the process.
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"The tokens of the frozen towers need {needed / 1e9:.1f} GB, but {folder} has only {free / 1e9:.1f} GB "
-            "free. Free disk space, or choose --out on another disk."
-        )

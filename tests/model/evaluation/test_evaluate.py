@@ -227,6 +227,18 @@ def test_pretrained_system_answers_the_same_queries(
     assert "sentence:sentence" in (config.out / "report.md").read_text()
 
 
+def test_rejects_unknown_system_before_measuring_networks(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a network was measured")
+
+    monkeypatch.setattr("model.evaluation.evaluate.measure_network", refuse)
+    with pytest.raises(InputError, match=r"'bert:x' names no system\. Write family:folder"):
+        evaluate(exam_config(checkpoints, prepared, tmp_path / "report", systems=("bert:x",)))
+    assert not (tmp_path / "report").exists()
+
+
 def test_system_is_named_by_family_and_folder_unless_that_name_is_taken() -> None:
     assert system_label("sentence:/models/minilm/", ()) == "sentence:minilm"
     assert system_label("clip:openai/clip-vit-base-patch32", ()) == "clip:clip-vit-base-patch32"

@@ -77,12 +77,12 @@ def test_frozen_towers_encode_every_item_once(
     monkeypatch.setattr(ClipBackbone, "image_tokens", count)
     tuned(prepared, clip_folder, tmp_path / "out", tune="frozen")
     items = Prepared.open(prepared)
-    validation = make_validation_rows(items)
+    validation = count_validation_items(items)
     # Single pictures are encoded to find out the number of tokens.
     assert sum(count for count in seen if count > 1) == len(items.rows(Split.TRAIN)) + validation
 
 
-def make_validation_rows(prepared: Prepared) -> int:
+def count_validation_items(prepared: Prepared) -> int:
     """Return the number of validation items and of training items that have a partner among them."""
     held_out = {prepared.items[row].item_id for row in prepared.rows(Split.VALIDATION)}
     across = [edge for edge in prepared.edges_across if edge.split == Split.VALIDATION]

@@ -1,0 +1,22 @@
+"""Check for free disk space before a memory-mapped file is written."""
+
+import shutil
+from pathlib import Path
+
+from model.errors import InputError
+
+
+def check_room(folder: Path, needed: int, content: str, alternative: str) -> None:
+    """Check that `folder` has room for `needed` bytes of `content`.
+
+    A memory-mapped file takes disk space only when it is written to, and a full disk then kills the process.
+
+    Raises:
+        InputError: there is too little free space; the message names `alternative` as another remedy.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"The {content} need {needed / 1e9:.1f} GB, but {folder} has only {free / 1e9:.1f} GB free. "
+            f"Free disk space, or {alternative}."
+        )
