@@ -373,7 +373,7 @@ class EvaluateConfig(StageConfig):
     prepared: Path = Field(
         description="folder written by `rcml prepare`, on which the checkpoints were trained"
     )
-    out: Path = Field(description="folder to write report.json, report.md and the plots to")
+    out: Path = Field(description="folder to write report.json, report.md, report.html and the plots to")
     clip: Folders = Field((), description="checkpoints trained with --objective clip, to compare with")
     blind: Folders = Field((), description="checkpoints trained with --objective blind, to compare with")
     against: Folders = Field((), description="checkpoints of any other training, to compare with")

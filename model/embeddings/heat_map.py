@@ -28,12 +28,15 @@ CROPPED_BRIGHTNESS = 0.15
 """Brightness factor of the part of the picture that was cut off, which the network does not receive."""
 
 
-def heat_map(picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_SIDE) -> bytes:
+def heat_map(
+    picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_SIDE, mean: float | None = None
+) -> bytes:
     """Render the patch weights over a greyscale copy of `picture`, as a PNG whose longer side has `side` pixels.
 
     The colour shows the attention relative to the mean over all patches: black is none, purple is the mean, red is
     twice the mean, orange is four times the mean and yellow is ten times the mean. The heat map does not show the
-    patches' share of the total attention (1 - `summary`).
+    patches' share of the total attention (1 - `summary`). To show it, give the weight that counts as `mean`, the same
+    for all pictures that are compared.
     """
     scale = side / max(picture.size)
     width, height = (max(1, round(length * scale)) for length in picture.size)
@@ -48,7 +51,8 @@ def heat_map(picture: Image.Image, weights: PatchWeights, side: int = HEAT_MAP_S
     across = (np.arange(left, right + 1) / width - box.left) / (box.right - box.left) * columns
     down = (np.arange(top, bottom + 1) / height - box.top) / (box.bottom - box.top) * rows
     grid = weights.grid.astype(np.float64)
-    multiples = interpolate_patches(grid / max(grid.mean(), np.finfo(np.float64).tiny), down, across)
+    mean = float(grid.mean()) if mean is None else mean
+    multiples = interpolate_patches(grid / max(mean, np.finfo(np.float64).tiny), down, across)
     heat = multiples / (multiples + HALFWAY_MULTIPLE)
     paint = HEAT_COLOURS(heat)[:, :, :3] * (0.45 + 0.55 * seen)  # darker where the picture is darker
     opacity = (0.5 + 0.5 * heat)[:, :, None]

@@ -6,6 +6,7 @@ Hugging Face libraries.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -24,6 +25,7 @@ from model.checkpoint.hub import push
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import ValidityHead
 from model.config import Device, Precision, TowerEngine
+from model.embeddings.attention_entropy import AttentionEntropy
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
@@ -38,7 +40,7 @@ from model.network.relation_attention import RelationContext, RelationView
 from model.network.token_cache import StoredTokens
 from model.records import Relation
 
-from .explain import explain
+from .explain import explain, relative_entropy
 from .read_relation import read_free_text, relation_context, to_numpy
 from .save_load import Source, load_network, locate, write_network, write_processors
 
@@ -260,31 +262,41 @@ class Encoder:
         known = self.context()
         return explain(self.network, self.preprocessor, self.relations, known, text, picture, relation)
 
+    @torch.inference_mode()
+    def attention_entropy(
+        self, text: TextInput | StoredTokens, pictures: Pictures | StoredTokens
+    ) -> AttentionEntropy:
+        """Measure how uniform the attention is, on at most `BATCH_ITEMS` items spread evenly over those given."""
+        known = self.context()
+        rows = torch.linspace(0, len(text) - 1, min(BATCH_ITEMS, len(text))).long()
+        return AttentionEntropy(
+            text=relative_entropy(self.network, self._text_tokens(text, rows), known.text),
+            image=relative_entropy(self.network, self._image_tokens(pictures, rows), known.image),
+        )
+
+    def _text_tokens(self, text: TextInput | StoredTokens, rows: Int[Tensor, " batch"]) -> Tokens:
+        return self.network.text_tokens(text.take(rows).to(self._device))
+
+    def _image_tokens(self, pictures: Pictures | StoredTokens, rows: Int[Tensor, " batch"]) -> Tokens:
+        taken = pictures.take(rows).to(self._device)
+        if isinstance(taken, PictureInput):
+            taken = self.preprocessor.normalise(taken)
+        return self.network.image_tokens(taken)
+
     def _encode_text(
         self, text: TextInput | StoredTokens, keep: bool = False
     ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
-        backbone = self.network.backbone
-
-        def encode(rows: Int[Tensor, " batch"]) -> Tokens:
-            return self.network.text_tokens(text.take(rows).to(self._device))
-
         # Batch by length, so that short texts are not padded to the length of the longest text.
         order = text.mask.sum(dim=1).argsort(stable=True)
-        return self._encode(order, encode, self.context().text, backbone.text_projection if keep else None)
+        projection = self.network.backbone.text_projection if keep else None
+        return self._encode(order, partial(self._text_tokens, text), self.context().text, projection)
 
     def _encode_pictures(
         self, pictures: Pictures | StoredTokens, keep: bool = False
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
-        backbone = self.network.backbone
-
-        def encode(rows: Int[Tensor, " batch"]) -> Tokens:
-            taken = pictures.take(rows).to(self._device)
-            if isinstance(taken, PictureInput):
-                taken = self.preprocessor.normalise(taken)
-            return self.network.image_tokens(taken)
-
         order = torch.arange(len(pictures))
-        return self._encode(order, encode, self.context().image, backbone.image_projection if keep else None)
+        projection = self.network.backbone.image_projection if keep else None
+        return self._encode(order, partial(self._image_tokens, pictures), self.context().image, projection)
 
     @torch.inference_mode()
     def _encode(

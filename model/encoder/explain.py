@@ -1,4 +1,4 @@
-"""Attention weights (A of eq. 4) of the words and image patches of one item under one relation."""
+"""Attention weights (A of eq. 4) of words and image patches under one relation, and their entropy."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -47,6 +47,22 @@ def explain(
         image_view = _single_view(known.image, ids, relation, network.backbone.image_projection)
         found_image = _explain_picture(network, preprocessor, picture, image_view)
     return Attention(found_text, found_image)
+
+
+@torch.inference_mode()
+def relative_entropy(network: Network, tokens: Tokens, view: RelationView) -> float | None:
+    """Compute the entropy of the attention divided by log(number of tokens), as a mean over items and relations.
+
+    The intra-sample relation is left out. None if no item has several tokens, or if there is no other relation.
+    """
+    tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
+    weights = network.attention.weights(tokens, view.take((~view.intra).nonzero()[:, 0]))
+    counts = tokens.mask.sum(dim=1)
+    several = counts > 1
+    if weights.shape[1] == 0 or not several.any():
+        return None
+    entropy = torch.special.entr(weights).sum(dim=-1)[several]
+    return float((entropy / counts[several, None].log()).mean())
 
 
 def _explain_text(network: Network, preprocessor: Preprocessor, text: str, view: RelationView) -> TextWeights:

@@ -17,8 +17,10 @@ from model.config import EvaluateConfig
 from model.console import progress
 from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
+from model.embeddings.attention_entropy import AttentionEntropy
 from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
+from model.network.image_cache import PictureFiles
 from model.similarity import Similarity
 from model.systems.families import open_system
 from model.systems.system import System
@@ -57,12 +59,16 @@ def evaluate(config: EvaluateConfig) -> str:
     measured: dict[Role, list[Measurement]] = {role: [] for role in checkpoints}
     everyone = [(role, checkpoint) for role, several in checkpoints.items() for checkpoint in several]
     examples: list[Examples] = []
+    entropies: list[AttentionEntropy] = []
     for role, checkpoint in progress(everyone, "measuring networks", len(everyone)):
-        answer, measurement, example = measure_network(checkpoint, questions, prepared, config)
+        answer, measurement, example, entropy = measure_network(checkpoint, questions, prepared, config)
         answers[role].append(answer)
         measured[role].append(measurement)
         examples.append(example)
-    report = make_report(prepared, questions, answers, measured, others, config)
+        if role == everyone[0][0] and entropy is not None:
+            entropies.append(entropy)
+    mean_entropy = AttentionEntropy.mean(entropies) if entropies else None
+    report = make_report(prepared, questions, answers, measured, others, mean_entropy, config)
     parents = {"prepared": prepared.manifest.digest} | _parents(checkpoints)
     with write_artifact(config.out, "report", config, parents) as draft:
         report.save(draft.path)
@@ -140,9 +146,13 @@ def _parents(checkpoints: Mapping[Role, Sequence[Checkpoint]]) -> dict[str, str]
 
 def measure_network(
     checkpoint: Checkpoint, questions: EvaluationSet, prepared: Prepared, config: EvaluateConfig
-) -> tuple[Answers, Measurement, Examples]:
-    """Encode the items with one checkpoint and put all questions to it. The vectors are not kept."""
+) -> tuple[Answers, Measurement, Examples, AttentionEntropy | None]:
+    """Encode the items with one checkpoint and put all questions to it. The vectors are not kept.
+
+    The entropy is None if the attention does not depend on the relation.
+    """
     encoder = Encoder.from_pretrained(checkpoint.path, config.device)
+    conditioned = checkpoint.metrics.objective == "rcml"
     encoding = encoder.encode_part(questions.texts, questions.pictures)
     training = (
         encoder.encode_part(questions.training_texts, questions.training_pictures)
@@ -153,7 +163,16 @@ def measure_network(
     return (
         Answers.of(checkpoint, encoding, questions),
         Measurement.of(scorer, questions),
-        Examples.of(scorer, questions, prepared, config.seed),
+        Examples.of(scorer, questions, prepared, config.seed, encoder if conditioned else None),
+        attention_entropy(encoder, questions) if conditioned else None,
+    )
+
+
+def attention_entropy(encoder: Encoder, questions: EvaluationSet) -> AttentionEntropy:
+    """Measure how uniform the attention of a network over some of the test items is."""
+    preprocessor = encoder.preprocessor
+    return encoder.attention_entropy(
+        preprocessor.tokenize(questions.texts), PictureFiles(preprocessor, questions.pictures)
     )
 
 
@@ -208,6 +227,7 @@ def make_report(
     answers: Mapping[Role, Sequence[Answers]],
     measured: Mapping[Role, Sequence[Measurement]],
     others: Mapping[str, tuple[Measurement, str]],
+    entropy: AttentionEntropy | None,
     config: EvaluateConfig,
 ) -> EvaluationReport:
     """Average the results of each network over its checkpoints, measure the baselines, and compare."""
@@ -228,7 +248,7 @@ def make_report(
         role: np.mean([one.correct(questions) for one in own], axis=0) for role, own in answers.items()
     }
     return EvaluationReport(
-        verdict=verdict(tested, retrieval, relation_type),
+        verdict=verdict(tested, retrieval, relation_type, entropy),
         data=DataCounts(
             items=len(questions.texts),
             edges=len(questions.edges),
@@ -255,6 +275,7 @@ def make_report(
         relation_type=relation_type,
         validity=validity_table(tested, correct, questions, config.seed),
         sensitivity=sensitivity_table(systems, questions),
+        attention_entropy=entropy,
     )
 
 

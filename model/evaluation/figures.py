@@ -10,6 +10,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.checkpoint.relation_quality import RelationQuality
+from model.embeddings.attention_entropy import AttentionEntropy
 from model.similarity import Similarity
 
 T = TypeVar("T")
@@ -300,6 +301,11 @@ class EvaluationReport(FrozenModel):
     validity: ValidityFigures = Field(description="relation validity of all networks")
     sensitivity: SensitivityFigures | None = Field(
         description="overlap of the answers under two relations; null if there is only one relation"
+    )
+    attention_entropy: AttentionEntropy | None = Field(
+        description="entropy of the attention of the tested network over the tokens of an item, divided by log(number "
+        "of tokens), averaged over at most 128 items and all relations; 1 if it is uniform; null unless the objective "
+        "is rcml"
     )
 
     def save(self, folder: Path) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from model.embeddings.attention_entropy import AttentionEntropy
+
 from .figures import (
     Comparison,
     Negatives,
@@ -32,11 +34,15 @@ RELATION_TYPE_RIVALS = {
 
 
 def verdict(
-    tested: Role, retrieval: Mapping[Negatives, RetrievalFigures], relation_type: RelationTypeFigures
+    tested: Role,
+    retrieval: Mapping[Negatives, RetrievalFigures],
+    relation_type: RelationTypeFigures,
+    entropy: AttentionEntropy | None = None,
 ) -> Verdict:
     """Judge the tested network by AVG Hit@5 with random negatives, and by relation type.
 
-    A difference is measurable if its adjusted p is at most `SIGNIFICANT`.
+    A difference is measurable if its adjusted p is at most `SIGNIFICANT`. `entropy` is that of the attention, if it
+    depends on the relation.
     """
     table = retrieval["random"]
     best = _best(table, BASELINE_NAMES)
@@ -68,6 +74,8 @@ def verdict(
             if _outcome(relation_type.comparisons[name]) != "adds":
                 warnings.append(f"The network predicts the relation of a pair no better than {words}.")
                 break
+    if entropy is not None:
+        warnings += entropy.warnings()
     reached = f"{BASELINE_NAMES[best]}, reaches {table.hit_at_5[best].value:.3f}"
     if best != best_of_new:
         reached += (

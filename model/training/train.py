@@ -259,7 +259,9 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
     network.set_text_share(share)
     if config.objective == "rcml":
         known = training.encoder.relation_vectors
-        for warning in conditioning_warnings(encoding, training.encoder.relations, known):
+        entropy = training.encoder.attention_entropy(validation.text, validation.pictures)
+        found = conditioning_warnings(encoding, training.encoder.relations, known)
+        for warning in (*found, *entropy.warnings()):
             say(f"Warning: {warning}")
     parts = {Split.TRAIN: training.part, Split.VALIDATION: validation}
     encodings = {

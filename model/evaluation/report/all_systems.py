@@ -144,7 +144,7 @@ def sensitivity_section(report: EvaluationReport) -> list[str]:
     """Return how much the answers change with the relation."""
     own = report.sensitivity
     if own is None:
-        return ["## Relation sensitivity", "", "There is only one relation."]
+        return ["## Relation sensitivity", "", "There is only one relation.", *_attention_entropy(report)]
     systems = list(own.answers)
     cases = "all cases" if own.partners is None else "the cases with partners under both relations"
     return [
@@ -168,6 +168,23 @@ def sensitivity_section(report: EvaluationReport) -> list[str]:
                 [f"all ({own.items:,} items)", *(figure(own.answers[name].all) for name in systems)],
             ],
         ),
+        *_attention_entropy(report),
+    ]
+
+
+def _attention_entropy(report: EvaluationReport) -> list[str]:
+    own = report.attention_entropy
+    if own is None:
+        return []
+    shares = [
+        f"{value:.3f} over {name}"
+        for name, value in (("words", own.text), ("patches", own.image))
+        if value is not None
+    ]
+    return [
+        "",
+        f"The entropy of the attention of `{report.tested}`, divided by log(number of tokens), is "
+        f"{' and '.join(shares)}. It is 1 if the attention is uniform, and 0 if one token has all of it.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Examples of the answers of a network: a few queries under two relations, and the vectors of some items."""
+"""Examples of the answers of a network: a few queries and their attention under two relations, and some vectors."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ import numpy as np
 from jaxtyping import Float32, Int
 from numpy import ndarray
 
+from model.data.images import load_picture
 from model.data.prepared_data import Prepared
+from model.embeddings.attention_map import Attention
+from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import average
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.scoring import NetworkScorer
@@ -16,6 +19,9 @@ from model.records import Item
 
 CASES = 6
 """Number of queries shown."""
+
+ATTENDED = 4
+"""Number of these queries whose attention is shown."""
 
 BEST = 3
 """Number of best candidates shown for each query and relation."""
@@ -68,6 +74,24 @@ class Case:
 
 
 @dataclass(frozen=True)
+class AttentionHalf:
+    """Attention of one relation over an item."""
+
+    relation_id: str
+    description: str
+    attention: Attention
+
+
+@dataclass(frozen=True)
+class AttendedItem:
+    """Item with the text that the network reads, and the attention of two relations over it."""
+
+    item: ShownItem
+    text: str
+    halves: tuple[AttentionHalf, AttentionHalf]
+
+
+@dataclass(frozen=True)
 class MappedItems:
     """Vectors (AVG) of some items under one relation, and under the intra-sample relation.
 
@@ -87,37 +111,63 @@ class Examples:
 
     cases: tuple[Case, ...]
     mapped: MappedItems
+    attended: tuple[AttendedItem, ...] = ()
 
     @classmethod
-    def of(cls, scorer: NetworkScorer, questions: EvaluationSet, prepared: Prepared, seed: int) -> "Examples":
-        """Draw the examples at random with `seed`; how good the answers are has no influence."""
+    def of(
+        cls,
+        scorer: NetworkScorer,
+        questions: EvaluationSet,
+        prepared: Prepared,
+        seed: int,
+        encoder: ItemEncoder | None = None,
+    ) -> "Examples":
+        """Draw the examples at random with `seed`; how good the answers are has no influence.
+
+        `encoder` computes the attention over the first items drawn. It is None if the attention does not depend on the
+        relation.
+        """
         rng = np.random.default_rng(seed)
-        return cls(_cases(scorer, questions, prepared, rng), _mapped(scorer, questions, prepared, rng))
+        drawn = _draw(questions, rng)
+        return cls(
+            tuple(
+                Case(
+                    ShownItem.of(prepared.items[questions.rows[item]], prepared.path),
+                    (
+                        _answer(scorer, questions, prepared, item, first),
+                        _answer(scorer, questions, prepared, item, second),
+                    ),
+                )
+                for item, first, second in drawn
+            ),
+            _mapped(scorer, questions, prepared, rng),
+            ()
+            if encoder is None
+            else tuple(
+                _attended(encoder, prepared, int(questions.rows[item]), (first, second))
+                for item, first, second in drawn[:ATTENDED]
+            ),
+        )
 
 
-def _cases(
-    scorer: NetworkScorer, questions: EvaluationSet, prepared: Prepared, rng: np.random.Generator
-) -> tuple[Case, ...]:
-    """Draw items that have partners under two relations, different ones if possible; each item occurs once."""
+def _draw(questions: EvaluationSet, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """Draw items that have partners under two relations, different ones if possible; each item occurs once.
+
+    The numbers are the positions of the item and of the two relations.
+    """
     pairs = questions.pairs
     found = pairs.related & (pairs.truth < MAX_SHARED)
     drawn = rng.permutation(np.argwhere(found if found.any() else pairs.related))
     chosen = {int(row): int(pair) for row, pair in drawn[::-1]}  # the first pair drawn of each item wins
     order = list(dict.fromkeys(int(row) for row, _ in drawn))[:CASES]
-    shown = []
-    for row in order:
-        item, pair = int(pairs.items[row]), chosen[row]
-        first, second = (int(pairs.relations[side[pair]]) for side in (pairs.first, pairs.second))
-        shown.append(
-            Case(
-                ShownItem.of(prepared.items[questions.rows[item]], prepared.path),
-                (
-                    _answer(scorer, questions, prepared, item, first),
-                    _answer(scorer, questions, prepared, item, second),
-                ),
-            )
+    return [
+        (
+            int(pairs.items[row]),
+            int(pairs.relations[pairs.first[chosen[row]]]),
+            int(pairs.relations[pairs.second[chosen[row]]]),
         )
-    return tuple(shown)
+        for row in order
+    ]
 
 
 def _answer(
@@ -137,6 +187,18 @@ def _answer(
         tuple(place in partners for place in best),
         len(partners),
     )
+
+
+def _attended(encoder: ItemEncoder, prepared: Prepared, row: int, relations: tuple[int, int]) -> AttendedItem:
+    """Compute the attention of two relations over the item at `row` of the prepared data."""
+    item = prepared.items[row]
+    shown = ShownItem.of(item, prepared.path)
+    picture = None if shown.picture is None else load_picture(shown.picture)
+    first, second = (
+        AttentionHalf(one.relation_id, one.description, encoder.explain(item.text, picture, one.relation_id))
+        for one in (prepared.relations[relation] for relation in relations)
+    )
+    return AttendedItem(shown, item.text, (first, second))
 
 
 def _mapped(

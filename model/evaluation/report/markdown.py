@@ -30,6 +30,10 @@ EXAMPLES = {
     "cases.png": "Case study: query items, and the three best candidates of each among all test items under two "
     "relations. True partners are framed in green. The queries were drawn at random from the items that have partners "
     "under two relations, different ones if possible.",
+    "attention.png": "Attention: the first items of the case study under the same two relations, side by side. The "
+    "patches of the picture and the words of the text are shaded by their weight in the pooling (A of eq. 5). A shade "
+    "means the same in both halves; even is the shade of all words or patches if they had equal weights. The "
+    "percentages are the shares of the attention on words and on patches; the rest is on special tokens such as CLS.",
     "item_map.png": "Map of test items (t-SNE of the AVG vectors), coloured by their first category: on the left "
     "without a relation, on the right under the relation with the most test pairs. If the relation matters, groups "
     "that are apart on the left mix on the right, or the reverse.",
@@ -50,7 +54,7 @@ def evaluation_markdown(report: EvaluationReport, examples: Collection[str] = ()
         _relation_type_section(report, networks),
         _validity_section(report, networks),
         sensitivity_section(report),
-        *([_examples_section(examples)] if examples else []),
+        *([_examples_section(examples, report.tested)] if examples else []),
         _calibration_section(report, networks),
         _relations_section(report),
         _networks_section(report, networks),
@@ -59,8 +63,12 @@ def evaluation_markdown(report: EvaluationReport, examples: Collection[str] = ()
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _examples_section(files: Collection[str]) -> list[str]:
+def _examples_section(files: Collection[str], tested: Role) -> list[str]:
     figures = [f"![{caption}]({file})" for file, caption in EXAMPLES.items() if file in files]
+    if tested != "rcml":
+        figures.append(
+            f"There is no figure of the attention, because that of `{tested}` is the same under every relation."
+        )
     return ["## Examples", "", *"\n\n".join(figures).splitlines()]
 
 

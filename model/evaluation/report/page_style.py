@@ -11,6 +11,7 @@ STYLE = """
   --good: light-dark(#2f7d4f, #5fbf86);
   --open: light-dark(#2a6f97, #7fbde0);
   --warn: light-dark(#b7791f, #e9b95a);
+  --shade: light-dark(#f08c00, #b3541e);
   --bad: light-dark(#a5281b, #ff9d8f);
 }
 * { box-sizing: border-box; }
@@ -82,7 +83,30 @@ figcaption { margin-top: .5rem; text-wrap: pretty; }
 .answer .true { border-color: var(--good); }
 .answer small { color: var(--good); font-weight: 600; font-size: .75rem; }
 .answer p small { float: right; color: var(--soft); }
+.attention > p { margin: 0 0 .6rem; font-weight: 600; }
+.scale { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; list-style: none; margin: 0 0 .8rem; padding: 0; }
+.scale li { display: flex; align-items: center; gap: .25rem; margin: 0; font-size: .8rem; }
+.scale mark { margin: 0; }
+.scale i { width: 1.3rem; height: 1.3rem; border-radius: 4px; border: 1px solid var(--line); }
+mark {
+  background: color-mix(in srgb, var(--shade) var(--share), transparent); color: inherit; border-radius: 4px;
+  padding: .1em .15em; margin: 0 -.15em; box-decoration-break: clone; -webkit-box-decoration-break: clone;
+}
+.attention article {
+  border: 1px solid var(--line); border-radius: 12px; padding: .8rem; margin: .8rem 0; display: grid;
+  grid-template: auto / 1fr 1fr; gap: .5rem 1.2rem;
+}
+.attention h3 { grid-column: 1 / -1; margin: 0; font-size: .95rem; }
+.attention article > div { display: grid; grid-row: span 3; grid-template-rows: subgrid; gap: .5rem; min-width: 0; }
+.attention article p { margin: 0; font-size: .88rem; line-height: 1.35; }
+.attention p .soft { display: block; font-size: .8rem; }
+.attention img, .attention .blank { width: 100%; max-width: 14rem; aspect-ratio: 1; border-radius: 8px; }
+.attention img { object-fit: contain; }
+.attention article .words { line-height: 1.75; }
+.words small { display: block; color: var(--soft); line-height: 1.4; margin-top: .3rem; }
 @media (min-width: 48rem) {
+  .attention article > div { grid-row: span 2; grid-template-columns: 9rem 1fr; column-gap: .9rem; }
+  .attention article p:first-child { grid-column: 1 / -1; }
   .case { grid-template-columns: 6.5rem 1fr 1fr; }
   .query { flex-direction: column; align-items: stretch; gap: 0; }
 }

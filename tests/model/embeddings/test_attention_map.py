@@ -20,6 +20,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from model.embeddings.attention_map import Box, PatchWeights, TextWeights, weigh_words
 from model.embeddings.heat_map import CROPPED_BRIGHTNESS, HEAT_COLOURS, heat_map, interpolate_patches
 from model.encoder.encoder import Encoder
+from model.encoder.explain import relative_entropy
 from model.errors import InputError, UnknownRelationError
 from model.network.backbones import Backbone
 from model.network.inputs import PictureInput, Tokens
@@ -252,6 +253,42 @@ def test_missing_text_or_picture_has_no_attention(clip: Encoder) -> None:
     assert clip.explain("red mug", None, "colour").image is None
 
 
+def test_relative_entropy_is_that_of_the_weights_of_each_item(kind: str, encoder: Encoder) -> None:
+    texts, picture = ["red mug", "a red mug"], noise(40, 40)
+    room = encoder.preprocessor.blank(2)
+    for row in range(2):
+        encoder.preprocessor.decode(picture, room, row)
+    found = encoder.attention_entropy(encoder.preprocessor.tokenize(texts), room)
+    expected = []
+    for text in texts:
+        states, positions = text_states(encoder, text)
+        own = attention(encoder, states, 1, positions.index(LAYOUTS[kind].summary) if text == texts[0] else 0)
+        expected.append(-(own * np.log(own)).sum() / np.log(len(own)))
+    assert found.text == pytest.approx(np.mean(expected), abs=1e-4)
+    own = attention(encoder, picture_states(encoder, picture), 1, 0)
+    assert found.image == pytest.approx(-(own * np.log(own)).sum() / np.log(len(own)), abs=1e-4)
+
+
+def test_relative_entropy_of_uniform_attention_is_one(tmp_path: Path) -> None:
+    write_family("clip", tmp_path)
+    backbone, preprocessor = load_backbone(tmp_path)
+    network = Network(
+        NetworkConfig(objective="rcml", beta=BETA, summary_scale=SUMMARY_SCALE, backbone=backbone.config),
+        backbone,
+    )
+    network.attention.scale(0.0)
+    uniform = Encoder(network.eval(), preprocessor, RELATIONS, torch.device("cpu"))
+    found = uniform.attention_entropy(preprocessor.tokenize(["red mug", "mug"]), preprocessor.blank(2))
+    assert found.text == pytest.approx(1.0, abs=1e-6)
+    assert found.image == pytest.approx(1.0, abs=1e-6)
+
+
+def test_items_with_a_single_token_have_no_entropy(clip: Encoder) -> None:
+    states = torch.zeros(3, 1, clip.network.backbone.text_projection().shape[0])
+    single = Tokens(states, torch.ones(3, 1, dtype=torch.bool), torch.zeros(3, dtype=torch.long))
+    assert relative_entropy(clip.network, single, clip.context().text) is None
+
+
 def test_rejects_unknown_relation_and_reports_its_id(clip: Encoder) -> None:
     with pytest.raises(UnknownRelationError, match=r"'sailors'.*same-item, colour"):
         clip.explain("red mug", None, "sailors")
@@ -405,7 +442,7 @@ def test_rejects_tower_without_single_patch_size(clip: Encoder, monkeypatch: pyt
         clip.explain(None, noise(9, 9), "colour")
 
 
-def drawn(picture: Image.Image, grid: Sequence[Sequence[float]], box: Box = WHOLE, **options: int) -> ndarray:
+def drawn(picture: Image.Image, grid: Sequence[Sequence[float]], box: Box = WHOLE, **options: Any) -> ndarray:
     weights = PatchWeights(np.array(grid, np.float32), 0.0, box)
     with Image.open(BytesIO(heat_map(picture, weights, **options))) as image:
         assert image.format == "PNG"
@@ -432,6 +469,16 @@ def test_uniform_attention_has_same_colour_at_any_magnitude() -> None:
 def test_zero_attention_renders_picture_in_grey_at_half_brightness() -> None:
     pixels = drawn(Image.new("RGB", (30, 20), "white"), [[0.0, 0.0]])
     np.testing.assert_allclose(pixels, 127.5, atol=2.0)
+
+
+def test_given_mean_shows_how_much_of_the_attention_is_on_patches() -> None:
+    white = Image.new("RGB", (32, 32), "white")
+    even = drawn(white, [[0.25, 0.25], [0.25, 0.25]])
+    np.testing.assert_array_equal(drawn(white, [[0.1, 0.1], [0.1, 0.1]]), even)
+    np.testing.assert_array_equal(drawn(white, [[0.25, 0.25], [0.25, 0.25]], mean=0.25), even)
+    less = drawn(white, [[0.1, 0.1], [0.1, 0.1]], mean=0.25)
+    np.testing.assert_array_equal(less, drawn(white, [[0.4, 0.4], [0.4, 0.4]], mean=1.0))
+    assert less[..., 0].mean() < even[..., 0].mean() - 10
 
 
 def test_area_outside_crop_is_dark_and_crop_is_rendered_like_whole_picture() -> None:

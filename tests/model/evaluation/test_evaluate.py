@@ -13,12 +13,14 @@ from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.config import EvaluateConfig
 from model.data.prepared_data import Prepared
+from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
 from model.evaluation.evaluate import evaluate, system_label
 from model.evaluation.evaluation_set import make_evaluation_set
 from model.evaluation.metrics import retrieval_hits
 from model.evaluation.network_figures import Answers, figures_by_relation
 from model.evaluation.sampling import LabelledPairs
+from model.network.image_cache import PictureFiles
 from model.records import Split
 from model.similarity import Similarity
 from model.systems.families import open_system
@@ -62,7 +64,7 @@ def report(
 def test_report_has_documented_keys(report: dict[str, Any]) -> None:
     assert set(report) == {
         "verdict", "data", "chance", "networks", "ratios", "relations", "tested", "checkpoints", "baselines",
-        "retrieval", "catalogue", "relation_type", "validity", "sensitivity",
+        "retrieval", "catalogue", "relation_type", "validity", "sensitivity", "attention_entropy",
     }  # fmt: skip
     assert set(report["networks"]) == {"rcml", "clip", "blind"}
     for network in report["networks"].values():
@@ -200,6 +202,8 @@ def test_evaluates_a_checkpoint_without_baselines(
     assert own["verdict"]["effect"] is None
     assert "Without --blind" in own["verdict"]["sentence"]
     assert own["verdict"]["sentence"] in summary
+    assert (tmp_path / "own" / "attention.png").is_file()
+    assert "](attention.png)" in (tmp_path / "own" / "report.md").read_text()
 
 
 def test_evaluates_a_baseline_by_itself(
@@ -207,7 +211,34 @@ def test_evaluates_a_baseline_by_itself(
 ) -> None:
     options = {"checkpoint": checkpoints["blind"], "clip": (), "blind": ()}
     evaluate(exam_config(checkpoints, prepared, tmp_path / "blind", **options))
-    assert report_of(tmp_path / "blind")["networks"] == {"blind": report["networks"]["blind"]}
+    found = report_of(tmp_path / "blind")
+    assert found["networks"] == {"blind": report["networks"]["blind"]}
+    assert found["attention_entropy"] is None
+    assert not (tmp_path / "blind" / "attention.png").exists()
+    assert "no figure of the attention" in (tmp_path / "blind" / "report.md").read_text()
+
+
+def test_attention_entropy_is_that_of_the_tested_network(
+    report: dict[str, Any], checkpoints: dict[str, Path], prepared: Path
+) -> None:
+    data = Prepared.open(prepared)
+    encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu")
+    items = [data.items[row] for row in data.rows(Split.TEST)]
+    expected = encoder.attention_entropy(
+        encoder.preprocessor.tokenize([item.text for item in items]),
+        PictureFiles(encoder.preprocessor, [data.path / item.picture for item in items]),
+    )
+    assert report["attention_entropy"] == pytest.approx(expected.model_dump())
+    assert 0 < report["attention_entropy"]["text"] < 1
+
+
+def test_uniform_attention_is_a_warning_of_the_verdict(prepared: Path, tmp_path: Path) -> None:
+    train(tiny_training(prepared, tmp_path / "flat", attention_gain=0.001))
+    evaluate(
+        EvaluateConfig(checkpoint=tmp_path / "flat", prepared=prepared, out=tmp_path / "report", device="cpu")
+    )
+    warnings = report_of(tmp_path / "report")["verdict"]["warnings"]
+    assert sum("is almost uniform" in warning for warning in warnings) == 2
 
 
 def test_pretrained_system_answers_the_same_queries(
@@ -334,6 +365,7 @@ def test_figures_of_several_checkpoints_are_means_over_them(
         mean("relation_type", "log_loss", role)
         mean("validity", "accuracy", role, "value")
         mean("sensitivity", "answers", role, "all")
+    mean("attention_entropy", "image")
     mean("retrieval", "random", "comparisons", "blind", "difference", "value")
     hits = [one["relations"][0]["hit_at_5"], other["relations"][0]["hit_at_5"]]
     assert both["relations"][0]["hit_at_5"] == pytest.approx(np.mean(hits))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from model.embeddings.attention_entropy import AttentionEntropy
 from model.evaluation.figures import (
     Comparison,
     Estimate,
@@ -135,3 +136,13 @@ def test_warns_if_relation_types_are_no_better_than_frequency() -> None:
     [stronger] = judged(table, types(membership=-0.05)).warnings
     assert stronger.endswith("the membership of both items, judged by their text.")
     assert judged(table, types(0.0, 1.0, frequency=1.0)).warnings == ()  # three relations: everyone is right
+
+
+def test_warns_about_uniform_attention() -> None:
+    table = retrieval(0.6, blind=0.3, random=0.238)
+    found = verdict("rcml", {"random": table}, types(), AttentionEntropy(text=0.9, image=0.9951))
+    [warning] = found.warnings
+    assert warning.startswith(
+        "The attention over the patches is almost uniform: its entropy is 0.9951 of log("
+    )
+    assert "--attention-gain or with --conditioning centred" in warning

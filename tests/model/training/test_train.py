@@ -44,6 +44,17 @@ def test_loss_falls_and_planted_relations_are_learnt_in_few_steps(prepared: Path
     assert metrics.validation_validity_accuracy > 0.8
 
 
+def test_warns_about_uniform_attention(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny_training(prepared, tmp_path / "flat", attention_gain=0.001))
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "Warning: The attention over the words is almost uniform: its entropy is 1.0000 of log(" in said
+    assert "Warning: The attention over the patches is almost uniform" in said
+    train(tiny_training(prepared, tmp_path / "out", attention_gain=4.0))
+    assert "uniform" not in "".join(capsys.readouterr())
+
+
 def test_same_seed_gives_same_weights_and_metrics(prepared: Path, tmp_path: Path) -> None:
     seeds = {"first": 0, "again": 0, "other": 1}
     for name, seed in seeds.items():

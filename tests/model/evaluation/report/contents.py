@@ -137,6 +137,7 @@ def content(**networks: float) -> dict[str, Any]:
             "partners": 0.125,
             "answers": {name: {"related": value / 2, "all": value} for name, value in systems.items()},
         },
+        "attention_entropy": {"text": 0.75, "image": 0.5},
     }  # fmt: skip
 
 

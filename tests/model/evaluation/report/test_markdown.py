@@ -70,6 +70,22 @@ def test_each_relation_has_a_row_and_missing_figures_are_empty() -> None:
     ]
 
 
+def test_states_entropy_of_attention_if_it_depends_on_the_relation() -> None:
+    said = "divided by log(number of tokens), is 0.750 over words and 0.500 over patches."
+    raw = content(rcml=0.6)
+    assert said in evaluation_markdown(report(rcml=0.6))
+    assert said in evaluation_markdown(EvaluationReport.model_validate({**raw, "sensitivity": None}))
+    without = EvaluationReport.model_validate({**raw, "attention_entropy": None})
+    assert "entropy" not in evaluation_markdown(without)
+
+
+def test_says_why_a_network_without_relations_has_no_attention_figure() -> None:
+    said = "There is no figure of the attention, because that of `blind` is the same under every relation."
+    blind = EvaluationReport.model_validate({**content(rcml=0.6, blind=0.5), "tested": "blind"})
+    assert said in evaluation_markdown(blind, ["cases.png"])
+    assert "no figure" not in evaluation_markdown(report(rcml=0.6), ["cases.png", "attention.png"])
+
+
 def test_table_headers_and_separators_have_equal_numbers_of_cells() -> None:
     lines = evaluation_markdown(report(rcml=0.6, clip=0.3, blind=0.5)).splitlines()
     for head, rule in pairwise(lines):
