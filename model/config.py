@@ -10,18 +10,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Device = Literal["auto", "cpu", "cuda"]
-Objective = Literal["rcml", "clip", "blind"]
+Objective = Literal["rcml", "clip", "blind", "siglip", "unicl", "declip"]
 Conditioning = Literal["paper", "centred", "centred+bias"]
 Precision = Literal["auto", "fp32", "bf16"]
 TowerEngine = Literal["torch", "openvino"]
 Tuning = Literal["full", "lora", "frozen"]
 Keep = Literal["best", "last"]
-Study = Literal["ablations", "beta", "temperature", "lambda", "batch-size"]
+Study = Literal["ablations", "objectives", "beta", "temperature", "lambda", "batch-size"]
 Tracker = Literal["wandb", "trackio"]
 Behaviour = Literal["buy", "watch", "read", "play", "listen to", "use"]
 TextField = Literal["title", "categories", "description"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+UNCONDITIONED: frozenset[Objective] = frozenset({"clip", "siglip", "unicl", "declip"})
+"""Objectives of networks that read only the summary token of an item, whatever the relation, as CLIP does."""
 
 
 def _folders(given: object) -> object:
@@ -322,13 +325,14 @@ class TrainingOptions(StageConfig):
 
 
 class TrainConfig(TrainingOptions):
-    """Train the relation-conditioned network, or one of its two baselines, on prepared data."""
+    """Train the relation-conditioned network, or a network to compare it with, on prepared data."""
 
     out: Path = Field(description="folder to write the checkpoint to")
     objective: Objective = Field(
         "rcml",
         description="rcml: relation-conditioned network; clip: CLIP baseline (self-pairs, cross-modal terms only); "
-        "blind: unconditioned ablation (the same pairs, one constant relation text)",
+        "blind: unconditioned ablation (the same pairs, one constant relation text); siglip, unicl, declip: the "
+        "network of clip with the loss of these papers",
     )
     inter_edges: bool = Field(
         True,
@@ -345,6 +349,15 @@ class TrainConfig(TrainingOptions):
         description="trackers to log to in addition to TensorBoard: wandb, trackio; install them separately",
     )
 
+    @model_validator(mode="after")
+    def _two_views(self) -> Self:
+        if self.objective == "declip" and not self.augment and self.tune != "frozen":
+            raise ValueError(
+                "--objective declip compares two augmented views of each picture. Omit --no-augment, or use --tune "
+                "frozen, whose views are made from the encoded tokens"
+            )
+        return self
+
 
 class AblateConfig(TrainingOptions):
     """Train variants of one training, each with one change, and compare them on the same test items."""
@@ -354,8 +367,8 @@ class AblateConfig(TrainingOptions):
     )
     study: Study = Field(
         "ablations",
-        description="ablations: one part of the method removed at a time; otherwise the values of one option: beta, "
-        "temperature, lambda (--intra-modal-weight) or batch-size",
+        description="ablations: one part of the method removed at a time; objectives: the values of --objective; "
+        "otherwise the values of one option: beta, temperature, lambda (--intra-modal-weight) or batch-size",
     )
     seeds: int = Field(
         1, ge=1, le=100, description="number of trainings per variant, with the seeds --seed, --seed + 1, ..."
@@ -376,6 +389,11 @@ class EvaluateConfig(StageConfig):
     out: Path = Field(description="folder to write report.json, report.md, report.html and the plots to")
     clip: Folders = Field((), description="checkpoints trained with --objective clip, to compare with")
     blind: Folders = Field((), description="checkpoints trained with --objective blind, to compare with")
+    rivals: Folders = Field(
+        (),
+        description="checkpoints trained with other objectives than the tested one, such as siglip, unicl or declip, "
+        "to compare with; those of one objective are averaged",
+    )
     against: Folders = Field((), description="checkpoints of any other training, to compare with")
     systems: tuple[str, ...] = Field(
         (),

@@ -92,6 +92,7 @@ def open_checkpoints(config: EvaluateConfig, prepared: Prepared) -> dict[Role, l
             ("checkpoint", config.checkpoint),
             ("blind", config.blind),
             ("clip", config.clip),
+            ("rivals", config.rivals),
             ("against", config.against),
         )
     }
@@ -115,6 +116,13 @@ def open_checkpoints(config: EvaluateConfig, prepared: Prepared) -> dict[Role, l
                 f"--{role} with --against."
             )
         roles[role] = opened[role]
+    for rival in opened["rivals"]:
+        if rival.metrics.objective == objective:
+            raise InputError(
+                f"--rivals {rival.path} was trained with --objective {objective}, like --checkpoint "
+                f"{tested[0].path}. Pass it with --checkpoint if it differs only in its seed, otherwise with --against."
+            )
+        roles.setdefault(rival.metrics.objective, []).append(rival)
     return roles
 
 
@@ -135,8 +143,11 @@ def _open(option: str, path: Path, prepared: Prepared) -> Checkpoint:
 
 
 def _parents(checkpoints: Mapping[Role, Sequence[Checkpoint]]) -> dict[str, str]:
-    """Return the digests by name; the tested checkpoints are `rcml`, `rcml-2`, ..., whatever their objective."""
-    names = ["rcml", *list(checkpoints)[1:]]
+    """Return the digests by name; the tested checkpoints are `rcml`, `rcml-2`, ..., whatever their objective.
+
+    A rival with the objective `rcml` is then `rcml-rival`.
+    """
+    names = ["rcml", *("rcml-rival" if role == "rcml" else role for role in list(checkpoints)[1:])]
     return {
         name if number == 1 else f"{name}-{number}": checkpoint.manifest.digest
         for name, several in zip(names, checkpoints.values(), strict=True)

@@ -15,7 +15,7 @@ from model.similarity import Similarity
 
 T = TypeVar("T")
 
-Role = Literal["rcml", "blind", "clip", "against"]
+Role = Literal["rcml", "blind", "clip", "siglip", "unicl", "declip", "against"]
 """Role of a network in an evaluation: its training objective, or `against` for one from --against."""
 
 Negatives = Literal["random", "hard", "training"]

@@ -15,7 +15,7 @@ def ablation_markdown(report: AblationReport) -> str:
 
 
 def _summary(report: AblationReport) -> list[str]:
-    name = "Ablations" if report.study == "ablations" else f"Sweep: {report.study}"
+    name = f"Sweep: {report.study}" if report.sweeps else report.study.capitalize()
     times = "once" if report.seeds == 1 else f"{report.seeds} times, with different seeds"
     return [
         f"# {name}",

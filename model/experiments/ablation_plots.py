@@ -26,10 +26,10 @@ def draw_ablation(report: AblationReport, folder: Path) -> None:
     figure = Figure(figsize=(9, 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    if report.study == "ablations":
-        _bars(axes, report)
-    else:
+    if report.sweeps:
         _curves(axes, report)
+    else:
+        _bars(axes, report)
     axes.axhline(report.chance.hit_at_5, color="#b00020", linestyle="--", linewidth=1.4, label="chance")
     axes.set_ylim(0, 1)
     axes.set_ylabel("Hit@5")

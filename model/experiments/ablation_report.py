@@ -21,7 +21,7 @@ class VariantFigures(FrozenModel):
 
     name: str = Field(description="name of the variant")
     options: str = Field(description="options that the variant changes; empty if none")
-    value: float | None = Field(description="value of the option that a sweep varies; null for an ablation")
+    value: float | None = Field(description="value of the option that a sweep varies; null in other studies")
     hit_at_5: dict[Similarity, Estimate] = Field(
         description="Hit@5; the interval is bootstrapped over query items"
     )
@@ -39,7 +39,7 @@ class VariantFigures(FrozenModel):
 class AblationReport(FrozenModel):
     """Content of `ablation.json`."""
 
-    study: Study = Field(description="ablations, or the option whose values are compared")
+    study: Study = Field(description="ablations, objectives, or the option whose values are compared")
     reference: str = Field(description="name of the variant that the others are compared with")
     prepared: str = Field(description="digest of the prepared data")
     items: int = Field(description="number of test items")
@@ -48,6 +48,11 @@ class AblationReport(FrozenModel):
     chance: ChanceFigures = Field(description="expected figures of a random guess")
     variants: tuple[VariantFigures, ...] = Field(description="variants in the order of the study")
     left_out: dict[str, str] = Field(description="variants that were not trained, with the reason")
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether the variants are the values of one number."""
+        return self.variants[0].value is not None
 
     @property
     def seeds(self) -> int:

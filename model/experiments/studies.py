@@ -1,4 +1,4 @@
-"""Variants of a training: the ablations of the paper (section 4.4, figure 4) and of this project, and the sweeps.
+"""Variants of a training: ablations of the paper (section 4.4, figure 4) and of this project, objectives, and sweeps.
 
 Each variant changes one option of the training that is studied, the *reference*. An option that was not given keeps its
 default, which may depend on the changed option: --tune frozen has a learning rate of its own, for example.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.config import AblateConfig, Study, TrainConfig
+from model.config import AblateConfig, Objective, Study, TrainConfig
 
 FULL = "full"
 """Name of the reference of the ablations: the training as the options describe it."""
@@ -25,6 +25,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Changed options of each ablation."""
 
+OBJECTIVES: Sequence[Objective] = ("rcml", "blind", "clip", "siglip", "unicl", "declip")
+"""Values of --objective that the study `objectives` compares; the first is the reference."""
+
 SWEEPS: Mapping[Study, tuple[str, Sequence[float]]] = {
     "beta": ("beta", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
     "temperature": ("temperature", (0.02, 0.05, 0.1, 0.2, 0.5)),
@@ -37,7 +40,7 @@ SWEEPS: Mapping[Study, tuple[str, Sequence[float]]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """Training of a study; `value` is its value of the option that a sweep varies, and None for an ablation."""
+    """Training of a study; `value` is its value of the option that a sweep varies, and None in other studies."""
 
     name: str
     changes: Mapping[str, Any] = field(hash=False)
@@ -74,6 +77,8 @@ def variants_of(config: AblateConfig) -> Variants:
     """Return the variants of the study that `config` asks for."""
     if config.study == "ablations":
         return _ablations(config)
+    if config.study == "objectives":
+        return _objectives(config)
     option, values = SWEEPS[config.study]
     own = getattr(config, option)
     label = config.study.replace("-", " ")
@@ -97,6 +102,13 @@ def _ablations(config: AblateConfig) -> Variants:
         else:
             tried.append(variant)
     return Variants(FULL, tried, left_out)
+
+
+def _objectives(config: AblateConfig) -> Variants:
+    without_views = not config.augment and config.tune != "frozen"
+    left_out = {"declip": "it needs augmented pictures (without --no-augment)"} if without_views else {}
+    tried = [Variant(name, {"objective": name}) for name in OBJECTIVES if name not in left_out]
+    return Variants(OBJECTIVES[0], tried, left_out)
 
 
 def _same(one: TrainConfig, other: TrainConfig) -> bool:

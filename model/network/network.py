@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model.config import Conditioning, Objective, Share
+from model.config import UNCONDITIONED, Conditioning, Objective, Share
 from model.records import INTRA_RELATION, Relation
 
 from .backbones import Backbone
@@ -34,7 +34,7 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Objective = Field(
-        description="training objective: rcml, clip (baseline) or blind (unconditioned ablation)"
+        description="training objective: rcml, blind (unconditioned ablation), clip (baseline), siglip, unicl or declip"
     )
     beta: Share = Field(description="weight of the summary bonus; relevance has weight 1 - beta (eq. 5)")
     summary_scale: float = Field(ge=0.0, description="size of the summary bonus B")
@@ -55,7 +55,7 @@ class NetworkConfig(BaseModel):
 class Network(nn.Module):
     """Backbone with relation-guided attention.
 
-    The objectives (`rcml`, `clip`, `blind`) differ here only in the relation that conditions the network.
+    The objectives differ here only in the relation that conditions the network.
     """
 
     def __init__(self, config: NetworkConfig, backbone: Backbone) -> None:
@@ -94,16 +94,12 @@ class Network(nn.Module):
     def conditioning_relation(self, relation: Relation) -> Relation:
         """Return the relation that conditions the network in place of `relation`, depending on the objective.
 
-        For `rcml`, it is `relation` itself. For `clip`, it is always the intra-sample relation. For `blind`, it is
-        `BLIND_RELATION` if `relation` is an inter-sample relation, and otherwise `relation` itself.
+        For `rcml`, it is `relation` itself. For `blind`, it is `BLIND_RELATION` if `relation` is an inter-sample
+        relation, and otherwise `relation` itself. For all others (`UNCONDITIONED`), it is the intra-sample relation.
         """
-        match self.config.objective:
-            case "clip":
-                return INTRA_RELATION
-            case "blind" if not relation.intra:
-                return BLIND_RELATION
-            case _:
-                return relation
+        if self.config.objective in UNCONDITIONED:
+            return INTRA_RELATION
+        return BLIND_RELATION if self.config.objective == "blind" and not relation.intra else relation
 
     def context(
         self,

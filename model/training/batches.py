@@ -25,9 +25,12 @@ from model.network.image_cache import Pictures
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.token_cache import StoredTokens
 
-from .augmentation import draw_moves
+from .augmentation import draw_kept, draw_moves, parts_of, two_pictures, two_texts
 from .distributed import ProcessGroup
 from .loss import PairBatch
+
+SELF_PAIRED: frozenset[Objective] = frozenset({"clip", "siglip", "declip"})
+"""Objectives whose only positives are the text and the picture of one item."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Batch:
     """Inputs of one rank for one step.
 
     `items` contains all items of the batch, as positions in the `Part`. This rank encodes the slice `own` of them;
-    `text`, `pictures` and `moves` contain only that slice. `relations` contains the distinct relations of the batch.
+    `text`, `pictures` and `moves` contain only that slice; if the loss compares two views, the second views follow the
+    first ones. `relations` contains the distinct relations of the batch.
     `pairs` contains the pairs whose anchor is in that slice, and refers to `items` and `relations` by position.
     """
 
@@ -75,11 +79,18 @@ class Batches:
     """Batches of a `Part`: each epoch draws all pairs of the part in random order, `batch_size` at a time.
 
     Each item of the drawn pairs is encoded once. Every other edge between these items is also used as a positive pair,
-    because it needs no further encoding.
+    because it needs no further encoding. `views` is the number of views of each item, 1 or 2.
     """
 
     def __init__(
-        self, part: Part, objective: Objective, batch_size: int, augment: bool, seed: int, group: ProcessGroup
+        self,
+        part: Part,
+        objective: Objective,
+        batch_size: int,
+        augment: bool,
+        seed: int,
+        group: ProcessGroup,
+        views: int = 1,
     ) -> None:
         self._part = part
         self._pairs = training_pairs(part, objective)
@@ -88,6 +99,7 @@ class Batches:
         self._augment = augment
         self._seed = seed
         self._group = group
+        self._views = views
         # All steps of an epoch use the same random order of the pairs, so the order is cached.
         self.epoch_order = lru_cache(maxsize=4)(self._draw_epoch_order)
 
@@ -104,13 +116,17 @@ class Batches:
         own = self._group.share(len(items))
         rows = torch.from_numpy(items[own])
         relations, pairs = pairs_among(self._pairs, items, self._related, own)
-        moves = None
+        text, pictures, moves = self._part.text.take(rows), self._part.pictures.take(rows), None
+        generator = torch.Generator().manual_seed(seed_of(self._seed, step))
         if self._augment:
-            generator = torch.Generator().manual_seed(seed_of(self._seed, step))
-            moves = draw_moves(len(items), generator)[own]
-        return Batch(
-            items, own, self._part.text.take(rows), self._part.pictures.take(rows), moves, relations, pairs
-        )
+            moves = torch.cat([draw_moves(len(items), generator)[own] for _ in range(self._views)])
+        if self._views == 2:
+            stored = self._part.text
+            whole = stored.kept if isinstance(stored, StoredTokens) else stored
+            # Drawn for all items of the batch, so that a view does not depend on the number of ranks.
+            text = two_texts(text, draw_kept(len(items), parts_of(whole), generator)[own])
+            pictures = two_pictures(pictures, draw_kept(len(items), parts_of(pictures), generator)[own])
+        return Batch(items, own, text, pictures, moves, relations, pairs)
 
     def _draw_epoch_order(self, epoch: int) -> Int[ndarray, " pairs"]:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
@@ -173,17 +189,19 @@ def seed_of(*numbers: int) -> int:
 def training_pairs(part: Part, objective: Objective) -> EdgeTable:
     """Return the positive pairs P: all edges, and each item paired with itself under the intra-sample relation.
 
-    The intra-sample relation is relation 0. The objective `clip` has only the self-pairs.
+    The intra-sample relation is relation 0. Some objectives have only the self-pairs (`SELF_PAIRED`). For `unicl`, all
+    edges get the relation 0, because it ignores their relations.
     """
     every = np.arange(len(part))
     intra = EdgeTable(every, every, np.zeros_like(every))
-    if objective == "clip":
+    if objective in SELF_PAIRED:
         return intra
     edges = part.edges
+    relation = np.zeros_like(edges.relation) if objective == "unicl" else edges.relation
     return EdgeTable(
         np.concatenate([edges.a, intra.a]),
         np.concatenate([edges.b, intra.b]),
-        np.concatenate([edges.relation, intra.relation]),
+        np.concatenate([relation, intra.relation]),
     )
 
 

@@ -23,7 +23,7 @@ from model.records import Relation
 from .augmentation import move_pictures
 from .batches import Batch, seed_of
 from .distributed import ProcessGroup
-from .loss import rcml_loss
+from .objectives.batch_loss import BatchLoss, BatchVectors
 
 
 class Gradients:
@@ -35,8 +35,7 @@ class Gradients:
         preprocessor: Preprocessor,
         relations: tuple[Relation, ...],
         group: ProcessGroup,
-        temperature: float,
-        intra_modal_weight: float,
+        loss: BatchLoss,
         micro_batch: int | None,
         bf16: bool,
         seed: int,
@@ -53,14 +52,13 @@ class Gradients:
             with torch.no_grad():
                 self._texts = network.eval().text_tokens(texts)
         self._group = group
-        self._temperature = temperature
-        self._intra_modal_weight = intra_modal_weight
+        self._loss = loss
         self._micro_batch = micro_batch
         self._bf16 = bf16
         self._seed = seed
 
     def of(self, batch: Batch, step: int) -> float:
-        """Store the gradient of the whole batch in the `grad` of the network's parameters, and return the loss."""
+        """Store the gradient of the whole batch in `grad` of all parameters (network, loss), and return the loss."""
         # The dropout applied to the relations must be the same on all ranks and after a resume.
         torch.manual_seed(seed_of(self._seed, step))
         context = self._context(batch)
@@ -75,14 +73,9 @@ class Gradients:
             encoded = [self._encode(batch, chunk, apart, step) for chunk in chunks]
 
         text, image = (_cut(torch.cat(view)) for view in zip(*encoded, strict=True))
-        count = len(batch.items)
-        loss = rcml_loss(
-            self._group.gather(text, count),
-            self._group.gather(image, count),
-            batch.pairs,
-            self._temperature,
-            self._intra_modal_weight,
-        )
+        items = torch.from_numpy(batch.items).to(self._group.device)
+        gathered = BatchVectors(self._gathered(text, len(items)), self._gathered(image, len(items)), items)
+        loss: Tensor = self._loss(gathered, batch.pairs)
         loss.backward()
 
         for chunk, vectors in zip(chunks, encoded, strict=True):
@@ -92,8 +85,14 @@ class Gradients:
             [part for view in views for part in view.differentiable()],
             [_gradient(part) for parts in cut for part in parts],
         )
-        self._group.sum_gradients(self._network.parameters())
+        self._group.sum_gradients([*self._network.parameters(), *self._loss.parameters()])
         return self._group.total(loss.item())
+
+    def _gathered(
+        self, own: Float[Tensor, "rows relations dim"], count: int
+    ) -> Float[Tensor, "count views relations dim"]:
+        """Gather the vectors of all ranks; the rows of `own` are the first views of its items, then the second."""
+        return self._group.gather(torch.stack(own.chunk(self._loss.views), dim=1), count)
 
     def _chunks(self, count: int) -> Iterator[slice]:
         size = self._micro_batch or count

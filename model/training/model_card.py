@@ -15,6 +15,12 @@ NETWORK_SUMMARIES = {
     "clip": "The CLIP baseline of RCML (`clip`), trained on self-pairs with the cross-modal terms only. It ignores "
     "relations.",
     "blind": "The unconditioned ablation of RCML (`blind`), trained on the same pairs with one constant relation text.",
+    "siglip": "The network of the CLIP baseline, trained with the pairwise sigmoid loss of SigLIP (`siglip`). It "
+    "ignores relations.",
+    "unicl": "The network of the CLIP baseline, trained with the loss of UniCL (`unicl`): items with an edge are "
+    "positives. It ignores relations.",
+    "declip": "The network of the CLIP baseline, trained with the loss of DeCLIP (`declip`): further views and nearest "
+    "neighbours. It ignores relations.",
 }
 
 

@@ -7,15 +7,17 @@ import torch
 from model.config import TrainConfig
 from model.network.network import Network
 
+from .objectives.batch_loss import BatchLoss
+
 RELATION_BIAS_SHARE = 3.0
 """Learning rate of the relation bias, relative to that of the attention; its matrix starts at zero."""
 
 
-def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    """Create AdamW with four parameter groups, of which only the first has weight decay.
+def make_optimizer(network: Network, loss: BatchLoss, config: TrainConfig) -> torch.optim.Optimizer:
+    """Create AdamW with five parameter groups, of which only the first has weight decay.
 
     The groups are the weight matrices of the towers, their biases and norm weights, the four matrices of the
-    relation-guided attention, and the relation bias.
+    relation-guided attention, the relation bias, and the parameters of the loss.
 
     The matrices of the attention start near the identity. Adam changes every entry of a matrix by about the learning
     rate, at first always in the same direction. Each step therefore adds about rate x dim to the largest singular
@@ -32,6 +34,7 @@ def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.Optimiz
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
         {"params": attention, "weight_decay": 0.0, "share": share},
         {"params": relation_bias, "weight_decay": 0.0, "share": RELATION_BIAS_SHARE * share},
+        {"params": list(loss.parameters()), "weight_decay": 0.0, "share": 1.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=1.0, betas=(0.9, 0.98), fused=True

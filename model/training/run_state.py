@@ -3,7 +3,8 @@
     OUT.run/
       run.json                  digest of the prepared data, and options; both must be unchanged for `--resume`;
                                 whether the run is finished
-      last.safetensors          complete state at the last save: weights, Adam's moments, step, history
+      last.safetensors          complete state at the last save: weights, Adam's moments, step, history, and what only
+                                the loss has (SigLIP's temperature and bias, DeCLIP's queue)
       best-STEP.safetensors     weights of the best validation so far; STEP is stored in last.safetensors
       tensorboard/              TensorBoard log
       pictures/                 decoded pictures; removed at the end
@@ -107,16 +108,22 @@ class Run:
         """Folder of the TensorBoard log."""
         return self.folder / "tensorboard"
 
-    def save(self, state: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, state: TrainingState, network: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
         """Save the complete state, then delete all best weights except those of `state.best_step`."""
+        weights = _weights(network, loss)
         tensors = {f"network.{name}": tensor for name, tensor in learnt(network).items()}
-        tensors |= {f"optimizer.{name}": tensor for name, tensor in _moments(network, optimizer).items()}
+        tensors |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in _moments(weights, optimizer).items()}
         _write(self.folder / "last.safetensors", tensors, {"progress": state.model_dump_json()})
         for path in self.folder.glob("best-*.safetensors"):
             if path != self._best(state.best_step):
                 path.unlink()
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
+    def load(
+        self, network: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> TrainingState | None:
         """Restore the last saved state and return its progress, or return None if no state was saved."""
         path = self.folder / "last.safetensors"
         if not path.is_file():
@@ -125,7 +132,8 @@ class Run:
             state = TrainingState.model_validate_json(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         _fill(network, _under("network.", tensors))
-        _restore_moments(network, optimizer, _under("optimizer.", tensors))
+        loss.load_state_dict(_under("loss.", tensors))
+        _restore_moments(_weights(network, loss), optimizer, _under("optimizer.", tensors))
         return state
 
     def save_best(self, step: int, network: nn.Module) -> None:
@@ -256,18 +264,25 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _weights(network: nn.Module, loss: nn.Module) -> dict[str, nn.Parameter]:
+    """Return all parameters by name; those of the loss begin with `loss.`."""
+    return {
+        **dict(network.named_parameters()),
+        **{f"loss.{name}": weight for name, weight in loss.named_parameters()},
+    }
+
+
+def _moments(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{key}.{name}": value
-        for name, weight in network.named_parameters()
+        for name, weight in weights.items()
         for key, value in optimizer.state.get(weight, {}).items()
     }
 
 
 def _restore_moments(
-    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+    weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    weights = dict(network.named_parameters())
     for full, tensor in tensors.items():
         key, name = full.split(".", 1)
         optimizer.state[weights[name]][key] = tensor.to(weights[name].device)

@@ -1,7 +1,8 @@
 """`rcml train`: trains a network on prepared data and writes a checkpoint.
 
 The same code trains the networks that the evaluation compares with RCML. The unconditioned ablation (`blind`) gets one
-constant text for all relations. The CLIP baseline (`clip`) trains on self-pairs with only the cross-modal terms.
+constant text for all relations. The CLIP baseline (`clip`) trains on self-pairs with only the cross-modal terms, and
+`siglip`, `unicl` and `declip` train the same network with other losses (`model/training/objectives`).
 
 On a CPU, two runs with the same seed, machine and number of threads give the same weights, and so does a run that was
 killed and resumed. Under `torchrun`, every process runs this code, but only the first rank writes files and prints
@@ -23,7 +24,7 @@ from model.artifact import write_artifact
 from model.checkpoint.calibration import Calibration
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import VALIDITY_THRESHOLD, ValidityHead
-from model.config import TrainConfig
+from model.config import UNCONDITIONED, TrainConfig
 from model.console import progress_bar, say
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import EQUAL_SHARE, Encoding
@@ -47,6 +48,8 @@ from .finetuning import select_trainable
 from .gradients import Gradients
 from .logit_scale import logit_scale_for
 from .model_card import model_card
+from .objectives.batch_loss import BatchLoss
+from .objectives.choice import make_loss
 from .optimizer import make_optimizer, schedule
 from .part_inputs import PartInputs
 from .run_state import Run, TrainingState, follow_run, open_run
@@ -83,7 +86,7 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
     if group.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
     training = _set_up(config, prepared, group, run)
-    state = run.load(training.network, training.optimizer) or TrainingState()
+    state = run.load(training.network, training.loss, training.optimizer) or TrainingState()
     _take_steps(training, state)
     if not group.first:
         return ""
@@ -94,7 +97,8 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
 class _Training:
     """Network, training and validation data, and the objects that update the weights.
 
-    `weights` are the trainable parameters. `merge` is called after training and merges LoRA adapters, if any.
+    `weights` are the trainable parameters of the network and the loss. `merge` is called after training and
+    merges LoRA adapters, if any.
     """
 
     config: TrainConfig
@@ -106,6 +110,7 @@ class _Training:
     part: Part
     validation: Validation
     batches: Batches
+    loss: BatchLoss
     gradients: Gradients
     optimizer: torch.optim.Optimizer
     weights: Sequence[nn.Parameter]
@@ -133,13 +138,13 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
     validation = make_validation(prepared, inputs, rng)
     _scale_attention(config, encoder, part, group)
     merge = select_trainable(network, config)
+    loss = make_loss(config, len(part), backbone.dim).to(group.device)
     gradients = Gradients(
         network,
         preprocessor,
         prepared.relations,
         group,
-        temperature=config.temperature,
-        intra_modal_weight=0.0 if config.objective == "clip" else config.intra_modal_weight,
+        loss,
         micro_batch=config.micro_batch,
         bf16=config.precision == "bf16"
         or (config.precision == "auto" and cuda_computes_in_bf16(group.device)),
@@ -162,10 +167,12 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
             config.augment and not inputs.frozen,
             config.seed,
             group,
+            loss.views,
         ),
+        loss=loss,
         gradients=gradients,
-        optimizer=make_optimizer(network, config),
-        weights=[weight for weight in network.parameters() if weight.requires_grad],
+        optimizer=make_optimizer(network, loss, config),
+        weights=[weight for part in (network, loss) for weight in part.parameters() if weight.requires_grad],
         merge=merge,
     )
 
@@ -187,7 +194,7 @@ def _take_steps(training: _Training, state: TrainingState) -> None:
             if step % config.validate_every == 0 or step == config.steps:
                 log(step, _validate(training, state))
             if group.first and (step % config.save_every == 0 or step == config.steps or state.stopped):
-                run.save(state, training.network, training.optimizer)
+                run.save(state, training.network, training.loss, training.optimizer)
             if state.stopped:
                 break
 
@@ -330,11 +337,11 @@ def _scale_attention(config: TrainConfig, encoder: Encoder, part: Part, group: P
 
 
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
-    clip = config.objective == "clip"
+    unconditioned = config.objective in UNCONDITIONED
     return NetworkConfig(
         objective=config.objective,
-        beta=1.0 if clip else config.beta,
-        summary_scale=ONE_HOT_SCALE if clip else config.summary_scale,
+        beta=1.0 if unconditioned else config.beta,
+        summary_scale=ONE_HOT_SCALE if unconditioned else config.summary_scale,
         # The baselines have only one inter-sample relation, or none, so there is nothing to centre.
         conditioning=config.conditioning if config.objective == "rcml" else "paper",
         backbone=backbone.config,

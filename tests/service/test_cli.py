@@ -86,7 +86,7 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
         ),
         ([*TRAIN, "--steps", "many"], '--steps cannot be "many". Give a whole number from 1 to 10000000.'),
         ([*TRAIN, "--small.width", "65"], '--small.width must be a multiple of 16; "65" was given.'),
-        ([*TRAIN, "--objective", "rmcl"], '--objective cannot be "rmcl". Give one of rcml, clip, blind.'),
+        ([*TRAIN, "--objective", "rmcl"], '--objective cannot be "rmcl". Give one of rcml, clip, blind,'),
         (
             [*TRAIN, "--stps", "3"],
             "--stps is not an option (did you mean --steps?). Run `rcml train --help` to list",

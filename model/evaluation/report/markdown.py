@@ -17,11 +17,14 @@ from .all_systems import (
     with_interval,
 )
 
-NETWORK_ORDER: tuple[Role, ...] = ("rcml", "blind", "clip", "against")
+NETWORK_ORDER: tuple[Role, ...] = ("rcml", "blind", "clip", "siglip", "unicl", "declip", "against")
 NETWORK_MEANINGS: dict[Role, str] = {
     "rcml": "RCML, conditioned on the relation",
     "blind": "unconditioned ablation: the same pairs, one constant relation text",
     "clip": "CLIP baseline: self-pairs, cross-modal terms only",
+    "siglip": "CLIP baseline with SigLIP's loss",
+    "unicl": "CLIP baseline with UniCL's loss, all related items as positives",
+    "declip": "CLIP baseline with DeCLIP's loss",
     "against": "checkpoint to compare with",
 }
 

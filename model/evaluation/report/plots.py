@@ -12,6 +12,9 @@ NETWORK_COLOURS: dict[Role, str] = {
     "rcml": "#2a6f97",
     "blind": "#e9a03b",
     "clip": "#a3a3a3",
+    "siglip": "#8e5572",
+    "unicl": "#d1495b",
+    "declip": "#6b7a8f",
     "against": "#5b8c5a",
 }
 
@@ -63,7 +66,7 @@ def _bars(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(8, 2 * len(values)), 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     width = 0.8 / len(values)

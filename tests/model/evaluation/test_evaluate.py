@@ -493,6 +493,49 @@ def test_rejects_rival_in_the_role_of_the_tested_checkpoint(
         evaluate(config)
 
 
+def test_rivals_have_the_role_of_their_objective_and_are_averaged(
+    checkpoints: dict[str, Path], second: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    train(tiny_training(prepared, tmp_path / "siglip", objective="siglip"))
+    rivals = (checkpoints["blind"], tmp_path / "siglip", second["blind"])
+    evaluate(exam_config(checkpoints, prepared, tmp_path / "report", clip=(), blind=(), rivals=rivals))
+    found = report_of(tmp_path / "report")
+    assert {role: len(own) for role, own in found["checkpoints"].items()} == {
+        "rcml": 1,
+        "blind": 2,
+        "siglip": 1,
+    }
+    values = [one["hit_at_5"] for one in found["checkpoints"]["blind"]]
+    assert found["networks"]["blind"]["hit_at_5"]["AVG"]["value"] == pytest.approx(np.mean(values))
+    assert set(found["retrieval"]["random"]["comparisons"]) >= {"blind", "siglip"}
+    assert found["verdict"]["effect"] is not None  # because `blind` is among the rivals
+    assert (
+        "| similarity | rcml | blind | siglip | chance |" in (tmp_path / "report" / "report.md").read_text()
+    )
+    parents = open_artifact(tmp_path / "report", "report").parents
+    assert parents["blind-2"] == open_artifact(second["blind"], "checkpoint").digest
+    assert parents["siglip"] == open_artifact(tmp_path / "siglip", "checkpoint").digest
+
+
+def test_rcml_may_be_the_rival(checkpoints: dict[str, Path], prepared: Path, tmp_path: Path) -> None:
+    options = {"checkpoint": checkpoints["clip"], "clip": (), "rivals": checkpoints["rcml"]}
+    evaluate(exam_config(checkpoints, prepared, tmp_path / "report", **options))
+    assert report_of(tmp_path / "report")["tested"] == "clip"
+    parents = open_artifact(tmp_path / "report", "report").parents
+    for name, objective in (("rcml", "clip"), ("rcml-rival", "rcml")):
+        assert parents[name] == open_artifact(checkpoints[objective], "checkpoint").digest
+
+
+def test_rejects_rival_with_the_tested_objective(
+    checkpoints: dict[str, Path], second: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    config = exam_config(checkpoints, prepared, tmp_path / "report", rivals=second["rcml"])
+    with pytest.raises(
+        InputError, match=r"--rivals .*was trained with --objective rcml.*Pass it with --checkpoint"
+    ):
+        evaluate(config)
+
+
 def test_evaluates_a_catalogue_with_one_relation(tmp_path: Path) -> None:
     names = [f"{group}{item}" for group in "abcdefghij" for item in range(10)]
     items = write_pictured_items(tmp_path, {name: ["Things"] for name in names})

@@ -73,6 +73,26 @@ def test_sweep_tries_each_value(name: Study, option: str, values: list[float]) -
     assert [one.value for one in variants.tried] == values
 
 
+def test_study_of_objectives_changes_only_objective() -> None:
+    variants = variants_of(study("objectives"))
+    assert (variants.reference, variants.left_out) == ("rcml", {})
+    assert [one.options for one in variants.tried] == [
+        f"--objective {name}" for name in ("rcml", "blind", "clip", "siglip", "unicl", "declip")
+    ]
+    assert changed(study("objectives")) == {
+        "rcml": {},
+        **{name: {"objective": name} for name in ("blind", "clip", "siglip", "unicl", "declip")},
+    }
+
+
+def test_study_of_objectives_leaves_out_declip_without_augmented_pictures() -> None:
+    variants = variants_of(study("objectives", augment=False))
+    assert variants.left_out == {"declip": "it needs augmented pictures (without --no-augment)"}
+    assert [one.name for one in variants.tried] == ["rcml", "blind", "clip", "siglip", "unicl"]
+    frozen = variants_of(study("objectives", augment=False, backbone="towers", tune="frozen"))
+    assert [one.name for one in frozen.tried][-1] == "declip"
+
+
 def test_sweep_adds_value_of_reference() -> None:
     variants = variants_of(study("beta", beta=0.55))
     assert [one.value for one in variants.tried] == [0.0, 0.2, 0.4, 0.55, 0.6, 0.8, 1.0]

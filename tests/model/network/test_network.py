@@ -238,7 +238,10 @@ def test_vit_b_32_network_has_parameter_count_of_paper() -> None:
     [
         ("rcml", RELATIONS),
         ("blind", (INTRA_RELATION, BLIND_RELATION, BLIND_RELATION)),
-        ("clip", (INTRA_RELATION, INTRA_RELATION, INTRA_RELATION)),
+        *(
+            (one, (INTRA_RELATION, INTRA_RELATION, INTRA_RELATION))
+            for one in ("clip", "siglip", "unicl", "declip")
+        ),
     ],
 )
 def test_objective_determines_conditioning_relation(
@@ -253,8 +256,8 @@ def vectors_of(network: Network, preprocessor: Preprocessor) -> ndarray:
     return np.asarray(encoder.encode_texts(["red mug"])[0])
 
 
-@pytest.mark.parametrize("objective", ["blind", "clip"])
-def test_clip_and_blind_give_one_vector_for_all_inter_sample_relations(
+@pytest.mark.parametrize("objective", ["blind", "clip", "siglip", "unicl", "declip"])
+def test_objectives_other_than_rcml_give_one_vector_for_all_inter_sample_relations(
     objective: Objective, preprocessor: Preprocessor
 ) -> None:
     vectors = vectors_of(small_network(preprocessor, objective), preprocessor)

@@ -1,11 +1,18 @@
-"""Tests of augmentation: small random changes that do not depend on the batch of a picture."""
+"""Tests of augmentation: small random changes that do not depend on the batch of an item, and second views."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from model.network.inputs import PictureInput
-from model.training.augmentation import draw_moves, move_pictures
+from model.network.inputs import PictureInput, TextInput, Tokens
+from model.training.augmentation import (
+    DROPPED_SHARE,
+    draw_kept,
+    draw_moves,
+    move_pictures,
+    two_pictures,
+    two_texts,
+)
 
 
 def moved_at_random(pixels: Tensor, seed: int) -> Tensor:
@@ -45,3 +52,43 @@ def test_augmentation_of_picture_does_not_depend_on_batch() -> None:
 def test_leaves_pictures_stored_as_patches_unchanged() -> None:
     patches = PictureInput(torch.rand(2, 9, 12), torch.tensor([[3, 3], [2, 4]]))
     assert move_pictures(patches, draw_moves(2, torch.Generator())) is patches
+
+
+def test_dropped_token_of_second_view_is_overwritten_by_token_before_it() -> None:
+    ids = torch.tensor([[10, 11, 12, 13, 14, 15], [20, 21, 22, 23, 0, 0]])
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    kept = torch.tensor([[False, True, False, False, True, False], [True, False, True, False, False, False]])
+    found = two_texts(TextInput(ids, mask), kept)
+    assert isinstance(found, TextInput)
+    assert found.ids[:2].tolist() == ids.tolist()
+    # The first and the last token are always kept, and so is the padding.
+    assert found.ids[2:].tolist() == [[10, 11, 11, 11, 14, 15], [20, 20, 22, 23, 0, 0]]
+    assert found.mask.tolist() == mask.tolist() * 2
+
+
+def test_second_view_of_encoded_tokens_lacks_the_same_components_in_all_tokens() -> None:
+    states = torch.ones(2, 3, 4)
+    tokens = Tokens(states, torch.ones(2, 3, dtype=torch.bool), torch.tensor([0, 2]))
+    kept = torch.tensor([[True, False, True, True], [False, True, True, False]])
+    for found in (two_texts(tokens, kept), two_pictures(tokens, kept)):
+        assert isinstance(found, Tokens)
+        assert torch.equal(found.states[:2], states)
+        assert found.states[2:, 1].tolist() == found.states[2:, 0].tolist() == [[1, 0, 1, 1], [0, 1, 1, 0]]
+        assert found.summary.tolist() == [0, 2, 0, 2]
+
+
+def test_second_view_of_picture_is_moved_differently_or_lacks_patches() -> None:
+    pixels, grid = torch.rand(2, 3, 16, 16), torch.zeros(2, 2)
+    found = two_pictures(PictureInput(pixels, grid), torch.zeros(2, 3, dtype=torch.bool))
+    assert isinstance(found, PictureInput)
+    assert torch.equal(found.pixels, torch.cat([pixels, pixels]))
+    patches = PictureInput(torch.ones(1, 3, 2), torch.tensor([[1, 3]]))
+    found = two_pictures(patches, torch.tensor([[True, False, True]]))
+    assert isinstance(found, PictureInput)
+    assert found.pixels[1].tolist() == [[1, 1], [0, 0], [1, 1]]
+    assert found.grid.tolist() == [[1, 3], [1, 3]]
+
+
+def test_second_view_lacks_the_stated_share_of_parts() -> None:
+    kept = draw_kept(100, 100, torch.Generator().manual_seed(4))
+    assert kept.float().mean().item() == pytest.approx(1 - DROPPED_SHARE, abs=0.02)

@@ -1,6 +1,7 @@
 """Tests of training batches: an epoch contains every pair, and a batch depends only on the seed and the step."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from model.config import Objective
 from model.data.edge_table import EdgeTable
 from model.errors import InputError
 from model.network.inputs import PictureInput, TextInput
@@ -70,9 +72,16 @@ def test_training_pairs_are_all_edges_and_all_self_pairs() -> None:
     assert pairs.take(np.flatnonzero(~selves)).relation.tolist() == SHOP.edges.relation.tolist()
 
 
-def test_clip_trains_only_on_self_pairs() -> None:
-    pairs = training_pairs(SHOP, "clip")
+@pytest.mark.parametrize("objective", ["clip", "siglip", "declip"])
+def test_clip_siglip_and_declip_train_only_on_self_pairs(objective: Objective) -> None:
+    pairs = training_pairs(SHOP, objective)
     assert pairs.a.tolist() == pairs.b.tolist() == list(range(8))
+
+
+def test_unicl_trains_on_all_edges_without_their_relations() -> None:
+    pairs, expected = training_pairs(SHOP, "unicl"), training_pairs(SHOP, "rcml")
+    assert (pairs.a.tolist(), pairs.b.tolist()) == (expected.a.tolist(), expected.b.tolist())
+    assert set(pairs.relation.tolist()) == {0}
 
 
 def test_epoch_contains_every_pair_once_except_incomplete_last_batch() -> None:
@@ -129,6 +138,24 @@ def test_shares_of_ranks_add_up_to_whole_batch(step: int, size: int) -> None:
     }
     for one in parts:
         assert ((one.own.start <= one.pairs.anchor) & (one.pairs.anchor < one.own.stop)).all()
+
+
+@given(step=st.integers(1, 50), size=st.integers(2, 4))
+def test_second_views_follow_first_ones_and_do_not_depend_on_rank(step: int, size: int) -> None:
+    shop = replace(SHOP, text=TextInput(torch.arange(72).reshape(8, 9), torch.ones(8, 9, dtype=torch.bool)))
+    whole = batches(shop, batch_size=6, views=2).at(step)
+    single = batches(shop, batch_size=6).at(step)
+    parts = [
+        batches(shop, batch_size=6, views=2, group=ProcessGroup(rank, size, CPU)).at(step)
+        for rank in range(size)
+    ]
+    assert torch.equal(ids_of(whole)[: len(whole.items)], ids_of(single))
+    assert torch.equal(moves_of(whole)[: len(whole.items)], moves_of(single))
+    assert not torch.equal(ids_of(whole)[len(whole.items) :], ids_of(single))
+    for tensor in (ids_of, moves_of):
+        views = [tensor(one).chunk(2) for one in parts]
+        joined = torch.cat([torch.cat([one[view] for one in views]) for view in (0, 1)])
+        assert torch.equal(joined, tensor(whole))
 
 
 def test_rejects_more_ranks_than_items() -> None:

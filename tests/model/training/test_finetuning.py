@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.checkpoint.checkpoint import Checkpoint
-from model.config import TrainConfig
+from model.config import Objective, TrainConfig
 from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError
@@ -50,6 +50,17 @@ def tuned(prepared: Path, clip_folder: Path, out: Path, **options: Any) -> dict[
     }
     after = load_file(out / "model.safetensors")
     return {name: one - before[name] if name in before else one for name, one in after.items()}
+
+
+@pytest.mark.parametrize("objective", ["siglip", "unicl", "declip"])
+def test_frozen_towers_train_with_losses_of_rivals(
+    objective: Objective, prepared: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    change = tuned(prepared, clip_folder, tmp_path / "out", tune="frozen", objective=objective)
+    changed = {name for name, one in change.items() if name.startswith("backbone") and one.any()}
+    assert changed == {f"backbone.model.{name}_projection.weight" for name in ("text", "visual")}
+    losses = [entry.loss for entry in Checkpoint.open(tmp_path / "out").metrics.history]
+    assert losses[-1] < losses[0]
 
 
 def test_frozen_towers_stay_unchanged_while_projections_and_attention_train(

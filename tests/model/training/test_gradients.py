@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.config import Conditioning
+from model.config import Conditioning, Objective, TrainConfig
 from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
 from model.encoder.read_relation import relation_context
@@ -25,6 +25,7 @@ from model.training.batches import Batches, Part
 from model.training.distributed import ProcessGroup, join_process_group
 from model.training.gradients import Gradients
 from model.training.loss import rcml_loss
+from model.training.objectives.choice import make_loss
 from tests.model.planted import TINY
 
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))
@@ -49,6 +50,7 @@ def set_up(
     group: ProcessGroup = ALONE,
     micro_batch: int | None = None,
     conditioning: Conditioning = "paper",
+    objective: Objective = "rcml",
 ) -> tuple[Network, Batches, Gradients]:
     """Return a random network in float64, the batches of the training split, and the object that computes gradients."""
     prepared = Prepared.open(folder)
@@ -57,21 +59,36 @@ def set_up(
     torch.manual_seed(8)
     backbone = small_backbone(TINY, preprocessor)
     config = NetworkConfig(
-        objective="rcml", beta=0.6, summary_scale=1.0, conditioning=conditioning, backbone=backbone.config
+        objective=objective,
+        beta=0.6,
+        summary_scale=1.0,
+        conditioning=conditioning,
+        backbone=backbone.config,
     )
     network = Network(config, backbone).double()
     network.attention.scale(3.0)
     if network.attention.bias is not None:  # the matrix starts at zero, which would hide faults
         torch.nn.init.normal_(network.attention.bias.matrix)
     part = training_part(prepared, preprocessor)
+    training = TrainConfig(prepared=folder, out=folder, objective=objective)
+    loss = make_loss(training, len(part), backbone.dim).double()
+    network.register_module("loss", loss)  # only to find its gradients among those of the network
     gradients = Gradients(
-        network, preprocessor, prepared.relations, group, 0.1, 0.5, micro_batch, bf16=False, seed=0
+        network, preprocessor, prepared.relations, group, loss, micro_batch, bf16=False, seed=0
     )
-    return network, Batches(part, "rcml", 12, augment=True, seed=0, group=group), gradients
+    batches = Batches(part, objective, 12, augment=True, seed=0, group=group, views=loss.views)
+    return network, batches, gradients
 
 
 def gradients_of(network: Network) -> dict[str, Tensor]:
     return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
+
+
+def second_step(network: Network, batches: Batches, gradients: Gradients) -> tuple[float, dict[str, Tensor]]:
+    """Return the loss and gradients of the second step; DeCLIP's queue then holds the texts of the first."""
+    gradients.of(batches.at(1), step=1)
+    network.zero_grad()
+    return gradients.of(batches.at(2), step=2), gradients_of(network)
 
 
 @runtime_checkable
@@ -179,11 +196,34 @@ def test_dropout_depends_only_on_seed_and_step(prepared: Path) -> None:
     assert [name for name, one in found[0].items() if not torch.equal(one, found[1][name])] == []
 
 
+RIVALS: tuple[Objective, ...] = ("siglip", "unicl", "declip")
+
+
+@pytest.fixture(scope="module")
+def whole_of_rivals(prepared: Path) -> dict[Objective, tuple[float, dict[str, Tensor]]]:
+    return {objective: second_step(*set_up(prepared, objective=objective)) for objective in RIVALS}
+
+
+@pytest.mark.parametrize("objective", RIVALS)
+def test_micro_batches_of_rivals_give_gradients_of_whole_batch(
+    objective: Objective, prepared: Path, whole_of_rivals: dict[Objective, tuple[float, dict[str, Tensor]]]
+) -> None:
+    loss, gradients = second_step(*set_up(prepared, micro_batch=5, objective=objective))
+    expected = whole_of_rivals[objective]
+    assert loss == pytest.approx(expected[0], rel=1e-12)
+    assert compare(gradients, expected[1]) == pytest.approx((1.0, 1.0), abs=1e-12)
+    learnt = {"loss.log_temperature", "loss.bias"} if objective == "siglip" else set()
+    assert {name for name in gradients if name.startswith("loss.")} == learnt
+
+
 MICRO_BATCHES = (None, 4)
 
 
 def test_several_processes_give_gradients_of_one(
-    prepared: Path, tmp_path: Path, whole: tuple[float, dict[str, Tensor]]
+    prepared: Path,
+    tmp_path: Path,
+    whole: tuple[float, dict[str, Tensor]],
+    whole_of_rivals: dict[Objective, tuple[float, dict[str, Tensor]]],
 ) -> None:
     processes = 3
     subprocess.run(
@@ -201,6 +241,12 @@ def test_several_processes_give_gradients_of_one(
             assert loss == pytest.approx(whole[0], rel=1e-12)
             ratio, cosine = compare(load_file(tmp_path / f"{micro_batch}-{rank}.safetensors"), whole[1])
             assert (ratio, cosine) == pytest.approx((1.0, 1.0), abs=1e-10)
+    for objective, expected in whole_of_rivals.items():
+        for rank in range(processes):
+            loss = json.loads((tmp_path / f"{objective}-{rank}.json").read_text())
+            assert loss == pytest.approx(expected[0], rel=1e-12)
+            found = load_file(tmp_path / f"{objective}-{rank}.safetensors")
+            assert compare(found, expected[1]) == pytest.approx((1.0, 1.0), abs=1e-10)
 
 
 def one_rank(folder: Path, out: Path) -> None:
@@ -212,6 +258,10 @@ def one_rank(folder: Path, out: Path) -> None:
             loss = gradients.of(batches.at(1), step=1)
             save_file(gradients_of(network), out / f"{micro_batch}-{ranks.rank}.safetensors")
             (out / f"{micro_batch}-{ranks.rank}.json").write_text(json.dumps(loss))
+        for objective in RIVALS:
+            loss, found = second_step(*set_up(folder, ranks, micro_batch=4, objective=objective))
+            save_file(found, out / f"{objective}-{ranks.rank}.safetensors")
+            (out / f"{objective}-{ranks.rank}.json").write_text(json.dumps(loss))
 
 
 if __name__ == "__main__":

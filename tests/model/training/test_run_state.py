@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 
 from model.artifact import open_artifact
 from model.checkpoint.checkpoint import Checkpoint
-from model.config import TrainConfig
+from model.config import Objective, TrainConfig
 from model.errors import ArtifactError, InputError, MismatchError
+from model.training.optimizer import schedule
 from model.training.run_state import TrainingState, discard_run, open_run
 from model.training.train import train
 from tests.model.planted import tiny_training
@@ -57,6 +58,12 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 """Script that forks one process per training run, because importing torch takes longer than the training."""
+
+
+STATES_OF_LOSS: dict[Objective, set[str]] = {
+    "siglip": {"log_temperature", "bias"},
+    "declip": {"queue.vectors", "queue.items"},
+}
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,35 @@ def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
         with pytest.raises(KeyboardInterrupt):
             train(config)
     return config
+
+
+@pytest.mark.parametrize("objective", ["siglip", "declip"])
+def test_resumed_run_continues_with_state_of_loss(
+    objective: Objective, prepared: Path, tmp_path: Path
+) -> None:
+    # SigLIP's loss has trained parameters, and DeCLIP's has a queue.
+    options: dict[str, Any] = {
+        "objective": objective, "steps": 8, "validate_every": 4, "save_every": 1, "batch_size": 8,
+        "learning_rate": 1e-2,
+    }  # fmt: skip
+    calm, stormy = (tiny_training(prepared, tmp_path / name, **options) for name in ("calm", "stormy"))
+    train(calm)
+
+    def stop(step: int, config: TrainConfig) -> float:
+        if step == 6:
+            raise KeyboardInterrupt
+        return schedule(step, config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.training.train.schedule", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stormy)
+    train(resumed(stormy))
+    expected, found = (
+        load_file(tmp_path / f"{name}.run" / "last.safetensors") for name in ("calm", "stormy")
+    )
+    assert expected.keys() == found.keys() >= {f"loss.{name}" for name in STATES_OF_LOSS[objective]}
+    assert [name for name, tensor in expected.items() if not torch.equal(tensor, found[name])] == []
 
 
 def resumed(config: TrainConfig, **changed: Any) -> TrainConfig:

@@ -1,6 +1,7 @@
 """Tests of `rcml train`: it is reproducible, learns planted relations, and reports failures clearly."""
 
 import json
+import math
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from model.checkpoint.checkpoint import Checkpoint
@@ -96,6 +98,45 @@ def test_stops_early_when_validation_no_longer_improves(prepared: Path, tmp_path
     train(config)
     metrics = metrics_of(config.out)
     assert metrics.steps == metrics.best_step + 3 < 50
+
+
+@pytest.mark.parametrize("objective", ["siglip", "unicl", "declip"])
+def test_losses_of_rivals_fall_and_their_checkpoints_are_those_of_clip(
+    objective: Objective, prepared: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    config = tiny_training(
+        prepared, tmp_path / "out", objective=objective, steps=30, learning_rate=3e-3, validate_every=10
+    )
+    train(config)
+    metrics = metrics_of(config.out)
+    losses = [entry.loss for entry in metrics.history]
+    assert losses[0] > losses[-1]
+    assert metrics.objective == objective
+    found, clip = (load_file(folder / "model.safetensors") for folder in (config.out, checkpoints["clip"]))
+    assert {name: tensor.shape for name, tensor in found.items()} == {
+        name: tensor.shape for name, tensor in clip.items()
+    }
+    network, other = (
+        json.loads((folder / "network.json").read_text()) for folder in (config.out, checkpoints["clip"])
+    )
+    assert network == {**other, "objective": objective}
+
+
+def test_bias_and_temperature_of_siglip_are_trained_and_kept_with_the_run(
+    prepared: Path, tmp_path: Path
+) -> None:
+    config = tiny_training(prepared, tmp_path / "out", objective="siglip", steps=8, learning_rate=1e-2)
+    train(config)
+    last = load_file(tmp_path / "out.run" / "last.safetensors")
+    assert abs(last["loss.bias"].item() + 10) > 1e-3
+    assert abs(last["loss.log_temperature"].item() - math.log(10)) > 1e-3
+
+
+def test_declip_without_augmented_pictures_is_rejected() -> None:
+    options = {"prepared": Path("p"), "out": Path("o"), "objective": "declip", "augment": False}
+    with pytest.raises(ValidationError, match=r"Omit --no-augment, or use --tune frozen"):
+        TrainConfig.model_validate(options)
+    TrainConfig.model_validate({**options, "backbone": "towers", "tune": "frozen"})
 
 
 def test_summary_describes_checkpoint(prepared: Path, tmp_path: Path) -> None:

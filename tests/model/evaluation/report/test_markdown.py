@@ -37,8 +37,9 @@ def test_each_similarity_has_a_row_with_its_interval_the_baselines_and_chance() 
 
 
 def test_networks_have_a_fixed_order() -> None:
-    readable = evaluation_markdown(report(clip=0.3, rcml=0.6, blind=0.5))
-    assert rows_of(readable, "| similarity |") == ["| similarity | rcml | blind | clip | chance |"] * 2
+    readable = evaluation_markdown(report(declip=0.2, clip=0.3, unicl=0.3, rcml=0.6, siglip=0.4, blind=0.5))
+    order = "| similarity | rcml | blind | clip | siglip | unicl | declip | chance |"
+    assert rows_of(readable, "| similarity |") == [order] * 2
 
 
 def test_states_test_data_baseline_ratios_and_network_sizes() -> None:

@@ -10,7 +10,7 @@ from model.evaluation.report.plots import NETWORK_COLOURS, draw_plots
 
 from .contents import report
 
-NETWORKS = report(rcml=0.6, clip=0.3, blind=0.5, against=0.45)
+NETWORKS = report(rcml=0.6, clip=0.3, blind=0.5, siglip=0.4, unicl=0.35, declip=0.42, against=0.45)
 
 
 @pytest.fixture(scope="module")
