@@ -406,5 +406,8 @@ class EvaluateConfig(StageConfig):
     max_queries: int = Field(
         20_000, ge=1, description="maximum number of queries of each kind; a random sample if there are more"
     )
+    efficiency: bool = Field(
+        True, description="also measure the size, the time and the memory of each network and system"
+    )
     device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
     seed: int = Field(0, ge=0, description="random seed of the queries, the claims and the bootstrap")

@@ -31,13 +31,13 @@ from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
 from model.network.devices import choose_device
-from model.network.image_cache import Pictures, load_pictures
+from model.network.image_cache import PictureFiles, Pictures, load_pictures
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext, RelationView
-from model.network.token_cache import StoredTokens
+from model.network.token_cache import StoredTokens, shared_batches
 from model.records import Relation
 
 from .explain import explain, relative_entropy
@@ -187,6 +187,12 @@ class Encoder:
             return f"cuda ({torch.cuda.get_device_name(self._device)})"
         return self._device.type
 
+    def with_relations(self, relations: Sequence[Relation]) -> Self:
+        """Return an encoder with the same network that encodes items under `relations` instead."""
+        other = type(self)(self.network, self.preprocessor, relations, self._device)
+        other.context()
+        return other
+
     @property
     def relation_vectors(self) -> Float32[ndarray, "relations dim"]:
         """Vectors h_E of all relations, not normalised."""
@@ -237,9 +243,27 @@ class Encoder:
         share = self.network.config.text_share
         return Encoding(self._encode_text(text)[0], self._encode_pictures(pictures)[0], None, share)
 
-    def encode_part(self, texts: Sequence[str], paths: Sequence[Path]) -> Encoding:
-        """Encode many items whose pictures are files on disk; see `encode_items`."""
-        return self.encode_inputs(self.preprocessor.tokenize(texts), load_pictures(self.preprocessor, paths))
+    def encode_part(
+        self, texts: Sequence[str], paths: Sequence[Path], tokens: Path | None = None
+    ) -> Encoding:
+        """Encode many items whose pictures are files on disk; see `encode_items`.
+
+        Encoders with the same towers can share the tokens of the same items in the folder `tokens`: the first one
+        writes them, and the others read them. The result is bitwise the same.
+
+        Raises:
+            InputError: the disk does not have enough free space for the tokens.
+        """
+        text = self.preprocessor.tokenize(texts)
+        if tokens is None:
+            return self.encode_inputs(text, load_pictures(self.preprocessor, paths))
+        pictures = PictureFiles(self.preprocessor, paths)
+        return Encoding(
+            self._encode_text(text, shared=tokens / "text")[0],
+            self._encode_pictures(pictures, shared=tokens / "image")[0],
+            None,
+            self.network.config.text_share,
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         """Encode texts into unit vectors under every relation."""
@@ -284,19 +308,21 @@ class Encoder:
         return self.network.image_tokens(taken)
 
     def _encode_text(
-        self, text: TextInput | StoredTokens, keep: bool = False
+        self, text: TextInput | StoredTokens, keep: bool = False, shared: Path | None = None
     ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
         # Batch by length, so that short texts are not padded to the length of the longest text.
         order = text.mask.sum(dim=1).argsort(stable=True)
         projection = self.network.backbone.text_projection if keep else None
-        return self._encode(order, partial(self._text_tokens, text), self.context().text, projection)
+        return self._encode(order, partial(self._text_tokens, text), self.context().text, projection, shared)
 
     def _encode_pictures(
-        self, pictures: Pictures | StoredTokens, keep: bool = False
+        self, pictures: Pictures | StoredTokens, keep: bool = False, shared: Path | None = None
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
         order = torch.arange(len(pictures))
         projection = self.network.backbone.image_projection if keep else None
-        return self._encode(order, partial(self._image_tokens, pictures), self.context().image, projection)
+        return self._encode(
+            order, partial(self._image_tokens, pictures), self.context().image, projection, shared
+        )
 
     @torch.inference_mode()
     def _encode(
@@ -305,13 +331,16 @@ class Encoder:
         encode: Callable[[Int[Tensor, " batch"]], Tokens],
         relations: RelationView,
         projection: Callable[[], Float[Tensor, "width dim"]] | None,
+        shared: Path | None,
     ) -> tuple[Float32[ndarray, "items relations dim"], TokenRows | None]:
-        """Compute the vectors and, if `projection` is given, the tokens in the joint space."""
+        """Compute the vectors and, if `projection` is given, the tokens in the joint space; see `shared_batches`."""
+        if shared is not None:
+            encode = shared_batches(shared, encode)
         vectors = np.empty((len(order), len(self.relations), self.dim), np.float32)
         matrix = None if projection is None else projection().to(relations.queries.dtype)
         kept: dict[int, Float16[ndarray, "tokens dim"]] = {}
         for rows in order.split(BATCH_ITEMS) if len(order) else ():
-            tokens = encode(rows)
+            tokens = encode(rows).to(self._device)
             vectors[rows.numpy()] = to_numpy(self.network.attention(tokens, relations))
             if matrix is not None:
                 states = (tokens.states.to(matrix.dtype) @ matrix).half().cpu().numpy()

@@ -4,15 +4,18 @@ All systems answer the same evaluation set (`evaluation_set.py`). `report.json` 
 docs/artifacts.md documents its keys).
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from model.artifact import write_artifact
+from model.artifact import storing, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
+from model.checkpoint.tower_digest import tower_digest
 from model.config import EvaluateConfig
 from model.console import progress
 from model.data.edge_table import EdgeTable
@@ -20,22 +23,25 @@ from model.data.prepared_data import Prepared
 from model.embeddings.attention_entropy import AttentionEntropy
 from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
+from model.network.devices import machine_name
 from model.network.image_cache import PictureFiles
 from model.similarity import Similarity
 from model.systems.families import open_system
 from model.systems.system import System
 
 from .baselines.assembly import Baselines
+from .efficiency import Costs, EfficiencySample, Subject
 from .evaluation_set import EvaluationSet, make_evaluation_set
-from .figures import ChanceFigures, DataCounts, EvaluationReport, NetworkFigures, Role
+from .figures import ChanceFigures, DataCounts, EfficiencyTable, EvaluationReport, NetworkFigures, Role
 from .measurement import Measurement
 from .metrics import HIT_AT, TOP_RELATIONS, Bootstrap, hit_at, log_loss
-from .network_figures import Answers, checkpoint_figures, figures_by_relation, network_figures
+from .network_figures import Answers, checkpoint_figures, figures_by_relation, mean_hits, network_figures
 from .report.documents import write_documents
 from .report.examples import Examples
 from .scoring import NetworkScorer, PlacedScorer
 from .tables import (
     catalogue_tables,
+    chance_tests,
     relation_type_table,
     retrieval_tables,
     sensitivity_table,
@@ -49,26 +55,36 @@ def evaluate(config: EvaluateConfig) -> str:
 
     Raises:
         ArtifactError: a checkpoint or the prepared data is missing or damaged, or they do not belong together.
-        InputError: there are no test pairs, or too few test items.
+        InputError: there are no test pairs or too few test items, or the disk has too little space for tokens.
     """
     prepared = Prepared.open(config.prepared)
     questions = make_evaluation_set(prepared, config)
     checkpoints = open_checkpoints(config, prepared)
-    others = measure_systems(config, prepared, questions)
+    costs = Costs(EfficiencySample.of(questions, prepared.relations)) if config.efficiency else None
+    others = measure_systems(config, prepared, questions, costs)
     answers: dict[Role, list[Answers]] = {role: [] for role in checkpoints}
     measured: dict[Role, list[Measurement]] = {role: [] for role in checkpoints}
     everyone = [(role, checkpoint) for role, several in checkpoints.items() for checkpoint in several]
     examples: list[Examples] = []
     entropies: list[AttentionEntropy] = []
-    for role, checkpoint in progress(everyone, "measuring networks", len(everyone)):
-        answer, measurement, example, entropy = measure_network(checkpoint, questions, prepared, config)
-        answers[role].append(answer)
-        measured[role].append(measurement)
-        examples.append(example)
-        if role == everyone[0][0] and entropy is not None:
-            entropies.append(entropy)
+    towers = shared_towers([checkpoint for _, checkpoint in everyone])
+    folder = config.out.absolute().parent  # on disk, unlike the temporary folder of some systems
+    folder.mkdir(parents=True, exist_ok=True)
+    with storing(config.out), TemporaryDirectory(prefix=f".{config.out.name}-", dir=folder) as scratch:
+        for role, checkpoint in progress(everyone, "measuring networks", len(everyone)):
+            digest = towers.get(checkpoint.path)
+            tokens = None if digest is None else Path(scratch, digest)
+            answer, measurement, example, entropy = measure_network(
+                role, checkpoint, questions, prepared, config, costs, tokens
+            )
+            answers[role].append(answer)
+            measured[role].append(measurement)
+            examples.append(example)
+            if role == everyone[0][0] and entropy is not None:
+                entropies.append(entropy)
     mean_entropy = AttentionEntropy.mean(entropies) if entropies else None
-    report = make_report(prepared, questions, answers, measured, others, mean_entropy, config)
+    efficiency = None if costs is None else costs.table(machine_name(config.device), list(checkpoints))
+    report = make_report(prepared, questions, answers, measured, others, mean_entropy, efficiency, config)
     parents = {"prepared": prepared.manifest.digest} | _parents(checkpoints)
     with write_artifact(config.out, "report", config, parents) as draft:
         report.save(draft.path)
@@ -155,18 +171,45 @@ def _parents(checkpoints: Mapping[Role, Sequence[Checkpoint]]) -> dict[str, str]
     }
 
 
+def shared_towers(checkpoints: Sequence[Checkpoint]) -> dict[Path, str]:
+    """Return the digest of the towers of each checkpoint whose towers another checkpoint has too, by its path.
+
+    Checkpoints trained with `--tune frozen` on the same backbone have the same towers.
+    """
+    if len(checkpoints) == 1:
+        return {}
+    digests = {checkpoint.path: tower_digest(checkpoint) for checkpoint in checkpoints}
+    counts = Counter(digests.values())
+    return {path: digest for path, digest in digests.items() if counts[digest] > 1}
+
+
 def measure_network(
-    checkpoint: Checkpoint, questions: EvaluationSet, prepared: Prepared, config: EvaluateConfig
+    role: Role,
+    checkpoint: Checkpoint,
+    questions: EvaluationSet,
+    prepared: Prepared,
+    config: EvaluateConfig,
+    costs: Costs | None,
+    tokens: Path | None,
 ) -> tuple[Answers, Measurement, Examples, AttentionEntropy | None]:
     """Encode the items with one checkpoint and put all questions to it. The vectors are not kept.
 
-    The entropy is None if the attention does not depend on the relation.
+    Networks with the same towers share the folder `tokens` (`Encoder.encode_part`). The entropy is None if the
+    attention does not depend on the relation.
     """
     encoder = Encoder.from_pretrained(checkpoint.path, config.device)
     conditioned = checkpoint.metrics.objective == "rcml"
-    encoding = encoder.encode_part(questions.texts, questions.pictures)
+    encoding = encoder.encode_part(
+        questions.texts, questions.pictures, None if tokens is None else tokens / "test"
+    )
+    if costs is not None:
+        costs.measure(role, Subject.of_network(encoder, checkpoint.metrics.parameters), encoding)
     training = (
-        encoder.encode_part(questions.training_texts, questions.training_pictures)
+        encoder.encode_part(
+            questions.training_texts,
+            questions.training_pictures,
+            None if tokens is None else tokens / "training",
+        )
         if questions.training_texts
         else None
     )
@@ -188,7 +231,7 @@ def attention_entropy(encoder: Encoder, questions: EvaluationSet) -> AttentionEn
 
 
 def measure_systems(
-    config: EvaluateConfig, prepared: Prepared, questions: EvaluationSet
+    config: EvaluateConfig, prepared: Prepared, questions: EvaluationSet, costs: Costs | None
 ) -> dict[str, tuple[Measurement, str]]:
     """Measure the systems in `config`, before any network: a name that cannot be opened is reported at once.
 
@@ -201,13 +244,18 @@ def measure_systems(
     for spec in progress(config.systems, "measuring other systems", len(config.systems)):
         system = open_system(spec, config.device)
         meaning = system_meaning(system, len(questions.texts), len(prepared.relations))
-        found[system_label(spec, found)] = measure_system(system, prepared, questions), meaning
+        label = system_label(spec, found)
+        found[label] = measure_system(label, system, prepared, questions, costs), meaning
     return found
 
 
-def measure_system(system: System, prepared: Prepared, questions: EvaluationSet) -> Measurement:
+def measure_system(
+    label: str, system: System, prepared: Prepared, questions: EvaluationSet, costs: Costs | None
+) -> Measurement:
     """Encode the items with a system that was not trained here, by the protocol of section 4.3.1, and question it."""
     encoding = system.encode(questions.texts, questions.pictures, prepared.relations)
+    if costs is not None:
+        costs.measure(label, Subject.of_system(system), encoding)
     training = (
         system.encode(questions.training_texts, questions.training_pictures, prepared.relations)
         if questions.training_texts
@@ -239,6 +287,7 @@ def make_report(
     measured: Mapping[Role, Sequence[Measurement]],
     others: Mapping[str, tuple[Measurement, str]],
     entropy: AttentionEntropy | None,
+    efficiency: EfficiencyTable | None,
     config: EvaluateConfig,
 ) -> EvaluationReport:
     """Average the results of each network over its checkpoints, measure the baselines, and compare."""
@@ -258,18 +307,15 @@ def make_report(
     correct: dict[str, Float[ndarray, " claims"]] = {
         role: np.mean([one.correct(questions) for one in own], axis=0) for role, own in answers.items()
     }
+    chance = chance_figures(config.candidates, len(questions.known))
     return EvaluationReport(
         verdict=verdict(tested, retrieval, relation_type, entropy),
-        data=DataCounts(
-            items=len(questions.texts),
-            edges=len(questions.edges),
-            queries=len(questions.queries.item),
-            claims=len(questions.claims.valid),
-            relations=len(questions.known),
-            candidates=config.candidates,
-        ),
-        chance=chance_figures(config.candidates, len(questions.known)),
+        data=data_counts(questions, config.candidates),
+        chance=chance,
         networks=networks,
+        against_chance=chance_tests(
+            tested, mean_hits(answers[tested]), chance.hit_at_5, questions.queries, config.seed
+        ),
         ratios=_ratios(networks, tested),
         relations=figures_by_relation(answers[tested], questions),
         tested=tested,
@@ -287,6 +333,7 @@ def make_report(
         validity=validity_table(tested, correct, questions, config.seed),
         sensitivity=sensitivity_table(systems, questions),
         attention_entropy=entropy,
+        efficiency=efficiency,
     )
 
 
@@ -308,6 +355,18 @@ def _relation_types(
             for name, own in probabilities.items()
         },
         {name: float(np.mean([log_loss(one, truth) for one in own])) for name, own in probabilities.items()},
+    )
+
+
+def data_counts(questions: EvaluationSet, candidates: int) -> DataCounts:
+    """Count what is asked in the paper's three tasks."""
+    return DataCounts(
+        items=len(questions.texts),
+        edges=len(questions.edges),
+        queries=len(questions.queries.item),
+        claims=len(questions.claims.valid),
+        relations=len(questions.known),
+        candidates=candidates,
     )
 
 

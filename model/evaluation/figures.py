@@ -136,10 +136,11 @@ class CheckpointFigures(FrozenModel):
 
 
 class Comparison(FrozenModel):
-    """Tested network minus a rival on the same cases.
+    """Tested network minus a rival, or minus chance, on the same cases.
 
     The interval of `difference` is bootstrapped over items. `p` is the two-sided p of a sign-flip permutation test over
-    items with 10,000 draws, so the least p is 1/10,001. `p_holm` is adjusted for the number of rivals (Holm 1979).
+    items with 10,000 draws, so the least p is 1/10,001. `p_holm` is adjusted for the number of comparisons in the table
+    (Holm 1979).
     """
 
     difference: Estimate
@@ -254,6 +255,33 @@ class SensitivityFigures(FrozenModel):
     answers: dict[str, Overlap] = Field(description="mean Jaccard overlap of the ten best candidates")
 
 
+class EfficiencyFigures(FrozenModel):
+    """Size, time and memory of one network or system; the keys 1, 10 and 100 are numbers of relations."""
+
+    parameters: int = Field(description="number of weights")
+    ms_per_item: dict[int, float] = Field(
+        description="time in milliseconds to turn the text and the picture file of one item into its vectors under as "
+        "many relations"
+    )
+    ms_per_query: float = Field(
+        description="time in milliseconds to rank all candidates for one query whose vectors are known"
+    )
+    bytes_per_item: dict[int, int] = Field(
+        description="bytes of the different text and image vectors of one item in half precision"
+    )
+
+
+class EfficiencyTable(FrozenModel):
+    """Cost of all networks and systems, measured during the evaluation."""
+
+    machine: str = Field(description="GPU if there is one, CPU, and number of threads")
+    items: int = Field(
+        description="number of items in the sample; a system with many passes encodes fewer of them"
+    )
+    candidates: int = Field(description="number of candidates that a query ranks: all test items")
+    systems: dict[str, EfficiencyFigures] = Field(description="costs of each network and system")
+
+
 class Verdict(FrozenModel):
     """Answer to the question whether relation conditioning helps on these data."""
 
@@ -276,6 +304,9 @@ class EvaluationReport(FrozenModel):
     networks: dict[Role, NetworkFigures] = Field(
         description="figures of each network, means over its checkpoints; the tested network has the name of its "
         "training objective"
+    )
+    against_chance: dict[Similarity, Comparison] = Field(
+        description="Hit@5 of the tested network minus chance; `p_holm` is adjusted for the number of similarities"
     )
     ratios: dict[Role, float] = Field(
         description="AVG Hit@5 of the tested network divided by AVG Hit@5 of the rival"
@@ -306,6 +337,10 @@ class EvaluationReport(FrozenModel):
         description="entropy of the attention of the tested network over the tokens of an item, divided by log(number "
         "of tokens), averaged over at most 128 items and all relations; 1 if it is uniform; null unless the objective "
         "is rcml"
+    )
+    efficiency: EfficiencyTable | None = Field(
+        description="size, time and memory of the networks (their first checkpoints) and systems; null with "
+        "--no-efficiency"
     )
 
     def save(self, folder: Path) -> None:

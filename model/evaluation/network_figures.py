@@ -93,6 +93,13 @@ class Answers:
         return np.asarray((self.validity.after >= VALIDITY_THRESHOLD) == questions.claims.valid)
 
 
+def mean_hits(answers: Sequence[Answers]) -> dict[Similarity, Float[ndarray, " queries"]]:
+    """Average Hit@5 of each query over the checkpoints of a network."""
+    return {
+        similarity: np.mean([one.hits[similarity] for one in answers], axis=0) for similarity in Similarity
+    }
+
+
 def network_figures(
     answers: Sequence[Answers], questions: EvaluationSet, bootstrap: Bootstrap
 ) -> NetworkFigures:
@@ -102,10 +109,7 @@ def network_figures(
     types = {similarity: [one.relation_types(similarity) for one in answers] for similarity in Similarity}
     metrics = [one.checkpoint.metrics for one in answers]
     return NetworkFigures(
-        hit_at_5={
-            similarity: estimate(np.mean([one.hits[similarity] for one in answers], axis=0), bootstrap)
-            for similarity in Similarity
-        },
+        hit_at_5={similarity: estimate(hits, bootstrap) for similarity, hits in mean_hits(answers).items()},
         relation_type_top_3={
             similarity: fmean(_top(one.types[similarity], truth) for one in answers)
             for similarity in Similarity

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from model.records import Relation
+from model.similarity import Similarity
 
 from .evaluation_set import EvaluationSet
 from .figures import (
@@ -28,7 +30,10 @@ from .figures import (
 from .full_catalogue import CatalogueQueries
 from .measurement import CatalogueResults, Measurement
 from .metrics import Bootstrap
+from .sampling import Queries
 from .significance import holm, sign_flip_p
+
+Name = TypeVar("Name", bound=str)
 
 Values = Mapping[str, Float[ndarray, " cases"]]
 """Result of each case (query, edge or claim) by system."""
@@ -62,15 +67,36 @@ class Judge:
 
     def comparisons(self, values: Values) -> dict[str, Comparison]:
         """Compare the tested network with every other system; p is adjusted for their number."""
-        rivals = [name for name in values if name != self.tested]
-        if not rivals:
+        return self.tests(
+            {name: values[self.tested] - own for name, own in values.items() if name != self.tested}
+        )
+
+    def tests(self, differences: Mapping[Name, Float[ndarray, " cases"]]) -> dict[Name, Comparison]:
+        """Test whether each mean difference is 0; p is adjusted for their number."""
+        if not differences:
             return {}
-        differences = np.stack([values[self.tested] - values[name] for name in rivals], axis=1)
-        p = sign_flip_p(differences, self.cluster, np.random.default_rng(self.seed))
+        columns = np.stack(list(differences.values()), axis=1)
+        p = sign_flip_p(columns, self.cluster, np.random.default_rng(self.seed))
         return {
             name: Comparison(difference=self.estimate(own), p=float(raw), p_holm=float(adjusted))
-            for name, own, raw, adjusted in zip(rivals, differences.T, p, holm(p), strict=True)
+            for name, own, raw, adjusted in zip(differences, columns.T, p, holm(p), strict=True)
         }
+
+
+def chance_tests(
+    tested: str,
+    hits: Mapping[Similarity, Float[ndarray, " queries"]],
+    chance: float,
+    queries: Queries,
+    seed: int,
+) -> dict[Similarity, Comparison]:
+    """Compare Hit@5 of the tested network under each similarity with `chance`, the expected result of every query.
+
+    The results of queries are not symmetric around chance, as sign flips assume, but their mean over many items is
+    nearly so.
+    """
+    judge = Judge.of(tested, queries.item, seed)
+    return judge.tests({similarity: own - chance for similarity, own in hits.items()})
 
 
 def retrieval_tables(

@@ -1,4 +1,7 @@
-"""Choice of the device that the network runs on."""
+"""Choice of the device that the network runs on, and the name of the machine."""
+
+import platform
+from pathlib import Path
 
 import torch
 
@@ -17,3 +20,21 @@ def choose_device(device: Device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def machine_name(device: Device) -> str:
+    """Return the models of the GPU, if `device` selects one, and of the CPU, and the number of threads of torch."""
+    threads = torch.get_num_threads()
+    cpu = f"{_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}"
+    chosen = choose_device(device)
+    return f"{torch.cuda.get_device_name(chosen)}; {cpu}" if chosen.type == "cuda" else cpu
+
+
+def _cpu_model() -> str:
+    """Return the model of the CPU; on systems without /proc/cpuinfo, what Python knows of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,10 +1,15 @@
-"""Token cache on disk: the tokens of frozen towers, encoded once and read at every training step.
+"""Token caches on disk: the tokens of frozen towers, encoded once and read at every training step or by other networks.
+
+`keep_tokens` writes what training reads in random order:
 
     text.npy image.npy                   float16 [items, tokens, width]: the states of `Tokens`
     text.mask.npy image.mask.npy         bool [items, tokens]
     text.summary.npy image.summary.npy   int64 [items]: the positions of the summary tokens
 
 The towers do not change during training, so neither do their tokens.
+
+`shared_batches` writes one file per batch, in full precision, for networks with the same towers that encode the same
+items one after another.
 """
 
 from collections.abc import Callable
@@ -14,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.console import progress
@@ -98,6 +104,40 @@ def _encode_into(
     aside = file.with_suffix(".partial.npy")
     np.save(aside, summary)
     aside.rename(_summary_file(file))
+
+
+def shared_batches(
+    folder: Path, encode: Callable[[Int[Tensor, " batch"]], Tokens]
+) -> Callable[[Int[Tensor, " batch"]], Tokens]:
+    """Return `encode` with every batch kept in `folder`: it is encoded once, and read from there the next time.
+
+    The kept tokens are bitwise those that `encode` returned. A folder belongs to one set of items, always in the same
+    batches, and to towers with one digest (`model/checkpoint/tower_digest.py`).
+
+    Raises:
+        InputError: the disk does not have enough free space.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def tokens_of(rows: Int[Tensor, " batch"]) -> Tokens:
+        file = folder / f"{int(rows[0])}.safetensors"
+        if file.is_file():
+            kept = load_file(file)
+            assert torch.equal(kept["rows"], rows), "the folder belongs to other batches"
+            # Copied into memory of torch's alignment, on which the last bit of a matrix product can depend.
+            return Tokens(kept["states"].clone(), kept["mask"].clone(), kept["summary"].clone())
+        tokens = encode(rows)
+        check_room(
+            folder,
+            tokens.states.nbytes + tokens.mask.nbytes + tokens.summary.nbytes,
+            "tokens of a batch",
+            "choose --out on another disk",
+        )
+        parts = {"rows": rows, "states": tokens.states, "mask": tokens.mask, "summary": tokens.summary}
+        save_file({name: part.cpu().contiguous() for name, part in parts.items()}, file)
+        return tokens
+
+    return tokens_of
 
 
 def _mask_file(file: Path) -> Path:

@@ -25,6 +25,7 @@ PLACEHOLDERS: dict[Any, str] = {
     Role: "NAME",
     Negatives: "NEGATIVES",
     Catalogue: "QUERIES",
+    int: "RELATIONS",
     str: "SYSTEM",
 }
 """Placeholders for the keys of dictionary fields, by the type of the keys."""

@@ -11,6 +11,9 @@ KINDS = {
     "training": "query item from training, random negatives",
 }
 CATALOGUES = {"new": "both items new", "training": "query item from training"}
+ESCAPED_BAR = r"\|"
+"""A `|` inside the cell of a table."""
+
 MEASURES = {
     "recall_at_5": "Recall@5",
     "recall_at_10": "Recall@10",
@@ -188,6 +191,43 @@ def _attention_entropy(report: EvaluationReport) -> list[str]:
     ]
 
 
+def efficiency_section(report: EvaluationReport) -> list[str]:
+    """Return size, time and memory of the networks and systems; nothing if they were not measured."""
+    own = report.efficiency
+    if own is None:
+        return []
+    counts = list(next(iter(own.systems.values())).ms_per_item)
+    under = [f"{count} relation{'' if count == 1 else 's'}" for count in counts]
+    return [
+        "## Efficiency",
+        "",
+        f"Measured on {own.machine}. An item is encoded from its text and picture file; the time is a median over "
+        f"repetitions with up to {own.items} items of typical length. A query ranks all {own.candidates:,} test items "
+        "on the CPU. Memory is that of the different text and image vectors of an item in half precision.",
+        "",
+        *table(
+            ["system", "parameters", *(f"ms per item, {words}" for words in under), "ms per query"],
+            (
+                [
+                    name,
+                    f"{one.parameters:,}",
+                    *(f"{one.ms_per_item[count]:.2f}" for count in counts),
+                    f"{one.ms_per_query:.3f}",
+                ]
+                for name, one in own.systems.items()
+            ),
+        ),
+        "",
+        *table(
+            ["system", *(f"bytes per item, {words}" for words in under)],
+            (
+                [name, *(f"{one.bytes_per_item[count]:,}" for count in counts)]
+                for name, one in own.systems.items()
+            ),
+        ),
+    ]
+
+
 def baselines_section(report: EvaluationReport) -> list[str]:
     """Return what each baseline does."""
     return [
@@ -214,12 +254,14 @@ def differences(tested: str, measure: str, columns: Mapping[str, Mapping[str, Co
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; all columns but the first are aligned to the right."""
-    return [
-        f"| {' | '.join(head)} |",
-        f"|---|{'---:|' * (len(head) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
+    """Return the lines of a table; all columns but the first are aligned to the right.
+
+    Every table of the report is written here, so that a name with a `|` does not end its cell.
+    """
+    first, *others = (
+        f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in row)} |" for row in (head, *rows)
+    )
+    return [first, f"|---|{'---:|' * (len(head) - 1)}", *others]
 
 
 def difference(comparison: Comparison) -> str:

@@ -4,15 +4,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from math import log
 
 from model.evaluation.figures import ChanceFigures, EvaluationReport, NetworkFigures, Role
+from model.evaluation.verdict import p_text
 from model.similarity import Similarity
 
 from .all_systems import (
     baselines_section,
     catalogue_section,
+    efficiency_section,
     figure,
     negatives_section,
     relation_type_table,
     sensitivity_section,
+    table,
     validity_table,
     with_interval,
 )
@@ -61,9 +64,10 @@ def evaluation_markdown(report: EvaluationReport, examples: Collection[str] = ()
         _calibration_section(report, networks),
         _relations_section(report),
         _networks_section(report, networks),
+        efficiency_section(report),
         baselines_section(report),
     )
-    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
 def _examples_section(files: Collection[str], tested: Role) -> list[str]:
@@ -107,14 +111,19 @@ def _checkpoints(report: EvaluationReport) -> str:
 
 
 def _retrieval_section(report: EvaluationReport, networks: Mapping[Role, NetworkFigures]) -> list[str]:
+    def hits(name: Role, similarity: Similarity) -> str:
+        value = with_interval(networks[name].hit_at_5[similarity])
+        if name != report.tested:
+            return value
+        return f"{value}, {p_text(report.against_chance[similarity].p_holm)}"
+
     return [
         "## Retrieval by similarity: Hit@5 with 95 % interval",
         "",
-        *_similarity_table(
-            networks,
-            lambda network, similarity: with_interval(network.hit_at_5[similarity]),
-            report.chance.hit_at_5,
-        ),
+        *_similarity_table(networks, hits, report.chance.hit_at_5),
+        "",
+        f"p: {report.tested} against chance, by a two-sided sign-flip test over query items, adjusted for the "
+        f"{len(report.against_chance)} similarities.",
         "",
         "![Hit@5 of the five similarities: text with text (TT), image with image (II), across (TI, IT), and the "
         "average of both views (AVG). The lines on the bars are 95 % intervals, the dashed line chance.](hit_at_5.png)",
@@ -127,7 +136,7 @@ def _relation_type_section(report: EvaluationReport, networks: Mapping[Role, Net
         "",
         *_similarity_table(
             networks,
-            lambda network, similarity: f"{network.relation_type_top_3[similarity]:.3f}",
+            lambda name, similarity: f"{networks[name].relation_type_top_3[similarity]:.3f}",
             report.chance.relation_type_top_3,
         ),
         "",
@@ -136,32 +145,34 @@ def _relation_type_section(report: EvaluationReport, networks: Mapping[Role, Net
 
 
 def _similarity_table(
-    networks: Mapping[Role, NetworkFigures],
-    cell: Callable[[NetworkFigures, Similarity], str],
+    networks: Collection[Role],
+    cell: Callable[[Role, Similarity], str],
     chance: float,
 ) -> list[str]:
     """Return a table with one row per similarity and one column per network."""
-    return [
-        f"| similarity | {' | '.join(networks)} | chance |",
-        f"|---|{'---:|' * (len(networks) + 1)}",
-        *(
-            f"| {similarity} | "
-            + " | ".join(cell(network, similarity) for network in networks.values())
-            + f" | {chance:.3f} |"
+    return table(
+        ["similarity", *networks, "chance"],
+        (
+            [similarity, *(cell(name, similarity) for name in networks), f"{chance:.3f}"]
             for similarity in Similarity
         ),
-    ]
+    )
 
 
 def _validity_section(report: EvaluationReport, networks: Mapping[Role, NetworkFigures]) -> list[str]:
     return [
         f"## Relation validity: accuracy on {report.data.claims} claims, about half of them true",
         "",
-        f"| {' | '.join(networks)} | chance |",
-        f"|{'---:|' * (len(networks) + 1)}",
-        "| "
-        + " | ".join(f"{network.validity_accuracy:.3f}" for network in networks.values())
-        + f" | {report.chance.validity_accuracy:.3f} |",
+        *table(
+            ["measure", *networks, "chance"],
+            [
+                [
+                    "accuracy",
+                    *(f"{network.validity_accuracy:.3f}" for network in networks.values()),
+                    f"{report.chance.validity_accuracy:.3f}",
+                ]
+            ],
+        ),
         "",
         *validity_table(report),
         "![Accuracy of the claims. The dashed line is a random guess.](validity.png)",
@@ -178,9 +189,7 @@ def _calibration_section(report: EvaluationReport, networks: Mapping[Role, Netwo
         "(expected calibration error) is the mean deviation from this. Log-loss is the mean of -log(probability of "
         "the true answer), in nats. For both, lower is better.",
         "",
-        f"| | {' | '.join(networks)} | chance |",
-        f"|---|{'---:|' * (len(networks) + 1)}",
-        *_calibration_rows(list(networks.values()), report.chance),
+        *table(["measure", *networks, "chance"], _calibration_rows(list(networks.values()), report.chance)),
         "",
         "![Reliability of the validity probabilities. Calibrated probabilities lie on the dashed diagonal; the bars "
         "below count the claims.](reliability.png)",
@@ -194,12 +203,19 @@ def _relations_section(report: EvaluationReport) -> list[str]:
         "Hit@5 uses AVG similarity. AUC and ECE use the calibrated validity probabilities. Figures from few queries or "
         "claims are imprecise, and few claims also increase ECE.",
         "",
-        "| relation | queries | Hit@5 | claims | AUC | ECE |",
-        "|---|---:|---:|---:|---:|---:|",
-        *(
-            f"| `{row.relation_id}` | {row.queries} | {figure(row.hit_at_5)} | {row.claims} | "
-            f"{figure(row.validity_auc)} | {figure(row.validity_ece)} |"
-            for row in report.relations
+        *table(
+            ["relation", "queries", "Hit@5", "claims", "AUC", "ECE"],
+            (
+                [
+                    f"`{row.relation_id}`",
+                    str(row.queries),
+                    figure(row.hit_at_5),
+                    str(row.claims),
+                    figure(row.validity_auc),
+                    figure(row.validity_ece),
+                ]
+                for row in report.relations
+            ),
         ),
     ]
 
@@ -219,20 +235,34 @@ def _networks_section(report: EvaluationReport, networks: Mapping[Role, NetworkF
             for rival, ratio in report.ratios.items()
         ),
         "",
-        "| checkpoint | seed | AVG Hit@5 | nDCG@10, full catalogue | relation type Top-3 | validity |",
-        "|---|---:|---:|---:|---:|---:|",
-        *(
-            f"| {role} `{one.path}` | {'' if one.seed is None else one.seed} | {one.hit_at_5:.3f} | "
-            f"{one.ndcg_at_10:.3f} | {one.relation_type_top_3:.3f} | {one.validity_accuracy:.3f} |"
-            for role, own in report.checkpoints.items()
-            for one in own
+        *table(
+            [
+                "checkpoint",
+                "seed",
+                "AVG Hit@5",
+                "nDCG@10, full catalogue",
+                "relation type Top-3",
+                "validity",
+            ],
+            (
+                [
+                    f"{role} `{one.path}`",
+                    "" if one.seed is None else str(one.seed),
+                    f"{one.hit_at_5:.3f}",
+                    f"{one.ndcg_at_10:.3f}",
+                    f"{one.relation_type_top_3:.3f}",
+                    f"{one.validity_accuracy:.3f}",
+                ]
+                for role, own in report.checkpoints.items()
+                for one in own
+            ),
         ),
     ]
 
 
-def _calibration_rows(networks: Sequence[NetworkFigures], chance: ChanceFigures) -> list[str]:
-    def row(name: str, figures: list[str], of_chance: float | None) -> str:
-        return f"| {name} | {' | '.join(figures)} | {figure(of_chance)} |"
+def _calibration_rows(networks: Sequence[NetworkFigures], chance: ChanceFigures) -> list[list[str]]:
+    def row(name: str, figures: list[str], of_chance: float | None) -> list[str]:
+        return [name, *figures, figure(of_chance)]
 
     def both(before: float | None, after: float | None) -> str:
         return f"{figure(before)}, calibrated {figure(after)}"

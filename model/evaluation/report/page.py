@@ -16,6 +16,7 @@ from PIL import Image
 
 from model.evaluation.figures import EvaluationReport
 
+from .all_systems import ESCAPED_BAR
 from .page_style import STYLE
 
 FIGURE = re.compile(r"!\[(?P<caption>.*)\]\((?P<file>[\w.-]+)\)")
@@ -165,7 +166,8 @@ def _table(lines: list[str]) -> str:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+    cells = re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))
+    return [cell.strip().replace(ESCAPED_BAR, "|") for cell in cells]
 
 
 def _row(cells: list[str], tag: Callable[[int], str]) -> str:

@@ -30,7 +30,11 @@ def write_report(folder: Path, **content: object) -> Path:
 
 def test_figures_match_report(checkpoints: dict[str, Path], prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    evaluate(EvaluateConfig(checkpoint=checkpoints["rcml"], prepared=prepared, out=out, device="cpu"))
+    evaluate(
+        EvaluateConfig(
+            checkpoint=checkpoints["rcml"], prepared=prepared, out=out, efficiency=False, device="cpu"
+        )
+    )
     quality = Quality.open(out, open_artifact(checkpoints["rcml"], "checkpoint").digest)
     told = json.loads((out / "report.json").read_text())["relations"]
     assert {name: one.hit_at_5 for name, one in quality.relations.items()} == {

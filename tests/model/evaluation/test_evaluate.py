@@ -1,6 +1,7 @@
 """`rcml evaluate`: all networks are measured on the same test items and compared with chance."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -15,17 +16,19 @@ from model.config import EvaluateConfig
 from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
-from model.evaluation.evaluate import evaluate, system_label
+from model.evaluation.evaluate import evaluate, shared_towers, system_label
 from model.evaluation.evaluation_set import make_evaluation_set
 from model.evaluation.metrics import retrieval_hits
 from model.evaluation.network_figures import Answers, figures_by_relation
 from model.evaluation.sampling import LabelledPairs
+from model.evaluation.significance import holm
 from model.network.image_cache import PictureFiles
 from model.records import Split
 from model.similarity import Similarity
 from model.systems.families import open_system
 from model.training.train import train
 from tests.model.evaluation.logged import with_log
+from tests.model.network.families import write_family
 from tests.model.planted import (
     edges_only_config,
     prepare_catalogue,
@@ -36,12 +39,13 @@ from tests.model.planted import (
 from tests.model.systems.test_sentence import write_sentence_model
 
 
-def exam_config(checkpoints: dict[str, Path], prepared: Path, out: Path, **options: Any) -> EvaluateConfig:
+def exam_config(checkpoints: Mapping[str, Any], prepared: Path, out: Path, **options: Any) -> EvaluateConfig:
     chosen = {
-        "checkpoint": checkpoints["rcml"],
-        "clip": checkpoints["clip"],
-        "blind": checkpoints["blind"],
+        "checkpoint": checkpoints.get("rcml"),
+        "clip": checkpoints.get("clip", ()),
+        "blind": checkpoints.get("blind", ()),
         "device": "cpu",
+        "efficiency": False,
         **options,
     }
     return EvaluateConfig(prepared=prepared, out=out, **chosen)
@@ -63,8 +67,9 @@ def report(
 
 def test_report_has_documented_keys(report: dict[str, Any]) -> None:
     assert set(report) == {
-        "verdict", "data", "chance", "networks", "ratios", "relations", "tested", "checkpoints", "baselines",
-        "retrieval", "catalogue", "relation_type", "validity", "sensitivity", "attention_entropy",
+        "verdict", "data", "chance", "networks", "against_chance", "ratios", "relations", "tested", "checkpoints",
+        "baselines", "retrieval", "catalogue", "relation_type", "validity", "sensitivity", "efficiency",
+        "attention_entropy",
     }  # fmt: skip
     assert set(report["networks"]) == {"rcml", "clip", "blind"}
     for network in report["networks"].values():
@@ -88,6 +93,17 @@ def test_chance_levels_match_the_evaluation_set(report: dict[str, Any]) -> None:
     assert report["chance"]["hit_at_5"] == pytest.approx(5 / 21)
     assert report["chance"]["relation_type_top_3"] == 1.0  # only two relations to choose from
     assert report["chance"]["validity_accuracy"] == 0.5
+
+
+def test_each_similarity_is_compared_with_chance(report: dict[str, Any]) -> None:
+    found, hits = report["against_chance"], report["networks"]["rcml"]["hit_at_5"]
+    assert list(found) == list(hits) == list(Similarity)
+    for name, one in found.items():
+        for end in ("value", "low", "high"):
+            assert one["difference"][end] == pytest.approx(hits[name][end] - 5 / 21)
+    adjusted = holm(np.array([one["p"] for one in found.values()]))
+    assert [one["p_holm"] for one in found.values()] == adjusted.tolist()
+    assert found["AVG"]["p_holm"] == pytest.approx(5 / 10_001)  # far above chance: the least p of five tests
 
 
 def test_data_counts_match_the_test_split(report: dict[str, Any], prepared: Path) -> None:
@@ -256,6 +272,33 @@ def test_pretrained_system_answers_the_same_queries(
     assert report["retrieval"]["random"]["hit_at_5"]["sentence:sentence"]["value"] == pytest.approx(expected)
     assert f"{system.parameters:,} parameters" in report["baselines"]["sentence:sentence"]
     assert "sentence:sentence" in (config.out / "report.md").read_text()
+
+
+def test_measures_the_cost_of_each_network_and_system(
+    checkpoints: dict[str, Path], prepared: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = f"sentence:{tmp_path / 'sentence'}"
+    write_sentence_model(tmp_path / "sentence", {"pooling_mode_mean_tokens": True})
+    config = exam_config(checkpoints, prepared, tmp_path / "report", systems=(spec,), efficiency=True)
+    evaluate(config)
+    found = report_of(config.out)
+    costs, system = found["efficiency"], open_system(spec, "cpu")
+    assert list(costs["systems"]) == ["rcml", "blind", "clip", "sentence:sentence"]
+    assert (costs["items"], costs["candidates"]) == (32, found["data"]["items"])
+    assert "thread" in costs["machine"]
+    for name in ("rcml", "blind", "clip"):
+        assert costs["systems"][name]["parameters"] == found["networks"][name]["parameters"]
+    # A vector has 32 components of 2 bytes; a network has one for the text and one for the picture.
+    sizes = {name: one["bytes_per_item"] for name, one in costs["systems"].items()}
+    assert sizes["rcml"] == {"1": 2 * 64, "10": 20 * 64, "100": 200 * 64}
+    assert sizes["blind"] == sizes["clip"] == {"1": 2 * 64, "10": 2 * 64, "100": 2 * 64}
+    vector = 2 * system.dim
+    assert sizes["sentence:sentence"] == {"1": vector, "10": 10 * vector, "100": 100 * vector}
+    for one in costs["systems"].values():
+        assert min(one["ms_per_query"], *one["ms_per_item"].values()) > 0
+    for key in ("networks", "checkpoints", "validity"):
+        assert found[key] == report[key]
+    assert "| rcml | " in (config.out / "report.md").read_text().partition("## Efficiency")[2]
 
 
 def test_rejects_unknown_system_before_measuring_networks(
@@ -464,7 +507,7 @@ def test_collaborative_baselines_know_nothing_of_new_items(
     folder = tmp_path_factory.mktemp("logged")
     data = with_log(prepared, folder / "prepared").path
     train(tiny_training(data, folder / "rcml"))
-    evaluate(EvaluateConfig(checkpoint=folder / "rcml", prepared=data, out=folder / "report", device="cpu"))
+    evaluate(exam_config({"rcml": folder / "rcml"}, data, folder / "report"))
     found = report_of(folder / "report")
     assert set(found["retrieval"]) == {"random", "hard", "training"}
     assert set(found["catalogue"]) == {"new", "training"}
@@ -549,6 +592,7 @@ def test_evaluates_a_catalogue_with_one_relation(tmp_path: Path) -> None:
             prepared=data.path,
             out=tmp_path / "report",
             candidates=6,
+            efficiency=False,
             device="cpu",
         )
     )
@@ -558,3 +602,22 @@ def test_evaluates_a_catalogue_with_one_relation(tmp_path: Path) -> None:
     assert not any("relation of a pair" in warning for warning in found["verdict"]["warnings"])
     for name in ("report.md", "report.html"):
         assert "There is only one relation." in (tmp_path / "report" / name).read_text()
+
+
+def test_checkpoints_with_the_same_towers_have_the_figures_they_have_alone(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_family("clip", tmp_path / "clip")
+    options: dict[str, Any] = {"backbone": str(tmp_path / "clip"), "tune": "frozen", "validate_every": 2}
+    trained = [tmp_path / f"seed{seed}" for seed in (0, 1)]
+    for seed, folder in enumerate(trained):
+        train(tiny_training(prepared, folder, seed=seed, **options))
+    chosen = {"rcml": tuple(trained), "clip": checkpoints["clip"]}
+    opened = [Checkpoint.open(folder) for folder in (*trained, checkpoints["clip"])]
+    assert list(shared_towers(opened)) == trained
+    assert shared_towers([opened[0], opened[2]]) == shared_towers(opened[:1]) == {}
+    evaluate(exam_config(chosen, prepared, tmp_path / "shared"))
+    monkeypatch.setattr("model.evaluation.evaluate.shared_towers", lambda checkpoints: {})
+    evaluate(exam_config(chosen, prepared, tmp_path / "alone"))
+    assert report_of(tmp_path / "shared") == report_of(tmp_path / "alone")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []

@@ -7,8 +7,10 @@ from model.data.edge_table import EdgeTable
 from model.evaluation.full_catalogue import CatalogueQueries
 from model.evaluation.measurement import CatalogueResults
 from model.evaluation.metrics import interval
+from model.evaluation.sampling import Queries
 from model.evaluation.significance import holm, sign_flip_p
-from model.evaluation.tables import Judge, popularity_buckets
+from model.evaluation.tables import Judge, chance_tests, popularity_buckets
+from model.similarity import Similarity
 
 CLUSTER = np.repeat(np.arange(40), 3)
 RNG = np.random.default_rng(0)
@@ -73,3 +75,35 @@ def test_partners_are_divided_into_three_buckets_by_popularity() -> None:
 def test_equally_popular_partners_share_a_bucket() -> None:
     assert buckets([3, 3, 3, 3], [1, 0, 0, 0]) == [(3, 3, 4, 0.25)]
     assert buckets([1, 1, 1, 1, 1, 7], [0, 0, 0, 0, 0, 1]) == [(1, 1, 5, 0), (7, 7, 1, 1)]
+
+
+def queries_of(items: int, each: int) -> Queries:
+    """Return queries of `items` items; only the item of each query matters."""
+    item = np.repeat(np.arange(items), each)
+    return Queries(item, np.ones_like(item), np.zeros((len(item), 21), dtype=np.int64))
+
+
+def test_chance_test_finds_a_network_above_and_one_at_chance() -> None:
+    rng, queries = np.random.default_rng(8), queries_of(200, 2)
+    hits = {
+        Similarity.TT: (rng.random(400) < 0.5).astype(float),
+        Similarity.II: np.full(400, 5 / 21),
+        Similarity.AVG: (rng.random(400) < 5 / 21).astype(float),
+    }
+    found = chance_tests("rcml", hits, 5 / 21, queries, seed=3)
+    assert found[Similarity.TT].p == pytest.approx(1 / 10_001)
+    assert found[Similarity.TT].p_holm == pytest.approx(3 / 10_001)
+    assert found[Similarity.TT].difference.value == pytest.approx(hits[Similarity.TT].mean() - 5 / 21)
+    assert found[Similarity.II].p == 1.0
+    assert found[Similarity.AVG].p > 0.05
+
+
+def test_chance_test_is_seldom_wrong_at_chance() -> None:
+    rng, queries = np.random.default_rng(9), queries_of(60, 3)
+    found = [
+        chance_tests(
+            "rcml", {Similarity.AVG: (rng.random(180) < 5 / 21).astype(float)}, 5 / 21, queries, seed
+        )
+        for seed in range(100)
+    ]
+    assert np.mean([one[Similarity.AVG].p <= 0.05 for one in found]) == pytest.approx(0.05, abs=0.05)

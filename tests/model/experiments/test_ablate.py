@@ -83,6 +83,7 @@ def test_figures_equal_those_of_evaluate(name: str, finished: Path, prepared: Pa
             against=(rival,),
             prepared=prepared,
             out=tmp_path / "report",
+            efficiency=False,
             device="cpu",
         )
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.errors import InputError
 from model.network import token_cache
 from model.network.inputs import Tokens
-from model.network.token_cache import keep_tokens
+from model.network.token_cache import keep_tokens, shared_batches
 
 LENGTHS = [3, 1, 5, 2]
 WIDTH = 4
@@ -70,3 +70,29 @@ def test_too_little_disk_space_is_an_error(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"need 0\.0 GB, but .* has only 0\.0 GB free"):
         keep_tokens(tmp_path / "text.npy", 4, 5, tokens_of, "encoding")
     assert not (tmp_path / "text.npy").exists()
+
+
+def test_shared_batches_are_encoded_once_and_kept_exactly(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def thirds(rows: Int[Tensor, " batch"]) -> Tokens:
+        asked.extend(rows.tolist())
+        found = tokens_of(rows)
+        return Tokens(found.states / 3, found.mask, found.summary)
+
+    batches = torch.tensor([2, 0, 3, 1]).split(3)
+    for _ in range(2):
+        encode = shared_batches(tmp_path / "text", thirds)
+        for rows in batches:
+            found, expected = encode(rows), tokens_of(rows)
+            assert torch.equal(found.states, expected.states / 3)
+            assert torch.equal(found.mask, expected.mask)
+            assert torch.equal(found.summary, expected.summary)
+    assert asked == [2, 0, 3, 1]
+
+
+def test_other_batches_cannot_be_read_from_a_shared_folder(tmp_path: Path) -> None:
+    encode = shared_batches(tmp_path, tokens_of)
+    encode(torch.tensor([2, 0]))
+    with pytest.raises(AssertionError, match="other batches"):
+        encode(torch.tensor([2, 1]))

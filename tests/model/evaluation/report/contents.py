@@ -62,6 +62,15 @@ def measures(value: float) -> dict[str, Any]:
     }
 
 
+def cost(value: float) -> dict[str, Any]:
+    return {
+        "parameters": 1_234_567,
+        "ms_per_item": {1: value, 10: 10 * value, 100: 100 * value},
+        "ms_per_query": value / 100,
+        "bytes_per_item": {1: 1_024, 10: 10_240, 100: 102_400},
+    }
+
+
 def content(**networks: float) -> dict[str, Any]:
     """Return the expected content of `report.json` as plain dictionaries, in the order of its keys."""
     systems = {**networks, "membership": 0.4}
@@ -77,6 +86,10 @@ def content(**networks: float) -> dict[str, Any]:
             "validity_accuracy": 0.5, "validity_auc": 0.5,
         },
         "networks": {name: network(value) for name, value in networks.items()},
+        "against_chance": {
+            s.value: comparison(networks["rcml"] - 5 / 21, 0.001 * (1 + place))
+            for place, s in enumerate(Similarity)
+        },
         "ratios": {"clip": 2.0},
         "relations": [
             {
@@ -138,6 +151,12 @@ def content(**networks: float) -> dict[str, Any]:
             "answers": {name: {"related": value / 2, "all": value} for name, value in systems.items()},
         },
         "attention_entropy": {"text": 0.75, "image": 0.5},
+        "efficiency": {
+            "machine": "Z80, 1 thread",
+            "items": 32,
+            "candidates": 192,
+            "systems": {name: cost(value) for name, value in networks.items()},
+        },
     }  # fmt: skip
 
 

@@ -30,10 +30,16 @@ def test_ignores_additional_keys_of_another_version(tmp_path: Path) -> None:
 def test_each_similarity_has_a_row_with_its_interval_the_baselines_and_chance() -> None:
     readable = evaluation_markdown(report(rcml=0.6, clip=0.3))
     assert rows_of(readable, "| TT |") == [
-        "| TT | 0.600 (0.550 to 0.650) | 0.300 (0.250 to 0.350) | 0.238 |",
+        "| TT | 0.600 (0.550 to 0.650), p = 0.001 | 0.300 (0.250 to 0.350) | 0.238 |",
         "| TT | 0.300 | 0.150 | 0.300 |",
     ]
-    assert "| rcml | clip | chance |\n|---:|---:|---:|\n| 0.650 | 0.575 | 0.500 |" in readable
+    assert rows_of(readable, "| AVG |")[0].startswith("| AVG | 0.600 (0.550 to 0.650), p = 0.005 | 0.300 (")
+    assert "p: rcml against chance" in readable
+    assert "adjusted for the 5 similarities." in readable
+    assert (
+        "| measure | rcml | clip | chance |\n|---|---:|---:|---:|\n| accuracy | 0.650 | 0.575 | 0.500 |"
+        in readable
+    )
 
 
 def test_networks_have_a_fixed_order() -> None:
@@ -85,6 +91,20 @@ def test_says_why_a_network_without_relations_has_no_attention_figure() -> None:
     blind = EvaluationReport.model_validate({**content(rcml=0.6, blind=0.5), "tested": "blind"})
     assert said in evaluation_markdown(blind, ["cases.png"])
     assert "no figure" not in evaluation_markdown(report(rcml=0.6), ["cases.png", "attention.png"])
+
+
+def test_bar_in_a_name_does_not_end_its_cell() -> None:
+    raw = content(rcml=0.6)
+    raw["relations"][0]["relation_id"] = raw["catalogue"]["new"]["relations"][0]["relation_id"] = (
+        "home|office"
+    )
+    raw["checkpoints"]["rcml"][0]["path"] = "var/a|b"
+    readable = evaluation_markdown(EvaluationReport.model_validate(raw))
+    assert rows_of(readable, "| `home") == [
+        "| `home\\|office` | 40 | 0.600 | 0.400 |",
+        "| `home\\|office` | 40 | 0.900 | 41 | 0.800 | 0.100 |",
+    ]
+    assert "| rcml `var/a\\|b` | 7 |" in readable
 
 
 def test_table_headers_and_separators_have_equal_numbers_of_cells() -> None:
@@ -145,3 +165,20 @@ def test_relation_types_sensitivity_and_seeds_are_shown() -> None:
     assert "| partners under both relations | 0.300 | 0.200 |" in readable
     assert "| rcml `var/rcml` | 7 | 0.600 | 0.300 | 0.500 | 0.625 |" in readable
     assert "Every network was trained once." in readable
+
+
+def test_costs_have_a_row_for_each_network_and_system() -> None:
+    section = evaluation_markdown(report(rcml=0.6, blind=0.5)).partition("## Efficiency")[2]
+    assert "Measured on Z80, 1 thread." in section
+    assert "A query ranks all 192 test items" in section
+    assert rows_of(section, "| blind") == [
+        "| blind | 1,234,567 | 0.50 | 5.00 | 50.00 | 0.005 |",
+        "| blind | 1,024 | 10,240 | 102,400 |",
+    ]
+
+
+def test_report_without_costs_has_no_such_section() -> None:
+    bare = report(rcml=0.6).model_copy(update={"efficiency": None})
+    readable = evaluation_markdown(bare)
+    assert "Efficiency" not in readable
+    assert "\n\n\n" not in readable

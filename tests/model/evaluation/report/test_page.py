@@ -110,7 +110,7 @@ def test_links_of_the_contents_lead_to_sections(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text("utf-8")
     links = re.findall(r'href="#([^"]+)"', html)
     assert links == re.findall(r'<section id="([^"]+)"', html)
-    assert len(set(links)) == len(links) == 10
+    assert len(set(links)) == len(links) == 11
 
 
 def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
@@ -122,6 +122,13 @@ def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
     assert not [address for address in page.loaded if "example.com" in address]
     assert "<script>alert(1)</script>" in page.text
     assert 'A <img src="http://example.com/x.png"> and more.' in page.text
+
+
+def test_bar_in_a_name_is_shown_in_its_cell(tmp_path: Path) -> None:
+    raw = content(**NETWORKS)
+    raw["relations"][0]["relation_id"] = "home|office\\|garden"
+    table = written(tmp_path, raw).table("relation", "AUC")
+    assert table[1] == ["home|office\\|garden", "40", "0.900", "41", "0.800", "0.100"]
 
 
 def test_large_figure_is_embedded_as_jpeg(tmp_path: Path) -> None:
