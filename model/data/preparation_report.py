@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.markdown_table import table
 from model.records import Edge, Item, Relation, Split
 
 
@@ -140,12 +141,16 @@ def preparation_markdown(report: PreparationReport) -> str:
         "",
         *(f"- {name.replace('_', ' ')}: {value}" for name, value in report.log.items()),
         "",
-        "| relation | users | items | train pairs | validation pairs | test pairs |",
-        "|---|---:|---:|---:|---:|---:|",
-        *(
-            f"| `{row.relation}` | {'' if row.users is None else row.users} | {row.items} "
-            f"| {row.pairs.train} | {row.pairs.validation} | {row.pairs.test} |"
-            for row in report.relations
+        *table(
+            ["relation", "users", "items", "train pairs", "validation pairs", "test pairs"],
+            (
+                [
+                    f"`{row.relation}`",
+                    "" if row.users is None else str(row.users),
+                    *map(str, (row.items, row.pairs.train, row.pairs.validation, row.pairs.test)),
+                ]
+                for row in report.relations
+            ),
         ),
         "",
         *(f"- **{row.relation}**: {row.description}" for row in report.relations),

@@ -1,6 +1,7 @@
 """`ablation.md` of a study, made from the figures in `ablation.json`."""
 
-from model.evaluation.report.all_systems import difference, table, with_interval
+from model.evaluation.report.all_systems import difference, with_interval
+from model.markdown_table import table
 from model.similarity import Similarity
 
 from .ablation_report import AblationReport, VariantFigures

@@ -1,9 +1,10 @@
 """Sections of `report.md` that show networks and baselines side by side."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from model.evaluation.figures import Comparison, Estimate, EvaluationReport
 from model.evaluation.verdict import p_text
+from model.markdown_table import table
 
 KINDS = {
     "random": "both items new, random negatives",
@@ -11,8 +12,6 @@ KINDS = {
     "training": "query item from training, random negatives",
 }
 CATALOGUES = {"new": "both items new", "training": "query item from training"}
-ESCAPED_BAR = r"\|"
-"""A `|` inside the cell of a table."""
 
 MEASURES = {
     "recall_at_5": "Recall@5",
@@ -251,17 +250,6 @@ def differences(tested: str, measure: str, columns: Mapping[str, Mapping[str, Co
             ([name, *(difference(own[name]) for own in columns.values())] for name in rivals),
         ),
     ]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; all columns but the first are aligned to the right.
-
-    Every table of the report is written here, so that a name with a `|` does not end its cell.
-    """
-    first, *others = (
-        f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in row)} |" for row in (head, *rows)
-    )
-    return [first, f"|---|{'---:|' * (len(head) - 1)}", *others]
 
 
 def difference(comparison: Comparison) -> str:

@@ -5,6 +5,7 @@ from math import log
 
 from model.evaluation.figures import ChanceFigures, EvaluationReport, NetworkFigures, Role
 from model.evaluation.verdict import p_text
+from model.markdown_table import table
 from model.similarity import Similarity
 
 from .all_systems import (
@@ -15,7 +16,6 @@ from .all_systems import (
     negatives_section,
     relation_type_table,
     sensitivity_section,
-    table,
     validity_table,
     with_interval,
 )

@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from model.evaluation.figures import EvaluationReport
+from model.markdown_table import ESCAPED_BAR
 
-from .all_systems import ESCAPED_BAR
 from .page_style import STYLE
 
 FIGURE = re.compile(r"!\[(?P<caption>.*)\]\((?P<file>[\w.-]+)\)")
