@@ -18,7 +18,7 @@ from model.records import Relation
 
 from .batches import Part
 
-RELATION_LOGIT_SD = 0.75
+RELATION_LOGIT_SD = 0.3
 """Standard deviation of a token's logits over the relations before the first step, as a mean over both modalities."""
 
 MEASURED_ITEMS = 64
