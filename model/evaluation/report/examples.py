@@ -17,7 +17,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.scoring import NetworkScorer
 from model.records import Item
 
-CASES = 6
+CASES = 10
 """Number of queries shown."""
 
 ATTENDED = 4

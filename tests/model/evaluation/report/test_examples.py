@@ -53,8 +53,8 @@ def examples(prepared: Path) -> Examples:
 
 
 def test_perfect_network_finds_true_partners_of_each_query(examples: Examples) -> None:
-    assert len(examples.cases) == 6
-    assert len({case.item.picture for case in examples.cases}) == 6
+    assert len(examples.cases) == 10
+    assert len({case.item.picture for case in examples.cases}) == 10
     for case in examples.cases:
         assert [answer.relation_id for answer in case.answers] == ["colour", "shape"]
         for at, answer in enumerate(case.answers):
@@ -150,7 +150,7 @@ def test_catalogue_without_pictures_has_cases_and_a_map_of_points(examples: Exam
     )
     write_documents(report(rcml=0.6), tmp_path, plain)
     page = Page((tmp_path / "report.html").read_text("utf-8"))
-    assert page.text.count("no picture") == 6 * 7
+    assert page.text.count("no picture") == 10 * 7
     assert (tmp_path / "cases.png").exists()
     assert (tmp_path / "item_map.png").exists()
     assert not (tmp_path / "picture_map.png").exists()
