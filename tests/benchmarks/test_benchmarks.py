@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import build, encode, journal, live, loss, overload, search, service, train, words
+from benchmarks import build, catalogue, encode, journal, live, loss, overload, search, service, train, words
 from benchmarks.rig.embeddings import Embeddings
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.vit_b_32 import END, START, make_texts
@@ -20,10 +20,11 @@ KEYS = {
     "loss": {"speedup", "memory_ratio"},
     "train": {"step_ratio"},
     "build": {"items_per_s", "share_of_forward_rate", "share_with_tokens"},
+    "catalogue": {"speedup_vs_sorting", "queries", "seconds", "peak_gb"},
 }
 
 
-@pytest.mark.parametrize("benchmark", [encode, loss, train, build], ids=list(KEYS))
+@pytest.mark.parametrize("benchmark", [encode, loss, train, build, catalogue], ids=list(KEYS))
 def test_prints_figures_as_json_object_on_last_line(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
