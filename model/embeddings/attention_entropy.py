@@ -29,8 +29,8 @@ class AttentionEntropy(BaseModel):
         """Return a warning for each modality with uniform attention."""
         return [
             f"The attention over the {tokens} is almost uniform: its entropy is {value:.4f} of log(number of tokens), "
-            "averaged over the relations, so the relation does not select anything. Train with a higher "
-            "--attention-gain or with --conditioning centred."
+            "averaged over the relations, so the relation does not select anything. Compare with a training that has "
+            "another --conditioning, a higher --attention-gain or a lower --beta."
             for tokens, value in (("words", self.text), ("patches", self.image))
             if value is not None and value > UNIFORM_ENTROPY
         ]

@@ -1,7 +1,7 @@
 """Attention weights of the words of a text and the patches of a picture, without torch.
 
 `ItemEncoder.explain` computes them for an item and a relation, and the service returns them. The weights are A of
-eq. 4, which the network uses to pool the tokens of the item, so they are exact and not an estimate of importance.
+eq. 5, which the network uses to pool the tokens of the item, so they are exact and not an estimate of importance.
 The weights of all tokens of a modality sum to 1. `summary` is the total weight of the tokens that represent no word or
 patch.
 """

@@ -282,7 +282,7 @@ class Encoder:
     def explain(
         self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
-        """Compute the attention of a relation over an item (A of eq. 4), exactly as `encode_items` uses it."""
+        """Compute the attention of a relation over an item (A of eq. 5), exactly as `encode_items` uses it."""
         known = self.context()
         return explain(self.network, self.preprocessor, self.relations, known, text, picture, relation)
 

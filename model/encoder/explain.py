@@ -1,4 +1,4 @@
-"""Attention weights (A of eq. 4) of words and image patches under one relation, and their entropy."""
+"""Attention weights (A of eq. 5) of words and image patches under one relation, and their entropy."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -116,6 +116,6 @@ def _single_view(
 
 
 def _token_weights(network: Network, tokens: Tokens, view: RelationView) -> Float32[ndarray, " tokens"]:
-    """Compute A of eq. 4 for one item and the only relation of `view`."""
+    """Compute A of eq. 5 for one item and the only relation of `view`."""
     tokens = replace(tokens, states=tokens.states.to(view.queries.dtype))
     return to_numpy(network.attention.weights(tokens, view)[0, 0])

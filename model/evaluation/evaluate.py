@@ -4,27 +4,22 @@ All systems answer the same evaluation set (`evaluation_set.py`). `report.json` 
 docs/artifacts.md documents its keys).
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from model.artifact import storing, write_artifact
+from model.artifact import write_artifact
 from model.checkpoint.checkpoint import Checkpoint
-from model.checkpoint.tower_digest import tower_digest
 from model.config import EvaluateConfig
 from model.console import progress
 from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
 from model.embeddings.attention_entropy import AttentionEntropy
-from model.encoder.encoder import Encoder
 from model.errors import InputError, MismatchError
 from model.network.devices import machine_name
-from model.network.image_cache import PictureFiles
 from model.similarity import Similarity
 from model.systems.families import open_system
 from model.systems.system import System
@@ -36,8 +31,8 @@ from .figures import ChanceFigures, DataCounts, EfficiencyTable, EvaluationRepor
 from .measurement import Measurement
 from .metrics import HIT_AT, TOP_RELATIONS, Bootstrap, hit_at, log_loss
 from .network_figures import Answers, checkpoint_figures, figures_by_relation, mean_hits, network_figures
+from .network_results import NetworkResults, measure_networks
 from .report.documents import write_documents
-from .report.examples import Examples
 from .scoring import NetworkScorer, PlacedScorer
 from .tables import (
     catalogue_tables,
@@ -48,6 +43,9 @@ from .tables import (
     validity_table,
 )
 from .verdict import verdict
+
+TOKENS = "tokens"
+"""Folder in the draft of the report with the tokens that checkpoints share."""
 
 
 def evaluate(config: EvaluateConfig) -> str:
@@ -60,35 +58,17 @@ def evaluate(config: EvaluateConfig) -> str:
     prepared = Prepared.open(config.prepared)
     questions = make_evaluation_set(prepared, config)
     checkpoints = open_checkpoints(config, prepared)
-    costs = Costs(EfficiencySample.of(questions, prepared.relations)) if config.efficiency else None
-    others = measure_systems(config, prepared, questions, costs)
-    answers: dict[Role, list[Answers]] = {role: [] for role in checkpoints}
-    measured: dict[Role, list[Measurement]] = {role: [] for role in checkpoints}
-    everyone = [(role, checkpoint) for role, several in checkpoints.items() for checkpoint in several]
-    examples: list[Examples] = []
-    entropies: list[AttentionEntropy] = []
-    towers = shared_towers([checkpoint for _, checkpoint in everyone])
-    folder = config.out.absolute().parent  # on disk, unlike the temporary folder of some systems
-    folder.mkdir(parents=True, exist_ok=True)
-    with storing(config.out), TemporaryDirectory(prefix=f".{config.out.name}-", dir=folder) as scratch:
-        for role, checkpoint in progress(everyone, "measuring networks", len(everyone)):
-            digest = towers.get(checkpoint.path)
-            tokens = None if digest is None else Path(scratch, digest)
-            answer, measurement, example, entropy = measure_network(
-                role, checkpoint, questions, prepared, config, costs, tokens
-            )
-            answers[role].append(answer)
-            measured[role].append(measurement)
-            examples.append(example)
-            if role == everyone[0][0] and entropy is not None:
-                entropies.append(entropy)
-    mean_entropy = AttentionEntropy.mean(entropies) if entropies else None
-    efficiency = None if costs is None else costs.table(machine_name(config.device), list(checkpoints))
-    report = make_report(prepared, questions, answers, measured, others, mean_entropy, efficiency, config)
     parents = {"prepared": prepared.manifest.digest} | _parents(checkpoints)
     with write_artifact(config.out, "report", config, parents) as draft:
+        costs = Costs(EfficiencySample.of(questions, prepared.relations)) if config.efficiency else None
+        others = measure_systems(config, prepared, questions, costs)
+        networks = measure_networks(checkpoints, questions, prepared, config, costs, draft.path / TOKENS)
+        efficiency = None if costs is None else costs.table(machine_name(config.device), list(checkpoints))
+        report = make_report(prepared, questions, networks, others, efficiency, config)
         report.save(draft.path)
-        write_documents(report, draft.path, examples[0], config.seed)
+        examples = next(iter(networks.values()))[0].examples
+        assert examples is not None, "the first network has examples"
+        write_documents(report, draft.path, examples, config.seed)
     return (
         f"Evaluated on {len(questions.texts)} unseen items. {report.verdict.sentence} Report in {config.out}"
     )
@@ -100,7 +80,7 @@ def open_checkpoints(config: EvaluateConfig, prepared: Prepared) -> dict[Role, l
     Raises:
         ArtifactError: a checkpoint is missing or damaged.
         MismatchError: a checkpoint was trained on other data, or with another objective than its role requires.
-        InputError: the tested checkpoints already have the role of a rival.
+        InputError: the tested checkpoints already have the role of a rival, or a checkpoint is given twice.
     """
     opened = {
         option: [_open(option, path, prepared) for path in paths]
@@ -139,7 +119,21 @@ def open_checkpoints(config: EvaluateConfig, prepared: Prepared) -> dict[Role, l
                 f"{tested[0].path}. Pass it with --checkpoint if it differs only in its seed, otherwise with --against."
             )
         roles.setdefault(rival.metrics.objective, []).append(rival)
+    for role, several in roles.items():
+        _refuse_repeated(role, several)
     return roles
+
+
+def _refuse_repeated(role: Role, checkpoints: Sequence[Checkpoint]) -> None:
+    seen: dict[str, Path] = {}
+    for checkpoint in checkpoints:
+        digest = checkpoint.manifest.digest
+        if digest in seen:
+            raise InputError(
+                f"{seen[digest]} and {checkpoint.path} are the same checkpoint, and would count as two trainings of "
+                f"{role}. Pass it once."
+            )
+        seen[digest] = checkpoint.path
 
 
 def _open(option: str, path: Path, prepared: Prepared) -> Checkpoint:
@@ -169,65 +163,6 @@ def _parents(checkpoints: Mapping[Role, Sequence[Checkpoint]]) -> dict[str, str]
         for name, several in zip(names, checkpoints.values(), strict=True)
         for number, checkpoint in enumerate(several, start=1)
     }
-
-
-def shared_towers(checkpoints: Sequence[Checkpoint]) -> dict[Path, str]:
-    """Return the digest of the towers of each checkpoint whose towers another checkpoint has too, by its path.
-
-    Checkpoints trained with `--tune frozen` on the same backbone have the same towers.
-    """
-    if len(checkpoints) == 1:
-        return {}
-    digests = {checkpoint.path: tower_digest(checkpoint) for checkpoint in checkpoints}
-    counts = Counter(digests.values())
-    return {path: digest for path, digest in digests.items() if counts[digest] > 1}
-
-
-def measure_network(
-    role: Role,
-    checkpoint: Checkpoint,
-    questions: EvaluationSet,
-    prepared: Prepared,
-    config: EvaluateConfig,
-    costs: Costs | None,
-    tokens: Path | None,
-) -> tuple[Answers, Measurement, Examples, AttentionEntropy | None]:
-    """Encode the items with one checkpoint and put all questions to it. The vectors are not kept.
-
-    Networks with the same towers share the folder `tokens` (`Encoder.encode_part`). The entropy is None if the
-    attention does not depend on the relation.
-    """
-    encoder = Encoder.from_pretrained(checkpoint.path, config.device)
-    conditioned = checkpoint.metrics.objective == "rcml"
-    encoding = encoder.encode_part(
-        questions.texts, questions.pictures, None if tokens is None else tokens / "test"
-    )
-    if costs is not None:
-        costs.measure(role, Subject.of_network(encoder, checkpoint.metrics.parameters), encoding)
-    training = (
-        encoder.encode_part(
-            questions.training_texts,
-            questions.training_pictures,
-            None if tokens is None else tokens / "training",
-        )
-        if questions.training_texts
-        else None
-    )
-    scorer = NetworkScorer(encoding, Similarity.AVG, training)
-    return (
-        Answers.of(checkpoint, encoding, questions),
-        Measurement.of(scorer, questions),
-        Examples.of(scorer, questions, prepared, config.seed, encoder if conditioned else None),
-        attention_entropy(encoder, questions) if conditioned else None,
-    )
-
-
-def attention_entropy(encoder: Encoder, questions: EvaluationSet) -> AttentionEntropy:
-    """Measure how uniform the attention of a network over some of the test items is."""
-    preprocessor = encoder.preprocessor
-    return encoder.attention_entropy(
-        preprocessor.tokenize(questions.texts), PictureFiles(preprocessor, questions.pictures)
-    )
 
 
 def measure_systems(
@@ -283,15 +218,17 @@ def system_meaning(system: System, items: int, relations: int) -> str:
 def make_report(
     prepared: Prepared,
     questions: EvaluationSet,
-    answers: Mapping[Role, Sequence[Answers]],
-    measured: Mapping[Role, Sequence[Measurement]],
+    results: Mapping[Role, Sequence[NetworkResults]],
     others: Mapping[str, tuple[Measurement, str]],
-    entropy: AttentionEntropy | None,
     efficiency: EfficiencyTable | None,
     config: EvaluateConfig,
 ) -> EvaluationReport:
     """Average the results of each network over its checkpoints, measure the baselines, and compare."""
-    tested = next(iter(answers))
+    tested = next(iter(results))
+    answers = {role: [one.answers for one in own] for role, own in results.items()}
+    measured = {role: [one.measurement for one in own] for role, own in results.items()}
+    entropies = [one.entropy for one in results[tested] if one.entropy is not None]
+    entropy = AttentionEntropy.mean(entropies) if entropies else None
     bootstrap = Bootstrap.of(questions.queries.item, np.random.default_rng(config.seed))
     networks = {role: network_figures(own, questions, bootstrap) for role, own in answers.items()}
     baselines = Baselines.fit(prepared, config.seed)

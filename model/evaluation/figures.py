@@ -335,8 +335,8 @@ class EvaluationReport(FrozenModel):
     )
     attention_entropy: AttentionEntropy | None = Field(
         description="entropy of the attention of the tested network over the tokens of an item, divided by log(number "
-        "of tokens), averaged over at most 128 items and all relations; 1 if it is uniform; null unless the objective "
-        "is rcml"
+        "of tokens), averaged over at most 128 items and all relations between items; 1 if it is uniform; null unless "
+        "the objective is rcml"
     )
     efficiency: EfficiencyTable | None = Field(
         description="size, time and memory of the networks (their first checkpoints) and systems; null with "

@@ -15,8 +15,13 @@ def check_room(folder: Path, needed: int, content: str, alternative: str) -> Non
         InputError: there is too little free space; the message names `alternative` as another remedy.
     """
     free = shutil.disk_usage(folder).free
-    if needed > free:
+    if not has_room(folder, needed):
         raise InputError(
             f"The {content} need {needed / 1e9:.1f} GB, but {folder} has only {free / 1e9:.1f} GB free. "
             f"Free disk space, or {alternative}."
         )
+
+
+def has_room(folder: Path, needed: int) -> bool:
+    """Return whether `folder` has room for `needed` bytes."""
+    return needed <= shutil.disk_usage(folder).free

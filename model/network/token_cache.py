@@ -24,11 +24,14 @@ from torch import Tensor
 
 from model.console import progress
 
-from .disk_space import check_room
+from .disk_space import check_room, has_room
 from .inputs import Tokens
 
 CACHE_BATCH_ITEMS = 64
 """Number of items encoded at a time."""
+
+MIN_FREE_BYTES = 1 << 30
+"""Free disk space that shared tokens leave for everything else."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,7 @@ def shared_batches(
 
     The kept tokens are bitwise those that `encode` returned. A folder belongs to one set of items, always in the same
     batches, and to towers with one digest (`model/checkpoint/tower_digest.py`).
-
-    Raises:
-        InputError: the disk does not have enough free space.
+    If the disk has too little free space, further batches are encoded each time.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -127,12 +128,8 @@ def shared_batches(
             # Copied into memory of torch's alignment, on which the last bit of a matrix product can depend.
             return Tokens(kept["states"].clone(), kept["mask"].clone(), kept["summary"].clone())
         tokens = encode(rows)
-        check_room(
-            folder,
-            tokens.states.nbytes + tokens.mask.nbytes + tokens.summary.nbytes,
-            "tokens of a batch",
-            "choose --out on another disk",
-        )
+        if not has_room(folder, MIN_FREE_BYTES + tokens.states.nbytes):
+            return tokens
         parts = {"rows": rows, "states": tokens.states, "mask": tokens.mask, "summary": tokens.summary}
         save_file({name: part.cpu().contiguous() for name, part in parts.items()}, file)
         return tokens

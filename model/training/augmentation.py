@@ -77,7 +77,10 @@ def two_texts(text: TextInput | Tokens, kept: Bool[Tensor, "batch parts"]) -> Te
     ids, mask = text.ids.numpy(), text.mask.numpy()
     places = np.arange(ids.shape[1])
     last = (places * mask).max(axis=1, keepdims=True)
-    source = places * (kept.numpy()[:, : len(places)] | ~mask | (places == last))
+    end = (
+        mask.cumprod(axis=1).sum(axis=1, keepdims=True) - 1
+    )  # before the padding, which may hold the last (SigLIP)
+    source = places * (kept.numpy()[:, : len(places)] | ~mask | (places == last) | (places == end))
     second = np.take_along_axis(ids, np.maximum.accumulate(source, axis=1), axis=1)
     return TextInput(_joined(ids, second), _joined(mask, mask))
 

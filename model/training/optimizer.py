@@ -12,6 +12,13 @@ from .objectives.batch_loss import BatchLoss
 RELATION_BIAS_SHARE = 3.0
 """Learning rate of the relation bias, relative to that of the attention; its matrix starts at zero."""
 
+LOSS_RATE = 0.1
+"""Learning rate of the parameters of a loss, whatever that of the network.
+
+A step of Adam changes a scalar by about its rate. SigLIP's bias starts at -10, which suits batches of 32,000 items, and
+has to move by about 5 within the few steps of a small shop.
+"""
+
 
 def make_optimizer(network: Network, loss: BatchLoss, config: TrainConfig) -> torch.optim.Optimizer:
     """Create AdamW with five parameter groups, of which only the first has weight decay.
@@ -34,11 +41,16 @@ def make_optimizer(network: Network, loss: BatchLoss, config: TrainConfig) -> to
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
         {"params": attention, "weight_decay": 0.0, "share": share},
         {"params": relation_bias, "weight_decay": 0.0, "share": RELATION_BIAS_SHARE * share},
-        {"params": list(loss.parameters()), "weight_decay": 0.0, "share": 1.0},
+        {"params": list(loss.parameters()), "weight_decay": 0.0, "share": LOSS_RATE / peak_rate(config)},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=1.0, betas=(0.9, 0.98), fused=True
     )
+
+
+def peak_rate(config: TrainConfig) -> float:
+    """Return the learning rate at the end of the warm-up."""
+    return config.learning_rate or (1e-3 if config.from_scratch else 5e-5)
 
 
 def schedule(step: int, config: TrainConfig) -> float:

@@ -50,7 +50,7 @@ from .logit_scale import logit_scale_for
 from .model_card import model_card
 from .objectives.batch_loss import BatchLoss
 from .objectives.choice import make_loss
-from .optimizer import make_optimizer, schedule
+from .optimizer import make_optimizer, peak_rate, schedule
 from .part_inputs import PartInputs
 from .run_state import Run, TrainingState, follow_run, open_run
 from .tracking import open_logs, require_trackers
@@ -210,7 +210,7 @@ def _take_step(training: _Training, state: TrainingState, step: int, queue: Queu
     started = time.perf_counter()
     batch = queue.take()
     waited = time.perf_counter() - started
-    rate = _peak_rate(config) * schedule(step, config)
+    rate = peak_rate(config) * schedule(step, config)
     for parameters in optimizer.param_groups:
         parameters["lr"] = rate * parameters["share"]
     optimizer.zero_grad(set_to_none=True)
@@ -227,10 +227,6 @@ def _take_step(training: _Training, state: TrainingState, step: int, queue: Queu
         "gradient_norm": norm,
         "pairs_per_second": batch.pairs.count / took,
     }
-
-
-def _peak_rate(config: TrainConfig) -> float:
-    return config.learning_rate or (1e-3 if config.from_scratch else 5e-5)
 
 
 def _validate(training: _Training, state: TrainingState) -> dict[str, float]:

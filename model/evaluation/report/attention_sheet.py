@@ -80,6 +80,11 @@ def heading(items: tuple[AttendedItem, ...], seed: int) -> str:
     return f"Attention over {len(items)} test items, drawn at random (seed {seed}), under two relations each"
 
 
+def _missing(item: AttendedItem) -> str:
+    """Say why there is no heat map."""
+    return "no picture" if item.item.picture is None else "positions of patches unknown"
+
+
 def _heat(item: AttendedItem, half: AttentionHalf) -> Image.Image | None:
     """Return the picture under its heat map; None without a picture."""
     picture, weights = thumbnail(item.item.picture, SIDE), half.attention.image
@@ -110,7 +115,7 @@ def _item_html(item: AttendedItem) -> str:
 def _half_html(item: AttendedItem, half: AttentionHalf) -> str:
     picture = _heat(item, half)
     shown = (
-        '<div class="blank">no picture</div>'
+        f'<div class="blank">{_missing(item)}</div>'
         if picture is None
         else f'<img src="{jpeg_uri(picture, JPEG_QUALITY)}" alt="heat map under {escape(half.relation_id)}">'
     )
@@ -178,7 +183,7 @@ def _draw_half(canvas: Image.Image, item: AttendedItem, half: AttentionHalf, lef
     picture = _heat(item, half)
     if picture is None:
         draw.rectangle((left, top, left + SIDE, top + SIDE), BLANK)
-        draw.text((left + SIDE / 2, top + SIDE / 2), "no picture", SOFT, _font(17), anchor="mm")
+        draw.text((left + SIDE / 2, top + SIDE / 2), _missing(item), SOFT, _font(17), anchor="mm")
     else:
         canvas.paste(picture, (left + (SIDE - picture.width) // 2, top))
     end = _draw_words(draw, list(_pieces_of(item, half)), left + SIDE + 24, left + HALF, top)

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int
 from numpy import ndarray
+from PIL import Image
 
 from model.data.images import load_picture
 from model.data.prepared_data import Prepared
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import average
+from model.errors import InputError
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.scoring import NetworkScorer
 from model.records import Item
@@ -195,10 +197,22 @@ def _attended(encoder: ItemEncoder, prepared: Prepared, row: int, relations: tup
     shown = ShownItem.of(item, prepared.path)
     picture = None if shown.picture is None else load_picture(shown.picture)
     first, second = (
-        AttentionHalf(one.relation_id, one.description, encoder.explain(item.text, picture, one.relation_id))
+        AttentionHalf(
+            one.relation_id, one.description, _explained(encoder, item.text, picture, one.relation_id)
+        )
         for one in (prepared.relations[relation] for relation in relations)
     )
     return AttendedItem(shown, item.text, (first, second))
+
+
+def _explained(encoder: ItemEncoder, text: str, picture: Image.Image | None, relation: str) -> Attention:
+    """Compute the attention; without the patches if the tower does not tell where they are."""
+    try:
+        return encoder.explain(text, picture, relation)
+    except InputError:
+        if picture is None:
+            raise
+        return encoder.explain(text, None, relation)
 
 
 def _mapped(

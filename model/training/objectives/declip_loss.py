@@ -66,7 +66,7 @@ class TextQueue(nn.Module):
     """Queue of text vectors of past batches, first in, first out; it holds only the newest vector of an item.
 
     The paper trains on so many items that the queue never holds an earlier vector of the item itself. In a shop it
-    would, and this vector would be the nearest. The items of the current batch are therefore passed over.
+    would, and this vector would be the nearest. The item itself is therefore passed over.
     """
 
     def __init__(self, size: int, dim: int) -> None:
@@ -79,9 +79,13 @@ class TextQueue(nn.Module):
     def nearest(
         self, text: Float[Tensor, "batch dim"], items: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"] | None:
-        """Return for each text the nearest vector of an item that is not in `items`; None if there is none yet."""
-        held = self.vectors[(self.items >= 0) & ~torch.isin(self.items, items)].to(text.dtype)
-        return held[(text @ held.T).argmax(dim=1)] if len(held) else None
+        """Return for each text the nearest vector of another item; None if the queue has no other item for a text."""
+        filled = self.items >= 0
+        held, owner = self.vectors[filled].to(text.dtype), self.items[filled]
+        own = owner == items[:, None]
+        if bool(own.all(dim=1).any()):
+            return None
+        return held[(text @ held.T).masked_fill(own, -torch.inf).argmax(dim=1)]
 
     def push(self, text: Float[Tensor, "batch dim"], items: Int[Tensor, " batch"]) -> None:
         """Put the vectors of `items` in front; the oldest fall out."""

@@ -15,11 +15,12 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.config import EvaluateConfig
 from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
-from model.errors import InputError, MismatchError
-from model.evaluation.evaluate import evaluate, shared_towers, system_label
+from model.errors import ArtifactError, InputError, MismatchError
+from model.evaluation.evaluate import evaluate, system_label
 from model.evaluation.evaluation_set import make_evaluation_set
 from model.evaluation.metrics import retrieval_hits
 from model.evaluation.network_figures import Answers, figures_by_relation
+from model.evaluation.network_results import shared_towers
 from model.evaluation.sampling import LabelledPairs
 from model.evaluation.significance import holm
 from model.network.image_cache import PictureFiles
@@ -307,7 +308,7 @@ def test_rejects_unknown_system_before_measuring_networks(
     def refuse(*_: object) -> None:
         raise AssertionError("a network was measured")
 
-    monkeypatch.setattr("model.evaluation.evaluate.measure_network", refuse)
+    monkeypatch.setattr("model.evaluation.evaluate.measure_networks", refuse)
     with pytest.raises(InputError, match=r"'bert:x' names no system\. Write family:folder"):
         evaluate(exam_config(checkpoints, prepared, tmp_path / "report", systems=("bert:x",)))
     assert not (tmp_path / "report").exists()
@@ -579,6 +580,27 @@ def test_rejects_rival_with_the_tested_objective(
         evaluate(config)
 
 
+def test_rejects_a_checkpoint_that_is_given_twice(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path
+) -> None:
+    config = exam_config(checkpoints, prepared, tmp_path / "report", rivals=checkpoints["blind"])
+    with pytest.raises(
+        InputError, match=r"are the same checkpoint, and would count as two trainings of blind"
+    ):
+        evaluate(config)
+
+
+def test_rejects_foreign_out_before_measuring(
+    checkpoints: dict[str, Path], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep me")
+    monkeypatch.setattr("model.evaluation.evaluate.measure_networks", None)
+    with pytest.raises(ArtifactError, match=r"notes exists and is not an rcml artifact"):
+        evaluate(exam_config(checkpoints, prepared, tmp_path / "notes"))
+    assert (tmp_path / "notes" / "mine.txt").read_text() == "keep me"
+
+
 def test_evaluates_a_catalogue_with_one_relation(tmp_path: Path) -> None:
     names = [f"{group}{item}" for group in "abcdefghij" for item in range(10)]
     items = write_pictured_items(tmp_path, {name: ["Things"] for name in names})
@@ -617,7 +639,7 @@ def test_checkpoints_with_the_same_towers_have_the_figures_they_have_alone(
     assert list(shared_towers(opened)) == trained
     assert shared_towers([opened[0], opened[2]]) == shared_towers(opened[:1]) == {}
     evaluate(exam_config(chosen, prepared, tmp_path / "shared"))
-    monkeypatch.setattr("model.evaluation.evaluate.shared_towers", lambda checkpoints: {})
+    monkeypatch.setattr("model.evaluation.network_results.shared_towers", lambda checkpoints: {})
     evaluate(exam_config(chosen, prepared, tmp_path / "alone"))
     assert report_of(tmp_path / "shared") == report_of(tmp_path / "alone")
     assert sorted(path.name for path in tmp_path.glob(".*")) == []

@@ -106,4 +106,4 @@ def test_chance_test_is_seldom_wrong_at_chance() -> None:
         )
         for seed in range(100)
     ]
-    assert np.mean([one[Similarity.AVG].p <= 0.05 for one in found]) == pytest.approx(0.05, abs=0.05)
+    assert 0.01 <= np.mean([one[Similarity.AVG].p <= 0.05 for one in found]) <= 0.1

@@ -145,4 +145,4 @@ def test_warns_about_uniform_attention() -> None:
     assert warning.startswith(
         "The attention over the patches is almost uniform: its entropy is 0.9951 of log("
     )
-    assert "--attention-gain or with --conditioning centred" in warning
+    assert "another --conditioning, a higher --attention-gain or a lower --beta" in warning

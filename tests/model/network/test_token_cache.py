@@ -91,6 +91,15 @@ def test_shared_batches_are_encoded_once_and_kept_exactly(tmp_path: Path) -> Non
     assert asked == [2, 0, 3, 1]
 
 
+def test_shared_batches_are_not_kept_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": token_cache.MIN_FREE_BYTES})()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    encode, rows = shared_batches(tmp_path, tokens_of), torch.tensor([2, 0])
+    for _ in range(2):
+        assert torch.equal(encode(rows).states, tokens_of(rows).states)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_batches_cannot_be_read_from_a_shared_folder(tmp_path: Path) -> None:
     encode = shared_batches(tmp_path, tokens_of)
     encode(torch.tensor([2, 0]))

@@ -66,6 +66,13 @@ def test_dropped_token_of_second_view_is_overwritten_by_token_before_it() -> Non
     assert found.mask.tolist() == mask.tolist() * 2
 
 
+def test_last_token_before_padding_is_kept_if_the_padding_holds_the_summary() -> None:
+    text = TextInput(torch.tensor([[5, 6, 1, 0, 0]]), torch.tensor([[True, True, True, False, True]]))
+    second = two_texts(text, torch.zeros(1, 5, dtype=torch.bool))
+    assert isinstance(second, TextInput)
+    assert second.ids.tolist() == [[5, 6, 1, 0, 0], [5, 5, 1, 0, 0]]
+
+
 def test_second_view_of_encoded_tokens_lacks_the_same_components_in_all_tokens() -> None:
     states = torch.ones(2, 3, 4)
     tokens = Tokens(states, torch.ones(2, 3, dtype=torch.bool), torch.tensor([0, 2]))

@@ -19,7 +19,7 @@ from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.records import Split
-from model.training.optimizer import schedule
+from model.training.optimizer import LOSS_RATE, schedule
 from model.training.train import train
 from tests.model.planted import edges_only_config, prepared_of, tiny_training
 
@@ -125,11 +125,12 @@ def test_losses_of_rivals_fall_and_their_checkpoints_are_those_of_clip(
 def test_bias_and_temperature_of_siglip_are_trained_and_kept_with_the_run(
     prepared: Path, tmp_path: Path
 ) -> None:
-    config = tiny_training(prepared, tmp_path / "out", objective="siglip", steps=8, learning_rate=1e-2)
+    config = tiny_training(prepared, tmp_path / "out", objective="siglip", steps=8, learning_rate=1e-5)
     train(config)
     last = load_file(tmp_path / "out.run" / "last.safetensors")
-    assert abs(last["loss.bias"].item() + 10) > 1e-3
-    assert abs(last["loss.log_temperature"].item() - math.log(10)) > 1e-3
+    # Adam moves a scalar by about its rate at each step; the warm-up and the decay sum to about half of the steps.
+    assert abs(last["loss.bias"].item() + 10) > 8 * LOSS_RATE / 4
+    assert abs(last["loss.log_temperature"].item() - math.log(10)) > 1e-2
 
 
 def test_declip_without_augmented_pictures_is_rejected() -> None:

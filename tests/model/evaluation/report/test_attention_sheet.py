@@ -11,6 +11,7 @@ from model.data.prepared_data import Prepared
 from model.embeddings.attention_map import Attention, Box, PatchWeights, TextWeights, weigh_words
 from model.embeddings.free_text import FreeTextRelation
 from model.encoder.encoder import Encoder
+from model.errors import InputError
 from model.evaluation.report.attention_sheet import (
     MAX_WORDS,
     SHADE,
@@ -177,9 +178,30 @@ class Colourist(FakeEncoder):
         return Attention(weights_of(text, [float(place == heavy) for place in (0, 1)]), patches([[share]]))
 
 
+class UnknownLayout(Colourist):
+    """Fake encoder whose image tower does not tell where its patches are."""
+
+    def explain(
+        self, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
+    ) -> Attention:
+        if picture is not None:
+            raise InputError("the positions of its patches are unknown")
+        assert text is not None
+        return Attention(weights_of(text, [0.5, 0.5]), None)
+
+
 def heaviest(half: AttentionHalf) -> str:
     assert half.attention.text is not None
     return max(half.attention.text.words, key=lambda word: word.weight).text
+
+
+def test_unknown_layout_of_patches_shows_only_words(prepared: Path) -> None:
+    data = Prepared.open(prepared)
+    drawn = Examples.of(perfect(data), questions_of(prepared), data, 3, UnknownLayout())
+    assert [half.attention.image for one in drawn.attended for half in one.halves] == [None] * 8
+    page = Page(attention_html(drawn.attended, 3))
+    assert page.text.count("positions of patches unknown") == 8
+    assert "no picture" not in page.text
 
 
 def test_attention_is_of_the_first_cases_under_their_relations(prepared: Path, tmp_path: Path) -> None:

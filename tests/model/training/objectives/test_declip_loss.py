@@ -70,11 +70,18 @@ def test_second_loss_and_gradients_match_description_with_neighbours() -> None:
     assert_same_loss_and_gradients(loss(vectors_of(*ours, first=ITEMS), pairs), ours, expected, theirs)
 
 
-def test_items_of_batch_are_not_their_own_neighbours() -> None:
-    loss, pairs = declip(), self_pairs()
-    text, image = unit(6, 2), unit(7, 2)
-    first = loss(vectors_of(text, image), pairs)
-    assert loss(vectors_of(text, image), pairs) == first  # the queue has only the same items
+def test_single_item_has_no_neighbour_in_a_queue_of_itself() -> None:
+    queue = TextQueue(size=3, dim=2)
+    queue.push(torch.tensor([[1.0, 0.0]]), torch.tensor([4]))
+    assert queue.nearest(torch.tensor([[1.0, 0.0]]), torch.tensor([4])) is None
+
+
+def test_batch_of_all_items_has_neighbours() -> None:
+    queue, vectors = TextQueue(size=3, dim=2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    queue.push(vectors, torch.tensor([0, 1, 2]))
+    found = queue.nearest(vectors, torch.tensor([0, 1, 2]))
+    assert found is not None
+    torch.testing.assert_close(found, vectors[[2, 2, 1]])
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=8))
