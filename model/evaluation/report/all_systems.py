@@ -200,12 +200,13 @@ def efficiency_section(report: EvaluationReport) -> list[str]:
     return [
         "## Efficiency",
         "",
-        f"Measured on {own.machine}. An item is encoded from its text and picture file; the time is a median over "
-        f"repetitions with up to {own.items} items of typical length. A query ranks all {own.candidates:,} test items "
-        "on the CPU. Memory is that of the different text and image vectors of an item in half precision.",
+        f"Measured on {own.machine}. An item is encoded from its text and picture file; the time is the shortest "
+        f"of several runs with up to {own.items} items of typical length. A query ranks all {own.candidates:,} test "
+        "items on the CPU. Bytes are those of the different text and image vectors in half precision. Times and bytes "
+        "are for one item.",
         "",
         *table(
-            ["system", "parameters", *(f"ms per item, {words}" for words in under), "ms per query"],
+            ["system", "parameters", *(f"ms, {words}" for words in under), "ms per query"],
             (
                 [
                     name,
@@ -218,7 +219,7 @@ def efficiency_section(report: EvaluationReport) -> list[str]:
         ),
         "",
         *table(
-            ["system", *(f"bytes per item, {words}" for words in under)],
+            ["system", *(f"bytes, {words}" for words in under)],
             (
                 [name, *(f"{one.bytes_per_item[count]:,}" for count in counts)]
                 for name, one in own.systems.items()
