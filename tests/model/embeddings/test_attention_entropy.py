@@ -9,7 +9,7 @@ def test_warns_about_each_modality_above_the_limit() -> None:
     assert patches.startswith(
         "The attention over the patches is almost uniform: its entropy is 1.0000 of log("
     )
-    assert "Train with a higher --attention-gain or with --conditioning centred." in words
+    assert "another --conditioning, a higher --attention-gain or a lower --beta." in words
 
 
 def test_no_warning_up_to_the_limit_or_without_tokens() -> None:
