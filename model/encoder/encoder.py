@@ -250,9 +250,6 @@ class Encoder:
 
         Encoders with the same towers can share the tokens of the same items in the folder `tokens`: the first one
         writes them, and the others read them. The result is bitwise the same.
-
-        Raises:
-            InputError: the disk does not have enough free space for the tokens.
         """
         text = self.preprocessor.tokenize(texts)
         if tokens is None:

@@ -53,7 +53,7 @@ def evaluate(config: EvaluateConfig) -> str:
 
     Raises:
         ArtifactError: a checkpoint or the prepared data is missing or damaged, or they do not belong together.
-        InputError: there are no test pairs or too few test items, or the disk has too little space for tokens.
+        InputError: there are no test pairs or too few test items, or a checkpoint is given twice.
     """
     prepared = Prepared.open(config.prepared)
     questions = make_evaluation_set(prepared, config)

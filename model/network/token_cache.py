@@ -115,8 +115,8 @@ def shared_batches(
     """Return `encode` with every batch kept in `folder`: it is encoded once, and read from there the next time.
 
     The kept tokens are bitwise those that `encode` returned. A folder belongs to one set of items, always in the same
-    batches, and to towers with one digest (`model/checkpoint/tower_digest.py`).
-    If the disk has too little free space, further batches are encoded each time.
+    batches, and to towers with one digest (`model/checkpoint/tower_digest.py`). If the disk has too little free space,
+    further batches are encoded each time.
     """
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -70,16 +70,15 @@ def two_texts(text: TextInput | Tokens, kept: Bool[Tensor, "batch parts"]) -> Te
     """Append the second view of each text, which lacks the tokens (encoded tokens: components) not in `kept`.
 
     A dropped token is overwritten by the token before it, because not every tower reads the mask. The first and the
-    last token are never dropped, because they may be special.
+    last token are never dropped, because they may be special. In SigLIP the last one is padding, so the last token
+    before the padding is kept too.
     """
     if isinstance(text, Tokens):
         return _two_tokens(text, kept)
     ids, mask = text.ids.numpy(), text.mask.numpy()
     places = np.arange(ids.shape[1])
     last = (places * mask).max(axis=1, keepdims=True)
-    end = (
-        mask.cumprod(axis=1).sum(axis=1, keepdims=True) - 1
-    )  # before the padding, which may hold the last (SigLIP)
+    end = mask.cumprod(axis=1).sum(axis=1, keepdims=True) - 1
     source = places * (kept.numpy()[:, : len(places)] | ~mask | (places == last) | (places == end))
     second = np.take_along_axis(ids, np.maximum.accumulate(source, axis=1), axis=1)
     return TextInput(_joined(ids, second), _joined(mask, mask))

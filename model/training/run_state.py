@@ -7,7 +7,7 @@
                                 the loss has (SigLIP's temperature and bias, DeCLIP's queue)
       best-STEP.safetensors     weights of the best validation so far; STEP is stored in last.safetensors
       tensorboard/              TensorBoard log
-      pictures/                 decoded pictures; removed at the end
+      inputs/                   decoded pictures or encoded tokens; removed at the end
       not-finite.json           items of the batch whose loss or gradient was not finite
 
 Every state file is written under a temporary name, fsynced and renamed, so a kill at any moment leaves either the old
