@@ -143,8 +143,7 @@ def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds
     """Print the tables of `towers` and return the figures of the first engine."""
     networks = {name: with_towers(network, tower) for name, tower in towers.items()}
     contexts = {name: make_context(one, RELATIONS) for name, one in networks.items()}
-    length = int(items.text.mask.sum(dim=1).max())
-    cut = TextInput(items.text.ids[:, :length], items.text.mask[:, :length])
+    cut = items.text.take(torch.arange(len(items.text)))  # without padding beyond the longest text
 
     def texts(text: TextInput, name: str) -> None:
         networks[name].text_vectors(text, contexts[name])
@@ -165,7 +164,11 @@ def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds
     backbone, ids, mask = network.backbone, items.text.ids, items.text.mask
     clip_texts = partial(backbone.model.get_text_features, ids, mask)
     time("texts, padded to 77 tokens", clip_texts, partial(texts, items.text))
-    time(f"texts, ours padded only to the longest text ({length} tokens)", clip_texts, partial(texts, cut))
+    time(
+        f"texts, ours padded only to the longest text ({cut.ids.shape[1]} tokens)",
+        clip_texts,
+        partial(texts, cut),
+    )
     clip_pictures = partial(backbone.model.get_image_features, items.pictures.pixels)
     time("pictures", clip_pictures, pictures)
     timings = time("texts, padded to 77 tokens, and pictures", partial(features, backbone, items), both)

@@ -183,11 +183,6 @@ class MakeBackboneConfig(StageConfig):
         "downloaded"
     )
     out: Path = Field(description="folder to write the backbone to; it must not exist")
-    prepared: Path | None = Field(
-        None,
-        description="folder written by `rcml prepare`; the projections then remove what the tokens of its training "
-        "items have in common; none: nothing is removed",
-    )
     dim: int | None = Field(
         None, ge=16, le=8192, description="length of every vector; none: the width of the text tower"
     )
@@ -223,9 +218,12 @@ class TrainingOptions(StageConfig):
         "learns whether an item belongs to the relation at all; default with a pretrained backbone: centred+bias",
     )
     text_share: Share | None = Field(
+        None, description="weight of the text in the average view; none: chosen on validation (paper: 0.5)"
+    )
+    normalise_tokens: bool | None = Field(
         None,
-        description="weight of the text vector in the average view, the rest is the image's; none: chosen on the "
-        "validation items (with --conditioning paper: 0.5)",
+        description="centre tokens, let every field of a text count equally, and attend to tokens by their direction "
+        "alone; none: only with towers that were not trained together (see `rcml backbone make`)",
     )
     temperature: float = Field(
         0.1, gt=0.0, le=10.0, description="temperature tau of the loss (eq. 2); with --tune frozen: 0.2"
@@ -286,8 +284,7 @@ class TrainingOptions(StageConfig):
     )
     augment: bool = Field(True, description="randomly shift, zoom and mirror the training pictures")
     picture_cache: bool = Field(
-        True,
-        description="decode every picture only once, into the folder of the run (3 bytes per pixel)",
+        True, description="decode each picture only once, into the folder of the run (3 bytes per pixel)"
     )
     workers: int = Field(2, ge=1, le=256, description="number of threads that prepare batches in advance")
     validate_every: int = Field(

@@ -16,6 +16,9 @@ class Split(StrEnum):
     TEST = "test"
 
 
+FIELD_END = ".\n"
+"""Characters between two fields of an item's text."""
+
 Attribute = str | int | float | bool
 """Value stored with an item, such as its price. True equals 1, and a number never equals a string."""
 
@@ -24,8 +27,9 @@ Attribute = str | int | float | bool
 class Item:
     """Item of the catalogue.
 
-    `text` is the input of the text tower. `picture` is a path relative to the artifact's folder, or empty for a
-    text-only item. `attributes` contains further values by name, which the network does not see.
+    `text` is the input of the text tower; its fields are separated by `FIELD_END`. `picture` is a path relative to the
+    artifact's folder, or empty for a text-only item. `attributes` contains further values by name, which the network
+    does not see.
     """
 
     item_id: str

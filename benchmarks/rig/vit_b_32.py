@@ -66,7 +66,7 @@ def make_texts(lengths: Sequence[int] | Int[Tensor, " batch"], padded: int = MAX
     ids[:, 0] = START
     positions = torch.arange(padded)
     ids[positions >= lengths[:, None] - 1] = END
-    return TextInput(ids, positions < lengths[:, None])
+    return TextInput(ids, positions < lengths[:, None], torch.zeros_like(ids))
 
 
 def make_items(network: Network, count: int) -> Items:

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from model.embeddings.encoding import TokenRows, unit_rows
-from model.embeddings.free_text import FreeTextRelation, pooled
+from model.embeddings.free_text import MIN_LENGTH, FreeTextRelation, pooled
 from model.similarity import View
 
 from .arrays import map_array, read_array, save_array, save_parts
@@ -71,6 +71,8 @@ class _Estimated:
     @classmethod
     def of(cls, relation: FreeTextRelation, low_rank: LowRankTokens) -> "_Estimated":
         relevance = low_rank.states @ (low_rank.basis.T @ relation.query)
+        if relation.unit_tokens:
+            relevance /= np.maximum(np.linalg.norm(low_rank.states, axis=1), MIN_LENGTH)
         small = relevance.size == 0 or float(np.ptp(relevance)) < MAX_EXP_RANGE
         if small and relevance.size:
             relevance -= relevance.max()

@@ -68,6 +68,8 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
         shares = [one.text_share for one in added]
         if any(share != EQUAL_SHARE for share in shares):
             arrays["text_share"] = np.array(shares)
+        if any(one.unit_tokens for one in added):
+            arrays["unit_tokens"] = np.array([one.unit_tokens for one in added])
         biases = [one.bias for one in added if one.bias is not None]
         if biases:  # all added relations come from one network, so either all of them have a bias or none
             arrays["bias_key"] = np.stack([bias.key for bias in biases])
@@ -96,6 +98,7 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
                 arrays["vector"][number],
                 _bias(arrays, number),
                 float(arrays["text_share"][number]) if "text_share" in arrays else EQUAL_SHARE,
+                bool(arrays["unit_tokens"][number]) if "unit_tokens" in arrays else False,
             )
     return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items))
 

@@ -7,17 +7,18 @@ from safetensors import safe_open
 
 from .checkpoint import OWN_FILES, WEIGHTS_FILE, Checkpoint
 
-TOWERS = "backbone."
-"""Prefix of the names of all weights of the towers."""
+TOWERS = ("backbone.", "text_norm.", "image_norm.")
+"""Prefixes of the names of all weights that turn an item into tokens."""
 
-PROJECTIONS = frozenset(f"{TOWERS}model.{name}_projection.weight" for name in ("text", "visual"))
+PROJECTIONS = frozenset(f"backbone.model.{name}_projection.weight" for name in ("text", "visual"))
 """Weights of the projections, which are applied after the tokens; `--tune frozen` trains them."""
 
 
 def tower_digest(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of everything that turns an item into tokens, in hexadecimal digits.
 
-    These are the config and the weights of the towers without the projections, the tokenizer and the image processor.
+    These are the config and the weights of the towers without the projections, the centres of the tokens, the tokenizer
+    and the image processor.
     """
     backbone = json.loads((checkpoint.path / "network.json").read_bytes())["backbone"]
     files = checkpoint.manifest.files

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from model.config import TextField
+from model.records import FIELD_END
 
 from .images import DEFAULT_PICTURE_SIDE, decode_picture
 
@@ -52,13 +53,17 @@ class ItemFormat(BaseModel):
 
 
 def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
-    """Join `fields` of an item into one text, in the given order, without empty fields."""
+    """Join `fields` of an item into one text, in the given order, without empty fields.
+
+    Fields end with `FIELD_END`; line breaks within a field become spaces.
+    """
     parts: dict[TextField, str] = {
-        "title": title.strip(),
+        "title": title,
         "categories": ", ".join(categories),
-        "description": description.strip(),
+        "description": description,
     }
-    return ". ".join(parts[name] for name in fields if parts[name])
+    lines = [" ".join(parts[name].split()) for name in fields]
+    return FIELD_END.join(line for line in lines if line)
 
 
 def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:

@@ -12,6 +12,9 @@ from model.similarity import View
 
 from .encoding import EQUAL_SHARE, ItemTokens, TokenRows, average, unit_rows
 
+MIN_LENGTH = 1e-6
+"""Minimum length of a token that its relevance is divided by."""
+
 FLOAT32_CHUNK_ITEMS = 1_024
 """Number of items whose tokens are converted to float32 at once."""
 
@@ -35,7 +38,8 @@ class FreeTextRelation:
     `query` is the scaled W_K^T W_Q h_E, and `output` is W_V^T W_o (eq. 4-6). `nearest` contains the positions of the
     trained relations, except the intra-sample relation. They are sorted by the similarity of their attention to the
     attention of the free-text relation, most similar first. `vector` is h_E, not normalised. `bias` is None if the
-    network has no relation bias. `text_share` is the weight of the text vector in the average view.
+    network has no relation bias. `text_share` is the weight of the text vector in the average view. With `unit_tokens`,
+    the relevance of a token does not depend on its length.
     """
 
     description: str
@@ -45,6 +49,7 @@ class FreeTextRelation:
     vector: Float32[ndarray, " dim"]
     bias: FreeTextBias | None = None
     text_share: float = EQUAL_SHARE
+    unit_tokens: bool = False
 
     def view(
         self, tokens: ItemTokens, view: View, rows: Int64[ndarray, " taken"]
@@ -72,6 +77,8 @@ class FreeTextRelation:
         # The summation order of a matrix product depends on the shapes of its operands. With einsum, equal items get
         # equal vectors, regardless of the other items.
         relevance = np.einsum("td,d->t", states, self.query)
+        if self.unit_tokens:
+            relevance = relevance / np.maximum(np.linalg.norm(states, axis=1), MIN_LENGTH)
         mixed = pooled(states, tokens.starts, relevance).astype(np.float64) @ self.output.astype(np.float64)
         vectors = unit_rows(mixed, 1e-12)
         if self.bias is None:

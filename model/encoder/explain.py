@@ -67,7 +67,7 @@ def relative_entropy(network: Network, tokens: Tokens, view: RelationView) -> fl
 
 def _explain_text(network: Network, preprocessor: Preprocessor, text: str, view: RelationView) -> TextWeights:
     inputs = preprocessor.tokenize([text]).to(view.queries.device)
-    weights = _token_weights(network, network.backbone.text_tokens(inputs), view)
+    weights = _token_weights(network, network.text_tokens(inputs), view)
     spans = preprocessor.spans(text)
     # A tower may prepend a summary token, which corresponds to no characters of the text.
     leading = len(weights) - len(spans)
@@ -79,7 +79,7 @@ def _explain_picture(
 ) -> PatchWeights:
     pixels = preprocessor.blank(1)
     preprocessor.decode(picture, pixels, 0)
-    tokens = network.backbone.image_tokens(preprocessor.normalise(pixels.to(view.queries.device)))
+    tokens = network.image_tokens(preprocessor.normalise(pixels.to(view.queries.device)))
     weights = _token_weights(network, tokens, view)[tokens.mask[0].cpu().numpy()]
     layout = network.backbone.patch_layout(pixels, len(weights))
     others = len(weights) - layout.rows * layout.columns

@@ -70,6 +70,7 @@ def read_free_text(
             to_numpy(joint.bias.keys[0]), float(joint.bias.offsets[0]), to_numpy(joint.bias.direction)
         ),
         network.config.text_share,
+        attention.unit_tokens,
     )
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from model.console import progress
+from model.disk_space import check_room
 
-from .disk_space import check_room
 from .inputs import PictureInput
 from .processor import Preprocessor
 

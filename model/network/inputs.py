@@ -12,23 +12,26 @@ class TextInput:
     """Tokenized texts, padded to the same length.
 
     `mask` is True for every real token and for the summary token, even if the summary token is padding (SigLIP).
+    `fields` is the number of the field that each token belongs to, counted from 0 in every text.
     """
 
     ids: Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"]
+    fields: Int[Tensor, "batch tokens"]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device) -> "TextInput":
         """Return these texts on `device`."""
-        return TextInput(self.ids.to(device), self.mask.to(device))
+        return TextInput(self.ids.to(device), self.mask.to(device), self.fields.to(device))
 
     def take(self, rows: Int[Tensor, " taken"]) -> "TextInput":
         """Return the texts at `rows`, without the padding beyond the longest of them."""
         mask = _rows(self.mask, rows)
         longest = int(mask.any(dim=0).nonzero().max()) + 1
-        return TextInput(_rows(self.ids, rows)[:, :longest], mask[:, :longest])
+        ids, fields = _rows(self.ids, rows), _rows(self.fields, rows)
+        return TextInput(ids[:, :longest], mask[:, :longest], fields[:, :longest])
 
 
 @dataclass(frozen=True)

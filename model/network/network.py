@@ -23,6 +23,7 @@ from .backbones import Backbone
 from .inputs import PictureInput, TextInput, Tokens
 from .load_backbone import build_backbone
 from .relation_attention import RelationAttention, RelationContext, centre_of, centred
+from .token_norm import TokenNorm
 
 BLIND_RELATION = Relation("related", "These two items are related.")
 """Constant relation that replaces every inter-sample relation in the unconditioned ablation (`blind`)."""
@@ -49,6 +50,11 @@ class NetworkConfig(BaseModel):
     text_share: Share = Field(
         0.5, description="weight of the text vector in the average view; the image vector has the rest"
     )
+    normalise_tokens: bool = Field(
+        False,
+        description="whether tokens are centred, every field of a text counts equally, and the relevance of a token "
+        "depends only on its direction",
+    )
     backbone: dict[str, Any] = Field(description="config of the towers, as in the model's own config.json")
 
 
@@ -69,7 +75,12 @@ class Network(nn.Module):
             config.summary_scale,
             config.logit_scale,
             biased=config.conditioning == "centred+bias",
+            unit_tokens=config.normalise_tokens,
         )
+        self.text_norm = self.image_norm = None
+        if config.normalise_tokens:
+            self.text_norm = TokenNorm(len(backbone.text_projection()))
+            self.image_norm = TokenNorm(len(backbone.image_projection()))
 
     @classmethod
     def from_config(cls, config: NetworkConfig) -> Self:
@@ -141,11 +152,17 @@ class Network(nn.Module):
 
     def text_tokens(self, text: TextInput | Tokens) -> Tokens:
         """Encode texts into their tokens; tokens that were encoded before are returned unchanged."""
-        return text if isinstance(text, Tokens) else self.backbone.text_tokens(text)
+        if isinstance(text, Tokens):
+            return text
+        tokens = self.backbone.text_tokens(text)
+        return tokens if self.text_norm is None else self.text_norm(tokens, text.fields)
 
     def image_tokens(self, pictures: PictureInput | Tokens) -> Tokens:
         """Encode pictures into their tokens; tokens that were encoded before are returned unchanged."""
-        return pictures if isinstance(pictures, Tokens) else self.backbone.image_tokens(pictures)
+        if isinstance(pictures, Tokens):
+            return pictures
+        tokens = self.backbone.image_tokens(pictures)
+        return tokens if self.image_norm is None else self.image_norm(tokens)
 
     def text_vectors(
         self, text: TextInput | Tokens, context: RelationContext

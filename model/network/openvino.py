@@ -42,7 +42,9 @@ class OpenVinoBackbone(Backbone):
         self._dim = backbone.dim
         with torch.no_grad():
             self._projections = backbone.text_projection(), backbone.image_projection()
-        text = _Traceable(backbone, lambda ids, mask: backbone.text_tokens(TextInput(ids, mask)))
+        text = _Traceable(
+            backbone, lambda ids, mask: backbone.text_tokens(TextInput(ids, mask, torch.zeros_like(ids)))
+        )
         image = _Traceable(backbone, lambda pixels, grid: backbone.image_tokens(PictureInput(pixels, grid)))
         self._text = _compile(text, (texts.ids, texts.mask), bf16)
         self._image = _compile(image, (pictures.pixels, pictures.grid), bf16)

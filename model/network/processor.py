@@ -24,6 +24,7 @@ from model.checkpoint.hub import is_local
 from model.config import SmallBackbone
 from model.embeddings.attention_map import Box, Span
 from model.errors import InputError
+from model.records import FIELD_END
 
 from .backbone_config import read_config, shortened
 from .inputs import PictureInput, TextInput
@@ -166,7 +167,22 @@ class Preprocessor:
         mask = encoded["attention_mask"].bool()
         if self._text_format.fixed_length:
             mask[:, -1] = True  # the summary token, even if it is padding
-        return TextInput(encoded["input_ids"], mask)
+        fields = torch.zeros_like(encoded["input_ids"])
+        for row, text in enumerate(texts):
+            for place in self._later_fields(encoded, row, text):
+                fields[row, place:] += 1
+        return TextInput(encoded["input_ids"], mask, fields)
+
+    def _later_fields(self, encoded: Any, row: int, text: str) -> list[int]:
+        """Return the positions of the tokens with which the second and further fields of a text begin.
+
+        A field that was truncated is left out, and so are all fields if the tokenizer does not report offsets.
+        """
+        if FIELD_END not in text or not self.tokenizer.is_fast:
+            return []
+        starts = [found.end() for found in re.finditer(re.escape(FIELD_END), text)]
+        places = (encoded.char_to_token(row, start) for start in starts)
+        return [place for place in places if place is not None]
 
     def spans(self, text: str) -> list[Span]:
         """Return the character span in `text` of each token of `tokenize([text])`.
@@ -195,7 +211,7 @@ class Preprocessor:
 
     def _encode(self, texts: str | list[str], **options: Any) -> Any:
         return self.tokenizer(
-            texts,
+            _one_line(texts) if isinstance(texts, str) else [_one_line(text) for text in texts],
             padding="max_length" if self._text_format.fixed_length else "longest",
             padding_side="right",
             truncation=True,
@@ -304,6 +320,11 @@ class Preprocessor:
         return shape
 
 
+def _one_line(text: str) -> str:
+    """Replace the line breaks between the fields with spaces, which not every tokenizer does itself."""
+    return text.replace(FIELD_END, ". ")
+
+
 def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     """Train a byte-level BPE tokenizer with `vocabulary` tokens, deterministically."""
     blank = CLIPTokenizer()
@@ -321,7 +342,7 @@ def _train_tokenizer(texts: Iterable[str], vocabulary: int) -> CLIPTokenizer:
         show_progress=False,
     )
     backend = blank.backend_tokenizer
-    backend.train_from_iterator(texts, trainer)
+    backend.train_from_iterator(map(_one_line, texts), trainer)
     learnt = json.loads(backend.to_str())["model"]
     # CLIPTokenizer annotates merges as strings, but it accepts pairs.
     merges: Any = [tuple(merge) for merge in learnt["merges"]]

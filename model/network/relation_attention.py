@@ -19,6 +19,9 @@ from .inputs import Tokens
 INITIAL_OFFSET = 0.5
 """Relation bias of every item before training, relative to a unit vector."""
 
+MIN_LENGTH = 1e-6
+"""Minimum length of a token that its relevance is divided by."""
+
 ONE_HOT_SCALE = 1e4
 """Summary bonus that makes the softmax of eq. 5 exactly one-hot in float32, which is CLIP's own pooling."""
 
@@ -28,13 +31,15 @@ class RelationView:
     """Relations prepared for attention over the tokens of one modality.
 
     `intra` is True for the intra-sample relation. `queries` is P W_K^T W_Q h_E, scaled. `output` is P W_V^T W_o, the
-    same for all relations. `bias` is None without a relation bias.
+    same for all relations. `bias` is None without a relation bias. `projection` is P if the relevance of a token does
+    not depend on its length in the joint space, otherwise None.
     """
 
     intra: Bool[Tensor, " relations"]
     queries: Float[Tensor, "relations width"]
     output: Float[Tensor, "width dim"]
     bias: "BiasView | None" = None
+    projection: Float[Tensor, "width dim"] | None = None
 
     def take(self, rows: Int[Tensor, " taken"]) -> "RelationView":
         """Return the view of the relations at `rows`."""
@@ -43,12 +48,15 @@ class RelationView:
 
     def differentiable(self) -> tuple[Tensor, ...]:
         """Return all tensors that have a gradient, in a fixed order."""
-        return (self.queries, self.output, *(() if self.bias is None else self.bias.tensors()))
+        projection = () if self.projection is None else (self.projection,)
+        return (self.queries, self.output, *projection, *(() if self.bias is None else self.bias.tensors()))
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> "RelationView":
         """Replace the tensors of `differentiable`."""
         queries, output, *others = tensors
-        return replace(self, queries=queries, output=output, bias=BiasView(*others) if others else None)
+        projection = None if self.projection is None else others.pop(0)
+        bias = BiasView(*others) if others else None
+        return replace(self, queries=queries, output=output, projection=projection, bias=bias)
 
 
 @dataclass(frozen=True)
@@ -126,11 +134,19 @@ class RelationAttention(nn.Module):
     All four matrices start as the identity, so the initial vectors have the geometry of the backbone. Before training,
     `scale` sets how much the attention of different relations differs. Both modalities share the matrices, and the
     matrices have no biases. This gives the paper's 152.33 M parameters with ViT-B/32. `logit_scale` multiplies the
-    logits of the relevance (q_E of eq. 6); the paper has 1.
+    logits of the relevance (q_E of eq. 6); the paper has 1. With `unit_tokens`, the relevance of a token is divided by
+    its length in the joint space. Normalised tokens (`TokenNorm`) need this: those of a short field are so long that
+    they would otherwise get nearly all or none of the attention.
     """
 
     def __init__(
-        self, dim: int, beta: float, summary_scale: float, logit_scale: float = 1.0, biased: bool = False
+        self,
+        dim: int,
+        beta: float,
+        summary_scale: float,
+        logit_scale: float = 1.0,
+        biased: bool = False,
+        unit_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.eye(dim))
@@ -140,6 +156,7 @@ class RelationAttention(nn.Module):
         self.beta = beta
         self.summary_scale = summary_scale
         self.logit_scale = logit_scale
+        self.unit_tokens = unit_tokens
         self.bias = RelationBias(dim) if biased else None
 
     @torch.no_grad()
@@ -162,11 +179,20 @@ class RelationAttention(nn.Module):
             queries @ projection.T,
             projection @ self.value.T @ self.output,
             None if self.bias is None else self.bias.view(vectors, intra, projection),
+            projection if self.unit_tokens else None,
         )
+
+    def relevance(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations tokens"]:
+        """Compute (1 - beta) q_E of eq. 5 and 6 for every token, at least in float32."""
+        relevance = _exact(view.queries @ tokens.states.mT)
+        if view.projection is None:
+            return relevance
+        lengths = _exact((tokens.states @ view.projection).norm(dim=-1))
+        return relevance / lengths.clamp(min=MIN_LENGTH)[:, None]
 
     def weights(self, tokens: Tokens, view: RelationView) -> Float[Tensor, "batch relations tokens"]:
         """Compute A of eq. 5, at least in float32; padding has weight 0, and each row sums to 1."""
-        relevance = _exact(view.queries @ tokens.states.mT)
+        relevance = self.relevance(tokens, view)
         positions = torch.arange(tokens.states.shape[1], device=tokens.summary.device)
         summary = tokens.summary[:, None, None] == positions
         bonus = (summary & view.intra[:, None]).to(relevance.dtype) * (self.beta * self.summary_scale)

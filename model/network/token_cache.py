@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.console import progress
+from model.disk_space import check_room, has_room
 
-from .disk_space import check_room, has_room
 from .inputs import Tokens
 
 CACHE_BATCH_ITEMS = 64

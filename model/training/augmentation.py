@@ -81,7 +81,8 @@ def two_texts(text: TextInput | Tokens, kept: Bool[Tensor, "batch parts"]) -> Te
     end = mask.cumprod(axis=1).sum(axis=1, keepdims=True) - 1
     source = places * (kept.numpy()[:, : len(places)] | ~mask | (places == last) | (places == end))
     second = np.take_along_axis(ids, np.maximum.accumulate(source, axis=1), axis=1)
-    return TextInput(_joined(ids, second), _joined(mask, mask))
+    fields = text.fields.numpy()
+    return TextInput(_joined(ids, second), _joined(mask, mask), _joined(fields, fields))
 
 
 def two_pictures(pictures: PictureInput | Tokens, kept: Bool[Tensor, "batch parts"]) -> PictureInput | Tokens:

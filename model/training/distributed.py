@@ -85,6 +85,11 @@ class ProcessGroup:
         dist.all_reduce(summed)
         return summed.item()
 
+    def copy_from_first(self, values: Tensor) -> None:
+        """Replace `values` on every other rank with those of the first rank."""
+        if self.size > 1:
+            dist.broadcast(values, 0)
+
     def wait(self) -> None:
         """Block until every rank has called this method."""
         self.total(0.0)

@@ -32,7 +32,7 @@ from model.encoder.encoder import Encoder
 from model.errors import TrainingError
 from model.evaluation.metrics import relation_type_scores
 from model.evaluation.sampling import sample_labelled_pairs
-from model.network.backbones import Backbone
+from model.network.backbones import Backbone, DualEncoderBackbone
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
 from model.network.precision import cuda_computes_in_bf16
@@ -46,7 +46,7 @@ from .conditioning_check import conditioning_warnings
 from .distributed import ProcessGroup, join_process_group
 from .finetuning import select_trainable
 from .gradients import Gradients
-from .logit_scale import logit_scale_for
+from .initial_values import logit_scale_for, measure_centres
 from .model_card import model_card
 from .objectives.batch_loss import BatchLoss
 from .objectives.choice import make_loss
@@ -132,6 +132,7 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
     backbone, preprocessor = _backbone(config, prepared)
     network = Network(_network_config(config, backbone), backbone)
     encoder = Encoder(network, preprocessor, prepared.relations, group.device)
+    measure_centres(encoder, prepared, group)
     inputs = PartInputs(config, prepared, encoder, group, run.inputs)
     rng = np.random.default_rng(config.seed)
     part = inputs.part(prepared.rows(Split.TRAIN), Split.TRAIN)
@@ -340,6 +341,9 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
         summary_scale=ONE_HOT_SCALE if unconditioned else config.summary_scale,
         # The baselines have only one inter-sample relation, or none, so there is nothing to centre.
         conditioning=config.conditioning if config.objective == "rcml" else "paper",
+        normalise_tokens=isinstance(backbone, DualEncoderBackbone)
+        if config.normalise_tokens is None
+        else config.normalise_tokens,
         backbone=backbone.config,
     )
 

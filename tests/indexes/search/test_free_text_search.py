@@ -55,7 +55,8 @@ TEXT_SHARE = 0.7
 class TokenEncoder(FakeEncoder):
     """Encoder with one token per word and a few per picture; its relations attend to tokens as in the real network.
 
-    It has a relation bias, and its texts count more than its pictures.
+    It has a relation bias, its texts count more than its pictures, and the relevance of a token does not depend on its
+    length.
     """
 
     def read_items(
@@ -94,6 +95,7 @@ class TokenEncoder(FakeEncoder):
             2 * query,
             FreeTextBias(np.float32(0.3) * query, 0.4, DIRECTION),
             TEXT_SHARE,
+            unit_tokens=True,
         )
 
 
@@ -109,7 +111,7 @@ def _colour(picture: Image.Image) -> tuple[int, ...]:
 
 
 def _rows(words: object) -> TokenRows:
-    items = [[drawn(word) for word in item] for item in words]  # type: ignore[attr-defined]
+    items = [[(1 + len(word) % 3) * drawn(word) for word in item] for item in words]  # type: ignore[attr-defined]
     starts = np.cumsum([0, *map(len, items)])
     states = [token for item in items for token in item]
     return TokenRows(np.asarray(states, np.float16).reshape(-1, DIM), starts)

@@ -22,13 +22,18 @@ def picture(format: str, size: tuple[int, int] = (100, 50)) -> bytes:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        (("title", "categories", "description"), "Red mug. Kitchen, Mugs. Holds tea."),
-        (("categories", "title"), "Kitchen, Mugs. Red mug"),
+        (("title", "categories", "description"), "Red mug.\nKitchen, Mugs.\nHolds tea."),
+        (("categories", "title"), "Kitchen, Mugs.\nRed mug"),
         (("description",), "Holds tea."),
     ],
 )
 def test_joins_texts_in_the_order_of_the_fields(fields: tuple[str, ...], text: str) -> None:
     assert ItemFormat(text_fields=fields).text(*GIVEN) == text
+
+
+def test_line_break_separates_fields_only() -> None:
+    found = ItemFormat().text("Red\nmug", [" Kitchen.\nTea "], "Holds tea.\n\n  Red.")
+    assert found.split("\n") == ["Red mug.", "Kitchen. Tea.", "Holds tea. Red."]
 
 
 def test_omits_empty_fields() -> None:

@@ -249,7 +249,7 @@ def test_rejects_an_edge_of_a_relation_without_description(tmp_path: Path) -> No
 
 def test_joins_the_requested_text_fields_in_their_order(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn")], text_fields=("categories", "title"))
-    assert prepared_of(config).items[0].text == "Things. Thing a"
+    assert prepared_of(config).items[0].text == "Things.\nThing a"
 
 
 def spoil(folder: Path, item_id: str, image: str | None = None, **changes: Any) -> None:

@@ -33,6 +33,17 @@ def test_free_text_vectors_match_equations(lengths: list[int], dim: int, seed: i
         np.testing.assert_allclose(found[row], expected / np.linalg.norm(expected), atol=1e-4)
 
 
+def test_relevance_of_unit_tokens_depends_only_on_their_direction() -> None:
+    states = np.array([[3.0, 4.0], [0.0, 0.2], [0.0, 0.0]], np.float32)
+    query, unit = np.array([1.0, 2.0], np.float32), np.array([[0.6, 0.8], [0.0, 1.0], [0.0, 0.0]])
+    relation = FreeTextRelation(
+        "any", query, np.eye(2, dtype=np.float32), (), np.zeros(2, np.float32), unit_tokens=True
+    )
+    expected = np.exp(unit @ query) @ states
+    found = relation.vectors(TokenRows(states, np.array([0, 3])))
+    np.testing.assert_allclose(found[0], expected / np.linalg.norm(expected), atol=1e-6)
+
+
 @given(lengths=st.lists(st.integers(0, 6), max_size=6), dim=st.integers(1, 5), seed=st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
 def test_free_text_bias_moves_vectors_along_its_direction(lengths: list[int], dim: int, seed: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.checkpoint.checkpoint import Checkpoint
-from model.checkpoint.tower_digest import PROJECTIONS, TOWERS, tower_digest
+from model.checkpoint.tower_digest import PROJECTIONS, tower_digest
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.encoder.encoder import Encoder
@@ -31,7 +31,7 @@ def test_digest_leaves_out_the_projections(tmp_path: Path) -> None:
     for family in FAMILIES:
         write_family(family, tmp_path / family)
         backbone, _ = load_backbone(tmp_path / family)
-        names = {id(weight): f"{TOWERS}{name}" for name, weight in backbone.named_parameters()}
+        names = {id(weight): f"backbone.{name}" for name, weight in backbone.named_parameters()}
         left_out = {names[id(weight)] for weight in backbone.projection_weights()}
         assert left_out == PROJECTIONS & set(names.values())
 

@@ -243,6 +243,7 @@ def test_opens_trained_checkpoint_without_naming_architecture(
         steps=1,
         learning_rate=1e-9,
         conditioning="paper",
+        normalise_tokens=False,
     )
     train(config)
     opened = Encoder.from_pretrained(config.out, "cpu")

@@ -155,8 +155,10 @@ def test_truncates_long_text_to_77_tokens_and_keeps_eot(preprocessor: Preprocess
 def test_taken_rows_are_padded_only_to_their_longest_text() -> None:
     ids = torch.arange(12).view(3, 4)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
-    part = TextInput(ids, mask).take(torch.tensor([2, 1]))
+    fields = torch.tensor([[0, 1, 2, 2], [0, 1, 1, 1], [0, 0, 0, 0]])
+    part = TextInput(ids, mask, fields).take(torch.tensor([2, 1]))
     assert part.ids.tolist() == [[8, 9], [4, 5]]
+    assert part.fields.tolist() == [[0, 0], [0, 1]]
     assert part.mask.tolist() == [[True, False], [True, True]]
 
 

@@ -89,6 +89,24 @@ def test_logit_scale_multiplies_relevance() -> None:
     torch.testing.assert_close(queries[1], 3 * queries[0])
 
 
+def test_relevance_of_unit_tokens_depends_only_on_their_direction() -> None:
+    torch.manual_seed(9)
+    plain, unit = random_attention(), RelationAttention(DIM, 0.6, 1.0, unit_tokens=True).double()
+    unit.load_state_dict(plain.state_dict())
+    tokens, relations = random_tokens(), random_relations()
+    projection = torch.randn(DIM, DIM, dtype=torch.float64)
+    longer = replace(tokens, states=tokens.states * (0.1 + 9 * torch.rand(3, 5, 1, dtype=torch.float64)))
+    joint = longer.states @ projection
+    expected = plain.weights(
+        replace(tokens, states=joint / joint.norm(dim=-1, keepdim=True)), plain.view(relations, INTRA, SPACE)
+    )
+    view = unit.view(relations, INTRA, projection)
+    for each in (tokens, longer):
+        torch.testing.assert_close(unit.weights(each, view), expected)
+    pooled = expected @ joint @ unit.value.T @ unit.output
+    torch.testing.assert_close(unit(longer, view), torch.nn.functional.normalize(pooled, dim=-1))
+
+
 def biased_attention() -> RelationAttention:
     attention = RelationAttention(DIM, 0.6, 1.0, biased=True).double()
     for matrix in attention.parameters():

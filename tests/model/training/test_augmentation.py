@@ -58,7 +58,7 @@ def test_dropped_token_of_second_view_is_overwritten_by_token_before_it() -> Non
     ids = torch.tensor([[10, 11, 12, 13, 14, 15], [20, 21, 22, 23, 0, 0]])
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     kept = torch.tensor([[False, True, False, False, True, False], [True, False, True, False, False, False]])
-    found = two_texts(TextInput(ids, mask), kept)
+    found = two_texts(TextInput(ids, mask, torch.zeros_like(ids)), kept)
     assert isinstance(found, TextInput)
     assert found.ids[:2].tolist() == ids.tolist()
     # The first and the last token are always kept, and so is the padding.
@@ -67,10 +67,12 @@ def test_dropped_token_of_second_view_is_overwritten_by_token_before_it() -> Non
 
 
 def test_last_token_before_padding_is_kept_if_the_padding_holds_the_summary() -> None:
-    text = TextInput(torch.tensor([[5, 6, 1, 0, 0]]), torch.tensor([[True, True, True, False, True]]))
+    fields = torch.tensor([[0, 1, 1, 1, 1]])
+    text = TextInput(torch.tensor([[5, 6, 1, 0, 0]]), torch.tensor([[True, True, True, False, True]]), fields)
     second = two_texts(text, torch.zeros(1, 5, dtype=torch.bool))
     assert isinstance(second, TextInput)
     assert second.ids.tolist() == [[5, 6, 1, 0, 0], [5, 5, 1, 0, 0]]
+    assert second.fields.tolist() == fields.tolist() * 2
 
 
 def test_second_view_of_encoded_tokens_lacks_the_same_components_in_all_tokens() -> None:

@@ -29,7 +29,7 @@ def part(count: int, a: list[int], b: list[int], relation: list[int]) -> Part:
     ids = torch.arange(count)[:, None]
     pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 3, 2, 2)
     return Part(
-        TextInput(ids, torch.ones_like(ids, dtype=torch.bool)),
+        TextInput(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids)),
         PictureInput(pixels, torch.zeros(count, 2)),
         EdgeTable(np.array(a), np.array(b), np.array(relation)),
     )
@@ -142,7 +142,9 @@ def test_shares_of_ranks_add_up_to_whole_batch(step: int, size: int) -> None:
 
 @given(step=st.integers(1, 50), size=st.integers(2, 4))
 def test_second_views_follow_first_ones_and_do_not_depend_on_rank(step: int, size: int) -> None:
-    shop = replace(SHOP, text=TextInput(torch.arange(72).reshape(8, 9), torch.ones(8, 9, dtype=torch.bool)))
+    ids = torch.arange(72).reshape(8, 9)
+    text = TextInput(ids, torch.ones(8, 9, dtype=torch.bool), torch.zeros_like(ids))
+    shop = replace(SHOP, text=text)
     whole = batches(shop, batch_size=6, views=2).at(step)
     single = batches(shop, batch_size=6).at(step)
     parts = [

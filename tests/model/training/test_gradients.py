@@ -51,6 +51,7 @@ def set_up(
     micro_batch: int | None = None,
     conditioning: Conditioning = "paper",
     objective: Objective = "rcml",
+    normalise_tokens: bool = False,
 ) -> tuple[Network, Batches, Gradients]:
     """Return a random network in float64, the batches of the training split, and the object that computes gradients."""
     prepared = Prepared.open(folder)
@@ -63,6 +64,7 @@ def set_up(
         beta=0.6,
         summary_scale=1.0,
         conditioning=conditioning,
+        normalise_tokens=normalise_tokens,
         backbone=backbone.config,
     )
     network = Network(config, backbone).double()
@@ -131,14 +133,18 @@ def test_gradients_equal_plain_backpropagation(
     assert compare(whole[1], gradients_of(network)) == pytest.approx((1.0, 1.0), abs=1e-12)
 
 
-@pytest.mark.parametrize("conditioning", ["centred", "centred+bias"])
+@pytest.mark.parametrize(
+    ("conditioning", "normalise"), [("centred", False), ("centred+bias", False), ("centred+bias", True)]
+)
 def test_centred_gradients_equal_plain_backpropagation_through_centre(
-    conditioning: Conditioning, prepared: Path
+    conditioning: Conditioning, normalise: bool, prepared: Path
 ) -> None:
-    network, batches, gradients = set_up(prepared, micro_batch=5, conditioning=conditioning)
+    network, batches, gradients = set_up(
+        prepared, micro_batch=5, conditioning=conditioning, normalise_tokens=normalise
+    )
     batch = batches.at(1)
     found = gradients.of(batch, step=1), gradients_of(network)
-    network, _, gradients = set_up(prepared, conditioning=conditioning)
+    network, _, gradients = set_up(prepared, conditioning=conditioning, normalise_tokens=normalise)
     relations, preprocessor = Prepared.open(prepared).relations, gradients.preprocessor
     # The centre is the mean over all relations, not only over those of the batch.
     context = relation_context(network, preprocessor, relations, ALONE.device)

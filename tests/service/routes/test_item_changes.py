@@ -100,8 +100,8 @@ def test_vectors_and_tokens_come_from_the_stored_text_and_picture(
     snapshot = index.snapshot
     row = snapshot.row("seen")
     kept = changing.get("/items/seen/image").content
-    assert snapshot.get("seen").text == "Red silk lamp. Office"
-    encoding = FakeEncoder().read_items(["Red silk lamp. Office"], [decoded(kept)], tokens=True)()
+    assert snapshot.get("seen").text == "Red silk lamp.\nOffice"
+    encoding = FakeEncoder().read_items(["Red silk lamp.\nOffice"], [decoded(kept)], tokens=True)()
     for view in View:
         for relation in range(len(index.relations)):
             expected = encoding.view(view)[0, relation].astype(np.float16).astype(np.float32)
