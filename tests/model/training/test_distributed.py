@@ -78,13 +78,16 @@ def train_on(processes: int, config: TrainConfig) -> tuple[int, str]:
 
 
 def test_two_processes_train_same_network_as_one(prepared: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 6, "validate_every": 3, "keep": "last", "batch_size": 24}
+    options: dict[str, Any] = {
+        "steps": 6, "validate_every": 3, "keep": "last", "batch_size": 24, "normalise_tokens": True
+    }  # fmt: skip
     alone, together = (tiny_training(prepared, tmp_path / name, **options) for name in ("alone", "together"))
     train(alone)
     status, seen = train_on(2, together)
     assert status == 0, seen
     assert seen.count("step 6 of 6") == 1  # only the first rank prints messages
-    assert seen.count(HIDE_CURSOR) == 3  # bars of the first rank: pictures of two splits, and training
+    # Bars of the first rank: pictures whose tokens are measured, pictures of two splits, and training.
+    assert seen.count(HIDE_CURSOR) == 4
     expected, found = (Checkpoint.open(config.out).metrics for config in (alone, together))
     assert (found.ranks, expected.ranks) == (2, 1)
     for ours, theirs in zip(found.history, expected.history, strict=True):

@@ -139,6 +139,7 @@ def endure(start: Start, prepared: Path, folder: Path, steps: int, kills: int, s
     rng = random.Random(seed)
     options: dict[str, Any] = {
         "steps": steps, "validate_every": 4, "save_every": 1, "patience": 99, "learning_rate": 1e-3, "batch_size": 48,
+        "conditioning": "centred+bias", "normalise_tokens": True,
     }  # fmt: skip
     calm, stormy = (tiny_training(prepared, folder / name, **options) for name in ("calm", "stormy"))
     # This run uses a forked process too, because the number of threads affects the last bits.
