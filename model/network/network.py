@@ -5,7 +5,8 @@ to the tokens. W_K is absorbed into the query, because `q . (W_K H) = (W_K^T q) 
 because `A (W_V H)^T W_o = (A H^T) (W_V^T W_o)`. The final matrix P of a tower is absorbed in the same way, because
 H = P^T X. Values that depend only on the relations are computed once per training batch; after training, they are
 cached until the weights change. For each item, each further relation costs two matrix-vector products with the tokens
-(tokens x width) and one with the output matrix (width x dim).
+(tokens x width) and one with the output matrix (width x dim). Normalised tokens cost one more matrix product for each
+item, whatever the number of relations: their lengths in the joint space (tokens x width x dim).
 """
 
 from collections.abc import Sequence
