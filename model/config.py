@@ -223,7 +223,7 @@ class TrainingOptions(StageConfig):
     normalise_tokens: bool | None = Field(
         None,
         description="centre tokens, let every field of a text count equally, and attend to tokens by their direction "
-        "alone; none: only with towers that were not trained together (see `rcml backbone make`)",
+        "alone; none: only with towers of `rcml backbone make`, unless --conditioning paper",
     )
     temperature: float = Field(
         0.1, gt=0.0, le=10.0, description="temperature tau of the loss (eq. 2); with --tune frozen: 0.2"

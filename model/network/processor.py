@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -167,7 +168,7 @@ class Preprocessor:
         mask = encoded["attention_mask"].bool()
         if self._text_format.fixed_length:
             mask[:, -1] = True  # the summary token, even if it is padding
-        fields = torch.zeros_like(encoded["input_ids"])
+        fields = torch.zeros_like(encoded["input_ids"], dtype=torch.int16)
         for row, text in enumerate(texts):
             for place in self._later_fields(encoded, row, text):
                 fields[row, place:] += 1
@@ -176,12 +177,24 @@ class Preprocessor:
     def _later_fields(self, encoded: Any, row: int, text: str) -> list[int]:
         """Return the positions of the tokens with which the second and further fields of a text begin.
 
-        A field that was truncated is left out, and so are all fields if the tokenizer does not report offsets.
+        A field begins with its first character that has a token. A field that was truncated is left out.
         """
-        if FIELD_END not in text or not self.tokenizer.is_fast:
+        ends = [found.end() for found in re.finditer(re.escape(FIELD_END), text)]
+        if not ends:
             return []
-        starts = [found.end() for found in re.finditer(re.escape(FIELD_END), text)]
-        places = (encoded.char_to_token(row, start) for start in starts)
+        if not self.tokenizer.is_fast:
+            spans = self.spans(text)
+            firsts = (
+                [place for place, (start, stop) in enumerate(spans) if end <= start < stop] for end in ends
+            )
+            return sorted({places[0] for places in firsts if places})
+        places = (
+            next(
+                (place for at in range(end, stop) if (place := encoded.char_to_token(row, at)) is not None),
+                None,
+            )
+            for end, stop in pairwise([*ends, len(text)])
+        )
         return [place for place in places if place is not None]
 
     def spans(self, text: str) -> list[Span]:

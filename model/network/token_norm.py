@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from .inputs import Tokens
 
 MIN_LENGTH = 1e-6
-"""Minimum length that a mean token is divided by."""
+"""Minimum length that a vector is divided by."""
+
+MIN_MEAN_SHARE = 0.01
+"""Minimum length of the mean token of a field, as a share of the mean length of its tokens.
+
+If all items have the same picture, the mean token of each is the centre up to rounding, and would stretch its tokens
+without bound.
+"""
 
 
 class TokenNorm(nn.Module):
@@ -32,36 +39,39 @@ class TokenNorm(nn.Module):
         s_f = n / (F n_f |m_f|), where n is the number of tokens of the item, F that of its fields, n_f that of the
         tokens of f, and m_f their mean without the centre.
 
-        `fields` is the number of the field of each token; None means that an item is one field. A summary that the
-        tower puts before the tokens belongs to no field and gets unit length.
+        `fields` is the number of the field of each token; None (pictures) means that all tokens are one field. A
+        summary that a text tower puts before the tokens belongs to no field and gets unit length.
         """
-        states = self._centred(tokens)
+        states = _exact(tokens.states) - self.centre
         members = _members(tokens, fields).to(states.dtype)
         counts = members.sum(dim=2)
-        lengths = (members @ states).norm(dim=2).clamp(min=MIN_LENGTH)  # n_f |m_f|
+        each = states.norm(dim=2)
+        least = MIN_MEAN_SHARE * (members @ each[..., None])[..., 0]
+        lengths = torch.maximum((members @ states).norm(dim=2), least.clamp(min=MIN_LENGTH))  # n_f |m_f|
         present = counts > 0
         share = counts.sum(dim=1, keepdim=True) / present.sum(dim=1, keepdim=True).clamp(min=1)
         scales = ((share / lengths * present)[:, None] @ members)[:, 0]
         alone = tokens.mask & ~members.bool().any(dim=1)
-        scales = torch.where(alone, 1 / states.norm(dim=2).clamp(min=MIN_LENGTH), scales)
+        scales = torch.where(alone, 1 / each.clamp(min=MIN_LENGTH), scales)
         return Tokens(states * scales[..., None], tokens.mask, tokens.summary)
 
+    @staticmethod
     @torch.no_grad()
     def means(
-        self, tokens: Tokens, fields: Int[Tensor, "batch positions"] | None = None
+        tokens: Tokens, fields: Int[Tensor, "batch positions"] | None = None
     ) -> Float[Tensor, "batch width"]:
-        """Return the mean over the fields of the mean token of each field, without the centre."""
-        states = self._centred(tokens)
+        """Return the mean over the fields of the mean token of each field; the centre is the mean over the items."""
+        states = _exact(tokens.states)
         members = _members(tokens, fields).to(states.dtype)
         counts = members.sum(dim=2, keepdim=True)
         means = members @ states / counts.clamp(min=1)
         mean: Tensor = means.sum(dim=1) / (counts > 0).sum(dim=1).clamp(min=1)
         return mean
 
-    def _centred(self, tokens: Tokens) -> Float[Tensor, "batch tokens width"]:
-        states = tokens.states.to(torch.promote_types(tokens.states.dtype, torch.float32))
-        centred: Tensor = states - self.centre
-        return centred
+
+def _exact(states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+    """Cast tokens to at least float32, because towers may run in bf16."""
+    return states.to(torch.promote_types(states.dtype, torch.float32))
 
 
 def _members(

@@ -81,10 +81,11 @@ class Gradients:
         for chunk, vectors in zip(chunks, encoded, strict=True):
             again = vectors if once else self._encode(batch, chunk, apart, step)
             torch.autograd.backward(again, [_gradient(text)[chunk], _gradient(image)[chunk]])
-        torch.autograd.backward(
-            [part for view in views for part in view.differentiable()],
-            [_gradient(part) for parts in cut for part in parts],
-        )
+        parts = [part for view in views for part in view.differentiable()]
+        gradients = [_gradient(part) for parts in cut for part in parts]
+        # The projection of a tower that ends in a head (SigLIP) is a constant.
+        learnt = [place for place, part in enumerate(parts) if part.requires_grad]
+        torch.autograd.backward([parts[place] for place in learnt], [gradients[place] for place in learnt])
         self._group.sum_gradients([*self._network.parameters(), *self._loss.parameters()])
         return self._group.total(loss.item())
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from model.console import say
 from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.encoder.read_relation import relation_context
@@ -32,8 +33,9 @@ CENTRE_ITEMS = 256
 
 ENCODED_AT_ONCE = 16
 
-RELATION_LOGIT_SD = 0.75
-"""Standard deviation of a token's logits over the relations before the first step, as a mean over both modalities."""
+RELATION_LOGIT_SD = {True: 0.75, False: 0.3}
+"""Standard deviation of a token's logits over the relations before the first step, as a mean over both modalities, by
+whether tokens are normalised. Without it, a few long tokens already have much larger logits than others."""
 
 SCALE_ITEMS = 64
 """Number of training items whose logits are measured."""
@@ -55,6 +57,11 @@ def measure_centres(encoder: Encoder, prepared: Prepared, group: ProcessGroup) -
         rows = prepared.rows(Split.TRAIN)
         items = [prepared.items[row] for row in rows[:: max(1, -(-len(rows) // CENTRE_ITEMS))]]
         text = preprocessor.tokenize([item.text for item in items])
+        if not text.fields.any() and any(item.text not in (item.title, item.description) for item in items):
+            say(
+                f"Warning: the texts in {prepared.path} have no separate fields, because an earlier version of rcml "
+                "prepared them. A long description outweighs the title. Run `rcml prepare` again."
+            )
         pictures = load_pictures(preprocessor, [prepared.path / item.picture for item in items])
         batches = torch.arange(len(items)).split(ENCODED_AT_ONCE)
         texts = (text.take(some).to(group.device) for some in batches)
@@ -101,7 +108,11 @@ def logit_scale_for(
         _logit_sd(network, network.image_tokens(pictures), context.image),
     )
     deviation = sum(measured) / len(measured)
-    return min(RELATION_LOGIT_SD / deviation, MAX_LOGIT_SCALE) if deviation > 0 else MAX_LOGIT_SCALE
+    return (
+        min(RELATION_LOGIT_SD[network.config.normalise_tokens] / deviation, MAX_LOGIT_SCALE)
+        if deviation > 0
+        else MAX_LOGIT_SCALE
+    )
 
 
 def _logit_sd(network: Network, tokens: Tokens, view: RelationView) -> float:

@@ -250,12 +250,17 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    for name in sorted({*found, *wanted}):
-        if found.get(name) != wanted.get(name):
+    if unknown := sorted(found.keys() ^ wanted.keys()):
+        raise MismatchError(
+            f"The interrupted run in {folder} cannot be resumed, because a version of rcml with other options "
+            f"({', '.join(unknown)}) started it. Resume it with that version, or delete this folder to start over."
+        )
+    for name in sorted(wanted):
+        if found[name] != wanted[name]:
             what = "the digest of the prepared data" if name == "prepared" else f"--{name.replace('_', '-')}"
             raise MismatchError(
-                f"The interrupted run in {folder} cannot be resumed, because {what} changed from {found.get(name)!r} "
-                f"to {wanted.get(name)!r}. Restore the old value, or delete this folder to start over."
+                f"The interrupted run in {folder} cannot be resumed, because {what} changed from {found[name]!r} "
+                f"to {wanted[name]!r}. Restore the old value, or delete this folder to start over."
             )
 
 

@@ -341,7 +341,7 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
         summary_scale=ONE_HOT_SCALE if unconditioned else config.summary_scale,
         # The baselines have only one inter-sample relation, or none, so there is nothing to centre.
         conditioning=config.conditioning if config.objective == "rcml" else "paper",
-        normalise_tokens=isinstance(backbone, DualEncoderBackbone)
+        normalise_tokens=isinstance(backbone, DualEncoderBackbone) and config.conditioning != "paper"
         if config.normalise_tokens is None
         else config.normalise_tokens,
         backbone=backbone.config,

@@ -253,6 +253,23 @@ def test_opens_trained_checkpoint_without_naming_architecture(
     np.testing.assert_allclose(first.image, second.image, rtol=0, atol=1e-5)
 
 
+def test_trains_with_relation_bias_and_normalised_tokens(
+    family: Family, prepared: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"conditioning": "centred+bias", "normalise_tokens": True}
+    config = tiny_training(
+        prepared, tmp_path / "out", backbone=str(family.folder), steps=2, micro_batch=7, **options
+    )
+    train(config)
+    opened = Encoder.from_pretrained(config.out, "cpu")
+    found = opened.encode_items(["red mug", "hat"], [noise(30, 40), noise(20, 20)])
+    for vectors in (found.text, found.image):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
+    bias = opened.network.attention.bias
+    assert bias is not None
+    assert bias.matrix.any()
+
+
 def test_loads_all_weights_and_freezes_only_those_used_by_original_loss(family: Family) -> None:
     loaded, saved = family.backbone.model.state_dict(), family.model.state_dict()
     assert loaded.keys() == saved.keys()

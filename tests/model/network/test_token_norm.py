@@ -94,14 +94,21 @@ def test_field_whose_mean_is_the_centre_stays_finite() -> None:
     assert found.states.tolist() == [[[0.0] * WIDTH] * 2]
 
 
+def test_items_that_all_have_the_same_picture_are_not_stretched_without_bound() -> None:
+    states = torch.randn(1, 50, WIDTH, generator=torch.Generator().manual_seed(0))
+    tokens = Tokens(states, torch.ones(1, 50, dtype=torch.bool), torch.zeros(1, dtype=torch.long))
+    norm = TokenNorm(WIDTH)
+    norm.centre.copy_(states[0].mean(dim=0) + 1e-7)
+    assert float(norm(tokens).states.abs().max()) < 1000
+
+
 def test_mean_counts_every_field_equally() -> None:
     states = torch.tensor([[[9.0], [1.0], [3.0], [6.0], [0.0]], [[9.0], [4.0], [0.0], [0.0], [0.0]]])
     mask = torch.tensor([[True, True, True, True, False], [True, True, False, False, False]])
     norm = TokenNorm(1)
-    norm.centre.fill_(1.0)
     fields = torch.tensor([[0, 0, 1, 1], [0, 0, 0, 0]])  # the first token is a summary without a field
     found = norm.means(Tokens(states, mask, torch.zeros(2, dtype=torch.long)), fields)
-    assert found.tolist() == [[(2 + 6) / 2 - 1], [4 - 1]]
+    assert found.tolist() == [[(2 + 6) / 2], [4.0]]
 
 
 def test_towers_read_the_same_tokens_whether_fields_are_separated_or_not(preprocessor: Preprocessor) -> None:
@@ -125,6 +132,16 @@ def test_towers_read_the_same_tokens_whether_fields_are_separated_or_not(preproc
 def test_field_that_was_cut_off_has_no_tokens(preprocessor: Preprocessor) -> None:
     text = preprocessor.tokenize(["red " * 100 + FIELD_END + "mug"])
     assert text.fields.max() == 0
+
+
+@pytest.mark.parametrize("blank", ["\u200b", " ", "\n", "\xad"])
+def test_field_begins_with_its_first_character_that_has_a_token(
+    blank: str, preprocessor: Preprocessor
+) -> None:
+    plain = preprocessor.tokenize([f"red mug{FIELD_END}kitchen"])
+    found = preprocessor.tokenize([f"red mug{FIELD_END}{blank}kitchen"])
+    assert int(found.fields.max()) == 1
+    assert found.fields[0, :3].tolist() == plain.fields[0, :3].tolist()
 
 
 def test_line_break_within_a_text_starts_no_field(preprocessor: Preprocessor) -> None:
