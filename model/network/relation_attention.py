@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from model.embeddings.free_text import MIN_LENGTH
+
 from .inputs import Tokens
 
 INITIAL_OFFSET = 0.5
 """Relation bias of every item before training, relative to a unit vector."""
-
-MIN_LENGTH = 1e-6
-"""Minimum length of a token that its relevance is divided by."""
 
 ONE_HOT_SCALE = 1e4
 """Summary bonus that makes the softmax of eq. 5 exactly one-hot in float32, which is CLIP's own pooling."""
