@@ -17,8 +17,8 @@ PROJECTIONS = frozenset(f"backbone.model.{name}_projection.weight" for name in (
 def tower_digest(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of everything that turns an item into tokens, in hexadecimal digits.
 
-    These are the config and the weights of the towers without the projections, the centres of the tokens, the tokenizer
-    and the image processor.
+    These are the config of the towers, their weights except the projections, the centres of normalised tokens, the
+    tokenizer and the image processor.
     """
     backbone = json.loads((checkpoint.path / "network.json").read_bytes())["backbone"]
     files = checkpoint.manifest.files

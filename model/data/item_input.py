@@ -55,7 +55,7 @@ class ItemFormat(BaseModel):
 def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[str], description: str) -> str:
     """Join `fields` of an item into one text, in the given order, without empty fields.
 
-    Fields end with `FIELD_END`; line breaks within a field become spaces.
+    `FIELD_END` separates the fields; line breaks within a field become spaces.
     """
     parts: dict[TextField, str] = {
         "title": title,

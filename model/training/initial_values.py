@@ -35,7 +35,7 @@ ENCODED_AT_ONCE = 16
 
 RELATION_LOGIT_SD = {True: 0.75, False: 0.3}
 """Standard deviation of a token's logits over the relations before the first step, as a mean over both modalities, by
-whether tokens are normalised. Without it, a few long tokens already have much larger logits than others."""
+whether tokens are normalised. Plain tokens differ in length, so some have much larger logits than others anyway."""
 
 SCALE_ITEMS = 64
 """Number of training items whose logits are measured."""

@@ -1,5 +1,6 @@
 """Tests of the values derived from the data before training: the scale of the logits and the centres of the tokens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from model.network.network import Network
 from model.network.processor import Preprocessor
 from model.records import Split
 from model.training.batches import Part
-from model.training.initial_values import RELATION_LOGIT_SD, SCALE_ITEMS, logit_scale_for
+from model.training.initial_values import RELATION_LOGIT_SD, SCALE_ITEMS, logit_scale_for, measure_centres
 from model.training.train import train
 from tests.model.planted import TINY, tiny_training
 
@@ -92,6 +93,20 @@ def test_tokens_are_normalised_by_the_mean_token_of_training_items(
             pictures.append(backbone.image_tokens(preprocessor.normalise(room)).states[0].mean(dim=0))
     torch.testing.assert_close(network.text_norm.centre, torch.stack(texts).mean(dim=0))
     torch.testing.assert_close(network.image_norm.centre, torch.stack(pictures).mean(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"), [("red mug. mug", True), ("red mug.\nmug", False), ("red mug", False)]
+)
+def test_texts_without_separate_fields_are_reported(
+    text: str, warned: bool, prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, _, gradients = set_up(prepared, normalise_tokens=True)
+    data = Prepared.open(prepared)
+    items = tuple(replace(item, title="red mug", text=text) for item in data.items)
+    encoder = Encoder(network, gradients.preprocessor, data.relations, ALONE.device)
+    measure_centres(encoder, replace(data, items=items), ALONE)
+    assert ("have no separate fields" in capsys.readouterr().err) == warned
 
 
 def test_normalised_tokens_serve_free_text_like_trained_relation(prepared: Path, tmp_path: Path) -> None:

@@ -186,6 +186,17 @@ def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
     return config
 
 
+def test_run_of_a_version_with_other_options_is_not_resumed(interrupted: TrainConfig) -> None:
+    record = interrupted.out.with_name(f"{interrupted.out.name}.run") / "run.json"
+    content = json.loads(record.read_text())
+    del content["of"]["normalise_tokens"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(
+        MismatchError, match=r"other options \(normalise_tokens\) started it. Resume it with that"
+    ):
+        train(interrupted.model_copy(update={"resume": True}))
+
+
 @pytest.mark.parametrize("objective", ["siglip", "declip"])
 def test_resumed_run_continues_with_state_of_loss(
     objective: Objective, prepared: Path, tmp_path: Path
