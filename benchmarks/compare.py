@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, TrainConfig
+from model.config import EvaluateConfig, Objective, ShopConfig, TrainConfig
 from model.console import say
 from model.data.prepare import prepare
+from model.data.prepare_config import PrepareConfig
 from model.evaluation.evaluate import evaluate
 from model.sample_shop.generate import make_shop
 from model.training.train import train

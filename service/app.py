@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
 from model import __version__
-from model.data.image_fetcher import PictureFetcher
+from model.data.pictures.image_fetcher import PictureFetcher
 from service.engine.engine import Engine, OpenEncoder, open_encoder
 from service.http.limits import BodyLimits
 from service.http.problem_handlers import install

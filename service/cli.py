@@ -37,10 +37,10 @@ from model.config import (
     AblateConfig,
     EvaluateConfig,
     MakeBackboneConfig,
-    PrepareConfig,
     TrainConfig,
     VerbConfig,
 )
+from model.data.prepare_config import PrepareConfig
 from model.errors import RcmlError
 from model.malloc import keep_freed_memory
 from service.problems.field_messages import field_message, place

@@ -12,8 +12,9 @@ from typing import TypeVar
 from indexes.config import BuildConfig
 from indexes.storage.layout import newest_generation
 from model.artifact import Kind, file_digest, open_artifact, saved
-from model.config import EvaluateConfig, Objective, PrepareConfig, ShopConfig, StageConfig, TrainConfig
+from model.config import EvaluateConfig, Objective, ShopConfig, StageConfig, TrainConfig
 from model.console import say
+from model.data.prepare_config import PrepareConfig
 from model.errors import ArtifactError
 from model.similarity import Similarity
 from service.engine.engine import Engine

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from PIL import Image
 
 from model.console import progress_bar, say
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import Encoding
 from model.errors import PictureError

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from model.config import TextField
 from model.records import FIELD_END
 
-from .images import DEFAULT_PICTURE_SIDE, decode_picture
+from .pictures.images import DEFAULT_PICTURE_SIDE, decode_picture
 
 ITEM_FORMAT_FILE = "composition.json"
 

@@ -17,19 +17,19 @@ import scipy.sparse as sp
 from PIL import Image, ImageOps
 
 from model.artifact import PICTURES, file_digest, write_artifact
-from model.config import PrepareConfig
 from model.console import progress
 from model.errors import InputError, PictureError
 from model.records import INTRA_RELATION, Edge, Item, Relation, Split
 from model.relation_file import save_relations
 
 from . import readers
-from .clusters import InteractionLog, describe_clusters, user_clusters
-from .edges import related_pairs
-from .images import local_refusals, shrunk
 from .item_input import compose_text, encode_picture
+from .pictures.images import local_refusals, shrunk
 from .preparation_report import count_prepared, preparation_markdown
+from .prepare_config import PrepareConfig
 from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
+from .relations.clusters import InteractionLog, describe_clusters, user_clusters
+from .relations.edges import related_pairs
 
 MAX_SOURCE_PIXELS = 64_000_000
 """Maximum number of pixels of a picture. Larger pictures are skipped, because decoding them takes hundreds of MB."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from model.config import Device
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.errors import InputError
 from model.network.backbone_config import shortened
 from model.network.devices import choose_device

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model.config import Device
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.errors import InputError
 from model.network.backbones import Backbone
 from model.network.devices import choose_device

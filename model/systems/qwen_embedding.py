@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from model.config import Device
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.embeddings.encoding import Encoding, unit_rows
 from model.errors import InputError
 from model.network.backbone_config import shortened

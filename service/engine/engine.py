@@ -15,8 +15,8 @@ from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.config import Device, Precision, TowerEngine
-from model.data.images import load_picture
 from model.data.item_input import decoded
+from model.data.pictures.images import load_picture
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import Encoding

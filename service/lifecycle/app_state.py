@@ -17,7 +17,7 @@ from .shadow_run import Shadow
 
 
 class Fetcher(Protocol):
-    """A source of pictures by URL, such as `model.data.image_fetcher.PictureFetcher`."""
+    """A source of pictures by URL, such as `model.data.pictures.image_fetcher.PictureFetcher`."""
 
     async def fetch(self, url: str) -> bytes:
         """Return the bytes at `url`."""

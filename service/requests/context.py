@@ -12,7 +12,7 @@ from indexes.live.snapshot import Snapshot
 from indexes.search.retrieve import KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import EVERYTHING, Selection
 from indexes.storage.filters import Bound, Condition, OfQuery
-from model.data.images import decode_picture
+from model.data.pictures.images import decode_picture
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 from model.similarity import PREFERRED_SIMILARITIES, Similarity, View

@@ -8,8 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from model.config import PrepareConfig, SmallBackbone, TrainConfig
+from model.config import SmallBackbone, TrainConfig
 from model.data.prepare import prepare
+from model.data.prepare_config import PrepareConfig
 from model.data.prepared_data import Prepared
 
 COLOURS = ("red", "green", "blue", "black", "white", "orange")

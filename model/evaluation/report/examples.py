@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int
 from numpy import ndarray
 from PIL import Image
 
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.data.prepared_data import Prepared
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.errors import PictureError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.config import PrepareConfig
 from model.data.item_input import ITEM_FORMAT_FILE, ItemFormat, decoded, encode_picture
+from model.data.prepare_config import PrepareConfig
 from model.errors import PictureError
 
 GIVEN = (" Red mug ", ["Kitchen", "Mugs"], " Holds tea. ")

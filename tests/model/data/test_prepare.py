@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.config import PrepareConfig
 from model.data.prepare import prepare, scale_picture
+from model.data.prepare_config import PrepareConfig
 from model.data.prepared_data import Prepared
 from model.errors import InputError
 from model.records import INTRA_RELATION, Edge, Split

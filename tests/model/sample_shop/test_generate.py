@@ -19,8 +19,8 @@ from sklearn.preprocessing import normalize
 
 from model.artifact import open_artifact
 from model.config import ShopConfig
-from model.data.clusters import InteractionLog, user_clusters
 from model.data.edge_table import EdgeTable
+from model.data.relations.clusters import InteractionLog, user_clusters
 from model.evaluation.metrics import hit_at
 from model.evaluation.sampling import Queries, sample_queries
 from model.sample_shop.assortment import CATEGORIES, GROUPS, Good

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.errors import InputError
 from model.records import Relation
 from model.systems.families import open_system

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.images import load_picture
+from model.data.pictures.images import load_picture
 from model.errors import InputError, PictureError
 from model.network.load_backbone import load_backbone
 from model.records import Relation

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.config import PrepareConfig
+from model.data.prepare_config import PrepareConfig
 from model.data.prepared_data import Prepared
 from model.records import Split
 from model.training.train import train

@@ -21,7 +21,7 @@ from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, FailFast
 from pydantic.fields import FieldInfo
 
-from model.data.images import decode_picture
+from model.data.pictures.images import decode_picture
 from model.errors import PictureError
 from service.http.limits import BodyLimits, Deadlines, Limits
 from service.http.openapi import document
@@ -29,8 +29,8 @@ from service.http.server import Server
 from service.requests.json_route import JsonRoute, read
 from service.schemas.fields import Request
 from tests.indexes.fakes import FakeShop, write_shop
-from tests.model.data.test_images import mutant as picture_mutant
-from tests.model.data.test_images import seeds as pictures
+from tests.model.data.pictures.test_images import mutant as picture_mutant
+from tests.model.data.pictures.test_images import seeds as pictures
 from tests.service.campaigns import HEADERS, Answer, Direct, application, assert_sound, directly
 from tests.yard import yards
 

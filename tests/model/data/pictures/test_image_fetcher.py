@@ -12,7 +12,7 @@ from typing import Any
 import httpcore
 import pytest
 
-from model.data.image_fetcher import FetchLimits, PictureFetcher
+from model.data.pictures.image_fetcher import FetchLimits, PictureFetcher
 from model.errors import FetchError, ForbiddenUrlError
 
 PUBLIC = "93.184.215.14"

@@ -1,4 +1,4 @@
-"""Public internet addresses: the only addresses that `model.data.image_fetcher` may connect to.
+"""Public internet addresses: the only addresses that `model.data.pictures.image_fetcher` may connect to.
 
 `ipaddress.is_global` does not fit this purpose. It describes routing, differs between versions of Python, and is true
 for NAT64, 6to4, multicast and internal services of cloud providers. Here, an IPv6 address must belong to the global

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import ip_addresses
 
-from model.data.public_addresses import GLOBAL_UNICAST_IPV6, SPECIAL_IPV4, SPECIAL_IPV6, is_public
+from model.data.pictures.public_addresses import GLOBAL_UNICAST_IPV6, SPECIAL_IPV4, SPECIAL_IPV6, is_public
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.255.255",
           "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255", "168.63.129.15",

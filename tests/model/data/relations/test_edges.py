@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
-from model.data.edges import RelatedPairs, related_pairs
+from model.data.relations.edges import RelatedPairs, related_pairs
 
 # Of five users, 4 have A, 3 have B and 2 have C; 3 have A and B, 1 has A and C, and 1 has B and C.
 TOY = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]])

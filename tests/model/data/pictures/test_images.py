@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from model.config import PrepareConfig
-from model.data.image_headers import exif_orientation, read_container
-from model.data.images import (
+from model.data.pictures.image_headers import exif_orientation, read_container
+from model.data.pictures.images import (
     DEFAULT_PICTURE_SIDE,
     MAX_UNTRUSTED_BYTES,
     MAX_UNTRUSTED_PIXELS,
@@ -26,6 +25,7 @@ from model.data.images import (
     load_picture,
 )
 from model.data.prepare import scale_picture
+from model.data.prepare_config import PrepareConfig
 from model.errors import PictureError
 from tests.yard import yards
 
@@ -351,14 +351,14 @@ def test_suppresses_pillow_warnings_about_tags(tmp_path: Path) -> None:
             text=True,
             check=True,
         ).stderr
-        for first in ("pass", "import model.data.images")
+        for first in ("pass", "import model.data.pictures.images")
     ]
     assert "Corrupt EXIF data" in heard[0]
     assert heard[1] == ""
 
 
 def test_decoding_imports_no_torch_transformers_or_polars() -> None:
-    code = "import sys, model.data.images; print(*{'torch', 'transformers', 'polars'} & set(sys.modules))"
+    code = "import sys, model.data.pictures.images; print(*{'torch', 'transformers', 'polars'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
 

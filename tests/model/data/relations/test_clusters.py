@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
 from model.config import Behaviour
-from model.data.clusters import InteractionLog, describe_clusters, slug, user_clusters
+from model.data.relations.clusters import InteractionLog, describe_clusters, slug, user_clusters
 
 DESCRIPTION = re.compile(
     r"Co-purchased by people who (?P<strength>overwhelmingly|primarily|especially) buy (?P<primary>\w+)"

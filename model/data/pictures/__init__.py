@@ -1,0 +1,1 @@
+"""Pictures of items: opened carefully, scaled, and fetched from addresses."""

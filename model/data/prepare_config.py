@@ -1,0 +1,102 @@
+"""Options of `rcml prepare`: its command line, and the `config.json` of prepared data.
+
+This module imports nothing heavy because `rcml --help` loads it.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from model.config import Behaviour, Share, StageConfig, TextField
+
+
+class PrepareConfig(StageConfig):
+    """Turn raw items and an interaction log (or your own edges) into items, relations and edges."""
+
+    items: Path = Field(
+        description="items: .jsonl, .parquet or .csv with item_id, title, categories and optional image, description"
+    )
+    out: Path = Field(description="folder to write the prepared data to")
+    interactions: Path | None = Field(
+        None,
+        description="interaction log: .jsonl, .parquet or .csv with user_id, item_id and optional rating, timestamp",
+    )
+    edges: Path | None = Field(
+        None,
+        description="your own edges instead of a log: .jsonl, .parquet or .csv with item_a, item_b, relation",
+    )
+    relation_texts: Path | None = Field(
+        None,
+        description="descriptions of the relations in --edges: .jsonl, .parquet or .csv with relation, description",
+    )
+    images: Path | None = Field(
+        None, description="folder that the picture paths are relative to; none: the folder of the items file"
+    )
+    behaviour: Behaviour = Field(
+        "buy", description="what users do with the items; sets the wording of the relation descriptions"
+    )
+    domain: str = Field(
+        "",
+        max_length=100,
+        description="name of the shop or trade, stored with every relation and shown to users; may be empty",
+    )
+    text_fields: tuple[TextField, ...] = Field(
+        ("title", "categories", "description"),
+        min_length=1,
+        description="item fields that the text tower reads, in this order",
+    )
+    text_only: bool = Field(
+        True,
+        description="keep items without a picture: they are indexed and found by their text, but not trained on",
+    )
+    picture_size: int = Field(
+        256, ge=32, le=2048, description="maximum side length of the stored pictures, in pixels"
+    )
+    min_rating: float | None = Field(
+        None, description="ignore interactions with a lower rating; none: no minimum"
+    )
+    min_user_items: int = Field(5, ge=2, description="ignore users with fewer items")
+    max_user_items: int = Field(
+        500, ge=2, description="maximum number of items per user; only the latest are kept"
+    )
+    min_item_users: int = Field(5, ge=1, description="ignore items with fewer users")
+    clusters: int = Field(
+        10, ge=2, le=100, description="number of user clusters; each cluster becomes a relation"
+    )
+    min_support: int = Field(
+        3, ge=1, description="minimum number of users in a cluster who have both items of a pair"
+    )
+    min_npmi: float = Field(
+        0.0,
+        ge=-1.0,
+        le=1.0,
+        description="minimum NPMI (normalised pointwise mutual information) of a pair in its cluster; 0: chance level",
+    )
+    partners: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="number of best partners (by NPMI) of an item in a cluster; a pair is kept if one of its "
+        "items is a best partner of the other",
+    )
+    validation_share: Share = Field(
+        0.1, description="share of the items held out for validation during training"
+    )
+    test_share: Share = Field(0.2, description="share of the items held out for `rcml evaluate`")
+    seed: int = Field(0, ge=0, description="random seed of the clustering and the data split")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PrepareConfig":
+        if (self.interactions is None) == (self.edges is None):
+            raise ValueError(
+                "exactly one of --interactions and --edges is required. Give a log, or edges with --relation-texts"
+            )
+        if (self.edges is None) != (self.relation_texts is None):
+            raise ValueError(
+                "--edges and --relation-texts must be given together. The texts describe the relations of the edges"
+            )
+        if self.validation_share + self.test_share >= 1.0:
+            raise ValueError(
+                "--validation-share and --test-share must sum to less than 1, to leave items for training"
+            )
+        return self
