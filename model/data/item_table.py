@@ -1,0 +1,148 @@
+"""Table of items from the raw rows of a source: clean texts, lists of categories and pictures, typed attributes.
+
+Every row is kept, or set aside in its file's ledger with a reason. What was changed is counted and told in the report.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from model.data.columns.column_types import ColumnType, TypedColumn, typed_column
+from model.data.columns.lists import read_list
+from model.data.columns.texts import clean_text
+from model.data.files.literals import as_text
+from model.data.files.row_ledger import RowLedger
+from model.errors import InputError
+
+ITEM_COLUMNS = ("item_id", "title", "description", "categories", "images")
+"""Columns of an item that rcml reads itself; every other column is an attribute."""
+
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "item_id": pl.String,
+    "title": pl.String,
+    "description": pl.String,
+    "categories": pl.List(pl.String),
+    "images": pl.List(pl.String),
+}
+
+RawRow = tuple[RowLedger, int, Mapping[str, object]]
+"""Raw row of an item: the ledger of its file, its line, and its cells by the names of `ITEM_COLUMNS` and attributes."""
+
+
+@dataclass
+class ItemTable:
+    """Items as read: `frame` has the columns of `SCHEMA` and the attributes of `columns`.
+
+    `changes` maps each kind of change in the texts to the number of changed texts. `left_out` maps the names of columns
+    that cannot be attributes to the reason.
+    """
+
+    frame: pl.DataFrame
+    columns: dict[str, TypedColumn]
+    changes: Counter[str]
+    left_out: dict[str, str]
+
+
+@dataclass
+class _Cells:
+    """Cells of the attribute columns; a column that begins in a later row is null before."""
+
+    rows: int = 0
+    columns: dict[str, list[object]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, object]) -> None:
+        """Add the attributes of one row."""
+        for name, value in row.items():
+            if name in ITEM_COLUMNS or name in self.left_out:
+                continue
+            if isinstance(value, dict | list | tuple):
+                if value:
+                    self.left_out[name] = "lists and objects cannot be attributes"
+                    self.columns.pop(name, None)
+                continue
+            cells = self.columns.setdefault(name, [])
+            cells.extend([None] * (self.rows - len(cells)))
+            cells.append(value)
+        self.rows += 1
+
+    def complete(self) -> None:
+        """Fill the columns that no late row had."""
+        for cells in self.columns.values():
+            cells.extend([None] * (self.rows - len(cells)))
+
+
+def read_item_table(
+    rows: Iterable[RawRow], types: Mapping[str, ColumnType] | None = None, untyped: bool = True
+) -> ItemTable:
+    """Read items from raw rows. `types` states the types of attributes; `untyped` says that the format has none.
+
+    A row without an ID, or with the ID of an earlier row, is set aside.
+
+    Raises:
+        InputError: no row is left, or `types` names a column that does not exist.
+    """
+    own: dict[str, list[object]] = {name: [] for name in SCHEMA}
+    attributes = _Cells()
+    changes: Counter[str] = Counter()
+    first_lines: dict[str, int] = {}
+    category_names: dict[str, str] = {}
+    for ledger, line, row in rows:
+        item_id = as_text(row.get("item_id")) or ""
+        if not item_id.strip():
+            ledger.skip("the item has no ID (item_id)", line, as_text(row.get("title")) or "")
+            continue
+        if item_id in first_lines:
+            ledger.skip("the ID (item_id) is that of an earlier row", line, item_id)
+            continue
+        first_lines[item_id] = line
+        own["item_id"].append(item_id)
+        own["title"].append(clean_text(as_text(row.get("title")) or "", changes))
+        own["description"].append(clean_text(_joined(row.get("description")), changes))
+        categories = read_list(row.get("categories"))
+        for name in categories:
+            if name not in category_names:
+                category_names[name] = clean_text(name, changes)
+        cleaned = (category_names[name] for name in categories)
+        own["categories"].append(list(dict.fromkeys(name for name in cleaned if name)))
+        own["images"].append(_pictures(row.get("images")))
+        attributes.add(row)
+    if not first_lines:
+        raise InputError("No item is left. See the reasons above, and check that it is the right file.")
+    attributes.complete()
+    unknown = set(types or {}) - set(attributes.columns)
+    if unknown:
+        raise InputError(
+            f"--types names the column {sorted(unknown)[0]!r}, which is no attribute of the items. Their attributes "
+            f"are: {', '.join(attributes.columns) or 'none'}."
+        )
+    columns = {
+        name: _cleaned(typed_column(name, cells, (types or {}).get(name), untyped), changes)
+        for name, cells in attributes.columns.items()
+    }
+    frame = pl.DataFrame(own, dict(SCHEMA)).with_columns(column.values for column in columns.values())
+    return ItemTable(frame, columns, changes, attributes.left_out)
+
+
+def _cleaned(column: TypedColumn, changes: Counter[str]) -> TypedColumn:
+    """Clean the values of a column of texts; an empty text is no value."""
+    if column.type != "text":
+        return column
+    texts = [clean_text(text, changes) or None if text else None for text in column.values]
+    return replace(column, values=pl.Series(column.values.name, texts, dtype=pl.String))
+
+
+def _joined(cell: object) -> str:
+    """Return a description as one text; a list of paragraphs is joined."""
+    if isinstance(cell, list | tuple):
+        return "\n".join(text for part in cell if (text := as_text(part)))
+    return as_text(cell) or ""
+
+
+def _pictures(cell: object) -> list[str]:
+    """Return the pictures of an item, best first: paths or addresses."""
+    if isinstance(cell, str) and not cell.strip().startswith(("[", "{", "(")):
+        return [cell.strip()] if cell.strip() else []
+    return read_list(cell)

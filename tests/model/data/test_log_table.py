@@ -1,0 +1,40 @@
+"""Batches of a log with types."""
+
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+from model.data.files.row_ledger import RowLedger
+from model.data.log_table import read_log_table
+
+
+def test_reads_ratings_and_times_and_counts_what_is_none() -> None:
+    ledger = RowLedger(Path("log.csv"), rows=5)
+    batch = pl.DataFrame(
+        {
+            "user_id": ["u", "v", None, "w", "x"],
+            "item_id": ["a", "b", "c", "", "d"],
+            "rating": ["5", "NaN", "1", "1", "good"],
+            "timestamp": ["1366384515000", "2013-04-19", None, None, "later"],
+        }
+    )
+    unread: Counter[str] = Counter()
+    [read] = read_log_table([(ledger, batch)], unread)
+    assert read.rows() == [
+        ("u", "a", 5.0, 1366384515.0),
+        ("v", "b", None, 1366329600.0),
+        ("x", "d", None, None),
+    ]
+    assert {reason: found.count for reason, found in ledger.skipped.items()} == {
+        "the row has no user_id": 1,
+        "the row has no item_id": 1,
+    }
+    assert dict(unread) == {"rating, such as 'good'": 1, "timestamp, such as 'later'": 1}
+
+
+def test_ratings_with_a_decimal_comma_are_read() -> None:
+    batch = pl.DataFrame({"user_id": ["u"] * 2, "item_id": ["a", "b"], "rating": ["4,5", "3"]})
+    batch = batch.with_columns(timestamp=pl.lit(None, pl.String))
+    [read] = read_log_table([(RowLedger(Path("log.csv"), rows=2), batch)], Counter())
+    assert read["rating"].to_list() == [4.5, 3.0]
