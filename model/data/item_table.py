@@ -11,7 +11,7 @@ import polars as pl
 
 from model.data.columns.column_types import ColumnType, TypedColumn, typed_column
 from model.data.columns.lists import read_list
-from model.data.columns.texts import clean_text
+from model.data.columns.text_cleaning import clean_text
 from model.data.files.literals import as_text
 from model.data.files.row_ledger import RowLedger
 from model.errors import InputError

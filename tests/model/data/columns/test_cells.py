@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.data.columns.lists import read_list
 from model.data.columns.numbers import read_numbers
-from model.data.columns.texts import clean_text
+from model.data.columns.text_cleaning import clean_text
 from model.data.columns.timestamps import read_times
 
 
