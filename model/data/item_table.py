@@ -6,14 +6,17 @@ Every row is kept, or set aside in its file's ledger with a reason. What was cha
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import polars as pl
 
-from model.data.columns.column_types import ColumnType, TypedColumn, typed_column
+from model.data.columns.column_types import TypedColumn, typed_column
 from model.data.columns.lists import read_list
 from model.data.columns.text_cleaning import clean_text
 from model.data.files.literals import as_text
 from model.data.files.row_ledger import RowLedger
+from model.data.prepare_config import ColumnType
+from model.data.sources.source import RawRow
 from model.errors import InputError
 
 ITEM_COLUMNS = ("item_id", "title", "description", "categories", "images")
@@ -26,9 +29,6 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "categories": pl.List(pl.String),
     "images": pl.List(pl.String),
 }
-
-RawRow = tuple[RowLedger, int, Mapping[str, object]]
-"""Raw row of an item: the ledger of its file, its line, and its cells by the names of `ITEM_COLUMNS` and attributes."""
 
 
 @dataclass
@@ -89,7 +89,13 @@ def read_item_table(
     changes: Counter[str] = Counter()
     first_lines: dict[str, int] = {}
     category_names: dict[str, str] = {}
+    ledgers: dict[Path, RowLedger] = {}
     for ledger, line, row in rows:
+        ledgers[ledger.path] = ledger
+        nested = next((name for name in ("item_id", "title") if isinstance(row.get(name), dict | list)), None)
+        if nested is not None:
+            ledger.skip(f"the {nested} is a list or an object, not a text", line, as_text(row[nested]) or "")
+            continue
         item_id = as_text(row.get("item_id")) or ""
         if not item_id.strip():
             ledger.skip("the item has no ID (item_id)", line, as_text(row.get("title")) or "")
@@ -110,7 +116,7 @@ def read_item_table(
         own["images"].append(_pictures(row.get("images")))
         attributes.add(row)
     if not first_lines:
-        raise InputError("No item is left. See the reasons above, and check that it is the right file.")
+        raise InputError(_none_left(ledgers))
     attributes.complete()
     unknown = set(types or {}) - set(attributes.columns)
     if unknown:
@@ -124,6 +130,15 @@ def read_item_table(
     }
     frame = pl.DataFrame(own, dict(SCHEMA)).with_columns(column.values for column in columns.values())
     return ItemTable(frame, columns, changes, attributes.left_out)
+
+
+def _none_left(ledgers: Mapping[Path, RowLedger]) -> str:
+    found = "; ".join(ledger.summary() for ledger in ledgers.values())
+    return (
+        f"No item is left. {found}. Check that these are the right files and columns."
+        if found
+        else ("The files contain no item. Check that they are the right files.")
+    )
 
 
 def _cleaned(column: TypedColumn, changes: Counter[str]) -> TypedColumn:

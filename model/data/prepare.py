@@ -7,6 +7,7 @@ to a file of their own, for evaluation. The report lists the skipped items with 
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,14 +23,21 @@ from model.errors import InputError, PictureError
 from model.records import INTRA_RELATION, Edge, Item, Relation, Split
 from model.relation_file import save_relations
 
-from . import readers
+from .files.row_ledger import RowLedger
 from .item_input import compose_text, encode_picture
+from .item_table import ITEM_COLUMNS, read_item_table
+from .log_table import read_log_table
 from .pictures.images import local_refusals, shrunk
-from .preparation_report import count_prepared, preparation_markdown
+from .pictures.picture_cells import host_of, is_address, local_path, pictures_of
 from .prepare_config import PrepareConfig
 from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
+from .ready_edges import read_edges, read_relation_texts
 from .relations.clusters import InteractionLog, describe_clusters, user_clusters
 from .relations.edges import related_pairs
+from .report.preparation_markdown import preparation_markdown
+from .report.preparation_report import count_file, count_prepared, describe_columns
+from .sources.open_source import open_source
+from .sources.source import Source
 
 MAX_SOURCE_PIXELS = 64_000_000
 """Maximum number of pixels of a picture. Larger pictures are skipped, because decoding them takes hundreds of MB."""
@@ -103,20 +111,16 @@ def prepare(config: PrepareConfig) -> str:
         InputError: the raw files cannot be used.
         ArtifactError: `config.out` contains something other than an artifact, or another run is writing it.
     """
-    table = readers.read_items(config.items)
-    sources = {
-        name: file_digest(path)
-        for name, path in vars(config).items()
-        if name in ("items", "interactions", "edges", "relation_texts")
-        and path is not None
-        and path.is_file()
-    }
+    source = open_source(config)
+    table = read_item_table(source.items(), config.types, source.untyped)
+    sources = _digests(config)
     with write_artifact(config.out, "prepared", config, sources) as draft:
         (draft.path / PICTURES).mkdir()
-        items, set_aside = _keep_items(table, config, draft.path)
+        items, set_aside = _keep_items(table.frame, source, config, draft.path)
         splits = _split(items, config)
-        if config.interactions is not None:
-            graph = _from_log(items, splits, config.interactions, config)
+        unread: Counter[str] = Counter()
+        if config.edges is None:
+            graph = _from_log(items, splits, read_log_table(source.interactions(), unread), config)
         else:
             graph = _from_edges(items, splits, config)
         relations = [
@@ -127,6 +131,12 @@ def prepare(config: PrepareConfig) -> str:
         _write_tables(draft.path, items, splits, relations, graph)
         report = count_prepared(
             items, splits, relations, edges, len(edges_across), graph.counts, graph.users, set_aside
+        ).model_copy(
+            update={
+                "files": tuple(count_file(ledger) for ledger in source.ledgers),
+                "columns": describe_columns(table),
+                "changes": {**table.changes, **{f"unread {name}": count for name, count in unread.items()}},
+            }
         )
         text = json.dumps(report.model_dump(mode="json"), indent=2) + "\n"
         (draft.path / "report.json").write_text(text, encoding="utf-8")
@@ -136,17 +146,30 @@ def prepare(config: PrepareConfig) -> str:
         )
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
-        f"({len(set_aside)} items skipped; see report.md)"
+        f"({_skipped(set_aside, source.ledgers)}; see report.md)"
     )
 
 
+def _skipped(set_aside: Mapping[str, str], ledgers: Sequence[RowLedger]) -> str:
+    """Say how many items and rows were set aside, and name the first row of each file."""
+    rows = [ledger.summary() for ledger in ledgers if ledger.skipped]
+    return "; ".join([f"{len(set_aside)} items skipped", *rows])
+
+
+def _digests(config: PrepareConfig) -> dict[str, str]:
+    """Return the digests of the raw files, so that the manifest says what the data was made from."""
+    names = ("items", "interactions", "edges", "relation_texts")
+    paths = {name: getattr(config, name) for name in names}
+    return {name: file_digest(path) for name, path in paths.items() if path is not None and path.is_file()}
+
+
 def _keep_items(
-    table: pl.DataFrame, config: PrepareConfig, folder: Path
+    table: pl.DataFrame, source: Source, config: PrepareConfig, folder: Path
 ) -> tuple[list[Item], dict[str, str]]:
     """Return the usable items in their order, and the reason for each skipped item."""
-    root = config.images if config.images is not None else config.items.parent
+    root = config.images or config.folder or (config.items.parent if config.items else Path())
     rows = list(table.iter_rows(named=True))
-    attributes = [name for name in table.columns if name not in readers.ITEM_COLUMNS]
+    attributes = [name for name in table.columns if name not in ITEM_COLUMNS]
 
     def keep(position: int) -> Item | str:
         row = rows[position]
@@ -154,13 +177,13 @@ def _keep_items(
         text = compose_text(config.text_fields, title, row["categories"], description)
         if not text:
             return f"no text in {', '.join(config.text_fields)}"
-        picture = suffix = ""
-        if row["image"]:
-            picture = f"{PICTURES}/{position:07d}"
-            try:
-                suffix = scale_picture(root / row["image"], folder / picture, config.picture_size)
-            except InputError as error:
-                return str(error)
+        picture = ""
+        pictures = pictures_of(row["images"], root)
+        if pictures:
+            kept = _first_picture(pictures, root, folder / PICTURES, f"{position:07d}", config.picture_size)
+            if isinstance(kept, str):
+                return kept
+            picture = f"{PICTURES}/{kept.name}"
         elif not config.text_only:
             return "no picture"
         return Item(
@@ -169,7 +192,7 @@ def _keep_items(
             description=description,
             categories=tuple(row["categories"]),
             text=text,
-            picture=picture + suffix,
+            picture=picture,
             attributes={name: row[name] for name in attributes if row[name] is not None},
         )
 
@@ -183,10 +206,28 @@ def _keep_items(
         unusable = {**set_aside, **{item.item_id: "no picture" for item in items if not item.picture}}
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
         raise InputError(
-            f"{config.items} has {pictured} usable items with a picture; at least {MIN_PICTURED_ITEMS} are needed. "
-            f"Add items or correct the unusable ones. {reasons}".rstrip()
+            f"{source.item_files[0]} has {pictured} usable items with a picture; at least {MIN_PICTURED_ITEMS} are "
+            f"needed. Add items or correct the unusable ones. {reasons}".rstrip()
         )
     return items, set_aside
+
+
+def _first_picture(pictures: Sequence[str], root: Path, folder: Path, name: str, size: int) -> Path | str:
+    """Store the first usable one of `pictures` as `name` in `folder`; return its file, or why none is usable."""
+    reasons = []
+    for picture in pictures:
+        if is_address(picture):
+            reasons.append(
+                f"the picture is an address ({host_of(picture)}), which is not fetched; give files"
+            )
+            continue
+        try:
+            suffix = scale_picture(local_path(picture, root), folder / name, size)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        return folder / f"{name}{suffix}"
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def scale_picture(source: Path, target: Path, size: int) -> str:
@@ -228,9 +269,11 @@ def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
     return splits
 
 
-def _from_log(items: list[Item], splits: list[Split], path: Path, config: PrepareConfig) -> Graph:
-    """Cluster the users of the log at `path`; return one relation for each cluster, with its related pairs."""
-    log, counts = _read_log(items, path, config)
+def _from_log(
+    items: list[Item], splits: list[Split], batches: Iterable[pl.DataFrame], config: PrepareConfig
+) -> Graph:
+    """Cluster the users of the log; return one relation for each cluster, with its related pairs."""
+    log, counts = _read_log(items, batches, config)
     membership = user_clusters(log, config.clusters, config.seed)
     relations = [INTRA_RELATION]
     sorter = _EdgeSorter(items, splits)
@@ -251,9 +294,12 @@ def _from_log(items: list[Item], splits: list[Split], path: Path, config: Prepar
     return Graph(relations, sorter.within, sorter.across, counts, users, kept.sort("user", "item"))
 
 
-def _read_log(items: list[Item], path: Path, config: PrepareConfig) -> tuple[InteractionLog, dict[str, int]]:
+def _read_log(
+    items: list[Item], batches: Iterable[pl.DataFrame], config: PrepareConfig
+) -> tuple[InteractionLog, dict[str, int]]:
     """Read the log as a user x item matrix; repeat the filters until they drop nothing more."""
-    table = readers.read_interactions(path)
+    table = pl.concat(batches)
+    path = config.interactions or config.folder
     counts = {"interactions": len(table)}
     rows = pl.DataFrame({"item_id": [item.item_id for item in items], "row": np.arange(len(items))})
     if config.min_rating is not None:
@@ -304,7 +350,7 @@ def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -
     """Return the ready-made edges, each once, and their relations."""
     assert config.edges is not None
     assert config.relation_texts is not None
-    texts = readers.read_relation_texts(config.relation_texts)
+    texts = read_relation_texts(config.relation_texts)
     if INTRA_RELATION.relation_id in texts:
         raise InputError(
             f"{config.relation_texts}: the relation ID {INTRA_RELATION.relation_id!r} is reserved for the relation of "
@@ -313,7 +359,7 @@ def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -
     rows = {item.item_id: row for row, item in enumerate(items)}
     sorter = _EdgeSorter(items, splits)
     seen: set[tuple[str, str, str]] = set()
-    for item_a, item_b, relation_id in readers.read_edges(config.edges).iter_rows():
+    for item_a, item_b, relation_id in read_edges(config.edges).iter_rows():
         if relation_id not in texts:
             raise InputError(
                 f"{config.edges}: relation {relation_id!r} has no description in {config.relation_texts}. "

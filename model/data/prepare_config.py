@@ -4,30 +4,52 @@ This module imports nothing heavy because `rcml --help` loads it.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from model.config import Behaviour, Share, StageConfig, TextField
 
+SourceName = Literal["table"]
+ColumnType = Literal["text", "number", "integer", "boolean"]
+
 
 class PrepareConfig(StageConfig):
     """Turn raw items and an interaction log (or your own edges) into items, relations and edges."""
 
-    items: Path = Field(
-        description="items: .jsonl, .parquet or .csv with item_id, title, categories and optional image, description"
+    source: SourceName = Field(
+        "table",
+        description="format of the files; table: columns with rcml's names, or others by --columns",
+    )
+    folder: Path | None = Field(
+        None, description="folder with the files of --source, found by their usual names"
+    )
+    items: Path | None = Field(
+        None,
+        description="items: a file, a folder of part files or a pattern such as 'part-*.csv'; .csv, .tsv, .jsonl, "
+        ".json or .parquet, also compressed, with item_id, title and optional categories, description, image",
     )
     out: Path = Field(description="folder to write the prepared data to")
     interactions: Path | None = Field(
         None,
-        description="interaction log: .jsonl, .parquet or .csv with user_id, item_id and optional rating, timestamp",
+        description="interaction log, in the same formats, with user_id, item_id and optional rating, timestamp",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of your columns, such as title=product_name,categories='category_path: > ' "
+        "(after the colon: what separates several values in a cell)",
+    )
+    types: dict[str, ColumnType] = Field(
+        default_factory=dict,
+        description="types of attributes, such as size=text,price=number; others are decided from their values",
     )
     edges: Path | None = Field(
         None,
-        description="your own edges instead of a log: .jsonl, .parquet or .csv with item_a, item_b, relation",
+        description="your own edges instead of a log, in the same formats, with item_a, item_b, relation",
     )
     relation_texts: Path | None = Field(
         None,
-        description="descriptions of the relations in --edges: .jsonl, .parquet or .csv with relation, description",
+        description="descriptions of the relations in --edges, in the same formats, with relation, description",
     )
     images: Path | None = Field(
         None, description="folder that the picture paths are relative to; none: the folder of the items file"
@@ -87,7 +109,14 @@ class PrepareConfig(StageConfig):
 
     @model_validator(mode="after")
     def _one_source(self) -> "PrepareConfig":
-        if (self.interactions is None) == (self.edges is None):
+        if self.items is None and self.folder is None:
+            raise ValueError("--items is required, or --source and --folder. Name the file of your items")
+        if self.folder is not None and self.source == "table":
+            raise ValueError(
+                "--folder needs --source, which says what the files in it are. For tables, give --items and "
+                "--interactions"
+            )
+        if (self.interactions is None and self.folder is None) == (self.edges is None):
             raise ValueError(
                 "exactly one of --interactions and --edges is required. Give a log, or edges with --relation-texts"
             )

@@ -3,15 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
 from model.data.files.literals import as_text
+from model.data.prepare_config import ColumnType
 
 from .numbers import is_missing, read_numbers
-
-ColumnType = Literal["text", "number", "integer", "boolean"]
 
 MIN_NUMBER_SHARE = 0.9
 """Minimum share of numbers among the values of a column of numbers; the others become null and are counted."""

@@ -31,7 +31,7 @@ def _texts(cell: object, separator: str | None) -> Iterable[str]:
             yield from _texts(part, separator) if not isinstance(part, str) else (part.strip(),)
     elif isinstance(cell, dict):
         named = next((cell[key] for key in ("name", "title", "label", "value") if key in cell), None)
-        yield from _texts(named, separator)
+        yield from _texts(named, separator) if named is not None else map(str, cell)
     elif isinstance(cell, str):
         text = cell.strip()
         written = _written_list(text) if text[:1] in ("[", "(", "{") else None

@@ -95,7 +95,7 @@ def test_report_json_keeps_its_layout(camps: Prepared) -> None:
     assert text == json.dumps(content, indent=2) + "\n"
     assert list(content) == [
         "items", "log", "pairs", "pairs_of_one_relation", "edges_across_kept", "edges_across_dropped", "relations",
-        "set_aside",
+        "set_aside", "files", "columns", "changes",
     ]  # fmt: skip
     assert list(content["items"]) == ["kept", "text_only", "train", "validation", "test"]
     assert list(content["log"]) == [

@@ -1,11 +1,12 @@
-"""Report of `rcml prepare`: kept and skipped items, the filtered log and the related pairs, as JSON and Markdown."""
+"""Report of `rcml prepare`: the raw files, kept and skipped items, the filtered log and the related pairs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.markdown_table import table
+from model.data.files.row_ledger import RowLedger, shortened
+from model.data.item_table import ItemTable
 from model.records import Edge, Item, Relation, Split
 
 
@@ -43,6 +44,44 @@ class RelationCounts(BaseModel):
     pairs: SplitCounts
 
 
+class SkippedCounts(BaseModel):
+    """Rows of a file that were set aside for one reason; `examples` are the first lines with their values."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    rows: int
+    examples: tuple[tuple[int, str], ...]
+
+
+class FileCounts(BaseModel):
+    """Account of one raw file: all rows = kept rows + rows set aside. `notes` says how the file was read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    rows: int
+    kept: int
+    skipped: tuple[SkippedCounts, ...]
+    notes: tuple[str, ...]
+
+
+class ColumnInfo(BaseModel):
+    """Attribute column: its type (None if it is left out), how that was decided, and examples of raw values.
+
+    `unread` counts the values that do not fit the type.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    column: str
+    type: str | None
+    decision: str
+    examples: tuple[str, ...] = ()
+    unread: int = 0
+    unread_examples: tuple[str, ...] = ()
+
+
 class PreparationReport(BaseModel):
     """Content of `report.json` in prepared data.
 
@@ -65,6 +104,11 @@ class PreparationReport(BaseModel):
     )
     relations: tuple[RelationCounts, ...]
     set_aside: dict[str, str]
+    files: tuple[FileCounts, ...] = ()
+    columns: tuple[ColumnInfo, ...] = ()
+    changes: dict[str, int] = Field(
+        default_factory=dict, description="number of changed texts for each change"
+    )
 
 
 def count_prepared(
@@ -109,6 +153,38 @@ def count_prepared(
     )
 
 
+def count_file(ledger: RowLedger) -> FileCounts:
+    """Create the account of one file."""
+    return FileCounts(
+        file=ledger.path.name,
+        rows=ledger.rows,
+        kept=ledger.kept,
+        skipped=tuple(
+            SkippedCounts(reason=reason, rows=found.count, examples=tuple(found.examples))
+            for reason, found in ledger.skipped.items()
+        ),
+        notes=tuple(ledger.notes),
+    )
+
+
+def describe_columns(table: ItemTable) -> tuple[ColumnInfo, ...]:
+    """Describe the attribute columns of `table`, and those that were left out."""
+    return (
+        *(
+            ColumnInfo(
+                column=name,
+                type=column.type,
+                decision=column.decision,
+                examples=tuple(shortened(example) for example in column.examples),
+                unread=column.unread,
+                unread_examples=tuple(shortened(example) for example in column.unread_examples),
+            )
+            for name, column in table.columns.items()
+        ),
+        *(ColumnInfo(column=name, type=None, decision=reason) for name, reason in table.left_out.items()),
+    )
+
+
 def _count_relation(relation: Relation, edges: Sequence[Edge], users: int | None) -> RelationCounts:
     return RelationCounts(
         relation=relation.relation_id,
@@ -121,44 +197,3 @@ def _count_relation(relation: Relation, edges: Sequence[Edge], users: int | None
 
 def _by_split(counts: Mapping[Split, int]) -> SplitCounts:
     return SplitCounts(**{split.value: counts.get(split, 0) for split in Split})
-
-
-def preparation_markdown(report: PreparationReport) -> str:
-    """Format the report as Markdown."""
-    items = report.items
-    text_only = (
-        f", {items.text_only} without a picture (indexed, but not trained on)" if items.text_only else ""
-    )
-    lines = [
-        "# Prepared data",
-        "",
-        f"{items.kept} items: {items.train} for training, {items.validation} for early stopping, "
-        f"{items.test} for evaluation{text_only}. {report.pairs} related pairs within the splits; "
-        f"{report.pairs_of_one_relation} of them have only one relation.",
-        "",
-        f"{report.edges_across_kept} edges between a training item and a validation or test item are kept for "
-        f"evaluation. {report.edges_across_dropped} edges between a validation item and a test item were dropped.",
-        "",
-        *(f"- {name.replace('_', ' ')}: {value}" for name, value in report.log.items()),
-        "",
-        *table(
-            ["relation", "users", "items", "train pairs", "validation pairs", "test pairs"],
-            (
-                [
-                    f"`{row.relation}`",
-                    "" if row.users is None else str(row.users),
-                    *map(str, (row.items, row.pairs.train, row.pairs.validation, row.pairs.test)),
-                ]
-                for row in report.relations
-            ),
-        ),
-        "",
-        *(f"- **{row.relation}**: {row.description}" for row in report.relations),
-        "",
-        "## Skipped",
-        "",
-        *(f"- `{item_id}`: {reason}" for item_id, reason in report.set_aside.items()),
-    ]
-    if not report.set_aside:
-        lines.append("None.")
-    return "\n".join(lines) + "\n"

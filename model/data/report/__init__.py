@@ -1,0 +1,1 @@
+"""Report of `rcml prepare`: the typed counts, as Markdown and as a page."""

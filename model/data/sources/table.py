@@ -1,0 +1,115 @@
+"""Tables with rcml's own column names, or with any others by a mapping (`--columns title=product_name`)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.data.columns.lists import read_list
+from model.data.files.table_reader import column_names
+from model.errors import InputError
+
+from .source import LogColumns, RawRow, Source, files_of
+
+_ALIASES: dict[str, tuple[str, ...]] = {"images": ("images", "image")}
+"""Other names under which the columns of items are found without a mapping."""
+
+_REQUIRED = ("item_id", "title")
+
+_LISTS = ("categories", "images")
+
+_SEPARATOR_WORDS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "slash": "/"}
+"""Words for separators that are awkward on a command line."""
+
+LOG_NAMES = ("user_id", "item_id", "rating", "timestamp")
+
+ITEM_NAMES = ("item_id", "title", "description", "categories", "images")
+
+
+@dataclass
+class TableSource(Source):
+    """Items and a log in tables. `mapping` maps names of rcml to names in the files.
+
+    A list column may name the separator of its texts after a colon, as in `categories=category_path: > `. Columns of
+    items that are not mapped keep their names and become attributes.
+    """
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    _names: dict[str, str] = field(init=False)
+    _separators: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._names, self._separators = {}, {}
+        for name, given in self.mapping.items():
+            name = "images" if name == "image" else name
+            column, colon, separator = given.partition(":") if name in _LISTS else (given, "", "")
+            self._names[name] = column.strip()
+            if colon:
+                bare = separator.strip('"').strip() or separator.strip('"')
+                self._separators[name] = _SEPARATOR_WORDS.get(bare, bare)
+        self.log_columns = self._log_columns()
+
+    def _log_columns(self) -> LogColumns:
+        """Return the columns of the log: a mapped name if the log has it, otherwise rcml's own."""
+        return {
+            name: tuple(dict.fromkeys((self._names[name], name) if name in self._names else (name,)))
+            for name in LOG_NAMES
+        }
+
+    def items(self) -> Iterator[RawRow]:
+        """Yield the rows of all files of items.
+
+        Raises:
+            InputError: a column that is needed or mapped does not exist.
+        """
+        for path in self.item_files:
+            self._check(path, column_names(path, self.item_dialect))
+        yield from super().items()
+
+    def item(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the cells under the names of rcml; lists with a stated separator are split."""
+        taken = {}
+        cells: dict[str, Any] = {}
+        for name in ITEM_NAMES:
+            names = (self._names[name],) if name in self._names else _ALIASES.get(name, (name,))
+            column = next((given for given in names if given in row), None)
+            if column is None:
+                continue
+            taken[column] = name
+            separator = self._separators.get(name)
+            cells[name] = read_list(row[column], separator) if separator else row[column]
+        # A column may serve twice, such as a name that is the ID, but an attribute must not hide an item's own column.
+        return {
+            **{name: value for name, value in row.items() if name not in taken and name not in cells},
+            **cells,
+        }
+
+    def _check(self, path: Path, columns: list[str]) -> None:
+        for name in _REQUIRED:
+            column = self._names.get(name, name)
+            if column not in columns:
+                raise InputError(
+                    f"{path} has no column {column!r}. Add it, or map one of the existing columns, such as "
+                    f"--columns {name}={columns[0] if columns else 'NAME'}. The file has: {', '.join(columns)}."
+                )
+        for name, column in self._names.items():
+            if column not in columns and name in ITEM_NAMES and name not in LOG_NAMES:
+                raise InputError(
+                    f"{path} has no column {column!r}, which --columns maps to {name}. The file has: "
+                    f"{', '.join(columns)}."
+                )
+
+
+def table_source(items: list[Path], log: list[Path], mapping: Mapping[str, str]) -> TableSource:
+    """Open tables of items and a log. A path may be a file, a folder of part files or a pattern.
+
+    Raises:
+        InputError: a file does not exist, or `mapping` names something that is no column of rcml.
+    """
+    for name in mapping:
+        if name not in (*ITEM_NAMES, *LOG_NAMES, "image"):
+            raise InputError(
+                f"--columns maps {name!r}, which is no column of rcml. Its columns are "
+                f"{', '.join(dict.fromkeys((*ITEM_NAMES, *LOG_NAMES)))}."
+            )
+    return TableSource(files_of(items), files_of(log), mapping=mapping)
