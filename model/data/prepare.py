@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ import scipy.sparse as sp
 from PIL import Image, ImageOps
 
 from model.artifact import PICTURES, file_digest, write_artifact
-from model.console import progress
+from model.console import progress, say
 from model.errors import InputError, PictureError
-from model.records import INTRA_RELATION, Edge, Item, Relation, Split
+from model.records import INTRA_RELATION, Item, Relation, Split
 from model.relation_file import save_relations
 
 from .files.row_ledger import RowLedger
@@ -34,6 +34,7 @@ from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
 from .ready_edges import read_edges, read_relation_texts
 from .relations.clusters import InteractionLog, describe_clusters, user_clusters
 from .relations.edges import related_pairs
+from .relations.interaction_log import LogFilters, read_user_items
 from .report.preparation_markdown import preparation_markdown
 from .report.preparation_report import count_file, count_prepared, describe_columns
 from .sources.open_source import open_source
@@ -61,47 +62,57 @@ LOG_SCHEMA = {"user": pl.Int64, "item": pl.Int64, "relation_id": pl.String}
 class Graph:
     """Relations with their edges, and counts for the report.
 
-    `edges` connect items of the same split, and `edges_across` a training item with a held-out item. `counts` contains
-    the numbers of all interactions, of kept interactions, users and items, of unusable edges, and of edges across
-    splits. `users` contains the number of users of each relation. `log` contains the kept interactions; it is None for
-    ready-made edges.
+    `edges` (columns of `EDGE_SCHEMA`) connect items of the same split, and `edges_across` a training item with a
+    held-out item. `counts` contains the numbers of all interactions, of kept interactions, users and items, of unusable
+    edges, and of edges across splits. `users` contains the number of users of each relation. `log` contains the kept
+    interactions; it is None for ready-made edges. `advice` says in sentences what could be mended.
     """
 
     relations: list[Relation]
-    edges: list[Edge]
-    edges_across: list[Edge]
+    edges: pl.DataFrame
+    edges_across: pl.DataFrame
     counts: dict[str, int]
     users: dict[str, int]
     log: pl.DataFrame | None = None
+    advice: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _EdgeSorter:
-    """Edges within and across the splits, and the numbers of all edges across splits and of unusable edges."""
+def _sorted_edges(
+    pairs: pl.DataFrame, items: list[Item], splits: list[Split]
+) -> tuple[pl.DataFrame, pl.DataFrame, Counter[str]]:
+    """Divide pairs into edges within the splits and edges across them, and count what is dropped.
 
-    items: list[Item]
-    splits: list[Split]
-    within: list[Edge] = field(default_factory=list)
-    across: list[Edge] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, a: int, b: int, relation_id: str, support: int, npmi: float) -> None:
-        """Add the edge between the items at rows `a` and `b`, or drop it and count it.
-
-        Edges of text-only items are dropped, and so are edges between a validation item and a test item.
-        """
-        if not self.items[a].picture or not self.items[b].picture:
-            self.counts["edges_of_text_only_items"] += 1
-            return
-        first, second = sorted((self.items[a].item_id, self.items[b].item_id))
-        splits = {self.splits[a], self.splits[b]}
-        if len(splits) == 1:
-            self.within.append(Edge(first, second, relation_id, support, npmi, self.splits[a]))
-            return
-        self.counts["edges_across_splits"] += 1
-        if Split.TRAIN in splits:
-            [held_out] = splits - {Split.TRAIN}
-            self.across.append(Edge(first, second, relation_id, support, npmi, held_out))
+    `pairs` have a and b (rows of `items`), relation_id, support and npmi. Edges of text-only items are dropped, and so
+    are edges between a validation item and a test item.
+    """
+    nodes = pl.DataFrame(
+        {
+            "item": [item.item_id for item in items],
+            "pictured": [bool(item.picture) for item in items],
+            "split": [split.value for split in splits],
+        }
+    )
+    a, b = nodes[pairs["a"]], nodes[pairs["b"]]
+    edges = pairs.select(
+        a["item"].alias("first"), b["item"].alias("second"), "relation_id", "support", "npmi",
+        (a["pictured"] & b["pictured"]).alias("pictured"), a["split"].alias("split"), b["split"].alias("other"),
+    )  # fmt: skip
+    counts = Counter[str]()
+    pictured = edges.filter("pictured")
+    if len(pictured) < len(edges):
+        counts["edges_of_text_only_items"] = len(edges) - len(pictured)
+    pictured = pictured.with_columns(
+        item_a=pl.min_horizontal("first", "second"), item_b=pl.max_horizontal("first", "second")
+    )
+    same = pl.col("split") == pl.col("other")
+    within, across = pictured.filter(same), pictured.filter(~same)
+    if len(across):
+        counts["edges_across_splits"] = len(across)
+    train = Split.TRAIN.value
+    across = across.filter((pl.col("split") == train) | (pl.col("other") == train)).with_columns(
+        split=pl.when(pl.col("split") == train).then("other").otherwise("split")
+    )
+    return within.select(*EDGE_SCHEMA), across.select(*EDGE_SCHEMA), counts
 
 
 def prepare(config: PrepareConfig) -> str:
@@ -135,6 +146,7 @@ def prepare(config: PrepareConfig) -> str:
             update={
                 "files": tuple(count_file(ledger) for ledger in source.ledgers),
                 "columns": describe_columns(table),
+                "advice": graph.advice,
                 "changes": {**table.changes, **{f"unread {name}": count for name, count in unread.items()}},
             }
         )
@@ -144,6 +156,8 @@ def prepare(config: PrepareConfig) -> str:
         draft.counts.update(
             items=len(items), relations=len(relations), edges=len(edges), edges_across=len(edges_across)
         )
+    for sentence in graph.advice:
+        say(f"Warning: {sentence}")
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
         f"({_skipped(set_aside, source.ledgers)}; see report.md)"
@@ -273,77 +287,99 @@ def _from_log(
     items: list[Item], splits: list[Split], batches: Iterable[pl.DataFrame], config: PrepareConfig
 ) -> Graph:
     """Cluster the users of the log; return one relation for each cluster, with its related pairs."""
-    log, counts = _read_log(items, batches, config)
+    log, counts, advice = _read_log(items, batches, config)
     membership = user_clusters(log, config.clusters, config.seed)
-    relations = [INTRA_RELATION]
-    sorter = _EdgeSorter(items, splits)
-    users: dict[str, int] = {}
+    found = int(membership.max()) + 1
+    if found < config.clusters:
+        advice += (
+            f"{config.clusters} clusters were asked for, but the users differ in only {found} ways by the categories "
+            f"of their items, so there are {found}. Add categories to the items, or choose --clusters {max(found, 2)}.",
+        )
     described = describe_clusters(log, membership, config.behaviour)
-    for cluster, (name, text) in enumerate(progress(described, "finding pairs", len(described))):
-        relations.append(Relation(name, text))
-        users[name] = int((membership == cluster).sum())
-        pairs = related_pairs(
+    pairs = []
+    for cluster, (name, _) in enumerate(progress(described, "finding pairs", len(described))):
+        related = related_pairs(
             log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
         )
-        for a, b, support, npmi in zip(pairs.a, pairs.b, pairs.support, pairs.npmi, strict=True):
-            sorter.add(a, b, name, int(support), float(npmi))
+        columns = {"a": related.a, "b": related.b, "support": related.support, "npmi": related.npmi}
+        pairs.append(pl.DataFrame(columns).with_columns(relation_id=pl.lit(name)))
+    within, across, dropped = _sorted_edges(pl.concat(pairs), items, splits)
     user, item = log.taken.nonzero()
-    names = np.array([name for name, _ in described])
+    names = pl.Series([name for name, _ in described], dtype=pl.String)
     kept = pl.DataFrame({"user": user, "item": item, "relation_id": names[membership[user]]}, LOG_SCHEMA)
-    counts = {**counts, "edges_across_splits": 0, **sorter.counts}
-    return Graph(relations, sorter.within, sorter.across, counts, users, kept.sort("user", "item"))
+    return Graph(
+        relations=[INTRA_RELATION, *(Relation(name, text) for name, text in described)],
+        edges=within,
+        edges_across=across,
+        counts={**counts, "edges_across_splits": 0, **dropped},
+        users={name: int(users) for (name, _), users in zip(described, np.bincount(membership), strict=True)},
+        log=kept.sort("user", "item"),
+        advice=advice,
+    )
 
 
 def _read_log(
     items: list[Item], batches: Iterable[pl.DataFrame], config: PrepareConfig
-) -> tuple[InteractionLog, dict[str, int]]:
-    """Read the log as a user x item matrix; repeat the filters until they drop nothing more."""
-    table = pl.concat(batches)
-    path = config.interactions or config.folder
-    counts = {"interactions": len(table)}
-    rows = pl.DataFrame({"item_id": [item.item_id for item in items], "row": np.arange(len(items))})
-    if config.min_rating is not None:
-        table = table.filter(pl.col("rating") >= config.min_rating)
-    table = table.join(rows, on="item_id", maintain_order="left").sort(
-        "timestamp", descending=True, nulls_last=True, maintain_order=True
+) -> tuple[InteractionLog, dict[str, int], tuple[str, ...]]:
+    """Read the log as a matrix, and the categories of the items; return them with counts and advice."""
+    filters = LogFilters(
+        config.min_rating,
+        config.min_user_items,
+        config.max_user_items,
+        config.min_item_users,
+        config.repair_ids,
     )
-    table = table.unique(["user_id", "item_id"], keep="first", maintain_order=True)
-    table = table.filter(pl.int_range(pl.len()).over("user_id") < config.max_user_items)
-    while True:
-        before = len(table)
-        table = table.filter(pl.len().over("item_id") >= config.min_item_users)
-        table = table.filter(pl.len().over("user_id") >= config.min_user_items)
-        if len(table) == before:
-            break
-    users = table["user_id"].unique().sort()
-    counts.update(kept_interactions=len(table), kept_users=len(users), kept_items=table["item_id"].n_unique())
-    if len(users) < config.clusters:
+    log = read_user_items(batches, [item.item_id for item in items], filters)
+    users = len(log.users)
+    if users < config.clusters:
+        path = config.interactions or config.folder
+        steps = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in log.counts.items())
+        unknown = log.counts["of_unknown_items"] > log.counts["without_repeats"]
+        remedy = (
+            "The IDs of the items (item_id) in the log and in the items differ; make them equal."
+            if unknown
+            else "Relax the filters or choose fewer clusters."
+        )
         raise InputError(
-            f"{path} has {len(users)} users left after the filters (min_rating {config.min_rating}, "
+            f"{path} has {users} users left after the filters (min_rating {config.min_rating}, "
             f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), but needs at least "
-            f"one for each of the {config.clusters} clusters. Relax the filters or choose fewer clusters."
+            f"one for each of the {config.clusters} clusters. {' '.join([*log.advice, remedy])} Rows: {steps}."
         )
     names = tuple(sorted({name for item in items for name in item.categories}))
     if not names:
         raise InputError(
-            f"{config.items}: no item has categories, but the descriptions of relations are derived from them. "
-            "Add categories to the items."
+            f"{config.items or config.folder}: no item has categories, but the descriptions of relations are derived "
+            "from them. Add categories to the items."
         )
-    columns = {name: column for column, name in enumerate(names)}
-    categories = np.zeros((len(items), len(names) + 1))
-    for row, item in enumerate(items):
-        for name in item.categories:
-            categories[row, columns[name]] += 1 / len(item.categories)
-        # The last column marks items without categories, so that their users also have a distribution.
-        categories[row, -1] = not item.categories
-    user_rows = users.search_sorted(table["user_id"]).to_numpy()
-    taken = sp.csr_array(
-        (np.ones(len(table), dtype=np.float64), (user_rows, table["row"].to_numpy())),
-        shape=(len(users), len(items)),
+    return InteractionLog(log.taken, *_category_shares(items, names)), log.counts, log.advice
+
+
+def _category_shares(items: list[Item], names: tuple[str, ...]) -> tuple[sp.csr_array, tuple[str, ...]]:
+    """Return the share of each category in each item, and the names of the categories.
+
+    If some items have no category, one more category marks them, so that their users also have a distribution.
+    """
+    column = {name: position for position, name in enumerate(names)}
+    sizes = np.array([len(item.categories) for item in items])
+    rows = np.repeat(np.arange(len(items)), np.maximum(sizes, 1))
+    columns = [column[name] for item in items for name in item.categories or ()]
+    shares = sp.csr_array(
+        (
+            np.repeat(1 / np.maximum(sizes, 1), np.maximum(sizes, 1)),
+            (rows, _with_gaps(columns, sizes, len(names))),
+        ),
+        shape=(len(items), len(names) + 1),
     )
-    if not categories[:, -1].any():
-        return InteractionLog(taken, categories[:, :-1], names), counts
-    return InteractionLog(taken, categories, (*names, "other things")), counts
+    if (sizes > 0).all():
+        return shares[:, :-1], names
+    return shares, (*names, "other things")
+
+
+def _with_gaps(columns: list[int], sizes: np.ndarray, gap: int) -> np.ndarray:
+    """Insert `gap` at each item without categories."""
+    filled = np.full(int(np.maximum(sizes, 1).sum()), gap)
+    filled[np.repeat(sizes > 0, np.maximum(sizes, 1))] = columns
+    return filled
 
 
 def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -> Graph:
@@ -356,27 +392,36 @@ def _from_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -
             f"{config.relation_texts}: the relation ID {INTRA_RELATION.relation_id!r} is reserved for the relation of "
             "an item with itself. Choose another ID."
         )
-    rows = {item.item_id: row for row, item in enumerate(items)}
-    sorter = _EdgeSorter(items, splits)
-    seen: set[tuple[str, str, str]] = set()
-    for item_a, item_b, relation_id in read_edges(config.edges).iter_rows():
-        if relation_id not in texts:
-            raise InputError(
-                f"{config.edges}: relation {relation_id!r} has no description in {config.relation_texts}. "
-                "Add a row for it."
-            )
-        edge = (min(item_a, item_b), max(item_a, item_b), relation_id)
-        if edge in seen:
-            continue
-        seen.add(edge)
-        if item_a == item_b:
-            sorter.counts["self_edges"] += 1
-        elif item_a not in rows or item_b not in rows:
-            sorter.counts["edges_of_unknown_items"] += 1
-        else:
-            sorter.add(rows[item_a], rows[item_b], relation_id, support=1, npmi=1.0)
+    given = read_edges(config.edges)
+    unknown = given.filter(~pl.col("relation").is_in(list(texts)))
+    if len(unknown):
+        raise InputError(
+            f"{config.edges}: relation {unknown['relation'][0]!r} has no description in {config.relation_texts}. "
+            "Add a row for it."
+        )
+    rows = pl.DataFrame({"item": [item.item_id for item in items], "row": np.arange(len(items))})
+    edges = given.select(
+        first=pl.min_horizontal("item_a", "item_b"),
+        second=pl.max_horizontal("item_a", "item_b"),
+        relation_id="relation",
+    ).unique(maintain_order=True)
+    counts = Counter[str]()
+    different = edges.filter(pl.col("first") != pl.col("second"))
+    if len(different) < len(edges):
+        counts["self_edges"] = len(edges) - len(different)
+    pairs = different.join(
+        rows.rename({"item": "first", "row": "a"}), on="first", how="left", maintain_order="left"
+    )
+    pairs = pairs.join(
+        rows.rename({"item": "second", "row": "b"}), on="second", how="left", maintain_order="left"
+    )
+    known = pairs.drop_nulls(["a", "b"])
+    if len(known) < len(pairs):
+        counts["edges_of_unknown_items"] = len(pairs) - len(known)
+    known = known.with_columns(support=pl.lit(1, pl.Int64), npmi=pl.lit(1.0))
+    within, across, dropped = _sorted_edges(known, items, splits)
     relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]
-    return Graph(relations, sorter.within, sorter.across, dict(sorter.counts), users={})
+    return Graph(relations, within, across, dict(counts + dropped), users={})
 
 
 def _write_tables(
@@ -388,7 +433,7 @@ def _write_tables(
     ]
     pl.DataFrame(rows).write_parquet(folder / "items.parquet")
     for name, edges in ((EDGES_FILE, graph.edges), (EDGES_ACROSS_FILE, graph.edges_across)):
-        pl.DataFrame([asdict(edge) for edge in edges], schema=EDGE_SCHEMA).write_parquet(folder / name)
+        edges.write_parquet(folder / name)
     if graph.log is not None:
         graph.log.write_parquet(folder / LOG_FILE)
     save_relations(folder, relations)

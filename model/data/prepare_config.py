@@ -77,6 +77,10 @@ class PrepareConfig(StageConfig):
     min_rating: float | None = Field(
         None, description="ignore interactions with a lower rating; none: no minimum"
     )
+    repair_ids: bool = Field(
+        False,
+        description="join interactions to items if their IDs differ only in blanks, case, leading zeros or a final .0",
+    )
     min_user_items: int = Field(5, ge=2, description="ignore users with fewer items")
     max_user_items: int = Field(
         500, ge=2, description="maximum number of items per user; only the latest are kept"

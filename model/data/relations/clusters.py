@@ -68,6 +68,13 @@ MIN_PRIMARY_LIFT = 1 + 1e-9
 """Minimum lift of the first category if any large category has it: above 1, except for rounding errors."""
 
 
+MAX_FITTED_CELLS = 20_000_000
+"""Maximum number of cells (users x categories) that KMeans is fitted on: 160 MB. More users are sampled."""
+
+ASSIGNED_CELLS = 5_000_000
+"""Number of cells of the users that are assigned to clusters at once."""
+
+
 @dataclass(frozen=True)
 class InteractionLog:
     """Users and their items. `taken[u, i]` is 1 if user u interacted with item i, otherwise 0.
@@ -76,18 +83,54 @@ class InteractionLog:
     """
 
     taken: sp.csr_array
-    categories: Float[ndarray, "items categories"]
+    categories: sp.csr_array
     category_names: tuple[str, ...]
 
 
 def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray, " users"]:
-    """Cluster users by their distributions over categories with KMeans; return the cluster of each user."""
+    """Cluster users by their distributions over categories with KMeans; return the cluster of each user.
+
+    KMeans is fitted on a random sample of users if there are more than `MAX_FITTED_CELLS` allow, and every user is
+    assigned to the nearest centre. There are fewer clusters if fewer users differ in their distributions.
+    """
     from sklearn.cluster import KMeans
 
-    tastes = log.taken @ log.categories
-    tastes /= tastes.sum(axis=1, keepdims=True)
+    users, names = log.taken.shape[0], len(log.category_names)
+    fitted = min(users, max(clusters * 100, MAX_FITTED_CELLS // names))
+    rows = np.arange(users)
+    if fitted < users:
+        rows = np.sort(np.random.default_rng(seed).choice(users, fitted, replace=False))
+    tastes = _tastes(log, rows)
     clusters = min(clusters, len(np.unique(tastes, axis=0)))
-    return np.asarray(KMeans(clusters, n_init=10, random_state=seed).fit_predict(tastes))
+    kmeans = KMeans(clusters, n_init=10, random_state=seed).fit(tastes)
+    if fitted == users:
+        return np.asarray(kmeans.labels_)
+    block = max(1, ASSIGNED_CELLS // names)
+    return np.concatenate(
+        [
+            kmeans.predict(_tastes(log, np.arange(start, min(start + block, users))))
+            for start in range(0, users, block)
+        ]
+    )
+
+
+def _tastes(log: InteractionLog, rows: Int[ndarray, " rows"]) -> Float[ndarray, "rows categories"]:
+    """Return the distributions of some users over the categories; each row sums to 1."""
+    taken = log.taken if len(rows) == log.taken.shape[0] else log.taken[rows]
+    tastes = (taken @ log.categories).toarray()
+    tastes /= tastes.sum(axis=1, keepdims=True)
+    return np.asarray(tastes)
+
+
+def category_totals(
+    log: InteractionLog, membership: Int[ndarray, " users"]
+) -> Float[ndarray, "clusters categories"]:
+    """Return the interactions of each cluster with each category."""
+    users = len(membership)
+    indicator = sp.csr_array(
+        (np.ones(users), (membership, np.arange(users))), shape=(membership.max() + 1, users)
+    )
+    return np.asarray((indicator @ log.taken @ log.categories).toarray())
 
 
 def describe_clusters(
@@ -99,17 +142,17 @@ def describe_clusters(
     (such as Drama in a log of films) would lead most clusters, and several clusters would get the same name. Lift
     distinguishes them.
     """
-    tastes = log.taken @ log.categories
-    overall = tastes.sum(axis=0) / tastes.sum()
+    totals = category_totals(log, membership)
+    overall = totals.sum(axis=0) / totals.sum()
     found: list[tuple[str, str]] = []
     ids = {INTRA_RELATION.relation_id}
     texts: set[str] = set()
     for cluster in range(membership.max() + 1):
-        total = tastes[membership == cluster].sum(axis=0)
-        share = total / total.sum()
+        share = totals[cluster] / totals[cluster].sum()
         order = np.argsort(-share * share / np.maximum(overall, 1e-12), kind="stable")
         text = _describe(share, overall, order, log.category_names, behaviour)
-        name = slug(" ".join(log.category_names[i] for i in order[:2]))
+        # A category that none of the users took does not name their relation.
+        name = slug(" ".join(log.category_names[i] for i in order[:2] if share[i]))
         # Clusters with nearly the same statistics get the same text, so a number is added.
         if text in texts:
             text = f"{text} (group {cluster + 1})"

@@ -23,6 +23,7 @@ def preparation_markdown(report: PreparationReport) -> str:
         f"{report.edges_across_kept} edges between a training item and a validation or test item are kept for "
         f"evaluation. {report.edges_across_dropped} edges between a validation item and a test item were dropped.",
         "",
+        *(f"**{cell(sentence)}**\n" for sentence in report.advice),
         *(f"- {name.replace('_', ' ')}: {value}" for name, value in report.log.items()),
         "",
         *table(

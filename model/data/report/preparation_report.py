@@ -1,13 +1,14 @@
 """Report of `rcml prepare`: the raw files, kept and skipped items, the filtered log and the related pairs."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.data.files.row_ledger import RowLedger, shortened
 from model.data.item_table import ItemTable
-from model.records import Edge, Item, Relation, Split
+from model.records import Item, Relation, Split
 
 
 class SplitCounts(BaseModel):
@@ -106,6 +107,7 @@ class PreparationReport(BaseModel):
     set_aside: dict[str, str]
     files: tuple[FileCounts, ...] = ()
     columns: tuple[ColumnInfo, ...] = ()
+    advice: tuple[str, ...] = Field((), description="what could be mended, in sentences")
     changes: dict[str, int] = Field(
         default_factory=dict, description="number of changed texts for each change"
     )
@@ -115,7 +117,7 @@ def count_prepared(
     items: Sequence[Item],
     splits: Sequence[Split],
     relations: Sequence[Relation],
-    edges: Sequence[Edge],
+    edges: pl.DataFrame,
     edges_across_kept: int,
     log_counts: Mapping[str, int],
     users: Mapping[str, int],
@@ -123,14 +125,11 @@ def count_prepared(
 ) -> PreparationReport:
     """Create the report; `users` maps the ID of each relation to the number of users in its cluster.
 
-    `edges_across_kept` is the number of edges between a training item and a held-out item. All other edges across
-    splits in `log_counts` were dropped.
+    `edges` have item_a, item_b, relation_id and split. `edges_across_kept` is the number of edges between a training
+    item and a held-out item. All other edges across splits in `log_counts` were dropped.
     """
     pictured = Counter(split for item, split in zip(items, splits, strict=True) if item.picture)
-    relations_of_pair = Counter((edge.item_a, edge.item_b) for edge in edges)
-    edges_of_relation: dict[str, list[Edge]] = defaultdict(list)
-    for edge in edges:
-        edges_of_relation[edge.relation_id].append(edge)
+    relations_of_pair = edges.group_by("item_a", "item_b").len()["len"]
     return PreparationReport(
         items=ItemCounts(
             kept=len(items),
@@ -139,12 +138,14 @@ def count_prepared(
         ),
         log=dict(log_counts),
         pairs=len(relations_of_pair),
-        pairs_of_one_relation=sum(count == 1 for count in relations_of_pair.values()),
+        pairs_of_one_relation=int((relations_of_pair == 1).sum()),
         edges_across_kept=edges_across_kept,
         edges_across_dropped=log_counts.get("edges_across_splits", 0) - edges_across_kept,
         relations=tuple(
             _count_relation(
-                relation, edges_of_relation[relation.relation_id], users.get(relation.relation_id)
+                relation,
+                edges.filter(pl.col("relation_id") == relation.relation_id),
+                users.get(relation.relation_id),
             )
             for relation in relations
             if not relation.intra
@@ -185,13 +186,14 @@ def describe_columns(table: ItemTable) -> tuple[ColumnInfo, ...]:
     )
 
 
-def _count_relation(relation: Relation, edges: Sequence[Edge], users: int | None) -> RelationCounts:
+def _count_relation(relation: Relation, edges: pl.DataFrame, users: int | None) -> RelationCounts:
+    pairs = {Split(name): count for name, count in edges["split"].value_counts().iter_rows()}
     return RelationCounts(
         relation=relation.relation_id,
         description=relation.description,
         users=users,
-        items=len({item for edge in edges for item in (edge.item_a, edge.item_b)}),
-        pairs=_by_split(Counter(edge.split for edge in edges)),
+        items=pl.concat([edges["item_a"], edges["item_b"]]).n_unique() if len(edges) else 0,
+        pairs=_by_split(pairs),
     )
 
 

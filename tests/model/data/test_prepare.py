@@ -53,14 +53,14 @@ def edges_config(
 def test_each_user_group_becomes_a_relation_named_after_its_categories(camps: Prepared) -> None:
     assert camps.relations[0] == INTRA_RELATION
     assert {relation.relation_id: relation.description for relation in camps.relations[1:]} == {
-        "books-pans": "Co-purchased by people who overwhelmingly buy Books, while showing minimal engagement in Pans.",
-        "pans-books": "Co-purchased by people who overwhelmingly buy Pans, while showing minimal engagement in Books.",
+        "books": "Co-purchased by people who overwhelmingly buy Books, while showing minimal engagement in Pans.",
+        "pans": "Co-purchased by people who overwhelmingly buy Pans, while showing minimal engagement in Books.",
     }
 
 
 def test_edges_of_a_relation_connect_only_items_of_its_user_group(camps: Prepared) -> None:
     sides = {(edge.relation_id, edge.item_a[0], edge.item_b[0]) for edge in camps.edges}
-    assert sides == {("books-pans", "b", "b"), ("pans-books", "p", "p")}
+    assert sides == {("books", "b", "b"), ("pans", "p", "p")}
 
 
 def test_support_counts_users_who_had_both_items(camps: Prepared, tmp_path: Path) -> None:
@@ -95,11 +95,12 @@ def test_report_json_keeps_its_layout(camps: Prepared) -> None:
     assert text == json.dumps(content, indent=2) + "\n"
     assert list(content) == [
         "items", "log", "pairs", "pairs_of_one_relation", "edges_across_kept", "edges_across_dropped", "relations",
-        "set_aside", "files", "columns", "changes",
+        "set_aside", "files", "columns", "advice", "changes",
     ]  # fmt: skip
     assert list(content["items"]) == ["kept", "text_only", "train", "validation", "test"]
     assert list(content["log"]) == [
-        "interactions", "kept_interactions", "kept_users", "kept_items", "edges_across_splits",
+        "interactions", "of_unknown_items", "without_repeats", "of_latest_items", "kept_interactions",
+        "kept_users", "kept_items", "edges_across_splits",
     ]  # fmt: skip
     for row in content["relations"]:
         assert list(row) == ["relation", "description", "users", "items", "pairs"]
@@ -114,7 +115,7 @@ def test_summary_and_markdown_report_match_the_data(tmp_path: Path) -> None:
     )
     readable = (config.out / "report.md").read_text()
     assert "24 items: 16 for training, 2 for early stopping, 6 for evaluation." in readable
-    assert "| `books-pans` | 20 |" in readable
+    assert "| `books` | 20 |" in readable
 
 
 def test_same_seed_gives_the_same_artifact_and_another_seed_another_split(tmp_path: Path) -> None:
@@ -206,7 +207,41 @@ def test_items_without_categories_get_the_category_other_things(tmp_path: Path) 
     config = taken_config(tmp_path, {"u": "ab", "v": "cd"})
     write_pictured_items(tmp_path, {"a": ["Books"], "b": ["Books"], "c": [], "d": []})
     names = {relation.relation_id for relation in prepared_of(config).relations if not relation.intra}
-    assert names == {"books-other-things", "other-things-books"}
+    assert names == {"books", "other-things"}
+
+
+def test_fewer_clusters_than_asked_for_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = taken_config(tmp_path, {"u": "ab", "v": "bc", "w": "ab"}, clusters=3)
+    write_pictured_items(tmp_path, {letter: ["All"] for letter in "abc"})
+    prepared = prepared_of(config)
+    sentence = (
+        "3 clusters were asked for, but the users differ in only 1 ways by the categories of their items, so there are "
+        "1. Add categories to the items, or choose --clusters 2."
+    )
+    assert report_of(prepared)["advice"] == [sentence]
+    assert f"Warning: {sentence}" in capsys.readouterr().err
+
+
+def test_ids_that_do_not_join_are_told_and_can_be_repaired(tmp_path: Path) -> None:
+    config = taken_config(tmp_path, {"u": "abc", "v": "bcd"})
+    write_log(tmp_path / "log.jsonl", {"u": ["a ", "B", "c", "d"], "v": ["b", "c", "d", "ghost"]})
+    report = report_of(prepared_of(config))
+    assert report["log"]["of_unknown_items"] == 3
+    assert report["advice"] == [
+        "3 interactions name no item, such as 'a '. Of these, 1 differ only in blanks at the ends ('a ' for 'a'); 1 "
+        "differ only in upper and lower case ('B' for 'b'). --repair-ids joins them."
+    ]
+    repaired = report_of(prepared_of(config.model_copy(update={"repair_ids": True})))
+    assert (repaired["log"]["of_unknown_items"], repaired["log"]["kept_interactions"]) == (1, 7)
+
+
+def test_a_log_whose_ids_do_not_join_is_not_told_to_relax_the_filters(tmp_path: Path) -> None:
+    config = taken_config(tmp_path, {"u": "abc", "v": "bcd"})
+    write_log(tmp_path / "log.jsonl", {"u": ["a.0"], "v": ["x1", "x2"]})
+    with pytest.raises(
+        InputError, match=r"3 interactions name no item, such as 'a\.0'.* in the log and in the items"
+    ):
+        prepare(config)
 
 
 # From ready-made edges.

@@ -161,8 +161,8 @@ def test_groups_have_equal_sizes_and_shoppers_buy_about_26_distinct_items(shop: 
 def test_clustering_of_log_recovers_planted_groups(shop: Shop) -> None:
     names = tuple(CATEGORIES)
     rows = {item["item_id"]: row for row, item in enumerate(shop.items)}
-    categories = np.array(
-        [[name in item["categories"] for name in names] for item in shop.items], dtype=float
+    categories = sp.csr_array(
+        np.array([[name in item["categories"] for name in names] for item in shop.items], dtype=float)
     )
     users = shop.log["user_id"].unique(maintain_order=True)
     places = {user: row for row, user in enumerate(users)}

@@ -35,7 +35,7 @@ COUNTS = arrays(
 def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> InteractionLog:
     """Return a log in which `shares[u, c]` is the number of items of category c that user u had."""
     taken = sp.csr_array(np.array(shares, dtype=np.float64))
-    return InteractionLog(taken, np.eye(len(categories)), tuple(categories))
+    return InteractionLog(taken, sp.csr_array(np.eye(len(categories))), tuple(categories))
 
 
 def described(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy import ndarray
 
+from model.data.relations import edges
 from model.data.relations.edges import RelatedPairs, related_pairs
 
 # Of five users, 4 have A, 3 have B and 2 have C; 3 have A and B, 1 has A and C, and 1 has B and C.
@@ -100,3 +101,35 @@ def test_every_item_with_partners_keeps_its_best_partner(taken: ndarray, partner
     for item in set(every.a) | set(every.b):
         best = every.npmi[(every.a == item) | (every.b == item)].max()
         assert best in kept.npmi[(kept.a == item) | (kept.b == item)]
+
+
+@given(LOGS, st.integers(1, 40))
+def test_counting_in_blocks_changes_nothing(taken: ndarray, most: int) -> None:
+    whole = related(taken, min_support=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edges, "MAX_PAIRS_AT_ONCE", most)
+        blocks = related(taken, min_support=2)
+    for one, other in zip(vars(whole).values(), vars(blocks).values(), strict=True):
+        assert one.tolist() == other.tolist()
+
+
+@given(LOGS)
+def test_support_is_the_number_of_common_users(taken: ndarray) -> None:
+    pairs = related(taken, min_npmi=-1.0, partners=100)
+    counted = {
+        (a, b): s for a, b, s in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.support.tolist(), strict=True)
+    }
+    items = range(taken.shape[1])
+    common = {(a, b): int((taken[:, a] & taken[:, b]).sum()) for a in items for b in items if a < b}
+    assert counted == {pair: count for pair, count in common.items() if count}
+
+
+def test_heavy_users_take_part_with_a_sample_of_their_items() -> None:
+    taken = np.zeros((41, 30))
+    taken[:40, :2] = 1
+    taken[40] = 1  # one user with all items has 900 of 1,060 pairs
+    everything = related_pairs(sp.csr_array(taken), 1, -1.0, 100)
+    sampled = related_pairs(sp.csr_array(taken), 1, -1.0, 100, max_pairs=260)
+    assert len(everything.a) == 30 * 29 // 2
+    assert len(sampled.a) in (45, 46)  # 10 items of the heavy user, and the pair of the others
+    assert sampled.support.max() in (40, 41)

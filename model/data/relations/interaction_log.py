@@ -1,0 +1,249 @@
+"""Interaction log as a user x item matrix, after filters that count everything they drop.
+
+Rows become numbers batch by batch: 16 bytes for a user, an item and a time, whatever the length of the IDs. A log of
+100 million rows therefore needs 1.6 GB, and no step loops over rows or users in Python.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+MAX_UNKNOWN_IDS = 200_000
+"""Maximum number of different unknown IDs that are kept for advice; further ones are only counted."""
+
+
+@dataclass(frozen=True)
+class LogFilters:
+    """Which interactions are kept (the options of `rcml prepare` of the same names)."""
+
+    min_rating: float | None = None
+    min_user_items: int = 5
+    max_user_items: int = 500
+    min_item_users: int = 5
+    repair_ids: bool = False
+
+
+@dataclass(frozen=True)
+class UserItems:
+    """Filtered log. `taken[u, i]` is 1 if user u interacted with item i, otherwise 0; `users` are sorted.
+
+    `counts` contains the number of rows after each step, in the order of the steps, then `kept_users` and `kept_items`.
+    `advice` says in sentences what was dropped for a reason that can be mended.
+    """
+
+    taken: sp.csr_array
+    users: pl.Series
+    counts: dict[str, int]
+    advice: tuple[str, ...]
+
+
+@dataclass
+class _UnknownItems:
+    """Interactions that name no item, and which repair would make their IDs join."""
+
+    known: pl.DataFrame
+    repair: bool
+    rows: int = 0
+    repaired: int = 0
+    first: str = ""
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _keys: pl.DataFrame | None = None
+
+    def resolve(self, ids: pl.Series) -> pl.Series:
+        """Return the rows of the items that `ids` mean, if they are to be repaired; otherwise null. Count both."""
+        if self._keys is None:
+            self._keys = _unique_keys(self.known)
+        different = pl.DataFrame({"given": ids}).group_by("given", maintain_order=True).agg(count=pl.len())
+        pairs = (
+            different.head(MAX_UNKNOWN_IDS)
+            .with_columns(key=_key(pl.col("given")))
+            .join(self._keys, on="key", how="inner", maintain_order="left")
+            .with_columns(reason=_difference(pl.col("given"), pl.col("item_id")))
+        )
+        for reason, count in (
+            pairs.group_by("reason", maintain_order=True).agg(pl.col("count").sum()).iter_rows()
+        ):
+            self.reasons[reason] += count
+            given, item_id = pairs.filter(pl.col("reason") == reason).select("given", "item_id").row(0)
+            self.examples.setdefault(reason, (given, item_id))
+        if not self.repair:
+            self.first = self.first or str(ids[0])
+            self.rows += len(ids)
+            return pl.Series([None] * len(ids), dtype=pl.Int32)
+        mended = (
+            pl.DataFrame({"given": ids}).join(
+                pairs.select("given", "row"), on="given", how="left", maintain_order="left"
+            )
+        )["row"]
+        self.repaired += mended.count()
+        self.rows += mended.null_count()
+        if mended.null_count():
+            self.first = self.first or str(ids.filter(mended.is_null())[0])
+        return mended
+
+    def advice(self) -> list[str]:
+        """Say how many interactions name no item, and what would repair them."""
+        if self.repaired:
+            changes = ", ".join(
+                f"{count:,} differed in {reason} ({_shown(*self.examples[reason])})"
+                for reason, count in self.reasons.most_common()
+            )
+            return [f"{self.repaired:,} interactions were joined by repaired IDs: {changes}.", *self._rest()]
+        if not self.reasons:
+            return self._rest()
+        changes = "; ".join(
+            f"{count:,} differ only in {reason} ({_shown(*self.examples[reason])})"
+            for reason, count in self.reasons.most_common()
+        )
+        return [
+            f"{self.rows:,} interactions name no item, such as {self.first!r}. Of these, {changes}. --repair-ids joins "
+            "them."
+        ]
+
+    def _rest(self) -> list[str]:
+        return [f"{self.rows:,} interactions name no item, such as {self.first!r}."] if self.rows else []
+
+
+def read_user_items(
+    batches: Iterable[pl.DataFrame], item_ids: Sequence[str], filters: LogFilters
+) -> UserItems:
+    """Read a log as a matrix and apply the filters.
+
+    `batches` have user_id, item_id (String), rating (Float64, null if not rated) and timestamp (Float64 or null). Each
+    pair of a user and an item counts once, with its latest time. The last two filters are repeated until they drop
+    nothing more, because each may undo the other.
+    """
+    known = pl.DataFrame({"item_id": item_ids, "row": np.arange(len(item_ids), dtype=np.int32)})
+    names = pl.Categories.random()
+    # polars forgets the categories as soon as no column refers to them.
+    held = pl.Series("users", [], dtype=pl.Categorical(names))
+    unknown = _UnknownItems(known, filters.repair_ids)
+    counts = Counter[str](interactions=0)
+    users: list[ndarray] = []
+    items: list[ndarray] = []
+    times: list[ndarray] = []
+    for batch in batches:
+        counts["interactions"] += len(batch)
+        if filters.min_rating is not None:
+            counts["not_rated"] += batch["rating"].null_count()
+            rated = batch.filter(pl.col("rating") >= filters.min_rating)
+            counts["low_rated"] += len(batch) - batch["rating"].null_count() - len(rated)
+            batch = rated
+        batch = batch.join(known, on="item_id", how="left", maintain_order="left")
+        if batch["row"].null_count():
+            lost = batch["row"].is_null()
+            mended = unknown.resolve(batch["item_id"].filter(lost))
+            batch = pl.concat([batch.filter(~lost), batch.filter(lost).with_columns(row=mended)]).drop_nulls(
+                "row"
+            )
+        users.append(batch["user_id"].cast(held.dtype).to_physical().to_numpy())
+        items.append(batch["row"].to_numpy())
+        times.append(batch["timestamp"].fill_null(-np.inf).to_numpy())
+    counts["of_unknown_items"] = unknown.rows
+    user, item = _latest_pairs(
+        _joined(users, np.uint32), _joined(items, np.int32), _joined(times, np.float64)
+    )
+    counts["without_repeats"] = len(user)
+    user, item = _latest_items(user, item, filters.max_user_items)
+    counts["of_latest_items"] = len(user)
+    user, item = _core(user, item, filters.min_user_items, filters.min_item_users)
+    codes, user = np.unique(user, return_inverse=True)
+    kept = names.to_series()[codes] if len(codes) else pl.Series("users", [], dtype=pl.String)
+    order = kept.arg_sort().to_numpy()
+    place = np.empty(len(codes), dtype=np.int64)
+    place[order] = np.arange(len(codes))
+    taken = sp.csr_array(
+        (np.ones(len(user)), (place[user], item.astype(np.int64))), shape=(len(codes), len(item_ids))
+    )
+    counts["kept_interactions"] = len(user)
+    counts["kept_users"] = len(codes)
+    counts["kept_items"] = len(np.unique(item))
+    return UserItems(taken, kept.gather(order), dict(counts), tuple(unknown.advice()))
+
+
+def _joined(parts: list[ndarray], dtype: type) -> ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+
+
+def _latest_pairs(
+    user: Int[ndarray, " rows"], item: Int[ndarray, " rows"], time: Float[ndarray, " rows"]
+) -> tuple[Int[ndarray, " pairs"], Int[ndarray, " pairs"]]:
+    """Return each pair of a user and an item once, the latest first; rows without a time (-inf) come last."""
+    if not (time == -np.inf).all():
+        order = np.argsort(-time, kind="stable")
+        user, item = user[order], item[order]
+    _, first = np.unique(user.astype(np.int64) << 32 | item.astype(np.int64), return_index=True)
+    first.sort()
+    return user[first], item[first]
+
+
+def _latest_items(
+    user: Int[ndarray, " pairs"], item: Int[ndarray, " pairs"], most: int
+) -> tuple[Int[ndarray, " kept"], Int[ndarray, " kept"]]:
+    """Keep the first `most` pairs of each user."""
+    if not len(user) or np.bincount(user).max() <= most:
+        return user, item
+    order = np.argsort(user, kind="stable")
+    ordered = user[order]
+    position = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    kept = np.sort(order[position < most])
+    return user[kept], item[kept]
+
+
+def _core(
+    user: Int[ndarray, " pairs"], item: Int[ndarray, " pairs"], user_items: int, item_users: int
+) -> tuple[Int[ndarray, " kept"], Int[ndarray, " kept"]]:
+    """Drop rare items and users in turn until each item has `item_users` users and each user `user_items` items."""
+    while len(user):
+        enough = np.bincount(item)[item] >= item_users
+        user, item = user[enough], item[enough]
+        if not len(user):
+            break
+        of_active = np.bincount(user)[user] >= user_items
+        user, item = user[of_active], item[of_active]
+        if enough.all() and of_active.all():
+            break
+    return user, item
+
+
+def _key(ids: pl.Expr) -> pl.Expr:
+    """Return the form of an ID that ignores blanks at the ends, upper case, leading zeros and a final `.0`."""
+    return (
+        ids.str.strip_chars()
+        .str.to_lowercase()
+        .str.replace(r"^(\d+)\.0+$", "${1}")
+        .str.replace(r"^0+(.)", "${1}")
+    )
+
+
+def _unique_keys(known: pl.DataFrame) -> pl.DataFrame:
+    """Return the keys that belong to exactly one item."""
+    keyed = known.with_columns(key=_key(pl.col("item_id")))
+    return keyed.filter(~pl.col("key").is_duplicated())
+
+
+def _difference(given: pl.Expr, item_id: pl.Expr) -> pl.Expr:
+    """Say in which way two IDs with the same key differ."""
+    given, item_id = given.str.strip_chars(), item_id.str.strip_chars()
+    return (
+        pl.when(given == item_id)
+        .then(pl.lit("blanks at the ends"))
+        .when(given.str.to_lowercase() == item_id.str.to_lowercase())
+        .then(pl.lit("upper and lower case"))
+        .when(given.str.replace(r"\.0+$", "") == item_id.str.replace(r"\.0+$", ""))
+        .then(pl.lit("'.0' at the end"))
+        .when(given.str.replace(r"^0+", "") == item_id.str.replace(r"^0+", ""))
+        .then(pl.lit("leading zeros"))
+        .otherwise(pl.lit("several ways"))
+    )
+
+
+def _shown(given: str, item_id: str) -> str:
+    return f"{given!r} for {item_id!r}"
