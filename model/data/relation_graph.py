@@ -1,0 +1,228 @@
+"""Relations and edges of prepared data: from an interaction log, or from ready-made edges."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from model.console import progress
+from model.errors import InputError
+from model.records import INTRA_RELATION, Item, Relation, Split
+
+from .prepare_config import PrepareConfig
+from .ready_edges import read_edges, read_relation_texts
+from .relations.clusters import InteractionLog, describe_clusters, user_clusters
+from .relations.edges import related_pairs
+from .relations.interaction_log import LogFilters, read_user_items
+
+EDGE_SCHEMA = {
+    "item_a": pl.String,
+    "item_b": pl.String,
+    "relation_id": pl.String,
+    "support": pl.Int64,
+    "npmi": pl.Float64,
+    "split": pl.String,
+}
+
+LOG_SCHEMA = {"user": pl.Int64, "item": pl.Int64, "relation_id": pl.String}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Relations with their edges, and counts for the report.
+
+    `edges` (columns of `EDGE_SCHEMA`) connect items of the same split, and `edges_across` a training item with a
+    held-out item. `counts` contains the numbers of all interactions, of kept interactions, users and items, of unusable
+    edges, and of edges across splits. `users` contains the number of users of each relation. `log` contains the kept
+    interactions; it is None for ready-made edges. `advice` says in sentences what could be mended.
+    """
+
+    relations: list[Relation]
+    edges: pl.DataFrame
+    edges_across: pl.DataFrame
+    counts: dict[str, int]
+    users: dict[str, int]
+    log: pl.DataFrame | None = None
+    advice: tuple[str, ...] = ()
+
+
+def _sorted_edges(
+    pairs: pl.DataFrame, items: list[Item], splits: list[Split]
+) -> tuple[pl.DataFrame, pl.DataFrame, Counter[str]]:
+    """Divide pairs into edges within the splits and edges across them, and count what is dropped.
+
+    `pairs` have a and b (rows of `items`), relation_id, support and npmi. Edges of text-only items are dropped, and so
+    are edges between a validation item and a test item.
+    """
+    nodes = pl.DataFrame(
+        {
+            "item": [item.item_id for item in items],
+            "pictured": [bool(item.picture) for item in items],
+            "split": [split.value for split in splits],
+        }
+    )
+    a, b = nodes[pairs["a"]], nodes[pairs["b"]]
+    edges = pairs.select(
+        a["item"].alias("first"), b["item"].alias("second"), "relation_id", "support", "npmi",
+        (a["pictured"] & b["pictured"]).alias("pictured"), a["split"].alias("split"), b["split"].alias("other"),
+    )  # fmt: skip
+    counts = Counter[str]()
+    pictured = edges.filter("pictured")
+    if len(pictured) < len(edges):
+        counts["edges_of_text_only_items"] = len(edges) - len(pictured)
+    pictured = pictured.with_columns(
+        item_a=pl.min_horizontal("first", "second"), item_b=pl.max_horizontal("first", "second")
+    )
+    same = pl.col("split") == pl.col("other")
+    within, across = pictured.filter(same), pictured.filter(~same)
+    if len(across):
+        counts["edges_across_splits"] = len(across)
+    train = Split.TRAIN.value
+    across = across.filter((pl.col("split") == train) | (pl.col("other") == train)).with_columns(
+        split=pl.when(pl.col("split") == train).then("other").otherwise("split")
+    )
+    return within.select(*EDGE_SCHEMA), across.select(*EDGE_SCHEMA), counts
+
+
+def graph_of_log(
+    items: list[Item], splits: list[Split], batches: Iterable[pl.DataFrame], config: PrepareConfig
+) -> Graph:
+    """Cluster the users of the log; return one relation for each cluster, with its related pairs."""
+    log, counts, advice = _read_log(items, batches, config)
+    membership = user_clusters(log, config.clusters, config.seed)
+    found = int(membership.max()) + 1
+    if found < config.clusters:
+        advice += (
+            f"{config.clusters} clusters were asked for, but the users differ in only {found} ways by the categories "
+            f"of their items, so there are {found}. Add categories to the items, or choose --clusters {max(found, 2)}.",
+        )
+    described = describe_clusters(log, membership, config.behaviour)
+    pairs = []
+    for cluster, (name, _) in enumerate(progress(described, "finding pairs", len(described))):
+        related = related_pairs(
+            log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
+        )
+        columns = {"a": related.a, "b": related.b, "support": related.support, "npmi": related.npmi}
+        pairs.append(pl.DataFrame(columns).with_columns(relation_id=pl.lit(name)))
+    within, across, dropped = _sorted_edges(pl.concat(pairs), items, splits)
+    user, item = log.taken.nonzero()
+    names = pl.Series([name for name, _ in described], dtype=pl.String)
+    kept = pl.DataFrame({"user": user, "item": item, "relation_id": names[membership[user]]}, LOG_SCHEMA)
+    return Graph(
+        relations=[INTRA_RELATION, *(Relation(name, text) for name, text in described)],
+        edges=within,
+        edges_across=across,
+        counts={**counts, "edges_across_splits": 0, **dropped},
+        users={name: int(users) for (name, _), users in zip(described, np.bincount(membership), strict=True)},
+        log=kept.sort("user", "item"),
+        advice=advice,
+    )
+
+
+def _read_log(
+    items: list[Item], batches: Iterable[pl.DataFrame], config: PrepareConfig
+) -> tuple[InteractionLog, dict[str, int], tuple[str, ...]]:
+    """Read the log as a matrix, and the categories of the items; return them with counts and advice."""
+    filters = LogFilters(
+        config.min_rating,
+        config.min_user_items,
+        config.max_user_items,
+        config.min_item_users,
+        config.repair_ids,
+    )
+    log = read_user_items(batches, [item.item_id for item in items], filters)
+    users = len(log.users)
+    if users < config.clusters:
+        path = config.interactions or config.folder
+        steps = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in log.counts.items())
+        unknown = log.counts["of_unknown_items"] > log.counts["without_repeats"]
+        remedy = (
+            "The IDs of the items (item_id) in the log and in the items differ; make them equal."
+            if unknown
+            else "Relax the filters or choose fewer clusters."
+        )
+        raise InputError(
+            f"{path} has {users} users left after the filters (min_rating {config.min_rating}, "
+            f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), but needs at least "
+            f"one for each of the {config.clusters} clusters. {' '.join([*log.advice, remedy])} Rows: {steps}."
+        )
+    names = tuple(sorted({name for item in items for name in item.categories}))
+    if not names:
+        raise InputError(
+            f"{config.items or config.folder}: no item has categories, but the descriptions of relations are derived "
+            "from them. Add categories to the items."
+        )
+    return InteractionLog(log.taken, *_category_shares(items, names)), log.counts, log.advice
+
+
+def _category_shares(items: list[Item], names: tuple[str, ...]) -> tuple[sp.csr_array, tuple[str, ...]]:
+    """Return the share of each category in each item, and the names of the categories.
+
+    If some items have no category, one more category marks them, so that their users also have a distribution.
+    """
+    column = {name: position for position, name in enumerate(names)}
+    sizes = np.array([len(item.categories) for item in items])
+    rows = np.repeat(np.arange(len(items)), np.maximum(sizes, 1))
+    columns = [column[name] for item in items for name in item.categories or ()]
+    shares = sp.csr_array(
+        (
+            np.repeat(1 / np.maximum(sizes, 1), np.maximum(sizes, 1)),
+            (rows, _with_gaps(columns, sizes, len(names))),
+        ),
+        shape=(len(items), len(names) + 1),
+    )
+    if (sizes > 0).all():
+        return shares[:, :-1], names
+    return shares, (*names, "other things")
+
+
+def _with_gaps(columns: list[int], sizes: np.ndarray, gap: int) -> np.ndarray:
+    """Insert `gap` at each item without categories."""
+    filled = np.full(int(np.maximum(sizes, 1).sum()), gap)
+    filled[np.repeat(sizes > 0, np.maximum(sizes, 1))] = columns
+    return filled
+
+
+def graph_of_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -> Graph:
+    """Return the ready-made edges, each once, and their relations."""
+    assert config.edges is not None
+    assert config.relation_texts is not None
+    texts = read_relation_texts(config.relation_texts)
+    if INTRA_RELATION.relation_id in texts:
+        raise InputError(
+            f"{config.relation_texts}: the relation ID {INTRA_RELATION.relation_id!r} is reserved for the relation of "
+            "an item with itself. Choose another ID."
+        )
+    given = read_edges(config.edges)
+    unknown = given.filter(~pl.col("relation").is_in(list(texts)))
+    if len(unknown):
+        raise InputError(
+            f"{config.edges}: relation {unknown['relation'][0]!r} has no description in {config.relation_texts}. "
+            "Add a row for it."
+        )
+    rows = pl.DataFrame({"item": [item.item_id for item in items], "row": np.arange(len(items))})
+    edges = given.select(
+        first=pl.min_horizontal("item_a", "item_b"),
+        second=pl.max_horizontal("item_a", "item_b"),
+        relation_id="relation",
+    ).unique(maintain_order=True)
+    counts = Counter[str]()
+    different = edges.filter(pl.col("first") != pl.col("second"))
+    if len(different) < len(edges):
+        counts["self_edges"] = len(edges) - len(different)
+    pairs = different.join(
+        rows.rename({"item": "first", "row": "a"}), on="first", how="left", maintain_order="left"
+    )
+    pairs = pairs.join(
+        rows.rename({"item": "second", "row": "b"}), on="second", how="left", maintain_order="left"
+    )
+    known = pairs.drop_nulls(["a", "b"])
+    if len(known) < len(pairs):
+        counts["edges_of_unknown_items"] = len(pairs) - len(known)
+    known = known.with_columns(support=pl.lit(1, pl.Int64), npmi=pl.lit(1.0))
+    within, across, dropped = _sorted_edges(known, items, splits)
+    relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]
+    return Graph(relations, within, across, dict(counts + dropped), users={})
