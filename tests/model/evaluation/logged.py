@@ -9,8 +9,8 @@ import polars as pl
 
 from model.artifact import PICTURES, write_artifact
 from model.checkpoint.checkpoint import RecordedOptions
-from model.data.prepare import EDGE_SCHEMA
 from model.data.prepared_data import Prepared
+from model.data.relation_graph import EDGE_SCHEMA
 from model.records import Edge, Split
 
 USERS_OF_A_GROUP = 3
