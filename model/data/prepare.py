@@ -40,7 +40,10 @@ MAX_SOURCE_PIXELS = 64_000_000
 """Maximum number of pixels of a picture. Larger pictures are skipped, because decoding them takes hundreds of MB."""
 
 MIN_PICTURED_ITEMS = 3
-"""Minimum number of items with a picture: one for each split."""
+"""Minimum number of items with a picture: one for each split.
+
+Data without any picture can be prepared, to judge a log before its pictures are there, but not trained on.
+"""
 
 
 def prepare(config: PrepareConfig) -> str:
@@ -144,7 +147,9 @@ def _keep_items(
     set_aside = {
         row["item_id"]: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)
     }
-    if (pictured := sum(bool(item.picture) for item in items)) < MIN_PICTURED_ITEMS:
+    pictured = sum(bool(item.picture) for item in items)
+    without_any = not pictured and not set_aside and len(items) >= MIN_PICTURED_ITEMS
+    if pictured < MIN_PICTURED_ITEMS and not without_any:
         unusable = {**set_aside, **{item.item_id: "no picture" for item in items if not item.picture}}
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
         raise InputError(
@@ -199,7 +204,7 @@ def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
     `test_share` and `validation_share` are shares of the items with a picture. An item without a picture belongs to no
     pair, so its split (train) has no effect.
     """
-    pictured = np.asarray([row for row, item in enumerate(items) if item.picture])
+    pictured = np.asarray([row for row, item in enumerate(items) if item.picture] or range(len(items)))
     order = np.random.default_rng(config.seed).permutation(pictured)
     test = round(len(pictured) * config.test_share)
     validation = round(len(pictured) * config.validation_share)

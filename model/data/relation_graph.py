@@ -54,13 +54,14 @@ def _sorted_edges(
 ) -> tuple[pl.DataFrame, pl.DataFrame, Counter[str]]:
     """Divide pairs into edges within the splits and edges across them, and count what is dropped.
 
-    `pairs` have a and b (rows of `items`), relation_id, support and npmi. Edges of text-only items are dropped, and so
-    are edges between a validation item and a test item.
+    `pairs` have a and b (rows of `items`), relation_id, support and npmi. Edges of text-only items are dropped (unless
+    no item has a picture), and so are edges between a validation item and a test item.
     """
+    without_any = not any(item.picture for item in items)
     nodes = pl.DataFrame(
         {
             "item": [item.item_id for item in items],
-            "pictured": [bool(item.picture) for item in items],
+            "pictured": [bool(item.picture) or without_any for item in items],
             "split": [split.value for split in splits],
         }
     )
@@ -87,11 +88,19 @@ def _sorted_edges(
     return within.select(*EDGE_SCHEMA), across.select(*EDGE_SCHEMA), counts
 
 
+NO_PICTURES = (
+    "No item has a picture, so the relations and pairs can be judged, but nothing can be trained on them. Give the "
+    "pictures, then prepare again."
+)
+
+
 def graph_of_log(
     items: list[Item], splits: list[Split], batches: Iterable[pl.DataFrame], config: PrepareConfig
 ) -> Graph:
     """Cluster the users of the log; return one relation for each cluster, with its related pairs."""
     log, counts, advice = _read_log(items, batches, config)
+    if not any(item.picture for item in items):
+        advice += (NO_PICTURES,)
     membership = user_clusters(log, config.clusters, config.seed)
     found = int(membership.max()) + 1
     if found < config.clusters:

@@ -29,7 +29,7 @@ from model.console import progress_bar, say
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import EQUAL_SHARE, Encoding
 from model.encoder.encoder import Encoder
-from model.errors import TrainingError
+from model.errors import InputError, TrainingError
 from model.evaluation.metrics import relation_type_scores
 from model.evaluation.sampling import sample_labelled_pairs
 from model.network.backbones import Backbone, DualEncoderBackbone
@@ -72,6 +72,11 @@ def train(config: TrainConfig) -> str:
     """
     require_trackers(config)
     prepared = Prepared.open(config.prepared)
+    if not prepared.rows(Split.TRAIN):
+        raise InputError(
+            f"{config.prepared} has no training item with a picture, and training needs pictures. Give them to "
+            "`rcml prepare`."
+        )
     with join_process_group(config.device) as group:
         run = open_run(config, prepared.manifest.digest) if group.first else follow_run(config)
         with run as opened:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.config import TrainConfig
 from model.data.prepare import prepare, scale_picture
 from model.data.prepare_config import PrepareConfig
 from model.data.prepared_data import Prepared
 from model.errors import InputError
 from model.records import INTRA_RELATION, Edge, Split
+from model.training.train import train
 from tests.model.planted import prepared_of, two_camps, write_log, write_pictured_items, write_rows
 
 
@@ -242,6 +244,21 @@ def test_a_log_whose_ids_do_not_join_is_not_told_to_relax_the_filters(tmp_path: 
         InputError, match=r"3 interactions name no item, such as 'a\.0'.* in the log and in the items"
     ):
         prepare(config)
+
+
+def test_a_log_can_be_judged_before_its_pictures_are_there(tmp_path: Path) -> None:
+    config = two_camps(tmp_path)
+    pictured = prepared_of(config)
+    rows = [json.loads(row) for row in (tmp_path / "items.jsonl").read_text().splitlines()]
+    write_rows(tmp_path / "items.jsonl", ({**row, "image": ""} for row in rows))
+    prepared = prepared_of(config)
+    assert prepared.edges == pictured.edges
+    [sentence] = report_of(prepared)["advice"]
+    assert sentence.startswith(
+        "No item has a picture, so the relations and pairs can be judged, but nothing can be"
+    )
+    with pytest.raises(InputError, match="has no training item with a picture, and training needs pictures"):
+        train(TrainConfig(prepared=config.out, out=tmp_path / "checkpoint"))
 
 
 # From ready-made edges.
