@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,11 +219,15 @@ def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
 def _write_tables(
     folder: Path, items: list[Item], splits: list[Split], relations: list[Relation], graph: Graph
 ) -> None:
-    rows = [
-        {**asdict(item), "attributes": json.dumps(item.attributes, ensure_ascii=False), "split": split.value}
-        for item, split in zip(items, splits, strict=True)
-    ]
-    pl.DataFrame(rows).write_parquet(folder / "items.parquet")
+    columns = {
+        name: [getattr(item, name) for item in items] for name in Item.__slots__ if name != "attributes"
+    }
+    table = {
+        **columns,
+        "attributes": [json.dumps(item.attributes, ensure_ascii=False) for item in items],
+        "split": [split.value for split in splits],
+    }
+    pl.DataFrame(table).write_parquet(folder / "items.parquet")
     for name, edges in ((EDGES_FILE, graph.edges), (EDGES_ACROSS_FILE, graph.edges_across)):
         edges.write_parquet(folder / name)
     if graph.log is not None:

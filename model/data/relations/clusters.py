@@ -68,8 +68,8 @@ MIN_PRIMARY_LIFT = 1 + 1e-9
 """Minimum lift of the first category if any large category has it: above 1, except for rounding errors."""
 
 
-MAX_FITTED_CELLS = 20_000_000
-"""Maximum number of cells (users x categories) that KMeans is fitted on: 160 MB. More users are sampled."""
+MAX_FITTED_CELLS = 5_000_000
+"""Maximum number of cells (users x categories) that KMeans is fitted on: 40 MB. More users are sampled."""
 
 ASSIGNED_CELLS = 5_000_000
 """Number of cells of the users that are assigned to clusters at once."""
