@@ -27,14 +27,14 @@ UNCONDITIONED: frozenset[Objective] = frozenset({"clip", "siglip", "unicl", "dec
 """Objectives of networks that read only the summary token of an item, whatever the relation, as CLIP does."""
 
 
-def _folders(given: object) -> object:
-    """Return one folder as a tuple; numbers on the command line are names of folders."""
+def _paths(given: object) -> object:
+    """Return one path as a tuple; numbers on the command line are names."""
     many = given if isinstance(given, list | tuple) else (given,)
     return tuple(str(one) if isinstance(one, int) else one for one in many)
 
 
-Folders = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
-"""One folder or several: the option is repeated, or the folders are separated by commas."""
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_paths)]
+"""One path or several: the option is repeated, or the paths are separated by commas."""
 
 
 class VerbConfig(BaseModel):
@@ -283,7 +283,7 @@ class AblateConfig(TrainingOptions):
 class EvaluateConfig(StageConfig):
     """Evaluate a checkpoint on the test items: retrieval, relation type and relation validity."""
 
-    checkpoint: Folders = Field(
+    checkpoint: Paths = Field(
         min_length=1,
         description="folders written by `rcml train`; several (comma-separated, or the option repeated) differ in the "
         "seed, and the report shows their mean",
@@ -292,14 +292,14 @@ class EvaluateConfig(StageConfig):
         description="folder written by `rcml prepare`, on which the checkpoints were trained"
     )
     out: Path = Field(description="folder to write report.json, report.md, report.html and the plots to")
-    clip: Folders = Field((), description="checkpoints trained with --objective clip, to compare with")
-    blind: Folders = Field((), description="checkpoints trained with --objective blind, to compare with")
-    rivals: Folders = Field(
+    clip: Paths = Field((), description="checkpoints trained with --objective clip, to compare with")
+    blind: Paths = Field((), description="checkpoints trained with --objective blind, to compare with")
+    rivals: Paths = Field(
         (),
         description="checkpoints trained with other objectives than the tested one, such as siglip, unicl or declip, "
         "to compare with; those of one objective are averaged",
     )
-    against: Folders = Field((), description="checkpoints of any other training, to compare with")
+    against: Paths = Field((), description="checkpoints of any other training, to compare with")
     systems: tuple[str, ...] = Field(
         (),
         description="pretrained systems to compare with, each as family:folder, such as sentence:FOLDER or "

@@ -132,9 +132,13 @@ GROUPS: Mapping[str, type[BaseModel]] = {"backbone": BackboneVerbs, "index": Ind
 """Verbs that take a second verb."""
 
 
+_SEVERAL = ("--items", "--interactions")
+"""Options of `rcml prepare` that take several values."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rcml` with `arguments` (default: `sys.argv[1:]`) and return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = _repeated(sys.argv[1:] if arguments is None else arguments)
     try:
         source = CliSettingsSource[Rcml](Rcml, case_sensitive=False, parse_args_method=_parse)
         command = CliApp.run(Rcml, list(arguments), cli_settings_source=source)
@@ -247,6 +251,22 @@ def _invalid_option_message(error: ErrorDetails) -> str:
     if config is ServeConfig:
         name += f" ({ENVIRONMENT_PREFIX}{'_'.join(names).upper()})"
     return f"rcml {verb}: {field_message(error, place(config, names).field, name, 'give')}"
+
+
+def _repeated(arguments: Sequence[str]) -> list[str]:
+    """Return `arguments` of `rcml prepare` with an option repeated for each value, as from `part-*.csv`."""
+    if list(arguments[:1]) != ["prepare"]:
+        return list(arguments)
+    repeated: list[str] = []
+    option, values = "", 0
+    for argument in arguments:
+        if argument.startswith("-"):
+            option, values = argument, 0
+        elif option in _SEVERAL:
+            values += 1
+            repeated += [option] if values > 1 else []
+        repeated.append(argument)
+    return repeated
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:

@@ -75,9 +75,14 @@ class _Cells:
 
 
 def read_item_table(
-    rows: Iterable[RawRow], types: Mapping[str, ColumnType] | None = None, untyped: bool = True
+    rows: Iterable[RawRow],
+    types: Mapping[str, ColumnType] | None = None,
+    untyped: bool = True,
+    documented: Mapping[str, ColumnType] | None = None,
 ) -> ItemTable:
     """Read items from raw rows. `types` states the types of attributes; `untyped` says that the format has none.
+
+    `documented` contains the types that the format documents, also for attributes that these rows may lack.
 
     A row without an ID, or with the ID of an earlier row, is set aside.
 
@@ -118,18 +123,24 @@ def read_item_table(
     if not first_lines:
         raise InputError(_none_left(ledgers))
     attributes.complete()
-    unknown = set(types or {}) - set(attributes.columns)
-    if unknown:
-        raise InputError(
-            f"--types names the column {sorted(unknown)[0]!r}, which is no attribute of the items. Their attributes "
-            f"are: {', '.join(attributes.columns) or 'none'}."
-        )
+    _refuse_unknown(types or {}, attributes.columns)
+    stated = {**(documented or {}), **(types or {})}
     columns = {
-        name: _cleaned(typed_column(name, cells, (types or {}).get(name), untyped), changes)
+        name: _cleaned(typed_column(name, cells, stated.get(name), untyped), changes)
         for name, cells in attributes.columns.items()
     }
     frame = pl.DataFrame(own, dict(SCHEMA)).with_columns(column.values for column in columns.values())
     return ItemTable(frame, columns, changes, attributes.left_out)
+
+
+def _refuse_unknown(types: Mapping[str, ColumnType], columns: Mapping[str, list[object]]) -> None:
+    """Refuse types of columns that do not exist."""
+    unknown = sorted(set(types) - set(columns))
+    if unknown:
+        raise InputError(
+            f"--types names the column {unknown[0]!r}, which is no attribute of the items. Their attributes "
+            f"are: {', '.join(columns) or 'none'}."
+        )
 
 
 def _none_left(ledgers: Mapping[Path, RowLedger]) -> str:

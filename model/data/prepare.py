@@ -23,6 +23,7 @@ from model.records import Item, Relation, Split
 from model.relation_file import save_relations
 
 from .files.row_ledger import RowLedger
+from .files.table_reader import table_files
 from .item_input import compose_text, encode_picture
 from .item_table import ITEM_COLUMNS, read_item_table
 from .log_table import read_log_table
@@ -54,8 +55,8 @@ def prepare(config: PrepareConfig) -> str:
         ArtifactError: `config.out` contains something other than an artifact, or another run is writing it.
     """
     source = open_source(config)
-    table = read_item_table(source.items(), config.types, source.untyped)
-    sources = _digests(config)
+    table = read_item_table(source.items(), config.types, source.untyped, source.types)
+    sources = _digests(config, source)
     with write_artifact(config.out, "prepared", config, sources) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside = _keep_items(table.frame, source, config, draft.path)
@@ -78,7 +79,11 @@ def prepare(config: PrepareConfig) -> str:
                 "files": tuple(count_file(ledger) for ledger in source.ledgers),
                 "columns": describe_columns(table),
                 "advice": graph.advice,
-                "changes": {**table.changes, **{f"unread {name}": count for name, count in unread.items()}},
+                "changes": {
+                    **table.changes,
+                    **source.changes,
+                    **{f"unread {name}": count for name, count in unread.items()},
+                },
             }
         )
         text = json.dumps(report.model_dump(mode="json"), indent=2) + "\n"
@@ -101,18 +106,29 @@ def _skipped(set_aside: Mapping[str, str], ledgers: Sequence[RowLedger]) -> str:
     return "; ".join([f"{len(set_aside)} items skipped", *rows])
 
 
-def _digests(config: PrepareConfig) -> dict[str, str]:
-    """Return the digests of the raw files, so that the manifest says what the data was made from."""
-    names = ("items", "interactions", "edges", "relation_texts")
-    paths = {name: getattr(config, name) for name in names}
-    return {name: file_digest(path) for name, path in paths.items() if path is not None and path.is_file()}
+def _digests(config: PrepareConfig, source: Source) -> dict[str, str]:
+    """Return the digests of the raw files, so that the manifest says what the data was made from.
+
+    Several files of one kind have their names after it, as in `items meta_Books.jsonl`.
+    """
+    kinds = {
+        "items": source.item_files,
+        "interactions": source.log_files,
+        "edges": table_files(config.edges) if config.edges else [],
+        "relation_texts": table_files(config.relation_texts) if config.relation_texts else [],
+    }
+    return {
+        kind if len(paths) == 1 else f"{kind} {path.name}": file_digest(path)
+        for kind, paths in kinds.items()
+        for path in paths
+    }
 
 
 def _keep_items(
     table: pl.DataFrame, source: Source, config: PrepareConfig, folder: Path
 ) -> tuple[list[Item], dict[str, str]]:
     """Return the usable items in their order, and the reason for each skipped item."""
-    root = config.images or config.folder or (config.items.parent if config.items else Path())
+    root = config.images or config.folder or config.items[0].parent
     rows = list(table.iter_rows(named=True))
     attributes = [name for name in table.columns if name not in ITEM_COLUMNS]
 

@@ -8,9 +8,20 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from model.config import Behaviour, Share, StageConfig, TextField
+from model.config import Behaviour, Paths, Share, StageConfig, TextField
 
-SourceName = Literal["table"]
+SourceName = Literal[
+    "table",
+    "amazon-2014",
+    "amazon-2018",
+    "amazon-2023",
+    "goodreads",
+    "hm",
+    "movielens",
+    "recbole",
+    "shopify",
+    "woocommerce",
+]
 ColumnType = Literal["text", "number", "integer", "boolean"]
 
 
@@ -19,20 +30,21 @@ class PrepareConfig(StageConfig):
 
     source: SourceName = Field(
         "table",
-        description="format of the files; table: columns with rcml's names, or others by --columns",
+        description="format of the files, such as amazon-2023; table: columns with rcml's names, or others by "
+        "--columns",
     )
     folder: Path | None = Field(
         None, description="folder with the files of --source, found by their usual names"
     )
-    items: Path | None = Field(
-        None,
-        description="items: a file, a folder of part files or a pattern such as 'part-*.csv'; .csv, .tsv, .jsonl, "
+    items: Paths = Field(
+        (),
+        description="items: files, folders of part files or patterns such as 'part-*.csv'; .csv, .tsv, .jsonl, "
         ".json or .parquet, also compressed, with item_id, title and optional categories, description, image",
     )
     out: Path = Field(description="folder to write the prepared data to")
-    interactions: Path | None = Field(
-        None,
-        description="interaction log, in the same formats, with user_id, item_id and optional rating, timestamp",
+    interactions: Paths = Field(
+        (),
+        description="interaction log: files in the same formats, with user_id, item_id and optional rating, timestamp",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -111,16 +123,27 @@ class PrepareConfig(StageConfig):
     test_share: Share = Field(0.2, description="share of the items held out for `rcml evaluate`")
     seed: int = Field(0, ge=0, description="random seed of the clustering and the data split")
 
+    @property
+    def item_path(self) -> Path | None:
+        """First path of the items, for messages."""
+        return self.items[0] if self.items else self.folder
+
+    @property
+    def log_path(self) -> Path | None:
+        """First path of the log, for messages; None if there are edges instead."""
+        return self.interactions[0] if self.interactions else self.folder
+
     @model_validator(mode="after")
     def _one_source(self) -> "PrepareConfig":
-        if self.items is None and self.folder is None:
+        if not self.items and self.folder is None:
             raise ValueError("--items is required, or --source and --folder. Name the file of your items")
         if self.folder is not None and self.source == "table":
             raise ValueError(
                 "--folder needs --source, which says what the files in it are. For tables, give --items and "
                 "--interactions"
             )
-        if (self.interactions is None and self.folder is None) == (self.edges is None):
+        has_log = bool(self.interactions) or (self.folder is not None and self.edges is None)
+        if has_log == (self.edges is not None):
             raise ValueError(
                 "exactly one of --interactions and --edges is required. Give a log, or edges with --relation-texts"
             )

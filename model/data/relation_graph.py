@@ -145,7 +145,7 @@ def _read_log(
     log = read_user_items(batches, [item.item_id for item in items], filters)
     users = len(log.users)
     if users < config.clusters:
-        path = config.interactions or config.folder
+        path = config.log_path
         steps = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in log.counts.items())
         unknown = log.counts["of_unknown_items"] > log.counts["without_repeats"]
         remedy = (
@@ -161,7 +161,7 @@ def _read_log(
     names = tuple(sorted({name for item in items for name in item.categories}))
     if not names:
         raise InputError(
-            f"{config.items or config.folder}: no item has categories, but the descriptions of relations are derived "
+            f"{config.item_path}: no item has categories, but the descriptions of relations are derived "
             "from them. Add categories to the items."
         )
     return InteractionLog(log.taken, *_category_shares(items, names)), log.counts, log.advice

@@ -60,7 +60,7 @@ ALLOWED_TWICE = {
 """File names that may occur in several packages because they have the same role in each."""
 
 RESOURCES = ("service/routes", "service/schemas", "service/requests", "service/lifecycle", "service/engine")
-"""Folders whose files are named after API resources: the route and the schema of a resource share a file name."""
+"""Paths whose files are named after API resources: the route and the schema of a resource share a file name."""
 
 
 def test_no_two_files_share_a_name() -> None:

@@ -153,3 +153,13 @@ def test_prints_message_of_known_error_and_exits_with_1(
     assert capsys.readouterr().err.splitlines() == [
         f"There is no checkpoint at {tmp_path}/none. Run `rcml train` to create it."
     ]
+
+
+def test_prepare_takes_several_files_after_one_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("item_id,title\na,Mug\n")
+    files = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    rest = ["--interactions", *files, "--out", str(tmp_path / "out")]
+    assert main(["prepare", "--items", *files, *rest]) == 1
+    assert capsys.readouterr().err.strip().endswith(f"{files[1]} does not exist. Check the path.")

@@ -1,8 +1,10 @@
 """Files of JSON: JSON Lines, one array of objects, or one object that contains such an array; and Python literals."""
 
 import json
+import re
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -14,6 +16,9 @@ from .literals import as_text, read_object
 from .row_ledger import RowLedger
 from .text_file import TextLines
 
+_ID = re.compile(r"(?i)(?:.*_)?(?:id|asin|sku|title)")
+"""Names of fields by which an object is known to be a row."""
+
 
 def json_rows(lines: TextLines, ledger: RowLedger) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the line (from 1) and the object of each row; a line that is no object is set aside with the reason.
@@ -24,8 +29,7 @@ def json_rows(lines: TextLines, ledger: RowLedger) -> Iterator[tuple[int, dict[s
         InputError: the file is one JSON value without an array of objects.
     """
     first = lines.block()
-    start = next((line.lstrip("\ufeff \t\r\n") for line in first if line.strip("\ufeff \t\r\n")), "")
-    if start and not _is_row(start):
+    if not _are_rows(first):
         yield from _array_rows(lines, first, ledger)
         return
     number = 0
@@ -42,8 +46,7 @@ def json_strings(lines: TextLines, ledger: RowLedger, columns: list[str]) -> Ite
     schema = dict.fromkeys(columns, pl.String)
     number = 0
     block = lines.block()
-    start = next((line.lstrip("\ufeff \t\r\n") for line in block if line.strip("\ufeff \t\r\n")), "")
-    if start and not _is_row(start):
+    if not _are_rows(block):
         rows = [[as_text(row.get(name)) for name in columns] for _, row in _array_rows(lines, block, ledger)]
         yield pl.DataFrame(rows, schema, orient="row")
         return
@@ -64,14 +67,17 @@ def json_strings(lines: TextLines, ledger: RowLedger, columns: list[str]) -> Ite
         block = lines.block()
 
 
-def _is_row(start: str) -> bool:
-    """Tell whether the first line is one row of JSON Lines, or at least begins like one and is not an array."""
+def _are_rows(block: list[str]) -> bool:
+    """Tell whether the first lines of a file are rows of JSON Lines, rather than a part of one longer value."""
+    filled = (line.strip("\ufeff \t\r\n") for line in block)
+    first, *others = (*islice((line for line in filled if line), 2),) or ("",)
     try:
-        read_object(start)
+        row = read_object(first)
     except ValueError:
         # A first line such as `{"item_id": 1,` is damaged; `{` alone and `{"products": [` open a longer value.
-        return not start.rstrip().endswith(("[", "{", ",")) and not start.startswith("[")
-    return not _lists(read_object(start))
+        return not first.endswith(("[", "{", ",")) and not first.startswith("[")
+    # One object in one line is either a row with arrays of its own or stands around the rows, and then has no ID.
+    return bool(others) or not _lists(row) or any(_ID.fullmatch(name) for name in row)
 
 
 def _row(line: str, number: int, ledger: RowLedger) -> Iterator[tuple[int, dict[str, Any]]]:

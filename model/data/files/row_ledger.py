@@ -42,7 +42,7 @@ class RowLedger:
         return self.rows - self.set_aside
 
     def skip(self, reason: str, line: int, value: str = "", count: int = 1) -> None:
-        """Set `count` rows aside for `reason`; `line` (from 1) and `value` describe the first of them."""
+        """Set `count` rows aside for `reason`; `line` (from 1, or 0 if unknown) and `value` describe the first."""
         rows = self.skipped.setdefault(reason, SkippedRows())
         rows.count += count
         if len(rows.examples) < MAX_EXAMPLES:
@@ -59,13 +59,13 @@ class RowLedger:
             return ""
         reason, (line, value) = min(
             ((reason, rows.examples[0]) for reason, rows in self.skipped.items()),
-            key=lambda found: found[1][0],
+            key=lambda found: found[1][0] or self.rows + 1,
         )
         shown = f" ({value})" if value else ""
         rows = "row was" if self.set_aside == 1 else "rows were"
         return (
-            f"{self.path.name}: {self.set_aside:,} of {self.rows:,} {rows} set aside, the first in line {line}: "
-            f"{reason}{shown}"
+            f"{self.path.name}: {self.set_aside:,} of {self.rows:,} {rows} set aside, the first"
+            f"{f' in line {line}' if line else ''}: {reason}{shown}"
         )
 
 

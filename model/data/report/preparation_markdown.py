@@ -74,9 +74,9 @@ def _file_lines(report: PreparationReport) -> list[str]:
     for file in report.files:
         for skipped in file.skipped:
             examples = "; ".join(
-                (f"line {line}: `{cell(value)}`" if value else f"line {line}")
+                ": ".join([f"line {line}"] * bool(line) + [f"`{cell(value)}`"] * bool(value))
                 for line, value in skipped.examples
-                if line
+                if line or value
             )
             lines.append(
                 f"- {cell(file.file)}: {skipped.rows:,} rows: {cell(skipped.reason)}"

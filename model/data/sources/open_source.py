@@ -1,17 +1,58 @@
 """Registry of the sources: the name on the command line, and how its files are opened."""
 
-from model.data.prepare_config import PrepareConfig
+from collections.abc import Mapping
 
-from .source import Source
-from .table import table_source
+from model.data.prepare_config import PrepareConfig, SourceName
+from model.errors import InputError
+
+from .amazon_2014 import Amazon2014
+from .amazon_2018 import Amazon2018
+from .amazon_2023 import Amazon2023
+from .goodreads import Goodreads
+from .hm import HM
+from .movielens import MovieLens
+from .recbole import RecBole
+from .shopify import Shopify
+from .source import Source, files_of
+from .table import TableSource, table_source
+from .woocommerce import WooCommerce
+
+SOURCES: Mapping[SourceName, type[Source]] = {
+    "table": TableSource,
+    "amazon-2014": Amazon2014,
+    "amazon-2018": Amazon2018,
+    "amazon-2023": Amazon2023,
+    "goodreads": Goodreads,
+    "hm": HM,
+    "movielens": MovieLens,
+    "recbole": RecBole,
+    "shopify": Shopify,
+    "woocommerce": WooCommerce,
+}
 
 
 def open_source(config: PrepareConfig) -> Source:
-    """Open the files that `config` names.
+    """Open the files that `config` names, or find them in its folder. The log is not looked for if there are edges.
 
     Raises:
         InputError: files are missing, or the mapping of columns names something that is no column of rcml.
     """
-    items = [config.items] if config.items is not None else []
-    log = [config.interactions] if config.interactions is not None else []
-    return table_source(items, log, config.columns)
+    if config.source == "table":
+        return table_source(list(config.items), list(config.interactions), config.columns)
+    if config.columns and config.source != "recbole":
+        raise InputError(
+            f"--columns has no effect with --source {config.source}, whose columns are known. Leave it out, or use "
+            "--source table."
+        )
+    source = SOURCES[config.source]()
+    if isinstance(source, RecBole):
+        source.columns = config.columns
+    source.item_files = files_of(config.items)
+    source.log_files = files_of(config.interactions)
+    source.folder = config.folder or source.item_files[0].parent
+    source.pictures = config.images or source.folder
+    if not source.item_files:
+        source.find_items()
+    if not source.log_files and config.edges is None:
+        source.find_log()
+    return source

@@ -4,16 +4,20 @@ A source knows the files, names and layout of one format. What is the same for a
 numbers, types (`model/data/item_table.py`), ratings and times (`model/data/log_table.py`).
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
 from model.data.files.csv_file import CsvDialect
+from model.data.files.literals import as_text
 from model.data.files.row_ledger import RowLedger
-from model.data.files.table_reader import kind_of, read_rows, read_strings, table_files
+from model.data.files.table_reader import COMPRESSIONS, kind_of, read_rows, read_strings, table_files
+from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
 LogColumns = Mapping[str, Sequence[str]]
@@ -21,6 +25,10 @@ LogColumns = Mapping[str, Sequence[str]]
 
 RawRow = tuple[RowLedger, int, Mapping[str, Any]]
 """Raw row of an item: the ledger of its file, its line, and its cells."""
+
+LOG_NAMES = ("user_id", "item_id", "rating", "timestamp")
+
+OWN_LOG_COLUMNS: LogColumns = {name: (name,) for name in LOG_NAMES}
 
 
 class SkipRow(Exception):
@@ -31,32 +39,64 @@ class SkipRow(Exception):
 class Source:
     """Files of items and of the log. Subclasses say how a row becomes an item and where the files lie.
 
-    `ledgers` contains one account for each file that was read so far.
+    `folder` is searched for the further files of the format, such as a map of IDs, and `pictures` is the folder that
+    the paths of pictures are relative to. `ledgers` contains one account for each file that was read so far, and
+    `remarks` what is noted in them before a file is read. `changes` counts what the source changed in the items.
     """
 
-    item_files: list[Path]
-    log_files: list[Path]
+    item_files: list[Path] = field(default_factory=list)
+    log_files: list[Path] = field(default_factory=list)
+    folder: Path = Path()
+    pictures: Path = Path()
     ledgers: list[RowLedger] = field(default_factory=list)
+    remarks: dict[Path, list[str]] = field(default_factory=lambda: defaultdict(list))
+    changes: Counter[str] = field(default_factory=Counter)
 
-    item_dialect: CsvDialect | None = None
-    log_dialect: CsvDialect | None = None
-    log_columns: LogColumns = field(
-        default_factory=lambda: {
-            "user_id": ("user_id",),
-            "item_id": ("item_id",),
-            "rating": ("rating",),
-            "timestamp": ("timestamp",),
-        }
-    )
+    item_names: ClassVar[tuple[str, ...]] = ()
+    """Patterns of the names of the files of items, best first."""
+
+    log_names: ClassVar[tuple[str, ...]] = ()
+    """Patterns of the names of the files of the log, best first."""
+
+    types: ClassVar[Mapping[str, ColumnType]] = {}
+    """Types of attributes that the format documents."""
 
     @property
     def untyped(self) -> bool:
         """Tell whether the files of items are delimited text, whose cells have no types."""
         return any(kind_of(path) not in ("json", "parquet") for path in self.item_files)
 
+    def find_items(self) -> None:
+        """Find the files of items in `folder`.
+
+        Raises:
+            InputError: there are none.
+        """
+        self.item_files = found_files(self.folder, *self.item_names)
+
+    def find_log(self) -> None:
+        """Find the files of the log in `folder`.
+
+        Raises:
+            InputError: there are none.
+        """
+        self.log_files = found_files(self.folder, *self.log_names)
+
+    def item_dialect(self, path: Path) -> CsvDialect | None:
+        """Return how a file of items separates its cells; None: it is found by looking."""
+        return None
+
+    def log_dialect(self, path: Path) -> CsvDialect | None:
+        """Return how a file of the log separates its cells; None: it is found by looking."""
+        return None
+
+    def log_columns(self, path: Path) -> LogColumns:
+        """Return the columns to read from a file of the log. `batch` takes those that are not rcml's away."""
+        return OWN_LOG_COLUMNS
+
     def ledger(self, path: Path) -> RowLedger:
         """Open the account of one file."""
-        account = RowLedger(path)
+        account = RowLedger(path, notes=list(self.remarks.get(path, ())))
         self.ledgers.append(account)
         return account
 
@@ -64,18 +104,14 @@ class Source:
         """Yield the rows of all files of items; rows that are none are set aside."""
         for path in self.item_files:
             ledger = self.ledger(path)
-            for line, row in read_rows(path, ledger, self.item_dialect):
+            for line, row in read_rows(path, ledger, self.item_dialect(path)):
                 try:
                     item = self.item(row)
                 except SkipRow as skipped:
                     ledger.skip(str(skipped), line, str(row)[:200])
                     continue
                 yield ledger, line, item
-            if not ledger.kept:
-                raise InputError(
-                    f"{path} has no rows that can be read. {ledger.summary() or 'It is empty'}. "
-                    "Check that it is the right file."
-                )
+            refuse_empty(ledger)
 
     def item(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the cells of one item under the names of rcml.
@@ -89,22 +125,53 @@ class Source:
         """Yield the log as batches of user_id, item_id, rating and timestamp, all texts."""
         for path in self.log_files:
             ledger = self.ledger(path)
-            for batch in read_strings(path, ledger, self.log_columns, self.log_dialect):
-                yield ledger, self.batch(batch)
-            if not ledger.kept:
-                raise InputError(
-                    f"{path} has no rows that can be read. {ledger.summary() or 'It is empty'}. "
-                    "Check that it is the right file."
-                )
+            for batch in read_strings(path, ledger, self.log_columns(path), self.log_dialect(path)):
+                yield ledger, self.batch(batch, ledger)
+            refuse_empty(ledger)
 
-    def batch(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def batch(self, batch: pl.DataFrame, ledger: RowLedger) -> pl.DataFrame:
         """Return a batch of the log with what is peculiar to the source changed."""
         return batch
 
 
+def refuse_empty(ledger: RowLedger) -> None:
+    """Refuse a file of which no row was kept.
+
+    Raises:
+        InputError: no row was kept.
+    """
+    if not ledger.kept:
+        raise InputError(
+            f"{ledger.path} has no rows that can be read. {ledger.summary() or 'It is empty'}. "
+            "Check that it is the right file."
+        )
+
+
+def set_aside(
+    batch: pl.DataFrame, ledger: RowLedger, wrong: pl.Expr, reason: str, shown: str
+) -> pl.DataFrame:
+    """Return `batch` without the rows that are `wrong`, which are counted with the first value of column `shown`."""
+    marked = batch.with_columns(wrong.fill_null(value=False).alias("wrong"))
+    found = marked.filter("wrong")
+    if not len(found):
+        return batch
+    ledger.skip(reason, 0, str(found[shown][0] or ""), count=len(found))
+    return marked.filter(~pl.col("wrong")).drop("wrong")
+
+
+def scalar(value: object) -> object:
+    """Return a cell that should be one value; a list or object is returned as text, so that it is counted as wrong."""
+    return as_text(value) if isinstance(value, dict | list | tuple) else value
+
+
+def attributes(row: Mapping[str, Any], *names: str) -> dict[str, object]:
+    """Return the cells of `names` that `row` has, each as one value."""
+    return {name: scalar(row[name]) for name in names if name in row}
+
+
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Return the files that all `paths` name: files, folders of part files, or patterns."""
-    return [file for path in paths for file in table_files(path)]
+    return list(dict.fromkeys(file for path in paths for file in table_files(path)))
 
 
 def found_files(folder: Path, *patterns: str, needed: bool = True) -> list[Path]:
@@ -117,9 +184,11 @@ def found_files(folder: Path, *patterns: str, needed: bool = True) -> list[Path]
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Give the folder of the downloaded files.")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "_"))
+    )
     for pattern in patterns:
-        matching = [path for path in files if _matches(path.name.lower(), pattern.lower())]
+        matching = [path for path in files if fnmatchcase(bare_name(path), pattern.lower())]
         if matching:
             return matching
     if needed:
@@ -130,7 +199,24 @@ def found_files(folder: Path, *patterns: str, needed: bool = True) -> list[Path]
     return []
 
 
-def _matches(name: str, pattern: str) -> bool:
-    from fnmatch import fnmatchcase
+def one_file(folder: Path, *patterns: str) -> list[Path]:
+    """Return the one file of `folder` that matches the first of `patterns` with any match.
 
-    return any(fnmatchcase(name, pattern + end) for end in ("", ".gz", ".zst", ".bz2", ".zip"))
+    Raises:
+        InputError: there is none, or there are several, whose IDs need not mean the same.
+    """
+    files = found_files(folder, *patterns)
+    if len(files) > 1:
+        raise InputError(
+            f"{folder} contains {files[0].relative_to(folder)} and {files[1].relative_to(folder)}, which may be of "
+            "different data sets. Give the folder of one, or name the files with --items and --interactions."
+        )
+    return files
+
+
+def bare_name(path: Path) -> str:
+    """Return the name of a file in lower case, without the suffixes of its compression."""
+    name = path.name.lower()
+    while name.endswith(COMPRESSIONS):
+        name = name[: name.rindex(".")]
+    return name

@@ -9,7 +9,7 @@ from model.data.columns.lists import read_list
 from model.data.files.table_reader import column_names
 from model.errors import InputError
 
-from .source import LogColumns, RawRow, Source, files_of
+from .source import LOG_NAMES, LogColumns, RawRow, Source, files_of
 
 _ALIASES: dict[str, tuple[str, ...]] = {"images": ("images", "image")}
 """Other names under which the columns of items are found without a mapping."""
@@ -20,8 +20,6 @@ _LISTS = ("categories", "images")
 
 _SEPARATOR_WORDS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "slash": "/"}
 """Words for separators that are awkward on a command line."""
-
-LOG_NAMES = ("user_id", "item_id", "rating", "timestamp")
 
 ITEM_NAMES = ("item_id", "title", "description", "categories", "images")
 
@@ -47,9 +45,8 @@ class TableSource(Source):
             if colon:
                 bare = separator.strip('"').strip() or separator.strip('"')
                 self._separators[name] = _SEPARATOR_WORDS.get(bare, bare)
-        self.log_columns = self._log_columns()
 
-    def _log_columns(self) -> LogColumns:
+    def log_columns(self, path: Path) -> LogColumns:
         """Return the columns of the log: a mapped name if the log has it, otherwise rcml's own."""
         return {
             name: tuple(dict.fromkeys((self._names[name], name) if name in self._names else (name,)))
@@ -63,7 +60,7 @@ class TableSource(Source):
             InputError: a column that is needed or mapped does not exist.
         """
         for path in self.item_files:
-            self._check(path, column_names(path, self.item_dialect))
+            self._check(path, column_names(path))
         yield from super().items()
 
     def item(self, row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -66,7 +66,7 @@ def test_edges_of_a_relation_connect_only_items_of_its_user_group(camps: Prepare
 
 
 def test_support_counts_users_who_had_both_items(camps: Prepared, tmp_path: Path) -> None:
-    log = [json.loads(row) for row in two_camps(tmp_path).interactions.read_text().splitlines()]  # type: ignore[union-attr]
+    log = [json.loads(row) for row in two_camps(tmp_path).interactions[0].read_text().splitlines()]
     users: dict[str, set[str]] = {}
     for row in log:
         users.setdefault(row["item_id"], set()).add(row["user_id"])

@@ -213,6 +213,34 @@ def test_all_layouts_of_json_give_the_same_rows(content: str, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"asin": "a", "images": [{"large": "x"}]}, {"asin": "b", "images": []}],
+        [{"book_id": "1", "shelves": [{"name": "x"}], "authors": [{"author_id": "1"}]}],
+        [{"name": "A", "images": [{"large": "x"}]}, {"name": "B"}],
+    ],
+)
+def test_arrays_of_objects_in_a_row_are_not_the_rows(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = put(tmp_path / "items.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert rows_of(path)[0] == rows
+
+
+def test_an_object_around_the_rows_may_be_one_line(tmp_path: Path) -> None:
+    path = put(tmp_path / "items.json", json.dumps({"total": 2, "products": JSON_ROWS}) + "\n")
+    assert rows_of(path)[0] == JSON_ROWS
+
+
+def test_a_reason_without_a_line_is_told_without_it(tmp_path: Path) -> None:
+    ledger = RowLedger(tmp_path / "log.csv", rows=9)
+    ledger.skip("the order was refunded", 0, "#7", count=2)
+    assert ledger.summary() == "log.csv: 2 of 9 rows were set aside, the first: the order was refunded (#7)"
+    ledger.skip("the row has no user_id", 4)
+    assert (
+        ledger.summary() == "log.csv: 3 of 9 rows were set aside, the first in line 4: the row has no user_id"
+    )
+
+
 def test_a_damaged_line_of_json_is_set_aside_with_its_line(tmp_path: Path) -> None:
     lines = ['{"item_id": "a", "price": NaN}', '{"item_id": "b", "price": 1', "[1]", '{"item_id": "c"}']
     path = put(tmp_path / "items.jsonl", "\n".join(lines))

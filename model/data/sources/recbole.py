@@ -1,0 +1,139 @@
+"""Atomic files of RecBole (Zhao et al. 2021, doi 10.1145/3459637.3482016): `.item` and `.inter`.
+
+Cells are separated by tabs, and the header gives the type of each column, as in `title:token_seq`. A `token_seq`
+separates its tokens with blanks. The names of the columns are free, so the usual ones are tried and the choice is
+noted; `--columns` states it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from model.data.files.csv_file import CsvDialect
+from model.data.files.table_reader import column_names
+from model.errors import InputError
+
+from .source import LOG_NAMES, LogColumns, RawRow, Source, one_file
+
+_USUAL: dict[str, tuple[str, ...]] = {
+    "user_id": ("user_id", "userid", "user", "uid", "reviewer_id", "customer_id", "session_id"),
+    "item_id": (
+        "item_id", "itemid", "iid", "asin", "product_id", "movie_id", "book_id", "business_id", "artist_id", "track_id",
+        "song_id", "recipe_id", "news_id", "parent_asin", "article_id", "id",
+    ),
+    "rating": ("rating", "ratings", "stars", "score", "overall"),
+    "timestamp": ("timestamp", "time", "date", "unix_review_time", "created_at"),
+    "title": ("title", "movie_title", "item_title", "book_title", "item_name", "product_name", "app_name", "name"),
+    "description": ("description", "desc", "abstract", "summary", "overview", "text"),
+    "categories": (
+        "categories", "category", "genres", "genre", "class", "item_category", "category_name", "tags", "type",
+    ),
+    "images": ("images", "image", "image_url", "imurl", "picture", "poster"),
+}  # fmt: skip
+"""Usual names of each column, in lower case, the most usual first."""
+
+_QUOTED = re.compile(r"""(?<![\w'"])(?:'([^']+)'|"([^"]+)")(?![\w'"])""")
+
+_DIALECT = CsvDialect("\t", quotes=False)
+
+
+@dataclass
+class RecBole(Source):
+    """Items and interactions of one data set. `columns` maps names of rcml to those in the files, without types."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    item_names: ClassVar[tuple[str, ...]] = ("*.item",)
+    log_names: ClassVar[tuple[str, ...]] = ("*.inter",)
+
+    def find_items(self) -> None:
+        """Find the one file of items."""
+        self.item_files = one_file(self.folder, *self.item_names)
+
+    def item_dialect(self, path: Path) -> CsvDialect | None:
+        """Return tabs without quotation marks."""
+        return _DIALECT
+
+    def log_dialect(self, path: Path) -> CsvDialect | None:
+        """Return tabs without quotation marks."""
+        return _DIALECT
+
+    @cached_property
+    def _chosen(self) -> dict[str, str]:
+        """Name of the column in the files of items, for each column of rcml that they have."""
+        chosen: dict[str, str] = {}
+        for path in self.item_files:
+            headers = column_names(path, _DIALECT)
+            found = self._choose(path, headers, ("item_id", "title", "description", "categories", "images"))
+            self.remarks[path].append(
+                "columns: " + ", ".join(f"{name} is {header}" for name, header in found.items())
+            )
+            chosen |= found
+        return chosen
+
+    def _choose(self, path: Path, headers: list[str], names: tuple[str, ...]) -> dict[str, str]:
+        """Choose the column of each of `names` among `headers`: the stated one, otherwise the most usual one.
+
+        Raises:
+            InputError: a stated column does not exist, or there is none for the ID of items or users.
+        """
+        bare = {header.rpartition(":")[0].strip() or header: header for header in headers}
+        lowered = {name.lower(): header for name, header in reversed(bare.items())}
+        found: dict[str, str] = {}
+        for name in names:
+            stated = self.columns.get(name) or (self.columns.get("image") if name == "images" else None)
+            if stated in bare:
+                found[name] = bare[stated]
+            elif stated is not None and name not in LOG_NAMES:
+                raise InputError(
+                    f"{path} has no column {stated!r}, which --columns maps to {name}. The file has: {', '.join(bare)}."
+                )
+            else:
+                usual = next((lowered[one] for one in _USUAL[name] if one in lowered), None)
+                if usual is not None and usual not in found.values():
+                    found[name] = usual
+        for name in ("user_id", "item_id"):
+            if name in names and name not in found:
+                raise InputError(
+                    f"{path} has no column that is known to be the {name}. State it, such as --columns "
+                    f"{name}={next(iter(bare), 'NAME')}. The file has: {', '.join(bare)}."
+                )
+        return found
+
+    def items(self) -> Iterator[RawRow]:
+        """Yield the rows of items, after their columns were chosen."""
+        assert self._chosen is not None
+        return super().items()
+
+    def item(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an item; sequences are lists, and all other columns are attributes."""
+        own = {header: name for name, header in self._chosen.items()}
+        cells: dict[str, Any] = {}
+        for header, cell in row.items():
+            name, _, kind = header.rpartition(":")
+            mine = own.get(header)
+            listed = mine in ("categories", "images") or (mine is None and kind.strip().endswith("_seq"))
+            cells[mine or name.strip() or header] = tokens(cell) if listed else cell
+        return cells
+
+    def log_columns(self, path: Path) -> LogColumns:
+        """Return the columns of the interactions, as the header calls them."""
+        found = self._choose(path, column_names(path, _DIALECT), LOG_NAMES)
+        self.ledgers[-1].note(
+            "columns: " + ", ".join(f"{name} is {header}" for name, header in found.items())
+        )
+        return {name: (found[name],) if name in found else () for name in LOG_NAMES}
+
+
+def tokens(cell: str) -> list[str]:
+    """Return the tokens of a sequence: texts in quotation marks, texts between commas, or words between blanks."""
+    text = cell.strip()
+    quoted = [one or two for one, two in _QUOTED.findall(text)]
+    if quoted and not re.sub(r"[\s,\[\]]", "", _QUOTED.sub("", text)):
+        return quoted
+    if "," in text:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text.split()
