@@ -18,8 +18,9 @@ from indexes.live.snapshot import Snapshot
 from indexes.storage.generation import Generation
 from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
 from model.checkpoint.checkpoint import Checkpoint
+from model.durable_files import may_write
 from model.embeddings.free_text import FreeTextRelation
-from model.errors import ArtifactError, InputError, MismatchError, UnreachableError
+from model.errors import ArtifactError, InputError, MismatchError, ReadOnlyError, UnreachableError
 from model.records import Relation
 
 from .reader import Reader, StoredPicture
@@ -162,9 +163,12 @@ class Index:
         """Check that `add_relation` would accept this relation.
 
         Raises:
+            ReadOnlyError: this user may not write to the folder of the index.
             InputError: the ID or the description is not one line of text, or an existing relation already has it.
             NoTokensError: the index stores no tokens.
         """
+        if not may_write(self.path):
+            raise ReadOnlyError(self.path, "there is no right to write")
         revise.check_new_relation(self.snapshot.generation, relation)
 
     def add_relation(

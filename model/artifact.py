@@ -6,7 +6,6 @@ destination still contains the old artifact, or is still absent. The next run re
 Opening an artifact checks its kind, format and digests. Every stage writes and opens its artifacts with this module.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -22,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import __version__
 from .console import say
-from .errors import ArtifactError, StorageError
+from .durable_files import make_folder, share, storing, sync_path
+from .errors import ArtifactError
 
 ARTIFACT_FORMAT = 5
 """Version of the on-disk formats; see docs/artifacts.md."""
@@ -35,9 +35,6 @@ README_FILE = "README.md"
 
 The model card of a checkpoint may be edited on the Hub without changing the checkpoint.
 """
-
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""Error codes of a full, failing or read-only disk."""
 
 Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
 
@@ -123,6 +120,7 @@ def write_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         ArtifactError: another run is writing `target`.
+        ReadOnlyError: this user may not write to the folder of `target`.
         StorageError: the disk is full or failing. The earlier folder at `target` is unchanged.
     """
     target = target.absolute()
@@ -140,32 +138,13 @@ def write_folder(target: Path) -> Iterator[Path]:
         with lock_folder(staging, target.name):
             try:
                 yield staging
+                for path in sorted(staging.rglob("*")):  # folders before their contents
+                    share(path)
                 _sync(staging)
                 _swap(staging, target)
             except BaseException:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
-
-
-@contextmanager
-def storing(target: Path) -> Iterator[None]:
-    """Raise a `StorageError` for `target` if the block fails because of a full or failing disk."""
-    try:
-        yield
-    except shutil.Error as error:  # from copytree: a list of (source, destination, reason)
-        raise not_stored(target, error.args[0][0][2]) from None
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        raise not_stored(target, error.strerror) from None
-
-
-def not_stored(target: Path, reason: object) -> StorageError:
-    """Return the error for a `target` that could not be written."""
-    return StorageError(
-        f"{target} could not be written ({reason}). Its previous contents are unchanged. Free disk space or repair the "
-        "disk."
-    )
 
 
 def open_artifact(path: Path, kind: Kind) -> Manifest:
@@ -175,6 +154,11 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
         ArtifactError: the artifact is absent, incomplete or of another kind or format, or a file is missing or changed.
     """
     path = path.absolute()
+    with _readable():
+        return _opened(path, kind)
+
+
+def _opened(path: Path, kind: Kind) -> Manifest:
     noun = _noun(kind)
     _recover(path)
     if not path.is_dir():
@@ -187,6 +171,18 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     manifest = read_manifest(path, kind)
     check_files(path, manifest, read_pictures=False)
     return manifest
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise an `ArtifactError` if the block may not read a file, such as a file of another user."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ArtifactError(
+            f"{error.filename} may not be read by this user ({error.strerror}). Give this user the right to read the "
+            "folder and all files in it, for example with chmod -R a+rX."
+        ) from None
 
 
 def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> None:
@@ -329,19 +325,25 @@ def _swap(staging: Path, target: Path) -> None:
 
 
 def _recover(target: Path) -> None:
+    """Undo or finish a replacement that was interrupted.
+
+    Raises:
+        ReadOnlyError: the earlier artifact must be moved back, but this user may not write to its folder.
+    """
     replaced = _replaced(target)
     if replaced.exists() and not _being_written(target):
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         else:
-            replaced.rename(target)
+            with storing(target):
+                replaced.rename(target)
 
 
 def _being_written(target: Path) -> bool:
     try:
         with lock_folder(_staging(target), target.name):
             return False
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     except ArtifactError:
         return True
@@ -363,21 +365,3 @@ def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
         sync_path(path)
     sync_path(folder)
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder and its missing parents, and fsync their directory entries."""
-    path = path.absolute()
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        sync_path(folder.parent)
-
-
-def sync_path(path: Path) -> None:
-    """Flush a file or folder to disk with fsync."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,9 +11,11 @@
     │   ├── MismatchError     two artifacts do not belong together
     │   └── UnreachableError  a server that stores a part of an artifact does not respond
     ├── StorageError          a change could not be made durable
+    │   └── ReadOnlyError     a folder can never be written by this user
     ├── UnknownItemError      no item has this ID
     ├── UnknownRelationError  no relation has this ID
     ├── UnknownAttributeError no item has this attribute
+    ├── AttributeTypeError    a filter condition can never match because of the attribute's type
     ├── MissingAttributeError the query item lacks an attribute that a filter condition refers to
     ├── NoPictureError        a query needs the picture of an item without a picture
     ├── NoTokensError         a free-text relation needs tokens, which the index does not store
@@ -24,6 +26,7 @@ Every message states in full sentences what is wrong, with the value, and what t
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 
 class RcmlError(Exception):
@@ -83,6 +86,16 @@ class StorageError(RcmlError):
     """Error raised if a change could not be made durable; nothing was changed."""
 
 
+class ReadOnlyError(StorageError):
+    """Error raised if this user may not write to a folder, or if its disk is read-only; a retry does not help."""
+
+    def __init__(self, target: object, reason: object) -> None:
+        super().__init__(
+            f"{target} may not be written by this user ({reason}). Nothing was changed. Give this user the right to "
+            "write to the folder, mount its disk writable, or choose another folder."
+        )
+
+
 class UnknownItemError(RcmlError):
     """Error raised if no item in the catalogue has the requested ID."""
 
@@ -107,6 +120,22 @@ class UnknownAttributeError(RcmlError):
         super().__init__(f"No item has the attribute {name!r}. Existing attributes: {', '.join(known)}.")
         self.name = name
         self.known = known
+
+
+class AttributeTypeError(RcmlError):
+    """Error raised if a filter condition can never match because the attribute has only values of another type."""
+
+    def __init__(self, name: str, holds: Literal["texts", "numbers"], ranged: bool = False) -> None:
+        other = "numbers" if holds == "texts" else "texts"
+        asked = "has a bound, which only numbers can meet" if ranged else f"lists only {other}"
+        values = "texts" if holds == "texts" else "numbers, or true or false"
+        super().__init__(
+            f"The attribute {name!r} holds only {holds}, but its filter condition {asked}. Use any_of with {values}"
+            + ("." if holds == "texts" else ", or a bound.")
+            + (f" If {name!r} should hold numbers, store its values as numbers." if ranged else "")
+        )
+        self.name = name
+        self.holds = holds
 
 
 class MissingAttributeError(RcmlError):

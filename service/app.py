@@ -25,9 +25,12 @@ from service.lifecycle.shadow_run import Shadow
 from service.middleware.api_keys import Keys
 from service.middleware.auth import Auth
 from service.middleware.body_limit import BodyLimit
+from service.middleware.content_encoding import ContentEncoding
 from service.middleware.deadline import Deadline
+from service.middleware.head import Head
 from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
+from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
 from service.routes import (
     documentation,
@@ -92,7 +95,7 @@ _TAGS = [
 
 def body_limits(config: ServeConfig) -> BodyLimits:
     """Return the body size limits that `config` sets; the application and the server both apply them."""
-    return BodyLimits(config.max_body_bytes, config.max_upload_bytes, config.max_bulk_bytes)
+    return BodyLimits(config.max_body_bytes, config.max_upload_bytes, config.max_bulk_bytes, config.root_path)
 
 
 def create_app(
@@ -170,6 +173,8 @@ def _lifespan(
 
 def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
+    app.add_middleware(Head)
+    app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
@@ -183,9 +188,10 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "X-API-Key"],
             expose_headers=["Retry-After"],
         )
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
     app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(RootPath, prefix=config.root_path)

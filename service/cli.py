@@ -4,10 +4,12 @@ The options of a verb are the fields of its config class. The module of a verb i
 to keep `rcml --help` fast. Exit codes: 0 success, 1 error with a message, 2 invalid options, 130 interrupted.
 """
 
+import os
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -41,8 +43,9 @@ from model.config import (
     VerbConfig,
 )
 from model.data.prepare_config import PrepareConfig
-from model.errors import RcmlError
+from model.errors import InputError, RcmlError
 from model.malloc import keep_freed_memory
+from model.native_path import is_utf8
 from service.problems.field_messages import field_message, place
 
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
@@ -157,8 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         2,
                         f"rcml {verb}: no command was given. Run `rcml {verb} --help` to list the commands.",
                     )
+        _refuse_unreadable_names(config)
         keep_freed_memory()
-        print(_run(config))
+        print(_run(config).encode(errors="surrogateescape").decode(errors="replace"))
     except ValidationError as error:
         return _fail(2, *(_invalid_option_message(one) for one in error.errors()))
     except _UnknownArgument as error:
@@ -167,9 +171,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(2, _parse_error_message(error, arguments))
     except RcmlError as error:
         return _fail(1, str(error))
+    except OSError as error:
+        return _fail(1, _os_error_message(error))
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _refuse_unreadable_names(config: object) -> None:
+    """Refuse a path whose name is not valid UTF-8, because torch, polars and others cannot open it.
+
+    The folder of an index may have such a name.
+
+    Raises:
+        InputError: an option names such a path.
+    """
+    assert isinstance(config, BaseModel)
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        paths = value if isinstance(value, tuple) else (value,)
+        for path in paths if name != "index" else ():
+            if isinstance(path, Path) and not is_utf8(path):
+                raise InputError(
+                    f"--{name.replace('_', '-')} {str(path)!r} has a name that is not valid UTF-8. Rename the file or "
+                    "folder, or make a symbolic link to it whose name has only letters and digits."
+                )
 
 
 def _run(config: object) -> str:
@@ -238,6 +264,16 @@ def _fail(code: int, *lines: str) -> int:
     for line in lines:
         print(line, file=sys.stderr)
     return code
+
+
+def _os_error_message(error: OSError) -> str:
+    """Describe an error of the operating system that no stage has described, such as a file that cannot be read."""
+    named = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name)
+    reason = error.strerror or str(error) or type(error).__name__
+    return (
+        f"{named or 'A file or a connection'} cannot be used ({reason}). Check that it exists, that this user may read "
+        "and write it, and that the disk has room. Then run the command again."
+    )
 
 
 def _invalid_option_message(error: ErrorDetails) -> str:

@@ -45,6 +45,15 @@ def _origin(given: str) -> str:
     return given
 
 
+def _root_path(given: str) -> str:
+    prefix = given.rstrip("/")
+    if prefix and not re.fullmatch(r"(/[\w.~-]+)+", prefix, re.ASCII):
+        raise ValueError(
+            f"{given!r} is not a path prefix. Give a path without host and query, such as /search or /shop/search"
+        )
+    return prefix
+
+
 Listed = (NoDecode, BeforeValidator(_split))
 
 Secrets = Annotated[tuple[SecretStr, ...], *Listed]
@@ -70,6 +79,9 @@ class ServeConfig(BaseSettings):
         "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 means all network interfaces"
     )
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free port")
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
+        "", description="path prefix under which a reverse proxy publishes the server, such as /search"
+    )
     device: Device = Field(
         "auto", description="device that encodes new items and relations; auto uses CUDA if available"
     )

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from model.artifact import storing
 from model.console import say
+from model.durable_files import storing
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.similarity import View
 

@@ -110,6 +110,7 @@ class Journal:
         self._led = False
         self._committing = Lock()
         self._engine: Engine | None = None
+        self._writable = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -127,6 +128,7 @@ class Journal:
         returns.
 
         Raises:
+            ReadOnlyError: this user may not write to the journal; nothing was changed.
             StorageError: the disk is full or failing, the server is unreachable, or the journal is damaged or belongs
                 to another index; nothing was changed. In the rare case that a server fails during a commit and does
                 not recover, the message says that the outcome is unknown.
@@ -169,8 +171,8 @@ class Journal:
             return []
         with self._sound(), self._store.reading(engine) as connection:
             found = [self._recorded(row) for row in connection.execute(_SINCE, {"after": sequence})]
-            head = connection.execute(HEAD).one()
-            expected = range(max(sequence, head.trimmed) + 1, head.given + 1)
+            head = connection.execute(HEAD).one_or_none()
+            expected = range(0) if head is None else range(max(sequence, head.trimmed) + 1, head.given + 1)
             there = (recorded.sequence for recorded in found)
             if len(found) != len(expected) or any(map(ne, there, expected)):
                 raise self._damaged(f"{len(found)} of {len(expected)} changes are present")
@@ -206,7 +208,7 @@ class Journal:
     def trim(self, sequence: int) -> None:
         """Delete the changes up to sequence number `sequence`; a generation must include them."""
         with self._committing:
-            if (engine := self.engine()) is not None:
+            if self.engine() is not None and (engine := self.engine(create=True)) is not None:
                 with self._store.faults(), self._store.writing(engine) as connection:
                     connection.execute(LOCKED_HEAD)
                     connection.execute(_TRIM, {"upto": sequence})
@@ -259,26 +261,30 @@ class Journal:
     def engine(self, create: bool = False) -> Engine | None:
         """Return the engine of the database, opened on first use; None if there has been no change.
 
-        With `create`, a missing database is created.
+        With `create`, a missing database is created, and the engine can write.
 
         Raises:
+            ReadOnlyError: `create` is set, but this user may not write.
             MismatchError: the journal belongs to another index.
             ArtifactError: the journal is damaged.
             StorageError: the journal is unreachable.
         """
-        if self._engine is None and (engine := self._store.engine(create)) is not None:
+        if self._engine is not None and (self._writable or not create):
+            return self._engine
+        writable = create or not self._store.read_only
+        if (engine := self._store.engine(create)) is not None:
             try:
                 with nullcontext() if create else self._sound():
-                    self._check(engine)
+                    self._check(engine, writable)
             except BaseException:
                 engine.dispose()
                 raise
-            self._engine = engine
+            self._engine, self._writable = engine, writable
         return self._engine
 
-    def _check(self, engine: Engine) -> None:
-        """Check that the journal belongs to this index; initialize it if it is empty or obsolete."""
-        with self._store.writing(engine) as connection:
+    def _check(self, engine: Engine, writable: bool) -> None:
+        """Check that the journal belongs to this index; initialize it if it is empty or obsolete, and `writable`."""
+        with (self._store.writing if writable else self._store.reading)(engine) as connection:
             head = self._locked_head(connection)
             if head is not None and head.lineage == self._lineage and head.given >= self._start:
                 return
@@ -288,6 +294,8 @@ class Journal:
                     f"{self._store.name} holds changes to another index. Replace it with the journal of this index, "
                     "or remove it to continue without the changes made since the newest generation."
                 )
+            if not writable:
+                return
             connection.execute(delete(CHANGES))
             beginning = {"lineage": self._lineage, "trimmed": self._start, "given": self._start}
             connection.execute(insert(LINEAGE) if head is None else update(LINEAGE), beginning)

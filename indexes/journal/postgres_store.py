@@ -109,6 +109,11 @@ class PostgresStore:
         finally:
             engine.dispose()
 
+    @property
+    def read_only(self) -> bool:
+        """Whether this user may not write; see `Store.read_only`. The server rejects users without the right."""
+        return False
+
     def engine(self, create: bool = False) -> Engine:
         """Return an engine with a connection pool; see `Store.engine`.
 

@@ -3,23 +3,26 @@
     index/changes.sqlite
 
 The first change creates the file atomically, with its tables. An empty file is therefore reported as damaged.
+
+SQLite writes to the folder even to read a file in WAL mode. If this user may not write, on a read-only volume for
+example, the file is opened so that SQLite only reads it, together with the changes still in its log (`-wal`).
 """
 
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from model.artifact import sync_path
-from model.errors import ArtifactError, StorageError
+from model.durable_files import may_write, storing, sync_path
+from model.errors import ArtifactError, ReadOnlyError, StorageError
 
 from .store import METADATA, STORE_TIMEOUT_S
 
@@ -42,13 +45,21 @@ class SqliteStore:
         self._path = folder / JOURNAL_FILE
         self.name = str(self._path)
 
+    @property
+    def read_only(self) -> bool:
+        """Whether this user may not write; see `Store.read_only`."""
+        return not all(may_write(path) for path in (self._path.parent, self._path) if path.exists())
+
     def engine(self, create: bool = False) -> Engine | None:
         """Return an engine for the file; see `Store.engine`."""
+        if create and self.read_only:
+            raise ReadOnlyError(self._path.parent, "there is no right to write")
         if not self._path.exists():
             if not create:
                 return None
-            _create(self._path)
-        return _connect(self._path)
+            with storing(self._path.parent):
+                _create(self._path)
+        return _read_only_engine(self._path) if self.read_only else _engine(self._path)
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
@@ -100,32 +111,77 @@ def _create(path: Path) -> None:
         driver: Any = connection.connection.driver_connection
         content = driver.serialize()
     engine.dispose()
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    # Not a file of `tempfile`, which only its owner may read.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with aside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         with suppress(FileExistsError):  # another process created it first
-            os.link(file.name, path)
+            os.link(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
     sync_path(path.parent)
 
 
-def _connect(path: Path) -> Engine:
-    # Quote the path in a SQLite URI, because it may contain `?` or `#`.
-    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"uri": "true"})
-    engine = create_engine(url, connect_args={"timeout": STORE_TIMEOUT_S})
+def _open(path: Path, options: str) -> sqlite3.Connection:
+    """Open the file. Its path is quoted in the URI, because it may contain `?` or `#` and need not be valid UTF-8."""
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?{options}"
+    return sqlite3.connect(
+        uri, uri=True, timeout=STORE_TIMEOUT_S, check_same_thread=False, isolation_level=None
+    )
+
+
+def _read_only_engine(path: Path) -> Engine:
+    """Return an engine that only reads the file, with a new connection for each use.
+
+    Another user may begin or stop writing at any time, so each connection looks anew whether there is a log. Without a
+    log, the file cannot change while it is read (`immutable`). With a log, SQLite reads both, but only if the shared
+    index of the log (`-shm`) is there too, or can be made.
+    """
+
+    def connect() -> sqlite3.Connection:
+        log = path.with_name(f"{path.name}-wal")
+        written = log.exists() and log.stat().st_size > 0
+        connection = _open(path, "mode=ro" if written else "mode=ro&immutable=1")
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if not written or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                raise
+            raise ArtifactError(
+                f"{log} has changes that are not yet in {path.name}, and they cannot be read without the right to "
+                "write. Run `rcml index stats` once as a user who may write to the folder, or copy the index to a "
+                "folder that this user may write."
+            ) from None
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    _start_transactions(engine)
+    return engine
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine("sqlite://", creator=lambda: _open(path, "mode=rw"), poolclass=QueuePool)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # transactions are started in `begin` below, not by the driver
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
+
+    _start_transactions(engine)
+    return engine
+
+
+def _start_transactions(engine: Engine) -> None:
+    """Start transactions here instead of in the driver, which starts none to read."""
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writing = connection.get_execution_options().get(_WRITING, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -68,12 +68,17 @@ class Store(Protocol):
     repair: str
     """Advice in messages if the store is damaged, without the final period."""
 
+    @property
+    def read_only(self) -> bool:
+        """Whether this user may read the database but not write to it. This can change while it is open."""
+
     def engine(self, create: bool = False) -> Engine | None:
         """Return an engine with a connection pool; None if there has been no change yet.
 
-        With `create`, a missing database is created.
+        With `create`, a missing database is created, and the engine can write.
 
         Raises:
+            ReadOnlyError: `create` is set, but this user may not write.
             StorageError: the database cannot be created.
         """
 

@@ -140,9 +140,14 @@ class Overlay:
         return np.fromiter(self.dropped, np.int64, len(self.dropped))
 
     @property
-    def attributes(self) -> frozenset[str]:
-        """Names of the attributes that any item of the overlay has or had."""
-        return self._attributes.names(len(self.entries))
+    def numbers(self) -> frozenset[str]:
+        """Names of the attributes that are or were a number on any item of the overlay."""
+        return self._attributes.numbers(len(self.entries))
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Names of the attributes that are or were a text on any item of the overlay."""
+        return self._attributes.texts(len(self.entries))
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " entries"]:
         """Return a mask over the rows of the overlay: true if the item meets all conditions."""

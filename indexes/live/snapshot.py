@@ -112,7 +112,17 @@ class Snapshot:
     @property
     def attributes(self) -> frozenset[str]:
         """Names of the attributes that any item has, or had when the generation was written."""
-        return self.generation.attributes.names | self.overlay.attributes
+        return self.numbers | self.texts
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the attributes that are a number, true or false on any item, or were so in the generation."""
+        return self.generation.attributes.numbers | self.overlay.numbers
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Names of the attributes that are a text on any item, or were so in the generation."""
+        return self.generation.attributes.texts | self.overlay.texts
 
     def get(self, item_id: str) -> Item:
         """Return the item with this ID.

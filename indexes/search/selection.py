@@ -10,7 +10,7 @@ from numpy import ndarray
 from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import CATEGORIES
 from indexes.storage.filters import Condition
-from model.errors import UnknownAttributeError
+from model.errors import AttributeTypeError, UnknownAttributeError
 from model.records import Attribute, Item
 
 
@@ -52,16 +52,23 @@ class Selection:
         return replace(self, where={name: one.resolved(attributes) for name, one in self.where.items()})
 
     def check_attributes(self, snapshot: Snapshot) -> None:
-        """Check that each attribute named in the selection exists on at least one item.
+        """Check that each attribute named in the selection exists on at least one item, with a type that can match.
 
         Raises:
             UnknownAttributeError: no item has the attribute.
+            AttributeTypeError: a condition asks for numbers of an attribute that has only texts, or the reverse.
         """
         named = {*self.where, *([] if self.group_by is None else [self.group_by])} - {CATEGORIES}
-        if named - snapshot.generation.attributes.names:
-            known = snapshot.attributes
-            if unknown := sorted(named - known):
-                raise UnknownAttributeError(unknown[0], (CATEGORIES, *sorted(known)))
+        if not named and not self.where:
+            return
+        numbers, texts = snapshot.numbers, snapshot.texts | {CATEGORIES}
+        if unknown := sorted(named - numbers - texts):
+            raise UnknownAttributeError(unknown[0], (CATEGORIES, *sorted((numbers | texts) - {CATEGORIES})))
+        for name, condition in self.where.items():
+            if name not in numbers and condition.takes == "numbers":
+                raise AttributeTypeError(name, "texts", condition.ranged)
+            if name not in texts and condition.takes == "texts":
+                raise AttributeTypeError(name, "numbers")
 
     def allowed(self, snapshot: Snapshot) -> Bool[ndarray, " end"] | None:
         """Return a mask over the rows: true if the item is included and meets all conditions. None if all items do."""

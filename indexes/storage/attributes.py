@@ -1,7 +1,8 @@
 """Attributes of items (price, stock, brand), stored in columns, and the evaluation of filter conditions on them.
 
     attributes.parquet   one row per item; the numbers of an attribute `price` are in the column `price.number`, its
-                         texts in the column `price.text`, the categories in the column `categories`
+                         texts in the column `price.text`, the categories in the column `categories`; whole numbers
+                         that a double cannot hold, such as IDs of 19 digits, are in the column `price.integer`
 
 A column without values is omitted, and an item without a value has null.
 
@@ -16,15 +17,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64, Num
 from numpy import ndarray
 
 from model.records import Item
 
-from .filters import Condition
+from .filters import Condition, is_double
 
 ATTRIBUTES_FILE = "attributes.parquet"
 """Name of the file within a generation that contains the attributes."""
+
+_DTYPES = {"text": pl.String, "number": pl.Float64, "integer": pl.Int64}
 
 CATEGORIES = "categories"
 """Name that conditions use for the categories of an item, which are not an attribute."""
@@ -35,10 +38,14 @@ class Attributes:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ATTRIBUTES_FILE
-        self._schema = pl.read_parquet_schema(self._path)
+        with self._path.open("rb") as file:  # polars opens only paths that are valid UTF-8
+            self._schema = pl.read_parquet_schema(file)
         self._columns: dict[str, pl.Series] = {}
-        self.names = frozenset(name.rpartition(".")[0] for name in self._schema if name != CATEGORIES)
-        """Names of the attributes that at least one item has."""
+        columns = [name.rpartition(".") for name in self._schema if name != CATEGORIES]
+        self.texts = frozenset(name for name, _, kind in columns if kind == "text")
+        """Names of the attributes that are a text on at least one item."""
+        self.numbers = frozenset(name for name, _, kind in columns if kind != "text")
+        """Names of the attributes that are a number, true or false on at least one item."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -56,9 +63,10 @@ class Attributes:
         if name == CATEGORIES:
             return condition.mask(None, self._categories)
         numbers, texts = self._column(f"{name}.number"), self._column(f"{name}.text")
-        if numbers is None and texts is None:
+        integers = self._column(f"{name}.integer")
+        if numbers is None and texts is None and integers is None:
             return np.zeros(len(self), bool)
-        return condition.mask(numbers, texts)
+        return condition.mask(numbers, texts, integers)
 
     @property
     def _categories(self) -> pl.Series:
@@ -70,7 +78,8 @@ class Attributes:
         if name not in self._schema:
             return None
         if name not in self._columns:
-            column = pl.read_parquet(self._path, columns=[name])[name]
+            with self._path.open("rb") as file:
+                column = pl.read_parquet(file, columns=[name])[name]
             self._columns[name] = column.fill_null(math.nan) if column.dtype == pl.Float64 else column
         return self._columns[name]
 
@@ -83,6 +92,8 @@ class AppendedAttributes:
 
     def __init__(self) -> None:
         self._numbers: dict[str, _Column] = {}
+        self._integers: dict[str, _Column] = {}
+        """Whole numbers that a double cannot hold."""
         self._texts: dict[str, _Column] = {}
         self._codes: dict[str, int] = {}
         """Integer code of each text, so that columns contain only numbers."""
@@ -94,13 +105,18 @@ class AppendedAttributes:
         for name, value in item.attributes.items():
             if isinstance(value, str):
                 self._column(self._texts, name).append(place, self._code(value))
-            else:
+            elif is_double(value):
                 self._column(self._numbers, name).append(place, float(value))
+            else:
+                self._column(self._integers, name, np.int64).append(place, value)
 
-    def names(self, count: int) -> frozenset[str]:
-        """Return the names of the attributes that at least one of the first `count` items has."""
-        columns = [*list(self._numbers.items()), *list(self._texts.items())]
-        return frozenset(name for name, column in columns if column.upto(count)[0].size) - {CATEGORIES}
+    def numbers(self, count: int) -> frozenset[str]:
+        """Return the names of the attributes that are a number on at least one of the first `count` items."""
+        return _filled(self._numbers, count) | _filled(self._integers, count)
+
+    def texts(self, count: int) -> frozenset[str]:
+        """Return the names of the attributes that are a text on at least one of the first `count` items."""
+        return _filled(self._texts, count) - {CATEGORIES}
 
     def mask(self, where: Mapping[str, Condition], count: int) -> Bool[ndarray, " count"]:
         """Return for each of the first `count` items whether it meets all conditions."""
@@ -116,12 +132,15 @@ class AppendedAttributes:
             if name in self._numbers and name != CATEGORIES:
                 places, values = self._numbers[name].upto(count)
                 met[places[condition.holds(values)]] = True
+            if name in self._integers:
+                places, values = self._integers[name].upto(count)
+                met[places[condition.holds_exactly(values)]] = True
             mask &= met
         return mask
 
-    def _column(self, columns: dict[str, "_Column"], name: str) -> "_Column":
+    def _column(self, columns: dict[str, "_Column"], name: str, dtype: type = np.float64) -> "_Column":
         if name not in columns:
-            columns[name] = _Column()
+            columns[name] = _Column(dtype)
         return columns[name]
 
     def _code(self, text: str) -> int:
@@ -131,26 +150,31 @@ class AppendedAttributes:
 class _Column:
     """Values of one attribute, with the places of the items that have them."""
 
-    def __init__(self) -> None:
-        self._places, self._values = np.empty(64, np.int64), np.empty(64, np.float64)
+    def __init__(self, dtype: type) -> None:
+        self._places = np.empty(64, np.int64)
+        self._values: ndarray = np.empty(64, dtype)
         self._count = 0
 
-    def append(self, place: int, value: float) -> None:
+    def append(self, place: int, value: float | int) -> None:
         """Append a value without moving the values that concurrent readers use."""
         if self._count == len(self._places):
             more = np.empty_like(self._places)
             self._places = np.concatenate([self._places, more])
-            self._values = np.concatenate([self._values, more.astype(np.float64)])
+            self._values = np.concatenate([self._values, more.astype(self._values.dtype)])
         self._places[self._count], self._values[self._count] = place, value
         self._count += 1
 
-    def upto(self, count: int) -> tuple[Int64[ndarray, " n"], Float64[ndarray, " n"]]:
+    def upto(self, count: int) -> tuple[Int64[ndarray, " n"], Num[ndarray, " n"]]:
         """Return the places below `count` and their values."""
         # Read the count before the arrays. A concurrent `append` increases the count last.
         known = self._count
         places, values = self._places[:known], self._values[:known]
         end = int(np.searchsorted(places, count))
         return places[:end], values[:end]
+
+
+def _filled(columns: Mapping[str, _Column], count: int) -> frozenset[str]:
+    return frozenset(name for name, column in list(columns.items()) if column.upto(count)[0].size)
 
 
 def write_attributes(folder: Path, items: Iterable[Item]) -> None:
@@ -162,12 +186,14 @@ def write_attributes(folder: Path, items: Iterable[Item]) -> None:
         for name, value in item.attributes.items():
             if isinstance(value, str):
                 values.setdefault(f"{name}.text", {})[row] = value
-            else:
+            elif is_double(value):
                 values.setdefault(f"{name}.number", {})[row] = float(value)
+            else:
+                values.setdefault(f"{name}.integer", {})[row] = value
     columns = [pl.Series(CATEGORIES, categories, pl.List(pl.String))]
     for name in sorted(values):
-        dtype = pl.String if name.endswith(".text") else pl.Float64
-        columns.append(pl.Series(name, [values[name].get(row) for row in range(len(categories))], dtype))
+        cells = [values[name].get(row) for row in range(len(categories))]
+        columns.append(pl.Series(name, cells, _DTYPES[name.rpartition(".")[2]]))
     content = BytesIO()
     pl.DataFrame(columns).write_parquet(content)
     (folder / ATTRIBUTES_FILE).write_bytes(content.getvalue())

@@ -5,6 +5,7 @@ they are read with `sqlite3` directly: through SQLAlchemy, a lookup took 26 micr
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from threading import Lock, local
 from typing import Any
 from urllib.parse import quote
 
-from model.artifact import not_stored
+from model.durable_files import not_stored
 from model.records import Item
 
 CATALOGUE_FILE = "catalogue.sqlite"
@@ -136,5 +137,5 @@ def _item(row: tuple[Any, ...]) -> Item:
 
 
 def _uri(folder: Path, options: str) -> str:
-    """Return the SQLite URI of the catalogue. The path is quoted because it may contain `?` or `#`."""
-    return f"file:{quote(str(folder / CATALOGUE_FILE))}?{options}"
+    """Return the SQLite URI of the catalogue. The path is quoted because it may contain `?` or `#`, or not be UTF-8."""
+    return f"file:{quote(os.fsencode(folder / CATALOGUE_FILE))}?{options}"

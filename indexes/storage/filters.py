@@ -1,11 +1,13 @@
 """Filter conditions on the attributes of items, with bounds that are fixed or relative to the query item."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
 from model.errors import MissingAttributeError
@@ -21,7 +23,7 @@ class OfQuery:
     name: str
     factor: float = 1.0
 
-    def value(self, attributes: Mapping[str, Attribute]) -> float:
+    def value(self, attributes: Mapping[str, Attribute]) -> float | int:
         """Return the bound for a query item with these attributes.
 
         Raises:
@@ -30,10 +32,10 @@ class OfQuery:
         found = attributes.get(self.name)
         if found is None or isinstance(found, str | bool):
             raise MissingAttributeError(self.name, found)
-        return float(found) * self.factor
+        return found if self.factor == 1 else float(found) * self.factor
 
 
-Bound = float | OfQuery
+Bound = int | float | OfQuery
 """End of a range: a number, or a bound relative to the query item."""
 
 
@@ -58,6 +60,14 @@ class Condition:
         return any(bound is not None for bound in self._bounds)
 
     @property
+    def takes(self) -> Literal["numbers", "texts", "both"]:
+        """Type of the values that can meet the condition; true and false count as numbers."""
+        if self.ranged:
+            return "numbers"
+        texts = {isinstance(value, str) for value in self.any_of or ()}
+        return "both" if len(texts) != 1 else "texts" if texts == {True} else "numbers"
+
+    @property
     def relative(self) -> bool:
         """Whether a bound is relative to the query item."""
         return any(isinstance(bound, OfQuery) for bound in self._bounds)
@@ -75,27 +85,78 @@ class Condition:
     def _bounds(self) -> tuple[Bound | None, ...]:
         return (self.least, self.most, self.above, self.below)
 
-    def mask(self, numbers: pl.Series | None, texts: pl.Series | None) -> Bool[ndarray, " count"]:
-        """Return for each row whether its number or its text meets the condition. At least one column must be given."""
+    def mask(
+        self, numbers: pl.Series | None, texts: pl.Series | None, integers: pl.Series | None = None
+    ) -> Bool[ndarray, " count"]:
+        """Return for each row whether its number or its text meets the condition. At least one column must be given.
+
+        `integers` has the whole numbers that a double cannot hold, which are null in `numbers`.
+        """
         met: list[ndarray] = []
         if texts is not None and not self.ranged:
             strings = [value for value in self.any_of or () if isinstance(value, str)]
             met.append((_there(texts) if self.any_of is None else _any(texts, strings)).to_numpy())
         if numbers is not None:
             met.append(self.holds(numbers.to_numpy()))
-        count = len(numbers if numbers is not None else texts if texts is not None else ())
+        if integers is not None:
+            met.append(
+                self.holds_exactly(integers.fill_null(0).to_numpy()) & integers.is_not_null().to_numpy()
+            )
+        count = max((len(one) for one in (numbers, texts, integers) if one is not None), default=0)
         return np.logical_or.reduce(met) if met else np.zeros(count, bool)
 
     def holds(self, numbers: Float64[ndarray, " n"]) -> Bool[ndarray, " n"]:
         """Return for each number whether it meets the condition. NaN, which marks a missing number, never does."""
         mask: ndarray = ~np.isnan(numbers)
-        for bound, compare in zip(self._bounds, _COMPARISONS, strict=True):
+        for bound, compare, rounded in zip(self._bounds, _COMPARISONS, _DOUBLES, strict=True):
             if bound is not None:
                 assert not isinstance(bound, OfQuery), "relative bounds must be resolved first"
-                mask &= compare(numbers, bound)
+                mask &= compare(numbers, rounded(bound))
         if self.any_of is not None:
-            mask &= np.isin(numbers, [float(value) for value in self.any_of if not isinstance(value, str)])
+            wanted = [
+                float(value) for value in self.any_of if not isinstance(value, str) and is_double(value)
+            ]
+            mask &= np.isin(numbers, wanted)
         return mask
+
+    def holds_exactly(self, integers: Int64[ndarray, " n"]) -> Bool[ndarray, " n"]:
+        """Return for each whole number whether it meets the condition, without rounding it."""
+        mask: ndarray = np.ones(len(integers), bool)
+        for bound, compare, rounded in zip(self._bounds, _COMPARISONS, _INTEGERS, strict=True):
+            if bound is not None:
+                assert not isinstance(bound, OfQuery), "relative bounds must be resolved first"
+                if isinstance(bound, float) and math.isinf(bound):
+                    mask &= bool(compare(0.0, bound))
+                else:
+                    mask &= compare(integers, rounded(bound))  # NumPy compares any whole number exactly
+        if self.any_of is not None:
+            wanted = [value for value in self.any_of if isinstance(value, int) and not is_double(value)]
+            mask &= np.isin(integers, np.array(wanted, np.int64))
+        return mask
+
+
+def is_double(value: float | int) -> bool:
+    """Return whether a double holds the number exactly."""
+    return isinstance(value, float) or float(value) == value
+
+
+def _at_least(bound: float | int) -> float:
+    """Return the smallest double that is not below `bound`."""
+    double = float(bound)
+    return double if double >= bound else math.nextafter(double, math.inf)
+
+
+def _at_most(bound: float | int) -> float:
+    """Return the largest double that is not above `bound`."""
+    double = float(bound)
+    return double if double <= bound else math.nextafter(double, -math.inf)
+
+
+_DOUBLES = (_at_least, _at_most, _at_most, _at_least)
+"""Rounding of each bound to a double with which doubles compare as with the bound."""
+
+_INTEGERS = (math.ceil, math.floor, math.floor, math.ceil)
+"""Rounding of each bound to a whole number with which whole numbers compare as with the bound."""
 
 
 def _there(texts: pl.Series) -> pl.Series:

@@ -14,7 +14,8 @@ from indexes.journal.postgres_store import PostgresStore, located, same_server
 from indexes.journal.sqlite_store import SqliteStore
 from indexes.journal.store import Store
 from indexes.vectors.milvus_collections import drop_unused
-from model.artifact import lock_folder, make_folder, open_artifact, read_manifest, storing
+from model.artifact import lock_folder, open_artifact, read_manifest
+from model.durable_files import make_folder, storing
 from model.errors import ArtifactError, InputError
 
 CHECKPOINT_PATH_FILE = "checkpoint.json"

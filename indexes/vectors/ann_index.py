@@ -8,6 +8,7 @@
 FAISS implements all three. The measurements are in docs/decisions.md.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,8 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from indexes.config import IndexKind
-from model.artifact import not_stored
+from model.durable_files import not_stored
+from model.native_path import native_path
 
 VECTORS_PER_CHUNK = 16_384
 """Number of vectors decoded to single precision at a time."""
@@ -89,7 +91,7 @@ class HnswIndex:
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
         """Map the graph into memory."""
-        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), exact)
+        return cls(read_index(path, faiss.IO_FLAG_MMAP_IFC), exact)
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
         """Find candidates by traversing the graph."""
@@ -137,7 +139,7 @@ class _IvfIndex:
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
         """Read the codes into memory, which is cheap because they are short."""
-        return cls(faiss.read_index(str(path)), exact)
+        return cls(read_index(path), exact)
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
         """Scan the codes in the nearest cells and rescore the best matches."""
@@ -182,6 +184,12 @@ class IvfRabitqIndex(_IvfIndex):
         return faiss.IVFRaBitQSearchParameters(nprobe=search_parameter, qb=8)
 
 
+def read_index(path: Path, flags: int = 0) -> Any:
+    """Read the FAISS index at `path`."""
+    with native_path(path) as name:
+        return faiss.read_index(name, flags)
+
+
 def write_index(index: Any, path: Path, flags: int = 0) -> None:
     """Write a FAISS index to `path`.
 
@@ -189,7 +197,8 @@ def write_index(index: Any, path: Path, flags: int = 0) -> None:
         StorageError: the disk is full or failing.
     """
     try:
-        faiss.write_index(index, str(path), flags)
+        with native_path(path, os.O_WRONLY | os.O_CREAT) as name:
+            faiss.write_index(index, name, flags)
     except RuntimeError as error:
         raise not_stored(path, error) from None
 

@@ -30,7 +30,7 @@ from indexes.config import IndexKind
 from model.errors import InputError
 from model.similarity import Similarity, View
 
-from .ann_index import ANN_INDEXES, AnnIndex, write_index
+from .ann_index import ANN_INDEXES, AnnIndex, read_index, write_index
 from .contract import ROUNDING, FileReport, Neighbours, Source, cosines, file_name, widened
 from .faiss_threads import threads
 
@@ -316,7 +316,7 @@ def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
 
 def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _VectorFile:
     path = folder / f"{file_name(relation, view)}.faiss"
-    vectors = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    vectors = read_index(path, faiss.IO_FLAG_MMAP_IFC)
     codes = faiss.rev_swig_ptr(vectors.codes.data(), vectors.codes.size())
     halves = codes.view(np.float16).reshape(-1, vectors.d)
     if exact or report.kind == "flat":

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from model.artifact import sync_path
 from model.console import say
+from model.durable_files import sync_path
 from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
 from model.similarity import View
 

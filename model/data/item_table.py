@@ -18,6 +18,7 @@ from model.data.files.row_ledger import RowLedger
 from model.data.prepare_config import ColumnType
 from model.data.sources.source import RawRow
 from model.errors import InputError
+from model.item_limits import MAX_DESCRIPTION_CHARACTERS, MAX_TEXT_CHARACTERS
 
 ITEM_COLUMNS = ("item_id", "title", "description", "categories", "images")
 """Columns of an item that rcml reads itself; every other column is an attribute."""
@@ -111,7 +112,8 @@ def read_item_table(
         first_lines[item_id] = line
         own["item_id"].append(item_id)
         own["title"].append(clean_text(as_text(row.get("title")) or "", changes))
-        own["description"].append(clean_text(_joined(row.get("description")), changes))
+        description = clean_text(_joined(row.get("description")), changes)
+        own["description"].append(_cut(description, MAX_DESCRIPTION_CHARACTERS, "descriptions", changes))
         categories = read_list(row.get("categories"))
         for name in categories:
             if name not in category_names:
@@ -156,8 +158,18 @@ def _cleaned(column: TypedColumn, changes: Counter[str]) -> TypedColumn:
     """Clean the values of a column of texts; an empty text is no value."""
     if column.type != "text":
         return column
-    texts = [clean_text(text, changes) or None if text else None for text in column.values]
+    name = f"values of {column.values.name}"
+    cleaned = (clean_text(text or "", changes) for text in column.values)
+    texts = [_cut(text, MAX_TEXT_CHARACTERS, name, changes) or None for text in cleaned]
     return replace(column, values=pl.Series(column.values.name, texts, dtype=pl.String))
+
+
+def _cut(text: str, most: int, what: str, changes: Counter[str]) -> str:
+    """Return at most `most` characters of `text`, and count what was cut."""
+    if len(text) <= most:
+        return text
+    changes[f"{what} cut to {most:,} characters"] += 1
+    return text[:most].rstrip()
 
 
 def _joined(cell: object) -> str:

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from model.artifact import PICTURES, file_digest, write_artifact
 from model.console import progress, say
 from model.errors import InputError, PictureError
+from model.item_limits import refusal
 from model.records import Item, Relation, Split
 from model.relation_file import save_relations
 
@@ -138,6 +139,9 @@ def _keep_items(
         text = compose_text(config.text_fields, title, row["categories"], description)
         if not text:
             return f"no text in {', '.join(config.text_fields)}"
+        values = {name: row[name] for name in attributes if row[name] is not None}
+        if (reason := refusal(row["item_id"], title, description, row["categories"], values)) is not None:
+            return reason
         picture = ""
         pictures = pictures_of(row["images"], root)
         if pictures:
@@ -154,7 +158,7 @@ def _keep_items(
             categories=tuple(row["categories"]),
             text=text,
             picture=picture,
-            attributes={name: row[name] for name in attributes if row[name] is not None},
+            attributes=values,
         )
 
     with ThreadPoolExecutor() as pool:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from model.artifact import make_folder, open_artifact, saved, storing
+from model.artifact import open_artifact, saved
 from model.checkpoint.checkpoint import Checkpoint
 from model.config import AblateConfig, EvaluateConfig, TrainConfig
 from model.console import say
 from model.data.prepared_data import Prepared
+from model.durable_files import make_folder, storing
 from model.encoder.encoder import Encoder
 from model.errors import ArtifactError, InputError
 from model.evaluation.evaluate import chance_figures

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from model.console import progress
 from model.disk_space import check_room, has_room
+from model.durable_files import share, storing
 
 from .inputs import Tokens
 
@@ -131,7 +132,9 @@ def shared_batches(
         if not has_room(folder, MIN_FREE_BYTES + tokens.states.nbytes):
             return tokens
         parts = {"rows": rows, "states": tokens.states, "mask": tokens.mask, "summary": tokens.summary}
-        save_file({name: part.cpu().contiguous() for name, part in parts.items()}, file)
+        with storing(folder):
+            save_file({name: part.cpu().contiguous() for name, part in parts.items()}, file)
+            share(file)
         return tokens
 
     return tokens_of

@@ -27,9 +27,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.artifact import lock_folder, refuse_foreign, sync_path
+from model.artifact import lock_folder, refuse_foreign
 from model.checkpoint.training_metrics import ValidationFigures
 from model.config import TrainConfig
+from model.durable_files import share, storing, sync_path
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
 
 INCIDENTAL_OPTIONS = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
@@ -245,8 +246,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     aside = folder / ".run.json.partial"
-    aside.write_text(json.dumps(record, indent=2) + "\n")
-    _settle(aside, folder / "run.json")
+    with storing(folder):
+        aside.write_text(json.dumps(record, indent=2) + "\n")
+        _settle(aside, folder / "run.json")
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
@@ -306,11 +308,13 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     aside = path.with_name(f".{path.name}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata)
-    _settle(aside, path)
+    with storing(path.parent):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata)
+        _settle(aside, path)
 
 
 def _settle(aside: Path, path: Path) -> None:
+    share(aside)
     sync_path(aside)
     aside.rename(path)
     sync_path(path.parent)

@@ -67,11 +67,13 @@ class Engine(ReferenceCounted):
         compact_at: int,
         job_timeout_s: float = JOB_TIMEOUT_S,
         quality: Quality | None = None,
+        root_path: str = "",
     ) -> None:
         super().__init__()
         self.index = index
         self.quality = quality
-        self.item_json = ItemJson()
+        self.root_path = root_path
+        self.item_json = ItemJson(root_path)
         self.threads = ThreadPool("search", job_timeout_s=job_timeout_s)
         self.network: Batcher[Job, Result] = Batcher(
             partial(compute, encoder, index), "network", job_timeout_s=job_timeout_s
@@ -103,7 +105,7 @@ class Engine(ReferenceCounted):
         except BaseException:
             index.close()
             raise
-        return cls(index, encoder, config.compact_at, config.worker_patience, quality)
+        return cls(index, encoder, config.compact_at, config.worker_patience, quality, config.root_path)
 
     def _close(self) -> None:
         self.threads.close()

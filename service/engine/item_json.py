@@ -26,7 +26,8 @@ CACHED_ITEMS = 200_000
 class ItemJson:
     """Cache of the items of one generation as JSON. Used only from the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, root_path: str = "") -> None:
+        self._root_path = root_path
         self._generation: object = None
         # The cache stores bytes because the garbage collector would traverse cached `Fragment` objects on every run.
         self._summaries: dict[int, bytes] = {}
@@ -38,7 +39,7 @@ class ItemJson:
         kept = self._summaries
         if missing := [row for row in rows if row not in kept]:
             for row, item in zip(missing, snapshot.at(missing), strict=True):
-                kept[row] = orjson.dumps(fields_of(item, SUMMARY))
+                kept[row] = orjson.dumps(fields_of(item, SUMMARY, self._root_path))
             if len(kept) > CACHED_ITEMS:
                 for row in list(islice(kept, len(kept) - CACHED_ITEMS // 2)):
                     if row not in rows:
@@ -49,22 +50,25 @@ class ItemJson:
         """Return the given fields of the items at `rows`."""
         if tuple(fields) == SUMMARY:
             return self.summaries(snapshot, rows)
-        return [fields_of(item, fields) for item in snapshot.at(rows)]
+        return [fields_of(item, fields, self._root_path) for item in snapshot.at(rows)]
 
 
-def fields_of(item: Item, fields: Sequence[str]) -> dict[str, Any]:
-    """Return the given fields of an item."""
-    return {field: _FIELDS[field](item) for field in fields}
+def fields_of(item: Item, fields: Sequence[str], root_path: str = "") -> dict[str, Any]:
+    """Return the given fields of an item; the server is published below `root_path`."""
+    return {
+        field: image_url(item, root_path) if field == "image_url" else _FIELDS[field](item)
+        for field in fields
+    }
 
 
-def asked_item(snapshot: Snapshot, item: str | NewItem) -> ItemSummary | NewItemEcho:
+def asked_item(snapshot: Snapshot, item: str | NewItem, root_path: str) -> ItemSummary | NewItemEcho:
     """Return a requested item as the answer shows it.
 
     Raises:
         UnknownItemError: No item has this ID.
     """
     if isinstance(item, str):
-        return ItemSummary.of(snapshot.get(item))
+        return ItemSummary.of(snapshot.get(item), root_path)
     return NewItemEcho(text=item.text, picture=item.picture is not None)
 
 
@@ -95,7 +99,6 @@ _FIELDS: dict[str, Callable[[Item], Any]] = {
     "item_id": lambda item: item.item_id,
     "title": lambda item: item.title,
     "categories": lambda item: list(item.categories),
-    "image_url": image_url,
     "description": lambda item: item.description,
     "attributes": lambda item: dict(item.attributes),
 }

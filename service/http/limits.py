@@ -24,12 +24,21 @@ class BodyLimits:
     """Maximum size of a multipart body, which holds a picture and a small JSON document."""
     streaming: int = 2**30
     """Maximum size of a body that a streaming route of `service/http/route_rules.py` reads in pieces."""
+    prefix: str = ""
+    """Prefix of the paths behind a reverse proxy; see `service/middleware/root_path.py`."""
 
     def longest(self, method: str, path: str, media_type: str) -> int:
         """Return the maximum size of the body of a request, in bytes."""
-        if rule_of(method, path).streaming:
+        if rule_of(method, without_prefix(path, self.prefix)).streaming:
             return self.streaming
         return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
+
+
+def without_prefix(path: str, prefix: str) -> str:
+    """Return a path without the prefix of a reverse proxy; a path that lacks the prefix is unchanged."""
+    if not prefix or not f"{path}/".startswith(f"{prefix}/"):
+        return path
+    return path[len(prefix) :] or "/"
 
 
 @dataclass(frozen=True)

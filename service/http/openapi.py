@@ -55,7 +55,8 @@ _PROBLEMS = {
         "`X-API-Key: KEY`.",
     ),
     403: (
-        "The route requires an admin key, or a page from another site sent the request to a server without keys.",
+        "The route requires an admin key, a page from another site sent the request to a server without keys, or the "
+        "server has no right to change the index.",
         KEY_TOO_WEAK,
         "PUT /items/i0000 requires an admin key, but the key 'shop' is read-only. Use an admin key.",
     ),
@@ -249,7 +250,7 @@ def _set_change_examples(described: Json, index: Index, item: Item) -> None:
     _set_examples(described, "/items/{item_id}", {"a text-only item": whole}, "put")
     added = {"relation_id": "one colour", "description": _RELATION_IN_WORDS}
     _set_examples(described, "/relations", {"a free-text relation": added})
-    name = index.path.name
+    name = index.path.name.encode(errors="surrogateescape").decode(errors="replace")
     _set_examples(described, "/admin/reload", {"the served index": {}, "an index by name": {"index": name}})
     _set_examples(described, "/admin/shadow", {"a tenth of the requests": {"index": name, "share": 0.1}})
     described["paths"]["/items/bulk"]["post"]["requestBody"]["content"][NDJSON]["example"] = (

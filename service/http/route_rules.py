@@ -90,7 +90,8 @@ def rule_of(method: str, path: str) -> RouteRule:
 
 def methods_of(path: str) -> list[str]:
     """Return the methods that a path supports, in alphabetical order."""
-    return sorted({method for method, template in ROUTE_RULES if _pattern(template).fullmatch(path)})
+    methods = {method for method, template in ROUTE_RULES if _pattern(template).fullmatch(path)}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 @cache

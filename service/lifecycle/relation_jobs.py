@@ -78,6 +78,7 @@ class RelationJobs:
         """Start adding a relation in the background. A failed job with the same ID is discarded.
 
         Raises:
+            ReadOnlyError: the server may not write to the folder of the index.
             UnfitRelationError: the ID or the description is not one line of text, or is already in use.
             NoTokensError: the index stores no tokens.
             TooManyJobsError: `MAX_UNFINISHED_JOBS` jobs are unfinished.

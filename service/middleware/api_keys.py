@@ -124,7 +124,7 @@ def _from_file(path: Path | None) -> Iterable[tuple[bytes, Key]]:
     if path is None:
         return
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from model.errors import (
+    AttributeTypeError,
     FetchError,
     IntraRelationError,
     MissingAttributeError,
@@ -18,6 +19,7 @@ from model.errors import (
     NoWordsError,
     PictureError,
     RcmlError,
+    ReadOnlyError,
     StorageError,
     UnknownAttributeError,
     UnknownItemError,
@@ -33,6 +35,7 @@ from .field_messages import quoted
 from .kinds import Kind
 
 MODEL_ERROR_KINDS: Mapping[type[RcmlError], Kind] = {
+    AttributeTypeError: kinds.ATTRIBUTE_TYPE,
     FetchError: kinds.PICTURE_NOT_FETCHED,
     IntraRelationError: kinds.INVALID_REQUEST,
     MissingAttributeError: kinds.MISSING_ATTRIBUTE,
@@ -40,6 +43,7 @@ MODEL_ERROR_KINDS: Mapping[type[RcmlError], Kind] = {
     NoTokensError: kinds.NO_TOKENS,
     NoWordsError: kinds.INVALID_REQUEST,
     PictureError: kinds.BAD_PICTURE,
+    ReadOnlyError: kinds.READ_ONLY,
     StorageError: kinds.NOT_READY,
     UnknownAttributeError: kinds.UNKNOWN_ATTRIBUTE,
     UnknownItemError: kinds.UNKNOWN_ITEM,
@@ -81,10 +85,17 @@ def rejection_of(error: RcmlError) -> Rejection | None:
     match error:
         case UnknownRelationError() | UnknownAttributeError():
             return Rejection(kind, detail, known=error.known)
+        case AttributeTypeError():
+            message, _, remedy = detail.partition(". ")
+            pointer = f"#/filter/{error.name.replace('~', '~0').replace('/', '~1')}"  # RFC 6901, section 3
+            fault = FieldProblem(pointer=pointer, message=f"{message}.", remedy=remedy)
+            return Rejection(kind, detail, [fault])
         case IntraRelationError():
             return Rejection(kind, detail, [_intra_relation(error)])
         case NoWordsError():
             return Rejection(kind, detail, _no_words(detail, error.fields))
+        case ReadOnlyError():
+            logger.warning("%s", error)  # with the folder, which clients need not know
         case UnreachableError() | StorageError():
             # The message names servers and files, so it is only logged.
             logger.warning("%s", error)
@@ -110,6 +121,11 @@ def detail_of(error: RcmlError) -> str:
             )
         case IntraRelationError():
             return f"{error} {_other_relations(error)}"
+        case ReadOnlyError():
+            return (
+                "This index cannot be changed here, because the server has no right to write to its folder. Send the "
+                "change to a server that has this right, or ask the operator to give this server the right."
+            )
         case UnreachableError() | StorageError():
             return "A part of the index is temporarily unavailable. Retry in one second."
         case _:

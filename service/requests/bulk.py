@@ -10,6 +10,7 @@ response before the deadline of the request.
 """
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -177,7 +178,7 @@ class BulkResponse(Response):
         size = 0
         try:
             async for line in lines(Request(scope, receive).stream(), self.bulk.longest):
-                if line.content is not None and not line.content.strip():
+                if line.content is not None and not line.content.removeprefix(BOM_UTF8).strip():
                     continue
                 group.append(line)
                 size += len(line.content or b"")

@@ -211,7 +211,7 @@ def _condition(asked: Filter) -> Condition:
     return Condition(any_of, _bound(asked.min), _bound(asked.max), _bound(asked.above), _bound(asked.below))
 
 
-def _bound(limit: float | OfQueryAttribute | None) -> Bound | None:
+def _bound(limit: int | float | OfQueryAttribute | None) -> Bound | None:
     return OfQuery(limit.query, limit.times) if isinstance(limit, OfQueryAttribute) else limit
 
 

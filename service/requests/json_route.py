@@ -7,6 +7,7 @@ treats a `JsonRoute` like any other route, so the OpenAPI document is generated 
 
 import asyncio
 from base64 import b64encode
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, get_type_hints
 
@@ -95,11 +96,14 @@ def _parameter(name: str, kind: TypeAdapter[str], value: str) -> str:
 
 
 def read(model: type[Asked], body: bytes) -> Asked:
-    """Parse a body as a model.
+    """Parse a body as a model. A byte order mark of UTF-8, as Notepad and PowerShell write it, is ignored.
 
     Raises:
-        RequestValidationError: The body is not valid JSON, or is invalid for the model.
+        RequestValidationError: The body is not valid JSON in UTF-8 (RFC 8259, 8.1), or is invalid for the model.
     """
+    body = body.removeprefix(BOM_UTF8)
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise RequestValidationError([_not_json("it is encoded in UTF-16. Send it in UTF-8")])
     if not body:
         raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "", "input": None}])
     try:
@@ -171,18 +175,15 @@ async def _uploaded(request: Request, part: str) -> bytes:
     return await asyncio.to_thread(_joined, question, content)
 
 
+def _not_json(reason: str) -> dict[str, Any]:
+    return {"type": "json_invalid", "loc": ("body",), "msg": "", "input": {}, "ctx": {"error": reason}}
+
+
 def _joined(question: str, content: bytes) -> bytes:
     try:
-        fields = from_json(question)
+        fields = from_json(question.removeprefix("\ufeff"))
     except ValueError as error:
-        details = {
-            "type": "json_invalid",
-            "loc": ("body",),
-            "msg": "",
-            "input": {},
-            "ctx": {"error": str(error)},
-        }
-        raise RequestValidationError([details]) from None
+        raise RequestValidationError([_not_json(str(error))]) from None
     if not isinstance(fields, dict):
         return question.encode(errors="replace")
     # NaN and Infinity are kept, so that validation rejects them with the name of their field.

@@ -58,6 +58,8 @@ async def openapi(request: Request) -> JSONResponse:
     """
     holder: EngineHolder = request.state.engine_holder
     described: dict[str, Any] = document(request.app)
+    if prefix := request.state.config.root_path:
+        described = {**described, "servers": [{"url": prefix}]}
     if holder.ready and not is_stranger(request.scope):
         with holder.held() as engine:
             described = await engine.run_in_thread(with_examples, described, engine.index)

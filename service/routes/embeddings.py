@@ -60,7 +60,7 @@ def _answer(
         "dim": reader.dim,
         "encoding": asked.encoding,
         "embeddings": [
-            {"item": asked_item(snapshot, item).model_dump(), **own}
+            {"item": asked_item(snapshot, item, query.engine.root_path).model_dump(), **own}
             for item, own in zip(asked.items, written, strict=True)
         ],
         "took_ms": query.took_ms,

@@ -68,7 +68,7 @@ async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) 
     found = {similarity: _cosine(vectors, similarity) for similarity in Similarity}
     similarity = similarity_of(snapshot, asked.item_a, asked.item_b)
     item_a, item_b = (
-        _item_attention(asked_item(snapshot, item), one, looked)
+        _item_attention(asked_item(snapshot, item, engine.root_path), one, looked)
         for item, one, looked in zip((asked.item_a, asked.item_b), seen, attention, strict=True)
     )
     return ExplainAnswer(

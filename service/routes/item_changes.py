@@ -8,6 +8,7 @@ from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
 from indexes.journal.journal import Change
+from model.item_limits import MAX_NAME_CHARACTERS
 from service.engine.item_json import version
 from service.http.openapi import NDJSON, problems, streaming, uploading
 from service.lifecycle.app_state import FitEngine, ReadyEngine
@@ -15,7 +16,7 @@ from service.requests.apply_item_changes import ItemChanges
 from service.requests.bulk import Bulk, BulkResponse
 from service.requests.context import RequestContext
 from service.requests.json_route import JsonRoute
-from service.schemas.fields import MAX_NAME_CHARACTERS, ItemDetail
+from service.schemas.fields import ItemDetail
 from service.schemas.item_changes import BulkLine, BulkReply, ItemStored, ItemUpsert, one_line
 
 from .items import ItemId
@@ -60,7 +61,9 @@ async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, req
     await changes.apply([change])
     assert change.item is not None, "the change must be an upsert"
     answer = ItemStored(
-        version=version(engine.index.snapshot), created=created, item=ItemDetail.of(change.item)
+        version=version(engine.index.snapshot),
+        created=created,
+        item=ItemDetail.of(change.item, engine.root_path),
     )
     return Response(
         answer.__pydantic_serializer__.to_json(answer), 201 if created else 200, media_type="application/json"

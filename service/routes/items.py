@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from model.item_limits import MAX_NAME_CHARACTERS
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.schemas.catalogue import ItemPage
-from service.schemas.fields import MAX_NAME_CHARACTERS, ItemDetail, ItemSummary
+from service.schemas.fields import ItemDetail, ItemSummary
 
 router = APIRouter(tags=["catalogue"])
 
@@ -35,7 +36,7 @@ async def list_items(
     snapshot = engine.index.snapshot
     page = snapshot.page(cursor, limit + 1)
     return ItemPage(
-        items=[ItemSummary.of(item) for _, item in page[:limit]],
+        items=[ItemSummary.of(item, engine.root_path) for _, item in page[:limit]],
         total=len(snapshot),
         next_cursor=page[limit][0] if len(page) > limit else None,
     )
@@ -67,4 +68,4 @@ async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> R
 @router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))
 async def get_item(item_id: ItemId, engine: ReadyEngine) -> ItemDetail:
     """Return all stored fields of an item."""
-    return ItemDetail.of(engine.index.snapshot.get(item_id))
+    return ItemDetail.of(engine.index.snapshot.get(item_id), engine.root_path)

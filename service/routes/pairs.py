@@ -106,8 +106,8 @@ async def _relation_type(asked: RelationTypeRequest, query: RequestContext) -> R
         scores = await engine.run_in_thread(reader.relation_scores, item_a, item_b, similarity)
     return RelationTypeAnswer(
         version=version(snapshot),
-        item_a=asked_item(snapshot, asked.item_a),
-        item_b=asked_item(snapshot, asked.item_b),
+        item_a=asked_item(snapshot, asked.item_a, engine.root_path),
+        item_b=asked_item(snapshot, asked.item_b, engine.root_path),
         similarity=similarity,
         calibration=reader.calibration,
         took_ms=query.took_ms,
@@ -153,8 +153,8 @@ async def _validities(
             return verdict
         return ValidityAnswer(
             version=version(snapshot),
-            item_a=asked_item(snapshot, asked.item_a),
-            item_b=asked_item(snapshot, asked.item_b),
+            item_a=asked_item(snapshot, asked.item_a, engine.root_path),
+            item_b=asked_item(snapshot, asked.item_b, engine.root_path),
             relation=known_relation(snapshot, asked.relation),
             probability=verdict.probability,
             valid=verdict.valid,

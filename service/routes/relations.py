@@ -8,13 +8,13 @@ from fastapi.responses import Response
 
 from indexes.storage.relation_table import IndexedRelation
 from model.checkpoint.relation_quality import RelationQuality
+from model.item_limits import MAX_NAME_CHARACTERS
 from model.records import Relation
 from service.engine.engine import Engine
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.lifecycle.relation_jobs import RelationJob, RelationJobs
 from service.requests.json_route import JsonRoute
-from service.schemas.fields import MAX_NAME_CHARACTERS
 from service.schemas.relations import MeasuredQuality, NewRelation, RelationDetail, RelationList
 
 router = APIRouter(tags=["catalogue"])

@@ -2,7 +2,6 @@
 
 from base64 import b64decode
 from binascii import Error
-from math import isfinite
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote
 
@@ -18,13 +17,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from model.item_limits import (
+    MAX_ATTRIBUTES,
+    MAX_NAME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    VALUES,
+    is_storable,
+)
 from model.records import Attribute, Item, Relation
 from model.similarity import View
 
-MAX_NAME_CHARACTERS = 512
-"""Maximum length of an ID, an attribute name or a category, in characters."""
-MAX_TEXT_CHARACTERS = 2_000
-"""Maximum length of a text or a description of a relation, in characters."""
 MAX_BATCH_QUESTIONS = 100
 """Maximum number of requests in a batch, and of items in a request for embeddings."""
 
@@ -138,18 +140,9 @@ Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 
 def _exact(value: Attribute) -> Attribute:
     """Return `value`, or raise if it is too long or cannot be stored exactly."""
-    if isinstance(value, str):
-        fits = len(value) <= MAX_TEXT_CHARACTERS
-    else:
-        fits = isfinite(value) if isinstance(value, float) else abs(value) <= 2**53
-    if not fits:
+    if not is_storable(value):
         raise PydanticCustomError(
-            "attribute",
-            "An attribute cannot have this value.",
-            {
-                "remedy": f"Send text of at most {MAX_TEXT_CHARACTERS} characters, a finite number (if whole, from "
-                "-2^53 to 2^53), true or false."
-            },
+            "attribute", "An attribute cannot have this value.", {"remedy": f"Send {VALUES}."}
         )
     return value
 
@@ -160,7 +153,7 @@ Attributes = Annotated[
         Annotated[Attribute, AfterValidator(_exact)],
     ],
     Field(
-        max_length=100,
+        max_length=MAX_ATTRIBUTES,
         fail_fast=True,
         description="attributes of the item by name, such as its price",
     ),
@@ -205,9 +198,9 @@ AnyItem = Annotated[
 """Catalogue item given by its ID, or a new item."""
 
 
-def image_url(item: Item) -> str | None:
-    """Return the URL path of the item's picture, or None if it has no picture."""
-    return f"/items/{quote(item.item_id, safe='')}/image" if item.picture else None
+def image_url(item: Item, root_path: str = "") -> str | None:
+    """Return the URL path of the item's picture below `root_path`, or None if it has no picture."""
+    return f"{root_path}/items/{quote(item.item_id, safe='')}/image" if item.picture else None
 
 
 class ItemSummary(BaseModel):
@@ -221,13 +214,13 @@ class ItemSummary(BaseModel):
     )
 
     @classmethod
-    def of(cls, item: Item) -> Self:
-        """Return the summary of `item`."""
+    def of(cls, item: Item, root_path: str = "") -> Self:
+        """Return the summary of `item`; the server is published below `root_path`."""
         return cls(
             item_id=item.item_id,
             title=item.title,
             categories=list(item.categories),
-            image_url=image_url(item),
+            image_url=image_url(item, root_path),
         )
 
 
@@ -238,10 +231,10 @@ class ItemDetail(ItemSummary):
     attributes: dict[str, Attribute] = Field(description="attributes of the item by name, such as its price")
 
     @classmethod
-    def of(cls, item: Item) -> Self:
-        """Return the details of `item`."""
+    def of(cls, item: Item, root_path: str = "") -> Self:
+        """Return the details of `item`; the server is published below `root_path`."""
         return cls(
-            **ItemSummary.of(item).model_dump(),
+            **ItemSummary.of(item, root_path).model_dump(),
             description=item.description,
             attributes=dict(item.attributes),
         )

@@ -1,14 +1,21 @@
 """Schemas of `PUT /items/{item_id}` and `POST /items/bulk`, which change the catalogue."""
 
 from typing import Annotated, ClassVar, Self
-from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .fields import (
+from model.item_limits import (
+    MAX_CATEGORIES,
+    MAX_DESCRIPTION_CHARACTERS,
     MAX_NAME_CHARACTERS,
     MAX_TEXT_CHARACTERS,
+    RESERVED_NAMES,
+    is_attribute_name,
+    is_one_line,
+)
+
+from .fields import (
     Attributes,
     ItemDetail,
     ItemId,
@@ -18,11 +25,6 @@ from .fields import (
 )
 from .problem import Problem
 
-MAX_DESCRIPTION_CHARACTERS = 20_000
-"""Maximum length of the description of an item, in characters."""
-MAX_CATEGORIES = 100
-"""Maximum number of categories of an item."""
-
 
 def one_line(item_id: str) -> str:
     """Return the ID of an item to create, or raise if it is not valid.
@@ -30,7 +32,7 @@ def one_line(item_id: str) -> str:
     Raises:
         PydanticCustomError: the ID has control characters or lone surrogates, which logs and databases cannot store.
     """
-    if any(category(one) in ("Cc", "Cs") for one in item_id):
+    if not is_one_line(item_id):
         raise PydanticCustomError(
             "one_line",
             "An ID cannot contain control characters or lone surrogates.",
@@ -41,20 +43,16 @@ def one_line(item_id: str) -> str:
 
 def _stored(attributes: Attributes) -> Attributes:
     for name in attributes:
-        if name in _TAKEN or any(category(one) in ("Cc", "Cs") for one in name):
+        if not is_attribute_name(name):
             raise PydanticCustomError(
                 "attribute_name",
                 "An attribute cannot have the name {name}.",
                 {
                     "name": repr(name[:MAX_NAME_CHARACTERS]),
-                    "remedy": f"Choose a single-line name that is not one of {', '.join(sorted(_TAKEN))}.",
+                    "remedy": f"Choose a single-line name that is not one of {', '.join(sorted(RESERVED_NAMES))}.",
                 },
             )
     return attributes
-
-
-_TAKEN = frozenset({"item_id", "title", "description", "categories", "image"})
-"""Field names that `rcml prepare` reads from an item. An attribute cannot have one of these names."""
 
 
 class ItemUpsert(Request):
@@ -62,7 +60,10 @@ class ItemUpsert(Request):
 
     part: ClassVar[str] = "item"
 
-    title: str = Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="title of the item")
+    title: str = Field(
+        max_length=MAX_TEXT_CHARACTERS,
+        description="title of the item; may be empty if the model reads other texts of the item",
+    )
     description: str = Field(
         "", max_length=MAX_DESCRIPTION_CHARACTERS, description="description of the item; may be empty"
     )

@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from .fields import MAX_TEXT_CHARACTERS, RelationId, RelationSummary, Request
+from model.item_limits import MAX_TEXT_CHARACTERS
+
+from .fields import RelationId, RelationSummary, Request
 
 RelationState = Literal["waiting", "embedding", "indexed", "failed"]
 

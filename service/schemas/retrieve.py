@@ -13,12 +13,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from model.item_limits import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS
 from model.similarity import Similarity, View
 
 from .fields import (
     MAX_BATCH_QUESTIONS,
-    MAX_NAME_CHARACTERS,
-    MAX_TEXT_CHARACTERS,
     AnyRelation,
     Attributes,
     ItemId,
@@ -60,11 +59,16 @@ class OfQueryAttribute(Request):
 
 
 def _way_of_limiting(limit: object) -> str:
-    return "of_query" if isinstance(limit, dict | OfQueryAttribute) else "number"
+    if isinstance(limit, dict | OfQueryAttribute):
+        return "of_query"
+    # A float would round a whole number of more than 15 digits. A number beyond 64 bits is larger than any attribute.
+    return "whole" if isinstance(limit, int) and -(2**63) <= limit < 2**63 else "number"
 
 
 Limit = Annotated[
-    Annotated[float, Tag("number")] | Annotated[OfQueryAttribute, Tag("of_query")],
+    Annotated[int, Tag("whole")]
+    | Annotated[float, Tag("number")]
+    | Annotated[OfQueryAttribute, Tag("of_query")],
     Discriminator(_way_of_limiting),
 ]
 """Number, or an attribute of the query item."""

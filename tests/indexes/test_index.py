@@ -1,14 +1,19 @@
 """An open index, compared with a few lines of NumPy over the same vectors."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from indexes.index import Index
+from indexes.journal.journal import Change
 from model.embeddings.encoder_protocol import ItemEncoder
-from model.errors import ArtifactError, MismatchError, UnknownItemError, UnknownRelationError
+from model.errors import ArtifactError, MismatchError, ReadOnlyError, UnknownItemError, UnknownRelationError
 from model.similarity import Similarity, View
+from tests.rights import closed
 
+from .changes import SAILORS
 from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, write_checkpoint
 
 RELATION_IDS = [relation.relation_id for relation in RELATIONS]
@@ -97,3 +102,40 @@ def test_accepts_same_checkpoint_at_another_path(shop: FakeShop, tmp_path: Path)
 def test_rejects_folder_that_is_not_an_index(shop: FakeShop) -> None:
     with pytest.raises(ArtifactError, match="is a checkpoint, but an index is required"):
         Index.open(shop.checkpoint)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"50% off?#1"])
+def test_index_in_a_folder_of_any_name_answers_and_changes(
+    name: bytes, shop: FakeShop, tmp_path: Path
+) -> None:
+    path = tmp_path / os.fsdecode(name)
+    shutil.copytree(shop.index, path)
+    index = Index.open(path, shop.checkpoint)
+    hits = index.reader().neighbours("twin-2", "same-item", Similarity.TT, 2)
+    assert [hit.item.item_id for hit in hits] == ["twin-1", "twin-3"]
+    index.apply([Change("twin-1")])
+    index.compact()
+    assert "twin-1" not in index.snapshot
+    index.close()
+
+
+def test_changed_index_that_may_only_be_read_answers_and_refuses_changes(
+    shop: FakeShop, tmp_path: Path
+) -> None:
+    path = tmp_path / "index"
+    shutil.copytree(shop.index, path)
+    index = Index.open(path, shop.checkpoint)
+    index.apply([Change("twin-1")])
+    index.close()
+    with closed(path):
+        index = Index.open(path, shop.checkpoint)
+        hits = index.reader().neighbours("twin-2", "same-item", Similarity.TT, 1)
+        assert [hit.item.item_id for hit in hits] == ["twin-3"]
+        refused = "may not be written by this user"
+        with pytest.raises(ReadOnlyError, match=refused):
+            index.apply([Change("twin-3")])
+        with pytest.raises(ReadOnlyError, match=refused):
+            index.compact()
+        with pytest.raises(ReadOnlyError, match=refused):
+            index.check_new_relation(SAILORS)
+        index.close()

@@ -1,5 +1,6 @@
 """Tests for the `rcml` command line: verbs, messages about invalid options, and imports."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,34 @@ def test_prepare_takes_several_files_after_one_option(
     rest = ["--interactions", *files, "--out", str(tmp_path / "out")]
     assert main(["prepare", "--items", *files, *rest]) == 1
     assert capsys.readouterr().err.strip().endswith(f"{files[1]} does not exist. Check the path.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "--items", "caf\udce9/items.csv", "--interactions", "log.csv", "--out", "out"],
+        ["prepare", "--items", "items.csv", "--interactions", "log.csv", "--out", "\udcff"],
+        ["serve", "--index", "index", "--checkpoint", "caf\udce9/ck"],
+    ],
+)
+def test_name_that_is_not_utf8_is_told_with_its_option(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "has a name that is not valid UTF-8. Rename" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_error_of_the_operating_system_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(config: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/items.csv")
+
+    monkeypatch.setattr("service.cli._run", fail)
+    assert main(["index", "stats", "--index", "index"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("/data/items.csv cannot")
+    assert "be used (Permission denied). Check that it exists" in said
+    assert len(said.splitlines()) == 1

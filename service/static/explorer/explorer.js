@@ -52,7 +52,7 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-const relative = (path) => path.replace(/^\//, "");
+const relative = (path) => path.replace(/^.*\/(?=items\/)/, ""); // below this page, whatever the prefix of a proxy
 const picture = (item) => item.image_url
   ? key() ? guardedPicture(relative(item.image_url)) : element("img", { src: relative(item.image_url), alt: "", loading: "lazy" })
   : element("div", { className: "unpictured", title: "no picture" }, "no picture");

@@ -1,5 +1,7 @@
 """Conditions evaluated on written or appended columns agree with a check of each item."""
 
+import math
+import operator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,8 +13,17 @@ from indexes.storage.attributes import CATEGORIES, AppendedAttributes, Attribute
 from indexes.storage.filters import Condition, OfQuery
 from model.records import Attribute, Item
 
+LARGE = st.sampled_from(
+    [sign * (base + more) for sign in (1, -1) for base in (2**53, 10**18, 2**62) for more in range(-2, 4)]
+    + [2**63 - 1, -(2**63), 1234567890123456794, 1234567890123456768]
+)
+"""Whole numbers of which a double holds some exactly and rounds others to these."""
+
 VALUES = st.one_of(
-    st.sampled_from(["Ton", "Seide", "1"]), st.integers(0, 3), st.sampled_from([0.5, True, False])
+    st.sampled_from(["Ton", "Seide", "1"]),
+    st.integers(0, 3),
+    st.sampled_from([0.5, True, False]),
+    LARGE | LARGE.map(float),
 )
 ITEMS = st.lists(
     st.builds(
@@ -27,6 +38,8 @@ CONDITIONS = st.builds(
     st.none() | st.frozensets(st.one_of(VALUES, st.sampled_from(["Garden", "Tools"])), max_size=3),
     st.none() | st.sampled_from([0, 0.5, 1]),
     st.none() | st.sampled_from([0.5, 1, 2]),
+) | st.builds(
+    Condition, st.none(), *[st.none() | LARGE | LARGE.map(float) | st.sampled_from([math.inf, -math.inf])] * 4
 )
 WHERE = st.dictionaries(st.sampled_from(["price", "brand", CATEGORIES, "unknown"]), CONDITIONS, min_size=1)
 
@@ -35,11 +48,13 @@ def meets(condition: Condition, value: Attribute) -> bool:
     if condition.any_of is not None and value not in condition.any_of:
         return False
     if isinstance(value, str):
-        return condition.least is None and condition.most is None
-    low, high = condition.least, condition.most
-    assert not isinstance(low, OfQuery)
-    assert not isinstance(high, OfQuery)
-    return (low is None or value >= low) and (high is None or value <= high)
+        return not condition.ranged
+    bounds = (condition.least, condition.most, condition.above, condition.below)
+    for bound, holds in zip(bounds, (operator.ge, operator.le, operator.gt, operator.lt), strict=True):
+        assert not isinstance(bound, OfQuery)
+        if bound is not None and not holds(value, bound):  # Python compares integers and floats exactly
+            return False
+    return True
 
 
 def met(item: Item, where: dict[str, Condition]) -> bool:
@@ -61,7 +76,8 @@ def test_mask_ignores_items_appended_later(
         appended.append(place, item)
     known = min(known, len(items))
     assert appended.mask(where, known).tolist() == [met(item, where) for item in items[:known]]
-    assert appended.names(known) == {name for item in items[:known] for name in item.attributes}
+    names = {name for item in items[:known] for name in item.attributes}
+    assert appended.numbers(known) | appended.texts(known) == names
 
 
 @given(items=ITEMS, where=WHERE)
@@ -78,3 +94,17 @@ def test_written_columns_agree_with_check_of_each_item(
 @pytest.mark.parametrize("name", ["price", CATEGORIES])
 def test_mask_is_empty_before_first_append(name: str) -> None:
     assert AppendedAttributes().mask({name: Condition()}, 0).tolist() == []
+
+
+def test_ids_of_nineteen_digits_are_told_apart(tmp_path: Path) -> None:
+    numbers = [1234567890123456790 + place for place in range(8)]
+    items = [Item(str(number), "", "", (), "", "", {"variant": number}) for number in numbers]
+    write_attributes(tmp_path, items)
+    wanted = {"variant": Condition(frozenset([1234567890123456794]))}
+    assert Attributes(tmp_path).mask(wanted).tolist() == [number == 1234567890123456794 for number in numbers]
+
+
+def test_bound_of_the_query_item_is_exact() -> None:
+    bound = OfQuery("variant").value({"variant": 1234567890123456794})
+    assert bound == 1234567890123456794
+    assert OfQuery("price", 2.0).value({"price": 3}) == 6.0

@@ -63,3 +63,12 @@ def test_a_table_without_items_is_an_error() -> None:
 def test_a_type_for_an_unknown_column_is_an_error() -> None:
     with pytest.raises(InputError, match=r"--types names the column 'prise'.*attributes are: price\."):
         table({"item_id": "a", "price": "1"}, types={"prise": "number"})
+
+
+def test_texts_that_the_api_could_not_hold_are_cut_and_counted() -> None:
+    read, _ = table({"item_id": "a", "title": "Mug", "description": "x" * 20_001, "notes": "y" * 2_001})
+    assert [len(read.frame[name][0]) for name in ("description", "notes")] == [20_000, 2_000]
+    assert dict(read.changes) == {
+        "descriptions cut to 20,000 characters": 1,
+        "values of notes cut to 2,000 characters": 1,
+    }

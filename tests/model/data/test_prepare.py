@@ -304,7 +304,7 @@ def test_joins_the_requested_text_fields_in_their_order(tmp_path: Path) -> None:
     assert prepared_of(config).items[0].text == "Things.\nThing a"
 
 
-def spoil(folder: Path, item_id: str, image: str | None = None, **changes: Any) -> None:
+def spoil(folder: Path, item_id: str, /, image: str | None = None, **changes: Any) -> None:
     rows = [json.loads(row) for row in (folder / "items.jsonl").read_text().splitlines()]
     write_rows(
         folder / "items.jsonl",
@@ -363,6 +363,31 @@ def test_skips_an_unusable_item_with_the_reason(harm: Any, reason: str, tmp_path
     assert list(set_aside) == ["a"]
     assert set_aside["a"].startswith(reason)
     assert f"- `a`: {set_aside['a']}" in (prepared.path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"item_id": "https://shop.example/" + "a" * 500},
+            "the ID has 521 characters; at most 512 are possible",
+        ),
+        ({"item_id": "a\tb"}, "the ID 'a\\tb' has control characters or lone surrogates"),
+        ({"title": "x" * 2_001}, "the title has 2,001 characters; at most 2,000 are possible"),
+        (
+            {"categories": [f"c{i}" for i in range(101)]},
+            "the item has 101 categories; at most 100 are possible",
+        ),
+    ],
+)
+def test_skips_an_item_that_the_api_could_not_hold(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    config = edges_config(tmp_path, [("b", "c", "worn")])
+    spoil(tmp_path, "a", **changes)
+    [(item_id, told)] = report_of(prepared_of(config))["set_aside"].items()
+    assert item_id == changes.get("item_id", "a")
+    assert told.startswith(reason)
 
 
 def test_keeps_a_text_only_item_without_pairs(tmp_path: Path) -> None:

@@ -271,8 +271,8 @@ def test_unknown_path_is_a_404(client: TestClient) -> None:
 def test_unsupported_method_is_a_405_that_lists_the_allowed_methods(client: TestClient) -> None:
     response = client.get("/retrieve")
     assert (problem_of(response)["status"], response.headers["allow"]) == (405, "POST")
-    assert client.post("/items/bib").headers["allow"] == "DELETE, GET, PUT"
-    assert client.put("/relations").headers["allow"] == "GET, POST"
+    assert client.post("/items/bib").headers["allow"] == "DELETE, GET, HEAD, PUT"
+    assert client.put("/relations").headers["allow"] == "GET, HEAD, POST"
 
 
 def test_bug_is_a_500_without_internal_details(config: ServeConfig) -> None:

@@ -106,13 +106,13 @@ def test_invalid_lines_among_a_thousand_fail_alone(changing: TestClient) -> None
 
 
 def test_reply_to_a_rejected_line_names_the_field_and_the_remedy(changing: TestClient) -> None:
-    [reply] = upload(changing, upsert("lamp", title=""))
+    [reply] = upload(changing, upsert("lamp", categories=[""]))
     assert reply["problem"]["errors"] == [
         {
-            "pointer": "#/upsert/title",
+            "pointer": "#/upsert/categories/0",
             "value": '""',
-            "message": 'upsert.title must have 1 or more characters; "" was sent.',
-            "remedy": "Send text of 1 to 2000 characters.",
+            "message": 'upsert.categories.0 must have 1 or more characters; "" was sent.',
+            "remedy": "Send text of 1 to 512 characters.",
         }
     ]
     [reply] = upload(changing, upsert("lamp", picture={"base64": "Zm9v"}))

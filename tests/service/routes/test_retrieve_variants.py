@@ -126,3 +126,13 @@ def test_rejection_points_to_the_invalid_filter(client: TestClient) -> None:
     problem = client.post("/retrieve", json=question).json()
     assert problem["errors"][0]["pointer"] == "#/filter/price/min"
     assert problem["detail"] == 'filter.price.min cannot be "cheap". Send a number.'
+
+
+@pytest.mark.parametrize("condition", [{"min": 1}, {"any_of": [7]}, {"any_of": ["Seide"], "below": 3}])
+def test_condition_on_another_type_is_refused_with_the_attribute_and_its_type(
+    client: TestClient, condition: dict[str, Any]
+) -> None:
+    answer = client.post("/retrieve", json={"item_id": "twin-1", "filter": {"brand": condition}})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:attribute-type")
+    assert "The attribute 'brand' holds only texts" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "#/filter/brand"
