@@ -63,7 +63,19 @@ class IntraRelationError(InputError):
 
 
 class FetchError(InputError):
-    """Error raised if the server of a picture URL does not respond in time or does not return a picture."""
+    """Error raised if the server of a picture URL does not respond in time or does not return a picture.
+
+    `reason` is the message without host and remedy. If `transient`, a later try may succeed, and `retry_after_s` is the
+    wait in seconds that the server asks for, if it does.
+    """
+
+    def __init__(
+        self, message: str, reason: str = "", transient: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason or message
+        self.transient = transient
+        self.retry_after_s = retry_after_s
 
 
 class ForbiddenUrlError(FetchError):

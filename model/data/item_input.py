@@ -15,6 +15,7 @@ from model.config import TextField
 from model.records import FIELD_END
 
 from .pictures.images import DEFAULT_PICTURE_SIDE, decode_picture
+from .pictures.stored_pictures import encode_picture
 
 ITEM_FORMAT_FILE = "composition.json"
 
@@ -64,16 +65,6 @@ def compose_text(fields: Sequence[TextField], title: str, categories: Sequence[s
     }
     lines = [" ".join(parts[name].split()) for name in fields]
     return FIELD_END.join(line for line in lines if line)
-
-
-def encode_picture(picture: Image.Image, lossless: bool) -> tuple[bytes, str]:
-    """Encode a scaled picture as PNG if `lossless`, otherwise as JPEG; return its bytes and its file suffix."""
-    file = BytesIO()
-    if lossless:
-        picture.save(file, "PNG", compress_level=1)
-        return file.getvalue(), ".png"
-    picture.save(file, "JPEG", quality=90)
-    return file.getvalue(), ".jpg"
 
 
 def decoded(content: bytes) -> Image.Image:

@@ -8,28 +8,28 @@ to a file of their own, for evaluation. The report lists the skipped items with 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageOps
 
 from model.artifact import PICTURES, file_digest, write_artifact
-from model.console import progress, say
-from model.errors import InputError, PictureError
+from model.console import say
+from model.errors import InputError
 from model.item_limits import refusal
 from model.records import Item, Relation, Split
 from model.relation_file import save_relations
 
 from .files.row_ledger import RowLedger
 from .files.table_reader import table_files
-from .item_input import compose_text, encode_picture
+from .item_input import compose_text
 from .item_table import ITEM_COLUMNS, read_item_table
 from .log_table import read_log_table
-from .pictures.images import local_refusals, shrunk
-from .pictures.picture_cells import host_of, is_address, local_path, pictures_of
+from .pictures.downloads import DownloadLimits
+from .pictures.item_pictures import Fetching, resolve_pictures
+from .pictures.picture_cells import is_address, pictures_of
 from .prepare_config import PrepareConfig
 from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
 from .relation_graph import Graph, graph_of_edges, graph_of_log
@@ -37,9 +37,6 @@ from .report.preparation_markdown import preparation_markdown
 from .report.preparation_report import count_file, count_prepared, describe_columns
 from .sources.open_source import open_source
 from .sources.source import Source
-
-MAX_SOURCE_PIXELS = 64_000_000
-"""Maximum number of pixels of a picture. Larger pictures are skipped, because decoding them takes hundreds of MB."""
 
 MIN_PICTURED_ITEMS = 3
 """Minimum number of items with a picture: one for each split.
@@ -60,7 +57,7 @@ def prepare(config: PrepareConfig) -> str:
     sources = _digests(config, source)
     with write_artifact(config.out, "prepared", config, sources) as draft:
         (draft.path / PICTURES).mkdir()
-        items, set_aside = _keep_items(table.frame, source, config, draft.path)
+        items, set_aside, advice = _keep_items(table.frame, source, config, draft.path)
         splits = _split(items, config)
         unread: Counter[str] = Counter()
         if config.edges is None:
@@ -79,7 +76,7 @@ def prepare(config: PrepareConfig) -> str:
             update={
                 "files": tuple(count_file(ledger) for ledger in source.ledgers),
                 "columns": describe_columns(table),
-                "advice": graph.advice,
+                "advice": (*advice, *graph.advice),
                 "changes": {
                     **table.changes,
                     **source.changes,
@@ -93,7 +90,7 @@ def prepare(config: PrepareConfig) -> str:
         draft.counts.update(
             items=len(items), relations=len(relations), edges=len(edges), edges_across=len(edges_across)
         )
-    for sentence in graph.advice:
+    for sentence in (*advice, *graph.advice):
         say(f"Warning: {sentence}")
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
@@ -127,95 +124,84 @@ def _digests(config: PrepareConfig, source: Source) -> dict[str, str]:
 
 def _keep_items(
     table: pl.DataFrame, source: Source, config: PrepareConfig, folder: Path
-) -> tuple[list[Item], dict[str, str]]:
-    """Return the usable items in their order, and the reason for each skipped item."""
+) -> tuple[list[Item], dict[str, str], tuple[str, ...]]:
+    """Return the usable items in their order, the reason for each skipped item, and advice.
+
+    An item whose pictures are addresses that were not downloaded is kept as a text-only item.
+    """
     root = config.images or config.folder or config.items[0].parent
-    rows = list(table.iter_rows(named=True))
-    attributes = [name for name in table.columns if name not in ITEM_COLUMNS]
-
-    def keep(position: int) -> Item | str:
-        row = rows[position]
-        title, description = row["title"].strip(), row["description"].strip()
-        text = compose_text(config.text_fields, title, row["categories"], description)
-        if not text:
-            return f"no text in {', '.join(config.text_fields)}"
-        values = {name: row[name] for name in attributes if row[name] is not None}
-        if (reason := refusal(row["item_id"], title, description, row["categories"], values)) is not None:
-            return reason
-        picture = ""
-        pictures = pictures_of(row["images"], root)
-        if pictures:
-            kept = _first_picture(pictures, root, folder / PICTURES, f"{position:07d}", config.picture_size)
-            if isinstance(kept, str):
-                return kept
-            picture = f"{PICTURES}/{kept.name}"
-        elif not config.text_only:
-            return "no picture"
-        return Item(
-            item_id=row["item_id"],
-            title=title,
-            description=description,
-            categories=tuple(row["categories"]),
-            text=text,
-            picture=picture,
-            attributes=values,
-        )
-
-    with ThreadPoolExecutor() as pool:
-        results = list(progress(pool.map(keep, range(len(rows))), "reading pictures", len(rows)))
-    items = [result for result in results if isinstance(result, Item)]
-    set_aside = {
-        row["item_id"]: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)
-    }
+    rows = [
+        {**row, "title": row["title"].strip(), "description": row["description"].strip()}
+        for row in table.iter_rows(named=True)
+    ]
+    texts = [
+        compose_text(config.text_fields, row["title"], row["categories"], row["description"]) for row in rows
+    ]
+    # The picture of an item without text would be stored for nothing.
+    cells = [row["images"] if text else () for row, text in zip(rows, texts, strict=True)]
+    pictures = resolve_pictures(cells, root, folder / PICTURES, config.picture_size, _fetching(config))
+    items: list[Item] = []
+    set_aside: dict[str, str] = {}
+    not_downloaded: list[str] = []
+    files_named = False
+    for row, text, picture in zip(rows, texts, pictures, strict=True):
+        at_addresses = isinstance(picture, str) and all(map(is_address, pictures_of(row["images"], root)))
+        files_named |= picture is not None and not at_addresses
+        if at_addresses and config.text_only:
+            not_downloaded.append(str(picture))
+            picture = None
+        item = _item(row, text, picture, config)
+        if isinstance(item, str):
+            set_aside[row["item_id"]] = item
+        else:
+            items.append(item)
     pictured = sum(bool(item.picture) for item in items)
-    without_any = not pictured and not set_aside and len(items) >= MIN_PICTURED_ITEMS
-    if pictured < MIN_PICTURED_ITEMS and not without_any:
+    if pictured < MIN_PICTURED_ITEMS and (files_named or len(items) < MIN_PICTURED_ITEMS):
         unusable = {**set_aside, **{item.item_id: "no picture" for item in items if not item.picture}}
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
         raise InputError(
             f"{source.item_files[0]} has {pictured} usable items with a picture; at least {MIN_PICTURED_ITEMS} are "
             f"needed. Add items or correct the unusable ones. {reasons}".rstrip()
         )
-    return items, set_aside
+    advice: tuple[str, ...] = ()
+    if not_downloaded:
+        advice = (
+            f"{len(not_downloaded):,} items are kept without a picture. The first: {not_downloaded[0]}.",
+        )
+    return items, set_aside, advice
 
 
-def _first_picture(pictures: Sequence[str], root: Path, folder: Path, name: str, size: int) -> Path | str:
-    """Store the first usable one of `pictures` as `name` in `folder`; return its file, or why none is usable."""
-    reasons = []
-    for picture in pictures:
-        if is_address(picture):
-            reasons.append(
-                f"the picture is an address ({host_of(picture)}), which is not fetched; give files"
-            )
-            continue
-        try:
-            suffix = scale_picture(local_path(picture, root), folder / name, size)
-        except InputError as error:
-            reasons.append(str(error))
-            continue
-        return folder / f"{name}{suffix}"
-    return "; ".join(dict.fromkeys(reasons))
+def _item(row: Mapping[str, Any], text: str, picture: Path | str | None, config: PrepareConfig) -> Item | str:
+    """Return the item of a row, or why it is skipped. `picture` is its stored file, or why it has none."""
+    if not text:
+        return f"no text in {', '.join(config.text_fields)}"
+    values = {name: row[name] for name in row if name not in ITEM_COLUMNS and row[name] is not None}
+    invalid = refusal(row["item_id"], row["title"], row["description"], row["categories"], values)
+    if invalid is not None:
+        return invalid
+    if isinstance(picture, str):
+        return picture
+    if picture is None and not config.text_only:
+        return "no picture"
+    return Item(
+        item_id=row["item_id"],
+        title=row["title"],
+        description=row["description"],
+        categories=tuple(row["categories"]),
+        text=text,
+        picture=f"{PICTURES}/{picture.name}" if picture else "",
+        attributes=values,
+    )
 
 
-def scale_picture(source: Path, target: Path, size: int) -> str:
-    """Write a scaled copy of `source` to `target` plus a suffix, and return the suffix.
-
-    The copy is upright, in RGB, and has at most `size` pixels per side.
-
-    Raises:
-        PictureError: the file does not exist, is damaged or not a picture, or has more than `MAX_SOURCE_PIXELS`.
-    """
-    with local_refusals(source), Image.open(source) as picture:
-        if picture.width * picture.height > MAX_SOURCE_PIXELS:
-            raise PictureError(
-                f"picture {source.name} is too large ({picture.width} x {picture.height} pixels)"
-            )
-        lossless = picture.format == "PNG"
-        picture.draft("RGB", (size, size))
-        upright = shrunk(ImageOps.exif_transpose(picture), size)
-    content, suffix = encode_picture(upright, lossless)
-    target.with_suffix(suffix).write_bytes(content)
-    return suffix
+def _fetching(config: PrepareConfig) -> Fetching | None:
+    """Return the options of downloads, or None without --fetch."""
+    if not config.fetch:
+        return None
+    limits = DownloadLimits(config.fetch_connections, config.fetch_per_host)
+    return Fetching(
+        config.fetch_cache or config.out.with_name("fetched-pictures"), limits, config.fetch_hosts
+    )
 
 
 def _split(items: list[Item], config: PrepareConfig) -> list[Split]:

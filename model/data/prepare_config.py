@@ -66,6 +66,23 @@ class PrepareConfig(StageConfig):
     images: Path | None = Field(
         None, description="folder that the picture paths are relative to; none: the folder of the items file"
     )
+    fetch: bool = Field(
+        False, description="download pictures that are given as http or https addresses; off: asks no network"
+    )
+    fetch_cache: Path | None = Field(
+        None,
+        description="folder that keeps downloaded pictures, so that a later run fetches only what is missing; none: "
+        "fetched-pictures next to --out",
+    )
+    fetch_connections: int = Field(64, ge=1, le=1000, description="maximum number of downloads at once")
+    fetch_per_host: int = Field(
+        16, ge=1, le=1000, description="maximum number of downloads at once from a host"
+    )
+    fetch_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts (name or name:port) that may be asked although their address is private, such as an "
+        "intranet; all others must be public",
+    )
     behaviour: Behaviour = Field(
         "buy", description="what users do with the items; sets the wording of the relation descriptions"
     )

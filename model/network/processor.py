@@ -23,6 +23,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from model.checkpoint.hub import is_local
 from model.config import SmallBackbone
+from model.data.pictures.colours import in_rgb
 from model.embeddings.attention_map import Box, Span
 from model.errors import InputError
 from model.records import FIELD_END
@@ -246,7 +247,7 @@ class Preprocessor:
         # Decode a JPEG at a reduced size, but at least twice the output size, as Pillow's thumbnail does.
         side = 2 * math.isqrt(math.prod(self._shape) // 3)
         picture.draft("RGB", (side, side))
-        processed = self._process(picture.convert("RGB"))
+        processed = self._process(in_rgb(picture))
         pixels = np.asarray(processed["pixel_values"][0])
         if pixels.dtype != np.uint8:  # some processors resize in floating point
             pixels = pixels.round().clip(0, 255)

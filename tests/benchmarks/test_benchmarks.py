@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import build, catalogue, encode, journal, live, loss, overload, search, service, train, words
+from benchmarks import (
+    build,
+    catalogue,
+    downloads,
+    encode,
+    journal,
+    live,
+    loss,
+    overload,
+    search,
+    service,
+    train,
+    words,
+)
 from benchmarks.rig.embeddings import Embeddings
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.vit_b_32 import END, START, make_texts
@@ -72,6 +85,17 @@ def test_free_text_benchmark_measures_every_similarity(
     assert [row["similarity"] for row in rows] == ["TT", "II", "TI", "IT", "AVG"]
     assert {row["items"] for row in rows} == {336}
     assert {row["overlap_at_10"] for row in rows} == {1.0}  # up to 500 items, the search scores all items
+
+
+def test_downloads_benchmark_names_every_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["downloads", "--quick"])
+    downloads.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["all_faults_named"] is True
+    assert (figures["pictures"], figures["failures"]) == (300, 9)
+    assert all(figures[name] > 0 for name in ("rcml_per_s", "httpx_per_s", "httpcore_per_s", "ratio"))
 
 
 def test_journal_benchmark_measures_increasing_numbers_of_writers(

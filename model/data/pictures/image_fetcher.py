@@ -1,16 +1,19 @@
 """Fetcher of pictures by URL that connects only to public servers, so that a URL cannot reach the internal network.
 
 The fetcher resolves the host name, checks every address of the host, and connects to one of the checked addresses. The
-name is not resolved a second time in between, and every redirect is checked in the same way. The fetcher uses httpcore
-with one connection per request, because httpcore adds no proxies, cookies, credentials or content decoding by itself.
+name is not resolved a second time in between, and every redirect is checked in the same way. The fetcher uses httpcore,
+because httpcore adds no proxies, cookies, credentials or content decoding by itself. The service opens one connection
+per request. Downloads in bulk keep connections open; each serves only the host for which it was checked.
 """
 
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
@@ -50,12 +53,14 @@ MAX_TRIED_ADDRESSES = 4
 CONNECT_TIMEOUT_S = 3.0
 """Timeout in seconds of a connection to one address."""
 
+TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses after which a later try may succeed (RFC 9110, section 15; RFC 6585, section 4; RFC 8470)."""
+
 _HOST_NAME = re.compile(r"(?=.{1,254}\Z)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 _REQUEST_HEADERS = [
     ("Accept", "image/webp, image/png, image/jpeg"),
     ("Accept-Encoding", "identity"),
-    ("Connection", "close"),
     ("User-Agent", f"rcml/{__version__}"),
 ]
 
@@ -84,17 +89,28 @@ class PictureFetcher:
         permits: Callable[[IpAddress], bool] = is_public,
         resolve: Resolve | None = None,
         wire: httpcore.AsyncNetworkBackend | None = None,
+        hosts: Collection[str] = (),
+        keep_alive: bool = False,
     ) -> None:
-        """Create a fetcher that connects only to addresses for which `permits` is true.
+        """Create a fetcher that connects only to addresses for which `permits` is true, and to `hosts`.
 
-        By default, `resolve` and `wire` use the system's resolver and network.
+        Each of `hosts` is a name or address with or without a port ("pictures.intranet", "127.0.0.1:8000") to which the
+        user allows any connection. By default, `resolve` and `wire` use the system's resolver and network. With
+        `keep_alive`, connections are used for several requests.
         """
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._keep_alive = keep_alive
+        self._idle: list[tuple[tuple[bytes, bytes, int], httpcore.AsyncHTTPConnection]] = []
         self._limits = limits or FetchLimits()
         self._turns = asyncio.Semaphore(self._limits.concurrency)
         # A lookup cannot be cancelled. In a shared pool, slow lookups would block other work.
         self._threads = ThreadPoolExecutor(self._limits.concurrency, "resolver")
         self._wire = _CheckedWire(
-            resolve or self._look_up, permits, wire or httpcore.AnyIOBackend(), self._limits.seconds
+            resolve or self._look_up,
+            permits,
+            wire or httpcore.AnyIOBackend(),
+            self._limits.seconds,
+            self._hosts,
         )
         self._tls = httpx.create_ssl_context(trust_env=False)
 
@@ -104,6 +120,8 @@ class PictureFetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for _, connection in self._idle:
+            await connection.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, url: str) -> bytes:
@@ -123,11 +141,15 @@ class PictureFetcher:
                         return answer
                     place = self._parse(answer)
         except TimeoutError:
-            raise _failed(host, f"it took longer than {self._limits.seconds:g} s") from None
+            raise _failed(host, f"it took longer than {self._limits.seconds:g} s", True) from None
         except (httpcore.ConnectError, httpcore.ConnectTimeout):
-            raise _failed(host, "its server cannot be reached or has an invalid TLS certificate") from None
+            raise _failed(
+                host, "its server cannot be reached or has an invalid TLS certificate", True
+            ) from None
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError):
-            raise _failed(host, "its server closed the connection or sent an invalid HTTP response") from None
+            raise _failed(
+                host, "its server closed the connection or sent an invalid HTTP response", True
+            ) from None
         raise _failed(host, f"it redirects more than {self._limits.redirects} times")
 
     def _parse(self, url: str) -> httpx.URL:
@@ -145,7 +167,7 @@ class PictureFetcher:
             raise _forbidden("an unknown host", "its URL has no valid host")
         if place.userinfo:
             raise _forbidden(host, "its URL contains a user name or password")
-        if _port(place) not in self._limits.ports:
+        if _port(place) not in self._limits.ports and not _named(host, _port(place), self._hosts):
             raise _forbidden(
                 host, f"the port of its URL is not one of {', '.join(map(str, self._limits.ports))}"
             )
@@ -153,17 +175,44 @@ class PictureFetcher:
 
     async def _ask(self, place: httpx.URL) -> bytes | str:
         """Send a request to the URL `place`; return the picture, or the target URL of a redirect."""
-        origin = httpcore.Origin(place.raw_scheme, place.raw_host, _port(place))
+        key = (place.raw_scheme, place.raw_host, _port(place))
+        while True:
+            kept = next((number for number, (other, _) in enumerate(self._idle) if other == key), None)
+            connection = (
+                httpcore.AsyncHTTPConnection(
+                    httpcore.Origin(*key), ssl_context=self._tls, network_backend=self._wire
+                )
+                if kept is None
+                else self._idle.pop(kept)[1]
+            )
+            try:
+                answer = await self._exchange(connection, place)
+            except (httpcore.NetworkError, httpcore.ProtocolError):
+                await connection.aclose()
+                if kept is None:
+                    raise
+                continue  # the server may have closed the idle connection; the next one, or a new one, is tried
+            except BaseException:
+                await connection.aclose()
+                raise
+            if self._keep_alive and connection.is_idle():
+                self._idle.append((key, connection))
+                if len(self._idle) > self._limits.concurrency:
+                    await self._idle.pop(0)[1].aclose()
+            else:
+                await connection.aclose()
+            return answer
+
+    async def _exchange(self, connection: httpcore.AsyncHTTPConnection, place: httpx.URL) -> bytes | str:
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path
         )
-        headers = [("Host", place.netloc.decode("ascii")), *_REQUEST_HEADERS]
-        async with (
-            httpcore.AsyncHTTPConnection(
-                origin, ssl_context=self._tls, network_backend=self._wire
-            ) as connection,
-            connection.stream("GET", target, headers=headers) as response,
-        ):
+        headers = [
+            ("Host", place.netloc.decode("ascii")),
+            *_REQUEST_HEADERS,
+            ("Connection", "keep-alive" if self._keep_alive else "close"),
+        ]
+        async with connection.stream("GET", target, headers=headers) as response:
             said = httpx.Headers(response.headers)
             if response.status in REDIRECT_STATUSES and "location" in said:
                 return _redirected(place, said["location"])
@@ -177,7 +226,9 @@ class PictureFetcher:
 
     def _check_head(self, host: str, status: int, said: httpx.Headers) -> None:
         if status != 200:
-            raise _failed(host, f"its server responded with status {status}")
+            transient = status in TRANSIENT_STATUSES
+            wait = _wait_s(said.get("retry-after", "")) if transient else None
+            raise _failed(host, f"its server responded with status {status}", transient, wait)
         if said.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             raise _failed(host, "its server compressed the response, which the request did not allow")
         kind = said.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
@@ -206,7 +257,9 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
         permits: Callable[[IpAddress], bool],
         wire: httpcore.AsyncNetworkBackend,
         seconds: float,
+        hosts: Collection[str],
     ) -> None:
+        self._hosts = hosts
         self._resolve = resolve
         self._permits = permits
         self._wire = wire
@@ -226,10 +279,13 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
             ForbiddenUrlError: an address is not permitted, even if the host also has public addresses.
         """
         addresses = await self._addresses(host)
-        if not all(address is not None and self._permits(address) for address in addresses):
+        public = all(address is not None and self._permits(address) for address in addresses)
+        if not public and not _named(host, port, self._hosts):
             raise _forbidden(host, "its host has an address that is not public")
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses[:MAX_TRIED_ADDRESSES]:
+            if address is None:
+                continue
             try:
                 return await self._wire.connect_tcp(
                     str(address), port, self._seconds, local_address, socket_options
@@ -244,8 +300,9 @@ class _CheckedWire(httpcore.AsyncNetworkBackend):
             return [address]
         try:
             answer = await self._resolve(host)
-        except OSError:
-            raise _failed(host, "its host name cannot be resolved") from None
+        except OSError as error:
+            again = error.errno == socket.EAI_AGAIN
+            raise _failed(host, "its host name cannot be resolved", again) from None
         return [_address(text) for text in answer]
 
 
@@ -271,14 +328,34 @@ def _redirected(place: httpx.URL, location: str) -> str:
         raise _failed(_host(place), "it redirects to a malformed URL") from None
 
 
+def _named(host: str, port: int, hosts: Collection[str]) -> bool:
+    return host in hosts or f"{host}:{port}" in hosts
+
+
+def _wait_s(retry_after: str) -> float | None:
+    """Return the seconds of a Retry-After field: a number or a date (RFC 9110, section 10.2.3); None if invalid."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
 def _forbidden(host: str, reason: str) -> ForbiddenUrlError:
     return ForbiddenUrlError(
         f"The picture at {host} was not fetched: {reason}. Send an HTTP or HTTPS URL on a public host, "
-        "or send the picture itself."
+        "or send the picture itself.",
+        reason,
     )
 
 
-def _failed(host: str, reason: str) -> FetchError:
+def _failed(
+    host: str, reason: str, transient: bool = False, retry_after_s: float | None = None
+) -> FetchError:
     return FetchError(
-        f"The picture at {host} could not be fetched: {reason}. Check the URL, or send the picture itself."
+        f"The picture at {host} could not be fetched: {reason}. Check the URL, or send the picture itself.",
+        reason,
+        transient,
+        retry_after_s,
     )

@@ -8,6 +8,7 @@ time, and the pixel data without the rest of the file (a WebP stays whole). The 
 
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,9 @@ MAX_JPEG_TABLE_BYTES = 200_000
 
 Most files have about 1,000 bytes of tables, and a JFIF thumbnail adds at most 65,533.
 """
+
+MAX_PROFILE_BYTES = 4_000_000
+"""Maximum size of a colour profile in bytes; profiles of printing presses have up to 3 MB. A larger one is ignored."""
 
 EXIF_ORIENTATION_TAG = 0x0112
 """EXIF tag of the orientation of the camera (EXIF 2.3, table 4)."""
@@ -42,6 +46,12 @@ _FILL_BYTES = re.compile(rb"\xff+")
 
 PNG_PIXEL_CHUNKS = (b"PLTE", b"tRNS", b"IDAT")
 
+PNG_FRAME_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
+"""Chunks of the further frames of an animation (PNG, third edition, section 11.3.4)."""
+
+JPEG_PROFILE_MARK = b"ICC_PROFILE\0"
+"""Beginning of an APP2 segment with a part of a colour profile; its number and the number of parts follow."""
+
 
 class ContainerError(Exception):
     """Invalid container of a picture. The message states the reason, such as "it is truncated"."""
@@ -52,7 +62,8 @@ class Container:
     """Container of a picture: its size in pixels, its orientation, and `content`, the file reduced to pixel data.
 
     The `content` of a WebP is the whole file. `effort` is the maximum decoding time per pixel, relative to a baseline
-    JPEG and rounded up. `orientation` is 1 to 8, as in EXIF; it is not yet applied to `content`.
+    JPEG and rounded up. `orientation` is 1 to 8, as in EXIF; it is not yet applied to `content`. `profile` is the ICC
+    colour profile, empty if there is none. `animation` is a file with all frames, empty if there is only one.
     """
 
     format: Format
@@ -61,6 +72,8 @@ class Container:
     effort: int
     orientation: int
     content: bytes
+    profile: bytes = b""
+    animation: bytes = b""
 
 
 def read_container(content: bytes) -> Container:
@@ -86,6 +99,7 @@ def read_container(content: bytes) -> Container:
 def _read_jpeg(content: bytes) -> Container:
     """Read the segments up to the first scan (ITU-T T.81, annex B); keep the scans up to the end of the image."""
     kept, frame, orientation, tables = [content[:2]], None, 1, 0
+    profile: dict[int, bytes] = {}
     at = 2
     for _ in range(MAX_CONTAINER_PARTS):
         filling = _FILL_BYTES.match(content, at)
@@ -105,6 +119,8 @@ def _read_jpeg(content: bytes) -> Container:
             frame = struct.unpack_from(">HH", segment, 1)
         if marker == 0xE1 and segment.startswith(b"Exif\0\0") and orientation == 1:
             orientation = exif_orientation(segment)
+        if marker == 0xE2 and segment.startswith(JPEG_PROFILE_MARK) and len(segment) > 14:
+            profile[segment[12]] = segment[14:]
         if marker in JPEG_PIXEL_SEGMENTS:
             kept.append(b"\xff" + content[at : at + 1 + length])
             tables += length
@@ -123,12 +139,13 @@ def _read_jpeg(content: bytes) -> Container:
     # more indicate an attack.
     passes = scans.count(b"\xff\xda")
     effort = -(-passes * passes // 50)
-    return Container("JPEG", width, height, effort, orientation, b"".join([*kept, scans]))
+    parts = b"".join(part for _, part in sorted(profile.items()))
+    return Container("JPEG", width, height, effort, orientation, b"".join([*kept, scans]), parts)
 
 
 def _read_png(content: bytes) -> Container:
     """Read the chunks up to IEND (PNG, third edition, section 5), and keep only the default image of an animation."""
-    kept, orientation = [content[:8]], 1
+    kept, moving, orientation, profile = [content[:8]], [content[:8]], 1, b""
     at = 8
     for number in range(MAX_CONTAINER_PARTS):
         (length,) = struct.unpack_from(">I", content, at)
@@ -141,6 +158,10 @@ def _read_png(content: bytes) -> Container:
             orientation = exif_orientation(content[at + 8 : end - 4])
         if number == 0 or kind == b"IEND" or kind in PNG_PIXEL_CHUNKS:
             kept.append(content[at:end])
+        if number == 0 or kind == b"IEND" or kind in (*PNG_PIXEL_CHUNKS, *PNG_FRAME_CHUNKS):
+            moving.append(content[at:end])
+        if kind == b"iCCP":
+            profile = _png_profile(content[at + 8 : end - 4])
         at = end
         if kind == b"IEND":
             break
@@ -148,7 +169,18 @@ def _read_png(content: bytes) -> Container:
         raise ContainerError("it has too many chunks")
     width, height, depth, colours = struct.unpack_from(">IIBB", content, 16)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colours, 4)
-    return Container("PNG", width, height, -(-bits // 6), orientation, b"".join(kept))
+    animation = b"".join(moving) if len(moving) > len(kept) else b""
+    return Container("PNG", width, height, -(-bits // 6), orientation, b"".join(kept), profile, animation)
+
+
+def _png_profile(chunk: bytes) -> bytes:
+    """Return the colour profile in an iCCP chunk, or nothing if it is damaged or larger than a profile may be."""
+    unpacker = zlib.decompressobj()
+    try:
+        profile = unpacker.decompress(chunk.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
+    except zlib.error:
+        return b""
+    return profile if unpacker.eof else b""
 
 
 def _read_webp(content: bytes) -> Container:
@@ -165,19 +197,26 @@ def _read_webp(content: bytes) -> Container:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
     else:
         raise ContainerError("it is damaged")
-    return Container("WEBP", width, height, 5, _webp_orientation(content), content)
+    chunks = _webp_chunks(content)
+    animation = content if b"ANMF" in chunks else b""
+    orientation = exif_orientation(chunks.get(b"EXIF", b""))
+    return Container("WEBP", width, height, 5, orientation, content, chunks.get(b"ICCP", b""), animation)
 
 
-def _webp_orientation(content: bytes) -> int:
+def _webp_chunks(content: bytes) -> dict[bytes, bytes]:
+    """Return the first chunk of each kind that is not a picture itself, and an empty one for frames (ANMF)."""
+    found: dict[bytes, bytes] = {}
     at = 12
     for _ in range(MAX_CONTAINER_PARTS):
         if at + 8 > len(content):
             break
         kind, length = struct.unpack_from("<4sI", content, at)
-        if kind == b"EXIF":
-            return exif_orientation(content[at + 8 : at + 8 + length])
+        if kind in (b"EXIF", b"ICCP"):
+            found.setdefault(kind, content[at + 8 : at + 8 + length])
+        elif kind == b"ANMF":
+            found[kind] = b""
         at += 8 + length + length % 2
-    return 1
+    return found
 
 
 def exif_orientation(exif: bytes) -> int:

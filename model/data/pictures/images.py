@@ -9,7 +9,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from model.errors import PictureError
 
+from .colours import in_rgb
 from .image_headers import Container, ContainerError, read_container
 
 MAX_UNTRUSTED_BYTES = 10_000_000
@@ -60,6 +61,12 @@ PILLOW_ERRORS = (
 They have no common base class, and many are unintended failures of its parsers, such as a TypeError.
 """
 
+MAX_FRAMES = 50
+"""Maximum number of frames of an animation that are searched for one that is not blank."""
+
+MAX_BLANK_SPREAD = 8
+"""Maximum difference between the pixels of a blank picture in each channel, of 255: the noise of a JPEG."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -84,8 +91,12 @@ def local_refusals(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise PictureError(f"picture {path.name} does not exist") from None
+    except PictureError as error:
+        raise PictureError(f"picture {path.name} cannot be decoded ({error})") from None
     except UnidentifiedImageError:
-        raise PictureError(f"picture {path.name} cannot be decoded (its format is unknown)") from None
+        raise PictureError(
+            f"picture {path.name} cannot be decoded (its format is unknown); convert it to PNG or JPEG"
+        ) from None
     except PILLOW_ERRORS as error:
         raise PictureError(f"picture {path.name} cannot be decoded ({error})") from None
 
@@ -97,17 +108,17 @@ def load_picture(path: Path) -> Image.Image:
         PictureError: the file does not exist or cannot be decoded.
     """
     with local_refusals(path), Image.open(path) as picture:
-        picture.load()
-        return picture.convert("RGB")
+        return in_rgb(picture)
 
 
 def decode_picture(
     content: bytes, side: int = DEFAULT_PICTURE_SIDE, max_pixels: int = MAX_UNTRUSTED_PIXELS
 ) -> Image.Image:
-    """Decode an untrusted picture as `rcml prepare` does: upright, RGB on white, at most `side` pixels per side.
+    """Decode an untrusted picture as `rcml prepare` does: upright, in sRGB, at most `side` pixels per side.
 
-    JPEG, PNG and WebP are supported; the format is detected by content. Only the first frame of an animation is
-    decoded. The size is checked before anything is decoded, and all metadata except the EXIF orientation is ignored.
+    JPEG, PNG and WebP are supported; the format is detected by content. Of an animation, the first frame that is not
+    blank is decoded, among those whose pixels together are within `max_pixels`. The size is checked before anything is
+    decoded. All metadata except the EXIF orientation and the colour profile is ignored.
 
     Raises:
         PictureError: the format is not supported, or the picture is damaged, truncated or too large. The message
@@ -121,29 +132,63 @@ def decode_picture(
     try:
         container = read_container(content)
         _check_size(container, max_pixels)
-        with Image.open(BytesIO(container.content), formats=(container.format,)) as picture:
-            if picture.size != (container.width, container.height):
-                raise ContainerError("its headers are inconsistent")
-            picture.draft("RGB", (side, side))
-            upright = shrunk(picture, side)
+        shown = _decoded(container, container.content, side, frames=1)
+        if container.animation and is_blank(shown):
+            affordable = max_pixels // max(1, container.effort * container.width * container.height)
+            with suppress(ContainerError, *PILLOW_ERRORS):  # then the blank frame is kept
+                shown = _decoded(container, container.animation, side, min(MAX_FRAMES, affordable))
     except ContainerError as error:
         raise _undecodable(str(error)) from None
     except PILLOW_ERRORS:
         raise _undecodable("it is damaged or truncated") from None
-    turn = _TURNS.get(container.orientation)
-    return upright if turn is None else upright.transpose(turn)
+    return turned(shown, container.orientation)
 
 
-def shrunk(picture: Image.Image, side: int) -> Image.Image:
-    """Return `picture` in RGB on a white background, scaled to at most `side` pixels per side."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        # Scale first, because compositing all pixels on white takes longer than decoding them.
-        picture.thumbnail((side, side), Image.Resampling.BICUBIC)
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("RGB")
-    picture.thumbnail((side, side), Image.Resampling.BICUBIC)
-    return picture
+def _decoded(container: Container, content: bytes, side: int, frames: int) -> Image.Image:
+    with Image.open(BytesIO(content), formats=(container.format,)) as picture:
+        if picture.size != (container.width, container.height):
+            raise ContainerError("its headers are inconsistent")
+        picture.info["icc_profile"] = container.profile
+        return first_frame(picture, side, frames)
+
+
+def first_frame(picture: Image.Image, side: int, frames: int = MAX_FRAMES) -> Image.Image:
+    """Return the first of at most `frames` frames that is not blank, in sRGB, with at most `side` pixels per side.
+
+    If all frames are blank, the first is returned.
+
+    Raises:
+        PictureError: the colours of the picture are not supported.
+    """
+    picture.draft("RGB", (side, side))
+    profile = picture.info.get("icc_profile")
+    # Later frames of an animation are drawn over the frame before, which must therefore stay as it is.
+    first = in_rgb(picture.copy() if frames > 1 else picture, side, profile)
+    if frames == 1 or not is_blank(first):
+        return first
+    for number in range(1, frames):
+        try:
+            picture.seek(number)
+            later = in_rgb(picture.copy(), side, profile)
+        except PILLOW_ERRORS:  # there is no such frame, or it is damaged
+            break
+        if not is_blank(later):
+            return later
+    return first
+
+
+def is_blank(picture: Image.Image) -> bool:
+    """Tell whether all pixels of a picture of mode RGB have nearly the same colour."""
+    return all(
+        channel.getextrema()[1] - channel.getextrema()[0] <= MAX_BLANK_SPREAD  # type: ignore[operator]
+        for channel in picture.split()
+    )
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """Return `picture` upright, given the `orientation` of the camera in EXIF (1 to 8)."""
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _check_size(container: Container, max_pixels: int) -> None:

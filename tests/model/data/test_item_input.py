@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.data.item_input import ITEM_FORMAT_FILE, ItemFormat, decoded, encode_picture
+from model.data.item_input import ITEM_FORMAT_FILE, ItemFormat, decoded
+from model.data.pictures.stored_pictures import encode_picture
 from model.data.prepare_config import PrepareConfig
 from model.errors import PictureError
 

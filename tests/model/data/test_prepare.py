@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.rig.picture_server import picture_server
 from model.config import TrainConfig
-from model.data.prepare import prepare, scale_picture
+from model.data.pictures.stored_pictures import scale_picture
+from model.data.prepare import prepare
 from model.data.prepare_config import PrepareConfig
 from model.data.prepared_data import Prepared
 from model.errors import InputError
@@ -343,8 +345,8 @@ def missing(folder: Path) -> None:
     [
         (damaged, "picture a.png cannot be decoded"),
         (truncated, "picture a.png cannot be decoded"),
-        (enormous, "picture a.png is too large (8100 x 8000 pixels)"),
-        (larger_still, "picture a.png is too large (10000 x 9000 pixels)"),
+        (enormous, "picture a.png cannot be decoded (it has 8100 x 8000 pixels; at most 64,000,000"),
+        (larger_still, "picture a.png cannot be decoded (it has 10000 x 9000 pixels; at most 64,000,000"),
         (missing, "picture a.png does not exist"),
         (lambda folder: spoil(folder, "a", image="../"), "picture "),
         (
@@ -493,3 +495,22 @@ def test_damaged_picture_raises_only_input_error(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(raw[: noise.integers(len(raw) // 2, len(raw) + 1)])
         with suppress(InputError):
             scale_picture(tmp_path / name, tmp_path / "out", 16)
+
+
+def test_downloads_pictures_only_if_asked(tmp_path: Path) -> None:
+    config = edges_config(tmp_path, [("a", "b", "worn"), ("b", "c", "worn")])
+    with picture_server() as host:
+        spoil(tmp_path, "a", image=f"http://{host}/ok/a.jpg")
+        unasked = prepared_of(config)
+        assert next(item for item in unasked.items if item.item_id == "a").picture == ""
+        assert report_of(unasked)["advice"] == [
+            f"1 items are kept without a picture. The first: the picture is an address (http://{host}/...); give "
+            "--fetch to download it."
+        ]
+        skipped = prepared_of(config.model_copy(update={"text_only": False}))
+        assert list(report_of(skipped)["set_aside"]) == ["a"]
+        asked = prepared_of(config.model_copy(update={"fetch": True, "fetch_hosts": (host,)}))
+    item = next(item for item in asked.items if item.item_id == "a")
+    with Image.open(asked.path / item.picture) as picture:
+        assert picture.size == (96, 96)
+    assert (config.out.parent / "fetched-pictures" / "addresses.jsonl").is_file()

@@ -24,7 +24,7 @@ from model.data.pictures.images import (
     decode_picture,
     load_picture,
 )
-from model.data.prepare import scale_picture
+from model.data.pictures.stored_pictures import scale_picture
 from model.data.prepare_config import PrepareConfig
 from model.errors import PictureError
 from tests.yard import yards

@@ -1,0 +1,137 @@
+"""Folder of downloaded pictures, scaled, each named after the SHA-256 of its content, with an index of addresses.
+
+A kill at any moment loses no finished picture. A picture is written aside and renamed; only then is its line appended
+to the index, by one write. An incomplete last line is ignored, and a picture that does not match its name is not used,
+so that after a power failure only such pictures are fetched again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import get_ident
+from typing import Self
+
+import polars as pl
+
+from model.artifact import lock_folder
+from model.durable_files import storing
+
+INDEX_FILE = "addresses.jsonl"
+FAILURES_FILE = "failures.csv"
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Picture that could not be downloaded after `tries` tries."""
+
+    address: str
+    host: str
+    reason: str
+    tries: int
+
+
+@dataclass
+class PictureCache:
+    """Cache in `folder` of pictures scaled to at most `side` pixels per side; `files` maps addresses to file names."""
+
+    folder: Path
+    side: int
+    files: dict[str, str] = field(default_factory=dict)
+    _index: int = -1
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, side: int) -> Iterator[Self]:
+        """Open the cache for this process alone, and create it if it does not exist.
+
+        Raises:
+            StorageError: the folder cannot be created or written.
+            ArtifactError: another process uses the cache.
+        """
+        cache = cls(folder, side)
+        with cache.writing():
+            folder.mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder, folder.name):
+            with cache.writing():
+                for path in folder.glob(f"*/*{PARTIAL_SUFFIX}"):
+                    path.unlink()
+                cache._index = os.open(folder / INDEX_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                cache._read_index()
+                yield cache
+            finally:
+                os.close(cache._index)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Convert errors of the file system in the block to errors that name the folder.
+
+        Raises:
+            StorageError: the disk is full or failing.
+            StorageError: the folder cannot be written.
+        """
+        with storing(self.folder):
+            yield
+
+    def _read_index(self) -> None:
+        content = (self.folder / INDEX_FILE).read_bytes()
+        for line in content.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # an incomplete line
+                entry = json.loads(line)
+                if entry["side"] == self.side:
+                    self.files[entry["address"]] = str(entry["file"])
+        if content and not content.endswith(b"\n"):
+            os.write(self._index, b"\n")
+
+    def read(self, address: str) -> tuple[bytes, str] | None:
+        """Return the content and file suffix of the picture at `address`; None if it is absent or damaged."""
+        name = self.files.get(address)
+        if name is None:
+            return None
+        path = self.folder / name[:2] / name
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != path.stem:
+            del self.files[address]
+            return None
+        return content, path.suffix
+
+    def keep(self, address: str, content: bytes, suffix: str) -> None:
+        """Store a scaled picture; several threads may do so at once.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        name = hashlib.sha256(content).hexdigest() + suffix
+        path = self.folder / name[:2] / name
+        with self.writing():
+            if not (path.exists() and path.stat().st_size == len(content)):
+                path.parent.mkdir(exist_ok=True)
+                partial = path.with_name(f"{name}.{get_ident()}{PARTIAL_SUFFIX}")
+                partial.write_bytes(content)
+                partial.replace(path)
+            entry = json.dumps({"address": address, "side": self.side, "file": name})
+            os.write(self._index, f"{entry}\n".encode())
+        self.files[address] = name
+
+    def write_failures(self, failures: Sequence[Failure]) -> Path:
+        """Write the table of pictures that could not be downloaded, and return its path."""
+        path = self.folder / FAILURES_FILE
+        columns = {
+            name: [getattr(failure, name) for failure in failures] for name in ("address", "host", "reason")
+        }
+        table = pl.DataFrame(columns, dict.fromkeys(columns, pl.String)).with_columns(
+            tries=pl.Series([failure.tries for failure in failures], dtype=pl.Int64)
+        )
+        with self.writing():
+            partial = path.with_suffix(PARTIAL_SUFFIX)
+            partial.write_bytes(table.write_csv().encode("utf-8", "replace"))
+            partial.replace(path)
+        return path
