@@ -44,6 +44,7 @@ bench: $(INSTALLED)  ## measure speed and memory against CLIP, FAISS and a naive
 	$(BIN)/python -m benchmarks.journal
 	$(BIN)/python -m benchmarks.journal --sync-ms 5
 	$(BIN)/python -m benchmarks.catalogue
+	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.service

@@ -91,7 +91,7 @@ def prepare(config: PrepareConfig) -> str:
             items=len(items), relations=len(relations), edges=len(edges), edges_across=len(edges_across)
         )
     for sentence in (*advice, *graph.advice):
-        say(f"Warning: {sentence}")
+        say(f"Note: {sentence}")
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
         f"({_skipped(set_aside, source.ledgers)}; see report.md)"

@@ -4,9 +4,9 @@ This module imports nothing heavy because `rcml --help` loads it.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from model.config import Behaviour, Paths, Share, StageConfig, TextField
 
@@ -22,7 +22,31 @@ SourceName = Literal[
     "shopify",
     "woocommerce",
 ]
+PresetName = Literal[
+    "automotive",
+    "baby",
+    "electronics",
+    "goodreads",
+    "musical-instruments",
+    "office-products",
+    "pet-supplies",
+    "sports",
+]
 ColumnType = Literal["text", "number", "integer", "boolean"]
+
+
+MAX_CLUSTERS = 100
+"""Maximum number of user clusters."""
+
+
+def _cluster_count(given: object) -> object:
+    """Return the number of clusters, or "auto"; both may be texts."""
+    text = str(given)
+    if text != "auto" and not (text.isdecimal() and 2 <= int(text) <= MAX_CLUSTERS):
+        raise ValueError(
+            f"--clusters must be a whole number from 2 to {MAX_CLUSTERS}, or auto; {text[:40]!r} was given"
+        )
+    return text if text == "auto" else int(text)
 
 
 class PrepareConfig(StageConfig):
@@ -61,7 +85,8 @@ class PrepareConfig(StageConfig):
     )
     relation_texts: Path | None = Field(
         None,
-        description="descriptions of the relations in --edges, in the same formats, with relation, description",
+        description="descriptions of the relations in --edges, in the same formats, with relation, description; with a "
+        "log: your own texts for some of its relations, such as relations.json of an earlier run, edited",
     )
     images: Path | None = Field(
         None, description="folder that the picture paths are relative to; none: the folder of the items file"
@@ -115,8 +140,14 @@ class PrepareConfig(StageConfig):
         500, ge=2, description="maximum number of items per user; only the latest are kept"
     )
     min_item_users: int = Field(5, ge=1, description="ignore items with fewer users")
-    clusters: int = Field(
-        10, ge=2, le=100, description="number of user clusters; each cluster becomes a relation"
+    clusters: Annotated[int | Literal["auto"], BeforeValidator(_cluster_count)] = Field(
+        10,
+        description="number of user clusters (2 to 100), each of which becomes a relation; auto: the number from 2 to "
+        "20 with the most distinct clusters",
+    )
+    preset: PresetName | None = Field(
+        None,
+        description="domain whose relation texts of the paper (appendix A.2) describe the clusters that fit them best",
     )
     min_support: int = Field(
         3, ge=1, description="minimum number of users in a cluster who have both items of a pair"
@@ -164,9 +195,11 @@ class PrepareConfig(StageConfig):
             raise ValueError(
                 "exactly one of --interactions and --edges is required. Give a log, or edges with --relation-texts"
             )
-        if (self.edges is None) != (self.relation_texts is None):
+        if self.edges is not None and self.relation_texts is None:
+            raise ValueError("--edges needs --relation-texts, which describes the relations of the edges")
+        if self.edges is not None and self.preset is not None:
             raise ValueError(
-                "--edges and --relation-texts must be given together. The texts describe the relations of the edges"
+                "--preset describes the clusters of a log and cannot be used with --edges. Leave it out"
             )
         if self.validation_share + self.test_share >= 1.0:
             raise ValueError(

@@ -14,9 +14,11 @@ from model.records import INTRA_RELATION, Item, Relation, Split
 
 from .prepare_config import PrepareConfig
 from .ready_edges import read_edges, read_relation_texts
-from .relations.clusters import InteractionLog, describe_clusters, user_clusters
+from .relations.clusters import InteractionLog, user_clusters
 from .relations.edges import related_pairs
 from .relations.interaction_log import LogFilters, read_user_items
+from .relations.noise import noise_advice
+from .relations.relation_names import name_clusters
 
 EDGE_SCHEMA = {
     "item_a": pl.String,
@@ -98,22 +100,29 @@ def graph_of_log(
     items: list[Item], splits: list[Split], batches: Iterable[pl.DataFrame], config: PrepareConfig
 ) -> Graph:
     """Cluster the users of the log; return one relation for each cluster, with its related pairs."""
+    texts = None if config.relation_texts is None else read_relation_texts(config.relation_texts)
     log, counts, advice = _read_log(items, batches, config)
     if not any(item.picture for item in items):
         advice += (NO_PICTURES,)
     membership = user_clusters(log, config.clusters, config.seed)
     found = int(membership.max()) + 1
-    if found < config.clusters:
+    if config.clusters == "auto":
+        advice += (f"--clusters auto chose {found} clusters.",)
+    elif found < config.clusters:
         advice += (
             f"{config.clusters} clusters were asked for, but the users differ in only {found} ways by the categories "
             f"of their items, so there are {found}. Add categories to the items, or choose --clusters {max(found, 2)}.",
         )
-    described = describe_clusters(log, membership, config.behaviour)
+    described, told = name_clusters(log, membership, config.behaviour, config.preset, texts)
+    advice += told
     pairs = []
     for cluster, (name, _) in enumerate(progress(described, "finding pairs", len(described))):
         related = related_pairs(
             log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
         )
+        paired = len(np.unique(np.concatenate([related.a, related.b])))
+        noise = noise_advice(name, related.support, paired)
+        advice += () if noise is None else (noise,)
         columns = {"a": related.a, "b": related.b, "support": related.support, "npmi": related.npmi}
         pairs.append(pl.DataFrame(columns).with_columns(relation_id=pl.lit(name)))
     within, across, dropped = _sorted_edges(pl.concat(pairs), items, splits)
@@ -144,7 +153,8 @@ def _read_log(
     )
     log = read_user_items(batches, [item.item_id for item in items], filters)
     users = len(log.users)
-    if users < config.clusters:
+    least = 2 if config.clusters == "auto" else config.clusters
+    if users < least:
         path = config.log_path
         steps = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in log.counts.items())
         unknown = log.counts["of_unknown_items"] > log.counts["without_repeats"]
@@ -156,7 +166,7 @@ def _read_log(
         raise InputError(
             f"{path} has {users} users left after the filters (min_rating {config.min_rating}, "
             f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), but needs at least "
-            f"one for each of the {config.clusters} clusters. {' '.join([*log.advice, remedy])} Rows: {steps}."
+            f"one for each of the {least} clusters. {' '.join([*log.advice, remedy])} Rows: {steps}."
         )
     names = tuple(sorted({name for item in items for name in item.categories}))
     if not names:
@@ -200,11 +210,6 @@ def graph_of_edges(items: list[Item], splits: list[Split], config: PrepareConfig
     assert config.edges is not None
     assert config.relation_texts is not None
     texts = read_relation_texts(config.relation_texts)
-    if INTRA_RELATION.relation_id in texts:
-        raise InputError(
-            f"{config.relation_texts}: the relation ID {INTRA_RELATION.relation_id!r} is reserved for the relation of "
-            "an item with itself. Choose another ID."
-        )
     given = read_edges(config.edges)
     unknown = given.filter(~pl.col("relation").is_in(list(texts)))
     if len(unknown):

@@ -17,6 +17,7 @@ from benchmarks import (
     live,
     loss,
     overload,
+    prepare,
     search,
     service,
     train,
@@ -49,6 +50,20 @@ def test_prints_figures_as_json_object_on_last_line(
     assert all(figures[key] > 0 for key in KEYS[name])
     assert figures.get("memory_ratio", 10.0) > 5
     assert figures.get("min_cosine", 1.0) > 0.999
+
+
+def test_preparation_benchmark_finds_the_planted_groups(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["prepare", "--quick"])
+    prepare.main()
+    *table, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last)
+    assert figures.keys() == {"rows", "seconds", "peak_gib", "exponent"}
+    assert 40_000 < figures["rows"] < 60_000
+    assert min(figures["seconds"], figures["peak_gib"]) > 0
+    planted = [float(line.split("│")[-2].strip(" %")) for line in table if line.startswith("│")]
+    assert min(planted) > 90
 
 
 def test_service_benchmark_reports_ratios_to_canned_response(

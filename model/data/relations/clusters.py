@@ -11,6 +11,7 @@ with a low lift.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +20,8 @@ from numpy import ndarray
 
 from model.config import Behaviour
 from model.records import INTRA_RELATION
+
+from .cluster_count import MAX_AUTO_CLUSTERS, cluster_count
 
 BEHAVIOUR_WORDS: dict[Behaviour, tuple[str, str]] = {
     "buy": ("Co-purchased", "buy"),
@@ -87,20 +90,24 @@ class InteractionLog:
     category_names: tuple[str, ...]
 
 
-def user_clusters(log: InteractionLog, clusters: int, seed: int) -> Int[ndarray, " users"]:
+def user_clusters(log: InteractionLog, clusters: int | Literal["auto"], seed: int) -> Int[ndarray, " users"]:
     """Cluster users by their distributions over categories with KMeans; return the cluster of each user.
 
     KMeans is fitted on a random sample of users if there are more than `MAX_FITTED_CELLS` allow, and every user is
-    assigned to the nearest centre. There are fewer clusters if fewer users differ in their distributions.
+    assigned to the nearest centre. There are fewer clusters if fewer users differ in their distributions. For the
+    number of clusters "auto", see `cluster_count`.
     """
     from sklearn.cluster import KMeans
 
     users, names = log.taken.shape[0], len(log.category_names)
-    fitted = min(users, max(clusters * 100, MAX_FITTED_CELLS // names))
+    most = MAX_AUTO_CLUSTERS if clusters == "auto" else clusters
+    fitted = min(users, max(most * 100, MAX_FITTED_CELLS // names))
     rows = np.arange(users)
     if fitted < users:
         rows = np.sort(np.random.default_rng(seed).choice(users, fitted, replace=False))
     tastes = _tastes(log, rows)
+    if clusters == "auto":
+        clusters = cluster_count(tastes, seed)
     clusters = min(clusters, len(np.unique(tastes, axis=0)))
     kmeans = KMeans(clusters, n_init=10, random_state=seed).fit(tastes)
     if fitted == users:

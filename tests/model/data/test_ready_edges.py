@@ -1,5 +1,6 @@
 """Ready-made edges and relation texts."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 
 from model.data.ready_edges import read_edges, read_relation_texts
 from model.errors import InputError
+from model.records import INTRA_RELATION
 
 
 def put(path: Path, content: str) -> Path:
@@ -47,3 +49,31 @@ def test_reads_relation_texts_as_a_mapping(tmp_path: Path) -> None:
 def test_unusable_texts_are_refused(content: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=complaint):
         read_relation_texts(put(tmp_path / "texts.csv", content))
+
+
+RELATIONS_JSON = [
+    {"relation_id": INTRA_RELATION.relation_id, "description": INTRA_RELATION.description, "intra": True},
+    {"relation_id": "worn", "description": "Worn together.", "intra": False, "domain": "Clothing"},
+]
+
+
+def test_reads_the_texts_of_relations_json_without_the_relation_of_an_item_with_itself(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "relations.json"
+    path.write_text(json.dumps(RELATIONS_JSON, indent=2))
+    assert read_relation_texts(path) == {"worn": "Worn together."}
+
+
+def test_rejects_another_text_for_the_relation_of_an_item_with_itself(tmp_path: Path) -> None:
+    path = tmp_path / "relations.json"
+    path.write_text(json.dumps([{**RELATIONS_JSON[0], "description": "Twins."}, RELATIONS_JSON[1]]))
+    with pytest.raises(InputError, match=r"relations\.json: the relation ID 'same-item' is reserved"):
+        read_relation_texts(path)
+
+
+def test_rejects_a_text_that_was_deleted_and_names_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "relations.json"
+    path.write_text(json.dumps([*RELATIONS_JSON, {"relation_id": "read", "description": None}]))
+    with pytest.raises(InputError, match=r"relations\.json, row 3: a cell of .*description is empty"):
+        read_relation_texts(path)

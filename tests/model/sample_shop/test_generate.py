@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -158,7 +158,8 @@ def test_groups_have_equal_sizes_and_shoppers_buy_about_26_distinct_items(shop: 
     assert not shop.log.select("user_id", "item_id").is_duplicated().any()
 
 
-def test_clustering_of_log_recovers_planted_groups(shop: Shop) -> None:
+@pytest.mark.parametrize("clusters", [len(GROUPS), "auto"])
+def test_clustering_of_log_recovers_planted_groups(shop: Shop, clusters: int | Literal["auto"]) -> None:
     names = tuple(CATEGORIES)
     rows = {item["item_id"]: row for row, item in enumerate(shop.items)}
     categories = sp.csr_array(
@@ -168,7 +169,7 @@ def test_clustering_of_log_recovers_planted_groups(shop: Shop) -> None:
     places = {user: row for row, user in enumerate(users)}
     pairs = [(places[user], rows[item]) for user, item, _ in shop.log.iter_rows()]
     taken = sp.csr_array((np.ones(len(pairs)), tuple(np.array(pairs).T)), shape=(len(users), len(rows)))
-    found = user_clusters(InteractionLog(taken, categories, names), len(GROUPS), seed=0)
+    found = user_clusters(InteractionLog(taken, categories, names), clusters, seed=0)
     planted = [shop.truth["shoppers"][user]["group"] for user in users]
     assert adjusted_rand_score(planted, found) >= 0.9
 

@@ -13,7 +13,7 @@ from model.artifact import lock_folder
 from model.data.pictures.downloads import DownloadLimits, download, reasons
 from model.data.pictures.item_pictures import Fetching, resolve_pictures
 from model.data.pictures.picture_cache import Failure, PictureCache
-from model.errors import ArtifactError
+from model.errors import ArtifactError, StorageError
 
 FAST = DownloadLimits(first_wait_s=0.01)
 
