@@ -108,7 +108,11 @@ FROZEN_DEFAULTS = {"temperature": 0.2, "learning_rate": 1e-4, "steps": 200, "val
 class TrainingOptions(StageConfig):
     """Options of a training that a study of many trainings shares with `rcml train`."""
 
-    prepared: Path = Field(description="folder written by `rcml prepare`")
+    prepared: Paths = Field(
+        min_length=1,
+        description="folders written by `rcml prepare`; several (comma-separated, or the option repeated) are domains "
+        "of one training",
+    )
     backbone: str = Field(
         "small",
         description="small: CLIP trained from scratch; otherwise a pretrained CLIP, SigLIP, SigLIP 2 or vision-text "
@@ -279,6 +283,14 @@ class AblateConfig(TrainingOptions):
         1, ge=1, le=100, description="number of trainings per variant, with the seeds --seed, --seed + 1, ..."
     )
 
+    @model_validator(mode="after")
+    def _one_domain(self) -> Self:
+        if len(self.prepared) > 1:
+            raise ValueError(
+                "--prepared has several folders. A study compares on one domain: give one folder"
+            )
+        return self
+
 
 class EvaluateConfig(StageConfig):
     """Evaluate a checkpoint on the test items: retrieval, relation type and relation validity."""
@@ -289,7 +301,7 @@ class EvaluateConfig(StageConfig):
         "seed, and the report shows their mean",
     )
     prepared: Path = Field(
-        description="folder written by `rcml prepare`, on which the checkpoints were trained"
+        description="folder written by `rcml prepare`, on which the checkpoints were trained, or of another domain"
     )
     out: Path = Field(description="folder to write report.json, report.md, report.html and the plots to")
     clip: Paths = Field((), description="checkpoints trained with --objective clip, to compare with")

@@ -44,3 +44,8 @@ class EdgeTable:
     def take(self, rows: ndarray) -> "EdgeTable":
         """Return a table of the edges at `rows`."""
         return EdgeTable(self.a[rows], self.b[rows], self.relation[rows])
+
+    def by_domain(self, domain_of_relation: Int[ndarray, " relations"]) -> list["EdgeTable"]:
+        """Return the edges of each domain that has any; `domain_of_relation` is the domain's number."""
+        domain = domain_of_relation[self.relation]
+        return [self.take(np.flatnonzero(domain == one)) for one in np.unique(domain)]

@@ -27,22 +27,28 @@ from .files.table_reader import table_files
 from .item_input import compose_text
 from .item_table import ITEM_COLUMNS, read_item_table
 from .log_table import read_log_table
+from .near_duplicates import MAX_SHARED_PICTURE, duplicate_groups
 from .pictures.downloads import DownloadLimits
 from .pictures.item_pictures import Fetching, resolve_pictures
 from .pictures.picture_cells import is_address, pictures_of
 from .prepare_config import PrepareConfig
 from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
 from .relation_graph import Graph, graph_of_edges, graph_of_log
+from .relations.interaction_log import first_interactions
 from .report.preparation_markdown import preparation_markdown
 from .report.preparation_report import count_file, count_prepared, describe_columns
 from .sources.open_source import open_source
 from .sources.source import Source
+from .splits import split_by_hash, split_by_time
 
 MIN_PICTURED_ITEMS = 3
 """Minimum number of items with a picture: one for each split.
 
 Data without any picture can be prepared, to judge a log before its pictures are there, but not trained on.
 """
+
+MAX_GROUP_SHARE = 0.05
+"""Share of the items from which a group of near-duplicates is reported, because it shifts the shares of the splits."""
 
 
 def prepare(config: PrepareConfig) -> str:
@@ -58,12 +64,13 @@ def prepare(config: PrepareConfig) -> str:
     with write_artifact(config.out, "prepared", config, sources) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside, advice = _keep_items(table.frame, source, config, draft.path)
-        splits = _split(items, config)
+        splits, cautions = _split(items, config, draft.path)
         unread: Counter[str] = Counter()
         if config.edges is None:
             graph = graph_of_log(items, splits, read_log_table(source.interactions(), unread), config)
         else:
             graph = graph_of_edges(items, splits, config)
+        graph = replace(graph, advice=(*graph.advice, *cautions))
         relations = [
             relation if relation.intra else replace(relation, domain=config.domain)
             for relation in graph.relations
@@ -204,22 +211,28 @@ def _fetching(config: PrepareConfig) -> Fetching | None:
     )
 
 
-def _split(items: list[Item], config: PrepareConfig) -> list[Split]:
-    """Assign each item to a split.
+def _split(items: list[Item], config: PrepareConfig, folder: Path) -> tuple[list[Split], tuple[str, ...]]:
+    """Assign each item to a split, and say what keeps the splits from having their shares.
 
-    `test_share` and `validation_share` are shares of the items with a picture. An item without a picture belongs to no
-    pair, so its split (train) has no effect.
+    An item without a picture belongs to no pair, so its split has no effect. Near-duplicates are in one split.
     """
-    pictured = np.asarray([row for row, item in enumerate(items) if item.picture] or range(len(items)))
-    order = np.random.default_rng(config.seed).permutation(pictured)
-    test = round(len(pictured) * config.test_share)
-    validation = round(len(pictured) * config.validation_share)
-    splits = [Split.TRAIN] * len(items)
-    for row in order[:test]:
-        splits[row] = Split.TEST
-    for row in order[test : test + validation]:
-        splits[row] = Split.VALIDATION
-    return splits
+    ids = [item.item_id for item in items]
+    groups = duplicate_groups(items, folder)
+    if config.split == "time":
+        log = read_log_table(open_source(config).interactions(), Counter())
+        seen = first_interactions(log, ids, config.repair_ids)
+        splits = split_by_time(ids, groups, seen, config.validation_share, config.test_share)
+    else:
+        splits = split_by_hash(ids, groups, config.validation_share, config.test_share, config.seed)
+    sizes = np.bincount(groups)
+    largest = int(sizes.argmax())
+    if sizes[largest] <= max(MAX_SHARED_PICTURE, MAX_GROUP_SHARE * len(items)):
+        return splits, ()
+    return splits, (
+        f"{sizes[largest]:,} items count as near-duplicates of {ids[largest]!r} (title {items[largest].title!r}), so "
+        f"they are all in the {splits[largest]} split, and the shares of the splits are less exact. Give these items "
+        "distinct titles.",
+    )
 
 
 def _write_tables(

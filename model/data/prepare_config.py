@@ -33,6 +33,7 @@ PresetName = Literal[
     "sports",
 ]
 ColumnType = Literal["text", "number", "integer", "boolean"]
+SplitRule = Literal["items", "time"]
 
 
 MAX_CLUSTERS = 100
@@ -165,10 +166,15 @@ class PrepareConfig(StageConfig):
         description="number of best partners (by NPMI) of an item in a cluster; a pair is kept if one of its "
         "items is a best partner of the other",
     )
-    validation_share: Share = Field(
-        0.1, description="share of the items held out for validation during training"
+    split: SplitRule = Field(
+        "items",
+        description="items: by a hash of the item ID, so that an item keeps its split when others are added; time: the "
+        "items whose first interaction is latest are held out; near-duplicates (same title or picture) stay together",
     )
-    test_share: Share = Field(0.2, description="share of the items held out for `rcml evaluate`")
+    validation_share: Share = Field(
+        0.1, description="expected share of the items held out for validation during training"
+    )
+    test_share: Share = Field(0.2, description="expected share of the items held out for `rcml evaluate`")
     seed: int = Field(0, ge=0, description="random seed of the clustering and the data split")
 
     @property
@@ -200,6 +206,10 @@ class PrepareConfig(StageConfig):
         if self.edges is not None and self.preset is not None:
             raise ValueError(
                 "--preset describes the clusters of a log and cannot be used with --edges. Leave it out"
+            )
+        if self.split == "time" and self.edges is not None:
+            raise ValueError(
+                "--split time needs --interactions, because edges have no times. Give a log, or use --split items"
             )
         if self.validation_share + self.test_share >= 1.0:
             raise ValueError(

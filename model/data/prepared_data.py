@@ -19,7 +19,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from jaxtyping import Int
+from numpy import ndarray
 
 from model.artifact import Manifest, open_artifact
 from model.records import Edge, Item, Relation, Split
@@ -78,6 +81,16 @@ class Prepared:
             edges=_read_edges(path / EDGES_FILE),
             edges_across=_read_edges(path / EDGES_ACROSS_FILE) if EDGES_ACROSS_FILE in manifest.files else (),
         )
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of the folders that the data was read from, by the names of parents in a manifest."""
+        return {"prepared": self.manifest.digest}
+
+    @property
+    def domain_of_relation(self) -> Int[ndarray, " relations"]:
+        """Number of the domain of each relation; -1 for the relation of an item with itself."""
+        return np.array([-1 if relation.intra else 0 for relation in self.relations])
 
     @property
     def composition(self) -> ItemFormat:

@@ -63,6 +63,7 @@ class Encoder:
         self._device = device
         self.relations = tuple(relations)
         self._known: tuple[int, RelationContext] | None = None
+        self._centre: Tensor | None = None
         self._source: Source | None = None
 
     @classmethod
@@ -188,8 +189,12 @@ class Encoder:
         return self._device.type
 
     def with_relations(self, relations: Sequence[Relation]) -> Self:
-        """Return an encoder with the same network that encodes items under `relations` instead."""
+        """Return an encoder with the same network that encodes items under `relations` instead.
+
+        With centred conditioning, the centre stays that of the trained relations, as for free-text relations.
+        """
         other = type(self)(self.network, self.preprocessor, relations, self._device)
+        other._centre = self.context().centre
         other.context()
         return other
 
@@ -203,7 +208,9 @@ class Encoder:
         """Encode the relations with the current weights; the result is cached until the weights change."""
         version = self.network.version
         if self._known is None or self._known[0] != version:
-            context = relation_context(self.network, self.preprocessor, self.relations, self._device)
+            context = relation_context(
+                self.network, self.preprocessor, self.relations, self._device, self._centre
+            )
             self._known = (version, context)
         return self._known[1]
 

@@ -18,6 +18,7 @@ from model.console import progress
 from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
 from model.embeddings.attention_entropy import AttentionEntropy
+from model.encoder.out_of_domain import is_out_of_domain, refuse_seen, warning
 from model.errors import InputError, MismatchError
 from model.network.devices import machine_name
 from model.similarity import Similarity
@@ -65,13 +66,27 @@ def evaluate(config: EvaluateConfig) -> str:
         networks = measure_networks(checkpoints, questions, prepared, config, costs, draft.path / TOKENS)
         efficiency = None if costs is None else costs.table(machine_name(config.device), list(checkpoints))
         report = make_report(prepared, questions, networks, others, efficiency, config)
+        report = _with_domain(report, checkpoints, prepared)
         report.save(draft.path)
         examples = next(iter(networks.values()))[0].examples
         assert examples is not None, "the first network has examples"
         write_documents(report, draft.path, examples, config.seed)
-    return (
-        f"Evaluated on {len(questions.texts)} unseen items. {report.verdict.sentence} Report in {config.out}"
-    )
+    domain = " Out of domain." if report.out_of_domain else ""
+    return f"Evaluated on {len(questions.texts)} unseen items.{domain} {report.verdict.sentence} Report in {config.out}"
+
+
+def _with_domain(
+    report: EvaluationReport, checkpoints: Mapping[Role, Sequence[Checkpoint]], prepared: Prepared
+) -> EvaluationReport:
+    """Say in the report which checkpoints were trained on other domains."""
+    every = [one for several in checkpoints.values() for one in several]
+    warnings = [warning(one, prepared) for one in every if is_out_of_domain(one, prepared)]
+    if not warnings:
+        return report
+    found = report.verdict.model_copy(update={"warnings": (*warnings, *report.verdict.warnings)})
+    tested = next(iter(checkpoints.values()))
+    outside = any(is_out_of_domain(one, prepared) for one in tested)
+    return report.model_copy(update={"verdict": found, "out_of_domain": outside})
 
 
 def open_checkpoints(config: EvaluateConfig, prepared: Prepared) -> dict[Role, list[Checkpoint]]:
@@ -138,11 +153,8 @@ def _refuse_repeated(role: Role, checkpoints: Sequence[Checkpoint]) -> None:
 
 def _open(option: str, path: Path, prepared: Prepared) -> Checkpoint:
     checkpoint = Checkpoint.open(path)
-    if checkpoint.manifest.parents.get("prepared") != prepared.manifest.digest:
-        raise MismatchError(
-            f"{path} was not trained on the current contents of {prepared.path}, so it may have been trained on the "
-            "test items. Train it again on this data, or set --prepared to the data that it was trained on."
-        )
+    if is_out_of_domain(checkpoint, prepared):
+        refuse_seen(checkpoint, prepared)
     objective = checkpoint.metrics.objective
     if option in ("clip", "blind") and objective != option:
         raise MismatchError(

@@ -299,6 +299,11 @@ class EvaluationReport(FrozenModel):
     """Content of `report.json`, with one field per key; docs/artifacts.md documents the keys."""
 
     verdict: Verdict
+    out_of_domain: bool = Field(
+        False,
+        description="whether the tested network was trained on other domains, so that the relations of this one are "
+        "encoded from their descriptions alone",
+    )
     data: DataCounts
     chance: ChanceFigures
     networks: dict[Role, NetworkFigures] = Field(

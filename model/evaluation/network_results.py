@@ -14,6 +14,7 @@ from model.data.prepared_data import Prepared
 from model.embeddings.attention_entropy import AttentionEntropy
 from model.embeddings.encoding import Encoding
 from model.encoder.encoder import Encoder
+from model.encoder.out_of_domain import under_relations_of
 from model.network.image_cache import PictureFiles
 from model.similarity import Similarity
 
@@ -55,6 +56,7 @@ def measure_networks(
         digest = towers.get(checkpoint.path)
         tokens = None if digest is None else scratch / digest
         encoder = Encoder.from_pretrained(checkpoint.path, config.device)
+        checkpoint, encoder = under_relations_of(prepared, checkpoint, encoder)
         encoding, training = encode_questions(encoder, questions, tokens)
         if costs is not None:
             costs.measure(role, Subject.of_network(encoder, checkpoint.metrics.parameters), encoding)

@@ -61,9 +61,11 @@ def sample_queries(edges: EdgeTable, candidates: int, max_queries: int, rng: np.
     for query, (item, partner, relation) in enumerate(_triples(asked)):
         allowed = np.delete(pool, np.searchsorted(pool, sorted(partners[item, relation] | {item})))
         if len(allowed) < candidates - 1:
+            fewest = len(pool) - max(len(partners[a, r] | {a}) for a, _, r in _triples(asked))
+            candidate = f"Give `rcml evaluate` --candidates {fewest + 1}, or run" if fewest > 0 else "Run"
             raise InputError(
-                f"Only {len(allowed)} items can serve as negatives, but {candidates - 1} are needed. Run "
-                "`rcml prepare` with more items, a larger share of held-out items, or looser filters."
+                f"Only {fewest} items can serve as negatives, but {candidates - 1} are needed. {candidate} `rcml "
+                "prepare` with a larger --test-share, such as 0.4, or with more items."
             )
         drawn[query] = [partner, *rng.choice(allowed, size=candidates - 1, replace=False)]
     return Queries(asked.a, asked.relation, drawn)
@@ -84,6 +86,22 @@ def sample_hard_queries(queries: Queries, edges: EdgeTable, rng: np.random.Gener
     pools = {relation: np.unique(both.a[both.relation == relation]) for relation in _distinct(both.relation)}
     asked = EdgeTable(queries.item, queries.candidates[:, 0], queries.relation)
     return _with_negatives(asked, pools, _partners(both), queries.candidates.shape[1], rng)
+
+
+def sample_available_queries(
+    edges: EdgeTable, candidates: int, max_queries: int, rng: np.random.Generator
+) -> Queries:
+    """Draw queries as `sample_queries` does, but with fewer negatives if a small shop does not have enough.
+
+    A query has at least `MIN_NEGATIVES`; one with fewer is left out.
+    """
+    asked = edges.both_ways()
+    pool = np.unique(np.concatenate([edges.a, edges.b]))
+    pools = dict.fromkeys(_distinct(asked.relation), pool)
+    partners = _partners(asked)
+    if len(asked) > max_queries:
+        asked = asked.take(np.sort(rng.choice(len(asked), size=max_queries, replace=False)))
+    return _with_negatives(asked, pools, partners, candidates, rng)
 
 
 def sample_training_queries(
@@ -128,6 +146,19 @@ class LabelledPairs:
 
     pairs: EdgeTable
     valid: Bool[ndarray, " claims"]
+
+    @classmethod
+    def joined(cls, parts: Sequence["LabelledPairs"]) -> "LabelledPairs":
+        """Concatenate claims, the true ones of all parts first."""
+        pairs = [part.pairs for part in parts]
+        valid = np.concatenate([part.valid for part in parts])
+        every = EdgeTable(
+            np.concatenate([own.a for own in pairs]),
+            np.concatenate([own.b for own in pairs]),
+            np.concatenate([own.relation for own in pairs]),
+        )
+        order = np.argsort(~valid, kind="stable")
+        return cls(every.take(order), valid[order])
 
     def vectors(self, encoding: Encoding, relation_vectors: ndarray) -> PairVectors:
         """Look up the vectors of each claim for the validity head."""

@@ -43,13 +43,13 @@ def ablate(config: AblateConfig) -> str:
         TrainingError: the loss of a variant, or its gradient, is not finite.
     """
     _refuse_other_content(config)
-    prepared = Prepared.open(config.prepared)
+    prepared = Prepared.open(config.prepared[0])
     variants = variants_of(config)
     seeds = range(config.seed, config.seed + config.seeds)
     trainings = {variant: [variant.training(config, seed) for seed in seeds] for variant in variants.tried}
     exam = EvaluateConfig(
         checkpoint=tuple(one.out for several in trainings.values() for one in several),
-        prepared=config.prepared,
+        prepared=config.prepared[0],
         out=config.out,
         device=config.device,
     )

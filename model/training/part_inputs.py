@@ -40,9 +40,10 @@ class PartInputs:
         """
         edges = [edge for edge in self._prepared.edges if edge.split == split]
         if not edges:
+            share = "" if split == Split.TRAIN else " with --validation-share 0.2, or with --min-support 2"
             raise InputError(
                 f"{self._prepared.path} has no pairs in the {split} split. Use more data, or relax the thresholds of "
-                "`rcml prepare`."
+                f"`rcml prepare`{share}."
             )
         preprocessor = self._encoder.preprocessor
         items = [self._prepared.items[row] for row in rows]

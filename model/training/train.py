@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from numpy import ndarray
 from torch import nn
 
 from model.artifact import write_artifact
@@ -26,12 +28,13 @@ from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import VALIDITY_THRESHOLD, ValidityHead
 from model.config import UNCONDITIONED, TrainConfig
 from model.console import progress_bar, say
+from model.data.joined_data import open_prepared
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import EQUAL_SHARE, Encoding
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.evaluation.metrics import relation_type_scores
-from model.evaluation.sampling import sample_labelled_pairs
+from model.evaluation.sampling import LabelledPairs, sample_labelled_pairs
 from model.network.backbones import Backbone, DualEncoderBackbone
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
@@ -71,10 +74,10 @@ def train(config: TrainConfig) -> str:
         TrainingError: the loss or its gradient is not finite.
     """
     require_trackers(config)
-    prepared = Prepared.open(config.prepared)
+    prepared = open_prepared(config.prepared)
     if not prepared.rows(Split.TRAIN):
         raise InputError(
-            f"{config.prepared} has no training item with a picture, and training needs pictures. Give them to "
+            f"{prepared.path} has no training item with a picture, and training needs pictures. Give them to "
             "`rcml prepare`."
         )
     with join_process_group(config.device) as group:
@@ -277,7 +280,9 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
         Split.TRAIN: training.encoder.encode_inputs(training.part.text, training.part.pictures),
         Split.VALIDATION: replace(encoding, text_share=share),
     }
-    validity, calibration, accuracy = _fit_validity(training.encoder, parts, encodings, config.seed)
+    validity, calibration, accuracy = _fit_validity(
+        training.encoder, parts, encodings, training.prepared.domain_of_relation, config.seed
+    )
     hit = state.best_hit if config.keep == "best" else state.history[-1].validation_hit_at_5
     metrics = TrainingMetrics(
         objective=config.objective,
@@ -293,8 +298,7 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
         data_wait_share=round(state.data_wait_share, 4),
         history=tuple(state.history),
     )
-    parents = {"prepared": training.prepared.manifest.digest}
-    with write_artifact(config.out, "checkpoint", config, parents) as draft:
+    with write_artifact(config.out, "checkpoint", config, training.prepared.digests) as draft:
         card = model_card(config, metrics, training.prepared)
         training.encoder.write(draft, validity, metrics, card, calibration)
     training.run.finish()
@@ -367,17 +371,32 @@ def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, 
 
 
 def _fit_validity(
-    encoder: Encoder, parts: Mapping[Split, Part], encodings: Mapping[Split, Encoding], seed: int
+    encoder: Encoder,
+    parts: Mapping[Split, Part],
+    encodings: Mapping[Split, Encoding],
+    domain_of_relation: Int[ndarray, " relations"],
+    seed: int,
 ) -> tuple[ValidityHead, Calibration, float]:
     """Fit the validity head to the training split and the calibration to the validation split; the network is frozen.
 
-    The returned accuracy is that of the uncalibrated head on the validation split.
+    The false claims are made of the items and relations of one domain, as an index asks them. The returned accuracy is
+    that of the uncalibrated head on the validation split.
     """
     rng = np.random.default_rng(seed)
     known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
     judged = {}
     for split, part in parts.items():
-        claims = sample_labelled_pairs(part.edges, known, MAX_FITTED_CLAIMS, rng)
+        claims = LabelledPairs.joined(
+            [
+                sample_labelled_pairs(
+                    own,
+                    np.flatnonzero(domain_of_relation == domain_of_relation[own.relation[0]]),
+                    MAX_FITTED_CLAIMS,
+                    rng,
+                )
+                for own in part.edges.by_domain(domain_of_relation)
+            ]
+        )
         judged[split] = (claims.vectors(encodings[split], encoder.relation_vectors), claims.valid)
     head = ValidityHead.fit(*judged[Split.TRAIN], seed)
     pairs, valid = judged[Split.VALIDATION]

@@ -4,16 +4,24 @@ Edges between two validation items are few, because most partners of an item lie
 training items for validation items are therefore added: early stopping then rests on thousands of queries.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from model.console import say
 from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import EQUAL_SHARE, Encoding
+from model.errors import InputError
 from model.evaluation.metrics import retrieval_hits
-from model.evaluation.sampling import Queries, sample_queries, sample_training_queries
+from model.evaluation.sampling import (
+    MIN_NEGATIVES,
+    Queries,
+    sample_available_queries,
+    sample_training_queries,
+)
 from model.records import Split
 from model.similarity import Similarity
 
@@ -45,7 +53,9 @@ class Validation:
 
 
 def make_validation(prepared: Prepared, inputs: PartInputs, rng: np.random.Generator) -> Validation:
-    """Read the validation items and draw the queries.
+    """Read the validation items and draw the queries; all candidates of a query are of its domain.
+
+    A shop with few validation items has fewer negatives than `CANDIDATES`, of which a warning tells.
 
     Raises:
         InputError: there are no edges between validation items, or too few of these items.
@@ -60,7 +70,10 @@ def make_validation(prepared: Prepared, inputs: PartInputs, rng: np.random.Gener
     place = {item.item_id: row for row, item in enumerate(prepared.items)}
     rows = [*held_out, *(place[item_id] for item_id in known)]
     part = inputs.part(rows, Split.VALIDATION)
-    queries = [sample_queries(part.edges, CANDIDATES, MAX_QUERIES, rng)]
+    domains = prepared.domain_of_relation
+    queries = [
+        sample_available_queries(own, CANDIDATES, MAX_QUERIES, rng) for own in part.edges.by_domain(domains)
+    ]
     some = [edge for edge in across if edge.item_a in allowed and edge.item_b in allowed]
     if some:
         table = inputs.edge_table(some, rows)
@@ -70,9 +83,49 @@ def make_validation(prepared: Prepared, inputs: PartInputs, rng: np.random.Gener
         )
         if len(outwards) > MAX_QUERIES:
             outwards = outwards.take(np.sort(rng.choice(len(outwards), MAX_QUERIES, replace=False)))
-        pool = np.unique(np.concatenate([part.edges.a, part.edges.b, outwards.b]))
-        queries.append(sample_training_queries(outwards, pool, CANDIDATES, rng))
-    return Validation(part, Queries.joined(queries))
+        for asked in outwards.by_domain(domains):
+            own = part.edges.take(np.isin(domains[part.edges.relation], domains[asked.relation]))
+            pool = np.unique(np.concatenate([own.a, own.b, asked.b]))
+            queries.append(sample_training_queries(asked, pool, CANDIDATES, rng))
+    drawn = Queries.joined(queries)
+    _check_negatives(drawn, prepared, len(held_out))
+    queried = set(domains[drawn.relation].tolist())
+    for unasked in sorted(set(domains[1:].tolist()) - queried):
+        relation = prepared.relations[int(np.flatnonzero(domains == unasked)[0])].relation_id
+        say(
+            f"Warning: the domain with the relation {relation} has too few validation items for queries, so early "
+            "stopping ignores it. Run `rcml prepare` on it with a larger --validation-share, such as 0.2."
+        )
+    return Validation(part, drawn)
+
+
+def _check_negatives(queries: Queries, prepared: Prepared, held_out: int) -> None:
+    """Warn if a query has fewer negatives than usual, and say which share of validation items gives enough.
+
+    Raises:
+        InputError: there are no queries, because no item has `MIN_NEGATIVES` negatives.
+    """
+    fewest = int((queries.candidates[:, 1:] >= 0).sum(axis=1).min()) if len(queries.item) else 0
+    if fewest >= CANDIDATES - 1:
+        return
+    pictured = sum(bool(item.picture) for item in prepared.items)
+    share = _rounded_up(held_out / pictured * (CANDIDATES - 1) / max(fewest, MIN_NEGATIVES - 1))
+    remedy = f"Run `rcml prepare` with --validation-share {share:.2f}"
+    if not fewest:
+        raise InputError(
+            f"{prepared.path} has {held_out} validation items, of which fewer than {MIN_NEGATIVES} can serve as "
+            f"negatives of a query. {remedy}, or with more items."
+        )
+    say(
+        f"Warning: some validation queries have only {fewest} negatives instead of {CANDIDATES - 1}, because "
+        f"{prepared.path} has only {held_out} validation items. Hit@5 is then higher than among {CANDIDATES} "
+        f"candidates. {remedy} for more."
+    )
+
+
+def _rounded_up(share: float) -> float:
+    """Round a share up to a multiple of 0.05 that leaves most items for training."""
+    return min(math.ceil(share * 20) / 20, 0.4)
 
 
 def best_text_share(encoding: Encoding, queries: Queries, shares: Sequence[float]) -> tuple[float, float]:

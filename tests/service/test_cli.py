@@ -53,7 +53,7 @@ def test_shows_help_and_exits_with_2_without_verb(capsys: pytest.CaptureFixture[
 def test_parses_options_into_stage_config() -> None:
     train = parse("train", "--prepared", "p", "--out", "o", "--small.width", "64", "--no-augment").train
     assert train is not None
-    assert (train.prepared, train.small.width, train.small.text_layers) == (Path("p"), 64, 2)
+    assert (train.prepared, train.small.width, train.small.text_layers) == ((Path("p"),), 64, 2)
     assert not train.augment
 
 

@@ -168,6 +168,27 @@ def read_user_items(
     return UserItems(taken, kept.gather(order), dict(counts), tuple(unknown.advice()))
 
 
+def first_interactions(
+    batches: Iterable[pl.DataFrame], item_ids: Sequence[str], repair_ids: bool = False
+) -> dict[str, float]:
+    """Return the time of the first interaction of each item, in seconds since 1970; items without a time are absent.
+
+    `batches` are those of `read_user_items`. With `repair_ids`, the times of repairable IDs count for the item that
+    they mean.
+    """
+    known = pl.DataFrame({"item_id": item_ids, "row": np.arange(len(item_ids), dtype=np.int32)})
+    earliest = pl.DataFrame(schema={"item_id": pl.String, "timestamp": pl.Float64})
+    for batch in batches:
+        times = pl.concat([earliest, batch.select("item_id", "timestamp")]).drop_nulls()
+        earliest = times.group_by("item_id").agg(pl.col("timestamp").min())
+    found = earliest.join(known, on="item_id", how="inner").select("item_id", "timestamp")
+    if repair_ids:
+        lost = earliest.join(known, on="item_id", how="anti").select("timestamp", key=_key(pl.col("item_id")))
+        mended = lost.join(_unique_keys(known), on="key", how="inner").select("item_id", "timestamp")
+        found = pl.concat([found, mended]).group_by("item_id").agg(pl.col("timestamp").min())
+    return dict(found.iter_rows())
+
+
 def _joined(parts: list[ndarray], dtype: type) -> ndarray:
     return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
 

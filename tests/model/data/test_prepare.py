@@ -128,7 +128,6 @@ def test_same_seed_gives_the_same_artifact_and_another_seed_another_split(tmp_pa
     other = prepared_of(config.model_copy(update={"seed": 1}))
     assert first.manifest.digest == again.manifest.digest
     assert first.splits != other.splits
-    assert sorted(first.splits) == sorted(other.splits)
 
 
 def taken_config(folder: Path, taken: dict[str, str], **options: Any) -> PrepareConfig:

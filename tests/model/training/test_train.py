@@ -21,7 +21,7 @@ from model.errors import InputError, TrainingError
 from model.records import Split
 from model.training.optimizer import LOSS_RATE, schedule
 from model.training.train import train
-from tests.model.planted import edges_only_config, prepared_of, tiny_training
+from tests.model.planted import edges_only_config, prepare_catalogue, prepared_of, tiny_training
 
 CHANCE = 5 / 21
 
@@ -36,7 +36,8 @@ def metrics_of(checkpoint: Path) -> TrainingMetrics:
 # Training.
 
 
-def test_loss_falls_and_planted_relations_are_learnt_in_few_steps(prepared: Path, tmp_path: Path) -> None:
+def test_loss_falls_and_planted_relations_are_learnt_in_few_steps(tmp_path: Path) -> None:
+    prepared = prepare_catalogue(tmp_path / "catalogue", numbered=True)
     config = tiny_training(prepared, tmp_path / "out", steps=30, learning_rate=3e-3, validate_every=10)
     train(config)
     metrics = metrics_of(config.out)
@@ -178,9 +179,11 @@ def test_never_writes_checkpoint_with_weights_that_are_not_finite(
         assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 
-def test_error_for_too_few_validation_items_names_no_option_of_evaluate(tmp_path: Path) -> None:
+def test_error_for_too_few_validation_items_names_an_option_and_a_value(tmp_path: Path) -> None:
     prepared = prepared_of(edges_only_config(tmp_path / "few"))
-    with pytest.raises(InputError, match=r"Only \d+ items can serve as negatives") as refusal:
+    with pytest.raises(
+        InputError, match=r"has 4 validation items, .* Run `rcml prepare` with --validation-share 0\.40"
+    ) as refusal:
         train(tiny_training(prepared.path, tmp_path / "out"))
     assert "--candidates" not in str(refusal.value)  # `rcml train` has no such option
 
