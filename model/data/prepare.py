@@ -35,8 +35,9 @@ from .prepare_config import PrepareConfig
 from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
 from .relation_graph import Graph, graph_of_edges, graph_of_log
 from .relations.interaction_log import first_interactions
-from .report.preparation_markdown import preparation_markdown
-from .report.preparation_report import count_file, count_prepared, describe_columns
+from .report.preparation_counts import count_file, count_prepared, describe_columns
+from .report.preparation_files import write_report
+from .report.preparation_verdict import judge
 from .sources.open_source import open_source
 from .sources.source import Source
 from .splits import split_by_hash, split_by_time
@@ -70,20 +71,17 @@ def prepare(config: PrepareConfig) -> str:
             graph = graph_of_log(items, splits, read_log_table(source.interactions(), unread), config)
         else:
             graph = graph_of_edges(items, splits, config)
-        graph = replace(graph, advice=(*graph.advice, *cautions))
+        graph = replace(graph, advice=(*advice, *graph.advice, *cautions))
         relations = [
             relation if relation.intra else replace(relation, domain=config.domain)
             for relation in graph.relations
         ]
         edges, edges_across = graph.edges, graph.edges_across
         _write_tables(draft.path, items, splits, relations, graph)
-        report = count_prepared(
-            items, splits, relations, edges, len(edges_across), graph.counts, graph.users, set_aside
-        ).model_copy(
+        report = count_prepared(items, splits, graph, set_aside, config).model_copy(
             update={
                 "files": tuple(count_file(ledger) for ledger in source.ledgers),
                 "columns": describe_columns(table),
-                "advice": (*advice, *graph.advice),
                 "changes": {
                     **table.changes,
                     **source.changes,
@@ -91,17 +89,15 @@ def prepare(config: PrepareConfig) -> str:
                 },
             }
         )
-        text = json.dumps(report.model_dump(mode="json"), indent=2) + "\n"
-        (draft.path / "report.json").write_text(text, encoding="utf-8")
-        (draft.path / "report.md").write_text(preparation_markdown(report), encoding="utf-8")
+        write_report(report.model_copy(update={"verdict": judge(report, config)}), draft.path)
         draft.counts.update(
             items=len(items), relations=len(relations), edges=len(edges), edges_across=len(edges_across)
         )
-    for sentence in (*advice, *graph.advice):
+    for sentence in graph.advice:
         say(f"Note: {sentence}")
     return (
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
-        f"({_skipped(set_aside, source.ledgers)}; see report.md)"
+        f"({_skipped(set_aside, source.ledgers)}; see {config.out / 'report.html'})"
     )
 
 

@@ -8,7 +8,7 @@
       edges_across.parquet   the same columns: edges between a training item and a validation or test item
       log.parquet        user, item, relation_id: the kept interactions; absent for ready-made edges
       pictures/          one scaled file for each item with a picture
-      report.json report.md   counts of users, items and pairs, and the skipped items
+      report.json report.md report.html   verdict, counts, sample pairs, and the skipped items
 
 Training, evaluation and indexing start from this data set. Data written by earlier versions has neither
 edges_across.parquet nor log.parquet. This module does not import torch.

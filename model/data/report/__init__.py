@@ -1,1 +1,1 @@
-"""Report of `rcml prepare`: the typed counts, as Markdown and as a page."""
+"""Report of `rcml prepare` that says whether the data is worth a training: typed counts, Markdown, and a page."""

@@ -1,14 +1,8 @@
-"""Report of `rcml prepare`: the raw files, kept and skipped items, the filtered log and the related pairs."""
+"""Content of the report of `rcml prepare`: the models of `report.json`."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from typing import Literal
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
-
-from model.data.files.row_ledger import RowLedger, shortened
-from model.data.item_table import ItemTable
-from model.records import Item, Relation, Split
 
 
 class SplitCounts(BaseModel):
@@ -33,8 +27,45 @@ class ItemCounts(BaseModel):
     test: int
 
 
+class CategoryShare(BaseModel):
+    """Category of a relation: its share of what the users took, and the lift, this share divided by that of all users.
+
+    If the edges are ready-made, what counts are the items of the edges.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    category: str
+    share: float
+    lift: float
+
+
+class PairedItem(BaseModel):
+    """Item of a sample pair; `picture` is a path in the prepared folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    item_id: str
+    title: str
+    picture: str
+
+
+class SamplePair(BaseModel):
+    """Related pair, shown as an example. `support` and `npmi` are those of the edge; None if it is ready-made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: PairedItem
+    second: PairedItem
+    support: int | None = None
+    npmi: float | None = None
+
+
 class RelationCounts(BaseModel):
-    """Counts for one relation: its users (None for ready-made edges), its items and its pairs."""
+    """Counts for one relation: its users (None for ready-made edges), its items and its pairs.
+
+    `categories` are those that matter most, by share x lift. `samples` are pairs from the highest to the lowest NPMI.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,6 +74,8 @@ class RelationCounts(BaseModel):
     users: int | None
     items: int
     pairs: SplitCounts
+    categories: tuple[CategoryShare, ...] = ()
+    samples: tuple[SamplePair, ...] = ()
 
 
 class SkippedCounts(BaseModel):
@@ -83,6 +116,69 @@ class ColumnInfo(BaseModel):
     unread_examples: tuple[str, ...] = ()
 
 
+class SkippedItems(BaseModel):
+    """Items that were skipped for one reason; `examples` are the first IDs with the full reason."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    items: int
+    examples: tuple[tuple[str, str], ...]
+
+
+class FilterStep(BaseModel):
+    """Interactions of the log that are left after one step, and the users and items if they were counted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: str
+    interactions: int
+    users: int | None = None
+    items: int | None = None
+
+
+class Bin(BaseModel):
+    """Number of users or items whose count lies between `least` and `most`, both included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    least: int
+    most: int
+    count: int
+
+
+class Distribution(BaseModel):
+    """Histogram of a count, such as the items per user. The bins grow as 1, 2, 5, 10, 20, 50 and so on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    counted: str = Field(description="what a bin counts: users or items")
+    median: float
+    most: int
+    bins: tuple[Bin, ...]
+
+
+class Note(BaseModel):
+    """Something that makes a training less worth its time, and what to change."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    remedy: str
+    serious: bool = Field(False, description="whether training is not worth its time before this is mended")
+
+
+class PreparationVerdict(BaseModel):
+    """Judgement on whether training is worth its time."""
+
+    model_config = ConfigDict(frozen=True)
+
+    training: Literal["worth", "doubtful", "not yet"]
+    sentence: str
+    notes: tuple[Note, ...]
+
+
 class PreparationReport(BaseModel):
     """Content of `report.json` in prepared data.
 
@@ -111,91 +207,16 @@ class PreparationReport(BaseModel):
     changes: dict[str, int] = Field(
         default_factory=dict, description="number of changed texts for each change"
     )
-
-
-def count_prepared(
-    items: Sequence[Item],
-    splits: Sequence[Split],
-    relations: Sequence[Relation],
-    edges: pl.DataFrame,
-    edges_across_kept: int,
-    log_counts: Mapping[str, int],
-    users: Mapping[str, int],
-    set_aside: Mapping[str, str],
-) -> PreparationReport:
-    """Create the report; `users` maps the ID of each relation to the number of users in its cluster.
-
-    `edges` have item_a, item_b, relation_id and split. `edges_across_kept` is the number of edges between a training
-    item and a held-out item. All other edges across splits in `log_counts` were dropped.
-    """
-    pictured = Counter(split for item, split in zip(items, splits, strict=True) if item.picture)
-    relations_of_pair = edges.group_by("item_a", "item_b").len()["len"]
-    return PreparationReport(
-        items=ItemCounts(
-            kept=len(items),
-            text_only=sum(not item.picture for item in items),
-            **_by_split(pictured).model_dump(),
-        ),
-        log=dict(log_counts),
-        pairs=len(relations_of_pair),
-        pairs_of_one_relation=int((relations_of_pair == 1).sum()),
-        edges_across_kept=edges_across_kept,
-        edges_across_dropped=log_counts.get("edges_across_splits", 0) - edges_across_kept,
-        relations=tuple(
-            _count_relation(
-                relation,
-                edges.filter(pl.col("relation_id") == relation.relation_id),
-                users.get(relation.relation_id),
-            )
-            for relation in relations
-            if not relation.intra
-        ),
-        set_aside=dict(set_aside),
+    pairs_across: SplitCounts = Field(
+        SplitCounts(train=0, validation=0, test=0),
+        description="edges between a training item and a held-out item, by the split of the held-out item",
     )
-
-
-def count_file(ledger: RowLedger) -> FileCounts:
-    """Create the account of one file."""
-    return FileCounts(
-        file=ledger.path.name,
-        rows=ledger.rows,
-        kept=ledger.kept,
-        skipped=tuple(
-            SkippedCounts(reason=reason, rows=found.count, examples=tuple(found.examples))
-            for reason, found in ledger.skipped.items()
-        ),
-        notes=tuple(ledger.notes),
+    trained_items: int = Field(0, description="number of training items with at least one pair")
+    filters: tuple[FilterStep, ...] = Field(
+        (), description="steps of the log filters; empty for ready-made edges"
     )
-
-
-def describe_columns(table: ItemTable) -> tuple[ColumnInfo, ...]:
-    """Describe the attribute columns of `table`, and those that were left out."""
-    return (
-        *(
-            ColumnInfo(
-                column=name,
-                type=column.type,
-                decision=column.decision,
-                examples=tuple(shortened(example) for example in column.examples),
-                unread=column.unread,
-                unread_examples=tuple(shortened(example) for example in column.unread_examples),
-            )
-            for name, column in table.columns.items()
-        ),
-        *(ColumnInfo(column=name, type=None, decision=reason) for name, reason in table.left_out.items()),
+    distributions: tuple[Distribution, ...] = ()
+    skipped_items: tuple[SkippedItems, ...] = Field(
+        (), description="the items of `set_aside`, grouped by reason"
     )
-
-
-def _count_relation(relation: Relation, edges: pl.DataFrame, users: int | None) -> RelationCounts:
-    pairs = {Split(name): count for name, count in edges["split"].value_counts().iter_rows()}
-    return RelationCounts(
-        relation=relation.relation_id,
-        description=relation.description,
-        users=users,
-        items=pl.concat([edges["item_a"], edges["item_b"]]).n_unique() if len(edges) else 0,
-        pairs=_by_split(pairs),
-    )
-
-
-def _by_split(counts: Mapping[Split, int]) -> SplitCounts:
-    return SplitCounts(**{split.value: counts.get(split, 0) for split in Split})
+    verdict: PreparationVerdict | None = None

@@ -13,13 +13,13 @@ from textwrap import wrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from model.data.pictures.thumbnails import thumbnail
 from model.embeddings.attention_map import Box, PatchWeights, TextWeights
 from model.embeddings.heat_map import HALFWAY_MULTIPLE, heat_map
+from model.page.data_uris import jpeg_uri
 
 from .case_sheet import JPEG_QUALITY, MAX_TITLE, cut
 from .examples import AttendedItem, AttentionHalf
-from .page import jpeg_uri
-from .thumbnails import thumbnail
 
 SCALE = {"none": 0.0, "even": 1.0, "2 x": 2.0, "4 x": 4.0, "10 x": 10.0}
 """Steps of the legend, in multiples of even attention."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from PIL import ImageOps
 
+from model.data.pictures.thumbnails import thumbnail
+from model.page.data_uris import jpeg_uri
+
 from .examples import BEST, Answer, Case, ShownItem
-from .page import jpeg_uri
 from .system_plots import new_figure, plain, save
-from .thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

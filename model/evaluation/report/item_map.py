@@ -8,9 +8,10 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
+from model.data.pictures.thumbnails import thumbnail
+
 from .examples import MAX_MAPPED, OTHER, MappedItems
 from .system_plots import WIDTH, new_figure, plain, save
-from .thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,6 +17,7 @@ from model.data.prepare import prepare
 from model.data.prepare_config import PrepareConfig
 from model.data.prepared_data import Prepared
 from model.errors import InputError
+from model.page.markdown_text import escaped
 from model.records import INTRA_RELATION, Edge, Split
 from model.training.train import train
 from tests.model.planted import prepared_of, two_camps, write_log, write_pictured_items, write_rows
@@ -99,7 +100,8 @@ def test_report_json_keeps_its_layout(camps: Prepared) -> None:
     assert text == json.dumps(content, indent=2) + "\n"
     assert list(content) == [
         "items", "log", "pairs", "pairs_of_one_relation", "edges_across_kept", "edges_across_dropped", "relations",
-        "set_aside", "files", "columns", "advice", "changes",
+        "set_aside", "files", "columns", "advice", "changes", "pairs_across", "trained_items", "filters",
+        "distributions", "skipped_items", "verdict",
     ]  # fmt: skip
     assert list(content["items"]) == ["kept", "text_only", "train", "validation", "test"]
     assert list(content["log"]) == [
@@ -107,7 +109,7 @@ def test_report_json_keeps_its_layout(camps: Prepared) -> None:
         "kept_users", "kept_items", "edges_across_splits",
     ]  # fmt: skip
     for row in content["relations"]:
-        assert list(row) == ["relation", "description", "users", "items", "pairs"]
+        assert list(row) == ["relation", "description", "users", "items", "pairs", "categories", "samples"]
 
 
 def test_summary_and_markdown_report_match_the_data(tmp_path: Path) -> None:
@@ -117,6 +119,7 @@ def test_summary_and_markdown_report_match_the_data(tmp_path: Path) -> None:
     assert summary.startswith(
         f"Prepared 24 items, 3 relations and {len(prepared.edges)} edges in {config.out}"
     )
+    assert f"see {config.out / 'report.html'}" in summary
     readable = (config.out / "report.md").read_text()
     assert "24 items: 16 for training, 2 for early stopping, 6 for evaluation." in readable
     assert "| `books` | 20 |" in readable
@@ -361,7 +364,7 @@ def test_skips_an_unusable_item_with_the_reason(harm: Any, reason: str, tmp_path
     set_aside = report_of(prepared)["set_aside"]
     assert list(set_aside) == ["a"]
     assert set_aside["a"].startswith(reason)
-    assert f"- `a`: {set_aside['a']}" in (prepared.path / "report.md").read_text()
+    assert f"(`a`: {escaped(set_aside['a'], most=2000)})" in (prepared.path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from model.evaluation.report.attention_sheet import (
 from model.evaluation.report.documents import write_documents
 from model.evaluation.report.examples import AttendedItem, AttentionHalf, Examples, ShownItem
 from tests.indexes.fakes import FakeEncoder
+from tests.model.page.parsed_page import Page
 
 from .contents import report
 from .test_examples import perfect, questions_of
-from .test_page import Page
 
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from model.config import EvaluateConfig
+from model.data.pictures.thumbnails import thumbnail
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.evaluation.evaluation_set import EvaluationSet, make_evaluation_set
@@ -15,14 +16,13 @@ from model.evaluation.report.case_sheet import cut
 from model.evaluation.report.documents import write_documents
 from model.evaluation.report.examples import OTHER, Case, Examples, MappedItems, ShownItem
 from model.evaluation.report.item_map import GROUP_COLOURS, draw_item_maps, group_colours, layout
-from model.evaluation.report.thumbnails import thumbnail
 from model.evaluation.scoring import NetworkScorer
 from model.records import Split
 from model.similarity import Similarity
+from tests.model.page.parsed_page import Page
 from tests.model.planted import COLOURS, SHAPES
 
 from .contents import report
-from .test_page import Page
 
 FACETS = {"colour": (COLOURS, 0), "shape": (SHAPES, 1)}
 

@@ -2,59 +2,18 @@
 
 import re
 from base64 import b64decode
-from html.parser import HTMLParser
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from model.evaluation.figures import EvaluationReport
 from model.evaluation.report.documents import write_documents
+from tests.model.page.parsed_page import Page
 
 from .contents import content, report
 
 NETWORKS = {"rcml": 0.6, "blind": 0.5, "clip": 0.3}
-
-
-class Page(HTMLParser):
-    """Tables, texts and loaded addresses of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tables: list[list[list[str]]] = []
-        self.loaded: list[str] = []
-        self.tags: list[str] = []
-        self.classes: list[str] = []
-        self.text = ""
-        self.in_cell = False
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.classes += [value or "" for name, value in attrs if name == "class"]
-        self.loaded += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self.in_cell = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self.in_cell = False
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self.in_cell:
-            self.tables[-1][-1][-1] += data
-
-    def table(self, head: str, column: str) -> list[list[str]]:
-        """Return the first table whose first row starts with `head` and contains `column`."""
-        return next(table for table in self.tables if table[0][0] == head and column in table[0])
 
 
 def written(folder: Path, raw: dict[str, Any]) -> Page:
@@ -129,16 +88,6 @@ def test_bar_in_a_name_is_shown_in_its_cell(tmp_path: Path) -> None:
     raw["relations"][0]["relation_id"] = "home|office\\|garden"
     table = written(tmp_path, raw).table("relation", "AUC")
     assert table[1] == ["home|office\\|garden", "40", "0.900", "41", "0.800", "0.100"]
-
-
-def test_large_figure_is_embedded_as_jpeg(tmp_path: Path) -> None:
-    from model.evaluation.report.page import data_uri
-
-    Image.effect_noise((700, 700), 90).convert("RGB").save(tmp_path / "noise.png")
-    uri = data_uri(tmp_path / "noise.png")
-    assert uri.startswith("data:image/jpeg;base64,")
-    with Image.open(BytesIO(b64decode(uri.partition(",")[2]))) as picture:
-        assert picture.size == (700, 700)
 
 
 def test_report_without_sensitivity_has_no_such_figure(tmp_path: Path) -> None:

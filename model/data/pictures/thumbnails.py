@@ -4,8 +4,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from model.data.pictures.images import load_picture
 from model.errors import PictureError
+
+from .images import load_picture
 
 
 def thumbnail(path: Path | None, side: int) -> Image.Image | None:

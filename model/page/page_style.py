@@ -1,4 +1,4 @@
-"""Style sheet of `report.html`: one column, light and dark, readable from 360 pixels on."""
+"""Style sheet of the report pages: one column, light and dark, readable from 360 pixels on."""
 
 STYLE = """
 :root {
@@ -29,9 +29,9 @@ code { font: .9em ui-monospace, monospace; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .verdict { border-left: .35rem solid var(--open); padding: .2rem 0 .2rem 1rem; }
 .verdict p { margin: 0; font-size: clamp(1.25rem, 1rem + 1.6vw, 1.75rem); line-height: 1.35; font-weight: 600; }
-.verdict.adds { border-color: var(--good); }
-.verdict.none { border-color: var(--warn); }
-.verdict.costs { border-color: var(--bad); }
+.verdict.good { border-color: var(--good); }
+.verdict.warn { border-color: var(--warn); }
+.verdict.bad { border-color: var(--bad); }
 .warnings { list-style: none; padding: 0; margin: 1rem 0; }
 .warnings li {
   background: var(--card); border: 1px solid var(--line); border-left: .35rem solid var(--warn); border-radius: 8px;
@@ -104,7 +104,44 @@ mark {
 .attention img { object-fit: contain; }
 .attention article .words { line-height: 1.75; }
 .words small { display: block; color: var(--soft); line-height: 1.4; margin-top: .3rem; }
+h3 { margin: 1.6rem 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
+.bars { list-style: none; margin: .9rem 0; padding: 0; display: grid; gap: .6rem; align-content: space-between; }
+.bars li { display: grid; grid-template-columns: 1fr auto; gap: .15rem .8rem; margin: 0; font-size: .88rem; }
+.bars span { line-height: 1.3; overflow-wrap: anywhere; }
+.bars b { font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.3; white-space: nowrap; }
+.bars i { grid-column: 1 / -1; height: .5rem; min-width: 2px; border-radius: 3px; background: var(--open); }
+.bars small { color: var(--soft); font-weight: 400; }
+.bars b small { display: inline-block; min-width: 3.6rem; text-align: right; }
+.profile { margin: .9rem 0; }
+.histograms { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .8rem 1.6rem; }
+.histograms figure { margin: 0; }
+.histograms svg { display: block; width: 100%; height: auto; }
+.histograms rect { fill: var(--open); }
+.histograms path { stroke: var(--line); }
+.histograms text { fill: var(--soft); font: 10px system-ui, sans-serif; text-anchor: middle; }
+.histograms .count { fill: var(--ink); }
+.histograms .axis { font-size: 11px; }
+.histograms .start { text-anchor: start; }
+.pairs { display: flex; gap: .7rem; overflow-x: auto; scroll-snap-type: x proximity; padding-bottom: .4rem; }
+.pairs article {
+  border: 1px solid var(--line); border-radius: 12px; padding: .6rem; display: grid; grid-template-columns: 1fr 1fr;
+  grid-template-rows: 1fr auto; gap: .4rem .6rem; flex: 0 0 14.5rem; scroll-snap-align: start;
+}
+.pairs article > div { min-width: 0; }
+.pairs img, .pairs .blank { width: 100%; aspect-ratio: 1; border-radius: 8px; background: #fff; display: block; }
+.pairs img { object-fit: contain; }
+.pairs .blank { display: grid; place-items: center; background: var(--ground); text-align: center; }
+.pairs [dir] {
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; font-size: .8rem;
+  line-height: 1.3; margin-top: .3rem; overflow-wrap: anywhere;
+}
+.pairs p { grid-column: 1 / -1; margin: 0; color: var(--soft); font-size: .75rem; }
+td.text, thead th.text { text-align: left; }
+td.text { white-space: normal; min-width: 9rem; overflow-wrap: anywhere; }
 @media (min-width: 48rem) {
+  .profile { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .7rem; }
+  .profile .bars { margin: 0; padding: .2rem .6rem .2rem 0; }
+  .pairs { display: contents; }
   .attention article > div { grid-row: span 2; grid-template-columns: 9rem 1fr; column-gap: .9rem; }
   .attention article p:first-child { grid-column: 1 / -1; }
   .case { grid-template-columns: 6.5rem 1fr 1fr; }
