@@ -27,13 +27,13 @@ TINY = SmallBackbone(width=32, text_layers=1, image_layers=1, image_size=32, pat
 """Smallest CLIP that can still learn something, with 0.1 M parameters."""
 
 
-def write_catalogue(folder: Path, numbered: bool = False) -> None:
+def write_catalogue(folder: Path) -> None:
     """Write items of 6 colours and 6 shapes; `colour` relates items of equal colour, `shape` items of equal shape.
 
-    Copies have the same title, so they count as near-duplicates and are in one split, unless they are `numbered`.
+    Copies have numbers in their titles. Otherwise they would count as near-duplicates, which are in one split.
     """
     goods = [
-        (f"{colour}-{shape}-{copy}", colour, f"{shape} {copy}" if numbered else shape)
+        (f"{colour}-{shape}-{copy}", colour, f"{shape} {copy}")
         for colour, shape, copy in product(COLOURS, SHAPES, range(COPIES))
     ]
     (folder / "images").mkdir(parents=True)
@@ -69,9 +69,9 @@ def write_catalogue(folder: Path, numbered: bool = False) -> None:
     )
 
 
-def prepare_catalogue(folder: Path, seed: int = 0, numbered: bool = False) -> Path:
+def prepare_catalogue(folder: Path, seed: int = 0) -> Path:
     """Write and prepare the catalogue with a third of the items in each split, and return the prepared folder."""
-    write_catalogue(folder, numbered)
+    write_catalogue(folder)
     config = PrepareConfig(
         items=folder / "items.jsonl",
         edges=folder / "edges.jsonl",

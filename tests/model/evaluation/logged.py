@@ -24,7 +24,7 @@ def with_log(source: Path, out: Path) -> Prepared:
     prepared = Prepared.open(source)
     groups: dict[tuple[str, str], list[int]] = {}
     for row, item in enumerate(prepared.items):
-        colour, shape = item.title.split()
+        colour, shape, _ = item.title.split()
         groups.setdefault(("colour", colour), []).append(row)
         groups.setdefault(("shape", shape), []).append(row)
     log = [

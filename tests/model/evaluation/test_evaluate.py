@@ -68,7 +68,8 @@ def report(
 
 def test_report_has_documented_keys(report: dict[str, Any]) -> None:
     assert set(report) == {
-        "verdict", "data", "chance", "networks", "against_chance", "ratios", "relations", "tested", "checkpoints",
+        "verdict", "out_of_domain", "data", "chance", "networks", "against_chance", "ratios", "relations", "tested",
+        "checkpoints",
         "baselines", "retrieval", "catalogue", "relation_type", "validity", "sensitivity", "efficiency",
         "attention_entropy",
     }  # fmt: skip
@@ -606,7 +607,7 @@ def test_evaluates_a_catalogue_with_one_relation(tmp_path: Path) -> None:
     items = write_pictured_items(tmp_path, {name: ["Things"] for name in names})
     pairs = [(a, b) for a, b in combinations(names, 2) if a[0] == b[0]]
     options = edges_only_config(tmp_path / "edges", pairs)
-    data = prepared_of(options.model_copy(update={"items": items}))
+    data = prepared_of(options.model_copy(update={"items": (items,)}))
     train(tiny_training(data.path, tmp_path / "rcml"))
     evaluate(
         EvaluateConfig(

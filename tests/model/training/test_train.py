@@ -21,7 +21,7 @@ from model.errors import InputError, TrainingError
 from model.records import Split
 from model.training.optimizer import LOSS_RATE, schedule
 from model.training.train import train
-from tests.model.planted import edges_only_config, prepare_catalogue, prepared_of, tiny_training
+from tests.model.planted import edges_only_config, prepared_of, tiny_training
 
 CHANCE = 5 / 21
 
@@ -36,8 +36,7 @@ def metrics_of(checkpoint: Path) -> TrainingMetrics:
 # Training.
 
 
-def test_loss_falls_and_planted_relations_are_learnt_in_few_steps(tmp_path: Path) -> None:
-    prepared = prepare_catalogue(tmp_path / "catalogue", numbered=True)
+def test_loss_falls_and_planted_relations_are_learnt_in_few_steps(prepared: Path, tmp_path: Path) -> None:
     config = tiny_training(prepared, tmp_path / "out", steps=30, learning_rate=3e-3, validate_every=10)
     train(config)
     metrics = metrics_of(config.out)

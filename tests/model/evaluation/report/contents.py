@@ -78,6 +78,7 @@ def content(**networks: float) -> dict[str, Any]:
         "verdict": {
             "effect": "adds", "sentence": "Conditioning adds 0.1.", "warnings": ["Beware of the dog."]
         },
+        "out_of_domain": False,
         "data": {
             "items": 192, "edges": 700, "queries": 1400, "claims": 1399, "relations": 10, "candidates": 21
         },

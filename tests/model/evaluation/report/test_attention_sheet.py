@@ -175,7 +175,7 @@ class Colourist(FakeEncoder):
         assert picture is not None
         heavy = ("colour", "shape").index(str(relation))
         share = picture.getpixel((0, 0))[0] / 255  # type: ignore[index]
-        return Attention(weights_of(text, [float(place == heavy) for place in (0, 1)]), patches([[share]]))
+        return Attention(weights_of(text, [float(place == heavy) for place in (0, 1, 2)]), patches([[share]]))
 
 
 class UnknownLayout(Colourist):
@@ -187,7 +187,7 @@ class UnknownLayout(Colourist):
         if picture is not None:
             raise InputError("the positions of its patches are unknown")
         assert text is not None
-        return Attention(weights_of(text, [0.5, 0.5]), None)
+        return Attention(weights_of(text, [0.5, 0.25, 0.25]), None)
 
 
 def heaviest(half: AttentionHalf) -> str:
@@ -211,7 +211,7 @@ def test_attention_is_of_the_first_cases_under_their_relations(prepared: Path, t
     for one in drawn.attended:
         assert one.text.startswith(one.item.title)
         assert [half.relation_id for half in one.halves] == ["colour", "shape"]
-        assert [heaviest(half) for half in one.halves] == one.item.title.split()
+        assert [heaviest(half) for half in one.halves] == one.item.title.split()[:2]
         assert one.item.picture is not None
         red = Image.open(one.item.picture).convert("RGB").getpixel((0, 0))[0] / 255  # type: ignore[index]
         assert one.halves[0].attention.image is not None
@@ -219,7 +219,7 @@ def test_attention_is_of_the_first_cases_under_their_relations(prepared: Path, t
     write_documents(report(rcml=0.6), tmp_path, drawn, 3)
     page = Page((tmp_path / "report.html").read_text("utf-8"))
     assert "Attention over 4 test items, drawn at random (seed 3), under two relations each" in page.text
-    assert page.tags.count("mark") == 5 + 4 * 2 * 2  # the legend, and two words in each half
+    assert page.tags.count("mark") == 5 + 4 * 2 * 3  # the legend, and three words in each half
     assert "](attention.png)" in (tmp_path / "report.md").read_text("utf-8")
     assert (tmp_path / "attention.png").is_file()
 
