@@ -168,9 +168,8 @@ def _keep_items(
         )
     advice: tuple[str, ...] = ()
     if not_downloaded:
-        advice = (
-            f"{len(not_downloaded):,} items are kept without a picture. The first: {not_downloaded[0]}.",
-        )
+        kept = "item is" if len(not_downloaded) == 1 else "items are"
+        advice = (f"{len(not_downloaded):,} {kept} kept without a picture. The first: {not_downloaded[0]}.",)
     return items, set_aside, advice
 
 

@@ -109,9 +109,11 @@ def graph_of_log(
     if config.clusters == "auto":
         advice += (f"--clusters auto chose {found} clusters.",)
     elif found < config.clusters:
+        ways, are = ("way", "is") if found == 1 else ("ways", "are")
         advice += (
-            f"{config.clusters} clusters were asked for, but the users differ in only {found} ways by the categories "
-            f"of their items, so there are {found}. Add categories to the items, or choose --clusters {max(found, 2)}.",
+            f"{config.clusters} clusters were asked for, but the users differ in only {found} {ways} by the categories "
+            f"of their items, so there {are} {found}. Add categories to the items, or choose --clusters "
+            f"{max(found, 2)}.",
         )
     described, told = name_clusters(log, membership, config.behaviour, config.preset, texts)
     advice += told

@@ -221,7 +221,7 @@ def test_fewer_clusters_than_asked_for_are_told(tmp_path: Path, capsys: pytest.C
     write_pictured_items(tmp_path, {letter: ["All"] for letter in "abc"})
     prepared = prepared_of(config)
     sentence = (
-        "3 clusters were asked for, but the users differ in only 1 ways by the categories of their items, so there are "
+        "3 clusters were asked for, but the users differ in only 1 way by the categories of their items, so there is "
         "1. Add categories to the items, or choose --clusters 2."
     )
     assert report_of(prepared)["advice"] == [sentence]
@@ -504,7 +504,7 @@ def test_downloads_pictures_only_if_asked(tmp_path: Path) -> None:
         unasked = prepared_of(config)
         assert next(item for item in unasked.items if item.item_id == "a").picture == ""
         assert report_of(unasked)["advice"] == [
-            f"1 items are kept without a picture. The first: the picture is an address (http://{host}/...); give "
+            f"1 item is kept without a picture. The first: the picture is an address (http://{host}/...); give "
             "--fetch to download it."
         ]
         skipped = prepared_of(config.model_copy(update={"text_only": False}))
