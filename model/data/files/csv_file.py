@@ -229,7 +229,7 @@ class CsvRecords:
 
     def _like_a_row(self, line: str, width: int) -> bool:
         """Tell whether `line` alone has as many cells as the header, and its first cell looks like an ID."""
-        cells = line.rstrip("\r\n").split(self.separator)
+        cells = self._alone(line) or [""]
         return width > 1 and len(cells) == width and bool(cells[0]) and not re.search(r"\s", cells[0])
 
     def _leniently(self, line: str) -> list[str] | None:

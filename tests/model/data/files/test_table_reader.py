@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.data.files.csv_file import CsvDialect
@@ -317,6 +317,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufeff"), m
 
 
 @settings(max_examples=150, deadline=None)
+@example(rows=[("a", "\n", ",")], separator=",", quoting=csv.QUOTE_MINIMAL)
 @given(
     rows=st.lists(
         st.tuples(st.from_regex(r"[a-z]{1,4}", fullmatch=True), CELLS, CELLS), min_size=1, max_size=12
