@@ -30,6 +30,7 @@ def test_reads_ratings_and_times_and_counts_what_is_none() -> None:
         "the row has no user_id": 1,
         "the row has no item_id": 1,
     }
+    assert ledger.summary() == "log.csv: 2 of 5 rows were set aside, the first: the row has no user_id"
     assert dict(unread) == {"rating, such as 'good'": 1, "timestamp, such as 'later'": 1}
 
 
