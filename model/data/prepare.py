@@ -33,6 +33,7 @@ from .pictures.item_pictures import Fetching, resolve_pictures
 from .pictures.picture_cells import is_address, pictures_of
 from .prepare_config import PrepareConfig
 from .prepared_data import EDGES_ACROSS_FILE, EDGES_FILE, LOG_FILE
+from .ready_edges import read_described_edges, read_relation_texts
 from .relation_graph import Graph, graph_of_edges, graph_of_log
 from .relations.interaction_log import first_interactions
 from .report.preparation_counts import count_file, count_prepared, describe_columns
@@ -62,15 +63,19 @@ def prepare(config: PrepareConfig) -> str:
     source = open_source(config)
     table = read_item_table(source.items(), config.types, source.untyped, source.types)
     sources = _digests(config, source)
+    # What can be refused at once is read before the pictures, which may take hours.
+    source.check_log()
+    given, texts = _given_relations(config)
     with write_artifact(config.out, "prepared", config, sources) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside, advice = _keep_items(table.frame, source, config, draft.path)
         splits, cautions = _split(items, config, draft.path)
         unread: Counter[str] = Counter()
-        if config.edges is None:
-            graph = graph_of_log(items, splits, read_log_table(source.interactions(), unread), config)
+        if given is None:
+            log = read_log_table(source.interactions(), unread)
+            graph = graph_of_log(items, splits, log, texts, config)
         else:
-            graph = graph_of_edges(items, splits, config)
+            graph = graph_of_edges(items, splits, given, texts or {})
         graph = replace(graph, advice=(*advice, *graph.advice, *cautions))
         relations = [
             relation if relation.intra else replace(relation, domain=config.domain)
@@ -99,6 +104,15 @@ def prepare(config: PrepareConfig) -> str:
         f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
         f"({_skipped(set_aside, source.ledgers)}; see {config.out / 'report.html'})"
     )
+
+
+def _given_relations(config: PrepareConfig) -> tuple[pl.DataFrame | None, dict[str, str] | None]:
+    """Read the ready-made edges and the descriptions of relations; None for each that is not given."""
+    if config.relation_texts is None:
+        return None, None
+    if config.edges is None:
+        return None, read_relation_texts(config.relation_texts)
+    return read_described_edges(config.edges, config.relation_texts)
 
 
 def _skipped(set_aside: Mapping[str, str], ledgers: Sequence[RowLedger]) -> str:

@@ -46,6 +46,22 @@ def read_relation_texts(path: Path) -> dict[str, str]:
     return texts
 
 
+def read_described_edges(edges: Path, relation_texts: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Read ready-made edges and the texts of their relations.
+
+    Raises:
+        InputError: a file is invalid, or a relation of the edges has no text.
+    """
+    texts = read_relation_texts(relation_texts)
+    given = read_edges(edges)
+    unknown = given.filter(~pl.col("relation").is_in(list(texts)))
+    if len(unknown):
+        raise InputError(
+            f"{edges}: relation {unknown['relation'][0]!r} has no description in {relation_texts}. Add a row for it."
+        )
+    return given, texts
+
+
 def _read(path: Path, columns: Mapping[str, Sequence[str]]) -> pl.DataFrame:
     """Read a small table, every cell of which is needed; `columns` maps its columns to their possible names."""
     frames = []

@@ -1,7 +1,7 @@
 """Relations and edges of prepared data: from an interaction log, or from ready-made edges."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ from model.errors import InputError
 from model.records import INTRA_RELATION, Item, Relation, Split
 
 from .prepare_config import PrepareConfig
-from .ready_edges import read_edges, read_relation_texts
 from .relations.clusters import InteractionLog, user_clusters
 from .relations.edges import related_pairs
 from .relations.interaction_log import LogFilters, read_user_items
@@ -97,10 +96,16 @@ NO_PICTURES = (
 
 
 def graph_of_log(
-    items: list[Item], splits: list[Split], batches: Iterable[pl.DataFrame], config: PrepareConfig
+    items: list[Item],
+    splits: list[Split],
+    batches: Iterable[pl.DataFrame],
+    texts: Mapping[str, str] | None,
+    config: PrepareConfig,
 ) -> Graph:
-    """Cluster the users of the log; return one relation for each cluster, with its related pairs."""
-    texts = None if config.relation_texts is None else read_relation_texts(config.relation_texts)
+    """Cluster the users of the log; return one relation for each cluster, with its related pairs.
+
+    `texts` are the descriptions to choose from; None: they are worded from the categories, or those of a preset.
+    """
     log, counts, advice = _read_log(items, batches, config)
     if not any(item.picture for item in items):
         advice += (NO_PICTURES,)
@@ -207,18 +212,10 @@ def _with_gaps(columns: list[int], sizes: np.ndarray, gap: int) -> np.ndarray:
     return filled
 
 
-def graph_of_edges(items: list[Item], splits: list[Split], config: PrepareConfig) -> Graph:
-    """Return the ready-made edges, each once, and their relations."""
-    assert config.edges is not None
-    assert config.relation_texts is not None
-    texts = read_relation_texts(config.relation_texts)
-    given = read_edges(config.edges)
-    unknown = given.filter(~pl.col("relation").is_in(list(texts)))
-    if len(unknown):
-        raise InputError(
-            f"{config.edges}: relation {unknown['relation'][0]!r} has no description in {config.relation_texts}. "
-            "Add a row for it."
-        )
+def graph_of_edges(
+    items: list[Item], splits: list[Split], given: pl.DataFrame, texts: Mapping[str, str]
+) -> Graph:
+    """Return the ready-made edges, each once, and their relations; `texts` are the descriptions."""
     rows = pl.DataFrame({"item": [item.item_id for item in items], "row": np.arange(len(items))})
     edges = given.select(
         first=pl.min_horizontal("item_a", "item_b"),

@@ -167,6 +167,15 @@ class Shopify(Source):
             "timestamp": ("Created at", "Paid at"),
         }
 
+    def check_log(self) -> None:
+        """Refuse files without line items. Orders need no user.
+
+        Raises:
+            InputError: a file has no line items.
+        """
+        for path in self.log_files:
+            self.log_columns(path)
+
     def interactions(self) -> Iterator[tuple[RowLedger, pl.DataFrame]]:
         """Yield the line items of each file; cancelled, refunded and unpaid orders are set aside."""
         for path in self.log_files:

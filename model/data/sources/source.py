@@ -16,7 +16,14 @@ import polars as pl
 from model.data.files.csv_file import CsvDialect
 from model.data.files.literals import as_text
 from model.data.files.row_ledger import RowLedger
-from model.data.files.table_reader import COMPRESSIONS, kind_of, read_rows, read_strings, table_files
+from model.data.files.table_reader import (
+    COMPRESSIONS,
+    column_names,
+    kind_of,
+    read_rows,
+    read_strings,
+    table_files,
+)
 from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
@@ -93,6 +100,23 @@ class Source:
     def log_columns(self, path: Path) -> LogColumns:
         """Return the columns to read from a file of the log. `batch` takes those that are not rcml's away."""
         return OWN_LOG_COLUMNS
+
+    def check_log(self) -> None:
+        """Refuse a log without users or items before the long work on the items begins.
+
+        Raises:
+            InputError: a file has no column of users or of items.
+        """
+        for path in self.log_files:
+            present, columns = column_names(path, self.log_dialect(path)), self.log_columns(path)
+            others = [name for name in present if not any(name in known for known in columns.values())]
+            for name in ("user_id", "item_id"):
+                if present and not set(columns[name]) & set(present):
+                    raise InputError(
+                        f"{path} has no column {' or '.join(map(repr, columns[name]))}. Check that it is the right "
+                        f"file, or name its column with --source table --columns {name}={(others or ['NAME'])[0]}. "
+                        f"The file has: {', '.join(present)}."
+                    )
 
     def ledger(self, path: Path) -> RowLedger:
         """Open the account of one file."""

@@ -205,6 +205,16 @@ class WooCommerce(Source):
                 index.add("name", row.get("Name"), product.item_id)
         return index
 
+    def check_log(self) -> None:
+        """Refuse files without products of orders. Orders need no user.
+
+        Raises:
+            InputError: a file has no products of orders.
+        """
+        for path in self.log_files:
+            if kind_of(path) != "json":
+                self._packed(path)
+
     def interactions(self) -> Iterator[tuple[RowLedger, pl.DataFrame]]:
         """Yield the line items of each file; cancelled, refunded and unpaid orders are set aside.
 
@@ -220,9 +230,7 @@ class WooCommerce(Source):
                     [[line.get(name) for name in schema] for line in rows], schema, orient="row"
                 )
             else:
-                names = column_names(path)
-                packed = [name for name in names if _LINE_ITEM.fullmatch(name)]
-                self._check(path, names, packed)
+                packed = self._packed(path)
                 columns = {**_ORDER_COLUMNS, **{name: (name,) for name in packed}}
                 lines = _unpacked(pl.concat(read_strings(path, ledger, columns)), packed)
             guest = pl.col("customer").is_in(["0", "Guest"])
@@ -239,13 +247,17 @@ class WooCommerce(Source):
             yield ledger, as_log(lines.with_columns(pl.coalesce("item_id", "product")))
             refuse_empty(ledger)
 
-    def _check(self, path: Path, names: Sequence[str], packed: Sequence[str]) -> None:
+    def _packed(self, path: Path) -> list[str]:
+        """Return the columns that contain one product each, and refuse a file without products."""
+        names = column_names(path)
+        packed = [name for name in names if _LINE_ITEM.fullmatch(name)]
         wanted = [name for key in ("product", "sku", "name", "products") for name in _ORDER_COLUMNS[key]]
         if not packed and not set(wanted) & set(names):
             raise InputError(
                 f"{path} has no column with the products of the orders, such as {', '.join(wanted[:5])}. Export the "
                 f"orders with one row for each line item. The file has: {', '.join(names)}."
             )
+        return packed
 
 
 def _unpacked(orders: pl.DataFrame, packed: Sequence[str]) -> pl.DataFrame:
