@@ -111,7 +111,9 @@ def read_item_table(
             continue
         first_lines[item_id] = line
         own["item_id"].append(item_id)
-        own["title"].append(clean_text(as_text(row.get("title")) or "", changes))
+        title = clean_text(as_text(row.get("title")) or "", changes)
+        own["title"].append(title)
+        changes["items without a title"] += not title.strip()
         description = clean_text(_joined(row.get("description")), changes)
         own["description"].append(_cut(description, MAX_DESCRIPTION_CHARACTERS, "descriptions", changes))
         categories = read_list(row.get("categories"))
@@ -124,6 +126,7 @@ def read_item_table(
         attributes.add(row)
     if not first_lines:
         raise InputError(_none_left(ledgers))
+    changes = +changes
     attributes.complete()
     _refuse_unknown(types or {}, attributes.columns)
     stated = {**(documented or {}), **(types or {})}

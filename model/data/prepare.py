@@ -101,7 +101,7 @@ def prepare(config: PrepareConfig) -> str:
     for sentence in graph.advice:
         say(f"Note: {sentence}")
     return (
-        f"Prepared {len(items)} items, {len(relations)} relations and {len(edges)} edges in {config.out} "
+        f"Prepared {len(items)} items, {len(relations) - 1} relations and {len(edges)} edges in {config.out} "
         f"({_skipped(set_aside, source.ledgers)}; see {config.out / 'report.html'})"
     )
 
@@ -182,8 +182,12 @@ def _keep_items(
         )
     advice: tuple[str, ...] = ()
     if not_downloaded:
-        kept = "item is" if len(not_downloaded) == 1 else "items are"
-        advice = (f"{len(not_downloaded):,} {kept} kept without a picture. The first: {not_downloaded[0]}.",)
+        lack = (
+            "1 item has only the address of a picture, not downloaded, so it is"
+            if len(not_downloaded) == 1
+            else f"{len(not_downloaded):,} items have only addresses of pictures, not downloaded, so they are"
+        )
+        advice = (f"{lack} kept without a picture. The first: {not_downloaded[0]}.",)
     return items, set_aside, advice
 
 

@@ -114,11 +114,11 @@ def graph_of_log(
     if config.clusters == "auto":
         advice += (f"--clusters auto chose {found} clusters.",)
     elif found < config.clusters:
-        ways, are = ("way", "is") if found == 1 else ("ways", "are")
+        differ = "do not differ" if found == 1 else f"differ in only {found} ways"
+        fewer = "" if found == 1 else f", or choose --clusters {found}"
         advice += (
-            f"{config.clusters} clusters were asked for, but the users differ in only {found} {ways} by the categories "
-            f"of their items, so there {are} {found}. Add categories to the items, or choose --clusters "
-            f"{max(found, 2)}.",
+            f"{config.clusters} clusters were asked for, but the users {differ} by the categories of their items, so "
+            f"there {'is' if found == 1 else 'are'} {found}. Add categories to the items{fewer}.",
         )
     described, told = name_clusters(log, membership, config.behaviour, config.preset, texts)
     advice += told

@@ -55,7 +55,7 @@ class _Resolver:
                     return path
                 if self.cache is not None and picture not in self.failed:
                     return _Wanted(picture)
-                refusals.append(self.failed.get(picture) or _not_fetched(picture))
+                refusals.append(self.failed.get(picture) or _not_fetched(self.pictures[position]))
                 continue
             if scheme := other_scheme(picture):
                 refusals.append(
@@ -115,7 +115,9 @@ def _report(cache: PictureCache, failures: list[Failure]) -> None:
         )
 
 
-def _not_fetched(address: str) -> str:
+def _not_fetched(pictures: Sequence[str]) -> str:
+    """Say that the pictures of an item are not downloaded, with the first address."""
+    address = next(filter(is_address, pictures))
     scheme = address.partition(":")[0].lower()
     return f"the picture is an address ({scheme}://{host_of(address)}/...); give --fetch to download it"
 

@@ -210,6 +210,8 @@ def _describe(
     strength = "primarily" if share[primary] == share.max() else "especially"
     if share[primary] >= MIN_OVERWHELMING_SHARE:
         strength = "overwhelmingly"
+    # A name with a comma would look like several names in an enumeration.
+    names = [f'"{name}"' if "," in name else name for name in names]
     text = f"{together} by people who {strength} {verb} {names[primary]}"
     if moderate:
         text += f", followed by {names[moderate.pop(0)]}"

@@ -116,7 +116,8 @@ def _training_pairs(report: PreparationReport, config: PrepareConfig) -> Iterato
 def _relations(report: PreparationReport, config: PrepareConfig) -> Iterator[Note]:
     """Note relations with few pairs or users, and a single relation."""
     few = [row for row in report.relations if row.pairs.train < MIN_RELATION_PAIRS]
-    enough = len(report.relations) - len(few)
+    small = [row for row in report.relations if row.users is not None and row.users < MIN_RELATION_USERS]
+    clusters = max(2, len(report.relations) - len({row.relation for row in (*few, *small)}))
     if len(report.relations) == 1:
         yield Note(
             text="There is only one relation, so the network cannot learn what differs between relations.",
@@ -131,16 +132,19 @@ def _relations(report: PreparationReport, config: PrepareConfig) -> Iterator[Not
         yield Note(
             text=f"Too few pairs for training (below {MIN_RELATION_PAIRS}) to learn {len(few)} of "
             f"{len(report.relations)} relations: {named}.",
-            remedy=_more_pairs(report, config, clusters=max(2, enough)),
-            serious=not enough,
+            remedy=_more_pairs(report, config, clusters=clusters),
+            serious=len(few) == len(report.relations),
         )
-    small = [row for row in report.relations if row.users is not None and row.users < MIN_RELATION_USERS]
     if small:
         named = _named([f"{row.relation} ({row.users:,})" for row in small])
         yield Note(
             text=f"Fewer than {MIN_RELATION_USERS} users stand behind {len(small)} of {len(report.relations)} "
             f"relations: {named}.",
-            remedy=f"Try --clusters {max(2, len(report.relations) - len(small))}.",
+            remedy=(
+                f"Try --clusters {clusters}, or give a longer log."
+                if clusters < len(report.relations)
+                else "Give a longer log."
+            ),
         )
 
 

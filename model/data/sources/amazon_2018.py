@@ -29,7 +29,7 @@ class Amazon2018(Amazon2014):
         """
         title = row.get("title")
         if isinstance(title, str) and title and is_markup(title):
-            raise SkipRow("the title is markup of a web page")
+            raise SkipRow("the title is markup of a web page", title.strip())
         small = addresses(filled(row, "imageURL", "image"))
         main = self._main_category(row.get("main_cat"))
         brand = row.get("brand")

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from model.data.files.csv_file import CsvDialect
+from model.data.files.row_ledger import RowLedger
 from model.data.files.table_reader import column_names
+from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
 from .source import LOG_NAMES, LogColumns, RawRow, Source, one_file
@@ -68,9 +70,7 @@ class RecBole(Source):
         for path in self.item_files:
             headers = column_names(path, _DIALECT)
             found = self._choose(path, headers, ("item_id", "title", "description", "categories", "images"))
-            self.remarks[path].append(
-                "columns: " + ", ".join(f"{name} is {header}" for name, header in found.items())
-            )
+            self.remarks[path].append(_told(found))
             chosen |= found
         return chosen
 
@@ -119,13 +119,33 @@ class RecBole(Source):
             cells[mine or name.strip() or header] = tokens(cell) if listed else cell
         return cells
 
+    @property
+    def types(self) -> dict[str, ColumnType]:  # type: ignore[override]
+        """Types of attributes that the header states. A token may be any of a name, a code or a number."""
+        headers = (
+            header.rpartition(":") for path in self.item_files for header in column_names(path, _DIALECT)
+        )
+        return {name.strip(): "number" for name, _, kind in headers if kind.strip() == "float"}
+
+    def ledger(self, path: Path) -> RowLedger:
+        """Open the account of one file, and note which columns of the log were chosen."""
+        account = super().ledger(path)
+        if path in self.log_files:
+            account.note(_told(self._log_names(path)))
+        return account
+
     def log_columns(self, path: Path) -> LogColumns:
         """Return the columns of the interactions, as the header calls them."""
-        found = self._choose(path, column_names(path, _DIALECT), LOG_NAMES)
-        self.ledgers[-1].note(
-            "columns: " + ", ".join(f"{name} is {header}" for name, header in found.items())
-        )
+        found = self._log_names(path)
         return {name: (found[name],) if name in found else () for name in LOG_NAMES}
+
+    def _log_names(self, path: Path) -> dict[str, str]:
+        """Return the columns of a file of interactions by the names of rcml."""
+        return self._choose(path, column_names(path, _DIALECT), LOG_NAMES)
+
+
+def _told(columns: Mapping[str, str]) -> str:
+    return "columns: " + ", ".join(f"{name} is {header}" for name, header in columns.items())
 
 
 def tokens(cell: str) -> list[str]:

@@ -39,7 +39,11 @@ OWN_LOG_COLUMNS: LogColumns = {name: (name,) for name in LOG_NAMES}
 
 
 class SkipRow(Exception):
-    """Signal that a row is no item of the source, with the reason."""
+    """Signal that a row is no item of the source, with the reason and the value that shows it."""
+
+    def __init__(self, reason: str, example: str) -> None:
+        super().__init__(reason)
+        self.example = example
 
 
 @dataclass
@@ -132,7 +136,7 @@ class Source:
                 try:
                     item = self.item(row)
                 except SkipRow as skipped:
-                    ledger.skip(str(skipped), line, str(row)[:200])
+                    ledger.skip(str(skipped), line, skipped.example)
                     continue
                 yield ledger, line, item
             refuse_empty(ledger)

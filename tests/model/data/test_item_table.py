@@ -40,7 +40,11 @@ def test_reads_items_with_their_attributes() -> None:
     ]
     assert read.frame.columns[5:] == ["price", "brand"]
     assert read.left_out == {"tags": "lists and objects cannot be attributes"}
-    assert dict(read.changes) == {"HTML entities decoded": 1, "HTML tags removed": 1}
+    assert dict(read.changes) == {
+        "HTML entities decoded": 1,
+        "HTML tags removed": 1,
+        "items without a title": 1,
+    }
     assert ledger.kept == 3
 
 

@@ -117,7 +117,7 @@ def test_summary_and_markdown_report_match_the_data(tmp_path: Path) -> None:
     summary = prepare(config)
     prepared = Prepared.open(config.out)
     assert summary.startswith(
-        f"Prepared 24 items, 3 relations and {len(prepared.edges)} edges in {config.out}"
+        f"Prepared 24 items, 2 relations and {len(prepared.edges)} edges in {config.out}"
     )
     assert f"see {config.out / 'report.html'}" in summary
     readable = (config.out / "report.md").read_text()
@@ -221,8 +221,8 @@ def test_fewer_clusters_than_asked_for_are_told(tmp_path: Path, capsys: pytest.C
     write_pictured_items(tmp_path, {letter: ["All"] for letter in "abc"})
     prepared = prepared_of(config)
     sentence = (
-        "3 clusters were asked for, but the users differ in only 1 way by the categories of their items, so there is "
-        "1. Add categories to the items, or choose --clusters 2."
+        "3 clusters were asked for, but the users do not differ by the categories of their items, so there is 1. Add "
+        "categories to the items."
     )
     assert report_of(prepared)["advice"] == [sentence]
     assert f"Note: {sentence}" in capsys.readouterr().err
@@ -504,7 +504,8 @@ def test_downloads_pictures_only_if_asked(tmp_path: Path) -> None:
         unasked = prepared_of(config)
         assert next(item for item in unasked.items if item.item_id == "a").picture == ""
         assert report_of(unasked)["advice"] == [
-            f"1 item is kept without a picture. The first: the picture is an address (http://{host}/...); give "
+            "1 item has only the address of a picture, not downloaded, so it is kept without a picture. The first: "
+            f"the picture is an address (http://{host}/...); give "
             "--fetch to download it."
         ]
         skipped = prepared_of(config.model_copy(update={"text_only": False}))

@@ -121,6 +121,11 @@ def test_every_picture_of_a_cell_that_fails_is_told(root: Path) -> None:
     assert resolved(root, "x.png, y.png") == "picture x.png does not exist; picture y.png does not exist"
 
 
+def test_addresses_that_are_not_downloaded_are_told_once(root: Path) -> None:
+    told = resolved(root, "https://one.example/a.jpg", "https://two.example/a.jpg")
+    assert told == "the picture is an address (https://one.example/...); give --fetch to download it"
+
+
 def fetching(root: Path, host: str) -> Fetching:
     return Fetching(root / "cache", FAST, (host,))
 

@@ -54,6 +54,14 @@ def test_description_names_primary_secondary_moderate_and_minimal_interests() ->
     )
 
 
+def test_a_name_with_a_comma_is_quoted_in_a_description() -> None:
+    shares = [[60, 30, 10], [0, 0, 100]]
+    assert described(shares, ("Toys, Games", "Mystery, Crime", "Jazz"))[0] == (
+        "toys-games-mystery-crime",
+        'Co-purchased by people who primarily buy "Toys, Games", followed by "Mystery, Crime".',
+    )
+
+
 def test_description_calls_a_dominant_interest_overwhelming() -> None:
     shares = [[97, 3], [0, 100]]
     assert described(shares, ("Jazz", "Rock"), "listen to")[0] == (

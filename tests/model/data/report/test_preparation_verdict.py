@@ -57,6 +57,12 @@ def test_good_data_is_worth_the_time() -> None:
     )
 
 
+def test_notes_on_pairs_and_on_users_advise_the_same_number_of_clusters() -> None:
+    rows = (*map(relation, ("read", "cook", "swim")), relation("sew", 40), relation("dig", users=12))
+    remedies = [note.remedy for note in judge(good(relations=rows), options()).notes]
+    assert [remedy.partition(" or ")[0].rstrip(",") for remedy in remedies] == 2 * ["Try --clusters 3"]
+
+
 @pytest.mark.parametrize(
     ("changes", "chosen", "text", "remedy"),
     [
@@ -73,10 +79,16 @@ def test_good_data_is_worth_the_time() -> None:
             "Try --partners 20 (now 10), or give a longer log.",
         ),
         (
+            {"relations": (relation("read"), relation("swim"), relation("cook", users=12))},
+            {},
+            "Fewer than 20 users stand behind 1 of 3 relations: cook (12).",
+            "Try --clusters 2, or give a longer log.",
+        ),
+        (
             {"relations": (relation("read"), relation("cook", users=12))},
             {},
             "Fewer than 20 users stand behind 1 of 2 relations: cook (12).",
-            "Try --clusters 2.",
+            "Give a longer log.",
         ),
         (
             {"relations": (relation("read"),)},

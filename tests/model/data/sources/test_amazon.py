@@ -143,6 +143,7 @@ def test_2018_rows_without_markup(tmp_path: Path) -> None:
         "the title is markup of a web page": 1,
         "the ID (item_id) is that of an earlier row": 1,
     }
+    assert source.ledgers[0].skipped["the title is markup of a web page"].examples == [(2, span)]
     assert source.changes["prices that were markup of a web page left out"] == 1
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from model.data.item_table import read_item_table
 from model.data.sources.recbole import tokens
 from model.errors import InputError
 
@@ -45,6 +46,19 @@ def test_stated_columns_come_before_the_usual_ones(tmp_path: Path) -> None:
     [item] = items_of(source).values()
     assert (item["item_id"], item["title"], item["categories"]) == ("v1", "Old Bar", ["pub", "food"])
     assert log_of(source) == [("u", "v1", None, None)]
+
+
+def test_header_states_that_a_column_is_of_numbers(tmp_path: Path) -> None:
+    put(
+        tmp_path / "x.item",
+        "item_id:token\tname:token_seq\tprice:float\tcode:token\n1\tA\tFree\t07\n2\tB\tfree\t7\n",
+    )
+    put(tmp_path / "x.inter", "user_id:token\titem_id:token\nu\t1\n")
+    source = opened("recbole", tmp_path)
+    columns = read_item_table(source.items(), {}, source.untyped, source.types).columns
+    assert [(name, column.type, column.unread) for name, column in columns.items()] == [
+        ("price", "number", 2), ("code", "text", 0),
+    ]  # fmt: skip
 
 
 def test_unknown_columns_are_told(tmp_path: Path) -> None:
