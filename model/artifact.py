@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,16 +85,20 @@ class Draft:
 
 @contextmanager
 def write_artifact(
-    target: Path, kind: Kind, config: BaseModel, parents: Mapping[str, str] | None = None
+    target: Path,
+    kind: Kind,
+    config: BaseModel,
+    parents: Mapping[str, str] | None = None,
+    taken_over: Collection[Path] = (),
 ) -> Iterator[Draft]:
     """Write an artifact of `kind` at `target`, and replace an earlier artifact there once the new one is complete.
 
-    `parents` maps the name of each input to its digest.
+    `parents` maps the name of each input to its digest. For `taken_over`, see `refuse_loss`.
 
     Raises:
-        ArtifactError: `target` contains something other than an artifact, or another run is writing it.
+        ArtifactError: writing would lose something (see `refuse_loss`), or another run is writing `target`.
     """
-    refuse_foreign(target)
+    refuse_loss(target, kind, config, taken_over)
     with write_folder(target) as folder:
         draft = Draft(folder, dict(parents or {}))
         yield draft
@@ -123,7 +127,7 @@ def write_folder(target: Path) -> Iterator[Path]:
         ReadOnlyError: this user may not write to the folder of `target`.
         StorageError: the disk is full or failing. The earlier folder at `target` is unchanged.
     """
-    target = target.absolute()
+    target = _place(target)
     staging = _staging(target)
     with storing(target):
         make_folder(target.parent)
@@ -153,7 +157,7 @@ def open_artifact(path: Path, kind: Kind) -> Manifest:
     Raises:
         ArtifactError: the artifact is absent, incomplete or of another kind or format, or a file is missing or changed.
     """
-    path = path.absolute()
+    path = _place(path)
     with _readable():
         return _opened(path, kind)
 
@@ -281,17 +285,63 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(size=path.stat().st_size, sha256=file_digest(path))
 
 
-def refuse_foreign(target: Path) -> None:
-    """Raise an error if `target` contains something other than an artifact; long stages call this before they start.
+def refuse_loss(target: Path, kind: Kind, config: BaseModel, taken_over: Collection[Path] = ()) -> None:
+    """Raise an error if writing `target` would lose something; long stages call this before they start.
+
+    An earlier artifact of the same kind may be replaced, but nothing else: no other artifact, no file that the artifact
+    does not list, and no input of this run, which `config` names. Inputs that are `taken_over` into the new artifact
+    are not lost.
 
     Raises:
-        ArtifactError: `target` contains something other than an artifact.
+        ArtifactError: `target` contains something else, or an input.
     """
-    ours = (target / "manifest.json").is_file()
-    if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
+    place = _place(target)
+    for path in _paths(config.model_copy(update={"out": None})):
+        if _place(path).is_relative_to(place) and path not in taken_over:
+            raise ArtifactError(
+                f"{path} is an input, and {target} would replace it. Choose an --out outside the inputs."
+            )
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / "manifest.json").is_file():
         raise ArtifactError(
             f"{target} exists and is not an rcml artifact. Choose another --out, or remove this file or folder."
         )
+    try:
+        content = json.loads((target / "manifest.json").read_bytes())
+        earlier, listed = content["kind"], set(content["files"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return  # a damaged artifact may be replaced
+    if earlier != kind:
+        raise ArtifactError(
+            f"{target} is {_a(earlier)}, which would be lost. Choose another --out for the {_noun(kind)}, or remove "
+            "this folder."
+        )
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        own = name in listed or name in ("manifest.json", README_FILE) or path.name.startswith(".")
+        if path.is_file() and not own:
+            raise ArtifactError(
+                f"{target} contains {name}, which rcml did not write and which would be lost. Move it away, or choose "
+                "another --out."
+            )
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """Yield the paths in options: those of type Path, and texts that name something that exists."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths(getattr(value, name))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _paths(part)
+    elif isinstance(value, Path) or (isinstance(value, str) and value and Path(value).is_dir()):
+        yield Path(value)
+
+
+def _place(path: Path) -> Path:
+    """Return the absolute path without links, so that an artifact can lie behind one, on another disk."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ to keep `rcml --help` fast. Exit codes: 0 success, 1 error with a message, 2 inv
 """
 
 import os
+import re
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -174,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(1, _os_error_message(error))
     except KeyboardInterrupt:
-        return 130
+        return _fail(130, "Interrupted.")
     return 0
 
 
@@ -348,6 +349,11 @@ def _parse_error_message(error: SettingsError, arguments: Sequence[str]) -> str:
                 f"{command}: {option} needs a value. Run `{command} --help` to see which values it accepts."
             )
     said = str(error).removeprefix("error parsing CLI: ")
+    pairs = re.fullmatch(r"Parsing error encountered for [\w.]*?(\w+): not enough values to unpack .*", said)
+    if pairs:
+        said = (
+            f"--{pairs[1].replace('_', '-')} takes pairs of a name and a value, such as NAME=VALUE,NAME=VALUE"
+        )
     return f"{command}: {said}. Run `{command} --help` to list the options."
 
 

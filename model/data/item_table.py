@@ -69,8 +69,9 @@ class _Cells:
             cells.append(value)
         self.rows += 1
 
-    def complete(self) -> None:
-        """Fill the columns that no late row had."""
+    def complete(self, types: Mapping[str, ColumnType]) -> None:
+        """Fill the columns that no late row had, and refuse `types` of columns that do not exist."""
+        _refuse_unknown(types, self.columns)
         for cells in self.columns.values():
             cells.extend([None] * (self.rows - len(cells)))
 
@@ -127,8 +128,7 @@ def read_item_table(
     if not first_lines:
         raise InputError(_none_left(ledgers))
     changes = +changes
-    attributes.complete()
-    _refuse_unknown(types or {}, attributes.columns)
+    attributes.complete(types or {})
     stated = {**(documented or {}), **(types or {})}
     columns = {
         name: _cleaned(typed_column(name, cells, stated.get(name), untyped), changes)

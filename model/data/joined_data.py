@@ -99,6 +99,15 @@ class JoinedData(Prepared):
         """Digests of all parts; the first is `prepared`, the others `prepared-2`, `prepared-3`, ...."""
         return _digests(self.parts)
 
+    def require_pictures(self) -> None:
+        """Refuse data of which a domain has no pictures; see `Prepared.require_pictures`."""
+        for part in self.parts:
+            part.require_pictures()
+
+    def part(self, domain: int) -> Prepared:
+        """Return the data of one domain."""
+        return self.parts[domain]
+
     @property
     def domain_of_relation(self) -> Int[ndarray, " relations"]:
         """Number of the domain of each relation; -1 for the relation of an item with itself."""

@@ -4,7 +4,7 @@ Rows without a user or an item are set aside. A rating or time that is none beco
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import polars as pl
 
@@ -35,6 +35,18 @@ def read_log_table(
             _counted(batch["rating"], _ratings(batch["rating"]), unread, firsts),
             _counted(batch["timestamp"], read_times(batch["timestamp"]).alias("timestamp"), unread, firsts),
         )
+
+
+def unread_advice(unread: Mapping[str, int]) -> list[str]:
+    """Say which ratings and times could not be read, and how they can be written."""
+    remedies = {
+        "rating": "Write ratings as numbers.",
+        "timestamp": "Write times as 2026-11-27 14:30 or in seconds since 1970.",
+    }
+    return [
+        f"{count:,} values of {what} could not be read. {remedies[what.partition(',')[0]]}"
+        for what, count in unread.items()
+    ]
 
 
 def _ratings(texts: pl.Series) -> pl.Series:

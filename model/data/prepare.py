@@ -26,7 +26,7 @@ from .files.row_ledger import RowLedger
 from .files.table_reader import table_files
 from .item_input import compose_text
 from .item_table import ITEM_COLUMNS, read_item_table
-from .log_table import read_log_table
+from .log_table import read_log_table, unread_advice
 from .near_duplicates import MAX_SHARED_PICTURE, duplicate_groups
 from .pictures.downloads import DownloadLimits
 from .pictures.item_pictures import Fetching, resolve_pictures
@@ -49,6 +49,9 @@ MIN_PICTURED_ITEMS = 3
 Data without any picture can be prepared, to judge a log before its pictures are there, but not trained on.
 """
 
+MAX_REASONS = 5
+"""Maximum number of reasons why pictures were not downloaded that are told."""
+
 MAX_GROUP_SHARE = 0.05
 """Share of the items from which a group of near-duplicates is reported, because it shifts the shares of the splits."""
 
@@ -66,17 +69,20 @@ def prepare(config: PrepareConfig) -> str:
     # What can be refused at once is read before the pictures, which may take hours.
     source.check_log()
     given, texts = _given_relations(config)
-    with write_artifact(config.out, "prepared", config, sources) as draft:
+    texts_taken = (config.relation_texts,) if config.relation_texts else ()
+    with write_artifact(config.out, "prepared", config, sources, texts_taken) as draft:
         (draft.path / PICTURES).mkdir()
         items, set_aside, advice = _keep_items(table.frame, source, config, draft.path)
         splits, cautions = _split(items, config, draft.path)
         unread: Counter[str] = Counter()
         if given is None:
             log = read_log_table(source.interactions(), unread)
-            graph = graph_of_log(items, splits, log, texts, config)
+            graph = graph_of_log(items, splits, log, texts, config, source.skipped_items | set(set_aside))
         else:
             graph = graph_of_edges(items, splits, given, texts or {})
-        graph = replace(graph, advice=(*advice, *graph.advice, *cautions))
+        graph = replace(
+            graph, advice=(*advice, *source.advice, *graph.advice, *unread_advice(unread), *cautions)
+        )
         relations = [
             relation if relation.intra else replace(relation, domain=config.domain)
             for relation in graph.relations
@@ -187,7 +193,11 @@ def _keep_items(
             if len(not_downloaded) == 1
             else f"{len(not_downloaded):,} items have only addresses of pictures, not downloaded, so they are"
         )
-        advice = (f"{lack} kept without a picture. The first: {not_downloaded[0]}.",)
+        frequent = Counter(not_downloaded).most_common(MAX_REASONS)
+        told = "; ".join(
+            f"{count:,}: {reason}" if len(frequent) > 1 else reason for reason, count in frequent
+        )
+        advice = (f"{lack} kept without a picture: {told}.",)
     return items, set_aside, advice
 
 
@@ -232,9 +242,13 @@ def _split(items: list[Item], config: PrepareConfig, folder: Path) -> tuple[list
     ids = [item.item_id for item in items]
     groups = duplicate_groups(items, folder)
     if config.split == "time":
-        log = read_log_table(open_source(config).interactions(), Counter())
+        unread: Counter[str] = Counter()
+        log = read_log_table(open_source(config).interactions(), unread)
         seen = first_interactions(log, ids, config.repair_ids)
-        splits = split_by_time(ids, groups, seen, config.validation_share, config.test_share)
+        try:
+            splits = split_by_time(ids, groups, seen, config.validation_share, config.test_share)
+        except InputError as error:
+            raise InputError(" ".join([str(error), *unread_advice(unread)])) from None
     else:
         splits = split_by_hash(ids, groups, config.validation_share, config.test_share, config.seed)
     sizes = np.bincount(groups)

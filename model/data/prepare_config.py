@@ -130,7 +130,7 @@ class PrepareConfig(StageConfig):
         256, ge=32, le=2048, description="maximum side length of the stored pictures, in pixels"
     )
     min_rating: float | None = Field(
-        None, description="ignore interactions with a lower rating; none: no minimum"
+        None, allow_inf_nan=False, description="ignore interactions with a lower rating; none: no minimum"
     )
     repair_ids: bool = Field(
         False,
@@ -193,8 +193,8 @@ class PrepareConfig(StageConfig):
             raise ValueError("--items is required, or --source and --folder. Name the file of your items")
         if self.folder is not None and self.source == "table":
             raise ValueError(
-                "--folder needs --source, which says what the files in it are. For tables, give --items and "
-                "--interactions"
+                "--folder needs a --source other than table, which says what the files in it are. For tables, give "
+                "--items and --interactions"
             )
         has_log = bool(self.interactions) or (self.folder is not None and self.edges is None)
         if has_log == (self.edges is not None):
@@ -211,6 +211,13 @@ class PrepareConfig(StageConfig):
             raise ValueError(
                 "--split time needs --interactions, because edges have no times. Give a log, or use --split items"
             )
+        if self.min_user_items > self.max_user_items:
+            raise ValueError(
+                f"--min-user-items {self.min_user_items} is more than --max-user-items {self.max_user_items}, so no "
+                "user is left. Choose a lower minimum"
+            )
+        if (self.fetch_cache is not None or self.fetch_hosts) and not self.fetch:
+            raise ValueError("--fetch-cache and --fetch-hosts need --fetch. Add it, or leave them out")
         if self.validation_share + self.test_share >= 1.0:
             raise ValueError(
                 "--validation-share and --test-share must sum to less than 1, to leave items for training"

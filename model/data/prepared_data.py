@@ -25,6 +25,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from model.artifact import Manifest, open_artifact
+from model.errors import InputError
 from model.records import Edge, Item, Relation, Split
 from model.relation_file import load_relations
 
@@ -86,6 +87,22 @@ class Prepared:
     def digests(self) -> dict[str, str]:
         """Digests of the folders that the data was read from, by the names of parents in a manifest."""
         return {"prepared": self.manifest.digest}
+
+    def require_pictures(self) -> None:
+        """Refuse data without pictures, whose relations can be judged but not trained on or evaluated.
+
+        Raises:
+            InputError: no item has a picture.
+        """
+        if not any(item.picture for item in self.items):
+            raise InputError(
+                f"{self.path} has no item with a picture, which training and evaluation need. Give pictures to "
+                "`rcml prepare`, or add --fetch if they are addresses."
+            )
+
+    def part(self, domain: int) -> "Prepared":
+        """Return the data of one domain; here, there is only one."""
+        return self
 
     @property
     def domain_of_relation(self) -> Int[ndarray, " relations"]:

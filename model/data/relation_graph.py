@@ -1,7 +1,7 @@
 """Relations and edges of prepared data: from an interaction log, or from ready-made edges."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,12 +101,13 @@ def graph_of_log(
     batches: Iterable[pl.DataFrame],
     texts: Mapping[str, str] | None,
     config: PrepareConfig,
+    skipped: Collection[str] = (),
 ) -> Graph:
     """Cluster the users of the log; return one relation for each cluster, with its related pairs.
 
-    `texts` are the descriptions to choose from; None: they are worded from the categories, or those of a preset.
+    `texts` replaces descriptions by the IDs of their relations. `skipped` has the IDs of items that were not kept.
     """
-    log, counts, advice = _read_log(items, batches, config)
+    log, counts, advice = _read_log(items, batches, config, skipped)
     if not any(item.picture for item in items):
         advice += (NO_PICTURES,)
     membership = user_clusters(log, config.clusters, config.seed)
@@ -148,7 +149,7 @@ def graph_of_log(
 
 
 def _read_log(
-    items: list[Item], batches: Iterable[pl.DataFrame], config: PrepareConfig
+    items: list[Item], batches: Iterable[pl.DataFrame], config: PrepareConfig, skipped: Collection[str]
 ) -> tuple[InteractionLog, dict[str, int], tuple[str, ...]]:
     """Read the log as a matrix, and the categories of the items; return them with counts and advice."""
     filters = LogFilters(
@@ -158,7 +159,7 @@ def _read_log(
         config.min_item_users,
         config.repair_ids,
     )
-    log = read_user_items(batches, [item.item_id for item in items], filters)
+    log = read_user_items(batches, [item.item_id for item in items], filters, skipped)
     users = len(log.users)
     least = 2 if config.clusters == "auto" else config.clusters
     if users < least:
@@ -235,6 +236,12 @@ def graph_of_edges(
     known = pairs.drop_nulls(["a", "b"])
     if len(known) < len(pairs):
         counts["edges_of_unknown_items"] = len(pairs) - len(known)
+    if not len(known) and len(different):
+        a, b = different.select("first", "second").row(0)
+        raise InputError(
+            f"None of the {len(different):,} edges joins two of the items, such as {a!r} and {b!r}. The IDs of the "
+            "items (item_id) and those of the edges differ; make them equal."
+        )
     known = known.with_columns(support=pl.lit(1, pl.Int64), npmi=pl.lit(1.0))
     within, across, dropped = _sorted_edges(known, items, splits)
     relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]

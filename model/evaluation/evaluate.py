@@ -57,6 +57,7 @@ def evaluate(config: EvaluateConfig) -> str:
         InputError: there are no test pairs or too few test items, or a checkpoint is given twice.
     """
     prepared = Prepared.open(config.prepared)
+    prepared.require_pictures()
     questions = make_evaluation_set(prepared, config)
     checkpoints = open_checkpoints(config, prepared)
     parents = {"prepared": prepared.manifest.digest} | _parents(checkpoints)

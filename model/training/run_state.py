@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.artifact import lock_folder, refuse_foreign
+from model.artifact import lock_folder, refuse_loss
 from model.checkpoint.training_metrics import ValidationFigures
 from model.config import TrainConfig
 from model.durable_files import share, storing, sync_path
@@ -163,12 +163,12 @@ def open_run(config: TrainConfig, prepared: str) -> Iterator[Run]:
     """Open the run of `config` on the prepared data with the digest `prepared`, and lock it for this process.
 
     Raises:
-        ArtifactError: another process uses the run, or `config.out` exists and is not an artifact.
+        ArtifactError: another process uses the run, or writing `config.out` would lose something.
         InputError: an earlier run was interrupted and `--resume` is not given, or `--resume` is given and the run is
             finished.
         MismatchError: `--resume` is given, but the options or the data have changed.
     """
-    refuse_foreign(config.out)
+    refuse_loss(config.out, "checkpoint", config)
     folder = _folder(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder, config.out.name):

@@ -75,6 +75,7 @@ def train(config: TrainConfig) -> str:
     """
     require_trackers(config)
     prepared = open_prepared(config.prepared)
+    prepared.require_pictures()
     if not prepared.rows(Split.TRAIN):
         raise InputError(
             f"{prepared.path} has no training item with a picture, and training needs pictures. Give them to "

@@ -88,37 +88,40 @@ def make_validation(prepared: Prepared, inputs: PartInputs, rng: np.random.Gener
             pool = np.unique(np.concatenate([own.a, own.b, asked.b]))
             queries.append(sample_training_queries(asked, pool, CANDIDATES, rng))
     drawn = Queries.joined(queries)
-    _check_negatives(drawn, prepared, len(held_out))
+    _check_negatives(drawn, prepared)
     queried = set(domains[drawn.relation].tolist())
     for unasked in sorted(set(domains[1:].tolist()) - queried):
-        relation = prepared.relations[int(np.flatnonzero(domains == unasked)[0])].relation_id
         say(
-            f"Warning: the domain with the relation {relation} has too few validation items for queries, so early "
-            "stopping ignores it. Run `rcml prepare` on it with a larger --validation-share, such as 0.2."
+            f"Warning: {prepared.part(unasked).path} has too few validation items for queries, so early stopping "
+            "ignores it. Run `rcml prepare` on it with a larger --validation-share, such as 0.2."
         )
     return Validation(part, drawn)
 
 
-def _check_negatives(queries: Queries, prepared: Prepared, held_out: int) -> None:
+def _check_negatives(queries: Queries, prepared: Prepared) -> None:
     """Warn if a query has fewer negatives than usual, and say which share of validation items gives enough.
 
     Raises:
         InputError: there are no queries, because no item has `MIN_NEGATIVES` negatives.
     """
-    fewest = int((queries.candidates[:, 1:] >= 0).sum(axis=1).min()) if len(queries.item) else 0
+    negatives = (queries.candidates[:, 1:] >= 0).sum(axis=1)
+    fewest = int(negatives.min()) if len(negatives) else 0
     if fewest >= CANDIDATES - 1:
         return
-    pictured = sum(bool(item.picture) for item in prepared.items)
+    domain = prepared.domain_of_relation[queries.relation[negatives.argmin()]] if len(negatives) else 0
+    data = prepared.part(domain)
+    held_out = len(data.rows(Split.VALIDATION))
+    pictured = sum(bool(item.picture) for item in data.items)
     share = _rounded_up(held_out / pictured * (CANDIDATES - 1) / max(fewest, MIN_NEGATIVES - 1))
     remedy = f"Run `rcml prepare` with --validation-share {share:.2f}"
     if not fewest:
         raise InputError(
-            f"{prepared.path} has {held_out} validation items, of which fewer than {MIN_NEGATIVES} can serve as "
+            f"{data.path} has {held_out} validation items, of which fewer than {MIN_NEGATIVES} can serve as "
             f"negatives of a query. {remedy}, or with more items."
         )
     say(
         f"Warning: some validation queries have only {fewest} negatives instead of {CANDIDATES - 1}, because "
-        f"{prepared.path} has only {held_out} validation items. Hit@5 is then higher than among {CANDIDATES} "
+        f"{data.path} has only {held_out} validation items. Hit@5 is then higher than among {CANDIDATES} "
         f"candidates. {remedy} for more."
     )
 

@@ -86,7 +86,7 @@ def prepare_catalogue(folder: Path, seed: int = 0) -> Path:
     return config.out
 
 
-def tiny_training(prepared: Path, out: Path, **options: Any) -> TrainConfig:
+def tiny_training(prepared: Path | tuple[Path, ...], out: Path, **options: Any) -> TrainConfig:
     """Return options for a training run of about one second."""
     chosen: dict[str, Any] = {"small": TINY, "steps": 4, "batch_size": 64, "device": "cpu", **options}
     return TrainConfig(prepared=prepared, out=out, **chosen)

@@ -340,3 +340,65 @@ def test_rejects_manifest_that_lists_a_file_outside_the_artifact(name: str, targ
     (target / "manifest.json").write_text(manifest.text)
     with pytest.raises(ArtifactError, match=f"lists {name}, which is outside the artifact"):
         open_artifact(target, "report")
+
+
+def test_an_artifact_of_another_kind_is_not_replaced(target: Path) -> None:
+    write(target)
+    with (
+        pytest.raises(
+            ArtifactError, match=r"is a report, which would be lost\. .* --out for the prepared data"
+        ),
+        write_artifact(target, "prepared", Options()),
+    ):
+        pass
+    assert content(target) == "one"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "pictures/extra.png"])
+def test_a_file_that_the_artifact_does_not_list_is_not_deleted(name: str, target: Path) -> None:
+    write(target)
+    (target / name).write_text("mine")
+    (target / ".DS_Store").write_text("of the file manager")
+    with pytest.raises(ArtifactError, match=rf"contains {name}, which rcml did not write"):
+        write(target, "two")
+    assert (target / name).read_text() == "mine"
+    (target / name).unlink()
+    write(target, "two")
+    assert content(target) == "two"
+
+
+class Inputs(BaseModel):
+    items: tuple[Path, ...] = ()
+    backbone: str = ""
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_input_of_the_run_is_not_replaced(same: bool, target: Path) -> None:
+    write(target)
+    inner = target if same else target / "data.txt"
+    outside = target.parent / "link"
+    outside.symlink_to(inner)
+    for given in (
+        Inputs(items=(Path("other"), inner)),
+        Inputs(items=(outside,)),
+        Inputs(backbone=str(target)),
+    ):
+        with (
+            pytest.raises(ArtifactError, match=r"is an input, and .* would replace it"),
+            write_artifact(target, "report", given),
+        ):
+            pass
+    assert content(target) == "one"
+
+
+def test_an_artifact_may_lie_behind_a_link(target: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    target.parent.mkdir()
+    target.symlink_to(disk / "report")
+    for text in ("one", "two"):
+        write(target, text)
+        assert content(target) == text
+    assert target.is_symlink()
+    assert siblings(target) == ["report"]
+    assert [path.name for path in disk.iterdir()] == ["report"]

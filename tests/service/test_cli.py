@@ -102,6 +102,19 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
             [*PREPARE, "--interactions", "l", "--text-fields", "title,colour"],
             '--text-fields cannot be "colour". Give one or more values (title, categories, description).',
         ),
+        (
+            [*PREPARE, "--interactions", "l", "--columns", "price"],
+            "--columns takes pairs of a name and a value, such as NAME=VALUE,NAME=VALUE.",
+        ),
+        (
+            [*PREPARE, "--interactions", "l", "--min-user-items", "9", "--max-user-items", "3"],
+            "--min-user-items 9 is more than --max-user-items 3, so no user is left. Choose a lower minimum.",
+        ),
+        ([*PREPARE, "--interactions", "l", "--min-rating", "nan"], '--min-rating cannot be "nan".'),
+        (
+            [*PREPARE, "--interactions", "l", "--fetch-hosts", "pictures.intranet"],
+            "--fetch-cache and --fetch-hosts need --fetch. Add it, or leave them out.",
+        ),
         (["trian"], "trian is not a command (did you mean train?)."),
         (["index", "buidl"], "rcml index: buidl is not a command (did you mean build?)."),
         (["index"], "rcml index: no command was given."),

@@ -16,11 +16,15 @@ _LOCAL_FORMATS = (
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%d %H:%M",
     "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %I:%M %p",
     "%a %b %d %H:%M:%S %Y",
     "%a, %d %b %Y %H:%M:%S",
     "%d.%m.%Y %H:%M:%S",
     "%d.%m.%Y %H:%M",
 )
+"""Formats without a time zone. Only Americans write AM and PM after a date with strokes, so the month comes first."""
 
 _DATE_FORMATS = (
     "%Y-%m-%d",

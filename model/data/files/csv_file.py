@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from model.errors import InputError
+
 from .row_ledger import RowLedger
-from .text_file import TextLines
+from .text_file import CONTROL_CHARACTER, TextLines
 
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -68,6 +70,10 @@ class CsvRecords:
         while cells and not cells[-1].strip():
             cells.pop()
         self.header = self._column_names([cell.strip() for cell in cells])
+        if any(CONTROL_CHARACTER.search(name) for name in self.header):
+            raise InputError(
+                f"{self.ledger.path} is no table: its first line is no text. Check that it is the right file."
+            )
 
     def _stated_separator(self) -> str | None:
         """Take the line `sep=;` with which spreadsheets name their separator."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from model.errors import InputError
 
-from .literals import as_text, read_object
+from .literals import as_text, json_kind, read_object
 from .row_ledger import RowLedger
 from .text_file import TextLines
 
@@ -128,7 +128,7 @@ def _array_rows(
         if isinstance(row, dict):
             yield number, row
         else:
-            ledger.skip(f"a JSON object is needed, not {type(row).__name__}", number, str(row))
+            ledger.skip(f"a JSON object is needed, not {json_kind(row)}", number, str(row))
 
 
 def _decoded(text: str, ledger: RowLedger) -> Any:

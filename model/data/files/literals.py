@@ -26,10 +26,20 @@ def read_object(text: str) -> dict[str, Any]:
             if value is None:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else str(refused)
                 column = error.colno if isinstance(error, json.JSONDecodeError) else 1
-                raise ValueError(f"not valid JSON: {reason} at character {column}") from None
+                raise ValueError(f"not valid JSON (character {column}): {reason}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
+        raise ValueError(f"a JSON object is needed, not {json_kind(value)}")
     return value
+
+
+def json_kind(value: object) -> str:
+    """Return what JSON calls a value, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = ((str, "a string"), (int | float, "a number"), (list | tuple, "an array"), (dict, "an object"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), type(value).__name__)
 
 
 def _literal(text: str) -> Any:

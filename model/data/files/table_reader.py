@@ -6,7 +6,6 @@ Parquet, JSON and delimited text; if it says nothing, the first character does.
 """
 
 import glob
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +18,11 @@ from model.errors import InputError
 from .csv_file import CsvDialect, CsvRecords
 from .json_file import json_rows, json_strings
 from .row_ledger import RowLedger
-from .text_file import SAMPLE_BYTES, TextLines, encoding_of, open_bytes, reading
+from .text_file import CONTROL_CHARACTER, SAMPLE_BYTES, TextLines, encoding_of, open_bytes, reading
 
 COMPRESSIONS = (".gz", ".zst", ".zstd", ".bz2", ".zip")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".item", ".inter", ".user")
-
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")
 
 BATCH_ROWS = 200_000
 """Number of rows of a batch of Parquet, and of delimited text that is read row by row."""
@@ -154,7 +151,7 @@ def _kind(path: Path, dialect: CsvDialect | None) -> str:
         return "parquet"
     if start.startswith(("{", "[")):
         return "json"
-    if not start or _CONTROL.search(start):
+    if not start or CONTROL_CHARACTER.search(start):
         suffixes = ", ".join((".csv", ".tsv", *JSON_SUFFIXES, ".parquet"))
         raise InputError(
             f"{path} is no table that rcml reads. Convert it to one of {suffixes}, also compressed."
@@ -174,6 +171,8 @@ def _string_blocks(
             return
         records = CsvRecords(lines, dialect or CsvDialect(), ledger)
         kept = [name for name in names if name in records.header]
+        if not records.header:
+            return  # an empty file
         if not kept:
             raise InputError(
                 f"{path} has none of the columns {', '.join(names)}. Rename the columns, or map them with --columns. "

@@ -24,6 +24,9 @@ from .row_ledger import RowLedger
 BLOCK_CHARACTERS = 16_000_000
 """Number of characters of the lines that are processed at once."""
 
+CONTROL_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f]")
+"""Character that no text has; the first bytes of a file that is no text contain one."""
+
 SAMPLE_BYTES = 65_536
 """Number of bytes at the start of a file from which its encoding is derived."""
 

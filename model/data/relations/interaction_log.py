@@ -5,7 +5,7 @@ Rows become numbers batch by batch: 16 bytes for a user, an item and a time, wha
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,11 +45,17 @@ class UserItems:
 
 @dataclass
 class _UnknownItems:
-    """Interactions that name no item, and which repair would make their IDs join."""
+    """Interactions that name no item, and which repair would make their IDs join.
+
+    Those of items that were `skipped` are counted apart, because their IDs are right.
+    """
 
     known: pl.DataFrame
     repair: bool
+    skipped: pl.Series
     rows: int = 0
+    of_skipped: int = 0
+    first_skipped: str = ""
     repaired: int = 0
     first: str = ""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -58,6 +64,21 @@ class _UnknownItems:
 
     def resolve(self, ids: pl.Series) -> pl.Series:
         """Return the rows of the items that `ids` mean, if they are to be repaired; otherwise null. Count both."""
+        gone = ids.is_in(self.skipped.implode())
+        if gone.any():
+            self.of_skipped += int(gone.sum())
+            self.first_skipped = self.first_skipped or str(ids.filter(gone)[0])
+            rest = self._resolve(ids.filter(~gone))
+            return (
+                pl.Series([None], dtype=pl.Int32)
+                .new_from_index(0, len(ids))
+                .scatter((~gone).arg_true(), rest)
+            )
+        return self._resolve(ids)
+
+    def _resolve(self, ids: pl.Series) -> pl.Series:
+        if not len(ids):
+            return pl.Series([], dtype=pl.Int32)
         if self._keys is None:
             self._keys = _unique_keys(self.known)
         different = pl.DataFrame({"given": ids}).group_by("given", maintain_order=True).agg(count=pl.len())
@@ -89,7 +110,16 @@ class _UnknownItems:
         return mended
 
     def advice(self) -> list[str]:
-        """Say how many interactions name no item, and what would repair them."""
+        """Say how many interactions name no item or a skipped one, and what would repair their IDs."""
+        told = []
+        if self.of_skipped:
+            told.append(
+                f"{_interactions(self.of_skipped, 'a skipped item', 'skipped items')}, such as {self.first_skipped!r}; "
+                "the report has the reasons."
+            )
+        return told + self._join_advice()
+
+    def _join_advice(self) -> list[str]:
         if self.repaired:
             changes = ", ".join(
                 f"{count:,} differed in {reason} ({_shown(*self.examples[reason])})"
@@ -103,28 +133,34 @@ class _UnknownItems:
             for reason, count in self.reasons.most_common()
         )
         return [
-            f"{self.rows:,} interactions name no item, such as {self.first!r}. Of these, {changes}. --repair-ids joins "
-            "them."
+            f"{_interactions(self.rows)}, such as {self.first!r}. Of these, {changes}. --repair-ids joins them."
         ]
 
     def _rest(self) -> list[str]:
-        return [f"{self.rows:,} interactions name no item, such as {self.first!r}."] if self.rows else []
+        return [f"{_interactions(self.rows)}, such as {self.first!r}."] if self.rows else []
+
+
+def _interactions(count: int, one: str = "no item", many: str = "no item") -> str:
+    return f"1 interaction names {one}" if count == 1 else f"{count:,} interactions name {many}"
 
 
 def read_user_items(
-    batches: Iterable[pl.DataFrame], item_ids: Sequence[str], filters: LogFilters
+    batches: Iterable[pl.DataFrame],
+    item_ids: Sequence[str],
+    filters: LogFilters,
+    skipped: Collection[str] = (),
 ) -> UserItems:
     """Read a log as a matrix and apply the filters.
 
     `batches` have user_id, item_id (String), rating (Float64, null if not rated) and timestamp (Float64 or null). Each
     pair of a user and an item counts once, with its latest time. The last two filters are repeated until they drop
-    nothing more, because each may undo the other.
+    nothing more, because each may undo the other. `skipped` has the IDs of known items that were not kept.
     """
     known = pl.DataFrame({"item_id": item_ids, "row": np.arange(len(item_ids), dtype=np.int32)})
     names = pl.Categories.random()
     # polars forgets the categories as soon as no column refers to them.
     held = pl.Series("users", [], dtype=pl.Categorical(names))
-    unknown = _UnknownItems(known, filters.repair_ids)
+    unknown = _UnknownItems(known, filters.repair_ids, pl.Series("skipped", list(skipped), dtype=pl.String))
     counts = Counter[str](interactions=0)
     users: list[ndarray] = []
     items: list[ndarray] = []
@@ -146,7 +182,7 @@ def read_user_items(
         users.append(batch["user_id"].cast(held.dtype).to_physical().to_numpy())
         items.append(batch["row"].to_numpy())
         times.append(batch["timestamp"].fill_null(-np.inf).to_numpy())
-    counts["of_unknown_items"] = unknown.rows
+    counts["of_unknown_items"] = unknown.rows + unknown.of_skipped
     user, item = _latest_pairs(
         _joined(users, np.uint32), _joined(items, np.int32), _joined(times, np.float64)
     )

@@ -7,13 +7,15 @@ twice.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from model.data.files.table_reader import column_names
 from model.data.prepare_config import ColumnType
+from model.errors import InputError
 
-from .source import Source, bare_name, found_files
+from .source import RawRow, Source, bare_name, found_files
 
 _REVIEWS = re.compile(
     r"(?:reviews?|ratings)?_?(?P<category>.+?)(?P<core>_5)?(?P<part>\.(?:train|valid|test))?\.(?P<kind>[a-z]+)"
@@ -26,11 +28,23 @@ _NO_PICTURE = re.compile(r"(?i)no[-_]?(?:img|image|photo)")
 
 _MARKUP = re.compile(r"^\s*(?:<[a-zA-Z!/?]|var\s+\w+\s*=|[.#][\w-]+\s*\{)|/>\s*$|\.getTime\(\)|^\W*$")
 
+EDITION_COLUMNS: Mapping[int, frozenset[str]] = {
+    2023: frozenset({"parent_asin"}),
+    2018: frozenset(
+        {"category", "main_cat", "imageURL", "imageURLHighRes", "also_buy", "also_view", "feature"}
+    ),
+    2014: frozenset({"imUrl", "categories", "related"}),
+}
+"""Columns of the items of each edition that the editions below it lack; `categories` is also one of 2023."""
+
 _TAG = re.compile(r"</?\w[^<>]*>")
 
 
 class AmazonSource(Source):
     """Files of one edition of the Amazon reviews, of one category or several."""
+
+    edition: ClassVar[int]
+    """Year of the edition."""
 
     types: ClassVar[Mapping[str, ColumnType]] = {
         "price": "number",
@@ -81,6 +95,24 @@ class AmazonSource(Source):
             self.remarks[self.log_files[0]].append(
                 f"{names} was not read: the folder has no meta_ file for it"
             )
+
+    def items(self) -> Iterator[RawRow]:
+        """Yield the rows of all files of items.
+
+        Raises:
+            InputError: a file is of another edition, whose categories or pictures would be lost.
+        """
+        for path in self.item_files:
+            names = set(column_names(path))
+            edition = next(
+                (year for year, columns in EDITION_COLUMNS.items() if names & columns), self.edition
+            )
+            if edition != self.edition:
+                raise InputError(
+                    f"{path} has columns of another edition: {', '.join(sorted(names & EDITION_COLUMNS[edition]))}. "
+                    f"Use --source amazon-{edition}."
+                )
+        yield from super().items()
 
     def unmarked(self, value: object, what: str) -> object:
         """Return `value`, or None if it is markup of a web page instead of a text, which is counted."""

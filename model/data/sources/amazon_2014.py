@@ -17,6 +17,7 @@ from .source import LogColumns, attributes
 class Amazon2014(AmazonSource):
     """Items and reviews of the edition of 2014."""
 
+    edition: ClassVar[int] = 2014
     item_names: ClassVar[tuple[str, ...]] = ("meta_*.json", "metadata.json")
     review_kinds: ClassVar[tuple[str, ...]] = ("csv", "json")
 

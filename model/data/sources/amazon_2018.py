@@ -18,6 +18,7 @@ _ALTERNATIVE = re.compile(r'\balt="([^"]+)"')
 class Amazon2018(Amazon2014):
     """Items and reviews of the edition of 2018."""
 
+    edition: ClassVar[int] = 2018
     item_names: ClassVar[tuple[str, ...]] = ("meta_*.json", "all_amazon_meta.json")
     headless: ClassVar[tuple[str, ...]] = ("asin", "reviewerID", "overall", "unixReviewTime")
 
@@ -29,7 +30,7 @@ class Amazon2018(Amazon2014):
         """
         title = row.get("title")
         if isinstance(title, str) and title and is_markup(title):
-            raise SkipRow("the title is markup of a web page", title.strip())
+            raise SkipRow("the title is markup of a web page", title.strip(), row.get("asin"))
         small = addresses(filled(row, "imageURL", "image"))
         main = self._main_category(row.get("main_cat"))
         brand = row.get("brand")

@@ -20,6 +20,7 @@ _DETAILS = {"Brand": "brand", "Color": "color", "Material": "material", "Manufac
 class Amazon2023(AmazonSource):
     """Items and reviews of the edition of 2023."""
 
+    edition: ClassVar[int] = 2023
     item_names: ClassVar[tuple[str, ...]] = ("meta_*.jsonl", "meta_*.parquet", "meta_*.json")
     review_kinds: ClassVar[tuple[str, ...]] = ("csv", "jsonl", "parquet")
 

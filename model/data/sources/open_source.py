@@ -1,6 +1,6 @@
 """Registry of the sources: the name on the command line, and how its files are opened."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from model.data.prepare_config import PrepareConfig, SourceName
 from model.errors import InputError
@@ -13,7 +13,7 @@ from .hm import HM
 from .movielens import MovieLens
 from .recbole import RecBole
 from .shopify import Shopify
-from .source import Source, files_of
+from .source import ITEM_NAMES, LOG_NAMES, LOG_PREFIX, Source, files_of
 from .table import TableSource, table_source
 from .woocommerce import WooCommerce
 
@@ -37,6 +37,7 @@ def open_source(config: PrepareConfig) -> Source:
     Raises:
         InputError: files are missing, or the mapping of columns names something that is no column of rcml.
     """
+    _refuse_unknown_names(config.columns)
     if config.source == "table":
         return table_source(list(config.items), list(config.interactions), config.columns)
     if config.columns and config.source != "recbole":
@@ -56,3 +57,15 @@ def open_source(config: PrepareConfig) -> Source:
     if not source.log_files and config.edges is None:
         source.find_log()
     return source
+
+
+def _refuse_unknown_names(columns: Iterable[str]) -> None:
+    """Refuse a mapping of something that is no column of rcml."""
+    own = [*ITEM_NAMES[:-1], "image", *LOG_NAMES[:1], *LOG_NAMES[2:]]
+    known = {*own, "images", *(f"{LOG_PREFIX}{name}" for name in LOG_NAMES)}
+    for name in columns:
+        if name not in known:
+            raise InputError(
+                f"--columns maps {name!r}, which is no column of rcml. Its columns are {', '.join(own)}; "
+                f"{LOG_PREFIX}item_id is that of the log, if the items have another."
+            )

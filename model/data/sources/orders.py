@@ -62,13 +62,24 @@ def whole_orders(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def without_lost_orders(
-    lines: pl.DataFrame, ledger: RowLedger, lost: Mapping[str, Sequence[str]]
-) -> pl.DataFrame:
-    """Set the rows of orders aside whose status is one of those in `lost`, by the reason that they are given for."""
+    lines: pl.DataFrame, ledger: RowLedger, lost: Mapping[str, Sequence[str]], good: Sequence[str]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Set the rows of orders aside whose status is one of those in `lost`, by the reason that they are given for.
+
+    Return the other rows, and advice if their status is not one of those that are known to be `good`.
+    """
     status = pl.col("status").str.strip_chars().str.to_lowercase()
     for reason, statuses in lost.items():
         lines = set_aside(lines, ledger, status.is_in(list(statuses)), reason, "order")
-    return lines
+    unknown = lines.filter(status.is_not_null() & (status != "") & ~status.is_in(list(good)))
+    if not len(unknown):
+        return lines, []
+    names = unknown["status"].value_counts(sort=True).head(5)
+    told = ", ".join(f"{name} ({count:,})" for name, count in names.iter_rows())
+    return lines, [
+        f"{ledger.path.name}: {len(unknown):,} rows count as purchases although their status is not known: {told}. If "
+        "they are none, export the orders in English, or without them."
+    ]
 
 
 def as_log(lines: pl.DataFrame) -> pl.DataFrame:

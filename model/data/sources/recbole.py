@@ -18,7 +18,7 @@ from model.data.files.table_reader import column_names
 from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
-from .source import LOG_NAMES, LogColumns, RawRow, Source, one_file
+from .source import LOG_NAMES, LOG_PREFIX, LogColumns, RawRow, Source, one_file
 
 _USUAL: dict[str, tuple[str, ...]] = {
     "user_id": ("user_id", "userid", "user", "uid", "reviewer_id", "customer_id", "session_id"),
@@ -84,7 +84,10 @@ class RecBole(Source):
         lowered = {name.lower(): header for name, header in reversed(bare.items())}
         found: dict[str, str] = {}
         for name in names:
-            stated = self.columns.get(name) or (self.columns.get("image") if name == "images" else None)
+            mine = self.columns.get(f"{LOG_PREFIX}{name}") if names == LOG_NAMES else None
+            stated = (
+                mine or self.columns.get(name) or (self.columns.get("image") if name == "images" else None)
+            )
             if stated in bare:
                 found[name] = bare[stated]
             elif stated is not None and name not in LOG_NAMES:

@@ -38,7 +38,9 @@ _LOST = {
     "the order was refunded": ("refunded",),
     "the order was not paid": ("voided", "expired"),
 }
-"""Financial statuses of orders that are no purchases."""
+"""Financial statuses of orders that are no purchases. A pending one is: it is paid on delivery or by transfer."""
+
+_GOOD = ("paid", "partially_paid", "partially_refunded", "authorized", "pending")
 
 
 @dataclass
@@ -120,6 +122,8 @@ class Shopify(Source):
         for handle, product in self._products.items():
             status = product.cells.get("status", "active").lower()
             title = product.cells.get("title", "")
+            if status in ("draft", "archived") or not title:
+                self.skipped_items.add(handle)
             if status in ("draft", "archived"):
                 product.ledger.skip(
                     f"the product's Status is {status}", product.line, title, count=product.rows
@@ -184,7 +188,8 @@ class Shopify(Source):
             lines = set_aside(
                 lines, ledger, pl.col("cancelled").is_not_null(), "the order was cancelled", "order"
             )
-            lines = without_lost_orders(lines, ledger, _LOST)
+            lines, advice = without_lost_orders(lines, ledger, _LOST, _GOOD)
+            self.advice += advice
             nothing = pl.col("sku").is_null() & pl.col("name").is_null()
             lines = set_aside(lines, ledger, nothing, "the row has no line item", "order")
             lines = lines.with_columns(pl.col("name").str.extract(r"^(.*) - .*$").alias("title"))

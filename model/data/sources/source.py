@@ -4,6 +4,7 @@ A source knows the files, names and layout of one format. What is the same for a
 numbers, types (`model/data/item_table.py`), ratings and times (`model/data/log_table.py`).
 """
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,17 +34,26 @@ LogColumns = Mapping[str, Sequence[str]]
 RawRow = tuple[RowLedger, int, Mapping[str, Any]]
 """Raw row of an item: the ledger of its file, its line, and its cells."""
 
+ITEM_NAMES = ("item_id", "title", "description", "categories", "images")
+
 LOG_NAMES = ("user_id", "item_id", "rating", "timestamp")
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2")
+"""Suffixes of downloads that have to be unpacked."""
+
+LOG_PREFIX = "log."
+"""Start of a name in --columns that maps a column of the log alone."""
 
 OWN_LOG_COLUMNS: LogColumns = {name: (name,) for name in LOG_NAMES}
 
 
 class SkipRow(Exception):
-    """Signal that a row is no item of the source, with the reason and the value that shows it."""
+    """Signal that a row is no item of the source, with the reason, the value that shows it, and its ID."""
 
-    def __init__(self, reason: str, example: str) -> None:
+    def __init__(self, reason: str, example: str, item_id: object) -> None:
         super().__init__(reason)
         self.example = example
+        self.item_id = str(item_id or "")
 
 
 @dataclass
@@ -52,7 +62,8 @@ class Source:
 
     `folder` is searched for the further files of the format, such as a map of IDs, and `pictures` is the folder that
     the paths of pictures are relative to. `ledgers` contains one account for each file that was read so far, and
-    `remarks` what is noted in them before a file is read. `changes` counts what the source changed in the items.
+    `remarks` what is noted in them before a file is read. `changes` counts what the source changed in the items, and
+    `skipped_items` has the IDs of those that it set aside. `advice` says in sentences what may be wrong in the files.
     """
 
     item_files: list[Path] = field(default_factory=list)
@@ -62,6 +73,8 @@ class Source:
     ledgers: list[RowLedger] = field(default_factory=list)
     remarks: dict[Path, list[str]] = field(default_factory=lambda: defaultdict(list))
     changes: Counter[str] = field(default_factory=Counter)
+    skipped_items: set[str] = field(default_factory=set)
+    advice: list[str] = field(default_factory=list)
 
     item_names: ClassVar[tuple[str, ...]] = ()
     """Patterns of the names of the files of items, best first."""
@@ -137,9 +150,10 @@ class Source:
                     item = self.item(row)
                 except SkipRow as skipped:
                     ledger.skip(str(skipped), line, skipped.example)
+                    self.skipped_items.add(skipped.item_id)
                     continue
                 yield ledger, line, item
-            refuse_empty(ledger)
+            refuse_empty(ledger, self.item_files)
 
     def item(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the cells of one item under the names of rcml.
@@ -155,20 +169,22 @@ class Source:
             ledger = self.ledger(path)
             for batch in read_strings(path, ledger, self.log_columns(path), self.log_dialect(path)):
                 yield ledger, self.batch(batch, ledger)
-            refuse_empty(ledger)
+            refuse_empty(ledger, self.log_files)
 
     def batch(self, batch: pl.DataFrame, ledger: RowLedger) -> pl.DataFrame:
         """Return a batch of the log with what is peculiar to the source changed."""
         return batch
 
 
-def refuse_empty(ledger: RowLedger) -> None:
-    """Refuse a file of which no row was kept.
+def refuse_empty(ledger: RowLedger, files: Sequence[Path] = ()) -> None:
+    """Refuse a file of which no row was kept. One of several `files` may be empty, as parts of a table are.
 
     Raises:
         InputError: no row was kept.
     """
-    if not ledger.kept:
+    if not ledger.rows and len(files) > 1:
+        ledger.note("it is empty")
+    elif not ledger.kept:
         raise InputError(
             f"{ledger.path} has no rows that can be read. {ledger.summary() or 'It is empty'}. "
             "Check that it is the right file."
@@ -208,32 +224,47 @@ def found_files(folder: Path, *patterns: str, needed: bool = True) -> list[Path]
     Upper and lower case are the same, and every compression may follow.
 
     Raises:
-        InputError: the folder does not exist, or no file matches and one is `needed`.
+        InputError: the folder does not exist or may not be read, or no file matches and one is `needed`.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Give the folder of the downloaded files.")
     files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "_"))
+        Path(place, name)
+        for place, _, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True)
+        for name in names
+        if not name.startswith((".", "_"))
     )
     for pattern in patterns:
         matching = [path for path in files if fnmatchcase(bare_name(path), pattern.lower())]
         if matching:
             return matching
     if needed:
+        archive = next((path for path in files if path.name.lower().endswith(ARCHIVES)), None)
+        remedy = f"Unpack {archive}" if archive else "Download it into the folder"
         raise InputError(
-            f"{folder} contains no {' or '.join(patterns)} (also compressed: .gz, .zst, .bz2, .zip). "
-            "Download it into the folder, or name the files with --items and --interactions."
+            f"{folder} contains no {' or '.join(patterns)} (also compressed: .gz, .zst, .bz2, .zip). {remedy}, or name "
+            "the files with --items and --interactions."
         )
     return []
 
 
+def _refuse_unreadable(error: OSError) -> None:
+    """Refuse a folder whose files would be passed over in silence."""
+    raise InputError(
+        f"{error.filename} cannot be read ({error.strerror}). Give this user the right to read it, for example with "
+        "chmod -R a+rX."
+    )
+
+
 def one_file(folder: Path, *patterns: str) -> list[Path]:
-    """Return the one file of `folder` that matches the first of `patterns` with any match.
+    """Return the one file of `folder` that matches one of `patterns`.
 
     Raises:
         InputError: there is none, or there are several, whose IDs need not mean the same.
     """
-    files = found_files(folder, *patterns)
+    files = [path for pattern in patterns for path in found_files(folder, pattern, needed=False)]
+    if not files:
+        return found_files(folder, *patterns)
     if len(files) > 1:
         raise InputError(
             f"{folder} contains {files[0].relative_to(folder)} and {files[1].relative_to(folder)}, which may be of "

@@ -9,7 +9,7 @@ from model.data.columns.lists import read_list
 from model.data.files.table_reader import column_names
 from model.errors import InputError
 
-from .source import LOG_NAMES, LogColumns, RawRow, Source, files_of
+from .source import ITEM_NAMES, LOG_NAMES, LOG_PREFIX, LogColumns, RawRow, Source, files_of
 
 _ALIASES: dict[str, tuple[str, ...]] = {"images": ("images", "image")}
 """Other names under which the columns of items are found without a mapping."""
@@ -21,15 +21,13 @@ _LISTS = ("categories", "images")
 _SEPARATOR_WORDS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "slash": "/"}
 """Words for separators that are awkward on a command line."""
 
-ITEM_NAMES = ("item_id", "title", "description", "categories", "images")
-
 
 @dataclass
 class TableSource(Source):
     """Items and a log in tables. `mapping` maps names of rcml to names in the files.
 
     A list column may name the separator of its texts after a colon, as in `categories=category_path: > `. Columns of
-    items that are not mapped keep their names and become attributes.
+    items that are not mapped keep their names and become attributes. `log.item_id` maps a column of the log alone.
     """
 
     mapping: Mapping[str, str] = field(default_factory=dict)
@@ -47,9 +45,11 @@ class TableSource(Source):
                 self._separators[name] = _SEPARATOR_WORDS.get(bare, bare)
 
     def log_columns(self, path: Path) -> LogColumns:
-        """Return the columns of the log: a mapped name if the log has it, otherwise rcml's own."""
+        """Return the columns of the log: one mapped for the log alone, otherwise a mapped one or rcml's own."""
         return {
-            name: tuple(dict.fromkeys((self._names[name], name) if name in self._names else (name,)))
+            name: (self._names[f"{LOG_PREFIX}{name}"],)
+            if f"{LOG_PREFIX}{name}" in self._names
+            else tuple(dict.fromkeys((self._names.get(name, name), name)))
             for name in LOG_NAMES
         }
 
@@ -82,6 +82,10 @@ class TableSource(Source):
         }
 
     def _check(self, path: Path, columns: list[str]) -> None:
+        if not columns and len(self.item_files) > 1:
+            return
+        if not columns:
+            raise InputError(f"{path} is empty. Check that it is the right file.")
         for name in _REQUIRED:
             column = self._names.get(name, name)
             if column not in columns:
@@ -101,12 +105,6 @@ def table_source(items: list[Path], log: list[Path], mapping: Mapping[str, str])
     """Open tables of items and a log. A path may be a file, a folder of part files or a pattern.
 
     Raises:
-        InputError: a file does not exist, or `mapping` names something that is no column of rcml.
+        InputError: a file does not exist.
     """
-    for name in mapping:
-        if name not in (*ITEM_NAMES, *LOG_NAMES, "image"):
-            raise InputError(
-                f"--columns maps {name!r}, which is no column of rcml. Its columns are "
-                f"{', '.join(dict.fromkeys((*ITEM_NAMES, *LOG_NAMES)))}."
-            )
     return TableSource(files_of(items), files_of(log), mapping=mapping)

@@ -27,11 +27,13 @@ _LOST = {
     "the order was cancelled": ("cancelled", "canceled", "trash", "wc-cancelled"),
     "the order was refunded": ("refunded", "wc-refunded"),
     "the order was not paid": (
-        "failed", "pending", "pending payment", "checkout-draft", "draft", "wc-failed", "wc-pending",
-        "wc-checkout-draft",
+        "failed", "pending", "pending payment", "checkout-draft", "draft", "wc-failed",
+        "wc-pending", "wc-checkout-draft",
     ),
 }  # fmt: skip
-"""Statuses of orders that are no purchases."""
+"""Statuses of orders that are no purchases. One on hold is: it is paid by transfer. A pending one was abandoned."""
+
+_GOOD = ("completed", "processing", "on-hold", "on hold", "wc-completed", "wc-processing", "wc-on-hold")
 
 _ORDER_COLUMNS: LogColumns = {
     "order": ("order_number", "Order Number", "order_id", "Order ID", "Order #", "Order number", "number"),
@@ -190,6 +192,7 @@ class WooCommerce(Source):
             if published in ("0", "-1", "false", "no"):
                 reason = "the product is not published (Published)"
                 title = product.cells.get("Name", "")
+                self.skipped_items.add(product.item_id)
                 product.ledger.skip(reason, product.line, title, count=1 + len(product.variations))
             else:
                 yield product.ledger, product.line, product.item()
@@ -233,9 +236,15 @@ class WooCommerce(Source):
                 packed = self._packed(path)
                 columns = {**_ORDER_COLUMNS, **{name: (name,) for name in packed}}
                 lines = _unpacked(pl.concat(read_strings(path, ledger, columns)), packed)
+            if len(lines) != ledger.kept:
+                ledger.note(
+                    f"{ledger.kept:,} orders with {len(lines):,} line items, which are counted as the rows"
+                )
+                ledger.rows += len(lines) - ledger.kept
             guest = pl.col("customer").is_in(["0", "Guest"])
             lines = lines.with_columns(pl.when(~guest).then("customer").alias("customer"))
-            lines = without_lost_orders(whole_orders(lines), ledger, _LOST)
+            lines, advice = without_lost_orders(whole_orders(lines), ledger, _LOST, _GOOD)
+            self.advice += advice
             keys = ("variation", "product", "sku", "name")
             nothing = pl.all_horizontal(pl.col(key).is_null() for key in keys)
             lines = set_aside(lines, ledger, nothing, "the row has no product", "order")

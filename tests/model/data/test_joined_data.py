@@ -1,6 +1,7 @@
 """Several domains as one: IDs that clash are kept apart, and everything else is the union."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,11 @@ def test_domains_without_a_name_are_named_after_their_folders(tmp_path: Path) ->
     assert isinstance(found, JoinedData)
     assert found.names == ("prepared-1", "prepared-2")  # both folders are called "prepared"
     assert found.items[3].item_id == "prepared-2:a"
+
+
+def test_a_domain_without_pictures_is_refused_by_its_folder(joined: JoinedData, tmp_path: Path) -> None:
+    bare = domain(tmp_path, ["7", "8", "9"], {"sewn": "Sewn together."})
+    bare = replace(bare, items=tuple(replace(item, picture="") for item in bare.items))
+    joined.require_pictures()
+    with pytest.raises(InputError, match=rf"^{bare.path} has no item with a picture"):
+        JoinedData.of([joined.parts[0], bare]).require_pictures()

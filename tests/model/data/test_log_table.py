@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from model.data.files.row_ledger import RowLedger
-from model.data.log_table import read_log_table
+from model.data.log_table import read_log_table, unread_advice
 
 
 def test_reads_ratings_and_times_and_counts_what_is_none() -> None:
@@ -39,3 +39,21 @@ def test_ratings_with_a_decimal_comma_are_read() -> None:
     batch = batch.with_columns(timestamp=pl.lit(None, pl.String))
     [read] = read_log_table([(RowLedger(Path("log.csv"), rows=2), batch)], Counter())
     assert read["rating"].to_list() == [4.5, 3.0]
+
+
+def test_unread_times_are_told_with_the_remedy() -> None:
+    unread = Counter[str]()
+    rows = pl.DataFrame(
+        {
+            "user_id": ["u", "u"],
+            "item_id": ["a", "b"],
+            "rating": ["ok", None],
+            "timestamp": ["09/10/2017", "13/10/2017"],
+        }
+    )
+    list(read_log_table([(RowLedger(Path("log.csv")), rows)], unread))
+    assert unread_advice(unread) == [
+        "1 values of rating, such as 'ok' could not be read. Write ratings as numbers.",
+        "2 values of timestamp, such as '09/10/2017' could not be read. Write times as 2026-11-27 14:30 or in seconds "
+        "since 1970.",
+    ]

@@ -259,7 +259,7 @@ def test_a_log_can_be_judged_before_its_pictures_are_there(tmp_path: Path) -> No
     assert prepared.edges == pictured.edges
     said = "No item has a picture, so the relations and pairs can be judged, but nothing can be"
     assert sum(sentence.startswith(said) for sentence in report_of(prepared)["advice"]) == 1
-    with pytest.raises(InputError, match="has no training item with a picture, and training needs pictures"):
+    with pytest.raises(InputError, match="has no item with a picture, which training and evaluation need"):
         train(TrainConfig(prepared=config.out, out=tmp_path / "checkpoint"))
 
 
@@ -289,6 +289,14 @@ def test_counts_unusable_edges(tmp_path: Path) -> None:
     prepared = prepared_of(edges_config(tmp_path, edges))
     assert [(edge.item_a, edge.item_b) for edge in prepared.edges] == [("a", "b")]
     assert report_of(prepared)["log"] == {"self_edges": 1, "edges_of_unknown_items": 1}
+
+
+def test_edges_that_join_no_items_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^None of the 2 edges joins two of the items, such as '1' and '2'\. .* make them equal",
+    ):
+        prepare(edges_config(tmp_path, [("1", "2", "worn"), ("a", "1", "worn"), ("1", "1", "worn")]))
 
 
 def test_rejects_an_edge_of_a_relation_without_description(tmp_path: Path) -> None:
@@ -504,7 +512,7 @@ def test_downloads_pictures_only_if_asked(tmp_path: Path) -> None:
         unasked = prepared_of(config)
         assert next(item for item in unasked.items if item.item_id == "a").picture == ""
         assert report_of(unasked)["advice"] == [
-            "1 item has only the address of a picture, not downloaded, so it is kept without a picture. The first: "
+            "1 item has only the address of a picture, not downloaded, so it is kept without a picture: "
             f"the picture is an address (http://{host}/...); give "
             "--fetch to download it."
         ]

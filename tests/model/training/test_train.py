@@ -187,6 +187,17 @@ def test_error_for_too_few_validation_items_names_an_option_and_a_value(tmp_path
     assert "--candidates" not in str(refusal.value)  # `rcml train` has no such option
 
 
+def test_a_domain_with_too_few_validation_items_is_named_by_its_folder(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = prepared_of(edges_only_config(tmp_path / "few"))
+    train(tiny_training((prepared, few.path), tmp_path / "out", steps=1))
+    told = capsys.readouterr().err
+    assert (
+        f"Warning: {few.path} has too few validation items for queries, so early stopping ignores it." in told
+    )
+
+
 def test_rejects_prepared_data_without_training_pairs(tmp_path: Path) -> None:
     prepared = prepared_of(edges_only_config(tmp_path / "none", edges=[]))
     with pytest.raises(

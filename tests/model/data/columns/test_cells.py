@@ -99,6 +99,13 @@ def test_times_are_read_however_they_are_written(text: str) -> None:
     assert read_times(pl.Series([text])).to_list() == [1366384515.0]
 
 
+@pytest.mark.parametrize(
+    "text", ["2013/04/19 15:15", "04/19/2013 03:15 PM", "04/19/2013 03:15:00 PM", "19.04.2013 15:15"]
+)
+def test_times_may_lack_seconds_or_have_half_days(text: str) -> None:
+    assert read_times(pl.Series([text])).to_list() == [1366384500.0]
+
+
 def test_dates_are_midnights_and_ambiguous_ones_are_none() -> None:
     texts = pl.Series(["2013-04-19", "04 19, 2013", "19.04.2013", "Apr 19, 2013", "03/04/2013", "soon", None])
     assert read_times(texts).to_list() == [1366329600.0] * 4 + [None] * 3

@@ -248,8 +248,8 @@ def test_a_damaged_line_of_json_is_set_aside_with_its_line(tmp_path: Path) -> No
     rows, ledger = rows_of(path)
     assert rows == [{"item_id": "a", "price": None}, {"item_id": "c"}]
     assert {reason: found.examples[0][0] for reason, found in ledger.skipped.items()} == {
-        "not valid JSON: Expecting ',' delimiter": 2,
-        "a JSON object is needed, not list": 3,
+        "not valid JSON (character 28): Expecting ',' delimiter": 2,
+        "a JSON object is needed, not an array": 3,
     }
     assert strings_of(path, "item_id", "price")[0] == [("a", None), ("c", None)]
 

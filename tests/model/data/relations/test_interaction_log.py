@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,7 +97,7 @@ def test_every_dropped_row_is_counted() -> None:
         "of_latest_items": 3, "kept_interactions": 3, "kept_users": 2, "kept_items": 3,
     }  # fmt: skip
     assert pairs_of(log) == {("u", "a"), ("v", "b"), ("v", "c")}
-    assert log.advice == ("1 interactions name no item, such as 'ghost'.",)
+    assert log.advice == ("1 interaction names no item, such as 'ghost'.",)
 
 
 def repaired(given_ids: Sequence[str], items: Sequence[str], repair: bool = True) -> UserItems:
@@ -125,3 +126,16 @@ def test_without_repair_the_advice_counts_each_difference() -> None:
         "3 interactions name no item, such as '18.0'. Of these, 2 differ only in '.0' at the end ('18.0' for '18'). "
         "--repair-ids joins them.",
     )
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_interactions_of_skipped_items_are_told_apart(repair: bool) -> None:
+    frame = pl.DataFrame(
+        [("u", item, None, None) for item in ("18", "18.0", "gone", "GONE", "gone")], SCHEMA, orient="row"
+    )
+    filters = LogFilters(None, 1, 500, 1, repair)
+    log = read_user_items([frame], ["18"], filters, {"gone", "GONE"})
+    assert log.counts["of_unknown_items"] == (3 if repair else 4)
+    assert log.advice[0] == "3 interactions name skipped items, such as 'gone'; the report has the reasons."
+    assert log.advice[1].startswith("1 interaction")
+    assert log.taken.toarray().tolist() == [[1.0]]

@@ -214,3 +214,24 @@ def test_missing_files_are_told_by_their_names(tmp_path: Path) -> None:
 def test_columns_are_refused_for_a_known_format(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--columns has no effect with --source hm"):
         opened("hm", tmp_path, columns={"title": "name"})
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "amazon-2014": {"asin": "1", "title": "A", "imUrl": "http://x/a.jpg", "categories": [["Music"]]},
+    "amazon-2018": {"asin": "1", "title": "A", "imageURL": ["http://x/a.jpg"], "category": ["Music"]},
+    "amazon-2023": {"parent_asin": "1", "title": "A", "images": [], "categories": ["Music"]},
+}
+
+
+@pytest.mark.parametrize("given", ROWS)
+@pytest.mark.parametrize("asked", ROWS)
+def test_files_of_another_edition_are_refused_by_its_name(given: str, asked: str, tmp_path: Path) -> None:
+    put(tmp_path / "meta_A.json", lines(ROWS[given]))
+    put(tmp_path / "A.jsonl", "{}")
+    put(tmp_path / "A.json", "{}")
+    source = opened(asked, tmp_path)
+    if given == asked:
+        assert items_of(source)["1"]["categories"] == ["Music"]
+    else:
+        with pytest.raises(InputError, match=rf"has columns of another edition: .* Use --source {given}\."):
+            items_of(source)

@@ -82,3 +82,12 @@ def test_two_editions_in_a_folder_are_refused(tmp_path: Path) -> None:
         InputError, match=r"a/movies\.csv and b/movies\.csv, which may be of different data sets"
     ):
         opened("movielens", tmp_path)
+
+
+def test_two_editions_in_one_folder_are_refused(tmp_path: Path) -> None:
+    put(tmp_path / "ml-1m/movies.dat", "1::A (1990)::Drama\n")
+    put(tmp_path / "ml-100k/u.item", "1|A (1990)|\n")
+    with pytest.raises(
+        InputError, match=r"contains ml-1m/movies\.dat and ml-100k/u\.item, which may be of different"
+    ):
+        opened("movielens", tmp_path)

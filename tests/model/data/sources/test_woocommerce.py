@@ -129,3 +129,37 @@ def test_products_in_another_language_and_orders_without_products_are_refused(tm
         InputError, match=r"no column with the products of the orders.*one row for each line item"
     ):
         log_of(opened("woocommerce", items=products, interactions=customers))
+
+
+def test_rows_of_orders_are_counted_as_line_items(tmp_path: Path) -> None:
+    put(tmp_path / "wc-product-export.csv", PRODUCTS)
+    put(
+        tmp_path / "orders.csv",
+        "order_id,status,billing_email,line_item_1,line_item_2\n"
+        "1,completed,a@x,name:Album|product_id:15|quantity:1,name:Hoodie|product_id:12|quantity:1\n"
+        "2,cancelled,b@x,name:Album|product_id:15|quantity:1,name:Hoodie|product_id:12|quantity:1\n"
+        "3,on-hold,c@x,name:Album|product_id:15|quantity:1,\n",
+    )
+    source = opened("woocommerce", tmp_path)
+    assert (len(items_of(source)), len(log_of(source))) == (2, 3)
+    ledger = source.ledgers[-1]
+    assert (ledger.rows, ledger.kept) == (5, 3)
+    assert skipped(source)["the order was cancelled"] == 2
+    assert "3 orders with 5 line items, which are counted as the rows" in ledger.notes
+    assert source.skipped_items == {"16"}
+
+
+def test_statuses_in_another_language_are_told(tmp_path: Path) -> None:
+    put(tmp_path / "wc-product-export.csv", PRODUCTS)
+    put(
+        tmp_path / "orders.csv",
+        "order_id,status,billing_email,sku\n1,Abgeschlossen,a@x,A-1\n2,Storniert,b@x,A-1\n3,Storniert,c@x,A-1\n"
+        "4,completed,d@x,A-1\n5,,e@x,A-1\n",
+    )
+    source = opened("woocommerce", tmp_path)
+    items_of(source)
+    assert len(log_of(source)) == 5
+    assert source.advice == [
+        "orders.csv: 3 rows count as purchases although their status is not known: Storniert (2), Abgeschlossen (1). "
+        "If they are none, export the orders in English, or without them."
+    ]
