@@ -4,16 +4,17 @@ Every row is kept, or set aside in its file's ledger with a reason. What was cha
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from model.data.columns.column_types import TypedColumn, typed_column
-from model.data.columns.lists import read_list
+from model.data.columns.lists import read_list, read_pictures
 from model.data.columns.text_cleaning import clean_text
-from model.data.files.literals import as_text
+from model.data.files.literals import as_id, as_text
 from model.data.files.row_ledger import RowLedger
 from model.data.prepare_config import ColumnType
 from model.data.sources.source import RawRow
@@ -36,14 +37,15 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 class ItemTable:
     """Items as read: `frame` has the columns of `SCHEMA` and the attributes of `columns`.
 
-    `changes` maps each kind of change in the texts to the number of changed texts. `left_out` maps the names of columns
-    that cannot be attributes to the reason.
+    `folders` has the folder of the file of each item. `changes` maps each kind of change in the texts to the number of
+    changed texts. `left_out` maps the names of columns that cannot be attributes to the reason.
     """
 
     frame: pl.DataFrame
     columns: dict[str, TypedColumn]
     changes: Counter[str]
     left_out: dict[str, str]
+    folders: list[Path]
 
 
 @dataclass
@@ -97,20 +99,15 @@ def read_item_table(
     first_lines: dict[str, int] = {}
     category_names: dict[str, str] = {}
     ledgers: dict[Path, RowLedger] = {}
+    folders: list[Path] = []
     for ledger, line, row in rows:
         ledgers[ledger.path] = ledger
-        nested = next((name for name in ("item_id", "title") if isinstance(row.get(name), dict | list)), None)
-        if nested is not None:
-            ledger.skip(f"the {nested} is a list or an object, not a text", line, as_text(row[nested]) or "")
-            continue
-        item_id = as_text(row.get("item_id")) or ""
-        if not item_id.strip():
-            ledger.skip("the item has no ID (item_id)", line, as_text(row.get("title")) or "")
-            continue
-        if item_id in first_lines:
-            ledger.skip("the ID (item_id) is that of an earlier row", line, item_id)
+        item_id = as_id(row.get("item_id")) or ""
+        if refused := _refused(row, item_id, first_lines):
+            ledger.skip(refused[0], line, refused[1])
             continue
         first_lines[item_id] = line
+        folders.append(ledger.path.parent)
         own["item_id"].append(item_id)
         title = clean_text(as_text(row.get("title")) or "", changes)
         own["title"].append(title)
@@ -120,10 +117,10 @@ def read_item_table(
         categories = read_list(row.get("categories"))
         for name in categories:
             if name not in category_names:
-                category_names[name] = clean_text(name, changes)
+                category_names[name] = " ".join(clean_text(name, changes).split())
         cleaned = (category_names[name] for name in categories)
         own["categories"].append(list(dict.fromkeys(name for name in cleaned if name)))
-        own["images"].append(_pictures(row.get("images")))
+        own["images"].append(read_pictures(row.get("images")))
         attributes.add(row)
     if not first_lines:
         raise InputError(_none_left(ledgers))
@@ -135,7 +132,17 @@ def read_item_table(
         for name, cells in attributes.columns.items()
     }
     frame = pl.DataFrame(own, dict(SCHEMA)).with_columns(column.values for column in columns.values())
-    return ItemTable(frame, columns, changes, attributes.left_out)
+    return ItemTable(frame, columns, changes, attributes.left_out, folders)
+
+
+def _refused(row: Mapping[str, Any], item_id: str, known: Container[str]) -> tuple[str, str] | None:
+    """Return why a row is no item, and the value that shows it; None if it is one."""
+    for name in ("item_id", "title"):
+        if isinstance(row.get(name), dict | list):
+            return f"the {name} is a list or an object, not a text", as_text(row[name]) or ""
+    if not item_id.strip():
+        return "the item has no ID (item_id)", as_text(row.get("title")) or ""
+    return ("the ID (item_id) is that of an earlier row", item_id) if item_id in known else None
 
 
 def _refuse_unknown(types: Mapping[str, ColumnType], columns: Mapping[str, list[object]]) -> None:
@@ -180,10 +187,3 @@ def _joined(cell: object) -> str:
     if isinstance(cell, list | tuple):
         return "\n".join(text for part in cell if (text := as_text(part)))
     return as_text(cell) or ""
-
-
-def _pictures(cell: object) -> list[str]:
-    """Return the pictures of an item, best first: paths or addresses."""
-    if isinstance(cell, str) and not cell.strip().startswith(("[", "{", "(")):
-        return [cell.strip()] if cell.strip() else []
-    return read_list(cell)

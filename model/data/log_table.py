@@ -25,10 +25,13 @@ def read_log_table(
     firsts: dict[str, str] = {}
     for ledger, batch in batches:
         for column in ("user_id", "item_id"):
-            empty = int((batch[column].is_null() | (batch[column] == "")).sum())
-            if empty:
-                batch = batch.filter(pl.col(column).is_not_null() & (pl.col(column) != ""))
-                ledger.skip(f"the row has no {column}", 0, count=empty)
+            # Rows whose user is "NULL" would otherwise be those of one user, who took everything.
+            bare = batch[column].str.strip_chars()
+            empty = is_missing(bare) if column == "user_id" else bare.is_null() | (bare == "")
+            if empty.any():
+                first = batch[column].filter(empty)[0] or ""
+                ledger.skip(f"the row has no {column}", 0, first, count=int(empty.sum()))
+                batch = batch.filter(~empty)
         yield batch.select(
             "user_id",
             "item_id",

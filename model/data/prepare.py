@@ -25,7 +25,7 @@ from model.relation_file import save_relations
 from .files.row_ledger import RowLedger
 from .files.table_reader import table_files
 from .item_input import compose_text
-from .item_table import ITEM_COLUMNS, read_item_table
+from .item_table import ITEM_COLUMNS, ItemTable, read_item_table
 from .log_table import read_log_table, unread_advice
 from .near_duplicates import MAX_SHARED_PICTURE, duplicate_groups
 from .pictures.downloads import DownloadLimits
@@ -72,14 +72,14 @@ def prepare(config: PrepareConfig) -> str:
     texts_taken = (config.relation_texts,) if config.relation_texts else ()
     with write_artifact(config.out, "prepared", config, sources, texts_taken) as draft:
         (draft.path / PICTURES).mkdir()
-        items, set_aside, advice = _keep_items(table.frame, source, config, draft.path)
+        items, set_aside, advice = _keep_items(table, source, config, draft.path)
         splits, cautions = _split(items, config, draft.path)
         unread: Counter[str] = Counter()
         if given is None:
             log = read_log_table(source.interactions(), unread)
             graph = graph_of_log(items, splits, log, texts, config, source.skipped_items | set(set_aside))
         else:
-            graph = graph_of_edges(items, splits, given, texts or {})
+            graph = graph_of_edges(items, splits, given, texts or {}, config.repair_ids)
         graph = replace(
             graph, advice=(*advice, *source.advice, *graph.advice, *unread_advice(unread), *cautions)
         )
@@ -146,28 +146,30 @@ def _digests(config: PrepareConfig, source: Source) -> dict[str, str]:
 
 
 def _keep_items(
-    table: pl.DataFrame, source: Source, config: PrepareConfig, folder: Path
+    table: ItemTable, source: Source, config: PrepareConfig, folder: Path
 ) -> tuple[list[Item], dict[str, str], tuple[str, ...]]:
     """Return the usable items in their order, the reason for each skipped item, and advice.
 
     An item whose pictures are addresses that were not downloaded is kept as a text-only item.
     """
-    root = config.images or config.folder or config.items[0].parent
+    # A picture in a table is found beside the file that names it.
+    stated = config.images or (None if config.source == "table" else source.pictures)
+    roots = [stated or folder_of_file for folder_of_file in table.folders]
     rows = [
         {**row, "title": row["title"].strip(), "description": row["description"].strip()}
-        for row in table.iter_rows(named=True)
+        for row in table.frame.iter_rows(named=True)
     ]
     texts = [
         compose_text(config.text_fields, row["title"], row["categories"], row["description"]) for row in rows
     ]
     # The picture of an item without text would be stored for nothing.
     cells = [row["images"] if text else () for row, text in zip(rows, texts, strict=True)]
-    pictures = resolve_pictures(cells, root, folder / PICTURES, config.picture_size, _fetching(config))
+    pictures = resolve_pictures(cells, roots, folder / PICTURES, config.picture_size, _fetching(config))
     items: list[Item] = []
     set_aside: dict[str, str] = {}
     not_downloaded: list[str] = []
     files_named = False
-    for row, text, picture in zip(rows, texts, pictures, strict=True):
+    for row, text, picture, root in zip(rows, texts, pictures, roots, strict=True):
         at_addresses = isinstance(picture, str) and all(map(is_address, pictures_of(row["images"], root)))
         files_named |= picture is not None and not at_addresses
         if at_addresses and config.text_only:

@@ -15,7 +15,7 @@ from model.records import INTRA_RELATION, Item, Relation, Split
 from .prepare_config import PrepareConfig
 from .relations.clusters import InteractionLog, user_clusters
 from .relations.edges import related_pairs
-from .relations.interaction_log import LogFilters, read_user_items
+from .relations.interaction_log import LogFilters, UnknownItems, read_user_items
 from .relations.noise import noise_advice
 from .relations.relation_names import name_clusters
 
@@ -166,11 +166,13 @@ def _read_log(
         path = config.log_path
         steps = ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in log.counts.items())
         unknown = log.counts["of_unknown_items"] > log.counts["without_repeats"]
-        remedy = (
-            "The IDs of the items (item_id) in the log and in the items differ; make them equal."
-            if unknown
-            else "Relax the filters or choose fewer clusters."
-        )
+        remedy = "Relax the filters or choose fewer clusters."
+        if unknown:
+            remedy = "The IDs of the items (item_id) in the log and in the items differ; make them equal."
+        elif 2 * log.counts.get("not_rated", 0) > log.counts["interactions"]:
+            remedy = (
+                "Most rows have no rating that is a number. Leave out --min-rating, or correct the ratings."
+            )
         raise InputError(
             f"{path} has {users} users left after the filters (min_rating {config.min_rating}, "
             f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), but needs at least "
@@ -214,9 +216,14 @@ def _with_gaps(columns: list[int], sizes: np.ndarray, gap: int) -> np.ndarray:
 
 
 def graph_of_edges(
-    items: list[Item], splits: list[Split], given: pl.DataFrame, texts: Mapping[str, str]
+    items: list[Item],
+    splits: list[Split],
+    given: pl.DataFrame,
+    texts: Mapping[str, str],
+    repair_ids: bool = False,
 ) -> Graph:
     """Return the ready-made edges, each once, and their relations; `texts` are the descriptions."""
+    given, advice = _with_known_ids(given, items, repair_ids)
     rows = pl.DataFrame({"item": [item.item_id for item in items], "row": np.arange(len(items))})
     edges = given.select(
         first=pl.min_horizontal("item_a", "item_b"),
@@ -245,4 +252,25 @@ def graph_of_edges(
     known = known.with_columns(support=pl.lit(1, pl.Int64), npmi=pl.lit(1.0))
     within, across, dropped = _sorted_edges(known, items, splits)
     relations = [INTRA_RELATION, *(Relation(name, text) for name, text in texts.items())]
-    return Graph(relations, within, across, dict(counts + dropped), users={})
+    return Graph(relations, within, across, dict(counts + dropped), users={}, advice=advice)
+
+
+def _with_known_ids(
+    edges: pl.DataFrame, items: list[Item], repair: bool
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return edges with repaired IDs if they are to be repaired, and say how many IDs name no item."""
+    known = pl.DataFrame(
+        {"item_id": [item.item_id for item in items], "row": np.arange(len(items), dtype=np.int32)}
+    )
+    unknown = UnknownItems(known, repair, "edge ends")
+    for end in ("item_a", "item_b"):
+        lost = edges.join(known, left_on=end, right_on="item_id", how="left", maintain_order="left")[
+            "row"
+        ].is_null()
+        if not lost.any():
+            continue
+        given = edges[end].filter(lost)
+        meant = known["item_id"].gather(unknown.resolve(given))
+        ids = edges[end].scatter(lost.arg_true(), pl.select(pl.coalesce(meant, given)).to_series())
+        edges = edges.with_columns(ids.alias(end))
+    return edges, tuple(unknown.advice())

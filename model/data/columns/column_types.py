@@ -44,6 +44,11 @@ _PRICE = re.compile(r"(?i)price|cost|amount|msrp|preis|prix|precio")
 
 _BOOLEANS = {"true": True, "false": False}
 
+_STATED_BOOLEANS = {
+    **_BOOLEANS, "1": True, "0": False, "yes": True, "no": False, "y": True, "n": False, "t": True, "f": False,
+}  # fmt: skip
+"""Values of a column that is known to be of booleans, in lower case."""
+
 
 @dataclass(frozen=True)
 class TypedColumn:
@@ -68,17 +73,16 @@ def typed_column(
     `untyped` says that the cells come from a format without types (CSV). In JSON and Parquet, a column of texts stays
     one even if it contains digits, except for prices.
 
-    Texts with leading zeros, and columns such as `ean`, stay texts. A column is of numbers if at least
-    `MIN_NUMBER_SHARE` of its values are. Integers stay exact up to 64 bits; larger ones are texts.
+    Texts with leading zeros, and columns such as `ean`, stay texts, and so do codes such as `77E3` among integers. A
+    column is of numbers if at least `MIN_NUMBER_SHARE` of its values are. Integers stay exact up to 64 bits; larger
+    ones are texts, and so are those above 2^53 in a column that also has fractions.
     """
     texts = pl.Series(name, [as_text(cell) for cell in cells], dtype=pl.String)
     missing = is_missing(texts)
     digits_count = (
         untyped or _PRICE.search(name) or any(not isinstance(c, str) for c in cells if c is not None)
     )
-    texts = pl.DataFrame({name: texts, "missing": missing}).select(
-        pl.when(~pl.col("missing")).then(pl.col(name).str.strip_chars())
-    )[name]
+    texts = texts.str.strip_chars().set(missing, None)
     filled = texts.drop_nulls()
     examples = tuple(filled.unique(maintain_order=True).head(3))
     decided, reason = (stated, "stated") if stated else _decide(name, filled, bool(digits_count))
@@ -122,7 +126,18 @@ def _decide(name: str, filled: pl.Series, digits_count: bool) -> tuple[ColumnTyp
         if (plain.str.len_chars() > 18).any() and plain.cast(pl.Int64, strict=False).is_null().any():
             return "text", "integers have more than 64 bits"
         return "integer", others or "all values are integers"
+    codes = plain.filter(plain.str.contains(r"^\d+[eE]\d+$"))
+    if len(codes) and plain.str.contains(r"^\d+(?:[eE]\d+)?$").all():
+        return "text", f"values such as {codes[0]} are codes"
+    if _inexact(plain):
+        return "text", "integers above 2^53 are no exact numbers beside fractions"
     return "number", others or "all values are numbers"
+
+
+def _inexact(numbers: pl.Series) -> bool:
+    """Tell whether an integer in a column of numbers would be rounded."""
+    whole = numbers.filter(numbers.str.contains(r"^[+-]?\d{16,}$"))
+    return any(int(float(text)) != int(text) for text in whole)
 
 
 def _converted(texts: pl.Series, to: ColumnType) -> pl.Series:
@@ -130,8 +145,20 @@ def _converted(texts: pl.Series, to: ColumnType) -> pl.Series:
         case "text":
             return texts
         case "integer":
-            return texts.cast(pl.Int64, strict=False)
+            exact = texts.cast(pl.Int64, strict=False)
+            return exact if exact.null_count() == texts.null_count() else _whole(texts, exact)
         case "number":
             return read_numbers(texts)
         case "boolean":
-            return texts.str.to_lowercase().replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
+            lowered = texts.str.to_lowercase()
+            return lowered.replace_strict(_STATED_BOOLEANS, default=None, return_dtype=pl.Boolean)
+
+
+def _whole(texts: pl.Series, exact: pl.Series) -> pl.Series:
+    """Complete the integers in `exact` by texts such as `12.0` and `1,234`, if they are whole and below 2^53."""
+    numbers = read_numbers(texts)
+    frame = pl.DataFrame([exact.alias("exact"), numbers.alias("number")])
+    whole = (pl.col("number").round() == pl.col("number")) & (pl.col("number").abs() < 2**53)
+    return frame.select(
+        pl.coalesce("exact", pl.when(whole).then(pl.col("number")).cast(pl.Int64, strict=False))
+    ).to_series()

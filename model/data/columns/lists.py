@@ -4,11 +4,20 @@ JSON (`["a", "b"]`), Python and pandas (`['a', 'b']`, `('a', 'b')`), NumPy (`['a
 texts with a separator: `a|b` as rcml writes them, or a path `a > b`.
 """
 
-import ast
 import csv
 import json
 import re
 from collections.abc import Iterable
+
+from model.data.files.literals import python_literal
+
+from .numbers import NO_VALUE
+
+_NAMES = ("name", "title", "label", "value", "text", "slug", "id")
+"""Keys of an object under which its name is, the best first."""
+
+_ADDRESSES = ("src", "url", "href", "large", "path")
+"""Keys of an object under which a picture is, the best first."""
 
 PATH_SEPARATOR = " > "
 
@@ -18,25 +27,35 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 def read_list(cell: object, separator: str | None = None) -> list[str]:
     """Return the texts in `cell`, in their order, without empty and repeated ones.
 
-    A list of lists is flattened. `separator` replaces the usual separators of a text.
+    A list of lists is flattened, and of an object the name is taken. A cell that only says that it has no value, such
+    as `NULL`, is empty. `separator` replaces the usual separators of a text.
     """
-    return list(dict.fromkeys(text for text in _texts(cell, separator) if text))
+    return list(dict.fromkeys(text for text in _texts(cell, separator, _NAMES) if text))
 
 
-def _texts(cell: object, separator: str | None) -> Iterable[str]:
+def read_pictures(cell: object) -> list[str]:
+    """Return the pictures in `cell`, best first: paths or addresses. A text that is no list stays whole."""
+    if isinstance(cell, str) and not cell.strip().startswith(("[", "{", "(")):
+        return [] if cell.strip().lower() in NO_VALUE else [cell.strip()]
+    return list(dict.fromkeys(text for text in _texts(cell, None, (*_ADDRESSES, *_NAMES)) if text))
+
+
+def _texts(cell: object, separator: str | None, keys: Iterable[str]) -> Iterable[str]:
     if cell is None or cell != cell:  # NaN
         return
     if isinstance(cell, list | tuple | set):
         for part in cell:
-            yield from _texts(part, separator) if not isinstance(part, str) else (part.strip(),)
+            yield from _texts(part, separator, keys) if not isinstance(part, str) else (part.strip(),)
     elif isinstance(cell, dict):
-        named = next((cell[key] for key in ("name", "title", "label", "value") if key in cell), None)
-        yield from _texts(named, separator) if named is not None else map(str, cell)
+        named = next((cell[key] for key in keys if cell.get(key) is not None), None)
+        yield from _texts(named, separator, keys) if named is not None else map(str, cell)
     elif isinstance(cell, str):
         text = cell.strip()
+        if text.lower() in NO_VALUE:
+            return
         written = _written_list(text) if text[:1] in ("[", "(", "{") else None
         if written is not None:
-            yield from _texts(written, separator)
+            yield from _texts(written, separator, keys)
         else:
             yield from (part.strip() for part in text.split(separator or _separator(text)))
     else:
@@ -61,13 +80,21 @@ def _written_list(text: str) -> list[object] | None:
             return []
         between = _QUOTED.sub("", inner)
         if _QUOTED.search(inner) and not between.strip():  # NumPy separates its texts with blanks
-            return [ast.literal_eval(found) for found in _QUOTED.findall(inner)]
+            return [_unquoted(found) for found in _QUOTED.findall(inner)]
         try:
-            value = ast.literal_eval(re.sub(r"\bnan\b", "None", text))
+            value = python_literal(re.sub(r"\bnan\b", "None", text))
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             if text[0] == "{":
                 return list(next(csv.reader([inner], skipinitialspace=True)))
             return None
     if isinstance(value, dict):
-        return None if not value else [value]
+        return [value] if value else []
     return list(value) if isinstance(value, list | tuple | set) else None
+
+
+def _unquoted(text: str) -> object:
+    """Return a text in quotation marks without them; an unknown escape sequence stays as it is."""
+    try:
+        return python_literal(text)
+    except (ValueError, SyntaxError):
+        return text[1:-1]

@@ -6,6 +6,8 @@ _FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f %z",
     "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%dT%H:%M%#z",
+    "%Y-%m-%d %H:%M%#z",
     "%a %b %d %H:%M:%S %z %Y",
     "%a, %d %b %Y %H:%M:%S %z",
 )
@@ -14,7 +16,10 @@ _FORMATS = (
 _LOCAL_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M",
     "%Y-%m-%d %H:%M",
+    "%Y%m%dT%H%M%S",
+    "%Y/%m/%d %H:%M",
     "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d %H:%M",
     "%m/%d/%Y %I:%M:%S %p",
@@ -55,7 +60,8 @@ def read_times(texts: pl.Series) -> pl.Series:
     trimmed = texts.str.strip_chars()
     numbers = trimmed.cast(pl.Float64, strict=False)
     # 20130419 is a date in a column of such dates, and a second of 1970 in a column of numbers.
-    if trimmed.count() and (trimmed.str.len_bytes() == 8).all() and trimmed.str.contains(_COMPACT_DATE).all():
+    plain = trimmed.filter(numbers.is_not_null())
+    if len(plain) and plain.str.contains(_COMPACT_DATE).all():
         numbers = pl.Series([None] * len(trimmed), dtype=pl.Float64)
     value = pl.col("number")
     scaled = value

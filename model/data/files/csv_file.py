@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import polars as pl
+
 from model.errors import InputError
 
 from .row_ledger import RowLedger
@@ -25,6 +27,8 @@ SNIFFED_LINES = 200
 
 MAX_CELL_CHARACTERS = 1_000_000
 """Maximum length of a cell. A longer one is taken for a quotation mark that is not closed."""
+
+REPEATED_HEADER = "the row repeats the names of the columns, as in files that were joined"
 
 _WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
@@ -53,11 +57,12 @@ class CsvRecords:
     ledger: RowLedger
     separator: str = field(init=False)
     header: list[str] = field(init=False)
+    _first: list[str] = field(init=False, repr=False)
     _pending: deque[str] = field(init=False, repr=False)
     _position: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.header = []
+        self.header, self._first = [], []
         self._pending = deque(self.lines.block())
         self.separator = self.dialect.separator or self._stated_separator() or self._sniffed_separator()
         if self.dialect.header is not None:
@@ -69,11 +74,10 @@ class CsvRecords:
             cells = record[1] if record else []
         while cells and not cells[-1].strip():
             cells.pop()
-        self.header = self._column_names([cell.strip() for cell in cells])
-        if any(CONTROL_CHARACTER.search(name) for name in self.header):
-            raise InputError(
-                f"{self.ledger.path} is no table: its first line is no text. Check that it is the right file."
-            )
+        self._first = [cell.strip() for cell in cells]
+        if any(map(CONTROL_CHARACTER.search, self._first)):
+            raise InputError(f"{self.ledger.path} is no text. Convert it to .csv, .jsonl or .parquet.")
+        self.header = self._column_names(self._first)
 
     def _stated_separator(self) -> str | None:
         """Take the line `sep=;` with which spreadsheets name their separator."""
@@ -140,10 +144,26 @@ class CsvRecords:
                 continue
             line, cells = record
             self.ledger.rows += 1
-            if self._fits(cells):
+            if self._repeats_header(cells):
+                self.ledger.skip(REPEATED_HEADER, line, self.separator.join(cells))
+            elif self._fits(cells):
                 yield line, cells
             else:
                 self.ledger.skip(self._misfit(cells), line, self.separator.join(cells))
+
+    def header_again(self, lines: pl.Series) -> bool:
+        """Tell whether one of `lines` (without line ends) repeats the names of the columns."""
+        return bool(self._first) and bool((lines == self.separator.join(self._first)).any())
+
+    def _repeats_header(self, cells: Sequence[str]) -> bool:
+        """Tell whether `cells` are the names of the columns; empty cells may follow them."""
+        names = self._first
+        return (
+            bool(names)
+            and cells[0].strip() == names[0]
+            and [cell.strip() for cell in cells[: len(names)]] == names
+            and not any(cell.strip() for cell in cells[len(names) :])
+        )
 
     def _fits(self, cells: list[str]) -> bool:
         """Tell whether there are as many cells as the header has, and remove empty cells beyond them."""
@@ -173,6 +193,7 @@ class CsvRecords:
         if not line.strip(self.blanks):
             self._take(1)
             return None
+        line = line.removeprefix("\ufeff")  # of a file that was appended to another
         if '"' not in line or not self.dialect.quotes:
             self._take(1)
             return number, line.rstrip("\r\n").split(self.separator)
@@ -206,12 +227,11 @@ class CsvRecords:
     def _over_several_lines(self) -> list[str] | None:
         """Take the record that begins in the pending line and ends in a later one; None if there is none.
 
-        The first later line with which the quotation marks come in pairs ends the record. If each further line looks
-        like a record of its own, the marks belong to different rows, and the record is refused.
+        The first later line with which the quotation marks come in pairs ends the record. If the further lines look
+        like records of their own, the marks belong to different rows, and the record is refused.
         """
         marks = characters = 0
         width = len(self.header)
-        alike = 0
         for count in range(1, MAX_CELL_CHARACTERS):
             if count > len(self._pending) and not self._fill():
                 return None
@@ -220,23 +240,31 @@ class CsvRecords:
             characters += len(line)
             if characters > MAX_CELL_CHARACTERS:
                 return None
-            alike += count > 1 and self._like_a_row(line, width)
             if count > 1 and marks % 2 == 0:
                 break
-        lines = [self._pending[i] for i in range(count)]
+        lines = list(islice(self._pending, count))
         try:
             records = list(csv.reader(lines, delimiter=self.separator, strict=True))
         except csv.Error:
             return None
-        if len(records) != 1 or (alike and alike == count - 1) or (width and not self._fits(records[0])):
+        if len(records) != 1 or (width and not self._fits(records[0])) or self._like_rows(lines[1:]):
             return None
         self._take(count)
         return records[0]
 
-    def _like_a_row(self, line: str, width: int) -> bool:
-        """Tell whether `line` alone has as many cells as the header, and its first cell looks like an ID."""
-        cells = self._alone(line) or [""]
-        return width > 1 and len(cells) == width and bool(cells[0]) and not re.search(r"\s", cells[0])
+    def _like_rows(self, lines: Sequence[str]) -> bool:
+        """Tell whether the later lines of a record look like rows: they have as many cells as the header.
+
+        Either each has a first cell without a blank, as an ID, or most of those before the last have a further cell
+        without one. In a paragraph, a blank follows each comma; what follows in the last line is part of the record.
+        """
+        width = len(self.header)
+        split = [self._alone(line) or [] for line in lines]
+        rows = [cells for cells in split if width > 1 and len(cells) == width]
+        if len(rows) == len(lines) and all(_is_word(cells[0]) for cells in rows):
+            return True
+        inner = [cells for cells in split[:-1] if width > 1 and len(cells) == width]
+        return 2 * sum(any(map(_is_word, cells[1:])) for cells in inner) > len(split[:-1])
 
     def _leniently(self, line: str) -> list[str] | None:
         """Read one line whose quotation marks do not follow RFC 4180; return None if the cells do not fit."""
@@ -267,6 +295,10 @@ class CsvRecords:
             cells.append(found["plain"] if quoted is None else re.sub(r'""|\\"', '"', quoted))
             position = found.end()
         return cells if not width or self._fits(cells) else None
+
+
+def _is_word(cell: str) -> bool:
+    return bool(cell) and not re.search(r"\s", cell)
 
 
 def sniff_separator(lines: Sequence[str]) -> str:

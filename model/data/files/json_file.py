@@ -7,12 +7,11 @@ from io import BytesIO
 from itertools import islice
 from typing import Any
 
-import orjson
 import polars as pl
 
 from model.errors import InputError
 
-from .literals import as_text, json_kind, read_object
+from .literals import as_id, json_kind, read_json, read_object
 from .row_ledger import RowLedger
 from .text_file import TextLines
 
@@ -47,7 +46,7 @@ def json_strings(lines: TextLines, ledger: RowLedger, columns: list[str]) -> Ite
     number = 0
     block = lines.block()
     if not _are_rows(block):
-        rows = [[as_text(row.get(name)) for name in columns] for _, row in _array_rows(lines, block, ledger)]
+        rows = [[_cell(row.get(name)) for name in columns] for _, row in _array_rows(lines, block, ledger)]
         yield pl.DataFrame(rows, schema, orient="row")
         return
     while block:
@@ -56,15 +55,28 @@ def json_strings(lines: TextLines, ledger: RowLedger, columns: list[str]) -> Ite
             frame = pl.read_ndjson(BytesIO("".join(block).encode()), schema=schema) if filled else None
         except (pl.exceptions.PolarsError, UnicodeEncodeError):
             frame = None
-        if frame is not None and len(frame) == filled:
+        if frame is not None and len(frame) == filled and not _has_replaced(frame):
             ledger.rows += filled
         else:
             found = (row for i, line in enumerate(block, number + 1) for _, row in _row(line, i, ledger))
-            rows = [[as_text(row.get(name)) for name in columns] for row in found]
+            rows = [[_cell(row.get(name)) for name in columns] for row in found]
             frame = pl.DataFrame(rows, schema, orient="row")
         yield frame
         number += len(block)
         block = lines.block()
+
+
+def _has_replaced(frame: pl.DataFrame) -> bool:
+    """Tell whether polars may have replaced a lone surrogate, for which it puts a NUL character."""
+    return bool(frame.select(pl.any_horizontal(pl.all().str.contains("\x00", literal=True).any())).item())
+
+
+def _cell(value: object) -> str | None:
+    """Return a value as text, as polars does in whole blocks; a lone surrogate becomes U+FFFD."""
+    text = as_id(value)
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _are_rows(block: list[str]) -> bool:
@@ -104,10 +116,7 @@ def _array_rows(
     parts = ["".join(first)]
     while block := lines.block():
         parts.append("".join(block))
-    try:
-        value = orjson.loads("".join(parts).lstrip("\ufeff"))
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
-        value = _decoded("".join(parts).lstrip("\ufeff"), ledger)
+    value = _decoded("".join(parts).lstrip("\ufeff"), ledger)
     if isinstance(value, dict):
         lists = _lists(value)
         if len(lists) > 1:
@@ -133,9 +142,11 @@ def _array_rows(
 
 def _decoded(text: str, ledger: RowLedger) -> Any:
     try:
-        return json.loads(text, parse_constant=lambda _: None)
+        return read_json(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, character {error.colno}: {error.msg}"
+    except ValueError as error:  # an integer of more than 4,300 digits
+        place = str(error)
     except RecursionError:
         place = "it is nested too deeply"
     raise InputError(f"{ledger.path} is not valid JSON: {place}. Correct the file, or get it again.")

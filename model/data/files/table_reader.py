@@ -6,8 +6,10 @@ Parquet, JSON and delimited text; if it says nothing, the first character does.
 """
 
 import glob
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,7 @@ def table_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        names = sorted(
-            file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_"))
-        )
-        tables = [file for file in names if kind_of(file) is not None]
+        tables = [file for file in files_below(path) if kind_of(file) is not None]
         if not tables:
             raise InputError(
                 f"{path} contains no table. Give a folder with {', '.join(('.parquet', *JSON_SUFFIXES))} "
@@ -53,6 +52,33 @@ def table_files(path: Path) -> list[Path]:
             return found
         raise InputError(f"no file matches {path}. Check the pattern.")
     raise InputError(f"{path} does not exist. Check the path.")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in `folder` and the folders below it, in the order of their names.
+
+    Files and folders whose names begin with `.` or `_` are left out: programs keep logs and incomplete parts there. So
+    is a compressed file beside which the same file is decompressed.
+
+    Raises:
+        InputError: one of the folders may not be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror}). Give this user the right to read it, for example "
+            "with chmod -R a+rX."
+        )
+
+    found = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = (name for name in folders if not name.startswith((".", "_")))
+        found |= {Path(parent, name) for name in names if not name.startswith((".", "_"))}
+    return sorted(
+        path
+        for path in found
+        if path.is_file() and not (path.suffix.lower() in COMPRESSIONS and path.with_suffix("") in found)
+    )
 
 
 def kind_of(path: Path) -> str | None:
@@ -108,7 +134,10 @@ def read_strings(
     """
     names = list(dict.fromkeys(name for given in columns.values() for name in given))
     kind = _kind(path, dialect)
-    for frame in _string_blocks(path, ledger, names, kind, dialect):
+    blocks = _string_blocks(path, ledger, names, kind, dialect)
+    # A file without rows gives one block without rows.
+    empty = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    for frame in chain([next(blocks, empty)], blocks):
         present = set(frame.columns)
         yield frame.select(
             pl.coalesce(
@@ -191,12 +220,12 @@ def _string_blocks(
 
 def _split(block: list[str], records: CsvRecords, kept: list[str]) -> pl.DataFrame | None:
     """Split lines without quotation marks into cells; None if one has another number of cells than the header."""
-    lines = pl.Series("line", block).str.strip_chars_end("\r\n")
+    lines = pl.Series("line", block).str.strip_prefix("\ufeff").str.strip_chars_end("\r\n")
     lines = lines.filter(lines.str.strip_chars(records.blanks) != "")
     if not len(lines):
         return pl.DataFrame(schema=dict.fromkeys(kept, pl.String))
     separators = lines.str.count_matches(records.separator, literal=True)
-    if not (separators == len(records.header) - 1).all():
+    if not (separators == len(records.header) - 1).all() or records.header_again(lines):
         return None
     records.ledger.rows += len(lines)
     cells = lines.str.split_exact(records.separator, len(records.header) - 1)
@@ -211,12 +240,24 @@ def _parquet_rows(path: Path, ledger: RowLedger) -> Iterator[tuple[int, dict[str
 
 def _parquet_blocks(path: Path, ledger: RowLedger, names: list[str]) -> Iterator[pl.DataFrame]:
     for frame in _parquet_slices(path, ledger, names):
-        yield frame.select(
-            pl.col(name).cast(pl.String)
-            if not frame.schema[name].is_nested()
-            else pl.lit(None, pl.String).alias(name)
-            for name in frame.columns
-        )
+        yield frame.select(_as_text(name, frame.schema[name]) for name in frame.columns)
+
+
+def _as_text(name: str, kind: pl.DataType) -> pl.Expr:
+    """Return a column of Parquet as text, as `as_id` does for one value."""
+    column = pl.col(name)
+    if kind.is_nested():
+        return pl.lit(None, pl.String).alias(name)
+    if not kind.is_float():
+        return column.cast(pl.String, strict=False)
+    whole = column.round() == column
+    return (
+        pl.when(whole & (column.abs() < 2**63))
+        .then(column.cast(pl.Int64, strict=False).cast(pl.String))
+        .when(column.is_finite())
+        .then(column.cast(pl.String))
+        .alias(name)
+    )
 
 
 def _parquet_slices(path: Path, ledger: RowLedger, names: list[str] | None) -> Iterator[pl.DataFrame]:
@@ -233,8 +274,24 @@ def _parquet_slices(path: Path, ledger: RowLedger, names: list[str] | None) -> I
         total = scan.select(pl.len()).collect().item()
         for start in range(0, total, BATCH_ROWS):
             frame = scan.slice(start, BATCH_ROWS).collect()
+            frame = frame.with_columns(map(_decoded, frame.select(pl.col(pl.Binary))))
             ledger.rows += len(frame)
             yield frame
+
+
+def _decoded(column: pl.Series) -> pl.Series:
+    """Return a column of bytes as text, which some programs write so. What is no UTF-8 is null."""
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return pl.Series(column.name, [_text_of(content) for content in column], dtype=pl.String)
+
+
+def _text_of(content: bytes | None) -> str | None:
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 @contextmanager

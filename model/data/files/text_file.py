@@ -20,6 +20,7 @@ from typing import BinaryIO, cast
 from model.errors import InputError
 
 from .row_ledger import RowLedger
+from .zstd_file import ZstdFile
 
 BLOCK_CHARACTERS = 16_000_000
 """Number of characters of the lines that are processed at once."""
@@ -39,6 +40,9 @@ _ENCODINGS: tuple[tuple[bytes, str, str], ...] = (
 )
 """Byte order mark, Python's name and our name of each encoding. UTF-32 comes first: its mark begins with UTF-16's."""
 
+_ZSTD_SKIPPABLE = bytes(range(0x50, 0x60))
+"""First bytes of a skippable frame of Zstandard, with which parallel programs begin a file."""
+
 _FOREIGN = re.compile("[\udc80-\udcff]")
 
 
@@ -53,13 +57,9 @@ def open_bytes(path: Path, ledger: RowLedger) -> BinaryIO:
     if start.startswith(b"\x1f\x8b"):
         ledger.note("compressed with gzip")
         return cast(BinaryIO, gzip.open(path))
-    if start == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
+    if start == b"\x28\xb5\x2f\xfd" or (start[:1] in _ZSTD_SKIPPABLE and start[1:] == b"\x2a\x4d\x18"):
         ledger.note("compressed with Zstandard")
-        return cast(
-            BinaryIO, zstandard.open(path, "rb", dctx=zstandard.ZstdDecompressor(max_window_size=2**31))
-        )
+        return cast(BinaryIO, io.BufferedReader(ZstdFile(path)))
     if start.startswith(b"BZh"):
         ledger.note("compressed with bzip2")
         return cast(BinaryIO, bz2.open(path))
@@ -103,6 +103,8 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged: {error}. Get the file again.") from None
+    except NotImplementedError as error:  # of zipfile
+        raise InputError(f"{path} cannot be unpacked: {error}. Unpack it, and give the file in it.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}. Check the file.") from None
     except Exception as error:

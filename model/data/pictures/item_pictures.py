@@ -36,7 +36,7 @@ class _Resolver:
     """Search for the first usable picture of items; `failed` maps addresses to the reason why they are not usable."""
 
     pictures: list[list[str]]
-    root: Path
+    roots: Sequence[Path]
     folder: Path
     side: int
     cache: PictureCache | None
@@ -63,19 +63,26 @@ class _Resolver:
                 )
                 continue
             try:
-                return target.with_suffix(scale_picture(local_path(picture, self.root), target, self.side))
+                return target.with_suffix(
+                    scale_picture(local_path(picture, self.roots[position]), target, self.side)
+                )
             except PictureError as error:
                 refusals.append(str(error))
         return "; ".join(dict.fromkeys(refusals)) or None
 
 
 def resolve_pictures(
-    cells: Sequence[Sequence[str]], root: Path, folder: Path, side: int, fetching: Fetching | None = None
+    cells: Sequence[Sequence[str]],
+    roots: Sequence[Path],
+    folder: Path,
+    side: int,
+    fetching: Fetching | None = None,
 ) -> list[Path | str | None]:
     """Store the first usable picture of each item in `folder`, named after the item's position.
 
-    `cells` has the pictures of each item, best first: paths relative to `root`, or addresses, which are downloaded only
-    with `fetching`. Return for each item the stored file, why no picture is usable, or None if the item names none.
+    `cells` has the pictures of each item, best first: paths relative to the item's folder in `roots`, or addresses,
+    which are downloaded only with `fetching`. Return for each item the stored file, why no picture is usable, or None
+    if the item names none.
 
     Raises:
         StorageError, InputError: the folder of downloaded pictures cannot be written.
@@ -83,7 +90,8 @@ def resolve_pictures(
     """
     with ExitStack() as stack:
         cache = stack.enter_context(PictureCache.open(fetching.cache, side)) if fetching else None
-        resolver = _Resolver([pictures_of(cell, root) for cell in cells], root, folder, side, cache, {})
+        pictures = [pictures_of(cell, root) for cell, root in zip(cells, roots, strict=True)]
+        resolver = _Resolver(pictures, roots, folder, side, cache, {})
         found: list[Path | str | None] = [None] * len(cells)
         failures: list[Failure] = []
         rest: Sequence[int] = range(len(cells))

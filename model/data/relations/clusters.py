@@ -74,6 +74,9 @@ MIN_PRIMARY_LIFT = 1 + 1e-9
 MAX_FITTED_CELLS = 5_000_000
 """Maximum number of cells (users x categories) that KMeans is fitted on: 40 MB. More users are sampled."""
 
+TASTE_DECIMALS = 9
+"""Number of decimals of the shares by which users are compared."""
+
 ASSIGNED_CELLS = 5_000_000
 """Number of cells of the users that are assigned to clusters at once."""
 
@@ -126,7 +129,8 @@ def _tastes(log: InteractionLog, rows: Int[ndarray, " rows"]) -> Float[ndarray, 
     taken = log.taken if len(rows) == log.taken.shape[0] else log.taken[rows]
     tastes = (taken @ log.categories).toarray()
     tastes /= tastes.sum(axis=1, keepdims=True)
-    return np.asarray(tastes)
+    # Users of the same taste differ by rounding errors, which are no reason for another cluster.
+    return np.asarray(np.round(tastes, TASTE_DECIMALS))
 
 
 def category_totals(

@@ -18,6 +18,10 @@ MAX_UNKNOWN_IDS = 200_000
 """Maximum number of different unknown IDs that are kept for advice; further ones are only counted."""
 
 
+INVISIBLE = "[\u00ad\u200b-\u200f\u2060\ufeff]"
+"""Characters without width, which get into IDs by copying them from pages and files."""
+
+
 @dataclass(frozen=True)
 class LogFilters:
     """Which interactions are kept (the options of `rcml prepare` of the same names)."""
@@ -44,15 +48,17 @@ class UserItems:
 
 
 @dataclass
-class _UnknownItems:
-    """Interactions that name no item, and which repair would make their IDs join.
+class UnknownItems:
+    """IDs that name no item, and which repair would make them join.
 
-    Those of items that were `skipped` are counted apart, because their IDs are right.
+    `known` has the columns item_id and row. `what` names that which has the IDs, for the advice. The IDs of items that
+    were `skipped` are counted apart, because they are right.
     """
 
     known: pl.DataFrame
     repair: bool
-    skipped: pl.Series
+    what: str = "interactions"
+    skipped: pl.Series = field(default_factory=lambda: pl.Series("skipped", [], dtype=pl.String))
     rows: int = 0
     of_skipped: int = 0
     first_skipped: str = ""
@@ -114,7 +120,7 @@ class _UnknownItems:
         told = []
         if self.of_skipped:
             told.append(
-                f"{_interactions(self.of_skipped, 'a skipped item', 'skipped items')}, such as {self.first_skipped!r}; "
+                f"{self._told(self.of_skipped, 'a skipped item', 'skipped items')}, such as {self.first_skipped!r}; "
                 "the report has the reasons."
             )
         return told + self._join_advice()
@@ -125,7 +131,7 @@ class _UnknownItems:
                 f"{count:,} differed in {reason} ({_shown(*self.examples[reason])})"
                 for reason, count in self.reasons.most_common()
             )
-            return [f"{self.repaired:,} interactions were joined by repaired IDs: {changes}.", *self._rest()]
+            return [f"{self.repaired:,} {self.what} were joined by repaired IDs: {changes}.", *self._rest()]
         if not self.reasons:
             return self._rest()
         changes = "; ".join(
@@ -133,15 +139,14 @@ class _UnknownItems:
             for reason, count in self.reasons.most_common()
         )
         return [
-            f"{_interactions(self.rows)}, such as {self.first!r}. Of these, {changes}. --repair-ids joins them."
+            f"{self._told(self.rows)}, such as {self.first!r}. Of these, {changes}. --repair-ids joins them."
         ]
 
     def _rest(self) -> list[str]:
-        return [f"{_interactions(self.rows)}, such as {self.first!r}."] if self.rows else []
+        return [f"{self._told(self.rows)}, such as {self.first!r}."] if self.rows else []
 
-
-def _interactions(count: int, one: str = "no item", many: str = "no item") -> str:
-    return f"1 interaction names {one}" if count == 1 else f"{count:,} interactions name {many}"
+    def _told(self, count: int, one: str = "no item", many: str = "no item") -> str:
+        return f"1 {self.what[:-1]} names {one}" if count == 1 else f"{count:,} {self.what} name {many}"
 
 
 def read_user_items(
@@ -160,7 +165,9 @@ def read_user_items(
     names = pl.Categories.random()
     # polars forgets the categories as soon as no column refers to them.
     held = pl.Series("users", [], dtype=pl.Categorical(names))
-    unknown = _UnknownItems(known, filters.repair_ids, pl.Series("skipped", list(skipped), dtype=pl.String))
+    unknown = UnknownItems(
+        known, filters.repair_ids, skipped=pl.Series("skipped", list(skipped), dtype=pl.String)
+    )
     counts = Counter[str](interactions=0)
     users: list[ndarray] = []
     items: list[ndarray] = []
@@ -271,13 +278,17 @@ def _core(
 
 
 def _key(ids: pl.Expr) -> pl.Expr:
-    """Return the form of an ID that ignores blanks at the ends, upper case, leading zeros and a final `.0`."""
-    return (
-        ids.str.strip_chars()
-        .str.to_lowercase()
-        .str.replace(r"^(\d+)\.0+$", "${1}")
-        .str.replace(r"^0+(.)", "${1}")
-    )
+    """Return the form of an ID that ignores what programs change.
+
+    Blanks at the ends, upper case, leading zeros, a final `.0`, characters without width, and composed or decomposed
+    accents (NFC, NFD) make no difference.
+    """
+    return _visible(ids).str.to_lowercase().str.replace(r"^(\d+)\.0+$", "${1}").str.replace(r"^0+(.)", "${1}")
+
+
+def _visible(ids: pl.Expr) -> pl.Expr:
+    """Return IDs in NFC without characters that cannot be seen."""
+    return ids.str.normalize("NFC").str.replace_all(INVISIBLE, "").str.strip_chars()
 
 
 def _unique_keys(known: pl.DataFrame) -> pl.DataFrame:
@@ -288,10 +299,13 @@ def _unique_keys(known: pl.DataFrame) -> pl.DataFrame:
 
 def _difference(given: pl.Expr, item_id: pl.Expr) -> pl.Expr:
     """Say in which way two IDs with the same key differ."""
-    given, item_id = given.str.strip_chars(), item_id.str.strip_chars()
+    bare, bare_id = given.str.strip_chars(), item_id.str.strip_chars()
+    given, item_id = _visible(given), _visible(item_id)
     return (
-        pl.when(given == item_id)
+        pl.when(bare == bare_id)
         .then(pl.lit("blanks at the ends"))
+        .when(given == item_id)
+        .then(pl.lit("characters that cannot be seen"))
         .when(given.str.to_lowercase() == item_id.str.to_lowercase())
         .then(pl.lit("upper and lower case"))
         .when(given.str.replace(r"\.0+$", "") == item_id.str.replace(r"\.0+$", ""))

@@ -17,7 +17,7 @@ from model.data.files.table_reader import kind_of, read_rows, read_strings
 from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
-from .source import LogColumns, Source, attributes, found_files
+from .source import LogColumns, Source, attributes, found_files, set_aside
 
 MAX_SHELVES = 5
 """Maximum number of shelves that become categories of a book."""
@@ -111,8 +111,11 @@ class Goodreads(Source):
         if kind_of(ledger.path) != "csv":
             return batch
         batch = _mapped(batch, "item_id", self._ids("book_id", ledger.path))
+        # Without its ID, the number of one book would be taken for the ID of another.
+        reason = "the number of the book is not in book_id_map.csv"
+        batch = set_aside(batch, ledger, ~pl.col("mapped"), reason, "item_id").drop("mapped")
         users = self._ids("user_id", ledger.path, needed=False)
-        return batch if users is None else _mapped(batch, "user_id", users)
+        return batch if users is None else _mapped(batch, "user_id", users).drop("mapped")
 
     def _ids(self, name: str, log: Path, needed: bool = True) -> pl.DataFrame | None:
         """Read the map from the numbers in the table `log` to the IDs of books or users."""
@@ -128,7 +131,9 @@ class Goodreads(Source):
                 )
             columns = {"number": (f"{name}_csv",), "id": (name,)}
             frames = [frame for path in files for frame in read_strings(path, self.ledger(path), columns)]
-            self._maps[name] = pl.concat(frames).unique("number") if frames else None
+            self._maps[name] = (
+                pl.concat(frames).unique("number", keep="first", maintain_order=True) if frames else None
+            )
         return self._maps[name]
 
     @cached_property
@@ -138,10 +143,12 @@ class Goodreads(Source):
 
 
 def _mapped(batch: pl.DataFrame, column: str, ids: pl.DataFrame | None) -> pl.DataFrame:
-    """Replace the numbers in `column` by the IDs; a number without an ID stays."""
+    """Replace the numbers in `column` by the IDs. A number without an ID stays, and is not `mapped`."""
     assert ids is not None
     joined = batch.join(ids, left_on=column, right_on="number", how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("id", column).alias(column)).drop("id")
+    return joined.with_columns(
+        pl.coalesce("id", column).alias(column), pl.col("id").is_not_null().alias("mapped")
+    ).drop("id")
 
 
 def shelves(cell: object) -> list[str]:
@@ -154,4 +161,4 @@ def shelves(cell: object) -> list[str]:
 
 def _count(value: object) -> int:
     text = str(value)
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0

@@ -90,7 +90,7 @@ class RecBole(Source):
             )
             if stated in bare:
                 found[name] = bare[stated]
-            elif stated is not None and name not in LOG_NAMES:
+            elif stated is not None and name != "item_id":  # whose name may differ between the two files
                 raise InputError(
                     f"{path} has no column {stated!r}, which --columns maps to {name}. The file has: {', '.join(bare)}."
                 )
@@ -119,7 +119,10 @@ class RecBole(Source):
             name, _, kind = header.rpartition(":")
             mine = own.get(header)
             listed = mine in ("categories", "images") or (mine is None and kind.strip().endswith("_seq"))
-            cells[mine or name.strip() or header] = tokens(cell) if listed else cell
+            named = mine or name.strip() or header
+            if mine is None and named in self._chosen:
+                continue  # another column is stated to be this one
+            cells[named] = tokens(cell) if listed else cell
         return cells
 
     @property

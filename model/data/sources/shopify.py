@@ -61,7 +61,7 @@ class _Product:
         self.cells = {**cells, **self.cells}
         if image := cells.get("image"):
             position = cells.get("image position", "")
-            self.images.append((int(position) if position.isdigit() else 1_000 + len(self.images), image))
+            self.images.append((int(position) if position.isdecimal() else 1_000 + len(self.images), image))
         if image := cells.get("variant image"):
             self.variant_images.append(image)
         values = [cells[f"option{i} value"] for i in (1, 2, 3) if cells.get(f"option{i} value")]
@@ -195,6 +195,7 @@ class Shopify(Source):
             lines = lines.with_columns(pl.col("name").str.extract(r"^(.*) - .*$").alias("title"))
             kinds = [("sku", "sku"), ("name", "name"), ("title", "name")]
             yield ledger, as_log(self._index.items_of(lines, kinds))
+            refuse_empty(ledger)
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,6 @@ A source knows the files, names and layout of one format. What is the same for a
 numbers, types (`model/data/item_table.py`), ratings and times (`model/data/log_table.py`).
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from model.data.files.row_ledger import RowLedger
 from model.data.files.table_reader import (
     COMPRESSIONS,
     column_names,
+    files_below,
     kind_of,
     read_rows,
     read_strings,
@@ -228,12 +228,7 @@ def found_files(folder: Path, *patterns: str, needed: bool = True) -> list[Path]
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Give the folder of the downloaded files.")
-    files = sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True)
-        for name in names
-        if not name.startswith((".", "_"))
-    )
+    files = files_below(folder)
     for pattern in patterns:
         matching = [path for path in files if fnmatchcase(bare_name(path), pattern.lower())]
         if matching:
@@ -246,14 +241,6 @@ def found_files(folder: Path, *patterns: str, needed: bool = True) -> list[Path]
             "the files with --items and --interactions."
         )
     return []
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    """Refuse a folder whose files would be passed over in silence."""
-    raise InputError(
-        f"{error.filename} cannot be read ({error.strerror}). Give this user the right to read it, for example with "
-        "chmod -R a+rX."
-    )
 
 
 def one_file(folder: Path, *patterns: str) -> list[Path]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from model.data.columns.lists import read_list
-from model.data.files.table_reader import column_names
+from model.data.files.row_ledger import RowLedger
+from model.data.files.table_reader import column_names, kind_of
 from model.errors import InputError
 
 from .source import ITEM_NAMES, LOG_NAMES, LOG_PREFIX, LogColumns, RawRow, Source, files_of
@@ -15,6 +16,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {"images": ("images", "image")}
 """Other names under which the columns of items are found without a mapping."""
 
 _REQUIRED = ("item_id", "title")
+
 
 _LISTS = ("categories", "images")
 
@@ -52,6 +54,33 @@ class TableSource(Source):
             else tuple(dict.fromkeys((self._names.get(name, name), name)))
             for name in LOG_NAMES
         }
+
+    def check_log(self) -> None:
+        """Refuse a log without users, items or a mapped column before the long work on the items begins.
+
+        Raises:
+            InputError: a column that is needed or mapped does not exist.
+        """
+        super().check_log()
+        for path in self.log_files:
+            present = column_names(path)
+            for name in LOG_NAMES:
+                mapped = self._names.get(f"{LOG_PREFIX}{name}") or self._names.get(name)
+                if present and mapped is not None and mapped not in present and name != "item_id":
+                    raise InputError(
+                        f"{path} has no column {mapped!r}, which --columns maps to {name}. The file has: "
+                        f"{', '.join(present)}."
+                    )
+
+    def ledger(self, path: Path) -> RowLedger:
+        """Open the account of one file, and note the columns of the log that are not read."""
+        account = super().ledger(path)
+        if path in self.log_files and kind_of(path) != "json":  # whose rows may have different columns
+            read = {name for names in self.log_columns(path).values() for name in names}
+            other = [name for name in column_names(path) if name not in read]
+            if other:
+                account.note(f"columns that are not read: {', '.join(other)}")
+        return account
 
     def items(self) -> Iterator[RawRow]:
         """Yield the rows of all files of items.

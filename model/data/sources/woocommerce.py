@@ -297,7 +297,8 @@ def _line_items(order: Mapping[str, Any]) -> Iterator[dict[str, str | None]]:
         "timestamp": order.get("date_created_gmt") or order.get("date_created"),
     }
     items = order.get("line_items")
-    for item in items if isinstance(items, list) and items else [{}]:
+    rows = [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
+    for item in rows or [{}]:
         line = {**shared, "product": item.get("product_id"), "variation": item.get("variation_id")}
         line = {**line, "sku": item.get("sku"), "name": item.get("name")}
         yield {name: as_text(value) or None for name, value in line.items()}

@@ -76,3 +76,9 @@ def test_texts_that_the_api_could_not_hold_are_cut_and_counted() -> None:
         "descriptions cut to 20,000 characters": 1,
         "values of notes cut to 2,000 characters": 1,
     }
+
+
+def test_a_line_break_in_the_name_of_a_category_is_a_blank() -> None:
+    names = ["Home\nand  Garden", "Home and Garden"]
+    found, _ = table({"item_id": "a", "title": "Mug", "categories": names})
+    assert found.frame["categories"].to_list() == [["Home and Garden"]]

@@ -57,3 +57,21 @@ def test_unread_times_are_told_with_the_remedy() -> None:
         "2 values of timestamp, such as '09/10/2017' could not be read. Write times as 2026-11-27 14:30 or in seconds "
         "since 1970.",
     ]
+
+
+def test_rows_without_a_user_are_not_those_of_one_user() -> None:
+    users = ["u1", "NULL", "nan", "\\N", "None", " ", "0", "anonymous"]
+    batch = pl.DataFrame({"user_id": users, "item_id": ["null"] * 8}).with_columns(
+        rating=pl.lit(None, pl.String), timestamp=pl.lit(None, pl.String)
+    )
+    ledger = RowLedger(Path("log.csv"), rows=8)
+    [read] = read_log_table([(ledger, batch)], Counter())
+    assert read["user_id"].to_list() == ["u1", "0", "anonymous"]
+    assert "5 of 8 rows were set aside, the first: the row has no user_id (NULL)" in ledger.summary()
+
+
+def test_the_unit_of_times_does_not_depend_on_a_missing_one() -> None:
+    batch = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a"] * 3, "timestamp": ["20130419", "N/A", None]})
+    batch = batch.with_columns(rating=pl.lit(None, pl.String))
+    [read] = read_log_table([(RowLedger(Path("log.csv"), rows=3), batch)], Counter())
+    assert read["timestamp"].to_list() == [1366329600.0, None, None]

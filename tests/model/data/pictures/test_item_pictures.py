@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def resolved(root: Path, *cells: str, fetching: Fetching | None = None) -> Path | str | None:
-    [found] = resolve_pictures([cells], root, root / "stored", 32, fetching)
+    [found] = resolve_pictures([cells], [root], root / "stored", 32, fetching)
     return found
 
 
@@ -82,7 +82,7 @@ def test_list_is_tried_in_its_order(root: Path) -> None:
 
 
 def test_item_without_a_picture_has_none(root: Path) -> None:
-    assert resolve_pictures([[], [" ", ""]], root, root / "stored", 32) == [None, None]
+    assert resolve_pictures([[], [" ", ""]], [root] * 2, root / "stored", 32) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_server_that_asks_for_a_longer_wait_than_allowed_is_not_asked_again(
 
 def test_later_run_fetches_only_what_failed(host: str, root: Path) -> None:
     cells = [[f"http://{host}/ok/again.jpg"], [f"http://{host}/gone/again.jpg"]]
-    resolve_pictures(cells, root, root / "stored", 32, fetching(root, host))
+    resolve_pictures(cells, [root] * len(cells), root / "stored", 32, fetching(root, host))
     table = pl.read_csv(root / "cache" / "failures.csv")
     assert table.rows() == [(cells[1][0], host, "its server responded with status 404", 1)]
     with PictureCache.open(root / "cache", 32) as cache:
@@ -268,3 +268,14 @@ def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     with pytest.raises(StorageError, match=r"cache cannot be created \(File exists.*Choose another folder"):
         open_and_close(tmp_path / "cache")
+
+
+def test_the_picture_of_an_item_is_looked_for_in_its_own_folder(tmp_path: Path) -> None:
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name / "1.png")
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    found = resolve_pictures([["1.png"], ["1.png"]], [tmp_path / "red", tmp_path / "blue"], stored, 32)
+    colours = [Image.open(path).getpixel((4, 4)) for path in found if isinstance(path, Path)]
+    assert colours == [(255, 0, 0), (0, 0, 255)]

@@ -177,3 +177,20 @@ def test_creates_no_more_clusters_than_distinct_category_shares() -> None:
     log = log_of([[1, 0, 0]] * 5 + [[0, 1, 0]] * 5 + [[0, 0, 1]] * 5, ("Books", "Pans", "Tents"))
     found = describe_clusters(log, user_clusters(log, 5, seed=0), "buy")
     assert sorted(name.split("-")[0] for name, _ in found) == ["books", "pans", "tents"]
+
+
+def test_rounding_errors_do_not_divide_users_of_one_taste() -> None:
+    rng = np.random.default_rng(0)
+    users, items = 90, 60
+    taken = (rng.random((users, items)) < 0.2).astype(np.float64)
+    taken[:, 0] = 1
+    camp = np.arange(items) % 2 == np.arange(users)[:, None] % 2
+    taken = np.where(camp, taken, 0)
+    taken[0::2, 0] = taken[1::2, 1] = 1
+    # Each item is a third of each of the three categories of its camp.
+    categories = np.kron(np.eye(2), np.full((1, 3), 1 / 3))[np.arange(items) % 2]
+    log = InteractionLog(sp.csr_array(taken), sp.csr_array(categories), tuple("abcdef"))
+    for clusters in (2, 5):
+        membership = user_clusters(log, clusters, seed=0)
+        assert set(membership) == {0, 1}
+        assert len(set(membership[0::2])) == len(set(membership[1::2])) == 1

@@ -119,6 +119,16 @@ def test_ids_are_repaired_only_where_one_item_is_meant() -> None:
     )
 
 
+@pytest.mark.parametrize("given", ["Caf\u00e9\u200b", "\ufeffCafe\u0301", "Cafe\u0301\u00a0"])
+def test_ids_that_only_look_the_same_are_told_and_repaired(given: str) -> None:
+    told = repaired([given, given], ["Caf\u00e9"], repair=False)
+    assert told.advice == (
+        f"2 interactions name no item, such as {given!r}. Of these, 2 differ only in characters that cannot be seen "
+        f"({given!r} for 'Caf\u00e9'). --repair-ids joins them.",
+    )
+    assert repaired([given, given], ["Caf\u00e9"]).taken.nonzero()[1].tolist() == [0]
+
+
 def test_without_repair_the_advice_counts_each_difference() -> None:
     log = repaired(["18.0", "18.0", "19"], ["18"], repair=False)
     assert log.counts["of_unknown_items"] == 3

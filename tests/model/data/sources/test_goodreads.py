@@ -9,7 +9,7 @@ import pytest
 from model.data.sources.goodreads import shelves
 from model.errors import InputError
 
-from .source_reading import items_of, log_of, opened, put
+from .source_reading import items_of, log_of, opened, put, skipped
 
 
 def shelf(name: str, count: int) -> dict[str, str]:
@@ -90,8 +90,9 @@ def test_the_table_of_interactions_is_mapped_to_the_ids(tmp_path: Path) -> None:
     )
     put(tmp_path / "book_id_map.csv", "book_id_csv,book_id\n10,402128\n11,7\n")
     put(tmp_path / "user_id_map.csv", "user_id_csv,user_id\n0,abc\n1,def\n")
-    log = log_of(opened("goodreads", tmp_path))
-    assert log == [("abc", "402128", 5.0, None), ("def", "7", None, None), ("def", "12", 3.0, None)]
+    source = opened("goodreads", tmp_path)
+    assert log_of(source) == [("abc", "402128", 5.0, None), ("def", "7", None, None)]
+    assert skipped(source) == {"the number of the book is not in book_id_map.csv": 1}
 
 
 def test_the_table_without_its_map_is_refused(tmp_path: Path) -> None:
