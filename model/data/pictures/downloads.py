@@ -1,29 +1,26 @@
 """Downloads of pictures in bulk: several hosts at once, few connections to each, retries, and a cache that resumes.
 
 Every address is asked by the same careful fetcher as in the service (`image_fetcher`). A picture is decoded, scaled and
-stored in the cache as soon as it arrives, in threads. What fails is tried again later if a later try may succeed:
+stored in the cache as soon as it arrives (`scalers`). What fails is tried again later if a later try may succeed:
 after a wait that doubles with each try, with jitter, or after the wait that the server asks for (Retry-After). If a
 host refuses several requests one after another, all its requests wait, and half as many connections go on.
 """
 
 import asyncio
 import heapq
-import os
 import random
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from model.console import Advance, progress_bar
 from model.errors import FetchError, PictureError
 
 from .image_fetcher import FetchLimits, PictureFetcher
-from .images import decode_picture
 from .picture_cache import Failure, PictureCache
 from .picture_cells import host_of
-from .stored_pictures import encode_picture
+from .scalers import Scalers
 
 GROWTH_STEP = 20
 """Number of successes after which a host that refused requests gets one more connection."""
@@ -84,15 +81,19 @@ class _Host:
 
 @dataclass
 class _Download:
-    """Run of `download`: the state that its workers share."""
+    """Run of `download`: the state that its workers share.
 
-    cache: PictureCache
+    `turns` limits the requests at once, and `places` the pictures in memory: those that are fetched or wait for a
+    scaler.
+    """
+
     limits: DownloadLimits
     fetcher: PictureFetcher
-    threads: ThreadPoolExecutor
+    scalers: Scalers
     advance: Advance
     group: asyncio.TaskGroup
     turns: asyncio.Semaphore
+    places: asyncio.Semaphore
     failures: list[Failure] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
     done: int = 0
@@ -108,43 +109,60 @@ class _Download:
         while len(host) and host.workers <= host.limit:
             due, address, tries = host.take()
             await asyncio.sleep(max(0.0, due - time.monotonic(), host.open_at - time.monotonic()))
+            await self.places.acquire()
             async with self.turns:
-                again_at = await self.fetch(address, tries + 1, host)
-            if again_at is None:
-                self.done += 1
-                self.advance(f"{self.done / (time.monotonic() - self.begun):,.0f} per s")
+                content = await self.fetch(address, tries + 1, host)
+            if content is None:
+                self.places.release()
             else:
-                heapq.heappush(host.again, (again_at, address, tries + 1))
+                self.group.create_task(self.store(address, content, tries + 1))
             self.staff(host)
         host.workers -= 1
 
-    async def fetch(self, address: str, tries: int, host: _Host) -> float | None:
-        """Fetch and store one picture. Return the time of the next try, or None if there is none."""
+    async def fetch(self, address: str, tries: int, host: _Host) -> bytes | None:
+        """Fetch one picture, or note when it is tried again or why it cannot be had."""
         try:
             content = await self.fetcher.fetch(address)
-            host.succeed(self.limits.per_host)
-            await asyncio.get_running_loop().run_in_executor(self.threads, self.store, address, content)
         except FetchError as error:
-            if error.transient and tries < self.limits.tries:
-                wait = self.limits.first_wait_s * 2.0 ** (tries - 1) * random.uniform(0.5, 1.5)
-                wait = max(min(wait, self.limits.max_wait_s), error.retry_after_s or 0.0)
-                if wait <= self.limits.max_wait_s:
-                    if error.retry_after_s is not None:
-                        host.pause(time.monotonic() + wait)
-                    return time.monotonic() + wait
-            self.fail(address, error.reason, tries)
+            again_at = self.again_at(error, tries)
+            if again_at is None:
+                self.fail(address, error.reason, tries)
+            else:
+                heapq.heappush(host.again, (again_at, address, tries))
+                if error.retry_after_s is not None:
+                    host.pause(again_at)
+            return None
+        host.succeed(self.limits.per_host)
+        return content
+
+    def again_at(self, error: FetchError, tries: int) -> float | None:
+        """Return the time of the next try, or None if there is none."""
+        if not error.transient or tries >= self.limits.tries:
+            return None
+        wait = self.limits.first_wait_s * 2.0 ** (tries - 1) * random.uniform(0.5, 1.5)
+        wait = max(min(wait, self.limits.max_wait_s), error.retry_after_s or 0.0)
+        return time.monotonic() + wait if wait <= self.limits.max_wait_s else None
+
+    async def store(self, address: str, content: bytes, tries: int) -> None:
+        """Scale and store a fetched picture, or note why it is none."""
+        try:
+            await self.scalers.store(address, content)
         except PictureError as error:
             self.fail(address, str(error).partition(" Send ")[0].rstrip("."), tries)
-        return None
-
-    def store(self, address: str, content: bytes) -> None:
-        """Decode, scale and store a picture, in a thread."""
-        scaled = decode_picture(content, self.cache.side)
-        self.cache.keep(address, *encode_picture(scaled, content.startswith(b"\x89PNG")))
+        else:
+            self.count()
+        finally:
+            self.places.release()
 
     def fail(self, address: str, reason: str, tries: int) -> None:
         """Note that the picture at `address` cannot be had."""
         self.failures.append(Failure(address, host_of(address), reason, tries))
+        self.count()
+
+    def count(self) -> None:
+        """Count a picture that is stored or failed, and show the progress."""
+        self.done += 1
+        self.advance(f"{self.done / (time.monotonic() - self.begun):,.0f} per s")
 
 
 def download(
@@ -176,14 +194,15 @@ async def _download(
     for address in wanted:
         of_host.setdefault(host_of(address), _Host(limits.per_host)).new.append(address)
     fetch_limits = FetchLimits(seconds=limits.request_s, concurrency=limits.connections)
-    threads = ThreadPoolExecutor(os.cpu_count(), "scaler")
-    with threads, progress_bar("fetching pictures", len(wanted)) as advance:
+    with progress_bar("fetching pictures", len(wanted)) as advance:
         async with (
             PictureFetcher(fetch_limits, hosts=trusted, keep_alive=True) as fetcher,
+            Scalers(cache, len(wanted)) as scalers,
             asyncio.TaskGroup() as group,
         ):
             turns = asyncio.Semaphore(limits.connections)
-            run = _Download(cache, limits, fetcher, threads, advance, group, turns)
+            places = asyncio.Semaphore(2 * limits.connections)
+            run = _Download(limits, fetcher, scalers, advance, group, turns, places)
             for host in of_host.values():
                 run.staff(host)
     return run.failures

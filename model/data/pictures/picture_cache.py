@@ -8,7 +8,7 @@ so that after a power failure only such pictures are fetched again.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,22 @@ class Failure:
     host: str
     reason: str
     tries: int
+
+
+def store_picture(folder: Path, content: bytes, suffix: str) -> str:
+    """Store a scaled picture in the folder of a cache and return its name; several processes may do so at once.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    name = hashlib.sha256(content).hexdigest() + suffix
+    path = folder / name[:2] / name
+    if not (path.exists() and path.stat().st_size == len(content)):
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f"{name}.{os.getpid()}.{get_ident()}{PARTIAL_SUFFIX}")
+        partial.write_bytes(content)
+        partial.replace(path)
+    return name
 
 
 @dataclass
@@ -104,22 +120,25 @@ class PictureCache:
         return content, path.suffix
 
     def keep(self, address: str, content: bytes, suffix: str) -> None:
-        """Store a scaled picture; several threads may do so at once.
+        """Store a scaled picture.
 
         Raises:
             StorageError: the folder cannot be written.
         """
-        name = hashlib.sha256(content).hexdigest() + suffix
-        path = self.folder / name[:2] / name
         with self.writing():
-            if not (path.exists() and path.stat().st_size == len(content)):
-                path.parent.mkdir(exist_ok=True)
-                partial = path.with_name(f"{name}.{get_ident()}{PARTIAL_SUFFIX}")
-                partial.write_bytes(content)
-                partial.replace(path)
-            entry = json.dumps({"address": address, "side": self.side, "file": name})
-            os.write(self._index, f"{entry}\n".encode())
-        self.files[address] = name
+            name = store_picture(self.folder, content, suffix)
+        self.record({address: name})
+
+    def record(self, names: Mapping[str, str]) -> None:
+        """Add stored pictures to the index, by one write; `names` maps addresses to the names of their files.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        entries = [{"address": address, "side": self.side, "file": name} for address, name in names.items()]
+        with self.writing():
+            os.write(self._index, "".join(f"{json.dumps(entry)}\n" for entry in entries).encode())
+        self.files.update(names)
 
     def write_failures(self, failures: Sequence[Failure]) -> Path:
         """Write the table of pictures that could not be downloaded, and return its path."""
