@@ -156,9 +156,7 @@ def edges_only_config(
     rows = [{"item_a": a, "item_b": b, "relation": "worn"} for a, b in pairs]
     return PrepareConfig(
         items=items,
-        edges=write_rows(
-            folder / "edges.jsonl", rows or [{"item_a": "ghost", "item_b": "a", "relation": "worn"}]
-        ),
+        edges=write_rows(folder / "edges.jsonl", rows),
         relation_texts=write_rows(
             folder / "texts.jsonl", [{"relation": "worn", "description": "Worn together."}]
         ),

@@ -199,7 +199,8 @@ def test_a_domain_with_too_few_validation_items_is_named_by_its_folder(
 
 
 def test_rejects_prepared_data_without_training_pairs(tmp_path: Path) -> None:
-    prepared = prepared_of(edges_only_config(tmp_path / "none", edges=[]))
+    prepared = prepared_of(edges_only_config(tmp_path / "none", edges=[("a", "b")]))
+    assert prepared.splits[0] != prepared.splits[1]
     with pytest.raises(
         InputError, match=r"has no pairs in the train split\. Use more data, or relax the thresholds"
     ):
