@@ -47,7 +47,8 @@ def unread_advice(unread: Mapping[str, int]) -> list[str]:
         "timestamp": "Write times as 2026-11-27 14:30 or in seconds since 1970.",
     }
     return [
-        f"{count:,} values of {what} could not be read. {remedies[what.partition(',')[0]]}"
+        f"{count:,} {'value' if count == 1 else 'values'} of {what}, could not be read. "
+        f"{remedies[what.partition(',')[0]]}"
         for what, count in unread.items()
     ]
 

@@ -53,8 +53,8 @@ def test_unread_times_are_told_with_the_remedy() -> None:
     )
     list(read_log_table([(RowLedger(Path("log.csv")), rows)], unread))
     assert unread_advice(unread) == [
-        "1 values of rating, such as 'ok' could not be read. Write ratings as numbers.",
-        "2 values of timestamp, such as '09/10/2017' could not be read. Write times as 2026-11-27 14:30 or in seconds "
+        "1 value of rating, such as 'ok', could not be read. Write ratings as numbers.",
+        "2 values of timestamp, such as '09/10/2017', could not be read. Write times as 2026-11-27 14:30 or in seconds "
         "since 1970.",
     ]
 
