@@ -106,8 +106,8 @@ def filter_steps(counts: Mapping[str, int], config: PrepareConfig) -> tuple[Filt
     )
     steps.append(
         FilterStep(
-            step=f"kept interactions: users with {config.min_user_items} items (--min-user-items), items with "
-            f"{config.min_item_users} users (--min-item-users)",
+            step=f"users with {config.min_user_items} items, items with {config.min_item_users} users "
+            "(--min-user-items, --min-item-users)",
             interactions=counts["kept_interactions"],
             users=counts.get("kept_users"),
             items=counts.get("kept_items"),
