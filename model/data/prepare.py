@@ -61,7 +61,7 @@ def prepare(config: PrepareConfig) -> str:
 
     Raises:
         InputError: the raw files cannot be used.
-        ArtifactError: `config.out` contains something other than an artifact, or another run is writing it.
+        ArtifactError: writing `config.out` would lose something (`refuse_loss`), or another run is writing it.
     """
     source = open_source(config)
     table = read_item_table(source.items(), config.types, source.untyped, source.types)
