@@ -30,6 +30,7 @@ from model.embeddings.attention_map import Attention
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
+from model.network.cpu_threads import one_thread_if_small
 from model.network.devices import choose_device
 from model.network.image_cache import PictureFiles, Pictures, load_pictures
 from model.network.inputs import PictureInput, TextInput, Tokens
@@ -65,6 +66,7 @@ class Encoder:
         self._known: tuple[int, RelationContext] | None = None
         self._centre: Tensor | None = None
         self._source: Source | None = None
+        self._parameters = sum(weight.numel() for weight in network.parameters())
 
     @classmethod
     def from_pretrained(
@@ -231,8 +233,9 @@ class Encoder:
         text = self.preprocessor.tokenize(texts)
 
         def encode() -> Encoding:
-            text_vectors, text_tokens = self._encode_text(text, tokens)
-            found, image_tokens = self._encode_pictures(room, tokens)
+            with one_thread_if_small(self._parameters, len(texts), self._device):
+                text_vectors, text_tokens = self._encode_text(text, tokens)
+                found, image_tokens = self._encode_pictures(room, tokens)
             image_vectors = np.zeros_like(text_vectors)
             image_vectors[pictured] = found
             share = self.network.config.text_share
@@ -322,6 +325,11 @@ class Encoder:
     def _encode_pictures(
         self, pictures: Pictures | StoredTokens, keep: bool = False, shared: Path | None = None
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
+        if not len(pictures):  # a new item in words: the network need not run at all
+            none = np.empty((0, len(self.relations), self.dim), np.float32)
+            return none, TokenRows(
+                np.empty((0, self.dim), np.float16), np.zeros(1, np.int64)
+            ) if keep else None
         order = torch.arange(len(pictures))
         projection = self.network.backbone.image_projection if keep else None
         return self._encode(

@@ -68,6 +68,7 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig, backbone: Backbone) -> None:
         super().__init__()
         self._switches = 0
+        self._weights: tuple[nn.Parameter, ...] | None = None
         self.config = config
         self.backbone = backbone
         self.attention = RelationAttention(
@@ -94,13 +95,17 @@ class Network(nn.Module):
 
         A value computed from the weights may be cached until the hash changes. Torch counts the writes to each tensor,
         but not those of fused optimizers. Every switch between training and evaluation mode therefore changes the hash
-        too.
+        too. The weights are listed once for each switch, because a walk through all layers takes as long as a tower of
+        the small network.
         """
-        return hash((self._switches, *((weight.data_ptr(), weight._version) for weight in self.parameters())))
+        if self._weights is None:
+            self._weights = tuple(self.parameters())
+        return hash((self._switches, *((weight.data_ptr(), weight._version) for weight in self._weights)))
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation mode, and count the switch for `version`."""
         self._switches += 1
+        self._weights = None
         return super().train(mode)
 
     def conditioning_relation(self, relation: Relation) -> Relation:

@@ -34,10 +34,7 @@ class _Waiting(Generic[Job, Result]):
     since: float = field(default_factory=monotonic)
 
     def settle(self, result: Result | None, error: BaseException | None) -> None:
-        """Pass the outcome to the caller. May be called from any thread."""
-        self.loop.call_soon_threadsafe(self._settle, result, error)
-
-    def _settle(self, result: Result | None, error: BaseException | None) -> None:
+        """Pass the outcome to the caller. Must be called on its event loop."""
         if self.future.done():  # the caller was cancelled
             return
         if error is not None:
@@ -63,7 +60,7 @@ class Batcher(Generic[Job, Result]):
         The heartbeat reports the thread as stuck if a batch takes longer than `job_timeout_s`.
         """
         self._work = work
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._max_wait_s = max_wait_s
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._changed = Condition()
@@ -96,7 +93,7 @@ class Batcher(Generic[Job, Result]):
             if self._closed:
                 raise RuntimeError("The batcher is closed and accepts no more jobs.")
             wait = self._cost * len(self._queue) + self._remainder()
-            if len(self._queue) >= self._batch_size and wait > self._max_wait_s:
+            if len(self._queue) >= self.batch_size and wait > self._max_wait_s:
                 raise OverloadedError(wait)
             self._queue.append(waiting)
             self._changed.notify()
@@ -123,15 +120,17 @@ class Batcher(Generic[Job, Result]):
             self._since, self._size = None, 0
             cost = (monotonic() - begun) / len(batch)
             self._cost += JOB_TIME_EWMA_WEIGHT * (cost - self._cost) if self._cost else cost
-            for waiting, (result, error) in zip(batch, outcomes, strict=True):
-                waiting.settle(result, error)
+            # One call for each loop, because each call wakes the loop.
+            for loop in {waiting.loop for waiting in batch}:
+                mine = [pair for pair in zip(batch, outcomes, strict=True) if pair[0].loop is loop]
+                loop.call_soon_threadsafe(_settle, mine)
 
     def _next(self) -> list[_Waiting[Job, Result]]:
         """Wait for the next batch. Return an empty list if the batcher is closed and the queue is empty."""
         with self._changed:
             while True:
                 batch: list[_Waiting[Job, Result]] = []
-                while self._queue and len(batch) < self._batch_size:
+                while self._queue and len(batch) < self.batch_size:
                     waiting = self._queue.popleft()
                     if not waiting.future.cancelled():
                         batch.append(waiting)
@@ -152,3 +151,10 @@ class Batcher(Generic[Job, Result]):
             # Each job is run separately, so that only the failing jobs report an error.
             return [outcome for waiting in batch for outcome in self._done([waiting])]
         return [(result, None) for result in results]
+
+
+def _settle(
+    outcomes: Sequence[tuple[_Waiting[Job, Result], tuple[Result | None, BaseException | None]]],
+) -> None:
+    for waiting, (result, error) in outcomes:
+        waiting.settle(result, error)

@@ -81,17 +81,28 @@ class RequestContext:
             FetchError: The picture cannot be fetched.
             OverloadedError: The queue of the network thread is too long.
         """
-        image = await self.picture(picture)
+        return await self._encode(text, await self.picture(picture))
+
+    async def _encode(self, text: str | None, image: "Image | None") -> Encoding:
         with self.stage(Stage.ENCODE):
             return await self.engine.encode(text, image)
 
     async def items(self, items: Sequence[str | NewItemFields]) -> list[str | Encoding]:
-        """Encode the new items, at most `CONCURRENT_PARTS` at a time. IDs of catalogue items are returned unchanged."""
-        turns = asyncio.Semaphore(CONCURRENT_PARTS)
+        """Encode the new items. IDs of catalogue items are returned unchanged.
+
+        At most one batch of the network is queued at a time, so that a request with many items is not rejected for the
+        wait that it causes itself. At most `CONCURRENT_PARTS` pictures are fetched and decoded at a time.
+        """
+        queued = asyncio.Semaphore(self.engine.network.batch_size)
+        fetched = asyncio.Semaphore(CONCURRENT_PARTS)
 
         async def item(one: str | NewItemFields) -> str | Encoding:
-            async with turns:
-                return await self.item(one)
+            if isinstance(one, str):
+                return one
+            async with queued:
+                async with fetched:
+                    image = await self.picture(one.picture)
+                return await self._encode(one.text, image)
 
         tasks = [asyncio.create_task(item(one)) for one in items]
         try:
