@@ -40,6 +40,7 @@ bench: $(INSTALLED)  ## measure speed and memory against CLIP, FAISS and a naive
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.build
+	$(BIN)/python -m benchmarks.new_items
 	$(BIN)/python -m benchmarks.words
 	$(BIN)/python -m benchmarks.journal
 	$(BIN)/python -m benchmarks.journal --sync-ms 5

@@ -16,6 +16,7 @@ from benchmarks import (
     journal,
     live,
     loss,
+    new_items,
     overload,
     prepare,
     search,
@@ -34,11 +35,12 @@ KEYS = {
     "loss": {"speedup", "memory_ratio"},
     "train": {"step_ratio"},
     "build": {"items_per_s", "share_of_forward_rate", "share_with_tokens"},
+    "new_items": {"new_item_ms", "new_item_over_encoder", "embeddings_ms", "embeddings_over_encoder"},
     "catalogue": {"speedup_vs_sorting", "queries", "seconds", "peak_gb"},
 }
 
 
-@pytest.mark.parametrize("benchmark", [encode, loss, train, build, catalogue], ids=list(KEYS))
+@pytest.mark.parametrize("benchmark", [encode, loss, train, build, new_items, catalogue], ids=list(KEYS))
 def test_prints_figures_as_json_object_on_last_line(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
