@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, Int
+from jaxtyping import Float16, Float32, Int
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -31,17 +31,19 @@ from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
 from model.network.cpu_threads import one_thread_if_small
+from model.network.cuda_graphs import Recorder
 from model.network.devices import choose_device
 from model.network.image_cache import PictureFiles, Pictures, load_pictures
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
-from model.network.relation_attention import RelationContext, RelationView
+from model.network.relation_attention import RelationContext
 from model.network.token_cache import StoredTokens, shared_batches
 from model.records import Relation
 
 from .explain import explain, relative_entropy
+from .item_outputs import ItemGraphs, Outputs, Pooling
 from .read_relation import read_free_text, relation_context, to_numpy
 from .save_load import Source, load_network, locate, write_network, write_processors
 
@@ -58,11 +60,14 @@ class Encoder:
         preprocessor: Preprocessor,
         relations: Sequence[Relation],
         device: torch.device,
+        recorder: Recorder | None = None,
     ) -> None:
+        """Encode with `network` on `device`; a `recorder` makes CUDA graphs of the calls for few items."""
         self._network = network.to(device)
         self._preprocessor = preprocessor
         self._device = device
         self.relations = tuple(relations)
+        self._graphs = None if recorder is None else ItemGraphs(network, preprocessor, device, recorder)
         self._known: tuple[int, RelationContext] | None = None
         self._centre: Tensor | None = None
         self._source: Source | None = None
@@ -314,52 +319,64 @@ class Encoder:
             taken = self.preprocessor.normalise(taken)
         return self.network.image_tokens(taken)
 
+    @torch.inference_mode()
     def _encode_text(
         self, text: TextInput | StoredTokens, keep: bool = False, shared: Path | None = None
     ) -> tuple[Float32[ndarray, "texts relations dim"], TokenRows | None]:
+        context = self.context()
+
+        def pooling() -> Pooling:
+            projection = self.network.backbone.text_projection() if keep else None
+            return Pooling(self.network.attention, context.text, projection)
+
         # Batch by length, so that short texts are not padded to the length of the longest text.
         order = text.mask.sum(dim=1).argsort(stable=True)
-        projection = self.network.backbone.text_projection if keep else None
-        return self._encode(order, partial(self._text_tokens, text), self.context().text, projection, shared)
+        if self._graphs is None or shared is not None or isinstance(text, StoredTokens):
+            return self._encode(order, self._outputs(partial(self._text_tokens, text), pooling, shared))
+        return self._encode(order, self._graphs.of_texts(text, context, pooling, keep))
 
+    @torch.inference_mode()
     def _encode_pictures(
         self, pictures: Pictures | StoredTokens, keep: bool = False, shared: Path | None = None
     ) -> tuple[Float32[ndarray, "pictures relations dim"], TokenRows | None]:
-        if not len(pictures):  # a new item in words: the network need not run at all
-            none = np.empty((0, len(self.relations), self.dim), np.float32)
-            return none, TokenRows(
-                np.empty((0, self.dim), np.float16), np.zeros(1, np.int64)
-            ) if keep else None
-        order = torch.arange(len(pictures))
-        projection = self.network.backbone.image_projection if keep else None
-        return self._encode(
-            order, partial(self._image_tokens, pictures), self.context().image, projection, shared
-        )
+        if not len(pictures):  # the network need not run at all: new items often have no picture
+            none = TokenRows(np.empty((0, self.dim), np.float16), np.zeros(1, np.int64))
+            return np.empty((0, len(self.relations), self.dim), np.float32), none if keep else None
+        context = self.context()
 
-    @torch.inference_mode()
-    def _encode(
+        def pooling() -> Pooling:
+            projection = self.network.backbone.image_projection() if keep else None
+            return Pooling(self.network.attention, context.image, projection)
+
+        order = torch.arange(len(pictures))
+        if self._graphs is None or shared is not None or isinstance(pictures, StoredTokens):
+            return self._encode(order, self._outputs(partial(self._image_tokens, pictures), pooling, shared))
+        return self._encode(order, self._graphs.of_pictures(pictures, context, pooling, keep))
+
+    def _outputs(
         self,
-        order: Int[Tensor, " items"],
         encode: Callable[[Int[Tensor, " batch"]], Tokens],
-        relations: RelationView,
-        projection: Callable[[], Float[Tensor, "width dim"]] | None,
+        pooling: Callable[[], Pooling],
         shared: Path | None,
+    ) -> Outputs:
+        """Return a function that computes tokens with `encode`, or reads them (`shared_batches`), and pools them."""
+        tokens = encode if shared is None else shared_batches(shared, encode)
+        pooled = pooling()
+        return lambda rows: pooled(tokens(rows).to(self._device))
+
+    def _encode(
+        self, order: Int[Tensor, " items"], outputs: Outputs
     ) -> tuple[Float32[ndarray, "items relations dim"], TokenRows | None]:
-        """Compute the vectors and, if `projection` is given, the tokens in the joint space; see `shared_batches`."""
-        if shared is not None:
-            encode = shared_batches(shared, encode)
+        """Compute the vectors and, if `outputs` returns them, the tokens in the joint space."""
         vectors = np.empty((len(order), len(self.relations), self.dim), np.float32)
-        matrix = None if projection is None else projection().to(relations.queries.dtype)
         kept: dict[int, Float16[ndarray, "tokens dim"]] = {}
-        for rows in order.split(BATCH_ITEMS) if len(order) else ():
-            tokens = encode(rows).to(self._device)
-            vectors[rows.numpy()] = to_numpy(self.network.attention(tokens, relations))
-            if matrix is not None:
-                states = (tokens.states.to(matrix.dtype) @ matrix).half().cpu().numpy()
-                masks = tokens.mask.cpu().numpy()
+        for rows in order.split(BATCH_ITEMS):
+            found, *tokens = outputs(rows)
+            vectors[rows.numpy()] = to_numpy(found)
+            if tokens:
+                states, masks = (part.cpu().numpy() for part in tokens)
                 kept |= {row: own[mask] for row, own, mask in zip(rows.tolist(), states, masks, strict=True)}
-        if matrix is None:
+        if not kept:
             return vectors, None
         own = [kept[row] for row in range(len(order))]
-        starts = np.cumsum([0, *(len(states) for states in own)])
-        return vectors, TokenRows(np.concatenate([np.empty((0, self.dim), np.float16), *own]), starts)
+        return vectors, TokenRows(np.concatenate(own), np.cumsum([0, *(len(states) for states in own)]))

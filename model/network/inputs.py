@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
@@ -33,6 +34,19 @@ class TextInput:
         ids, fields = _rows(self.ids, rows), _rows(self.fields, rows)
         return TextInput(ids[:, :longest], mask[:, :longest], fields[:, :longest])
 
+    def padded(self, items: int, tokens: int, padding_id: int) -> "TextInput":
+        """Return `items` texts of `tokens` tokens: these, padded, and then copies of the first one."""
+        longer, more = tokens - self.ids.shape[1], items - len(self)
+        ids, mask, fields = (
+            torch.cat([rows, rows[:1].expand(more, -1)])
+            for rows in (
+                F.pad(self.ids, (0, longer), value=padding_id),
+                F.pad(self.mask, (0, longer), value=False),
+                F.pad(self.fields, (0, longer)),
+            )
+        )
+        return TextInput(ids, mask, fields)
+
 
 @dataclass(frozen=True)
 class PictureInput:
@@ -58,6 +72,14 @@ class PictureInput:
     def take(self, rows: Int[Tensor, " taken"]) -> "PictureInput":
         """Return the pictures at `rows`."""
         return PictureInput(_rows(self.pixels, rows), _rows(self.grid, rows))
+
+    def padded(self, items: int) -> "PictureInput":
+        """Return `items` pictures: these, and then copies of the first one."""
+        pixels, grid = (
+            torch.cat([rows, rows[:1].expand(items - len(self), *rows.shape[1:])])
+            for rows in (self.pixels, self.grid)
+        )
+        return PictureInput(pixels, grid)
 
 
 def _rows(tensor: Shaped[Tensor, "all ..."], rows: Int[Tensor, " taken"]) -> Shaped[Tensor, "taken ..."]:

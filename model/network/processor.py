@@ -155,6 +155,17 @@ class Preprocessor:
         return len(self.tokenizer)
 
     @property
+    def max_tokens(self) -> int:
+        """Maximum number of tokens of a text."""
+        return self._text_format.max_tokens
+
+    @property
+    def padding_id(self) -> int:
+        """ID of the padding token."""
+        padding: int = self.tokenizer.pad_token_id
+        return padding
+
+    @property
     def special_ids(self) -> dict[str, Any]:
         """Special token IDs for the config of a text tower."""
         return {

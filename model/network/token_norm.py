@@ -80,6 +80,8 @@ def _members(
     """Return which tokens belong to which field; padding and a summary before the tokens belong to none."""
     if fields is None:
         return tokens.mask[:, None]
-    numbers = torch.arange(int(fields.max()) + 1, device=fields.device)
+    # A text has no more fields than tokens. On a CUDA device, reading the number of fields would have to wait for it.
+    count = fields.shape[1] if fields.is_cuda else int(fields.max()) + 1
+    numbers = torch.arange(count, device=fields.device)
     fields = F.pad(fields, (tokens.mask.shape[1] - fields.shape[1], 0), value=-1)
     return (fields[:, None] == numbers[:, None]) & tokens.mask[:, None]

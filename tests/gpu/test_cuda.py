@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from model.encoder.encoder import Encoder
+from model.network.cuda_graphs import CudaRecorder
 from model.training.train import train
 from tests.model.planted import prepare_catalogue, tiny_training
 
@@ -44,3 +45,19 @@ def test_learns_the_planted_relations_on_cuda(tmp_path: Path) -> None:
     prepared = prepare_catalogue(tmp_path / "catalogue")
     config = tiny_training(prepared, tmp_path / "out", device="cuda", steps=30, learning_rate=3e-3)
     assert float(train(config).split("Hit@5 ")[1].split(";")[0]) > 0.75
+
+
+def test_cuda_graphs_give_the_vectors_of_plain_calls(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = Encoder.from_pretrained(checkpoint, "cuda")
+    recorded = Encoder(
+        plain.network, plain.preprocessor, plain.relations, torch.device("cuda"), CudaRecorder()
+    )
+    picture = Image.new("RGB", (40, 30), "red")
+    for texts in (["red mug"], ["hat", "a green kite in a black tent", ""], ["lamp"]):
+        expected, found = (one.read_items(texts, [picture] * len(texts))() for one in (plain, recorded))
+        np.testing.assert_allclose(found.text, expected.text, atol=1e-3)
+        np.testing.assert_allclose(found.image, expected.image, atol=1e-3)
+    printed = capsys.readouterr()
+    assert "CUDA graphs are off" not in printed.out + printed.err
