@@ -137,8 +137,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _addresses(engine: Engine, url: str) -> list[str]:
     items, relations = len(engine.index), len(engine.index.relations)
+    lines = [f"Serving {items} items and {relations} relations at {url} ({engine.device})."]
+    if "cuda" in engine.device + engine.vectors_device:
+        lines.append(f"{engine.vectors_device[:1].upper()}{engine.vectors_device[1:]}.")
     return [
-        f"Serving {items} items and {relations} relations at {url} ({engine.device}).",
+        *lines,
         f"Open {url} in a browser to explore the index, or {url}/docs for the API. Press Ctrl-C to stop.",
     ]
 

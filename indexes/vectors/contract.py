@@ -96,6 +96,9 @@ class VectorIndex(Protocol):
     def device(self) -> str:
         """Devices that search the vectors, as a sentence about them."""
 
+    def copy_to_gpus(self) -> None:
+        """Copy the vectors to the GPUs, if there are any and as far as they fit."""
+
     def close(self) -> None:
         """Close open connections and release open files."""
 
@@ -141,10 +144,10 @@ def widened(
 ) -> Neighbours | None:
     """Find every row that may be among the `wanted` best rows, in no particular order.
 
-    `find(depth)` returns the `depth` best of the `few` rows that the search considers, best first. It computes scores
-    with its own summation order, so rows with nearly equal scores may come in any order, and rows near the cutoff may
-    be missing. `depth` is therefore increased until the cutoff falls between two scores that differ by more than
-    `rounding`. Scores above 1 count as 1, because `cosines` makes them equal. If `find` returns None, so does this
+    `find(depth)` returns at least the `depth` best of the `few` rows that the search considers, best first. It computes
+    scores with its own summation order, so rows with nearly equal scores may come in any order, and rows near the
+    cutoff may be missing. `depth` is therefore increased until the cutoff falls between two scores that differ by more
+    than `rounding`. Scores above 1 count as 1, because `cosines` makes them equal. If `find` returns None, so does this
     function.
     """
     depth = wanted
@@ -152,6 +155,7 @@ def widened(
         depth = min(depth + wanted, few)
         if (found := find(depth)) is None:
             return None
+        depth = len(found.rows)
         least = min(found.scores[wanted - 1], np.float32(1)) - rounding
         if depth == few or found.scores[-1] < least:
             near = found.scores >= least

@@ -224,7 +224,7 @@ class FaissVectors:
         return self._copies.describe(self.count, len(self.report), len({*map(_relation, self.report)}))
 
     def copy_to_gpus(self) -> None:
-        """Copy the vectors to the GPUs until they are full, those of the average view first."""
+        """Copy the vectors to the GPUs until the GPUs are full, those of the average view first."""
         for view in sorted(View, key=lambda view: view is not View.AVERAGE):
             for relation in sorted(map(_relation, self.report)):
                 if file_name(relation, view) in self.report and self._table(relation, view) is None:

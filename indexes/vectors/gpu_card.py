@@ -132,13 +132,22 @@ def one_line(error: Exception) -> str:
     return text.rpartition("failed: ")[2] or text
 
 
+def cuda_runtime() -> Any:
+    """Return the CUDA runtime, for what FAISS does not offer.
+
+    Raises:
+        NoGpuError: it is not found.
+    """
+    return _runtime(CUDA_RUNTIMES)
+
+
 def _free_bytes(number: int) -> int:
     """Ask the CUDA runtime for the free memory of a GPU; FAISS does not tell it.
 
     Raises:
         NoGpuError: the runtime is not found, or fails.
     """
-    runtime = _runtime(CUDA_RUNTIMES)
+    runtime = cuda_runtime()
     before, free, total = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
     codes = [runtime.cudaGetDevice(ctypes.byref(before)), runtime.cudaSetDevice(number)]
     codes.append(runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)))

@@ -44,8 +44,11 @@ MIN_LANE_ITEMS = 32_768
 MAX_BLOCK_BYTES = 2**32
 """Maximum size in bytes of the single-precision vectors that are copied to a lane at a time."""
 
-OVERFETCH = 1.2
-"""Factor on the expected number of rows among which a search finds enough that pass a filter."""
+MIN_DEPTH = 32
+"""Minimum number of rows that a search finds. To find fewer takes as long."""
+
+OVERFETCH = 2
+"""Factor on the number of rows that a search finds, so that it seldom has to be repeated with more."""
 
 LONGEST_NORM = 1.001
 """Upper bound of the norm of a stored vector. It has unit length, except that its components are rounded."""
@@ -165,22 +168,22 @@ class CardTable:
         if it would be too long for a GPU, or if the table was freed.
         """
         few = self.count if allowed is None else int(np.count_nonzero(allowed))
+        most = min(self.count, MAX_CARD_DEPTH)
 
         def find(depth: int) -> Neighbours | None:
-            asked = depth
-            if allowed is not None:
-                asked = min(math.ceil(OVERFETCH * depth * self.count / few), self.count)
-            while asked <= MAX_CARD_DEPTH:
-                found = self.nearest(query[None], asked)
-                if found is None:
-                    return None
+            if depth * self.count > most * few:
+                return None  # too few rows of the longest result are expected to pass
+            asked = min(max(OVERFETCH * depth * self.count // few, MIN_DEPTH), most)
+            while (found := self.nearest(query[None], asked)) is not None:
                 scores, rows = (one[0] for one in found)
                 if allowed is not None:
                     passed = allowed[rows]
                     scores, rows = scores[passed], rows[passed]
                 if len(rows) >= depth:
-                    return Neighbours(rows[:depth], scores[:depth])
-                asked = min(2 * asked, self.count)
+                    return Neighbours(rows, scores)
+                if asked == most:
+                    return None
+                asked = min(2 * asked, most)
             return None
 
         return widened(find, wanted, few, 2 * self.error(query))

@@ -122,6 +122,9 @@ class MilvusVectors:
         """Name the server."""
         return f"vectors are searched by Milvus at {self._place.uri}"
 
+    def copy_to_gpus(self) -> None:
+        """Do nothing: the server has the vectors."""
+
     def scan(
         self, relation: int, view: View, queries: Float32[ndarray, "queries dim"], k: int
     ) -> RoughNeighbours | None:

@@ -81,10 +81,8 @@ class StandInIndex:
         lost = np.random.default_rng(items).random(items) * self._flat.d * 2.0**-23
         scores = (scores - lost[rows]).astype(np.float32)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        found = (
-            np.full((len(queries), k), np.finfo(np.float32).min, np.float32),
-            np.full((len(queries), k), -1, np.int64),
-        )
-        for target, source in zip(found, (scores, rows), strict=True):
-            target[:, : order.shape[1]] = np.take_along_axis(source, order, axis=1)
-        return found
+        best = np.full((len(queries), k), np.finfo(np.float32).min, np.float32)
+        best_rows = np.full((len(queries), k), -1, np.int64)
+        best[:, : order.shape[1]] = np.take_along_axis(scores, order, axis=1)
+        best_rows[:, : order.shape[1]] = np.take_along_axis(rows, order, axis=1)
+        return best, best_rows
