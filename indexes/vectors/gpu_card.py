@@ -132,13 +132,20 @@ def one_line(error: Exception) -> str:
     return text.rpartition("failed: ")[2] or text
 
 
-def cuda_runtime() -> Any:
-    """Return the CUDA runtime, for what FAISS does not offer.
+def cuda_runtime(names: Iterable[str | None] = CUDA_RUNTIMES) -> Any:
+    """Return the CUDA runtime, for what FAISS does not offer, from the first library of these `names` that has it.
 
     Raises:
-        NoGpuError: it is not found.
+        NoGpuError: none has it.
     """
-    return _runtime(CUDA_RUNTIMES)
+    for name in names:
+        try:
+            runtime = ctypes.CDLL(name)
+            runtime.cudaMemGetInfo  # noqa: B018 (raises if the library lacks it)
+        except (OSError, AttributeError):
+            continue
+        return runtime
+    raise NoGpuError("the CUDA runtime, which knows the free memory, is not found")
 
 
 def _free_bytes(number: int) -> int:
@@ -157,14 +164,3 @@ def _free_bytes(number: int) -> int:
             f"the CUDA runtime cannot tell the free memory of cuda:{number} (error {max(codes)})"
         )
     return free.value
-
-
-def _runtime(names: Iterable[str | None]) -> Any:
-    for name in names:
-        try:
-            runtime = ctypes.CDLL(name)
-            runtime.cudaMemGetInfo  # noqa: B018 (raises if the library lacks it)
-        except (OSError, AttributeError):
-            continue
-        return runtime
-    raise NoGpuError("the CUDA runtime, which knows the free memory, is not found")

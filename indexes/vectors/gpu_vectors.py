@@ -135,13 +135,17 @@ class Cards:
 
 
 class CardTable:
-    """Copy of `count` vectors on the GPUs; safe to search from many threads."""
+    """Copy of `count` vectors on the GPUs; safe to search from many threads.
+
+    `blocks` contains, for each lane, the first rows and the vectors in it; None when the copy was freed. `waiting`
+    contains the queries that wait for the GPUs.
+    """
 
     def __init__(self, cards: Cards, count: int, dim: int) -> None:
         self.count, self.dim = count, dim
         self.blocks: dict[int, list[tuple[int, CardIndex]]] | None = {}
         self._cards = cards
-        self._waiting: deque[_Asked] = deque()
+        self.waiting: deque[_Asked] = deque()
 
     def add(self, lane: int, first_row: int, index: CardIndex) -> None:
         """Add vectors, of which the first is that of the item at `first_row`."""
@@ -194,7 +198,7 @@ class CardTable:
         `k` must be at most the number of vectors, and at most `MAX_CARD_DEPTH`.
         """
         asked = _Asked(_halves(queries), k)
-        self._waiting.append(asked)
+        self.waiting.append(asked)
         with self._cards.lock:
             while not asked.done:
                 self._answer_some()
@@ -202,10 +206,10 @@ class CardTable:
 
     def _answer_some(self) -> None:
         """Answer the queries that have waited longest, in one search."""
-        batch = [self._waiting.popleft()]
+        batch = [self.waiting.popleft()]
         count = len(batch[0].queries)
-        while self._waiting and count + len(self._waiting[0].queries) <= MAX_QUERIES_AT_ONCE:
-            batch.append(self._waiting.popleft())
+        while self.waiting and count + len(self.waiting[0].queries) <= MAX_QUERIES_AT_ONCE:
+            batch.append(self.waiting.popleft())
             count += len(batch[-1].queries)
         found, start = None, 0
         if self.blocks is not None:

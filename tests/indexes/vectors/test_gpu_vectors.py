@@ -15,8 +15,8 @@ from numpy import ndarray
 from indexes.config import IndexKind
 from indexes.vectors.contract import VectorIndex, cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
-from indexes.vectors.gpu_card import NoGpuError, _runtime, find_cards, one_line
-from indexes.vectors.gpu_vectors import Cards, open_cards
+from indexes.vectors.gpu_card import NoGpuError, cuda_runtime, find_cards, one_line
+from indexes.vectors.gpu_vectors import Cards, CardTable, CardTables, open_cards
 from model.similarity import View
 
 from .stand_in_card import StandInCard
@@ -119,22 +119,28 @@ def test_scores_above_one_tie(tmp_path: Path) -> None:
         assert best(FaissVectors(tmp_path / "vectors", cards), item[0], 1) == [(0, 1.0)]
 
 
-def test_waiting_queries_are_answered_together(flat: Path) -> None:
-    card = StandInCard()
+def test_waiting_queries_are_answered_together() -> None:
+    card, items = StandInCard(), drawn(0, View.TEXT)
     cards = Cards([card], 1.0)
-    vectors, queries = FaissVectors(flat, cards), drawn(0, View.TEXT)[:6]
-    best(vectors, queries[0])
-    card.asked.clear()
-    table = vectors._table(0, View.TEXT)
+    table = cards.load(lambda rows: items[rows], ITEMS, DIM)
     assert table is not None
+    depths = [5, 300, 1, 40, 2_048, 7]
+
+    def ask(number: int) -> list[list[int]]:
+        found = table.nearest(items[number : number + 2], depths[number])
+        assert found is not None
+        rows: list[list[int]] = found[1].tolist()
+        return rows
+
+    alone = [*map(ask, range(6))]
+    card.asked.clear()
     with ThreadPoolExecutor(6) as threads:
         with cards.lock:
-            asked = [threads.submit(best, vectors, query, 5 + n) for n, query in enumerate(queries)]
-            while len(table._waiting) < 6:
+            asked = [threads.submit(ask, number) for number in range(6)]
+            while len(table.waiting) < 6:
                 time.sleep(0.001)
-        found = [one.result() for one in asked]
-    assert card.asked[0] == 6
-    assert found == [best(FaissVectors(flat), query, 5 + n) for n, query in enumerate(queries)]
+        assert [one.result() for one in asked] == alone
+    assert card.asked == [12]
 
 
 def test_vectors_that_do_not_fit_are_searched_on_the_cpu(flat: Path) -> None:
@@ -211,19 +217,40 @@ def test_copies_are_divided_among_gpus_and_lanes(flat: Path) -> None:
     assert cards[0].asked == cards[1].asked != []
 
 
-def test_only_one_thread_copies_while_the_others_search_on_the_cpu(flat: Path) -> None:
+def test_other_threads_do_not_wait_for_a_copy() -> None:
+    tables, items = CardTables(Cards([StandInCard()], 1.0)), drawn(0, View.TEXT)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(rows: ndarray) -> ndarray:
+        begun.set()
+        assert go_on.wait(60)
+        return np.asarray(items[rows])
+
+    def table() -> CardTable | None:
+        return tables.table((0, View.TEXT), ITEMS, lambda: (slow, DIM))
+
+    with ThreadPoolExecutor(1) as other:
+        copying = other.submit(table)
+        assert begun.wait(60)
+        assert table() is None
+        go_on.set()
+        assert copying.result() is table() is not None
+
+
+def test_copy_made_while_the_index_is_closed_is_freed() -> None:
     card = StandInCard()
     cards = Cards([card], 1.0)
-    vectors, query = FaissVectors(flat, cards), drawn(0, View.TEXT)[5]
-    copying = threading.Thread(target=best, args=(vectors, query))
-    with cards.lock:
-        copying.start()
-        while not vectors._copies._copying.locked():
-            time.sleep(0.001)
-        assert best(vectors, query) == best(FaissVectors(flat), query)
-        assert card.asked == []
-    copying.join()
-    assert card.asked != []
+    tables, items = CardTables(cards), drawn(0, View.TEXT)
+
+    def closing(rows: ndarray) -> ndarray:
+        tables.close()
+        return np.asarray(items[rows])
+
+    table = tables.table((0, View.TEXT), ITEMS, lambda: (closing, DIM))
+    assert table is not None
+    assert table.nearest(items[:1], 5) is None
+    assert (cards.used, card.used) == (0, 0)
+    assert tables.table((0, View.TEXT), ITEMS, lambda: (closing, DIM)) is None
 
 
 def test_small_catalogue_stays_on_the_cpu(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +294,7 @@ def test_reason_without_gpus_is_given(flat: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_missing_cuda_runtime_is_an_error() -> None:
     with pytest.raises(NoGpuError, match="CUDA runtime"):
-        _runtime(("libm.so.6", "libmissing.so"))
+        cuda_runtime(("libm.so.6", "libmissing.so"))
 
 
 def test_errors_of_faiss_are_shortened() -> None:
