@@ -11,11 +11,15 @@ the peak of the build, and after the searches. The first search is timed separat
 after their files have been evicted from the page cache. All other searches find the files in the page cache, as in a
 real process: opening an index reads all its files to verify their digests.
 
+If FAISS can use a GPU, flat indexes are also searched there, with one query and with 256 at once. The reference is the
+time to read the vectors once from the memory of the GPU, half the time to copy them within it.
+
 For a million items under ten relations, use `--items 1000000 --relations 10 --kinds hnsw --folder FOLDER`. An index
 that already exists in FOLDER is not built again.
 """
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
@@ -39,6 +43,8 @@ from indexes.config import IndexKind
 from indexes.vectors.ann_index import REFINE_FACTOR
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from indexes.vectors.gpu_card import NoGpuError, cuda_runtime, find_cards
+from indexes.vectors.gpu_vectors import Cards
 from model.similarity import View
 
 K = 10
@@ -46,6 +52,11 @@ FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}
 """Share of the items that each filter allows; the allowed items are drawn at random."""
 
 VIEW = View.AVERAGE
+
+GPU_QUERIES, GPU_ROUNDS = 256, 100
+
+DEVICE_TO_DEVICE = 3
+"""`cudaMemcpyDeviceToDevice` of the CUDA runtime."""
 
 Asked = tuple[int, Float32[ndarray, " dim"]]
 """Position of the relation, and the query vector."""
@@ -164,6 +175,64 @@ def compare(
     }
 
 
+def measure_on_gpu(case: Case, cards: Cards, read_s: float) -> dict[str, Any]:
+    """Measure the searches of a flat index of one relation on GPUs, which can read its vectors once in `read_s`."""
+    vectors, queries = FaissVectors(case.path, cards), Embeddings(0, case.dim).queries(GPU_QUERIES)
+    vectors.copy_to_gpus()
+
+    def p50_ms(search: Callable[[int], object]) -> float:
+        seconds = []
+        for number in range(10 + GPU_ROUNDS):
+            started = time.perf_counter()
+            search(number % GPU_QUERIES)
+            seconds.append(time.perf_counter() - started)
+        return 1e3 * float(np.median(seconds[10:]))
+
+    together = vectors.scan(0, VIEW, queries, K)
+    one = p50_ms(lambda number: vectors.search(0, VIEW, queries[number], K))
+    many = p50_ms(lambda number: vectors.scan(0, VIEW, queries, K))
+    return {
+        "items": case.items,
+        "device": vectors.device,
+        "found_on_gpu": together is not None,
+        "read_ms": 1e3 * read_s,
+        "one_query_p50_ms": one,
+        "256_queries_p50_ms": many,
+        "one_query_ratio": one / (1e3 * read_s),
+        "256_queries_ratio": many / (1e3 * read_s),
+    }
+
+
+def read_seconds(size: int) -> float:
+    """Measure how long the first GPU takes to read `size` bytes: half the time of a copy, which also writes them.
+
+    Raises:
+        NoGpuError: the CUDA runtime is not found, or fails.
+    """
+    runtime, seconds = cuda_runtime(), []
+    source, target = ctypes.c_void_p(), ctypes.c_void_p()
+    codes = [runtime.cudaMalloc(ctypes.byref(one), ctypes.c_size_t(size)) for one in (source, target)]
+    for _ in range(20):
+        started = time.perf_counter()
+        codes.append(runtime.cudaMemcpy(target, source, ctypes.c_size_t(size), DEVICE_TO_DEVICE))
+        codes.append(runtime.cudaDeviceSynchronize())
+        seconds.append(time.perf_counter() - started)
+    for one in (source, target):
+        runtime.cudaFree(one)
+    if any(codes):
+        raise NoGpuError(f"the CUDA runtime cannot copy {size:,} bytes (error {max(codes)})")
+    return float(np.median(seconds)) / 2
+
+
+def on_gpu(case: Case) -> dict[str, Any] | None:
+    """Measure a flat index on the GPUs that FAISS finds; None if it finds none."""
+    try:
+        cards = Cards(find_cards(), 0.9)
+        return measure_on_gpu(case, cards, read_seconds(2 * case.dim * case.items))
+    except NoGpuError:
+        return None
+
+
 class Plain:
     """Plain FAISS on the same files."""
 
@@ -261,7 +330,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.quick:
         asked.items, asked.queries = [12_000], 20
-    rows = []
+    rows: list[dict[str, Any]] = []
+    gpu: list[dict[str, Any]] = []
     fresh = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
@@ -273,8 +343,12 @@ def main() -> None:
                     if not case.path.exists():
                         process.submit(build, case).result()
                     rows += process.submit(measure, case).result()
+                    if kind == "flat" and (found := process.submit(on_gpu, case).result()) is not None:
+                        gpu.append(found)
                 _show(rows[-len(FILTERS) :])
-    conclude({"rows": [_rounded(row) for row in rows]})
+    if gpu:
+        show("flat, on the GPU", [*gpu[0]], [[str(one) for one in _rounded(row).values()] for row in gpu])
+    conclude({"rows": [_rounded(row) for row in rows], **({"gpu": [*map(_rounded, gpu)]} if gpu else {})})
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:

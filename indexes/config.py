@@ -48,6 +48,8 @@ JournalUrl = Annotated[str, AfterValidator(_postgres)]
 
 VectorsUri = Annotated[str, AfterValidator(_milvus)]
 
+GpuMemory = Annotated[float, Field(ge=0, le=1)]
+
 
 class BuildConfig(StageConfig):
     """Embed every item under every relation and write the index that `rcml serve` opens."""
@@ -93,6 +95,10 @@ class BuildConfig(StageConfig):
     batch_size: int = Field(64, ge=1, le=4096, description="number of items encoded at a time")
     workers: int = Field(2, ge=1, le=64, description="number of threads that prefetch pictures")
     device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
+    gpu_memory: GpuMemory = Field(
+        0.8,
+        description="share of the free GPU memory that vectors may use to precompute answers; 0: use the CPU",
+    )
     precision: Precision = Field(
         "auto", description="precision of the towers; auto: bf16 if it is faster (CUDA, many recent CPUs)"
     )

@@ -17,6 +17,7 @@ from indexes.journal.journal import Change, Journal, JournalEntry
 from indexes.live.snapshot import Snapshot
 from indexes.storage.generation import Generation
 from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
+from indexes.vectors.gpu_vectors import CPU, Cards
 from model.checkpoint.checkpoint import Checkpoint
 from model.durable_files import may_write
 from model.embeddings.free_text import FreeTextRelation
@@ -43,14 +44,16 @@ class Index:
         self._compacting = Lock()
 
     @classmethod
-    def open(cls, path: Path, checkpoint: Path | None = None) -> "Index":
+    def open(cls, path: Path, checkpoint: Path | None = None, cards: Cards = CPU) -> "Index":
         """Open the index at `path` with the checkpoint that it names, or with `checkpoint` if given.
+
+        Vectors in files are copied to `cards`, also those of later generations.
 
         Raises:
             ArtifactError: the index or the checkpoint is missing or damaged, or the journal is damaged.
             MismatchError: the index was built from another checkpoint.
         """
-        generation = Generation.open_newest(path)
+        generation = Generation.open_newest(path, cards)
         if checkpoint is None:
             checkpoint = generation.checkpoint_seen_from(path)
         parent = Checkpoint.open(checkpoint)
@@ -135,7 +138,7 @@ class Index:
             # Record the name before opening the generation, so that a damaged generation is reported only once.
             before, self._newest = self._newest, newest.name
             try:
-                self._take_over(Generation.open(newest))
+                self._take_over(Generation.open(newest, self.snapshot.generation.cards))
             except UnreachableError:
                 self._newest = before
                 raise
@@ -224,7 +227,7 @@ class Index:
     def _switch_to(self, path: Path, before: Generation) -> None:
         """Switch to the generation just written at `path`, and remove all older generations except `before`."""
         self._newest = path.name
-        self._take_over(Generation.open(path))
+        self._take_over(Generation.open(path, before.cards))
         remove_generations(self.path, {path, before.path})
         self.journal.trim(before.sequence)
 
@@ -242,7 +245,8 @@ class Index:
                 if recorded[0].sequence > sequence + 1:
                     # Another process compacted the index and trimmed some of the changes that this snapshot lacks.
                     # The newest generation includes them.
-                    self.snapshot = self._with_changes(Generation.open_newest(self.path))
+                    cards = self.snapshot.generation.cards
+                    self.snapshot = self._with_changes(Generation.open_newest(self.path, cards))
                     return
                 overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)
                 self.snapshot = replace(self.snapshot, overlay=overlay)

@@ -54,7 +54,7 @@ def serve(
             server.should_exit = True
             return
         freeze_startup_objects()
-        for line in (*_addresses(holder.engine, url), *banner(holder.engine, url)):
+        for line in (*addresses(holder.engine, url), *banner(holder.engine, url)):
             show(line)
 
     app = create_app(config, open_encoder, on_loaded, tracer_provider)
@@ -135,10 +135,14 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _addresses(engine: Engine, url: str) -> list[str]:
+def addresses(engine: Engine, url: str) -> list[str]:
+    """Return the lines that tell where the index is served, and on what devices."""
     items, relations = len(engine.index), len(engine.index.relations)
+    lines = [f"Serving {items} items and {relations} relations at {url} ({engine.device})."]
+    if "cuda" in engine.device + engine.vectors_device:
+        lines.append(f"{engine.vectors_device[:1].upper()}{engine.vectors_device[1:]}.")
     return [
-        f"Serving {items} items and {relations} relations at {url} ({engine.device}).",
+        *lines,
         f"Open {url} in a browser to explore the index, or {url}/docs for the API. Press Ctrl-C to stop.",
     ]
 

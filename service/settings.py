@@ -85,6 +85,13 @@ class ServeConfig(BaseSettings):
     device: Device = Field(
         "auto", description="device that encodes new items and relations; auto uses CUDA if available"
     )
+    gpu_memory: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="share of the free GPU memory that vectors may use; what does not fit is searched on the CPU; "
+        "0: search on the CPU; FAISS uses GPUs only with rcml[gpu]",
+    )
     precision: Precision = Field(
         "auto",
         description="precision of the towers; auto uses bf16 where it is faster (CUDA and many recent CPUs)",

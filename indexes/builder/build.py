@@ -42,6 +42,7 @@ from indexes.storage.precomputed import ANSWERS_DIR, write_precomputed
 from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
+from indexes.vectors.gpu_vectors import open_cards
 from indexes.vectors.milvus_collections import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
@@ -178,7 +179,8 @@ def _write(
         )
     if config.token_store:
         write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens)
-    with closing(open_vectors(draft.path / VECTORS_DIR)) as vectors:
+    cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
+    with closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors:
         write_precomputed(
             draft.path / ANSWERS_DIR,
             vectors,

@@ -65,7 +65,7 @@ def write_compacted(
         else:
             shutil.copytree(old.path / VECTORS_DIR, draft.path / VECTORS_DIR)
         if snapshot.overlay.changes:
-            with closing(open_vectors(draft.path / VECTORS_DIR)) as vectors:
+            with closing(open_vectors(draft.path / VECTORS_DIR, old.cards)) as vectors:
                 write_precomputed(
                     draft.path / ANSWERS_DIR,
                     vectors,

@@ -140,7 +140,7 @@ def write_revised(
         from_old = Carried(old.path / VECTORS_DIR, carried)
         keep_vectors(folder, target, config, len(relations), dim, source, kind, carried=from_old)
         old.answers.copy(draft.path / ANSWERS_DIR, carried)
-        with closing(open_vectors(folder)) as vectors:
+        with closing(open_vectors(folder, old.cards)) as vectors:
             for position in added:
                 for similarity in similarities:
                     write_precomputed(draft.path / ANSWERS_DIR, vectors, [position], [similarity])

@@ -21,6 +21,7 @@ from indexes.config import BuildConfig
 from indexes.journal.journal import Journal
 from indexes.vectors.backends import VECTORS_DIR, open_vectors
 from indexes.vectors.contract import VectorIndex
+from indexes.vectors.gpu_vectors import CPU, Cards
 from model.artifact import Manifest, open_artifact
 from model.console import say
 from model.data.item_input import ITEM_FORMAT_FILE as COMPOSITION
@@ -50,7 +51,7 @@ class Generation:
 
     `relations` are in the order of the vectors. `tokens` is None if the index stores no tokens. `without_picture`
     contains the rows of the items without a picture. `composition` specifies how the encoder reads new items. While
-    `lease` is held, no process removes the folder.
+    `lease` is held, no process removes the folder. `cards` hold copies of the vectors.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Generation:
     relations: tuple[IndexedRelation, ...]
     composition: ItemFormat
     lease: "Lease"
+    cards: Cards = CPU
 
     @cached_property
     def digest(self) -> str:
@@ -76,8 +78,8 @@ class Generation:
         return {known.relation_id: place for place, known in enumerate(self.relations)}
 
     @classmethod
-    def open(cls, path: Path) -> "Generation":
-        """Open the generation at `path`. No process removes it until `close` is called.
+    def open(cls, path: Path, cards: Cards = CPU) -> "Generation":
+        """Open the generation at `path` and copy its vectors to `cards`. No process removes it until `close` is called.
 
         Raises:
             ArtifactError: the generation is missing or damaged.
@@ -85,23 +87,26 @@ class Generation:
         lease = Lease(path)
         manifest = open_artifact(path, "index")
         catalogue = Catalogue.open(path)
+        vectors = open_vectors(path / VECTORS_DIR, cards)
+        vectors.copy_to_gpus()
         return cls(
             path=path,
             manifest=manifest,
             catalogue=catalogue,
             attributes=Attributes(path),
-            vectors=open_vectors(path / VECTORS_DIR),
+            vectors=vectors,
             answers=PrecomputedAnswers(path / ANSWERS_DIR),
             tokens=TokenStore.open(path / TOKENS_DIR),
             without_picture=tuple(catalogue.without_picture()),
             relations=load_relations(path),
             composition=ItemFormat.read(path / COMPOSITION),
             lease=lease,
+            cards=cards,
         )
 
     @classmethod
-    def open_newest(cls, index: Path) -> "Generation":
-        """Open the newest undamaged generation; a damaged generation is reported and skipped.
+    def open_newest(cls, index: Path, cards: Cards = CPU) -> "Generation":
+        """Open the newest undamaged generation; a damaged generation is reported and skipped. See `open`.
 
         Raises:
             ArtifactError: there is no generation, or all generations are damaged.
@@ -109,7 +114,7 @@ class Generation:
         failure: ArtifactError | None = None
         for path in reversed(generations(index)):
             try:
-                generation = cls.open(path)
+                generation = cls.open(path, cards)
             except ArtifactError as error:
                 failure = failure or error
                 continue

@@ -8,7 +8,8 @@ with row number -1. Scores are not rounded to half precision, because items that
 and must get the right rank.
 
 All pairs of items are multiplied in single precision, tile by tile. The best candidates for each item are kept, and a
-new candidate must score above the worst of them. `cosines` scores the final candidates exactly.
+new candidate must score above the worst of them. If GPUs hold the vectors, they find the candidates instead. `cosines`
+scores the final candidates exactly, so the tables do not depend on the device.
 
 Tables are carried over to the next generation. If items listed in a row were changed or deleted, the remaining entries
 are still the best ones, in the same order. Only new items are therefore compared with all others. A row that has fewer
@@ -28,7 +29,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from indexes.vectors.contract import ROUNDING, Neighbours, VectorIndex, cosines
+from indexes.vectors.contract import ROUNDING, Neighbours, RoughNeighbours, VectorIndex, cosines
 from model.console import progress_bar
 from model.similarity import Similarity
 
@@ -45,6 +46,12 @@ TIE_MARGIN = 8
 
 ITEMS_PER_TILE = 4_096
 """Number of items on each side of one matrix product."""
+
+QUERIES_PER_SCAN = 256
+"""Number of items for which GPUs find candidates at a time."""
+
+CANDIDATES_PER_SCAN = 128
+"""Minimum number of candidates that GPUs find for an item. To find fewer takes as long."""
 
 _ENTRY = np.dtype([("row", "<i4"), ("score", "<f4")])
 
@@ -163,9 +170,9 @@ class TableMaker:
         """Compute the answers for the items at `rows` from scratch; `rows` must be in ascending order."""
         table = _empty(len(rows), self.depth)
         if self.depth:
-            best = self._best(rows)
+            best = self._scanned(rows) or self._best(rows)
             for place, row in enumerate(rows.tolist()):
-                found = self._exact(row, best.rows[place], best.scores[place])
+                found = self._exact(row, best.rows[place], best.scores[place], best.error)
                 table[place]["row"], table[place]["score"] = found.rows, found.scores
         return table
 
@@ -219,6 +226,32 @@ class TableMaker:
                 if better.any():
                     yield start + place, Neighbours(len(last) + columns[better], scores[better])
 
+    def _scanned(self, rows: Int64[ndarray, " rows"]) -> RoughNeighbours | None:
+        """Find the same candidates as `_best`, and more, with `VectorIndex.scan`; None if it finds none."""
+        k = min(max(self.depth + TIE_MARGIN + 1, CANDIDATES_PER_SCAN), self.count)
+        parts = []
+        for start in range(0, len(rows), QUERIES_PER_SCAN):
+            asked = rows[start : start + QUERIES_PER_SCAN]
+            found = self._vectors.scan(self._relation, self._target_view, self._queries[asked], k)
+            if found is None:
+                return None
+            itself = found.rows == asked[:, None]
+            itself[~itself.any(axis=1), -1] = True  # drop another candidate instead, the last
+            parts.append(
+                RoughNeighbours(
+                    found.rows[~itself].reshape(len(asked), k - 1),
+                    found.scores[~itself].reshape(len(asked), k - 1),
+                    found.error,
+                )
+            )
+        if not parts:
+            return None
+        return RoughNeighbours(
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            max(part.error for part in parts),
+        )
+
     def _best(self, rows: Int64[ndarray, " rows"]) -> "_BestSoFar":
         """Find the candidates for the answers of the items at `rows`, without the items themselves."""
         best = _BestSoFar(len(rows), min(self.depth + TIE_MARGIN, self.count - 1))
@@ -251,23 +284,30 @@ class TableMaker:
                 pass
         return best
 
-    def _exact(self, row: int, rows: Int64[ndarray, " n"], rough: Float32[ndarray, " n"]) -> Neighbours:
+    def _exact(
+        self, row: int, rows: Int64[ndarray, " n"], rough: Float32[ndarray, " n"], error: float
+    ) -> Neighbours:
         """Return the exact answers for the item at `row`, from its candidates `rows` with scores `rough`.
 
-        If an item that is not a candidate may be among the best, scan all items instead.
+        The scores differ from the cosines by at most `error`. If an item that is not a candidate may be among the best,
+        scan all items instead.
         """
         ranked = -np.partition(-rough, (self.depth - 1, len(rough) - 1))
-        if len(rough) < self.count - 1 and not ranked[-1] < ranked[self.depth - 1] - ROUNDING:
+        least = min(ranked[self.depth - 1], np.float32(1)) - 2 * error  # `cosines` makes scores above 1 equal
+        if len(rough) < self.count - 1 and not ranked[-1] < least:
             allowed = np.ones(self.count, bool)
             allowed[row] = False
             query = self._queries[row]
             return self._vectors.search(self._relation, self._target_view, query, self.depth, allowed)
-        rows = rows[rough >= ranked[self.depth - 1] - ROUNDING]
+        rows = rows[rough >= least]
         return Neighbours.best(rows, cosines(self._targets[rows], self._queries[row]), self.depth)
 
 
 class _BestSoFar:
     """The `keep` best rows and scores found so far for each item, in no particular order, and the `least` score."""
+
+    error = ROUNDING / 2
+    """Largest difference between a score and the cosine."""
 
     def __init__(self, count: int, keep: int) -> None:
         self.rows = np.full((count, keep), -1, np.int64)

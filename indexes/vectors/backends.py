@@ -10,6 +10,7 @@ from indexes.config import BuildConfig, IndexKind
 
 from .contract import Source, VectorIndex
 from .faiss_backend import Carried, FaissVectors, write_vectors
+from .gpu_vectors import CPU, Cards
 from .milvus_backend import MilvusVectors, write_milvus
 from .milvus_collections import MILVUS_FILE
 
@@ -17,14 +18,14 @@ VECTORS_DIR = "vectors"
 """Name of the folder within a generation that contains the vectors."""
 
 
-def open_vectors(folder: Path) -> VectorIndex:
-    """Open the vectors that `keep_vectors` wrote.
+def open_vectors(folder: Path, cards: Cards = CPU) -> VectorIndex:
+    """Open the vectors that `keep_vectors` wrote. Vectors in files are copied to `cards` when they are first searched.
 
     Raises:
         ArtifactError: the Milvus server does not answer, or no longer has the vectors.
         InputError: pymilvus is not installed.
     """
-    return MilvusVectors(folder) if (folder / MILVUS_FILE).exists() else FaissVectors(folder)
+    return MilvusVectors(folder) if (folder / MILVUS_FILE).exists() else FaissVectors(folder, cards)
 
 
 def keep_vectors(

@@ -68,6 +68,15 @@ class Neighbours:
         return cls(rows[order], scores[order])
 
 
+@dataclass(frozen=True)
+class RoughNeighbours:
+    """Rows for each of several queries, and scores that differ from the cosines by at most `error`; best first."""
+
+    rows: Int64[ndarray, "queries k"]
+    scores: Float32[ndarray, "queries k"]
+    error: float
+
+
 class VectorIndex(Protocol):
     """Vectors of all items, under each relation and in each view."""
 
@@ -82,6 +91,13 @@ class VectorIndex(Protocol):
     @property
     def report(self) -> Mapping[str, FileReport]:
         """Reports on the vectors of each relation and view, keyed by `file_name`."""
+
+    @property
+    def device(self) -> str:
+        """Devices that search the vectors, as a sentence about them."""
+
+    def copy_to_gpus(self) -> None:
+        """Copy the vectors to the GPUs, if there are any and as far as they fit."""
 
     def close(self) -> None:
         """Close open connections and release open files."""
@@ -104,6 +120,14 @@ class VectorIndex(Protocol):
         returns only rows for which `allowed` is true.
         """
 
+    def scan(
+        self, relation: int, view: View, queries: Float32[ndarray, "queries dim"], k: int
+    ) -> RoughNeighbours | None:
+        """Find the `k` nearest of all items for each of many unit `queries`; `k` must be at most the number of items.
+
+        The result is None if the backend is no faster at this than a product of matrices.
+        """
+
 
 def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"]) -> Float32[ndarray, " n"]:
     """Return the cosines of unit `vectors` with a unit `query`, at most 1 and independent of the batch.
@@ -115,20 +139,24 @@ def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"])
     return scores.clip(-1.0, 1.0, out=scores).astype(np.float32)
 
 
-def widened(find: Callable[[int], Neighbours | None], wanted: int, few: int) -> Neighbours | None:
+def widened(
+    find: Callable[[int], Neighbours | None], wanted: int, few: int, rounding: float = ROUNDING
+) -> Neighbours | None:
     """Find every row that may be among the `wanted` best rows, in no particular order.
 
-    `find(depth)` returns the `depth` best of the `few` rows that the search considers, best first. It computes scores
-    with its own summation order, so rows with nearly equal scores may come in any order, and rows near the cutoff may
-    be missing. `depth` is therefore increased until the cutoff falls between two clearly different scores. If `find`
-    returns None, so does this function.
+    `find(depth)` returns at least the `depth` best of the `few` rows that the search considers, best first. It computes
+    scores with its own summation order, so rows with nearly equal scores may come in any order, and rows near the
+    cutoff may be missing. `depth` is therefore increased until the cutoff falls between two scores that differ by more
+    than `rounding`. Scores above 1 count as 1, because `cosines` makes them equal. If `find` returns None, so does this
+    function.
     """
     depth = wanted
     while True:
         depth = min(depth + wanted, few)
         if (found := find(depth)) is None:
             return None
-        least = found.scores[wanted - 1] - ROUNDING
+        depth = len(found.rows)
+        least = min(found.scores[wanted - 1], np.float32(1)) - rounding
         if depth == few or found.scores[-1] < least:
             near = found.scores >= least
             return Neighbours(found.rows[near], found.scores[near])

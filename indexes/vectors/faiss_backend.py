@@ -11,6 +11,9 @@ the image view.
 
 Every index kind computes final scores from the stored vectors with `cosines`, so scores and ties do not depend on
 the kind. Files are opened on first use and mapped into memory: a search reads only the parts that it needs.
+
+GPUs hold copies of the vectors, not of the ANN indexes, as far as they fit (`gpu_vectors.py`). Then every search is a
+scan by the GPUs. Only an HNSW graph is faster, so it still answers searches without a filter on the CPU.
 """
 
 import shutil
@@ -30,9 +33,11 @@ from indexes.config import IndexKind
 from model.errors import InputError
 from model.similarity import Similarity, View
 
-from .ann_index import ANN_INDEXES, AnnIndex, read_index, write_index
-from .contract import ROUNDING, FileReport, Neighbours, Source, cosines, file_name, widened
+from .ann_index import ANN_INDEXES, AnnIndex, HnswIndex, read_index, write_index
+from .contract import ROUNDING, FileReport, Neighbours, RoughNeighbours, Source, cosines, file_name, widened
 from .faiss_threads import threads
+from .gpu_card import MAX_CARD_DEPTH
+from .gpu_vectors import CPU, Cards, CardTable, CardTables
 
 MAX_SCANNED_ITEMS = 10_000
 """Number of items up to which every search is a scan, which is exact and takes a quarter of a millisecond."""
@@ -82,13 +87,26 @@ class _VectorFile:
         return found
 
     def scan(
-        self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"] | None = None
+        self,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " count"] | None = None,
+        table: CardTable | None = None,
     ) -> Neighbours:
-        """Find the `k` nearest of all items, or of the allowed items, exactly."""
+        """Find the `k` nearest of all items, or of the allowed items, exactly; with the copy `table` if possible."""
         few = self.exact.ntotal if allowed is None else int(np.count_nonzero(allowed))
         wanted = min(k, few)
         if wanted == 0:
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        rough = None if table is None else table.near(query, wanted, allowed)
+        if rough is None:
+            rough = self._near(query, wanted, few, allowed)
+        return self._scored(query, rough.rows, wanted)
+
+    def _near(
+        self, query: Float32[ndarray, " dim"], wanted: int, few: int, allowed: Bool[ndarray, " count"] | None
+    ) -> Neighbours:
+        """Find every row that may be among the `wanted` best of the `few` allowed rows, on the CPU."""
         params = None
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
@@ -100,15 +118,15 @@ class _VectorFile:
 
         rough = widened(find, wanted, few)
         assert rough is not None, "a scan supports every depth"
-        return self._scored(query, rough.rows, wanted)
+        return rough
 
-    def search(self, query: Float32[ndarray, " dim"], k: int) -> Neighbours:
-        """Find approximately the `k` nearest of all items.
+    def search(self, query: Float32[ndarray, " dim"], k: int, table: CardTable | None = None) -> Neighbours:
+        """Find approximately the `k` nearest of all items; exactly with the copy `table`, except in a graph.
 
         The candidates must include every item that ties with the k-th. If the ANN index cannot return them all, the
         search falls back to a scan.
         """
-        if self.ann is not None:
+        if self.ann is not None and (table is None or isinstance(self.ann, HnswIndex)):
             depth = 2 * k
             while depth <= MAX_ANN_DEPTH:
                 rows, scores = self.ann.candidates(query, depth, self.search_parameter)
@@ -117,7 +135,7 @@ class _VectorFile:
                 if scores[-1] < scores[k - 1] - ROUNDING:
                     return self._scored(query, rows[scores >= scores[k - 1] - ROUNDING], k)
                 depth *= 2
-        return self.scan(query, k)
+        return self.scan(query, k, table=table)
 
     def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
         """Score the given rows exactly and return the `k` best."""
@@ -125,16 +143,24 @@ class _VectorFile:
 
 
 class FaissVectors:
-    """`VectorIndex` over the files in a folder; safe to search from many threads."""
+    """`VectorIndex` over the files in a folder; safe to search from many threads.
 
-    def __init__(self, folder: Path) -> None:
+    The vectors are copied to `cards` by `copy_to_gpus`, or when they are first searched.
+    """
+
+    def __init__(self, folder: Path, cards: Cards = CPU) -> None:
         self._folder = folder
         self.report = Report.model_validate_json((folder / "report.json").read_bytes()).root
         self._opened: dict[tuple[int, View], _VectorFile] = {}
         self._opening = Lock()
+        self._copies = CardTables(cards)
 
     def close(self) -> None:
-        """Do nothing: the files are unmapped when the last search that uses them ends and the object is deleted."""
+        """Free the memory of the GPUs.
+
+        The files are unmapped when the last search that uses them ends and the object is deleted.
+        """
+        self._copies.close()
 
     @property
     def count(self) -> int:
@@ -165,20 +191,50 @@ class FaissVectors:
         # server: on busy processors, a scan that is split between threads takes five times as long.
         faiss.omp_set_num_threads(1)
         stored = self._stored(relation, view)
+        table = self._table(relation, view)
         if allowed is not None:
             if dropped:
                 allowed = allowed.copy()
                 allowed[list(dropped)] = False
-            return stored.scan(query, k, allowed)
+            return stored.scan(query, k, allowed, table)
         depth = min(k + min(len(dropped), k), self.count)
         while True:
-            found = stored.search(query, depth)
+            found = stored.search(query, depth, table)
             if not dropped:
                 return found
             kept = np.array([row not in dropped for row in found.rows.tolist()], dtype=bool)
             if kept.sum() >= k or depth == self.count:
                 return Neighbours(found.rows[kept][:k], found.scores[kept][:k])
             depth = min(2 * depth, self.count)
+
+    def scan(
+        self, relation: int, view: View, queries: Float32[ndarray, "queries dim"], k: int
+    ) -> RoughNeighbours | None:
+        """Find the `k` nearest items for each query on the GPUs; None without GPUs. See `VectorIndex.scan`."""
+        table = self._table(relation, view) if k <= MAX_CARD_DEPTH else None
+        found = None if table is None else table.nearest(queries, k)
+        if table is None or found is None:
+            return None
+        scores, rows = found
+        return RoughNeighbours(rows, scores, table.error(queries))
+
+    @property
+    def device(self) -> str:
+        """Name the GPUs and the memory in use, or the reason why the CPU searches."""
+        return self._copies.describe(self.count, len(self.report), len({*map(_relation, self.report)}))
+
+    def copy_to_gpus(self) -> None:
+        """Copy the vectors to the GPUs until the GPUs are full, those of the average view first."""
+        for view in sorted(View, key=lambda view: view is not View.AVERAGE):
+            for relation in sorted(map(_relation, self.report)):
+                if file_name(relation, view) in self.report and self._table(relation, view) is None:
+                    return
+
+    def _table(self, relation: int, view: View) -> CardTable | None:
+        """Return the copy of vectors on the GPUs, which is made if it fits; None if there is none."""
+        return self._copies.table(
+            (relation, view), self.count, lambda: (self._stored(relation, view).vectors, self.dim)
+        )
 
     def _stored(self, relation: int, view: View) -> _VectorFile:
         key = relation, view
@@ -187,6 +243,11 @@ class FaissVectors:
                 if key not in self._opened:
                     self._opened[key] = _open(self._folder, *key, self.report[file_name(*key)])
         return self._opened[key]
+
+
+def _relation(name: str) -> int:
+    """Return the position of the relation in a name that `file_name` returned."""
+    return int(name.partition(".")[0])
 
 
 def resident_bytes(kind: IndexKind, dim: int) -> int:

@@ -27,7 +27,7 @@ from numpy import ndarray
 
 from model.similarity import View
 
-from .contract import FileReport, Neighbours, Source, cosines, file_name, widened
+from .contract import FileReport, Neighbours, RoughNeighbours, Source, cosines, file_name, widened
 from .milvus_collections import (
     KEY_FIELD,
     MILVUS_FILE,
@@ -116,6 +116,20 @@ class MilvusVectors:
             for relation, count in enumerate(counts)
             for view in View
         }
+
+    @property
+    def device(self) -> str:
+        """Name the server."""
+        return f"vectors are searched by Milvus at {self._place.uri}"
+
+    def copy_to_gpus(self) -> None:
+        """Do nothing: the server has the vectors."""
+
+    def scan(
+        self, relation: int, view: View, queries: Float32[ndarray, "queries dim"], k: int
+    ) -> RoughNeighbours | None:
+        """Return None: to send many queries to the server takes longer than to multiply the vectors here."""
+        return None
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """Return the stored vectors of the items at `rows`, rounded to half precision.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 from indexes.index import Index
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
+from indexes.vectors.gpu_vectors import open_cards
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.config import Device, Precision, TowerEngine
 from model.data.item_input import decoded
@@ -102,7 +103,8 @@ class Engine(ReferenceCounted):
                 together.
             InputError: The configured device or tower runtime is not available.
         """
-        index = Index.open(config.index, config.checkpoint)
+        cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
+        index = Index.open(config.index, config.checkpoint, cards)
         try:
             quality = _quality(config.report, reports, index.checkpoint.manifest.digest)
             encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
@@ -128,6 +130,11 @@ class Engine(ReferenceCounted):
     def device(self) -> str:
         """Name of the device that encodes new items."""
         return self._encoder.device
+
+    @property
+    def vectors_device(self) -> str:
+        """Devices that search the vectors, as a sentence about them."""
+        return self.index.snapshot.generation.vectors.device
 
     @property
     def takes_free_text(self) -> bool:

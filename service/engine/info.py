@@ -25,6 +25,7 @@ def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
         relations=len(index.relations),
         overlay_changes=snapshot.overlay.changes,
         device=engine.device,
+        vectors=engine.vectors_device,
         precision=config.precision,
         engine=config.engine,
         started=started,

@@ -31,6 +31,10 @@ class Info(BaseModel):
     device: str = Field(
         description="device that encodes new items: `cpu`, or `cuda` with the name of the GPU"
     )
+    vectors: str = Field(
+        description="where vectors are searched, such as `vectors of 10 relations on cuda:0 (1.2 of 60.1 GiB)`, or why "
+        "not on a GPU"
+    )
     precision: Precision = Field(description="configured precision of the towers")
     engine: TowerEngine = Field(description="runtime that executes the towers")
     started: datetime = Field(description="time at which the server started, in UTC")

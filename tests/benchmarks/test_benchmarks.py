@@ -1,6 +1,7 @@
 """Tests that every benchmark runs and prints its figures; speed is not checked."""
 
 import json
+from pathlib import Path
 from shutil import copytree
 from types import ModuleType
 
@@ -28,7 +29,9 @@ from benchmarks.rig.embeddings import Embeddings
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.vit_b_32 import END, START, make_texts
 from benchmarks.train import bf16_peak
+from indexes.vectors.gpu_vectors import Cards
 from tests.conftest import Road
+from tests.indexes.vectors.stand_in_card import StandInCard
 
 KEYS = {
     "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
@@ -141,6 +144,17 @@ def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
         assert row["ratio_to_faiss"] == pytest.approx(row["p50_ms"] / row["faiss_p50_ms"], rel=0.01)
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["bytes_per_vector"] > (63 if row["kind"] == "flat" else 80)
+
+
+def test_search_benchmark_measures_searches_on_a_gpu(tmp_path: Path) -> None:
+    case = search.Case(tmp_path, "flat", 12_000, 1, 0, 32)
+    search.build(case)
+    assert search.on_gpu(case) is None or torch.cuda.is_available()
+    figures = search.measure_on_gpu(case, Cards([StandInCard()], 1.0), 0.001)
+    assert (figures["items"], figures["read_ms"], figures["found_on_gpu"]) == (12_000, 1.0, True)
+    assert figures["device"].startswith("vectors of 1 relations on cuda:0 (")
+    for name in ("one_query", "256_queries"):
+        assert figures[f"{name}_ratio"] == pytest.approx(figures[f"{name}_p50_ms"]) != 0
 
 
 def test_live_benchmark_measures_searches_while_index_changes(

@@ -1,5 +1,6 @@
 """An open index, compared with a few lines of NumPy over the same vectors."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -8,13 +9,15 @@ import pytest
 
 from indexes.index import Index
 from indexes.journal.journal import Change
+from indexes.vectors.gpu_vectors import Cards
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import ArtifactError, MismatchError, ReadOnlyError, UnknownItemError, UnknownRelationError
 from model.similarity import Similarity, View
 from tests.rights import closed
 
-from .changes import SAILORS
+from .changes import SAILORS, Expected, copied, made
 from .fakes import ITEMS, RELATIONS, FakeEncoder, FakeShop, ids, write_checkpoint
+from .vectors.stand_in_card import StandInCard
 
 RELATION_IDS = [relation.relation_id for relation in RELATIONS]
 
@@ -29,6 +32,27 @@ def test_neighbours_match_exhaustive_comparison(
         expected = shop.ranking(item_id, relation_id, similarity)
         assert [hit.item.item_id for hit in hits] == [other for other, _ in expected]
         assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-5)
+
+
+def test_next_generations_take_the_place_of_the_previous_one_on_a_gpu(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
+    card, expected = StandInCard(), Expected(shop)
+    index = Index.open(copied(shop, tmp_path), cards=Cards([card], 1.0))
+    for turn in range(3):
+        used, calls = card.used, len(card.asked)
+        changes = [made(f"new-{turn}-{number}", number) for number in range(5)]
+        index.apply(changes)
+        expected.apply(*changes)
+        index.compact()
+        expected.check(index)
+        assert index.snapshot.generation.vectors.device.startswith("vectors of 4 relations on cuda:0")
+        assert len(card.asked) > calls
+        gc.collect()
+        assert card.used == used * (len(ITEMS) + 5 * turn + 5) / (len(ITEMS) + 5 * turn)
+    index.close()
+    assert card.used == 0
 
 
 @pytest.mark.parametrize("k", [1, 3, 11, 12, 1000])

@@ -23,11 +23,13 @@ from indexes.storage.precomputed import (
 )
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from indexes.vectors.gpu_vectors import CPU, Cards
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.similarity import Similarity, View
 from tests.indexes.changes import Expected, copied, made
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids
+from tests.indexes.vectors.stand_in_card import StandInCard
 
 DIM = 12
 
@@ -49,14 +51,16 @@ def brute(queries: ndarray, targets: ndarray, row: int, but: Sequence[int] = ())
     return [(other, scores[other]) for other in sorted(left, key=lambda one: (-scores[one], one))]
 
 
-def written(folder: Path, vectors: ndarray, before: PreviousAnswers | None = None) -> PrecomputedAnswers:
+def written(
+    folder: Path, vectors: ndarray, before: PreviousAnswers | None = None, cards: Cards = CPU
+) -> PrecomputedAnswers:
     """Write and open the tables for items with the given vectors."""
     folder.mkdir(exist_ok=True)
     write_vectors(
         folder / "vectors", 2, DIM, lambda relation, view: [vectors[:, relation, [*View].index(view)]]
     )
     write_precomputed(
-        folder / "answers", FaissVectors(folder / "vectors"), range(2), tuple(Similarity), before
+        folder / "answers", FaissVectors(folder / "vectors", cards), range(2), tuple(Similarity), before
     )
     return PrecomputedAnswers(folder / "answers")
 
@@ -86,6 +90,28 @@ def test_answers_match_brute_force(
                 found = answers.best(relation, similarity, row, k)
                 assert found is not None
                 assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
+
+
+@pytest.mark.parametrize("count", [1, 2, 60, 700])
+def test_tables_made_on_a_gpu_are_the_same(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_LANE_ITEMS", 100)
+    card, vectors = StandInCard(), drawn(count)
+    cards = Cards([card], 1.0)
+    on_cpu, on_gpu = written(tmp_path / "cpu", vectors), written(tmp_path / "gpu", vectors, cards=cards)
+    assert sum(card.asked) >= (count if count > 1 else 0)
+    gone = np.arange(count) % 5 == 1  # the next generation: some items are replaced
+    renumbered = np.where(gone, -1, np.cumsum(~gone) - 1)
+    revised = np.concatenate([vectors[~gone], drawn(701)[-30:]])
+    written(tmp_path / "cpu-2", revised, PreviousAnswers(on_cpu, renumbered))
+    written(tmp_path / "gpu-2", revised, PreviousAnswers(on_gpu, renumbered), cards)
+    for turn in ("", "-2"):
+        made, expected = ([*(tmp_path / f"{on}{turn}" / "answers").iterdir()] for on in ("gpu", "cpu"))
+        assert len(made) == len(expected) == 2 * len(Similarity)
+        for path in expected:
+            assert (tmp_path / f"gpu{turn}" / "answers" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_replaces_excluded_rows_or_returns_none(

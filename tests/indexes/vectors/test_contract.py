@@ -15,11 +15,23 @@ from indexes.config import IndexKind
 from indexes.vectors.backends import open_vectors
 from indexes.vectors.contract import Neighbours, Source, VectorIndex
 from indexes.vectors.faiss_backend import write_vectors
+from indexes.vectors.gpu_card import NoGpuError, find_cards
+from indexes.vectors.gpu_vectors import CPU, Cards
 from indexes.vectors.milvus_backend import write_milvus
 from model.embeddings.encoding import Encoding
 from model.similarity import View
 
+from .stand_in_card import StandInCard
+
 ITEMS, RELATIONS, DIM = 60, 2, 24
+
+
+def has_gpu() -> bool:
+    """Return whether FAISS can use a GPU here."""
+    try:
+        return bool(find_cards())
+    except NoGpuError:
+        return False
 
 
 def unit(*shape: int) -> ndarray:
@@ -49,17 +61,27 @@ def source(encoding: Encoding, batch: int = 1_000) -> Source:
     return chunks
 
 
-BACKENDS = [*get_args(IndexKind), "milvus-lite", "milvus-server"]
+BACKENDS = [
+    *get_args(IndexKind),
+    *(f"{kind} on a stand-in" for kind in get_args(IndexKind)),
+    *(pytest.param(f"{kind} on a GPU", marks=pytest.mark.gpu) for kind in get_args(IndexKind) if has_gpu()),
+    "milvus-lite",
+    "milvus-server",
+]
 
 Keep = Callable[[Encoding], VectorIndex]
 
 
 @pytest.fixture(params=BACKENDS)
 def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
-    """Return a function that stores vectors in one backend. FAISS uses its ANN index even for so few items."""
+    """Return a function that stores vectors in one backend. FAISS uses its ANN index or a GPU even for so few items."""
     opened: list[VectorIndex] = []
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_LANE_ITEMS", 9)
+    kind, _, device = request.param.partition(" on a ")
+    cards = cards_of(device)
 
     def keep(encoding: Encoding) -> VectorIndex:
         _, relations, dim = encoding.text.shape
@@ -70,13 +92,23 @@ def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             write_milvus(folder, folder.parent / "generation-000001", uri, relations, dim, chunks)
         else:
             few = len(encoding.text) == 0
-            write_vectors(folder, relations, dim, chunks, request.param, 0 if few else 0.999)
-        opened.append(open_vectors(folder))
+            write_vectors(folder, relations, dim, chunks, kind, 0 if few else 0.999)
+        opened.append(open_vectors(folder, cards))
         return opened[-1]
 
     yield keep
     for one in opened:
         one.close()
+
+
+def cards_of(device: str) -> Cards:
+    """Return GPUs of FAISS, stand-ins for two GPUs, or none."""
+    match device:
+        case "GPU":
+            return Cards(find_cards(), 0.5)
+        case "stand-in":
+            return Cards([StandInCard(), StandInCard()], 1.0)
+    return CPU
 
 
 @pytest.fixture

@@ -17,12 +17,15 @@ from PIL import Image
 from indexes.index import Index
 from indexes.search.pairs import Verdict
 from indexes.search.retrieve import Found, KnownItems, NewItem, Question, Weighted
+from indexes.vectors.gpu_vectors import open_cards
 from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
 from model.similarity import Similarity
 from service.engine.engine import Engine
+from service.serve import addresses
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids
+from tests.indexes.vectors.stand_in_card import StandInCard
 
 T = TypeVar("T")
 
@@ -72,6 +75,28 @@ def test_opens_the_encoder_that_the_index_was_built_with(shop: FakeShop) -> None
     config = ServeConfig(index=shop.index, device="cpu", precision="bf16", engine="openvino")
     Engine.open(config, open_encoder).close()
     assert opened == [(shop.checkpoint.resolve(), "cpu", "bf16", "openvino")]
+
+
+def test_vectors_are_copied_to_gpus_unless_the_device_is_the_cpu(
+    shop: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [StandInCard()]
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.find_cards", lambda: cards)
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
+    for device, memory, line in (
+        ("auto", 0.5, "Vectors of 4 relations on cuda:0 (0.0 of 0.5 GiB)."),
+        ("cpu", 0.5, None),
+        ("auto", 0.0, None),
+    ):
+        open_cards.cache_clear()
+        config = ServeConfig(index=shop.index, device=device, gpu_memory=memory)
+        engine = Engine.open(config, lambda *_: FakeEncoder())
+        assert addresses(engine, "http://shop")[1:-1] == ([line] if line else [])
+        assert ("--gpu-memory 0 rules out GPUs" in engine.vectors_device) == (line is None)
+        assert bool(cards[0].used) == (line is not None)
+        engine.close()
+        assert cards[0].used == 0
+    open_cards.cache_clear()
 
 
 @pytest.mark.parametrize("similarity", Similarity)

@@ -81,6 +81,7 @@ def test_info_reports_versions_and_digests(client: TestClient) -> None:
         "relations": 4,
         "overlay_changes": 0,
         "device": "cpu",
+        "vectors": "vectors are searched on the CPU: FAISS is installed without GPU support",
         "precision": "auto",
         "engine": "torch",
     }
