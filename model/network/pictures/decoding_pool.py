@@ -31,7 +31,7 @@ from .picture_decoder import PictureDecoder
 MIN_FOR_PROCESSES = 4_000
 """Number of pictures from which processes decode them, because their start takes a few seconds."""
 
-CHUNK = 8
+CHUNK = 16
 """Number of pictures that a worker gets at once."""
 
 CPU = torch.device("cpu")
