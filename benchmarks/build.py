@@ -1,18 +1,21 @@
 """Embedding a catalogue, compared with running only the towers: `python -m benchmarks.build [--quick]`.
 
 The network is ViT-B/32 from its config, with random weights and 10 relations, in the precision that `rcml index build`
-chooses on this machine. The build reads JPEGs (256 pixels wide) from disk in threads, encodes them and their titles
-under all relations, and writes the vectors to a shard, with and without tokens. The reference runs only the two towers
-over the same batches, which are tokenized, decoded and normalised beforehand.
+chooses on this machine. The build reads JPEGs (256 pixels wide) from disk, encodes them and their titles under all
+relations, and writes the vectors to a shard: with and without tokens, and with pictures that were decoded before. The
+reference runs only the two towers over the same batches, which are tokenized, decoded and normalised beforehand. The
+last row only decodes the pictures, with all workers of the build and, on CUDA, the processes of a large build.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,12 +26,18 @@ from benchmarks.rig.results import conclude, show
 from benchmarks.rig.vit_b_32 import make_network, make_relations
 from indexes.builder.embed import SINGLE_PROCESS, Embedding
 from indexes.builder.shards import EncodingRun, Shards
+from indexes.config import BuildConfig
+from model.artifact import Manifest
 from model.config import SmallBackbone
+from model.data.prepared_data import Prepared
+from model.embeddings.encoder_protocol import ItemEncoder, ItemReader, PictureFolder
 from model.encoder.encoder import Encoder
+from model.encoder.item_reader import choose_workers
 from model.network.inputs import PictureInput, TextInput
+from model.network.pictures.decoding_pool import MIN_FOR_PROCESSES, DecodingPool, decoding_pool
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
-from model.records import Item
+from model.records import Item, Split
 
 RELATIONS = 10
 WORDS = (
@@ -82,15 +91,25 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
             make_batch(preprocessor, folder, items[start : start + size], device)
             for start in range(0, count, size)
         ]
-        sides: dict[str, Callable[[], object]] = {
-            "towers": partial(forward, encoder, batches),
-            "build": partial(embed, encoder, folder, items, size, False),
-            "build with tokens": partial(embed, encoder, folder, items, size, True),
-        }
-        timings = interleave(sides, rounds)
+        prepared = make_prepared(folder, items)
+        workers = choose_workers(device.type == "cuda", 1)
+        many = MIN_FOR_PROCESSES if device.type == "cuda" else count
+        with decoding_pool(preprocessor.decoder, many, workers, size, device) as pool:
+            decode(pool, prepared.pictures)  # starts the workers
+            sides: dict[str, Callable[[], object]] = {
+                "towers": partial(forward, encoder, batches),
+                "build": partial(embed, encoder, prepared, pool, size),
+                "build with tokens": partial(embed, encoder, prepared, pool, size, tokens=True),
+                "build from the cache": partial(
+                    embed_from_cache, encoder, prepared, folder / "decoded", size
+                ),
+                "decoding alone": partial(decode, pool, prepared.pictures),
+            }
+            timings = interleave(sides, rounds)
     shares = {name: timings.ratio("towers", name) for name in sides}
     show(
-        f"embedding {count} items on {device.type} in {str(network.backbone.dtype).removeprefix('torch.')}",
+        f"embedding {count} items on {device.type} in {str(network.backbone.dtype).removeprefix('torch.')}, "
+        f"{workers} workers",
         ("", "ms", "quartiles", "items/s", "fraction of the towers' rate"),
         [
             [
@@ -106,6 +125,9 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
         "items_per_s": count / timings.median("build"),
         "share_of_forward_rate": shares["build"],
         "share_with_tokens": shares["build with tokens"],
+        "share_from_cache": shares["build from the cache"],
+        "decoded_per_s": count / timings.median("decoding alone"),
+        "workers": workers,
     }
 
 
@@ -145,12 +167,56 @@ def forward(encoder: Encoder, batches: list[Batch]) -> None:
         backbone.image_tokens(batch.pictures)
 
 
-def embed(encoder: Encoder, folder: Path, items: list[Item], size: int, tokens: bool) -> None:
-    """Embed `items` into a shard, as the first stage of `rcml index build` does, and remove the shard."""
-    shards = Shards(folder / "encoded", len(items))
+def make_prepared(folder: Path, items: list[Item]) -> Prepared:
+    """Return `items`, whose pictures are in `folder`, as prepared data without relations."""
+    manifest = Manifest(format=1, kind="prepared", version="", parents={}, counts={}, files={})
+    return Prepared(folder, manifest, tuple(items), (Split.TRAIN,) * len(items), (), (), ())
+
+
+@dataclass(frozen=True)
+class WarmEncoder:
+    """Encoder whose reader uses a pool with workers that have started, as after the first second of a large build."""
+
+    encoder: Encoder
+    pool: DecodingPool
+
+    @contextmanager
+    def open_reader(self, folder: PictureFolder, batch_size: int) -> Iterator[ItemReader]:
+        """Open a reader that uses the pool."""
+        yield self.encoder.reader(self.pool)
+
+
+def embed(encoder: Encoder, prepared: Prepared, pool: DecodingPool, size: int, tokens: bool = False) -> None:
+    """Embed items into a shard, as the first stage of `rcml index build` does, and remove the shard."""
+    _embed(cast(ItemEncoder, WarmEncoder(encoder, pool)), prepared, size, tokens, None)
+
+
+def embed_from_cache(encoder: Encoder, prepared: Prepared, cache: Path, size: int) -> None:
+    """Embed items whose decoded pictures are in the folder `cache`; the first call puts them there."""
+    _embed(encoder, prepared, size, False, cache)
+
+
+def _embed(encoder: ItemEncoder, prepared: Prepared, size: int, tokens: bool, cache: Path | None) -> None:
+    folder = prepared.path
+    config = BuildConfig(
+        checkpoint=folder,
+        prepared=folder,
+        out=folder,
+        batch_size=size,
+        token_store=tokens,
+        decoded_pictures=cache,
+    )
+    shards = Shards(folder / "encoded", len(prepared.items))
     shards.begin(EncodingRun(parents={}, precision="auto", engine="torch", tokens=tokens))
-    Embedding(encoder, folder, items, shards, tokens).run(SINGLE_PROCESS, size, workers=2)
+    with redirect_stderr(StringIO()):  # the closing line of each run
+        Embedding(encoder, prepared, shards, config).run(SINGLE_PROCESS)
     shards.remove()
+
+
+def decode(pool: DecodingPool, paths: list[Path]) -> None:
+    """Decode pictures and nothing else."""
+    for _, batch in pool.batches(paths):
+        batch.release()
 
 
 if __name__ == "__main__":

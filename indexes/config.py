@@ -93,7 +93,18 @@ class BuildConfig(StageConfig):
         False, description="replace an index even if it was changed after it was built; the changes are lost"
     )
     batch_size: int = Field(64, ge=1, le=4096, description="number of items encoded at a time")
-    workers: int = Field(2, ge=1, le=64, description="number of threads that prefetch pictures")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="number of threads or processes that decode pictures; none: all cores but one with CUDA, otherwise "
+        "at most 2",
+    )
+    decoded_pictures: Path | None = Field(
+        None,
+        description="folder of decoded pictures that `rcml train` and `rcml index build` share (3 bytes per pixel); "
+        "none: they are decoded in memory",
+    )
     device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
     gpu_memory: GpuMemory = Field(
         0.8,

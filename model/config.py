@@ -196,7 +196,12 @@ class TrainingOptions(StageConfig):
     )
     augment: bool = Field(True, description="randomly shift, zoom and mirror the training pictures")
     picture_cache: bool = Field(
-        True, description="decode each picture only once, into the folder of the run (3 bytes per pixel)"
+        True, description="decode each picture only once, into a folder on disk (3 bytes per pixel)"
+    )
+    decoded_pictures: Path | None = Field(
+        None,
+        description="folder of decoded pictures that `rcml train` and `rcml index build` share; none: the folder of "
+        "the run, which is removed at the end",
     )
     workers: int = Field(2, ge=1, le=256, description="number of threads that prepare batches in advance")
     validate_every: int = Field(

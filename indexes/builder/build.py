@@ -85,10 +85,10 @@ def build(
     target = next_generation(config.out)
     parents = {"checkpoint": checkpoint.manifest.digest, "prepared": prepared.manifest.digest}
     shards = Shards(config.out / SHARDS_DIR, len(prepared.items))
-    embedding = Embedding(encoder, prepared.path, prepared.items, shards, config.token_store)
+    embedding = Embedding(encoder, prepared, shards, config)
     if group.rank > 0:
         group.wait()
-        embedding.run(group, config.batch_size, config.workers)
+        embedding.run(group)
         group.wait()
         return {}
     kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
@@ -103,7 +103,7 @@ def build(
         try:
             shards.begin(run)
             group.wait()
-            embedding.run(group, config.batch_size, config.workers)
+            embedding.run(group)
             group.wait()
             with write_artifact(target, "index", config, parents) as draft:
                 _write(draft, target, config, kind, shards, checkpoint, prepared, encoder.dim)

@@ -1,30 +1,22 @@
-"""Embedding of all items: threads prefetch the inputs and write the results, so that the network never waits.
+"""Embedding of all items: inputs are prefetched and results written behind, so that the network never waits.
 
-A few threads decode pictures and tokenize texts several batches ahead, and another thread writes finished shards.
+Texts are tokenized and pictures decoded several batches ahead, and another thread writes finished shards.
 The processes of a `ProcessGroup` share the work: each of n processes encodes every n-th shard.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from PIL import Image
-
+from indexes.config import BuildConfig
 from model.console import progress_bar, say
-from model.data.pictures.images import load_picture
-from model.embeddings.encoder_protocol import ItemEncoder
-from model.embeddings.encoding import Encoding
-from model.errors import PictureError
-from model.records import Item
+from model.data.prepared_data import Prepared
+from model.embeddings.encoder_protocol import ItemEncoder, ItemReader, PictureFolder, ReadItems
+from model.worker_pools import ahead
 
 from .shards import Shard, Shards
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 PROGRESS_INTERVAL_S = 30.0
 """Minimum number of seconds between two progress messages."""
@@ -59,61 +51,65 @@ class SingleProcess:
 SINGLE_PROCESS = SingleProcess()
 
 
-@dataclass(frozen=True)
-class _ReadBatch:
-    """Batch whose inputs have been read.
-
-    `kept` contains the positions of the items that could be read, and `encode` encodes these items. `set_aside` maps
-    the position of each skipped item to the reason.
-    """
-
-    kept: list[int]
-    set_aside: dict[int, str]
-    encode: Callable[[], Encoding]
-
-
 class Embedding:
     """Work of one process: the encoding of its unfinished shards."""
 
-    def __init__(
-        self, encoder: ItemEncoder, folder: Path, items: Sequence[Item], shards: Shards, tokens: bool
-    ) -> None:
-        """Prepare to encode `items` into `shards`; the pictures of the items are in `folder`."""
+    def __init__(self, encoder: ItemEncoder, prepared: Prepared, shards: Shards, config: BuildConfig) -> None:
+        """Prepare to encode the items of `prepared` into `shards`."""
         self._encoder = encoder
-        self._folder = folder
-        self._items = items
+        self._prepared = prepared
         self._shards = shards
-        self._tokens = tokens
+        self._config = config
 
-    def run(self, group: ProcessGroup, batch_size: int, workers: int) -> None:
+    def run(self, group: ProcessGroup) -> None:
         """Encode all unfinished shards of this process.
 
         Raises:
+            InputError: a process that decodes pictures ended.
             StorageError: the disk is full or failing.
         """
         done = set(self._shards.done())
         numbers = [n for n in range(group.rank, self._shards.count, group.size) if n not in done]
-        batches = [(n, rows) for n in numbers for rows in _batches(self._shards.rows(n), batch_size)]
+        batches = [
+            (n, rows) for n in numbers for rows in _batches(self._shards.rows(n), self._config.batch_size)
+        ]
         total = sum(len(rows) for _, rows in batches)
         with (
-            ThreadPoolExecutor(workers, "readers") as readers,
+            self._encoder.open_reader(self._pictures(total, group), self._config.batch_size) as reader,
+            ThreadPoolExecutor(reader.depth, "readers") as readers,
             ThreadPoolExecutor(1, "writer") as writer,
             progress_bar("embedding items", total) as advance,
         ):
             pace = _Pace(total, group.rank == 0)
             shard, writing = Shard(-1), None
-            for (number, rows), read in ahead(readers, self._read, batches, 2 * workers):
+            for (number, rows), read in ahead(readers, partial(self._read, reader), batches, reader.depth):
+                pace.waited_for("data")
                 if number != shard.number:
                     writing = self._hand_over(writer, shard, writing)
                     shard = Shard(number)
-                shard.set_aside |= read.set_aside
-                if read.kept:
-                    shard.kept += read.kept
+                    pace.waited_for("writer")
+                shard.set_aside |= {rows[place]: str(error) for place, error in read.errors.items()}
+                if len(read.errors) < len(rows):
+                    shard.kept += [row for place, row in enumerate(rows) if place not in read.errors]
                     shard.encodings.append(read.encode())
+                pace.waited_for("device")
                 advance(pace.after(len(rows)), len(rows))
             writing = self._hand_over(writer, shard, writing)
             if writing is not None:
                 writing.result()
+            pace.waited_for("writer")
+            pace.end()
+
+    def _pictures(self, items: int, group: ProcessGroup) -> PictureFolder:
+        config, prepared = self._config, self._prepared
+        return PictureFolder(
+            prepared.pictures,
+            prepared.manifest.digest,
+            items,
+            config.workers,
+            group.size,
+            config.decoded_pictures,
+        )
 
     def _hand_over(
         self, writer: ThreadPoolExecutor, shard: Shard, writing: Future[None] | None
@@ -123,72 +119,56 @@ class Embedding:
             writing.result()
         return writer.submit(self._shards.write, shard) if shard.number >= 0 else None
 
-    def _read(self, batch: tuple[int, range]) -> _ReadBatch:
+    def _read(self, reader: ItemReader, batch: tuple[int, range]) -> ReadItems:
         """Read the inputs of a batch; called in a reader thread."""
-        kept, set_aside = [], {}
-        texts: list[str] = []
-        pictures: list[Image.Image | None] = []
-        for place in batch[1]:
-            item = self._items[place]
-            try:
-                picture = load_picture(self._folder / item.picture) if item.picture else None
-            except PictureError as error:
-                set_aside[place] = str(error)
-                continue
-            kept.append(place)
-            texts.append(item.text)
-            pictures.append(picture)
-        if not kept:
-            return _ReadBatch(kept, set_aside, _nothing)
-        return _ReadBatch(kept, set_aside, self._encoder.read_items(texts, pictures, self._tokens))
-
-
-def ahead(
-    pool: ThreadPoolExecutor, work: Callable[[T], R], things: Iterable[T], depth: int
-) -> Iterator[tuple[T, R]]:
-    """Yield each of `things` with the result of `work` for it, in order; at most `depth` results are computed ahead."""
-    left = iter(things)
-    made: deque[tuple[T, Future[R]]] = deque()
-    try:
-        while True:
-            while len(made) < depth and (thing := next(left, None)) is not None:
-                made.append((thing, pool.submit(work, thing)))
-            if not made:
-                return
-            thing, future = made.popleft()
-            yield thing, future.result()
-    finally:
-        for _, future in made:
-            future.cancel()
+        items = [self._prepared.items[place] for place in batch[1]]
+        paths = [self._prepared.path / item.picture if item.picture else None for item in items]
+        return reader.read([item.text for item in items], paths, self._config.token_store)
 
 
 class _Pace:
-    """Average rate of embedding, for the progress bar.
+    """Average rate of embedding, for the progress bar, and how long the main thread waited for each side.
 
-    If `speaks` is true, messages also report the rate at intervals.
+    If `speaks` is true, messages also report both at intervals and at the end.
     """
 
     def __init__(self, total: int, speaks: bool) -> None:
         self._total, self._speaks = total, speaks
         self._done = 0
-        self._begun = self._told = monotonic()
+        self._waits = dict.fromkeys(("data", "device", "writer"), 0.0)
+        self._begun = self._told = self._last = monotonic()
+
+    def waited_for(self, side: str) -> None:
+        """Count the time since the last call as waiting for `side`: data, device or writer."""
+        now = monotonic()
+        self._waits[side] += now - self._last
+        self._last = now
 
     def after(self, more: int) -> str:
+        """Count `more` embedded items and return the rate."""
         self._done += more
-        now = monotonic()
-        rate = self._done / max(now - self._begun, 1e-9)
-        if self._speaks and now - self._told > PROGRESS_INTERVAL_S:
-            self._told = now
-            left = (self._total - self._done) / rate / 60
+        if self._speaks and self._last - self._told > PROGRESS_INTERVAL_S:
+            self._told = self._last
+            left = (self._total - self._done) / self._rate / 60
             say(
-                f"{self._done:,} of {self._total:,} items embedded, {rate:,.1f} items/s, {left:,.0f} minutes left"
+                f"{self._done:,} of {self._total:,} items embedded, {self._rate:,.1f} items/s, {left:,.0f} minutes "
+                f"left; {self._shares()}"
             )
-        return f"{rate:,.1f} items/s"
+        return f"{self._rate:,.1f} items/s"
+
+    def end(self) -> None:
+        """Report the whole embedding."""
+        if self._speaks and self._done:
+            say(f"{self._done:,} items embedded, {self._rate:,.1f} items/s; {self._shares()}")
+
+    @property
+    def _rate(self) -> float:
+        return self._done / max(self._last - self._begun, 1e-9)
+
+    def _shares(self) -> str:
+        whole = max(sum(self._waits.values()), 1e-9)
+        return "time: " + ", ".join(f"{side} {wait / whole:.0%}" for side, wait in self._waits.items())
 
 
 def _batches(rows: range, size: int) -> list[range]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _nothing() -> Encoding:
-    raise AssertionError("a batch without items is not encoded")

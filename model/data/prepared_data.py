@@ -122,6 +122,11 @@ class Prepared:
         """
         return pl.read_parquet(self.path / LOG_FILE) if LOG_FILE in self.manifest.files else None
 
+    @property
+    def pictures(self) -> list[Path]:
+        """Files of the pictures of all items that have one, in order."""
+        return [self.path / item.picture for item in self.items if item.picture]
+
     def rows(self, split: Split) -> list[int]:
         """Return the positions of the items in `split` that have a picture; text-only items are not trained on."""
         return [

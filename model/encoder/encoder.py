@@ -5,7 +5,8 @@ during training and to write the checkpoint at the end. The methods that load, s
 Hugging Face libraries.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ from model.checkpoint.validity import ValidityHead
 from model.config import Device, Precision, TowerEngine
 from model.embeddings.attention_entropy import AttentionEntropy
 from model.embeddings.attention_map import Attention
+from model.embeddings.encoder_protocol import PictureFolder
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
@@ -36,6 +38,7 @@ from model.network.devices import choose_device
 from model.network.image_cache import PictureFiles, Pictures, load_pictures
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
+from model.network.pictures.decoding_pool import DecodingPool
 from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext
@@ -44,6 +47,7 @@ from model.records import Relation
 
 from .explain import explain, relative_entropy
 from .item_outputs import ItemGraphs, Outputs, Pooling
+from .item_reader import PoolReader, open_pool
 from .read_relation import read_free_text, relation_context, to_numpy
 from .save_load import Source, load_network, locate, write_network, write_processors
 
@@ -235,23 +239,34 @@ class Encoder:
             picture = pictures[row]
             assert picture is not None
             self.preprocessor.decode(picture, room, place)
-        text = self.preprocessor.tokenize(texts)
+        return partial(self._encode_batch, self.preprocessor.tokenize(texts), room, pictured, tokens)
 
-        def encode() -> Encoding:
-            with one_thread_if_small(self._parameters, len(texts), self._device):
-                text_vectors, text_tokens = self._encode_text(text, tokens)
-                found, image_tokens = self._encode_pictures(room, tokens)
-            image_vectors = np.zeros_like(text_vectors)
-            image_vectors[pictured] = found
-            share = self.network.config.text_share
-            if text_tokens is None or image_tokens is None:
-                return Encoding(text_vectors, image_vectors, None, share)
-            counts = np.zeros(len(texts), np.int64)
-            counts[pictured] = np.diff(image_tokens.starts)
-            image_tokens = TokenRows(image_tokens.states, np.append(0, np.cumsum(counts)))
-            return Encoding(text_vectors, image_vectors, ItemTokens(text_tokens, image_tokens), share)
+    @contextmanager
+    def open_reader(self, folder: PictureFolder, batch_size: int = BATCH_ITEMS) -> Iterator[PoolReader]:
+        """Open a reader of items whose pictures are files; see `ItemEncoder.open_reader`."""
+        with open_pool(self.preprocessor, self._device, folder, batch_size) as pool:
+            yield self.reader(pool)
 
-        return encode
+    def reader(self, pool: DecodingPool) -> PoolReader:
+        """Return a reader of items whose pictures `pool` decodes."""
+        return PoolReader.of(self.preprocessor, self._device, self._encode_batch, pool)
+
+    def _encode_batch(
+        self, text: TextInput, pictures: PictureInput, pictured: Sequence[int], tokens: bool
+    ) -> Encoding:
+        """Encode items; picture i belongs to item `pictured[i]`, and the other items have none."""
+        with one_thread_if_small(self._parameters, len(text), self._device):
+            text_vectors, text_tokens = self._encode_text(text, tokens)
+            found, image_tokens = self._encode_pictures(pictures, tokens)
+        image_vectors = np.zeros_like(text_vectors)
+        image_vectors[pictured] = found
+        share = self.network.config.text_share
+        if text_tokens is None or image_tokens is None:
+            return Encoding(text_vectors, image_vectors, None, share)
+        counts = np.zeros(len(text), np.int64)
+        counts[pictured] = np.diff(image_tokens.starts)
+        image_tokens = TokenRows(image_tokens.states, np.append(0, np.cumsum(counts)))
+        return Encoding(text_vectors, image_vectors, ItemTokens(text_tokens, image_tokens), share)
 
     def encode_inputs(self, text: TextInput | StoredTokens, pictures: Pictures | StoredTokens) -> Encoding:
         """Encode items from tokenized texts and decoded pictures, or from their tokens; see `encode_items`."""

@@ -1,11 +1,16 @@
 """Choice of the device that the network runs on, and the name of the machine."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy import ndarray
 
 from model.config import Device
+from model.console import say
 from model.errors import InputError
 
 
@@ -20,6 +25,27 @@ def choose_device(device: Device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+@contextmanager
+def pinned(memory: ndarray, device: torch.device) -> Iterator[None]:
+    """Pin `memory` while the context is open if `device` is a CUDA device, so that copies to it do not block.
+
+    If CUDA refuses, one line says so, and copies are slower.
+    """
+    cuda: Any = torch.cuda.cudart() if device.type == "cuda" else None
+    refused = 0 if cuda is None else int(cuda.cudaHostRegister(memory.ctypes.data, memory.nbytes, 1))
+    if refused:
+        with suppress(RuntimeError):  # CUDA would report the refusal once more, with the next kernel
+            torch.zeros(1, device=device)
+        say(
+            f"{memory.nbytes / 1e6:.0f} MB could not be pinned (CUDA error {refused}): copies to the GPU are slower."
+        )
+    try:
+        yield
+    finally:
+        if cuda is not None and not refused:
+            cuda.cudaHostUnregister(memory.ctypes.data)
 
 
 def machine_name(device: Device) -> str:

@@ -1,14 +1,12 @@
 """Tokenizer and image processor of a backbone: those of a pretrained model, or a tokenizer trained on the catalogue."""
 
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,13 +21,13 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from model.checkpoint.hub import is_local
 from model.config import SmallBackbone
-from model.data.pictures.colours import in_rgb
 from model.embeddings.attention_map import Box, Span
 from model.errors import InputError
 from model.records import FIELD_END
 
 from .backbone_config import read_config, shortened
 from .inputs import PictureInput, TextInput
+from .pictures.picture_decoder import PictureDecoder
 
 MAX_TOKENS = 77
 """Context length of CLIP's text tower; longer texts are truncated."""
@@ -59,9 +57,6 @@ OFFSET_POSITIONS = frozenset(
     }
 )
 """Model types whose token positions start at `pad_token_id + 1`, so the lower positions cannot be used."""
-
-MAX_RULER_SIDE = 256
-"""Maximum length in pixels of the shorter side of the test picture in `Preprocessor.shown`."""
 
 
 class TextFormat(BaseModel):
@@ -94,9 +89,8 @@ class Preprocessor:
                 "lengths cannot be encoded in one batch. Set pad_token in tokenizer_config.json."
             )
         self.tokenizer = tokenizer
-        self.image_processor = image_processor
-        self._text_format = text_format
-        self._shape = self._picture_shape()
+        self.decoder = PictureDecoder(image_processor)
+        self.text_format = text_format
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
@@ -147,7 +141,12 @@ class Preprocessor:
         """Write the tokenizer, `preprocessor_config.json` and `text_format.json` into `folder`."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
-        (folder / TEXT_FORMAT_FILE).write_text(self._text_format.model_dump_json(indent=2) + "\n")
+        (folder / TEXT_FORMAT_FILE).write_text(self.text_format.model_dump_json(indent=2) + "\n")
+
+    @property
+    def image_processor(self) -> Any:
+        """Image processor of the backbone."""
+        return self.decoder.image_processor
 
     @property
     def vocabulary(self) -> int:
@@ -157,7 +156,7 @@ class Preprocessor:
     @property
     def max_tokens(self) -> int:
         """Maximum number of tokens of a text."""
-        return self._text_format.max_tokens
+        return int(self.text_format.max_tokens)
 
     @property
     def padding_id(self) -> int:
@@ -178,7 +177,7 @@ class Preprocessor:
         """Tokenize `texts`, truncated to the maximum length of the text tower."""
         encoded = self._encode(list(texts), return_attention_mask=True, return_tensors="pt")
         mask = encoded["attention_mask"].bool()
-        if self._text_format.fixed_length:
+        if self.text_format.fixed_length:
             mask[:, -1] = True  # the summary token, even if it is padding
         fields = torch.zeros_like(encoded["input_ids"], dtype=torch.int16)
         for row, text in enumerate(texts):
@@ -237,67 +236,24 @@ class Preprocessor:
     def _encode(self, texts: str | list[str], **options: Any) -> Any:
         return self.tokenizer(
             _one_line(texts) if isinstance(texts, str) else [_one_line(text) for text in texts],
-            padding="max_length" if self._text_format.fixed_length else "longest",
+            padding="max_length" if self.text_format.fixed_length else "longest",
             padding_side="right",
             truncation=True,
-            max_length=self._text_format.max_tokens,
+            max_length=self.text_format.max_tokens,
             **options,
         )
 
     def blank(self, count: int, file: Path | None = None) -> PictureInput:
-        """Allocate space for `count` decoded pictures, in memory or in an array on disk at `file`."""
-        shape = (count, *self._shape)
-        if file is None:
-            pixels = np.zeros(shape, np.uint8)
-        else:
-            pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-        return PictureInput(torch.from_numpy(pixels), torch.zeros(count, 2, dtype=torch.int32))
+        """Allocate space for decoded pictures; see `PictureDecoder.blank`."""
+        return self.decoder.blank(count, file)
 
     def decode(self, picture: Image.Image, into: PictureInput, row: int) -> None:
-        """Resize and crop `picture` into row `row` of `into`, as uint8 pixels to save memory."""
-        # Decode a JPEG at a reduced size, but at least twice the output size, as Pillow's thumbnail does.
-        side = 2 * math.isqrt(math.prod(self._shape) // 3)
-        picture.draft("RGB", (side, side))
-        processed = self._process(in_rgb(picture))
-        pixels = np.asarray(processed["pixel_values"][0])
-        if pixels.dtype != np.uint8:  # some processors resize in floating point
-            pixels = pixels.round().clip(0, 255)
-        # Use NumPy instead of torch, because several threads run this at once (see `inputs._rows`).
-        into.pixels.numpy()[row] = pixels
-        if "spatial_shapes" in processed:
-            into.grid[row] = torch.from_numpy(np.asarray(processed["spatial_shapes"][0]))
+        """Decode a picture; see `PictureDecoder.decode`."""
+        self.decoder.decode(picture, into, row)
 
     def shown(self, width: int, height: int) -> Box:
-        """Return the part that `decode` keeps of a picture of `width` x `height` pixels.
-
-        Its edges are accurate to one pixel of the decoded picture.
-
-        Every image processor has its own rules for resizing, cropping and padding. This method therefore processes a
-        test picture whose red and green values encode the position of each pixel, and decodes the positions from the
-        result. Blue is 255 everywhere in the test picture, so a lower value marks padding.
-        """
-        if len(self._shape) < 3:
-            return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex resizes the whole picture
-        shorter = min(width, height)
-        # For a small picture, the test picture is enlarged by an integer factor. Both then have exactly the same aspect
-        # ratio, so the image processor rounds both sizes in the same way.
-        scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
-        columns, rows = round(width * scale), round(height * scale)
-        ruler = np.full((rows, columns, 3), 255.0)
-        across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
-        # Mix a little of the y position into red and of the x position into green. The rounding errors of red then
-        # differ from row to row (and those of green from column to column), so they average out.
-        mixture = np.array([[0.9, 0.1], [0.1, 0.9]])
-        ruler[:, :, :2] *= np.stack(np.meshgrid(across, down), axis=-1) @ mixture
-        pixels = np.asarray(self._process(Image.fromarray(ruler.round().astype(np.uint8)))["pixel_values"][0])
-        # Ignore values near the edges, which the resampling filter distorts.
-        kept = (pixels[2] > 250) & (abs(pixels[:2] - 127.5) < 110).all(axis=0)
-        y, x = np.nonzero(kept)
-        places = np.column_stack([x + 0.5, y + 0.5, np.ones(len(x))])
-        affine = np.linalg.lstsq(places, pixels[:2, kept].T / 255)[0] @ np.linalg.inv(mixture)
-        corners = np.array([[0, 0, 1], [kept.shape[1], kept.shape[0], 1]]) @ affine
-        left, top, right, bottom = (corners.round(3) + 0.0).ravel().tolist()  # + 0.0 turns -0.0 into 0.0
-        return Box(left, top, right, bottom)
+        """Return the part of a picture that is kept; see `PictureDecoder.shown`."""
+        return self.decoder.shown(width, height)
 
     def normalise(self, pictures: PictureInput) -> PictureInput:
         """Rescale and normalise the pixels on their current device."""
@@ -313,36 +269,13 @@ class Preprocessor:
                 torch.tensor(values, device=pixels.device)
                 for values in (processor.image_mean, processor.image_std)
             )
-            if len(self._shape) == 3:
+            if len(self.decoder.shape) == 3:
                 mean, std = mean[:, None, None], std[:, None, None]
             else:  # a patch holds its pixels row by row, with the three colours of a pixel side by side
-                mean, std = (channels.repeat(self._shape[-1] // 3) for channels in (mean, std))
+                mean, std = (channels.repeat(self.decoder.shape[-1] // 3) for channels in (mean, std))
             pixels = (pixels - mean) / std if processor.do_normalize else pixels
             pixels = pixels / std if again else pixels
         return PictureInput(pixels, pictures.grid)
-
-    def _process(self, picture: Image.Image) -> Mapping[str, Any]:
-        steps = {"do_rescale", "do_normalize"}  # left to `normalise`
-        if hasattr(self.image_processor, "include_top"):
-            steps.add("include_top")
-        processed: Mapping[str, Any] = self.image_processor(
-            picture, return_tensors="np", **dict.fromkeys(steps, False)
-        )
-        return processed
-
-    def _picture_shape(self) -> tuple[int, ...]:
-        """Return the shape of every decoded picture: `[3, height, width]` or `[patches, values]`."""
-        shapes = {
-            self._process(Image.new("RGB", size))["pixel_values"].shape[1:] for size in ((9, 6), (6, 9))
-        }
-        if len(shapes) > 1:
-            raise InputError(
-                f"The image processor ({type(self.image_processor).__name__}) outputs pictures of different "
-                f"shapes ({' and '.join(map(str, sorted(shapes)))}). Set size or crop_size in "
-                "preprocessor_config.json so that all pictures have the same shape."
-            )
-        shape: tuple[int, ...] = shapes.pop()
-        return shape
 
 
 def _one_line(text: str) -> str:

@@ -10,8 +10,9 @@ from model.data.edge_table import EdgeTable
 from model.data.prepared_data import Prepared
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network.image_cache import PictureFiles, Pictures, keep_pictures
+from model.network.image_cache import PictureFiles, Pictures
 from model.network.inputs import TextInput
+from model.network.pictures.decoded_pictures import DecodedPictures
 from model.network.token_cache import StoredTokens, keep_tokens
 from model.records import Edge, Split
 
@@ -30,6 +31,7 @@ class PartInputs:
         self._group = group
         self._folder = folder
         self._picture_cache = config.picture_cache
+        self._decoded_pictures = config.decoded_pictures or folder / "pictures"
         self.frozen = config.tune == "frozen"
 
     def part(self, rows: Sequence[int], split: Split) -> Part:
@@ -55,13 +57,23 @@ class PartInputs:
             self._group.wait()
         pictures: Pictures = PictureFiles(preprocessor, paths)
         if self._picture_cache and not self.frozen:
-            pictures = keep_pictures(preprocessor, paths, self._folder / f"{split}.npy")
+            pictures = self._decoded(paths)
         part = Part(text, pictures, table)
         if self.frozen:
             part = Part(self._text_tokens(text, split), self._image_tokens(pictures, split), table)
         if self._group.first:
             self._group.wait()
         return part
+
+    def _decoded(self, paths: Sequence[Path]) -> Pictures:
+        """Return the pictures at `paths` from the cache, which the first rank fills."""
+        data = self._prepared
+        cache = DecodedPictures.open(
+            self._decoded_pictures, data.manifest.digest, self._encoder.preprocessor.decoder, data.pictures
+        )
+        if self._group.first:
+            cache.fill(paths)
+        return cache.part(paths)
 
     def edge_table(self, edges: Sequence[Edge], rows: Sequence[int]) -> EdgeTable:
         """Return `edges` with their items as positions in `rows`, and their relations as positions in the data."""

@@ -33,7 +33,16 @@ from model.config import TrainConfig
 from model.durable_files import share, storing, sync_path
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
 
-INCIDENTAL_OPTIONS = {"prepared", "out", "device", "workers", "picture_cache", "save_every", "track"}
+INCIDENTAL_OPTIONS = {
+    "prepared",
+    "out",
+    "device",
+    "workers",
+    "picture_cache",
+    "decoded_pictures",
+    "save_every",
+    "track",
+}
 """Options that a resumed run may change, because they do not change what the network learns.
 
 The folder `prepared` may change, but not the digest of the data in it.

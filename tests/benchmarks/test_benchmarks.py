@@ -37,7 +37,14 @@ KEYS = {
     "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
     "loss": {"speedup", "memory_ratio"},
     "train": {"step_ratio"},
-    "build": {"items_per_s", "share_of_forward_rate", "share_with_tokens"},
+    "build": {
+        "items_per_s",
+        "share_of_forward_rate",
+        "share_with_tokens",
+        "share_from_cache",
+        "decoded_per_s",
+        "workers",
+    },
     "new_items": {"new_item_ms", "new_item_over_encoder", "embeddings_ms", "embeddings_over_encoder"},
     "catalogue": {"speedup_vs_sorting", "queries", "seconds", "peak_gb"},
 }

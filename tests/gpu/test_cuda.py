@@ -7,8 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from model.data.pictures.images import load_picture
+from model.data.prepared_data import Prepared
+from model.embeddings.encoder_protocol import PictureFolder
 from model.encoder.encoder import Encoder
 from model.network.cuda_graphs import CudaRecorder
+from model.network.pictures import decoding_pool
 from model.training.train import train
 from tests.model.planted import prepare_catalogue, tiny_training
 
@@ -35,6 +39,22 @@ def test_cuda_and_cpu_give_the_same_vectors(checkpoint: Path) -> None:
     np.testing.assert_allclose(found.text, expected.text, atol=1e-3)
     np.testing.assert_allclose(found.image, expected.image, atol=1e-3)
     np.testing.assert_allclose(on_cuda.relation_vectors, on_cpu.relation_vectors, atol=1e-2)
+
+
+def test_index_build_reads_pictures_by_processes_into_pinned_memory(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decoding_pool, "MIN_FOR_PROCESSES", 1)
+    data = Prepared.open(checkpoint.parent / "catalogue" / "prepared")
+    encoder = Encoder.from_pretrained(checkpoint, "cuda")
+    texts, paths = [item.text for item in data.items[:6]], data.pictures[:6]
+    with encoder.open_reader(PictureFolder(data.pictures, "", 6), 6) as reader:
+        assert reader.pool.read(paths).pictures.pixels.is_pinned()
+        found = [reader.read(texts, paths, False).encode() for _ in range(3 * reader.depth)]
+    expected = encoder.encode_items(texts, [load_picture(path) for path in paths])
+    for encoding in found:
+        np.testing.assert_allclose(encoding.image, expected.image, atol=1e-5)
+    assert "could not be pinned" not in capsys.readouterr().err
 
 
 def test_auto_selects_cuda_and_names_the_device(checkpoint: Path) -> None:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from model.checkpoint.calibration import UNCALIBRATED, Calibration
 from model.checkpoint.checkpoint import Checkpoint, write_contents
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import PairVectors, ValidityHead
+from model.data.pictures.images import load_picture
 from model.data.prepared_data import Prepared
 from model.embeddings.attention_map import Attention, Box, PatchWeights, weigh_words
+from model.embeddings.encoder_protocol import ItemReader, PictureFolder, ReadItems
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
-from model.errors import UnknownRelationError
+from model.errors import PictureError, UnknownRelationError
 from model.records import INTRA_RELATION, Attribute, Edge, Item, Relation, Split
 from model.relation_file import save_relations
 from model.similarity import Similarity, View
@@ -85,6 +88,25 @@ EDGES = (
 )
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Reader that decodes each picture in the calling thread."""
+
+    encoder: "FakeEncoder"
+    depth: int = 4
+
+    def read(self, texts: Sequence[str], paths: Sequence[Path | None], tokens: bool) -> ReadItems:
+        errors: dict[int, PictureError] = {}
+        kept, pictures = [], []
+        for row, path in enumerate(paths):
+            try:
+                pictures.append(None if path is None else load_picture(path))
+                kept.append(texts[row])
+            except PictureError as error:
+                errors[row] = error
+        return ReadItems(errors, self.encoder.read_items(kept, pictures, tokens))
+
+
 class FakeEncoder:
     """Encoder whose vectors are sums of fixed random vectors.
 
@@ -105,6 +127,10 @@ class FakeEncoder:
         colours = [_colours(picture) for picture in pictures]
         seen = ItemTokens(self.text_tokens(texts), _tokens(colours)) if tokens else None
         return lambda: Encoding(self.encode_texts(texts), _sums(colours), seen)
+
+    @contextmanager
+    def open_reader(self, folder: PictureFolder, batch_size: int) -> Iterator[ItemReader]:
+        yield _Reader(self)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[ndarray, "texts relations dim"]:
         return _sums([_words(text) for text in texts])

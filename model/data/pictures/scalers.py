@@ -6,17 +6,15 @@ turns with the event loop at Python's lock, and held the rate at 860 pictures a 
 """
 
 import asyncio
-import os
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from types import TracebackType
 from typing import Self
 
 from model.errors import PictureError, StorageError
+from model.worker_pools import available_cores, process_pool, start_context
 
 from .images import decode_picture
 from .picture_cache import PictureCache, store_picture
@@ -39,9 +37,9 @@ class Scalers:
     _batches: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
-        self._workers = os.cpu_count() or 1
+        self._workers = available_cores()
         self._executor: Executor = (
-            ProcessPoolExecutor(self._workers, get_context("spawn"), _end_with_parent)
+            process_pool(self._workers, start_context([__name__]))
             if self.pictures >= MIN_FOR_PROCESSES
             else ThreadPoolExecutor(self._workers, "scaler")
         )
@@ -124,15 +122,3 @@ def scale_all(folder: Path, side: int, contents: Sequence[bytes]) -> list[str | 
             continue
         outcomes.append(store_picture(folder, *encode_picture(scaled, content.startswith(b"\x89PNG"))))
     return outcomes
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it ends, even by a kill."""
-
-    def wait() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=wait, daemon=True).start()

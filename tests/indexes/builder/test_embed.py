@@ -1,6 +1,7 @@
 """Embedding of all items: skipped items, interrupted builds, and several processes."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from indexes.builder.build import build
-from indexes.builder.embed import ProcessGroup, SingleProcess, ahead
+from indexes.builder.embed import ProcessGroup, SingleProcess
 from indexes.builder.shards import SHARDS_DIR
 from indexes.config import BuildConfig
 from indexes.index import Index
@@ -26,6 +27,7 @@ from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
 from model.similarity import Similarity
+from model.worker_pools import ahead
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop
 
 
@@ -170,6 +172,19 @@ def test_reuses_encoded_items_after_index_kind_was_rejected(
     encoder = CountingEncoder(most=0)
     assert run(shop, tmp_path / "index", encoder, kind="flat").is_dir()
     assert encoder.encoded == 0
+
+
+def test_says_which_side_took_the_time(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("indexes.builder.embed.PROGRESS_INTERVAL_S", 0.0)
+    run(shop, tmp_path / "index")
+    lines = [line for line in capsys.readouterr().err.splitlines() if " items/s" in line]
+    shares = r"time: data (\d+)%, device (\d+)%, writer (\d+)%$"
+    assert re.match(r"3 of 12 items embedded, [\d,.]+ items/s, \d+ minutes left; " + shares, lines[0])
+    closing = re.match(r"12 items embedded, [\d,.]+ items/s; " + shares, lines[-1])
+    assert closing is not None
+    assert sum(int(share) for share in closing.groups()) == pytest.approx(100, abs=2)
 
 
 @dataclass

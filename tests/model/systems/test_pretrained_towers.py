@@ -12,7 +12,7 @@ from model.network.load_backbone import load_backbone
 from model.records import Relation
 from model.systems.families import open_system
 from model.systems.system import Passes
-from tests.model.network.families import write_clip, write_siglip, write_siglip2
+from tests.model.network.families import SIDE, write_clip, write_siglip, write_siglip2
 
 from .releases import draw_picture, unit
 
@@ -26,6 +26,8 @@ def test_vectors_are_the_features_of_the_original_model(family: str, tmp_path: P
     torch.manual_seed(0)
     WRITERS[family](tmp_path)
     picture = draw_picture(tmp_path / "picture.png", 1)
+    # A picture that is not resized has exactly the pixels of the image processor.
+    load_picture(picture).resize((SIDE, SIDE)).save(picture)
     system = open_system(f"{family}:{tmp_path}", "cpu")
     found = system.encode(TEXTS, [None, picture], RELATIONS)
     backbone, preprocessor = load_backbone(tmp_path)

@@ -97,8 +97,13 @@ asyncio.run(main())
 """
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _descendants(pid: int) -> list[int]:
+    children = [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+    return [*children, *(one for child in children for one in _descendants(child))]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -107,7 +112,7 @@ def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "working\n"
-        workers = _children(run.pid)
+        workers = _descendants(run.pid)
         run.send_signal(signal.SIGKILL)
     assert len(workers) >= 1
     until = time.monotonic() + 60
