@@ -58,6 +58,7 @@ from .part_inputs import PartInputs
 from .run_state import Run, TrainingState, follow_run, open_run
 from .tracking import open_logs, require_trackers
 from .validation_queries import TEXT_SHARES, Validation, best_text_share, make_validation
+from .validity_fit import fit_validity_head
 
 MAX_FITTED_CLAIMS = 20_000
 """Maximum number of claims or edges that the validity head or a calibration map is fitted to."""
@@ -282,7 +283,7 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
         Split.VALIDATION: replace(encoding, text_share=share),
     }
     validity, calibration, accuracy = _fit_validity(
-        training.encoder, parts, encodings, training.prepared.domain_of_relation, config.seed
+        training.encoder, parts, encodings, training.prepared.domain_of_relation, config.seed, group.device
     )
     hit = state.best_hit if config.keep == "best" else state.history[-1].validation_hit_at_5
     metrics = TrainingMetrics(
@@ -377,6 +378,7 @@ def _fit_validity(
     encodings: Mapping[Split, Encoding],
     domain_of_relation: Int[ndarray, " relations"],
     seed: int,
+    device: torch.device,
 ) -> tuple[ValidityHead, Calibration, float]:
     """Fit the validity head to the training split and the calibration to the validation split; the network is frozen.
 
@@ -399,7 +401,7 @@ def _fit_validity(
             ]
         )
         judged[split] = (claims.vectors(encodings[split], encoder.relation_vectors), claims.valid)
-    head = ValidityHead.fit(*judged[Split.TRAIN], seed)
+    head = fit_validity_head(*judged[Split.TRAIN], seed, device)
     pairs, valid = judged[Split.VALIDATION]
     encoding = encodings[Split.VALIDATION]
     edges = parts[Split.VALIDATION].edges
