@@ -85,6 +85,14 @@ class ProcessGroup:
         dist.all_reduce(summed)
         return summed.item()
 
+    def summed(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the sum of `value` over all ranks, on their devices."""
+        if self.size == 1:
+            return value
+        value = value.double()
+        dist.all_reduce(value)
+        return value
+
     def copy_from_first(self, values: Tensor) -> None:
         """Replace `values` on every other rank with those of the first rank."""
         if self.size > 1:

@@ -13,6 +13,24 @@ from model.errors import InputError
 from model.network.network import Network
 
 
+def checkpoint_activations(network: Network) -> None:
+    """Make the towers compute the activations of each layer again in the backward pass (Chen et al. 2016).
+
+    Only the input of each layer is stored (arXiv 1604.06174). Dropout draws the same numbers again, so the gradients
+    stay the same.
+
+    Raises:
+        InputError: the towers cannot do this.
+    """
+    try:
+        network.backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(
+            f"--gradient-checkpointing cannot be used with this backbone: {error} Omit the option. --micro-batch also "
+            "saves memory."
+        ) from None
+
+
 def select_trainable(network: Network, config: TrainConfig) -> Callable[[], None]:
     """Freeze the weights that `config.tune` does not train, and return a function to call after training.
 

@@ -5,6 +5,8 @@ A contrastive loss needs all vectors of a batch at once, but not all activations
 backpropagated as far as the vectors. Each micro-batch is then encoded again, this time with activations, and the
 gradient of its vectors is backpropagated through the network. The relations are encoded only once, with activations,
 for all micro-batches. A batch that fits into one micro-batch is also encoded only once.
+
+The host never waits for the device here, so that it can prepare the next step while the device computes.
 """
 
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from model.network.relation_attention import RelationContext
 from model.records import Relation
 
 from .augmentation import move_pictures
-from .batches import Batch, seed_of
+from .batches import Batch, moved, seed_of, take_texts, with_tensors
 from .distributed import ProcessGroup
 from .objectives.batch_loss import BatchLoss, BatchVectors
 
@@ -44,50 +46,72 @@ class Gradients:
         self._network = network
         self.preprocessor = preprocessor
         self._conditioning = [network.conditioning_relation(relation) for relation in relations]
-        texts = preprocessor.tokenize([relation.description for relation in self._conditioning]).to(
-            group.device
-        )
+        texts = preprocessor.tokenize([relation.description for relation in self._conditioning])
         self._texts: TextInput | Tokens = texts
         if frozen_towers:
             with torch.no_grad():
-                self._texts = network.eval().text_tokens(texts)
+                tokens = network.eval().text_tokens(moved(texts, group.device))
+            self._texts = tokens.to(torch.device("cpu"))
+        if network.config.conditioning != "paper":  # then every step needs all of them
+            self._texts = moved(self._texts, group.device)
         self._group = group
         self._loss = loss
         self._micro_batch = micro_batch
         self._bf16 = bf16
         self._seed = seed
 
-    def of(self, batch: Batch, step: int) -> float:
-        """Store the gradient of the whole batch in `grad` of all parameters (network, loss), and return the loss."""
+    def of(self, batch: Batch, step: int) -> Float[Tensor, ""]:
+        """Store the gradient of the whole batch in `grad` of all parameters (network, loss), and return the loss.
+
+        The loss stays on the device: reading it makes the host wait for this step.
+        """
         # The dropout applied to the relations must be the same on all ranks and after a resume.
         torch.manual_seed(seed_of(self._seed, step))
-        context = self._context(batch)
-        views = (context.text, context.image)
-        cut = [[_cut(part) for part in view.differentiable()] for view in views]
-        apart = replace(
-            context, text=context.text.with_tensors(cut[0]), image=context.image.with_tensors(cut[1])
-        )
-        chunks = list(self._chunks(len(batch.text)))
-        once = len(chunks) == 1
-        with torch.set_grad_enabled(once):
-            encoded = [self._encode(batch, chunk, apart, step) for chunk in chunks]
+        # One region of autocast around all forward passes casts the weights of a tower once, not once per pass.
+        with self._arithmetic():
+            context = self._context(batch)
+            views = (context.text, context.image)
+            cut = [[_cut(part) for part in view.differentiable()] for view in views]
+            apart = replace(
+                context, text=context.text.with_tensors(cut[0]), image=context.image.with_tensors(cut[1])
+            )
+            chunks = list(self._chunks(len(batch.text)))
+            once = len(chunks) == 1
+            with torch.set_grad_enabled(once):
+                encoded = [self._encode(batch, chunk, apart, step) for chunk in chunks]
+            if not once:  # weights that were cast without gradient must not be used with gradient
+                torch.clear_autocast_cache()
 
-        text, image = (_cut(torch.cat(view)) for view in zip(*encoded, strict=True))
-        items = torch.from_numpy(batch.items).to(self._group.device)
-        gathered = BatchVectors(self._gathered(text, len(items)), self._gathered(image, len(items)), items)
-        loss: Tensor = self._loss(gathered, batch.pairs)
-        loss.backward()
+            text, image = (_cut(torch.cat(view)) for view in zip(*encoded, strict=True))
+            loss = self._loss_of(batch, text, image)
 
-        for chunk, vectors in zip(chunks, encoded, strict=True):
-            again = vectors if once else self._encode(batch, chunk, apart, step)
-            torch.autograd.backward(again, [_gradient(text)[chunk], _gradient(image)[chunk]])
+            for chunk, vectors in zip(chunks, encoded, strict=True):
+                again = vectors if once else self._encode(batch, chunk, apart, step)
+                with self._arithmetic(enabled=False):
+                    torch.autograd.backward(again, [_gradient(text)[chunk], _gradient(image)[chunk]])
         parts = [part for view in views for part in view.differentiable()]
         gradients = [_gradient(part) for parts in cut for part in parts]
         # The projection of a tower that ends in a head (SigLIP) is a constant.
         learnt = [place for place, part in enumerate(parts) if part.requires_grad]
         torch.autograd.backward([parts[place] for place in learnt], [gradients[place] for place in learnt])
         self._group.sum_gradients([*self._network.parameters(), *self._loss.parameters()])
-        return self._group.total(loss.item())
+        return self._group.summed(loss)
+
+    def _loss_of(
+        self,
+        batch: Batch,
+        text: Float[Tensor, "rows relations dim"],
+        image: Float[Tensor, "rows relations dim"],
+    ) -> Float[Tensor, ""]:
+        """Compute the loss of the whole batch in full precision, and store the gradients of `text` and `image`."""
+        items = moved(torch.from_numpy(batch.items), self._group.device)
+        with self._arithmetic(enabled=False):
+            gathered = BatchVectors(
+                self._gathered(text, len(items)), self._gathered(image, len(items)), items
+            )
+            loss: Tensor = self._loss(gathered, batch.pairs)
+            loss.backward()
+        return loss.detach()
 
     def _gathered(
         self, own: Float[Tensor, "rows relations dim"], count: int
@@ -100,32 +124,32 @@ class Gradients:
         return (slice(start, start + size) for start in range(0, count, size))
 
     def _context(self, batch: Batch) -> RelationContext:
-        rows = torch.from_numpy(batch.relations).to(self._group.device)
-        with self._arithmetic():
-            if self._network.config.conditioning != "paper":  # the centre depends on all relations
-                return self._network.context(self._texts, self._conditioning).take(rows)
-            texts = self._texts.take(rows)
-            return self._network.context(texts, [self._conditioning[row] for row in batch.relations])
+        rows = torch.from_numpy(batch.relations)
+        if self._network.config.conditioning != "paper":  # the centre depends on all relations
+            context = self._network.context(self._texts, self._conditioning)
+            return context.take(moved(rows, self._group.device))
+        texts = moved(take_texts(self._texts, rows), self._group.device)
+        return self._network.context(texts, [self._conditioning[row] for row in batch.relations])
 
     def _encode(
         self, batch: Batch, chunk: slice, context: RelationContext, step: int
     ) -> tuple[Float[Tensor, "chunk relations dim"], Float[Tensor, "chunk relations dim"]]:
         # Dropout must be the same when the micro-batch is encoded a second time.
         torch.manual_seed(seed_of(self._seed, step, self._group.rank, chunk.start))
-        rows = torch.arange(len(batch.text))[chunk]
-        pictures = batch.pictures.take(rows)
+        text: TextInput | Tokens = with_tensors(batch.text, lambda rows: rows[chunk])
+        pictures: PictureInput | Tokens = with_tensors(batch.pictures, lambda rows: rows[chunk])
         if isinstance(pictures, PictureInput):
-            pictures = self.preprocessor.normalise(pictures)
-            if batch.moves is not None:
-                pictures = move_pictures(pictures, batch.moves[chunk])
-        with self._arithmetic():
-            return (
-                self._network.text_vectors(batch.text.take(rows), context),
-                self._network.image_vectors(pictures, context),
-            )
+            with self._arithmetic(enabled=False):
+                pictures = self.preprocessor.normalise(pictures)
+                if batch.moves is not None:
+                    pictures = move_pictures(pictures, batch.moves[chunk])
+        return (
+            self._network.text_vectors(text, context),
+            self._network.image_vectors(pictures, context),
+        )
 
-    def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._bf16)
+    def _arithmetic(self, enabled: bool = True) -> torch.autocast:
+        return torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._bf16 and enabled)
 
 
 def _cut(values: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def second_step(network: Network, batches: Batches, gradients: Gradients) -> tup
     """Return the loss and gradients of the second step; DeCLIP's queue then holds the texts of the first."""
     gradients.of(batches.at(1), step=1)
     network.zero_grad()
-    return gradients.of(batches.at(2), step=2), gradients_of(network)
+    return gradients.of(batches.at(2), step=2).item(), gradients_of(network)
 
 
 @runtime_checkable
@@ -114,7 +114,7 @@ def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[floa
 @pytest.fixture(scope="module")
 def whole(prepared: Path) -> tuple[float, dict[str, Tensor]]:
     network, batches, gradients = set_up(prepared)
-    return gradients.of(batches.at(1), step=1), gradients_of(network)
+    return gradients.of(batches.at(1), step=1).item(), gradients_of(network)
 
 
 def test_gradients_equal_plain_backpropagation(
@@ -143,7 +143,7 @@ def test_centred_gradients_equal_plain_backpropagation_through_centre(
         prepared, micro_batch=5, conditioning=conditioning, normalise_tokens=normalise
     )
     batch = batches.at(1)
-    found = gradients.of(batch, step=1), gradients_of(network)
+    found = gradients.of(batch, step=1).item(), gradients_of(network)
     network, _, gradients = set_up(prepared, conditioning=conditioning, normalise_tokens=normalise)
     relations, preprocessor = Prepared.open(prepared).relations, gradients.preprocessor
     # The centre is the mean over all relations, not only over those of the batch.
@@ -165,7 +165,7 @@ def test_micro_batches_of_any_size_give_gradients_of_whole_batch(
     size: int, prepared: Path, whole: tuple[float, dict[str, Tensor]]
 ) -> None:
     network, batches, gradients = set_up(prepared, micro_batch=size)
-    assert gradients.of(batches.at(1), step=1) == pytest.approx(whole[0], rel=1e-12)
+    assert gradients.of(batches.at(1), step=1).item() == pytest.approx(whole[0], rel=1e-12)
     assert compare(gradients_of(network), whole[1]) == pytest.approx((1.0, 1.0), abs=1e-12)
 
 
@@ -261,7 +261,7 @@ def one_rank(folder: Path, out: Path) -> None:
     with join_process_group("cpu") as ranks:
         for micro_batch in MICRO_BATCHES:
             network, batches, gradients = set_up(folder, ranks, micro_batch)
-            loss = gradients.of(batches.at(1), step=1)
+            loss = gradients.of(batches.at(1), step=1).item()
             save_file(gradients_of(network), out / f"{micro_batch}-{ranks.rank}.safetensors")
             (out / f"{micro_batch}-{ranks.rank}.json").write_text(json.dumps(loss))
         for objective in RIVALS:

@@ -9,7 +9,7 @@ bf16.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -18,8 +18,16 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor, nn
 
-from model.checkpoint.validity import PairVectors, ValidityHead
+from model.checkpoint.calibration import Calibration
+from model.checkpoint.validity import VALIDITY_THRESHOLD, PairVectors, ValidityHead
+from model.embeddings.encoding import Encoding
+from model.encoder.encoder import Encoder
+from model.evaluation.metrics import relation_type_scores
+from model.evaluation.sampling import LabelledPairs, sample_labelled_pairs
 from model.network.precision import MIN_BF16_WIDTH, computes_in_bf16
+from model.records import Split
+from model.similarity import Similarity
+from model.training.batches import Part
 
 HIDDEN = 64
 MAX_EPOCHS = 60
@@ -50,6 +58,53 @@ PATIENCE = 6
 
 MIN_GAIN = 1e-4
 """Minimum gain of accuracy that counts as better."""
+
+
+MAX_FITTED_CLAIMS = 20_000
+"""Maximum number of claims or edges that the validity head or a calibration map is fitted to."""
+
+
+def fit_validity(
+    encoder: Encoder,
+    parts: Mapping[Split, Part],
+    encodings: Mapping[Split, Encoding],
+    domain_of_relation: Int[ndarray, " relations"],
+    seed: int,
+    device: torch.device,
+) -> tuple[ValidityHead, Calibration, float]:
+    """Fit the validity head to the training split and the calibration to the validation split; the network is frozen.
+
+    The false claims are made of the items and relations of one domain, as an index asks them. The returned accuracy is
+    that of the uncalibrated head on the validation split.
+    """
+    rng = np.random.default_rng(seed)
+    known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
+    judged = {}
+    for split, part in parts.items():
+        claims = LabelledPairs.joined(
+            [
+                sample_labelled_pairs(
+                    own,
+                    np.flatnonzero(domain_of_relation == domain_of_relation[own.relation[0]]),
+                    MAX_FITTED_CLAIMS,
+                    rng,
+                )
+                for own in part.edges.by_domain(domain_of_relation)
+            ]
+        )
+        judged[split] = (claims.vectors(encodings[split], encoder.relation_vectors), claims.valid)
+    head = fit_validity_head(*judged[Split.TRAIN], seed, device)
+    pairs, valid = judged[Split.VALIDATION]
+    encoding = encodings[Split.VALIDATION]
+    edges = parts[Split.VALIDATION].edges
+    edges = edges.take(np.sort(rng.permutation(len(edges))[:MAX_FITTED_CLAIMS]))
+    calibration = Calibration.fit(
+        head.log_odds(pairs),
+        valid,
+        {similarity: relation_type_scores(encoding, edges, similarity, known) for similarity in Similarity},
+        np.searchsorted(known, edges.relation),
+    )
+    return head, calibration, float(((head.probability(pairs) >= VALIDITY_THRESHOLD) == valid).mean())
 
 
 class _Claims:

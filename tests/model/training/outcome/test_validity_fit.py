@@ -7,7 +7,7 @@ from numpy import ndarray
 from sklearn.neural_network import MLPClassifier
 
 from model.checkpoint.validity import PairVectors, ValidityHead
-from model.training.validity_fit import fit_validity_head
+from model.training.outcome.validity_fit import fit_validity_head
 from tests.model.checkpoint.test_validity import random_pairs
 
 CPU = torch.device("cpu")
