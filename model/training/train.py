@@ -40,7 +40,6 @@ from model.records import Split
 from .batches import Batches, Part
 from .distributed import ProcessGroup, join_process_group
 from .finetuning import checkpoint_activations, select_trainable
-from .gradients import Gradients
 from .initial_values import logit_scale_for, measure_centres
 from .objectives.batch_loss import BatchLoss
 from .objectives.choice import make_loss
@@ -51,6 +50,7 @@ from .outcome.validity_fit import fit_validity
 from .part_inputs import PartInputs
 from .run_state import Run, TrainingState, follow_run, open_run
 from .steps.compilation import Compilation, compiles
+from .steps.gradients import Gradients
 from .steps.training_steps import TrainingSteps
 from .tracking import open_logs, require_trackers
 from .validation_queries import TEXT_SHARES, Validation, best_text_share, make_validation

@@ -15,13 +15,13 @@ from model.config import TrainConfig
 from model.errors import TrainingError
 from model.network.network import Network
 from model.training.batches import Batch, Queue
-from model.training.gradients import Gradients
 from model.training.objectives.batch_loss import BatchLoss
 from model.training.optimizer import peak_rate, schedule
 from model.training.run_state import TrainingState
 
 from .compilation import Compilation
 from .delayed_figures import DelayedFigures
+from .gradients import Gradients
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from model.network.load_backbone import build_backbone
 from model.network.network import Network, NetworkConfig
 from model.records import INTRA_RELATION, Relation
 from model.training.steps.compilation import Compilation, compiles
-from tests.model.training.test_gradients import compare, gradients_of, set_up
+from tests.model.training.steps.test_gradients import compare, gradients_of, set_up
 
 TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 TEXT, VISION = {**TOWER, "vocab_size": 99}, {**TOWER, "image_size": 32, "patch_size": 16}

@@ -10,6 +10,7 @@ The host never waits for the device here, so that it can prepare the next step w
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -21,11 +22,12 @@ from model.network.network import Network
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext
 from model.records import Relation
+from model.training.augmentation import move_pictures
+from model.training.batches import Batch, moved, seed_of, take_texts, with_tensors
+from model.training.distributed import ProcessGroup
+from model.training.objectives.batch_loss import BatchLoss, BatchVectors
 
-from .augmentation import move_pictures
-from .batches import Batch, moved, seed_of, take_texts, with_tensors
-from .distributed import ProcessGroup
-from .objectives.batch_loss import BatchLoss, BatchVectors
+from .gradient_buckets import GradientBuckets
 
 
 class Gradients:
@@ -59,6 +61,12 @@ class Gradients:
         self._micro_batch = micro_batch
         self._bf16 = bf16
         self._seed = seed
+        # The relations need the text tower and the attention, but not the image tower.
+        image = list(network.backbone.model.vision_model.parameters())
+        others = {*network.parameters(), *loss.parameters()} - set(image)
+        # The loss comes first, and so its bucket last: no backward pass of the network reaches its weights.
+        ordered = dict.fromkeys((*loss.parameters(), *network.parameters()))
+        self._buckets = GradientBuckets(group, [image, [weight for weight in ordered if weight in others]])
 
     def of(self, batch: Batch, step: int) -> Float[Tensor, ""]:
         """Store the gradient of the whole batch in `grad` of all parameters (network, loss), and return the loss.
@@ -87,14 +95,18 @@ class Gradients:
 
             for chunk, vectors in zip(chunks, encoded, strict=True):
                 again = vectors if once else self._encode(batch, chunk, apart, step)
-                with self._arithmetic(enabled=False):
+                last = chunk is chunks[-1]
+                with self._arithmetic(enabled=False), self._buckets.final(0) if last else nullcontext():
                     torch.autograd.backward(again, [_gradient(text)[chunk], _gradient(image)[chunk]])
         parts = [part for view in views for part in view.differentiable()]
         gradients = [_gradient(part) for parts in cut for part in parts]
         # The projection of a tower that ends in a head (SigLIP) is a constant.
         learnt = [place for place, part in enumerate(parts) if part.requires_grad]
-        torch.autograd.backward([parts[place] for place in learnt], [gradients[place] for place in learnt])
-        self._group.sum_gradients([*self._network.parameters(), *self._loss.parameters()])
+        with self._buckets.final(1):
+            torch.autograd.backward(
+                [parts[place] for place in learnt], [gradients[place] for place in learnt]
+            )
+        self._buckets.receive()
         return self._group.summed(loss)
 
     def _loss_of(
