@@ -39,7 +39,7 @@ from model.records import Split
 
 from .batches import Batches, Part
 from .distributed import ProcessGroup, join_process_group
-from .finetuning import checkpoint_activations, select_trainable
+from .finetuning import select_trainable
 from .initial_values import logit_scale_for, measure_centres
 from .objectives.batch_loss import BatchLoss
 from .objectives.choice import make_loss
@@ -138,8 +138,6 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
     part = inputs.part(prepared.rows(Split.TRAIN), Split.TRAIN)
     validation = make_validation(prepared, inputs, rng)
     _scale_attention(config, encoder, part, group)
-    if config.gradient_checkpointing:
-        checkpoint_activations(network)
     merge = select_trainable(network, config)
     loss = make_loss(config, len(part), backbone.dim).to(group.device)
     gradients = Gradients(
@@ -148,13 +146,14 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
         prepared.relations,
         group,
         loss,
-        micro_batch=config.micro_batch,
-        bf16=config.precision == "bf16"
-        or (config.precision == "auto" and cuda_computes_in_bf16(group.device)),
-        seed=config.seed,
-        frozen_towers=inputs.frozen,
+        config.micro_batch,
+        _trains_in_bf16(config, group),
+        config.seed,
+        inputs.frozen,
     )
     optimizer = make_optimizer(network, loss, config)
+    compilation = Compilation(network, compiles(config.compile, group.device))
+    astray = partial(_astray, prepared, run)
     return _Training(
         config=config,
         prepared=prepared,
@@ -175,15 +174,7 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
         ),
         loss=loss,
         optimizer=optimizer,
-        steps=TrainingSteps(
-            config,
-            network,
-            loss,
-            gradients,
-            optimizer,
-            Compilation(network, compiles(config.compile, group.device)),
-            partial(_astray, prepared, run),
-        ),
+        steps=TrainingSteps(config, network, loss, gradients, optimizer, compilation, astray),
         merge=merge,
     )
 
@@ -317,6 +308,10 @@ def _scale_attention(config: TrainConfig, encoder: Encoder, part: Part, group: P
             else 0.0
         )
         network.set_logit_scale(group.total(measured))
+
+
+def _trains_in_bf16(config: TrainConfig, group: ProcessGroup) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and cuda_computes_in_bf16(group.device))
 
 
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:

@@ -53,6 +53,7 @@ def set_up(
     conditioning: Conditioning = "paper",
     objective: Objective = "rcml",
     normalise_tokens: bool = False,
+    bf16: bool = False,
 ) -> tuple[Network, Batches, Gradients]:
     """Return a random network in float64, the batches of the training split, and the object that computes gradients."""
     prepared = Prepared.open(folder)
@@ -77,7 +78,7 @@ def set_up(
     loss = make_loss(training, len(part), backbone.dim).double()
     network.register_module("loss", loss)  # only to find its gradients among those of the network
     gradients = Gradients(
-        network, preprocessor, prepared.relations, group, loss, micro_batch, bf16=False, seed=0
+        network, preprocessor, prepared.relations, group, loss, micro_batch, bf16=bf16, seed=0
     )
     batches = Batches(part, objective, 12, augment=True, seed=0, group=group, views=loss.views)
     return network, batches, gradients
