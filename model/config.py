@@ -13,6 +13,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Objective = Literal["rcml", "clip", "blind", "siglip", "unicl", "declip"]
 Conditioning = Literal["paper", "centred", "centred+bias"]
 Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "on", "off"]
 TowerEngine = Literal["torch", "openvino"]
 Tuning = Literal["full", "lora", "frozen"]
 Keep = Literal["best", "last"]
@@ -180,6 +181,16 @@ class TrainingOptions(StageConfig):
         "auto",
         description="precision of the computation, while the weights stay fp32; auto: bf16 if the GPU supports it, "
         "otherwise fp32",
+    )
+    compile: Compile = Field(
+        "auto",
+        description="compile the towers and the attention with torch.compile, which takes a minute at the start and "
+        "speeds up every step; auto: on CUDA",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute the activations of the towers again in the backward pass instead of storing them, which "
+        "saves memory and takes about a third longer",
     )
     learning_rate: float | None = Field(
         None,

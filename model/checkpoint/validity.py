@@ -1,15 +1,15 @@
 """Relation-validity head (section 4.3.3): the probability that a given relation holds between two items.
 
-The head is a small MLP over frozen vectors. scikit-learn fits it after training, and plain NumPy evaluates it, so the
-service does not need torch. Its features are symmetric in the two items: (A, B) and (B, A) give the same result.
+The head is a small MLP over frozen vectors. `model/training/validity_fit.py` fits it after training, and plain NumPy
+evaluates it, so the service does not need torch. Its features are symmetric in the two items: (A, B) and (B, A) give
+the same result.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 from numpy import ndarray
 from safetensors.numpy import load_file, save_file
 
@@ -30,10 +30,14 @@ class PairVectors:
     relation: Float32[ndarray, "pairs dim"]
 
     def features(self) -> Float32[ndarray, "pairs features"]:
-        """Compute the input features of each pair.
+        """Compute the input features of each pair: those of its items, then those of its relation."""
+        return np.hstack([self.item_features(), self.relation_features()])
+
+    def item_features(self) -> Float32[ndarray, "pairs item_features"]:
+        """Compute the features of the two items of each pair.
 
         The features are the element-wise products of the two items' vectors (text with text, image with image, and the
-        mean of both cross-modal products), the cosine that each product sums to, and the vector of the relation.
+        mean of both cross-modal products), and the cosine that each product sums to.
         """
         cross = (self.text_a * self.image_b + self.image_a * self.text_b) / 2
         products = (self.text_a * self.text_b, self.image_a * self.image_b, cross)
@@ -41,8 +45,13 @@ class PairVectors:
         # A component of a unit vector is about 1/sqrt(dim). Scaling it to about 1 gives all features the same initial
         # weight.
         scale = np.float32(self.relation.shape[1])
-        unit = self.relation / np.linalg.norm(self.relation, axis=1, keepdims=True)
-        return np.hstack([*(product * scale for product in products), *cosines, unit * np.sqrt(scale)])
+        return np.hstack([*(product * scale for product in products), *cosines])
+
+    def relation_features(self, rows: Int[ndarray, " rows"] | None = None) -> Float32[ndarray, "rows dim"]:
+        """Compute the features of the relations of the pairs at `rows` (None: all): their vectors, scaled."""
+        vectors = self.relation if rows is None else self.relation[rows]
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(unit * np.sqrt(np.float32(vectors.shape[1])))
 
 
 @dataclass(frozen=True)
@@ -53,33 +62,6 @@ class ValidityHead:
     bias_1: Float32[ndarray, " hidden"]
     weight_2: Float32[ndarray, " hidden"]
     bias_2: Float32[ndarray, ""]
-
-    @classmethod
-    def fit(cls, pairs: PairVectors, valid: ndarray, seed: int) -> "ValidityHead":
-        """Fit the head to `pairs` and their labels `valid` (bool `[pairs]`)."""
-        from sklearn.neural_network import MLPClassifier
-
-        network = MLPClassifier(
-            hidden_layer_sizes=(64,),
-            alpha=1.0,
-            batch_size=min(256, len(valid)),
-            learning_rate_init=1e-3,
-            max_iter=60,
-            # Early stopping validates on a tenth of the pairs. A tenth of fewer than 100 pairs is too small a sample.
-            early_stopping=len(valid) >= 100,
-            n_iter_no_change=6,
-            random_state=seed,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reaching max_iter is not a problem
-            network.fit(pairs.features(), valid)
-        (weight_1, weight_2), (bias_1, bias_2) = network.coefs_, network.intercepts_
-        return cls(
-            weight_1.astype(np.float32),
-            bias_1.astype(np.float32),
-            weight_2[:, 0].astype(np.float32),
-            bias_2.astype(np.float32)[0],
-        )
 
     def log_odds(self, pairs: PairVectors) -> Float32[ndarray, " pairs"]:
         """Compute the log-odds that the relation holds for each pair; `Calibration` converts them to probabilities."""

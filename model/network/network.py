@@ -130,7 +130,8 @@ class Network(nn.Module):
         `relations`, which must then be all relations of the network. With the paper's conditioning, it has no effect.
         """
         tokens = self.text_tokens(texts)
-        intra = torch.tensor([relation.intra for relation in relations], device=tokens.states.device)
+        intra = torch.tensor([relation.intra for relation in relations])
+        intra = intra.to(tokens.states.device, non_blocking=True)
         # The towers may run in bf16; everything else here is computed in the precision of the attention.
         summaries, text, image = (
             part.to(self.attention.query.dtype)

@@ -266,7 +266,7 @@ class Preprocessor:
         again = getattr(processor, "include_top", False)
         if processor.do_normalize or again:
             mean, std = (
-                torch.tensor(values, device=pixels.device)
+                torch.tensor(values).to(pixels.device, non_blocking=True)
                 for values in (processor.image_mean, processor.image_std)
             )
             if len(self.decoder.shape) == 3:

@@ -111,8 +111,10 @@ def centre_of(
     vectors: Float[Tensor, "relations dim"], intra: Bool[Tensor, " relations"]
 ) -> Float[Tensor, " dim"]:
     """Return the mean h_E of the inter-sample relations; zero if there are fewer than two, which have no contrast."""
-    inter = vectors[~intra]
-    return inter.mean(dim=0) if len(inter) > 1 else torch.zeros_like(vectors[0])
+    # Products instead of a selection by `intra`: the host need not wait until the device knows the number of relations.
+    inter = (~intra).to(vectors.dtype)
+    count = inter.sum()
+    return (vectors * inter[:, None]).sum(dim=0) / count.clamp(min=1) * (count > 1)
 
 
 def centred(

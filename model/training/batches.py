@@ -5,11 +5,12 @@ state. Threads build batches in advance to keep the device from waiting for data
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +29,15 @@ from model.network.token_cache import StoredTokens
 from .augmentation import draw_kept, draw_moves, parts_of, two_pictures, two_texts
 from .distributed import ProcessGroup
 from .loss import PairBatch
+
+Inputs = TypeVar("Inputs")
+"""A tensor, or a dataclass whose fields include tensors."""
+
+TOKEN_BUCKET = 8
+"""Texts are padded to a multiple of this number of tokens, so that the shapes of batches repeat.
+
+`torch.compile` compiles again for a new shape, and matrix products are fastest for multiples of 8 rows.
+"""
 
 SELF_PAIRED: frozenset[Objective] = frozenset({"clip", "siglip", "declip"})
 """Objectives whose only positives are the text and the picture of one item."""
@@ -67,12 +77,17 @@ class Batch:
     pairs: PairBatch
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch with its tensors on `device`."""
-        if device.type == "cpu":
-            return self
-        moves = None if self.moves is None else self.moves.to(device)
-        text, pictures, pairs = self.text.to(device), self.pictures.to(device), self.pairs.to(device)
-        return Batch(self.items, self.own, text, pictures, moves, self.relations, pairs)
+        """Return the batch with its tensors on `device`; a copy from pinned memory does not block."""
+        return self if device.type == "cpu" else self._with(lambda part: moved(part, device))
+
+    def pinned(self) -> "Batch":
+        """Return the batch with its tensors in pinned memory."""
+        return self._with(lambda part: with_tensors(part, Tensor.pin_memory))
+
+    def _with(self, change: Callable[[Any], Any]) -> "Batch":
+        moves = None if self.moves is None else change(self.moves)
+        parts = {name: change(getattr(self, name)) for name in ("text", "pictures", "pairs")}
+        return replace(self, moves=moves, **parts)
 
 
 class Batches:
@@ -116,7 +131,7 @@ class Batches:
         own = self._group.share(len(items))
         rows = torch.from_numpy(items[own])
         relations, pairs = pairs_among(self._pairs, items, self._related, own)
-        text, pictures, moves = self._part.text.take(rows), self._part.pictures.take(rows), None
+        text, pictures, moves = take_texts(self._part.text, rows), self._part.pictures.take(rows), None
         generator = torch.Generator().manual_seed(seed_of(self._seed, step))
         if self._augment:
             moves = torch.cat([draw_moves(len(items), generator)[own] for _ in range(self._views)])
@@ -173,12 +188,38 @@ class Queue:
 
     def _make(self, step: int) -> Batch:
         batch = self._batches.at(step)
-        if self._device.type == "cuda" and isinstance(batch.pictures, PictureInput):
-            pictures = PictureInput(batch.pictures.pixels.pin_memory(), batch.pictures.grid.pin_memory())
-            return Batch(
-                batch.items, batch.own, batch.text, pictures, batch.moves, batch.relations, batch.pairs
-            )
-        return batch
+        return batch.pinned() if self._device.type == "cuda" else batch
+
+
+def with_tensors(part: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Apply `change` to a tensor, or to every tensor of a dataclass."""
+    if isinstance(part, Tensor):
+        return cast(Inputs, change(part))
+    tensors = {name: change(value) for name, value in vars(part).items() if isinstance(value, Tensor)}
+    return cast(Inputs, replace(cast(Any, part), **tensors))
+
+
+def moved(part: Inputs, device: torch.device) -> Inputs:
+    """Return a tensor, or a dataclass with its tensors, on `device`.
+
+    The host does not wait for a copy to CUDA, so it can prepare the next operations while the device computes.
+    """
+    return with_tensors(part, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def take_texts(text: TextInput | StoredTokens | Tokens, rows: Int[Tensor, " taken"]) -> TextInput | Tokens:
+    """Return the texts at `rows`, padded to the longest of them and on to a multiple of `TOKEN_BUCKET`.
+
+    No text is padded further than `text` is. The texts of SigLIP keep the full length.
+
+    `text` must be on the CPU: to find the longest text on another device, the host would have to wait for it.
+    """
+    taken = text.take(rows)
+    if not isinstance(text, TextInput) or not isinstance(taken, TextInput):
+        return taken  # towers do not encode tokens again, so their shapes need not repeat
+    longest = -(-taken.mask.shape[1] // TOKEN_BUCKET) * TOKEN_BUCKET
+    # NumPy, because several threads prepare batches, and torch would start an OpenMP pool in each.
+    return with_tensors(text, lambda tensor: torch.from_numpy(tensor.numpy()[rows.numpy(), :longest]))
 
 
 def seed_of(*numbers: int) -> int:
@@ -243,4 +284,5 @@ def pairs_among(
         related=torch.from_numpy(among),
         count=len(anchor),
         inter_count=2 * int(inter.sum()),
+        sizes=tuple(np.bincount(relation[mine], minlength=len(relations)).tolist()),
     )

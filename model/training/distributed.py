@@ -5,11 +5,10 @@ ranks sum to the gradient of the whole batch on one device. If the vectors were 
 would be wrong: in a measurement, it had 0.54 times the norm of the correct gradient and a cosine of 0.96 with it. If
 they were not gathered at all, the negatives on the other ranks would be missing.
 
-One flat all-reduce per step sums the gradients. `DistributedDataParallel` is unsuitable, because its hooks assume one
-backward pass per step, and a step with micro-batches has several.
+`steps/gradient_buckets.py` sums the gradients.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.config import Device
 from model.errors import InputError
@@ -65,18 +64,6 @@ class ProcessGroup:
         bounds = [count * rank // self.size for rank in range(self.size + 1)]
         return [slice(start, stop) for start, stop in pairwise(bounds)]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient with its sum over all ranks."""
-        gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        if self.size == 1 or not gradients:
-            return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, summed in zip(
-            gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
-        ):
-            gradient.copy_(summed.view_as(gradient))
-
     def total(self, value: float) -> float:
         """Return the sum of `value` over all ranks; every rank receives the same sum."""
         if self.size == 1:
@@ -84,6 +71,14 @@ class ProcessGroup:
         summed = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         return summed.item()
+
+    def summed(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the sum of `value` over all ranks, on their devices."""
+        if self.size == 1:
+            return value
+        value = value.double()
+        dist.all_reduce(value)
+        return value
 
     def copy_from_first(self, values: Tensor) -> None:
         """Replace `values` on every other rank with those of the first rank."""

@@ -24,6 +24,9 @@ class PairBatch:
     `count` is the number of pairs in the whole batch, and the loss is a mean over them. `inter_count` is the number of
     these pairs that connect two different items. Under `torchrun`, each rank has only some of the pairs, but both
     counts are those of the whole batch. The losses of the ranks then sum to the loss of the batch.
+
+    `sizes` is the number of pairs of each relation. The host needs it to divide the pairs; without it, the host has to
+    wait for the device.
     """
 
     anchor: Int[Tensor, " pairs"]
@@ -32,9 +35,10 @@ class PairBatch:
     related: Bool[Tensor, "items items"]
     count: int
     inter_count: int
+    sizes: tuple[int, ...] | None = None
 
     def to(self, device: torch.device) -> "PairBatch":
-        """Return the pairs with their tensors on `device`."""
+        """Return the pairs with their tensors on `device`, and with `sizes`."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -46,7 +50,15 @@ class PairBatch:
             move(self.related),
             self.count,
             self.inter_count,
+            tuple(self.group_sizes()),
         )
+
+    def group_sizes(self, relations: int = 0) -> list[int]:
+        """Return the number of pairs of each relation, of at least `relations` relations."""
+        if self.sizes is None:
+            counts: list[int] = torch.bincount(self.relation, minlength=relations).tolist()
+            return counts
+        return [*self.sizes, *[0] * (relations - len(self.sizes))]
 
 
 def rcml_loss(
@@ -102,7 +114,7 @@ class _Groups:
         """Sort `pairs` by relation."""
         order = pairs.relation.argsort(stable=True)
         anchor, positive = pairs.anchor[order], pairs.positive[order]
-        sizes: list[int] = torch.bincount(pairs.relation, minlength=relations).tolist()
+        sizes = pairs.group_sizes(relations)
         excluded = pairs.related[anchor].scatter(1, positive[:, None], False)
         return cls(order, anchor.split(sizes), positive, anchor != positive, excluded)
 

@@ -34,14 +34,8 @@ from model.durable_files import share, storing, sync_path
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
 
 INCIDENTAL_OPTIONS = {
-    "prepared",
-    "out",
-    "device",
-    "workers",
-    "picture_cache",
-    "decoded_pictures",
-    "save_every",
-    "track",
+    *("prepared", "out", "device", "workers", "picture_cache", "decoded_pictures", "save_every", "track"),
+    *("compile", "gradient_checkpointing"),
 }
 """Options that a resumed run may change, because they do not change what the network learns.
 
@@ -77,7 +71,7 @@ class TrainingState(BaseModel):
         return self.waited / max(self.seconds, 1e-9)
 
     def count(self, step: int, loss: float, pairs: int, seconds: float, waited: float) -> None:
-        """Record a training step."""
+        """Record a training step, which added `seconds` to the training time."""
         self.step = step
         self.losses.append(loss)
         self.pairs += pairs

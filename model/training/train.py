@@ -10,31 +10,25 @@ messages.
 """
 
 import json
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from numpy import ndarray
-from torch import nn
 
 from model.artifact import write_artifact
-from model.checkpoint.calibration import Calibration
 from model.checkpoint.training_metrics import TrainingMetrics
-from model.checkpoint.validity import VALIDITY_THRESHOLD, ValidityHead
 from model.config import UNCONDITIONED, TrainConfig
 from model.console import progress_bar, say
 from model.data.joined_data import open_prepared
 from model.data.prepared_data import Prepared
-from model.embeddings.encoding import EQUAL_SHARE, Encoding
+from model.embeddings.encoding import EQUAL_SHARE
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
-from model.evaluation.metrics import relation_type_scores
-from model.evaluation.sampling import LabelledPairs, sample_labelled_pairs
 from model.network.backbones import Backbone, DualEncoderBackbone
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
@@ -42,25 +36,24 @@ from model.network.precision import cuda_computes_in_bf16
 from model.network.processor import Preprocessor
 from model.network.relation_attention import ONE_HOT_SCALE
 from model.records import Split
-from model.similarity import Similarity
 
-from .batches import Batch, Batches, Part, Queue
-from .conditioning_check import conditioning_warnings
+from .batches import Batches, Part
 from .distributed import ProcessGroup, join_process_group
 from .finetuning import select_trainable
-from .gradients import Gradients
 from .initial_values import logit_scale_for, measure_centres
-from .model_card import model_card
 from .objectives.batch_loss import BatchLoss
 from .objectives.choice import make_loss
-from .optimizer import make_optimizer, peak_rate, schedule
+from .optimizer import make_optimizer
+from .outcome.conditioning_check import conditioning_warnings
+from .outcome.model_card import model_card
+from .outcome.validity_fit import fit_validity
 from .part_inputs import PartInputs
 from .run_state import Run, TrainingState, follow_run, open_run
+from .steps.compilation import Compilation, compiles
+from .steps.gradients import Gradients
+from .steps.training_steps import TrainingSteps
 from .tracking import open_logs, require_trackers
 from .validation_queries import TEXT_SHARES, Validation, best_text_share, make_validation
-
-MAX_FITTED_CLAIMS = 20_000
-"""Maximum number of claims or edges that the validity head or a calibration map is fitted to."""
 
 
 def train(config: TrainConfig) -> str:
@@ -106,8 +99,7 @@ def _train(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: Ru
 class _Training:
     """Network, training and validation data, and the objects that update the weights.
 
-    `weights` are the trainable parameters of the network and the loss. `merge` is called after training and
-    merges LoRA adapters, if any.
+    `merge` is called after training and merges LoRA adapters, if any.
     """
 
     config: TrainConfig
@@ -120,9 +112,8 @@ class _Training:
     validation: Validation
     batches: Batches
     loss: BatchLoss
-    gradients: Gradients
     optimizer: torch.optim.Optimizer
-    weights: Sequence[nn.Parameter]
+    steps: TrainingSteps
     merge: Callable[[], None]
 
     @property
@@ -155,12 +146,14 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
         prepared.relations,
         group,
         loss,
-        micro_batch=config.micro_batch,
-        bf16=config.precision == "bf16"
-        or (config.precision == "auto" and cuda_computes_in_bf16(group.device)),
-        seed=config.seed,
-        frozen_towers=inputs.frozen,
+        config.micro_batch,
+        _trains_in_bf16(config, group),
+        config.seed,
+        inputs.frozen,
     )
+    optimizer = make_optimizer(network, loss, config)
+    compilation = Compilation(network, compiles(config.compile, group.device))
+    astray = partial(_astray, prepared, run)
     return _Training(
         config=config,
         prepared=prepared,
@@ -180,9 +173,8 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
             loss.views,
         ),
         loss=loss,
-        gradients=gradients,
-        optimizer=make_optimizer(network, loss, config),
-        weights=[weight for part in (network, loss) for weight in part.parameters() if weight.requires_grad],
+        optimizer=optimizer,
+        steps=TrainingSteps(config, network, loss, gradients, optimizer, compilation, astray),
         merge=merge,
     )
 
@@ -199,44 +191,19 @@ def _take_steps(training: _Training, state: TrainingState) -> None:
         else nullcontext(_no_bar) as advance,
     ):
         for step in steps:
-            log(step, _take_step(training, state, step, queue))
-            advance(f"loss {state.losses[-1]:.3f}  {state.pairs_per_second:,.0f} pairs/s")
-            if step % config.validate_every == 0 or step == config.steps:
+            training.steps.take(step, queue)
+            validating = step % config.validate_every == 0 or step == config.steps
+            saving = step % config.save_every == 0 or step == config.steps
+            # Weights are neither validated nor saved before the figures of their step have been checked.
+            for read, figures in training.steps.read(state, unread=0 if validating or saving else 1):
+                log(read, figures)
+                advance(f"loss {state.losses[-1]:.3f}  {state.pairs_per_second:,.0f} pairs/s")
+            if validating:
                 log(step, _validate(training, state))
-            if group.first and (step % config.save_every == 0 or step == config.steps or state.stopped):
+            if group.first and (saving or state.stopped):
                 run.save(state, training.network, training.loss, training.optimizer)
             if state.stopped:
                 break
-
-
-def _take_step(training: _Training, state: TrainingState, step: int, queue: Queue) -> dict[str, float]:
-    """Train on one batch and return the metrics to log.
-
-    Raises:
-        TrainingError: the loss or its gradient is not finite.
-    """
-    config, network, optimizer = training.config, training.network, training.optimizer
-    network.train()
-    started = time.perf_counter()
-    batch = queue.take()
-    waited = time.perf_counter() - started
-    rate = peak_rate(config) * schedule(step, config)
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = rate * parameters["share"]
-    optimizer.zero_grad(set_to_none=True)
-    loss = training.gradients.of(batch, step)
-    norm = float(nn.utils.clip_grad_norm_(training.weights, config.max_gradient_norm))
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise _astray(training.prepared, batch, training.run, step, loss, norm)
-    optimizer.step()
-    took = time.perf_counter() - started
-    state.count(step, loss, batch.pairs.count, took, waited)
-    return {
-        "loss": loss,
-        "rate": rate,
-        "gradient_norm": norm,
-        "pairs_per_second": batch.pairs.count / took,
-    }
 
 
 def _validate(training: _Training, state: TrainingState) -> dict[str, float]:
@@ -281,8 +248,8 @@ def _write_checkpoint(training: _Training, state: TrainingState) -> str:
         Split.TRAIN: training.encoder.encode_inputs(training.part.text, training.part.pictures),
         Split.VALIDATION: replace(encoding, text_share=share),
     }
-    validity, calibration, accuracy = _fit_validity(
-        training.encoder, parts, encodings, training.prepared.domain_of_relation, config.seed
+    validity, calibration, accuracy = fit_validity(
+        training.encoder, parts, encodings, training.prepared.domain_of_relation, config.seed, group.device
     )
     hit = state.best_hit if config.keep == "best" else state.history[-1].validation_hit_at_5
     metrics = TrainingMetrics(
@@ -343,6 +310,10 @@ def _scale_attention(config: TrainConfig, encoder: Encoder, part: Part, group: P
         network.set_logit_scale(group.total(measured))
 
 
+def _trains_in_bf16(config: TrainConfig, group: ProcessGroup) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and cuda_computes_in_bf16(group.device))
+
+
 def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
     unconditioned = config.objective in UNCONDITIONED
     return NetworkConfig(
@@ -358,10 +329,12 @@ def _network_config(config: TrainConfig, backbone: Backbone) -> NetworkConfig:
     )
 
 
-def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, norm: float) -> TrainingError:
+def _astray(
+    prepared: Prepared, run: Run, step: int, items: Int[ndarray, " items"], loss: float, norm: float
+) -> TrainingError:
     """Create the error for a loss or gradient that is not finite, and write the batch's item IDs to a file."""
     rows = prepared.rows(Split.TRAIN)
-    ids = [prepared.items[rows[item]].item_id for item in batch.items]
+    ids = [prepared.items[rows[item]].item_id for item in items]
     listed = run.folder / "not-finite.json"
     listed.write_text(json.dumps({"step": step, "items": ids}, indent=2) + "\n")
     return TrainingError(
@@ -369,45 +342,3 @@ def _astray(prepared: Prepared, batch: Batch, run: Run, step: int, loss: float, 
         f"the items {', '.join(ids[:8])}, ...; all {len(ids)} are listed in {listed}. Lower --learning-rate or raise "
         "--temperature."
     )
-
-
-def _fit_validity(
-    encoder: Encoder,
-    parts: Mapping[Split, Part],
-    encodings: Mapping[Split, Encoding],
-    domain_of_relation: Int[ndarray, " relations"],
-    seed: int,
-) -> tuple[ValidityHead, Calibration, float]:
-    """Fit the validity head to the training split and the calibration to the validation split; the network is frozen.
-
-    The false claims are made of the items and relations of one domain, as an index asks them. The returned accuracy is
-    that of the uncalibrated head on the validation split.
-    """
-    rng = np.random.default_rng(seed)
-    known = np.array([row for row, relation in enumerate(encoder.relations) if not relation.intra])
-    judged = {}
-    for split, part in parts.items():
-        claims = LabelledPairs.joined(
-            [
-                sample_labelled_pairs(
-                    own,
-                    np.flatnonzero(domain_of_relation == domain_of_relation[own.relation[0]]),
-                    MAX_FITTED_CLAIMS,
-                    rng,
-                )
-                for own in part.edges.by_domain(domain_of_relation)
-            ]
-        )
-        judged[split] = (claims.vectors(encodings[split], encoder.relation_vectors), claims.valid)
-    head = ValidityHead.fit(*judged[Split.TRAIN], seed)
-    pairs, valid = judged[Split.VALIDATION]
-    encoding = encodings[Split.VALIDATION]
-    edges = parts[Split.VALIDATION].edges
-    edges = edges.take(np.sort(rng.permutation(len(edges))[:MAX_FITTED_CLAIMS]))
-    calibration = Calibration.fit(
-        head.log_odds(pairs),
-        valid,
-        {similarity: relation_type_scores(encoding, edges, similarity, known) for similarity in Similarity},
-        np.searchsorted(known, edges.relation),
-    )
-    return head, calibration, float(((head.probability(pairs) >= VALIDITY_THRESHOLD) == valid).mean())

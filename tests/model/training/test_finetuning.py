@@ -203,3 +203,45 @@ def test_lora_without_peft_names_package_to_install(
 def test_rejects_frozen_backbone_without_pretrained_weights() -> None:
     with pytest.raises(ValidationError, match="--tune frozen requires a pretrained backbone"):
         TrainConfig(prepared=Path("p"), out=Path("o"), tune="frozen")
+
+
+@pytest.mark.parametrize("micro_batch", [None, 20])
+def test_gradient_checkpointing_changes_nothing_but_what_is_stored(
+    micro_batch: int | None, prepared: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    found = [
+        tuned(
+            prepared,
+            clip_folder,
+            tmp_path / str(again),
+            gradient_checkpointing=again,
+            micro_batch=micro_batch,
+            steps=3,
+        )
+        for again in (False, True)
+    ]
+    for name, change in found[0].items():
+        torch.testing.assert_close(found[1][name], change, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_computes_layers_again_with_same_dropout(
+    preprocessor: Preprocessor, tmp_path: Path
+) -> None:
+    gradients, calls = [], []
+    for again in (False, True):
+        torch.manual_seed(5)
+        backbone = small_backbone(TINY, preprocessor)
+        config = NetworkConfig(objective="rcml", beta=0.6, summary_scale=1.0, backbone=backbone.config)
+        network = Network(config, backbone).train()
+        select_trainable(network, tiny_training(tmp_path, tmp_path, gradient_checkpointing=again))
+        layer = backbone.model.text_model.encoder.layers[0]
+        layer.self_attn.dropout = 0.5
+        count: list[int] = []
+        layer.mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        torch.manual_seed(1)
+        text = preprocessor.tokenize(["red mug", "a blue mug for tea"])
+        network.text_tokens(text).states.square().sum().backward()
+        gradients.append(layer.self_attn.q_proj.weight.grad)
+        calls.append(len(count))
+    assert calls == [1, 2]
+    torch.testing.assert_close(gradients[1], gradients[0])

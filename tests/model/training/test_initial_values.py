@@ -22,7 +22,7 @@ from model.training.initial_values import RELATION_LOGIT_SD, SCALE_ITEMS, logit_
 from model.training.train import train
 from tests.model.planted import TINY, tiny_training
 
-from .test_gradients import ALONE, set_up, training_part
+from .steps.test_gradients import ALONE, set_up, training_part
 
 
 def deviations(network: Network, preprocessor: Preprocessor, prepared: Prepared, part: Part) -> list[float]:

@@ -5,7 +5,7 @@ import pytest
 
 from model.embeddings.encoding import Encoding, unit_rows
 from model.records import INTRA_RELATION, Relation
-from model.training.conditioning_check import conditioning_warnings, mean_relation_cosine
+from model.training.outcome.conditioning_check import conditioning_warnings, mean_relation_cosine
 
 RELATIONS = (INTRA_RELATION, Relation("a", "One."), Relation("b", "Two."), Relation("c", "Three."))
 

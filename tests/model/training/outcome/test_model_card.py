@@ -12,7 +12,7 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.data.prepared_data import Prepared
 from model.records import INTRA_RELATION, Relation
-from model.training.model_card import model_card
+from model.training.outcome.model_card import model_card
 from tests.model.planted import tiny_training
 
 METRICS = TrainingMetrics(
