@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, ByteSize, Field
 
-from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
+from model.config import Device, StageConfig, TowerEngine, TowerPrecision, VerbConfig
 
 IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq"]
 
@@ -93,11 +93,15 @@ class BuildConfig(StageConfig):
     batch_size: int = Field(64, ge=1, le=4096, description="number of items encoded at a time")
     workers: int = Field(2, ge=1, le=64, description="number of threads that prefetch pictures")
     device: Device = Field("auto", description="auto: CUDA if it is available, otherwise the CPU")
-    precision: Precision = Field(
-        "auto", description="precision of the towers; auto: bf16 if it is faster (CUDA, many recent CPUs)"
+    precision: TowerPrecision = Field(
+        "auto",
+        description="precision of the towers; auto: bf16 if it is faster (CUDA, many recent CPUs), otherwise int8 on a "
+        "CPU if it is exact enough, otherwise fp32",
     )
     engine: TowerEngine = Field(
-        "torch", description="runtime of the towers; openvino: requires rcml[openvino], CPU only"
+        "auto",
+        description="runtime of the towers; openvino: requires rcml[openvino], CPU only; auto: OpenVINO if it is "
+        "installed and can run the towers",
     )
 
 

@@ -138,7 +138,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _addresses(engine: Engine, url: str) -> list[str]:
     items, relations = len(engine.index), len(engine.index.relations)
     return [
-        f"Serving {items} items and {relations} relations at {url} ({engine.device}).",
+        f"Serving {items} items and {relations} relations at {url} ({engine.device}, towers in {engine.towers}).",
         f"Open {url} in a browser to explore the index, or {url}/docs for the API. Press Ctrl-C to stop.",
     ]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
+from model.config import Device, StageConfig, TowerEngine, TowerPrecision, VerbConfig
 
 ENVIRONMENT_PREFIX = "RCML_"
 
@@ -85,12 +85,15 @@ class ServeConfig(BaseSettings):
     device: Device = Field(
         "auto", description="device that encodes new items and relations; auto uses CUDA if available"
     )
-    precision: Precision = Field(
+    precision: TowerPrecision = Field(
         "auto",
-        description="precision of the towers; auto uses bf16 where it is faster (CUDA and many recent CPUs)",
+        description="precision of the towers; auto uses bf16 where it is faster (CUDA and many recent CPUs), otherwise "
+        "int8 on a CPU if it is exact enough, otherwise fp32",
     )
     engine: TowerEngine = Field(
-        "torch", description="runtime of the towers; openvino needs rcml[openvino] and runs only on a CPU"
+        "auto",
+        description="runtime of the towers; openvino needs rcml[openvino] and runs only on a CPU; auto uses it if it "
+        "is installed and can run the towers",
     )
     compact_at: int = Field(
         10_000,

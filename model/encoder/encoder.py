@@ -24,7 +24,7 @@ from model.checkpoint.checkpoint import write_contents
 from model.checkpoint.hub import push
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import ValidityHead
-from model.config import Device, Precision, TowerEngine
+from model.config import Device, TowerEngine, TowerPrecision
 from model.embeddings.attention_entropy import AttentionEntropy
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
@@ -72,14 +72,14 @@ class Encoder:
         source: str | Path,
         device: Device = "auto",
         revision: str | None = None,
-        precision: Precision = "fp32",
+        precision: TowerPrecision = "fp32",
         engine: TowerEngine = "torch",
     ) -> Self:
         """Load a checkpoint from a folder or from the Hugging Face Hub (`owner/name`).
 
         A `Path` always means a folder. A string means a Hub name only if it has the form `owner/name` and no local file
         or folder named `owner` exists. `revision` is a branch, tag or commit on the Hub. `precision` and `engine` apply
-        to the towers (`model/network/precision.py`). An encoder that was loaded in bf16 cannot be saved.
+        to the towers (`model/network/precision.py`). An encoder that was loaded in bf16 or int8 cannot be saved.
 
         Raises:
             ArtifactError: the checkpoint is missing or damaged, or its weights do not fit its network.
@@ -187,6 +187,11 @@ class Encoder:
         if self._device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name(self._device)})"
         return self._device.type
+
+    @property
+    def towers(self) -> str:
+        """Precision and library of the towers in words, with the reason if `auto` chose them."""
+        return self.network.backbone.towers
 
     def with_relations(self, relations: Sequence[Relation]) -> Self:
         """Return an encoder with the same network that encodes items under `relations` instead.

@@ -14,7 +14,7 @@ from indexes.index import Index
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from model.checkpoint.relation_quality import Quality, RelationQuality
-from model.config import Device, Precision, TowerEngine
+from model.config import Device, TowerEngine, TowerPrecision
 from model.data.item_input import decoded
 from model.data.pictures.images import load_picture
 from model.embeddings.attention_map import Attention
@@ -40,14 +40,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
+OpenEncoder = Callable[[Path, Device, TowerPrecision, TowerEngine], ItemEncoder]
 """Function that loads the encoder of a checkpoint on a device, with a precision and a runtime for its towers."""
 
 CACHED_RELATIONS = 16
 """Maximum number of cached free-text relations. For each, the index caches low-rank estimates of all item vectors."""
 
 
-def open_encoder(checkpoint: Path, device: Device, precision: Precision, engine: TowerEngine) -> ItemEncoder:
+def open_encoder(
+    checkpoint: Path, device: Device, precision: TowerPrecision, engine: TowerEngine
+) -> ItemEncoder:
     """Load the encoder of a checkpoint. No other function of the service imports torch."""
     from model.encoder.encoder import Encoder
 
@@ -122,6 +124,11 @@ class Engine(ReferenceCounted):
     def device(self) -> str:
         """Name of the device that encodes new items."""
         return self._encoder.device
+
+    @property
+    def towers(self) -> str:
+        """Precision and library of the towers, in words."""
+        return self._encoder.towers
 
     @property
     def takes_free_text(self) -> bool:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from model.config import Precision, TowerEngine
+from model.config import TowerEngine, TowerPrecision
 
 
 class Versions(BaseModel):
@@ -31,7 +31,10 @@ class Info(BaseModel):
     device: str = Field(
         description="device that encodes new items: `cpu`, or `cuda` with the name of the GPU"
     )
-    precision: Precision = Field(description="configured precision of the towers")
-    engine: TowerEngine = Field(description="runtime that executes the towers")
+    precision: TowerPrecision = Field(description="configured precision of the towers")
+    engine: TowerEngine = Field(description="configured runtime of the towers")
+    towers: str = Field(
+        description="precision and runtime that the towers have, such as `bf16 by torch`, and the reason for the choice"
+    )
     started: datetime = Field(description="time at which the server started, in UTC")
     uptime_s: float = Field(ge=0, description="time since the server started, in seconds")

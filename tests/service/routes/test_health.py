@@ -82,5 +82,6 @@ def test_info_reports_versions_and_digests(client: TestClient) -> None:
         "overlay_changes": 0,
         "device": "cpu",
         "precision": "auto",
-        "engine": "torch",
+        "engine": "auto",
+        "towers": "fp32 by torch",
     }
