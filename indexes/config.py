@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, ByteSize, Field
 
-from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
+from model.config import Device, StageConfig, TowerEngine, TowerPrecision, VerbConfig
 
 IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq"]
 
@@ -110,11 +110,15 @@ class BuildConfig(StageConfig):
         0.8,
         description="share of the free GPU memory that vectors may use to precompute answers; 0: use the CPU",
     )
-    precision: Precision = Field(
-        "auto", description="precision of the towers; auto: bf16 if it is faster (CUDA, many recent CPUs)"
+    precision: TowerPrecision = Field(
+        "auto",
+        description="precision of the towers; auto: bf16 if it is faster (CUDA, many recent CPUs), otherwise int8 on a "
+        "CPU if it is exact enough, otherwise fp32",
     )
     engine: TowerEngine = Field(
-        "torch", description="runtime of the towers; openvino: requires rcml[openvino], CPU only"
+        "auto",
+        description="runtime of the towers; openvino: requires rcml[openvino], CPU only; cuda-graphs: torch, with "
+        "recorded calls for few items, GPU only; auto: cuda-graphs on a GPU, OpenVINO if it is installed and can run the towers",
     )
 
 

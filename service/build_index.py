@@ -25,6 +25,7 @@ def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
             return f"Rank {ranks.rank} has encoded its share of the items."
     aside = counts["set_aside"]
     return (
-        f"Indexed {counts['items']} items for {counts['relations']} relations ({encoder.device}): {config.out}"
+        f"Indexed {counts['items']} items for {counts['relations']} relations ({encoder.device}, towers in "
+        f"{encoder.towers}): {config.out}"
         f"{f' ({aside} items skipped; see set-aside.json)' if aside else ''}"
     )

@@ -138,7 +138,9 @@ def _listen(host: str, port: int) -> socket.socket:
 def addresses(engine: Engine, url: str) -> list[str]:
     """Return the lines that tell where the index is served, and on what devices."""
     items, relations = len(engine.index), len(engine.index.relations)
-    lines = [f"Serving {items} items and {relations} relations at {url} ({engine.device})."]
+    lines = [
+        f"Serving {items} items and {relations} relations at {url} ({engine.device}, towers in {engine.towers})."
+    ]
     if "cuda" in engine.device + engine.vectors_device:
         lines.append(f"{engine.vectors_device[:1].upper()}{engine.vectors_device[1:]}.")
     return [

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.config import Device, Precision, StageConfig, TowerEngine, VerbConfig
+from model.config import Device, StageConfig, TowerEngine, TowerPrecision, VerbConfig
 
 ENVIRONMENT_PREFIX = "RCML_"
 
@@ -92,12 +92,16 @@ class ServeConfig(BaseSettings):
         description="share of the free GPU memory that vectors may use; what does not fit is searched on the CPU; "
         "0: search on the CPU; FAISS uses GPUs only with rcml[gpu]",
     )
-    precision: Precision = Field(
+    precision: TowerPrecision = Field(
         "auto",
-        description="precision of the towers; auto uses bf16 where it is faster (CUDA and many recent CPUs)",
+        description="precision of the towers; auto uses bf16 where it is faster (CUDA and many recent CPUs), otherwise "
+        "int8 on a CPU if it is exact enough, otherwise fp32",
     )
     engine: TowerEngine = Field(
-        "torch", description="runtime of the towers; openvino needs rcml[openvino] and runs only on a CPU"
+        "auto",
+        description="runtime of the towers; openvino needs rcml[openvino] and runs only on a CPU; cuda-graphs runs only "
+        "on a GPU: torch, with recorded calls for few items; auto: cuda-graphs on a GPU, OpenVINO if it is installed and "
+        "can run the towers",
     )
     compact_at: int = Field(
         10_000,

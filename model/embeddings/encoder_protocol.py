@@ -85,6 +85,10 @@ class ItemEncoder(Protocol):
     def device(self) -> str:
         """Human-readable name of the device that the encoder runs on."""
 
+    @property
+    def towers(self) -> str:
+        """Precision and library of the towers in words, with the reason if `auto` chose them."""
+
     def read_items(
         self, texts: Sequence[str], pictures: Sequence["Image | None"], tokens: bool = False
     ) -> Callable[[], Encoding]:

@@ -25,7 +25,7 @@ from model.checkpoint.checkpoint import write_contents
 from model.checkpoint.hub import push
 from model.checkpoint.training_metrics import TrainingMetrics
 from model.checkpoint.validity import ValidityHead
-from model.config import Device, Precision, TowerEngine
+from model.config import Device, TowerEngine, TowerPrecision
 from model.embeddings.attention_entropy import AttentionEntropy
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import PictureFolder
@@ -33,7 +33,7 @@ from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
 from model.network.cpu_threads import one_thread_if_small
-from model.network.cuda_graphs import Recorder
+from model.network.cuda_graphs import CudaRecorder, Recorder
 from model.network.devices import choose_device
 from model.network.image_cache import PictureFiles, Pictures, load_pictures
 from model.network.inputs import PictureInput, TextInput, Tokens
@@ -83,14 +83,14 @@ class Encoder:
         source: str | Path,
         device: Device = "auto",
         revision: str | None = None,
-        precision: Precision = "fp32",
+        precision: TowerPrecision = "fp32",
         engine: TowerEngine = "torch",
     ) -> Self:
         """Load a checkpoint from a folder or from the Hugging Face Hub (`owner/name`).
 
         A `Path` always means a folder. A string means a Hub name only if it has the form `owner/name` and no local file
         or folder named `owner` exists. `revision` is a branch, tag or commit on the Hub. `precision` and `engine` apply
-        to the towers (`model/network/precision.py`). An encoder that was loaded in bf16 cannot be saved.
+        to the towers (`model/network/precision.py`). An encoder that was loaded in bf16 or int8 cannot be saved.
 
         Raises:
             ArtifactError: the checkpoint is missing or damaged, or its weights do not fit its network.
@@ -101,7 +101,9 @@ class Encoder:
         opened = Source.open(path)
         network, preprocessor, place = load_network(path), Preprocessor.load(path), choose_device(device)
         network.backbone = inference_backbone(network.backbone, preprocessor, precision, engine, place)
-        encoder = cls(network, preprocessor, opened.checkpoint.relations, place)
+        graphs = place.type == "cuda" and engine in ("auto", "cuda-graphs")
+        recorder = CudaRecorder() if graphs else None
+        encoder = cls(network, preprocessor, opened.checkpoint.relations, place, recorder)
         encoder._source = opened
         return encoder
 
@@ -198,6 +200,11 @@ class Encoder:
         if self._device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name(self._device)})"
         return self._device.type
+
+    @property
+    def towers(self) -> str:
+        """Precision and library of the towers in words, with the reason if `auto` chose them."""
+        return self.network.backbone.towers + ("" if self._graphs is None else ", few items by CUDA graphs")
 
     def with_relations(self, relations: Sequence[Relation]) -> Self:
         """Return an encoder with the same network that encodes items under `relations` instead.

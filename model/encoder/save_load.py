@@ -105,6 +105,11 @@ def write_network(draft: Draft, network: Network) -> None:
     Raises:
         InputError: the weights are not float32.
     """
+    if network.backbone.runtime == "torch" and network.backbone.precision != "fp32":
+        raise InputError(
+            f"The weights of the towers are {network.backbone.precision}, but a checkpoint stores float32, and the "
+            "lost precision cannot be restored. Save an encoder that was loaded in float32."
+        )
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     for name, tensor in weights.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.activations import QuickGELUActivation
 from transformers.utils import logging
 
+from model.config import TowerPrecision
 from model.errors import InputError
 
 from .inputs import PatchLayout, PictureInput, TextInput, Tokens
@@ -49,6 +50,15 @@ class Backbone(nn.Module, ABC):
     to every token.
     """
 
+    precision: TowerPrecision = "fp32"
+    """Precision that the towers compute in."""
+
+    runtime = "torch"
+    """Name of the library that executes the towers."""
+
+    reason = ""
+    """Reason for the precision and the library, if `auto` chose them."""
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model: Any = model  # Any, because torch annotates every attribute of a module as a tensor
@@ -69,13 +79,23 @@ class Backbone(nn.Module, ABC):
         return dtype
 
     @property
+    def towers(self) -> str:
+        """Precision and library of the towers in words, with the reason if there is one."""
+        return f"{self.precision} by {self.runtime}{self.reason and f': {self.reason}'}"
+
+    @property
     @abstractmethod
     def dim(self) -> int:
         """Length d of every vector."""
 
-    @torch.no_grad()
     def to_bfloat16(self) -> Self:
-        """Cast to bf16 for inference, in place, and replace CLIP's activation with a faster equivalent.
+        """Cast to bf16 for inference, in place, with a faster activation."""
+        self.precision = "bf16"
+        return self.fold_activation().to(torch.bfloat16)
+
+    @torch.no_grad()
+    def fold_activation(self) -> Self:
+        """Replace CLIP's activation with a faster equivalent, in place, for inference.
 
         With a = 1.702, x sigmoid(ax) equals silu(ax) / a, and the linear layers before and after the activation absorb
         the factors a and 1 / a. The activation then takes one pass over memory instead of three. On a CPU, the original
@@ -87,7 +107,7 @@ class Backbone(nn.Module, ABC):
                 layer.fc1.bias.mul_(QUICK_GELU)
                 layer.fc2.weight.div_(QUICK_GELU)
                 layer.activation_fn = nn.SiLU()
-        return self.to(torch.bfloat16)
+        return self
 
     @abstractmethod
     def text_tokens(self, text: TextInput) -> Tokens:

@@ -1,8 +1,7 @@
 """Towers run by OpenVINO, an optional replacement for torch on a CPU: `pip install 'rcml[openvino]'`.
 
 Each tower is traced on loading, for batches of any size and texts of any length. It is then compared with torch, and an
-architecture that cannot be traced correctly is rejected (SigLIP 2 loops over its pictures). Wrong vectors are
-therefore never served.
+architecture that cannot be traced correctly is rejected. Wrong vectors are therefore never served.
 """
 
 import warnings
@@ -37,9 +36,12 @@ class OpenVinoBackbone(Backbone):
         InputError: OpenVINO cannot run these towers.
     """
 
+    runtime = "OpenVINO"
+
     def __init__(self, backbone: Backbone, texts: TextInput, pictures: PictureInput, bf16: bool) -> None:
         super().__init__(backbone.model)
         self._dim = backbone.dim
+        self.precision = "bf16" if bf16 else "fp32"
         with torch.no_grad():
             self._projections = backbone.text_projection(), backbone.image_projection()
         text = _Traceable(

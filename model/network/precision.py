@@ -5,21 +5,29 @@ runs in torch and fp32: it takes a hundredth of the time of a tower, and it must
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
+import numpy as np
 import torch
 from PIL import Image
 
-from model.config import Precision, TowerEngine
+from model.config import TowerEngine, TowerPrecision
 from model.errors import InputError
 
 from .backbones import Backbone
+from .inputs import PictureInput, TextInput
+from .layers.int8 import MIN_AUTO_COSINE, MIN_INT8_COSINE, computes_in_int8, in_int8
+from .layers.packed_linear import PackedLinear, packs_weights, replace_layers
 from .processor import Preprocessor
 
-MIN_BF16_WIDTH = 256
-"""Minimum vector length (`Backbone.dim`) for bf16 on a CPU.
+MIN_WIDTH = 256
+"""Minimum vector length (`Backbone.dim`) for bf16, int8 and OpenVINO on a CPU, unless they are requested.
 
 At a length of 128, the towers are so narrow that bf16 is slower than fp32 for a single text or picture.
 """
+
+NO_BF16 = "this processor has no bf16"
+HAS_BF16 = "this processor computes in bf16"
 
 BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Torch's names for CPU features that multiply bf16 matrices in hardware: first x86, then ARM."""
@@ -28,32 +36,84 @@ BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 def inference_backbone(
     backbone: Backbone,
     preprocessor: Preprocessor,
-    precision: Precision,
+    precision: TowerPrecision,
     engine: TowerEngine,
     device: torch.device,
 ) -> Backbone:
-    """Return the towers for inference: `backbone` itself in fp32 or bf16, or its OpenVINO version.
+    """Return the towers for inference: `backbone` itself in fp32 or bf16, or its version in int8 or by OpenVINO.
 
-    `auto` selects bf16 if the device multiplies bf16 matrices in hardware. On a CPU, the vectors must also be at
-    least `MIN_BF16_WIDTH` long.
+    The precision `auto` selects bf16 if the device multiplies bf16 matrices in hardware. If a CPU does not, it selects
+    int8 by torch, provided that the samples are exact enough (`MIN_AUTO_COSINE`). The engine `auto` selects OpenVINO
+    on a CPU if it is installed and can run the towers. Towers narrower than `MIN_WIDTH` stay in fp32 by torch.
 
     Raises:
-        InputError: OpenVINO is requested but not installed, cannot run these towers, or `device` is not a CPU.
+        InputError: a precision or engine other than `auto` is not installed, cannot run these towers, or does not run
+            on `device`.
     """
-    bf16 = precision == "bf16" or (precision == "auto" and _gains_by_bf16(backbone, device))
-    if engine == "openvino":
-        if device.type != "cpu":
-            raise InputError("OpenVINO runs only on the CPU. Use --device cpu with --engine openvino.")
-        from .openvino import OpenVinoBackbone
+    if device.type != "cpu":
+        return _on_gpu(backbone, precision, engine, device)
+    if engine == "cuda-graphs":
+        raise InputError("CUDA graphs run only on a GPU. Use --device cuda with --engine cuda-graphs.")
+    wide = backbone.dim >= MIN_WIDTH
+    bf16 = precision == "bf16" or (precision == "auto" and wide and computes_in_bf16())
+    refused = ""
+    tries_int8 = precision == "auto" and engine != "openvino" and wide and not bf16 and computes_in_int8()
+    if precision == "int8" or tries_int8:
+        if engine == "openvino":
+            raise InputError(
+                "The towers run in int8 only by torch. Use --engine torch with --precision int8."
+            )
+        least = MIN_AUTO_COSINE if tries_int8 else MIN_INT8_COSINE
+        try:
+            return _chosen(in_int8(backbone, *_samples(preprocessor), least), tries_int8, NO_BF16)
+        except InputError as error:
+            if not tries_int8:
+                raise
+            refused = f"{NO_BF16}, and int8 was refused ({error})"
+    if engine == "openvino" or (engine == "auto" and wide and find_spec("openvino")):
+        try:
+            from .openvino import OpenVinoBackbone
 
-        # The trace uses only the first of two inputs with different shapes, and the comparison with torch uses both.
-        # This detects a shape that the trace recorded as a constant.
-        texts = preprocessor.tokenize(["a", "a longer text"])
-        pictures = preprocessor.blank(2)
-        for row, size in enumerate(((64, 64), (96, 32))):
-            preprocessor.decode(Image.new("RGB", size, "white"), pictures, row)
-        return OpenVinoBackbone(backbone, texts, preprocessor.normalise(pictures), bf16)
-    return in_bf16(backbone, device) if bf16 else backbone
+            compiled = OpenVinoBackbone(backbone, *_samples(preprocessor), bf16)
+            return _chosen(compiled, engine == "auto", refused or "it is installed")
+        except InputError as error:
+            if engine == "openvino":
+                raise
+            refused = str(error)
+    towers = in_bf16(backbone, device) if bf16 else backbone
+    return _chosen(towers, bool(refused) or (bf16 and precision == "auto"), refused or HAS_BF16)
+
+
+def _on_gpu(
+    backbone: Backbone, precision: TowerPrecision, engine: TowerEngine, device: torch.device
+) -> Backbone:
+    if engine == "openvino":
+        raise InputError("OpenVINO runs only on the CPU. Use --device cpu with --engine openvino.")
+    if precision == "int8":
+        raise InputError("The towers run in int8 only on a CPU. Use --device cpu with --precision int8.")
+    if precision == "bf16" or (precision == "auto" and cuda_computes_in_bf16(device)):
+        return in_bf16(backbone, device)
+    return backbone
+
+
+def _chosen(backbone: Backbone, automatic: bool, reason: str) -> Backbone:
+    """Note the reason on `backbone` if `auto` chose it."""
+    backbone.reason = reason if automatic else ""
+    return backbone
+
+
+def _samples(preprocessor: Preprocessor) -> tuple[TextInput, PictureInput]:
+    """Return inputs on which an engine is compared with torch in fp32.
+
+    The trace of OpenVINO uses only the first of two inputs with different shapes, and the comparison uses both. This
+    detects a shape that the trace recorded as a constant.
+    """
+    texts = preprocessor.tokenize(["a", "Stainless steel water bottle, 750 ml, blue (pack of 2)"])
+    pictures = preprocessor.blank(2)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 96, 3), dtype=np.uint8)
+    for row, picture in enumerate((Image.new("RGB", (64, 64), "white"), Image.fromarray(noise))):
+        preprocessor.decode(picture, pictures, row)
+    return texts, preprocessor.normalise(pictures)
 
 
 def in_bf16(backbone: Backbone, device: torch.device) -> Backbone:
@@ -61,13 +121,11 @@ def in_bf16(backbone: Backbone, device: torch.device) -> Backbone:
     if device.type == "cpu":
         # In bf16 on a CPU, fused attention takes a tenth longer than eager attention for the short inputs of a tower.
         backbone.model.set_attn_implementation("eager")
+        backbone.to_bfloat16()
+        if packs_weights() and computes_in_bf16():
+            replace_layers(backbone.model, PackedLinear)
+        return backbone
     return backbone.to_bfloat16()
-
-
-def _gains_by_bf16(backbone: Backbone, device: torch.device) -> bool:
-    if device.type == "cuda":
-        return cuda_computes_in_bf16(device)
-    return backbone.dim >= MIN_BF16_WIDTH and computes_in_bf16()
 
 
 def computes_in_bf16() -> bool:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
+from typing import ParamSpec, Self, TypeVar, cast
+
+from PIL import Image
 
 from indexes.index import Index
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from indexes.vectors.gpu_vectors import open_cards
 from model.checkpoint.relation_quality import Quality, RelationQuality
-from model.config import Device, Precision, TowerEngine
+from model.config import Device, TowerEngine, TowerPrecision
 from model.data.item_input import decoded
 from model.data.pictures.images import load_picture
 from model.embeddings.attention_map import Attention
@@ -35,13 +37,10 @@ from .reference_counted import ReferenceCounted
 from .thread_pool import ThreadPool
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OpenEncoder = Callable[[Path, Device, Precision, TowerEngine], ItemEncoder]
+OpenEncoder = Callable[[Path, Device, TowerPrecision, TowerEngine], ItemEncoder]
 """Function that loads the encoder of a checkpoint on a device, with a precision and a runtime for its towers."""
 
 CPU_BATCH_ITEMS, CUDA_BATCH_ITEMS = 16, 128
@@ -51,7 +50,9 @@ CACHED_RELATIONS = 16
 """Maximum number of cached free-text relations. For each, the index caches low-rank estimates of all item vectors."""
 
 
-def open_encoder(checkpoint: Path, device: Device, precision: Precision, engine: TowerEngine) -> ItemEncoder:
+def open_encoder(
+    checkpoint: Path, device: Device, precision: TowerPrecision, engine: TowerEngine
+) -> ItemEncoder:
     """Load the encoder of a checkpoint. No other function of the service imports torch."""
     from model.encoder.encoder import Encoder
 
@@ -108,7 +109,8 @@ class Engine(ReferenceCounted):
         try:
             quality = _quality(config.report, reports, index.checkpoint.manifest.digest)
             encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
-            encoder.encode_texts(["warm"])  # the first call selects kernels and allocates memory
+            # The first call selects kernels, allocates memory and records CUDA graphs.
+            encoder.read_items(["warm"], [Image.new("RGB", (64, 64))], keeps_tokens(index))()
             _warm(index)
         except BaseException:
             index.close()
@@ -135,6 +137,11 @@ class Engine(ReferenceCounted):
     def vectors_device(self) -> str:
         """Devices that search the vectors, as a sentence about them."""
         return self.index.snapshot.generation.vectors.device
+
+    @property
+    def towers(self) -> str:
+        """Precision and library of the towers, in words."""
+        return self._encoder.towers
 
     @property
     def takes_free_text(self) -> bool:
@@ -165,7 +172,7 @@ class Engine(ReferenceCounted):
         found = reader.precomputed(question)
         return await self.run_in_thread(reader.retrieve, question) if found is None else found
 
-    async def encode(self, text: str | None, picture: "Image | None") -> Encoding:
+    async def encode(self, text: str | None, picture: Image.Image | None) -> Encoding:
         """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.
 
         Raises:
@@ -192,7 +199,7 @@ class Engine(ReferenceCounted):
         return relation
 
     async def explain(
-        self, reader: Reader, text: str | None, picture: "Image | None", relation: str | FreeTextRelation
+        self, reader: Reader, text: str | None, picture: Image.Image | None, relation: str | FreeTextRelation
     ) -> Attention:
         """Return a relation's attention over the words and picture patches of an item.
 
@@ -206,7 +213,7 @@ class Engine(ReferenceCounted):
             relation = reader.free_text(relation) or relation  # the encoder lacks relations added at run time
         return cast(Attention, await self.network.submit(ExplainJob(text, picture, relation)))
 
-    def picture(self, reader: Reader, item_id: str) -> "Image | None":
+    def picture(self, reader: Reader, item_id: str) -> Image.Image | None:
         """Decode and return the picture of an item of the catalogue, or None for an item without a picture.
 
         Must be called in a thread, because it blocks.

@@ -28,6 +28,7 @@ def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
         vectors=engine.vectors_device,
         precision=config.precision,
         engine=config.engine,
+        towers=engine.towers,
         started=started,
         uptime_s=round(max(0.0, (datetime.now(UTC) - started).total_seconds()), 3),
     )

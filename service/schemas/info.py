@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from model.config import Precision, TowerEngine
+from model.config import TowerEngine, TowerPrecision
 
 
 class Versions(BaseModel):
@@ -35,7 +35,10 @@ class Info(BaseModel):
         description="where vectors are searched, such as `vectors of 10 relations on cuda:0 (1.2 of 60.1 GiB)`, or why "
         "not on a GPU"
     )
-    precision: Precision = Field(description="configured precision of the towers")
-    engine: TowerEngine = Field(description="runtime that executes the towers")
+    precision: TowerPrecision = Field(description="configured precision of the towers")
+    engine: TowerEngine = Field(description="configured runtime of the towers")
+    towers: str = Field(
+        description="precision and runtime that the towers have, such as `bf16 by torch`, and the reason for the choice"
+    )
     started: datetime = Field(description="time at which the server started, in UTC")
     uptime_s: float = Field(ge=0, description="time since the server started, in seconds")

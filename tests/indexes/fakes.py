@@ -117,6 +117,7 @@ class FakeEncoder:
     relations = RELATIONS
     dim = DIM
     device = "cpu"
+    towers = "fp32 by torch"
 
     def encode_items(self, texts: Sequence[str], pictures: Sequence[Image.Image | None]) -> Encoding:
         return self.read_items(texts, pictures)()

@@ -24,7 +24,7 @@ from model.embeddings.encoding import Encoding
 from model.encoder.encoder import Encoder
 from model.evaluation.metrics import relation_type_scores
 from model.evaluation.sampling import LabelledPairs, sample_labelled_pairs
-from model.network.precision import MIN_BF16_WIDTH, computes_in_bf16
+from model.network.precision import MIN_WIDTH, computes_in_bf16
 from model.records import Split
 from model.similarity import Similarity
 from model.training.batches import Part
@@ -116,7 +116,7 @@ class _Claims:
         keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
         _, first, relation = np.unique(keys, return_index=True, return_inverse=True)
         self.items = torch.from_numpy(pairs.item_features()).to(device)
-        if device.type == "cpu" and rows.shape[1] >= MIN_BF16_WIDTH and computes_in_bf16():
+        if device.type == "cpu" and rows.shape[1] >= MIN_WIDTH and computes_in_bf16():
             self.items = self.items.bfloat16()
         self.relation = torch.from_numpy(relation).to(device)
         self.valid = torch.from_numpy(valid.astype(np.float32)).to(device)

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from model.config import TowerPrecision
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network.backbones import Backbone
+from model.network.backbones import Backbone, ClipBackbone
 from model.network.inputs import PictureInput, TextInput, Tokens
+from model.network.layers.int8 import computes_in_int8
+from model.network.layers.packed_linear import PackedLinear, packs_weights
 from model.network.load_backbone import load_backbone
-from model.network.precision import MIN_BF16_WIDTH, computes_in_bf16, inference_backbone
+from model.network.precision import MIN_WIDTH, computes_in_bf16, in_bf16, inference_backbone
 from model.network.processor import Preprocessor
 
 from .families import write_family
@@ -55,11 +59,19 @@ def test_openvino_tokens_match_torch(kind: str, tmp_path: Path) -> None:
     assert other.dim == backbone.dim
 
 
+class Untraceable(ClipBackbone):
+    """CLIP whose states are rolled by the number of tokens of the batch, which a trace records as a constant."""
+
+    def text_tokens(self, text: TextInput) -> Tokens:
+        tokens = super().text_tokens(text)
+        return replace(tokens, states=tokens.states.roll(int(text.mask.sum()), dims=-1))
+
+
 def test_openvino_rejects_towers_it_cannot_trace(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    backbone, preprocessor = load("siglip2", tmp_path)
+    backbone, preprocessor = load("clip", tmp_path)
     with pytest.raises(InputError, match=r"OpenVINO cannot run the towers .* Use --engine torch"):
-        inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
+        inference_backbone(Untraceable(backbone.model).eval(), preprocessor, "fp32", "openvino", CPU)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "vision-text-dual-encoder"])
@@ -75,7 +87,7 @@ def test_bf16_tokens_are_close_to_fp32(kind: str, tmp_path: Path) -> None:
 
 def test_auto_precision_keeps_narrow_towers_in_fp32(tmp_path: Path) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    assert backbone.dim < MIN_BF16_WIDTH
+    assert backbone.dim < MIN_WIDTH
     assert inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype == torch.float32
 
 
@@ -83,7 +95,7 @@ def test_auto_precision_uses_bf16_for_wide_towers_if_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    monkeypatch.setattr("model.network.precision.MIN_BF16_WIDTH", 1)
+    monkeypatch.setattr("model.network.precision.MIN_WIDTH", 1)
     dtype = inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype
     assert dtype == (torch.bfloat16 if computes_in_bf16() else torch.float32)
 
@@ -92,6 +104,12 @@ def test_rejects_openvino_on_cuda(tmp_path: Path) -> None:
     backbone, preprocessor = load("clip", tmp_path)
     with pytest.raises(InputError, match="Use --device cpu with --engine openvino"):
         inference_backbone(backbone, preprocessor, "fp32", "openvino", torch.device("cuda"))
+
+
+def test_rejects_cuda_graphs_on_a_cpu(tmp_path: Path) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    with pytest.raises(InputError, match="Use --device cuda with --engine cuda-graphs"):
+        inference_backbone(backbone, preprocessor, "fp32", "cuda-graphs", CPU)
 
 
 def test_openvino_encoder_matches_torch_vectors(checkpoints: dict[str, Path]) -> None:
@@ -140,3 +158,46 @@ def test_faster_clip_activation_gives_the_same_tokens(tmp_path: Path) -> None:
         torch.testing.assert_close(
             exact.image_tokens(pictures).states, backbone.image_tokens(pictures).states
         )
+
+
+@pytest.mark.parametrize(("backbone_class", "runtime"), [(ClipBackbone, "OpenVINO"), (Untraceable, "torch")])
+def test_auto_engine_is_openvino_unless_it_cannot_run_the_towers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone_class: type[Backbone], runtime: str
+) -> None:
+    pytest.importorskip("openvino")
+    backbone, preprocessor = load("clip", tmp_path)
+    monkeypatch.setattr("model.network.precision.MIN_WIDTH", 1)
+    towers = backbone_class(backbone.model).eval()
+    other = inference_backbone(towers, preprocessor, "fp32", "auto", CPU)
+    assert other.runtime == runtime
+    reason = "it is installed" if runtime == "OpenVINO" else "OpenVINO cannot run the towers"
+    assert other.towers.startswith(f"fp32 by {runtime}: {reason}")
+
+
+@pytest.mark.skipif(not computes_in_bf16() or not packs_weights(), reason="this processor has no bf16")
+def test_packed_weights_give_bitwise_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, preprocessor = load("clip", tmp_path)
+    text, pictures = inputs(preprocessor)
+    packed = in_bf16(copy.deepcopy(backbone), CPU)
+    monkeypatch.setattr("model.network.precision.packs_weights", lambda: False)
+    plain = in_bf16(backbone, CPU)
+    layers = [isinstance(layer, PackedLinear) for layer in packed.modules()]
+    assert sum(layers) == 12
+    assert not any(isinstance(layer, PackedLinear) for layer in plain.modules())
+    with torch.inference_mode():
+        assert torch.equal(packed.text_tokens(text).states, plain.text_tokens(text).states)
+        assert torch.equal(packed.image_tokens(pictures).states, plain.image_tokens(pictures).states)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_rejects_saving_towers_in_lower_precision(
+    checkpoints: dict[str, Path], tmp_path: Path, precision: TowerPrecision
+) -> None:
+    if precision == "int8" and not computes_in_int8():
+        pytest.skip("this processor has no int8 product in torch")
+    encoder = Encoder.from_pretrained(checkpoints["rcml"], "cpu", precision=precision)
+    assert encoder.towers == f"{precision} by torch"
+    with pytest.raises(
+        InputError, match=f"weights of the towers are {precision}, but a checkpoint stores float32"
+    ):
+        encoder.save_pretrained(tmp_path / "copy")

@@ -83,5 +83,6 @@ def test_info_reports_versions_and_digests(client: TestClient) -> None:
         "device": "cpu",
         "vectors": "vectors are searched on the CPU: FAISS is installed without GPU support",
         "precision": "auto",
-        "engine": "torch",
+        "engine": "auto",
+        "towers": "fp32 by torch",
     }
