@@ -118,7 +118,8 @@ class BuildConfig(StageConfig):
     engine: TowerEngine = Field(
         "auto",
         description="runtime of the towers; openvino: requires rcml[openvino], CPU only; cuda-graphs: torch, with "
-        "recorded calls for few items, GPU only; auto: cuda-graphs on a GPU, OpenVINO if it is installed and can run the towers",
+        "recorded calls for few items, GPU only; auto: on a CPU OpenVINO if it is installed and can run the towers, "
+        "otherwise torch; on a GPU cuda-graphs",
     )
 
 

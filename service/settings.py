@@ -99,9 +99,9 @@ class ServeConfig(BaseSettings):
     )
     engine: TowerEngine = Field(
         "auto",
-        description="runtime of the towers; openvino needs rcml[openvino] and runs only on a CPU; cuda-graphs runs only "
-        "on a GPU: torch, with recorded calls for few items; auto: cuda-graphs on a GPU, OpenVINO if it is installed and "
-        "can run the towers",
+        description="runtime of the towers; openvino: requires rcml[openvino], CPU only; cuda-graphs (torch, with "
+        "recorded calls for few items) runs only on a GPU; auto: on a CPU OpenVINO if it is installed and can run the "
+        "towers, otherwise torch; on a GPU cuda-graphs",
     )
     compact_at: int = Field(
         10_000,
