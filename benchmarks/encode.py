@@ -7,9 +7,9 @@ once per set of weights.
 
 The second part runs only on a CPU. It measures the speed of serving 16 items under 10 relations. The reference is
 `CLIPModel` of transformers in fp32, with its default settings. It is compared with our towers in torch, in bf16 if the
-processor supports it and in int8, and with our towers in OpenVINO, if it is installed. This part also prints the minimum cosine
-between the vectors of each variant and the features of `CLIPModel`, in the special case in which both should be equal
-(beta 1, one-hot summary). All variants pad texts to 77 tokens, except in the table that says otherwise.
+processor supports it and in int8, and with our towers in OpenVINO, if it is installed. This part also prints the
+minimum cosine between the vectors of each variant and the features of `CLIPModel`, in the special case in which both
+should be equal (beta 1, one-hot summary). All variants pad texts to 77 tokens, except in the table that says otherwise.
 """
 
 import argparse
