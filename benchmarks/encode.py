@@ -7,9 +7,9 @@ once per set of weights.
 
 The second part runs only on a CPU. It measures the speed of serving 16 items under 10 relations. The reference is
 `CLIPModel` of transformers in fp32, with its default settings. It is compared with our towers in torch, in bf16 if the
-processor supports it, and with our towers in OpenVINO, if it is installed. This part also prints the minimum cosine
-between the vectors of each variant and the features of `CLIPModel`, in the special case in which both should be equal
-(beta 1, one-hot summary). All variants pad texts to 77 tokens, except in the table that says otherwise.
+processor supports it and in int8, and with our towers in OpenVINO, if it is installed. This part also prints the
+minimum cosine between the vectors of each variant and the features of `CLIPModel`, in the special case in which both
+should be equal (beta 1, one-hot summary). All variants pad texts to 77 tokens, except in the table that says otherwise.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from benchmarks.rig.results import conclude, show
 from benchmarks.rig.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.network.backbones import Backbone
 from model.network.inputs import TextInput, Tokens
+from model.network.layers.int8 import MIN_INT8_COSINE, computes_in_int8, in_int8
 from model.network.network import Network
 from model.network.precision import computes_in_bf16, in_bf16
 from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationContext
@@ -127,6 +128,8 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
     backbone = network.backbone
     bf16 = computes_in_bf16()
     towers = {"torch bf16": in_bf16(copy.deepcopy(backbone), CPU)} if bf16 else {"torch fp32": backbone}
+    if computes_in_int8():
+        towers["torch int8"] = in_int8(backbone, items.text, items.pictures, MIN_INT8_COSINE)
     figures = serve(network, items, towers, rounds)
     if find_spec("openvino"):
         from model.network.openvino import OpenVinoBackbone
@@ -140,7 +143,7 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
 
 
 def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds: int) -> dict[str, Any]:
-    """Print the tables of `towers` and return the figures of the first engine."""
+    """Print the tables of `towers`; return the figures of the first engine, and by name those of all engines."""
     networks = {name: with_towers(network, tower) for name, tower in towers.items()}
     contexts = {name: make_context(one, RELATIONS) for name, one in networks.items()}
     cut = items.text.take(torch.arange(len(items.text)))  # without padding beyond the longest text
@@ -176,7 +179,12 @@ def serve(network: Network, items: Items, towers: Mapping[str, Backbone], rounds
     for name, cosine in cosines.items():
         print(f"minimum cosine to the features of CLIPModel in fp32, {name}: {cosine:.5f}")
     first = next(iter(towers))
-    return {"speedup_vs_transformers": timings.ratio(CLIP, first), "min_cosine": cosines[first]}
+    return {
+        "speedup_vs_transformers": timings.ratio(CLIP, first),
+        "min_cosine": cosines[first],
+        "speedups": {name: timings.ratio(CLIP, name) for name in towers},
+        "min_cosines": cosines,
+    }
 
 
 def with_towers(network: Network, towers: Backbone) -> Network:

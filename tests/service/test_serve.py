@@ -65,7 +65,10 @@ def lines_until(process: subprocess.Popen[str], pattern: str) -> str:
 def test_prints_url_answers_requests_and_stops_on_sigint(shop: FakeShop) -> None:
     with start(shop.index) as process:
         shown = lines_until(process, "greetings from")
-        found = re.search(r"Serving 12 items and 4 relations at (http://127.0.0.1:\d+) \(cpu\)\.", shown)
+        found = re.search(
+            r"Serving 12 items and 4 relations at (http://127.0.0.1:\d+) \(cpu, towers in fp32 by torch\)\.",
+            shown,
+        )
         assert found, shown
         assert f"Open {found[1]} in a browser" in shown
         with Client(found[1]) as client:
