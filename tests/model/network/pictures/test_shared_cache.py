@@ -1,4 +1,4 @@
-"""Pictures of a part: training and index builds share one cache of decoded pictures."""
+"""Cache that training and an index build share: no weight and no vector changes."""
 
 from pathlib import Path
 
