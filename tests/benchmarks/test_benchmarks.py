@@ -32,7 +32,7 @@ from tests.conftest import Road
 KEYS = {
     "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
     "loss": {"speedup", "memory_ratio"},
-    "train": {"step_ratio"},
+    "train": {"step_ratio", "step_ratio_padded"},
     "build": {"items_per_s", "share_of_forward_rate", "share_with_tokens"},
     "catalogue": {"speedup_vs_sorting", "queries", "seconds", "peak_gb"},
 }
