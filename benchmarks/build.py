@@ -33,9 +33,9 @@ from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder, ItemReader, PictureFolder
 from model.encoder.encoder import Encoder
 from model.encoder.item_reader import choose_workers
+from model.network.inference.precision import inference_backbone
 from model.network.inputs import PictureInput, TextInput
 from model.network.pictures.decoding_pool import MIN_FOR_PROCESSES, DecodingPool, decoding_pool
-from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.records import Item, Split
 

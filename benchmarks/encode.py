@@ -29,10 +29,10 @@ from benchmarks.rig.measurement import Timings, interleave, milliseconds, on_eve
 from benchmarks.rig.results import conclude, show
 from benchmarks.rig.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.network.backbones import Backbone
+from model.network.inference.int8 import MIN_INT8_COSINE, computes_in_int8, in_int8
+from model.network.inference.precision import computes_in_bf16, in_bf16
 from model.network.inputs import TextInput, Tokens
-from model.network.layers.int8 import MIN_INT8_COSINE, computes_in_int8, in_int8
 from model.network.network import Network
-from model.network.precision import computes_in_bf16, in_bf16
 from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationContext
 
 BATCH_ITEMS = 16
@@ -132,7 +132,7 @@ def serving(network: Network, items: Items, rounds: int) -> dict[str, Any]:
         towers["torch int8"] = in_int8(backbone, items.text, items.pictures, MIN_INT8_COSINE)
     figures = serve(network, items, towers, rounds)
     if find_spec("openvino"):
-        from model.network.openvino import OpenVinoBackbone
+        from model.network.inference.openvino import OpenVinoBackbone
 
         found = {
             f"openvino {name}": OpenVinoBackbone(backbone, items.text, items.pictures, name == "bf16")

@@ -33,7 +33,7 @@ from benchmarks.rig.vit_b_32 import make_network
 from model.config import SmallBackbone
 from model.encoder.encoder import Encoder
 from model.malloc import keep_freed_memory
-from model.network.precision import inference_backbone
+from model.network.inference.precision import inference_backbone
 from model.network.processor import Preprocessor
 from service.app import create_app
 from service.serve import freeze_startup_objects, server_of

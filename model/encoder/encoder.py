@@ -32,14 +32,14 @@ from model.embeddings.encoder_protocol import PictureFolder
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import InputError
-from model.network.cpu_threads import one_thread_if_small
-from model.network.cuda_graphs import CudaRecorder, Recorder
 from model.network.devices import choose_device
 from model.network.image_cache import PictureFiles, Pictures, load_pictures
+from model.network.inference.cpu_threads import one_thread_if_small
+from model.network.inference.cuda_graphs import CudaRecorder, Recorder
+from model.network.inference.precision import inference_backbone
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.pictures.decoding_pool import DecodingPool
-from model.network.precision import inference_backbone
 from model.network.processor import Preprocessor
 from model.network.relation_attention import RelationContext
 from model.network.token_cache import StoredTokens, shared_batches
@@ -90,7 +90,7 @@ class Encoder:
 
         A `Path` always means a folder. A string means a Hub name only if it has the form `owner/name` and no local file
         or folder named `owner` exists. `revision` is a branch, tag or commit on the Hub. `precision` and `engine` apply
-        to the towers (`model/network/precision.py`). An encoder that was loaded in bf16 or int8 cannot be saved.
+        to the towers (`model/network/inference/precision.py`). An encoder loaded in bf16 or int8 cannot be saved.
 
         Raises:
             ArtifactError: the checkpoint is missing or damaged, or its weights do not fit its network.

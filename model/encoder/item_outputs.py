@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model.network.cuda_graphs import LENGTH_STEP, Call, RecordedCalls, Recorder, bucket
 from model.network.image_cache import Pictures
+from model.network.inference.cuda_graphs import LENGTH_STEP, Call, RecordedCalls, Recorder, bucket
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.processor import Preprocessor

@@ -30,9 +30,9 @@ from model.embeddings.encoding import EQUAL_SHARE
 from model.encoder.encoder import Encoder
 from model.errors import InputError, TrainingError
 from model.network.backbones import Backbone, DualEncoderBackbone
+from model.network.inference.precision import cuda_computes_in_bf16
 from model.network.load_backbone import load_backbone, small_backbone
 from model.network.network import Network, NetworkConfig
-from model.network.precision import cuda_computes_in_bf16
 from model.network.processor import Preprocessor
 from model.network.relation_attention import ONE_HOT_SCALE
 from model.records import Split

@@ -36,7 +36,7 @@ from tests.indexes.vectors.stand_in_card import StandInCard
 KEYS = {
     "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
     "loss": {"speedup", "memory_ratio"},
-    "train": {"step_ratio"},
+    "train": {"step_ratio", "step_ratio_padded"},
     "build": {
         "items_per_s",
         "share_of_forward_rate",

@@ -11,7 +11,7 @@ from model.data.pictures.images import load_picture
 from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import PictureFolder
 from model.encoder.encoder import Encoder
-from model.network.cuda_graphs import CudaRecorder
+from model.network.inference.cuda_graphs import CudaRecorder
 from model.network.pictures import decoding_pool
 from model.training.train import train
 from tests.model.planted import prepare_catalogue, tiny_training

@@ -24,7 +24,7 @@ from model.embeddings.encoding import Encoding
 from model.encoder.encoder import Encoder
 from model.evaluation.metrics import relation_type_scores
 from model.evaluation.sampling import LabelledPairs, sample_labelled_pairs
-from model.network.precision import MIN_WIDTH, computes_in_bf16
+from model.network.inference.precision import MIN_WIDTH, computes_in_bf16
 from model.records import Split
 from model.similarity import Similarity
 from model.training.batches import Part

@@ -11,7 +11,7 @@ from model.network.load_backbone import small_backbone
 from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
 from model.records import INTRA_RELATION, Relation
-from tests.model.network.test_cuda_graphs import Refuser, Repeater
+from tests.model.network.inference.test_cuda_graphs import Refuser, Repeater
 
 TEXTS = [
     "red mug",

@@ -172,12 +172,12 @@ def test_lora_resumes_from_its_adapters(prepared: Path, clip_folder: Path, tmp_p
 
     options: dict[str, Any] = {"tune": "lora", "lora_rank": 2, "save_every": 3}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
+        patch.setattr("model.training.steps.training_steps.schedule", lambda *_: 1.0)
         calm = tuned(prepared, clip_folder, tmp_path / "calm", **options)
-        patch.setattr("model.training.train.schedule", stop)
+        patch.setattr("model.training.steps.training_steps.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             tuned(prepared, clip_folder, tmp_path / "out", **options)
-        patch.setattr("model.training.train.schedule", lambda *_: 1.0)
+        patch.setattr("model.training.steps.training_steps.schedule", lambda *_: 1.0)
         again = tuned(prepared, clip_folder, tmp_path / "out", resume=True, **options)
     assert all(torch.equal(one, again[name]) for name, one in calm.items())
     saved = load_file(tmp_path / "out.run" / "last.safetensors")

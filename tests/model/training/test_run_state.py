@@ -33,10 +33,11 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from model.training import train as trainer
+from model.training.steps import training_steps
 from model.config import TrainConfig
 
 torch.set_num_threads(1)
-schedule = trainer.schedule
+schedule = training_steps.schedule
 for line in sys.stdin:
     options, resume, last = line.split()
     child = os.fork()
@@ -46,7 +47,7 @@ for line in sys.stdin:
                 signal.pause()  # until it is killed
             return schedule(step, *others)
 
-        trainer.schedule = schedule_until
+        training_steps.schedule = schedule_until
         config = TrainConfig.model_validate_json(Path(options).read_text())
         status = 1
         try:
@@ -180,7 +181,7 @@ def interrupted(prepared: Path, tmp_path: Path) -> TrainConfig:
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", stop)
+        patch.setattr("model.training.steps.training_steps.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     return config
@@ -215,7 +216,7 @@ def test_resumed_run_continues_with_state_of_loss(
         return schedule(step, config)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", stop)
+        patch.setattr("model.training.steps.training_steps.schedule", stop)
         with pytest.raises(KeyboardInterrupt):
             train(stormy)
     train(resumed(stormy))
@@ -246,7 +247,7 @@ def test_resumed_run_starts_after_last_saved_step(interrupted: TrainConfig) -> N
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.training.train.schedule", remember)
+        patch.setattr("model.training.steps.training_steps.schedule", remember)
         train(resumed(interrupted))
     assert steps == [4, 5, 6]
     metrics = Checkpoint.open(interrupted.out).metrics

@@ -13,12 +13,12 @@ from torch import nn
 
 from model.encoder.encoder import Encoder
 from model.errors import InputError
-from model.network import precision
-from model.network.layers.int8 import MIN_INT8_COSINE, Int8Linear, computes_in_int8, in_int8
+from model.network.inference import precision
+from model.network.inference.int8 import MIN_INT8_COSINE, Int8Linear, computes_in_int8, in_int8
+from model.network.inference.precision import inference_backbone
 from model.network.load_backbone import load_backbone
-from model.network.precision import inference_backbone
+from tests.model.network.families import write_family
 
-from .families import write_family
 from .test_precision import CPU, TEXTS, assert_same, inputs
 
 pytestmark = pytest.mark.skipif(not computes_in_int8(), reason="this processor has no int8 product in torch")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network.cuda_graphs import RecordedCalls, bucket
+from model.network.inference.cuda_graphs import RecordedCalls, bucket
 
 
 class Repeater:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from model.config import TowerEngine, TowerPrecision
 from model.errors import InputError
+from model.network.backbones import Backbone
+from model.network.inputs import PictureInput, TextInput
+from model.network.processor import Preprocessor
 
-from .backbones import Backbone
-from .inputs import PictureInput, TextInput
-from .layers.int8 import MIN_AUTO_COSINE, MIN_INT8_COSINE, computes_in_int8, in_int8
-from .layers.packed_linear import PackedLinear, packs_weights, replace_layers
-from .processor import Preprocessor
+from .int8 import MIN_AUTO_COSINE, MIN_INT8_COSINE, computes_in_int8, in_int8
+from .packed_linear import PackedLinear, packs_weights, replace_layers
 
 MIN_WIDTH = 256
 """Minimum vector length (`Backbone.dim`) for bf16, int8 and OpenVINO on a CPU, unless they are requested.

@@ -13,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model.errors import InputError
-
-from .backbones import Backbone
-from .inputs import PictureInput, TextInput, Tokens
+from model.network.backbones import Backbone
+from model.network.inputs import PictureInput, TextInput, Tokens
 
 try:
     import openvino

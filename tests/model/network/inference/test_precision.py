@@ -14,14 +14,13 @@ from model.config import TowerPrecision
 from model.encoder.encoder import Encoder
 from model.errors import InputError
 from model.network.backbones import Backbone, ClipBackbone
+from model.network.inference.int8 import computes_in_int8
+from model.network.inference.packed_linear import PackedLinear, packs_weights
+from model.network.inference.precision import MIN_WIDTH, computes_in_bf16, in_bf16, inference_backbone
 from model.network.inputs import PictureInput, TextInput, Tokens
-from model.network.layers.int8 import computes_in_int8
-from model.network.layers.packed_linear import PackedLinear, packs_weights
 from model.network.load_backbone import load_backbone
-from model.network.precision import MIN_WIDTH, computes_in_bf16, in_bf16, inference_backbone
 from model.network.processor import Preprocessor
-
-from .families import write_family
+from tests.model.network.families import write_family
 
 CPU = torch.device("cpu")
 TEXTS = ["a red mug", "a", "mug red a red mug"]
@@ -95,7 +94,7 @@ def test_auto_precision_uses_bf16_for_wide_towers_if_supported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    monkeypatch.setattr("model.network.precision.MIN_WIDTH", 1)
+    monkeypatch.setattr("model.network.inference.precision.MIN_WIDTH", 1)
     dtype = inference_backbone(backbone, preprocessor, "auto", "torch", CPU).dtype
     assert dtype == (torch.bfloat16 if computes_in_bf16() else torch.float32)
 
@@ -129,7 +128,7 @@ def test_missing_openvino_error_shows_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone, preprocessor = load("clip", tmp_path)
-    monkeypatch.delitem(sys.modules, "model.network.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "model.network.inference.openvino", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(InputError, match=r"Run `pip install 'rcml\[openvino\]'`"):
         inference_backbone(backbone, preprocessor, "fp32", "openvino", CPU)
@@ -166,7 +165,7 @@ def test_auto_engine_is_openvino_unless_it_cannot_run_the_towers(
 ) -> None:
     pytest.importorskip("openvino")
     backbone, preprocessor = load("clip", tmp_path)
-    monkeypatch.setattr("model.network.precision.MIN_WIDTH", 1)
+    monkeypatch.setattr("model.network.inference.precision.MIN_WIDTH", 1)
     towers = backbone_class(backbone.model).eval()
     other = inference_backbone(towers, preprocessor, "fp32", "auto", CPU)
     assert other.runtime == runtime
@@ -179,7 +178,7 @@ def test_packed_weights_give_bitwise_the_same_tokens(tmp_path: Path, monkeypatch
     backbone, preprocessor = load("clip", tmp_path)
     text, pictures = inputs(preprocessor)
     packed = in_bf16(copy.deepcopy(backbone), CPU)
-    monkeypatch.setattr("model.network.precision.packs_weights", lambda: False)
+    monkeypatch.setattr("model.network.inference.precision.packs_weights", lambda: False)
     plain = in_bf16(backbone, CPU)
     layers = [isinstance(layer, PackedLinear) for layer in packed.modules()]
     assert sum(layers) == 12

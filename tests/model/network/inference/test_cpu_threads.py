@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.network.cpu_threads import MAX_SINGLE_THREAD_WORK, one_thread_if_small
+from model.network.inference.cpu_threads import MAX_SINGLE_THREAD_WORK, one_thread_if_small
 
 CPU = torch.device("cpu")
 

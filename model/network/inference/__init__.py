@@ -1,0 +1,1 @@
+"""Inference engines of the towers: their precision and runtime, CUDA graphs, and the number of CPU threads."""
