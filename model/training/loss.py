@@ -74,13 +74,16 @@ def rcml_loss(
     self-pairs and lambda = 0, this is CLIP's loss (eq. 7, 8).
     """
     groups = _Groups.of(pairs, text.shape[1])
-    texts, images = _by_relation(text), _by_relation(image)
-    crossed = groups.contrast(texts, images, temperature) + groups.contrast(images, texts, temperature)
-    loss = crossed.sum() / (2 * pairs.count)
-    if intra_modal_weight and pairs.inter_count:
-        within = groups.contrast(texts, texts, temperature) + groups.contrast(images, images, temperature)
-        loss = loss + intra_modal_weight * (within * groups.inter).sum() / pairs.inter_count
-    return loss
+    if not intra_modal_weight or not pairs.inter_count:
+        crossed = contrast(text, image, pairs, temperature) + contrast(image, text, pairs, temperature)
+        return crossed.sum() / (2 * pairs.count)
+    both = torch.stack([text, image])
+    losses = groups.contrast(both, both, temperature)
+    crossed, within = losses[0, :, 1] + losses[1, :, 0], losses[0, :, 0] + losses[1, :, 1]
+    return (
+        crossed.sum() / (2 * pairs.count)
+        + intra_modal_weight * (within * groups.inter).sum() / pairs.inter_count
+    )
 
 
 def contrast(
@@ -91,7 +94,7 @@ def contrast(
 ) -> Float[Tensor, " pairs"]:
     """Compute eq. 2 for each pair, under its relation; the denominator contains the positive and N(i)."""
     groups = _Groups.of(pairs, x.shape[1])
-    losses = groups.contrast(_by_relation(x), _by_relation(y), temperature)
+    losses = groups.contrast(x[None], y[None], temperature)[0, :, 0]
     return torch.empty_like(losses).index_copy(0, groups.order, losses)
 
 
@@ -120,22 +123,30 @@ class _Groups:
 
     def contrast(
         self,
-        x: Sequence[Float[Tensor, "items dim"]],
-        y: Sequence[Float[Tensor, "items dim"]],
+        x: Float[Tensor, "x_views items relations dim"],
+        y: Float[Tensor, "y_views items relations dim"],
         temperature: float,
-    ) -> Float[Tensor, " pairs"]:
-        """Compute eq. 2 with one matrix product per relation; `x` and `y` have one matrix of vectors per relation."""
+    ) -> Float[Tensor, "x_views pairs y_views"]:
+        """Compute eq. 2 between all views (text, image) of anchors and candidates: one matrix product per relation."""
+        views, items, _, dim = y.shape
         similarity = [
-            queries.index_select(0, anchors) @ candidates.T
-            for queries, candidates, anchors in zip(x, y, self.anchors, strict=True)
+            (queries.index_select(1, anchors).reshape(-1, dim) @ candidates.reshape(-1, dim).T).view(
+                len(x), -1, views, items
+            )
+            for queries, candidates, anchors in zip(
+                _by_relation(x), _by_relation(y), self.anchors, strict=True
+            )
         ]
-        logits = torch.cat(similarity) / temperature
-        hit = logits.gather(1, self.positive[:, None])[:, 0]
-        return logits.masked_fill(self.excluded, -torch.inf).logsumexp(dim=1) - hit
+        logits = torch.cat(similarity, dim=1) / temperature
+        positive = self.positive[:, None, None].expand(len(x), -1, views, 1)
+        hit = logits.gather(-1, positive)[..., 0]
+        return logits.masked_fill(self.excluded[:, None], -torch.inf).logsumexp(dim=-1) - hit
 
 
-def _by_relation(vectors: Float[Tensor, "items relations dim"]) -> Sequence[Float[Tensor, "items dim"]]:
+def _by_relation(
+    vectors: Float[Tensor, "views items relations dim"],
+) -> Sequence[Float[Tensor, "views items dim"]]:
     # Convert bf16 vectors to float32: at a temperature of 0.1, bf16 rounding errors would distort the logits.
     # The backward pass of `unbind` stacks the gradients of the slices once. Indexing would instead allocate a gradient
     # of the full size for every slice and add these gradients up.
-    return vectors.to(torch.promote_types(vectors.dtype, torch.float32)).unbind(dim=1)
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32)).unbind(dim=2)

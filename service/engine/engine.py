@@ -56,7 +56,10 @@ def open_encoder(
     """Load the encoder of a checkpoint. No other function of the service imports torch."""
     from model.encoder.encoder import Encoder
 
-    return Encoder.from_pretrained(checkpoint, device, precision=precision, engine=engine)
+    encoder = Encoder.from_pretrained(checkpoint, device, precision=precision, engine=engine)
+    for tokens in (False, True) if encoder.device.startswith("cuda") else ():
+        encoder.read_items(["warm"], [Image.new("RGB", (64, 64))], tokens)()  # records CUDA graphs
+    return encoder
 
 
 class Engine(ReferenceCounted):
@@ -109,8 +112,7 @@ class Engine(ReferenceCounted):
         try:
             quality = _quality(config.report, reports, index.checkpoint.manifest.digest)
             encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
-            # The first call selects kernels, allocates memory and records CUDA graphs.
-            encoder.read_items(["warm"], [Image.new("RGB", (64, 64))], keeps_tokens(index))()
+            encoder.encode_texts(["warm"])  # the first call selects kernels and allocates memory
             _warm(index)
         except BaseException:
             index.close()
