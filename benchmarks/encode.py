@@ -5,6 +5,8 @@ the two forward passes of CLIP on the same inputs, in fp32 (bf16 on CUDA). It al
 under one relation at a time and absorbs no projection. Relations are encoded beforehand, because this is needed only
 once per set of weights.
 
+On CUDA, the first part also measures all sides as CUDA graphs, as the service runs them.
+
 The second part runs only on a CPU. It measures the speed of serving 16 items under 10 relations. The reference is
 `CLIPModel` of transformers in fp32, with its default settings. It is compared with our towers in torch, in bf16 if the
 processor supports it and in int8, and with our towers in OpenVINO, if it is installed. This part also prints the
@@ -29,9 +31,10 @@ from benchmarks.rig.measurement import Timings, interleave, milliseconds, on_eve
 from benchmarks.rig.results import conclude, show
 from benchmarks.rig.vit_b_32 import Items, make_items, make_network, make_relations, make_texts
 from model.network.backbones import Backbone
+from model.network.inference.cuda_graphs import CudaRecorder, RecordedCalls, Recorder
 from model.network.inference.int8 import MIN_INT8_COSINE, computes_in_int8, in_int8
 from model.network.inference.precision import computes_in_bf16, in_bf16
-from model.network.inputs import TextInput, Tokens
+from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.relation_attention import ONE_HOT_SCALE, RelationAttention, RelationContext
 
@@ -40,6 +43,7 @@ RELATIONS = 10
 """Number of relations in the serving measurements."""
 
 CLIP = "CLIPModel fp32"
+CLIP_GRAPH = "CLIPModel, graph"
 CPU = torch.device("cpu")
 
 
@@ -66,6 +70,8 @@ def measure(quick: bool, rounds: int, device: torch.device) -> dict[str, Any]:
     figures = {"parameters": sum(weight.numel() for weight in network.parameters())}
     # Differences of 1 % matter here, but single rounds scatter by 2 to 3 %: run twice as many rounds.
     figures |= cost_of_relations(network, items, 2 * rounds)
+    if device.type == "cuda":
+        figures |= cost_with_graphs(network, items, 2 * rounds, CudaRecorder())
     return figures | (serving(network, items, rounds) if device.type == "cpu" else {})
 
 
@@ -97,6 +103,31 @@ def cost_of_relations(network: Network, items: Items, rounds: int) -> dict[str, 
     looped = interleave({"CLIPModel": sides["CLIPModel"], **loops}, max(2, rounds // 10))
     _show("the same with a naive loop over the relations", looped, "CLIPModel", slower=True)
     return {f"ratio_{count}": timings.ratio(_relations(count), "CLIPModel") for count in (10, 100)}
+
+
+def cost_with_graphs(network: Network, items: Items, rounds: int, recorder: Recorder) -> dict[str, Any]:
+    """Measure the same with the calls recorded as CUDA graphs, those of `CLIPModel` included."""
+    inputs = (items.text.ids, items.text.mask, items.text.fields, items.pictures.pixels, items.pictures.grid)
+
+    def clip(*parts: Tensor) -> tuple[Tensor, ...]:
+        return features(network.backbone, Items(TextInput(*parts[:3]), PictureInput(*parts[3:])))
+
+    def ours(context: RelationContext, *parts: Tensor) -> tuple[Tensor, ...]:
+        text = network.text_vectors(TextInput(*parts[:3]), context)
+        return text, network.image_vectors(PictureInput(*parts[3:]), context)
+
+    functions = {CLIP_GRAPH: clip} | {
+        f"{_relations(count)}, graph": partial(ours, make_context(network, count)) for count in (10, 100)
+    }
+    calls = {name: RecordedCalls(function, recorder) for name, function in functions.items()}
+    sides: dict[str, Callable[[], object]] = {name: partial(call, *inputs) for name, call in calls.items()}
+    timings = interleave(sides | {"CLIPModel": partial(clip, *inputs)}, rounds)
+    _show("the same as CUDA graphs", timings, CLIP_GRAPH, slower=True)
+    return {
+        f"{key}_{count}": timings.ratio(f"{_relations(count)}, graph", reference)
+        for count in (10, 100)
+        for key, reference in (("graph_ratio", CLIP_GRAPH), ("graph_ratio_to_calls", "CLIPModel"))
+    }
 
 
 def joint(tokens: Tokens, projection: Float[Tensor, "width dim"]) -> Tokens:

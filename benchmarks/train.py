@@ -32,8 +32,9 @@ from benchmarks.rig.vit_b_32 import Items, make_items, make_network, make_relati
 from model.network.inputs import TextInput
 from model.network.network import Network
 from model.records import Relation
+from model.training import loss as objective
 from model.training.batches import take_texts
-from model.training.loss import PairBatch, rcml_loss
+from model.training.loss import PairBatch
 from model.training.steps.compilation import Compilation
 
 TEMPERATURE = 0.1
@@ -211,13 +212,13 @@ def step(
     optimizer.step()
 
 
-def relation_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
+def rcml_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
     """Compute the objective with all its terms."""
     with _arithmetic(network):
         context = network.context(batch.texts, batch.relations)
         text = network.text_vectors(batch.items.text, context)
         image = network.image_vectors(batch.items.pictures, context)
-    return rcml_loss(text, image, batch.pairs, TEMPERATURE, INTRA_MODAL_WEIGHT)
+    return objective.rcml_loss(text, image, batch.pairs, TEMPERATURE, INTRA_MODAL_WEIGHT)
 
 
 def clip_loss(network: Network, batch: Batch) -> Float[Tensor, ""]:
@@ -237,7 +238,7 @@ def _arithmetic(network: Network) -> torch.autocast:
 
 
 LOSSES: dict[str, Callable[[Network, Batch], Tensor]] = {
-    "rcml": relation_loss,
+    "rcml": rcml_loss,
     "clip": clip_loss,
     "clip 77": clip_loss,
 }

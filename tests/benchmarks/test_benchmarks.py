@@ -27,14 +27,23 @@ from benchmarks import (
 )
 from benchmarks.rig.embeddings import Embeddings
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
-from benchmarks.rig.vit_b_32 import END, START, make_texts
+from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
 from benchmarks.train import bf16_peak
 from indexes.vectors.gpu_vectors import Cards
 from tests.conftest import Road
 from tests.indexes.vectors.stand_in_card import StandInCard
+from tests.model.network.inference.test_cuda_graphs import Repeater
 
 KEYS = {
-    "encode": {"parameters", "ratio_10", "ratio_100", "speedup_vs_transformers", "min_cosine"},
+    "encode": {
+        "parameters",
+        "ratio_10",
+        "ratio_100",
+        "speedup_vs_transformers",
+        "min_cosine",
+        "speedups",
+        "min_cosines",
+    },
     "loss": {"speedup", "memory_ratio"},
     "train": {"step_ratio", "step_ratio_padded"},
     "build": {
@@ -59,9 +68,22 @@ def test_prints_figures_as_json_object_on_last_line(
     benchmark.main()
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.keys() - {"cuda"} == KEYS[name]
-    assert all(figures[key] > 0 for key in KEYS[name])
+    by_engine = {"speedups", "min_cosines"} & KEYS[name]
+    values = [figures[key] for key in KEYS[name] - by_engine]
+    values += [value for key in by_engine for value in figures[key].values()]
+    assert all(value > 0 for value in values)
     assert figures.get("memory_ratio", 10.0) > 5
     assert figures.get("min_cosine", 1.0) > 0.999
+
+
+@torch.inference_mode()
+def test_encode_compares_recorded_calls() -> None:
+    network = make_network(quick=True).eval()
+    figures = encode.cost_with_graphs(network, make_items(network, 2), 2, Repeater())
+    assert figures.keys() == {
+        f"{key}_{count}" for key in ("graph_ratio", "graph_ratio_to_calls") for count in (10, 100)
+    }
+    assert all(ratio > 0 for ratio in figures.values())
 
 
 def test_preparation_benchmark_finds_the_planted_groups(
