@@ -3,6 +3,9 @@
 # Run with: docker run --gpus all ...
 FROM python:3.11-slim
 
+# torch.compile builds its kernels with a C compiler.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 

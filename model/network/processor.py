@@ -80,16 +80,21 @@ class TextFormat(BaseModel):
 
 
 class Preprocessor:
-    """Tokenizer and image processor of a backbone, with the settings used to train it."""
+    """Tokenizer and image processor of a backbone, with the settings used to train it.
 
-    def __init__(self, tokenizer: Any, image_processor: Any, text_format: TextFormat) -> None:
+    With `exact_pictures`, the image processor itself resizes pictures; see `PictureDecoder`.
+    """
+
+    def __init__(
+        self, tokenizer: Any, image_processor: Any, text_format: TextFormat, exact_pictures: bool = False
+    ) -> None:
         if tokenizer.pad_token_id is None:
             raise InputError(
                 f"The tokenizer ({type(tokenizer).__name__}) has no padding token, so texts of different "
                 "lengths cannot be encoded in one batch. Set pad_token in tokenizer_config.json."
             )
         self.tokenizer = tokenizer
-        self.decoder = PictureDecoder(image_processor)
+        self.decoder = PictureDecoder(image_processor, exact_pictures)
         self.text_format = text_format
 
     @classmethod

@@ -67,4 +67,5 @@ def clip_preprocessor(tokenizer: CLIPTokenizer, max_tokens: int, side: int, **op
             **options,
         }
     )
-    return Preprocessor(tokenizer, processor, TextFormat(max_tokens=max_tokens, fixed_length=False))
+    text_format = TextFormat(max_tokens=max_tokens, fixed_length=False)
+    return Preprocessor(tokenizer, processor, text_format, exact_pictures=True)

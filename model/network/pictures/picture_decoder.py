@@ -33,13 +33,13 @@ class PictureDecoder:
     """Image processor of a backbone without its last steps, rescaling and normalisation.
 
     Pictures are resized by torch if this gives the pixels of the processor, but for rounding, on a few trial pictures;
-    otherwise by the processor itself.
+    otherwise, or if `exact`, by the processor itself.
     """
 
-    def __init__(self, image_processor: Any) -> None:
+    def __init__(self, image_processor: Any, exact: bool = False) -> None:
         self.image_processor = image_processor
         self.shape = self._picture_shape()
-        self._resize = self._fast_resize()
+        self._resize = None if exact else self._fast_resize()
 
     @property
     def settings(self) -> dict[str, Any]:
