@@ -54,7 +54,7 @@ def test_pixels_are_those_of_the_processor_but_for_rounding(
     picture = Image.fromarray(noise)
     expected, found = processed(decoder, picture), decoded(decoder, picture)
     difference = abs(found.astype(int) - expected)
-    assert difference.mean() < 0.05
+    assert difference.mean() < 0.1  # a crop that is off by one pixel has 80
     assert (difference > 1).mean() < 1e-3
 
 
