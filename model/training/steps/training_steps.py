@@ -77,7 +77,7 @@ class TrainingSteps:
         rate = peak_rate(self._config) * schedule(step, self._config)
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate * parameters["share"]
-        loss = self._compilation.run(lambda: self._loss(batch, step))
+        loss = self._compilation.run(lambda: self._loss(batch, step), lambda: self._gradients.repeatable)
         norm = nn.utils.clip_grad_norm_(self._weights, self._config.max_gradient_norm)
         self._optimizer.step()
         figures = DelayedFigures(loss, norm)
