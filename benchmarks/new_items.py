@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +36,7 @@ from model.malloc import keep_freed_memory
 from model.network.inference.precision import inference_backbone
 from model.network.processor import Preprocessor
 from service.app import create_app
+from service.lifecycle.engine_holder import EngineHolder
 from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
@@ -116,16 +117,26 @@ def make_encoder(quick: bool, device: torch.device) -> Encoder:
 
 @contextmanager
 def served(index: Path, quick: bool, device: torch.device) -> Iterator[httpx.Client]:
-    """Serve `index` in a process of its own, and yield a client of it."""
+    """Serve `index` in a process of its own, and yield a client of it.
+
+    Raises:
+        RuntimeError: the process ended before it served.
+    """
     fresh = multiprocessing.get_context("spawn")
     pipe, theirs = fresh.Pipe()
     process = fresh.Process(target=serve, args=(index, quick, device.type, theirs), daemon=True)
     process.start()
+    theirs.close()  # only then does `recv` fail if the process ends
     try:
         headers = {"content-type": "application/json"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{pipe.recv()}", headers=headers, timeout=60) as client:
-            while client.get("/readyz").status_code != 200:
-                time.sleep(0.2)
+        with ExitStack() as stack:
+            try:
+                url = f"http://127.0.0.1:{pipe.recv()}"
+                client = stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=60))
+                while client.get("/readyz").status_code != 200:
+                    time.sleep(0.2)
+            except (EOFError, httpx.TransportError):
+                raise RuntimeError("The server process ended. Its message is above.") from None
             yield client
     finally:
         process.terminate()
@@ -136,16 +147,23 @@ def serve(index: Path, quick: bool, device: str, pipe: Connection) -> None:
     """Run the server process: send the port through `pipe`, then serve until terminated."""
     keep_freed_memory()
     config = ServeConfig(index=index, port=0, log_level="error")
-    app = create_app(
-        config,
-        lambda *_: make_encoder(quick, torch.device(device)),
-        lambda _: freeze_startup_objects(),
-    )
+    failures: list[BaseException] = []
+
+    def on_loaded(holder: EngineHolder) -> None:
+        if holder.failure is not None:
+            failures.append(holder.failure)
+            server.should_exit = True
+            return
+        freeze_startup_objects()
+
+    app = create_app(config, lambda *_: make_encoder(quick, torch.device(device)), on_loaded)
     listener = socket.create_server((config.host, 0))
     server = server_of(app, config)
     pipe.send(listener.getsockname()[1])
     with listener:
         server.run(sockets=[listener])
+    if failures:
+        raise failures[0]
 
 
 if __name__ == "__main__":

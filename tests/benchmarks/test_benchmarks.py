@@ -246,3 +246,11 @@ def test_texts_have_start_and_end_tokens_and_padding_of_clip() -> None:
 )
 def test_finds_bf16_peak_by_card_name(card: str, peak: float | None) -> None:
     assert bf16_peak(card) == peak
+
+
+def test_server_of_new_items_that_cannot_open_its_index_ends_the_benchmark(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match="server process ended"),
+        new_items.served(tmp_path / "missing", True, torch.device("cpu")),
+    ):
+        pass

@@ -10,6 +10,7 @@ from torch import nn
 
 from model.config import Compile
 from model.console import say
+from model.errors import InputError
 from model.network.network import Network
 
 Result = TypeVar("Result")
@@ -47,10 +48,11 @@ class Compilation:
         """Whether `run` uses compiled modules."""
         return bool(self._compiled)
 
-    def run(self, compute: Callable[[], Result]) -> Result:
+    def run(self, compute: Callable[[], Result], repeatable: Callable[[], bool] = lambda: True) -> Result:
         """Call `compute` with the compiled modules; if that fails, say why, and call it without them from now on.
 
-        `compute` must be repeatable.
+        Raises:
+            InputError: `compute` failed when it was no longer `repeatable`.
         """
         if not self._compiled:
             return compute()
@@ -61,10 +63,15 @@ class Compilation:
         except (
             Exception
         ) as error:  # a compiler can fail in any way; an error of another kind will be raised again
-            reason = " ".join(str(error).split())[:MAX_REASON]
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_REASON]}"
+            if not repeatable():
+                raise InputError(
+                    f"A compiled step failed on one of several processes ({reason}). Start again with --compile off, "
+                    "and with --resume if the run was saved."
+                ) from error
             say(
-                f"Warning: torch.compile failed ({type(error).__name__}: {reason}). Training goes on without it; "
-                "--compile off avoids this message."
+                f"Warning: torch.compile failed ({reason}). Training goes on without it; --compile off avoids this "
+                "message."
             )
         self._compiled = []
         return compute()

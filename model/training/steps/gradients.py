@@ -10,12 +10,12 @@ The host never waits for the device here, so that it can prepare the next step w
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
@@ -61,6 +61,8 @@ class Gradients:
         self._micro_batch = micro_batch
         self._bf16 = bf16
         self._seed = seed
+        self.repeatable = True
+        """Whether the last call of `of` can be repeated; false if the ranks have begun to exchange data in it."""
         # The relations need the text tower and the attention, but not the image tower.
         image = list(network.backbone.model.vision_model.parameters())
         others = {*network.parameters(), *loss.parameters()} - set(image)
@@ -71,8 +73,14 @@ class Gradients:
     def of(self, batch: Batch, step: int) -> Float[Tensor, ""]:
         """Store the gradient of the whole batch in `grad` of all parameters (network, loss), and return the loss.
 
-        The loss stays on the device: reading it makes the host wait for this step.
+        The loss stays on the device: reading it makes the host wait for this step. If the call fails, the loss keeps
+        its buffers (DeCLIP's queue), and `repeatable` tells whether the call can be repeated.
         """
+        self.repeatable = True
+        with _kept_if_failed(self._loss):
+            return self._of(batch, step)
+
+    def _of(self, batch: Batch, step: int) -> Float[Tensor, ""]:
         # The dropout applied to the relations must be the same on all ranks and after a resume.
         torch.manual_seed(seed_of(self._seed, step))
         # One region of autocast around all forward passes casts the weights of a tower once, not once per pass.
@@ -116,6 +124,7 @@ class Gradients:
         image: Float[Tensor, "rows relations dim"],
     ) -> Float[Tensor, ""]:
         """Compute the loss of the whole batch in full precision, and store the gradients of `text` and `image`."""
+        self.repeatable = self._group.size == 1
         items = moved(torch.from_numpy(batch.items), self._group.device)
         with self._arithmetic(enabled=False):
             gathered = BatchVectors(
@@ -162,6 +171,19 @@ class Gradients:
 
     def _arithmetic(self, enabled: bool = True) -> torch.autocast:
         return torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._bf16 and enabled)
+
+
+@contextmanager
+def _kept_if_failed(loss: nn.Module) -> Iterator[None]:
+    """Give `loss` its present buffers back if the enclosed block fails."""
+    held = [(module, dict(module.named_buffers(recurse=False))) for module in loss.modules()]
+    try:
+        yield
+    except BaseException:
+        for module, buffers in held:
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer)
+        raise
 
 
 def _cut(values: Tensor) -> Tensor:

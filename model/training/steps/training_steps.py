@@ -66,7 +66,7 @@ class TrainingSteps:
             weight for part in (network, loss) for weight in part.parameters() if weight.requires_grad
         ]
         self._taken: deque[_Taken] = deque()
-        self._read_at = 0.0
+        self._ready_at = 0.0
 
     def take(self, step: int, queue: Queue) -> None:
         """Train on the next batch; the figures of the step are read later, by `read`."""
@@ -77,7 +77,7 @@ class TrainingSteps:
         rate = peak_rate(self._config) * schedule(step, self._config)
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate * parameters["share"]
-        loss = self._compilation.run(lambda: self._loss(batch, step))
+        loss = self._compilation.run(lambda: self._loss(batch, step), lambda: self._gradients.repeatable)
         norm = nn.utils.clip_grad_norm_(self._weights, self._config.max_gradient_norm)
         self._optimizer.step()
         figures = DelayedFigures(loss, norm)
@@ -98,9 +98,9 @@ class TrainingSteps:
             loss, norm = taken.figures.read()
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise self._astray(taken.step, taken.items, loss, norm)
-            now = time.perf_counter()
-            seconds = now - max(taken.started, self._read_at)  # two steps may overlap
-            self._read_at = now
+            ready = taken.figures.ready_at
+            seconds = ready - max(taken.started, self._ready_at)  # two steps may overlap
+            self._ready_at = ready
             state.count(taken.step, loss, taken.pairs, seconds, taken.waited)
             yield (
                 taken.step,

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch._aot_autograd.utils import make_boxed_func
 
+from model.errors import InputError
 from model.network.backbones import BACKBONES
 from model.network.inputs import PictureInput, TextInput
 from model.network.load_backbone import build_backbone
@@ -50,6 +53,10 @@ class Counting:
 
 def failing(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
     raise RuntimeError("no compiler here\nand a long trace")
+
+
+def failing_backward(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+    raise RuntimeError("no compiler of the backward pass")
 
 
 def network_of(family: str) -> Network:
@@ -133,6 +140,27 @@ def test_error_that_compilation_did_not_cause_is_raised() -> None:
 
     with pytest.raises(ValueError, match="the batch is wrong"):
         compilation.run(compute)
+
+
+def test_error_after_processes_have_exchanged_vectors_is_one_line_with_a_remedy() -> None:
+    network = network_of("clip")
+    compilation = Compilation(network, wanted=True, backend=failing)
+    with pytest.raises(InputError, match=r"no compiler here.*Start again with --compile off"):
+        compilation.run(lambda: vectors(network, 4, 8), repeatable=lambda: False)
+
+
+def test_queue_of_declip_has_each_batch_once_if_backward_pass_cannot_be_compiled(prepared: Path) -> None:
+    backend = aot_autograd(
+        fw_compiler=lambda graph, _: make_boxed_func(graph.forward), bw_compiler=failing_backward
+    )
+    losses = []
+    for wanted in (True, False):
+        network, batches, gradients = set_up(prepared, objective="declip")
+        compilation = Compilation(network, wanted, backend)
+        loss = compilation.run(lambda: gradients.of(batches.at(1), step=1))  # noqa: B023 (called at once)
+        losses.append(loss.item())
+        assert not compilation.active
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
 def test_gradients_of_batch_are_same_with_micro_batches(prepared: Path) -> None:

@@ -171,6 +171,25 @@ def test_micro_batches_of_any_size_give_gradients_of_whole_batch(
     assert compare(gradients_of(network), whole[1]) == pytest.approx((1.0, 1.0), abs=1e-12)
 
 
+def test_step_of_several_ranks_is_not_repeatable_once_they_exchange_vectors(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, batches, gradients = set_up(prepared, ProcessGroup(0, 2, ALONE.device))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("connection lost")
+
+    def exchange() -> bool:
+        with pytest.raises(RuntimeError, match="connection lost"):
+            gradients.of(batches.at(1), step=1)
+        return gradients.repeatable
+
+    monkeypatch.setattr(ProcessGroup, "gather", fail)
+    assert not exchange()
+    monkeypatch.setattr(Network, "text_vectors", fail)
+    assert exchange()
+
+
 def test_dropout_is_same_when_chunk_is_encoded_again(prepared: Path) -> None:
     network, batches, gradients = set_up(prepared, micro_batch=5)
     drop_half(network)

@@ -1,7 +1,10 @@
 """Tests of training steps: casts of the weights, and what happens to a step whose figures are read later."""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model.errors import TrainingError
 from model.training.run_state import Run
 from model.training.steps.gradients import Gradients
+from model.training.tracking import Log
 from model.training.train import train
 from tests.model.planted import tiny_training
 from tests.model.training.steps.test_gradients import compare, gradients_of, set_up
@@ -99,3 +103,27 @@ def test_weights_of_step_that_failed_are_neither_saved_nor_validated(
     if saved:
         weights = load_file(tmp_path / "out.run" / "last.safetensors")
         assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+def test_speed_of_a_validated_step_is_that_of_the_step_itself(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, pairs = Gradients.of, {}
+
+    def of(self: Gradients, batch: Any, step: int) -> Tensor:
+        time.sleep(0.02)
+        pairs[step] = batch.pairs.count
+        return original(self, batch, step)
+
+    @contextmanager
+    def open_logs(*_: object) -> Iterator[Log]:
+        yield lambda step, figures: seconds.append(
+            pairs[step] / figures["pairs_per_second"] if "loss" in figures else 1.0
+        )
+
+    seconds: list[float] = []
+    monkeypatch.setattr(Gradients, "of", of)
+    monkeypatch.setattr("model.training.train.open_logs", open_logs)
+    train(tiny_training(prepared, tmp_path / "out", steps=4, validate_every=2))
+    assert len(seconds) == 6
+    assert min(seconds) >= 0.02
