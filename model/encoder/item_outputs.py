@@ -102,7 +102,8 @@ class ItemGraphs:
             self._context = context
         key = modality, keep
         if key not in self._calls:
-            self._calls[key] = RecordedCalls(compute(), self._recorder)
+            recordable = modality == "text" or self._network.backbone.records_pictures
+            self._calls[key] = RecordedCalls(compute(), self._recorder if recordable else None)
         calls = self._calls[key]
         return lambda *parts: (calls if bucket(len(parts[0])) else calls.function)(*parts)
 

@@ -56,6 +56,9 @@ class Backbone(nn.Module, ABC):
     runtime = "torch"
     """Name of the library that executes the towers."""
 
+    records_pictures = True
+    """Whether a CUDA graph of the image tower can be recorded, because the tower never waits for the device."""
+
     reason = ""
     """Reason for the precision and the library, if `auto` chose them."""
 
@@ -281,6 +284,8 @@ class Siglip2Backbone(SiglipBackbone):
     The fixed-size variants of SigLIP 2 are plain SigLIP models. The image tower resizes its position embeddings for
     each picture, so `torch.compile` cannot capture it in one graph. The text tower compiles into one graph.
     """
+
+    records_pictures = False
 
     def image_tokens(self, pictures: PictureInput) -> Tokens:
         """Return the output of the head for all patches together, followed by its output for each patch."""

@@ -96,6 +96,8 @@ class Scalers:
             _refuse(batch, error)
         else:
             for (_, _, stored), outcome in zip(batch, outcomes, strict=True):
+                if stored.done():  # the caller was cancelled
+                    continue
                 if isinstance(outcome, PictureError):
                     stored.set_exception(outcome)
                 else:
@@ -104,7 +106,8 @@ class Scalers:
 
 def _refuse(batch: Sequence[tuple[str, bytes, "asyncio.Future[None]"]], error: Exception) -> None:
     for _, _, stored in batch:
-        stored.set_exception(error)
+        if not stored.done():  # the caller was cancelled
+            stored.set_exception(error)
 
 
 def scale_all(folder: Path, side: int, contents: Sequence[bytes]) -> list[str | PictureError]:

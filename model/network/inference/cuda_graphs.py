@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 
 LENGTH_STEP = 16
 """Texts are padded to a multiple of this number of tokens, so that few lengths are recorded."""
+
+_ONE_AT_A_TIME = Lock()
+"""Lock of recordings and replays: CUDA can record only one graph at a time, and a replay overwrites shared memory."""
 
 WARM_UP_CALLS = 3
 """Number of calls before a recording, in which libraries choose their kernels and allocate their workspaces."""
@@ -44,10 +48,13 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Recorder of CUDA graphs, which share one pool of memory because only one of them runs at a time."""
+    """Recorder of CUDA graphs, which share one pool of memory because only one of them runs at a time.
+
+    The pool exists as long as one of its graphs does.
+    """
 
     def __init__(self) -> None:
-        self._pool: Any = None
+        self._graphs: WeakSet[Any] = WeakSet()
 
     def record(self, call: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
         """Record the kernels that `call` launches on the current device."""
@@ -58,10 +65,15 @@ class CudaRecorder:
                 call()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device during a recording, for example to search vectors.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        pool = next((other.pool() for other in self._graphs), None)
+        # Other threads may use the device during a recording, for example to search vectors. The outer context
+        # restores the current stream if the recording fails, which `torch.cuda.graph` does not.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+        ):
             outputs = call()
-        self._pool = graph.pool()
+        self._graphs.add(graph)
         return outputs, graph.replay
 
 
@@ -76,18 +88,17 @@ class RecordedCalls:
     """Calls of one function of tensors, recorded for each combination of input shapes when it first occurs.
 
     All other tensors that the function reads must stay where they are. If a recording fails, this and all later calls
-    run without one, and one message says why. Safe to use from many threads.
+    run without one, and one message says why. Without a recorder, no call is recorded. Safe to use from many threads.
     """
 
-    def __init__(self, function: Call, recorder: Recorder) -> None:
+    def __init__(self, function: Call, recorder: Recorder | None) -> None:
         self.function = function
-        self._recorder: Recorder | None = recorder
+        self._recorder = recorder
         self._recordings: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording] = {}
-        self._lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of the function for `inputs`."""
-        with self._lock:
+        with _ONE_AT_A_TIME:
             recording = self._recording(inputs)
             if recording is None:
                 return self.function(*inputs)

@@ -4,22 +4,24 @@
       settings.json   all settings that the pixels depend on
       pixels.npy      uint8 [pictures, 3, height, width], or [pictures, patches, values]
       grids.npy       int32 [pictures, 2]; see `PictureInput.grid`
-      checks.npy      uint64 [pictures]: 1 + CRC-32 of the picture's row in the other two files, or 0 if it is missing
+      checks.npy      uint64 [pictures]: 1 + CRC-32 of the picture's row in the other two files and of the size of the
+                      picture's file, or 0 if it is missing
 
 DATA is a digest of the prepared data, and DECODER one of `settings.json`. Pictures of other data or of another image
 processor are therefore never used. Row i belongs to the i-th item with a picture. Whoever needs a row first decodes
 and stores it, and writes its checksum last; an interrupted run thus loses nothing. Every row is checked when it is
-read into a batch, and decoded again if it is damaged. Rows that were never written take no disk space.
+read into a batch, and decoded again if it is damaged or if the file of the picture has another size. A picture whose
+file was deleted is not read either. Rows that were never written take no disk space.
 """
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Self
 
 import numpy as np
@@ -30,7 +32,7 @@ from torch import Tensor
 
 from model.console import progress_bar
 from model.disk_space import check_room
-from model.durable_files import storing
+from model.durable_files import share, storing
 from model.errors import InputError
 from model.network.inputs import PictureInput
 from model.worker_pools import available_cores
@@ -77,18 +79,21 @@ class DecodedPictures:
         return cls(own, decoder, {path: row for row, path in enumerate(paths)}, pixels, grids, checks)
 
     def read(self, path: Path, pixels: UInt8[ndarray, "..."], grid: Int32[ndarray, " 2"]) -> bool:
-        """Copy the decoded picture at `path` into `pixels` and `grid`; return whether it was stored undamaged."""
+        """Copy the decoded picture at `path` into `pixels` and `grid`.
+
+        Return whether it was stored undamaged, and its file exists and has the same size.
+        """
         row = self.rows[path]
         if not self.checks[row]:
             return False
         pixels[...], grid[...] = self.pixels[row], self.grids[row]
-        return bool(self.checks[row] == _check(pixels, grid))
+        return bool(self.checks[row] == _check(path, pixels, grid))
 
     def write(self, path: Path, pixels: UInt8[ndarray, "..."], grid: Int32[ndarray, " 2"]) -> None:
         """Store the decoded picture at `path`."""
         row = self.rows[path]
         self.pixels[row], self.grids[row] = pixels, grid
-        self.checks[row] = _check(pixels, grid)
+        self.checks[row] = _check(path, pixels, grid)
 
     def require_room(self, paths: Sequence[Path], alternative: str) -> None:
         """Check that the disk has room for those of the pictures at `paths` that are not stored yet.
@@ -140,9 +145,11 @@ class CachedPictures:
 
 def _create(folder: Path, settings: str, shape: tuple[int, ...]) -> None:
     """Create an empty cache, unless another process does so first."""
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}.partial")
     with storing(folder):
-        aside.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The process ID would not be unique: that of an interrupted run in a container is often the same.
+        aside = Path(mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
+        share(aside)
         (aside / "settings.json").write_text(settings, encoding="utf-8")
         for name, dtype, size in (
             ("pixels", np.uint8, shape),
@@ -158,8 +165,13 @@ def _create(folder: Path, settings: str, shape: tuple[int, ...]) -> None:
                 raise
 
 
-def _check(pixels: UInt8[ndarray, "..."], grid: Int32[ndarray, " 2"]) -> int:
-    return 1 + zlib.crc32(grid.data, zlib.crc32(pixels.data))
+def _check(path: Path, pixels: UInt8[ndarray, "..."], grid: Int32[ndarray, " 2"]) -> int:
+    """Return the content of `checks.npy` for a picture; 0 if there is no file at `path`."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return 0
+    return 1 + zlib.crc32(grid.data, zlib.crc32(pixels.data, size & 0xFFFFFFFF))
 
 
 def _damaged(folder: Path, reason: object) -> InputError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import gettempdir
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ import torch
 from jaxtyping import Int32, UInt8
 from numpy import ndarray
 
+from model.console import say
+from model.disk_space import has_room
 from model.errors import InputError, PictureError
 from model.network.devices import pinned
 from model.network.inputs import PictureInput
@@ -33,6 +36,12 @@ MIN_FOR_PROCESSES = 4_000
 
 CHUNK = 16
 """Number of pictures that a worker gets at once."""
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Folder of shared memory on Linux. Elsewhere, or if it is too small, Python uses the folder of temporary files."""
+
+SHARED_MARGIN = 2**23
+"""Bytes that Python may take in addition."""
 
 CPU = torch.device("cpu")
 
@@ -167,7 +176,7 @@ def decoding_pool(
     batch_size = max(1, min(batch_size, pictures))
     depth = 2 + -(-2 * workers * CHUNK // batch_size)
     shape = (depth + 1, batch_size, *decoder.shape)
-    processes = pictures >= MIN_FOR_PROCESSES
+    processes = pictures >= MIN_FOR_PROCESSES and _can_share(math.prod(shape))
     executor: Executor
     if processes:
         context: Any = start_context([type(decoder.image_processor).__module__, __name__])
@@ -185,6 +194,18 @@ def decoding_pool(
             yield DecodingPool(slabs, executor, _decode if processes else slabs.decode, store)
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def _can_share(needed: int) -> bool:
+    """Return whether there is room for shared memory; without it, the first use would kill this process."""
+    folders = [folder for folder in (SHARED_MEMORY, Path(gettempdir())) if folder.is_dir()]
+    if any(has_room(folder, needed + SHARED_MARGIN) for folder in folders):
+        return True
+    say(
+        f"Threads decode the pictures, which is slower: processes need {needed / 1e6:.0f} MB of shared memory, and "
+        f"{' and '.join(map(str, folders))} have less."
+    )
+    return False
 
 
 def _shared(decoder: PictureDecoder, memory: tuple[Any, Any], shape: tuple[int, ...]) -> _Slabs:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from model.config import Conditioning, SmallBackbone
 from model.encoder.encoder import Encoder
+from model.network.backbones import Siglip2Backbone
 from model.network.load_backbone import small_backbone
 from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
@@ -95,6 +96,18 @@ def test_changed_weights_are_recorded_anew(parts: tuple[Network, Preprocessor]) 
         atol=1e-5,
     )
     assert np.abs(encoder.encode_texts(TEXTS[:2]) - before).max() > 0.1
+
+
+def test_image_tower_that_waits_for_the_device_is_not_recorded(
+    parts: tuple[Network, Preprocessor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not Siglip2Backbone.records_pictures
+    monkeypatch.setattr(type(parts[0].backbone), "records_pictures", False)
+    recorder = Repeater()
+    found = Encoder(*parts, RELATIONS, CPU, recorder).read_items(["hat"], pictures(1))()
+    assert recorder.recorded == 1  # of the text
+    expected = Encoder(*parts, RELATIONS, CPU).read_items(["hat"], pictures(1))()
+    np.testing.assert_allclose(found.image, expected.image, atol=1e-5)
 
 
 def test_network_that_cannot_be_recorded_encodes_without(parts: tuple[Network, Preprocessor]) -> None:

@@ -1,6 +1,5 @@
 """Reader of items: the vectors of the encoder, with threads, processes or a cache, and items without a picture."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +64,14 @@ def test_cache_is_used_instead_of_the_files(encoder: Encoder, data: Prepared, tm
     paths: list[Path | None] = [*data.pictures[:COUNT]]
     expected = read(encoder, data, paths, tmp_path)
 
-    def moved() -> Iterator[Path]:
-        for path in data.pictures:
-            yield tmp_path / "moved" / path.name
+    moved = [tmp_path / "moved" / path.name for path in data.pictures]
+    moved[0].parent.mkdir()
+    for path, copy in zip(data.pictures, moved, strict=True):
+        copy.write_bytes(bytes(path.stat().st_size))  # unreadable, but of the same size
 
-    folder = PictureFolder([*moved()], data.manifest.digest, COUNT, workers=1, cache=tmp_path)
+    folder = PictureFolder(moved, data.manifest.digest, COUNT, workers=1, cache=tmp_path)
     with encoder.open_reader(folder, COUNT) as reader:
-        batch = reader.read([item.text for item in data.items[:COUNT]], [*moved()][:COUNT], True)
+        batch = reader.read([item.text for item in data.items[:COUNT]], [*moved[:COUNT]], True)
         assert_same(batch.encode(), expected)
 
 

@@ -65,6 +65,24 @@ def test_a_worker_that_ends_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "ended, perhaps for want of memory. Run again; what was fetched is kept." in outcome
 
 
+def test_a_cancelled_caller_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scalers, "available_cores", lambda: 1)
+
+    async def run() -> None:
+        async with Scalers(cache, 3) as workers:
+            callers = [asyncio.create_task(workers.store(str(n), jpeg(n))) for n in range(3)]
+            await asyncio.sleep(0)  # the second and third picture wait for the first, and are scaled together
+            callers[1].cancel()
+            async with asyncio.timeout(20):
+                await asyncio.gather(callers[0], callers[2])
+
+    with PictureCache.open(tmp_path, 32) as cache:
+        asyncio.run(run())
+        assert {"0", "2"} <= {*cache.files}
+
+
 def _end(folder: Path, side: int, contents: list[bytes]) -> list[str | PictureError]:
     os._exit(1)
 

@@ -1,6 +1,9 @@
 """Tests of recorded calls, with a recorder that repeats the call on the same tensors, as the replay of a graph does."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import pytest
 import torch
@@ -72,6 +75,28 @@ def test_calls_go_on_without_recordings_and_one_message_says_why(capsys: pytest.
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count("CUDA graphs are off") == 1
     assert "operation not permitted when stream is capturing" in printed.out + printed.err
+
+
+def test_calls_in_several_threads_are_recorded_one_after_another() -> None:
+    recording = Lock()
+
+    class Single(Repeater):
+        """Recorder of one call at a time, as CUDA is."""
+
+        def record(
+            self, call: Callable[[], tuple[Tensor, ...]]
+        ) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
+            """Take a while."""
+            assert recording.acquire(blocking=False), "another call is being recorded"
+            time.sleep(0.05)
+            recording.release()
+            return super().record(call)
+
+    recorder = Single()
+    calls = [RecordedCalls(double, recorder) for _ in range(4)]
+    with ThreadPoolExecutor(len(calls)) as threads:
+        found = threads.map(lambda one: one(torch.tensor([3]))[0].item(), calls)
+    assert [*found] == [6] * len(calls)
 
 
 @pytest.mark.parametrize(("items", "size"), [(1, 1), (3, 4), (17, 32), (32, 32), (33, None)])

@@ -1,5 +1,6 @@
 """Cache of decoded pictures: filled once, resumed, checked, and never used for other pictures or another processor."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def opened(
     return DecodedPictures.open(folder, data, preprocessor.decoder, paths)
 
 
+def make_unreadable(path: Path) -> None:
+    """Replace a picture by zeros of the same size, which shows that it is not decoded."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def test_stored_and_newly_decoded_pictures_are_equal(
     paths: list[Path], preprocessor: Preprocessor, folder: Path
 ) -> None:
@@ -56,7 +62,7 @@ def test_stored_pictures_are_not_decoded_again(
     opened(folder, preprocessor, paths).fill(paths)
     before = load_pictures(preprocessor, paths).pixels
     for path in paths:
-        path.unlink()
+        make_unreadable(path)
     cache = opened(folder, preprocessor, paths)
     cache.fill(paths)
     assert torch.equal(cache.part(paths).take(torch.arange(6)).pixels, before)
@@ -70,7 +76,7 @@ def test_interrupted_filling_goes_on(paths: list[Path], preprocessor: Preprocess
     with pytest.raises(PictureError, match=r"picture 4\.png cannot be decoded"):
         cache.fill(paths)
     paths[4].write_bytes(content)
-    paths[0].unlink()  # stored before the interruption
+    make_unreadable(paths[0])  # stored before the interruption
     cache = opened(folder, preprocessor, paths)
     cache.fill(paths)
     assert torch.equal(cache.part(paths).take(torch.arange(6)).pixels, whole)
@@ -86,6 +92,34 @@ def test_damaged_row_is_decoded_again(paths: list[Path], preprocessor: Preproces
     cache.fill(paths)
     np.testing.assert_array_equal(cache.pixels, before)
     assert cache.grids.tolist() == [[0, 0]] * 6
+
+
+def test_replaced_picture_is_decoded_again_and_a_deleted_one_is_missing(
+    paths: list[Path], preprocessor: Preprocessor, folder: Path
+) -> None:
+    cache = opened(folder, preprocessor, paths)
+    cache.fill(paths)
+    before = cache.pixels.copy()
+    Image.new("RGB", (40, 40), "red").save(paths[2])
+    cache.fill(paths)
+    assert (cache.pixels[2] != before[2]).any()
+    assert torch.equal(
+        cache.part(paths).take(torch.arange(6)).pixels, load_pictures(preprocessor, paths).pixels
+    )
+    paths[3].unlink()
+    with pytest.raises(PictureError, match=r"picture 3\.png does not exist"):
+        cache.fill(paths)
+
+
+def test_remains_of_an_interrupted_run_with_the_same_process_id_do_not_matter(
+    paths: list[Path], preprocessor: Preprocessor, folder: Path
+) -> None:
+    own = opened(folder, preprocessor, paths).folder
+    own.rename(own.with_name(f".{own.name}-{os.getpid()}.partial"))
+    cache = opened(folder, preprocessor, paths)
+    cache.fill(paths)
+    assert cache.checks.all()
+    assert cache.folder.stat().st_mode == folder.stat().st_mode
 
 
 def test_other_data_or_processor_has_a_cache_of_its_own(

@@ -75,6 +75,22 @@ def test_unreadable_picture_is_an_error_of_its_row(
             next(pool.batches(paths))
 
 
+def test_threads_decode_if_shared_memory_has_no_room(
+    paths: list[Path],
+    preprocessor: Preprocessor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(pools, "MIN_FOR_PROCESSES", 1)
+    monkeypatch.setattr(pools, "has_room", lambda folder, needed: False)
+    monkeypatch.setattr(pools, "process_pool", None)
+    with decoding_pool(preprocessor.decoder, COUNT, 2, COUNT) as pool:
+        batch = pool.read(paths)
+        assert torch.equal(batch.pictures.pixels, one_by_one(preprocessor.decoder, paths))
+        batch.release()
+    assert "Threads decode the pictures, which is slower" in "".join(capsys.readouterr())
+
+
 def test_worker_that_is_killed_is_told(
     paths: list[Path], preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
