@@ -185,13 +185,13 @@ class TrainingOptions(StageConfig):
     )
     compile: Compile = Field(
         "auto",
-        description="compile the towers and the attention with torch.compile, which takes a minute at the start and "
-        "speeds up every step; auto: on CUDA",
+        description="compile the towers and the attention with torch.compile, which takes time at the start and "
+        "speeds up steps on a GPU; auto: on CUDA",
     )
     gradient_checkpointing: bool = Field(
         False,
         description="compute the activations of the towers again in the backward pass instead of storing them, which "
-        "saves memory and takes about a third longer",
+        "saves memory and takes longer",
     )
     learning_rate: float | None = Field(
         None,

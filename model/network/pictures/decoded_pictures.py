@@ -9,8 +9,8 @@
 
 DATA is a digest of the prepared data, and DECODER one of `settings.json`. Pictures of other data or of another image
 processor are therefore never used. Row i belongs to the i-th item with a picture. Whoever needs a row first decodes
-and stores it, and writes its checksum last; an interrupted run thus loses nothing. Every row is checked when it is
-read into a batch, and decoded again if it is damaged or if the file of the picture has another size. A picture whose
+and stores it, and writes its checksum last; an interrupted run thus loses nothing. Every row is checked before a
+run uses it, and decoded again if it is damaged or if the file of the picture has another size. A picture whose
 file was deleted is not read either. Rows that were never written take no disk space.
 """
 
