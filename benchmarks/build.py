@@ -207,7 +207,7 @@ def _embed(encoder: ItemEncoder, prepared: Prepared, size: int, tokens: bool, ca
         decoded_pictures=cache,
     )
     shards = Shards(folder / "encoded", len(prepared.items))
-    shards.begin(EncodingRun(parents={}, precision="auto", engine="torch", tokens=tokens))
+    shards.begin(EncodingRun(parents={}, towers=encoder.towers, tokens=tokens))
     with redirect_stderr(StringIO()):  # the closing line of each run
         Embedding(encoder, prepared, shards, config).run(SINGLE_PROCESS)
     shards.remove()

@@ -96,9 +96,8 @@ def build(
         check_server(config.vectors)
     config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
     sequence = _last_sequence(config)
-    run = EncodingRun(
-        parents=parents, precision=config.precision, engine=config.engine, tokens=config.token_store
-    )
+    towers = encoder.towers.partition(":")[0]  # without the reason for the choice
+    run = EncodingRun(parents=parents, towers=towers, tokens=config.token_store)
     with lock_index(config.out):
         try:
             shards.begin(run)

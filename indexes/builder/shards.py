@@ -37,13 +37,15 @@ ITEMS_PER_SHARD = 1_024
 
 
 class EncodingRun(BaseModel):
-    """Content of `run.json`: the inputs of the shards. A build with other inputs cannot reuse them."""
+    """Content of `run.json`: the inputs of the shards. A build with other inputs cannot reuse them.
+
+    `towers` is what `--precision` and `--engine` come to on the machine: `auto` may choose otherwise on another one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parents: dict[str, str]
-    precision: str
-    engine: str
+    towers: str
     tokens: bool
 
 

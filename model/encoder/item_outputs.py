@@ -8,7 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.network.image_cache import Pictures
-from model.network.inference.cuda_graphs import LENGTH_STEP, Call, RecordedCalls, Recorder, bucket
+from model.network.inference.cuda_graphs import (
+    LENGTH_STEP,
+    MAX_RECORDED_TOKENS,
+    Call,
+    RecordedCalls,
+    Recorder,
+    bucket,
+)
 from model.network.inputs import PictureInput, TextInput, Tokens
 from model.network.network import Network
 from model.network.processor import Preprocessor
@@ -105,7 +112,13 @@ class ItemGraphs:
             recordable = modality == "text" or self._network.backbone.records_pictures
             self._calls[key] = RecordedCalls(compute(), self._recorder if recordable else None)
         calls = self._calls[key]
-        return lambda *parts: (calls if bucket(len(parts[0])) else calls.function)(*parts)
+
+        def call(*parts: Tensor) -> tuple[Tensor, ...]:
+            items, length = parts[0].shape[:2]
+            recorded = bucket(items) is not None and length <= MAX_RECORDED_TOKENS
+            return calls(*parts) if recorded else calls.function(*parts)
+
+        return call
 
 
 def _first(items: int, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

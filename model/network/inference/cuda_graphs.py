@@ -25,6 +25,9 @@ LENGTH_STEP = 16
 _ONE_AT_A_TIME = Lock()
 """Lock of recordings and replays: CUDA can record only one graph at a time, and a replay overwrites shared memory."""
 
+MAX_RECORDED_TOKENS = 128
+"""Maximum length of texts that are recorded. It bounds the number of recordings, and longer texts keep the GPU busy."""
+
 WARM_UP_CALLS = 3
 """Number of calls before a recording, in which libraries choose their kernels and allocate their workspaces."""
 

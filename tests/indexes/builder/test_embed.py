@@ -145,13 +145,27 @@ def test_encodes_incomplete_shard_again(damage: str, shop: FakeShop, tmp_path: P
     ).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("towers", "encoded"), [("bf16 by torch: a reason", 12), ("fp32 by torch: a reason", 4)]
+)
+def test_reuses_shards_only_of_towers_with_the_same_precision_and_runtime(
+    towers: str, encoded: int, shop: FakeShop, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(shop, tmp_path / "index", CountingEncoder(most=9))
+    encoder = CountingEncoder()
+    encoder.towers = towers
+    run(shop, tmp_path / "index", encoder)
+    assert encoder.encoded == encoded
+
+
 def test_does_not_reuse_shards_encoded_with_other_options(
     shop: FakeShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(shop, tmp_path / "index", CountingEncoder(most=9))
     encoder = CountingEncoder()
-    run(shop, tmp_path / "index", encoder, precision="bf16")
+    run(shop, tmp_path / "index", encoder, token_store=True)
     assert (
         "An earlier run used other data or options. Its encoded items were removed."
         in capsys.readouterr().err
