@@ -84,6 +84,21 @@ def test_few_shapes_are_recorded(parts: tuple[Network, Preprocessor]) -> None:
     assert recorder.recorded == 3  # of 1, 4 and 8 texts of up to 16 tokens
 
 
+def test_long_texts_are_not_recorded(
+    parts: tuple[Network, Preprocessor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.encoder.item_outputs.MAX_RECORDED_TOKENS", 16)
+    recorder = Repeater()
+    encoder = Encoder(*parts, RELATIONS, CPU, recorder)
+    long = " ".join(["red mug"] * 20)
+    np.testing.assert_allclose(
+        encoder.encode_texts([long]), Encoder(*parts, RELATIONS, CPU).encode_texts([long]), atol=1e-5
+    )
+    assert recorder.recorded == 0
+    encoder.encode_texts(["red mug"])
+    assert recorder.recorded == 1
+
+
 def test_changed_weights_are_recorded_anew(parts: tuple[Network, Preprocessor]) -> None:
     network, preprocessor = parts
     encoder = Encoder(network, preprocessor, RELATIONS, CPU, Repeater())
