@@ -180,6 +180,11 @@ class WarmEncoder:
     encoder: Encoder
     pool: DecodingPool
 
+    @property
+    def towers(self) -> str:
+        """Precision and library of the encoder's towers in words."""
+        return self.encoder.towers
+
     @contextmanager
     def open_reader(self, folder: PictureFolder, batch_size: int) -> Iterator[ItemReader]:
         """Open a reader that uses the pool."""
