@@ -95,7 +95,13 @@ _TAGS = [
 
 def body_limits(config: ServeConfig) -> BodyLimits:
     """Return the body size limits that `config` sets; the application and the server both apply them."""
-    return BodyLimits(config.max_body_bytes, config.max_upload_bytes, config.max_bulk_bytes, config.root_path)
+    return BodyLimits(
+        config.max_body_bytes,
+        config.max_upload_bytes,
+        config.max_bulk_bytes,
+        config.root_path,
+        config.shops,
+    )
 
 
 def create_app(

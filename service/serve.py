@@ -5,22 +5,27 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from model.console import say
 from model.errors import InputError
 from service.engine.engine import Engine, OpenEncoder, open_encoder
-from service.http.limits import Deadlines, Limits
+from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
-from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration
+from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, logger
 from service.telemetry.tracing import open_tracer_provider
 
 from .app import body_limits, create_app
 from .settings import LogFormat, ServeConfig
+from .shops import Shops
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 THREAD_SWITCH_INTERVAL_S = 0.0005
 """Seconds that a thread may hold the interpreter lock while another thread waits for it; Python's default is 0.005.
@@ -48,16 +53,19 @@ def serve(
     show = _line_writer(config.log_format)
     outcome: list[EngineHolder] = []
 
-    def on_loaded(holder: EngineHolder) -> None:
+    def on_loaded(shop: str, holder: EngineHolder) -> None:
         outcome.append(holder)
         if holder.failure is not None:
-            server.should_exit = True
+            if shop:
+                logger.error("The shop %s cannot be opened: %s", shop, holder.failure)
+            server.should_exit = len(outcome) == count and not any(one.ready for one in outcome)
             return
         freeze_startup_objects()
-        for line in (*addresses(holder.engine, url), *banner(holder.engine, url)):
+        at = f"{url}{SHOPS}{shop}" if shop else url
+        for line in (*addresses(holder.engine, at), *banner(holder.engine, at)):
             show(line)
 
-    app = create_app(config, open_encoder, on_loaded, tracer_provider)
+    app, count = _application(config, open_encoder, on_loaded, tracer_provider)
     listener = _listen(config.host, config.port)
     url = _url(config.host, listener.getsockname()[1])
     server = server_of(app, config, outcome)
@@ -68,12 +76,26 @@ def serve(
     finally:
         if tracer_provider is not None:
             tracer_provider.shutdown()
-    if outcome and outcome[0].failure is not None:
-        raise outcome[0].failure
+    for holder in outcome:
+        if holder.failure is not None and not any(one.ready for one in outcome):
+            raise holder.failure
     return "Stopped."
 
 
-def server_of(app: FastAPI, config: ServeConfig, loaded: Sequence[EngineHolder] = ()) -> Server:
+def _application(
+    config: ServeConfig,
+    open_encoder: OpenEncoder,
+    on_loaded: Callable[[str, EngineHolder], None],
+    tracer_provider: "TracerProvider | None",
+) -> tuple[ASGIApp, int]:
+    """Create the application and return it with the number of its indexes; `on_loaded` gets a shop's name, or ""."""
+    if config.shops:
+        shops = Shops(config, open_encoder, on_loaded, tracer_provider)
+        return shops, len(shops)
+    return create_app(config, open_encoder, partial(on_loaded, ""), tracer_provider), 1
+
+
+def server_of(app: ASGIApp, config: ServeConfig, loaded: Sequence[EngineHolder] = ()) -> Server:
     """Create the server of an application; on a stop signal, the engines in `loaded` stop accepting work."""
     return _Server(
         app,
@@ -96,7 +118,7 @@ class _Server(Server):
 
     def __init__(
         self,
-        app: FastAPI,
+        app: ASGIApp,
         limits: Limits,
         deadlines: Deadlines,
         loaded: Sequence[EngineHolder],

@@ -68,6 +68,10 @@ class ServeConfig(BaseSettings):
     )
 
     index: Path = Field(description="folder written by `rcml index build`")
+    shops: bool = Field(
+        False,
+        description="--index is a folder of indexes: serve each subfolder NAME as a shop of its own, under /shops/NAME",
+    )
     checkpoint: Path | None = Field(
         None, description="checkpoint of the index, if it has moved since the index was built"
     )

@@ -10,6 +10,9 @@ MAX_FRAMING_BYTES = 64 * 2**10
 Chunk sizes, chunk extensions and trailers use these bytes.
 """
 
+SHOPS = "/shops/"
+"""Beginning of the paths of all shops of a server that serves several; the name of the shop follows."""
+
 FRAMING_RATIO = 8
 """Bytes allowed on the wire per byte of the body. A chunk with one byte takes six."""
 
@@ -26,12 +29,18 @@ class BodyLimits:
     """Maximum size of a body that a streaming route of `service/http/route_rules.py` reads in pieces."""
     prefix: str = ""
     """Prefix of the paths behind a reverse proxy; see `service/middleware/root_path.py`."""
+    shops: bool = False
+    """Whether the paths name a shop (`service/shops.py`)."""
 
     def longest(self, method: str, path: str, media_type: str) -> int:
         """Return the maximum size of the body of a request, in bytes."""
-        if rule_of(method, without_prefix(path, self.prefix)).streaming:
+        if rule_of(method, self._path(path)).streaming:
             return self.streaming
         return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
+
+    def _path(self, path: str) -> str:
+        path = without_prefix(path, self.prefix)
+        return without_prefix(path, SHOPS + shop_of(path)) if self.shops else path
 
 
 def without_prefix(path: str, prefix: str) -> str:
@@ -39,6 +48,12 @@ def without_prefix(path: str, prefix: str) -> str:
     if not prefix or not f"{path}/".startswith(f"{prefix}/"):
         return path
     return path[len(prefix) :] or "/"
+
+
+def shop_of(path: str, prefix: str = "") -> str:
+    """Return the name of the shop in a path below the prefix of a reverse proxy, or an empty string."""
+    path = without_prefix(path, prefix)
+    return path[len(SHOPS) :].partition("/")[0] if path.startswith(SHOPS) else ""
 
 
 @dataclass(frozen=True)

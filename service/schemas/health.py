@@ -24,3 +24,13 @@ class Ready(BaseModel):
     checkpoint: str = Field(
         description="SHA-256 digest of the checkpoint that the index was built from, in hexadecimal"
     )
+
+
+class ReadyShops(BaseModel):
+    """Readiness of a server of several shops."""
+
+    status: Literal["ready"] = "ready"
+    shops: list[str] = Field(min_length=1, description="names of the shops that are served")
+    failed: list[str] = Field(
+        description="names of the shops that could not be opened; the log has the reasons"
+    )
