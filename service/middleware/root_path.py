@@ -1,11 +1,13 @@
 """Prefix under which a reverse proxy publishes the server, such as `/search` (`--root-path`).
 
 Some proxies remove the prefix before they pass a request on, others keep it. Both are understood: the rest of the
-application sees paths without the prefix. Addresses that the server gives out begin with it.
+application sees paths without the prefix. Addresses that the server gives out begin with it. The prefix alone leads to
+the explorer at the prefix with a slash.
 """
 
 from urllib.parse import urlsplit, urlunsplit
 
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.limits import without_prefix
@@ -22,6 +24,10 @@ class RootPath:
         """Pass the request on."""
         if scope["type"] != "http" or not self.prefix:
             await self.app(scope, receive, send)
+            return
+        if scope["path"] == self.prefix:  # the links of the page are relative to the prefix with its slash
+            query = scope["query_string"].decode("latin-1")
+            await RedirectResponse(f"{self.prefix}/{query and f'?{query}'}")(scope, receive, send)
             return
 
         async def send_located(message: Message) -> None:

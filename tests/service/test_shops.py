@@ -63,6 +63,15 @@ def test_addresses_of_pictures_begin_with_prefix_and_shop(folder: Path) -> None:
         assert client.get("/shops/plain/items/bib").json() == item
 
 
+def test_address_of_a_shop_leads_to_its_explorer(folder: Path) -> None:
+    with served(ServeConfig(index=folder, shops=True)) as client:
+        led = client.get("/shops/plain?item=bib", follow_redirects=False)
+        assert (led.status_code, led.headers["location"]) == (307, "/shops/plain/?item=bib")
+        assert "<title>" in client.get("/shops/plain").text
+        assert client.get("/shops/plain/docs").status_code == 200
+        assert client.get("/shops/plain/static/explorer/explorer.js").status_code == 200
+
+
 def test_a_change_reaches_only_the_shop_that_is_named(folder: Path) -> None:
     with served(ServeConfig(index=folder, shops=True)) as client:
         put = client.put("/shops/plain/items/new", json={"title": "A new thing"})
