@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,23 @@ from .antialiased_resize import AntialiasedResize
 
 MAX_RULER_SIDE = 256
 """Maximum length in pixels of the shorter side of the test picture in `PictureDecoder.shown`."""
+
+MAX_RULER_LENGTH = 4096
+"""Maximum length in pixels of the longer side of the test picture."""
+
+MIN_RULER_SIDE = 8
+"""Minimum length in pixels of the shorter side of the test picture. With fewer, positions cannot be told apart."""
+
+MAX_RULER_ASPECT = 4
+"""Ratio of the sides above which `shown` tests only the centre of a picture, if the network receives no more of it."""
+
+MAX_ENLARGED_ASPECT = 32
+"""Ratio of the sides above which only the centre of a picture is resized, if the network receives no more of it.
+
+An image processor that resizes the shorter side to 224 pixels and then crops would otherwise enlarge a picture of
+65,535 x 2 pixels, stored as 256 x 1, to 57,344 x 224. The result is the same to within a pixel. Up to this ratio, the
+result is the same bit for bit.
+"""
 
 TRIAL_SIZES = ((256, 192), (171, 256), (45, 31), (30, 47), (600, 601), (16, 16))
 """Sizes of the pictures on which the fast way to resize must agree with the image processor."""
@@ -74,7 +92,7 @@ class PictureDecoder:
         # Decode a JPEG at a reduced size, but at least twice the output size, as Pillow's thumbnail does.
         side = 2 * math.isqrt(math.prod(self.shape) // 3)
         picture.draft("RGB", (side, side))
-        shown = in_rgb(picture)
+        shown = self._centre(in_rgb(picture))
         # Assign with NumPy instead of torch, because several threads run this at once (see `inputs._rows`).
         if self._resize is not None:
             into.pixels.numpy()[row], into.grid.numpy()[row] = self._resize(shown), 0
@@ -106,11 +124,49 @@ class PictureDecoder:
         """
         if len(self.shape) < 3:
             return Box(0.0, 0.0, 1.0, 1.0)  # NaFlex resizes the whole picture
+        left, top, right, bottom = self._needed(width, height, MAX_RULER_ASPECT)
+        box = self._measured(right - left, bottom - top)
+        if (left, top) == (0, 0):
+            return box
+        return Box(
+            (left + box.left * (right - left)) / width,
+            (top + box.top * (bottom - top)) / height,
+            (left + box.right * (right - left)) / width,
+            (top + box.bottom * (bottom - top)) / height,
+        )
+
+    def _centre(self, picture: Image.Image) -> Image.Image:
+        """Return the part of `picture` that bounds the cost of resizing it; an ordinary picture is returned whole."""
+        part = self._needed(*picture.size, MAX_ENLARGED_ASPECT)
+        return picture if part == (0, 0, *picture.size) else picture.crop(part)
+
+    def _needed(self, width: int, height: int, aspect: int) -> tuple[int, int, int, int]:
+        """Return the left, top, right and bottom edge of the part of a picture that the image processor needs.
+
+        This is the whole picture, unless its sides differ by more than the factor `aspect` and the image processor
+        keeps only its centre. The part then has about this ratio, and the same centre.
+        """
+        across = down = 0
+        if len(self.shape) == 3 and max(width, height) > aspect * min(width, height) and self._keeps_centre:
+            across, down = (max(0, side - aspect * min(width, height)) // 2 for side in (width, height))
+        return across, down, width - across, height - down
+
+    @cached_property
+    def _keeps_centre(self) -> bool:
+        """Whether the image processor keeps a part of long pictures that does not grow with their length."""
+        longer, longest = self._measured(64, 32), self._measured(128, 32)
+        kept = 128 * (longest.right - longest.left)
+        return longest.left > 0 and longest.right < 1 and kept < 1.5 * 64 * (longer.right - longer.left)
+
+    def _measured(self, width: int, height: int) -> Box:
+        """Measure the part that the image processor keeps of a picture of `width` x `height` pixels; see `shown`."""
         shorter = min(width, height)
         # For a small picture, the test picture is enlarged by an integer factor. Both then have exactly the same aspect
         # ratio, so the image processor rounds both sizes in the same way.
         scale = MAX_RULER_SIDE // shorter if shorter <= MAX_RULER_SIDE else MAX_RULER_SIDE / shorter
-        columns, rows = round(width * scale), round(height * scale)
+        if max(width, height) * scale > MAX_RULER_LENGTH:
+            scale = max(MAX_RULER_LENGTH // max(width, height), MAX_RULER_LENGTH / max(width, height))
+        columns, rows = (max(MIN_RULER_SIDE, round(side * scale)) for side in (width, height))
         ruler = np.full((rows, columns, 3), 255.0)
         across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
         # Mix a little of the y position into red and of the x position into green. The rounding errors of red then
