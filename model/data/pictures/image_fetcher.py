@@ -24,6 +24,7 @@ import httpx
 from model import __version__
 from model.errors import FetchError, ForbiddenUrlError
 
+from .fetch_budget import BudgetedNetwork, CostlyResponseError, FetchBudget
 from .images import MAX_UNTRUSTED_BYTES
 from .public_addresses import IpAddress, is_public
 
@@ -80,6 +81,15 @@ class FetchLimits:
     ports: Collection[int] = (80, 443, 8080, 8443)
 
 
+@dataclass(frozen=True)
+class _Connection:
+    """Connection to an origin (scheme, host and port), with the budget of its current response."""
+
+    origin: tuple[bytes, bytes, int]
+    http: httpcore.AsyncHTTPConnection
+    budget: FetchBudget
+
+
 class PictureFetcher:
     """Fetcher of pictures by URL: `async with PictureFetcher() as fetcher: await fetcher.fetch(url)`."""
 
@@ -100,7 +110,7 @@ class PictureFetcher:
         """
         self._hosts = frozenset(host.lower() for host in hosts)
         self._keep_alive = keep_alive
-        self._idle: list[tuple[tuple[bytes, bytes, int], httpcore.AsyncHTTPConnection]] = []
+        self._idle: list[_Connection] = []
         self._limits = limits or FetchLimits()
         self._turns = asyncio.Semaphore(self._limits.concurrency)
         # A lookup cannot be cancelled. In a shared pool, slow lookups would block other work.
@@ -120,8 +130,8 @@ class PictureFetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for _, connection in self._idle:
-            await connection.aclose()
+        for connection in self._idle:
+            await connection.http.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, url: str) -> bytes:
@@ -140,6 +150,8 @@ class PictureFetcher:
                     if isinstance(answer, bytes):
                         return answer
                     place = self._parse(answer)
+        except CostlyResponseError as error:
+            raise _failed(host, str(error)) from None
         except TimeoutError:
             raise _failed(host, f"it took longer than {self._limits.seconds:g} s", True) from None
         except (httpcore.ConnectError, httpcore.ConnectTimeout):
@@ -175,35 +187,37 @@ class PictureFetcher:
 
     async def _ask(self, place: httpx.URL) -> bytes | str:
         """Send a request to the URL `place`; return the picture, or the target URL of a redirect."""
-        key = (place.raw_scheme, place.raw_host, _port(place))
+        origin = (place.raw_scheme, place.raw_host, _port(place))
         while True:
-            kept = next((number for number, (other, _) in enumerate(self._idle) if other == key), None)
-            connection = (
-                httpcore.AsyncHTTPConnection(
-                    httpcore.Origin(*key), ssl_context=self._tls, network_backend=self._wire
-                )
-                if kept is None
-                else self._idle.pop(kept)[1]
-            )
+            kept = next((number for number, idle in enumerate(self._idle) if idle.origin == origin), None)
+            connection = self._connection(origin) if kept is None else self._idle.pop(kept)
             try:
                 answer = await self._exchange(connection, place)
             except (httpcore.NetworkError, httpcore.ProtocolError):
-                await connection.aclose()
+                await connection.http.aclose()
                 if kept is None:
                     raise
                 continue  # the server may have closed the idle connection; the next one, or a new one, is tried
             except BaseException:
-                await connection.aclose()
+                await connection.http.aclose()
                 raise
-            if self._keep_alive and connection.is_idle():
-                self._idle.append((key, connection))
+            if self._keep_alive and connection.http.is_idle():
+                self._idle.append(connection)
                 if len(self._idle) > self._limits.concurrency:
-                    await self._idle.pop(0)[1].aclose()
+                    await self._idle.pop(0).http.aclose()
             else:
-                await connection.aclose()
+                await connection.http.aclose()
             return answer
 
-    async def _exchange(self, connection: httpcore.AsyncHTTPConnection, place: httpx.URL) -> bytes | str:
+    def _connection(self, origin: tuple[bytes, bytes, int]) -> _Connection:
+        budget = FetchBudget(self._limits.max_bytes)
+        network = BudgetedNetwork(self._wire, budget)
+        http = httpcore.AsyncHTTPConnection(
+            httpcore.Origin(*origin), ssl_context=self._tls, network_backend=network
+        )
+        return _Connection(origin, http, budget)
+
+    async def _exchange(self, connection: _Connection, place: httpx.URL) -> bytes | str:
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path
         )
@@ -212,16 +226,20 @@ class PictureFetcher:
             *_REQUEST_HEADERS,
             ("Connection", "keep-alive" if self._keep_alive else "close"),
         ]
-        async with connection.stream("GET", target, headers=headers) as response:
+        budget = connection.budget
+        budget.begin()
+        async with connection.http.stream("GET", target, headers=headers) as response:
             said = httpx.Headers(response.headers)
             if response.status in REDIRECT_STATUSES and "location" in said:
                 return _redirected(place, said["location"])
             self._check_head(_host(place), response.status, said)
+            budget.plain = "transfer-encoding" not in said
             content = bytearray()
             async for part in response.aiter_stream():
                 content += part
                 if len(content) > self._limits.max_bytes:
                     raise self._too_large(_host(place))
+                budget.receive(len(content))
             return bytes(content)
 
     def _check_head(self, host: str, status: int, said: httpx.Headers) -> None:

@@ -533,18 +533,11 @@ async def trickled_headers(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
 
 
-async def endless_continuing(writer: asyncio.StreamWriter) -> None:
-    while True:
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await writer.drain()
-        await asyncio.sleep(0)
-
-
 async def nothing(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(3600)
 
 
-@pytest.mark.parametrize("slow", [trickled_body, trickled_headers, endless_continuing, nothing])
+@pytest.mark.parametrize("slow", [trickled_body, trickled_headers, nothing])
 def test_times_out_on_a_slow_server(
     slow: Callable[[asyncio.StreamWriter], Awaitable[None]],
 ) -> None:
