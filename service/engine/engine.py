@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from PIL import Image
 
 from indexes.index import Index
+from indexes.live.snapshot import Snapshot
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from indexes.vectors.gpu_vectors import open_cards
@@ -27,15 +28,18 @@ from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, NoPictureError, NoTokensError
 from model.similarity import Similarity
 from service.problems.errors import NotReadyError
+from service.schemas.retrieve import SUMMARY
 from service.settings import ServeConfig
 
 from .batcher import Batcher
 from .index_follower import IndexFollower
 from .item_json import ItemJson
+from .loop_turns import LoopTurns
 from .model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob, Result, compute, keeps_tokens
 from .reference_counted import ReferenceCounted
 from .thread_pool import ThreadPool
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
+from .work_bound import WorkBound
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,6 +86,8 @@ class Engine(ReferenceCounted):
         self.quality = quality
         self.root_path = root_path
         self.item_json = ItemJson(root_path)
+        self.turns = LoopTurns()
+        self.work_bound = WorkBound()
         self.threads = ThreadPool("search", job_timeout_s=job_timeout_s)
         self.network: Batcher[Job, Result] = Batcher(
             partial(compute, encoder, index),
@@ -167,12 +173,32 @@ class Engine(ReferenceCounted):
     async def retrieve(self, reader: Reader, question: Question) -> list[Found]:
         """Answer a query from the precomputed table if possible, otherwise by a search in a thread.
 
+        The caller has a turn on the event loop to put the answer together, until its next `await`.
+
         Raises:
             OverloadedError: The queue of the search threads is too long.
             RcmlError: See `indexes.search.retrieve.retrieve`.
         """
+        await self.turns.take(question.k)
         found = reader.precomputed(question)
-        return await self.run_in_thread(reader.retrieve, question) if found is None else found
+        if found is None:
+            found = await self.run_in_thread(reader.retrieve, question)
+            await self.turns.take(question.k)
+        return found
+
+    async def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> Sequence[Any]:
+        """Return the given fields of the items at `rows` as JSON. As after `retrieve`, the caller has a turn.
+
+        Only the default fields are cached. Others are read in a thread.
+
+        Raises:
+            OverloadedError: The queue of the search threads is too long.
+        """
+        if tuple(fields) == SUMMARY:
+            return self.item_json.summaries(snapshot, rows)
+        found = await self.run_in_thread(self.item_json.items, snapshot, rows, fields)
+        await self.turns.take(len(rows))
+        return found
 
     async def encode(self, text: str | None, picture: Image.Image | None) -> Encoding:
         """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.

@@ -24,7 +24,7 @@ CACHED_ITEMS = 200_000
 
 
 class ItemJson:
-    """Cache of the items of one generation as JSON. Used only from the event loop."""
+    """Cache of the items of one generation as JSON. The cache is used only from the event loop."""
 
     def __init__(self, root_path: str = "") -> None:
         self._root_path = root_path
@@ -46,11 +46,14 @@ class ItemJson:
                         del kept[row]
         return [Fragment(kept[row]) for row in rows]
 
-    def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> Sequence[Any]:
-        """Return the given fields of the items at `rows`."""
-        if tuple(fields) == SUMMARY:
-            return self.summaries(snapshot, rows)
-        return [fields_of(item, fields, self._root_path) for item in snapshot.at(rows)]
+    def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[Fragment]:
+        """Return the given fields of the items at `rows`; not from the cache, so any thread may call it.
+
+        Each item is serialised by itself, so that no thread holds the interpreter for long.
+        """
+        return [
+            Fragment(orjson.dumps(fields_of(item, fields, self._root_path))) for item in snapshot.at(rows)
+        ]
 
 
 def fields_of(item: Item, fields: Sequence[str], root_path: str = "") -> dict[str, Any]:

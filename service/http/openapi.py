@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from indexes.index import Index
 from model.records import Item
 from model.similarity import Similarity
+from service.problems.errors import RateLimitError
 from service.problems.kinds import (
     BUSY,
     INVALID_REQUEST,
@@ -89,7 +90,7 @@ _PROBLEMS = {
         "The client sent too many requests, or the server is overloaded; Retry-After gives the seconds to wait before "
         "the next request.",
         TOO_MANY_REQUESTS,
-        "This client sent too many requests in a short time. Retry in 1 s.",
+        str(RateLimitError(1, 200, 20, 1)),
     ),
     503: (
         "The index is not open yet.",

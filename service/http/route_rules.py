@@ -18,6 +18,9 @@ SCOPE_KEY_NAME = "rcml.key"
 The value is None if the request has no valid key. The entry is absent if the server has no keys.
 """
 
+SCOPE_CHARGE = "rcml.charge"
+"""Scope entry with a function that charges the cost of the request to its caller; absent if there is no rate limit."""
+
 
 class Role(StrEnum):
     """Role that a route requires."""

@@ -12,20 +12,20 @@ CrossOriginProtection.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
-from math import ceil
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.http.route_rules import SCOPE_KEY_NAME, Role, rule_of
+from service.http.route_rules import SCOPE_CHARGE, SCOPE_KEY_NAME, Role, rule_of
+from service.problems.errors import RateLimitError
 from service.problems.field_messages import ECHO_LENGTH
 from service.problems.kinds import (
     FOREIGN_SITE,
     KEY_TOO_WEAK,
     MISDIRECTED,
     NO_KEY,
-    TOO_MANY_REQUESTS,
     UNKNOWN_KEY,
 )
 from service.problems.rejections import Rejection
@@ -77,7 +77,7 @@ class Auth:
             return Rejection(UNKNOWN_KEY, _UNKNOWN_KEY, headers={"WWW-Authenticate": challenge})
         if not key.reaches(access):
             return _too_weak(scope, key)
-        return self._check_rate(key.name)
+        return self._check_rate(scope, key.name)
 
     def _check_origin(self, scope: Scope) -> Rejection | None:
         headers = dict(scope["headers"])
@@ -92,14 +92,17 @@ class Auth:
             return Rejection(FOREIGN_SITE, _FOREIGN_SITE)
         if rule_of(scope["method"], scope["path"]).access is Role.OPEN:
             return None
-        return self._check_rate(scope["client"][0] if scope["client"] else "")
+        return self._check_rate(scope, scope["client"][0] if scope["client"] else "")
 
-    def _check_rate(self, caller: str) -> Rejection | None:
-        if self.rate_limit is None or not (wait := self.rate_limit.wait(caller)):
+    def _check_rate(self, scope: Scope, caller: str) -> Rejection | None:
+        limit = self.rate_limit
+        if limit is None:
             return None
-        seconds = max(1, ceil(wait))
-        detail = f"This client sent too many requests in a short time. Retry in {seconds} s."
-        return Rejection(TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(seconds)})
+        scope[SCOPE_CHARGE] = partial(limit.charge, caller)
+        if not (wait := limit.wait(caller)):
+            return None
+        error = RateLimitError(1, limit.rate, limit.burst, wait)
+        return Rejection(error.kind, str(error), headers=error.headers)
 
     def _is_ours(self, host: str) -> bool:
         """Return whether the host is one that an attacker cannot own.

@@ -3,7 +3,9 @@
     RcmlError (model/errors.py)
     └── ServiceError
         ├── OverloadedError       429  the queue is too long
-        │   └── TooManyJobsError  429  too many relations are being added
+        │   ├── TooManyJobsError  429  too many relations are being added
+        │   └── TooCostlyError    429  other large requests are in progress
+        ├── RateLimitError        429  the caller's requests cost more than its rate limit allows
         ├── NotReadyError         503  no engine is open, or the open engine accepts no more work
         ├── NotServableError      422  the named artifacts are missing, damaged or do not belong together
         ├── NoRoomError           503  too little memory or too few file descriptors for another engine
@@ -55,6 +57,20 @@ class OverloadedError(ServiceError):
         self.retry_after = max(1, ceil(wait))
 
 
+class RateLimitError(ServiceError):
+    """Error raised if a caller's requests cost more than its rate limit allows."""
+
+    kind = problem_kinds.TOO_MANY_REQUESTS
+
+    def __init__(self, cost: int, rate: float, burst: int, wait: float) -> None:
+        """Set the retry delay to `wait` seconds, rounded up to at least 1."""
+        self.retry_after = max(1, ceil(wait))
+        super().__init__(
+            f"This request costs {cost:,}, and this client has used up its limit of {rate:g} per second (at most "
+            f"{burst:,} at once). Retry in {self.retry_after} s."
+        )
+
+
 class TooManyJobsError(OverloadedError):
     """Error raised if the maximum number of relations is already being added."""
 
@@ -64,6 +80,19 @@ class TooManyJobsError(OverloadedError):
             f"{most} relations are already being added, which is the maximum. Retry when GET /relations lists fewer as "
             "pending.",
         )
+
+
+class TooCostlyError(OverloadedError):
+    """Error raised if a large request would exceed the bound on the cost of the large requests in progress."""
+
+    def __init__(self, cost: int, pending: int, limit: int) -> None:
+        """Report the cost of the request and that of the requests in progress, which together exceed `limit`."""
+        RcmlError.__init__(
+            self,
+            f"This request costs {cost:,}. Other large requests in progress cost {pending:,}, and together they may "
+            f"cost at most {limit:,}. Retry in a second, or send fewer queries or items in one request.",
+        )
+        self.retry_after = 1
 
 
 class NotReadyError(ServiceError):

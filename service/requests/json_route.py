@@ -23,6 +23,7 @@ from starlette.responses import Response
 from model.errors import RcmlError
 from service.engine.engine import Engine
 from service.http.problem_handlers import error_response
+from service.http.route_rules import SCOPE_CHARGE
 from service.lifecycle.engine_holder import EngineHolder
 from service.schemas.fields import Request as Body
 
@@ -30,6 +31,9 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 THREADED_BODY_BYTES = 32_768
 """Size in bytes above which a body is parsed in a thread, not on the event loop."""
+
+MAX_BUILT_ERRORS = 1_000
+"""Maximum number of errors that are built for a body. Building 75,000 takes 80 ms, and holds up all threads."""
 
 MAX_REPORTED_ERRORS = 100
 """Maximum number of errors reported per body. A body can have many, because each unknown field is an error."""
@@ -63,7 +67,10 @@ class JsonRoute(APIRoute):
                 asked = read(model, body)
             holder: EngineHolder = request.scope["state"]["engine_holder"]
             try:
-                with holder.held() as opened:
+                cost = asked.cost
+                if cost > 1 and SCOPE_CHARGE in request.scope:
+                    request.scope[SCOPE_CHARGE](cost)
+                with holder.held() as opened, opened.work_bound.working(cost):
                     arguments = {**found, question: asked, engine: opened}
                     if request_name is not None:
                         arguments[request_name] = request
@@ -109,9 +116,31 @@ def read(model: type[Asked], body: bytes) -> Asked:
     try:
         return model.model_validate_json(body)
     except ValidationError as refused:
-        raise RequestValidationError(
-            [_in_body(error) for error in refused.errors(include_url=False)[:MAX_REPORTED_ERRORS]]
-        ) from None
+        raise RequestValidationError([_in_body(error) for error in _errors(model, body, refused)]) from None
+
+
+def _errors(model: type[BaseModel], body: bytes, refused: ValidationError) -> list[ErrorDetails]:
+    """Return the first errors of a body. If it has too many to build, return those of its first unknown fields."""
+    count = refused.error_count()
+    if count <= MAX_BUILT_ERRORS:
+        return refused.errors(include_url=False)[:MAX_REPORTED_ERRORS]
+    fields = from_json(body)
+    unknown = [name for name in fields if name not in model.model_fields] if isinstance(fields, dict) else []
+    if unknown:
+        return [
+            {"type": "extra_forbidden", "loc": (name,), "msg": "", "input": fields[name]}
+            for name in unknown[:MAX_REPORTED_ERRORS]
+        ]
+    told = {"remedy": "Send only the fields and values that GET /docs lists."}
+    return [
+        {
+            "type": "too_many_errors",
+            "loc": (),
+            "msg": f"The body has {count:,} errors, too many to list.",
+            "input": {},
+            "ctx": told,
+        }
+    ]
 
 
 def _in_body(error: ErrorDetails) -> InitErrorDetails | dict[str, Any]:

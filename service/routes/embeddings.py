@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 from jaxtyping import Float32
 from numpy import ndarray
+from orjson import Fragment
 
 from indexes.reader import Reader
 from model.similarity import View
@@ -60,12 +61,18 @@ def _answer(
         "dim": reader.dim,
         "encoding": asked.encoding,
         "embeddings": [
-            {"item": asked_item(snapshot, item, query.engine.root_path).model_dump(), **own}
+            # Each item is serialised by itself, so that the thread does not hold the interpreter for long.
+            Fragment(
+                orjson.dumps(
+                    {"item": asked_item(snapshot, item, query.engine.root_path).model_dump(), **own},
+                    option=orjson.OPT_SERIALIZE_NUMPY,
+                )
+            )
             for item, own in zip(asked.items, written, strict=True)
         ],
         "took_ms": query.took_ms,
     }
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(answer)
 
 
 def _coded(vector: Float32[ndarray, " dim"], coding: Coding) -> Any:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from model.item_limits import MAX_NAME_CHARACTERS
+from service.engine.engine import Engine
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.schemas.catalogue import ItemPage
@@ -24,22 +25,29 @@ ItemId = Annotated[
 ]
 
 
-@router.get("/items", summary="List items", responses=problems(422, 503))
+@router.get("/items", summary="List items", response_model=ItemPage, responses=problems(422, 429, 503))
 async def list_items(
     engine: ReadyEngine,
     limit: Annotated[int, Query(ge=1, le=100, description="maximum number of items")] = 20,
     cursor: Annotated[
         int, Query(ge=0, le=2**53, description="start of the page: `next_cursor` of the previous page")
     ] = 0,
-) -> ItemPage:
+) -> Response:
     """Return a page of items, in catalogue order."""
+    content = await engine.run_in_thread(_page, engine, limit, cursor)
+    return Response(content, media_type="application/json")
+
+
+def _page(engine: Engine, limit: int, cursor: int) -> bytes:
+    """Return a page as JSON. Must be called in a thread, because a hundred items are read from the disk."""
     snapshot = engine.index.snapshot
     page = snapshot.page(cursor, limit + 1)
-    return ItemPage(
+    answer = ItemPage(
         items=[ItemSummary.of(item, engine.root_path) for _, item in page[:limit]],
         total=len(snapshot),
         next_cursor=page[limit][0] if len(page) > limit else None,
     )
+    return answer.__pydantic_serializer__.to_json(answer)
 
 
 # This route must precede the one below, whose path also matches slashes. As a result, an item whose ID ends in /image

@@ -104,6 +104,7 @@ async def _relation_type(asked: RelationTypeRequest, query: RequestContext) -> R
     similarity = asked.similarity or similarity_of(snapshot, asked.item_a, asked.item_b)
     with query.stage(Stage.SEARCH):
         scores = await engine.run_in_thread(reader.relation_scores, item_a, item_b, similarity)
+    await engine.turns.take(len(scores))
     return RelationTypeAnswer(
         version=version(snapshot),
         item_a=asked_item(snapshot, asked.item_a, engine.root_path),
@@ -146,6 +147,7 @@ async def _validities(
     with query.stage(Stage.SEARCH):
         reader = engine.index.reader()
         verdicts = await engine.run_in_thread(reader.validities, claims)
+    await engine.turns.take(len(claims))
     snapshot, given, took_ms = reader.snapshot, iter(verdicts), query.took_ms
 
     def answer(asked: ValidityRequest, verdict: Verdict | RcmlError) -> ValidityAnswer | RcmlError:

@@ -70,6 +70,7 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
         reader = engine.index.reader()
         found = await engine.retrieve(reader, question)
     snapshot = reader.snapshot
+    items = await engine.items(snapshot, [one.row for one in found], asked.fields)
     query.shadow.offer(engine, question, snapshot, found, query.spent[Stage.SEARCH])
     fallbacks = sum(one.fallback for one in found)
     free_texts = [one.relation for one in question.relations if isinstance(one.relation, FreeTextRelation)]
@@ -83,7 +84,7 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
         "how": "rescored" if free_texts else "encoded" if new else "indexed",
         "familiarity": [_familiarity(reader, one) for one in free_texts],
         "fallback": _fallback_reason(asked, found, fallbacks) if fallbacks else None,
-        "results": _results(asked, query, snapshot, found),
+        "results": _results(asked, found, items),
         "next_cursor": asked.cursor + asked.k if more else None,
         "timings": {
             "fetch": query.milliseconds(Stage.FETCH),
@@ -95,10 +96,7 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     return orjson.dumps(answer)
 
 
-def _results(
-    asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot, found: Sequence[Found]
-) -> list[dict[str, Any]]:
-    items = query.engine.item_json.items(snapshot, [one.row for one in found], asked.fields)
+def _results(asked: RetrieveRequest, found: Sequence[Found], items: Sequence[Any]) -> list[dict[str, Any]]:
     return [
         {
             "rank": rank,

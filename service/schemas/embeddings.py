@@ -48,6 +48,11 @@ class EmbeddingsRequest(Request):
         "section 4), about a third of the size",
     )
 
+    @property
+    def cost(self) -> int:
+        """Cost: 1 for each item."""
+        return len(self.items)
+
 
 Vector = Annotated[
     list[float] | str | None,

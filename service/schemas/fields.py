@@ -62,6 +62,11 @@ class Request(BaseModel):
     part: ClassVar[str] = "question"
     """Name of the part that holds the JSON in a multipart body, if a picture is uploaded as a file."""
 
+    @property
+    def cost(self) -> int:
+        """Cost of the request, as a multiple of a small one, known before any work is done."""
+        return 1
+
 
 class RelationInWords(Request):
     """Free-text relation, described in plain English. It does not need to be in the index."""

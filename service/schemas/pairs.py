@@ -89,6 +89,11 @@ class RelationTypeBatch(Request):
         description="list of requests, each with the fields of POST /relation-type",
     )
 
+    @property
+    def cost(self) -> int:
+        """Cost: 1 for each pair."""
+        return len(self.questions)
+
 
 class ValidityBatch(Request):
     """Batch of requests. Each is answered or rejected independently of the others."""
@@ -98,6 +103,11 @@ class ValidityBatch(Request):
         max_length=MAX_BATCH_QUESTIONS,
         description="list of requests, each with the fields of POST /validity",
     )
+
+    @property
+    def cost(self) -> int:
+        """Cost: 1 for each pair."""
+        return len(self.questions)
 
 
 class RankedRelation(BaseModel):

@@ -40,6 +40,8 @@ MAX_RESULTS = 100
 """Maximum number of results in a page."""
 MAX_RESULT_DEPTH = 1_000
 """Maximum number of results to skip to reach a later page."""
+RESULTS_PER_COST = 25
+"""Number of results that are charged like one request. Putting them together takes about as long as the request."""
 MAX_WEIGHTED_RELATIONS = 10
 """Maximum number of weighted relations in a request."""
 
@@ -208,6 +210,11 @@ class RetrieveRequest(Request):
         SUMMARY, min_length=1, max_length=6, fail_fast=True, description="fields to return for each item"
     )
 
+    @property
+    def cost(self) -> int:
+        """Cost: 1 for each `RESULTS_PER_COST` results; twice that if they have more than the default fields."""
+        return -(-self.k // RESULTS_PER_COST) * (1 if set(self.fields) <= set(SUMMARY) else 2)
+
     @field_validator("similarity")
     @classmethod
     def _has_what_is_compared(cls, similarity: Similarity, info: ValidationInfo) -> Similarity:
@@ -286,6 +293,11 @@ class RetrieveBatch(Request):
         max_length=MAX_BATCH_QUESTIONS,
         description="list of requests, each with the fields of POST /retrieve",
     )
+
+    @property
+    def cost(self) -> int:
+        """Cost of all requests."""
+        return sum(question.cost for question in self.questions)
 
 
 class FoundItem(BaseModel):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from service.middleware import rate_limit
 from service.middleware.rate_limit import RateLimit
+from service.problems.errors import RateLimitError
 
 
 @dataclass
@@ -72,3 +73,31 @@ def test_no_caller_exceeds_the_rate_plus_one_burst(rate: float, burst: int, paus
         clock.now += pause
         granted += limit.wait("shop") == 0.0
     assert granted <= burst + rate * sum(pauses) + 1e-6
+
+
+def test_a_large_request_costs_what_it_costs_and_is_paid_back() -> None:
+    now = [0.0]
+    limit = RateLimit(10, 5, lambda: now[0])
+    assert not limit.wait("a")
+    limit.charge("a", 100)
+    assert limit.wait("a") == pytest.approx(9.6)
+    now[0] = 9.61
+    assert not limit.wait("a")
+
+
+def test_of_many_large_requests_at_once_only_the_first_is_accepted() -> None:
+    limit = RateLimit(10, 5, lambda: 0.0)
+    assert [limit.wait("a") for _ in range(3)] == [0, 0, 0]
+    limit.charge("a", 100)
+    for _ in range(2):
+        with pytest.raises(
+            RateLimitError, match=r"costs 100, .* limit of 10 per second \(at most 5 at once\)"
+        ):
+            limit.charge("a", 100)
+
+
+@pytest.mark.parametrize("burst", [1, 20])
+def test_a_full_bucket_allows_a_request_that_costs_more(burst: int) -> None:
+    limit = RateLimit(10, burst, lambda: 0.0)
+    assert not limit.wait("a")
+    limit.charge("a", 400)

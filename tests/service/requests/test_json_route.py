@@ -1,13 +1,17 @@
 """Bodies that begin with a byte order mark, as editors on Windows write them."""
 
 import json
+from typing import Any
 
 import pytest
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from service.requests import json_route
 from service.requests.json_route import read
 from service.schemas.item_changes import BulkLine
+from service.schemas.retrieve import RetrieveRequest
 
 BOM = b"\xef\xbb\xbf"
 JSON = {"Content-Type": "application/json"}
@@ -49,3 +53,38 @@ def test_mark_alone_is_a_missing_body() -> None:
     with pytest.raises(RequestValidationError) as refused:
         read(BulkLine, BOM)
     assert refused.value.errors()[0]["type"] == "missing"
+
+
+UNKNOWN = ",".join(f'"u{number}":{number}' for number in range(50_000))
+
+
+def errors_of(model: type[BaseModel], body: str) -> list[dict[str, Any]]:
+    with pytest.raises(RequestValidationError) as refused:
+        read(model, body.encode())
+    return [*refused.value.errors()]
+
+
+def test_body_of_many_unknown_fields_is_rejected_with_its_first_fields() -> None:
+    errors = errors_of(RetrieveRequest, f'{{"item_id":"twin-1",{UNKNOWN}}}')
+    assert len(errors) == json_route.MAX_REPORTED_ERRORS
+    assert {one["type"] for one in errors} == {"extra_forbidden"}
+    assert [one["loc"] for one in errors[:2]] == [("body", "u0"), ("body", "u1")]
+
+
+def test_message_for_many_unknown_fields_is_that_for_one(client: TestClient) -> None:
+    detail = client.post("/retrieve", content=f'{{"item_id":"twin-1",{UNKNOWN}}}', headers=JSON).json()[
+        "detail"
+    ]
+    assert detail.startswith(
+        "u0 is not a known field. Remove it, or correct its name. u1 is not a known field."
+    )
+
+
+@pytest.mark.parametrize(
+    "deeper", [UNKNOWN, f'"filter":{{{UNKNOWN}}}', f'"attributes":{{"a":{{{UNKNOWN}}}}}']
+)
+def test_many_errors_deeper_in_a_body_are_told_at_once(client: TestClient, deeper: str) -> None:
+    content = f'{{"questions":[{{"item_id":"twin-1",{deeper}}}]}}'
+    answer = client.post("/retrieve/batch", content=content, headers=JSON)
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) <= 2
