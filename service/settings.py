@@ -161,8 +161,8 @@ class ServeConfig(BaseSettings):
         0.0,
         ge=0.0,
         le=1e6,
-        description="maximum cost of requests per second per API key, or per client address without keys; a small request "
-        "costs 1; 0: no limit",
+        description="maximum cost of requests per second per API key, or per client address without keys; a "
+        "small request costs 1; 0: no limit",
     )
     rate_burst: int = Field(
         20,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
+from orjson import Fragment
 from PIL import Image
 
 from indexes.index import Index
@@ -49,6 +50,9 @@ OpenEncoder = Callable[[Path, Device, TowerPrecision, TowerEngine], ItemEncoder]
 
 CPU_BATCH_ITEMS, CUDA_BATCH_ITEMS = 16, 128
 """Maximum number of new items that the network encodes together. On a GPU, a hundred take hardly longer than one."""
+
+MAX_READ_ON_LOOP = 10
+"""Maximum number of items of an answer that are read from the disk on the event loop."""
 
 CACHED_RELATIONS = 16
 """Maximum number of cached free-text relations. For each, the index caches low-rank estimates of all item vectors."""
@@ -189,16 +193,20 @@ class Engine(ReferenceCounted):
     async def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> Sequence[Any]:
         """Return the given fields of the items at `rows` as JSON. As after `retrieve`, the caller has a turn.
 
-        Only the default fields are cached. Others are read in a thread.
+        Only the default fields are cached. Others, and those of many items that are not cached, are read in a thread.
 
         Raises:
             OverloadedError: The queue of the search threads is too long.
         """
-        if tuple(fields) == SUMMARY:
-            return self.item_json.summaries(snapshot, rows)
-        found = await self.run_in_thread(self.item_json.items, snapshot, rows, fields)
-        await self.turns.take(len(rows))
-        return found
+        summary = tuple(fields) == SUMMARY
+        missing = self.item_json.missing(snapshot, rows) if summary else rows
+        found: list[bytes] = []
+        if not summary or len(missing) > MAX_READ_ON_LOOP:
+            found = await self.run_in_thread(self.item_json.read, snapshot, missing, fields)
+            await self.turns.take(len(rows))
+        if summary:
+            return self.item_json.summaries(snapshot, rows, dict(zip(missing, found, strict=False)))
+        return [Fragment(one) for one in found]
 
     async def encode(self, text: str | None, picture: Image.Image | None) -> Encoding:
         """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.

@@ -1,7 +1,8 @@
 """Items as JSON. The serialised bytes of an item are cached, because many answers contain the same items."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -32,28 +33,34 @@ class ItemJson:
         # The cache stores bytes because the garbage collector would traverse cached `Fragment` objects on every run.
         self._summaries: dict[int, bytes] = {}
 
-    def summaries(self, snapshot: Snapshot, rows: Sequence[int]) -> list[Fragment]:
-        """Return the default fields of the items at `rows`."""
+    def missing(self, snapshot: Snapshot, rows: Sequence[int]) -> list[int]:
+        """Return those of `rows` whose default fields are not cached."""
         if snapshot.generation is not self._generation:
             self._generation, self._summaries = snapshot.generation, {}
+        return [row for row in rows if row not in self._summaries]
+
+    def read(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[bytes]:
+        """Read the given fields of the items at `rows` as JSON; not from the cache, so any thread may call it.
+
+        Each item is serialised by itself, so that no thread holds the interpreter for long.
+        """
+        return [orjson.dumps(fields_of(item, fields, self._root_path)) for item in snapshot.at(rows)]
+
+    def summaries(
+        self, snapshot: Snapshot, rows: Sequence[int], found: Mapping[int, bytes] = MappingProxyType({})
+    ) -> list[Fragment]:
+        """Return the default fields of the items at `rows`; those in `found` have just been read."""
+        missing = self.missing(snapshot, rows)
         kept = self._summaries
-        if missing := [row for row in rows if row not in kept]:
-            for row, item in zip(missing, snapshot.at(missing), strict=True):
-                kept[row] = orjson.dumps(fields_of(item, SUMMARY, self._root_path))
+        if missing:
+            kept.update((row, found[row]) for row in missing if row in found)
+            if rest := [row for row in missing if row not in found]:
+                kept.update(zip(rest, self.read(snapshot, rest, SUMMARY), strict=True))
             if len(kept) > CACHED_ITEMS:
                 for row in list(islice(kept, len(kept) - CACHED_ITEMS // 2)):
                     if row not in rows:
                         del kept[row]
         return [Fragment(kept[row]) for row in rows]
-
-    def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[Fragment]:
-        """Return the given fields of the items at `rows`; not from the cache, so any thread may call it.
-
-        Each item is serialised by itself, so that no thread holds the interpreter for long.
-        """
-        return [
-            Fragment(orjson.dumps(fields_of(item, fields, self._root_path))) for item in snapshot.at(rows)
-        ]
 
 
 def fields_of(item: Item, fields: Sequence[str], root_path: str = "") -> dict[str, Any]:

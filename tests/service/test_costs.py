@@ -84,7 +84,7 @@ def test_livez_is_answered_between_the_slices_of_large_batches(costly: FakeShop)
 
     between, statuses, refused, turns = asyncio.run(run())
     assert statuses == {200: 2, 429: AT_ONCE - 2}
-    assert turns.given == 2 * 100 * 100
+    assert turns.given >= 2 * 100 * 100  # more if items had to be read first
     assert max(between) <= 4 * turns.results_per_turn
     assert refused == {
         "This request costs 400. Other large requests in progress cost 800, and together they may cost at most 1,000. "

@@ -5,11 +5,12 @@ import gc
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from threading import Lock
+from threading import Lock, current_thread
 from threading import enumerate as enumerate_threads
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 import pytest
 from numpy import ndarray
 from PIL import Image
@@ -22,6 +23,8 @@ from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
 from model.similarity import Similarity
 from service.engine.engine import Engine
+from service.engine.item_json import fields_of
+from service.schemas.retrieve import SUMMARY
 from service.serve import addresses
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids
@@ -188,3 +191,31 @@ def without_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+def test_items_that_are_not_cached_are_read_in_a_thread_once(
+    config: ServeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, int]] = []
+    engine = Engine.open(config, lambda *_: FakeEncoder())
+    original = engine.item_json.read
+
+    def recorded(snapshot: Any, rows: Sequence[int], fields: Sequence[str]) -> list[bytes]:
+        read.append((current_thread().name, len(rows)))
+        return original(snapshot, rows, fields)
+
+    monkeypatch.setattr(engine.item_json, "read", recorded)
+
+    async def run() -> None:
+        snapshot = engine.index.snapshot
+        rows = list(range(12))
+        for fields in (SUMMARY, SUMMARY, ("attributes",)):
+            found = await engine.items(snapshot, rows, fields)
+            expected = [fields_of(item, fields) for item in snapshot.at(rows)]
+            assert orjson.loads(orjson.dumps(found)) == expected
+
+    try:
+        asyncio.run(run())
+    finally:
+        engine.close()
+    assert read == [("rcml search", 12), ("rcml search", 12)]
