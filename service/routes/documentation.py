@@ -66,12 +66,12 @@ class _Written:
         async with self._turn:
             written = self._written.get(engine is not None)
             if written is None or written[0] != current:
-                content = await asyncio.to_thread(_written, request, engine)
+                content = await asyncio.to_thread(_content, request, engine)
                 self._written[engine is not None] = written = current, content
         return written[1]
 
 
-def _written(request: Request, engine: Engine | None) -> bytes:
+def _content(request: Request, engine: Engine | None) -> bytes:
     described: dict[str, Any] = document(request.app)
     if prefix := request.state.config.root_path:
         described = {**described, "servers": [{"url": prefix}]}

@@ -1,12 +1,18 @@
 """API documentation: it works offline, is complete, and its examples succeed."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from service.http.openapi import with_examples
+from service.routes import documentation
 from service.schemas.problem import Problem
+from service.settings import ServeConfig
+from tests.indexes.fakes import write_shop
+from tests.service.conftest import served
 
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "/retrieve": ("post",),
@@ -128,3 +134,23 @@ def test_example_for_too_large_k_equals_the_real_response(client: TestClient, de
     declared = described["paths"]["/retrieve"]["post"]["responses"]["422"]["content"]
     body = {"item_id": "bib", "relation": "gardeners", "k": 10**9}
     assert client.post("/retrieve", json=body).json() == declared["application/problem+json"]["example"]
+
+
+def test_document_is_written_once_for_each_version_of_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = [0]
+
+    def counted(*arguments: Any) -> Any:
+        written[0] += 1
+        return with_examples(*arguments)
+
+    monkeypatch.setattr(documentation, "with_examples", counted)
+    with served(ServeConfig(index=write_shop(tmp_path).index)) as client:
+        first = client.get("/openapi.json").json()
+        assert [client.get("/openapi.json").json() for _ in range(3)] == [first] * 3
+        assert written == [1]
+        name = next(iter(first["paths"]["/items/{item_id}"]["get"]["parameters"]))["example"]
+        assert client.delete(f"/items/{name}").status_code == 204
+        assert client.get("/openapi.json").json() != first
+        assert written == [2]
