@@ -74,10 +74,14 @@ class Change:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """Durable change with its sequence number. `change.item.picture` is the permanent file name of the picture."""
+    """Durable change with its sequence number. `change.item.picture` is the permanent file name of the picture.
+
+    `existed` tells whether an item had this ID before the change. Only `Journal.append` sets it.
+    """
 
     sequence: int
     change: Change
+    existed: bool = False
 
 
 @dataclass
@@ -89,6 +93,10 @@ class _Waiting:
     recorded: list[JournalEntry] = field(default_factory=list)
     failure: StorageError | None = None
     done: bool = False
+
+
+Existed = Callable[[int, Sequence[str]], Sequence[bool]]
+"""Function that tells which item IDs exist after the change with a given sequence number."""
 
 
 class Journal:
@@ -120,12 +128,16 @@ class Journal:
                 self._engine = None
 
     def append(
-        self, changes: Sequence[Change], publish: Callable[[list[JournalEntry]], None] = lambda recorded: None
+        self,
+        changes: Sequence[Change],
+        publish: Callable[[list[JournalEntry]], None] = lambda recorded: None,
+        existing: Existed = lambda sequence, item_ids: [False] * len(item_ids),
     ) -> list[JournalEntry]:
         """Store all `changes` durably, or none of them, and return them with their sequence numbers.
 
         `publish` is called once for all writers that share the commit, after the commit and before any of them
-        returns.
+        returns. `existing` is called within the transaction, when no other writer can commit. It tells which item IDs
+        exist, and thus which changes create an item and which replace one.
 
         Raises:
             ReadOnlyError: this user may not write to the journal; nothing was changed.
@@ -144,7 +156,7 @@ class Journal:
         if not waiting.done:
             try:
                 with self._committing:
-                    self._commit(together, publish)
+                    self._commit(together, publish, existing)
             finally:
                 with self._changed:
                     self._led = False
@@ -216,7 +228,12 @@ class Journal:
                         update(LINEAGE).where(LINEAGE.c.trimmed < sequence), {"trimmed": sequence}
                     )
 
-    def _commit(self, together: list[_Waiting], publish: Callable[[list[JournalEntry]], None]) -> None:
+    def _commit(
+        self,
+        together: list[_Waiting],
+        publish: Callable[[list[JournalEntry]], None],
+        existing: Existed,
+    ) -> None:
         try:
             engine = self.engine(create=True)
             assert engine is not None
@@ -227,13 +244,7 @@ class Journal:
                         "The change was not stored, because the index was rebuilt. Open the index again, then send the "
                         "change again."
                     )
-                sequence = itertools.count(head.given + 1)
-                for waiting in together:
-                    for change, row in zip(waiting.changes, waiting.rows, strict=True):
-                        row["sequence"] = next(sequence)
-                        waiting.recorded.append(
-                            JournalEntry(row["sequence"], _named(change, row["sequence"]))
-                        )
+                _number(together, head.given, existing)
                 rows = [row for waiting in together for row in waiting.rows]
                 connection.execute(insert(CHANGES), rows)
                 connection.execute(update(LINEAGE), {"given": rows[-1]["sequence"]})
@@ -333,6 +344,18 @@ class Journal:
             tokens = None if row.tokens is None else _tokens(row.tokens)
         change = Change(row.item_id, item, vectors, picture_sha256=picture_sha256, tokens=tokens)
         return JournalEntry(row.sequence, _named(change, row.sequence))
+
+
+def _number(together: Sequence[_Waiting], given: int, existing: Existed) -> None:
+    """Give the changes the sequence numbers after `given`, and record which items exist before each change."""
+    item_ids = [change.item_id for waiting in together for change in waiting.changes]
+    there = dict(zip(item_ids, existing(given, item_ids), strict=True))
+    sequence = itertools.count(given + 1)
+    for waiting in together:
+        for change, row in zip(waiting.changes, waiting.rows, strict=True):
+            row["sequence"] = number = next(sequence)
+            waiting.recorded.append(JournalEntry(number, _named(change, number), there[change.item_id]))
+            there[change.item_id] = change.item is not None
 
 
 def _row(change: Change) -> dict[str, Any]:
