@@ -13,10 +13,17 @@ from threading import Lock
 
 from indexes.builder import revise
 from indexes.builder.compact import write_compacted
-from indexes.journal.journal import Change, Journal, JournalEntry
+from indexes.journal.change import Change, JournalEntry
+from indexes.journal.journal import Journal
 from indexes.live.snapshot import Snapshot
 from indexes.storage.generation import Generation
-from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
+from indexes.storage.layout import (
+    lock_index,
+    newest_generation,
+    next_generation,
+    prepare_local_journal,
+    remove_generations,
+)
 from indexes.vectors.gpu_vectors import CPU, Cards
 from model.checkpoint.checkpoint import Checkpoint
 from model.durable_files import may_write
@@ -223,6 +230,7 @@ class Index:
             ArtifactError: another process is writing a generation.
         """
         with self._compacting, lock_index(self.path):
+            prepare_local_journal(self.path, self.snapshot.generation.config)
             self.refresh()
             yield next_generation(self.path)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from model.artifact import PICTURES
 from model.data.item_input import ItemFormat, decoded
 from model.errors import NoWordsError

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from model.errors import RcmlError
 from service.http.openapi import NDJSON
 from service.lifecycle.engine_holder import EngineHolder

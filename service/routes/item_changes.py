@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from model.item_limits import MAX_NAME_CHARACTERS
 from service.engine.item_json import version
 from service.http.openapi import NDJSON, problems, streaming, uploading

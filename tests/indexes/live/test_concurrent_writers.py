@@ -8,7 +8,7 @@ from threading import Barrier, Event
 import pytest
 
 from indexes.index import Index
-from indexes.journal.journal import Change, JournalEntry
+from indexes.journal.change import Change, JournalEntry
 from tests.indexes.changes import copied, made, placed
 from tests.indexes.fakes import FakeShop, ids
 
@@ -70,12 +70,12 @@ def test_a_writer_sees_its_own_earlier_changes(replicas: list[Index]) -> None:
 
 def test_writers_that_share_a_commit_see_each_other(replicas: list[Index]) -> None:
     index = replicas[0]
-    begun, go_on, publish = Event(), Event(), index._publish
+    begun, go_on = Event(), Event()
 
     def wait(recorded: list[JournalEntry]) -> None:
         begun.set()
         go_on.wait(600)
-        publish(recorded)
+        index.refresh()
 
     with ThreadPoolExecutor(4) as writers:
         leader = writers.submit(index.journal.append, [made("first", 1)], wait)
