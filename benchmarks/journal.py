@@ -25,7 +25,8 @@ import numpy as np
 
 from benchmarks.rig.measurement import Timings, interleave
 from benchmarks.rig.results import conclude, show
-from indexes.journal.journal import Change, Journal
+from indexes.journal.change import Change
+from indexes.journal.journal import Journal
 from indexes.journal.sqlite_store import SqliteStore
 from model.records import Item
 from tests.disk.disk import Watched, environment

@@ -33,7 +33,7 @@ from benchmarks.rig.results import conclude, show
 from benchmarks.rig.shop import Shop, relations
 from indexes.config import IndexKind
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.search.selection import EVERYTHING, Selection
 from indexes.storage.filters import Condition
 from model.similarity import Similarity, View

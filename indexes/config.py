@@ -135,6 +135,12 @@ class StatsConfig(VerbConfig):
     index: Path = Field(description="folder written by `rcml index build`")
 
 
+class AcceptLossConfig(VerbConfig):
+    """Continue without acknowledged changes that an index has lost; the index does not open until then."""
+
+    index: Path = Field(description="folder written by `rcml index build`")
+
+
 class SnapshotConfig(VerbConfig):
     """Back up an index while servers continue to read and change it."""
 

@@ -13,10 +13,17 @@ from threading import Lock
 
 from indexes.builder import revise
 from indexes.builder.compact import write_compacted
-from indexes.journal.journal import Change, Journal, JournalEntry
+from indexes.journal.change import Change, JournalEntry
+from indexes.journal.journal import Journal
 from indexes.live.snapshot import Snapshot
 from indexes.storage.generation import Generation
-from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
+from indexes.storage.layout import (
+    lock_index,
+    newest_generation,
+    next_generation,
+    prepare_local_journal,
+    remove_generations,
+)
 from indexes.vectors.gpu_vectors import CPU, Cards
 from model.checkpoint.checkpoint import Checkpoint
 from model.durable_files import may_write
@@ -107,10 +114,11 @@ class Index:
             self.refresh()
         return found
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Apply all `changes` in order, or none of them.
+    def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Apply all `changes` in order, or none of them, and return which of their items existed before.
 
-        Changes are durable before readers see them. Deleting an item that does not exist is not an error.
+        Changes are durable before readers see them. Deleting an item that does not exist is not an error. Of several
+        writers that add the same item at the same time, on any machine, only the first to commit finds it missing.
 
         Raises:
             InputError: the index stores tokens, but an item has none; nothing was changed.
@@ -123,9 +131,10 @@ class Index:
                     f"Item {change.item_id!r} has no tokens, but this index stores the tokens of every item for "
                     "free-text relations. Encode the item with tokens and add it again."
                 )
-        if changes:
-            stored = changes if keeps_tokens else [replace(change, tokens=None) for change in changes]
-            self.journal.append(stored, self._publish)
+        if not changes:
+            return []
+        stored = changes if keeps_tokens else [replace(change, tokens=None) for change in changes]
+        return [one.existed for one in self.journal.append(stored, self._publish, self._existing)]
 
     def refresh(self) -> None:
         """Load the changes that other processes made, and their newer generation if they wrote one.
@@ -221,6 +230,7 @@ class Index:
             ArtifactError: another process is writing a generation.
         """
         with self._compacting, lock_index(self.path):
+            prepare_local_journal(self.path, self.snapshot.generation.config)
             self.refresh()
             yield next_generation(self.path)
 
@@ -250,6 +260,13 @@ class Index:
                     return
                 overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)
                 self.snapshot = replace(self.snapshot, overlay=overlay)
+
+    def _existing(self, sequence: int, item_ids: Sequence[str]) -> list[bool]:
+        """Return which items exist after the change `sequence`, which must be the newest change in the journal."""
+        if self.snapshot.overlay.sequence < sequence:
+            self.refresh()
+        snapshot = self.snapshot
+        return [item_id in snapshot for item_id in item_ids]
 
     def _take_over(self, generation: Generation) -> None:
         with self._publishing:

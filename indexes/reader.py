@@ -12,7 +12,8 @@ from typing import NamedTuple
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.journal.journal import Journal, JournalEntry
+from indexes.journal.change import JournalEntry
+from indexes.journal.journal import Journal
 from indexes.live.snapshot import Snapshot
 from indexes.search.filtered_search import best_for_item, best_for_query
 from indexes.search.pairs import PairItem, PairScorer, RelationScore, Verdict

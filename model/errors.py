@@ -9,6 +9,7 @@
     │       └── ForbiddenUrlError  the URL is not allowed
     ├── ArtifactError         an artifact is missing, damaged, incomplete or of another kind
     │   ├── MismatchError     two artifacts do not belong together
+    │   ├── LostChangesError  a journal lacks acknowledged changes
     │   └── UnreachableError  a server that stores a part of an artifact does not respond
     ├── StorageError          a change could not be made durable
     │   └── ReadOnlyError     a folder can never be written by this user
@@ -88,6 +89,10 @@ class ArtifactError(RcmlError):
 
 class MismatchError(ArtifactError):
     """Error raised if two artifacts do not belong together."""
+
+
+class LostChangesError(ArtifactError):
+    """Error raised if a journal lacks changes that were acknowledged, or if it is unknown whether it does."""
 
 
 class UnreachableError(ArtifactError):

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from indexes.config import (
+    AcceptLossConfig,
     BuildConfig,
     CompactConfig,
     RestoreConfig,
@@ -67,6 +68,9 @@ class IndexVerbs(VerbConfig):
     verify: CliSubCommand[VerifyConfig] = Field(description="check an index for missing or changed data")
     stats: CliSubCommand[StatsConfig] = Field(description="show the contents and size of an index")
     compact: CliSubCommand[CompactConfig] = Field(description="merge the changes into a new generation")
+    accept_loss: CliSubCommand[AcceptLossConfig] = Field(
+        description="continue without acknowledged changes that were lost"
+    )
     snapshot: CliSubCommand[SnapshotConfig] = Field(description="back up an index, even while it is served")
     restore: CliSubCommand[RestoreConfig] = Field(description="restore an index from a backup")
 
@@ -125,6 +129,7 @@ CONFIGS: Mapping[str, type[BaseModel]] = {
     "index verify": VerifyConfig,
     "index stats": StatsConfig,
     "index compact": CompactConfig,
+    "index accept-loss": AcceptLossConfig,
     "index snapshot": SnapshotConfig,
     "index restore": RestoreConfig,
     "key": KeyConfig,
@@ -226,26 +231,15 @@ def _run(config: object) -> str:
             from .build_index import build
 
             return build(config)
-        case VerifyConfig():
-            from indexes.admin.inspection import verify
-
-            return verify(config)
-        case CompactConfig():
-            from indexes.admin.inspection import compact
-
-            return compact(config)
-        case SnapshotConfig():
-            from indexes.admin.backup import snapshot
-
-            return snapshot(config)
-        case RestoreConfig():
-            from indexes.admin.backup import restore
-
-            return restore(config)
-        case StatsConfig():
-            from indexes.admin.inspection import stats
-
-            return stats(config)
+        case (
+            VerifyConfig()
+            | CompactConfig()
+            | AcceptLossConfig()
+            | SnapshotConfig()
+            | RestoreConfig()
+            | StatsConfig()
+        ):
+            return _run_on_index(config)
         case KeyConfig():
             from service.middleware.api_keys import make_key
 
@@ -259,6 +253,37 @@ def _run(config: object) -> str:
 
             return run(config)
     raise AssertionError(f"no verb uses the config {config!r}")
+
+
+def _run_on_index(
+    config: VerifyConfig | CompactConfig | AcceptLossConfig | SnapshotConfig | RestoreConfig | StatsConfig,
+) -> str:
+    """Run a verb that works on an existing index, and return its one-line summary."""
+    match config:
+        case VerifyConfig():
+            from indexes.admin.inspection import verify
+
+            return verify(config)
+        case CompactConfig():
+            from indexes.admin.inspection import compact
+
+            return compact(config)
+        case SnapshotConfig():
+            from indexes.admin.backup import snapshot
+
+            return snapshot(config)
+        case AcceptLossConfig():
+            from indexes.admin.accept_loss import accept_loss
+
+            return accept_loss(config)
+        case RestoreConfig():
+            from indexes.admin.backup import restore
+
+            return restore(config)
+        case StatsConfig():
+            from indexes.admin.inspection import stats
+
+            return stats(config)
 
 
 def _fail(code: int, *lines: str) -> int:

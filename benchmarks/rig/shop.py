@@ -15,7 +15,7 @@ from numpy import ndarray
 from pydantic import BaseModel
 
 from indexes.config import BuildConfig, IndexKind
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
 from indexes.storage.layout import newest_generation, next_generation, write_checkpoint_path

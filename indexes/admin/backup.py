@@ -17,7 +17,9 @@ from indexes.storage.layout import (
     journal_store,
     kept_config,
     lock_index,
+    marked_sequence,
     next_generation,
+    prepare_local_journal,
     prepared_journal,
     remove_generations,
 )
@@ -85,8 +87,10 @@ def restore(config: RestoreConfig) -> str:
             options = source.snapshot.generation.config.model_copy(update=places)
             last = _last_sequence(journal_store(config.out, options), config.out)
             sequence = max(last, source.snapshot.overlay.sequence)
+            prepare_local_journal(config.out, options)
             write_compacted(source.snapshot, target, source.journal.picture, checkpoint, sequence, options)
             remove_generations(config.out, {target})
+            prepare_local_journal(config.out, options, replaced=True)
             restored = Generation.open(target)
             journal = restored.journal()
             journal.trim(sequence)
@@ -110,11 +114,12 @@ def _copy(generation: Generation, target: Path) -> None:
 
 
 def _last_sequence(store: Store, index: Path) -> int:
+    marked = marked_sequence(index)
     try:
-        return last_sequence(store)
+        return max(last_sequence(store), marked)
     except ArtifactError as error:
         say(
             f"{error} The damaged journal is kept under another name. Restart the servers that have {index} open."
         )
         store.set_aside()
-        return 0
+        return marked

@@ -7,7 +7,8 @@ from numpy import ndarray
 
 from indexes.config import CompactConfig, StatsConfig, VerifyConfig
 from indexes.index import Index
-from indexes.journal.journal import JournalEntry
+from indexes.journal.change import JournalEntry
+from indexes.journal.journal import LOST_ITEM_ID
 from indexes.storage.generation import Generation
 from indexes.storage.layout import journal_store, newest_generation
 from indexes.vectors.backends import VECTORS_DIR
@@ -51,6 +52,7 @@ def stats(config: StatsConfig) -> str:
     manifest, vectors = generation.manifest, generation.vectors
     changes, reports = _changes(generation), list(vectors.report.values())
     generation.close()
+    lost = sum(entry.change.item_id == LOST_ITEM_ID for entry in changes)
     sizes: dict[str, int] = defaultdict(int)
     for name, record in manifest.files.items():
         sizes[name.split("/")[0] if "/" in name else name] += record.size
@@ -63,6 +65,7 @@ def stats(config: StatsConfig) -> str:
         "generation": generation.path.name,
         "items": f"{manifest.counts['items']:,}",
         "later changes": f"{len(changes):,}",
+        **({"changes lost": f"{lost:,}, accepted"} if lost else {}),
         "relations": f"{manifest.counts['relations']:,}",
         "relations added": ", ".join(known.relation_id for known in generation.relations if known.free_text)
         or "none",

@@ -24,16 +24,16 @@ from contextlib import closing
 from pathlib import Path
 
 from indexes.config import BuildConfig, IndexKind
-from indexes.journal.store import last_sequence
 from indexes.storage.attributes import write_attributes
 from indexes.storage.catalogue import write_catalogue
 from indexes.storage.generation import Generation
 from indexes.storage.layout import (
     SKIPPED_FILE,
     changed_since_build,
-    journal_store,
+    last_known_sequence,
     lock_index,
     next_generation,
+    prepare_local_journal,
     prepared_journal,
     remove_generations,
     write_checkpoint_path,
@@ -104,9 +104,11 @@ def build(
             group.wait()
             embedding.run(group)
             group.wait()
+            prepare_local_journal(config.out, config)
             with write_artifact(target, "index", config, parents) as draft:
                 _write(draft, target, config, kind, shards, checkpoint, prepared, encoder.dim)
                 draft.counts["sequence"] = draft.counts["built"] = sequence
+                draft.counts["journal"] = int(config.journal is None)
         except BaseException:
             if not shards.done():
                 shards.remove()
@@ -123,6 +125,7 @@ def _forget_discarded_changes(target: Path) -> None:
     The journal deletes obsolete changes when it is first opened with a new generation, here the one at `target`.
     """
     generation = Generation.open(target)
+    prepare_local_journal(target.parent, generation.config, replaced=True)
     journal = generation.journal()
     journal.newest()
     journal.close()
@@ -135,7 +138,7 @@ def _last_sequence(config: BuildConfig) -> int:
     Raises:
         InputError: the index has changes that would be lost, and `config.discard_changes` is false.
     """
-    sequence = last_sequence(journal_store(config.out, config))
+    sequence = last_known_sequence(config.out, config)
     if changed_since_build(config.out, sequence) and not config.discard_changes:
         raise InputError(
             f"{config.out} has changes that are not in {config.prepared} (last sequence number: {sequence}), or "

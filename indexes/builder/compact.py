@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from indexes.config import BuildConfig
-from indexes.journal.journal import JournalEntry
+from indexes.journal.change import JournalEntry
 from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import ATTRIBUTES_FILE, write_attributes
 from indexes.storage.catalogue import CATALOGUE_FILE, write_catalogue
@@ -87,7 +87,9 @@ def write_compacted(
         save_relations(draft.path, old.relations)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
-        draft.counts.update(old.manifest.counts, items=len(snapshot), sequence=sequence)
+        draft.counts.update(
+            old.manifest.counts, items=len(snapshot), sequence=sequence, journal=int(config.journal is None)
+        )
 
 
 def _write_pictures(

@@ -150,7 +150,12 @@ def write_revised(
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
         by_text = sum(known.free_text is not None for known in relations)
-        draft.counts.update(old.manifest.counts, relations=len(relations), added=by_text)
+        draft.counts.update(
+            old.manifest.counts,
+            relations=len(relations),
+            added=by_text,
+            journal=int(config.journal is None),
+        )
 
 
 def _copy_items(source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
     index/changes.sqlite
 
-The first change creates the file atomically, with its tables. An empty file is therefore reported as damaged.
+The build of an index creates the file atomically, with its tables. An empty file is therefore reported as damaged.
 
 SQLite writes to the folder even to read a file in WAL mode. If this user may not write, on a read-only volume for
 example, the file is opened so that SQLite only reads it, together with the changes still in its log (`-wal`).
@@ -39,7 +39,9 @@ class SqliteStore:
     """`Store` in a SQLite file in a folder."""
 
     remedy = "Free disk space or repair the disk"
-    repair = "Restore a backup, or remove the file to continue without the changes made since the newest generation"
+    repair = (
+        "Restore a backup, or run `rcml index accept-loss` to continue without the changes that are damaged"
+    )
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL_FILE
@@ -54,11 +56,10 @@ class SqliteStore:
         """Return an engine for the file; see `Store.engine`."""
         if create and self.read_only:
             raise ReadOnlyError(self._path.parent, "there is no right to write")
-        if not self._path.exists():
-            if not create:
-                return None
-            with storing(self._path.parent):
-                _create(self._path)
+        if not self._path.exists() and not create:
+            return None
+        if create:
+            self.prepare()
         return _read_only_engine(self._path) if self.read_only else _engine(self._path)
 
     @contextmanager
@@ -95,11 +96,18 @@ class SqliteStore:
                     f"{self.name} could not be copied to {folder} ({error}). Check the disk."
                 ) from None
 
+    def prepare(self) -> None:
+        """Create the file if it is missing; see `Store.prepare`."""
+        if not self._path.exists():
+            with storing(self._path.parent):
+                _create(self._path)
+
     def set_aside(self) -> None:
-        """Rename the damaged file and its logs; see `Store.set_aside`."""
+        """Rename the damaged file and its logs, and create an empty one; see `Store.set_aside`."""
         for path in (self._path, *(self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm"))):
             with suppress(FileNotFoundError):
                 path.replace(path.with_name(f"{path.name}.damaged"))
+        self.prepare()
 
 
 def _create(path: Path) -> None:

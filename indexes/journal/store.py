@@ -102,6 +102,13 @@ class Store(Protocol):
             StorageError: the disk is full or failing.
         """
 
+    def prepare(self) -> None:
+        """Create the database and its tables if they are missing.
+
+        Raises:
+            StorageError: the disk is full or failing, or the server is unreachable or denies permission.
+        """
+
     def set_aside(self) -> None:
         """Rename damaged tables in order to preserve them, and start with empty tables."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from indexes.journal.journal import JournalEntry
+from indexes.journal.change import JournalEntry
 from indexes.storage.attributes import AppendedAttributes
 from indexes.storage.filters import Condition
 from indexes.storage.tokens import stored

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from indexes.journal.journal import JournalEntry
+from indexes.journal.change import JournalEntry
 from indexes.storage.generation import Generation
 from indexes.storage.relation_table import IndexedRelation
 from indexes.vectors.contract import Neighbours

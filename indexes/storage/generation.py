@@ -4,6 +4,7 @@
       generation-000002/   the newest generation, which is opened unless it is damaged
       generation-000001/   the previous generation, kept in case the newest is damaged
       changes.sqlite       recent changes, unless a server stores them; see `indexes/journal/journal.py`
+      changes.mark         the last acknowledged change; see `indexes/journal/high_water_mark.py`
 
 A generation includes the changes up to its sequence number, and the journal keeps all changes after the sequence
 number of the previous generation. Either generation can therefore be opened, and both yield the same items.
@@ -18,6 +19,7 @@ from pathlib import Path
 from weakref import finalize
 
 from indexes.config import BuildConfig
+from indexes.journal.high_water_mark import HighWaterMark
 from indexes.journal.journal import Journal
 from indexes.vectors.backends import VECTORS_DIR, open_vectors
 from indexes.vectors.contract import VectorIndex
@@ -39,6 +41,7 @@ from .layout import (
     lineage,
     no_generation_error,
     read_options,
+    requires_journal,
 )
 from .precomputed import ANSWERS_DIR, PrecomputedAnswers
 from .relation_table import IndexedRelation, load_relations
@@ -151,8 +154,10 @@ class Generation:
 
     def journal(self) -> Journal:
         """Open the journal of the changes made after this generation."""
-        store = journal_store(self.path.parent, self.config)
-        return Journal(store, lineage(self.manifest.parents), self.sequence, self.shape)
+        index = self.path.parent
+        store, mark = journal_store(index, self.config), HighWaterMark(index)
+        required = requires_journal(self.manifest.counts)
+        return Journal(store, lineage(self.manifest.parents), self.sequence, self.shape, mark, required)
 
     def checkpoint_seen_from(self, index: Path) -> Path:
         """Return the path of the checkpoint, which is stored relative to the index folder `index`."""

@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from indexes.config import BuildConfig
+from indexes.journal.high_water_mark import HighWaterMark
 from indexes.journal.postgres_store import PostgresStore, located, same_server
 from indexes.journal.sqlite_store import SqliteStore
-from indexes.journal.store import Store
+from indexes.journal.store import Store, last_sequence
 from indexes.vectors.milvus_collections import drop_unused
 from model.artifact import lock_folder, open_artifact, read_manifest
 from model.durable_files import make_folder, storing
@@ -107,6 +108,56 @@ def prepared_journal(index: Path, url: str | None) -> str | None:
     return address
 
 
+def prepare_local_journal(index: Path, config: BuildConfig, replaced: bool = False) -> None:
+    """Create the files of a local journal before the first generation that requires them is published.
+
+    If the newest generation requires them already, a missing file is evidence of a loss and stays missing, unless a new
+    generation has just `replaced` the state that the journal belongs to.
+
+    Raises:
+        StorageError: the disk is full or failing.
+    """
+    if config.journal is not None or (not replaced and any(map(_requires_journal, generations(index)))):
+        return
+    SqliteStore(index).prepare()
+    with storing(index):
+        HighWaterMark(index).create()
+
+
+def _requires_journal(generation: Path) -> bool:
+    try:
+        return requires_journal(read_manifest(generation, "index").counts)
+    except ArtifactError:
+        return True
+
+
+def requires_journal(counts: Mapping[str, int]) -> bool:
+    """Return whether the journal of a generation was created with it, according to the `counts` of its manifest."""
+    return counts.get("journal", 0) > 0
+
+
+def last_known_sequence(index: Path, config: BuildConfig) -> int:
+    """Return the sequence number of the last change to an index, even if its journal has lost the change.
+
+    Raises:
+        ArtifactError: the journal is damaged.
+        StorageError: the journal is unreachable.
+    """
+    return max(last_sequence(journal_store(index, config)), marked_sequence(index))
+
+
+def marked_sequence(index: Path, of: str | None = None) -> int:
+    """Return the sequence number that the high-water mark names; 0 if the mark is missing or damaged.
+
+    With `of`, the mark of an index with another lineage counts as missing.
+    """
+    with suppress(ArtifactError):
+        mark = HighWaterMark(index).read()
+        if mark is not None and of in (None, mark.lineage):
+            return mark.sequence
+    return 0
+
+
 @contextmanager
 def lock_index(index: Path) -> Iterator[None]:
     """Lock an index, so that no other process creates a generation; remove the remains of a failed attempt.
@@ -169,7 +220,8 @@ def read_options(generation: Path) -> BuildConfig:
 
 
 def _only_remains(index: Path) -> bool:
-    return all(path.name.startswith(".generation-") for path in index.iterdir())
+    """Return whether a folder has only the remains of a failed build: staged generations and an empty journal."""
+    return all(path.name.startswith((".generation-", "changes.", ".changes.")) for path in index.iterdir())
 
 
 def no_generation_error(index: Path) -> ArtifactError:

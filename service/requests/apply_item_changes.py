@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from model.artifact import PICTURES
 from model.data.item_input import ItemFormat, decoded
 from model.errors import NoWordsError
@@ -78,15 +78,17 @@ class ItemChanges:
         )
         return Change.put(item, vectors, content, encoding.tokens)
 
-    async def apply(self, changes: Sequence[Change]) -> None:
+    async def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Apply changes atomically: make them durable and visible, either all or none of them.
+
+        Return for each change whether its item existed before.
 
         Raises:
             StorageError: The disk is full or failing, and nothing was changed.
             OverloadedError: The queue of the server is too long.
         """
         engine = self.query.engine
-        await self._in_turn(engine.run_in_thread, engine.index.apply, changes)
+        return await self._in_turn(engine.run_in_thread, engine.index.apply, changes)
 
     async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:

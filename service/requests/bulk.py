@@ -11,7 +11,7 @@ response before the deadline of the request.
 
 import asyncio
 from codecs import BOM_UTF8
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,8 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from indexes.journal.journal import Change
-from indexes.live.snapshot import Snapshot
+from indexes.journal.change import Change
 from model.errors import RcmlError
 from service.http.openapi import NDJSON
 from service.lifecycle.engine_holder import EngineHolder
@@ -101,17 +100,15 @@ class Bulk:
                     return await self._change(line, changes)
 
             found = await asyncio.gather(*map(change, group))
-            before = engine.index.snapshot
             try:
-                await changes.apply([one for one in found if isinstance(one, Change)])
+                existed = await changes.apply([one for one in found if isinstance(one, Change)])
             except RcmlError as error:
                 refusal = _refusal(error)
                 return [
                     one if isinstance(one, BulkReply) else self._refused(line.number, one.item_id, refusal)
                     for line, one in zip(group, found, strict=True)
                 ]
-            # The engine must still be held here, because `before` reads its files.
-            return _replies(group, found, before)
+            return _replies(group, found, existed)
 
     async def _change(self, line: Line, changes: ItemChanges) -> Change | BulkReply:
         """Return the change that a line requests, or a reply with the reason why the line is rejected."""
@@ -146,15 +143,16 @@ def _refusal(error: RcmlError) -> Rejection:
     return refusal or FAILED
 
 
-def _replies(group: Sequence[Line], found: Sequence[Change | BulkReply], before: Snapshot) -> list[BulkReply]:
-    """Return the replies to a group that was applied to the snapshot `before`."""
-    there: dict[str, bool] = {}
+def _replies(
+    group: Sequence[Line], found: Sequence[Change | BulkReply], existed: Iterable[bool]
+) -> list[BulkReply]:
+    """Return the replies to a group. `existed` tells for each applied change whether its item existed before."""
+    known = iter(existed)
     replies = []
     for line, one in zip(group, found, strict=True):
         if isinstance(one, Change):
-            known = there.get(one.item_id, one.item_id in before)
-            there[one.item_id] = one.item is not None
-            status = 204 if one.item is None else 200 if known else 201
+            replaced = next(known)
+            status = 204 if one.item is None else 200 if replaced else 201
             one = BulkReply(line=line.number, item_id=one.item_id, status=status)
         replies.append(one)
     return replies

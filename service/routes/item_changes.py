@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from model.item_limits import MAX_NAME_CHARACTERS
 from service.engine.item_json import version
 from service.http.openapi import NDJSON, problems, streaming, uploading
@@ -56,17 +56,16 @@ async def put_item(item_id: GivenId, asked: ItemUpsert, engine: ReadyEngine, req
     A rejected request changes nothing.
     """
     changes = ItemChanges(RequestContext.of(request, engine))
-    created = item_id not in engine.index.snapshot
     change = await changes.put(item_id, asked)
-    await changes.apply([change])
+    [existed] = await changes.apply([change])
     assert change.item is not None, "the change must be an upsert"
     answer = ItemStored(
         version=version(engine.index.snapshot),
-        created=created,
+        created=not existed,
         item=ItemDetail.of(change.item, engine.root_path),
     )
     return Response(
-        answer.__pydantic_serializer__.to_json(answer), 201 if created else 200, media_type="application/json"
+        answer.__pydantic_serializer__.to_json(answer), 200 if existed else 201, media_type="application/json"
     )
 
 

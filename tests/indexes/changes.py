@@ -12,7 +12,7 @@ from PIL import Image
 from indexes.admin.backup import restore
 from indexes.config import RestoreConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.vectors.contract import cosines
 from model.records import Item, Relation
 from model.similarity import Similarity, View

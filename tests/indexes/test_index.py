@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.vectors.gpu_vectors import Cards
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import ArtifactError, MismatchError, ReadOnlyError, UnknownItemError, UnknownRelationError

@@ -11,7 +11,7 @@ from indexes.admin.backup import restore, snapshot
 from indexes.admin.inspection import verify
 from indexes.config import RestoreConfig, SnapshotConfig, VerifyConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.layout import generations
 from model.errors import ArtifactError, MismatchError

@@ -30,7 +30,7 @@ from indexes.config import (
     VerifyConfig,
 )
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.search.retrieve import KnownItems, NewItem, Question, Weighted
 from indexes.storage.layout import generations, lock_index, newest_generation
 from indexes.storage.relation_table import ADDED_RELATIONS_FILE

@@ -37,6 +37,7 @@ def test_manifest_contains_counts_and_both_parents(shop: FakeShop) -> None:
         "relations": len(RELATIONS),
         "set_aside": 0,
         "sequence": 0,
+        "journal": 1,
         "built": 0,
     }
     assert manifest.parents == {

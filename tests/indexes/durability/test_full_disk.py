@@ -15,7 +15,7 @@ from indexes.admin.backup import restore, snapshot
 from indexes.builder.build import build
 from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.errors import StorageError

@@ -5,10 +5,12 @@ the file operations of a process, and open the index from each disk state that a
 (`tests/disk/power.py`). Other tests show that every fsync is necessary: without it, at least one disk state is invalid.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -16,10 +18,12 @@ from indexes.admin.backup import restore, snapshot
 from indexes.builder.build import build
 from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
+from indexes.journal.high_water_mark import MARK_FILE, SYNC_INTERVAL_S
+from indexes.journal.sqlite_store import JOURNAL_FILE
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
-from model.errors import ArtifactError, RcmlError
+from model.errors import ArtifactError, LostChangesError, RcmlError
 from tests.disk.disk import Watched, run_watched
 from tests.disk.power import Disk, Event, Tree, read_trace
 from tests.indexes.changes import SAILORS, Expected, add, made
@@ -51,6 +55,9 @@ STEPS: list[list[Change]] = [
 ]
 
 
+ACKNOWLEDGED = [changes for changes in STEPS if changes]
+
+
 def begin_changes(shop: FakeShop, root: Path) -> None:
     shutil.copytree(shop.index, root / "index")
 
@@ -69,6 +76,31 @@ def do_changes(shop: FakeShop, root: Path, mark: Mark) -> None:
 def check_changes(shop: FakeShop, root: Path, marked: int) -> None:
     """Check that the index contains the acknowledged steps, with or without the step in progress."""
     is_one_of(root / "index", shop, STEPS[:marked], STEPS[: marked + 1])
+
+
+def do_acknowledged(shop: FakeShop, root: Path, mark: Mark) -> None:
+    """Apply the changes, and wait after each step until the high-water mark has reached the disk too."""
+    index = Index.open(root / "index", shop.checkpoint)
+    for number, changes in enumerate(ACKNOWLEDGED, start=1):
+        index.apply(changes)
+        sleep(3 * SYNC_INTERVAL_S)
+        mark(number)
+    index.close()
+
+
+def check_acknowledged(shop: FakeShop, root: Path, marked: int) -> None:
+    """Check that a power failure does not hide the loss of the journal, and that the error names each lost change."""
+    for name in ("", "-wal", "-shm"):
+        (root / "index" / f"{JOURNAL_FILE}{name}").unlink(missing_ok=True)
+    message = ""
+    try:
+        Index.open(root / "index", shop.checkpoint).close()
+    except LostChangesError as error:
+        message = str(error)
+    count = sum(map(len, ACKNOWLEDGED[:marked]))
+    named = re.search(r"numbers 1 to (\d+) ", message)
+    assert message, "the loss is not noticed"
+    assert count <= (int(named[1]) if named else 0), message
 
 
 def begin_build(shop: FakeShop, root: Path) -> None:
@@ -148,6 +180,7 @@ def check_relation(shop: FakeShop, root: Path, marked: int) -> None:
 
 WORK: Mapping[str, Work] = {
     "changes": Work(begin_changes, do_changes, check_changes),
+    "acknowledged": Work(begin_changes, do_acknowledged, check_acknowledged),
     "build": Work(begin_build, do_build, check_build),
     "copy": Work(begin_copy, do_copy, check_copy),
     "relation": Work(begin_relation, do_relation, check_relation),
@@ -238,13 +271,16 @@ def _place(events: list[Event], at: int, root: Path) -> str:
         return "the staging folder"
     if ".partial" in events[at].path:
         return "the staged files"
+    if MARK_FILE in path.name:
+        return "a new mark" if path.name.startswith(".") else "the mark"
     if "changes.sqlite" in path.name:
         return "a new journal file" if path.name.startswith(".") else "the journal"
-    before = next(one.operation for one in reversed(events[:at]) if one.operation in _FOLDER_OF)
+    before = next((one.operation for one in reversed(events[:at]) if one.operation in _FOLDER_OF), "")
     return _FOLDER_OF[before]
 
 
 _FOLDER_OF = {
+    "": "the parent of the log of SQLite",
     "mkdir": "the parent of a new folder",
     "rename": "the parent of a renamed folder",
     "link": "the parent of a new journal",
@@ -257,10 +293,13 @@ NEEDED = {
         "the staged files",
         "the staging folder",
         "the parent of a renamed folder",
+        "a new journal file",
+        "a new mark",
     },
     "copy": {"the parent of a renamed folder"},
     "relation": {"the parent of a renamed folder"},
-    "changes": {"a new journal file", "the parent of a new journal", "the journal"},
+    "changes": {"the journal"},
+    "acknowledged": {"the mark"},
 }
 """Files and folders that each operation must fsync.
 

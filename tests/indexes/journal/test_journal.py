@@ -10,7 +10,8 @@ import pytest
 from numpy import ndarray
 from sqlalchemy import text
 
-from indexes.journal.journal import Change, Journal, JournalEntry
+from indexes.journal.change import Change, JournalEntry
+from indexes.journal.journal import Journal
 from indexes.journal.postgres_store import PostgresStore
 from indexes.journal.sqlite_store import SqliteStore
 from indexes.journal.store import Store, last_sequence

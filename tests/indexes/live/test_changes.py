@@ -14,7 +14,8 @@ from indexes.admin.inspection import compact, verify
 from indexes.builder.build import build
 from indexes.config import BuildConfig, CompactConfig, VerifyConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
+from indexes.journal.high_water_mark import MARK_FILE
 from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
@@ -185,6 +186,7 @@ def test_keeps_two_generations_and_only_the_changes_they_need(index: Index, fold
         "generation-000004",
         "generation-000005",
         JOURNAL_FILE,
+        MARK_FILE,
     }
     assert [one.sequence for one in index.journal.since(0)] == [4]
 

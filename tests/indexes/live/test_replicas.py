@@ -14,7 +14,7 @@ from indexes.admin.inspection import compact, verify
 from indexes.builder.build import build
 from indexes.config import BuildConfig, CompactConfig, RestoreConfig, SnapshotConfig, VerifyConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.generation import Generation
 from indexes.storage.layout import generations

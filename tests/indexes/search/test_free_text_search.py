@@ -21,7 +21,7 @@ from PIL import Image
 from indexes.builder.build import build
 from indexes.config import BuildConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.reader import Hit
 from indexes.search import free_text_search
 from indexes.search.selection import Selection

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.search.diversity import mmr_order
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition, OfQuery

@@ -11,7 +11,7 @@ from numpy import ndarray
 from indexes.builder.build import build
 from indexes.config import BuildConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.search.filtered_search import best_for_item
 from indexes.search.selection import Selection
 from indexes.storage.precomputed import (

@@ -22,7 +22,7 @@ from indexes.admin.inspection import stats, verify
 from indexes.builder.build import build
 from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig, StatsConfig, VerifyConfig
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
 from indexes.vectors.milvus_backend import MilvusVectors, write_milvus

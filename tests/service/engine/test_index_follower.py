@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.storage.layout import generations
 from service.settings import ServeConfig
 from tests.indexes.changes import copied, made

@@ -227,11 +227,12 @@ def test_new_engine_applies_the_remaining_lines_of_an_upload(
     with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["engine_holder"]
 
-        def swapping(index: Index, changes: Any) -> None:
+        def swapping(index: Index, changes: Any) -> list[bool]:
             applied.append(index)
-            apply(index, changes)
+            existed = apply(index, changes)
             if len(applied) == 1:
                 loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
+            return existed
 
         monkeypatch.setattr(Index, "apply", swapping)
         replies = upload(client, *(upsert(f"item-{number}") for number in range(2 * LINES_PER_GROUP)))
@@ -245,13 +246,14 @@ def test_upload_does_not_keep_a_replaced_engine_open(own: FakeShop, monkeypatch:
     with served(ServeConfig(index=own.index)) as client:
         loading = client.app_state["engine_holder"]
 
-        def swapping(index: Index, changes: Any) -> None:
-            apply(index, changes)
+        def swapping(index: Index, changes: Any) -> list[bool]:
+            existed = apply(index, changes)
             applied.append(index)
             if len(applied) == 1:
                 loading.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
             else:
                 assert closed.wait(600), "the upload continues but still holds the replaced engine"
+            return existed
 
         def noted(index: Index) -> None:
             close(index)
@@ -277,10 +279,11 @@ def test_creates_replies_before_a_replaced_engine_closes_its_files(
     with served(ServeConfig(index=own.index)) as client:
         holder = client.app_state["engine_holder"]
 
-        def swapping(index: Index, changes: Any) -> None:
-            apply(index, changes)
+        def swapping(index: Index, changes: Any) -> list[bool]:
+            existed = apply(index, changes)
             applied.append(index)
             holder.replace(Engine.open(ServeConfig(index=own.index), lambda *_: FakeEncoder()))
+            return existed
 
         monkeypatch.setattr(Index, "apply", swapping)
         monkeypatch.setattr("service.engine.reference_counted.Thread", AtOnce)
@@ -295,11 +298,11 @@ def test_does_not_acknowledge_a_group_that_cannot_be_stored(
 ) -> None:
     apply, groups = Index.apply, []
 
-    def failing(index: Index, changes: Any) -> None:
+    def failing(index: Index, changes: Any) -> list[bool]:
         groups.append(len(changes))
         if len(groups) == 2:
             raise StorageError("/secret/path: no space left on device.")
-        apply(index, changes)
+        return apply(index, changes)
 
     monkeypatch.setattr(Index, "apply", failing)
     sent = [upsert(f"item-{number}") for number in range(3 * LINES_PER_GROUP)]

@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.reader import Reader
 from model.embeddings.attention_map import Attention
 from model.embeddings.free_text import FreeTextRelation

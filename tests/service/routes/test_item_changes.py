@@ -3,6 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,33 @@ def test_created_item_is_returned_and_found_until_deleted(changing: TestClient, 
     assert changing.delete(path).status_code == 204
     assert changing.get(path).status_code == 404
     assert changing.post("/retrieve", json=asked).json()["results"][0]["item"]["item_id"] != item_id
+
+
+@pytest.mark.parametrize("item_id", ["raced", "raced/too"])
+def test_exactly_one_of_16_concurrent_requests_creates_an_item(changing: TestClient, item_id: str) -> None:
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda _: changing.put(f"/items/{item_id}", json=LAMP), range(16)))
+    assert sorted(answer.status_code for answer in answers) == [*[200] * 15, 201]
+    assert [answer.json()["created"] for answer in answers].count(True) == 1
+    changing.delete(f"/items/{item_id}")
+
+
+def test_exactly_one_of_8_concurrent_uploads_creates_each_item(changing: TestClient) -> None:
+    ids = [f"bulk-{n}" for n in range(20)]
+    body = "\n".join(json.dumps({"upsert": {"item_id": item_id, **LAMP}}) for item_id in ids)
+    headers = {"Content-Type": "application/x-ndjson"}
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(
+            clients.map(
+                lambda _: changing.post("/items/bulk", content=body, headers=headers).text.splitlines(),
+                range(8),
+            )
+        )
+    for number, item_id in enumerate(ids):
+        replies = [json.loads(lines[number]) for lines in answers]
+        assert {reply["item_id"] for reply in replies} == {item_id}
+        assert sorted(reply["status"] for reply in replies) == [*[200] * 7, 201]
+        changing.delete(f"/items/{item_id}")
 
 
 def test_deleting_a_missing_item_succeeds(changing: TestClient) -> None:
