@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from model import __version__
 from model.data.pictures.image_fetcher import PictureFetcher
 from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.http.admission import Admission
 from service.http.limits import BodyLimits
 from service.http.problem_handlers import install
 from service.lifecycle.app_state import State
@@ -152,6 +153,10 @@ def _lifespan(
             index=lambda: holder.engine.index if holder.ready else None,
             queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
         )
+        admission = Admission(
+            network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
+            on_refusals=metrics.refused_unseen,
+        )
         opening = asyncio.create_task(holder.run())
         opening.add_done_callback(lambda _: on_loaded(holder))
         loader = EngineLoader(config, open_encoder, holder)
@@ -159,6 +164,7 @@ def _lifespan(
         shadowing = Shadow(loader, metrics)
         async with PictureFetcher() as fetcher:
             yield {
+                "admission": admission,
                 "config": config,
                 "started": datetime.now(UTC),
                 "engine_holder": holder,

@@ -13,7 +13,8 @@ from typing import Any
 
 import uvicorn
 
-from .connection import Connection, ConnectionConfig, connections_of
+from .connection import Connection, connections_of
+from .connection_config import ConnectionConfig
 from .limits import Deadlines, Limits
 
 
@@ -35,7 +36,7 @@ class Server(uvicorn.Server):
         **options: Any,
     ) -> None:
         """Configure a server for `app`. `clock` returns the time in seconds; `options` are passed to uvicorn."""
-        super().__init__(ConnectionConfig(app, limits, deadlines, log_level, clock, **options))
+        super().__init__(ConnectionConfig(app, Connection, limits, deadlines, log_level, clock, **options))
         self.deadlines = deadlines
         self.clock = clock
 

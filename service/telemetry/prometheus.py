@@ -85,6 +85,11 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        self._refused_unseen = Counter(
+            "rcml_requests_refused_unseen",
+            "Requests refused because of overload before they were routed; no other counter includes them.",
+            registry=registry,
+        )
         self._shadowed = Counter(
             "rcml_shadow_questions",
             "Queries sampled for the shadow candidate, by outcome.",
@@ -145,6 +150,10 @@ class Metrics:
     def refused(self, kind: str) -> None:
         """Count a request that ended in a problem of this kind."""
         self._problems.labels(kind).inc()
+
+    def refused_unseen(self, count: int) -> None:
+        """Count requests that were refused as overload before the application saw them."""
+        self._refused_unseen.inc(count)
 
     def shadowed(self, outcome: str) -> None:
         """Count a query of the traffic sample. `outcome` comes from a closed set (`shadow_run.py`)."""
