@@ -29,6 +29,7 @@ from service.middleware.body_limit import BodyLimit
 from service.middleware.content_encoding import ContentEncoding
 from service.middleware.deadline import Deadline
 from service.middleware.head import Head
+from service.middleware.proxy import Proxy
 from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
@@ -207,3 +208,4 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(RootPath, prefix=config.root_path)
+    app.add_middleware(Proxy, trusted=config.trusted_proxies)
