@@ -29,7 +29,9 @@ from service.middleware.body_limit import BodyLimit
 from service.middleware.content_encoding import ContentEncoding
 from service.middleware.deadline import Deadline
 from service.middleware.head import Head
+from service.middleware.key_watch import KeyWatch
 from service.middleware.proxy import Proxy
+from service.middleware.ranges import Ranges
 from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
@@ -128,7 +130,7 @@ def create_app(
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         openapi_url=None,
-        lifespan=_lifespan(config, open_encoder, on_loaded, metrics),
+        lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys),
         telemetry=telemetry(tracer_provider),
     )
     _add_middlewares(app, config, keys, metrics)
@@ -144,6 +146,7 @@ def _lifespan(
     open_encoder: OpenEncoder,
     on_loaded: Callable[[EngineHolder], None],
     metrics: Metrics,
+    keys: Keys,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan that opens and closes the state shared by all requests; parameters as in `create_app`."""
 
@@ -160,6 +163,7 @@ def _lifespan(
         )
         opening = asyncio.create_task(holder.run())
         opening.add_done_callback(lambda _: on_loaded(holder))
+        watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
         loader = EngineLoader(config, open_encoder, holder)
         jobs = RelationJobs(holder)
         shadowing = Shadow(loader, metrics)
@@ -175,6 +179,7 @@ def _lifespan(
                 "relation_jobs": jobs,
                 "shadow": shadowing,
             }
+        watching.cancel()
         holder.stop()
         await opening
         for background in (jobs, shadowing, loader):
@@ -187,6 +192,7 @@ def _lifespan(
 def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
     app.add_middleware(Head)
+    app.add_middleware(Ranges)
     app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
     app.add_middleware(Deadline, seconds=config.deadline)
