@@ -1,14 +1,18 @@
 """Endpoints that list and return the items of the catalogue and their pictures."""
 
 from mimetypes import guess_type
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from indexes.index import Index
+from indexes.reader import StoredPicture
 from model.item_limits import MAX_NAME_CHARACTERS
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
+from service.problems.errors import NotReadyError
 from service.schemas.catalogue import ItemPage
 from service.schemas.fields import ItemDetail, ItemSummary
 
@@ -55,7 +59,7 @@ async def list_items(
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
     """Return the picture of an item. The response may be cached for an hour and revalidated by its ETag."""
-    digest, picture, name = await engine.run_in_thread(engine.index.picture, item_id)
+    digest, picture, name = await engine.run_in_thread(_stored_picture, engine.index, item_id)
     headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{digest[:32]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -63,6 +67,20 @@ async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> R
     if isinstance(picture, bytes):
         return Response(picture, headers=headers, media_type=media_type)
     return FileResponse(picture, headers=headers, media_type=media_type)
+
+
+def _stored_picture(index: Index, item_id: str) -> StoredPicture:
+    """Return the picture of an item. Must be called in a thread, because it reads a folder.
+
+    Raises:
+        NotReadyError: The folder of the pictures is missing.
+        UnknownItemError: No item has this ID.
+        NoPictureError: The item has no picture.
+    """
+    stored = index.picture(item_id)
+    if isinstance(stored.content, FilePath) and not stored.content.parent.is_dir():
+        raise NotReadyError("The folder of the index has disappeared. Ask the operator to restore it.")
+    return stored
 
 
 @router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))

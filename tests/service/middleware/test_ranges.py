@@ -35,12 +35,12 @@ def test_a_valid_range_is_answered_with_its_bytes(client: TestClient, path: str)
         "bytes",
         "bytes=-",
         "bytes=0-1," * 50,
-        "bytes=٣-٤".encode(),
+        "bytes=٣-٤",
     ],
 )
 @pytest.mark.parametrize("path", [SCRIPT, PICTURE])
-def test_an_invalid_range_is_ignored(client: TestClient, path: str, value: str | bytes) -> None:
-    answer = client.get(path, headers={"Range": value})  # type: ignore[dict-item]
+def test_an_invalid_range_is_ignored(client: TestClient, path: str, value: str) -> None:
+    answer = client.get(path, headers={b"Range": value.encode()})
     assert (answer.status_code, answer.content) == (200, client.get(path).content)
 
 
