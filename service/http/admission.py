@@ -8,14 +8,14 @@ There are two bounds. A request that needs the network is refused if the network
 queue itself (`service/engine/batcher.py`) knows the expected wait. Any request is refused if many others are waiting
 for the event loop. Requests on which the operation of the server depends (`RouteRule.urgent`) are always admitted.
 
-Refusals are sent together, up to `REFUSAL_DELAY_S` later. Clients that ignore `Retry-After` and ask again at once
-would otherwise keep the event loop busy with refusals.
+Refusals are sent together, up to `REFUSAL_DELAY_S` later. A client that ignores `Retry-After` and asks again at once
+waits for up to `REPEATED_DELAY_S`; many such clients would otherwise keep the event loop busy with refusals.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from random import randrange
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,6 +33,12 @@ MAX_ENTERING = 256
 
 REFUSAL_DELAY_S = 0.03
 """Maximum time in seconds that a refusal is held, so that one wake-up of the event loop sends many."""
+
+REPEATED_DELAY_S = 0.25
+"""The same if the connection was refused within the last `PATIENCE_S`."""
+
+PATIENCE_S = 1.0
+"""Time in seconds that a refused client has to wait at least, according to every `Retry-After`."""
 
 RETRY_SPREAD_S = 3
 """Number of different values of `Retry-After`, so that the clients do not all return in the same second."""
@@ -63,7 +69,7 @@ class Admission:
         self._on_refusals = on_refusals
         self._entering = 0
         self._encoding = 0
-        self._held: list[Callable[[], None]] = []
+        self._held: dict[float, list[Callable[[], None]]] = {}
         self._unreported = 0
 
     @property
@@ -110,18 +116,23 @@ class Admission:
             return 1.0
         return self._network_wait(self._encoding) if encodes else 0.0
 
-    def refuse(self, send: Callable[[], None]) -> None:
-        """Count a refusal and call `send`, which sends it, within `REFUSAL_DELAY_S`."""
+    def refuse(self, send: Callable[[], None], since: float = inf) -> None:
+        """Count a refusal, and call `send` soon, which sends it.
+
+        `since` is the time since the client was refused before, in seconds.
+        """
+        delay = REPEATED_DELAY_S if since < PATIENCE_S else REFUSAL_DELAY_S
         loop = asyncio.get_running_loop()
-        if not self._held:
-            loop.call_later(REFUSAL_DELAY_S, self._send_held)
+        if delay not in self._held:
+            self._held[delay] = []
+            loop.call_later(delay, self._send_held, delay)
         if not self._unreported:
             loop.call_later(REPORT_INTERVAL_S, self._report)
-        self._held.append(send)
+        self._held[delay].append(send)
         self._unreported += 1
 
-    def _send_held(self) -> None:
-        held, self._held = self._held, []
+    def _send_held(self, delay: float) -> None:
+        held = self._held.pop(delay)
         self._on_refusals(len(held))
         for send in held:
             send()

@@ -16,6 +16,7 @@ from array import array
 from fcntl import ioctl
 from functools import partial
 from http import HTTPStatus
+from math import inf
 from struct import pack
 from termios import FIONREAD, TIOCOUTQ
 from typing import Any
@@ -51,9 +52,8 @@ class Connection(HttpToolsProtocol):
     # Slots save memory: CPython stores the attribute names of all instances of a class in one shared table of at most
     # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
-        "_admission", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_requests", "_watch", "_whole",
-        "_wire",
-        "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
+        "_admission", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_refused", "_requests",
+        "_watch", "_whole", "_wire", "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,7 @@ class Connection(HttpToolsProtocol):
         self._last_answer: bytes | None = None  # sent after the responses to earlier requests
         self._draining = False
         self._admission: Admission | None = app_state.get("admission")
+        self._refused = -inf  # time of the latest refusal for overload
         self._whole = False  # whether the latest request is passed on only once its body is complete
         self._incomplete = (
             False  # whether it is the turn of the latest request, but its body is still to come
@@ -200,7 +201,8 @@ class Connection(HttpToolsProtocol):
             path = without_prefix(scope["path"], self.limits.bodies.prefix)
             entered = self._admission.enter(app, scope["method"], path, cycle.body)
             if isinstance(entered, float):
-                self._admission.refuse(partial(self._refuse, cycle, path, entered))
+                since = self.clock() - self._refused
+                self._admission.refuse(partial(self._refuse, cycle, path, entered), since)
                 return
             app = entered
         super()._start_asgi_task(cycle, app)
@@ -216,6 +218,7 @@ class Connection(HttpToolsProtocol):
                 content=cycle.scope["method"] != "HEAD", close=close,
             )
         )  # fmt: skip
+        self._refused = self.clock()
         cycle.response_started = cycle.response_complete = True
         if close:
             self.transport.close()

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.http import admission as admission_module
 from service.http.admission import MAX_ENTERING, SCOPE_BEGAN, Admission
 from service.http.limits import Deadlines, Limits
 from service.http.request_head import RejectedRequest
@@ -17,7 +18,6 @@ from tests.service.http.test_connection import running
 
 FULL = Admission(network_wait=lambda more: 2.5)
 NEW, KNOWN = b'{"text": "red mug"}', b'{"item_id": "mug"}'
-Request = tuple[str, str, bytes]
 
 
 async def unreachable(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +73,7 @@ def test_too_many_requests_that_wait_for_the_event_loop_are_refused_except_probe
             assert not isinstance(admission.enter(unreachable, method, path, b""), float)
 
 
-def test_a_long_body_is_refused_by_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_body_is_refused_by_its_head() -> None:
     async def check() -> RejectedRequest:
         with pytest.raises(RejectedRequest) as refused:
             FULL.check("PUT", "/items/mug")
@@ -161,16 +161,32 @@ def test_a_long_body_is_refused_before_it_has_arrived() -> None:
     assert reached == []
 
 
-def test_many_refusals_need_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission_module, "REFUSAL_DELAY_S", 0.0)
+def test_refusals_are_sent_together_and_repeated_ones_later() -> None:
     counts: list[int] = []
 
     async def refuse() -> None:
         admission = Admission(on_refusals=counts.append)
-        for _ in range(100):
+        for _ in range(50):
             admission.refuse(lambda: None)
-        while not counts:
-            await asyncio.sleep(0)
+            admission.refuse(lambda: None, since=0.1)
+            admission.refuse(lambda: None, since=1.5)
+        while len(counts) < 2:
+            await asyncio.sleep(0.01)
 
     asyncio.run(refuse())
-    assert counts == [100]
+    assert counts == [100, 50]
+
+
+def test_a_connection_tells_how_long_ago_its_client_was_refused() -> None:
+    told: list[float] = []
+
+    class Recorded(Admission):
+        def refuse(self, send: Callable[[], None], since: float = inf) -> None:
+            told.append(since)
+            super().refuse(send, since)
+
+    parts = post("/retrieve", NEW) + post("/retrieve", NEW)
+    answers, _ = asyncio.run(served(Recorded(lambda more: 2.5), parts))
+    assert [status for status, _, _ in answers] == [429, 429]
+    assert told[0] == inf
+    assert 0 <= told[1] < inf
