@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, Response
 
 from indexes.index import Index
 from indexes.reader import StoredPicture
+from model.errors import ArtifactError
 from model.item_limits import MAX_NAME_CHARACTERS
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
@@ -76,9 +77,16 @@ def _stored_picture(index: Index, item_id: str) -> StoredPicture:
         NotReadyError: The folder of the pictures is missing.
         UnknownItemError: No item has this ID.
         NoPictureError: The item has no picture.
+        ArtifactError: The picture is damaged.
     """
-    stored = index.picture(item_id)
-    if isinstance(stored.content, FilePath) and not stored.content.parent.is_dir():
+    try:
+        stored = index.picture(item_id)
+        missing = isinstance(stored.content, FilePath) and not stored.content.parent.is_dir()
+    except ArtifactError:
+        if index.snapshot.generation.path.is_dir():
+            raise
+        missing = True
+    if missing:
         raise NotReadyError("The folder of the index has disappeared. Ask the operator to restore it.")
     return stored
 
