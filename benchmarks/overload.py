@@ -2,8 +2,9 @@
 
 Each request contains the text of a new item, which the network must encode. A stand-in for the network takes 20 ms per
 batch and 2 ms per item. A closed loop measures the capacity in requests per second. An open loop then sends requests at
-half the capacity, at ten times the capacity for a minute, and at half the capacity again. It opens new connections as
-needed. Finally the closed loop measures the capacity again.
+half the capacity, at two, five and ten times the capacity, and at half the capacity again. It opens up to 2,500
+connections as needed. A closed loop of 300 clients then asks again at once after each refusal. Finally the first closed
+loop measures the capacity again. `--index FOLDER` serves that index with the network of its own checkpoint.
 
 Response times are measured from the moment at which a request is sent. The benchmark also reports how late the client
 process itself was in sending the requests.
@@ -29,6 +30,7 @@ from benchmarks.rig.results import conclude, show
 from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
+from service.engine.engine import open_encoder
 from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
@@ -38,22 +40,33 @@ CONNECTIONS = 64
 """Number of connections of the closed loop."""
 
 
-def serve(index: Path, pipe: Connection) -> None:
+MAX_CONNECTIONS = 2_500
+"""Maximum number of connections of the open loop."""
+
+OVERLOADS = {2: "two times capacity", 5: "five times capacity", 10: "ten times capacity"}
+"""Loads of the open loop as multiples of the capacity, and the names of the stages."""
+
+HASTY_CLIENTS = 300
+"""Number of clients that ask again at once after a refusal."""
+
+
+def serve(index: Path, own_network: bool, pipe: Connection) -> None:
     """Run the server process: send the port through `pipe`, then serve until terminated."""
     config = ServeConfig(index=index, port=0, log_level="error")
     encoder = FixedEncoder(dim=DIM, batch=BATCH_S, each=ITEM_S)
-    app = create_app(config, lambda *_: cast(ItemEncoder, encoder), lambda _: freeze_startup_objects())
+    opened = open_encoder if own_network else lambda *_: cast(ItemEncoder, encoder)
+    app = create_app(config, opened, lambda _: freeze_startup_objects())
     with socket.create_server((config.host, 0)) as listener:
         pipe.send(listener.getsockname()[1])
         server_of(app, config).run(sockets=[listener])
 
 
 @contextmanager
-def served(index: Path) -> Iterator[tuple[int, int]]:
+def served(index: Path, own_network: bool) -> Iterator[tuple[int, int]]:
     """Start a server in its own process; yield its port and process ID."""
     fresh = multiprocessing.get_context("spawn")
     pipe, theirs = fresh.Pipe()
-    process = fresh.Process(target=serve, args=(index, theirs), daemon=True)
+    process = fresh.Process(target=serve, args=(index, own_network, theirs), daemon=True)
     process.start()
     port = pipe.recv()
     try:
@@ -77,7 +90,8 @@ def measure(
 ) -> tuple[dict[str, Outcome], dict[str, float]]:
     """Return the outcome of each stage, and the server's memory in MiB before and after the overload."""
     texts = [f"A new item, number {n}, red" + " and round" * (n % 7) for n in range(2_000)]
-    bodies = [json.dumps({"text": text, "relation": "relation-1", "k": 10}).encode() for text in texts]
+    relation = httpx.get(f"http://127.0.0.1:{port}/relations").json()["relations"][1]["relation_id"]
+    bodies = [json.dumps({"text": text, "relation": relation, "k": 10}).encode() for text in texts]
     messages = [request("/retrieve", body) for body in bodies]
     closed_loop(port, messages, CONNECTIONS, short)
     stages = {"full capacity": closed_loop(port, messages, CONNECTIONS, short)}
@@ -85,7 +99,9 @@ def measure(
     stages["half capacity"] = open_loop(port, messages, capacity / 2, short)
     open_loop(port, messages, 10 * capacity, min(short, 2))
     before = resident_mib(process)
-    stages["ten times capacity"] = open_loop(port, messages, 10 * capacity, seconds)
+    for times, name in OVERLOADS.items():
+        stages[name] = open_loop(port, messages, times * capacity, seconds / len(OVERLOADS), MAX_CONNECTIONS)
+    stages["hasty clients"] = closed_loop(port, messages, HASTY_CLIENTS, short)
     memory = {"before": before, "after": resident_mib(process)}
     time.sleep(1)
     stages["half capacity, 1 s later"] = open_loop(port, messages, capacity / 2, short)
@@ -102,10 +118,11 @@ def main() -> None:
         "--quick", action="store_true", help="use stages of a second or less, to check that it runs"
     )
     parser.add_argument("--seconds", type=float, default=60, help="seconds of overload")
+    parser.add_argument("--index", type=Path, help="index to serve with the network of its checkpoint")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        index = Shop(Path(folder), 1_000, relations(10), DIM).write()
-        with served(index) as (port, process):
+        index = asked.index or Shop(Path(folder), 1_000, relations(10), DIM).write()
+        with served(index, asked.index is not None) as (port, process):
             seconds, short = (1.0, 0.5) if asked.quick else (asked.seconds, max(asked.seconds / 6, 2))
             stages, memory = measure(port, process, seconds, short)
     _show(stages)
@@ -113,6 +130,9 @@ def main() -> None:
     refused = over.statuses[429] + over.statuses[503]
     figures: dict[str, Any] = {
         "good_share_of_capacity": over.rate / full.rate,
+        "good_share_by_stage": {
+            name: stages[name].rate / full.rate for name in (*OVERLOADS.values(), "hasty clients")
+        },
         "accepted_p99_ms": 1e3 * over.quantile(0.99),
         "half_load_p99_ms": 1e3 * half.quantile(0.99),
         "sent_late_p99_ms": 1e3 * float(np.quantile(over.late, 0.99)),

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from model import __version__
 from model.data.pictures.image_fetcher import PictureFetcher
 from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.http.admission import Admission
 from service.http.limits import BodyLimits
 from service.http.problem_handlers import install
 from service.lifecycle.app_state import State
@@ -28,6 +29,9 @@ from service.middleware.body_limit import BodyLimit
 from service.middleware.content_encoding import ContentEncoding
 from service.middleware.deadline import Deadline
 from service.middleware.head import Head
+from service.middleware.key_watch import KeyWatch
+from service.middleware.proxy import Proxy
+from service.middleware.ranges import Ranges
 from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
@@ -126,7 +130,7 @@ def create_app(
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         openapi_url=None,
-        lifespan=_lifespan(config, open_encoder, on_loaded, metrics),
+        lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys),
         telemetry=telemetry(tracer_provider),
     )
     _add_middlewares(app, config, keys, metrics)
@@ -142,6 +146,7 @@ def _lifespan(
     open_encoder: OpenEncoder,
     on_loaded: Callable[[EngineHolder], None],
     metrics: Metrics,
+    keys: Keys,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan that opens and closes the state shared by all requests; parameters as in `create_app`."""
 
@@ -152,13 +157,19 @@ def _lifespan(
             index=lambda: holder.engine.index if holder.ready else None,
             queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
         )
+        admission = Admission(
+            network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
+            on_refusals=metrics.refused_unseen,
+        )
         opening = asyncio.create_task(holder.run())
         opening.add_done_callback(lambda _: on_loaded(holder))
+        watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
         loader = EngineLoader(config, open_encoder, holder)
         jobs = RelationJobs(holder)
         shadowing = Shadow(loader, metrics)
         async with PictureFetcher() as fetcher:
             yield {
+                "admission": admission,
                 "config": config,
                 "started": datetime.now(UTC),
                 "engine_holder": holder,
@@ -168,6 +179,7 @@ def _lifespan(
                 "relation_jobs": jobs,
                 "shadow": shadowing,
             }
+        watching.cancel()
         holder.stop()
         await opening
         for background in (jobs, shadowing, loader):
@@ -180,6 +192,7 @@ def _lifespan(
 def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
     app.add_middleware(Head)
+    app.add_middleware(Ranges)
     app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
     app.add_middleware(Deadline, seconds=config.deadline)
@@ -201,3 +214,4 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(RootPath, prefix=config.root_path)
+    app.add_middleware(Proxy, trusted=config.trusted_proxies)

@@ -5,6 +5,7 @@ This module imports no heavy packages, because `rcml --help` imports it.
 
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,9 +55,20 @@ def _root_path(given: str) -> str:
     return prefix
 
 
+def _network(given: str) -> str:
+    try:
+        return str(ip_network(given))
+    except ValueError as error:
+        raise ValueError(
+            f"{given!r} is not an IP address or a network: {error}. Give the address of a proxy, such as 10.0.0.7, or "
+            "a network, such as 10.0.0.0/24"
+        ) from None
+
+
 Listed = (NoDecode, BeforeValidator(_split))
 
 Secrets = Annotated[tuple[SecretStr, ...], *Listed]
+Network = Annotated[str, AfterValidator(_network)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
 
@@ -183,6 +195,11 @@ class ServeConfig(BaseSettings):
         (),
         description="host names that clients may use if the server has no API keys; IP addresses and names without a "
         "dot are always accepted",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], *Listed] = Field(
+        (),
+        description="addresses and networks of reverse proxies, such as 10.0.0.0/24; the client, scheme and host that "
+        "they name (X-Forwarded-*, Forwarded) are believed",
     )
     log_format: LogFormat = Field(
         "auto", description="format of the log; auto uses text on a terminal and JSON elsewhere"

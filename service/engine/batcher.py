@@ -77,6 +77,15 @@ class Batcher(Generic[Job, Result]):
         """Return the number of queued jobs."""
         return len(self._queue)
 
+    def expected_wait(self, more: int = 0) -> float:
+        """Return the seconds that a job would wait behind the queued jobs and `more` others, if it would be rejected.
+
+        Return 0 if the job would be accepted.
+        """
+        queued = len(self._queue) + more
+        wait = self._cost * queued + self._remainder()
+        return wait if queued >= self.batch_size and wait > self._max_wait_s else 0.0
+
     async def submit(self, job: Job) -> Result:
         """Run a job as part of a batch and return its result.
 
@@ -92,8 +101,7 @@ class Batcher(Generic[Job, Result]):
         with self._changed:
             if self._closed:
                 raise RuntimeError("The batcher is closed and accepts no more jobs.")
-            wait = self._cost * len(self._queue) + self._remainder()
-            if len(self._queue) >= self.batch_size and wait > self._max_wait_s:
+            if wait := self.expected_wait():
                 raise OverloadedError(wait)
             self._queue.append(waiting)
             self._changed.notify()
@@ -109,7 +117,8 @@ class Batcher(Generic[Job, Result]):
 
     def _remainder(self) -> float:
         """Estimate the seconds until the current batch is done."""
-        return 0.0 if self._since is None else max(self._cost * self._size - (monotonic() - self._since), 0.0)
+        since = self._since  # read once, because the thread sets it to None
+        return 0.0 if since is None else max(self._cost * self._size - (monotonic() - since), 0.0)
 
     def _run(self) -> None:
         while batch := self._next():

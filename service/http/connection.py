@@ -6,62 +6,44 @@ disconnects a slow client and rejects a malformed request with a problem documen
 sending, `Connection` closes only after the client has had time to read the reason (RFC 9112, 9.6).
 
 `server.py` opens connections and sweeps them, `request_head.py` checks request heads, `slow_clients.py` detects slow
-clients, and `limits.py` defines all limits.
+clients, `admission.py` decides which requests an overloaded server refuses, and `limits.py` defines all limits.
 """
 
 import asyncio
 import heapq
-import resource
 import socket
 from array import array
-from collections.abc import Callable
 from fcntl import ioctl
+from functools import partial
 from http import HTTPStatus
+from math import inf
 from struct import pack
 from termios import FIONREAD, TIOCOUTQ
 from typing import Any
 from urllib.parse import quote
 
 import uvicorn
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.problems.kinds import Kind
-from service.problems.response import MEDIA_TYPE
+from service.problems.kinds import OVERLOADED, Kind
 
-from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES, Deadlines, Limits
-from .request_head import BodyMode, RejectedRequest, RequestHead, long_body, long_head, malformed
+from .admission import OVERLOAD_DETAIL, SCOPE_BEGAN, Admission, retry_after
+from .connection_config import ConnectionConfig
+from .kernel_age import kernel_age
+from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES, without_prefix
+from .raw_problem import raw_problem
+from .request_head import (
+    BodyMode,
+    RejectedRequest,
+    RequestHead,
+    long_body,
+    long_head,
+    malformed,
+    parser_rejection,
+)
 from .slow_clients import Progress, ProgressWatch, Stage, TooSlow
-
-
-class ConnectionConfig(uvicorn.Config):
-    """Options of uvicorn and limits of rcml, available to every connection."""
-
-    def __init__(
-        self,
-        app: Any,
-        limits: Limits,
-        deadlines: Deadlines,
-        log_level: str,
-        clock: Callable[[], float],
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            app,
-            http=Connection,
-            ws="none",
-            log_level=log_level,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=deadlines.grace,
-            **options,
-        )
-        self.limits = limits
-        self.deadlines = deadlines
-        self.clock = clock
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.max_connections = max(1, min(limits.connections, files // 2))
 
 
 class Connection(HttpToolsProtocol):
@@ -70,8 +52,8 @@ class Connection(HttpToolsProtocol):
     # Slots save memory: CPython stores the attribute names of all instances of a class in one shared table of at most
     # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
-        "_deaf", "_draining", "_last_answer", "_latest", "_requests", "_watch", "_wire",
-        "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
+        "_admission", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_refused", "_requests",
+        "_watch", "_whole", "_wire", "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +73,12 @@ class Connection(HttpToolsProtocol):
         self._deaf = False  # whether further input is discarded
         self._last_answer: bytes | None = None  # sent after the responses to earlier requests
         self._draining = False
+        self._admission: Admission | None = app_state.get("admission")
+        self._refused = -inf  # time of the latest refusal for overload
+        self._whole = False  # whether the latest request is passed on only once its body is complete
+        self._incomplete = (
+            False  # whether it is the turn of the latest request, but its body is still to come
+        )
 
         # Counters of received data.
         self._requests = 0
@@ -119,7 +107,7 @@ class Connection(HttpToolsProtocol):
             self._ignore_upgrade(data[upgrade.args[0] :])
             return
         except HttpParserError as error:
-            self._reject(_rejection_of(error))
+            self._reject(parser_rejection(error))
             return
         if self.stage == "head" and self._wire > self.limits.head:
             self._reject(long_head(self.url, self.limits))
@@ -145,6 +133,8 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start a new request head."""
         super().on_message_begin()
+        age = kernel_age(self.transport)
+        self.scope[SCOPE_BEGAN] = self.clock() - age  # type: ignore[literal-required]
         self.stage = "head"
         self._wire = 0
 
@@ -155,11 +145,15 @@ class Connection(HttpToolsProtocol):
             RejectedRequest: The head is not acceptable. The parser then raises its own error, whose `__context__` is
                 the `RejectedRequest`.
         """
-        mode = self._head().check(self.limits, self._wire + self._latest, len(self.pipeline))
+        head = self._head()
+        mode = head.check(self.limits, self._wire + self._latest, len(self.pipeline))
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise malformed("CONNECT is only for proxies.")
             return
+        self._whole = head.is_short(mode) and not self.expect_100_continue
+        if self._admission is not None and not self._whole:
+            self._admission.check(head.method, without_prefix(head.path, self.limits.bodies.prefix))
         super().on_headers_complete()
         if mode is BodyMode.CHUNKED:
             # Trailers may be discarded (RFC 9110, 6.5.1), and must not be mistaken for headers. The limit of the body
@@ -191,6 +185,44 @@ class Connection(HttpToolsProtocol):
         if self.stage == "body":  # otherwise the request offers an upgrade and is parsed again
             super().on_message_complete()
             self.stage = "idle"
+            if self._incomplete:
+                self._incomplete = False
+                self._start_asgi_task(self.cycle, self.app)
+
+    # Admission.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Pass a request on whose turn has come, or refuse it. A short body must be complete first."""
+        if cycle.more_body and self._whole:  # a body is incomplete only on the latest request
+            self._incomplete = True
+            return
+        if self._admission is not None and not cycle.more_body:
+            scope = cycle.scope
+            path = without_prefix(scope["path"], self.limits.bodies.prefix)
+            entered = self._admission.enter(app, scope["method"], path, cycle.body)
+            if isinstance(entered, float):
+                since = self.clock() - self._refused
+                self._admission.refuse(partial(self._refuse, cycle, path, entered), since)
+                return
+            app = entered
+        super()._start_asgi_task(cycle, app)
+
+    def _refuse(self, cycle: RequestResponseCycle, path: str, wait: float) -> None:
+        """Send the refusal of a complete request, and go on with the next request of the connection."""
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        close = not cycle.keep_alive
+        self.transport.write(
+            raw_problem(
+                OVERLOADED, OVERLOAD_DETAIL, quote(path), self.server_state.default_headers, retry_after(wait),
+                content=cycle.scope["method"] != "HEAD", close=close,
+            )
+        )  # fmt: skip
+        self._refused = self.clock()
+        cycle.response_started = cycle.response_complete = True
+        if close:
+            self.transport.close()
+        self.on_response_complete()
 
     def _head(self) -> RequestHead:
         method = self.parser.get_method().decode("latin-1")
@@ -238,7 +270,7 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._deaf = True
-        answer = self._problem(rejection.status, rejection.detail)
+        answer = self._problem(rejection)
         self.logger.info("Rejected a request: %d %s", rejection.status, rejection.detail)
         if self.stage == "body" and not self.pipeline:
             started = self.cycle.response_started
@@ -276,19 +308,13 @@ class Connection(HttpToolsProtocol):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
         self.transport.abort()
 
-    def _problem(self, status: HTTPStatus, detail: str) -> bytes:
+    def _problem(self, rejection: RejectedRequest) -> bytes:
         known = self.stage in ("head", "body") and len(self.url) <= self.limits.target
         instance = quote(self.url.partition(b"?")[0]) if known else ""
-        body = Kind.of(status).problem(detail, instance).model_dump_json(exclude_none=True).encode()
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-            headers.append((b"retry-after", b"1"))
-        return b"".join([STATUS_LINE[status], *(b"%b: %b\r\n" % field for field in headers), b"\r\n", body])
+        kind = rejection.kind or Kind.of(rejection.status)
+        again = rejection.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+        retry_after = rejection.retry_after if again else None
+        return raw_problem(kind, rejection.detail, instance, self.server_state.default_headers, retry_after)
 
     # The sweep.
 
@@ -388,12 +414,3 @@ def _make_room(state: ServerState, most: int) -> None:
         unfinished = [one for one in connections_of(state) if one.unfinished]
         for one in heapq.nsmallest(excess, unfinished, key=lambda one: one.seniority):
             one.make_room()
-
-
-def _rejection_of(error: HttpParserError) -> RejectedRequest:
-    """Return the reason why the parser stopped: a rejection by `Connection`, or the parser's own message."""
-    rejection = error.__context__
-    if isinstance(rejection, RejectedRequest):
-        return rejection
-    callback = isinstance(error, HttpParserCallbackError)
-    return malformed("the target cannot be parsed." if callback else f"{str(error).rstrip('.')}.")

@@ -10,18 +10,31 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from httptools import parse_url
+from httptools import HttpParserCallbackError, HttpParserError, parse_url
+
+from service.problems.kinds import Kind
 
 from .limits import Limits
+
+SHORT_BODY_BYTES = 8 * 2**10
+"""Length of a body in bytes up to which a request is passed on only when the body is complete.
+
+Until then it costs the application nothing, and `Admission` can see whether the request needs the network.
+"""
 
 
 class RejectedRequest(Exception):
     """Rejection of a request by the HTTP server itself, which then closes the connection."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(
+        self, status: HTTPStatus, detail: str, kind: Kind | None = None, retry_after: int = 1
+    ) -> None:
+        """Describe the rejection; without a `kind` it has the plain kind of its status."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 class BodyMode(StrEnum):
@@ -69,15 +82,24 @@ class RequestHead(NamedTuple):
             raise malformed("the only supported transfer encoding is chunked.")
         return BodyMode.CHUNKED if b"transfer-encoding" in by_name else BodyMode.LENGTH
 
+    def is_short(self, mode: BodyMode) -> bool:
+        """Return whether the body, if there is one, has a declared length of at most `SHORT_BODY_BYTES`."""
+        declared = next((int(value) for name, value in self.fields if name == b"content-length"), 0)
+        return mode is BodyMode.LENGTH and declared <= SHORT_BODY_BYTES
+
+    @property
+    def path(self) -> str:
+        """Path of the target, decoded."""
+        return unquote(parse_url(self.target).path.decode("latin-1"))
+
     def longest_body(self, limits: Limits) -> int:
         """Return the maximum size of the request body in bytes.
 
         Parsing the target takes time, so callers call this only for a body that exceeds the smallest limit
         (`BodyLimits.body`).
         """
-        path = unquote(parse_url(self.target).path.decode("latin-1"))
         media_type = next((value for name, value in self.fields if name == b"content-type"), b"")
-        return limits.bodies.longest(self.method, path, media_type.decode("latin-1"))
+        return limits.bodies.longest(self.method, self.path, media_type.decode("latin-1"))
 
     def _check_size(self, limits: Limits, received: int) -> None:
         if len(self.fields) > limits.fields or len(self.target) > limits.target:
@@ -121,3 +143,12 @@ def long_body(longest: int) -> RejectedRequest:
 def malformed(reason: str) -> RejectedRequest:
     """Return the rejection of a request that violates HTTP/1.1; `reason` names the violation."""
     return RejectedRequest(HTTPStatus.BAD_REQUEST, f"The request violates HTTP/1.1 (RFC 9112): {reason}")
+
+
+def parser_rejection(error: HttpParserError) -> RejectedRequest:
+    """Return the reason why the parser stopped: a rejection by a callback, or the parser's own message."""
+    rejection = error.__context__
+    if isinstance(rejection, RejectedRequest):
+        return rejection
+    callback = isinstance(error, HttpParserCallbackError)
+    return malformed("the target cannot be parsed." if callback else f"{str(error).rstrip('.')}.")

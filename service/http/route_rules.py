@@ -6,7 +6,7 @@ route never exposes it.
 """
 
 import re
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from functools import cache
 from typing import NamedTuple
 
@@ -30,39 +30,55 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Encodes(Enum):
+    """Requests of a route that need the network."""
+
+    NOTHING = auto()
+    NEW_ITEMS = auto()
+    """Requests with the text or the picture of a new item, or with the description of a relation."""
+    ALWAYS = auto()
+
+
 class RouteRule(NamedTuple):
     """Requirements and limits of a route.
 
     A slow route does work that may take longer than the normal deadline. A streaming route reads its body in pieces,
-    so the body may be larger than memory: its limit is `--max-bulk-bytes` instead of `--max-body-bytes`.
+    so the body may be larger than memory: its limit is `--max-bulk-bytes` instead of `--max-body-bytes`. An overloaded
+    server refuses requests (`admission.py`) except those of urgent routes, with which it is watched and operated.
     """
 
     access: Role
     slow: bool = False
     streaming: bool = False
+    encodes: Encodes = Encodes.NOTHING
+    urgent: bool = False
 
 
 _OPEN, _READ, _ADMIN = RouteRule(Role.OPEN), RouteRule(Role.READ), RouteRule(Role.ADMIN)
+_PROBE, _FIGURES = RouteRule(Role.OPEN, urgent=True), RouteRule(Role.READ, urgent=True)
+_QUERY = RouteRule(Role.READ, encodes=Encodes.NEW_ITEMS)
+_EXPLAIN, _PUT = RouteRule(Role.READ, encodes=Encodes.ALWAYS), RouteRule(Role.ADMIN, encodes=Encodes.ALWAYS)
 _SLOW, _BULK = RouteRule(Role.ADMIN, slow=True), RouteRule(Role.ADMIN, slow=True, streaming=True)
+_OPERATE = RouteRule(Role.ADMIN, slow=True, urgent=True)
 
 ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("GET", "/"): _OPEN,
     ("GET", "/docs"): _OPEN,
     ("GET", "/openapi.json"): _OPEN,
     ("GET", "/static/{path}"): _OPEN,
-    ("GET", "/livez"): _OPEN,
-    ("GET", "/readyz"): _OPEN,
-    ("GET", "/info"): _READ,
-    ("GET", "/metrics"): _READ,
-    ("POST", "/retrieve"): _READ,
-    ("POST", "/retrieve/batch"): _READ,
-    ("POST", "/relation-type"): _READ,
-    ("POST", "/relation-type/batch"): _READ,
-    ("POST", "/validity"): _READ,
-    ("POST", "/validity/batch"): _READ,
-    ("POST", "/explain"): _READ,
-    ("POST", "/explain/heat-map"): _READ,
-    ("POST", "/embeddings"): _READ,
+    ("GET", "/livez"): _PROBE,
+    ("GET", "/readyz"): _PROBE,
+    ("GET", "/info"): _FIGURES,
+    ("GET", "/metrics"): _FIGURES,
+    ("POST", "/retrieve"): _QUERY,
+    ("POST", "/retrieve/batch"): _QUERY,
+    ("POST", "/relation-type"): _QUERY,
+    ("POST", "/relation-type/batch"): _QUERY,
+    ("POST", "/validity"): _QUERY,
+    ("POST", "/validity/batch"): _QUERY,
+    ("POST", "/explain"): _EXPLAIN,
+    ("POST", "/explain/heat-map"): _EXPLAIN,
+    ("POST", "/embeddings"): _QUERY,
     ("GET", "/relations"): _READ,
     ("GET", "/relations/{relation_id}"): _READ,
     ("POST", "/relations"): _ADMIN,
@@ -70,12 +86,12 @@ ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("GET", "/items"): _READ,
     ("GET", "/items/{item_id}"): _READ,
     ("GET", "/items/{item_id}/image"): _READ,
-    ("PUT", "/items/{item_id}"): _ADMIN,
+    ("PUT", "/items/{item_id}"): _PUT,
     ("DELETE", "/items/{item_id}"): _ADMIN,
     ("POST", "/items/bulk"): _BULK,
-    ("POST", "/admin/reload"): _SLOW,
+    ("POST", "/admin/reload"): _OPERATE,
     ("GET", "/admin/shadow"): _ADMIN,
-    ("POST", "/admin/shadow"): _SLOW,
+    ("POST", "/admin/shadow"): _OPERATE,
     ("DELETE", "/admin/shadow"): _ADMIN,
 }
 """Rules by method and path, with path parameters in braces. HEAD follows the rule of GET."""

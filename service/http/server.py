@@ -13,8 +13,16 @@ from typing import Any
 
 import uvicorn
 
-from .connection import Connection, ConnectionConfig, connections_of
+from .connection import Connection, connections_of
+from .connection_config import ConnectionConfig
 from .limits import Deadlines, Limits
+
+MAX_ACCEPTS = 128
+"""Connections that the server accepts in one turn of the event loop.
+
+uvloop accepts one. A turn takes tens of milliseconds under overload, so that a thousand new clients would wait for
+many seconds before their requests are read.
+"""
 
 
 class Server(uvicorn.Server):
@@ -35,17 +43,29 @@ class Server(uvicorn.Server):
         **options: Any,
     ) -> None:
         """Configure a server for `app`. `clock` returns the time in seconds; `options` are passed to uvicorn."""
-        super().__init__(ConnectionConfig(app, limits, deadlines, log_level, clock, **options))
+        super().__init__(ConnectionConfig(app, Connection, limits, deadlines, log_level, clock, **options))
         self.deadlines = deadlines
         self.clock = clock
+        self._duplicates: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[object]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the server and the sweep over its connections."""
         await super().startup(sockets)
         self._sweeping = asyncio.create_task(self._sweep())
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            duplicate = listener.dup()
+            duplicate.setblocking(False)
+            self._duplicates.append(duplicate)
+            loop.add_reader(duplicate, self._accept_some, duplicate)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the waiting connections, then shut down the server and stop the sweep."""
+        loop = asyncio.get_running_loop()
+        for duplicate in self._duplicates:
+            loop.remove_reader(duplicate)
+            duplicate.close()
         try:
             await self._accept(sockets or [])
             await super().shutdown(sockets)
@@ -60,6 +80,18 @@ class Server(uvicorn.Server):
             now = self.clock()
             for connection in connections_of(self.server_state):
                 connection.sweep(now)
+
+    def _accept_some(self, listener: socket.socket) -> None:
+        """Accept up to `MAX_ACCEPTS` of the connections that wait at a listener."""
+        loop = asyncio.get_running_loop()
+        for _ in range(MAX_ACCEPTS):
+            try:
+                client, _ = listener.accept()
+            except OSError:  # no connection is waiting, the client left, or no file descriptor is free
+                return
+            task = loop.create_task(loop.connect_accepted_socket(self._connection, client))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
 
     async def _accept(self, listeners: Iterable[socket.socket]) -> None:
         """Accept the connections that wait at the listeners.

@@ -7,6 +7,7 @@ from typing import Annotated, Protocol, TypedDict
 from fastapi import Depends, Request
 
 from service.engine.engine import Engine
+from service.http.admission import Admission
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 
@@ -26,6 +27,7 @@ class Fetcher(Protocol):
 class State(TypedDict):
     """State shared by all requests of the app."""
 
+    admission: Admission
     config: ServeConfig
     started: datetime
     engine_holder: EngineHolder

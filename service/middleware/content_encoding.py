@@ -36,9 +36,7 @@ class ContentEncoding:
 
 
 def _encoding(scope: Scope) -> str:
-    """Return the Content-Encoding of a request; empty if the body is not encoded."""
-    for name, value in scope["headers"]:
-        if name == b"content-encoding":
-            encoding: str = value.decode("latin-1").strip()
-            return "" if encoding.lower() == "identity" else encoding
-    return ""
+    """Return the Content-Encoding of a request, from all its header lines; empty if the body is not encoded."""
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
+    encodings = [part.strip() for part in ",".join(lines).split(",")]
+    return ", ".join(encoding for encoding in encodings if encoding.lower() not in ("", "identity"))

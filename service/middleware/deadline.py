@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.http.admission import SCOPE_BEGAN
 from service.http.route_rules import rule_of
 from service.problems.kinds import OVERDUE
 from service.problems.response import problem_response
@@ -65,7 +66,11 @@ class Deadline:
         task = asyncio.current_task()
         assert task is not None, "a server must run each request in an asyncio task"
         seconds = self.slow_seconds if rule_of(scope["method"], scope["path"]).slow else self.seconds
-        request = _Waiting(task, monotonic() + seconds)
+        # The time before the first byte was read counts, if the server knows it.
+        request = _Waiting(task, scope.get(SCOPE_BEGAN, monotonic()) + seconds)
+        if request.due <= monotonic():
+            await self._answer_overdue(scope, receive, send, seconds)
+            return
         self._wait(request)
 
         async def send_in_time(message: Message) -> None:
@@ -83,11 +88,12 @@ class Deadline:
         if request.overdue:
             if task.uncancel():  # the task was also cancelled from outside
                 raise asyncio.CancelledError
-            detail = (
-                f"No response was ready within {seconds:g} s. Retry in a second, or send a smaller request."
-            )
-            headers = {"Retry-After": "1"}
-            await problem_response(OVERDUE, detail, scope["path"], headers=headers)(scope, receive, send)
+            await self._answer_overdue(scope, receive, send, seconds)
+
+    async def _answer_overdue(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+        detail = f"No response was ready within {seconds:g} s. Retry in a second, or send a smaller request."
+        response = problem_response(OVERDUE, detail, scope["path"], headers={"Retry-After": "1"})
+        await response(scope, receive, send)
 
     def _wait(self, request: _Waiting) -> None:
         self._waiting.add(request)

@@ -1,15 +1,19 @@
 """Liveness, readiness and version endpoints, for orchestrators and operators.
 
 Liveness only requires a running event loop, so that a slow disk does not make an orchestrator restart the process.
-Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping and
-while a worker is stuck.
+Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping,
+while a worker is stuck and while the folder of the index is missing.
 """
+
+import asyncio
+from pathlib import Path
 
 from fastapi import APIRouter, Request
 
 from service.engine.info import info_of
 from service.http.openapi import problems
 from service.lifecycle.app_state import FitEngine, ReadyEngine
+from service.problems.errors import NotReadyError
 from service.schemas.health import Live, Ready
 from service.schemas.info import Info
 
@@ -26,6 +30,7 @@ async def livez() -> Live:
 async def readyz(engine: FitEngine) -> Ready:
     """Return 200 if the service can answer requests, otherwise 503 with the reason."""
     index = engine.index
+    await asyncio.to_thread(_check_folder, index.snapshot.generation.path)
     return Ready(
         items=len(index),
         relations=len(index.relations),
@@ -39,3 +44,15 @@ async def readyz(engine: FitEngine) -> Ready:
 async def info(engine: ReadyEngine, request: Request) -> Info:
     """Return the software versions and artifact digests of the server, even while a worker is stuck."""
     return info_of(engine, request.state.config, request.state.started)
+
+
+def _check_folder(generation: Path) -> None:
+    """Check that the files of the index are still there. Must be called in a thread, because a volume may not answer.
+
+    Raises:
+        NotReadyError: The folder of the generation is missing.
+    """
+    if not generation.is_dir():
+        raise NotReadyError(
+            f"The folder {generation.name} of the index has disappeared. Restore it or its volume."
+        )

@@ -1,15 +1,20 @@
 """Endpoints that list and return the items of the catalogue and their pictures."""
 
 from mimetypes import guess_type
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from indexes.index import Index
+from indexes.reader import StoredPicture
+from model.errors import ArtifactError
 from model.item_limits import MAX_NAME_CHARACTERS
 from service.engine.engine import Engine
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
+from service.problems.errors import NotReadyError
 from service.schemas.catalogue import ItemPage
 from service.schemas.fields import ItemDetail, ItemSummary
 
@@ -63,7 +68,7 @@ def _page(engine: Engine, limit: int, cursor: int) -> bytes:
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:
     """Return the picture of an item. The response may be cached for an hour and revalidated by its ETag."""
-    digest, picture, name = await engine.run_in_thread(engine.index.picture, item_id)
+    digest, picture, name = await engine.run_in_thread(_stored_picture, engine.index, item_id)
     headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{digest[:32]}"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -71,6 +76,27 @@ async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> R
     if isinstance(picture, bytes):
         return Response(picture, headers=headers, media_type=media_type)
     return FileResponse(picture, headers=headers, media_type=media_type)
+
+
+def _stored_picture(index: Index, item_id: str) -> StoredPicture:
+    """Return the picture of an item. Must be called in a thread, because it reads a folder.
+
+    Raises:
+        NotReadyError: The folder of the pictures is missing.
+        UnknownItemError: No item has this ID.
+        NoPictureError: The item has no picture.
+        ArtifactError: The picture is damaged.
+    """
+    try:
+        stored = index.picture(item_id)
+        missing = isinstance(stored.content, FilePath) and not stored.content.parent.is_dir()
+    except ArtifactError:
+        if index.snapshot.generation.path.is_dir():
+            raise
+        missing = True
+    if missing:
+        raise NotReadyError("The folder of the index has disappeared. Ask the operator to restore it.")
+    return stored
 
 
 @router.get("/items/{item_id:path}", summary="Get an item", responses=problems(404, 422, 503))

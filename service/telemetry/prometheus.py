@@ -85,6 +85,11 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        self._refused_unseen = Counter(
+            "rcml_requests_refused_unseen",
+            "Requests refused because of overload before they were routed; no other counter includes them.",
+            registry=registry,
+        )
         self._shadowed = Counter(
             "rcml_shadow_questions",
             "Queries sampled for the shadow candidate, by outcome.",
@@ -97,6 +102,12 @@ class Metrics:
             registry=registry,
             buckets=OVERLAP_BUCKETS,
         )
+        self._key_file = Gauge(
+            "rcml_key_file_valid",
+            "Whether the keys in use are those of the key file: 0 if the file changed and cannot be used.",
+            registry=registry,
+        )
+        self._key_file.set(1)
         in_flight = Gauge("rcml_requests_in_flight", "Requests in progress.", registry=registry)
         in_flight.set_function(lambda: self._in_flight)
         self._queue = Gauge("rcml_queue_length", "Jobs waiting for the neural network.", registry=registry)
@@ -145,6 +156,14 @@ class Metrics:
     def refused(self, kind: str) -> None:
         """Count a request that ended in a problem of this kind."""
         self._problems.labels(kind).inc()
+
+    def refused_unseen(self, count: int) -> None:
+        """Count requests that were refused as overload before the application saw them."""
+        self._refused_unseen.inc(count)
+
+    def key_file_read(self, valid: bool) -> None:
+        """Record whether the key file could be used when it was last read."""
+        self._key_file.set(int(valid))
 
     def shadowed(self, outcome: str) -> None:
         """Count a query of the traffic sample. `outcome` comes from a closed set (`shadow_run.py`)."""

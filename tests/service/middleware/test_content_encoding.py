@@ -44,3 +44,12 @@ def test_body_without_encoding_is_taken(client: TestClient, encoding: str) -> No
 
 def test_request_without_body_ignores_the_header(client: TestClient) -> None:
     assert client.get("/livez", headers={"Content-Encoding": "gzip"}).status_code == 200
+
+
+@pytest.mark.parametrize("lines", [["identity", "gzip"], ["gzip", "identity"], ["", "br"]])
+def test_an_encoding_in_another_header_line_is_found(client: TestClient, lines: list[str]) -> None:
+    headers = [("Content-Type", JSON), *(("Content-Encoding", line) for line in lines)]
+    answer = client.post("/retrieve", content=gzip.compress(BODY), headers=headers)
+    [encoding] = {"gzip", "br"} & set(lines)
+    assert answer.status_code == 415
+    assert f"has the Content-Encoding {encoding}, but" in answer.json()["detail"]

@@ -3,7 +3,7 @@
 import pytest
 from starlette.testclient import TestClient
 
-from service.http.route_rules import methods_of
+from service.http.route_rules import ROUTE_RULES, methods_of
 
 PATHS = [
     "/",
@@ -28,6 +28,18 @@ def test_head_has_the_status_and_headers_of_get_without_content(client: TestClie
     assert {name: value for name, value in head.headers.items() if name not in varying} == {
         name: value for name, value in get.headers.items() if name not in varying
     }
+
+
+@pytest.mark.parametrize("template", sorted(path for method, path in ROUTE_RULES if method == "GET"))
+def test_every_route_with_get_answers_head(client: TestClient, template: str) -> None:
+    names = {"{item_id}": "twin-1", "{relation_id}": "same-item", "{path}": "explorer/explorer.css"}
+    path = template
+    for parameter, value in names.items():
+        path = path.replace(parameter, value)
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.status_code == (404 if template == "/admin/shadow" else 200)
+    assert "HEAD" in methods_of(path)
 
 
 def test_head_of_a_static_file_has_its_length(client: TestClient) -> None:

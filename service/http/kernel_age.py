@@ -1,0 +1,27 @@
+"""Time that received data waited in the kernel before the event loop read it.
+
+A deadline has to include this time: a busy event loop reads a request long after it has arrived. Linux reports for a
+TCP socket how long ago the last data arrived (`tcpi_last_data_recv`, include/uapi/linux/tcp.h), to a few milliseconds.
+Time in the accept queue is included, because a socket in the queue already receives data.
+"""
+
+import asyncio
+import socket
+import sys
+from struct import Struct
+
+_LAST_DATA_RECEIVED = Struct("52xI")
+"""Position of the milliseconds since the last data arrived in `struct tcp_info`."""
+
+
+def kernel_age(transport: asyncio.Transport) -> float:
+    """Return the seconds since the latest data of a connection arrived; 0 if the system cannot tell."""
+    if sys.platform != "linux":
+        return 0.0
+    try:
+        client = transport.get_extra_info("socket")
+        info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+    except (AttributeError, OSError):  # no TCP connection, or one that is closed
+        return 0.0
+    [milliseconds] = _LAST_DATA_RECEIVED.unpack(info) if len(info) == _LAST_DATA_RECEIVED.size else (0,)
+    return float(milliseconds) / 1000

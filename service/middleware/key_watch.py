@@ -1,0 +1,63 @@
+"""Watch over the key file: keys can be added and revoked without a restart.
+
+The file is read every second, because its content is all that matters: it may be rewritten in place, replaced by a
+rename, or reached through a link that is switched, as Kubernetes does with secrets. A new content counts once it was
+read twice in a row, so that a file that is still being written is not used. If the new content is not valid, or the
+file is gone, the keys in use stay valid, and a log line and a metric say so.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from model.errors import InputError
+from service.settings import ServeConfig
+from service.telemetry.logs import logger
+
+from .api_keys import Keys
+
+READ_INTERVAL_S = 1.0
+"""Time between two reads of the key file in seconds. A revoked key is rejected after at most two of them."""
+
+
+class KeyWatch:
+    """Reader of the key file of a server."""
+
+    def __init__(self, keys: Keys, config: ServeConfig, report: Callable[[bool], None]) -> None:
+        """Watch the file of `config` for `keys`. `report` is told whether the latest content could be used."""
+        self._keys = keys
+        self._config = config
+        self._report = report
+        self._read = self._used = self._content()
+
+    async def run(self) -> None:
+        """Read the file until cancelled; without a key file, return at once."""
+        while self._config.keys is not None:
+            await asyncio.sleep(READ_INTERVAL_S)
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Read the file once, and use its keys if they are new and complete."""
+        before, self._read = self._read, self._content()
+        if self._read != before or self._read == self._used:
+            return
+        self._used = self._read
+        try:
+            keys = Keys.open(self._config)
+            if self._keys and not keys:
+                raise InputError(
+                    f"The key file {self._config.keys} has no keys. A server cannot give up access control."
+                )
+        except InputError as error:
+            logger.warning("%s The keys that were read before remain valid.", error)
+            self._report(False)
+            return
+        self._keys.replace(keys)
+        logger.warning("Read %d API keys again, because %s has changed.", len(keys), self._config.keys)
+        self._report(True)
+
+    def _content(self) -> bytes | None:
+        """Return the content of the file, or None if it cannot be read."""
+        try:
+            return None if self._config.keys is None else self._config.keys.read_bytes()
+        except OSError:
+            return None
