@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 
 from indexes.search.pairs import PairItem, Verdict
 from model.errors import RcmlError
+from service.engine.engine import MAX_READ_ON_LOOP
 from service.engine.item_json import asked_item, known_relation, version
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
@@ -147,7 +148,6 @@ async def _validities(
     with query.stage(Stage.SEARCH):
         reader = engine.index.reader()
         verdicts = await engine.run_in_thread(reader.validities, claims)
-    await engine.turns.take(len(claims))
     snapshot, given, took_ms = reader.snapshot, iter(verdicts), query.took_ms
 
     def answer(asked: ValidityRequest, verdict: Verdict | RcmlError) -> ValidityAnswer | RcmlError:
@@ -165,7 +165,11 @@ async def _validities(
             took_ms=took_ms,
         )
 
-    return [
-        answer(asked, pair if isinstance(pair, RcmlError) else next(given))
-        for asked, pair in zip(questions, pairs, strict=True)
-    ]
+    def answers() -> list[ValidityAnswer | RcmlError]:
+        return [
+            answer(asked, pair if isinstance(pair, RcmlError) else next(given))
+            for asked, pair in zip(questions, pairs, strict=True)
+        ]
+
+    # A hundred answers take longer than the event loop may be held.
+    return await engine.run_in_thread(answers) if len(questions) > MAX_READ_ON_LOOP else answers()

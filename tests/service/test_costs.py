@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -117,13 +118,14 @@ def _load(url: str, method: str, ask: Ask, at_once: int, seconds: float) -> Coun
         until = time.monotonic() + seconds
         headers = {**HEADERS, "Content-Type": ask.media_type}
         async with httpx.AsyncClient(
-            base_url=url, timeout=60, limits=httpx.Limits(max_connections=at_once)
+            base_url=url, timeout=20, limits=httpx.Limits(max_connections=at_once)
         ) as client:
 
             async def repeat() -> None:
                 while time.monotonic() < until:
-                    answer = await client.request(method, ask.path, content=ask.body, headers=headers)
-                    statuses[answer.status_code] += 1
+                    with suppress(httpx.TimeoutException):  # 40 bulk uploads wait for each other
+                        answer = await client.request(method, ask.path, content=ask.body, headers=headers)
+                        statuses[answer.status_code] += 1
 
             await asyncio.gather(*(repeat() for _ in range(at_once)))
         return statuses
@@ -149,7 +151,9 @@ def test_livez_is_answered_beside_the_costliest_requests(
     costly: FakeShop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Print the response times of /livez beside the costliest request of every route, alone and 40 at once."""
-    rows, late = [], []
+    late = []
+    with capsys.disabled():
+        print("\nroute, at once, /livez p50 and p99 in ms, answers, refusals")
     config = ServeConfig(index=costly.index, admin_keys=KEY)
     context = multiprocessing.get_context("spawn")
     with served(config) as url, ProcessPoolExecutor(2, context) as clients:
@@ -164,9 +168,8 @@ def test_livez_is_answered_beside_the_costliest_requests(
                 good = sum(count for status, count in statuses.items() if status < 400)
                 refused = statuses[429] + statuses[503]
                 row = f"{method:6} {template:26} {at_once:2} {p50:7.1f} {p99:7.1f} {good:6} {refused:6}"
-                rows.append(row)
+                with capsys.disabled():
+                    print(row, flush=True)
                 if p99 > LIVEZ_LIMIT_S * 1000:
                     late.append(row)
-    with capsys.disabled():
-        print("\nroute, at once, /livez p50 and p99 in ms, answers, refusals", *rows, sep="\n")
     assert not late
