@@ -4,6 +4,7 @@ The service's schemas take the lengths from here, and `refusal` applies the same
 Without limits, an item could be prepared and indexed but neither be asked about nor be deleted.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from unicodedata import category
@@ -34,12 +35,31 @@ VALUES = (
 )
 """Values that an attribute can have, in words."""
 
+INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]")
+"""Characters without width. The joiners U+200C and U+200D are allowed: Persian, Hindi and emoji need them."""
+
+_BETWEEN_LINES = frozenset("\t\n\r")
+
 _SHOWN_CHARACTERS = 60
 
 
 def is_one_line(text: str) -> bool:
     """Return whether a text has neither control characters nor lone surrogates, which logs and databases refuse."""
     return not any(category(one) in ("Cc", "Cs") for one in text)
+
+
+def unreadable_character(text: str, lines: bool = False) -> str | None:
+    """Return the first control or invisible character or lone surrogate of a text as `U+200B`, or None.
+
+    With `lines`, the text may have several lines and tabs.
+    """
+    found = INVISIBLE.search(text)
+    if found is None and text.isprintable():
+        return None
+    for one in text:
+        if INVISIBLE.match(one) or (category(one) in ("Cc", "Cs") and not (lines and one in _BETWEEN_LINES)):
+            return f"U+{ord(one):04X}"
+    return None
 
 
 def is_attribute_name(name: str) -> bool:
@@ -85,6 +105,10 @@ def refusal(
             return f"the item has {count:,} {what}; at most {most} are possible, so leave some out"
     if "" in categories:
         return "a category is empty; leave it out"
+    texts = {"the title": title, **{f"the category {_shown(name)}": name for name in categories}}
+    for what, text in {**texts, "the description": description}.items():
+        if character := unreadable_character(text, lines=what == "the description"):
+            return f"{what} has the control or invisible character {character}; remove it"
     for name, value in attributes.items():
         if not name or not is_attribute_name(name):
             taken = ", ".join(sorted(RESERVED_NAMES))

@@ -113,11 +113,13 @@ def create_app(
     open_encoder: OpenEncoder = open_encoder,
     on_loaded: Callable[[EngineHolder], None] = lambda holder: None,
     tracer_provider: "TracerProvider | None" = None,
+    shop: str = "",
 ) -> FastAPI:
     """Create the application that serves `config.index`.
 
     The index and the encoder are opened at startup. `on_loaded` is called when they are open or could not be opened.
-    Spans are sent through `tracer_provider`, if one is given.
+    Spans are sent through `tracer_provider`, if one is given. Of the keys that are for certain shops, only those for
+    `shop` are accepted.
 
     Raises:
         InputError: an API key is invalid, or a required API key is missing.
@@ -133,7 +135,7 @@ def create_app(
         lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys),
         telemetry=telemetry(tracer_provider),
     )
-    _add_middlewares(app, config, keys, metrics)
+    _add_middlewares(app, config, keys, metrics, shop)
     install(app)
     for module in ROUTES:
         app.include_router(module.router)
@@ -189,7 +191,7 @@ def _lifespan(
     return lifespan
 
 
-def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics) -> None:
+def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics, shop: str) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
     app.add_middleware(Head)
     app.add_middleware(Ranges)
@@ -202,6 +204,7 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
         rate_limit=RateLimit(config.rate_limit, config.rate_burst) if config.rate_limit else None,
         hosts=(config.host, *config.allowed_hosts),
         origins=config.cors_origins,
+        shop=shop,
     )
     if config.cors_origins:
         app.add_middleware(

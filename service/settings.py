@@ -222,6 +222,10 @@ class KeyConfig(VerbConfig):
     role: Literal["read", "admin"] = Field(
         "read", description="read allows queries; admin also allows changes"
     )
+    shops: Annotated[tuple[str, ...], *Listed] = Field(
+        (),
+        description="shops of a server with --shops that accept the key, separated by commas; all if omitted",
+    )
 
 
 class DemoConfig(StageConfig):

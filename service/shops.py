@@ -7,7 +7,6 @@ of its network and its vectors, but not of Python, torch and FAISS again.
 The server itself answers `/livez` and `/readyz`. A shop that cannot be opened answers 503, and the others are served.
 """
 
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,11 +20,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from model import __version__
 from model.errors import InputError
 from service.engine.engine import OpenEncoder, open_encoder
-from service.http.limits import SHOPS, shop_of, without_prefix
+from service.http.admission import Admission
+from service.http.limits import SHOP_NAME, SHOPS, shop_of, without_prefix
 from service.http.openapi import problems
 from service.http.problem_handlers import install
 from service.lifecycle.engine_holder import EngineHolder
 from service.middleware.head import Head
+from service.middleware.proxy import Proxy
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
@@ -42,8 +43,6 @@ from .settings import ServeConfig
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _NOT_SHOPS = ("lost+found",)
 """Folders that a file system makes by itself."""
@@ -75,7 +74,7 @@ def shop_configs(config: ServeConfig) -> dict[str, ServeConfig]:
         raise InputError(
             f"{config.index} has no subfolders. With --shops, --index is a folder of indexes, one in each subfolder."
         )
-    if (wrong := next((path for path in folders if not _NAME.fullmatch(path.name)), None)) is not None:
+    if (wrong := next((path for path in folders if not SHOP_NAME.fullmatch(path.name)), None)) is not None:
         raise InputError(
             f"The folder {wrong.name!r} in {config.index} cannot be the name of a shop. Use up to 64 letters, digits, "
             "dots, hyphens and underscores, and begin with a letter or a digit."
@@ -118,8 +117,11 @@ class Shops:
             on_loaded(name, holder)
 
         for name, options in shop_configs(config).items():
-            self._shops[name] = create_app(options, open_encoder, partial(note, name), tracer_provider)
-        self._own = _own_routes(config, self._lifespan, self._readiness)
+            self._shops[name] = create_app(
+                options, open_encoder, partial(note, name), tracer_provider, shop=name
+            )
+        self._metrics = Metrics()
+        self._own = _own_routes(config, self._lifespan, self._readiness, self._metrics)
 
     def __len__(self) -> int:
         """Return the number of shops, including those that cannot be opened."""
@@ -139,10 +141,11 @@ class Shops:
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with AsyncExitStack() as stack:
             yield {
+                "admission": Admission(on_refusals=self._metrics.refused_unseen),
                 "shops": {
                     name: await stack.enter_async_context(shop.router.lifespan_context(shop))
                     for name, shop in self._shops.items()
-                }
+                },
             }
 
     def _readiness(self) -> ReadyShops:
@@ -166,13 +169,15 @@ def _own_routes(
     config: ServeConfig,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]],
     readiness: Callable[[], ReadyShops],
+    metrics: Metrics,
 ) -> FastAPI:
     """Return the application that answers all paths outside of the shops."""
     app = FastAPI(title="rcml", version=__version__, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Head)
     app.add_middleware(SecurityHeaders, shared=False)
-    app.add_middleware(RequestLog, metrics=Metrics())
+    app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(RootPath, prefix=config.root_path)
+    app.add_middleware(Proxy, trusted=config.trusted_proxies)
     install(app)
     app.get("/livez")(health.livez)
 

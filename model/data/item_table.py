@@ -3,6 +3,7 @@
 Every row is kept, or set aside in its file's ledger with a reason. What was changed is counted and told in the report.
 """
 
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,7 @@ def read_item_table(
         first_lines[item_id] = line
         folders.append(ledger.path.parent)
         own["item_id"].append(item_id)
-        title = clean_text(as_text(row.get("title")) or "", changes)
+        title = _one_line(clean_text(as_text(row.get("title")) or "", changes))
         own["title"].append(title)
         changes["items without a title"] += not title.strip()
         description = clean_text(_joined(row.get("description")), changes)
@@ -180,6 +181,11 @@ def _cut(text: str, most: int, what: str, changes: Counter[str]) -> str:
         return text
     changes[f"{what} cut to {most:,} characters"] += 1
     return text[:most].rstrip()
+
+
+def _one_line(title: str) -> str:
+    """Join the lines of a title; a title in one line keeps its spaces."""
+    return title if title.isprintable() else " ".join(part for part in re.split(r"[\t\r\n]+", title) if part)
 
 
 def _joined(cell: object) -> str:

@@ -32,7 +32,7 @@ from service.problems.kinds import OVERLOADED, Kind
 from .admission import OVERLOAD_DETAIL, SCOPE_BEGAN, Admission, retry_after
 from .connection_config import ConnectionConfig
 from .kernel_age import kernel_age
-from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES, without_prefix
+from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES
 from .raw_problem import raw_problem
 from .request_head import (
     BodyMode,
@@ -153,7 +153,7 @@ class Connection(HttpToolsProtocol):
             return
         self._whole = head.is_short(mode) and not self.expect_100_continue
         if self._admission is not None and not self._whole:
-            self._admission.check(head.method, without_prefix(head.path, self.limits.bodies.prefix))
+            self._admission.check(head.method, self.limits.bodies.route_path(head.path))
         super().on_headers_complete()
         if mode is BodyMode.CHUNKED:
             # Trailers may be discarded (RFC 9110, 6.5.1), and must not be mistaken for headers. The limit of the body
@@ -198,7 +198,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._admission is not None and not cycle.more_body:
             scope = cycle.scope
-            path = without_prefix(scope["path"], self.limits.bodies.prefix)
+            path = self.limits.bodies.route_path(scope["path"])
             entered = self._admission.enter(app, scope["method"], path, cycle.body)
             if isinstance(entered, float):
                 since = self.clock() - self._refused

@@ -1,5 +1,6 @@
 """Limits on the size of requests and on the time that a client may take."""
 
+import re
 from dataclasses import dataclass, field
 
 from .route_rules import rule_of
@@ -12,6 +13,9 @@ Chunk sizes, chunk extensions and trailers use these bytes.
 
 SHOPS = "/shops/"
 """Beginning of the paths of all shops of a server that serves several; the name of the shop follows."""
+
+SHOP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names of shops, which are parts of addresses."""
 
 FRAMING_RATIO = 8
 """Bytes allowed on the wire per byte of the body. A chunk with one byte takes six."""
@@ -34,11 +38,12 @@ class BodyLimits:
 
     def longest(self, method: str, path: str, media_type: str) -> int:
         """Return the maximum size of the body of a request, in bytes."""
-        if rule_of(method, self._path(path)).streaming:
+        if rule_of(method, self.route_path(path)).streaming:
             return self.streaming
         return self.upload if media_type.lower().startswith("multipart/form-data") else self.body
 
-    def _path(self, path: str) -> str:
+    def route_path(self, path: str) -> str:
+        """Return a path of a request without the prefix and the shop, as the table of routes has it."""
         path = without_prefix(path, self.prefix)
         return without_prefix(path, SHOPS + shop_of(path)) if self.shops else path
 

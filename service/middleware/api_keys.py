@@ -1,7 +1,7 @@
 """API keys: how they are configured, how they are looked up, and when a server may run without keys.
 
     RCML_READ_KEYS, RCML_ADMIN_KEYS   environment variables with the keys themselves
-    --keys FILE                       lines `name role sha256` printed by `rcml key`, so no key is stored on disk
+    --keys FILE                       lines of `rcml key`: `name role sha256 [shops]`; no key is stored on disk
 
 The server keeps only the SHA-256 digest of a key and looks keys up by digest. The look-up needs no constant-time
 comparison: its timing depends only on the digest of the key that was sent, and an attacker cannot find a key with a
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from model.console import say
 from model.errors import InputError
+from service.http.limits import SHOP_NAME
 from service.http.route_rules import Role
 from service.settings import KeyConfig, ServeConfig
 
@@ -33,10 +34,12 @@ _ROLES = {"read": Role.READ, "admin": Role.ADMIN}
 
 @dataclass(frozen=True)
 class Key:
-    """API key as stored by the server: its name in logs and metrics, and its role."""
+    """API key as stored by the server: its name in logs and metrics, its role, and the shops that it is for."""
 
     name: str
     access: Role
+    shops: frozenset[str] = frozenset()
+    """Names of the shops (`--shops`) that accept the key; all shops if empty."""
 
     def reaches(self, access: Role) -> bool:
         """Return whether the key is sufficient for a route that requires `access`."""
@@ -56,9 +59,10 @@ class Keys:
         """Accept `keys` from now on, and no others."""
         self._by_digest = keys._by_digest
 
-    def find(self, secret: bytes) -> Key | None:
-        """Return the key with this secret, or None if the secret is unknown."""
-        return self._by_digest.get(sha256(secret).digest())
+    def find(self, secret: bytes, shop: str = "") -> Key | None:
+        """Return the key with this secret, or None if the secret is unknown or the key is not for `shop`."""
+        key = self._by_digest.get(sha256(secret).digest())
+        return key if key is None or not key.shops or shop in key.shops else None
 
     @classmethod
     def open(cls, config: ServeConfig) -> "Keys":
@@ -93,9 +97,12 @@ def make_key(config: KeyConfig) -> str:
     """
     if not _NAME.fullmatch(config.name):
         raise InputError(f"{config.name!r} is not a valid key name. {_NAME_REMEDY}")
+    if (wrong := next((shop for shop in config.shops if not SHOP_NAME.fullmatch(shop)), None)) is not None:
+        raise InputError(f"{wrong!r} cannot be the name of a shop. Name the folders of their indexes.")
     secret = f"rcml_{secrets.token_urlsafe(32)}"
     say(f"The API key, which is shown only once: {secret}")
-    return f"{config.name} {config.role} {sha256(secret.encode()).hexdigest()}"
+    line = f"{config.name} {config.role} {sha256(secret.encode()).hexdigest()}"
+    return f"{line} {','.join(config.shops)}" if config.shops else line
 
 
 def is_loopback(host: str) -> bool:
@@ -139,14 +146,20 @@ def _from_file(path: Path | None) -> Iterable[tuple[bytes, Key]]:
         if not words or words[0].startswith("#"):
             continue
         # The message does not quote the line, because it may be a key that was pasted by mistake.
-        if len(words) != 3 or not _NAME.fullmatch(words[0]) or words[1] not in _ROLES:
+        shops = words[3].split(",") if len(words) == 4 else []
+        if (
+            len(words) not in (3, 4)
+            or not _NAME.fullmatch(words[0])
+            or words[1] not in _ROLES
+            or not all(map(SHOP_NAME.fullmatch, shops))
+        ):
             raise InputError(
-                f"Line {number} of {path} does not have the form `name role sha256`, in which the role is read or "
-                f"admin. {_NAME_REMEDY} `rcml key` prints valid lines."
+                f"Line {number} of {path} does not have the form `name role sha256` or `name role sha256 shop,shop`, "
+                f"in which the role is read or admin. {_NAME_REMEDY} `rcml key` prints valid lines."
             )
         if not _DIGEST.fullmatch(words[2]):
             raise InputError(
                 f"Line {number} of {path} does not end with a SHA-256 digest of 64 lower-case hexadecimal "
                 "digits. Do not put the key itself in the file; use the line that `rcml key` prints."
             )
-        yield bytes.fromhex(words[2]), Key(words[0], _ROLES[words[1]])
+        yield bytes.fromhex(words[2]), Key(words[0], _ROLES[words[1]], frozenset(shops))

@@ -45,8 +45,10 @@ class Auth:
         rate_limit: RateLimit | None = None,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
+        shop: str = "",
     ) -> None:
         self.app = app
+        self.shop = shop
         self.keys = keys
         self.rate_limit = rate_limit
         self.hosts = frozenset(host.lower() for host in hosts)
@@ -66,7 +68,7 @@ class Auth:
     def _check_key(self, scope: Scope) -> Rejection | None:
         access = rule_of(scope["method"], scope["path"]).access
         secret = sent_key(scope)
-        key = self.keys.find(secret) if secret is not None else None
+        key = self.keys.find(secret, self.shop) if secret is not None else None
         scope[SCOPE_KEY_NAME] = None if key is None else key.name
         if access is Role.OPEN:
             return None

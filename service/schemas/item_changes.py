@@ -1,5 +1,6 @@
 """Schemas of `PUT /items/{item_id}` and `POST /items/bulk`, which change the catalogue."""
 
+from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -13,6 +14,7 @@ from model.item_limits import (
     RESERVED_NAMES,
     is_attribute_name,
     is_one_line,
+    unreadable_character,
 )
 
 from .fields import (
@@ -41,6 +43,16 @@ def one_line(item_id: str) -> str:
     return item_id
 
 
+def _readable(text: str, lines: bool = False) -> str:
+    if character := unreadable_character(text, lines):
+        raise PydanticCustomError(
+            "unreadable",
+            "The text contains the control or invisible character {character}.",
+            {"character": character, "remedy": "Remove this character."},
+        )
+    return text
+
+
 def _stored(attributes: Attributes) -> Attributes:
     for name in attributes:
         if not is_attribute_name(name):
@@ -60,16 +72,16 @@ class ItemUpsert(Request):
 
     part: ClassVar[str] = "item"
 
-    title: str = Field(
+    title: Annotated[str, AfterValidator(_readable)] = Field(
         max_length=MAX_TEXT_CHARACTERS,
         description="title of the item; may be empty if the model reads other texts of the item",
     )
-    description: str = Field(
+    description: Annotated[str, AfterValidator(partial(_readable, lines=True))] = Field(
         "", max_length=MAX_DESCRIPTION_CHARACTERS, description="description of the item; may be empty"
     )
-    categories: list[Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]] = Field(
-        [], max_length=MAX_CATEGORIES, description="categories of the item, broadest first"
-    )
+    categories: list[
+        Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS), AfterValidator(_readable)]
+    ] = Field([], max_length=MAX_CATEGORIES, description="categories of the item, broadest first")
     attributes: Annotated[Attributes, AfterValidator(_stored)] = Field(
         {},
         description="attributes of the item by name, such as its price; filters can refer to them",

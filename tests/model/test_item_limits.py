@@ -42,6 +42,17 @@ def accepted_by_the_api(item: Mapping[str, Any]) -> bool:
             fields(description="d" * 20_001),
             "the description has 20,001 characters; at most 20,000 are possible",
         ),
+        (
+            fields(title="mug\nblue"),
+            "the title has the control or invisible character U+000A; remove it",
+        ),
+        (fields(title="mug\u200b"), "the title has the control or invisible character U+200B; remove it"),
+        (fields(title="\u202egum"), "the title has the control or invisible character U+202E; remove it"),
+        (fields(title="mug\ud800"), "the title has the control or invisible character U+D800; remove it"),
+        (fields(description="a\x00b"), "the description has the control or invisible character U+0000"),
+        (fields(description="\ufeffa"), "the description has the control or invisible character U+FEFF"),
+        (fields(categories=["Mugs", "B\x7fig"]), "has the control or invisible character U+007F; remove it"),
+        (fields(categories=["Big\u00ad"]), "has the control or invisible character U+00AD; remove it"),
         (fields(categories=["c" * 513]), "has 513 characters; at most 512"),
         (fields(categories=[""]), "a category is empty; leave it out"),
         (fields(categories=["c"] * 101), "the item has 101 categories; at most 100 are possible"),
@@ -81,6 +92,11 @@ def test_refuses_what_the_api_refuses(item: dict[str, Any], said: str) -> None:
     [
         fields(),
         fields(title=""),
+        fields(
+            title="\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 👩\u200d👧",
+            description="Two\nlines\tand a tab\r\n",
+            categories=["a\u00a0b"],
+        ),
         fields(item_id="x" * 512, title="t" * 2_000, description="d" * 20_000),
         fields(item_id="https://shop.example/mug?colour=red#big"),
         fields(categories=["c" * 512] * 100),
@@ -101,9 +117,19 @@ values = (
 ) | st.just("x" * 2_001)
 
 
-@given(names, st.lists(names, max_size=3), st.dictionaries(names, values, max_size=3))
+@given(names, names, names, st.lists(names, max_size=3), st.dictionaries(names, values, max_size=3))
 def test_files_and_requests_have_equal_limits(
-    item_id: str, categories: Sequence[str], attributes: Mapping[str, Attribute]
+    item_id: str,
+    title: str,
+    description: str,
+    categories: Sequence[str],
+    attributes: Mapping[str, Attribute],
 ) -> None:
-    item = fields(item_id=item_id, categories=list(categories), attributes=dict(attributes))
+    item = fields(
+        item_id=item_id,
+        title=title,
+        description=description,
+        categories=list(categories),
+        attributes=dict(attributes),
+    )
     assert (refusal(**item) is None) is accepted_by_the_api(item)

@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from model.errors import InputError
 from service.http.limits import BodyLimits, shop_of
-from service.settings import ServeConfig
+from service.middleware.api_keys import Keys, make_key
+from service.settings import KeyConfig, ServeConfig
 from service.shops import Shops, shop_configs
 from tests.indexes.fakes import FakeEncoder, write_shop
 from tests.service.conftest import served as served_alone
@@ -149,3 +150,49 @@ def test_name_of_a_shop_is_the_step_after_shops() -> None:
     assert shop_of("/search/shops/toys", "/search") == "toys"
     assert shop_of("/shops/toys", "/search") == "toys"
     assert shop_of("/shopsx/toys") == shop_of("/items/shops/toys") == shop_of("/shops") == ""
+
+
+def test_a_key_reaches_only_the_shops_it_is_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, secrets = [], {}
+    for name, shops in (("all", ()), ("mine", ("plain",)), ("others", ("accented", "toys"))):
+        lines.append(make_key(KeyConfig(name=name, shops=shops)))
+        secrets[name] = capsys.readouterr().err.split()[-1]
+    keys = tmp_path / "keys"
+    keys.write_text("\n".join(lines))
+    with served(ServeConfig(index=folder, shops=True, keys=keys)) as client:
+        reached = {
+            (name, shop): client.get(
+                f"/shops/{shop}/items", headers={"Authorization": f"Bearer {secret}"}
+            ).status_code
+            for name, secret in secrets.items()
+            for shop in ("plain", "accented")
+        }
+    assert reached == {
+        ("all", "plain"): 200,
+        ("all", "accented"): 200,
+        ("mine", "plain"): 200,
+        ("mine", "accented"): 401,
+        ("others", "plain"): 401,
+        ("others", "accented"): 200,
+    }
+
+
+def test_a_shop_for_which_no_key_is_made_is_not_open(folder: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(make_key(KeyConfig(name="other", shops=("toys",))))
+    with served(ServeConfig(index=folder, shops=True, keys=keys)) as client:
+        assert client.get("/shops/plain/items").status_code == 401
+        assert client.delete("/shops/plain/items/bib").status_code == 401
+    with served_alone(ServeConfig(index=folder / "plain", keys=keys)) as client:
+        assert client.get("/items").status_code == 401
+
+
+@pytest.mark.parametrize("shops", ["toys,", "to/ys", ",", "toys,a b"])
+def test_refuses_key_for_what_cannot_be_a_shop(tmp_path: Path, shops: str) -> None:
+    (tmp_path / "keys").write_text(f"shop read {'0' * 64} {shops}")
+    with pytest.raises(InputError, match=r"Line 1 of .* does not have the form"):
+        Keys.open(ServeConfig(index=tmp_path, keys=tmp_path / "keys"))
+    with pytest.raises(InputError, match="cannot be the name of a shop"):
+        make_key(KeyConfig(name="shop", shops=("to/ys",)))

@@ -4,6 +4,8 @@ import html
 import re
 from collections import Counter
 
+from model.item_limits import INVISIBLE
+
 _TAGS = (
     "a abbr address area article aside audio b base bdi bdo big blockquote body br button canvas caption "
     "center cite code col colgroup data dd del details dfn div dl dt em embed fieldset figcaption figure "
@@ -27,18 +29,13 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 
 _BREAKING = re.compile(r"<(?:br|p|div|li|tr|h[1-6])\b", re.IGNORECASE)
 
-_INVISIBLE = re.compile(
-    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]"
-)
-"""Characters without width. The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them."""
-
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MARKUP = "HTML tags removed"
 ENTITIES = "HTML entities decoded"
-INVISIBLE = "invisible and control characters removed"
+CHARACTERS = "invisible and control characters removed"
 SURROGATES = "lone surrogates replaced"
 
 
@@ -62,9 +59,9 @@ def clean_text(text: str, changes: Counter[str]) -> str:
             changes[ENTITIES] += 1
             text = decoded
     if not text.isascii() or _CONTROL.search(text):
-        visible = _CONTROL.sub(" ", _INVISIBLE.sub("", text))
+        visible = _CONTROL.sub(" ", INVISIBLE.sub("", text))
         if visible != text:
-            changes[INVISIBLE] += 1
+            changes[CHARACTERS] += 1
             text = visible
         if _SURROGATE.search(text):
             changes[SURROGATES] += 1
