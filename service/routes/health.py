@@ -1,11 +1,12 @@
 """Liveness, readiness and version endpoints, for orchestrators and operators.
 
 Liveness only requires a running event loop, so that a slow disk does not make an orchestrator restart the process.
-Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping and
-while a worker is stuck.
+Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping,
+while a worker is stuck, and while a server that stores the vectors does not answer.
 """
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 
 from service.engine.info import info_of
 from service.http.openapi import problems
@@ -26,6 +27,7 @@ async def livez() -> Live:
 async def readyz(engine: FitEngine) -> Ready:
     """Return 200 if the service can answer requests, otherwise 503 with the reason."""
     index = engine.index
+    await run_in_threadpool(index.check)
     return Ready(
         items=len(index),
         relations=len(index.relations),

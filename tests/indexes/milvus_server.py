@@ -1,13 +1,43 @@
-"""A temporary Milvus Lite server for tests, in a separate process on 127.0.0.1."""
+"""Temporary Milvus servers for tests, in a separate process on 127.0.0.1: Milvus Lite, and a whole Milvus."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+STANDALONE_SKIP = "Milvus is not installed. Run `make test-milvus`, or `pip install --no-deps milvus==2.3.5`."
+
+
+class MilvusServer(Protocol):
+    """A server that tests start and stop."""
+
+    uri: str
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+
+    def stop(self) -> None:
+        """Stop the server; searches fail until it is started again."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return distinct ports that nothing listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 class Server:
@@ -16,14 +46,8 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-
-    @property
-    def uri(self) -> str:
-        """Address of the server."""
-        return f"http://127.0.0.1:{self.port}"
+        (self.port,) = free_ports(1)
+        self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start the server and wait until it is ready; its port opens earlier than that."""
@@ -62,6 +86,76 @@ class Server:
 def server(folder: Path) -> Iterator[Server]:
     """Run a server with its data in `folder` while the block runs."""
     running = Server(folder)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Standalone:
+    """Whole Milvus with its own etcd and storage, from the package `milvus`; it is stopped by SIGKILL, like a crash.
+
+    The package's `milvus-server` is not used, because it starts the program as a child and looks for other ports after
+    a restart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import milvus
+
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        settings = milvus.MilvusServerConfig(data_dir=str(folder))
+        names = [name for name in settings.configurable_items if name.endswith("_port")]
+        self._health_port, *ports = free_ports(1 + len(names))
+        for name, port in zip(names, ports, strict=True):
+            settings.set(name, port)
+        settings.resolve()
+        milvus._initialize_data_files(str(folder))
+        self.uri = f"http://127.0.0.1:{settings.get('proxy_port')}"
+
+    def start(self) -> None:
+        """Start the server and wait until all its parts report that they are healthy."""
+        programs = self._folder / "bin"
+        environment = os.environ | {
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": f"{self._health_port}",
+            "MILVUS_RUN_DIR": str(self._folder / "run"),
+            "LD_LIBRARY_PATH": str(programs),
+        }
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [programs / "milvus", "run", "standalone"],
+                cwd=self._folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        while not self._healthy():
+            assert self._process.poll() is None, (self._folder / "log").read_text()[-3_000:]
+            time.sleep(0.1)
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz") as answer:
+                return b"OK" in answer.read()
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def stop(self) -> None:
+        """Kill the server."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(600)
+            self._process = None
+
+
+@contextmanager
+def standalone(folder: Path) -> Iterator[Standalone]:
+    """Run Milvus with its data in `folder` while the block runs; skip the test if Milvus is not installed."""
+    if find_spec("milvus") is None:
+        pytest.skip(STANDALONE_SKIP)
+    running = Standalone(folder)
     running.start()
     try:
         yield running

@@ -1,7 +1,8 @@
 """Tests that every invalid request gets a problem document and never a 500."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,13 @@ def test_no_json_body_causes_a_server_error(client: TestClient, body: object) ->
             problem_of(response)
 
 
+def persisted(ask: Callable[[], Any]) -> Any:
+    """Retry a request while the response is 503, because the server of the vectors reconnects."""
+    while (response := ask()).status_code == 503:
+        time.sleep(0.1)
+    return response
+
+
 def test_unreachable_vector_server_is_a_503_without_internal_details(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -316,7 +324,15 @@ def test_unreachable_vector_server_is_a_503_without_internal_details(
             assert client.post("/retrieve", json=GOOD | {"similarity": "TT"}).status_code == 200
             milvus.stop()
             answer = client.post("/retrieve", json=GOOD | {"similarity": "TT"})
-            problem = problem_of(answer)
+            problem, unready = problem_of(answer), problem_of(client.get("/readyz"))
+            assert client.get("/livez").status_code == 200
+            milvus.start()
+            assert persisted(lambda: client.get("/readyz")).status_code == 200
+            assert (
+                persisted(lambda: client.post("/retrieve", json=GOOD | {"similarity": "TT"})).status_code
+                == 200
+            )
+    assert unready["detail"] == problem["detail"]
     assert (problem["status"], answer.headers["retry-after"]) == (503, "1")
     assert problem["detail"] == "A part of the index is temporarily unavailable. Retry in one second."
     assert f"Milvus at {milvus.uri} is unavailable" in caplog.text
