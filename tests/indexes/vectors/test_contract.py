@@ -74,8 +74,22 @@ BACKENDS = [
 Keep = Callable[[Encoding], VectorIndex]
 
 
+@pytest.fixture(scope="session")
+def written() -> dict[tuple[str, tuple[int, ...]], Path]:
+    """Return the folders of Milvus vectors, which tests share: a whole Milvus takes seconds to write and to load them.
+
+    The keys are the backend and the shape of the encoding.
+    """
+    return {}
+
+
 @pytest.fixture(params=BACKENDS)
-def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
+def keep(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: dict[tuple[str, tuple[int, ...]], Path],
+) -> Iterator[Keep]:
     """Return a function that stores vectors in one backend. FAISS uses its ANN index or a GPU even for so few items."""
     opened: list[VectorIndex] = []
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
@@ -88,17 +102,22 @@ def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
     def keep(encoding: Encoding) -> VectorIndex:
         _, relations, dim = encoding.text.shape
-        folder, chunks = tmp_path / "index" / "vectors", source(encoding, 25)
-        folder.parent.mkdir()
-        if request.param.startswith("milvus"):
-            name, _, own = request.param.partition(" ")
-            uri = request.getfixturevalue(name.replace("-", "_"))
-            generation = folder.parent / "generation-000001"
-            # The items are too few for a recall: every choice of cells but all is too few for most results.
-            write_milvus(folder, generation, uri, relations, dim, chunks, own or "flat", 0.999)
-        else:
+        chunks = source(encoding, 25)
+        if not request.param.startswith("milvus"):
+            folder = tmp_path / "vectors"
             few = len(encoding.text) == 0
             write_vectors(folder, relations, dim, chunks, kind, 0 if few else 0.999)
+        elif (key := (request.param, encoding.text.shape)) in written:
+            folder = written[key]
+        else:
+            name, _, own = request.param.partition(" ")
+            uri = request.getfixturevalue(name.replace("-", "_"))
+            generation = tmp_path / "index" / "generation-000001"
+            generation.parent.mkdir()
+            folder = tmp_path / "vectors"
+            # The items are too few for a recall: every choice of cells but all is too few for most results.
+            write_milvus(folder, generation, uri, relations, dim, chunks, own or "flat", 0.999)
+            written[key] = folder
         opened.append(open_vectors(folder, cards))
         return opened[-1]
 
