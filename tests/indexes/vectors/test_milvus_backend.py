@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,11 +41,11 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import ArtifactError, InputError, UnreachableError
-from model.similarity import View
+from model.similarity import Similarity, View
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop
-from tests.indexes.milvus_server import server
+from tests.indexes.milvus_server import MilvusServer, server, standalone
 
 from .test_contract import DIM, ITEMS, RELATIONS, reference, source, tied
 
@@ -251,11 +251,15 @@ def test_uses_previous_generation_if_newest_collection_is_lost(
     assert "Using generation-000001 and the changes made since then." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("run", [server, pytest.param(standalone, marks=pytest.mark.milvus)])
 def test_reports_unavailable_server_and_recovers(
-    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: FakeShop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Path], AbstractContextManager[MilvusServer]],
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
-    with server(tmp_path) as running:
+    with run(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         index, other = Index.open(folder), Index.open(folder)
         other.apply([made("new", 1)])
@@ -275,9 +279,49 @@ def test_reports_unavailable_server_and_recovers(
         assert index.snapshot.generation.path.name == "generation-000002"
         expected = Expected(shop)
         expected.apply(made("new", 1))
-        expected.check(index)
+        persisted(lambda: expected.check(index))
         index.close()
         other.close()
+
+
+def test_loads_released_collections_again(
+    index: Index, folder: Path, shop: FakeShop, client: MilvusClient
+) -> None:
+    """A server may release collections, as milvus-lite does at a restart; one read fails, the next one loads them."""
+    kept = place(generations(folder)[-1])
+    for view in View:
+        client.release_collection(kept.view(view))
+    with pytest.raises(UnreachableError):
+        index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+    Expected(shop).check(index)
+
+
+def test_read_after_outage_rejects_collection_that_lost_rows(
+    index: Index, folder: Path, client: MilvusClient
+) -> None:
+    kept = place(generations(folder)[-1])
+    client.delete(kept.view(View.IMAGE), ids=[1])
+    client.release_collection(kept.view(View.TEXT))
+    with pytest.raises(UnreachableError):
+        index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+    with pytest.raises(ArtifactError, match=r"_image in Milvus at .* has 47 rows"):
+        index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+
+
+def test_searches_ask_a_server_that_is_down_only_a_few_times(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Count attempts instead of seconds: by default, pymilvus would try until the request times out."""
+    waits: list[float] = []
+    with server(tmp_path) as running:
+        index = Index.open(placed(shop, tmp_path, vectors=running.uri))
+        running.stop()
+        monkeypatch.setattr("pymilvus.decorators.time.sleep", waits.append)
+        for _ in range(3):
+            with pytest.raises(UnreachableError, match=r"is unavailable"):
+                index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+        assert sum(waits) < 1
+        index.close()
 
 
 def test_reports_failed_drop_of_collection_and_drops_it_later(

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from service.schemas.problem import Problem
 from service.settings import ServeConfig
 from tests.indexes.changes import placed
 from tests.indexes.fakes import FakeEncoder, FakeShop
-from tests.indexes.milvus_server import server
+from tests.indexes.milvus_server import MilvusServer, server, standalone
 from tests.service.conftest import served, wait_until_ready
 
 GOOD = {"item_id": "red-mug", "relation": "gardeners"}
@@ -313,11 +314,16 @@ def persisted(ask: Callable[[], Any]) -> Any:
     return response
 
 
+@pytest.mark.parametrize("run", [server, pytest.param(standalone, marks=pytest.mark.milvus)])
 def test_unreachable_vector_server_is_a_503_without_internal_details(
-    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: FakeShop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    run: Callable[[Path], AbstractContextManager[MilvusServer]],
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 2.0)
-    with server(tmp_path) as milvus:
+    with run(tmp_path) as milvus:
         config = ServeConfig(index=placed(shop, tmp_path, vectors=milvus.uri))
         with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
             wait_until_ready(client)
