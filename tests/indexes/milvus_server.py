@@ -1,8 +1,10 @@
 """Temporary Milvus servers for tests, in a separate process on 127.0.0.1: Milvus Lite, and a whole Milvus."""
 
+import lzma
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,7 +123,12 @@ class Standalone:
         for name, port in zip(names, ports, strict=True):
             settings.set(name, port)
         settings.resolve()
-        milvus._initialize_data_files(str(folder))
+        (folder / "bin").mkdir()
+        for packed in (Path(milvus.__file__).parent / "data" / "bin").glob("*.lzma"):
+            program = folder / "bin" / packed.stem
+            with lzma.open(packed) as content, program.open("wb") as target:
+                shutil.copyfileobj(content, target)
+            program.chmod(0o755)
         self.uri = f"http://127.0.0.1:{settings.get('proxy_port')}"
 
     def start(self) -> None:
