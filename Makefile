@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help demo test check soak compare bench openapi tables lock clean
+.PHONY: help demo test test-milvus check soak compare bench openapi tables lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rcml needs Python 3.11 or newer; set PYTHON=")'
@@ -22,6 +22,10 @@ demo: $(INSTALLED)  ## generate the sample shop, train on it, serve it at 127.0.
 
 test: $(INSTALLED)  ## run the tests in two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-milvus: $(INSTALLED)  ## run the tests that need a whole Milvus (Linux x86-64; 57 MB, 1 GB of memory)
+	$(BIN)/python -m pip install --quiet --no-deps milvus==2.3.5
+	$(BIN)/python -m pytest -m milvus --timeout 7200
 
 check: $(INSTALLED)  ## run the linters, the type checker and the import rules
 	$(BIN)/ruff check .

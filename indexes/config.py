@@ -8,7 +8,13 @@ from pydantic import AfterValidator, ByteSize, Field
 
 from model.config import Device, StageConfig, TowerEngine, TowerPrecision, VerbConfig
 
-IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq"]
+IndexKind = Literal["flat", "hnsw", "ivf-pq", "ivf-rabitq", "ivf-flat"]
+
+FILE_KINDS: tuple[IndexKind, ...] = ("flat", "hnsw", "ivf-pq", "ivf-rabitq")
+"""Kinds of an index whose vectors are in files."""
+
+MILVUS_KINDS: tuple[IndexKind, ...] = ("flat", "ivf-flat")
+"""Kinds of an index whose vectors are in Milvus."""
 
 Answered = Literal["auto", "none", "all", "TT", "II", "TI", "IT", "AVG"]
 
@@ -60,7 +66,8 @@ class BuildConfig(StageConfig):
     kind: IndexKind | Literal["auto"] = Field(
         "auto",
         description="flat: exact scan of all vectors; hnsw: graph, fastest; ivf-rabitq, ivf-pq: compressed codes, "
-        "least memory; auto: flat up to 100,000 items, otherwise hnsw, or ivf-rabitq if hnsw exceeds --max-memory",
+        "least memory; auto: flat up to 100,000 items, otherwise hnsw, or ivf-rabitq if hnsw exceeds --max-memory. "
+        "With --vectors: flat or ivf-flat, which scans the nearest cells of vectors; auto: flat",
     )
     min_recall: float = Field(
         0.95, ge=0, lt=1, description="minimum recall@10 of a search, measured against an exact scan"
@@ -121,6 +128,12 @@ class BuildConfig(StageConfig):
         "recorded calls for few items, GPU only; auto: on a CPU OpenVINO if it is installed and can run the towers, "
         "otherwise torch; on a GPU cuda-graphs",
     )
+
+    def moved(self, vectors: str | None, journal: str | None) -> "BuildConfig":
+        """Return the options after a move of vectors and changes; `kind` becomes auto if it does not exist there."""
+        kinds = FILE_KINDS if vectors is None else MILVUS_KINDS
+        kind = self.kind if self.kind in kinds else "auto"
+        return self.model_copy(update={"vectors": vectors, "journal": journal, "kind": kind})
 
 
 class VerifyConfig(VerbConfig):

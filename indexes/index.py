@@ -136,6 +136,14 @@ class Index:
         stored = changes if keeps_tokens else [replace(change, tokens=None) for change in changes]
         return [one.existed for one in self.journal.append(stored, self._publish, self._existing)]
 
+    def check(self) -> None:
+        """Check that the vectors can be searched now.
+
+        Raises:
+            UnreachableError: the server that stores the vectors does not answer.
+        """
+        self.snapshot.generation.vectors.check()
+
     def refresh(self) -> None:
         """Load the changes that other processes made, and their newer generation if they wrote one.
 

@@ -80,11 +80,9 @@ def restore(config: RestoreConfig) -> str:
     try:
         with lock_index(config.out):
             vectors, url = (kept.vectors, kept.journal) if kept is not None else (None, None)
-            places = {
-                "vectors": config.vectors or vectors,
-                "journal": prepared_journal(config.out, config.journal or url),
-            }
-            options = source.snapshot.generation.config.model_copy(update=places)
+            options = source.snapshot.generation.config.moved(
+                config.vectors or vectors, prepared_journal(config.out, config.journal or url)
+            )
             last = _last_sequence(journal_store(config.out, options), config.out)
             sequence = max(last, source.snapshot.overlay.sequence)
             prepare_local_journal(config.out, options)
@@ -104,7 +102,7 @@ def restore(config: RestoreConfig) -> str:
 def _copy(generation: Generation, target: Path) -> None:
     """Copy a generation. In the copy, vectors and changes are in files, even if the original stores them on servers."""
     config = generation.config
-    here = config.model_copy(update={"vectors": None, "journal": None})
+    here = config.moved(None, None)
     if config == here:
         shutil.copytree(generation.path, target)
         return

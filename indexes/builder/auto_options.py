@@ -1,6 +1,6 @@
 """Choices that a build makes: the kind of vector index, and the similarities that get precomputed answers."""
 
-from indexes.config import BuildConfig, IndexKind
+from indexes.config import FILE_KINDS, MILVUS_KINDS, BuildConfig, IndexKind
 from indexes.vectors.faiss_backend import resident_bytes
 from model.errors import InputError
 from model.similarity import Similarity, View
@@ -15,7 +15,7 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     `auto` tries an exact scan (only up to `MAX_EXACT_ITEMS` items), then an HNSW graph, then compressed codes.
 
     Raises:
-        InputError: no kind fits into `config.max_memory`, or the configured kind cannot be combined with Milvus.
+        InputError: no kind fits into `config.max_memory`, or the configured kind does not exist where the vectors are.
     """
 
     def fits(kind: IndexKind) -> bool:
@@ -24,13 +24,13 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     def need(kind: IndexKind) -> int:
         return items * relations * len(View) * resident_bytes(kind, dim)
 
+    kinds, place = (FILE_KINDS, "files") if config.vectors is None else (MILVUS_KINDS, "Milvus (--vectors)")
+    if config.kind not in ("auto", *kinds):
+        raise InputError(
+            f"--kind {config.kind} is not available for vectors in {place}. Use --kind {' or '.join(kinds)}."
+        )
     if config.vectors is not None:
-        if config.kind not in ("auto", "flat"):
-            raise InputError(
-                f"--kind {config.kind} cannot be combined with --vectors, because Milvus always scans all vectors. "
-                "Omit one of the two options."
-            )
-        return "flat"
+        return "flat" if config.kind == "auto" else config.kind
     preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
     if items <= MAX_EXACT_ITEMS:
         preferred = ("flat", *preferred)

@@ -11,8 +11,9 @@ from indexes.config import BuildConfig, IndexKind
 from .contract import Source, VectorIndex
 from .faiss_backend import Carried, FaissVectors, write_vectors
 from .gpu_vectors import CPU, Cards
-from .milvus_backend import MilvusVectors, write_milvus
+from .milvus_backend import MilvusVectors
 from .milvus_collections import MILVUS_FILE
+from .milvus_writer import write_milvus
 
 VECTORS_DIR = "vectors"
 """Name of the folder within a generation that contains the vectors."""
@@ -39,9 +40,9 @@ def keep_vectors(
     advance: Callable[[], None] = lambda: None,
     carried: Carried | None = None,
 ) -> None:
-    """Write the vectors of a future `generation` to files in `folder`, or to a collection that `folder` refers to.
+    """Write the vectors of a future `generation` to files in `folder`, or to collections that `folder` refers to.
 
-    Files of `carried` vectors are copied. A Milvus collection receives all vectors from `source`.
+    Files of `carried` vectors are copied. Milvus collections receive all vectors from `source`.
 
     Raises:
         InputError: `kind` does not reach `config.min_recall`, or pymilvus is not installed.
@@ -50,4 +51,6 @@ def keep_vectors(
     if config.vectors is None:
         write_vectors(folder, relations, dim, source, kind, config.min_recall, advance, carried=carried)
     else:
-        write_milvus(folder, generation, config.vectors, relations, dim, source, advance)
+        write_milvus(
+            folder, generation, config.vectors, relations, dim, source, kind, config.min_recall, advance
+        )

@@ -15,13 +15,19 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict
 
 from indexes.config import IndexKind
-from model.similarity import View
+from model.similarity import Similarity, View
 
 ROUNDING = 4e-6
 """Largest difference between two computations of a cosine, by different backends or in different summation orders.
 
 `cosines` is an exception: it always returns the same score for the same vectors.
 """
+
+MAX_SCANNED_ITEMS = 10_000
+"""Number of items up to which every search is a scan, which is exact and takes a quarter of a millisecond in files."""
+
+RECALL_QUERIES = 200
+"""Number of queries used to measure recall."""
 
 LOWEST_COSINE = -1.0
 """Lower bound of every cosine."""
@@ -96,6 +102,13 @@ class VectorIndex(Protocol):
     def device(self) -> str:
         """Devices that search the vectors, as a sentence about them."""
 
+    def check(self) -> None:
+        """Check that the vectors can be searched now.
+
+        Raises:
+            UnreachableError: the server that stores the vectors does not answer.
+        """
+
     def copy_to_gpus(self) -> None:
         """Copy the vectors to the GPUs, if there are any and as far as they fit."""
 
@@ -127,6 +140,11 @@ class VectorIndex(Protocol):
 
         The result is None if the backend is no faster at this than a product of matrices.
         """
+
+
+def query_views(view: View) -> list[View]:
+    """Return the views of query items that a similarity compares with `view`."""
+    return sorted({query for query, target in (one.views for one in Similarity) if target == view})
 
 
 def cosines(vectors: Float32[ndarray, "n dim"], query: Float32[ndarray, " dim"]) -> Float32[ndarray, " n"]:

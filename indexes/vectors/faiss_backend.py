@@ -31,22 +31,28 @@ from pydantic import RootModel
 
 from indexes.config import IndexKind
 from model.errors import InputError
-from model.similarity import Similarity, View
+from model.similarity import View
 
 from .ann_index import ANN_INDEXES, AnnIndex, HnswIndex, read_index, write_index
-from .contract import ROUNDING, FileReport, Neighbours, RoughNeighbours, Source, cosines, file_name, widened
+from .contract import (
+    MAX_SCANNED_ITEMS,
+    RECALL_QUERIES,
+    ROUNDING,
+    FileReport,
+    Neighbours,
+    RoughNeighbours,
+    Source,
+    cosines,
+    file_name,
+    query_views,
+    widened,
+)
 from .faiss_threads import threads
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
 
-MAX_SCANNED_ITEMS = 10_000
-"""Number of items up to which every search is a scan, which is exact and takes a quarter of a millisecond."""
-
 MAX_ANN_DEPTH = 1_000
 """Maximum number of candidates from an ANN index. Finding more would mean visiting most of it, so a scan is used."""
-
-RECALL_QUERIES = 200
-"""Number of queries used to measure recall."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,9 @@ class FaissVectors:
         The files are unmapped when the last search that uses them ends and the object is deleted.
         """
         self._copies.close()
+
+    def check(self) -> None:
+        """Do nothing: open files stay readable."""
 
     @property
     def count(self) -> int:
@@ -345,7 +354,7 @@ def _measure(
         return report
     stored = _open(folder, relation, view, report)
     assert stored.ann is not None
-    asking = sorted({query for query, target in (s.views for s in Similarity) if target == view} & {*views})
+    asking = [one for one in query_views(view) if one in views]
     drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
     queries = np.concatenate(
         [

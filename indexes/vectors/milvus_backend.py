@@ -1,49 +1,59 @@
-"""Milvus vector backend, for indexes that outgrow one machine: one collection for each generation.
+"""Milvus vector backend, for indexes that outgrow one machine: three collections for each generation, one per view.
 
     vectors/
-      milvus.json   location of the vectors: `uri`, `collection`, `count`, `dim`, `relations`
+      milvus.json   location of the vectors, their number and shape, and what was measured when they were written
 
-The collection has a partition for each relation and a vector field for each view. The vectors are rounded to half
-precision, as in files. The Milvus index is FLAT, which scans: every search is exact, and the server applies the
-filters. The primary key is the position of the relation times 2^32, plus the catalogue row, because Milvus requires
-unique keys across partitions. The fields have single precision because milvus-lite, which the tests use, does not
-support half precision.
+A collection has a partition for each relation. The vectors are rounded to half precision, as in files. The primary key
+is the position of the relation times 2^32, plus the catalogue row, because Milvus requires unique keys across
+partitions. The fields have single precision because milvus-lite and Milvus before 2.4 do not support half precision.
 
-A collection is written before the generation that refers to it is published. A note file next to the generations
-contains the name of the collection. The note is written before the collection is created and removed after the
-collection is dropped. `drop_unused` can therefore find an unused collection even if the process that created it was
-killed.
+The index of a collection is one of two:
+
+- `flat` scans: every search is exact, and the server applies the filters.
+- `ivf-flat` divides the vectors into cells, and a search scans the cells nearest to the query. A search with a filter
+  scans all cells, so it is exact as well. A graph (HNSW) has no such setting, so it is not offered.
+
+Whatever Milvus finds is scored again with `cosines`. `milvus_writer.py` writes the collections.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
+from model.errors import UnreachableError
 from model.similarity import View
 
-from .contract import FileReport, Neighbours, RoughNeighbours, Source, cosines, file_name, widened
+from .contract import FileReport, Neighbours, RoughNeighbours, cosines, file_name, widened
 from .milvus_collections import (
     KEY_FIELD,
+    MAX_PREPARATION_ATTEMPTS,
+    MAX_REQUEST_ATTEMPTS,
     MILVUS_FILE,
-    REQUEST_TIMEOUT_S,
+    PROBE_TIMEOUT_S,
     ROWS_PER_RELATION,
-    Note,
+    VECTOR_FIELD,
     Place,
-    collection_name,
     connect,
     count_rows,
-    create_collection,
+    limits,
     partition_name,
+    read_options,
     server_errors,
     unlike,
-    write_note,
 )
+
+MAX_CELLS = 65_536
+"""Maximum number of cells that Milvus allows, and that a search can scan (`nlist`, `nprobe`).
+
+A search that must be exact asks for so many, because a server may divide a part of a collection into other numbers of
+cells than it was told: milvus-lite ignores `nlist`.
+"""
 
 MAX_FILTER_ROWS = 10_000
 """Maximum number of rows that a filter lists."""
@@ -58,39 +68,83 @@ MAX_MESSAGE_BYTES = 32 * 2**20
 
 
 class MilvusVectors:
-    """`VectorIndex` over a Milvus collection; safe to search from many threads."""
+    """`VectorIndex` over Milvus collections; safe to search from many threads.
+
+    After an error of the server, the next read loads and counts the collections again. Until that succeeds, every read
+    fails: a server that was restarted may have released the collections, or not loaded all of them yet.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Open and load the collection that the file `milvus.json` in `folder` refers to.
+        """Open and load the collections that the file `milvus.json` in `folder` refers to.
 
         Raises:
-            ArtifactError: the collection does not exist, or has another shape or number of vectors.
+            ArtifactError: a collection does not exist, or has another shape or number of vectors; or an earlier
+                version of rcml wrote it.
             UnreachableError: the server does not answer.
             InputError: pymilvus is not installed.
         """
-        self._place = Place.model_validate_json((folder / MILVUS_FILE).read_bytes())
+        self._place = Place.read(folder / MILVUS_FILE)
         self._client = connect(self._place.uri)
+        self._counted = False
+        self._counting = Lock()
         try:
-            self._check()
+            self._check_collections({"retry_times": MAX_PREPARATION_ATTEMPTS})
         except BaseException:
             self.close()
             raise
 
-    def _check(self) -> None:
+    def _check_collections(self, load_options: Mapping[str, Any]) -> None:
         place = self._place
+        expected = {VECTOR_FIELD: place.dim}
         with server_errors(place.uri):
-            found = self._client.has_collection(place.collection, timeout=REQUEST_TIMEOUT_S) and self._shape()
-            expected = dict.fromkeys(map(str, View), place.dim)
-            if found != expected:
-                raise unlike(
-                    place, f"has vector fields {found}, not {expected}" if found else "does not exist"
+            for view in View:
+                name = place.view(view)
+                if not self._client.has_collection(name, **limits()):
+                    raise unlike(place, view, "does not exist")
+                if (found := self._shape(name)) != expected:
+                    raise unlike(place, view, f"has vector fields {found}, not {expected}")
+            for view in View:
+                self._client.load_collection(place.view(view), **load_options)
+            for view in View:
+                count = count_rows(self._client, place.view(view), None)
+                if count != place.count * place.relations:
+                    raise unlike(
+                        place,
+                        view,
+                        f"has {count:,} rows, not {place.count:,} for each of {place.relations} relations",
+                    )
+        self._counted = True
+
+    def _read(self, method: str, view: View, **options: Any) -> Any:
+        """Call a method of the client that reads the collection of a view.
+
+        Raises:
+            UnreachableError: the server does not answer, or another thread is loading the collections again.
+            ArtifactError: a collection is not the same any more.
+        """
+        if not self._counted:
+            if not self._counting.acquire(blocking=False):
+                raise UnreachableError(
+                    f"Milvus at {self._place.uri} was unavailable, and its collections are being loaded again. Retry."
                 )
-            self._client.load_collection(place.collection)
-            count = self.count_rows()
-        if count != place.count * place.relations:
-            raise unlike(
-                place, f"has {count:,} rows, not {place.count:,} for each of {place.relations} relations"
-            )
+            try:
+                self._check_collections(limits())
+            finally:
+                self._counting.release()
+        try:
+            with server_errors(self._place.uri):
+                return getattr(self._client, method)(self._place.view(view), **options)
+        except UnreachableError:
+            self._counted = False
+            raise
+
+    def check(self) -> None:
+        """Check that the server answers.
+
+        Raises:
+            UnreachableError: the server does not answer.
+        """
+        self._read("get_load_state", View.TEXT, timeout=PROBE_TIMEOUT_S, retry_times=MAX_REQUEST_ATTEMPTS)
 
     def close(self) -> None:
         """Close the connection."""
@@ -109,13 +163,14 @@ class MilvusVectors:
     @property
     def report(self) -> dict[str, FileReport]:
         """Reports on each relation and view, with row counts queried from the server."""
+        reports = {}
         with server_errors(self._place.uri):
-            counts = [self.count_rows(relation) for relation in range(self._place.relations)]
-        return {
-            file_name(relation, view): FileReport(kind="flat", items=count, bytes_per_vector=4.0 * self.dim)
-            for relation, count in enumerate(counts)
-            for view in View
-        }
+            for relation in range(self._place.relations):
+                for view in View:
+                    name = file_name(relation, view)
+                    items = count_rows(self._client, self._place.view(view), relation)
+                    reports[name] = self._place.reports[name].model_copy(update={"items": items})
+        return reports
 
     @property
     def device(self) -> str:
@@ -142,19 +197,20 @@ class MilvusVectors:
         wanted = sorted({int(row) for row in rows})
         for start in range(0, len(wanted), self._chunk):
             keys = [relation * ROWS_PER_RELATION + row for row in wanted[start : start + self._chunk]]
-            with server_errors(self._place.uri):
-                entities = self._client.query(
-                    self._place.collection,
-                    ids=keys,
-                    output_fields=[KEY_FIELD, view.value],
-                    partition_names=[partition_name(relation)],
-                    timeout=REQUEST_TIMEOUT_S,
-                )
+            entities = self._read(
+                "query",
+                view,
+                ids=keys,
+                output_fields=[KEY_FIELD, VECTOR_FIELD],
+                partition_names=[partition_name(relation)],
+                **read_options(),
+            )
             found.update(
-                (entity[KEY_FIELD] % ROWS_PER_RELATION, _vector(entity[view.value])) for entity in entities
+                (entity[KEY_FIELD] % ROWS_PER_RELATION, _vector(entity[VECTOR_FIELD])) for entity in entities
             )
         if len(found) != len(wanted):
-            raise unlike(self._place, f"lacks {len(wanted) - len(found)} of {len(wanted)} requested vectors")
+            lost = len(wanted) - len(found)
+            raise unlike(self._place, view, f"lacks {lost} of {len(wanted)} requested vectors")
         return (
             np.stack([found[int(row)] for row in rows]) if len(rows) else np.empty((0, self.dim), np.float32)
         )
@@ -168,7 +224,9 @@ class MilvusVectors:
         allowed: Bool[ndarray, " count"] | None = None,
         dropped: frozenset[int] = frozenset(),
     ) -> Neighbours:
-        """Find the `k` nearest items exactly; see `VectorIndex.search`.
+        """Find the `k` nearest items; see `VectorIndex.search`.
+
+        If the cells that a search scans have too few items, it scans all cells.
 
         Raises:
             UnreachableError: the server does not answer.
@@ -181,54 +239,87 @@ class MilvusVectors:
         if min(k, few) == 0:
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         vectors: dict[int, ndarray] = {}
+        nearest_cells = self._place.reports[file_name(relation, view)].effort if allowed is None else None
+        for cells in dict.fromkeys((nearest_cells, None)):
 
-        def find(depth: int) -> Neighbours | None:
-            found = self._nearest(relation, view, query, depth, mask, few)
-            if found is None:
-                return None
-            vectors.update(zip(found[0].rows.tolist(), found[1], strict=True))
-            return found[0]
+            def find(depth: int, cells: int | None = cells) -> Neighbours | None:
+                found = self._nearest(relation, view, query, depth, mask, few, cells)
+                if found is None:
+                    return None
+                vectors.update(zip(found[0].rows.tolist(), found[1], strict=True))
+                return found[0]
 
-        rough = widened(find, min(k, few), few)
-        if rough is None:
-            return self._scan(relation, view, query, k, mask)
-        stored = np.stack([vectors[row] for row in rough.rows.tolist()])
-        return Neighbours.best(rough.rows, cosines(stored, query), min(k, few))
+            if (rough := widened(find, min(k, few), few)) is not None:
+                stored = np.stack([vectors[row] for row in rough.rows.tolist()])
+                return Neighbours.best(rough.rows, cosines(stored, query), min(k, few))
+        return self._scan(relation, view, query, k, mask)
 
     def _nearest(
-        self, relation: int, view: View, query: ndarray, depth: int, mask: ndarray | None, few: int
+        self,
+        relation: int,
+        view: View,
+        query: ndarray,
+        depth: int,
+        mask: ndarray | None,
+        few: int,
+        cells: int | None,
     ) -> tuple[Neighbours, list[ndarray]] | None:
-        """Find the `depth` nearest rows in `mask` and their vectors; None if the server cannot return so many."""
+        """Find the `depth` nearest rows in `mask` and their vectors; None if the server cannot return so many.
+
+        Only the items in the `cells` nearest to the query are considered; in all cells if `cells` is None.
+        """
         condition, passed = _condition(relation, mask, few)
         most = min(MAX_MILVUS_RESULTS, 2 * self._chunk, self.count)
         if depth > most:
             return None
         asked = min(depth if passed is None else math.ceil(1.2 * depth * self.count / few), most)
         while True:
-            with server_errors(self._place.uri):
-                (hits,) = self._client.search(
-                    self._place.collection,
-                    data=[query],
-                    anns_field=view.value,
-                    filter=condition,
-                    limit=asked,
-                    output_fields=[view.value],
-                    partition_names=[partition_name(relation)],
-                    search_params={"metric_type": "IP"},
-                    timeout=REQUEST_TIMEOUT_S,
-                )
-            rows = np.fromiter((hit[KEY_FIELD] % ROWS_PER_RELATION for hit in hits), np.int64, len(hits))
+            (hits,) = self._read(
+                "search",
+                view,
+                data=[query],
+                anns_field=VECTOR_FIELD,
+                filter=condition,
+                limit=asked,
+                output_fields=[VECTOR_FIELD],
+                partition_names=[partition_name(relation)],
+                search_params=self._search_params(cells),
+                **read_options(),
+            )
+            rows = _rows(hits)
             if len(rows) < min(asked, self.count if passed is not None else few):
-                raise unlike(self._place, f"returned {len(rows)} results for a limit of {asked}")
+                if cells is not None:
+                    return None
+                raise unlike(self._place, view, f"returned {len(rows)} results for a limit of {asked}")
             kept = np.flatnonzero(passed[rows]) if passed is not None else np.arange(len(rows))
             if len(kept) >= depth or asked == self.count:
                 found = [hits[place] for place in kept[:depth].tolist()]
-                scores = np.array([hit["distance"] for hit in found], np.float32)
-                vectors = [_vector(hit["entity"][view.value]) for hit in found]
-                return Neighbours(rows[kept[:depth]], scores), vectors
+                vectors = [_vector(hit["entity"][VECTOR_FIELD]) for hit in found]
+                return Neighbours(rows[kept[:depth]], _scores(found)), vectors
             if asked == most:
                 return None
             asked = min(2 * asked, most)
+
+    def rough(
+        self, relation: int, view: View, queries: Float32[ndarray, "queries dim"], k: int, cells: int | None
+    ) -> list[Neighbours]:
+        """Find at most `k` items in the nearest `cells` of each query, with the scores of Milvus; all cells if None."""
+        found = self._read(
+            "search",
+            view,
+            data=list(queries),
+            anns_field=VECTOR_FIELD,
+            limit=k,
+            partition_names=[partition_name(relation)],
+            search_params=self._search_params(cells),
+            **read_options(),
+        )
+        return [Neighbours(_rows(hits), _scores(hits)) for hits in found]
+
+    def _search_params(self, cells: int | None) -> dict[str, Any]:
+        if self._place.cells is None:
+            return {"metric_type": "IP"}
+        return {"metric_type": "IP", "params": {"nprobe": MAX_CELLS if cells is None else cells}}
 
     def _scan(self, relation: int, view: View, query: ndarray, k: int, mask: ndarray | None) -> Neighbours:
         """Find the `k` nearest rows by a local scan, if Milvus cannot return enough results."""
@@ -247,60 +338,12 @@ class MilvusVectors:
         """Number of vectors of one view that fit into one message."""
         return min(MAX_FILTER_ROWS, max(1, MAX_MESSAGE_BYTES // (4 * self.dim)))
 
-    def _shape(self) -> dict[str, int]:
-        """Return the vector fields of the collection and their dimensions."""
-        described = self._client.describe_collection(self._place.collection, timeout=REQUEST_TIMEOUT_S)
+    def _shape(self, name: str) -> dict[str, int]:
+        """Return the vector fields of a collection and their dimensions."""
+        described = self._client.describe_collection(name, **limits())
         return {
             one["name"]: int(one["params"]["dim"]) for one in described["fields"] if "dim" in one["params"]
         }
-
-    def count_rows(self, relation: int | None = None) -> int:
-        """Count the rows of one relation, or of the whole collection."""
-        return count_rows(self._client, self._place.collection, relation)
-
-
-def write_milvus(
-    folder: Path,
-    generation: Path,
-    uri: str,
-    relations: int,
-    dim: int,
-    source: Source,
-    advance: Callable[[], None] = lambda: None,
-) -> None:
-    """Fill a collection for `generation`, create `folder`, and record the collection in it.
-
-    `source` must yield chunks of the same rows for all views of a relation. `advance` is called once per relation and
-    view.
-
-    Raises:
-        ArtifactError: the server did not store all vectors.
-        UnreachableError: the server does not answer, or rejects a request.
-        InputError: pymilvus is not installed.
-    """
-    collection = collection_name(generation)
-    write_note(generation, Note(uri=uri, collection=collection))
-    counts = []
-    with closing(connect(uri)) as client, server_errors(uri):
-        create_collection(client, collection, dim)
-        for relation in range(relations):
-            client.create_partition(collection, partition_name(relation))
-            counts.append(0)
-            for batch in _batches(relation, source, dim):
-                client.insert(
-                    collection, batch, partition_name=partition_name(relation), timeout=REQUEST_TIMEOUT_S
-                )
-                counts[-1] += len(batch)
-            for _ in View:
-                advance()
-        client.flush(collection)
-        client.load_collection(collection)
-        kept = [count_rows(client, collection, relation) for relation in range(relations)]
-    place = Place(uri=uri, collection=collection, count=counts[0], dim=dim, relations=relations)
-    if kept != [place.count] * relations:
-        raise unlike(place, f"has {kept} rows per relation, but {counts} were inserted")
-    folder.mkdir()
-    (folder / MILVUS_FILE).write_text(place.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _condition(relation: int, mask: ndarray | None, few: int) -> tuple[str, ndarray | None]:
@@ -324,21 +367,15 @@ def _keys(relation: int, rows: ndarray) -> list[int]:
     return keys
 
 
-def _batches(relation: int, source: Source, dim: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of a relation with all views, in batches that fit into one message."""
-    size = max(1, MAX_MESSAGE_BYTES // (4 * dim * len(View)))
-    row = relation * ROWS_PER_RELATION
-    for chunks in zip(*(source(relation, view) for view in View), strict=True):
-        views = [np.asarray(chunk).astype(np.float16).astype(np.float32) for chunk in chunks]
-        for start in range(0, len(views[0]), size):
-            parts = zip(*(view[start : start + size] for view in views), strict=True)
-            batch = [
-                {KEY_FIELD: row + place, **{view.value: one for view, one in zip(View, vectors, strict=True)}}
-                for place, vectors in enumerate(parts)
-            ]
-            row += len(batch)
-            yield batch
-
-
 def _vector(found: Any) -> Float32[ndarray, " dim"]:
     return np.asarray(found, np.float32)
+
+
+def _rows(hits: Any) -> Int64[ndarray, " hits"]:
+    """Return the catalogue rows of search results. Milvus 2.3 does not name the key field, which is then `id`."""
+    keys = (hit[KEY_FIELD] if KEY_FIELD in hit else hit["id"] for hit in hits)
+    return np.fromiter((key % ROWS_PER_RELATION for key in keys), np.int64, len(hits))
+
+
+def _scores(hits: Any) -> Float32[ndarray, " hits"]:
+    return np.array([hit["distance"] for hit in hits], np.float32)

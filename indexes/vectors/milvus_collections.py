@@ -1,14 +1,17 @@
-"""Collections on a Milvus server: how they are named, created, counted, and dropped when unused.
+"""Collections on a Milvus server: how they are named, created, loaded, counted, and dropped when unused.
 
-For each collection, a note file next to the generations contains its name. The note is written before the collection is
-created and removed after the collection is dropped. `drop_unused` can therefore find an unused collection even if the
-process that created it was killed.
+A generation has one collection for each view, because Milvus before 2.4 allows only one vector field in a collection.
+For the collections of each generation, a note file next to the generations contains their common name. The note is
+written before the collections are created and removed after they are dropped. `drop_unused` can therefore find unused
+collections even if the process that created them was killed.
 """
 
+import json
 import logging
 import re
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,13 @@ from model.durable_files import sync_path
 from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
 from model.similarity import View
 
+from .contract import FileReport
+
 KEY_FIELD = "place"
 """Primary key field, whose value is the position of the relation times `ROWS_PER_RELATION`, plus the row."""
+
+VECTOR_FIELD = "vector"
+"""Field with the vectors."""
 
 ROWS_PER_RELATION = 2**32
 """Number of keys reserved for each relation."""
@@ -31,13 +39,31 @@ MILVUS_FILE = "milvus.json"
 
 
 REQUEST_TIMEOUT_S = 10.0
-"""Timeout in seconds of one request, such as a search. Flushing, loading and dropping a collection have no timeout."""
+"""Timeout in seconds of one request, such as a search. Flushing, indexing, loading and dropping have no timeout."""
+
+PROBE_TIMEOUT_S = 2.0
+"""Timeout in seconds of the question whether the server answers."""
+
+MAX_REQUEST_ATTEMPTS = 3
+"""Number of times that pymilvus sends a request to a server that refuses connections; its default of 75 takes minutes.
+
+The attempts of a search take 0.04 s, so that a request is answered at once while the server is down.
+"""
+
+MAX_PREPARATION_ATTEMPTS = 8
+"""The same for flushing, indexing, loading and dropping, whose attempts take 10 s."""
 
 
-_CHANNEL = {"grpc.keepalive_permit_without_calls": 0, "grpc.keepalive_time_ms": 60_000}
-"""gRPC options that disable pings on idle connections.
+_CHANNEL = {
+    "grpc.keepalive_permit_without_calls": 0,
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+}
+"""gRPC options that disable pings on idle connections, and that let a connection recover in a second.
 
-By default, pymilvus pings every 10 s, and some gRPC servers close the connection in response.
+By default, pymilvus pings every 10 s, and some gRPC servers close the connection in response. After an outage, gRPC
+waits up to two minutes by default.
 """
 
 
@@ -45,7 +71,11 @@ _NOTE = "collection"
 
 
 class Place(BaseModel):
-    """Content of `milvus.json`."""
+    """Content of `milvus.json`.
+
+    `collection` is the common part of the names of the collections. `cells` is the number of cells of an IVF_FLAT
+    index, or None if the index is FLAT. `reports` describes the vectors of each relation and view, by `file_name`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,10 +84,35 @@ class Place(BaseModel):
     count: int
     dim: int
     relations: int
+    cells: int | None
+    reports: dict[str, FileReport]
+
+    @classmethod
+    def read(cls, path: Path) -> "Place":
+        """Read the file at `path`.
+
+        Raises:
+            ArtifactError: an earlier version of rcml wrote it, for one collection with a vector field for each view.
+        """
+        content = path.read_bytes()
+        if isinstance(old := json.loads(content), dict) and "reports" not in old:
+            raise ArtifactError(
+                f"{path} names the collection {old.get('collection')}, in which an earlier version of rcml stored all "
+                "views. This version stores one collection per view. Rebuild the index: `rcml index build --checkpoint "
+                f"CHECKPOINT --prepared PREPARED --out {path.parents[2]} --vectors {old.get('uri')}`."
+            )
+        return cls.model_validate_json(content)
+
+    def view(self, view: View) -> str:
+        """Return the name of the collection with the vectors of a view."""
+        return f"{self.collection}_{view}"
 
 
 class Note(BaseModel):
-    """Content of a note file, which records a collection that exists or is about to be created."""
+    """Content of a note file, which records collections that exist or are about to be created.
+
+    `collection` is the common part of their names.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,11 +135,18 @@ def drop_unused(index: Path) -> None:
             continue
         try:
             with closing(connect(note.uri)) as client, server_errors(note.uri):
-                client.drop_collection(note.collection)
+                _drop(client, note.collection)
         except RcmlError as error:
             say(f"Collection {note.collection} is no longer needed but could not be dropped. {error}")
         else:
             path.unlink()
+
+
+def _drop(client: Any, collection: str) -> None:
+    """Drop the collections of a generation, one per view, or the one that an earlier version of rcml created."""
+    names = {collection, *(f"{collection}_{view}" for view in View)}
+    for name in names.intersection(client.list_collections(**limits())):
+        client.drop_collection(name, retry_times=MAX_PREPARATION_ATTEMPTS)
 
 
 def check_server(uri: str) -> None:
@@ -95,27 +157,50 @@ def check_server(uri: str) -> None:
         InputError: pymilvus is not installed.
     """
     with closing(connect(uri)) as client, server_errors(uri):
-        client.get_server_version(timeout=REQUEST_TIMEOUT_S)
+        client.get_server_version(**limits())
 
 
-def create_collection(client: Any, collection: str, dim: int) -> None:
-    """Create a collection with a vector field and a FLAT index for each view."""
+def limits() -> dict[str, Any]:
+    """Return the options of a request that must be answered or fail soon."""
+    return {"timeout": REQUEST_TIMEOUT_S, "retry_times": MAX_REQUEST_ATTEMPTS}
+
+
+def read_options() -> dict[str, Any]:
+    """Return the options of a read of collections that `MilvusVectors` has counted.
+
+    Nothing is written to them afterwards, so a read need not wait for the next tick of the server's clock, as it does
+    with strong consistency (0.2 s).
+    """
+    return limits() | {"consistency_level": "Eventually"}
+
+
+def create_collection(client: Any, name: str, dim: int) -> None:
+    """Create a collection for the vectors of one view."""
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field(KEY_FIELD, DataType.INT64, is_primary=True)
-    for view in View:
-        schema.add_field(view.value, DataType.FLOAT_VECTOR, dim=dim)
+    schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dim)
     # With weaker consistency, a read soon after a write may miss the written rows.
-    client.create_collection(collection, schema=schema, consistency_level="Strong")
-    params = client.prepare_index_params()
-    for view in View:
-        params.add_index(view.value, index_type="FLAT", metric_type="IP")
-    # Do not wait for the index, because the collection is still empty.
-    client.create_index(collection, params, sync=False)
+    client.create_collection(name, schema=schema, consistency_level="Strong", **limits())
 
 
-def count_rows(client: Any, collection: str, relation: int | None) -> int:
+def index_and_load(client: Any, names: list[str], cells: int | None) -> None:
+    """Index and load new collections, FLAT if `cells` is None; all at the same time, because each takes seconds."""
+
+    def load(name: str) -> None:
+        client.flush(name, retry_times=MAX_PREPARATION_ATTEMPTS)
+        index = client.prepare_index_params()
+        kind, params = ("FLAT", {}) if cells is None else ("IVF_FLAT", {"nlist": cells})
+        index.add_index(VECTOR_FIELD, index_type=kind, metric_type="IP", params=params)
+        client.create_index(name, index, retry_times=MAX_PREPARATION_ATTEMPTS)
+        client.load_collection(name, retry_times=MAX_PREPARATION_ATTEMPTS)
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(load, names))
+
+
+def count_rows(client: Any, name: str, relation: int | None) -> int:
     """Count the rows of one relation, or of the whole collection."""
     partitions, condition = None, ""
     if relation is not None:
@@ -124,11 +209,7 @@ def count_rows(client: Any, collection: str, relation: int | None) -> int:
         first, end = (position * ROWS_PER_RELATION for position in (relation, relation + 1))
         condition = f"{KEY_FIELD} >= {first} and {KEY_FIELD} < {end}"
     (row,) = client.query(
-        collection,
-        filter=condition,
-        output_fields=["count(*)"],
-        partition_names=partitions,
-        timeout=REQUEST_TIMEOUT_S,
+        name, filter=condition, output_fields=["count(*)"], partition_names=partitions, **limits()
     )
     return int(row["count(*)"])
 
@@ -142,13 +223,16 @@ def partition_name(relation: int) -> str:
 
 
 def collection_name(generation: Path) -> str:
-    """Return a unique collection name that contains the index name, with only characters that Milvus allows."""
+    """Return a unique name that contains the index name, with only characters that Milvus allows.
+
+    The collection of a view has this name, followed by `_` and the view.
+    """
     slug = re.sub(r"[^A-Za-z0-9_]+", "_", generation.absolute().parent.name)[:100]
     return f"rcml_{slug}_{generation.name.rpartition('-')[2]}_{secrets.token_hex(6)}"
 
 
 def write_note(generation: Path, note: Note) -> None:
-    """Write a note file for the collection of `generation`, durably."""
+    """Write a note file for the collections of `generation`, durably."""
     path = generation.with_name(f".{generation.name}.{secrets.token_hex(4)}.{_NOTE}")
     path.write_text(note.model_dump_json() + "\n", encoding="utf-8")
     sync_path(path)
@@ -188,8 +272,8 @@ def server_errors(uri: str) -> Iterator[None]:
         ) from None
 
 
-def unlike(place: Place, what: str) -> ArtifactError:
-    """Return the error for a collection that does not match its generation; `what` describes the mismatch."""
+def unlike(place: Place, view: View, what: str) -> ArtifactError:
+    """Return the error for the collection of a view that does not match its generation; `what` is the mismatch."""
     return ArtifactError(
-        f"Collection {place.collection} in Milvus at {place.uri} {what}. Restore a backup, or rebuild the index."
+        f"Collection {place.view(view)} in Milvus at {place.uri} {what}. Restore a backup, or rebuild the index."
     )

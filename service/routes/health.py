@@ -2,13 +2,14 @@
 
 Liveness only requires a running event loop, so that a slow disk does not make an orchestrator restart the process.
 Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping,
-while a worker is stuck and while the folder of the index is missing.
+while a worker is stuck, while the folder of the index is missing, and while a server that stores the vectors does not
+answer.
 """
 
-import asyncio
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 
 from service.engine.info import info_of
 from service.http.openapi import problems
@@ -30,7 +31,8 @@ async def livez() -> Live:
 async def readyz(engine: FitEngine) -> Ready:
     """Return 200 if the service can answer requests, otherwise 503 with the reason."""
     index = engine.index
-    await asyncio.to_thread(_check_folder, index.snapshot.generation.path)
+    await run_in_threadpool(_check_folder, index.snapshot.generation.path)
+    await run_in_threadpool(index.check)
     return Ready(
         items=len(index),
         relations=len(index.relations),

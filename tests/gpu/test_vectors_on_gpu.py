@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 from numpy import ndarray
 
-from indexes.config import IndexKind
+from indexes.config import FILE_KINDS, IndexKind
 from indexes.storage.precomputed import write_precomputed
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from indexes.vectors.gpu_card import GpuCard, NoGpuError, find_cards
@@ -38,7 +37,7 @@ def drawn(relation: int, view: View) -> Iterator[ndarray]:
         yield (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", get_args(IndexKind))
+@pytest.mark.parametrize("kind", FILE_KINDS)
 def test_gpu_and_cpu_find_the_same_items(kind: IndexKind, found: list[GpuCard], tmp_path: Path) -> None:
     write_vectors(tmp_path / "vectors", 1, DIM, drawn, kind, views=[View.AVERAGE])
     free = [card.room() for card in found]

@@ -7,7 +7,7 @@ import pytest
 from indexes.index import Index
 
 from .fakes import FakeShop, write_shop
-from .milvus_server import server
+from .milvus_server import MilvusServer, server, standalone
 from .postgres_server import Server, cluster
 
 
@@ -36,7 +36,28 @@ def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a Milvus server in a separate process, and yield its address."""
+def milvus_lite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run Milvus Lite as a server in a separate process, and yield its address."""
     with server(tmp_path_factory.mktemp("milvus-server")) as running:
         yield running.uri
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """Run a whole Milvus, which a test may stop and start again."""
+    with standalone(tmp_path_factory.mktemp("milvus-standalone")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def milvus_standalone(milvus: MilvusServer) -> str:
+    """Return the address of a whole Milvus."""
+    return milvus.uri
+
+
+@pytest.fixture(scope="session", params=["lite", pytest.param("standalone", marks=pytest.mark.milvus)])
+def milvus_server(request: pytest.FixtureRequest) -> str:
+    """Return the address of a Milvus server."""
+    names = {"lite": "milvus_lite_server", "standalone": "milvus_standalone"}
+    uri: str = request.getfixturevalue(names[request.param])
+    return uri

@@ -1,13 +1,55 @@
-"""A temporary Milvus Lite server for tests, in a separate process on 127.0.0.1."""
+"""Temporary Milvus servers for tests, in a separate process on 127.0.0.1: Milvus Lite, and a whole Milvus."""
 
+import lzma
+import os
+import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+STANDALONE_SKIP = "Milvus is not installed. Run `make test-milvus`, or `pip install --no-deps milvus==2.3.5`."
+
+
+MAX_STARTS = 5
+"""Number of times that a whole Milvus is started until it runs."""
+
+
+class MilvusServer(Protocol):
+    """A server that tests start and stop."""
+
+    uri: str
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+
+    def stop(self) -> None:
+        """Stop the server; searches fail until it is started again."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return distinct ports that nothing listens on, and that the kernel gives to no outgoing connection."""
+    with ExitStack() as stack:
+        found: list[int] = []
+        for port in random.sample(range(20_000, 32_000), 1_000):
+            with suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise AssertionError("no ports are free")
 
 
 class Server:
@@ -16,14 +58,8 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-
-    @property
-    def uri(self) -> str:
-        """Address of the server."""
-        return f"http://127.0.0.1:{self.port}"
+        (self.port,) = free_ports(1)
+        self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start the server and wait until it is ready; its port opens earlier than that."""
@@ -62,6 +98,92 @@ class Server:
 def server(folder: Path) -> Iterator[Server]:
     """Run a server with its data in `folder` while the block runs."""
     running = Server(folder)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Standalone:
+    """Whole Milvus with its own etcd and storage, from the package `milvus`; it is stopped by SIGKILL, like a crash.
+
+    The package's `milvus-server` is not used, because it starts the program as a child and looks for other ports after
+    a restart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import milvus
+
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        settings = milvus.MilvusServerConfig(data_dir=str(folder))
+        names = [name for name in settings.configurable_items if name.endswith("_port")]
+        self._health_port, *ports = free_ports(1 + len(names))
+        for name, port in zip(names, ports, strict=True):
+            settings.set(name, port)
+        settings.resolve()
+        (folder / "bin").mkdir()
+        for packed in (Path(milvus.__file__).parent / "data" / "bin").glob("*.lzma"):
+            program = folder / "bin" / packed.stem
+            with lzma.open(packed) as content, program.open("wb") as target:
+                shutil.copyfileobj(content, target)
+            program.chmod(0o755)
+        self.uri = f"http://127.0.0.1:{settings.get('proxy_port')}"
+
+    def start(self) -> None:
+        """Start the server and wait until all its parts report that they are healthy.
+
+        If a part of Milvus 2.3.5 is asked before it is ready, the whole server panics. It is then started again, as a
+        container would be.
+        """
+        for _ in range(MAX_STARTS):
+            self._run()
+            assert self._process is not None
+            while self._process.poll() is None:
+                if self._healthy():
+                    return
+                time.sleep(0.1)
+        raise AssertionError(re.findall("(?m)^panic.*", (self._folder / "log").read_text()))
+
+    def _run(self) -> None:
+        programs = self._folder / "bin"
+        environment = os.environ | {
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": f"{self._health_port}",
+            "MILVUS_RUN_DIR": str(self._folder / "run"),
+            "LD_LIBRARY_PATH": str(programs),
+        }
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [programs / "milvus", "run", "standalone"],
+                cwd=self._folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz") as answer:
+                return b"OK" in answer.read()
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def stop(self) -> None:
+        """Kill the server."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(600)
+            self._process = None
+
+
+@contextmanager
+def standalone(folder: Path) -> Iterator[Standalone]:
+    """Run Milvus with its data in `folder` while the block runs; skip the test if Milvus is not installed."""
+    if find_spec("milvus") is None:
+        pytest.skip(STANDALONE_SKIP)
+    running = Standalone(folder)
     running.start()
     try:
         yield running

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
 
-from indexes.config import IndexKind
+from indexes.config import FILE_KINDS
 from indexes.vectors.backends import open_vectors
 from indexes.vectors.contract import Neighbours, Source, VectorIndex
 from indexes.vectors.faiss_backend import write_vectors
 from indexes.vectors.gpu_card import NoGpuError, find_cards
 from indexes.vectors.gpu_vectors import CPU, Cards
-from indexes.vectors.milvus_backend import write_milvus
+from indexes.vectors.milvus_writer import write_milvus
 from model.embeddings.encoding import Encoding
 from model.similarity import View
 
@@ -62,22 +61,40 @@ def source(encoding: Encoding, batch: int = 1_000) -> Source:
 
 
 BACKENDS = [
-    *get_args(IndexKind),
-    *(f"{kind} on a stand-in" for kind in get_args(IndexKind)),
-    *(pytest.param(f"{kind} on a GPU", marks=pytest.mark.gpu) for kind in get_args(IndexKind) if has_gpu()),
+    *FILE_KINDS,
+    *(f"{kind} on a stand-in" for kind in FILE_KINDS),
+    *(pytest.param(f"{kind} on a GPU", marks=pytest.mark.gpu) for kind in FILE_KINDS if has_gpu()),
     "milvus-lite",
-    "milvus-server",
+    "milvus-lite ivf-flat",
+    "milvus-lite-server",
+    pytest.param("milvus-standalone", marks=pytest.mark.milvus),
+    pytest.param("milvus-standalone ivf-flat", marks=pytest.mark.milvus),
 ]
 
 Keep = Callable[[Encoding], VectorIndex]
 
 
+@pytest.fixture(scope="session")
+def written() -> dict[tuple[str, tuple[int, ...]], Path]:
+    """Return the folders of Milvus vectors, which tests share: a whole Milvus takes seconds to write and to load them.
+
+    The keys are the backend and the shape of the encoding.
+    """
+    return {}
+
+
 @pytest.fixture(params=BACKENDS)
-def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
+def keep(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: dict[tuple[str, tuple[int, ...]], Path],
+) -> Iterator[Keep]:
     """Return a function that stores vectors in one backend. FAISS uses its ANN index or a GPU even for so few items."""
     opened: list[VectorIndex] = []
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
+    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_LANE_ITEMS", 9)
     kind, _, device = request.param.partition(" on a ")
@@ -85,14 +102,22 @@ def keep(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
     def keep(encoding: Encoding) -> VectorIndex:
         _, relations, dim = encoding.text.shape
-        folder, chunks = tmp_path / "index" / "vectors", source(encoding, 25)
-        folder.parent.mkdir()
-        if request.param.startswith("milvus"):
-            uri = request.getfixturevalue(request.param.replace("-", "_"))
-            write_milvus(folder, folder.parent / "generation-000001", uri, relations, dim, chunks)
-        else:
+        chunks = source(encoding, 25)
+        if not request.param.startswith("milvus"):
+            folder = tmp_path / "vectors"
             few = len(encoding.text) == 0
             write_vectors(folder, relations, dim, chunks, kind, 0 if few else 0.999)
+        elif (key := (request.param, encoding.text.shape)) in written:
+            folder = written[key]
+        else:
+            name, _, own = request.param.partition(" ")
+            uri = request.getfixturevalue(name.replace("-", "_"))
+            generation = tmp_path / "index" / "generation-000001"
+            generation.parent.mkdir()
+            folder = tmp_path / "vectors"
+            # The items are too few for a recall: every choice of cells but all is too few for most results.
+            write_milvus(folder, generation, uri, relations, dim, chunks, own or "flat", 0.999)
+            written[key] = folder
         opened.append(open_vectors(folder, cards))
         return opened[-1]
 

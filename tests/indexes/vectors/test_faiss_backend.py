@@ -4,13 +4,12 @@ import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 import faiss
 import numpy as np
 import pytest
 
-from indexes.config import IndexKind
+from indexes.config import FILE_KINDS, IndexKind
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
@@ -49,7 +48,7 @@ def topics() -> Encoding:
     return Encoding(*(view / np.linalg.norm(view, axis=-1, keepdims=True) for view in (text, image)))
 
 
-@pytest.mark.parametrize("kind", get_args(IndexKind))
+@pytest.mark.parametrize("kind", FILE_KINDS)
 def test_reaches_min_recall_with_exact_scores(kind: IndexKind, topics: Encoding, tmp_path: Path) -> None:
     write(tmp_path / "vectors", topics, kind, min_recall=0.95)
     vectors = FaissVectors(tmp_path / "vectors")
@@ -93,7 +92,7 @@ def test_unmaps_files_of_released_vectors(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
     encoding = tied()
-    for kind in get_args(IndexKind):
+    for kind in FILE_KINDS:
         write(tmp_path / kind, encoding, kind)
         opened = FaissVectors(tmp_path / kind)
         assert len(opened.search(0, View.TEXT, encoding.text[0, 0], 3).rows) == 3
@@ -103,7 +102,7 @@ def test_unmaps_files_of_released_vectors(tmp_path: Path, monkeypatch: pytest.Mo
         assert str(tmp_path) not in Path("/proc/self/maps").read_text(), kind
 
 
-@pytest.mark.parametrize("kind", get_args(IndexKind))
+@pytest.mark.parametrize("kind", FILE_KINDS)
 def test_search_uses_one_thread_when_called_from_any_thread(
     kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

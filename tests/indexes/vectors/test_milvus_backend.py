@@ -1,5 +1,6 @@
 """An index with its vectors in Milvus returns exact results, drops unused collections, and reports damage clearly."""
 
+import json
 import os
 import re
 import shutil
@@ -7,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,22 +21,31 @@ from pymilvus.exceptions import MilvusException
 from indexes.admin.backup import restore, snapshot
 from indexes.admin.inspection import stats, verify
 from indexes.builder.build import build
-from indexes.config import BuildConfig, RestoreConfig, SnapshotConfig, StatsConfig, VerifyConfig
+from indexes.config import (
+    MILVUS_KINDS,
+    BuildConfig,
+    IndexKind,
+    RestoreConfig,
+    SnapshotConfig,
+    StatsConfig,
+    VerifyConfig,
+)
 from indexes.index import Index
 from indexes.journal.change import Change
 from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
-from indexes.vectors.milvus_backend import MilvusVectors, write_milvus
+from indexes.vectors.milvus_backend import MilvusVectors
 from indexes.vectors.milvus_collections import MILVUS_FILE, Place
+from indexes.vectors.milvus_writer import write_milvus
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
 from model.errors import ArtifactError, InputError, UnreachableError
-from model.similarity import View
+from model.similarity import Similarity, View
 from tests.indexes.changes import Expected, made, placed
 from tests.indexes.durability.test_crashes import CLEAN
 from tests.indexes.fakes import FakeEncoder, FakeShop
-from tests.indexes.milvus_server import server
+from tests.indexes.milvus_server import MilvusServer, server, standalone
 
 from .test_contract import DIM, ITEMS, RELATIONS, reference, source, tied
 
@@ -69,12 +79,12 @@ def place(generation: Path) -> Place:
 
 
 def collections(client: MilvusClient, folder: Path) -> set[str]:
-    """Return the names of the collections that are recorded in the index folder and still exist in Milvus."""
+    """Return the common names of the collections that the index folder records and that still exist in Milvus."""
     noted = {
         re.search(r'"collection":"(\w+)"', path.read_text())[1]  # type: ignore[index]
         for path in folder.glob(".generation-*.collection")
     }
-    return noted & set(client.list_collections())
+    return noted & {name.rpartition("_")[0] for name in client.list_collections()}
 
 
 def persisted(ask: Callable[[], Answer]) -> Answer:
@@ -122,15 +132,18 @@ def test_collection_has_valid_name_and_documented_schema(folder: Path, client: M
     kept = place(generations(folder)[-1])
     assert re.fullmatch(r"rcml_index_000001_[0-9a-f]{12}", kept.collection)
     assert (kept.count, kept.dim, kept.relations) == (12, 16, 4)
-    described = client.describe_collection(kept.collection)
-    assert described["consistency_level_name"] == "Strong"
-    assert [field["name"] for field in described["fields"]] == ["place", "text", "image", "average"]
     partitions = [f"relation_{number:03d}" for number in range(4)]
-    assert sorted(client.list_partitions(kept.collection)) == ["_default", *partitions]
-    assert client.describe_index(kept.collection, "image")["metric_type"] == "IP"
+    for name in ("text", "image", "average"):
+        collection = f"{kept.collection}_{name}"
+        described = client.describe_collection(collection)
+        assert described["consistency_level_name"] == "Strong"
+        assert [field["name"] for field in described["fields"]] == ["place", "vector"]
+        assert sorted(client.list_partitions(collection)) == ["_default", *partitions]
+        index = client.describe_index(collection, "vector")
+        assert (index["index_type"], index["metric_type"]) == ("FLAT", "IP")
 
 
-def test_keeps_one_collection_per_generation(index: Index, folder: Path, client: MilvusClient) -> None:
+def test_keeps_collections_of_two_generations(index: Index, folder: Path, client: MilvusClient) -> None:
     for n in range(4):
         index.apply([made(f"new-{n}", n)])
         index.compact()
@@ -174,11 +187,12 @@ def test_build_drops_collection_of_killed_build(
     child.start()
     child.join(600)
     assert child.exitcode == -signal.SIGKILL
-    (orphan,) = set(client.list_collections()) - before
+    orphans = set(client.list_collections()) - before
+    assert len(orphans) == 3
     build(options, FakeEncoder(), *parents(shop))
-    (kept,) = set(client.list_collections()) - before
-    assert kept != orphan
-    assert kept == place(generations(options.out)[-1]).collection
+    kept = set(client.list_collections()) - before
+    assert not kept & orphans
+    assert kept == {place(generations(options.out)[-1]).view(view) for view in View}
     index = Index.open(options.out)
     Expected(shop).check(index)
     index.close()
@@ -202,8 +216,8 @@ def test_reports_missing_collection_with_remedy(
     index: Index, folder: Path, client: MilvusClient, milvus_server: str
 ) -> None:
     kept = place(generations(folder)[-1])
-    client.drop_collection(kept.collection)
-    said = rf"{kept.collection} in Milvus at {milvus_server} does not exist\. Restore a backup, or rebuild the index"
+    client.drop_collection(kept.view(View.AVERAGE))
+    said = rf"{kept.collection}_average in Milvus at {milvus_server} does not exist\. Restore a backup, or rebuild"
     with pytest.raises(ArtifactError, match=said):
         Index.open(folder)
 
@@ -211,12 +225,14 @@ def test_reports_missing_collection_with_remedy(
 def test_reports_collection_with_wrong_count_or_shape(folder: Path, client: MilvusClient) -> None:
     generation = generations(folder)[-1]
     kept = place(generation)
-    client.delete(kept.collection, ids=[1])
-    with pytest.raises(ArtifactError, match=r"has 47 rows, not 12 for each of 4 relations"):
+    client.delete(kept.view(View.IMAGE), ids=[1])
+    with pytest.raises(
+        ArtifactError, match=r"_image in Milvus at .* has 47 rows, not 12 for each of 4 relations"
+    ):
         open_vectors(generation / "vectors")
     other = kept.model_copy(update={"dim": 17})
     (generation / "vectors" / MILVUS_FILE).write_text(other.model_dump_json())
-    with pytest.raises(ArtifactError, match=r"has vector fields .*'text': 16.*, not .*'text': 17"):
+    with pytest.raises(ArtifactError, match=r"has vector fields {'vector': 16}, not {'vector': 17}"):
         open_vectors(generation / "vectors")
 
 
@@ -228,18 +244,22 @@ def test_uses_previous_generation_if_newest_collection_is_lost(
     index.apply(changes)
     expected.apply(*changes)
     index.compact()
-    client.drop_collection(place(generations(folder)[-1]).collection)
+    client.drop_collection(place(generations(folder)[-1]).view(View.TEXT))
     again = Index.open(folder)
     expected.check(again)
     again.close()
     assert "Using generation-000001 and the changes made since then." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("run", [server, pytest.param(standalone, marks=pytest.mark.milvus)])
 def test_reports_unavailable_server_and_recovers(
-    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: FakeShop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Path], AbstractContextManager[MilvusServer]],
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
-    with server(tmp_path) as running:
+    with run(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         index, other = Index.open(folder), Index.open(folder)
         other.apply([made("new", 1)])
@@ -259,9 +279,49 @@ def test_reports_unavailable_server_and_recovers(
         assert index.snapshot.generation.path.name == "generation-000002"
         expected = Expected(shop)
         expected.apply(made("new", 1))
-        expected.check(index)
+        persisted(lambda: expected.check(index))
         index.close()
         other.close()
+
+
+def test_loads_released_collections_again(
+    index: Index, folder: Path, shop: FakeShop, client: MilvusClient
+) -> None:
+    """A server may release collections, as milvus-lite does at a restart; one read fails, the next one loads them."""
+    kept = place(generations(folder)[-1])
+    for view in View:
+        client.release_collection(kept.view(view))
+    with pytest.raises(UnreachableError):
+        index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+    Expected(shop).check(index)
+
+
+def test_read_after_outage_rejects_collection_that_lost_rows(
+    index: Index, folder: Path, client: MilvusClient
+) -> None:
+    kept = place(generations(folder)[-1])
+    client.delete(kept.view(View.IMAGE), ids=[1])
+    client.release_collection(kept.view(View.TEXT))
+    with pytest.raises(UnreachableError):
+        index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+    with pytest.raises(ArtifactError, match=r"_image in Milvus at .* has 47 rows"):
+        index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+
+
+def test_searches_ask_a_server_that_is_down_only_a_few_times(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Count attempts instead of seconds: by default, pymilvus would try until the request times out."""
+    waits: list[float] = []
+    with server(tmp_path) as running:
+        index = Index.open(placed(shop, tmp_path, vectors=running.uri))
+        running.stop()
+        monkeypatch.setattr("pymilvus.decorators.time.sleep", waits.append)
+        for _ in range(3):
+            with pytest.raises(UnreachableError, match=r"is unavailable"):
+                index.reader().neighbours("red-mug", "gardeners", Similarity.TT, 3)
+        assert sum(waits) < 1
+        index.close()
 
 
 def test_reports_failed_drop_of_collection_and_drops_it_later(
@@ -277,7 +337,7 @@ def test_reports_failed_drop_of_collection_and_drops_it_later(
         assert re.search(r"rcml_index_000001_\w+ is no longer needed but could not", capsys.readouterr().err)
         running.start()
         client = persisted(lambda: MilvusClient(running.uri))
-        assert len(persisted(client.list_collections)) == 1
+        assert len(persisted(client.list_collections)) == 3
         restore(restored)
         assert client.list_collections() == []
         client.close()
@@ -306,14 +366,21 @@ def test_backup_stores_vectors_in_files(
     assert isinstance(index.snapshot.generation.vectors, MilvusVectors)
 
 
+@pytest.mark.parametrize("kind", MILVUS_KINDS)
 @pytest.mark.parametrize("k", [1, 7, 20, 21, ITEMS])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 1.0])
 def test_server_limits_do_not_affect_results(
-    k: int, share: float, tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
+    kind: IndexKind,
+    k: int,
+    share: float,
+    tmp_path: Path,
+    milvus_lite: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Lower the limits to 16 results and 8 filter rows, which imitates an index of millions of items."""
     encoding = tied()
     (tmp_path / "index").mkdir()
+    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
     write_milvus(
         tmp_path / "vectors",
         tmp_path / "index" / "generation-000001",
@@ -321,6 +388,7 @@ def test_server_limits_do_not_affect_results(
         RELATIONS,
         DIM,
         source(encoding),
+        kind,
     )
     monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MILVUS_RESULTS", 16)
     monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_FILTER_ROWS", 8)
@@ -337,6 +405,7 @@ def test_stores_all_vectors_with_small_messages(
     tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MESSAGE_BYTES", 2_000)
+    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_MESSAGE_BYTES", 2_000)
     encoding = Encoding(tied().text, tied().text[::-1].copy())
     (tmp_path / "index").mkdir()
     write_milvus(
@@ -375,9 +444,69 @@ def test_rejects_milvus_address_with_password_or_invalid_format(
         config(shop, Path("out"), uri)
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-pq", "ivf-rabitq"])
 def test_rejects_index_kind_that_milvus_does_not_support(
-    shop: FakeShop, tmp_path: Path, milvus_server: str
+    shop: FakeShop, tmp_path: Path, milvus_lite: str, kind: IndexKind
 ) -> None:
-    options = config(shop, tmp_path / "index", milvus_server).model_copy(update={"kind": "hnsw"})
-    with pytest.raises(InputError, match="--kind hnsw cannot be combined with --vectors"):
+    options = config(shop, tmp_path / "index", milvus_lite).model_copy(update={"kind": kind})
+    refusal = (
+        rf"--kind {kind} is not available for vectors in Milvus \(--vectors\). Use --kind flat or ivf-flat"
+    )
+    with pytest.raises(InputError, match=refusal):
         build(options, FakeEncoder(), *parents(shop))
+
+
+def test_rejects_ivf_flat_for_vectors_in_files(shop: FakeShop, tmp_path: Path) -> None:
+    options = BuildConfig(
+        checkpoint=shop.checkpoint, prepared=shop.prepared, out=tmp_path / "index", kind="ivf-flat"
+    )
+    with pytest.raises(
+        InputError, match=r"--kind ivf-flat is not available for vectors in files. Use --kind flat or"
+    ):
+        build(options, FakeEncoder(), *parents(shop))
+
+
+def test_index_with_cells_reports_recall_and_keeps_its_kind(
+    shop: FakeShop, tmp_path: Path, milvus_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes, compaction, backup and restore of an ivf-flat index give the same answers as a dictionary."""
+    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
+    out = tmp_path / "index"
+    options = config(shop, out, milvus_server).model_copy(update={"kind": "ivf-flat", "min_recall": 0.999})
+    build(options, FakeEncoder(), *parents(shop))
+    index, expected = Index.open(out), Expected(shop)
+    changes = [made("new", 1), Change("cot")]
+    index.apply(changes)
+    expected.apply(*changes)
+    index.compact()
+    expected.check(index)
+    said = stats(StatsConfig(index=out))
+    assert re.search(r"^kind +ivf-flat$", said, re.MULTILINE)
+    assert re.search(r"^recall@10 +1.0000 to 1.0000, measured at build time$", said, re.MULTILINE)
+    snapshot(SnapshotConfig(index=out, out=tmp_path / "snapshot"))
+    copy = Index.open(tmp_path / "snapshot")
+    expected.check(copy)
+    assert copy.snapshot.generation.config.kind == "auto"
+    copy.close()
+    index.close()
+
+
+def test_refuses_collection_of_earlier_version_and_rebuild_drops_it(
+    folder: Path, shop: FakeShop, client: MilvusClient, milvus_server: str
+) -> None:
+    """Earlier versions kept one collection with a vector field for each view."""
+    generation = generations(folder)[-1]
+    file = generation / "vectors" / MILVUS_FILE
+    kept = place(generation)
+    client.create_collection(kept.collection, dimension=4)
+    names = ("uri", "collection", "count", "dim", "relations")
+    file.write_text(json.dumps({name: getattr(kept, name) for name in names}))
+    with pytest.raises(
+        ArtifactError, match=r"one collection per view. Rebuild the index: `rcml index build .*`"
+    ):
+        open_vectors(generation / "vectors")
+    build(config(shop, folder, milvus_server), FakeEncoder(), *parents(shop))
+    index = Index.open(folder)
+    Expected(shop).check(index)
+    index.close()
+    assert not {kept.collection, *map(kept.view, View)} & set(client.list_collections())

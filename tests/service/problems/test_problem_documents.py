@@ -1,7 +1,9 @@
 """Tests that every invalid request gets a problem document and never a 500."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from service.schemas.problem import Problem
 from service.settings import ServeConfig
 from tests.indexes.changes import placed
 from tests.indexes.fakes import FakeEncoder, FakeShop
-from tests.indexes.milvus_server import server
+from tests.indexes.milvus_server import MilvusServer, server, standalone
 from tests.service.conftest import served, wait_until_ready
 
 GOOD = {"item_id": "red-mug", "relation": "gardeners"}
@@ -305,18 +307,38 @@ def test_no_json_body_causes_a_server_error(client: TestClient, body: object) ->
             problem_of(response)
 
 
+def persisted(ask: Callable[[], Any]) -> Any:
+    """Retry a request while the response is 503, because the server of the vectors reconnects."""
+    while (response := ask()).status_code == 503:
+        time.sleep(0.1)
+    return response
+
+
+@pytest.mark.parametrize("run", [server, pytest.param(standalone, marks=pytest.mark.milvus)])
 def test_unreachable_vector_server_is_a_503_without_internal_details(
-    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: FakeShop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    run: Callable[[Path], AbstractContextManager[MilvusServer]],
 ) -> None:
     monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 2.0)
-    with server(tmp_path) as milvus:
+    with run(tmp_path) as milvus:
         config = ServeConfig(index=placed(shop, tmp_path, vectors=milvus.uri))
         with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
             wait_until_ready(client)
             assert client.post("/retrieve", json=GOOD | {"similarity": "TT"}).status_code == 200
             milvus.stop()
             answer = client.post("/retrieve", json=GOOD | {"similarity": "TT"})
-            problem = problem_of(answer)
+            problem, unready = problem_of(answer), problem_of(client.get("/readyz"))
+            assert client.get("/livez").status_code == 200
+            milvus.start()
+            assert persisted(lambda: client.get("/readyz")).status_code == 200
+            assert (
+                persisted(lambda: client.post("/retrieve", json=GOOD | {"similarity": "TT"})).status_code
+                == 200
+            )
+    assert unready["detail"] == problem["detail"]
     assert (problem["status"], answer.headers["retry-after"]) == (503, "1")
     assert problem["detail"] == "A part of the index is temporarily unavailable. Retry in one second."
     assert f"Milvus at {milvus.uri} is unavailable" in caplog.text
