@@ -10,7 +10,6 @@ number of the previous generation. Either generation can therefore be opened, an
 """
 
 import fcntl
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from model.data.item_input import ITEM_FORMAT_FILE as COMPOSITION
 from model.data.item_input import ItemFormat
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
+from model.plain_file import damaged, decoding, read_json
 from model.similarity import View
 
 from .attributes import Attributes
@@ -43,6 +43,9 @@ from .layout import (
 from .precomputed import ANSWERS_DIR, PrecomputedAnswers
 from .relation_table import IndexedRelation, load_relations
 from .tokens import TOKENS_DIR, TokenStore
+
+PARENTS = {"checkpoint", "prepared"}
+"""Names of the artifacts that every generation was made from."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class Generation:
         """
         lease = Lease(path)
         manifest = open_artifact(path, "index")
+        if (
+            missing := {"items", "relations", "sequence"} - manifest.counts.keys()
+            or PARENTS - manifest.parents.keys()
+        ):
+            raise damaged(path / "manifest.json", f"it lacks {', '.join(sorted(missing))}")
         catalogue = Catalogue.open(path)
         vectors = open_vectors(path / VECTORS_DIR, cards)
         vectors.copy_to_gpus()
@@ -95,8 +103,8 @@ class Generation:
             catalogue=catalogue,
             attributes=Attributes(path),
             vectors=vectors,
-            answers=PrecomputedAnswers(path / ANSWERS_DIR),
-            tokens=TokenStore.open(path / TOKENS_DIR),
+            answers=PrecomputedAnswers(path / ANSWERS_DIR, manifest.names_in(ANSWERS_DIR)),
+            tokens=TokenStore(path / TOKENS_DIR) if manifest.names_in(TOKENS_DIR) else None,
             without_picture=tuple(catalogue.without_picture()),
             relations=load_relations(path),
             composition=ItemFormat.read(path / COMPOSITION),
@@ -156,8 +164,10 @@ class Generation:
 
     def checkpoint_seen_from(self, index: Path) -> Path:
         """Return the path of the checkpoint, which is stored relative to the index folder `index`."""
-        named: str = json.loads((self.path / CHECKPOINT_PATH_FILE).read_text("utf-8"))["path"]
-        return (index / named).resolve()
+        path = self.path / CHECKPOINT_PATH_FILE
+        with decoding(path):
+            named: str = read_json(path)["path"]
+            return (index / named).resolve()
 
 
 class Lease:
@@ -168,10 +178,12 @@ class Lease:
 
     def __init__(self, folder: Path) -> None:
         try:
-            descriptor = os.open(folder, os.O_RDONLY)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # a FIFO would wait for a writer
         except FileNotFoundError:
             raise ArtifactError(
                 f"{folder} was removed before it could be opened. Open the index again."
             ) from None
+        except NotADirectoryError:
+            raise ArtifactError(f"{folder} is not a folder, so it is not a generation. Remove it.") from None
         self.release = finalize(self, os.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
+from model.plain_file import read_model
 from model.similarity import View
 
 from .contract import FileReport, Neighbours, RoughNeighbours, Source, cosines, file_name, widened
@@ -68,7 +69,7 @@ class MilvusVectors:
             UnreachableError: the server does not answer.
             InputError: pymilvus is not installed.
         """
-        self._place = Place.model_validate_json((folder / MILVUS_FILE).read_bytes())
+        self._place = read_model(Place, folder / MILVUS_FILE)
         self._client = connect(self._place.uri)
         try:
             self._check()

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from model.console import say
 from model.durable_files import sync_path
 from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
+from model.plain_file import read_plain
 from model.similarity import View
 
 KEY_FIELD = "place"
@@ -74,7 +75,7 @@ def drop_unused(index: Path) -> None:
         if (index / path.name.split(".")[1]).exists():
             continue
         try:
-            note = Note.model_validate_json(path.read_bytes())
+            note = Note.model_validate_json(read_plain(path))
         except ValueError:  # left by a power failure before the collection was created
             path.unlink()
             continue

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from model.artifact import FileRecord, Manifest, open_artifact, read_manifest, write_artifact
+from model.artifact import Manifest, open_artifact, read_manifest, write_artifact
 from model.errors import ArtifactError
+from model.plain_file import FileRecord
 
 
 class Options(BaseModel):

@@ -17,8 +17,7 @@ from typing import Self
 
 import polars as pl
 
-from model.artifact import lock_folder
-from model.durable_files import storing
+from model.durable_files import lock_folder, storing
 
 INDEX_FILE = "addresses.jsonl"
 FAILURES_FILE = "failures.csv"

@@ -231,9 +231,8 @@ def test_two_ranks_build_same_index_as_one_process(shop: FakeShop, tmp_path: Pat
 
 
 def test_stores_encoder_tokens_in_catalogue_order(shop: FakeShop, tmp_path: Path) -> None:
-    assert TokenStore.open(run(shop, tmp_path / "without") / "tokens") is None
-    store = TokenStore.open(run(shop, tmp_path / "index", token_store=True) / "tokens")
-    assert store is not None
+    assert not (run(shop, tmp_path / "without") / "tokens").exists()
+    store = TokenStore(run(shop, tmp_path / "index", token_store=True) / "tokens")
     tokens = store.tokens
     pictures = [Image.open(shop.prepared / item.picture).convert("RGB") for item in ITEMS]
     expected = FakeEncoder().read_items([item.text for item in ITEMS], pictures, tokens=True)().tokens
