@@ -14,6 +14,7 @@ from threading import Lock
 from indexes.builder import revise
 from indexes.builder.compact import write_compacted
 from indexes.journal.journal import Change, Journal, JournalEntry
+from indexes.live.picture_check import PictureCheck
 from indexes.live.snapshot import Snapshot
 from indexes.storage.generation import Generation
 from indexes.storage.layout import lock_index, newest_generation, next_generation, remove_generations
@@ -31,7 +32,7 @@ class Index:
     """An open index folder that many threads may read and change; `refresh` loads the changes of other processes.
 
     A change is durable before it is acknowledged, and every reader created afterwards sees it. `journal` stores the
-    changes made since the newest generation.
+    changes made since the newest generation. `pictures` checks the pictures that are read.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint, generation: Generation, journal: Journal) -> None:
@@ -39,6 +40,8 @@ class Index:
         self.checkpoint = checkpoint
         self.journal = journal
         self.snapshot = Snapshot.of(generation)
+        self.pictures = PictureCheck()
+        self.pictures.switch_to(generation)
         self._newest = newest_generation(path).name
         self._publishing = Lock()
         self._compacting = Lock()
@@ -79,7 +82,7 @@ class Index:
 
     def reader(self) -> Reader:
         """Return a reader of the newest snapshot; all queries go through a reader."""
-        return Reader(self.snapshot, self.checkpoint, self.journal)
+        return Reader(self.snapshot, self.checkpoint, self.journal, self.pictures)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -101,7 +104,7 @@ class Index:
         Raises:
             UnknownItemError: no item has this ID.
             NoPictureError: the item has no picture.
-            ArtifactError: the picture is damaged.
+            DamagedPictureError: the picture is damaged.
         """
         while (found := self.reader().picture(item_id)) is None:
             self.refresh()
@@ -274,4 +277,5 @@ class Index:
                 )
             overlay = snapshot.overlay.after(recorded, generation.catalogue.find)
             snapshot = replace(snapshot, overlay=overlay)
+        self.pictures.switch_to(generation)
         return snapshot

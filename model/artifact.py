@@ -80,8 +80,8 @@ class Manifest(BaseModel):
 class Draft:
     """Artifact that is being written: files go under `path`, and `parents` and `counts` go into the manifest.
 
-    `carried` are the records of files that were taken over from another artifact. The manifest lists these records even
-    if a file was damaged there, so that damage stays visible.
+    `carried` are the records of files that were taken over from another artifact, which are not read again. If a file
+    was damaged there, its record says so here as well.
     """
 
     path: Path
@@ -113,7 +113,7 @@ def write_artifact(
         files = {
             path.relative_to(folder).as_posix(): FileRecord.of(path)
             for path in folder.rglob("*")
-            if path.is_file()
+            if path.is_file() and path.relative_to(folder).as_posix() not in draft.carried
         }
         manifest = Manifest(
             format=ARTIFACT_FORMAT,
@@ -258,8 +258,8 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
     raw = decode_json(content, file)
     if isinstance(raw, dict) and raw.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
-            f"{path} has format {str(raw.get('format'))[:40]}, but this version of rcml reads format {ARTIFACT_FORMAT}. "
-            f"{again}"
+            f"{path} has format {str(raw.get('format'))[:40]}, but this version of rcml reads format "
+            f"{ARTIFACT_FORMAT}. {again}"
         )
     if isinstance(raw, dict):
         raw.pop("digest", None)  # verified below by comparing the whole text

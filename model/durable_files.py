@@ -111,7 +111,7 @@ def make_folder(path: Path) -> None:
 
 def sync_path(path: Path) -> None:
     """Flush a file or folder to disk with fsync."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     finally:

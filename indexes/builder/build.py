@@ -44,7 +44,7 @@ from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.gpu_vectors import open_cards
 from indexes.vectors.milvus_collections import check_server
-from model.artifact import PICTURES, Draft, write_artifact
+from model.artifact import PICTURES, Draft, check_files, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.console import progress_bar
 from model.data.prepared_data import Prepared
@@ -76,7 +76,8 @@ def build(
         In rank 0, the counts in the manifest, such as the number of items; in other ranks, an empty dictionary.
 
     Raises:
-        ArtifactError: `config.out` exists and is not an index, or another run is writing to it.
+        ArtifactError: `config.out` exists and is not an index, another run is writing to it, or a picture of
+            `prepared` is damaged.
         InputError: `config.out` has changes that would be lost, no kind fits into `config.max_memory`, the configured
             kind misses `config.min_recall`, or no item can be encoded.
         StorageError: the disk is full or failing; an existing index is still available.
@@ -100,6 +101,7 @@ def build(
     run = EncodingRun(parents=parents, towers=towers, tokens=config.token_store)
     with lock_index(config.out):
         try:
+            check_files(prepared.path, prepared.manifest)  # opening the data has not read the pictures
             shards.begin(run)
             group.wait()
             embedding.run(group)
@@ -188,7 +190,7 @@ def _write(
         )
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
-    _copy_pictures(prepared.path, draft.path, items)
+    _copy_pictures(prepared, draft, items)
     save_relations(draft.path, _indexed_relations(checkpoint, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)
@@ -214,8 +216,9 @@ def _indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[Index
     ]
 
 
-def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:
-    (target / PICTURES).mkdir()
+def _copy_pictures(prepared: Prepared, draft: Draft, items: Iterable[Item]) -> None:
+    (draft.path / PICTURES).mkdir()
     for item in items:
         if item.picture:
-            shutil.copyfile(source / item.picture, target / item.picture)
+            shutil.copyfile(prepared.path / item.picture, draft.path / item.picture)
+            draft.carried[item.picture] = prepared.manifest.files[item.picture]

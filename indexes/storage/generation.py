@@ -21,13 +21,13 @@ from indexes.journal.journal import Journal
 from indexes.vectors.backends import VECTORS_DIR, open_vectors
 from indexes.vectors.contract import VectorIndex
 from indexes.vectors.gpu_vectors import CPU, Cards
-from model.artifact import Manifest, open_artifact
+from model.artifact import PICTURES, Manifest, open_artifact
 from model.console import say
 from model.data.item_input import ITEM_FORMAT_FILE as COMPOSITION
 from model.data.item_input import ItemFormat
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
-from model.plain_file import damaged, decoding, read_json
+from model.plain_file import damaged, decoding, plain_status, read_json
 from model.similarity import View
 
 from .attributes import Attributes
@@ -53,7 +53,8 @@ class Generation:
     """Opened generation whose digests have been checked.
 
     `relations` are in the order of the vectors. `tokens` is None if the index stores no tokens. `without_picture`
-    contains the rows of the items without a picture. `composition` specifies how the encoder reads new items. While
+    contains the rows of the items without a picture. `damaged_pictures` names the pictures that are missing or of
+    another size; the content of pictures is not read. `composition` specifies how the encoder reads new items. While
     `lease` is held, no process removes the folder. `cards` hold copies of the vectors.
     """
 
@@ -68,6 +69,7 @@ class Generation:
     relations: tuple[IndexedRelation, ...]
     composition: ItemFormat
     lease: "Lease"
+    damaged_pictures: tuple[str, ...] = ()
     cards: Cards = CPU
 
     @cached_property
@@ -109,6 +111,12 @@ class Generation:
             relations=load_relations(path),
             composition=ItemFormat.read(path / COMPOSITION),
             lease=lease,
+            damaged_pictures=tuple(
+                name
+                for name in manifest.files
+                if name.startswith(f"{PICTURES}/")
+                and not _has_size(path / name, path, manifest.files[name].size)
+            ),
             cards=cards,
         )
 
@@ -168,6 +176,13 @@ class Generation:
         with decoding(path):
             named: str = read_json(path)["path"]
             return (index / named).resolve()
+
+
+def _has_size(path: Path, folder: Path, size: int) -> bool:
+    try:
+        return plain_status(path, folder).st_size == size
+    except (ArtifactError, FileNotFoundError):
+        return False
 
 
 class Lease:

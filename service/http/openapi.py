@@ -16,6 +16,7 @@ from model.records import Item
 from model.similarity import Similarity
 from service.problems.kinds import (
     BUSY,
+    DAMAGED_PICTURE,
     INVALID_REQUEST,
     KEY_TOO_WEAK,
     NO_KEY,
@@ -90,6 +91,12 @@ _PROBLEMS = {
         "the next request.",
         TOO_MANY_REQUESTS,
         "This client sent too many requests in a short time. Retry in 1 s.",
+    ),
+    500: (
+        "A stored picture is damaged; the problem names its file.",
+        DAMAGED_PICTURE,
+        "The stored picture generation-000002/pictures/00017.jpg of this server is damaged. The request is valid. The "
+        "operator can restore the file, or send the item again with its picture.",
     ),
     503: (
         "The index is not open yet.",

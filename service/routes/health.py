@@ -2,8 +2,11 @@
 
 Liveness only requires a running event loop, so that a slow disk does not make an orchestrator restart the process.
 Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping and
-while a worker is stuck.
+while a worker is stuck. A damaged picture is only a warning, because all other requests are answered, and because
+the same picture may be damaged in all replicas.
 """
+
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 
@@ -12,6 +15,9 @@ from service.http.openapi import problems
 from service.lifecycle.app_state import FitEngine, ReadyEngine
 from service.schemas.health import Live, Ready
 from service.schemas.info import Info
+
+NAMED_PICTURES = 3
+"""Maximum number of damaged pictures that the readiness check names."""
 
 router = APIRouter(tags=["health"])
 
@@ -32,6 +38,7 @@ async def readyz(engine: FitEngine) -> Ready:
         device=engine.device,
         index=index.digest,
         checkpoint=index.checkpoint.manifest.digest,
+        warnings=_warnings(index.pictures.damaged),
     )
 
 
@@ -39,3 +46,11 @@ async def readyz(engine: FitEngine) -> Ready:
 async def info(engine: ReadyEngine, request: Request) -> Info:
     """Return the software versions and artifact digests of the server, even while a worker is stuck."""
     return info_of(engine, request.state.config, request.state.started)
+
+
+def _warnings(damaged: Sequence[str]) -> list[str]:
+    """Return the warning about damaged pictures, if there are any; only the first are named."""
+    if not damaged:
+        return []
+    named = ", ".join(damaged[:NAMED_PICTURES]) + (", ..." if len(damaged) > NAMED_PICTURES else "")
+    return [f"{len(damaged)} stored pictures are damaged: {named}. Check the index with `rcml index verify`."]
