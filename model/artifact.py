@@ -228,17 +228,18 @@ def _refuse_unlisted(path: Path, manifest: Manifest) -> None:
     listed = {"manifest.json", *manifest.files}
     folders = {parent.as_posix() for name in manifest.files for parent in Path(name).parents} | {"."}
     for folder in sorted(folders - {PICTURES}):
-        for entry in sorted(os.scandir(path / folder), key=lambda entry: entry.name):
-            name = (Path(folder) / entry.name).as_posix()
-            if entry.name.startswith(".") or name in listed or name in folders:
+        for entry in sorted(os.listdir(path / folder)):
+            name = (Path(folder) / entry).as_posix()
+            place = path / name
+            if entry.startswith(".") or name in listed or name in folders:
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                if not os.access(entry, os.R_OK | os.X_OK) or not any(os.scandir(entry)):
+            if place.is_dir() and not place.is_symlink():
+                if not os.access(place, os.R_OK | os.X_OK) or not os.listdir(place):
                     continue  # such as lost+found, if the artifact is a whole disk
             elif Path(name).suffix.lower() in IGNORED_SUFFIXES:
                 continue
             raise ArtifactError(
-                f"{path / name} is not listed in the manifest, so rcml did not write it. Move it out of {path}, or "
+                f"{place} is not listed in the manifest, so rcml did not write it. Move it out of {path}, or "
                 "create the artifact again."
             )
 

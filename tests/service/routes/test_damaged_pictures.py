@@ -117,9 +117,13 @@ def test_other_requests_about_the_item_are_answered(index: Path, own: TestClient
 def test_a_picture_is_read_once_until_its_file_changes(
     index: Path, own: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content, read = picture(index).read_bytes(), []
-    check = FileRecord.check
-    monkeypatch.setattr(FileRecord, "check", lambda *args: (read.append(args[1].name), check(*args))[1])
+    content, read, check = picture(index).read_bytes(), list[str](), FileRecord.check
+
+    def counted(record: FileRecord, path: Path, folder: Path) -> None:
+        read.append(path.name)
+        check(record, path, folder)
+
+    monkeypatch.setattr(FileRecord, "check", counted)
     for _ in range(3):
         assert own.get("/items/red-mug/image").content == content
     assert read == ["00000.png"]
