@@ -44,7 +44,7 @@ from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.gpu_vectors import open_cards
 from indexes.vectors.milvus_collections import check_server
-from model.artifact import PICTURES, Draft, check_files, write_artifact
+from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.console import progress_bar
 from model.data.prepared_data import Prepared
@@ -76,8 +76,7 @@ def build(
         In rank 0, the counts in the manifest, such as the number of items; in other ranks, an empty dictionary.
 
     Raises:
-        ArtifactError: `config.out` exists and is not an index, another run is writing to it, or a picture of
-            `prepared` is damaged.
+        ArtifactError: `config.out` exists and is not an index, or another run is writing to it.
         InputError: `config.out` has changes that would be lost, no kind fits into `config.max_memory`, the configured
             kind misses `config.min_recall`, or no item can be encoded.
         StorageError: the disk is full or failing; an existing index is still available.
@@ -101,7 +100,6 @@ def build(
     run = EncodingRun(parents=parents, towers=towers, tokens=config.token_store)
     with lock_index(config.out):
         try:
-            check_files(prepared.path, prepared.manifest)  # opening the data has not read the pictures
             shards.begin(run)
             group.wait()
             embedding.run(group)

@@ -25,7 +25,8 @@ class Ready(BaseModel):
         description="SHA-256 digest of the checkpoint that the index was built from, in hexadecimal"
     )
     warnings: list[str] = Field(
-        description="faults that affect only some requests, such as damaged pictures; empty if there are none"
+        default_factory=list,
+        description="faults that affect only some requests, such as damaged pictures; empty if there are none",
     )
 
 

@@ -9,17 +9,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from indexes.admin.inspection import verify
-from indexes.builder.build import build
-from indexes.config import BuildConfig, VerifyConfig
+from indexes.config import VerifyConfig
 from indexes.index import Index
 from indexes.storage.layout import newest_generation
-from model.checkpoint.checkpoint import Checkpoint
-from model.data.prepared_data import Prepared
 from model.errors import ArtifactError, DamagedPictureError
 from model.plain_file import FileRecord
 from service.settings import ServeConfig
 from tests.indexes.changes import SAILORS, WORDED, copied, made
-from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
+from tests.indexes.fakes import FakeShop, write_shop
 from tests.service.conftest import served
 
 
@@ -207,11 +204,3 @@ def test_an_added_relation_takes_damaged_pictures_over(tmp_path: Path) -> None:
             opened.picture(item)
     opened.picture("twin-1")
     opened.close()
-
-
-def test_a_build_refuses_damaged_pictures_by_name(shop: FakeShop, tmp_path: Path) -> None:
-    prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
-    flip(prepared / "pictures" / "00000.png")
-    config = BuildConfig(checkpoint=shop.checkpoint, prepared=prepared, out=tmp_path / "index")
-    with pytest.raises(ArtifactError, match=r"00000\.png was changed after it was written"):
-        build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(prepared))
