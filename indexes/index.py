@@ -15,6 +15,7 @@ from indexes.builder import revise
 from indexes.builder.compact import write_compacted
 from indexes.journal.change import Change, JournalEntry
 from indexes.journal.journal import Journal
+from indexes.live.picture_check import PictureCheck
 from indexes.live.snapshot import Snapshot
 from indexes.storage.generation import Generation
 from indexes.storage.layout import (
@@ -38,7 +39,7 @@ class Index:
     """An open index folder that many threads may read and change; `refresh` loads the changes of other processes.
 
     A change is durable before it is acknowledged, and every reader created afterwards sees it. `journal` stores the
-    changes made since the newest generation.
+    changes made since the newest generation. `pictures` checks the pictures that are read.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint, generation: Generation, journal: Journal) -> None:
@@ -46,6 +47,8 @@ class Index:
         self.checkpoint = checkpoint
         self.journal = journal
         self.snapshot = Snapshot.of(generation)
+        self.pictures = PictureCheck()
+        self.pictures.switch_to(generation)
         self._newest = newest_generation(path).name
         self._publishing = Lock()
         self._compacting = Lock()
@@ -86,7 +89,7 @@ class Index:
 
     def reader(self) -> Reader:
         """Return a reader of the newest snapshot; all queries go through a reader."""
-        return Reader(self.snapshot, self.checkpoint, self.journal)
+        return Reader(self.snapshot, self.checkpoint, self.journal, self.pictures)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -108,7 +111,7 @@ class Index:
         Raises:
             UnknownItemError: no item has this ID.
             NoPictureError: the item has no picture.
-            ArtifactError: the picture is damaged.
+            DamagedPictureError: the picture is damaged.
         """
         while (found := self.reader().picture(item_id)) is None:
             self.refresh()
@@ -299,4 +302,5 @@ class Index:
                 )
             overlay = snapshot.overlay.after(recorded, generation.catalogue.find)
             snapshot = replace(snapshot, overlay=overlay)
+        self.pictures.switch_to(generation)
         return snapshot

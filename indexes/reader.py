@@ -12,8 +12,8 @@ from typing import NamedTuple
 from jaxtyping import Float32
 from numpy import ndarray
 
-from indexes.journal.change import JournalEntry
 from indexes.journal.journal import Journal
+from indexes.live.picture_check import PictureCheck
 from indexes.live.snapshot import Snapshot
 from indexes.search.filtered_search import best_for_item, best_for_query
 from indexes.search.pairs import PairItem, PairScorer, RelationScore, Verdict
@@ -23,7 +23,7 @@ from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
 from model.embeddings.free_text import FreeTextRelation
 from model.embeddings.novelty import Novelty
-from model.errors import RcmlError
+from model.errors import ArtifactError, RcmlError, UnreachableError
 from model.records import Item, Relation
 from model.similarity import Similarity, View
 
@@ -48,12 +48,14 @@ class StoredPicture(NamedTuple):
 class Reader:
     """A snapshot of an index and the torch-free part of its checkpoint; safe to use from many threads.
 
-    `journal` stores the pictures of the items that were added or changed since the generation was written.
+    `journal` stores the pictures of the items that were added or changed since the generation was written. `pictures`
+    checks all pictures that are read.
     """
 
     snapshot: Snapshot
     checkpoint: Checkpoint
     journal: Journal
+    pictures: PictureCheck
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -115,13 +117,25 @@ class Reader:
         Raises:
             UnknownItemError: no item has this ID.
             NoPictureError: the item has no picture.
-            ArtifactError: the picture is damaged.
+            DamagedPictureError: the picture is damaged.
+            StorageError, UnreachableError: the database of the journal does not respond.
         """
         row = self.snapshot.row(item_id)
         self.snapshot.check_view(row, View.IMAGE)
-        sha256, place = self.snapshot.picture(row)
-        content = self.journal.picture(place) if isinstance(place, JournalEntry) else place
-        return None if content is None else StoredPicture(sha256, content, self.snapshot.at([row])[0].picture)
+        name = self.snapshot.at([row])[0].picture
+        entry = self.snapshot.entry(row)
+        if entry is None:
+            generation = self.snapshot.generation
+            path = self.pictures.file(generation, name)
+            return StoredPicture(generation.manifest.files[name].sha256, path, name)
+        sha256 = entry.change.picture_sha256
+        try:
+            content = self.journal.picture(entry)
+        except UnreachableError:
+            raise
+        except ArtifactError as error:
+            raise self.pictures.report(f"change {entry.sequence}", name, sha256, error) from None
+        return None if content is None else StoredPicture(sha256, content, name)
 
     def vectors(
         self, items: Sequence[PairItem], relation: str | FreeTextRelation, views: Sequence[View]

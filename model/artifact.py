@@ -3,10 +3,10 @@
 An artifact is written into a hidden folder next to its destination, fsynced, and renamed to the destination together
 with its `manifest.json` (format, kind, and the digests of its files and inputs). If the process is killed, the
 destination still contains the old artifact, or is still absent. The next run removes the hidden folder and reports it.
-Opening an artifact checks its kind, format and digests. Every stage writes and opens its artifacts with this module.
+Opening an artifact checks its kind, format and digests, and that it contains no other file that a stage could read.
+Every stage writes and opens its artifacts with this module.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import __version__
 from .console import say
-from .durable_files import make_folder, share, storing, sync_path
+from .durable_files import lock_folder, make_folder, share, storing, sync_path
 from .errors import ArtifactError
+from .plain_file import FileRecord, decode_json, faults_of, read_json, read_plain, reading, resolved
 
 ARTIFACT_FORMAT = 5
 """Version of the on-disk formats; see docs/artifacts.md."""
@@ -36,16 +37,13 @@ README_FILE = "README.md"
 The model card of a checkpoint may be edited on the Hub without changing the checkpoint.
 """
 
+IGNORED_SUFFIXES = {"", ".md", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp"}
+"""Suffixes of unlisted files that do not matter: documents for people, such as a LICENSE on the Hub."""
+
+MAX_MANIFEST_BYTES = 2**29
+"""Maximum size of a manifest, which has about 130 bytes for each file: room for 4 million pictures."""
+
 Kind = Literal["shop", "prepared", "checkpoint", "report", "index"]
-
-
-class FileRecord(BaseModel):
-    """Size in bytes and SHA-256 of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int
-    sha256: str
 
 
 class Manifest(BaseModel):
@@ -67,6 +65,10 @@ class Manifest(BaseModel):
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def names_in(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder of the artifact, which is empty if there is no such folder."""
+        return [name.removeprefix(f"{folder}/") for name in self.files if name.rpartition("/")[0] == folder]
+
     @property
     def text(self) -> str:
         """Text of `manifest.json`. It includes the digest, so `read_manifest` can detect an edited manifest."""
@@ -76,11 +78,16 @@ class Manifest(BaseModel):
 
 @dataclass
 class Draft:
-    """Artifact that is being written: files go under `path`, and `parents` and `counts` go into the manifest."""
+    """Artifact that is being written: files go under `path`, and `parents` and `counts` go into the manifest.
+
+    `carried` are the records of files that were taken over from another artifact, which are not read again. If a file
+    was damaged there, its record says so here as well.
+    """
 
     path: Path
     parents: dict[str, str]
     counts: dict[str, int] = field(default_factory=dict)
+    carried: dict[str, FileRecord] = field(default_factory=dict)
 
 
 @contextmanager
@@ -103,17 +110,18 @@ def write_artifact(
         draft = Draft(folder, dict(parents or {}))
         yield draft
         _write_text(folder / "config.json", saved(config))
+        files = {
+            path.relative_to(folder).as_posix(): FileRecord.of(path)
+            for path in folder.rglob("*")
+            if path.is_file() and path.relative_to(folder).as_posix() not in draft.carried
+        }
         manifest = Manifest(
             format=ARTIFACT_FORMAT,
             kind=kind,
             version=__version__,
             parents=draft.parents,
             counts=draft.counts,
-            files={
-                path.relative_to(folder).as_posix(): _record(path)
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            },
+            files=dict(sorted((files | draft.carried).items(), key=lambda one: Path(one[0]))),
         )
         _write_text(folder / "manifest.json", manifest.text)
 
@@ -152,13 +160,17 @@ def write_folder(target: Path) -> Iterator[Path]:
 
 
 def open_artifact(path: Path, kind: Kind) -> Manifest:
-    """Verify the artifact at `path` and return its manifest; pictures are checked only for their size.
+    """Verify the artifact at `path` and return its manifest.
+
+    Pictures are checked only for their size, and those of an index not at all: one damaged picture must not keep the
+    index from being served, so `indexes/live/picture_check.py` checks each picture when it is read.
 
     Raises:
-        ArtifactError: the artifact is absent, incomplete or of another kind or format, or a file is missing or changed.
+        ArtifactError: the artifact is absent, incomplete or of another kind or format, a file is missing or changed, or
+            there is another file that a stage could read.
     """
     path = _place(path)
-    with _readable():
+    with reading(path):
         return _opened(path, kind)
 
 
@@ -166,6 +178,10 @@ def _opened(path: Path, kind: Kind) -> Manifest:
     noun = _noun(kind)
     _recover(path)
     if not path.is_dir():
+        if os.path.lexists(path):
+            raise ArtifactError(
+                f"{path} is not a folder, so it is not {_a(kind)}. Remove it, and run `rcml {MADE_BY[kind]}` again."
+            )
         hint = " The run that should have created it was interrupted." if _staging(path).exists() else ""
         if _being_written(path):
             raise ArtifactError(
@@ -173,33 +189,59 @@ def _opened(path: Path, kind: Kind) -> Manifest:
             )
         raise ArtifactError(f"There is no {noun} at {path}.{hint} Run `rcml {MADE_BY[kind]}` to create it.")
     manifest = read_manifest(path, kind)
-    check_files(path, manifest, read_pictures=False)
+    check_files(path, manifest, read_pictures=False, skip_pictures=kind == "index")
+    _refuse_unlisted(path, manifest)
     return manifest
 
 
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Raise an `ArtifactError` if the block may not read a file, such as a file of another user."""
-    try:
-        yield
-    except PermissionError as error:
-        raise ArtifactError(
-            f"{error.filename} may not be read by this user ({error.strerror}). Give this user the right to read the "
-            "folder and all files in it, for example with chmod -R a+rX."
-        ) from None
-
-
-def check_files(path: Path, manifest: Manifest, read_pictures: bool = True) -> None:
+def check_files(
+    path: Path, manifest: Manifest, read_pictures: bool = True, skip_pictures: bool = False
+) -> None:
     """Compare the files of the artifact at `path` with its manifest, except README.md.
 
-    Without `read_pictures`, only the sizes of pictures are compared.
+    Without `read_pictures`, only the sizes of pictures are compared. With `skip_pictures`, pictures are not compared.
 
     Raises:
-        ArtifactError: a file is missing or changed.
+        ArtifactError: a file is missing, is not a plain file in this folder, or was changed.
     """
+    inside: set[Path] = set()
     for name, record in manifest.files.items():
-        if name != README_FILE:
-            _check(path / name, record, read=read_pictures or not name.startswith(f"{PICTURES}/"))
+        picture = name.startswith(f"{PICTURES}/")
+        if name == README_FILE or (picture and skip_pictures):
+            continue
+        file = path / name
+        if file.parent not in inside and os.path.lexists(file.parent):
+            resolved(file.parent, path)
+            inside.add(file.parent)
+        record.check(file, path, read=read_pictures or not picture)
+
+
+def _refuse_unlisted(path: Path, manifest: Manifest) -> None:
+    """Refuse a file or folder that the manifest does not list, but that a stage or a library could find and read.
+
+    Hidden files, and files with a suffix in `IGNORED_SUFFIXES`, are for people and file systems: nobody reads them.
+    Pictures are read only by the names in the catalogue, so their folder is not searched.
+
+    Raises:
+        ArtifactError: there is such a file.
+    """
+    listed = {"manifest.json", *manifest.files}
+    folders = {parent.as_posix() for name in manifest.files for parent in Path(name).parents} | {"."}
+    for folder in sorted(folders - {PICTURES}):
+        for entry in sorted(os.listdir(path / folder)):
+            name = (Path(folder) / entry).as_posix()
+            place = path / name
+            if entry.startswith(".") or name in listed or name in folders:
+                continue
+            if place.is_dir() and not place.is_symlink():
+                if not os.access(place, os.R_OK | os.X_OK) or not os.listdir(place):
+                    continue  # such as lost+found, if the artifact is a whole disk
+            elif Path(name).suffix.lower() in IGNORED_SUFFIXES:
+                continue
+            raise ArtifactError(
+                f"{place} is not listed in the manifest, so rcml did not write it. Move it out of {path}, or "
+                "create the artifact again."
+            )
 
 
 def read_manifest(path: Path, kind: Kind) -> Manifest:
@@ -208,29 +250,27 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
     Raises:
         ArtifactError: the manifest is missing or damaged, or it is of another kind or format.
     """
-    noun = _noun(kind)
+    noun, file = _noun(kind), path / "manifest.json"
+    again = f"Create the {noun} again with `rcml {MADE_BY[kind]}`."
     try:
-        text = (path / "manifest.json").read_text("utf-8")
-        raw = json.loads(text)
+        content = read_plain(file, path, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         raise ArtifactError(f"{path} has no manifest.json, so it is not an rcml artifact.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path}/manifest.json is damaged ({error}). Create the {noun} again.") from None
+    raw = decode_json(content, file)
     if isinstance(raw, dict) and raw.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
-            f"{path} has format {raw.get('format')!r}, but this version of rcml reads format {ARTIFACT_FORMAT}. Create "
-            f"the {noun} again."
+            f"{path} has format {str(raw.get('format'))[:40]}, but this version of rcml reads format "
+            f"{ARTIFACT_FORMAT}. {again}"
         )
     if isinstance(raw, dict):
         raw.pop("digest", None)  # verified below by comparing the whole text
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
-        raise ArtifactError(f"{path}/manifest.json is damaged ({error}). Create the {noun} again.") from None
-    if text != manifest.text:
+        raise ArtifactError(f"{file} is damaged ({faults_of(error)}). {again}") from None
+    if content.decode("utf-8") != manifest.text:
         raise ArtifactError(
-            f"{path}/manifest.json was changed after it was written: it does not match its own digest. Create the "
-            f"{noun} again."
+            f"{file} was changed after it was written: it does not match its own digest. {again}"
         )
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is {_a(manifest.kind)}, but {_a(kind)} is required.")
@@ -240,12 +280,6 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
                 f"{path}/manifest.json lists {name}, which is outside the artifact. Do not use this {noun}."
             )
     return manifest
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def saved(config: BaseModel) -> str:
@@ -271,20 +305,6 @@ def _a(kind: Kind) -> str:
     return {"index": "an index", "prepared": "prepared data"}.get(kind, f"a {kind}")
 
 
-def _check(path: Path, record: FileRecord, read: bool) -> None:
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing although the manifest lists it. Create the artifact again.")
-    if path.stat().st_size != record.size or (read and _record(path) != record):
-        raise ArtifactError(
-            f"{path} was changed after it was written: its size or SHA-256 differs from the manifest. Create the "
-            "artifact again."
-        )
-
-
-def _record(path: Path) -> FileRecord:
-    return FileRecord(size=path.stat().st_size, sha256=file_digest(path))
-
-
 def refuse_loss(target: Path, kind: Kind, config: BaseModel, taken_over: Collection[Path] = ()) -> None:
     """Raise an error if writing `target` would lose something; long stages call this before they start.
 
@@ -308,9 +328,9 @@ def refuse_loss(target: Path, kind: Kind, config: BaseModel, taken_over: Collect
             f"{target} exists and is not an rcml artifact. Choose another --out, or remove this file or folder."
         )
     try:
-        content = json.loads((target / "manifest.json").read_bytes())
+        content = read_json(target / "manifest.json", limit=MAX_MANIFEST_BYTES)
         earlier, listed = content["kind"], set(content["files"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ArtifactError, TypeError, KeyError):
         return  # a damaged artifact may be replaced
     if earlier != kind:
         raise ArtifactError(
@@ -344,26 +364,6 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-@contextmanager
-def lock_folder(folder: Path, name: str) -> Iterator[None]:
-    """Lock `folder` for this process while the block writes `name` in it.
-
-    Raises:
-        ArtifactError: another process holds the lock.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(
-                f"Another run of rcml is writing {name} now. Wait for it to finish."
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _swap(staging: Path, target: Path) -> None:
     """Replace `target` with `staging` in two renames; if only the first happens, `_recover` undoes it."""
     replaced = _replaced(target)
@@ -393,7 +393,7 @@ def _being_written(target: Path) -> bool:
     try:
         with lock_folder(_staging(target), target.name):
             return False
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
     except ArtifactError:
         return True

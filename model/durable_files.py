@@ -5,6 +5,7 @@ A disk can be full, failing or read-only, a quota used up, or a folder closed to
 """
 
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_IMODE
 
-from .errors import ReadOnlyError, StorageError
+from .errors import ArtifactError, ReadOnlyError, StorageError
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """Error codes of a full or failing disk, or of a quota that is used up."""
@@ -110,8 +111,28 @@ def make_folder(path: Path) -> None:
 
 def sync_path(path: Path) -> None:
     """Flush a file or folder to disk with fsync."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock_folder(folder: Path, name: str) -> Iterator[None]:
+    """Lock `folder` for this process while the block writes `name` in it.
+
+    Raises:
+        ArtifactError: another process holds the lock.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # a FIFO would wait
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(
+                f"Another run of rcml is writing {name} now. Wait for it to finish."
+            ) from None
+        yield
     finally:
         os.close(descriptor)

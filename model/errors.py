@@ -10,6 +10,7 @@
     ├── ArtifactError         an artifact is missing, damaged, incomplete or of another kind
     │   ├── MismatchError     two artifacts do not belong together
     │   ├── LostChangesError  a journal lacks acknowledged changes
+    │   ├── DamagedPictureError  a stored picture is missing or damaged
     │   └── UnreachableError  a server that stores a part of an artifact does not respond
     ├── StorageError          a change could not be made durable
     │   └── ReadOnlyError     a folder can never be written by this user
@@ -93,6 +94,20 @@ class MismatchError(ArtifactError):
 
 class LostChangesError(ArtifactError):
     """Error raised if a journal lacks changes that were acknowledged, or if it is unknown whether it does."""
+
+
+class DamagedPictureError(ArtifactError):
+    """Error raised if the stored picture of an item is missing, unreadable, or was changed after it was written.
+
+    `file` is the place of the picture, relative to the index folder.
+    """
+
+    def __init__(self, file: str, reason: object) -> None:
+        super().__init__(
+            f"The stored picture {file} is damaged: {str(reason).rstrip('.')}. Restore the file from a backup, or send "
+            "the item again with its picture."
+        )
+        self.file = file
 
 
 class UnreachableError(ArtifactError):

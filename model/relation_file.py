@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from .plain_file import decoding, read_json
 from .records import Relation
 
 
@@ -20,7 +21,11 @@ def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
 
 
 def load_relations(folder: Path) -> tuple[Relation, ...]:
-    """Read `relations.json` from `folder`."""
-    return tuple(
-        Relation(**raw) for raw in json.loads((folder / "relations.json").read_text(encoding="utf-8"))
-    )
+    """Read `relations.json` from `folder`.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    path = folder / "relations.json"
+    with decoding(path):
+        return tuple(Relation(**raw) for raw in read_json(path))

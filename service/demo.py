@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from indexes.config import BuildConfig
 from indexes.storage.layout import newest_generation
-from model.artifact import Kind, file_digest, open_artifact, saved
+from model.artifact import Kind, open_artifact, saved
 from model.config import EvaluateConfig, Objective, ShopConfig, StageConfig, TrainConfig
 from model.console import say
 from model.data.prepare_config import PrepareConfig
 from model.errors import ArtifactError
+from model.plain_file import file_digest
 from model.similarity import Similarity
 from service.engine.engine import Engine
 from service.middleware.api_keys import Keys

@@ -191,7 +191,7 @@ def _write(
         )
     write_catalogue(draft.path, items)
     write_attributes(draft.path, items)
-    _copy_pictures(prepared.path, draft.path, items)
+    _copy_pictures(prepared, draft, items)
     save_relations(draft.path, _indexed_relations(checkpoint, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)
@@ -217,8 +217,9 @@ def _indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[Index
     ]
 
 
-def _copy_pictures(source: Path, target: Path, items: Iterable[Item]) -> None:
-    (target / PICTURES).mkdir()
+def _copy_pictures(prepared: Prepared, draft: Draft, items: Iterable[Item]) -> None:
+    (draft.path / PICTURES).mkdir()
     for item in items:
         if item.picture:
-            shutil.copyfile(source / item.picture, target / item.picture)
+            shutil.copyfile(prepared.path / item.picture, draft.path / item.picture)
+            draft.carried[item.picture] = prepared.manifest.files[item.picture]

@@ -1,5 +1,6 @@
 """Compaction: a snapshot is written as a new generation, with the current items in the order of their rows."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,12 +16,16 @@ from indexes.journal.change import JournalEntry
 from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import ATTRIBUTES_FILE, write_attributes
 from indexes.storage.catalogue import CATALOGUE_FILE, write_catalogue
+from indexes.storage.generation import Generation
 from indexes.storage.layout import write_checkpoint_path
 from indexes.storage.precomputed import ANSWERS_DIR, PreviousAnswers, write_precomputed
 from indexes.storage.relation_table import save_relations
 from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
-from model.artifact import write_artifact
+from model.artifact import Draft, write_artifact
+from model.console import say
+from model.errors import ArtifactError, UnreachableError
+from model.plain_file import FileRecord, plain_status
 from model.records import Item
 from model.similarity import View
 
@@ -83,7 +88,7 @@ def write_compacted(
                     shutil.copytree(old.path / name, draft.path / name)
             for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
                 shutil.copyfile(old.path / name, draft.path / name)
-        _write_pictures(snapshot, draft.path, picture)
+        _write_pictures(snapshot, draft, picture)
         save_relations(draft.path, old.relations)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
@@ -93,29 +98,51 @@ def write_compacted(
 
 
 def _write_pictures(
-    snapshot: Snapshot, folder: Path, picture: Callable[[JournalEntry], bytes | None]
+    snapshot: Snapshot, draft: Draft, picture: Callable[[JournalEntry], bytes | None]
 ) -> None:
+    old = snapshot.generation
     for rows in _chunks(snapshot):
         for row, item in zip(rows, snapshot.at(rows), strict=True):
             if not item.picture:
                 continue
-            target = folder / item.picture
+            entry = snapshot.entry(row)
+            if entry is None:
+                if item.picture in old.manifest.files:
+                    carry_picture(old, item.picture, draft)
+                continue
+            target = draft.path / item.picture
             target.parent.mkdir(exist_ok=True)
-            if row < snapshot.overlay.first:
-                link(snapshot.generation.path / item.picture, target)
-            else:
-                entry = snapshot.overlay.entries[row - snapshot.overlay.first]
+            try:
                 content = picture(entry)
-                assert content is not None, "the index is locked, so the journal cannot have been trimmed"
-                target.write_bytes(content)
+            except UnreachableError:
+                raise
+            except ArtifactError as error:
+                # The item stays, and its picture stays known as damaged: the manifest lists it, and there is no file.
+                say(f"{error} The new generation has no picture of item {item.item_id!r}.")
+                draft.carried[item.picture] = FileRecord(size=0, sha256=entry.change.picture_sha256)
+                continue
+            assert content is not None, "the index is locked, so the journal cannot have been trimmed"
+            target.write_bytes(content)
 
 
-def link(source: Path | str, target: Path | str) -> None:
-    """Hard-link a picture, which never changes, into another generation, or copy it if linking fails."""
+def carry_picture(old: Generation, name: str, draft: Draft) -> None:
+    """Take over a picture of `old` with its record: as a hard link, because pictures never change, or as a copy.
+
+    A picture that is damaged in `old` stays damaged: its record is that of the picture that was once written, and a
+    picture that is missing, unreadable or not a plain file is left out.
+    """
+    draft.carried[name] = old.manifest.files[name]
+    source, target = old.path / name, draft.path / name
+    target.parent.mkdir(exist_ok=True)
     try:
-        Path(target).hardlink_to(source)
+        plain_status(source, old.path)
+    except (ArtifactError, FileNotFoundError):
+        return
+    try:
+        target.hardlink_to(source.resolve())
     except OSError:
-        shutil.copyfile(source, target)
+        if os.access(source, os.R_OK):
+            shutil.copyfile(source, target)
 
 
 def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:

@@ -14,6 +14,9 @@ from indexes.config import BuildConfig
 from model.console import progress_bar, say
 from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder, ItemReader, PictureFolder, ReadItems
+from model.embeddings.encoding import Encoding
+from model.errors import ArtifactError, PictureError
+from model.records import Item
 from model.worker_pools import ahead
 
 from .shards import Shard, Shards
@@ -120,10 +123,31 @@ class Embedding:
         return writer.submit(self._shards.write, shard) if shard.number >= 0 else None
 
     def _read(self, reader: ItemReader, batch: tuple[int, range]) -> ReadItems:
-        """Read the inputs of a batch; called in a reader thread."""
+        """Read the inputs of a batch without its damaged pictures; called in a reader thread."""
+        folder = self._prepared.path
         items = [self._prepared.items[place] for place in batch[1]]
-        paths = [self._prepared.path / item.picture if item.picture else None for item in items]
-        return reader.read([item.text for item in items], paths, self._config.token_store)
+        damaged = {place: error for place, item in enumerate(items) if (error := self._damage(item))}
+        kept = [place for place in range(len(items)) if place not in damaged]
+        if not kept:
+            return ReadItems(damaged, _nothing)
+        texts = [items[place].text for place in kept]
+        paths = [folder / items[place].picture if items[place].picture else None for place in kept]
+        read = reader.read(texts, paths, self._config.token_store)
+        unread = {kept[place]: error for place, error in read.errors.items()}
+        return ReadItems(dict(sorted((damaged | unread).items())), read.encode)
+
+    def _damage(self, item: Item) -> PictureError | None:
+        """Compare the picture of an item with its digest, which opening the prepared data has not done."""
+        if not item.picture:
+            return None
+        path = self._prepared.path / item.picture
+        try:
+            self._prepared.manifest.files[item.picture].check(path, self._prepared.path)
+        except ArtifactError:
+            return PictureError(
+                f"picture {path.name} is missing, or was changed after `rcml prepare` wrote it"
+            )
+        return None
 
 
 class _Pace:
@@ -168,6 +192,10 @@ class _Pace:
     def _shares(self) -> str:
         whole = max(sum(self._waits.values()), 1e-9)
         return "time: " + ", ".join(f"{side} {wait / whole:.0%}" for side, wait in self._waits.items())
+
+
+def _nothing() -> Encoding:
+    raise AssertionError("a batch without items is not encoded")
 
 
 def _batches(rows: range, size: int) -> list[range]:

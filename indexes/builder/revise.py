@@ -24,14 +24,14 @@ from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import TOKENS_DIR
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.faiss_backend import Carried
-from model.artifact import PICTURES, write_artifact
+from model.artifact import PICTURES, Draft, write_artifact
 from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.errors import InputError, NoTokensError, UnknownRelationError
 from model.records import Relation
 from model.similarity import View
 
 from .auto_options import choose_kind
-from .compact import link
+from .compact import carry_picture
 
 
 def check_new_relation(generation: Generation, relation: Relation) -> None:
@@ -146,7 +146,7 @@ def write_revised(
                     write_precomputed(draft.path / ANSWERS_DIR, vectors, [position], [similarity])
                     advance(count)
         save_relations(draft.path, relations)
-        _copy_items(old.path, draft.path)
+        _copy_items(old, draft)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
         old.composition.write(draft.path)
         by_text = sum(known.free_text is not None for known in relations)
@@ -158,11 +158,13 @@ def write_revised(
         )
 
 
-def _copy_items(source: Path, target: Path) -> None:
+def _copy_items(old: Generation, draft: Draft) -> None:
     """Copy the files of a generation that do not depend on its relations: items, attributes, tokens and pictures."""
+    source, target = old.path, draft.path
     for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
         shutil.copyfile(source / name, target / name)
     if (source / TOKENS_DIR).is_dir():
         shutil.copytree(source / TOKENS_DIR, target / TOKENS_DIR)
-    if (source / PICTURES).is_dir():
-        shutil.copytree(source / PICTURES, target / PICTURES, copy_function=link)
+    for name in old.manifest.files:
+        if name.startswith(f"{PICTURES}/"):
+            carry_picture(old, name, draft)

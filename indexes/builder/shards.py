@@ -20,13 +20,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, Int64
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from model.console import say
 from model.durable_files import storing
 from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
+from model.errors import ArtifactError
+from model.plain_file import plain_status, read_model
 from model.similarity import View
 
 SHARDS_DIR = ".generation-encoded"
@@ -88,15 +90,12 @@ class Shards:
     def _go_on(self, run: EncodingRun) -> bool:
         """Return whether the folder contains shards of `run`; if so, remove damaged and unfinished shards."""
         try:
-            if EncodingRun.model_validate_json((self.folder / "run.json").read_bytes()) != run:
+            if read_model(EncodingRun, self.folder / "run.json") != run:
                 return False
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, ArtifactError):
             return False
         for path in self.folder.iterdir():
-            whole = path.suffix == ".safetensors" and path.stem.partition("-")[2] == _digest(
-                path.read_bytes()
-            )
-            if not whole and path.name != "run.json":
+            if path.name != "run.json" and not _is_whole(path):
                 path.unlink()
         return True
 
@@ -174,6 +173,15 @@ class Shards:
 
     def _paths(self) -> Sequence[Path]:
         return sorted(self.folder.glob("*.safetensors"))
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether `path` is a finished shard whose digest matches its name."""
+    try:
+        plain_status(path, path.parent)
+        return path.suffix == ".safetensors" and path.stem.partition("-")[2] == _digest(path.read_bytes())
+    except (ArtifactError, FileNotFoundError):
+        return False
 
 
 def _digest(content: bytes) -> str:

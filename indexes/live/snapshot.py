@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -250,10 +249,14 @@ class Snapshot:
             np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
         )
 
-    def picture(self, row: int) -> tuple[str, Path | JournalEntry]:
-        """Return the SHA-256 of an item's picture and its location: a file or, in the overlay, a journal entry."""
-        if row >= self.overlay.first:
-            entry = self.overlay.entries[row - self.overlay.first]
-            return entry.change.picture_sha256, entry
-        name = self.at([row])[0].picture
-        return self.generation.manifest.files[name].sha256, self.generation.path / name
+    def entry(self, row: int) -> JournalEntry | None:
+        """Return the journal entry of the item at `row`; None if the generation includes the item."""
+        return self.overlay.entries[row - self.overlay.first] if row >= self.overlay.first else None
+
+    def picture_sha256(self, row: int) -> str | None:
+        """Return the SHA-256 of the picture of the item at `row`; None if no record of the picture exists."""
+        entry = self.entry(row)
+        if entry is not None:
+            return entry.change.picture_sha256
+        record = self.generation.manifest.files.get(self.at([row])[0].picture)
+        return None if record is None else record.sha256

@@ -1,11 +1,16 @@
 """NumPy array files without pickle: writing reports a full disk, and reading maps the file into memory."""
 
+import os
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from numpy import ndarray
+from numpy.typing import DTypeLike
+
+from model.plain_file import decoding, open_plain
 
 _READING = Lock()
 """Lock for reading file headers. NumPy reads a header with Python's parser, which in Python 3.11 occasionally fails
@@ -54,13 +59,31 @@ def save_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[n
             file.write(part.astype(dtype, copy=False).tobytes())
 
 
-def map_array(path: Path) -> ndarray:
-    """Map an array file into memory. The result is not an `np.memmap`, which takes five times as long to index."""
-    with _READING:
-        array: ndarray = np.load(path, mmap_mode="r", allow_pickle=False).view(ndarray)
-    return array
+def map_array(path: Path, dtype: DTypeLike, dimensions: int) -> ndarray:
+    """Map an array file into memory. The result is not an `np.memmap`, which takes five times as long to index.
+
+    Raises:
+        ArtifactError: the file is not a plain file, its header has another type or number of dimensions or another
+            order than C, or the size of the file does not match the header.
+    """
+    with decoding(path), open_plain(path, path.parent) as file, _READING:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"version {version} of the header")
+        shape, fortran, found = np.lib.format.read_array_header_1_0(file)
+        size, wanted = os.fstat(file.fileno()).st_size - file.tell(), np.dtype(dtype)
+        if found != wanted or len(shape) != dimensions or (fortran and dimensions > 1):
+            order = " in Fortran order" if fortran else ""
+            raise ValueError(
+                f"an array of {found} {list(shape)}{order}, not of {wanted} with {dimensions} axes"
+            )
+        if any(length < 0 for length in shape) or size != prod(shape) * wanted.itemsize:
+            raise ValueError(f"{size} bytes of data, which is not an array of {wanted} {list(shape)}")
+        if size == 0:
+            return np.empty(shape, wanted)
+        return np.memmap(file, wanted, "r", file.tell(), shape).view(ndarray)
 
 
-def read_array(path: Path) -> ndarray:
-    """Read an array file into memory."""
-    return np.array(map_array(path))
+def read_array(path: Path, dtype: DTypeLike, dimensions: int) -> ndarray:
+    """Read an array file into memory; see `map_array`."""
+    return np.array(map_array(path, dtype, dimensions))

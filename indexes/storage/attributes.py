@@ -20,6 +20,7 @@ import polars as pl
 from jaxtyping import Bool, Int64, Num
 from numpy import ndarray
 
+from model.plain_file import decoding, open_plain
 from model.records import Item
 
 from .filters import Condition, is_double
@@ -38,7 +39,8 @@ class Attributes:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ATTRIBUTES_FILE
-        with self._path.open("rb") as file:  # polars opens only paths that are valid UTF-8
+        # polars opens only paths that are valid UTF-8
+        with decoding(self._path), open_plain(self._path, folder) as file:
             self._schema = pl.read_parquet_schema(file)
         self._columns: dict[str, pl.Series] = {}
         columns = [name.rpartition(".") for name in self._schema if name != CATEGORIES]
@@ -78,7 +80,7 @@ class Attributes:
         if name not in self._schema:
             return None
         if name not in self._columns:
-            with self._path.open("rb") as file:
+            with decoding(self._path), open_plain(self._path, self._path.parent) as file:
                 column = pl.read_parquet(file, columns=[name])[name]
             self._columns[name] = column.fill_null(math.nan) if column.dtype == pl.Float64 else column
         return self._columns[name]

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from model.durable_files import not_stored
+from model.plain_file import decoding, plain_status
 from model.records import Item
 
 CATALOGUE_FILE = "catalogue.sqlite"
@@ -55,8 +56,15 @@ class Catalogue:
 
     @classmethod
     def open(cls, folder: Path) -> "Catalogue":
-        """Open the catalogue that `write_catalogue` wrote to `folder`."""
-        return cls(_uri(folder, "mode=ro&immutable=1"))
+        """Open the catalogue that `write_catalogue` wrote to `folder`.
+
+        Raises:
+            ArtifactError: the file is not a plain file, or is damaged.
+        """
+        path = folder / CATALOGUE_FILE
+        plain_status(path, folder)
+        with decoding(path):
+            return cls(_uri(folder, "mode=ro&immutable=1"))
 
     def close(self) -> None:
         """Close the file. No other thread may still be reading it."""

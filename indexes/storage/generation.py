@@ -11,7 +11,6 @@ number of the previous generation. Either generation can therefore be opened, an
 """
 
 import fcntl
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +23,13 @@ from indexes.journal.journal import Journal
 from indexes.vectors.backends import VECTORS_DIR, open_vectors
 from indexes.vectors.contract import VectorIndex
 from indexes.vectors.gpu_vectors import CPU, Cards
-from model.artifact import Manifest, open_artifact
+from model.artifact import PICTURES, Manifest, open_artifact
 from model.console import say
 from model.data.item_input import ITEM_FORMAT_FILE as COMPOSITION
 from model.data.item_input import ItemFormat
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
+from model.plain_file import damaged, decoding, plain_status, read_json
 from model.similarity import View
 
 from .attributes import Attributes
@@ -47,13 +47,17 @@ from .precomputed import ANSWERS_DIR, PrecomputedAnswers
 from .relation_table import IndexedRelation, load_relations
 from .tokens import TOKENS_DIR, TokenStore
 
+PARENTS = {"checkpoint", "prepared"}
+"""Names of the artifacts that every generation was made from."""
+
 
 @dataclass(frozen=True)
 class Generation:
     """Opened generation whose digests have been checked.
 
     `relations` are in the order of the vectors. `tokens` is None if the index stores no tokens. `without_picture`
-    contains the rows of the items without a picture. `composition` specifies how the encoder reads new items. While
+    contains the rows of the items without a picture. `damaged_pictures` names the pictures that are missing or of
+    another size; the content of pictures is not read. `composition` specifies how the encoder reads new items. While
     `lease` is held, no process removes the folder. `cards` hold copies of the vectors.
     """
 
@@ -68,6 +72,7 @@ class Generation:
     relations: tuple[IndexedRelation, ...]
     composition: ItemFormat
     lease: "Lease"
+    damaged_pictures: tuple[str, ...] = ()
     cards: Cards = CPU
 
     @cached_property
@@ -89,6 +94,11 @@ class Generation:
         """
         lease = Lease(path)
         manifest = open_artifact(path, "index")
+        if (
+            missing := {"items", "relations", "sequence"} - manifest.counts.keys()
+            or PARENTS - manifest.parents.keys()
+        ):
+            raise damaged(path / "manifest.json", f"it lacks {', '.join(sorted(missing))}")
         catalogue = Catalogue.open(path)
         vectors = open_vectors(path / VECTORS_DIR, cards)
         vectors.copy_to_gpus()
@@ -98,12 +108,18 @@ class Generation:
             catalogue=catalogue,
             attributes=Attributes(path),
             vectors=vectors,
-            answers=PrecomputedAnswers(path / ANSWERS_DIR),
-            tokens=TokenStore.open(path / TOKENS_DIR),
+            answers=PrecomputedAnswers(path / ANSWERS_DIR, manifest.names_in(ANSWERS_DIR)),
+            tokens=TokenStore(path / TOKENS_DIR) if manifest.names_in(TOKENS_DIR) else None,
             without_picture=tuple(catalogue.without_picture()),
             relations=load_relations(path),
             composition=ItemFormat.read(path / COMPOSITION),
             lease=lease,
+            damaged_pictures=tuple(
+                name
+                for name in manifest.files
+                if name.startswith(f"{PICTURES}/")
+                and not _has_size(path / name, path, manifest.files[name].size)
+            ),
             cards=cards,
         )
 
@@ -161,8 +177,17 @@ class Generation:
 
     def checkpoint_seen_from(self, index: Path) -> Path:
         """Return the path of the checkpoint, which is stored relative to the index folder `index`."""
-        named: str = json.loads((self.path / CHECKPOINT_PATH_FILE).read_text("utf-8"))["path"]
-        return (index / named).resolve()
+        path = self.path / CHECKPOINT_PATH_FILE
+        with decoding(path):
+            named: str = read_json(path)["path"]
+            return (index / named).resolve()
+
+
+def _has_size(path: Path, folder: Path, size: int) -> bool:
+    try:
+        return plain_status(path, folder).st_size == size
+    except (ArtifactError, FileNotFoundError):
+        return False
 
 
 class Lease:
@@ -173,10 +198,12 @@ class Lease:
 
     def __init__(self, folder: Path) -> None:
         try:
-            descriptor = os.open(folder, os.O_RDONLY)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # a FIFO would wait for a writer
         except FileNotFoundError:
             raise ArtifactError(
                 f"{folder} was removed before it could be opened. Open the index again."
             ) from None
+        except NotADirectoryError:
+            raise ArtifactError(f"{folder} is not a folder, so it is not a generation. Remove it.") from None
         self.release = finalize(self, os.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)

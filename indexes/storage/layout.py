@@ -15,9 +15,10 @@ from indexes.journal.postgres_store import PostgresStore, located, same_server
 from indexes.journal.sqlite_store import SqliteStore
 from indexes.journal.store import Store, last_sequence
 from indexes.vectors.milvus_collections import drop_unused
-from model.artifact import lock_folder, open_artifact, read_manifest
-from model.durable_files import make_folder, storing
+from model.artifact import open_artifact, read_manifest
+from model.durable_files import lock_folder, make_folder, storing
 from model.errors import ArtifactError, InputError
+from model.plain_file import read_model
 
 CHECKPOINT_PATH_FILE = "checkpoint.json"
 """Name of the file in a generation that contains the path of its checkpoint."""
@@ -71,7 +72,7 @@ def next_generation(index: Path) -> Path:
 def kept_config(index: Path) -> BuildConfig | None:
     """Read the options of the newest generation whose options are readable; None if there is no such generation."""
     for path in reversed(generations(index)):
-        with suppress(OSError, ValueError):
+        with suppress(FileNotFoundError, ArtifactError):
             return read_options(path)
     return None
 
@@ -213,10 +214,10 @@ def read_options(generation: Path) -> BuildConfig:
     """Read the options that a generation was built with.
 
     Raises:
-        OSError: the options cannot be read.
-        ValueError: the options are not those of an index.
+        FileNotFoundError: there are no options.
+        ArtifactError: the options cannot be read, or are not those of an index.
     """
-    return BuildConfig.model_validate_json((generation / "config.json").read_bytes())
+    return read_model(BuildConfig, generation / "config.json")
 
 
 def _only_remains(index: Path) -> bool:

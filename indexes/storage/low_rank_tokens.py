@@ -54,8 +54,8 @@ class LowRankTokens:
     @classmethod
     def open(cls, folder: Path, name: str, starts: Int64[ndarray, " bounds"]) -> "LowRankTokens":
         """Open the projections that `write_low_rank_tokens` wrote."""
-        states = map_array(folder / f"{name}.sketch.npy")
-        return cls(states, starts, read_array(folder / f"{name}.basis.npy"))
+        states = map_array(folder / f"{name}.sketch.npy", "<f4", 2)
+        return cls(states, starts, read_array(folder / f"{name}.basis.npy", "<f4", 2))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ than half of its entries left is computed again.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -57,12 +57,14 @@ _ENTRY = np.dtype([("row", "<i4"), ("score", "<f4")])
 
 
 class PrecomputedAnswers:
-    """Top-k tables of a generation, mapped into memory on first use; safe to use from many threads."""
+    """Top-k tables of a generation, mapped into memory on first use; safe to use from many threads.
 
-    def __init__(self, folder: Path) -> None:
+    `names` are the files in `folder` that the manifest lists. No other table is read.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder = folder
-        found = sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
-        self._names = frozenset(found)
+        self._names = frozenset(names)
         self._opened: dict[str, ndarray] = {}
         self._opening = Lock()
 
@@ -103,7 +105,7 @@ class PrecomputedAnswers:
         if name not in self._opened:
             with self._opening:
                 if name not in self._opened:
-                    self._opened[name] = map_array(self._folder / name)
+                    self._opened[name] = map_array(self._folder / name, _ENTRY, 2)
         return self._opened[name]
 
     def copy(self, folder: Path, positions: Mapping[int, int]) -> None:

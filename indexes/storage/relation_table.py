@@ -9,6 +9,7 @@ The free-text form is sufficient to compute the vector of any item from its toke
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file, save
 
 from model.embeddings.encoding import EQUAL_SHARE
 from model.embeddings.free_text import FreeTextBias, FreeTextRelation
+from model.plain_file import decoding, read_json
 from model.records import Relation
 
 RELATIONS_FILE = "relations.json"
@@ -80,27 +82,41 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
 
 
 def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
-    """Read the relations of a generation that `save_relations` wrote."""
-    records = json.loads((folder / RELATIONS_FILE).read_text(encoding="utf-8"))
-    pairs = [record.pop("pairs") for record in records]
-    paired_items = [record.pop("paired_items", None) for record in records]
-    relations = [Relation(**record) for record in records]
+    """Read the relations of a generation that `save_relations` wrote.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+    path = folder / RELATIONS_FILE
+    with decoding(path):
+        records = read_json(path)
+        pairs = [record.pop("pairs") for record in records]
+        paired_items = [record.pop("paired_items", None) for record in records]
+        relations = [Relation(**record) for record in records]
     free_texts: list[FreeTextRelation | None] = [None] * len(relations)
-    if (folder / ADDED_RELATIONS_FILE).exists():
-        arrays = load_file(folder / ADDED_RELATIONS_FILE)
+    path = folder / ADDED_RELATIONS_FILE
+    with suppress(FileNotFoundError), decoding(path):
+        arrays = load_file(path)
         first = len(relations) - len(arrays["query"])
-        for number, relation in enumerate(relations[first:]):
-            free_texts[first + number] = FreeTextRelation(
-                relation.description,
-                arrays["query"][number],
-                arrays["output"][number],
-                tuple(arrays["nearest"][number].tolist()),
-                arrays["vector"][number],
-                _bias(arrays, number),
-                float(arrays["text_share"][number]) if "text_share" in arrays else EQUAL_SHARE,
-                bool(arrays["unit_tokens"][number]) if "unit_tokens" in arrays else False,
-            )
+        free_texts[first:] = [
+            _free_text(arrays, number, relation.description)
+            for number, relation in enumerate(relations[first:])
+        ]
     return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items))
+
+
+def _free_text(arrays: Mapping[str, ndarray], number: int, description: str) -> FreeTextRelation:
+    """Return the free-text form of an added relation."""
+    return FreeTextRelation(
+        description,
+        arrays["query"][number],
+        arrays["output"][number],
+        tuple(arrays["nearest"][number].tolist()),
+        arrays["vector"][number],
+        _bias(arrays, number),
+        float(arrays["text_share"][number]) if "text_share" in arrays else EQUAL_SHARE,
+        bool(arrays["unit_tokens"][number]) if "unit_tokens" in arrays else False,
+    )
 
 
 def _bias(arrays: Mapping[str, ndarray], number: int) -> FreeTextBias | None:

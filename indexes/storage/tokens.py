@@ -23,6 +23,7 @@ from numpy import ndarray
 from indexes.vectors.faiss_threads import threads
 from model.embeddings.encoding import ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
+from model.plain_file import damaged
 
 from .arrays import map_array, read_array, save_array, save_parts
 from .low_rank_tokens import Estimates, LowRankTokens, write_low_rank_tokens
@@ -57,17 +58,17 @@ class TokenStore:
     """Tokens of a generation; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
+        """Open the tokens that `write_tokens` wrote.
+
+        Raises:
+            ArtifactError: a file is damaged.
+        """
         self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
         self._low_rank = [
             LowRankTokens.open(folder, modality, _rows(self.tokens, modality).starts)
             for modality in MODALITIES
         ]
         self._estimates: WeakKeyDictionary[FreeTextRelation, Estimates] = WeakKeyDictionary()
-
-    @classmethod
-    def open(cls, folder: Path) -> "TokenStore | None":
-        """Open the tokens that `write_tokens` wrote; None if the folder does not exist."""
-        return cls(folder) if folder.is_dir() else None
 
     def estimates(self, relation: FreeTextRelation) -> Estimates:
         """Return the estimated vectors of all items under a relation, cached while the relation object exists."""
@@ -94,8 +95,12 @@ def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemToken
 
 
 def _open(folder: Path, modality: Modality) -> StoredRows:
-    states = map_array(folder / f"{modality}.npy")
-    return StoredRows(states, read_array(folder / f"{modality}.starts.npy"))
+    states = map_array(folder / f"{modality}.npy", "<f2", 2)
+    path = folder / f"{modality}.starts.npy"
+    starts = read_array(path, "<i8", 1)
+    if not len(starts) or starts[0] != 0 or starts[-1] != len(states) or (np.diff(starts) < 0).any():
+        raise damaged(path, f"its bounds do not divide the {len(states):,} tokens")
+    return StoredRows(states, starts)
 
 
 def _rows(tokens: ItemTokens, modality: Modality) -> TokenRows:

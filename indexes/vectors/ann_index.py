@@ -22,6 +22,7 @@ from numpy import ndarray
 from indexes.config import IndexKind
 from model.durable_files import not_stored
 from model.native_path import native_path
+from model.plain_file import decoding, plain_status
 
 VECTORS_PER_CHUNK = 16_384
 """Number of vectors decoded to single precision at a time."""
@@ -185,8 +186,13 @@ class IvfRabitqIndex(_IvfIndex):
 
 
 def read_index(path: Path, flags: int = 0) -> Any:
-    """Read the FAISS index at `path`."""
-    with native_path(path) as name:
+    """Read the FAISS index at `path`.
+
+    Raises:
+        ArtifactError: the file is not a plain file, or is damaged.
+    """
+    plain_status(path, path.parent)
+    with decoding(path), native_path(path) as name:
         return faiss.read_index(name, flags)
 
 

@@ -31,6 +31,7 @@ from pydantic import RootModel
 
 from indexes.config import IndexKind
 from model.errors import InputError
+from model.plain_file import read_model
 from model.similarity import View
 
 from .ann_index import ANN_INDEXES, AnnIndex, HnswIndex, read_index, write_index
@@ -156,7 +157,7 @@ class FaissVectors:
 
     def __init__(self, folder: Path, cards: Cards = CPU) -> None:
         self._folder = folder
-        self.report = Report.model_validate_json((folder / "report.json").read_bytes()).root
+        self.report = read_model(Report, folder / "report.json").root
         self._opened: dict[tuple[int, View], _VectorFile] = {}
         self._opening = Lock()
         self._copies = CardTables(cards)

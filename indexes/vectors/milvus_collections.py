@@ -6,7 +6,6 @@ written before the collections are created and removed after they are dropped. `
 collections even if the process that created them was killed.
 """
 
-import json
 import logging
 import re
 import secrets
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from model.console import say
 from model.durable_files import sync_path
 from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
+from model.plain_file import read_json, read_model, read_plain
 from model.similarity import View
 
 from .contract import FileReport
@@ -94,14 +94,13 @@ class Place(BaseModel):
         Raises:
             ArtifactError: an earlier version of rcml wrote it, for one collection with a vector field for each view.
         """
-        content = path.read_bytes()
-        if isinstance(old := json.loads(content), dict) and "reports" not in old:
+        if isinstance(old := read_json(path), dict) and "reports" not in old:
             raise ArtifactError(
                 f"{path} names the collection {old.get('collection')}, in which an earlier version of rcml stored all "
                 "views. This version stores one collection per view. Rebuild the index: `rcml index build --checkpoint "
                 f"CHECKPOINT --prepared PREPARED --out {path.parents[2]} --vectors {old.get('uri')}`."
             )
-        return cls.model_validate_json(content)
+        return read_model(cls, path)
 
     def view(self, view: View) -> str:
         """Return the name of the collection with the vectors of a view."""
@@ -129,7 +128,7 @@ def drop_unused(index: Path) -> None:
         if (index / path.name.split(".")[1]).exists():
             continue
         try:
-            note = Note.model_validate_json(path.read_bytes())
+            note = Note.model_validate_json(read_plain(path))
         except ValueError:  # left by a power failure before the collection was created
             path.unlink()
             continue

@@ -24,6 +24,7 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import ArtifactError
+from model.plain_file import faults_of, read_plain
 from model.similarity import Similarity
 
 CALIBRATION_FILE = "calibration.json"
@@ -193,14 +194,14 @@ class Calibration(BaseModel):
             ArtifactError: another version of rcml wrote the file in another format.
         """
         path = folder / CALIBRATION_FILE
-        if not path.is_file():
-            return UNCALIBRATED
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_plain(path))
+        except FileNotFoundError:
+            return UNCALIBRATED
         except ValidationError as error:
             raise ArtifactError(
-                f"{path} was written by another version of rcml ({error}). Train the checkpoint again with this "
-                "version."
+                f"{path} was written by another version of rcml ({faults_of(error)}). Train the checkpoint again with "
+                "this version."
             ) from None
 
     def save(self, folder: Path) -> None:

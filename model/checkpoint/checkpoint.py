@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from model.artifact import README_FILE, Manifest, open_artifact
+from model.plain_file import decoding, read_model, read_text
 from model.records import Relation
 from model.relation_file import load_relations, save_relations
 
@@ -49,8 +50,7 @@ class Checkpoint:
     """Torch-free contents of a checkpoint folder with verified digests.
 
     `relations` are all relations that the network was trained on, with the intra-sample relation first.
-    `relation_vectors` (float32 `[relations, dim]`, not normalised) are their h_E in the same order. `card` is empty if
-    README.md was removed.
+    `relation_vectors` (float32 `[relations, dim]`, not normalised) are their h_E in the same order.
     """
 
     path: Path
@@ -61,7 +61,6 @@ class Checkpoint:
     validity: ValidityHead
     calibration: Calibration
     metrics: TrainingMetrics
-    card: str
 
     @classmethod
     def open(cls, path: Path) -> "Checkpoint":
@@ -71,18 +70,28 @@ class Checkpoint:
             ArtifactError: the checkpoint is missing or damaged.
         """
         manifest = open_artifact(path, "checkpoint")
-        card = path / README_FILE
         return cls(
             path=path,
             manifest=manifest,
-            config=RecordedOptions.model_validate_json((path / "config.json").read_bytes()),
+            config=read_model(RecordedOptions, path / "config.json"),
             relations=load_relations(path),
-            relation_vectors=load_file(path / "relations.safetensors")["relation_vectors"],
+            relation_vectors=_load_relation_vectors(path / "relations.safetensors"),
             validity=ValidityHead.load(path),
             calibration=Calibration.load(path),
             metrics=TrainingMetrics.load(path),
-            card=card.read_text(encoding="utf-8") if card.is_file() else "",
         )
+
+    @property
+    def card(self) -> str:
+        """Text of README.md; empty if it was removed. Serving does not read it, because anybody may edit it.
+
+        Raises:
+            ArtifactError: README.md is not a plain file of UTF-8 text.
+        """
+        try:
+            return read_text(self.path / README_FILE)
+        except FileNotFoundError:
+            return ""
 
     @property
     def dim(self) -> int:
@@ -114,3 +123,8 @@ def write_contents(
 def save_relation_vectors(folder: Path, vectors: Float32[ndarray, "relations dim"]) -> None:
     """Write `relations.safetensors` into `folder`."""
     save_file({"relation_vectors": vectors}, folder / "relations.safetensors")
+
+
+def _load_relation_vectors(path: Path) -> Float32[ndarray, "relations dim"]:
+    with decoding(path):
+        return load_file(path)["relation_vectors"]

@@ -4,7 +4,6 @@ The evaluation writes the figures into its report. The service returns them with
 are reliable. A report is valid only for its own checkpoint.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from model.artifact import open_artifact
 from model.errors import ArtifactError, MismatchError
+from model.plain_file import read_json
 
 
 class RelationQuality(BaseModel):
@@ -41,6 +41,9 @@ class RelationQuality(BaseModel):
     )
 
 
+MAX_REPORT_BYTES = 2**26
+"""Maximum size of `report.json`, which lists figures for every relation and system."""
+
 _RELATIONS = TypeAdapter(tuple[RelationQuality, ...])
 
 
@@ -61,16 +64,16 @@ class Quality:
             MismatchError: the report belongs to another checkpoint.
         """
         manifest = open_artifact(path, "report")
-        of = manifest.parents["rcml"]
+        of = manifest.parents.get("rcml", "none")
         if of != checkpoint_digest:
             raise MismatchError(
                 f"The report at {path} belongs to checkpoint {of[:12]}, not to {checkpoint_digest[:12]}. Run `rcml "
                 "evaluate` on the checkpoint in use, or provide its report."
             )
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        report = read_json(path / "report.json", limit=MAX_REPORT_BYTES)
         try:
             relations = _RELATIONS.validate_python(report["relations"])
-        except (KeyError, ValidationError):
+        except (KeyError, TypeError, ValidationError):
             raise ArtifactError(
                 f"The report at {path} has no figures by relation, because an earlier version of rcml wrote it. "
                 "Run `rcml evaluate` again."

@@ -5,6 +5,8 @@ import json
 
 from safetensors import safe_open
 
+from model.plain_file import read_json
+
 from .checkpoint import OWN_FILES, WEIGHTS_FILE, Checkpoint
 
 TOWERS = ("backbone.", "text_norm.", "image_norm.")
@@ -20,7 +22,7 @@ def tower_digest(checkpoint: Checkpoint) -> str:
     These are the config of the towers, their weights except the projections, the centres of normalised tokens, the
     tokenizer and the image processor.
     """
-    backbone = json.loads((checkpoint.path / "network.json").read_bytes())["backbone"]
+    backbone = read_json(checkpoint.path / "network.json")["backbone"]
     files = checkpoint.manifest.files
     processors = {file: files[file].sha256 for file in sorted(files.keys() - OWN_FILES)}
     digest = hashlib.sha256(json.dumps([backbone, processors], sort_keys=True).encode())

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model.config import Objective
 from model.errors import ArtifactError
+from model.plain_file import read_plain
 
 METRICS_FILE = "metrics.json"
 
@@ -57,7 +58,7 @@ class TrainingMetrics(BaseModel):
         """
         path = folder / METRICS_FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_plain(path))
         except ValidationError as error:
             keys = ", ".join(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
             raise ArtifactError(

@@ -13,6 +13,8 @@ from jaxtyping import Float32, Int
 from numpy import ndarray
 from safetensors.numpy import load_file, save_file
 
+from model.plain_file import decoding
+
 VALIDITY_FILE = "validity.safetensors"
 
 VALIDITY_THRESHOLD = 0.5
@@ -79,6 +81,12 @@ class ValidityHead:
 
     @classmethod
     def load(cls, folder: Path) -> "ValidityHead":
-        """Read `validity.safetensors` in `folder`."""
-        arrays = load_file(folder / VALIDITY_FILE)
-        return cls(arrays["weight_1"], arrays["bias_1"], arrays["weight_2"], arrays["bias_2"][0])
+        """Read `validity.safetensors` in `folder`.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        path = folder / VALIDITY_FILE
+        with decoding(path):
+            arrays = load_file(path)
+            return cls(arrays["weight_1"], arrays["bias_1"], arrays["weight_2"], arrays["bias_2"][0])

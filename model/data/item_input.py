@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from model.config import TextField
+from model.plain_file import read_model
 from model.records import FIELD_END
 
 from .pictures.images import DEFAULT_PICTURE_SIDE, decode_picture
@@ -33,8 +34,14 @@ class ItemFormat(BaseModel):
         """Read the format from the file that `write` wrote, or from the `config.json` of prepared data.
 
         If `path` does not exist, return the default format.
+
+        Raises:
+            ArtifactError: the file is damaged.
         """
-        return cls.model_validate_json(path.read_bytes()) if path.is_file() else cls()
+        try:
+            return read_model(cls, path)
+        except FileNotFoundError:
+            return cls()
 
     def write(self, folder: Path) -> None:
         """Write the format to a file in `folder`."""

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from model.artifact import PICTURES, file_digest, write_artifact
+from model.artifact import PICTURES, write_artifact
 from model.console import say
 from model.errors import InputError
 from model.item_limits import refusal
+from model.plain_file import file_digest
 from model.records import Item, Relation, Split
 from model.relation_file import save_relations
 

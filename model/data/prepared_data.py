@@ -25,11 +25,14 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from model.artifact import Manifest, open_artifact
-from model.errors import InputError
+from model.errors import ArtifactError, InputError
+from model.plain_file import decoding
 from model.records import Edge, Item, Relation, Split
 from model.relation_file import load_relations
 
 from .item_input import ItemFormat
+
+ITEMS_FILE = "items.parquet"
 
 EDGES_FILE = "edges.parquet"
 
@@ -62,22 +65,18 @@ class Prepared:
             ArtifactError: the data does not exist or is damaged.
         """
         manifest = open_artifact(path, "prepared")
-        items = pl.read_parquet(path / "items.parquet")
-        fields = ("item_id", "title", "description", "categories", "text", "picture", "attributes")
+        items, splits = _read_items(path / ITEMS_FILE)
+        for item in items:
+            if item.picture and item.picture not in manifest.files:
+                raise ArtifactError(
+                    f"{path / ITEMS_FILE} names the picture {item.picture!r} of item {item.item_id!r}, which the "
+                    "manifest does not list. Run `rcml prepare` again."
+                )
         return cls(
             path=path,
             manifest=manifest,
-            items=tuple(
-                Item(
-                    **{
-                        **row,
-                        "categories": tuple(row["categories"]),
-                        "attributes": json.loads(row["attributes"]),
-                    }
-                )
-                for row in items.select(fields).iter_rows(named=True)
-            ),
-            splits=tuple(Split(name) for name in items["split"]),
+            items=items,
+            splits=splits,
             relations=load_relations(path),
             edges=_read_edges(path / EDGES_FILE),
             edges_across=_read_edges(path / EDGES_ACROSS_FILE) if EDGES_ACROSS_FILE in manifest.files else (),
@@ -144,7 +143,24 @@ class Prepared:
         return found
 
 
+def _read_items(path: Path) -> tuple[tuple[Item, ...], tuple[Split, ...]]:
+    fields = ("item_id", "title", "description", "categories", "text", "picture", "attributes")
+    with decoding(path):
+        table = pl.read_parquet(path)
+        items = (
+            Item(
+                **{
+                    **row,
+                    "categories": tuple(row["categories"]),
+                    "attributes": json.loads(row["attributes"]),
+                }
+            )
+            for row in table.select(fields).iter_rows(named=True)
+        )
+        return tuple(items), tuple(Split(name) for name in table["split"])
+
+
 def _read_edges(path: Path) -> tuple[Edge, ...]:
-    return tuple(
-        Edge(**{**row, "split": Split(row["split"])}) for row in pl.read_parquet(path).iter_rows(named=True)
-    )
+    with decoding(path):
+        rows = pl.read_parquet(path).iter_rows(named=True)
+        return tuple(Edge(**{**row, "split": Split(row["split"])}) for row in rows)

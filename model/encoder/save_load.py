@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.artifact import Draft, file_digest
+from model.artifact import Draft
 from model.checkpoint.checkpoint import OWN_FILES, WEIGHTS_FILE, Checkpoint
 from model.checkpoint.hub import fetch, is_local
 from model.errors import ArtifactError, InputError
 from model.network.network import Network, NetworkConfig
 from model.network.processor import Preprocessor
+from model.plain_file import file_digest, read_plain
 
 NAMED_FAULTS = 8
 """Maximum number of mismatched weights listed in an error message; the rest are only counted."""
@@ -41,8 +42,9 @@ class Source:
             ArtifactError: the checkpoint is missing or damaged.
         """
         checkpoint = Checkpoint.open(folder)
-        others = checkpoint.manifest.files.keys() - OWN_FILES
-        return cls(checkpoint, {file: (folder / file).read_bytes() for file in others})
+        files = checkpoint.manifest.files
+        others = files.keys() - OWN_FILES
+        return cls(checkpoint, {name: read_plain(folder / name, folder, files[name].size) for name in others})
 
     def has_weights_of(self, draft: Draft) -> bool:
         """Return whether the weights in `draft` are identical to the loaded weights."""
@@ -73,7 +75,7 @@ def load_network(folder: Path) -> Network:
         ArtifactError: the network cannot be read, or the weights do not fit it.
     """
     try:
-        config = NetworkConfig.model_validate_json((folder / "network.json").read_bytes())
+        config = NetworkConfig.model_validate_json(read_plain(folder / "network.json"))
         weights = load_file(folder / WEIGHTS_FILE)
     except (ValidationError, SafetensorError) as error:
         raise ArtifactError(

@@ -25,6 +25,7 @@ from torch import Tensor
 from model.console import progress
 from model.disk_space import check_room, has_room
 from model.durable_files import share, storing
+from model.plain_file import plain_status
 
 from .inputs import Tokens
 
@@ -65,10 +66,13 @@ def keep_tokens(
 
     Raises:
         InputError: the disk does not have enough free space.
+        ArtifactError: something else lies at the path of a file.
     """
     if not _summary_file(file).is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         _encode_into(file, count, longest, encode, title)
+    for path in (file, _mask_file(file), _summary_file(file)):
+        plain_status(path, file.parent)
     # Opened as copy-on-write, although nothing writes to it, because torch warns about read-only arrays.
     states, mask, summary = (
         torch.from_numpy(np.load(path, mmap_mode="c"))

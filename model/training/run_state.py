@@ -27,11 +27,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.artifact import lock_folder, refuse_loss
+from model.artifact import refuse_loss
 from model.checkpoint.training_metrics import ValidationFigures
 from model.config import TrainConfig
-from model.durable_files import share, storing, sync_path
+from model.durable_files import lock_folder, share, storing, sync_path
 from model.errors import InputError, MismatchError, RcmlError, TrainingError
+from model.plain_file import damaged, decoding, plain_status, read_json
 
 INCIDENTAL_OPTIONS = {
     *("prepared", "out", "device", "workers", "picture_cache", "decoded_pictures", "save_every", "track"),
@@ -128,13 +129,18 @@ class Run:
     def load(
         self, network: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
     ) -> TrainingState | None:
-        """Restore the last saved state and return its progress, or return None if no state was saved."""
+        """Restore the last saved state and return its progress, or return None if no state was saved.
+
+        Raises:
+            ArtifactError: the state is not a plain file, or is damaged.
+        """
         path = self.folder / "last.safetensors"
-        if not path.is_file():
+        try:
+            tensors, metadata = _read(path)
+        except FileNotFoundError:
             return None
-        with safe_open(path, framework="pt") as file:
-            state = TrainingState.model_validate_json(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        with decoding(path):
+            state = TrainingState.model_validate_json(metadata["progress"])
         _fill(network, _under("network.", tensors))
         loss.load_state_dict(_under("loss.", tensors))
         _restore_moments(_weights(network, loss), optimizer, _under("optimizer.", tensors))
@@ -146,8 +152,7 @@ class Run:
 
     def load_best(self, step: int, network: nn.Module) -> None:
         """Restore the weights that `save_best` saved at `step`."""
-        with safe_open(self._best(step), framework="pt") as file:
-            _fill(network, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        _fill(network, _read(self._best(step))[0])
 
     def finish(self) -> None:
         """Mark the run as finished and delete its pictures and best weights; the log and the last state remain."""
@@ -243,8 +248,15 @@ def _identity(config: TrainConfig, prepared: str) -> dict[str, Any]:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return record
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return {}
+    match found:
+        case {"of": dict(), "finished": bool()}:
+            record: dict[str, Any] = found
+            return record
+    raise damaged(path, "it does not describe a training run")
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -314,6 +326,19 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
     with storing(path.parent):
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata)
         _settle(aside, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Read the tensors and the metadata of a state file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArtifactError: it is not a plain file, or is damaged.
+    """
+    plain_status(path, path.parent)
+    with decoding(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return tensors, file.metadata() or {}
 
 
 def _settle(aside: Path, path: Path) -> None:

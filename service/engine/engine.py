@@ -26,7 +26,7 @@ from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
-from model.errors import ArtifactError, NoPictureError, NoTokensError
+from model.errors import ArtifactError, NoPictureError, NoTokensError, PictureError
 from model.similarity import Similarity
 from service.problems.errors import NotReadyError
 from service.schemas.retrieve import SUMMARY
@@ -256,21 +256,24 @@ class Engine(ReferenceCounted):
 
         Raises:
             UnknownItemError: No item has this ID.
-            ArtifactError: The picture is damaged.
+            DamagedPictureError: The picture is damaged, which is never the fault of the client.
             NotReadyError: After `reader` was created, the index was compacted twice and the item changed.
         """
         try:
             stored = reader.picture(item_id)
             if stored is None:
                 stored = self.index.picture(item_id)
-                if stored.sha256 != reader.snapshot.picture(reader.snapshot.row(item_id))[0]:
+                if stored.sha256 != reader.snapshot.picture_sha256(reader.snapshot.row(item_id)):
                     raise NotReadyError(
                         f"Item {item_id!r} changed while the server was reading it. Retry the request."
                     )
         except NoPictureError:
             return None
         content = stored.content
-        return decoded(content) if isinstance(content, bytes) else load_picture(content)
+        try:
+            return decoded(content) if isinstance(content, bytes) else load_picture(content)
+        except (PictureError, OSError) as error:
+            raise self.index.pictures.report(stored.name, stored.name, stored.sha256, error) from error
 
 
 def _quality(report: Path | None, others: Sequence[Path], checkpoint_digest: str) -> Quality | None:

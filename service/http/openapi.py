@@ -17,6 +17,7 @@ from model.similarity import Similarity
 from service.problems.errors import RateLimitError
 from service.problems.kinds import (
     BUSY,
+    DAMAGED_PICTURE,
     INVALID_REQUEST,
     KEY_TOO_WEAK,
     NO_KEY,
@@ -91,6 +92,12 @@ _PROBLEMS = {
         "the next request.",
         TOO_MANY_REQUESTS,
         str(RateLimitError(1, 200, 20, 1)),
+    ),
+    500: (
+        "A stored picture is damaged; the problem names its file.",
+        DAMAGED_PICTURE,
+        "The stored picture generation-000002/pictures/00017.jpg of this server is damaged. The request is valid. The "
+        "operator can restore the file, or send the item again with its picture.",
     ),
     503: (
         "The index is not open yet.",

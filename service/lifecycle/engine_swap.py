@@ -5,6 +5,7 @@ Problem details show only these names; the log shows the paths.
 """
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from service.settings import ServeConfig
 from service.telemetry.logs import logger
 
 from .engine_holder import EngineHolder
+
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.])/\w")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class EngineLoader:
             raise
         except RcmlError as error:
             logger.warning("%s", error)
-            raise NotServableError(_not_servable(subject, error)) from error
+            raise NotServableError(_not_servable(subject, error, self._folder)) from error
         except (MemoryError, OSError, RuntimeError) as error:  # torch and FAISS raise RuntimeError
             logger.warning("%s", error, exc_info=True)
             raise NoRoomError(
@@ -143,7 +146,7 @@ class EngineLoader:
         return [path for path in known if path is not None]
 
 
-def _not_servable(subject: str, error: RcmlError) -> str:
+def _not_servable(subject: str, error: RcmlError, folder: Path) -> str:
     if isinstance(error, MismatchError):
         return (
             f"{subject} cannot be served: the index, checkpoint and report do not belong together. Name the checkpoint "
@@ -152,8 +155,16 @@ def _not_servable(subject: str, error: RcmlError) -> str:
     return (
         f"{subject} cannot be served: the index, checkpoint or report is missing from the parent folder of the served "
         "index, is damaged, or is another kind of artifact. Check the names, check the index with `rcml index verify`, "
-        "and see the server log for details."
+        f"and see the server log for details.{_reason(error, folder)}"
     )
+
+
+def _reason(error: RcmlError, folder: Path) -> str:
+    """Return the message of an error with paths relative to `folder`; empty if it names a path elsewhere."""
+    text = str(error)
+    for place in (folder, folder.resolve()):
+        text = text.replace(f"{place}/", "")
+    return "" if _ABSOLUTE_PATH.search(text) else f" Reason: {text}"
 
 
 def _subject(index: str, named: ArtifactNames) -> str:

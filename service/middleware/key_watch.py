@@ -23,15 +23,19 @@ class KeyWatch:
     """Reader of the key file of a server."""
 
     def __init__(self, keys: Keys, config: ServeConfig, report: Callable[[bool], None]) -> None:
-        """Watch the file of `config` for `keys`. `report` is told whether the latest content could be used."""
+        """Watch the file of `config` for `keys`. `report` is told whether the latest content could be used.
+
+        A pipe, as of `--keys <(decrypt keys)`, can be read only once and is not watched.
+        """
         self._keys = keys
         self._config = config
+        self._file = config.keys if config.keys is not None and config.keys.is_file() else None
         self._report = report
         self._read = self._used = self._content()
 
     async def run(self) -> None:
         """Read the file until cancelled; without a key file, return at once."""
-        while self._config.keys is not None:
+        while self._file is not None:
             await asyncio.sleep(READ_INTERVAL_S)
             await asyncio.to_thread(self.look)
 
@@ -58,6 +62,7 @@ class KeyWatch:
     def _content(self) -> bytes | None:
         """Return the content of the file, or None if it cannot be read."""
         try:
-            return None if self._config.keys is None else self._config.keys.read_bytes()
+            # Opening a pipe that took the place of the file would wait for its writer.
+            return self._file.read_bytes() if self._file is not None and self._file.is_file() else None
         except OSError:
             return None

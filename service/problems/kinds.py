@@ -63,6 +63,7 @@ ATTRIBUTE_TYPE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Attribute of another typ
 MISSING_ATTRIBUTE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Missing attribute", "missing-attribute")
 BAD_PICTURE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid picture", "bad-picture")
 PICTURE_NOT_FETCHED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Picture not fetched", "picture-not-fetched")
+DAMAGED_PICTURE = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Stored picture is damaged", "damaged-picture")
 OVERLOADED = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Overloaded", "overloaded")
 NO_PICTURE = Kind(HTTPStatus.NOT_FOUND, "Item has no picture", "no-picture")
 NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Free-text relations not supported", "no-tokens")

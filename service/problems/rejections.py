@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from model.errors import (
     AttributeTypeError,
+    DamagedPictureError,
     FetchError,
     IntraRelationError,
     MissingAttributeError,
@@ -36,6 +37,7 @@ from .kinds import Kind
 
 MODEL_ERROR_KINDS: Mapping[type[RcmlError], Kind] = {
     AttributeTypeError: kinds.ATTRIBUTE_TYPE,
+    DamagedPictureError: kinds.DAMAGED_PICTURE,
     FetchError: kinds.PICTURE_NOT_FETCHED,
     IntraRelationError: kinds.INVALID_REQUEST,
     MissingAttributeError: kinds.MISSING_ATTRIBUTE,
@@ -94,7 +96,7 @@ def rejection_of(error: RcmlError) -> Rejection | None:
             return Rejection(kind, detail, [_intra_relation(error)])
         case NoWordsError():
             return Rejection(kind, detail, _no_words(detail, error.fields))
-        case ReadOnlyError():
+        case ReadOnlyError() | DamagedPictureError():
             logger.warning("%s", error)  # with the folder, which clients need not know
         case UnreachableError() | StorageError():
             # The message names servers and files, so it is only logged.
@@ -125,6 +127,11 @@ def detail_of(error: RcmlError) -> str:
             return (
                 "This index cannot be changed here, because the server has no right to write to its folder. Send the "
                 "change to a server that has this right, or ask the operator to give this server the right."
+            )
+        case DamagedPictureError():
+            return (
+                f"The stored picture {error.file} of this server is damaged. The request is valid. The operator can "
+                "restore the file, or send the item again with its picture."
             )
         case UnreachableError() | StorageError():
             return "A part of the index is temporarily unavailable. Retry in one second."

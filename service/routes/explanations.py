@@ -44,7 +44,7 @@ router = APIRouter(tags=["questions"], route_class=JsonRoute)
     "/explain",
     summary="Explain the similarity of two items",
     response_model=ExplainAnswer,
-    responses=problems(400, 404, 413, 415, 422, 429, 503),
+    responses=problems(400, 404, 413, 415, 422, 429, 500, 503),
 )
 async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) -> ExplainAnswer:
     """Return a relation's attention over the words and patches of two items, and their similarity under it.
@@ -89,7 +89,7 @@ async def explain(asked: ExplainRequest, engine: ReadyEngine, request: Request) 
     response_class=Response,
     responses={
         200: {"description": "Heat map as a PNG image.", "content": {"image/png": {}}},
-        **problems(400, 404, 413, 415, 422, 429, 503),
+        **problems(400, 404, 413, 415, 422, 429, 500, 503),
     },
 )
 async def heat_map(asked: HeatMapRequest, engine: ReadyEngine, request: Request) -> Response:
@@ -131,7 +131,8 @@ async def _seen(query: RequestContext, reader: Reader, item: str | NewItem) -> _
 
     Raises:
         UnknownItemError: the item does not exist.
-        PictureError, FetchError: the picture cannot be decoded or fetched.
+        DamagedPictureError: the stored picture of a catalogue item is damaged.
+        PictureError, FetchError: the picture of a new item cannot be decoded or fetched.
         OverloadedError: too many requests are waiting.
         NotReadyError: the item changed during the request; see `Engine.picture`.
     """

@@ -3,9 +3,11 @@
 Liveness only requires a running event loop, so that a slow disk does not make an orchestrator restart the process.
 Readiness means that requests are answered. It fails while the index is being opened, while the server is stopping,
 while a worker is stuck, while the folder of the index is missing, and while a server that stores the vectors does not
-answer.
+answer. A damaged picture is only a warning, because all other requests are answered, and because the same picture may
+be damaged in all replicas.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -17,6 +19,9 @@ from service.lifecycle.app_state import FitEngine, ReadyEngine
 from service.problems.errors import NotReadyError
 from service.schemas.health import Live, Ready
 from service.schemas.info import Info
+
+NAMED_PICTURES = 3
+"""Maximum number of damaged pictures that the readiness check names."""
 
 router = APIRouter(tags=["health"])
 
@@ -39,6 +44,7 @@ async def readyz(engine: FitEngine) -> Ready:
         device=engine.device,
         index=index.digest,
         checkpoint=index.checkpoint.manifest.digest,
+        warnings=_warnings(index.pictures.damaged),
     )
 
 
@@ -58,3 +64,11 @@ def _check_folder(generation: Path) -> None:
         raise NotReadyError(
             f"The folder {generation.name} of the index has disappeared. Restore it or its volume."
         )
+
+
+def _warnings(damaged: Sequence[str]) -> list[str]:
+    """Return the warning about damaged pictures, if there are any; only the first are named."""
+    if not damaged:
+        return []
+    named = ", ".join(damaged[:NAMED_PICTURES]) + (", ..." if len(damaged) > NAMED_PICTURES else "")
+    return [f"{len(damaged)} stored pictures are damaged: {named}. Check the index with `rcml index verify`."]

@@ -63,7 +63,7 @@ def _page(engine: Engine, limit: int, cursor: int) -> bytes:
     response_class=FileResponse,
     responses={
         200: {"description": "Picture of the item.", "content": {"image/*": {}}},
-        **problems(404, 422, 503),
+        **problems(404, 422, 500, 503),
     },
 )
 async def get_image(item_id: ItemId, engine: ReadyEngine, request: Request) -> Response:

@@ -24,6 +24,10 @@ class Ready(BaseModel):
     checkpoint: str = Field(
         description="SHA-256 digest of the checkpoint that the index was built from, in hexadecimal"
     )
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="faults that affect only some requests, such as damaged pictures; empty if there are none",
+    )
 
 
 class ReadyShops(BaseModel):

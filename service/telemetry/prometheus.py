@@ -234,6 +234,11 @@ class _IndexCollector(Collector):
             },
         )
         yield GaugeMetricFamily("rcml_items", "Items in the catalogue.", len(snapshot))
+        yield GaugeMetricFamily(
+            "rcml_damaged_pictures",
+            "Stored pictures that are known to be damaged. A picture is checked when it is first read.",
+            len(index.pictures.damaged),
+        )
         yield GaugeMetricFamily("rcml_relations", "Relations in the index.", len(index.relations))
         yield GaugeMetricFamily(
             "rcml_overlay_changes",

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from model.artifact import FileRecord, Manifest, open_artifact, read_manifest, write_artifact
+from model.artifact import Manifest, open_artifact, read_manifest, write_artifact
 from model.errors import ArtifactError
+from model.plain_file import FileRecord
 
 
 class Options(BaseModel):
@@ -94,6 +95,33 @@ def test_ignores_files_that_the_manifest_does_not_list(target: Path) -> None:
     write(target)
     (target / ".gitattributes").write_text("* text\n")
     assert content(target) == "one"
+
+
+@pytest.mark.parametrize("name", ["data-2.txt", "answers/001.TT.npy", "calibration.json"])
+def test_refuses_another_file_that_a_reader_could_find(name: str, target: Path) -> None:
+    write(target)
+    (target / name).parent.mkdir(exist_ok=True)
+    (target / name).write_text("one")
+    with pytest.raises(ArtifactError, match=f"{name.partition('/')[0]} is not listed in the manifest"):
+        open_artifact(target, "report")
+
+
+def test_pictures_of_an_index_are_not_compared_when_it_is_opened(target: Path) -> None:
+    with write_artifact(target, "index", Options()) as draft:
+        (draft.path / "pictures").mkdir()
+        (draft.path / "pictures" / "a.png").write_text("picture")
+    (target / "pictures" / "a.png").unlink()
+    assert "pictures/a.png" in open_artifact(target, "index").files
+
+
+def test_a_carried_record_is_kept_even_if_the_file_was_changed(target: Path) -> None:
+    record = FileRecord(size=3, sha256="0" * 64)
+    with write_artifact(target, "report", Options()) as draft:
+        (draft.path / "data.txt").write_text("other")
+        draft.carried["data.txt"] = record
+    assert read_manifest(target, "report").files["data.txt"] == record
+    with pytest.raises(ArtifactError, match=r"data\.txt was changed after it was written"):
+        open_artifact(target, "report")
 
 
 @pytest.mark.parametrize("name", ["data.txt", "config.json"])

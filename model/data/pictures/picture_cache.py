@@ -17,12 +17,19 @@ from typing import Self
 
 import polars as pl
 
-from model.artifact import lock_folder
-from model.durable_files import storing
+from model.durable_files import lock_folder, storing
+from model.errors import ArtifactError
+from model.plain_file import read_plain
 
 INDEX_FILE = "addresses.jsonl"
 FAILURES_FILE = "failures.csv"
 PARTIAL_SUFFIX = ".partial"
+
+MAX_INDEX_BYTES = 2**31
+"""Maximum size of the index, which has about 200 bytes for each address."""
+
+MAX_STORED_BYTES = 2**28
+"""Maximum size of a stored picture."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class PictureCache:
 
         Raises:
             StorageError: the folder cannot be created or written.
-            ArtifactError: another process uses the cache.
+            ArtifactError: another process uses the cache, or its index is not a plain file.
         """
         cache = cls(folder, side)
         with cache.writing():
@@ -95,9 +102,9 @@ class PictureCache:
             yield
 
     def _read_index(self) -> None:
-        content = (self.folder / INDEX_FILE).read_bytes()
+        content = read_plain(self.folder / INDEX_FILE, self.folder, MAX_INDEX_BYTES)
         for line in content.splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # an incomplete line
+            with suppress(ValueError, KeyError, TypeError, RecursionError):  # an incomplete line
                 entry = json.loads(line)
                 if entry["side"] == self.side:
                     self.files[entry["address"]] = str(entry["file"])
@@ -111,8 +118,8 @@ class PictureCache:
             return None
         path = self.folder / name[:2] / name
         try:
-            content = path.read_bytes()
-        except OSError:
+            content = read_plain(path, self.folder, MAX_STORED_BYTES)
+        except (OSError, ArtifactError):
             content = b""
         if hashlib.sha256(content).hexdigest() != path.stem:
             del self.files[address]

@@ -33,8 +33,9 @@ from torch import Tensor
 from model.console import progress_bar
 from model.disk_space import check_room
 from model.durable_files import share, storing
-from model.errors import InputError
+from model.errors import ArtifactError, InputError
 from model.network.inputs import PictureInput
+from model.plain_file import plain_status
 from model.worker_pools import available_cores
 
 from .decoding_pool import decoding_pool
@@ -68,11 +69,8 @@ class DecodedPictures:
         if not own.exists():
             _create(own, settings, shape)
         try:
-            pixels, grids, checks = (
-                np.asarray(np.load(own / f"{name}.npy", mmap_mode="r+"))
-                for name in ("pixels", "grids", "checks")
-            )
-        except (OSError, ValueError, EOFError) as error:
+            pixels, grids, checks = (_mapped(own / f"{name}.npy") for name in ("pixels", "grids", "checks"))
+        except (OSError, ValueError, EOFError, ArtifactError) as error:
             raise _damaged(own, error) from None
         if (pixels.shape, grids.shape, checks.shape) != (shape, (len(paths), 2), (len(paths),)):
             raise _damaged(own, f"it has {len(pixels)} pictures instead of {len(paths)}")
@@ -172,6 +170,11 @@ def _check(path: Path, pixels: UInt8[ndarray, "..."], grid: Int32[ndarray, " 2"]
     except OSError:
         return 0
     return 1 + zlib.crc32(grid.data, zlib.crc32(pixels.data, size & 0xFFFFFFFF))
+
+
+def _mapped(path: Path) -> ndarray:
+    plain_status(path, path.parent)
+    return np.asarray(np.load(path, mmap_mode="r+"))
 
 
 def _damaged(folder: Path, reason: object) -> InputError:

@@ -8,8 +8,9 @@ import pytest
 
 from indexes.admin.inspection import stats, verify
 from indexes.config import StatsConfig, VerifyConfig
-from model.artifact import FileRecord, file_digest, read_manifest
+from model.artifact import read_manifest
 from model.errors import ArtifactError
+from model.plain_file import FileRecord, file_digest
 from tests.indexes.fakes import ITEMS, FakeShop
 
 

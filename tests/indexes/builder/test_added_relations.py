@@ -35,11 +35,12 @@ from indexes.search.retrieve import KnownItems, NewItem, Question, Weighted
 from indexes.storage.layout import generations, lock_index, newest_generation
 from indexes.storage.relation_table import ADDED_RELATIONS_FILE
 from indexes.vectors import faiss_backend as faiss_vectors
-from model.artifact import FileRecord, file_digest, read_manifest
+from model.artifact import read_manifest
 from model.checkpoint.checkpoint import Checkpoint
 from model.checkpoint.validity import PairVectors
 from model.data.prepared_data import Prepared
 from model.errors import ArtifactError, InputError, NoTokensError, UnknownRelationError
+from model.plain_file import FileRecord, file_digest
 from model.records import Relation
 from model.similarity import Similarity, View
 from tests.indexes.changes import GIFTS, SAILORS, WORDED, Expected, add, copied, made, placed

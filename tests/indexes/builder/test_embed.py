@@ -92,7 +92,7 @@ def test_skips_item_with_unreadable_picture_and_records_reason(shop: FakeShop, t
     generation = run(shop, tmp_path / "index", prepared=prepared)
     reasons = json.loads((generation / "set-aside.json").read_text())
     assert list(reasons) == ["red-mug", "twin-3", "a/b?c#d e"]
-    assert reasons["red-mug"].startswith("picture 00000.png cannot be decoded (its format is unknown)")
+    assert reasons["red-mug"] == "picture 00000.png is missing, or was changed after `rcml prepare` wrote it"
     assert open_artifact(generation, "index").counts["set_aside"] == 3
     index = Index.open(tmp_path / "index", shop.checkpoint)
     left = [item.item_id for _, item in index.snapshot.page(0, 100)]
@@ -103,12 +103,23 @@ def test_skips_item_with_unreadable_picture_and_records_reason(shop: FakeShop, t
     index.close()
 
 
+def test_skips_item_whose_picture_is_that_of_another_item(shop: FakeShop, tmp_path: Path) -> None:
+    prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
+    first, second = (prepared / ITEMS[row].picture for row in (0, 1))
+    assert first.stat().st_size == second.stat().st_size, "opening the data would already find another size"
+    shutil.copyfile(second, first)
+    generation = run(shop, tmp_path / "index", prepared=prepared)
+    assert list(json.loads((generation / "set-aside.json").read_text())) == ["red-mug"]
+
+
 def test_rejects_data_without_readable_pictures(shop: FakeShop, tmp_path: Path) -> None:
     prepared = Path(shutil.copytree(shop.prepared, tmp_path / "prepared"))
     for item in ITEMS:
         path = prepared / item.picture
         path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(InputError, match=r"No item of .* could be encoded: picture 00000.png cannot be"):
+    with pytest.raises(
+        InputError, match=r"No item of .* could be encoded: picture 00000.png is missing, or was changed"
+    ):
         run(shop, tmp_path / "index", prepared=prepared)
 
 
@@ -231,9 +242,8 @@ def test_two_ranks_build_same_index_as_one_process(shop: FakeShop, tmp_path: Pat
 
 
 def test_stores_encoder_tokens_in_catalogue_order(shop: FakeShop, tmp_path: Path) -> None:
-    assert TokenStore.open(run(shop, tmp_path / "without") / "tokens") is None
-    store = TokenStore.open(run(shop, tmp_path / "index", token_store=True) / "tokens")
-    assert store is not None
+    assert not (run(shop, tmp_path / "without") / "tokens").exists()
+    store = TokenStore(run(shop, tmp_path / "index", token_store=True) / "tokens")
     tokens = store.tokens
     pictures = [Image.open(shop.prepared / item.picture).convert("RGB") for item in ITEMS]
     expected = FakeEncoder().read_items([item.text for item in ITEMS], pictures, tokens=True)().tokens

@@ -14,7 +14,7 @@ from pymilvus import MilvusClient
 from indexes.builder.build import build
 from indexes.config import BuildConfig, IndexKind
 from indexes.index import Index
-from indexes.journal.journal import Change
+from indexes.journal.change import Change
 from indexes.storage.layout import generations
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared

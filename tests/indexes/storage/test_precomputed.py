@@ -62,7 +62,7 @@ def written(
     write_precomputed(
         folder / "answers", FaissVectors(folder / "vectors", cards), range(2), tuple(Similarity), before
     )
-    return PrecomputedAnswers(folder / "answers")
+    return PrecomputedAnswers(folder / "answers", (path.name for path in (folder / "answers").glob("*.npy")))
 
 
 @pytest.fixture(scope="module", params=[1, 2, 60, 700])

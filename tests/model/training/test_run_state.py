@@ -23,7 +23,7 @@ from model.checkpoint.checkpoint import Checkpoint
 from model.config import Objective, TrainConfig
 from model.errors import ArtifactError, InputError, MismatchError
 from model.training.optimizer import schedule
-from model.training.run_state import TrainingState, discard_run, open_run
+from model.training.run_state import Run, TrainingState, can_resume, discard_run, open_run
 from model.training.train import train
 from tests.model.planted import tiny_training
 
@@ -335,3 +335,39 @@ def test_resume_ignores_partly_written_state(interrupted: TrainConfig) -> None:
     train(resumed(interrupted))
     assert list(folder.glob(".*")) == []
     assert Checkpoint.open(interrupted.out).metrics.steps == 6
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff",
+        b"[" * 1_000_000,
+        b'{"finished": ' + b"9" * 5_000 + b"}",
+        b"[]",
+        b'{"of": 3, "finished": false}',
+        None,
+    ],
+)
+def test_names_a_record_of_a_run_that_cannot_be_read(content: bytes | None, tmp_path: Path) -> None:
+    config = TrainConfig(prepared=tmp_path, out=tmp_path / "out")
+    path = tmp_path / "out.run" / "run.json"
+    path.parent.mkdir()
+    if content is None:
+        os.mkfifo(path)  # opening it would wait
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"run\.json is (damaged|a FIFO)"):
+        can_resume(config, "digest")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"[" * 1_000_000, None])
+def test_names_a_state_of_a_run_that_cannot_be_read(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    if content is None:
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(content)
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters())
+    with pytest.raises(ArtifactError, match=r"last\.safetensors is (damaged|a link out of its folder)"):
+        Run(tmp_path).load(network, torch.nn.Identity(), optimizer)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,17 @@ from model.errors import MismatchError
 from service.app import create_app
 from service.engine.engine import Engine
 from service.settings import ServeConfig
+from tests.indexes.durability.test_foreign_files import (
+    brackets,
+    digits,
+    endless,
+    fifo,
+    folder,
+    huge,
+    latin_1,
+    loop,
+    socket,
+)
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids
 from tests.model.checkpoint.test_relation_quality import NoOptions
 from tests.service.conftest import wait_until_ready
@@ -172,6 +183,38 @@ def test_reload_with_unservable_artifacts_names_them_and_keeps_serving(
     assert answer.json()["detail"].startswith(says)
     assert str(shops.index.parent) not in answer.text
     assert essence(ask(client)) == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [fifo, folder, loop, endless, socket, huge, brackets, digits, latin_1],
+    ids=lambda make: make.__name__,
+)
+@pytest.mark.parametrize("name", ["manifest.json", "config.json"])
+def test_reload_refuses_a_foreign_file_with_the_reason_and_keeps_serving(
+    client: TestClient, shops: FakeShop, make: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    index = shops.index.with_name("foreign")
+    shutil.rmtree(index, ignore_errors=True)
+    shutil.copytree(shops.index, index)
+    (index / "generation-000001" / name).unlink()
+    make(index / "generation-000001" / name)
+    before = essence(ask(client))
+    answer = client.post("/admin/reload", json={"index": "foreign"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:not-servable")
+    assert str(shops.index.parent) not in answer.text
+    reason = answer.json()["detail"].partition(" Reason: ")[2]
+    assert reason.startswith(f"foreign/generation-000001/{name} ") or make is endless
+    assert essence(ask(client)) == before
+
+
+def test_reload_does_not_read_the_card_of_the_checkpoint(client: TestClient, shops: FakeShop) -> None:
+    card = shops.checkpoint / "README.md"
+    before = card.read_bytes()
+    for damage in (b"\xff\xfe", b"[" * 10**6):
+        card.write_bytes(damage)
+        assert client.post("/admin/reload", json={"index": "renewed"}).status_code == 200
+    card.write_bytes(before)
 
 
 def test_reports_out_of_memory_and_keeps_serving(shops: FakeShop) -> None:

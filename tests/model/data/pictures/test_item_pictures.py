@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.rig.picture_server import FAULTS, paths, picture_server
-from model.artifact import lock_folder
 from model.data.pictures.downloads import DownloadLimits, download, reasons
 from model.data.pictures.item_pictures import Fetching, resolve_pictures
 from model.data.pictures.picture_cache import Failure, PictureCache
+from model.durable_files import lock_folder
 from model.errors import ArtifactError, StorageError
 
 FAST = DownloadLimits(first_wait_s=0.01)
