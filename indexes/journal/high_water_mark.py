@@ -152,9 +152,13 @@ class HighWaterMark:
         """Sync the newest mark. If that fails, the mark on disk is older; the next sync reports a failing disk."""
         with self._lock:
             self._timer = None
-            if self._descriptor is not None:
-                with suppress(OSError):
-                    os.fdatasync(self._descriptor)
+            if self._descriptor is None:
+                return
+            descriptor = os.dup(self._descriptor)
+        # Without the lock, so that commits do not wait for this sync.
+        with suppress(OSError):
+            os.fdatasync(descriptor)
+        os.close(descriptor)
 
     def close(self) -> None:
         """Sync the newest mark and close the file."""
