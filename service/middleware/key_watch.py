@@ -46,6 +46,8 @@ class KeyWatch:
             return
         self._used = self._read
         try:
+            if self._read is None:
+                raise InputError(f"The key file {self._file} is missing or cannot be read.")
             keys = Keys.open(self._config)
             if self._keys and not keys:
                 raise InputError(

@@ -120,3 +120,15 @@ def test_a_metric_says_whether_the_file_is_in_use() -> None:
     assert b"rcml_key_file_valid 1.0" in metrics.exposition("")[0]
     metrics.key_file_read(False)
     assert b"rcml_key_file_valid 0.0" in metrics.exposition("")[0]
+
+
+def test_a_pipe_is_read_once_and_a_pipe_in_place_of_the_file_is_not_waited_for(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.path.unlink()
+    os.mkfifo(watched.path)
+    assert (watched.look(), watched.reports) == ((True, False), [False])
+    begun_with_pipe = KeyWatch(
+        watched.keys, ServeConfig(index=tmp_path, keys=watched.path), watched.reports.append
+    )
+    asyncio.run(begun_with_pipe.run())
+    assert watched.reports == [False]
