@@ -116,7 +116,7 @@ class Encoder:
 
         Raises:
             InputError: this encoder was not loaded from a checkpoint, or its weights are not float32.
-            ArtifactError: `folder` contains something other than an artifact.
+            ArtifactError: `folder` contains something other than an artifact, or the model card is not UTF-8 text.
         """
         if self._source is None:
             raise InputError(
@@ -125,7 +125,7 @@ class Encoder:
             )
         loaded = self._source.checkpoint
         with write_artifact(Path(folder), "checkpoint", loaded.config, loaded.manifest.parents) as draft:
-            self.write(draft, loaded.validity, loaded.metrics, loaded.card, loaded.calibration)
+            self.write(draft, loaded.validity, loaded.metrics, self._source.card, loaded.calibration)
             if not self._source.has_weights_of(draft):
                 draft.parents["checkpoint"] = loaded.manifest.digest
 

@@ -29,10 +29,12 @@ class Source:
 
     `processor_files` contains the files of its tokenizer and image processor, as read from disk. Saving the processors
     with transformers instead would add the version of transformers and the settings of the last call to these files.
+    `readme` is the model card, or the reason why it cannot be read: only saving needs it, and anybody may edit it.
     """
 
     checkpoint: Checkpoint
     processor_files: Mapping[str, bytes]
+    readme: str | ArtifactError
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -44,7 +46,22 @@ class Source:
         checkpoint = Checkpoint.open(folder)
         files = checkpoint.manifest.files
         others = files.keys() - OWN_FILES
-        return cls(checkpoint, {name: read_plain(folder / name, folder, files[name].size) for name in others})
+        contents = {name: read_plain(folder / name, folder, files[name].size) for name in others}
+        try:
+            return cls(checkpoint, contents, checkpoint.card)
+        except ArtifactError as error:
+            return cls(checkpoint, contents, error)
+
+    @property
+    def card(self) -> str:
+        """Text of the model card.
+
+        Raises:
+            ArtifactError: README.md was not a plain file of UTF-8 text when the checkpoint was loaded.
+        """
+        if isinstance(self.readme, ArtifactError):
+            raise self.readme
+        return self.readme
 
     def has_weights_of(self, draft: Draft) -> bool:
         """Return whether the weights in `draft` are identical to the loaded weights."""

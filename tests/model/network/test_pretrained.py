@@ -131,6 +131,17 @@ def test_saves_encoder_into_its_source_folder(checkpoint: Path, tmp_path: Path) 
     assert contents(copy) == contents(checkpoint)
 
 
+def test_loads_a_checkpoint_whose_card_cannot_be_read_but_does_not_save_it(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (Path(copytree(checkpoint, tmp_path / "copy")) / "README.md").write_bytes(b"# Our best one \xff\n")
+    encoder = Encoder.from_pretrained(tmp_path / "copy", "cpu")
+    assert encoder.encode_texts(["red mug"]).shape[0] == 1
+    with pytest.raises(ArtifactError, match=r"README\.md is not UTF-8 \(byte 16"):
+        encoder.save_pretrained(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_saves_encoder_after_source_folder_was_moved(checkpoint: Path, tmp_path: Path) -> None:
     encoder = Encoder.from_pretrained(copytree(checkpoint, tmp_path / "copy"), "cpu")
     (tmp_path / "copy").rename(tmp_path / "gone")
