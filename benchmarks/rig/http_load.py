@@ -38,6 +38,8 @@ class Outcome:
     """Number of responses with a Retry-After header."""
     late: list[float] = field(default_factory=list)
     """Seconds by which the client itself was late in sending each request of an open loop."""
+    client_cores: float = 0.0
+    """Processor time of the client process per second of the series."""
 
     def add(self, status: int, seconds: float, retry_after: bool = False) -> None:
         """Record one request."""
@@ -118,7 +120,10 @@ class _Client(asyncio.Protocol):
 
 def closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
     """Keep `connections` connections busy for `seconds` seconds."""
-    return uvloop.run(_closed_loop(port, messages, connections, seconds))
+    begun = time.process_time()
+    outcome = uvloop.run(_closed_loop(port, messages, connections, seconds))
+    outcome.client_cores = (time.process_time() - begun) / seconds
+    return outcome
 
 
 async def _closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
@@ -147,7 +152,10 @@ def open_loop(
     At most `most` requests are in flight. Requests beyond this maximum are not sent and count as status 0. Response
     times are measured from the moment at which a request is sent. `Outcome.late` records how late it was sent.
     """
-    return uvloop.run(_open_loop(port, messages, rate, seconds, most))
+    begun = time.process_time()
+    outcome = uvloop.run(_open_loop(port, messages, rate, seconds, most))
+    outcome.client_cores = (time.process_time() - begun) / seconds
+    return outcome
 
 
 async def _open_loop(port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int) -> Outcome:
