@@ -1,5 +1,6 @@
 """Temporary Milvus servers for tests, in a separate process on 127.0.0.1: Milvus Lite, and a whole Milvus."""
 
+import json
 import lzma
 import os
 import random
@@ -21,10 +22,6 @@ from typing import Protocol
 import pytest
 
 STANDALONE_SKIP = "Milvus is not installed. Run `make test-milvus`, or `pip install --no-deps milvus==2.3.5`."
-
-
-MAX_STARTS = 5
-"""Number of times that a whole Milvus is started until it runs."""
 
 
 class MilvusServer(Protocol):
@@ -119,10 +116,22 @@ class Standalone:
         self._process: subprocess.Popen[bytes] | None = None
         settings = milvus.MilvusServerConfig(data_dir=str(folder))
         names = [name for name in settings.configurable_items if name.endswith("_port")]
-        self._health_port, *ports = free_ports(1 + len(names))
+        self._health_port, peers, *ports = free_ports(2 + len(names))
         for name, port in zip(names, ports, strict=True):
             settings.set(name, port)
         settings.resolve()
+        # The template of the package has no port for the peers of etcd, so that a second server could not start.
+        peer = f"http://127.0.0.1:{peers}"
+        etcd = {
+            "name": "default",
+            "data-dir": str(folder / "data" / "etcd.data"),
+            "listen-client-urls": f"http://127.0.0.1:{settings.get('etcd_port')}",
+            "advertise-client-urls": f"http://127.0.0.1:{settings.get('etcd_port')}",
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"default={peer}",
+        }
+        (folder / "etcd.yaml").write_text(json.dumps(etcd))
         (folder / "bin").mkdir()
         for packed in (Path(milvus.__file__).parent / "data" / "bin").glob("*.lzma"):
             program = folder / "bin" / packed.stem
@@ -132,25 +141,12 @@ class Standalone:
         self.uri = f"http://127.0.0.1:{settings.get('proxy_port')}"
 
     def start(self) -> None:
-        """Start the server and wait until all its parts report that they are healthy.
-
-        If a part of Milvus 2.3.5 is asked before it is ready, the whole server panics. It is then started again, as a
-        container would be.
-        """
-        for _ in range(MAX_STARTS):
-            self._run()
-            assert self._process is not None
-            while self._process.poll() is None:
-                if self._healthy():
-                    return
-                time.sleep(0.1)
-        raise AssertionError(re.findall("(?m)^panic.*", (self._folder / "log").read_text()))
-
-    def _run(self) -> None:
+        """Start the server and wait until all its parts report that they are healthy."""
         programs = self._folder / "bin"
         environment = os.environ | {
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": f"{self._health_port}",
+            "ETCD_CONFIG_PATH": str(self._folder / "etcd.yaml"),
             "MILVUS_RUN_DIR": str(self._folder / "run"),
             "LD_LIBRARY_PATH": str(programs),
         }
@@ -162,6 +158,11 @@ class Standalone:
                 stdout=log,
                 stderr=log,
             )
+        while not self._healthy():
+            assert self._process.poll() is None, re.findall(
+                "(?m)^panic.*", (self._folder / "log").read_text()
+            )
+            time.sleep(0.1)
 
     def _healthy(self) -> bool:
         try:
