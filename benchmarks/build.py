@@ -37,6 +37,7 @@ from model.network.inference.precision import inference_backbone
 from model.network.inputs import PictureInput, TextInput
 from model.network.pictures.decoding_pool import MIN_FOR_PROCESSES, DecodingPool, decoding_pool
 from model.network.processor import Preprocessor
+from model.plain_file import FileRecord
 from model.records import Item, Split
 
 RELATIONS = 10
@@ -169,7 +170,8 @@ def forward(encoder: Encoder, batches: list[Batch]) -> None:
 
 def make_prepared(folder: Path, items: list[Item]) -> Prepared:
     """Return `items`, whose pictures are in `folder`, as prepared data without relations."""
-    manifest = Manifest(format=1, kind="prepared", version="", parents={}, counts={}, files={})
+    files = {item.picture: FileRecord.of(folder / item.picture) for item in items if item.picture}
+    manifest = Manifest(format=1, kind="prepared", version="", parents={}, counts={}, files=files)
     return Prepared(folder, manifest, tuple(items), (Split.TRAIN,) * len(items), (), (), ())
 
 
