@@ -275,9 +275,9 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is {_a(manifest.kind)}, but {_a(kind)} is required.")
     for name in manifest.files:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise ArtifactError(
-                f"{path}/manifest.json lists {name}, which is outside the artifact. Do not use this {noun}."
+                f"{path}/manifest.json lists {name!r}, which is outside the artifact. Do not use this {noun}."
             )
     return manifest
 

@@ -258,9 +258,15 @@ def damaged(path: Path, reason: object) -> ArtifactError:
     return ArtifactError(f"{path} is damaged ({reason}). Restore the file, or create the artifact again.")
 
 
+def special_kind(mode: int) -> str | None:
+    """Return what a file that is not a plain file is, according to its mode; None for a plain file."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for found, name in _KINDS if found(mode)), "a special file")
+
+
 def _check_mode(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kind = next((name for found, name in _KINDS if found(mode)), "a special file")
+    if kind := special_kind(mode):
         raise ArtifactError(
             f"{path} is {kind}, not a plain file. Remove it, and restore the file or create the artifact again."
         )

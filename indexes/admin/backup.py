@@ -4,7 +4,9 @@ A backup has the layout of an index, with one generation and a journal, so it ca
 It is self-contained: vectors and changes that an index stores on servers are files in the backup.
 """
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from indexes.builder.compact import write_compacted
@@ -23,9 +25,13 @@ from indexes.storage.layout import (
     prepared_journal,
     remove_generations,
 )
-from model.artifact import check_files, write_folder
+from model.artifact import PICTURES, check_files, write_folder
 from model.console import say
 from model.errors import ArtifactError
+from model.plain_file import plain_status
+
+NAMED_PICTURES = 3
+"""Maximum number of damaged pictures that a message names."""
 
 
 def snapshot(config: SnapshotConfig) -> str:
@@ -52,7 +58,10 @@ def snapshot(config: SnapshotConfig) -> str:
         _copy(generation, folder / generation.path.name)
         generation.close()
     copied = Generation.open_newest(config.out)
-    copied.close()
+    try:
+        _report_damaged_pictures(copied)
+    finally:
+        copied.close()
     return f"Backed up {config.index} to {config.out}: {copied.path.name} and all later changes."
 
 
@@ -104,11 +113,36 @@ def _copy(generation: Generation, target: Path) -> None:
     config = generation.config
     here = config.moved(None, None)
     if config == here:
-        shutil.copytree(generation.path, target)
+
+        def copy(source: str, destination: str) -> None:
+            # Opening has checked all files but the pictures. A picture that cannot be copied is reported as damaged.
+            with suppress(ArtifactError, FileNotFoundError):
+                plain_status(Path(source), generation.path)
+                if os.access(source, os.R_OK):
+                    shutil.copy2(source, destination)
+
+        shutil.copytree(generation.path, target, copy_function=copy)
         return
     unchanged = Snapshot.of(generation)
     checkpoint = generation.checkpoint_seen_from(target.parent)
     write_compacted(unchanged, target, lambda recorded: None, checkpoint, generation.sequence, here)
+
+
+def _report_damaged_pictures(copied: Generation) -> None:
+    """Print which pictures are damaged in a backup. Only `restore` and `verify` would notice them otherwise."""
+    damaged = []
+    for name, record in copied.manifest.files.items():
+        if name.startswith(f"{PICTURES}/"):
+            try:
+                record.check(copied.path / name, copied.path)
+            except (ArtifactError, OSError):
+                damaged.append(name)
+    if damaged:
+        named = ", ".join(damaged[:NAMED_PICTURES]) + (", ..." if len(damaged) > NAMED_PICTURES else "")
+        say(
+            f"{len(damaged):,} pictures in the backup are damaged, so `rcml index restore` will refuse it: {named}. "
+            "Restore their files, or send the items again and run `rcml index compact`, then back up again."
+        )
 
 
 def _last_sequence(store: Store, index: Path) -> int:

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock, Timer
 
-from model.durable_files import may_write, sync_path
+from model.durable_files import may_write, set_aside, sync_path
 from model.errors import ArtifactError, LostChangesError
 
 MARK_FILE = "changes.mark"
@@ -98,6 +98,8 @@ class HighWaterMark:
                 file.write(_slot(Mark("", 0)) + bytes(SLOT_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
+            if self.path.is_dir() and not self.path.is_symlink():
+                set_aside(self.path)
             aside.replace(self.path)
         finally:
             aside.unlink(missing_ok=True)
@@ -189,9 +191,9 @@ def lost_changes(
             missing = f"Missing: {acknowledged - last:,} acknowledged changes, numbers {numbers}"
     known = f" (the last change was acknowledged at {time})" if time else ""
     return LostChangesError(
-        f"{journal} lacks acknowledged changes, or may lack some: {reason}. {missing}{known}. Put the files back, "
-        "restore a backup with `rcml index restore`, or run `rcml index accept-loss` to continue without the missing "
-        "changes."
+        f"{journal} lacks acknowledged changes, or may lack some: {reason.rstrip('.')}. {missing}{known}. "
+        "Put the files back, restore a backup with `rcml index restore`, or run `rcml index accept-loss` to continue "
+        "without the missing changes."
     )
 
 

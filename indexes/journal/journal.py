@@ -260,13 +260,17 @@ class Journal:
         except StorageError as error:
             for waiting in together:
                 waiting.failure = error
-        except (DBAPIError, OSError, ArtifactError) as error:
+        except (
+            BaseException
+        ) as error:  # also unexpected, or the other writers would take their changes for stored
             for waiting in together:
                 reason = error.orig if isinstance(error, DBAPIError) else error
                 waiting.failure = StorageError(
                     f"The change could not be stored in {self._store.name} ({reason}). Nothing was changed. "
                     f"{self._store.remedy}, then send the change again."
                 )
+            if not isinstance(error, DBAPIError | OSError | ArtifactError):
+                raise
         else:
             publish([recorded for waiting in together for recorded in waiting.recorded])
         finally:

@@ -21,8 +21,9 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from model.durable_files import may_write, storing, sync_path
+from model.durable_files import may_write, set_aside, storing, sync_path
 from model.errors import ArtifactError, ReadOnlyError, StorageError
+from model.plain_file import special_kind
 
 from .store import METADATA, STORE_TIMEOUT_S
 
@@ -46,6 +47,8 @@ class SqliteStore:
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL_FILE
         self.name = str(self._path)
+        logs = [self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm", "journal")]
+        self._files = (self._path, *logs)
 
     @property
     def read_only(self) -> bool:
@@ -56,6 +59,7 @@ class SqliteStore:
         """Return an engine for the file; see `Store.engine`."""
         if create and self.read_only:
             raise ReadOnlyError(self._path.parent, "there is no right to write")
+        self._refuse_special_files()
         if not self._path.exists() and not create:
             return None
         if create:
@@ -104,10 +108,23 @@ class SqliteStore:
 
     def set_aside(self) -> None:
         """Rename the damaged file and its logs, and create an empty one; see `Store.set_aside`."""
-        for path in (self._path, *(self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm"))):
-            with suppress(FileNotFoundError):
-                path.replace(path.with_name(f"{path.name}.damaged"))
+        for path in self._files:
+            set_aside(path)
         self.prepare()
+
+    def _refuse_special_files(self) -> None:
+        """Check that SQLite opens only plain files; it would wait for the writer of a FIFO.
+
+        Raises:
+            ArtifactError: something else lies at the path of the database or of one of its logs.
+        """
+        for path in self._files:
+            if path.exists():
+                kind = special_kind(path.stat().st_mode)
+            else:
+                kind = "a link that leads nowhere" if path.is_symlink() else None
+            if kind is not None:
+                raise ArtifactError(f"{path} is {kind}, not a plain file. {self.repair}.")
 
 
 def _create(path: Path) -> None:

@@ -44,6 +44,8 @@ class Kind:
         request_id: str | None = None,
     ) -> Problem:
         """Return a problem document of this kind."""
+        # A file name that is not UTF-8 has surrogates, which JSON cannot have.
+        detail = detail.encode(errors="backslashreplace").decode()
         return Problem(
             type=self.type,
             title=self.title,

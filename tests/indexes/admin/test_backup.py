@@ -1,7 +1,8 @@
 """Backup and restore of an index while other processes have it open."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -148,6 +149,39 @@ def test_restore_rejects_damaged_backup_and_changes_nothing(
         restore(RestoreConfig(snapshot=out, out=folder))
     assert len(generations(folder)) == 1
     expected.check(index)
+
+
+def missing(picture: Path) -> None:
+    picture.unlink()
+
+
+def flipped(picture: Path) -> None:
+    content = picture.read_bytes()
+    picture.unlink()  # the pictures of other generations may be hard links
+    picture.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def endless(picture: Path) -> None:
+    picture.unlink()
+    picture.symlink_to("/dev/zero")
+
+
+def fifo(picture: Path) -> None:
+    picture.unlink()
+    os.mkfifo(picture)
+
+
+@pytest.mark.parametrize("damage", [missing, flipped, endless, fifo])
+def test_backup_names_damaged_pictures(
+    folder: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    damage(folder / "generation-000001" / "pictures" / "00003.png")
+    out = folder.parent / "snapshot"
+    snapshot(SnapshotConfig(index=folder, out=out))
+    assert "1 pictures in the backup are damaged" in (said := capsys.readouterr().err)
+    assert "refuse it: pictures/00003.png. Restore" in said
+    with pytest.raises(ArtifactError, match=r"pictures/00003\.png"):
+        restore(RestoreConfig(snapshot=out, out=folder))
 
 
 def test_backup_and_restore_do_not_overwrite_other_files(folder: Path, tmp_path: Path) -> None:

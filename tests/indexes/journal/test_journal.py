@@ -1,6 +1,6 @@
 """Changes become durable in order, share commits, and are read back unchanged, from a file and from a server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event, Lock
@@ -102,6 +102,29 @@ def test_concurrent_writers_share_a_commit(journal: Journal) -> None:
     assert sequences == list(range(2, 11))
     assert [len(together) for together in published] == [1, 8]
     assert [one.sequence for together in published for one in together] == list(range(2, 11))
+
+
+def test_unexpected_error_reaches_all_writers_that_share_the_commit(journal: Journal) -> None:
+    begun, go_on = Event(), Event()
+
+    def publish(recorded: list[JournalEntry]) -> None:
+        begun.set()
+        go_on.wait(600)
+
+    def fail(sequence: int, item_ids: Sequence[str]) -> list[bool]:
+        raise MemoryError
+
+    with ThreadPoolExecutor(3) as writers:
+        first = writers.submit(journal.append, [put("first")], publish)
+        begun.wait(600)
+        others = [writers.submit(journal.append, [put(f"other-{n}")], existing=fail) for n in range(2)]
+        while journal.waiting < 2:
+            pass
+        go_on.set()
+        assert [one.sequence for one in first.result()] == [1]
+        errors = sorted((one.exception() for one in others), key=lambda error: str(type(error)))
+    assert [type(error) for error in errors] == [MemoryError, StorageError]
+    assert [one.change.item_id for one in journal.since(0)] == ["first"]
 
 
 def test_writers_of_two_journals_never_get_the_same_sequence_number(journal: Journal, store: Store) -> None:

@@ -208,6 +208,27 @@ def test_reload_refuses_a_foreign_file_with_the_reason_and_keeps_serving(
     assert essence(ask(client)) == before
 
 
+def test_reload_names_a_file_whose_name_is_not_utf8(client: TestClient, shops: FakeShop) -> None:
+    index = shops.index.with_name("latin-1")
+    shutil.copytree(shops.index, index)
+    Path(os.fsdecode(os.fsencode(index / "generation-000001") + b"/caf\xe9.json")).touch()
+    answer = client.post("/admin/reload", json={"index": "latin-1"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:not-servable")
+    assert (
+        "latin-1/generation-000001/caf\\udce9.json is not listed in the manifest" in answer.json()["detail"]
+    )
+
+
+def test_reload_shows_an_invalid_character_of_a_manifest(client: TestClient, shops: FakeShop) -> None:
+    index = shops.index.with_name("surrogate")
+    shutil.copytree(shops.index, index)
+    manifest = index / "generation-000001" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 5', '"format": "\\ud800"', 1))
+    answer = client.post("/admin/reload", json={"index": "surrogate"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:rcml:problem:not-servable")
+    assert "has format \\ud800" in answer.json()["detail"]
+
+
 def test_reload_does_not_read_the_card_of_the_checkpoint(client: TestClient, shops: FakeShop) -> None:
     card = shops.checkpoint / "README.md"
     before = card.read_bytes()
