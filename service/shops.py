@@ -25,6 +25,8 @@ from service.http.limits import SHOP_NAME, SHOPS, shop_of, without_prefix
 from service.http.openapi import problems
 from service.http.problem_handlers import install
 from service.lifecycle.engine_holder import EngineHolder
+from service.middleware.api_keys import Keys
+from service.middleware.auth import Auth
 from service.middleware.head import Head
 from service.middleware.proxy import Proxy
 from service.middleware.request_log import RequestLog
@@ -174,6 +176,9 @@ def _own_routes(
     """Return the application that answers all paths outside of the shops."""
     app = FastAPI(title="rcml", version=__version__, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Head)
+    if not (keys := Keys.open(config)):  # with keys, anyone may see what these routes tell
+        hosts = (config.host, *config.allowed_hosts)
+        app.add_middleware(Auth, keys=keys, hosts=hosts, origins=config.cors_origins)
     app.add_middleware(SecurityHeaders, shared=False)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(RootPath, prefix=config.root_path)

@@ -49,15 +49,17 @@ class Key:
 class Keys:
     """API keys of a server by SHA-256 digest; falsy if the server has no keys."""
 
-    def __init__(self, by_digest: Mapping[bytes, Key]) -> None:
+    def __init__(self, by_digest: Mapping[bytes, Key], content: bytes | None = None) -> None:
+        """Create the keys; `content` is that of the key file from which they were read."""
         self._by_digest = by_digest
+        self.content = content
 
     def __len__(self) -> int:
         return len(self._by_digest)
 
     def replace(self, keys: "Keys") -> None:
         """Accept `keys` from now on, and no others."""
-        self._by_digest = keys._by_digest
+        self._by_digest, self.content = keys._by_digest, keys.content
 
     def find(self, secret: bytes, shop: str = "") -> Key | None:
         """Return the key with this secret, or None if the secret is unknown or the key is not for `shop`."""
@@ -72,7 +74,8 @@ class Keys:
             InputError: A key, a line or the file is invalid, or the server requires keys and has none.
         """
         found: dict[bytes, Key] = {}
-        for digest, key in (*_from_settings(config), *_from_file(config.keys)):
+        content = None if config.keys is None else _content(config.keys)
+        for digest, key in (*_from_settings(config), *_from_file(config.keys, content)):
             if digest in found:
                 raise InputError(
                     f"The keys '{found[digest].name}' and '{key.name}' are identical. List each key only once."
@@ -86,7 +89,7 @@ class Keys:
                 "Create keys with `rcml key` and pass them with --keys FILE (or set RCML_READ_KEYS and "
                 "RCML_ADMIN_KEYS). If something else protects this server, pass --unguarded instead."
             )
-        return cls(found)
+        return cls(found, content)
 
 
 def make_key(config: KeyConfig) -> str:
@@ -131,16 +134,26 @@ def _from_settings(config: ServeConfig) -> Iterable[tuple[bytes, Key]]:
             yield sha256(secret.encode()).digest(), Key(f"{role}-{number}", _ROLES[role])
 
 
-def _from_file(path: Path | None) -> Iterable[tuple[bytes, Key]]:
-    if path is None:
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from None
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"The key file {path} cannot be read: {reason}. Create it from the output of `rcml key`."
+    )
+
+
+def _from_file(path: Path | None, content: bytes | None) -> Iterable[tuple[bytes, Key]]:
+    if path is None or content is None:
         return
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(
-            f"The key file {path} cannot be read: {reason}. Create it from the output of `rcml key`."
-        ) from None
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise _unreadable(path, "it is not UTF-8") from None
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):

@@ -31,7 +31,8 @@ class KeyWatch:
         self._config = config
         self._file = config.keys if config.keys is not None and config.keys.is_file() else None
         self._report = report
-        self._read = self._used = self._content()
+        # The file may have changed since `keys` were read, so the content in use is theirs.
+        self._used, self._read = keys.content, self._content()
 
     async def run(self) -> None:
         """Read the file until cancelled; without a key file, return at once."""

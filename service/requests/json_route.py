@@ -68,9 +68,10 @@ class JsonRoute(APIRoute):
             holder: EngineHolder = request.scope["state"]["engine_holder"]
             try:
                 cost = asked.cost
-                if cost > 1 and SCOPE_CHARGE in request.scope:
-                    request.scope[SCOPE_CHARGE](cost)
                 with holder.held() as opened, opened.work_bound.working(cost):
+                    # Charged last: a request that is refused for another reason is free to be sent again.
+                    if cost > 1 and SCOPE_CHARGE in request.scope:
+                        request.scope[SCOPE_CHARGE](cost)
                     arguments = {**found, question: asked, engine: opened}
                     if request_name is not None:
                         arguments[request_name] = request

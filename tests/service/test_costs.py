@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.loop_turns import LoopTurns
+from service.lifecycle.engine_holder import EngineHolder
 from service.settings import ServeConfig
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, write_shop
 from tests.service.campaigns import HEADERS, KEY, Answer, Direct, application, directly
@@ -103,6 +104,20 @@ def test_batch_is_charged_to_the_rate_of_its_caller(shop: FakeShop) -> None:
     assert refused.status_code == 429
     assert 50 < int(refused.headers["Retry-After"]) <= 60
     assert "This request costs 1, and this client has used up its limit of 1 per second" in refused.text
+
+
+def test_batch_refused_beside_others_is_not_charged(shop: FakeShop) -> None:
+    config = ServeConfig(index=shop.index, rate_limit=1, rate_burst=5)
+    app = create_app(config, lambda *_: FakeEncoder())
+    with TestClient(app) as client:
+        wait_until_ready(client)
+        holder: EngineHolder = client.app_state["engine_holder"]
+        batch = {"questions": [{"item_id": "twin-1", "k": 10}] * 60}
+        with holder.engine.work_bound.working(1_000):
+            refused = client.post("/retrieve/batch", json=batch)
+        again = client.post("/retrieve/batch", json=batch)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert again.status_code == 200
 
 
 @pytest.fixture

@@ -106,6 +106,15 @@ def test_paths_outside_of_shops_are_unknown(folder: Path, path: str) -> None:
         assert client.head("/livez").status_code == client.get("/livez").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/livez", "/nothing", "/shops/plain/readyz"])
+def test_without_keys_no_host_that_someone_else_could_own_is_answered(folder: Path, path: str) -> None:
+    """A page of another site that resolves its own name to 127.0.0.1 must not read the names of the shops."""
+    config = ServeConfig(index=folder, shops=True, allowed_hosts=("shop.example",))
+    with served(config) as client:
+        assert client.get(path, headers={"Host": "other.example"}).status_code == 421
+        assert client.get(path, headers={"Host": "shop.example"}).status_code in (200, 404)
+
+
 def test_files_and_hidden_folders_are_not_shops(folder: Path) -> None:
     for name in (".snapshot", "lost+found"):
         (folder / name).mkdir()

@@ -70,6 +70,14 @@ def test_a_changed_file_revokes_the_old_key(tmp_path: Path, write: Callable[[Pat
     assert watched.reports == [True]
 
 
+def test_a_file_that_changes_while_the_server_starts_is_read_again(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    by_rename(watched.path, line(NEW))
+    config = ServeConfig(index=tmp_path, keys=watched.path)
+    watched.watch = KeyWatch(watched.keys, config, watched.reports.append)
+    assert watched.look() == (False, True)
+
+
 @pytest.mark.parametrize("text", ["shop read 123", "", "# none\n", "shop read\n", "\udcff"])
 def test_a_broken_file_keeps_the_old_keys_and_says_so(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
