@@ -7,7 +7,7 @@ overload.
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -160,12 +160,13 @@ def open_loop(
 
 async def _open_loop(port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int) -> Outcome:
     outcome = Outcome(seconds)
-    free: list[_Client] = []
+    # The connection that was free for longest is used, as independent users have connections of their own.
+    free: deque[_Client] = deque()
     tasks: set[asyncio.Task[None]] = set()
 
     async def ask(message: bytes, due: float) -> None:
         try:
-            client = free.pop() if free else await _Client.connect(port)
+            client = free.popleft() if free else await _Client.connect(port)
             sent = time.perf_counter()
             outcome.late.append(sent - due)
             status, again = await client.ask(message)

@@ -35,10 +35,13 @@ REFUSAL_DELAY_S = 0.03
 """Maximum time in seconds that a refusal is held, so that one wake-up of the event loop sends many."""
 
 REPEATED_DELAY_S = 0.25
-"""The same if the connection was refused within the last `PATIENCE_S`."""
+"""The same if the client asks again within `HASTE_S` of a refusal."""
 
-PATIENCE_S = 1.0
-"""Time in seconds that a refused client has to wait at least, according to every `Retry-After`."""
+HASTE_S = 0.05
+"""Time in seconds after a refusal within which a client asks again only if it ignores `Retry-After`.
+
+A proxy may soon use the same connection for another client. That is why the time is short.
+"""
 
 RETRY_SPREAD_S = 3
 """Number of different values of `Retry-After`, so that the clients do not all return in the same second."""
@@ -121,7 +124,7 @@ class Admission:
 
         `since` is the time since the client was refused before, in seconds.
         """
-        delay = REPEATED_DELAY_S if since < PATIENCE_S else REFUSAL_DELAY_S
+        delay = REPEATED_DELAY_S if since < HASTE_S else REFUSAL_DELAY_S
         loop = asyncio.get_running_loop()
         if delay not in self._held:
             self._held[delay] = []
