@@ -11,6 +11,7 @@ and a killed process loses none. It reaches the disk `SYNC_INTERVAL_S` later. If
 an older mark, which is still true; the changes themselves were synced by their commit.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -25,7 +26,7 @@ from pathlib import Path
 from threading import Lock, Timer
 
 from model.durable_files import may_write, set_aside, sync_path
-from model.errors import ArtifactError, LostChangesError
+from model.errors import ArtifactError, LostChangesError, StorageError
 
 MARK_FILE = "changes.mark"
 """Name of the file in an index folder that contains the high-water mark."""
@@ -35,6 +36,9 @@ SLOT_BYTES = 512
 
 SYNC_INTERVAL_S = 0.05
 """Seconds after which a mark is synced. One sync covers all marks of the interval, so commits do not wait for it."""
+
+_SPECIAL = {errno.ELOOP, errno.ENXIO}
+"""Error codes of opening a link or a socket."""
 
 
 @dataclass(frozen=True)
@@ -71,31 +75,43 @@ class HighWaterMark:
 
         Raises:
             ArtifactError: the file is damaged: no slot has a valid mark.
+            StorageError: this user may not read the file, or it cannot be read now.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                found = _newest(os.pread(descriptor, 2 * SLOT_BYTES, 0)) if regular else None
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ArtifactError(f"{self.path} is damaged ({os.strerror(error.errno or 0)}).") from None
-        try:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            found = _newest(os.pread(descriptor, 2 * SLOT_BYTES, 0)) if regular else None
-            if found is None:
-                raise ArtifactError(f"{self.path} is damaged (it contains no valid mark).")
-            return found
-        finally:
-            os.close(descriptor)
+            if error.errno in _SPECIAL:
+                raise ArtifactError(f"{self.path} is damaged ({error.strerror}).") from None
+            raise StorageError(
+                f"{self.path} cannot be read ({error.strerror}). Give this user the right to read and write it, or "
+                "repair the disk."
+            ) from None
+        if found is None:
+            raise ArtifactError(f"{self.path} is damaged (it contains no valid mark).")
+        return found
 
     def create(self) -> None:
-        """Create the file durably unless it is there and valid. It then marks no change."""
+        """Create the file durably unless it is there and valid. It then marks no change.
+
+        A valid file that another user created, and that this user may not write, is replaced by a copy.
+        """
+        mark = Mark("", 0)
         with suppress(ArtifactError):
-            if self.read() is not None:
-                return
+            if (found := self.read()) is not None:
+                if may_write(self.path):
+                    return
+                mark = replace(found, number=0)
         aside = self.path.with_name(f".{MARK_FILE}.{secrets.token_hex(8)}")
         try:
             with aside.open("xb") as file:
-                file.write(_slot(Mark("", 0)) + bytes(SLOT_BYTES))
+                file.write(_slot(mark) + bytes(SLOT_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
             if self.path.is_dir() and not self.path.is_symlink():
@@ -129,7 +145,7 @@ class HighWaterMark:
     def _write(self, lineage: str, sequence: int, digest: bytes, reset: bool = False) -> None:
         with self._lock:
             if self._descriptor is None:
-                if not all(map(may_write, (self.path.parent, *([self.path] if self.path.exists() else [])))):
+                if not may_write(self.path.parent):
                     return
                 self.create()
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -8,6 +8,7 @@ SQLite writes to the folder even to read a file in WAL mode. If this user may no
 example, the file is opened so that SQLite only reads it, together with the changes still in its log (`-wal`).
 """
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -34,6 +35,9 @@ _WRITING = "rcml_writing"
 
 _NO_DAMAGE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
 """SQLite errors caused by the disk or by another process, not by damage to the file."""
+
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""Error codes of a path at which there is no file, and of links that lead in a circle."""
 
 
 class SqliteStore:
@@ -119,9 +123,11 @@ class SqliteStore:
             ArtifactError: something else lies at the path of the database or of one of its logs.
         """
         for path in self._files:
-            if path.exists():
+            try:  # another process may remove a log at any time
                 kind = special_kind(path.stat().st_mode)
-            else:
+            except OSError as error:
+                if error.errno not in _NOTHING_THERE:
+                    raise
                 kind = "a link that leads nowhere" if path.is_symlink() else None
             if kind is not None:
                 raise ArtifactError(f"{path} is {kind}, not a plain file. {self.repair}.")

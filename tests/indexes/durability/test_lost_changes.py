@@ -290,54 +290,6 @@ def test_mark_that_is_not_a_file_does_not_block(shop: FakeShop, tmp_path: Path) 
         Index.open(index)
 
 
-def fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def endless(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def loop(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def dangling(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
-@pytest.mark.parametrize("put", [Path.mkdir, fifo, endless, loop, dangling])
-@pytest.mark.parametrize("name", [JOURNAL_FILE, WAL, SHM, f"{JOURNAL_FILE}-journal", MARK_FILE])
-def test_special_file_in_place_of_a_file_is_named_and_set_aside(
-    shop: FakeShop, tmp_path: Path, name: str, put: Callable[[Path], None]
-) -> None:
-    index = killed(shop, tmp_path)
-    (index / name).unlink(missing_ok=True)
-    put(index / name)
-    with pytest.raises(ArtifactError, match=rf"{name} is .*accept-loss"):
-        Index.open(index)
-    assert "Accepted the loss of" in accept_loss(AcceptLossConfig(index=index))
-    assert "lacks no acknowledged change" in accept_loss(AcceptLossConfig(index=index))
-
-
-def test_journal_may_lie_behind_a_link(shop: FakeShop, tmp_path: Path) -> None:
-    index = copied(shop, tmp_path)
-    (index / JOURNAL_FILE).rename(tmp_path / "elsewhere.sqlite")
-    (index / JOURNAL_FILE).symlink_to(tmp_path / "elsewhere.sqlite")
-    opened = Index.open(index)
-    assert opened.apply([made("new", 1)]) == [False]
-    opened.close()
-
-
-def test_every_damaged_journal_is_kept(shop: FakeShop, tmp_path: Path) -> None:
-    index = copied(shop, tmp_path)
-    for content in (b"one", b"two"):
-        (index / JOURNAL_FILE).write_bytes(content)
-        accept_loss(AcceptLossConfig(index=index))
-    kept = [index / f"{JOURNAL_FILE}.damaged{number}" for number in ("", "-2")]
-    assert [path.read_bytes() for path in kept] == [b"one", b"two"]
-
-
 def run_flips(shop: FakeShop, folder: Path, flips: int | None) -> int:
     """Flip single bits of the `-wal` of a killed writer: some at random, or one in every byte. Return the refusals."""
     index = killed(shop, folder)
