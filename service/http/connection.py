@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
     # Slots save memory: CPython stores the attribute names of all instances of a class in one shared table of at most
     # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
-        "_admission", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_refused", "_requests",
+        "_admission", "_begun", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_refused", "_requests",
         "_watch", "_whole", "_wire", "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
     )  # fmt: skip
 
@@ -73,14 +73,12 @@ class Connection(HttpToolsProtocol):
         self._deaf = False  # whether further input is discarded
         self._last_answer: bytes | None = None  # sent after the responses to earlier requests
         self._draining = False
+        self._begun: RequestResponseCycle | None = None  # request that the application has begun
         self._admission: Admission | None = app_state.get("admission")
         self._refused = -inf  # time of the latest refusal for overload
         self._whole = False  # whether the latest request is passed on only once its body is complete
-        self._incomplete = (
-            False  # whether it is the turn of the latest request, but its body is still to come
-        )
-
-        # Counters of received data.
+        # Whether it is the turn of the latest request, but its body is still to come.
+        self._incomplete = False
         self._requests = 0
         self._latest = 0  # bytes in the latest call of `data_received`
         # Bytes received after the call of `data_received` in which the current head or body began.
@@ -94,6 +92,13 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self.max_connections:
             # Wait until the loop has read what the newly accepted clients have sent.
             self.loop.call_soon(_make_room, self.server_state, self.max_connections)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application that the client has left, even if the client has sent further requests since."""
+        super().connection_lost(exc)
+        if self._begun is not None and not self._begun.response_complete:
+            self._begun.disconnected = True
+            self._begun.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse the received data, and reject the request if it is malformed or exceeds a limit."""
@@ -173,8 +178,7 @@ class Connection(HttpToolsProtocol):
         if self.body_bytes > self.limits.bodies.body:
             # Once the response is complete, nothing reads the rest of the body, so the smallest body limit applies to
             # every route.
-            limits = self.limits
-            answered = self.cycle.response_complete
+            limits, answered = self.limits, self.cycle.response_complete
             longest = limits.bodies.body if answered else self._head().longest_body(limits)
             if self.body_bytes > longest:
                 raise long_body(longest)
@@ -205,6 +209,7 @@ class Connection(HttpToolsProtocol):
                 self._admission.refuse(partial(self._refuse, cycle, path, entered), since)
                 return
             app = entered
+        self._begun = cycle
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, cycle: RequestResponseCycle, path: str, wait: float) -> None:
@@ -212,11 +217,10 @@ class Connection(HttpToolsProtocol):
         if cycle.disconnected or self.transport.is_closing():
             return
         close = not cycle.keep_alive
+        headers, content = self.server_state.default_headers, cycle.scope["method"] != "HEAD"
+        after = retry_after(wait)
         self.transport.write(
-            raw_problem(
-                OVERLOADED, OVERLOAD_DETAIL, quote(path), self.server_state.default_headers, retry_after(wait),
-                content=cycle.scope["method"] != "HEAD", close=close,
-            )
+            raw_problem(OVERLOADED, OVERLOAD_DETAIL, quote(path), headers, after, content=content, close=close)
         )  # fmt: skip
         self._refused = self.clock()
         cycle.response_started = cycle.response_complete = True

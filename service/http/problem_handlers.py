@@ -12,13 +12,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from model.errors import RcmlError
 from service.problems.field_messages import ECHO_LENGTH
 from service.problems.kinds import Kind
 from service.problems.rejections import FAILED, Rejection, rejection_of
-from service.problems.response import ProblemResponse, problem_response
+from service.problems.response import STATUS_CLIENT_LEFT, ProblemResponse, problem_response
 from service.problems.validation import validation_rejection
 from service.telemetry.logs import REQUEST_ID
 
@@ -31,7 +32,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RcmlError, _answer_our_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(ClientDisconnect, _note_client_left)
     app.add_exception_handler(Exception, _answer_bug)
+
+
+def _note_client_left(request: Request, error: Exception) -> Response:
+    """Return a response that nobody receives, for the access log: the client left while its body was read."""
+    return Response(status_code=STATUS_CLIENT_LEFT)
 
 
 def error_response(request: Request, error: RcmlError) -> Response:

@@ -10,7 +10,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.route_rules import SCOPE_KEY_NAME
-from service.problems.response import SCOPE_PROBLEM
+from service.problems.response import SCOPE_PROBLEM, STATUS_CLIENT_LEFT
 from service.telemetry.logs import REQUEST_ID, log_request, logs_requests, request_id
 from service.telemetry.prometheus import Metrics
 
@@ -18,9 +18,6 @@ REQUEST_ID_HEADER = "X-Request-Id"
 
 LOGGED_PATH_CHARACTERS = 200
 """Maximum number of characters of a path in the access log."""
-
-STATUS_CLIENT_LEFT = 499
-"""Status in logs and metrics if the client disconnected before a response was sent, as in nginx."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics"})

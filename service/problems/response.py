@@ -19,6 +19,9 @@ MEDIA_TYPE = "application/problem+json"
 SCOPE_PROBLEM = "rcml.problem"
 """Key in a request's scope under which the kind of its problem is stored for logs and metrics."""
 
+STATUS_CLIENT_LEFT = 499
+"""Status in logs and metrics if the client disconnected before a response was sent, as in nginx."""
+
 
 class ProblemResponse(Response):
     """Response that contains a problem document and stores the kind of the problem in the scope."""

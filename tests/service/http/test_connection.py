@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from struct import pack
 from typing import TypeVar
 
 import pytest
@@ -517,6 +518,34 @@ def test_never_closes_a_connection_that_waits_for_a_response() -> None:
         assert [statuses(one) for one in answers] == [[200]] * 4
         # The result depends on what the server had read when the limit was exceeded.
         assert statuses(other) in ([200], [408], [])
+
+
+def test_an_earlier_request_of_a_client_that_left_ends_without_an_error() -> None:
+    ended: list[Exception | None] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as error:
+            ended.append(error)
+            raise
+        if scope["type"] == "http":
+            ended.append(None)
+
+    async def leave(server: Running) -> None:
+        hold()
+        client = await connect(server.port)
+        await asyncio.get_running_loop().sock_sendall(client, b"GET /hold HTTP/1.1\r\nHost: shop\r\n\r\n" * 2)
+        await until(lambda: len(HELD) == 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+        client.close()
+        await until(lambda: server.connections == 0)
+        GO_ON.set()
+        await until(lambda: len(ended) == 1)
+
+    with running(Server(watched, LIMITS, PATIENT, "critical")) as server:
+        asyncio.run(leave(server))
+    assert ended == [None]
 
 
 PIPELINED = HONEST * 3

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from service.problems.response import STATUS_CLIENT_LEFT
 from service.requests import json_route
 from service.requests.json_route import read
 from service.schemas.item_changes import BulkLine
@@ -53,6 +54,31 @@ def test_mark_alone_is_a_missing_body() -> None:
     with pytest.raises(RequestValidationError) as refused:
         read(BulkLine, BOM)
     assert refused.value.errors()[0]["type"] == "missing"
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/plain", "multipart/form-data; boundary=x"])
+def test_client_that_leaves_within_its_body_is_no_error(client: TestClient, media_type: str) -> None:
+    scope = {
+        **{"type": "http", "http_version": "1.1", "scheme": "http", "root_path": "", "query_string": b""},
+        **{"method": "POST", "path": "/retrieve", "raw_path": b"/retrieve", "client": ("testclient", 1)},
+        "headers": [(b"host", b"testserver"), (b"content-type", media_type.encode())],
+        "state": dict(client.app_state),
+    }
+    arriving: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"--x", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return arriving.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    assert client.portal is not None
+    client.portal.call(client.app, scope, receive, send)
+    assert [one["status"] for one in sent if "status" in one] == [STATUS_CLIENT_LEFT]
 
 
 UNKNOWN = ",".join(f'"u{number}":{number}' for number in range(50_000))
