@@ -2,9 +2,9 @@
 
 Each request contains the text of a new item, which the network must encode. A stand-in for the network takes 20 ms per
 batch and 2 ms per item. A closed loop measures the capacity in requests per second. An open loop then sends requests at
-half the capacity, at two, five and ten times the capacity, and at half the capacity again. It opens up to 2,500
-connections as needed. A closed loop of 300 clients then asks again at once after each refusal. Finally the first closed
-loop measures the capacity again. `--index FOLDER` serves that index with the network of its own checkpoint.
+half the capacity, at two, five and ten times the capacity on 2,500 connections, and at half the capacity again. A
+closed loop of 300 clients then asks again at once after each refusal. Finally the first closed loop measures the
+capacity again. `--index FOLDER` serves that index with the network of its own checkpoint.
 
 Response times are measured from the moment at which a request is sent. The benchmark also reports how late the client
 process itself was in sending the requests, and how much processor it used: well below 1 core, the client is not the
@@ -42,7 +42,7 @@ CONNECTIONS = 64
 
 
 MAX_CONNECTIONS = 2_500
-"""Maximum number of connections of the open loop."""
+"""Number of connections of the open loop under overload, as of that many users."""
 
 OVERLOADS = {2: "two times capacity", 5: "five times capacity", 10: "ten times capacity"}
 """Loads of the open loop as multiples of the capacity, and the names of the stages."""
@@ -101,7 +101,9 @@ def measure(
     open_loop(port, messages, 10 * capacity, min(short, 2))
     before = resident_mib(process)
     for times, name in OVERLOADS.items():
-        stages[name] = open_loop(port, messages, times * capacity, seconds / len(OVERLOADS), MAX_CONNECTIONS)
+        stages[name] = open_loop(
+            port, messages, times * capacity, seconds / len(OVERLOADS), MAX_CONNECTIONS, MAX_CONNECTIONS
+        )
     stages["hasty clients"] = closed_loop(port, messages, HASTY_CLIENTS, short)
     memory = {"before": before, "after": resident_mib(process)}
     time.sleep(1)

@@ -145,28 +145,32 @@ async def _closed_loop(port: int, messages: Sequence[bytes], connections: int, s
 
 
 def open_loop(
-    port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int = 2_000
+    port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int = 2_000, opened: int = 0
 ) -> Outcome:
     """Send `rate` requests per second for `seconds` seconds, each on a free connection or a new one.
 
+    `opened` connections are opened beforehand, and the one that was free for longest is used, as by independent users.
     At most `most` requests are in flight. Requests beyond this maximum are not sent and count as status 0. Response
     times are measured from the moment at which a request is sent. `Outcome.late` records how late it was sent.
     """
     begun = time.process_time()
-    outcome = uvloop.run(_open_loop(port, messages, rate, seconds, most))
+    outcome = uvloop.run(_open_loop(port, messages, rate, seconds, most, opened))
     outcome.client_cores = (time.process_time() - begun) / seconds
     return outcome
 
 
-async def _open_loop(port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int) -> Outcome:
+async def _open_loop(
+    port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int, opened: int
+) -> Outcome:
     outcome = Outcome(seconds)
-    # The connection that was free for longest is used, as independent users have connections of their own.
-    free: deque[_Client] = deque()
+    free = deque([await _Client.connect(port) for _ in range(opened)])
     tasks: set[asyncio.Task[None]] = set()
 
     async def ask(message: bytes, due: float) -> None:
         try:
             client = free.popleft() if free else await _Client.connect(port)
+            if not client.open:  # the server has closed it meanwhile
+                client = await _Client.connect(port)
             sent = time.perf_counter()
             outcome.late.append(sent - due)
             status, again = await client.ask(message)
