@@ -168,7 +168,7 @@ def test_refusals_are_sent_together_and_repeated_ones_later() -> None:
         admission = Admission(on_refusals=counts.append)
         for _ in range(50):
             admission.refuse(lambda: None)
-            admission.refuse(lambda: None, since=0.1)
+            admission.refuse(lambda: None, since=0.01)
             admission.refuse(lambda: None, since=1.5)
         while len(counts) < 2:
             await asyncio.sleep(0.01)
