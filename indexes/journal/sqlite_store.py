@@ -53,6 +53,8 @@ class SqliteStore:
         self.name = str(self._path)
         logs = [self._path.with_name(f"{JOURNAL_FILE}-{log}") for log in ("wal", "shm", "journal")]
         self._files = (self._path, *logs)
+        self._opened: tuple[int, int] | None = None
+        self._log = logs[0]
 
     @property
     def read_only(self) -> bool:
@@ -68,6 +70,8 @@ class SqliteStore:
             return None
         if create:
             self.prepare()
+        self._opened = _identity(self._path)
+        self._log = Path(f"{self._path.resolve()}-wal")  # beside the file to which a link leads
         return _read_only_engine(self._path) if self.read_only else _engine(self._path)
 
     @contextmanager
@@ -81,6 +85,7 @@ class SqliteStore:
         """Open a write transaction; see `Store.writing`."""
         with engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
             yield connection
+            self._check_place()
 
     @contextmanager
     def faults(self) -> Iterator[None]:
@@ -116,6 +121,20 @@ class SqliteStore:
             set_aside(path)
         self.prepare()
 
+    def _check_place(self) -> None:
+        """Check that a commit reaches the files that the next process will open.
+
+        A file that is deleted or replaced while it is open takes further writes, which are gone when it is closed.
+
+        Raises:
+            StorageError: the file is no longer the one that was opened, or its log is missing.
+        """
+        if _identity(self._path) != self._opened or not self._log.exists():
+            raise StorageError(
+                f"{self.name} or its log (-wal) was deleted or replaced while it was in use, so the change was not "
+                "stored. Put the files back, or restart the server, which then names the changes that are missing."
+            )
+
     def _refuse_special_files(self) -> None:
         """Check that SQLite opens only plain files; it would wait for the writer of a FIFO.
 
@@ -131,6 +150,15 @@ class SqliteStore:
                 kind = "a link that leads nowhere" if path.is_symlink() else None
             if kind is not None:
                 raise ArtifactError(f"{path} is {kind}, not a plain file. {self.repair}.")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, or None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _create(path: Path) -> None:

@@ -23,7 +23,7 @@ from indexes.journal.change import Change
 from indexes.journal.high_water_mark import MARK_FILE, SLOT_BYTES
 from indexes.journal.sqlite_store import JOURNAL_FILE
 from indexes.storage.layout import journal_store
-from model.errors import ArtifactError, LostChangesError
+from model.errors import ArtifactError, LostChangesError, StorageError
 from tests.indexes.changes import Expected, copied, made, placed
 from tests.indexes.fakes import FakeShop
 from tests.indexes.postgres_server import Server
@@ -205,6 +205,34 @@ def test_loss_is_noticed_in_a_folder_that_may_only_be_read(shop: FakeShop, tmp_p
     (index / JOURNAL_FILE).write_bytes((shop.index / JOURNAL_FILE).read_bytes())
     with closed(index), pytest.raises(LostChangesError, match="numbers 1 to 4 "):
         Index.open(index)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        remove(JOURNAL_FILE),
+        remove(WAL),
+        remove(JOURNAL_FILE, WAL, SHM),
+        lambda index: renewed(index / JOURNAL_FILE),
+    ],
+    ids=["database deleted", "log deleted", "all deleted", "database replaced"],
+)
+def test_running_server_acknowledges_no_change_to_a_file_that_is_gone(
+    shop: FakeShop, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    index = Index.open(copied(shop, tmp_path))
+    index.apply([made("stored", 1)])
+    damage(index.path)
+    with pytest.raises(StorageError, match="was deleted or replaced while it was in use"):
+        index.apply([made("unstored", 2)])
+    assert "unstored" not in index.snapshot
+    index.close()
+
+
+def renewed(path: Path) -> None:
+    """Replace a file by a copy of itself."""
+    aside = Path(shutil.copy2(path, path.with_suffix(".copy")))
+    aside.replace(path)
 
 
 def test_running_server_notices_a_journal_that_goes_back(shop: FakeShop, tmp_path: Path) -> None:
