@@ -17,7 +17,7 @@ from service.engine.engine import Engine, OpenEncoder, open_encoder
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
-from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, logger
+from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, escaped, logger
 from service.telemetry.tracing import open_tracer_provider
 
 from .app import body_limits, create_app
@@ -57,7 +57,7 @@ def serve(
         outcome.append(holder)
         if holder.failure is not None:
             if shop:
-                logger.error("The shop %s cannot be opened: %s", shop, holder.failure)
+                logger.error("The shop %s cannot be opened: %s", shop, escaped(holder.failure))
             server.should_exit = len(outcome) == count and not any(one.ready for one in outcome)
             return
         freeze_startup_objects()

@@ -18,7 +18,7 @@ from service.engine.item_json import version
 from service.problems.errors import BusyError, NoRoomError, NotServableError
 from service.schemas.admin import Artifacts
 from service.settings import ServeConfig
-from service.telemetry.logs import logger
+from service.telemetry.logs import escaped, logger
 
 from .engine_holder import EngineHolder
 
@@ -100,7 +100,7 @@ class EngineLoader:
         except (UnreachableError, StorageError):
             raise
         except RcmlError as error:
-            logger.warning("%s", error)
+            logger.warning("%s", escaped(error))
             raise NotServableError(_not_servable(subject, error, self._folder)) from error
         except (MemoryError, OSError, RuntimeError) as error:  # torch and FAISS raise RuntimeError
             logger.warning("%s", error, exc_info=True)

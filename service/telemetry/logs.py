@@ -28,6 +28,7 @@ logger = logging.getLogger("rcml")
 BANNER_LOGGER = "rcml.server"
 """Name of the logger for the startup banner (address and served index), which is written at every log level."""
 
+
 _requests = logging.getLogger("rcml.requests")
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -60,6 +61,11 @@ _HIDDEN = "[hidden]"
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROLS_IN_TRACEBACKS = {code: shown for code, shown in _CONTROLS.items() if code not in b"\t\n"}
 _SAID_BY_MESSAGE = frozenset({"method", "route", "status"})
+
+
+def escaped(error: object) -> str:
+    """Return the text of an error without lone surrogates, which are in file names that are not UTF-8."""
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 def request_id(asked: str | None) -> str:

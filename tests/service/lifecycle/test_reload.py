@@ -208,7 +208,9 @@ def test_reload_refuses_a_foreign_file_with_the_reason_and_keeps_serving(
     assert essence(ask(client)) == before
 
 
-def test_reload_names_a_file_whose_name_is_not_utf8(client: TestClient, shops: FakeShop) -> None:
+def test_reload_names_a_file_whose_name_is_not_utf8(
+    client: TestClient, shops: FakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
     index = shops.index.with_name("latin-1")
     shutil.copytree(shops.index, index)
     Path(os.fsdecode(os.fsencode(index / "generation-000001") + b"/caf\xe9.json")).touch()
@@ -217,6 +219,7 @@ def test_reload_names_a_file_whose_name_is_not_utf8(client: TestClient, shops: F
     assert (
         "latin-1/generation-000001/caf\\udce9.json is not listed in the manifest" in answer.json()["detail"]
     )
+    assert "caf\\udce9.json is not listed" in caplog.text
 
 
 def test_reload_shows_an_invalid_character_of_a_manifest(client: TestClient, shops: FakeShop) -> None:
