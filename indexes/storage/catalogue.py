@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from model.durable_files import not_stored
+from model.errors import UnreachableError
 from model.plain_file import decoding, plain_status
 from model.records import Item
 
@@ -104,10 +105,19 @@ class Catalogue:
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        """Connection of the current thread, opened on first use."""
+        """Connection of the current thread, opened on first use.
+
+        Raises:
+            UnreachableError: The file cannot be opened, for example because its volume is gone.
+        """
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+            try:
+                connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+            except sqlite3.OperationalError as error:
+                raise UnreachableError(
+                    f"The catalogue of the index cannot be opened ({error}). Restore its folder or volume."
+                ) from None
             self._own.connection = connection
             with self._opening:
                 self._opened.append(connection)

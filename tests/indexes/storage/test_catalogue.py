@@ -1,11 +1,13 @@
 """The catalogue returns the written items in their original order."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from indexes.storage.catalogue import Catalogue, write_catalogue
+from model.errors import UnreachableError
 from tests.indexes.fakes import ITEMS, ids
 
 
@@ -55,3 +57,15 @@ def test_empty_catalogue_has_no_items(tmp_path: Path) -> None:
     catalogue = Catalogue.open(tmp_path)
     assert (len(catalogue), catalogue.page(0, 10)) == (0, [])
     catalogue.close()
+
+
+def test_names_a_file_that_is_gone_when_another_thread_reads_it(catalogue: Catalogue, tmp_path: Path) -> None:
+    assert catalogue.at([0]) == [ITEMS[0]]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with (
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(UnreachableError, match="catalogue of the index cannot be"),
+    ):
+        other.submit(catalogue.at, [0]).result()
+    assert catalogue.at([1]) == [ITEMS[1]]
