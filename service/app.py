@@ -114,17 +114,18 @@ def create_app(
     on_loaded: Callable[[EngineHolder], None] = lambda holder: None,
     tracer_provider: "TracerProvider | None" = None,
     shop: str = "",
+    keys: Keys | None = None,
 ) -> FastAPI:
     """Create the application that serves `config.index`.
 
     The index and the encoder are opened at startup. `on_loaded` is called when they are open or could not be opened.
     Spans are sent through `tracer_provider`, if one is given. Of the keys that are for certain shops, only those for
-    `shop` are accepted.
+    `shop` are accepted. `keys` are those of `config`, if the caller has opened them.
 
     Raises:
         InputError: an API key is invalid, or a required API key is missing.
     """
-    keys = Keys.open(config)
+    keys = Keys.open(config) if keys is None else keys
     metrics = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
     app = FastAPI(
         title="rcml",

@@ -118,12 +118,13 @@ class Shops:
             self._holders[name] = holder
             on_loaded(name, holder)
 
+        keys = Keys.open(config)
         for name, options in shop_configs(config).items():
             self._shops[name] = create_app(
-                options, open_encoder, partial(note, name), tracer_provider, shop=name
+                options, open_encoder, partial(note, name), tracer_provider, shop=name, keys=keys
             )
         self._metrics = Metrics()
-        self._own = _own_routes(config, self._lifespan, self._readiness, self._metrics)
+        self._own = _own_routes(config, keys, self._lifespan, self._readiness, self._metrics)
 
     def __len__(self) -> int:
         """Return the number of shops, including those that cannot be opened."""
@@ -169,6 +170,7 @@ class Shops:
 
 def _own_routes(
     config: ServeConfig,
+    keys: Keys,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]],
     readiness: Callable[[], ReadyShops],
     metrics: Metrics,
@@ -176,7 +178,7 @@ def _own_routes(
     """Return the application that answers all paths outside of the shops."""
     app = FastAPI(title="rcml", version=__version__, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Head)
-    if not (keys := Keys.open(config)):  # with keys, anyone may see what these routes tell
+    if not keys:  # with keys, anyone may see what these routes tell
         hosts = (config.host, *config.allowed_hosts)
         app.add_middleware(Auth, keys=keys, hosts=hosts, origins=config.cors_origins)
     app.add_middleware(SecurityHeaders, shared=False)

@@ -1,7 +1,9 @@
 """Several shops in one server: each answers from its own index, and what happens to one does not touch the others."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,19 @@ def test_a_key_reaches_only_the_shops_it_is_for(
         ("others", "plain"): 401,
         ("others", "accented"): 200,
     }
+
+
+def test_keys_from_a_pipe_are_read_once_for_all_shops(folder: Path) -> None:
+    """A shell passes a pipe for `--keys <(decrypt keys)`."""
+    reading, writing = os.pipe()
+    os.write(writing, f"shop read {sha256(b'the-key-of-the-shop').hexdigest()}".encode())
+    os.close(writing)
+    with served(ServeConfig(index=folder, shops=True, keys=Path(f"/dev/fd/{reading}"))) as client:
+        headers = {"X-API-Key": "the-key-of-the-shop"}
+        for shop in ("plain", "accented"):
+            assert client.get(f"/shops/{shop}/items", headers=headers).status_code == 200
+            assert client.get(f"/shops/{shop}/items").status_code == 401
+    os.close(reading)
 
 
 def test_a_shop_for_which_no_key_is_made_is_not_open(folder: Path, tmp_path: Path) -> None:
