@@ -260,9 +260,8 @@ class Journal:
         except StorageError as error:
             for waiting in together:
                 waiting.failure = error
-        except (
-            BaseException
-        ) as error:  # also unexpected, or the other writers would take their changes for stored
+        except BaseException as error:
+            # Unexpected errors too, or the other writers would take their changes for stored.
             for waiting in together:
                 reason = error.orig if isinstance(error, DBAPIError) else error
                 waiting.failure = StorageError(

@@ -14,7 +14,7 @@ prefix is not read from a header: it is a setting (`root_path.py`), because cach
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -69,13 +69,8 @@ class Proxy:
         return client, read
 
     def _trusts(self, host: str) -> bool:
-        try:
-            found = ip_address(host)
-        except ValueError:
-            return False
-        if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        return any(found in network for network in self.networks)
+        found = _ip_address(host)
+        return found is not None and any(found in network for network in self.networks)
 
 
 def forwarded(value: str) -> list[dict[str, str]]:
@@ -117,13 +112,17 @@ def address(given: str) -> tuple[str, int] | None:
         host, _, port = given.partition(":")
     if port and not (port.isascii() and port.isdecimal() and int(port) < 2**16):
         return None
+    found = _ip_address(host)
+    return None if found is None else (str(found), int(port or 0))
+
+
+def _ip_address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return an IP address, an IPv4 address mapped to IPv6 as IPv4, or None if `host` is no address."""
     try:
         found = ip_address(host)
     except ValueError:
         return None
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return str(found), int(port or 0)
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
 def _last(fields: dict[bytes, list[str]], name: bytes) -> str:
