@@ -4,6 +4,7 @@ Lookups in a precomputed top-k table run on the event loop. Searches run in a th
 network runs one batch at a time, so a separate thread groups its jobs into batches (`batcher.py`, `model_jobs.py`).
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -54,6 +55,9 @@ CPU_BATCH_ITEMS, CUDA_BATCH_ITEMS = 16, 128
 MAX_READ_ON_LOOP = 10
 """Maximum number of items of an answer that are read from the disk on the event loop."""
 
+CONCURRENT_BULK_GROUPS = 2
+"""Groups of lines of all bulk uploads that are applied at a time. One is read while the network encodes another."""
+
 CACHED_RELATIONS = 16
 """Maximum number of cached free-text relations. For each, the index caches low-rank estimates of all item vectors."""
 
@@ -92,6 +96,7 @@ class Engine(ReferenceCounted):
         self.item_json = ItemJson(root_path)
         self.turns = LoopTurns()
         self.work_bound = WorkBound()
+        self.bulk_groups = asyncio.Semaphore(CONCURRENT_BULK_GROUPS)
         self.threads = ThreadPool("search", job_timeout_s=job_timeout_s)
         self.network: Batcher[Job, Result] = Batcher(
             partial(compute, encoder, index),

@@ -61,6 +61,7 @@ class RateLimitError(ServiceError):
     """Error raised if a caller's requests cost more than its rate limit allows."""
 
     kind = problem_kinds.TOO_MANY_REQUESTS
+    retry_after: int
 
     def __init__(self, cost: int, rate: float, burst: int, wait: float) -> None:
         """Set the retry delay to `wait` seconds, rounded up to at least 1."""

@@ -134,10 +134,8 @@ class RequestContext:
         if picture.url is not None:
             with self.stage(Stage.FETCH):
                 return await self.fetcher.fetch(picture.url)
-        # Decoding the base64 of an upload can take 50 ms.
-        content = await asyncio.to_thread(lambda: picture.content)
-        assert content is not None, "a picture must have bytes or a URL"
-        return content
+        assert picture.base64 is not None, "a picture must have bytes or a URL"
+        return picture.base64
 
     async def relation(self, relation: str | RelationInWords) -> str | FreeTextRelation:
         """Encode a free-text relation. The ID of an indexed relation is returned unchanged.

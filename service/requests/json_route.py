@@ -8,8 +8,9 @@ treats a `JsonRoute` like any other route, so the OpenAPI document is generated 
 import asyncio
 from base64 import b64encode
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -25,18 +26,37 @@ from service.engine.engine import Engine
 from service.http.problem_handlers import error_response
 from service.http.route_rules import SCOPE_CHARGE
 from service.lifecycle.engine_holder import EngineHolder
+from service.schemas.fields import Picture
 from service.schemas.fields import Request as Body
+from service.settings import ServeConfig
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
 THREADED_BODY_BYTES = 32_768
 """Size in bytes above which a body is parsed in a thread, not on the event loop."""
 
+BYTES_PER_COST = 65_536
+"""Bytes of a body that are charged like one request. All long bodies in progress may have about 64 MB."""
+
+MULTIPART = "multipart/form-data"
+
 MAX_BUILT_ERRORS = 1_000
 """Maximum number of errors that are built for a body. Building 75,000 takes 80 ms, and holds up all threads."""
 
 MAX_REPORTED_ERRORS = 100
 """Maximum number of errors reported per body. A body can have many, because each unknown field is an error."""
+
+
+class Sent(NamedTuple):
+    """Body of a request: JSON, and the picture if one was uploaded as a file."""
+
+    json: bytes
+    picture: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return len(self.json) + len(self.picture or b"")
 
 
 class JsonRoute(APIRoute):
@@ -60,22 +80,23 @@ class JsonRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             found = {name: _parameter(name, kind, request.path_params[name]) for name, kind in path.items()}
-            body = await _body(request, uploads)
-            if len(body) > THREADED_BODY_BYTES:
-                asked = await asyncio.to_thread(read, model, body)
-            else:
-                asked = read(model, body)
             holder: EngineHolder = request.scope["state"]["engine_holder"]
             try:
-                cost = asked.cost
-                with holder.held() as opened, opened.work_bound.working(cost):
-                    # Charged last: a request that is refused for another reason is free to be sent again.
-                    if cost > 1 and SCOPE_CHARGE in request.scope:
-                        request.scope[SCOPE_CHARGE](cost)
-                    arguments = {**found, question: asked, engine: opened}
-                    if request_name is not None:
-                        arguments[request_name] = request
-                    answer = await endpoint(**arguments)
+                with _long_body(request, holder):
+                    sent = await _sent(request, uploads)
+                    if sent.size > THREADED_BODY_BYTES:
+                        asked = await asyncio.to_thread(_asked, model, sent)
+                    else:
+                        asked = _asked(model, sent)
+                    with holder.held() as opened, opened.work_bound.working(asked.cost):
+                        # Charged last: a request that is refused for another reason is free to be sent again.
+                        cost = asked.cost + sent.size // BYTES_PER_COST
+                        if cost > 1 and SCOPE_CHARGE in request.scope:
+                            request.scope[SCOPE_CHARGE](cost)
+                        arguments = {**found, question: asked, engine: opened}
+                        if request_name is not None:
+                            arguments[request_name] = request
+                        answer = await endpoint(**arguments)
             except RcmlError as error:
                 # The error is not left to the application's handler. Propagating it would cost more than most
                 # answers, and an overloaded server must reject requests cheaply.
@@ -148,21 +169,45 @@ def _in_body(error: ErrorDetails) -> InitErrorDetails | dict[str, Any]:
     return {**error, "loc": ("body", *error["loc"])}
 
 
-async def _body(request: Request, part: str | None) -> bytes:
-    """Return the JSON body of a request.
+@contextmanager
+def _long_body(request: Request, holder: EngineHolder) -> Iterator[None]:
+    """Count a long body as a large request within the context, before any of it is read.
 
-    A multipart body consists of a JSON part named `part` and a picture. The picture is inserted into the JSON.
+    A body of unknown length counts as the longest that is allowed.
+
+    Raises:
+        NotReadyError: The body is long and no engine is open.
+        TooCostlyError: Other large requests are in progress.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdecimal():
+        size = int(length)
+    elif "transfer-encoding" in request.headers:
+        config: ServeConfig = request.scope["state"]["config"]
+        size = config.max_upload_bytes if _media_type(request) == MULTIPART else config.max_body_bytes
+    else:
+        size = 0
+    if size < BYTES_PER_COST:
+        yield
+        return
+    with holder.engine.work_bound.working(size // BYTES_PER_COST):
+        yield
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _sent(request: Request, part: str | None) -> Sent:
+    """Return the body of a request. A multipart body consists of a JSON part named `part` and a picture.
 
     Raises:
         HTTPException: The Content-Type is not JSON, which is the case for curl by default.
     """
-    kind = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"").decode(
-        "latin-1"
-    )
-    kind = kind.partition(";")[0].strip().lower()
+    kind = _media_type(request)
     if kind == "application/json" or kind.endswith("+json"):
-        return await _whole(request)
-    if part is not None and kind == "multipart/form-data":
+        return Sent(await _whole(request))
+    if part is not None and kind == MULTIPART:
         return await _uploaded(request, part)
     body = await request.body()
     if body:
@@ -170,7 +215,7 @@ async def _body(request: Request, part: str | None) -> bytes:
         raise HTTPException(
             415, f"The body must be JSON, but {sent}. Send it with Content-Type: application/json."
         )
-    return body
+    return Sent(body)
 
 
 async def _whole(request: Request) -> bytes:
@@ -188,8 +233,8 @@ async def _whole(request: Request) -> bytes:
     raise ClientDisconnect
 
 
-async def _uploaded(request: Request, part: str) -> bytes:
-    """Read the JSON part named `part` and insert the file from the part `picture` into it.
+async def _uploaded(request: Request, part: str) -> Sent:
+    """Read the JSON part named `part` and the file from the part `picture`.
 
     Raises:
         HTTPException: One of the two parts is missing.
@@ -201,20 +246,38 @@ async def _uploaded(request: Request, part: str) -> bytes:
                 400,
                 f"A multipart body must have two parts: {part} (JSON) and picture (a file). Send both.",
             )
-        content = await picture.read()
-    return await asyncio.to_thread(_joined, question, content)
+        return Sent(question.encode(errors="replace"), await picture.read())
+
+
+def _asked(model: type[Asked], sent: Sent) -> Asked:
+    """Parse a body as a model. An uploaded picture replaces the field `picture` of the JSON.
+
+    Raises:
+        RequestValidationError: See `read`.
+    """
+    if sent.picture is None:
+        return read(model, sent.json)
+    # The first byte stands for the picture, as validation asks only whether there is one. In Base64, 12 MB would hold
+    # the interpreter for 0.1 s.
+    asked = read(model, _with_picture(sent.json, sent.picture[:1]))
+    return asked.model_copy(update={"picture": Picture.model_construct(base64=sent.picture)})
+
+
+def _with_picture(question: bytes, content: bytes) -> bytes:
+    """Insert a picture into the JSON of a request.
+
+    Raises:
+        RequestValidationError: The question is not JSON.
+    """
+    try:
+        fields = from_json(question.removeprefix(BOM_UTF8))
+    except ValueError as error:
+        raise RequestValidationError([_not_json(str(error))]) from None
+    if not isinstance(fields, dict):
+        return question
+    # NaN and Infinity are kept, so that validation rejects them with the name of their field.
+    return to_json({**fields, "picture": {"base64": b64encode(content).decode()}}, inf_nan_mode="constants")
 
 
 def _not_json(reason: str) -> dict[str, Any]:
     return {"type": "json_invalid", "loc": ("body",), "msg": "", "input": {}, "ctx": {"error": reason}}
-
-
-def _joined(question: str, content: bytes) -> bytes:
-    try:
-        fields = from_json(question.removeprefix("\ufeff"))
-    except ValueError as error:
-        raise RequestValidationError([_not_json(str(error))]) from None
-    if not isinstance(fields, dict):
-        return question.encode(errors="replace")
-    # NaN and Infinity are kept, so that validation rejects them with the name of their field.
-    return to_json({**fields, "picture": {"base64": b64encode(content).decode()}}, inf_nan_mode="constants")

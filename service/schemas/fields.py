@@ -1,7 +1,5 @@
 """Fields shared by several requests and responses."""
 
-from base64 import b64decode
-from binascii import Error
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote
 
@@ -11,11 +9,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetPydanticSchema,
     Tag,
-    field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from model.item_limits import (
     MAX_ATTRIBUTES,
@@ -26,6 +24,8 @@ from model.item_limits import (
 )
 from model.records import Attribute, Item, Relation
 from model.similarity import View
+
+from .base64_text import decode
 
 MAX_BATCH_QUESTIONS = 100
 """Maximum number of requests in a batch, and of items in a request for embeddings."""
@@ -89,12 +89,33 @@ AnyRelation = Annotated[
 """Relation given by its ID, or as a free-text relation."""
 
 
+def _decoded(text: str) -> bytes:
+    try:
+        return decode(text)
+    except ValueError:
+        raise PydanticCustomError(
+            "base64",
+            "The picture is not valid base64.",
+            {"remedy": "Encode the bytes of the file as in RFC 4648, section 4, without a data: prefix."},
+        ) from None
+
+
+Base64 = Annotated[
+    bytes,
+    GetPydanticSchema(
+        lambda _, handler: core_schema.no_info_after_validator_function(
+            _decoded, handler(Annotated[str, Field(min_length=1)])
+        )
+    ),
+]
+"""Bytes that are sent as Base64, and decoded once."""
+
+
 class Picture(Request):
     """Picture given as base64-encoded bytes or as a URL."""
 
-    base64: str | None = Field(
+    base64: Base64 | None = Field(
         None,
-        min_length=1,
         description="bytes of a JPEG, PNG or WebP file, encoded in base64 (RFC 4648, section 4)",
     )
     url: str | None = Field(
@@ -116,27 +137,6 @@ class Picture(Request):
                 },
             )
         return self
-
-    @field_validator("base64")
-    @classmethod
-    def _decodable(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                b64decode(value, validate=True)
-            except (Error, ValueError):
-                raise PydanticCustomError(
-                    "base64",
-                    "The picture is not valid base64.",
-                    {
-                        "remedy": "Encode the bytes of the file as in RFC 4648, section 4, without a data: prefix."
-                    },
-                ) from None
-        return value
-
-    @property
-    def content(self) -> bytes | None:
-        """Decoded bytes of the picture, or None if a URL was sent."""
-        return None if self.base64 is None else b64decode(self.base64)
 
 
 Value = str | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float

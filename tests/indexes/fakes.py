@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +198,9 @@ def _sums(words: Sequence[Sequence[str]]) -> Float32[ndarray, "items relations d
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6))
 
 
+@cache
 def _drawn(word: str, relation: Relation) -> ndarray:
+    """Return the vector of a word. Drawing takes 25 us in Python, so it would hold the interpreter like no network."""
     seed = hashlib.sha256(f"{relation.relation_id} {word}".encode()).digest()
     return np.random.default_rng(list(seed)).standard_normal(DIM)
 
