@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 from PIL import Image
 
 from model.item_limits import MAX_DESCRIPTION_CHARACTERS, MAX_TEXT_CHARACTERS
@@ -14,7 +15,8 @@ from model.item_limits import MAX_DESCRIPTION_CHARACTERS, MAX_TEXT_CHARACTERS
 ITEMS = 120
 """Number of long items; more than a page or an answer has."""
 
-RELATION = "sport"
+SECOND = "second"
+"""Name of a second index next to the one that is served."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,6 @@ def costliest(relation: str, item_id: str) -> Mapping[tuple[str, str], Ask]:
     pair = {"item_a": item_id, "item_b": "long-1"}
     claim = {**pair, "relation": relation}
     seen = {"item_a": new, "item_b": new, "relation": relation}
-    # The server runs on the index that is named here, and refuses the rest of these requests.
-    nothing = {"index": "no-such-index"}
     return {
         ("GET", "/"): Ask("/"),
         ("GET", "/docs"): Ask("/docs"),
@@ -88,7 +88,7 @@ def costliest(relation: str, item_id: str) -> Mapping[tuple[str, str], Ask]:
         ("GET", "/relations"): Ask("/relations"),
         ("GET", "/relations/{relation_id}"): Ask(f"/relations/{relation}"),
         ("POST", "/relations"): _json("/relations", {"relation_id": "r", "description": "d" * 2_000}),
-        ("DELETE", "/relations/{relation_id}"): Ask("/relations/none"),
+        ("DELETE", "/relations/{relation_id}"): Ask("/relations/r"),
         ("GET", "/items"): Ask("/items?limit=100"),
         ("GET", "/items/{item_id}"): Ask("/items/long-1"),
         ("GET", "/items/{item_id}/image"): Ask(f"/items/{item_id}/image"),
@@ -98,8 +98,56 @@ def costliest(relation: str, item_id: str) -> Mapping[tuple[str, str], Ask]:
         ),
         ("DELETE", "/items/{item_id}"): Ask("/items/none"),
         ("POST", "/items/bulk"): Ask("/items/bulk", uploads(0, 64), "application/x-ndjson"),
-        ("POST", "/admin/reload"): _json("/admin/reload", nothing),
+        ("POST", "/admin/reload"): _json("/admin/reload", {"index": SECOND}),
+        ("POST", "/admin/shadow"): _json("/admin/shadow", {"index": SECOND, "share": 1.0}),
         ("GET", "/admin/shadow"): Ask("/admin/shadow"),
-        ("POST", "/admin/shadow"): _json("/admin/shadow", {**nothing, "share": 1.0}),
         ("DELETE", "/admin/shadow"): Ask("/admin/shadow"),
+    }
+
+
+@cache
+def large_picture() -> bytes:
+    """Return a PNG of noise, which cannot be compressed, of 9.5 MB; 10 MB are allowed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1_780, 1_780, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+    return file.getvalue()
+
+
+def _upload(path: str, part: str, question: object) -> Ask:
+    head = (
+        f'--cut\r\nContent-Disposition: form-data; name="{part}"\r\n\r\n{json.dumps(question)}\r\n--cut\r\n'
+    )
+    file = 'Content-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n'
+    body = (head + file).encode() + large_picture() + b"\r\n--cut--\r\n"
+    return Ask(path, body, "multipart/form-data; boundary=cut")
+
+
+def long_bodies(relation: str) -> Mapping[str, tuple[str, Ask]]:
+    """Return the method and the request of legal requests whose bodies are long, by name."""
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (350, 350, 3), np.uint8)).save(noise, "PNG")
+    new = {"text": "red mug", "picture": {"base64": b64encode(noise.getvalue()).decode()}}
+    picture = [
+        {"upsert": {"item_id": f"long-{row}", "title": "t", "picture": new["picture"]}} for row in range(64)
+    ]
+    query, bulk = {"item_id": "twin-1", "relation": relation}, "application/x-ndjson"
+    return {
+        "uploaded query": ("POST", _upload("/retrieve", "question", {"relation": relation, "k": 100})),
+        "uploaded item": ("PUT", _upload("/items/long-1", "item", long_item(1))),
+        "Base64 of 1 MB": ("POST", _json("/relation-type", {"item_a": new, "item_b": new})),
+        "many IDs": (
+            "POST",
+            _json(
+                "/retrieve",
+                {"item_id": "twin-1", "relation": relation, "exclude": [f"no-{n}" for n in range(10_000)]},
+            ),
+        ),
+        "bulk of pictures": (
+            "POST",
+            Ask("/items/bulk", b"\n".join(json.dumps(one).encode() for one in picture), bulk),
+        ),
+        "bulk of empty lines": ("POST", Ask("/items/bulk", b"\n" * 2**22, bulk)),
+        "bulk of refused lines": ("POST", Ask("/items/bulk", b"{}\n" * 2**12, bulk)),
+        "bulk of deletions": ("POST", Ask("/items/bulk", b'{"delete": "none"}\n' * 2**12, bulk)),
     }

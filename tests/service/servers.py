@@ -1,15 +1,19 @@
 """Servers that run in threads for client tests: the real application, and one that sends scripted responses."""
 
+import multiprocessing
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 
 import httpx
 import uvicorn
 
 from service.app import create_app
+from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 
@@ -34,6 +38,31 @@ def served(config: ServeConfig) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def _serve(config: ServeConfig, pipe: Connection) -> None:
+    """Run a server as `rcml serve` does: send its port through `pipe`, then serve until terminated."""
+    app = create_app(config, lambda *_: FakeEncoder(), lambda _: freeze_startup_objects())
+    with socket.create_server((config.host, 0)) as listener:
+        pipe.send(listener.getsockname()[1])
+        server_of(app, config).run(sockets=[listener])
+
+
+@contextmanager
+def served_apart(config: ServeConfig) -> Iterator[str]:
+    """Run the server of `rcml serve` in a process of its own; yield its base URL once it is ready."""
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(config, theirs), daemon=True)
+    process.start()
+    try:
+        address = f"http://{config.host}:{pipe.recv()}"
+        while httpx.get(f"{address}/readyz", timeout=600).status_code != 200:
+            time.sleep(0.01)
+        yield address
+    finally:
+        process.terminate()
+        process.join()
 
 
 class Flaky(ThreadingHTTPServer):

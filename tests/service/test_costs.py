@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -23,11 +25,13 @@ from service.settings import ServeConfig
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, write_shop
 from tests.service.campaigns import HEADERS, KEY, Answer, Direct, application, directly
 from tests.service.conftest import wait_until_ready
-from tests.service.costliest import ITEMS, Ask, costliest, uploads
+from tests.service.costliest import ITEMS, SECOND, Ask, costliest, long_bodies, uploads
 from tests.service.http.test_route_rules import routes
-from tests.service.servers import served
+from tests.service.servers import served_apart
 
-REQUESTS = costliest(next(one.relation_id for one in RELATIONS if not one.intra), "twin-1")
+RELATION = next(one.relation_id for one in RELATIONS if not one.intra)
+REQUESTS = costliest(RELATION, "twin-1")
+LONG_BODIES = long_bodies(RELATION)
 AT_ONCE = 40
 LIVEZ_LIMIT_S = 0.05
 
@@ -53,22 +57,38 @@ def test_every_route_has_a_costliest_request(shop: FakeShop, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("route", REQUESTS, ids=" ".join)
 def test_costliest_request_is_legal_and_answered(route: tuple[str, str], costly: FakeShop) -> None:
+    needed = {
+        ("DELETE", "/relations/{relation_id}"): ("POST", "/relations"),
+        ("GET", "/admin/shadow"): ("POST", "/admin/shadow"),
+        ("DELETE", "/admin/shadow"): ("POST", "/admin/shadow"),
+    }
+
     async def run() -> Answer:
-        async with directly(application(costly, costly.index.parent / "served")) as direct:
+        async with directly(_application(costly)) as direct:
             await asked(direct, "POST", Ask("/items/bulk", uploads(0, 2), "application/x-ndjson"))
-            return await asked(direct, route[0], REQUESTS[route])
+            for one in dict.fromkeys([needed.get(route, route), route]):
+                answer = await asked(direct, one[0], REQUESTS[one])
+            return answer
 
     answer = asyncio.run(run())
-    missing = {("POST", "/relations"): 422, ("DELETE", "/relations/{relation_id}"): 404}
-    unnamed = {("POST", "/admin/reload"): 422, ("POST", "/admin/shadow"): 422}
-    absent = {("GET", "/admin/shadow"): 404, ("DELETE", "/admin/shadow"): 404}
-    expected = {**missing, **unnamed, **absent}.get(route)
-    assert answer.status == expected or (expected is None and answer.status < 300), answer.body[:500]
+    assert answer.status < 300, answer.body[:500]
+
+
+@pytest.mark.parametrize("name", LONG_BODIES)
+def test_long_body_is_legal_and_answered(name: str, costly: FakeShop) -> None:
+    method, ask = LONG_BODIES[name]
+
+    async def run() -> Answer:
+        async with directly(_application(costly)) as direct:
+            return await asked(direct, method, ask)
+
+    answer = asyncio.run(run())
+    assert answer.status < 300, answer.body[:500]
 
 
 def test_livez_is_answered_between_the_slices_of_large_batches(costly: FakeShop) -> None:
     async def run() -> tuple[list[int], Counter[int], set[str], RecordedTurns]:
-        async with directly(application(costly, costly.index.parent / "served")) as direct:
+        async with directly(_application(costly)) as direct:
             await asked(direct, "POST", Ask("/items/bulk", uploads(0, ITEMS), "application/x-ndjson"))
             engine: Engine = direct.state["engine_holder"].engine
             engine.turns = turns = RecordedTurns()
@@ -122,7 +142,14 @@ def test_batch_refused_beside_others_is_not_charged(shop: FakeShop) -> None:
 
 @pytest.fixture
 def costly(tmp_path: Path) -> FakeShop:
-    return write_shop(tmp_path)
+    """Write a shop whose index has the tokens that new relations need, and a second index next to it."""
+    shop = write_shop(tmp_path, token_store=True)
+    shutil.copytree(shop.index, shop.index.parent / SECOND)
+    return shop
+
+
+def _application(shop: FakeShop) -> FastAPI:
+    return create_app(ServeConfig(index=shop.index, admin_keys=KEY), lambda *_: FakeEncoder())
 
 
 def _load(url: str, method: str, ask: Ask, at_once: int, seconds: float) -> Counter[int]:
@@ -165,26 +192,49 @@ def _waits(url: str, seconds: float) -> Sequence[float]:
 def test_livez_is_answered_beside_the_costliest_requests(
     costly: FakeShop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Print the response times of /livez beside the costliest request of every route, alone and 40 at once."""
-    late = []
+    """Print the response times of /livez beside the costliest requests, alone and 40 at once.
+
+    Every request must be answered at least once. The stand-in for the network takes little of the interpreter.
+    """
+    late, unanswered = [], []
     with capsys.disabled():
-        print("\nroute, at once, /livez p50 and p99 in ms, answers, refusals")
-    config = ServeConfig(index=costly.index, admin_keys=KEY)
+        print("\nrequest, at once, /livez p50 and p99 in ms, answers, refusals")
     context = multiprocessing.get_context("spawn")
-    with served(config) as url, ProcessPoolExecutor(2, context) as clients:
+    with (
+        served_apart(ServeConfig(index=costly.index, admin_keys=KEY)) as url,
+        ProcessPoolExecutor(2, context) as clients,
+    ):
         added = Ask("/items/bulk", uploads(0, ITEMS), "application/x-ndjson")
         clients.submit(_load, url, "POST", added, 1, 0.1).result()
-        for (method, template), ask in REQUESTS.items():
+        rows = {f"{method} {template}": (method, ask) for (method, template), ask in REQUESTS.items()}
+        for name, (method, ask) in {**rows, **LONG_BODIES}.items():
+            answered = 0
             for at_once in (1, AT_ONCE):
                 load = clients.submit(_load, url, method, ask, at_once, 2.0)
                 waits = clients.submit(_waits, url, 2.0).result()
                 statuses = load.result()
                 p50, p99 = np.quantile(waits, [0.5, 0.99]) * 1000
-                good = sum(count for status, count in statuses.items() if status < 400)
+                good = sum(count for status, count in statuses.items() if status < 300)
+                answered += good
                 refused = statuses[429] + statuses[503]
-                row = f"{method:6} {template:26} {at_once:2} {p50:7.1f} {p99:7.1f} {good:6} {refused:6}"
+                row = f"{name:33} {at_once:2} {p50:7.1f} {p99:7.1f} {good:6} {refused:6}"
                 with capsys.disabled():
                     print(row, flush=True)
                 if p99 > LIVEZ_LIMIT_S * 1000:
                     late.append(row)
+                _settle(url)
+            if not answered:
+                unanswered.append(name)
+    assert not unanswered
     assert not late
+
+
+def _settle(url: str) -> None:
+    """Wait for what the server has left to do, so that the next row begins on a quiet server; at most 10 s."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        quick, until = 0, time.monotonic() + 10
+        while quick < 20 and time.monotonic() < until:
+            begun = time.monotonic()
+            client.get("/livez")
+            quick = quick + 1 if time.monotonic() - begun < 0.01 else 0
+            time.sleep(0.01)
