@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Iterator
 from io import BytesIO
 from itertools import pairwise
@@ -20,13 +21,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from indexes.index import Index
 from model.errors import StorageError
-from service.engine.engine import Engine
-from service.problems.errors import OverloadedError
-from service.requests.bulk import LINES_PER_GROUP, lines
+from service.engine.engine import CONCURRENT_BULK_GROUPS, Engine
+from service.http.route_rules import SCOPE_CHARGE
+from service.problems.errors import OverloadedError, RateLimitError
+from service.requests.bulk import LINES_PER_GROUP, RESULTS_PER_LINE, SLICE_BYTES, Bulk, Line, lines
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, ids, write_shop
 from tests.service.conftest import served
@@ -363,6 +366,104 @@ def test_splits_lines_independently_of_chunk_boundaries(
         for number, line in enumerate(expected, start=1)
         if len(line) > longest or line.strip()
     ]
+
+
+def test_other_requests_run_between_slices_of_empty_lines() -> None:
+    async def run() -> tuple[list[tuple[int, bytes | None]], int]:
+        looks, done = 0, asyncio.Event()
+
+        async def look() -> None:
+            nonlocal looks
+            while not done.is_set():
+                looks += 1
+                await asyncio.sleep(0)
+
+        looking = asyncio.create_task(look())
+        found = await _lines([b"\n" * 16 * SLICE_BYTES + b" \n" + BOM_UTF8 + b"\nx"], MOST)
+        done.set()
+        await looking
+        return found, looks
+
+    found, looks = asyncio.run(run())
+    assert found == [(16 * SLICE_BYTES + 3, b"x")]
+    assert looks >= 16
+
+
+def test_refused_lines_take_turns_on_the_event_loop(
+    changing: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Engine = changing.app_state["engine_holder"].engine
+    taken: list[int] = []
+
+    async def take(results: int) -> None:
+        taken.append(results)
+
+    monkeypatch.setattr(engine.turns, "take", take)
+    assert [one["status"] for one in upload(changing, *([b"{}"] * 20))] == [422] * 20
+    assert taken == [RESULTS_PER_LINE] * 20
+
+
+def test_groups_of_all_uploads_take_turns(changing: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = 0, 0
+
+    async def applied(bulk: Bulk, group: list[Any], engine: Engine) -> list[Any]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return []
+
+    async def run() -> None:
+        bulk = Bulk(Request({"type": "http"}), changing.app_state["engine_holder"], MOST)
+        await asyncio.gather(*(bulk.replies([]) for _ in range(10)))
+
+    monkeypatch.setattr(Bulk, "_applied", applied)
+    assert changing.portal is not None
+    changing.portal.call(run)
+    assert most == CONCURRENT_BULK_GROUPS
+
+
+@pytest.mark.parametrize(("lines", "cost"), [([b"{}"] * 7, 7), ([b" " * 300 + b"{}"] * 3, 3 + 906 // 300)])
+def test_groups_are_charged_by_lines_and_bytes(
+    lines: list[bytes], cost: int, changing: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.requests.bulk.BYTES_PER_COST", 300)
+    charged = []
+    request = Request({"type": "http", "path": "/items/bulk", SCOPE_CHARGE: charged.append})
+
+    async def nothing(*_: object) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(Bulk, "_applied", nothing)
+    bulk = Bulk(request, changing.app_state["engine_holder"], MOST)
+    assert changing.portal is not None
+    changing.portal.call(bulk.replies, [Line(number, line) for number, line in enumerate(lines)])
+    assert charged == [1 + cost]
+
+
+def test_upload_waits_while_its_caller_has_used_up_its_rate(
+    changing: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = 0
+
+    def charge(cost: int) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            error = RateLimitError(cost, 1, 1, 1)
+            error.retry_after = 0
+            raise error
+
+    async def nothing(*_: object) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(Bulk, "_applied", nothing)
+    request = Request({"type": "http", "path": "/items/bulk", SCOPE_CHARGE: charge})
+    bulk = Bulk(request, changing.app_state["engine_holder"], MOST)
+    assert changing.portal is not None
+    assert changing.portal.call(bulk.replies, [Line(1, b"{}")]) == []
+    assert attempts == 3
 
 
 _SERVER = """

@@ -1,7 +1,6 @@
 """Tests that the content of a request is prepared without blocking the event loop."""
 
 import asyncio
-from threading import current_thread, main_thread
 from typing import cast
 
 import pytest
@@ -11,17 +10,8 @@ from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher
 from service.lifecycle.shadow_run import Shadow
 from service.requests.context import RequestContext
-from service.schemas.fields import NewItem, Picture
+from service.schemas.fields import NewItem
 from service.telemetry.prometheus import Metrics
-
-
-class Watched(Picture):
-    """A picture that fails if its base64 is decoded on the main thread."""
-
-    @property
-    def content(self) -> bytes | None:
-        assert current_thread() is not main_thread(), "the picture is decoded on the event loop"
-        return super().content
 
 
 class Queue:
@@ -47,12 +37,6 @@ class Picky:
         if text == "bad":
             raise PictureError("It is bad.")
         return text
-
-
-def test_decodes_base64_pictures_outside_the_event_loop() -> None:
-    unused = object()
-    query = RequestContext(cast(Engine, unused), cast(Fetcher, unused), Metrics(), cast(Shadow, unused))
-    assert asyncio.run(query.content(Watched(base64="bXVn"))) == b"mug"
 
 
 def test_stops_encoding_items_after_one_is_rejected() -> None:
