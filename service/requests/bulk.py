@@ -47,7 +47,7 @@ BYTES_PER_GROUP = 4 * 2**20
 CONCURRENT_LINES = 16
 """Maximum number of lines that are encoded concurrently. They fill one batch, so other requests wait only briefly."""
 
-SLICE_BYTES = 4 * 2**10
+SLICE_BYTES = 2 * 2**10
 """Bytes that are split into lines at a time. If all are newlines, they take less than a millisecond."""
 
 RESULTS_PER_LINE = 10

@@ -24,6 +24,9 @@ from tests.indexes.fakes import FakeEncoder, FakeShop
 KEY = "key-of-the-campaigns-0123456789"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 
+PIECE_BYTES = 2**16
+"""Bytes of a body that a server passes on at a time."""
+
 _SECRETS = re.compile(
     r"Traceback|File \\?\"|\.py\b|site-packages|pydantic|starlette|fastapi|indexes\.|service\.|"
     + "|".join(
@@ -63,7 +66,8 @@ class Direct:
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
     ) -> Answer:
         """Return the response, even if the application raises an exception after it has sent a 500."""
-        headers = {"host": "127.0.0.1", "content-type": media_type, **HEADERS}
+        length = {"content-length": str(len(body))} if body else {}
+        headers = {"host": "127.0.0.1", "content-type": media_type, **length, **HEADERS}
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -79,12 +83,15 @@ class Direct:
             "server": ("127.0.0.1", 80),
             "state": dict(self.state),
         }
-        rest: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        starts = iter(range(0, max(len(body), 1), PIECE_BYTES))
         sent: list[Message] = []
 
         async def receive() -> Message:
-            if rest:
-                return rest.pop()
+            start = next(starts, None)
+            if start is not None:
+                await asyncio.sleep(0)  # the next piece arrives after another look at the sockets
+                end = start + PIECE_BYTES
+                return {"type": "http.request", "body": body[start:end], "more_body": end < len(body)}
             await asyncio.Event().wait()  # the client never disconnects
             return {"type": "http.disconnect"}
 

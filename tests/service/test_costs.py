@@ -165,7 +165,7 @@ def _load(url: str, method: str, ask: Ask, at_once: int, seconds: float) -> Coun
 
             async def repeat() -> None:
                 while time.monotonic() < until:
-                    with suppress(httpx.TimeoutException):  # 40 bulk uploads wait for each other
+                    with suppress(httpx.TransportError):  # 40 bulk uploads wait for each other
                         answer = await client.request(method, ask.path, content=ask.body, headers=headers)
                         statuses[answer.status_code] += 1
 
