@@ -91,7 +91,7 @@ class TooCostlyError(OverloadedError):
         RcmlError.__init__(
             self,
             f"This request costs {cost:,}. Other large requests in progress cost {pending:,}, and together they may "
-            f"cost at most {limit:,}. Retry in a second, or send fewer queries or items in one request.",
+            f"cost at most {limit:,}. Retry in a second, or send a smaller request.",
         )
         self.retry_after = 1
 

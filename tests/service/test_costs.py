@@ -110,7 +110,7 @@ def test_livez_is_answered_between_the_slices_of_large_batches(costly: FakeShop)
     assert max(between) <= 4 * turns.results_per_turn
     assert refused == {
         "This request costs 400. Other large requests in progress cost 800, and together they may cost at most 1,000. "
-        "Retry in a second, or send fewer queries or items in one request."
+        "Retry in a second, or send a smaller request."
     }
 
 

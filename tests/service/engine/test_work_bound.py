@@ -13,7 +13,7 @@ def test_refuses_a_large_request_beside_others_with_cost_limit_and_remedy() -> N
             pass
         assert str(refused.value) == (
             "This request costs 11. Other large requests in progress cost 1,000, and together they may cost at most "
-            "1,000. Retry in a second, or send fewer queries or items in one request."
+            "1,000. Retry in a second, or send a smaller request."
         )
         assert refused.value.headers == {"Retry-After": "1"}
     assert bound.cost == 0
