@@ -54,7 +54,7 @@ async def relation_type(
     "/relation-type/batch",
     summary="Rank relations for many pairs",
     response_model=RelationTypeBatchAnswer,
-    responses=problems(400, 413, 415, 422, 429, 503),
+    responses=problems(400, 413, 415, 422, 503),
 )
 async def relation_type_batch(
     asked: RelationTypeBatch, engine: ReadyEngine, request: Request
@@ -86,7 +86,7 @@ async def validity(asked: ValidityRequest, engine: ReadyEngine, request: Request
     "/validity/batch",
     summary="Validate many pairs",
     response_model=ValidityBatchAnswer,
-    responses=problems(400, 413, 415, 422, 429, 503),
+    responses=problems(400, 413, 415, 422, 503),
 )
 async def validity_batch(asked: ValidityBatch, engine: ReadyEngine, request: Request) -> ValidityBatchAnswer:
     """Answer many POST /validity requests, all from the same version of the index.

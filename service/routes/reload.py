@@ -14,7 +14,7 @@ router = APIRouter(tags=["operation"], route_class=JsonRoute)
 @router.post(
     "/admin/reload",
     summary="Reload the index",
-    responses=problems(400, 409, 413, 415, 422, 429, 503),
+    responses=problems(400, 409, 413, 415, 422, 503),
 )
 async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) -> ReloadAnswer:
     """Open an index and its checkpoint, warm them up, and replace the ones being served.

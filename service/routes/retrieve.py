@@ -52,7 +52,7 @@ async def retrieve(asked: RetrieveRequest, engine: ReadyEngine, request: Request
     "/retrieve/batch",
     summary="Retrieve related items for many queries",
     response_model=RetrieveBatchAnswer,
-    responses=problems(400, 413, 415, 422, 429, 503),
+    responses=problems(400, 413, 415, 422, 503),
 )
 async def retrieve_batch(asked: RetrieveBatch, engine: ReadyEngine, request: Request) -> bytes:
     """Answer many POST /retrieve requests. A rejected request gets a problem in place of an answer."""

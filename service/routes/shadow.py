@@ -16,7 +16,7 @@ _json = APIRouter(route_class=JsonRoute)
 @_json.post(
     "/admin/shadow",
     summary="Start a shadow run",
-    responses=problems(400, 409, 413, 415, 422, 429, 503),
+    responses=problems(400, 409, 413, 415, 422, 503),
 )
 async def begin(asked: ShadowRequest, engine: ReadyEngine, request: Request) -> ShadowState:
     """Open a candidate index, and send it a share of the live requests.

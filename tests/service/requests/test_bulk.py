@@ -429,7 +429,7 @@ def test_groups_are_charged_by_lines_and_bytes(
     lines: list[bytes], cost: int, changing: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.requests.bulk.BYTES_PER_COST", 300)
-    charged = []
+    charged: list[int] = []
     request = Request({"type": "http", "path": "/items/bulk", SCOPE_CHARGE: charged.append})
 
     async def nothing(*_: object) -> list[Any]:
