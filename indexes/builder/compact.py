@@ -30,6 +30,7 @@ from model.records import Item
 from model.similarity import View
 
 from .auto_options import choose_kind, precomputed_similarities
+from .free_text_recall import carry_report
 
 ITEMS_PER_CHUNK = 4_096
 """Number of items copied at a time."""
@@ -80,6 +81,7 @@ def write_compacted(
                 )
             if old.tokens is not None:
                 write_tokens(draft.path / TOKENS_DIR, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
+                carry_report(draft.path / TOKENS_DIR, old.path / TOKENS_DIR, config.min_recall)
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())
         else:

@@ -3,17 +3,19 @@
     tokens/
       text.npy image.npy                   float16 [tokens, dim]: the tokens H (eq. 3 of the paper), item after item
       text.starts.npy image.starts.npy     int64 [items + 1]: index of the first token of each item
-      *.sketch.npy *.basis.npy             see `indexes/storage/low_rank_tokens.py`
+      *.codes.npy *.scale.npy ...          see `indexes/storage/low_rank_tokens.py`
+      report.json probes.safetensors       see `indexes/storage/free_text_report.py`
 
 The number of text tokens depends on the text, the number of image tokens on the image tower. The files are mapped into
 memory: a request reads the tokens of a few hundred items.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal, get_args
-from weakref import WeakKeyDictionary
 
 import faiss
 import numpy as np
@@ -24,12 +26,21 @@ from indexes.vectors.faiss_threads import threads
 from model.embeddings.encoding import ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.plain_file import damaged
+from model.similarity import View
 
 from .arrays import map_array, read_array, save_array, save_parts
-from .low_rank_tokens import Estimates, LowRankTokens, write_low_rank_tokens
+from .estimates import Estimates
+from .free_text_report import FreeTextReport
+from .low_rank_tokens import LowRankTokens, write_low_rank_tokens
 
 TOKENS_DIR = "tokens"
 """Name of the folder within a generation that contains the tokens."""
+
+MAX_ESTIMATE_BYTES = 2**29
+"""Maximum memory for the estimates of a generation, in bytes. The last one is kept even if it takes more."""
+
+MAX_ESTIMATES = 48
+"""Maximum number of estimates of a generation that are kept; each keeps the arrays of its relation."""
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -64,17 +75,28 @@ class TokenStore:
             ArtifactError: a file is damaged.
         """
         self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
-        self._low_rank = [
-            LowRankTokens.open(folder, modality, _rows(self.tokens, modality).starts)
-            for modality in MODALITIES
-        ]
-        self._estimates: WeakKeyDictionary[FreeTextRelation, Estimates] = WeakKeyDictionary()
+        self._low_rank = [_low_rank(folder, modality, self.tokens) for modality in MODALITIES]
+        self.report = FreeTextReport.read(folder)
+        self._estimates: OrderedDict[tuple[FreeTextRelation, View], Estimates] = OrderedDict()
+        self._lock = Lock()
 
-    def estimates(self, relation: FreeTextRelation) -> Estimates:
-        """Return the estimated vectors of all items under a relation, cached while the relation object exists."""
-        found = self._estimates.get(relation)
-        if found is None:
-            found = self._estimates[relation] = Estimates(relation, *self._low_rank)
+    def estimates(self, relation: FreeTextRelation, view: View) -> Estimates:
+        """Return the estimated vectors of all items under a relation, in one view.
+
+        The estimates that were used last are kept, as far as they fit into `MAX_ESTIMATE_BYTES`. The key is the
+        relation object.
+        """
+        key = relation, view
+        with self._lock:
+            found = self._estimates.get(key)
+            if found is None:
+                found = self._estimates[key] = Estimates(relation, view, *self._low_rank)
+            self._estimates.move_to_end(key)
+            while len(self._estimates) > 1 and (
+                len(self._estimates) > MAX_ESTIMATES
+                or sum(one.nbytes for one in self._estimates.values()) > MAX_ESTIMATE_BYTES
+            ):
+                self._estimates.popitem(last=False)
         return found
 
 
@@ -101,6 +123,16 @@ def _open(folder: Path, modality: Modality) -> StoredRows:
     if not len(starts) or starts[0] != 0 or starts[-1] != len(states) or (np.diff(starts) < 0).any():
         raise damaged(path, f"its bounds do not divide the {len(states):,} tokens")
     return StoredRows(states, starts)
+
+
+def _low_rank(folder: Path, modality: Modality, tokens: ItemTokens) -> LowRankTokens:
+    rows = _rows(tokens, modality)
+    found = LowRankTokens.open(folder, modality, rows.starts)
+    (count, components), dim = found.codes.shape, rows.states.shape[1]
+    parts = (found.basis.shape == (dim, components), found.scale.shape == (components,))
+    if count != len(rows.states) or not all(parts) or found.lengths is not None and len(found.lengths) != count:
+        raise damaged(folder / f"{modality}.basis.npy", "the low-rank tokens do not belong to the tokens")
+    return found
 
 
 def _rows(tokens: ItemTokens, modality: Modality) -> TokenRows:
