@@ -181,7 +181,7 @@ def _write(
             lambda: advance(""),
         )
     if config.token_store:
-        write_tokens(draft.path / TOKENS_DIR, encoder.dim, shards.tokens)
+        write_tokens(draft.path / TOKENS_DIR, encoder.dim, shards.tokens())
         write_report(draft.path / TOKENS_DIR, choose_probes(encoder), config.min_recall)
     cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
     with closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors:

@@ -80,7 +80,7 @@ def write_compacted(
                     PreviousAnswers(old.answers, _renumbered(snapshot)),
                 )
             if old.tokens is not None:
-                write_tokens(draft.path / TOKENS_DIR, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
+                write_tokens(draft.path / TOKENS_DIR, dim, map(snapshot.tokens, _chunks(snapshot)))
                 carry_report(draft.path / TOKENS_DIR, old.path / TOKENS_DIR, config.min_recall)
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())

@@ -1,11 +1,12 @@
 """Measurement of the search under free-text relations, when the tokens of a generation are written.
 
 The trained relations are treated as free text: items are scored exactly under some of them, from their tokens, for some
-items as queries and all similarities. The number of candidates is the least that contains the wanted share of the ten
-best items under each similarity.
+items as queries and all similarities. The low-rank projections get as few components, and a search as few candidates,
+as are needed to find the wanted share of the ten best items under each similarity.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from indexes.storage.free_text_report import MIN_CANDIDATES, FreeTextReport, read_probes
-from indexes.storage.tokens import TokenStore
+from indexes.storage.tokens import COMPONENTS, TokenStore, write_projections
 from indexes.vectors.contract import cosines
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import average
@@ -32,6 +33,9 @@ DEPTH = 10
 CANDIDATES = (MIN_CANDIDATES, 120, 160, 240, 320, 480, 640)
 """Numbers of candidates to choose from. With 640 candidates of 70 KB, a search reads 45 MB of tokens."""
 
+FEW_CANDIDATES = 320
+"""Number of candidates above which projections with more components are tried."""
+
 MAX_GROWTH = 0.1
 """Change in the number of items, as a share, up to which a compaction keeps the report."""
 
@@ -44,78 +48,110 @@ def choose_probes(encoder: ItemEncoder) -> list[FreeTextRelation]:
 
 
 def write_report(folder: Path, probes: Sequence[FreeTextRelation], min_recall: float) -> None:
-    """Measure the tokens in `folder` and write the report.
+    """Choose the projections of the tokens in `folder` and the number of candidates, and write the report.
 
     Raises:
         OSError: the disk is full or failing.
     """
-    measure(TokenStore(folder), probes, min_recall).write(folder, probes)
+    store = TokenStore(folder)
+    items = len(store.tokens.text)
+    sizes = [size for size in CANDIDATES if size < items]
+    report = FreeTextReport(items=items)
+    if sizes and probes:  # otherwise every search scores all items
+        measured = [MeasuredRelation.of(store, probe) for probe in probes]
+        for components in COMPONENTS:
+            if components > COMPONENTS[0]:
+                write_projections(folder, components)
+                store = TokenStore(folder)
+            report = _chosen(store, measured, sizes, min_recall)
+            enough = report.candidates is not None and report.candidates <= FEW_CANDIDATES
+            if enough or components >= store.tokens.text.states.shape[1]:
+                break
+    report.write(folder, probes)
 
 
 def carry_report(folder: Path, old: Path, min_recall: float) -> None:
     """Write the report on the tokens in `folder`, which replace those in `old`.
 
-    The tokens are measured again if the number of items changed by more than `MAX_GROWTH`.
+    The tokens are measured again if the number of items changed by more than `MAX_GROWTH`. Otherwise the projections
+    get as many components as before.
 
     Raises:
         OSError: the disk is full or failing.
     """
-    probes, before, store = read_probes(old), FreeTextReport.read(old), TokenStore(folder)
-    if abs(len(store.tokens.text) - before.items) <= MAX_GROWTH * before.items:
-        before.write(folder, probes)
-    elif probes:
-        measure(store, probes, min_recall).write(folder, probes)
+    before, store = FreeTextReport.read(old), TokenStore(folder)
+    if not before.items:  # an earlier version built the index
+        write_projections(folder, TokenStore(old).components)
+    elif abs(len(store.tokens.text) - before.items) > MAX_GROWTH * before.items:
+        write_report(folder, read_probes(old), min_recall)
+    else:
+        if TokenStore(old).components != store.components:
+            write_projections(folder, TokenStore(old).components)
+        before.write(folder, read_probes(old))
 
 
-def measure(store: TokenStore, probes: Sequence[FreeTextRelation], min_recall: float) -> FreeTextReport:
+def _chosen(
+    store: TokenStore, measured: Sequence["MeasuredRelation"], sizes: Sequence[int], min_recall: float
+) -> FreeTextReport:
     """Choose the number of candidates, and report the share of the ten best items that they contain."""
-    items = len(store.tokens.text)
-    sizes = [size for size in CANDIDATES if size < items]
-    if not sizes or not probes:  # such searches score every item
-        return FreeTextReport(items=items)
-    drawn = np.sort(np.random.default_rng(0).choice(items, min(QUERIES, items), replace=False))
-    shares: dict[Similarity, list[Float32[ndarray, "queries sizes"]]] = {one: [] for one in Similarity}
-    for probe in probes:
-        for similarity, share in found_shares(store, probe, drawn, sizes).items():
-            shares[similarity].append(share)
-    means = [np.concatenate(each).mean(axis=0) for each in shares.values() if any(map(len, each))]
-    lowest = np.min(means, axis=0) if means else np.ones(len(sizes))
+    shares = [one.found_shares(store, sizes) for one in measured]
+    means = [
+        np.concatenate([share[similarity] for share in shares])
+        for similarity in Similarity
+        if any(len(share[similarity]) for share in shares)
+    ]
+    lowest = np.min([each.mean(axis=0) for each in means], axis=0) if means else np.ones(len(sizes))
     place = next((place for place, share in enumerate(lowest) if share >= min_recall), None)
     return FreeTextReport(
-        items=items,
-        probes=len(probes),
+        items=len(store.tokens.text),
+        probes=len(measured),
         candidates=None if place is None else sizes[place],
         overlap_at_10=round(float(lowest[-1 if place is None else place]), 4),
     )
 
 
-def found_shares(
-    store: TokenStore, probe: FreeTextRelation, drawn: Int64[ndarray, " queries"], sizes: Sequence[int]
-) -> dict[Similarity, Float32[ndarray, "queries sizes"]]:
-    """Return, for each query with the views that a similarity compares, the share found with each of `sizes`."""
-    queries = _views(store, probe, drawn)
-    tenth = _tenth_best(store, probe, drawn, queries)
-    shares = {}
-    for similarity in Similarity:
-        query_view, target = similarity.views
-        rows = []
-        for place, row in enumerate(drawn):
-            query = queries[query_view][place]
-            if not query.any():
-                continue
-            found = store.estimates(probe, target).best(query, sizes[-1] + 1).rows
-            found = found[found != row][: sizes[-1]]
-            scores = cosines(probe.view(store.tokens, target, found), query)
-            # An item whose score ties with the tenth best counts as found.
-            hits = np.cumsum(scores >= tenth[similarity][place] - 1e-6)
-            rows.append([min(hits[min(size, len(hits)) - 1], DEPTH) / DEPTH for size in sizes])
-        shares[similarity] = np.asarray(rows, np.float32).reshape(-1, len(sizes))
-    return shares
+@dataclass(frozen=True)
+class MeasuredRelation:
+    """Relation, items as queries, their vectors, and the tenth best score of each under each similarity."""
+
+    relation: FreeTextRelation
+    rows: Int64[ndarray, " queries"]
+    queries: dict[View, Float32[ndarray, "queries dim"]]
+    tenth: dict[Similarity, Float32[ndarray, " queries"]]
+
+    @classmethod
+    def of(cls, store: TokenStore, relation: FreeTextRelation) -> "MeasuredRelation":
+        """Score all items exactly."""
+        items = len(store.tokens.text)
+        rows = np.sort(np.random.default_rng(0).choice(items, min(QUERIES, items), replace=False))
+        queries = _views(store, relation, rows)
+        return cls(relation, rows, queries, _tenth_best(store, relation, rows, queries))
+
+    def found_shares(
+        self, store: TokenStore, sizes: Sequence[int]
+    ) -> dict[Similarity, Float32[ndarray, "queries sizes"]]:
+        """Return, for each query that has the view of a similarity, the share found with each of `sizes`."""
+        shares = {}
+        for similarity in Similarity:
+            query_view, target = similarity.views
+            found = []
+            for place, row in enumerate(self.rows):
+                query = self.queries[query_view][place]
+                if not query.any():
+                    continue
+                rows = store.estimates(self.relation, target).best(query, sizes[-1] + 1).rows
+                rows = rows[rows != row][: sizes[-1]]
+                scores = cosines(self.relation.view(store.tokens, target, rows), query)
+                # An item whose score ties with the tenth best counts as found.
+                hits = np.cumsum(scores >= self.tenth[similarity][place] - 1e-6)
+                found.append([min(hits[min(size, len(hits)) - 1], DEPTH) / DEPTH for size in sizes])
+            shares[similarity] = np.asarray(found, np.float32).reshape(-1, len(sizes))
+        return shares
 
 
 def _tenth_best(
     store: TokenStore,
-    probe: FreeTextRelation,
+    relation: FreeTextRelation,
     drawn: Int64[ndarray, " queries"],
     queries: dict[View, Float32[ndarray, "queries dim"]],
 ) -> dict[Similarity, Float32[ndarray, " queries"]]:
@@ -124,7 +160,7 @@ def _tenth_best(
     items = len(store.tokens.text)
     for start in range(0, items, FLOAT32_CHUNK_ITEMS):
         rows = np.arange(start, min(start + FLOAT32_CHUNK_ITEMS, items))
-        views = _views(store, probe, rows)
+        views = _views(store, relation, rows)
         itself = drawn[:, None] == rows
         for similarity in Similarity:
             query_view, target = similarity.views
@@ -135,7 +171,10 @@ def _tenth_best(
 
 
 def _views(
-    store: TokenStore, probe: FreeTextRelation, rows: Int64[ndarray, " rows"]
+    store: TokenStore, relation: FreeTextRelation, rows: Int64[ndarray, " rows"]
 ) -> dict[View, Float32[ndarray, "rows dim"]]:
-    text, image = probe.vectors(store.tokens.text.take(rows)), probe.vectors(store.tokens.image.take(rows))
-    return {View.TEXT: text, View.IMAGE: image, View.AVERAGE: average(text, image, probe.text_share)}
+    text, image = (
+        relation.vectors(store.tokens.text.take(rows)),
+        relation.vectors(store.tokens.image.take(rows)),
+    )
+    return {View.TEXT: text, View.IMAGE: image, View.AVERAGE: average(text, image, relation.text_share)}

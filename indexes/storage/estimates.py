@@ -1,7 +1,7 @@
 """Estimated vectors of all items under one free-text relation, in one view, from low-rank tokens.
 
-The vectors do not depend on the query, so `TokenStore` keeps those that were used last. They are computed in parts of
-`ITEMS_PER_PART` items, whose arrays stay in the processor's cache, by a thread for each core.
+The vectors do not depend on the query, so `TokenStore` keeps those that were used last. They are computed in parts,
+whose arrays stay in the processor's cache, by a thread for each core.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +22,8 @@ from model.worker_pools import available_cores
 
 from .low_rank_tokens import LowRankTokens
 
-ITEMS_PER_PART = 512
-"""Number of items estimated at a time by one thread."""
+TOKENS_PER_PART = 32_768
+"""Number of tokens of a modality, on average, that one thread reads at a time."""
 
 MAX_THREADS = 8
 """Maximum number of threads that estimate at once; more would wait for memory."""
@@ -122,14 +122,16 @@ class Estimates:
 
     def _vectors(self) -> HalfVectors:
         rows = np.zeros(self._shape, np.float16)
+        tokens = max(len(part.tokens.codes) for part in self._parts)
+        step = max(1, TOKENS_PER_PART * len(rows) // max(tokens, 1))
 
         def fill(first: int) -> None:
-            last = min(first + ITEMS_PER_PART, len(rows))
+            last = min(first + step, len(rows))
             found = self._rows(first, last)
             rows[first:last, : found.shape[1]] = found
 
         with ThreadPoolExecutor(min(available_cores(), MAX_THREADS)) as pool:
-            list(pool.map(fill, range(0, len(rows), ITEMS_PER_PART)))
+            list(pool.map(fill, range(0, len(rows), step)))
         return HalfVectors(rows)
 
     def _rows(self, first: int, last: int) -> Float16[ndarray, "items width"]:

@@ -27,9 +27,6 @@ from model.embeddings.free_text import MIN_LENGTH
 
 from .arrays import map_array, read_array, save_array, save_parts
 
-MIN_COMPONENTS = 24
-"""Minimum number of components. Tokens of more than 384 dimensions get one component for every 16 dimensions."""
-
 BASIS_SAMPLE_TOKENS = 20_000
 """Number of tokens sampled to find the principal directions and the scales."""
 
@@ -85,15 +82,21 @@ class LowRankTokens:
             found: ndarray = np.linalg.norm(states * self.scale, axis=1)
         else:
             found = self.lengths[self.starts[first] : self.starts[last]]
-        return np.maximum(found, MIN_LENGTH)
+        return np.asarray(np.maximum(found, MIN_LENGTH), np.float32)
 
 
-def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows) -> None:
-    """Write the low-rank projections of `tokens`, which are stored in `folder` under the same `name`."""
+def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows, components: int) -> None:
+    """Write the low-rank projections of `tokens`, which are stored in `folder` under the same `name`.
+
+    They have `components` components, or all if the tokens have fewer. Existing projections are replaced.
+
+    Raises:
+        OSError: the disk is full or failing; `errno` has the reason.
+    """
     count, dim = tokens.states.shape
     drawn = np.sort(np.random.default_rng(0).permutation(count)[:BASIS_SAMPLE_TOKENS])
     sample = np.asarray(tokens.states[drawn], np.float64)
-    components = min(max(MIN_COMPONENTS, dim // 16), dim)
+    components = min(components, dim)
     basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :components].astype(np.float32)
     scale = np.abs(sample @ basis).max(axis=0, initial=1e-12).astype(np.float32) / MAX_CODE
     save_array(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))

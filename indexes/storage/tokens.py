@@ -11,7 +11,7 @@ memory: a request reads the tokens of a few hundred items.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -28,13 +28,16 @@ from model.embeddings.free_text import FreeTextRelation
 from model.plain_file import damaged
 from model.similarity import View
 
-from .arrays import map_array, read_array, save_array, save_parts
+from .arrays import ArrayWriter, map_array, read_array, save_array
 from .estimates import Estimates
 from .free_text_report import FreeTextReport
 from .low_rank_tokens import LowRankTokens, write_low_rank_tokens
 
 TOKENS_DIR = "tokens"
 """Name of the folder within a generation that contains the tokens."""
+
+COMPONENTS = (16, 32, 64)
+"""Numbers of components of the low-rank projections to choose from; see `indexes/builder/free_text_recall.py`."""
 
 MAX_ESTIMATE_BYTES = 2**29
 """Maximum memory for the estimates of a generation, in bytes. The last one is kept even if it takes more."""
@@ -80,6 +83,11 @@ class TokenStore:
         self._estimates: OrderedDict[tuple[FreeTextRelation, View], Estimates] = OrderedDict()
         self._lock = Lock()
 
+    @property
+    def components(self) -> int:
+        """Number of components of the low-rank projections."""
+        return len(self._low_rank[0].scale)
+
     def estimates(self, relation: FreeTextRelation, view: View) -> Estimates:
         """Return the estimated vectors of all items under a relation, in one view.
 
@@ -100,20 +108,32 @@ class TokenStore:
         return found
 
 
-def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemTokens]]) -> None:
-    """Create `folder` and write the tokens that `source` yields, some items at a time.
-
-    `source` is called several times: first to count the tokens, then to write each modality.
-    """
+def write_tokens(folder: Path, dim: int, source: Iterable[ItemTokens]) -> None:
+    """Create `folder` and write the tokens in `source`, which has some items at a time."""
     folder.mkdir()
-    none = np.empty(0, np.int64)
-    counts = [[np.diff(_rows(some, modality).starts) for modality in MODALITIES] for some in source()]
-    for place, modality in enumerate(MODALITIES):
-        starts = np.append(0, np.cumsum(np.concatenate([none, *(some[place] for some in counts)])))
-        save_array(folder / f"{modality}.starts.npy", starts)
-        states = (_rows(some, modality).states for some in source())
-        save_parts(folder / f"{modality}.npy", (int(starts[-1]), dim), "<f2", states)
-        write_low_rank_tokens(folder, modality, _open(folder, modality))
+    counts: dict[Modality, list[ndarray]] = {modality: [np.zeros(1, np.int64)] for modality in MODALITIES}
+    with (
+        ArrayWriter(folder / "text.npy", dim, "<f2") as text,
+        ArrayWriter(folder / "image.npy", dim, "<f2") as image,
+    ):
+        for some in source:
+            for modality, writer in zip(MODALITIES, (text, image), strict=True):
+                rows = _rows(some, modality)
+                counts[modality].append(np.diff(rows.starts))
+                writer.append(rows.states)
+    for modality in MODALITIES:
+        save_array(folder / f"{modality}.starts.npy", np.cumsum(np.concatenate(counts[modality])))
+    write_projections(folder, COMPONENTS[0])
+
+
+def write_projections(folder: Path, components: int) -> None:
+    """Write the low-rank projections of the tokens in `folder`, or replace them.
+
+    Raises:
+        OSError: the disk is full or failing; `errno` has the reason.
+    """
+    for modality in MODALITIES:
+        write_low_rank_tokens(folder, modality, _open(folder, modality), components)
 
 
 def _open(folder: Path, modality: Modality) -> StoredRows:
@@ -130,7 +150,11 @@ def _low_rank(folder: Path, modality: Modality, tokens: ItemTokens) -> LowRankTo
     found = LowRankTokens.open(folder, modality, rows.starts)
     (count, components), dim = found.codes.shape, rows.states.shape[1]
     parts = (found.basis.shape == (dim, components), found.scale.shape == (components,))
-    if count != len(rows.states) or not all(parts) or found.lengths is not None and len(found.lengths) != count:
+    if (
+        count != len(rows.states)
+        or not all(parts)
+        or (found.lengths is not None and len(found.lengths) != count)
+    ):
         raise damaged(folder / f"{modality}.basis.npy", "the low-rank tokens do not belong to the tokens")
     return found
 
