@@ -10,11 +10,11 @@ from threading import Lock
 from typing import assert_never
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32
+from jaxtyping import Bool, Float32, UInt16
 from numpy import ndarray
 
 from indexes.vectors.contract import Neighbours
-from indexes.vectors.half_vectors import HalfVectors, inner_products, padded_width
+from indexes.vectors.half_vectors import HalfVectors, bfloat16, inner_products, padded_width
 from model.embeddings.encoding import unit_rows
 from model.embeddings.free_text import FreeTextRelation, pooled
 from model.similarity import View
@@ -28,8 +28,16 @@ TOKENS_PER_PART = 32_768
 MAX_THREADS = 8
 """Maximum number of threads that estimate at once; more would wait for memory."""
 
-ROWS_PER_PRODUCT = 128
-"""Number of rows multiplied by a matrix at a time, so few that BLAS does not split the product between threads."""
+MAX_PRODUCT = 2**18
+"""Maximum number of multiplications in a product of matrices that OpenBLAS computes in the calling thread."""
+
+MAX_EXP_RANGE = 80.0
+"""Limit for the difference between the greatest and the least relevance in a part.
+
+Below the limit, the maximum over the part is subtracted from the relevances before exp. Above the limit, the maximum of
+each item is subtracted. Subtracting the maximum over the part could then make all weights of an item zero, because exp
+underflows in float32 below about -87.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,11 @@ class _Modality:
 
     @classmethod
     def of(cls, relation: FreeTextRelation, tokens: LowRankTokens) -> "_Modality":
-        outer = tokens.basis.T @ relation.output
+        basis = tokens.scale[:, None] * tokens.basis.T
+        outer = basis @ relation.output
         if relation.bias is not None:
             outer = np.vstack([outer, relation.bias.direction])
-        return cls(relation, tokens, outer, outer @ outer.T, tokens.scale * (tokens.basis.T @ relation.query))
+        return cls(relation, tokens, outer, outer @ outer.T, basis @ relation.query)
 
     def inner(self, first: int, last: int) -> Float32[ndarray, "items components"]:
         """Return the rows of `inner` of the items from `first` to `last` (exclusive)."""
@@ -61,12 +70,15 @@ class _Modality:
         relevance = inner_products(states, self.query)
         if self.relation.unit_tokens:
             relevance /= tokens.divisors(first, last, states)
-        inner = self._unit(pooled(states, starts, relevance) * tokens.scale)
+        small = relevance.size == 0 or float(np.ptp(relevance)) < MAX_EXP_RANGE
+        if small and relevance.size:
+            relevance -= relevance.max()
+        inner = self._unit(pooled(states, starts, relevance, shift=not small))
         if bias is None:
             return inner
         # The basis is orthonormal, so this is the unit mean token in its subspace.
-        mean = unit_rows(pooled(states, starts, np.zeros_like(relevance)) * tokens.scale, 1e-12)
-        amount = bias.offset + mean @ (tokens.basis.T @ bias.key)
+        mean = unit_rows(pooled(states, starts, np.zeros_like(relevance), shift=False) * tokens.scale, 1e-12)
+        amount = bias.offset + inner_products(mean, tokens.basis.T @ bias.key)
         amount[np.diff(starts) == 0] = 0.0
         return self._unit(np.hstack([inner, amount[:, None]]).astype(np.float32))
 
@@ -121,7 +133,7 @@ class Estimates:
         return self._computed.nearest(inner_products(self._outer, query), k, allowed)
 
     def _vectors(self) -> HalfVectors:
-        rows = np.zeros(self._shape, np.float16)
+        rows = np.zeros(self._shape, np.uint16)
         tokens = max(len(part.tokens.codes) for part in self._parts)
         step = max(1, TOKENS_PER_PART * len(rows) // max(tokens, 1))
 
@@ -134,17 +146,17 @@ class Estimates:
             list(pool.map(fill, range(0, len(rows), step)))
         return HalfVectors(rows)
 
-    def _rows(self, first: int, last: int) -> Float16[ndarray, "items width"]:
+    def _rows(self, first: int, last: int) -> UInt16[ndarray, "items width"]:
         inner = [part.inner(first, last) for part in self._parts]
         if len(inner) == 1:
-            return inner[0].astype(np.float16)
+            return bfloat16(inner[0])
         # The average view is the weighted sum of the two vectors, divided by its length.
         text, image = self._weights
         both = np.einsum("ic,ic->i", product(inner[0], self._cross), inner[1])
         there = [np.any(one, axis=1) for one in inner]
         squares = text**2 * there[0] + image**2 * there[1] + 2 * text * image * both
-        length = np.sqrt(np.maximum(squares, 1e-12))[:, None]
-        return np.hstack([text * inner[0] / length, image * inner[1] / length]).astype(np.float16)
+        length = np.sqrt(np.maximum(squares, 1e-12)).astype(np.float32)[:, None]
+        return bfloat16(np.hstack([inner[0] * (text / length), inner[1] * (image / length)]))
 
 
 def product(
@@ -152,7 +164,7 @@ def product(
 ) -> Float32[ndarray, "rows others"]:
     """Multiply `rows` by a small `matrix` in the calling thread."""
     found = np.empty((len(rows), matrix.shape[1]), np.float32)
-    for start in range(0, len(rows), ROWS_PER_PRODUCT):
-        end = start + ROWS_PER_PRODUCT
-        np.matmul(rows[start:end], matrix, out=found[start:end])
+    step = max(1, MAX_PRODUCT // matrix.size)
+    for start in range(0, len(rows), step):
+        np.matmul(rows[start : start + step], matrix, out=found[start : start + step])
     return found

