@@ -60,6 +60,15 @@ class FreeTextReport(BaseModel):
         """Return the number of candidates for `k` results; None if every item must be scored."""
         return None if self.candidates is None else -(-self.candidates * max(k, 10) // 10)
 
+    @property
+    def description(self) -> str:
+        """The report in words."""
+        if self.candidates is None:
+            return f"every item is scored, because estimates find {self.overlap_at_10:.4f} of the ten best"
+        if self.overlap_at_10 is None:
+            return f"{self.candidates} candidates, not measured"
+        return f"{self.candidates} candidates, overlap@10 {self.overlap_at_10:.4f}, measured with {self.items:,} items"
+
     def write(self, folder: Path, probes: Sequence[FreeTextRelation]) -> None:
         """Write the report and the relations that it was measured with.
 

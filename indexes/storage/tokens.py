@@ -88,6 +88,11 @@ class TokenStore:
         """Number of components of the low-rank projections."""
         return len(self._low_rank[0].scale)
 
+    @property
+    def description(self) -> str:
+        """How searches under free-text relations work in this index, in words."""
+        return f"{self.report.description}; {self.components} components"
+
     def estimates(self, relation: FreeTextRelation, view: View) -> Estimates:
         """Return the estimated vectors of all items under a relation, in one view.
 

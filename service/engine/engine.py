@@ -18,6 +18,7 @@ from indexes.live.snapshot import Snapshot
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
 from indexes.vectors.gpu_vectors import open_cards
+from model.blas_threads import use_one_blas_thread
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.config import Device, TowerEngine, TowerPrecision
 from model.data.item_input import decoded
@@ -117,6 +118,7 @@ class Engine(ReferenceCounted):
                 together.
             InputError: The configured device or tower runtime is not available.
         """
+        use_one_blas_thread()
         cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
         index = Index.open(config.index, config.checkpoint, cards)
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from jaxtyping import Float32
 from numpy import ndarray
 from PIL import Image
 
+from indexes.admin.inspection import stats
 from indexes.builder.build import build
-from indexes.config import BuildConfig
+from indexes.config import BuildConfig, StatsConfig
 from indexes.index import Index
 from indexes.journal.change import Change
 from indexes.reader import Hit
 from indexes.search import free_text_search
+from indexes.search.free_text_search import FreeTextSearch
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
 from indexes.storage.free_text_report import FreeTextReport
@@ -316,6 +319,41 @@ def test_estimates_from_codes_are_near_exact_scores(many: Index) -> None:
         vectors = many.snapshot.vectors(relation, view, range(900))
         found = store_of(many).estimates(relation, view).best(vectors[7], 900)
         np.testing.assert_allclose(found.scores, vectors[found.rows] @ vectors[7], atol=0.02)
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_files_of_earlier_versions_give_the_same_results(many: Index, earlier_store: TokenStore) -> None:
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    earlier = replace(many.snapshot, generation=replace(many.snapshot.generation, tokens=earlier_store))
+    half = np.arange(900) % 2 == 0
+    for view, allowed in product(View, (None, half)):
+        query = many.snapshot.vectors(relation, view, [5])[0]
+        found, before = (
+            FreeTextSearch(snapshot, relation, view, query, allowed, frozenset({5})).best(10)
+            for snapshot in (many.snapshot, earlier)
+        )
+        np.testing.assert_allclose(found.scores, before.scores, atol=1e-6)
+        assert 5 not in found.rows
+        assert allowed is None or allowed[found.rows].all()
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_scores_every_item_if_estimates_find_too_few(many: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FreeTextReport, "candidates_for", lambda self, k: None)
+    monkeypatch.setattr(TokenStore, "estimates", lambda *_: pytest.fail("estimates were used"))
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    expected = brute(many, relation, "i7", Similarity.AVG)[:10]
+    assert answers(many.reader().neighbours("i7", relation, Similarity.AVG, 10)) == expected
+
+
+def test_build_reports_what_searches_find(many: Index) -> None:
+    report = store_of(many).report
+    assert (report.items, report.candidates) == (900, 80)
+    assert report.overlap_at_10 is not None
+    assert report.overlap_at_10 >= 0.95
+    said = stats(StatsConfig(index=many.snapshot.generation.path.parent))
+    line = f"80 candidates, overlap@10 {report.overlap_at_10:.4f}, measured with 900 items; 16 components"
+    assert line in said
 
 
 def test_rejects_item_without_tokens(tmp_path: Path) -> None:
