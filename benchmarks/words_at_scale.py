@@ -44,32 +44,17 @@ def main(options: Namespace) -> None:
         folder = options.folder or Path(temporary)
         row = _measure(folder / f"tokens-{options.items}-{options.dim}", options)
     show(
-        "free-text relations, synthetic tokens",
-        (
-            "items",
-            "dim",
-            "tokens per item",
-            "first ms",
-            "CPU",
-            "further ms",
-            "CPU",
-            "overlap@10",
-            "candidates",
-            "MB",
-        ),
-        [
-            [
-                f"{row['items']:,}",
-                str(row["dim"]),
-                f"{row['tokens_per_item']:.1f}",
-                *(f"{row[key]:.1f}" for key in ("first_ms", "first_cpu_ms", "further_ms", "further_cpu_ms")),
-                ", ".join(f"{name} {share:.3f}" for name, share in row["overlap_at_10"].items()),
-                str(row["candidates"]),
-                f"{row['mapped_mb']:.0f} mapped, {row['estimates_mb']:.0f} for each relation",
-            ]
-        ],
+        f"free-text relations, {row['items']:,} synthetic items, {row['dim']} components",
+        ("", "value"),
+        [[name.replace("_", " "), _written(value)] for name, value in row.items()],
     )
     conclude(row)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {share:.3f}" for name, share in value.items())
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
 def _measure(folder: Path, options: Namespace) -> dict[str, Any]:

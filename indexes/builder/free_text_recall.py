@@ -31,10 +31,10 @@ DEPTH = 10
 """Number of best items to find."""
 
 CANDIDATES = (MIN_CANDIDATES, 120, 160, 240, 320, 480, 640)
-"""Numbers of candidates to choose from. With 640 candidates of 70 KB, a search reads 45 MB of tokens."""
+"""Numbers of candidates to choose from."""
 
-FEW_CANDIDATES = 320
-"""Number of candidates above which projections with more components are tried."""
+MAX_CANDIDATE_BYTES = 2**24
+"""Bytes of tokens to score exactly in a search; more components are preferred to more. 16 MiB take about 15 ms."""
 
 MAX_GROWTH = 0.1
 """Change in the number of items, as a share, up to which a compaction keeps the report."""
@@ -56,6 +56,7 @@ def write_report(folder: Path, probes: Sequence[FreeTextRelation], min_recall: f
     store = TokenStore(folder)
     items = len(store.tokens.text)
     sizes = [size for size in CANDIDATES if size < items]
+    few = MAX_CANDIDATE_BYTES / max(store.bytes_per_item, 1)
     report = FreeTextReport(items=items)
     if sizes and probes:  # otherwise every search scores all items
         measured = [MeasuredRelation.of(store, probe) for probe in probes]
@@ -64,7 +65,7 @@ def write_report(folder: Path, probes: Sequence[FreeTextRelation], min_recall: f
                 write_projections(folder, components)
                 store = TokenStore(folder)
             report = _chosen(store, measured, sizes, min_recall)
-            enough = report.candidates is not None and report.candidates <= FEW_CANDIDATES
+            enough = report.candidates is not None and report.candidates <= max(few, MIN_CANDIDATES)
             if enough or components >= store.tokens.text.states.shape[1]:
                 break
     report.write(folder, probes)

@@ -6,8 +6,8 @@
       text.scale.npy image.scale.npy     float32 [components]: the scales
       text.length.npy image.length.npy   float32 [tokens]: the lengths of the tokens before the projection
       text.basis.npy image.basis.npy     float32 [dim, components]: the principal directions B of the tokens
-      text.sketch.npy image.sketch.npy   float32 [tokens, components]: C, in generations that rcml wrote before
-                                         2026-11-28, which have no codes, scales and lengths
+      text.sketch.npy image.sketch.npy   float32 [tokens, components]: C, in generations of earlier development
+                                         versions, which have no codes, scales and lengths
 
 The tokens H (eq. 3 of the paper) are approximately C B^T, so eq. 4-6 can be evaluated on C: the relevance of a token
 is q H^T = (q B) C^T, and pooled projections p map to p B^T (W_V^T W_o) in the joint space (`estimates.py`). Estimating
@@ -25,7 +25,7 @@ from numpy import ndarray
 from model.embeddings.encoding import TokenRows
 from model.embeddings.free_text import MIN_LENGTH
 
-from .arrays import map_array, read_array, save_array, save_parts
+from .arrays import ArrayWriter, map_array, read_array, save_array
 
 BASIS_SAMPLE_TOKENS = 20_000
 """Number of tokens sampled to find the principal directions and the scales."""
@@ -101,12 +101,10 @@ def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows, components
     scale = np.abs(sample @ basis).max(axis=0, initial=1e-12).astype(np.float32) / MAX_CODE
     save_array(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))
     save_array(folder / f"{name}.scale.npy", scale)
-    starts = range(0, count, TOKENS_PER_CHUNK)
-    chunks = [tokens.states[start : start + TOKENS_PER_CHUNK] for start in starts]
-    codes = (
-        np.rint(chunk.astype(np.float32) @ (basis / scale)).clip(-MAX_CODE, MAX_CODE).astype(np.int8)
-        for chunk in chunks
-    )
-    save_parts(folder / f"{name}.codes.npy", (count, components), "|i1", codes)
-    lengths = (np.linalg.norm(chunk.astype(np.float32), axis=1) for chunk in chunks)
-    save_parts(folder / f"{name}.length.npy", (count,), "<f4", lengths)
+    lengths = np.empty(count, np.float32)
+    with ArrayWriter(folder / f"{name}.codes.npy", components, "|i1") as codes:
+        for start in range(0, count, TOKENS_PER_CHUNK):
+            chunk = tokens.states[start : start + TOKENS_PER_CHUNK].astype(np.float32)
+            codes.append(np.rint(chunk @ (basis / scale)).clip(-MAX_CODE, MAX_CODE).astype(np.int8))
+            lengths[start : start + TOKENS_PER_CHUNK] = np.linalg.norm(chunk, axis=1)
+    save_array(folder / f"{name}.length.npy", lengths)

@@ -36,7 +36,7 @@ from .low_rank_tokens import LowRankTokens, write_low_rank_tokens
 TOKENS_DIR = "tokens"
 """Name of the folder within a generation that contains the tokens."""
 
-COMPONENTS = (16, 32, 64)
+COMPONENTS = (16, 24, 32, 64)
 """Numbers of components of the low-rank projections to choose from; see `indexes/builder/free_text_recall.py`."""
 
 MAX_ESTIMATE_BYTES = 2**29
@@ -87,6 +87,12 @@ class TokenStore:
     def components(self) -> int:
         """Number of components of the low-rank projections."""
         return len(self._low_rank[0].scale)
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Mean size of the tokens of an item."""
+        tokens = self.tokens
+        return (tokens.text.states.nbytes + tokens.image.states.nbytes) / max(len(tokens.text), 1)
 
     @property
     def description(self) -> str:

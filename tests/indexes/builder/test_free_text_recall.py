@@ -85,11 +85,25 @@ def test_projection_gets_more_components_if_few_miss_the_minimum(
 ) -> None:
     monkeypatch.setattr(free_text_recall, "COMPONENTS", (1, 2, 24))
     monkeypatch.setattr(tokens, "COMPONENTS", (1, 2, 24))
+    monkeypatch.setattr(free_text_recall, "MAX_CANDIDATE_BYTES", 1)
     folder = written(tmp_path / "tokens", spread=1.0)
     assert TokenStore(folder).components == 1
     write_report(folder, PROBES, 0.95)
     assert TokenStore(folder).components == 24
     assert TokenStore(folder).report.candidates == 80
+
+
+def test_more_candidates_are_preferred_while_their_tokens_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(free_text_recall, "COMPONENTS", (2, 24))
+    monkeypatch.setattr(tokens, "COMPONENTS", (2, 24))
+    folder = written(tmp_path / "tokens", items=2_000, spread=0.4)
+    write_report(folder, PROBES, 0.6)
+    report = TokenStore(folder).report
+    assert TokenStore(folder).components == 2
+    assert report.candidates is not None
+    assert report.candidates > 80
 
 
 def test_report_asks_for_all_items_if_no_number_of_candidates_suffices(
