@@ -7,7 +7,7 @@ of a relation is not timed, because it takes the same time in each case. Times a
 
 Without `--index` a sample shop of 6,000 items is generated, trained on and indexed first, which takes minutes.
 
-With `--items N` the catalogue is synthetic; see `benchmarks/words_at_scale.py`.
+With `--items N` the catalogue is synthetic; see `benchmarks/rig/words_at_scale.py`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks import words_at_scale
+from benchmarks.rig import words_at_scale
 from benchmarks.rig.results import conclude, show
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot

@@ -17,8 +17,8 @@ from indexes.index import Index
 from indexes.live.snapshot import Snapshot
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
+from indexes.vectors.faiss_threads import use_one_blas_thread
 from indexes.vectors.gpu_vectors import open_cards
-from model.blas_threads import use_one_blas_thread
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.config import Device, TowerEngine, TowerPrecision
 from model.data.item_input import decoded

@@ -6,7 +6,7 @@ import sys
 SCRIPT = """
 import numpy, torch
 from threadpoolctl import threadpool_info
-from model.blas_threads import use_one_blas_thread
+from indexes.vectors.faiss_threads import use_one_blas_thread
 torch.set_num_threads(3)
 use_one_blas_thread()
 print({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}, torch.get_num_threads())
