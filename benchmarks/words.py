@@ -6,6 +6,8 @@ for later queries, which reuse the estimates. Brute force scores all items from 
 of a relation is not timed, because it takes the same time in each case. Times are CPU times of one thread.
 
 Without `--index` a sample shop of 6,000 items is generated, trained on and indexed first, which takes minutes.
+
+With `--items N` the catalogue is synthetic; see `benchmarks/rig/words_at_scale.py`.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.rig import words_at_scale
 from benchmarks.rig.results import conclude, show
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot
@@ -57,8 +60,27 @@ def main() -> None:
         "--index", type=Path, nargs="*", help="folders written by `rcml index build --token-store`"
     )
     parser.add_argument("--queries", type=int, default=25, help="query items under each relation")
+    parser.add_argument("--items", type=int, help="number of items of a synthetic catalogue")
+    parser.add_argument("--dim", type=int, default=512, help="components of synthetic tokens")
+    parser.add_argument(
+        "--words", type=int, default=10, help="mean number of words of a synthetic text, at least 5"
+    )
+    parser.add_argument("--patches", type=int, default=10, help="patches of a synthetic picture")
+    parser.add_argument(
+        "--logit-sd", type=float, default=2.0, help="how much synthetic relations prefer some tokens"
+    )
+    parser.add_argument(
+        "--probes", type=int, default=2, help="relations that are measured when tokens are written"
+    )
+    parser.add_argument("--relations", type=int, default=3, help="synthetic relations to query")
+    parser.add_argument(
+        "--folder", type=Path, help="folder that keeps synthetic tokens; none: they are removed"
+    )
     parser.add_argument("--quick", action="store_true", help="use a tiny shop, to check that it runs")
     options = parser.parse_args()
+    if options.items:
+        words_at_scale.main(options)
+        return
     keep_freed_memory()
     torch.set_num_threads(1)
     threadpool_limits(1)

@@ -51,6 +51,7 @@ def stats(config: StatsConfig) -> str:
     generation = Generation.open(newest_generation(config.index))
     manifest, vectors = generation.manifest, generation.vectors
     changes, reports = _changes(generation), list(vectors.report.values())
+    free_text = "no tokens" if generation.tokens is None else generation.tokens.description
     generation.close()
     lost = sum(entry.change.item_id == LOST_ITEM_ID for entry in changes)
     sizes: dict[str, int] = defaultdict(int)
@@ -74,6 +75,7 @@ def stats(config: StatsConfig) -> str:
         "changes stored in": journal_store(config.index, generation.config).name,
         "kind": kinds,
         "recall@10": recall,
+        "free-text relations": free_text,
         "bytes per vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
         "precomputed answers": ", ".join(generation.answers.similarities) or "none",
         "digest": manifest.digest,

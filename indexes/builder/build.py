@@ -55,6 +55,7 @@ from model.similarity import View
 
 from .auto_options import choose_kind, precomputed_similarities
 from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
+from .free_text_recall import choose_probes, write_report
 from .shards import SHARDS_DIR, EncodingRun, Shards
 
 
@@ -106,7 +107,7 @@ def build(
             group.wait()
             prepare_local_journal(config.out, config)
             with write_artifact(target, "index", config, parents) as draft:
-                _write(draft, target, config, kind, shards, checkpoint, prepared, encoder.dim)
+                _write(draft, target, config, kind, shards, checkpoint, prepared, encoder)
                 draft.counts["sequence"] = draft.counts["built"] = sequence
                 draft.counts["journal"] = int(config.journal is None)
         except BaseException:
@@ -155,7 +156,7 @@ def _write(
     shards: Shards,
     checkpoint: Checkpoint,
     prepared: Prepared,
-    dim: int,
+    encoder: ItemEncoder,
 ) -> None:
     """Write all files of a new generation into `draft`, from the encoded items in `shards`.
 
@@ -174,13 +175,14 @@ def _write(
             target,
             config,
             relations,
-            dim,
+            encoder.dim,
             shards.vectors,
             kind,
             lambda: advance(""),
         )
     if config.token_store:
-        write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens)
+        write_tokens(draft.path / TOKENS_DIR, encoder.dim, shards.tokens())
+        write_report(draft.path / TOKENS_DIR, choose_probes(encoder), config.min_recall)
     cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
     with closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors:
         write_precomputed(

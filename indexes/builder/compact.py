@@ -30,6 +30,7 @@ from model.records import Item
 from model.similarity import View
 
 from .auto_options import choose_kind, precomputed_similarities
+from .free_text_recall import carry_report
 
 ITEMS_PER_CHUNK = 4_096
 """Number of items copied at a time."""
@@ -79,7 +80,7 @@ def write_compacted(
                     PreviousAnswers(old.answers, _renumbered(snapshot)),
                 )
             if old.tokens is not None:
-                write_tokens(draft.path / TOKENS_DIR, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
+                _write_tokens(snapshot, draft, config)
             write_catalogue(draft.path, items())
             write_attributes(draft.path, items())
         else:
@@ -95,6 +96,12 @@ def write_compacted(
         draft.counts.update(
             old.manifest.counts, items=len(snapshot), sequence=sequence, journal=int(config.journal is None)
         )
+
+
+def _write_tokens(snapshot: Snapshot, draft: Draft, config: BuildConfig) -> None:
+    old, folder = snapshot.generation, draft.path / TOKENS_DIR
+    write_tokens(folder, old.vectors.dim, map(snapshot.tokens, _chunks(snapshot)))
+    carry_report(folder, old.path / TOKENS_DIR, config.min_recall)
 
 
 def _write_pictures(

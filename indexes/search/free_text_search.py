@@ -18,16 +18,11 @@ from numpy import ndarray
 from indexes.live.snapshot import Snapshot
 from indexes.vectors.contract import Neighbours, cosines
 from model.embeddings.free_text import FreeTextRelation
+from model.errors import NoTokensError
 from model.similarity import View
 
 SCORE_ALL_UP_TO = 500
 """Number of items up to which every item is scored exactly, without estimates."""
-
-CANDIDATES_PER_RESULT = 8
-"""Number of candidates to rescore for each result."""
-
-MIN_CANDIDATES = 80
-"""Minimum number of candidates to rescore."""
 
 PROXY_RELATIONS = 10
 """Number of indexed relations, nearest to the free-text relation, that are used to find candidates in the overlay."""
@@ -53,12 +48,21 @@ class FreeTextSearch:
         Raises:
             NoTokensError: the index stores no tokens.
         """
-        rows = np.flatnonzero(self._wanted())
-        candidates = max(CANDIDATES_PER_RESULT * k, MIN_CANDIDATES)
-        if len(rows) > max(SCORE_ALL_UP_TO, candidates):
-            first = self.snapshot.overlay.first
-            old, new = rows[rows < first], rows[rows >= first]
-            rows = np.concatenate([self._likely(old, candidates), self._likely_new(new, candidates, k)])
+        store = self.snapshot.generation.tokens
+        if store is None:
+            raise NoTokensError
+        wanted, first = self._wanted(), self.snapshot.overlay.first
+        candidates = store.report.candidates_for(k)
+        if candidates is None or np.count_nonzero(wanted) <= max(SCORE_ALL_UP_TO, candidates):
+            rows = np.flatnonzero(wanted)
+        else:
+            old = wanted[:first]
+            if np.count_nonzero(old) > candidates:
+                likely = store.estimates(self.relation, self.view).best(self.query, candidates, old).rows
+            else:
+                likely = np.flatnonzero(old)
+            new = first + np.flatnonzero(wanted[first:])
+            rows = np.concatenate([likely, self._likely_new(new, candidates, k)])
         return Neighbours.best(rows, self.scores(rows.tolist()), k)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
@@ -75,16 +79,6 @@ class FreeTextSearch:
         wanted[[*overlay.dropped, *self.excluded]] = False
         wanted[overlay.first :] &= overlay.live
         return wanted
-
-    def _likely(self, rows: Int64[ndarray, " n"], candidates: int) -> Int64[ndarray, " likely"]:
-        """Return the rows of the generation with the best estimated scores."""
-        store = self.snapshot.generation.tokens
-        assert store is not None, "the query vector was computed from stored tokens"
-        if len(rows) <= candidates:
-            return rows
-        scores = store.estimates(self.relation).scores(self.view, self.query)[rows]
-        likely: ndarray = rows[np.argpartition(-scores, candidates - 1)[:candidates]]
-        return likely
 
     def _likely_new(self, rows: Int64[ndarray, " n"], candidates: int, k: int) -> Int64[ndarray, " likely"]:
         """Return candidate rows of the overlay: all rows, or the nearest rows under indexed relations.

@@ -1,7 +1,6 @@
 """NumPy array files without pickle: writing reports a full disk, and reading maps the file into memory."""
 
 import os
-from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -44,19 +43,40 @@ def save_array(path: Path, array: ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def save_parts(path: Path, shape: tuple[int, ...], dtype: str, parts: Iterable[ndarray]) -> None:
-    """Write an array of `shape`, given as `parts` that are consecutive along its first axis.
+class ArrayWriter:
+    """Writer of an array file whose rows arrive in parts; a context manager.
 
-    The file is not memory-mapped, because writing to a mapped file kills the process if the disk is full.
-
-    Raises:
-        OSError: the disk is full or failing; `errno` has the reason.
+    The file is not memory-mapped, because writing to a mapped file kills the process if the disk is full. The length
+    is written at the end, into the place that the header of NumPy reserves for a growing first axis.
     """
-    with path.open("wb") as file:
-        header = {"descr": dtype, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(part.astype(dtype, copy=False).tobytes())
+
+    def __init__(self, path: Path, width: int, dtype: str) -> None:
+        """Create a file for an array `[rows, width]`."""
+        self._width, self._dtype, self._rows = width, dtype, 0
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, part: ndarray) -> None:
+        """Write the rows of `part`.
+
+        Raises:
+            OSError: the disk is full or failing; `errno` has the reason.
+        """
+        self._file.write(part.astype(self._dtype, copy=False).tobytes())
+        self._rows += len(part)
+
+    def __enter__(self) -> "ArrayWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
+
+    def _write_header(self) -> None:
+        shape = (self._rows, self._width)
+        header = {"descr": self._dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def map_array(path: Path, dtype: DTypeLike, dimensions: int) -> ndarray:

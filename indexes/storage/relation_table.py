@@ -61,24 +61,29 @@ def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
     added = [known.free_text for known in relations if known.free_text is not None]
     assert all(known.free_text is None for known in relations[: len(relations) - len(added)])
     if added:
-        arrays = {
-            "query": np.stack([one.query for one in added]),
-            "output": np.stack([one.output for one in added]),
-            "nearest": np.array([one.nearest for one in added], np.int64),
-            "vector": np.stack([one.vector for one in added]),
-        }
-        shares = [one.text_share for one in added]
-        if any(share != EQUAL_SHARE for share in shares):
-            arrays["text_share"] = np.array(shares)
-        if any(one.unit_tokens for one in added):
-            arrays["unit_tokens"] = np.array([one.unit_tokens for one in added])
-        biases = [one.bias for one in added if one.bias is not None]
-        if biases:  # all added relations come from one network, so either all of them have a bias or none
-            arrays["bias_key"] = np.stack([bias.key for bias in biases])
-            arrays["bias_offset"] = np.array([bias.offset for bias in biases])
-            arrays["bias_direction"] = np.stack([bias.direction for bias in biases])
         # Write the file here, because safetensors discards the reason that the operating system gives for an error.
-        (folder / ADDED_RELATIONS_FILE).write_bytes(save(arrays))
+        (folder / ADDED_RELATIONS_FILE).write_bytes(save(free_text_arrays(added)))
+
+
+def free_text_arrays(relations: Sequence[FreeTextRelation]) -> dict[str, ndarray]:
+    """Return the arrays of free-text `relations` of one network, one row each; `free_text_relation` reads them."""
+    arrays = {
+        "query": np.stack([one.query for one in relations]),
+        "output": np.stack([one.output for one in relations]),
+        "nearest": np.array([one.nearest for one in relations], np.int64),
+        "vector": np.stack([one.vector for one in relations]),
+    }
+    shares = [one.text_share for one in relations]
+    if any(share != EQUAL_SHARE for share in shares):
+        arrays["text_share"] = np.array(shares)
+    if any(one.unit_tokens for one in relations):
+        arrays["unit_tokens"] = np.array([one.unit_tokens for one in relations])
+    biases = [one.bias for one in relations if one.bias is not None]
+    if biases:  # all relations come from one network, so either all of them have a bias or none
+        arrays["bias_key"] = np.stack([bias.key for bias in biases])
+        arrays["bias_offset"] = np.array([bias.offset for bias in biases])
+        arrays["bias_direction"] = np.stack([bias.direction for bias in biases])
+    return arrays
 
 
 def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
@@ -99,14 +104,14 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
         arrays = load_file(path)
         first = len(relations) - len(arrays["query"])
         free_texts[first:] = [
-            _free_text(arrays, number, relation.description)
+            free_text_relation(arrays, number, relation.description)
             for number, relation in enumerate(relations[first:])
         ]
     return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items))
 
 
-def _free_text(arrays: Mapping[str, ndarray], number: int, description: str) -> FreeTextRelation:
-    """Return the free-text form of an added relation."""
+def free_text_relation(arrays: Mapping[str, ndarray], number: int, description: str) -> FreeTextRelation:
+    """Return the relation at row `number` of the arrays that `free_text_arrays` returned."""
     return FreeTextRelation(
         description,
         arrays["query"][number],

@@ -3,17 +3,19 @@
     tokens/
       text.npy image.npy                   float16 [tokens, dim]: the tokens H (eq. 3 of the paper), item after item
       text.starts.npy image.starts.npy     int64 [items + 1]: index of the first token of each item
-      *.sketch.npy *.basis.npy             see `indexes/storage/low_rank_tokens.py`
+      *.codes.npy *.scale.npy ...          see `indexes/storage/low_rank_tokens.py`
+      report.json probes.safetensors       see `indexes/storage/free_text_report.py`
 
 The number of text tokens depends on the text, the number of image tokens on the image tower. The files are mapped into
 memory: a request reads the tokens of a few hundred items.
 """
 
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal, get_args
-from weakref import WeakKeyDictionary
 
 import faiss
 import numpy as np
@@ -24,12 +26,24 @@ from indexes.vectors.faiss_threads import threads
 from model.embeddings.encoding import ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
 from model.plain_file import damaged
+from model.similarity import View
 
-from .arrays import map_array, read_array, save_array, save_parts
-from .low_rank_tokens import Estimates, LowRankTokens, write_low_rank_tokens
+from .arrays import ArrayWriter, map_array, read_array, save_array
+from .estimates import Estimates
+from .free_text_report import FreeTextReport
+from .low_rank_tokens import LowRankTokens, write_low_rank_tokens
 
 TOKENS_DIR = "tokens"
 """Name of the folder within a generation that contains the tokens."""
+
+COMPONENTS = (16, 24, 32, 64)
+"""Numbers of components of the low-rank projections to choose from; see `indexes/builder/free_text_recall.py`."""
+
+MAX_ESTIMATE_BYTES = 2**29
+"""Maximum memory for the estimates of a generation, in bytes. The last one is kept even if it takes more."""
+
+MAX_ESTIMATES = 48
+"""Maximum number of estimates of a generation that are kept; each keeps the arrays of its relation."""
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -64,34 +78,73 @@ class TokenStore:
             ArtifactError: a file is damaged.
         """
         self.tokens = ItemTokens(*(_open(folder, modality) for modality in MODALITIES))
-        self._low_rank = [
-            LowRankTokens.open(folder, modality, _rows(self.tokens, modality).starts)
-            for modality in MODALITIES
-        ]
-        self._estimates: WeakKeyDictionary[FreeTextRelation, Estimates] = WeakKeyDictionary()
+        self._low_rank = [_low_rank(folder, modality, self.tokens) for modality in MODALITIES]
+        self.report = FreeTextReport.read(folder)
+        self._estimates: OrderedDict[tuple[FreeTextRelation, View], Estimates] = OrderedDict()
+        self._lock = Lock()
 
-    def estimates(self, relation: FreeTextRelation) -> Estimates:
-        """Return the estimated vectors of all items under a relation, cached while the relation object exists."""
-        found = self._estimates.get(relation)
-        if found is None:
-            found = self._estimates[relation] = Estimates(relation, *self._low_rank)
+    @property
+    def components(self) -> int:
+        """Number of components of the low-rank projections."""
+        return len(self._low_rank[0].scale)
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Mean size of the tokens of an item."""
+        tokens = self.tokens
+        return (tokens.text.states.nbytes + tokens.image.states.nbytes) / max(len(tokens.text), 1)
+
+    @property
+    def description(self) -> str:
+        """How searches under free-text relations work in this index, in words."""
+        return f"{self.report.description}; {self.components} components"
+
+    def estimates(self, relation: FreeTextRelation, view: View) -> Estimates:
+        """Return the estimated vectors of all items under a relation, in one view.
+
+        The estimates that were used last are kept, as far as they fit into `MAX_ESTIMATE_BYTES`. The key is the
+        relation object.
+        """
+        key = relation, view
+        with self._lock:
+            found = self._estimates.get(key)
+            if found is None:
+                found = self._estimates[key] = Estimates(relation, view, *self._low_rank)
+            self._estimates.move_to_end(key)
+            while len(self._estimates) > 1 and (
+                len(self._estimates) > MAX_ESTIMATES
+                or sum(one.nbytes for one in self._estimates.values()) > MAX_ESTIMATE_BYTES
+            ):
+                self._estimates.popitem(last=False)
         return found
 
 
-def write_tokens(folder: Path, dim: int, source: Callable[[], Iterable[ItemTokens]]) -> None:
-    """Create `folder` and write the tokens that `source` yields, some items at a time.
-
-    `source` is called several times: first to count the tokens, then to write each modality.
-    """
+def write_tokens(folder: Path, dim: int, source: Iterable[ItemTokens]) -> None:
+    """Create `folder` and write the tokens in `source`, which has some items at a time."""
     folder.mkdir()
-    none = np.empty(0, np.int64)
-    counts = [[np.diff(_rows(some, modality).starts) for modality in MODALITIES] for some in source()]
-    for place, modality in enumerate(MODALITIES):
-        starts = np.append(0, np.cumsum(np.concatenate([none, *(some[place] for some in counts)])))
-        save_array(folder / f"{modality}.starts.npy", starts)
-        states = (_rows(some, modality).states for some in source())
-        save_parts(folder / f"{modality}.npy", (int(starts[-1]), dim), "<f2", states)
-        write_low_rank_tokens(folder, modality, _open(folder, modality))
+    counts: dict[Modality, list[ndarray]] = {modality: [np.zeros(1, np.int64)] for modality in MODALITIES}
+    with (
+        ArrayWriter(folder / "text.npy", dim, "<f2") as text,
+        ArrayWriter(folder / "image.npy", dim, "<f2") as image,
+    ):
+        for some in source:
+            for modality, writer in zip(MODALITIES, (text, image), strict=True):
+                rows = _rows(some, modality)
+                counts[modality].append(np.diff(rows.starts))
+                writer.append(rows.states)
+    for modality in MODALITIES:
+        save_array(folder / f"{modality}.starts.npy", np.cumsum(np.concatenate(counts[modality])))
+    write_projections(folder, COMPONENTS[0])
+
+
+def write_projections(folder: Path, components: int) -> None:
+    """Write the low-rank projections of the tokens in `folder`, or replace them.
+
+    Raises:
+        OSError: the disk is full or failing; `errno` has the reason.
+    """
+    for modality in MODALITIES:
+        write_low_rank_tokens(folder, modality, _open(folder, modality), components)
 
 
 def _open(folder: Path, modality: Modality) -> StoredRows:
@@ -101,6 +154,20 @@ def _open(folder: Path, modality: Modality) -> StoredRows:
     if not len(starts) or starts[0] != 0 or starts[-1] != len(states) or (np.diff(starts) < 0).any():
         raise damaged(path, f"its bounds do not divide the {len(states):,} tokens")
     return StoredRows(states, starts)
+
+
+def _low_rank(folder: Path, modality: Modality, tokens: ItemTokens) -> LowRankTokens:
+    rows = _rows(tokens, modality)
+    found = LowRankTokens.open(folder, modality, rows.starts)
+    (count, components), dim = found.codes.shape, rows.states.shape[1]
+    parts = (found.basis.shape == (dim, components), found.scale.shape == (components,))
+    if (
+        count != len(rows.states)
+        or not all(parts)
+        or (found.lengths is not None and len(found.lengths) != count)
+    ):
+        raise damaged(folder / f"{modality}.basis.npy", "the low-rank tokens do not belong to the tokens")
+    return found
 
 
 def _rows(tokens: ItemTokens, modality: Modality) -> TokenRows:

@@ -18,6 +18,7 @@ from indexes.index import Index
 from indexes.live.snapshot import Snapshot
 from indexes.reader import Reader
 from indexes.search.retrieve import Found, KnownItems, Question, Weighted
+from indexes.vectors.faiss_threads import use_one_blas_thread
 from indexes.vectors.gpu_vectors import open_cards
 from model.checkpoint.relation_quality import Quality, RelationQuality
 from model.config import Device, TowerEngine, TowerPrecision
@@ -122,6 +123,7 @@ class Engine(ReferenceCounted):
                 together.
             InputError: The configured device or tower runtime is not available.
         """
+        use_one_blas_thread()
         cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
         index = Index.open(config.index, config.checkpoint, cards)
         try:

@@ -136,6 +136,17 @@ def test_free_text_benchmark_measures_every_similarity(
     assert {row["overlap_at_10"] for row in rows} == {1.0}  # up to 500 items, the search scores all items
 
 
+def test_words_on_synthetic_items(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--items", "600", "--dim", "32", "--queries", "3", "--relations", "1", "--probes", "1"]
+    monkeypatch.setattr("sys.argv", ["words", *options])
+    words.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["items"], figures["dim"], figures["candidates"]) == (600, 32, 80)
+    assert min(figures["overlap_at_10"].values()) >= 0.9
+
+
 def test_downloads_benchmark_names_every_fault(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

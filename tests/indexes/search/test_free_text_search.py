@@ -4,10 +4,12 @@ The tests cover small catalogues, large catalogues that need low-rank estimates,
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +20,18 @@ from jaxtyping import Float32
 from numpy import ndarray
 from PIL import Image
 
+from indexes.admin.inspection import stats
 from indexes.builder.build import build
-from indexes.config import BuildConfig
+from indexes.config import BuildConfig, StatsConfig
 from indexes.index import Index
 from indexes.journal.change import Change
 from indexes.reader import Hit
 from indexes.search import free_text_search
+from indexes.search.free_text_search import FreeTextSearch
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
+from indexes.storage.free_text_report import FreeTextReport
+from indexes.storage.tokens import TokenStore
 from indexes.vectors.contract import cosines
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
@@ -214,8 +220,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Index:
 def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limits so that a search among 900 items needs low-rank estimates."""
     monkeypatch.setattr(free_text_search, "SCORE_ALL_UP_TO", 100)
-    monkeypatch.setattr(free_text_search, "CANDIDATES_PER_RESULT", 5)
-    monkeypatch.setattr(free_text_search, "MIN_CANDIDATES", 50)
+    monkeypatch.setattr(FreeTextReport, "candidates_for", lambda self, k: max(5 * k, 50))
 
 
 @pytest.mark.usefixtures("short_lists")
@@ -271,19 +276,84 @@ def test_search_respects_filter(many: Index) -> None:
     )
 
 
+def store_of(index: Index) -> TokenStore:
+    store = index.snapshot.generation.tokens
+    assert store is not None
+    return store
+
+
+@pytest.fixture
+def earlier_store(many: Index, tmp_path: Path) -> TokenStore:
+    """Return the tokens of an index of 900 items, with the low-rank files of earlier versions."""
+    folder = tmp_path / "tokens"
+    shutil.copytree(many.snapshot.generation.path / "tokens", folder)
+    for modality in ("text", "image"):
+        states = np.load(folder / f"{modality}.npy").astype(np.float32)
+        np.save(folder / f"{modality}.sketch.npy", states @ np.load(folder / f"{modality}.basis.npy"))
+        for name in ("codes", "scale", "length"):
+            (folder / f"{modality}.{name}.npy").unlink()
+    for name in ("report.json", "probes.safetensors"):
+        (folder / name).unlink()
+    return TokenStore(folder)
+
+
 @pytest.mark.parametrize("strength", [1.0, 100.0])
-def test_estimates_from_all_components_equal_exact_scores(strength: float, many: Index) -> None:
+def test_estimates_from_all_components_equal_exact_scores(
+    strength: float, many: Index, earlier_store: TokenStore
+) -> None:
     """The projection keeps all 16 components; at strength 100, exp of the relevance would overflow."""
     plain = TokenEncoder().read_relation(UNKNOWN)
     relation = replace(plain, query=strength * plain.query)
-    store = many.snapshot.generation.tokens
-    assert store is not None
     every = np.arange(900)
     for view in View:
         vectors = many.snapshot.vectors(relation, view, every.tolist())
-        scores = store.estimates(relation).scores(view, vectors[7])
-        np.testing.assert_allclose(scores, vectors @ vectors[7], atol=2e-3)
-    assert store.estimates(relation) is store.estimates(relation)
+        found = earlier_store.estimates(relation, view).best(vectors[7], 900)
+        assert sorted(found.rows) == every.tolist()
+        np.testing.assert_allclose(found.scores, vectors[found.rows] @ vectors[7], atol=2e-3)
+        assert earlier_store.estimates(relation, view) is earlier_store.estimates(relation, view)
+
+
+def test_estimates_from_codes_are_near_exact_scores(many: Index) -> None:
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    for view in View:
+        vectors = many.snapshot.vectors(relation, view, range(900))
+        found = store_of(many).estimates(relation, view).best(vectors[7], 900)
+        np.testing.assert_allclose(found.scores, vectors[found.rows] @ vectors[7], atol=0.02)
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_files_of_earlier_versions_give_the_same_results(many: Index, earlier_store: TokenStore) -> None:
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    earlier = replace(many.snapshot, generation=replace(many.snapshot.generation, tokens=earlier_store))
+    half = np.arange(900) % 2 == 0
+    for view, allowed in product(View, (None, half)):
+        query = many.snapshot.vectors(relation, view, [5])[0]
+        found, before = (
+            FreeTextSearch(snapshot, relation, view, query, allowed, frozenset({5})).best(10)
+            for snapshot in (many.snapshot, earlier)
+        )
+        np.testing.assert_allclose(found.scores, before.scores, atol=1e-6)
+        assert 5 not in found.rows
+        assert allowed is None or allowed[found.rows].all()
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_scores_every_item_if_estimates_find_too_few(many: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FreeTextReport, "candidates_for", lambda self, k: None)
+    monkeypatch.setattr(TokenStore, "estimates", lambda *_: pytest.fail("estimates were used"))
+    relation = TokenEncoder().read_relation(UNKNOWN)
+    expected = brute(many, relation, "i7", Similarity.AVG)[:10]
+    assert answers(many.reader().neighbours("i7", relation, Similarity.AVG, 10)) == expected
+
+
+def test_build_reports_what_searches_find(many: Index) -> None:
+    report = store_of(many).report
+    assert (report.items, report.candidates) == (900, 80)
+    assert report.overlap_at_10 is not None
+    assert report.overlap_at_10 >= 0.95
+    said = stats(StatsConfig(index=many.snapshot.generation.path.parent))
+    line = f"80 candidates, overlap@10 {report.overlap_at_10:.4f}, measured with 900 items; 16 components"
+    assert line in said
 
 
 def test_rejects_item_without_tokens(tmp_path: Path) -> None:
@@ -357,8 +427,8 @@ def test_finds_added_items_but_not_deleted_items(tmp_path: Path) -> None:
 def test_finds_k_items_if_all_indexed_relations_return_the_same_new_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SCORE_ALL_UP_TO", "MIN_CANDIDATES", "CANDIDATES_PER_RESULT"):
-        monkeypatch.setattr(free_text_search, name, 1)
+    monkeypatch.setattr(free_text_search, "SCORE_ALL_UP_TO", 1)
+    monkeypatch.setattr(FreeTextReport, "candidates_for", lambda self, k: k)
     index = make(tmp_path, ITEMS)
     index.apply([changed(number, number) for number in range(100, 180)])
     relation = TokenEncoder().read_relation(UNKNOWN)
