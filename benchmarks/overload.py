@@ -31,7 +31,7 @@ from benchmarks.rig.results import conclude, show
 from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
-from service.engine.engine import open_encoder
+from service.engine.open_encoder import open_encoder
 from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from model.console import say
 from model.errors import InputError
-from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.engine.engine import Engine, OpenEncoder
+from service.engine.open_encoder import open_encoder
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model import __version__
 from model.errors import InputError
-from service.engine.engine import OpenEncoder, open_encoder
+from service.engine.engine import OpenEncoder
+from service.engine.open_encoder import open_encoder
 from service.http.admission import Admission
 from service.http.limits import SHOP_NAME, SHOPS, shop_of, without_prefix
 from service.http.openapi import problems
