@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ from starlette.types import ASGIApp
 from model.console import say
 from model.errors import InputError
 from service.engine.engine import Engine, OpenEncoder
-from service.engine.open_encoder import open_encoder
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
+from service.network_process.network_process import NetworkProcess
 from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, escaped, logger
 from service.telemetry.tracing import open_tracer_provider
 
@@ -38,9 +39,11 @@ A search takes less than 0.005 s. With Python's default, it could wait for the l
 def serve(
     config: ServeConfig,
     banner: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
-    open_encoder: OpenEncoder = open_encoder,
+    open_encoder: OpenEncoder | None = None,
 ) -> str:
     """Serve until interrupted and return a closing line.
+
+    The network runs in a process of its own. If `open_encoder` is given, it opens the network instead.
 
     Once the engine is open, `banner` is called with the engine and the URL of the server. The lines that it returns
     are shown to the user.
@@ -66,17 +69,18 @@ def serve(
         for line in (*addresses(holder.engine, at), *banner(holder.engine, at)):
             show(line)
 
-    app, count = _application(config, open_encoder, on_loaded, tracer_provider)
-    listener = _listen(config.host, config.port)
-    url = _url(config.host, listener.getsockname()[1])
-    server = server_of(app, config, outcome)
-    show(f"Listening on {url} and opening {config.index} ...")
-    try:
-        with listener:
-            server.run(sockets=[listener])
-    finally:
+    with ExitStack() as stack:
         if tracer_provider is not None:
-            tracer_provider.shutdown()
+            stack.callback(tracer_provider.shutdown)
+        listener = stack.enter_context(_listen(config.host, config.port))
+        url = _url(config.host, listener.getsockname()[1])
+        if open_encoder is None:
+            process = stack.enter_context(NetworkProcess(config.log_level, config.log_format))
+            open_encoder = process.opener(config.worker_patience)
+        app, count = _application(config, open_encoder, on_loaded, tracer_provider)
+        server = server_of(app, config, outcome)
+        show(f"Listening on {url} and opening {config.index} ...")
+        server.run(sockets=[listener])
     for holder in outcome:
         if holder.failure is not None and not any(one.ready for one in outcome):
             raise holder.failure

@@ -106,7 +106,6 @@ class Engine(ReferenceCounted):
             _warm(index)
             opened = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
             if not isinstance(opened, NetworkQueue):
-                opened.encode_texts(["warm"])  # the first call selects kernels and allocates memory
                 opened = LocalNetwork(opened, config.worker_patience)
         except BaseException:
             index.close()

@@ -67,7 +67,8 @@ class LocalNetwork(NetworkQueue):
     def __init__(
         self, encoder: ItemEncoder, job_timeout_s: float = JOB_TIMEOUT_S, load: QueueLoad | None = None
     ) -> None:
-        """Start the thread. The network publishes its load in `load`, if it is given."""
+        """Warm up the encoder and start the thread, which publishes the load of the queue in `load`, if it is given."""
+        encoder.encode_texts(["warm"])  # the first call selects kernels and allocates memory
         self.device, self.towers = encoder.device, encoder.towers
         self.versions = {
             name: str(sys.modules[name].__version__) for name in _LIBRARIES if name in sys.modules
