@@ -33,7 +33,7 @@ from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.engine.engine import OpenEncoder
 from service.network_process.network_process import NetworkProcess
-from service.serve import freeze_startup_objects, server_of
+from service.serve import closed_on_sigterm, freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
 DIM = 64
@@ -56,7 +56,7 @@ def serve(index: Path, own_network: bool, pipe: Connection) -> None:
     """Run the server process: send the port through `pipe`, then serve until terminated."""
     config = ServeConfig(index=index, port=0, log_level="error")
     encoder = FixedEncoder(dim=DIM, batch=BATCH_S, each=ITEM_S)
-    with ExitStack() as stack:
+    with closed_on_sigterm(), ExitStack() as stack:
         opened: OpenEncoder = lambda *_: cast(ItemEncoder, encoder)  # noqa: E731
         if own_network:
             opened = stack.enter_context(NetworkProcess("error")).opener(config.worker_patience)

@@ -2,11 +2,13 @@
 
 import gc
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,7 @@ def serve(
         for line in (*addresses(holder.engine, at), *banner(holder.engine, at)):
             show(line)
 
-    with ExitStack() as stack:
+    with closed_on_sigterm(), ExitStack() as stack:
         if tracer_provider is not None:
             stack.callback(tracer_provider.shutdown)
         listener = stack.enter_context(_listen(config.host, config.port))
@@ -110,6 +112,33 @@ def server_of(app: ASGIApp, config: ServeConfig, loaded: Sequence[EngineHolder] 
         log_level=config.log_level,
         log_config=configuration(config.log_level, config.log_format),
     )
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, after which the process ends as soon as everything is closed."""
+
+
+@contextmanager
+def closed_on_sigterm() -> Iterator[None]:
+    """Close the contexts within this one if the process receives SIGTERM, and let the process then end by SIGTERM.
+
+    uvicorn handles SIGTERM while it serves, and sends it to the process again when all requests are answered.
+    """
+    if current_thread() is not main_thread():  # only the main thread can handle signals
+        yield
+        return
+
+    def terminate(sig: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _TerminatedError:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def freeze_startup_objects() -> None:

@@ -1,12 +1,14 @@
 """Jobs, results and errors as the contents of frames.
 
-A value is a JSON scalar, or a list of a tag and its parts: ["array", number], ["tuple", value, ...], ["picture", width,
-height, number], or the name of one of `CLASSES` and the values of its fields. A value whose field does not have the
-type that its class declares is refused, so a received object is as well-formed as one that was created here.
+A value is a JSON scalar, or a list of a tag and its parts: ["array", number], ["tuple", value, ...], ["list", value,
+...], ["float", "nan"], ["picture", width, height, number], or the name of one of `CLASSES` and the values of its
+fields. A value whose field does not have the type that its class declares is refused, so a received object is as
+well-formed as one that was created here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -61,6 +63,8 @@ def pack(value: object, arrays: list[ndarray]) -> Any:
         FrameError: No frame may contain the value.
     """
     match value:
+        case float() if not isfinite(value):  # orjson would write null
+            return ["float", str(value)]
         case None | str() | bool() | int() | float():
             return value
         case tuple() | list():
@@ -95,6 +99,8 @@ def unpack(raw: Any, arrays: Sequence[ndarray]) -> Any:
                 return tuple(unpack(part, arrays) for part in parts)
             case "list", _:
                 return [unpack(part, arrays) for part in parts]
+            case "float", [("nan" | "inf" | "-inf") as name]:
+                return float(name)
             case "array", [int(number)] if number >= 0:
                 return arrays[number]
             case "picture", [int(width), int(height), int(number)] if number >= 0:
