@@ -135,7 +135,7 @@ def closed_on_sigterm() -> Iterator[None]:
     try:
         yield
     except _TerminatedError:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before)
         signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)

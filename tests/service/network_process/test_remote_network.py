@@ -264,7 +264,9 @@ def test_killed_server_releases_its_networks_and_its_queued_jobs_are_skipped(
     with subprocess.Popen(command) as killed:
         asyncio.run(until(lambda: figures(watching) == (3, 1)))
         killed.kill()
-    opened(process, shop.checkpoint).close()  # by then, the network process has noticed that the other one is dead
+    opened(
+        process, shop.checkpoint
+    ).close()  # by then, the network process has noticed that the other one is dead
 
     async def scenario() -> int:
         job = asyncio.create_task(watching.submit(item("mug")))
