@@ -29,14 +29,16 @@ from service.telemetry.logs import escaped, logger
 from .frame_sender import FrameSender
 from .frames import Frame, FrameError, encode, receive
 from .messages import pack, unpack, unpack_error
+from .suspects import Suspects
 
 REOPEN_DELAY_S, MAX_REOPEN_DELAY_S = 0.1, 10.0
 """First and longest pause between two attempts to open a checkpoint again. Each failure doubles the pause."""
 
 
 class _Waiting(NamedTuple):
-    """The caller of a job that has been sent."""
+    """A job that has been sent, and its caller."""
 
+    job: Job
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Result]"
 
@@ -94,6 +96,7 @@ class RemoteNetwork(NetworkQueue):
         self._pending: dict[int, _Waiting] = {}
         self._numbers = count(1)
         self._sent = 0
+        self._suspects = Suspects()
         self._closed = Event()
         self._connection: _Connection | None = self._open()
         self.heartbeat = _RemoteHeartbeat(self, job_timeout_s)
@@ -122,9 +125,16 @@ class RemoteNetwork(NetworkQueue):
         return connection.load.expected_wait(on_the_way + more, monotonic())
 
     async def submit(self, job: Job) -> Result:
-        """Run a job in the network process and return its result; see `NetworkQueue.submit`."""
+        """Run a job in the network process and return its result; see `NetworkQueue.submit`.
+
+        Raises:
+            NetworkLostError: The network process ended, or is away.
+            RuntimeError: The network is closed, or the job has ended the network process several times.
+            OverloadedError, RcmlError: See `NetworkQueue.submit`.
+        """
         if wait := self.expected_wait():
             raise OverloadedError(wait)
+        self._suspects.check(job)
         arrays: list[ndarray] = []
         body = pack(job, arrays)
         number, loop = next(self._numbers), asyncio.get_running_loop()
@@ -136,11 +146,13 @@ class RemoteNetwork(NetworkQueue):
                 raise RuntimeError("The network is closed and accepts no more jobs.")
             if connection is None:
                 raise NetworkLostError
-            self._pending[number] = _Waiting(loop, future)
+            self._pending[number] = _Waiting(job, loop, future)
             self._sent += 1
         connection.sender.send(parts)
         try:
-            return await future
+            result = await future
+            self._suspects.clear(job)
+            return result
         finally:
             if self._pending.pop(number, None) is not None:  # the caller was cancelled
                 connection.sender.send(encode(Frame("cancel", number)))
@@ -230,6 +242,7 @@ class RemoteNetwork(NetworkQueue):
         with self._lock:
             self._connection = None
             lost, self._pending = self._pending, {}
+        self._suspects.add(waiting.job for waiting in lost.values())
         for waiting in lost.values():
             _settle(waiting, NetworkLostError())
         with suppress(OSError):

@@ -83,6 +83,26 @@ def test_jobs_fail_at_once_while_the_process_is_away(shop: FakeShop) -> None:
         network.close()
 
 
+def test_job_that_always_ends_the_process_is_refused_and_other_jobs_are_not(shop: FakeShop) -> None:
+    with network_process() as process:
+        network = opened(process, shop)
+
+        async def scenario() -> list[type[BaseException] | None]:
+            jobs = (item("kill"), item("mug"))
+            found = await asyncio.gather(*map(network.submit, jobs), return_exceptions=True)
+            return [type(one) if isinstance(one, BaseException) else None for one in found]
+
+        outcomes = []
+        for _ in range(4):
+            wait_until(lambda: network.heartbeat.stuck_reason is None)
+            outcomes.append(asyncio.run(scenario()))
+            wait_until(lambda: network.heartbeat.stuck_reason is None)
+            asyncio.run(network.submit(item("mug")))
+        assert [kill for kill, _ in outcomes] == [NetworkLostError] * 3 + [RuntimeError]
+        assert outcomes[3][1] is None
+        network.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_that_also_reaches_the_server_does_not_end_the_process(
     shop: FakeShop, number: signal.Signals
