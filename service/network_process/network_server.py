@@ -64,8 +64,9 @@ class NetworkServer:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         loop.add_reader(lifeline, ended.set)
-        await asyncio.start_unix_server(self._connected, sock=listener, limit=READ_BUFFER_BYTES)
+        server = await asyncio.start_unix_server(self._connected, sock=listener, limit=READ_BUFFER_BYTES)
         await ended.wait()
+        server.close()
         os._exit(0)
 
     async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -195,7 +196,10 @@ class NetworkServer:
 
 
 def _forget(jobs: dict[int, asyncio.Task[None]], number: int, task: asyncio.Task[None]) -> None:
+    """Remove the task of a job that has ended. It fails only if the server process ended, which is not an error."""
     del jobs[number]
+    if not task.cancelled():
+        task.exception()
 
 
 async def _send(writer: StreamWriter, frame: Frame) -> None:

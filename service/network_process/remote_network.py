@@ -210,6 +210,8 @@ class RemoteNetwork(NetworkQueue):
             try:
                 opened = self._open()
             except Exception as error:  # the network may be available again later
+                if self._closed.is_set():
+                    return
                 logger.warning("The checkpoint could not be opened again: %s", escaped(error))
                 self._closed.wait(delay)
                 delay = min(2 * delay, MAX_REOPEN_DELAY_S)

@@ -10,17 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, UnknownRelationError
+from service.app import create_app
 from service.engine.model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob
 from service.engine.network_queue import NetworkQueue
 from service.network_process.network_process import NetworkProcess
 from service.network_process.remote_network import RemoteNetwork
 from service.problems.errors import OverloadedError
+from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.service.conftest import wait_until_ready
+from tests.service.shops import write_shops
 
 from .encoders import network_process
 
@@ -233,6 +238,31 @@ def test_checkpoint_that_is_missing_is_reported_as_without_a_network_process(
 ) -> None:
     with pytest.raises(ArtifactError, match=r"has no manifest.json, so it is not an rcml artifact"):
         opened(process, tmp_path)
+
+
+def test_reload_opens_the_network_of_the_other_checkpoint_and_releases_the_first(tmp_path: Path) -> None:
+    shops = write_shops(tmp_path)
+    with NetworkProcess("critical", open_encoder="tests.service.shops:open_accented") as process:
+
+        def ask(client: TestClient) -> object:
+            answer = client.post(
+                "/embeddings", json={"items": [{"text": "red mug"}], "relation": "gardeners"}
+            )
+            assert answer.status_code == 200, answer.text
+            return answer.json()["embeddings"][0]["text"]
+
+        def loads() -> list[str]:
+            return [file.name for file in process.address.parent.glob("load-*")]
+
+        with TestClient(create_app(ServeConfig(index=shops.index), process.opener(600))) as client:
+            wait_until_ready(client)
+            before, first = ask(client), loads()
+            assert client.post("/admin/reload", json={"index": "candidate"}).status_code == 200
+            after = ask(client)
+            asyncio.run(until(lambda: len(loads()) == 1))
+            assert client.post("/admin/reload", json={"index": "index"}).status_code == 200
+            assert (ask(client), len(first), first != loads()) == (before, 1, True)
+        assert before != after
 
 
 CLIENT = """
