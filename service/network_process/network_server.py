@@ -102,6 +102,7 @@ class NetworkServer:
                     [
                         opened.file.name,
                         slot,
+                        key[0],
                         network.batch_size,
                         network.device,
                         network.towers,

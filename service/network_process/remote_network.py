@@ -19,6 +19,7 @@ from typing import NamedTuple
 from numpy import ndarray
 
 from model.config import Device, TowerEngine, TowerPrecision
+from model.errors import MismatchError
 from service.engine.model_jobs import Job, Result
 from service.engine.network_queue import NetworkQueue
 from service.engine.queue_load import QueueLoad
@@ -96,6 +97,7 @@ class RemoteNetwork(NetworkQueue):
         self._pending: dict[int, _Waiting] = {}
         self._numbers = count(1)
         self._sent = 0
+        self._digest: str | None = None
         self._suspects = Suspects()
         self._closed = Event()
         self._connection: _Connection | None = self._open()
@@ -182,7 +184,20 @@ class RemoteNetwork(NetworkQueue):
             if reply.kind == "error":
                 raise unpack_error(reply.body)
             match reply.body:
-                case [str(file), int(slot), int(batch_size), str(device), str(towers), dict(versions)]:
+                case [
+                    str(file),
+                    int(slot),
+                    str(digest),
+                    int(batch_size),
+                    str(device),
+                    str(towers),
+                    dict(versions),
+                ]:
+                    if self._digest not in (None, digest):
+                        raise MismatchError(
+                            f"The checkpoint {self._request.body[0]} was replaced by another one. Put it back, or "
+                            "reload an index that was built from the new one."
+                        )
                     with (self._address.parent / file).open("rb") as shared:
                         memory = mmap.mmap(shared.fileno(), QueueLoad.BYTES, access=mmap.ACCESS_READ)
                 case _:
@@ -192,7 +207,7 @@ class RemoteNetwork(NetworkQueue):
             if isinstance(error, OSError):
                 raise NetworkLostError from error
             raise
-        self.batch_size, self.device, self.towers = batch_size, device, towers
+        self.batch_size, self.device, self.towers, self._digest = batch_size, device, towers, digest
         self.versions: Mapping[str, str] = versions
         self._sent = 0
         return _Connection(opening, FrameSender(opening), QueueLoad(memoryview(memory)), slot)

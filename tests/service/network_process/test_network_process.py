@@ -19,7 +19,7 @@ from service.engine.model_jobs import EncodeItemJob
 from service.network_process.network_process import NetworkProcess
 from service.network_process.remote_network import RemoteNetwork
 from service.problems.errors import NetworkLostError
-from tests.indexes.fakes import FakeShop
+from tests.indexes.fakes import FakeShop, write_checkpoint
 
 from .encoders import network_process, open_deadly
 
@@ -122,6 +122,25 @@ def test_checkpoint_that_kills_the_process_is_not_opened_again_and_again(shop: F
         for _ in range(2):
             with pytest.raises(NetworkLostError):
                 opened(process, shop)
+
+
+def test_replaced_checkpoint_is_not_opened_in_place_of_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seed in (("checkpoint", 1), ("other", 2)):
+        write_checkpoint(tmp_path / name, seed=seed)
+    with network_process() as process:
+        network = RemoteNetwork(process.address, tmp_path / "checkpoint", "auto", "auto", "auto", 600)
+        (tmp_path / "checkpoint").rename(tmp_path / "kept")
+        (tmp_path / "other").rename(tmp_path / "checkpoint")
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: "was replaced by another one. Put it back" in caplog.text)
+        assert network.heartbeat.stuck_reason is not None
+        (tmp_path / "checkpoint").rename(tmp_path / "other")
+        (tmp_path / "kept").rename(tmp_path / "checkpoint")
+        wait_until(lambda: network.heartbeat.stuck_reason is None)
+        network.close()
 
 
 def test_close_ends_the_process_and_removes_its_folder(shop: FakeShop) -> None:
