@@ -32,7 +32,7 @@ from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.engine.engine import OpenEncoder
-from service.network_process.network_process import NetworkProcess
+from service.engine.network_process.network_process import NetworkProcess
 from service.serve import closed_on_sigterm, freeze_startup_objects, server_of
 from service.settings import ServeConfig
 

@@ -17,10 +17,10 @@ from starlette.types import ASGIApp
 from model.console import say
 from model.errors import InputError
 from service.engine.engine import Engine, OpenEncoder
+from service.engine.network_process.network_process import NetworkProcess
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
-from service.network_process.network_process import NetworkProcess
 from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, escaped, logger
 from service.telemetry.tracing import open_tracer_provider
 

@@ -1,7 +1,7 @@
 """Queue in front of a network: accepts the jobs of an engine and returns their results.
 
 `LocalNetwork` runs in a thread of the same process, for tests and library users. `rcml serve` runs the network in a
-process of its own (`service/network_process`), because a thread would share the interpreter lock with the event loop.
+process of its own (`network_process/`), because a thread would share the interpreter lock with the event loop.
 """
 
 import sys

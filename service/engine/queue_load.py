@@ -1,7 +1,7 @@
 """Load of the queue in front of a network: the figures from which the expected wait of a new job follows.
 
 A network process publishes these figures in shared memory, so that every server process can refuse a job without asking
-the network process first (`service/network_process`). One process writes them, and the others read them without a lock.
+the network process first (`network_process/`). One process writes them, and the others read them without a lock.
 Each figure is an aligned double, so a 64-bit processor reads it either before or after a change, never in between. A
 reader may combine figures from before and after a change. Its estimate is then wrong by about one batch, for one job.
 """

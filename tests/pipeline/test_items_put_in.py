@@ -21,12 +21,12 @@ from model.encoder.encoder import Encoder
 from model.training.train import train
 from service.app import create_app
 from service.engine.model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob, Result
+from service.engine.network_process.network_process import NetworkProcess
 from service.engine.network_queue import LocalNetwork, NetworkQueue
-from service.network_process.network_process import NetworkProcess
 from service.settings import ServeConfig
 from tests.model.planted import prepare_catalogue, tiny_training
 from tests.service.conftest import wait_until_ready
-from tests.service.network_process.test_messages import assert_same
+from tests.service.engine.network_process.test_messages import assert_same
 
 WORDS = {"description": "Looked at by people who like round things."}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from model.embeddings.encoding import Encoding
-from service.network_process.network_process import NetworkProcess
+from service.engine.network_process.network_process import NetworkProcess
 from tests.indexes.fakes import FakeEncoder
 
 

@@ -18,9 +18,9 @@ from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError, UnknownRelationError
 from service.app import create_app
 from service.engine.model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob
+from service.engine.network_process.network_process import NetworkProcess
+from service.engine.network_process.remote_network import RemoteNetwork
 from service.engine.network_queue import NetworkQueue
-from service.network_process.network_process import NetworkProcess
-from service.network_process.remote_network import RemoteNetwork
 from service.problems.errors import OverloadedError
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop
@@ -269,7 +269,7 @@ CLIENT = """
 import asyncio, sys
 from pathlib import Path
 from service.engine.model_jobs import EncodeItemJob
-from service.network_process.remote_network import RemoteNetwork
+from service.engine.network_process.remote_network import RemoteNetwork
 
 network = RemoteNetwork(Path(sys.argv[1]), Path(sys.argv[2]), "auto", "bf16", "auto")
 

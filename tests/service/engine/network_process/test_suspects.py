@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from service.engine.model_jobs import EncodeItemJob, Job, ReadRelationJob
-from service.network_process.suspects import MAX_DEATHS, MAX_SUSPECTS, REFUSED_S, Suspects
+from service.engine.network_process.suspects import MAX_DEATHS, MAX_SUSPECTS, REFUSED_S, Suspects
 
 MUG: Job = EncodeItemJob("mug", Image.new("RGB", (2, 2), "red"))
 BLUE: Job = EncodeItemJob("mug", Image.new("RGB", (2, 2), "blue"))
@@ -51,7 +51,7 @@ def test_job_that_succeeds_is_no_longer_suspected(suspects: Suspects) -> None:
 
 def test_suspicion_ends(suspects: Suspects, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1e6]
-    monkeypatch.setattr("service.network_process.suspects.monotonic", lambda: now[0])
+    monkeypatch.setattr("service.engine.network_process.suspects.monotonic", lambda: now[0])
     for _ in range(MAX_DEATHS):
         suspects.add([MUG])
     now[0] += REFUSED_S - 1

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from service.engine.model_jobs import EncodeItemJob
-from service.network_process.network_process import NetworkProcess
-from service.network_process.remote_network import RemoteNetwork
+from service.engine.network_process.network_process import NetworkProcess
+from service.engine.network_process.remote_network import RemoteNetwork
 from service.problems.errors import NetworkLostError
 from tests.indexes.fakes import FakeShop, write_checkpoint
 
@@ -154,7 +154,7 @@ def test_close_ends_the_process_and_removes_its_folder(shop: FakeShop) -> None:
 
 
 def test_stuck_process_is_killed_when_it_is_closed(shop: FakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.network_process.network_process.STOP_S", 0.01)
+    monkeypatch.setattr("service.engine.network_process.network_process.STOP_S", 0.01)
     with network_process() as process:
         opened(process, shop).close()
         pid = process.pid
@@ -168,7 +168,7 @@ import sys
 from pathlib import Path
 from service.serve import closed_on_sigterm, serve
 from service.settings import ServeConfig
-from tests.service.network_process.encoders import network_process
+from tests.service.engine.network_process.encoders import network_process
 
 with closed_on_sigterm(), network_process() as process:
     def greeting(engine, url):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy import ndarray
 
-from service.network_process.frame_sender import FrameSender
-from service.network_process.frames import (
+from service.engine.network_process.frame_sender import FrameSender
+from service.engine.network_process.frames import (
     MAX_ARRAY_BYTES,
     MAX_ARRAYS,
     MAX_HEADER_BYTES,

@@ -1,4 +1,4 @@
-"""Program of the network process, which `NetworkProcess` starts: `python -m service.network_process.entry OPTIONS`."""
+"""Program of the network process, which `NetworkProcess` starts with its options as JSON."""
 
 import asyncio
 import ctypes

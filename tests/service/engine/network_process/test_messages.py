@@ -17,8 +17,8 @@ from model.embeddings.encoding import Encoding, ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextBias, FreeTextRelation
 from model.errors import RcmlError, UnknownRelationError
 from service.engine.model_jobs import EncodeItemJob, ExplainJob, ReadRelationJob
-from service.network_process.frames import Frame, FrameError, Prefix, decode, encode
-from service.network_process.messages import CLASSES, ERRORS, pack, pack_error, unpack, unpack_error
+from service.engine.network_process.frames import Frame, FrameError, Prefix, decode, encode
+from service.engine.network_process.messages import CLASSES, ERRORS, pack, pack_error, unpack, unpack_error
 from service.problems.errors import OverloadedError
 
 ROWS = TokenRows(np.ones((3, 4), np.float16), np.array([0, 1, 3]))
