@@ -18,7 +18,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
@@ -31,8 +31,9 @@ from benchmarks.rig.results import conclude, show
 from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
-from service.engine.engine import open_encoder
-from service.serve import freeze_startup_objects, server_of
+from service.engine.engine import OpenEncoder
+from service.engine.network_process.network_process import NetworkProcess
+from service.serve import closed_on_sigterm, freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
 DIM = 64
@@ -55,9 +56,12 @@ def serve(index: Path, own_network: bool, pipe: Connection) -> None:
     """Run the server process: send the port through `pipe`, then serve until terminated."""
     config = ServeConfig(index=index, port=0, log_level="error")
     encoder = FixedEncoder(dim=DIM, batch=BATCH_S, each=ITEM_S)
-    opened = open_encoder if own_network else lambda *_: cast(ItemEncoder, encoder)
-    app = create_app(config, opened, lambda _: freeze_startup_objects())
-    with socket.create_server((config.host, 0)) as listener:
+    with closed_on_sigterm(), ExitStack() as stack:
+        opened: OpenEncoder = lambda *_: cast(ItemEncoder, encoder)  # noqa: E731
+        if own_network:
+            opened = stack.enter_context(NetworkProcess("error")).opener(config.worker_patience)
+        app = create_app(config, opened, lambda _: freeze_startup_objects())
+        listener = stack.enter_context(socket.create_server((config.host, 0)))
         pipe.send(listener.getsockname()[1])
         server_of(app, config).run(sockets=[listener])
 

@@ -14,7 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from model import __version__
 from model.data.pictures.image_fetcher import PictureFetcher
-from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.engine.engine import Engine, OpenEncoder
+from service.engine.open_encoder import open_encoder
 from service.http.admission import Admission
 from service.http.limits import BodyLimits
 from service.http.problem_handlers import install

@@ -4,10 +4,10 @@ from indexes.builder import build as builder
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
-from service.engine.engine import OpenEncoder, open_encoder
+from service.engine.open_encoder import OpenLocalEncoder, open_encoder
 
 
-def build(config: BuildConfig, open_encoder: OpenEncoder = open_encoder) -> str:
+def build(config: BuildConfig, open_encoder: OpenLocalEncoder = open_encoder) -> str:
     """Build the index and return a one-line summary.
 
     Raises:

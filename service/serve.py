@@ -2,10 +2,13 @@
 
 import gc
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ from starlette.types import ASGIApp
 
 from model.console import say
 from model.errors import InputError
-from service.engine.engine import Engine, OpenEncoder, open_encoder
+from service.engine.engine import Engine, OpenEncoder
+from service.engine.network_process.network_process import NetworkProcess
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
@@ -37,9 +41,11 @@ A search takes less than 0.005 s. With Python's default, it could wait for the l
 def serve(
     config: ServeConfig,
     banner: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
-    open_encoder: OpenEncoder = open_encoder,
+    open_encoder: OpenEncoder | None = None,
 ) -> str:
     """Serve until interrupted and return a closing line.
+
+    The network runs in a process of its own. If `open_encoder` is given, it opens the network instead.
 
     Once the engine is open, `banner` is called with the engine and the URL of the server. The lines that it returns
     are shown to the user.
@@ -65,17 +71,18 @@ def serve(
         for line in (*addresses(holder.engine, at), *banner(holder.engine, at)):
             show(line)
 
-    app, count = _application(config, open_encoder, on_loaded, tracer_provider)
-    listener = _listen(config.host, config.port)
-    url = _url(config.host, listener.getsockname()[1])
-    server = server_of(app, config, outcome)
-    show(f"Listening on {url} and opening {config.index} ...")
-    try:
-        with listener:
-            server.run(sockets=[listener])
-    finally:
+    with closed_on_sigterm(), ExitStack() as stack:
         if tracer_provider is not None:
-            tracer_provider.shutdown()
+            stack.callback(tracer_provider.shutdown)
+        listener = stack.enter_context(_listen(config.host, config.port))
+        url = _url(config.host, listener.getsockname()[1])
+        if open_encoder is None:
+            process = stack.enter_context(NetworkProcess(config.log_level, config.log_format))
+            open_encoder = process.opener(config.worker_patience)
+        app, count = _application(config, open_encoder, on_loaded, tracer_provider)
+        server = server_of(app, config, outcome)
+        show(f"Listening on {url} and opening {config.index} ...")
+        server.run(sockets=[listener])
     for holder in outcome:
         if holder.failure is not None and not any(one.ready for one in outcome):
             raise holder.failure
@@ -105,6 +112,33 @@ def server_of(app: ASGIApp, config: ServeConfig, loaded: Sequence[EngineHolder] 
         log_level=config.log_level,
         log_config=configuration(config.log_level, config.log_format),
     )
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, after which the process ends as soon as everything is closed."""
+
+
+@contextmanager
+def closed_on_sigterm() -> Iterator[None]:
+    """Close the contexts within this one if the process receives SIGTERM, and let the process then end by SIGTERM.
+
+    uvicorn handles SIGTERM while it serves, and sends it to the process again when all requests are answered.
+    """
+    if current_thread() is not main_thread():  # only the main thread can handle signals
+        yield
+        return
+
+    def terminate(sig: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _TerminatedError:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def freeze_startup_objects() -> None:

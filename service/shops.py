@@ -2,7 +2,7 @@
 
 Each shop is the whole application that a server of one index runs (`app.py`), with an engine, metrics and limits of its
 own, and a path prefix as behind a reverse proxy. The shops share the process, so that a further shop takes the memory
-of its network and its vectors, but not of Python, torch and FAISS again.
+of its vectors, but not of Python and FAISS again. Shops with the same checkpoint share its network.
 
 The server itself answers `/livez` and `/readyz`. A shop that cannot be opened answers 503, and the others are served.
 """
@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model import __version__
 from model.errors import InputError
-from service.engine.engine import OpenEncoder, open_encoder
+from service.engine.engine import OpenEncoder
+from service.engine.open_encoder import open_encoder
 from service.http.admission import Admission
 from service.http.limits import SHOP_NAME, SHOPS, shop_of, without_prefix
 from service.http.openapi import problems

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from service.problems.errors import OverloadedError
 
+from .queue_load import QueueLoad
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
 Job = TypeVar("Job")
@@ -53,21 +54,20 @@ class Batcher(Generic[Job, Result]):
         batch_size: int = 16,
         max_wait_s: float = 0.1,
         job_timeout_s: float = JOB_TIMEOUT_S,
+        load: QueueLoad | None = None,
     ) -> None:
-        """Start the thread.
+        """Start the thread, which publishes the load of the queue in `load`, if it is given.
 
         A new job is rejected if at least `batch_size` jobs are queued and its expected wait exceeds `max_wait_s`.
         The heartbeat reports the thread as stuck if a batch takes longer than `job_timeout_s`.
         """
         self._work = work
         self.batch_size = batch_size
-        self._max_wait_s = max_wait_s
+        self._load = QueueLoad() if load is None else load
+        self._load.batch_size, self._load.max_wait_s = batch_size, max_wait_s
         self._queue: deque[_Waiting[Job, Result]] = deque()
         self._changed = Condition()
         self._closed = False
-        self._cost = 0.0
-        self._since: float | None = None
-        self._size = 0
         self.heartbeat = Heartbeat(name, job_timeout_s)
         self._thread = Thread(target=self._run, name=f"rcml {name}", daemon=True)
         self._thread.start()
@@ -82,9 +82,7 @@ class Batcher(Generic[Job, Result]):
 
         Return 0 if the job would be accepted.
         """
-        queued = len(self._queue) + more
-        wait = self._cost * queued + self._remainder()
-        return wait if queued >= self.batch_size and wait > self._max_wait_s else 0.0
+        return self._load.expected_wait(more, monotonic())
 
     async def submit(self, job: Job) -> Result:
         """Run a job as part of a batch and return its result.
@@ -104,6 +102,7 @@ class Batcher(Generic[Job, Result]):
             if wait := self.expected_wait():
                 raise OverloadedError(wait)
             self._queue.append(waiting)
+            self._load.queued = len(self._queue)
             self._changed.notify()
         result: Result = await waiting.future
         return result
@@ -115,20 +114,15 @@ class Batcher(Generic[Job, Result]):
             self._changed.notify()
         self._thread.join()
 
-    def _remainder(self) -> float:
-        """Estimate the seconds until the current batch is done."""
-        since = self._since  # read once, because the thread sets it to None
-        return 0.0 if since is None else max(self._cost * self._size - (monotonic() - since), 0.0)
-
     def _run(self) -> None:
         while batch := self._next():
             begun = monotonic()
-            self._since, self._size = begun, len(batch)
+            self._load.running, self._load.since = len(batch), begun
             with self.heartbeat.working():
                 outcomes = self._done(batch)
-            self._since, self._size = None, 0
-            cost = (monotonic() - begun) / len(batch)
-            self._cost += JOB_TIME_EWMA_WEIGHT * (cost - self._cost) if self._cost else cost
+            self._load.since = 0.0
+            cost, average = (monotonic() - begun) / len(batch), self._load.cost
+            self._load.cost = average + JOB_TIME_EWMA_WEIGHT * (cost - average) if average else cost
             # One call for each loop, because each call wakes the loop.
             for loop in {waiting.loop for waiting in batch}:
                 mine = [pair for pair in zip(batch, outcomes, strict=True) if pair[0].loop is loop]
@@ -143,6 +137,7 @@ class Batcher(Generic[Job, Result]):
                     waiting = self._queue.popleft()
                     if not waiting.future.cancelled():
                         batch.append(waiting)
+                self._load.queued = len(self._queue)
                 if batch or self._closed:
                     return batch
                 self._changed.wait()

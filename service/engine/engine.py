@@ -1,13 +1,12 @@
 """Engine that answers API queries from an index and an encoder, independent of HTTP.
 
 Lookups in a precomputed top-k table run on the event loop. Searches run in a thread pool (`thread_pool.py`). The
-network runs one batch at a time, so a separate thread groups its jobs into batches (`batcher.py`, `model_jobs.py`).
+network runs one batch at a time, so its jobs wait in a queue (`network_queue.py`, `batcher.py`, `model_jobs.py`).
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
@@ -34,11 +33,12 @@ from service.problems.errors import NotReadyError
 from service.schemas.retrieve import SUMMARY
 from service.settings import ServeConfig
 
-from .batcher import Batcher
 from .index_follower import IndexFollower
 from .item_json import ItemJson
 from .loop_turns import LoopTurns
-from .model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob, Result, compute, keeps_tokens
+from .model_jobs import EncodeItemJob, ExplainJob, ReadRelationJob
+from .network_queue import LocalNetwork, NetworkQueue
+from .open_encoder import open_encoder
 from .reference_counted import ReferenceCounted
 from .thread_pool import ThreadPool
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
@@ -47,11 +47,11 @@ from .work_bound import WorkBound
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OpenEncoder = Callable[[Path, Device, TowerPrecision, TowerEngine], ItemEncoder]
-"""Function that loads the encoder of a checkpoint on a device, with a precision and a runtime for its towers."""
+OpenEncoder = Callable[[Path, Device, TowerPrecision, TowerEngine], ItemEncoder | NetworkQueue]
+"""Function that opens the network of a checkpoint on a device, with a precision and a runtime for its towers.
 
-CPU_BATCH_ITEMS, CUDA_BATCH_ITEMS = 16, 128
-"""Maximum number of new items that the network encodes together. On a GPU, a hundred take hardly longer than one."""
+It returns an encoder, which then runs in a thread of this process, or the queue of a network that runs elsewhere.
+"""
 
 MAX_READ_ON_LOOP = 10
 """Maximum number of items of an answer that are read from the disk on the event loop."""
@@ -63,18 +63,6 @@ CACHED_RELATIONS = 16
 """Maximum number of cached free-text relations. For each, the index caches low-rank estimates of all item vectors."""
 
 
-def open_encoder(
-    checkpoint: Path, device: Device, precision: TowerPrecision, engine: TowerEngine
-) -> ItemEncoder:
-    """Load the encoder of a checkpoint. No other function of the service imports torch."""
-    from model.encoder.encoder import Encoder
-
-    encoder = Encoder.from_pretrained(checkpoint, device, precision=precision, engine=engine)
-    for tokens in (False, True) if encoder.device.startswith("cuda") else ():
-        encoder.read_items(["warm"], [Image.new("RGB", (64, 64))], tokens)()  # records CUDA graphs
-    return encoder
-
-
 class Engine(ReferenceCounted):
     """An open index and the encoder of its checkpoint. All coroutines must run on the same event loop.
 
@@ -84,7 +72,7 @@ class Engine(ReferenceCounted):
     def __init__(
         self,
         index: Index,
-        encoder: ItemEncoder,
+        network: NetworkQueue,
         compact_at: int,
         job_timeout_s: float = JOB_TIMEOUT_S,
         quality: Quality | None = None,
@@ -99,21 +87,15 @@ class Engine(ReferenceCounted):
         self.work_bound = WorkBound()
         self.bulk_groups = asyncio.Semaphore(CONCURRENT_BULK_GROUPS)
         self.threads = ThreadPool("search", job_timeout_s=job_timeout_s)
-        self.network: Batcher[Job, Result] = Batcher(
-            partial(compute, encoder, index),
-            "network",
-            CUDA_BATCH_ITEMS if encoder.device.startswith("cuda") else CPU_BATCH_ITEMS,
-            job_timeout_s=job_timeout_s,
-        )
+        self.network = network
         self._follower = IndexFollower(index, compact_at, job_timeout_s)
-        self._encoder = encoder
         self._relations: dict[str, FreeTextRelation] = {}
 
     @classmethod
     def open(
         cls, config: ServeConfig, open_encoder: OpenEncoder = open_encoder, reports: Sequence[Path] = ()
     ) -> Self:
-        """Open the index, load the encoder of its checkpoint, and warm up both.
+        """Open the index and the network of its checkpoint, and warm up both.
 
         Relation quality comes from `config.report`, which must belong to the checkpoint. If `config.report` is not
         set, it comes from the first of `reports` that belongs to the checkpoint.
@@ -128,13 +110,14 @@ class Engine(ReferenceCounted):
         index = Index.open(config.index, config.checkpoint, cards)
         try:
             quality = _quality(config.report, reports, index.checkpoint.manifest.digest)
-            encoder = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
-            encoder.encode_texts(["warm"])  # the first call selects kernels and allocates memory
             _warm(index)
+            opened = open_encoder(index.checkpoint.path, config.device, config.precision, config.engine)
+            if not isinstance(opened, NetworkQueue):
+                opened = LocalNetwork(opened, config.worker_patience)
         except BaseException:
             index.close()
             raise
-        return cls(index, encoder, config.compact_at, config.worker_patience, quality, config.root_path)
+        return cls(index, opened, config.compact_at, config.worker_patience, quality, config.root_path)
 
     def _close(self) -> None:
         self.threads.close()
@@ -150,7 +133,7 @@ class Engine(ReferenceCounted):
     @property
     def device(self) -> str:
         """Name of the device that encodes new items."""
-        return self._encoder.device
+        return self.network.device
 
     @property
     def vectors_device(self) -> str:
@@ -160,12 +143,12 @@ class Engine(ReferenceCounted):
     @property
     def towers(self) -> str:
         """Precision and library of the towers, in words."""
-        return self._encoder.towers
+        return self.network.towers
 
     @property
     def takes_free_text(self) -> bool:
         """Whether the index stores item tokens, which free-text relations require."""
-        return keeps_tokens(self.index)
+        return self.index.snapshot.generation.tokens is not None
 
     def quality_of(self, relation_id: str) -> RelationQuality | None:
         """Return the measured quality of a relation, or None if it was not measured."""
@@ -219,9 +202,11 @@ class Engine(ReferenceCounted):
         """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.
 
         Raises:
-            OverloadedError: The queue of the network thread is too long.
+            OverloadedError: The queue of the network is too long.
         """
-        encoding = cast(Encoding, await self.network.submit(EncodeItemJob(text or "", picture)))
+        encoding = cast(
+            Encoding, await self.network.submit(EncodeItemJob(text or "", picture, self.takes_free_text))
+        )
         return encoding if text else encoding.without_text()
 
     async def read_relation(self, description: str) -> FreeTextRelation:
@@ -229,7 +214,7 @@ class Engine(ReferenceCounted):
 
         Raises:
             NoTokensError: The index stores no tokens.
-            OverloadedError: The queue of the network thread is too long.
+            OverloadedError: The queue of the network is too long.
         """
         if not self.takes_free_text:
             raise NoTokensError
@@ -250,7 +235,7 @@ class Engine(ReferenceCounted):
 
         Raises:
             UnknownRelationError: No relation has this ID.
-            OverloadedError: The queue of the network thread is too long.
+            OverloadedError: The queue of the network is too long.
         """
         if isinstance(relation, str):
             relation = reader.free_text(relation) or relation  # the encoder lacks relations added at run time

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from model import __version__
@@ -17,7 +18,7 @@ def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
     """Return the versions, digests and state of a server that started at `started`."""
     index, snapshot = engine.index, engine.index.snapshot
     return Info(
-        versions=_versions(),
+        versions=_versions(engine.network.versions),
         index=snapshot.generation.manifest.digest,
         generation=snapshot.generation.path.name,
         checkpoint=index.checkpoint.manifest.digest,
@@ -34,8 +35,8 @@ def info_of(engine: Engine, config: ServeConfig, started: datetime) -> Info:
     )
 
 
-def _versions() -> Versions:
-    loaded = {
-        name: str(sys.modules[name].__version__) if name in sys.modules else None for name in _LIBRARIES
-    }
-    return Versions(rcml=__version__, python=platform.python_version(), **loaded)
+def _versions(network: Mapping[str, str]) -> Versions:
+    """Return the versions of the software; `network` has those of the libraries that the network runs with."""
+    loaded = {name: str(sys.modules[name].__version__) for name in _LIBRARIES if name in sys.modules}
+    known = {name: network.get(name, loaded.get(name)) for name in _LIBRARIES}
+    return Versions(rcml=__version__, python=platform.python_version(), **known)

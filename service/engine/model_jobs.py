@@ -1,25 +1,23 @@
-"""Jobs of the network thread: encode new items, encode free-text relations, and explain attention."""
+"""Jobs of the network: encode new items, encode free-text relations, and explain attention."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from indexes.index import Index
+from PIL.Image import Image
+
 from model.embeddings.attention_map import Attention
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 
 @dataclass(frozen=True, slots=True)
 class EncodeItemJob:
-    """A new item to encode, with or without a picture."""
+    """A new item to encode, with or without a picture; the encoding has tokens if `tokens` is true."""
 
     text: str
-    picture: "Image | None"
+    picture: Image | None
+    tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class ExplainJob:
     """A relation and an item, for which the relation's attention is to be computed."""
 
     text: str | None
-    picture: "Image | None"
+    picture: Image | None
     relation: str | FreeTextRelation
 
 
@@ -42,20 +40,18 @@ Job = EncodeItemJob | ReadRelationJob | ExplainJob
 Result = Encoding | FreeTextRelation | Attention
 
 
-def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Result]:
-    """Run jobs in the network thread of an engine and return their results in order.
+def compute(encoder: ItemEncoder, jobs: Sequence[Job]) -> list[Result]:
+    """Run jobs with the network and return their results in order.
 
     This is a function, not a method of `Engine`. A method would make the thread hold a reference to the engine, and a
     closed engine would stay in memory.
     """
-    items = [job for job in jobs if isinstance(job, EncodeItemJob)]
-    texts, pictures = [item.text for item in items], [item.picture for item in items]
-    encoded = iter(encoder.read_items(texts, pictures, keeps_tokens(index))().split() if items else ())
+    encoded = {tokens: _encoded(encoder, jobs, tokens) for tokens in (False, True)}
     results: list[Result] = []
     for job in jobs:
         match job:
             case EncodeItemJob():
-                results.append(next(encoded))
+                results.append(next(encoded[job.tokens]))
             case ReadRelationJob(description):
                 results.append(encoder.read_relation(description))
             case ExplainJob(text, picture, relation):
@@ -63,6 +59,8 @@ def compute(encoder: ItemEncoder, index: Index, jobs: Sequence[Job]) -> list[Res
     return results
 
 
-def keeps_tokens(index: Index) -> bool:
-    """Return whether an index stores the tokens of its items."""
-    return index.snapshot.generation.tokens is not None
+def _encoded(encoder: ItemEncoder, jobs: Sequence[Job], tokens: bool) -> Iterator[Encoding]:
+    """Encode the items of the jobs that ask for tokens, or of those that do not, as one batch."""
+    items = [job for job in jobs if isinstance(job, EncodeItemJob) and job.tokens == tokens]
+    texts, pictures = [item.text for item in items], [item.picture for item in items]
+    return iter(encoder.read_items(texts, pictures, tokens)().split() if items else ())

@@ -53,9 +53,13 @@ class Heartbeat:
         since, thread = self._since, self._thread
         if thread is not None and not thread.is_alive():
             return f"The {self.name}'s thread has ended."
-        if since is not None and (busy := monotonic() - since) > self.timeout_s:
-            return (
-                f"The {self.name} has been busy with one job for {busy:.0f} s, "
-                f"which exceeds the timeout of {self.timeout_s:g} s."
-            )
-        return None
+        return None if since is None else self.overdue_reason(since)
+
+    def overdue_reason(self, since: float) -> str | None:
+        """Return the sentence about a job that began at `since`, or None if its timeout has not passed."""
+        if (busy := monotonic() - since) <= self.timeout_s:
+            return None
+        return (
+            f"The {self.name} has been busy with one job for {busy:.0f} s, "
+            f"which exceeds the timeout of {self.timeout_s:g} s."
+        )

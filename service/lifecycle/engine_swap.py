@@ -15,7 +15,7 @@ from typing import Self
 from model.errors import MismatchError, RcmlError, StorageError, UnreachableError
 from service.engine.engine import Engine, OpenEncoder
 from service.engine.item_json import version
-from service.problems.errors import BusyError, NoRoomError, NotServableError
+from service.problems.errors import BusyError, NetworkLostError, NoRoomError, NotServableError
 from service.schemas.admin import Artifacts
 from service.settings import ServeConfig
 from service.telemetry.logs import escaped, logger
@@ -86,6 +86,7 @@ class EngineLoader:
             NoRoomError: memory or file descriptors are insufficient for a second engine.
             BusyError: another engine is being opened.
             UnreachableError, StorageError: a database or vector server that stores part of the index does not respond.
+            NetworkLostError: the network process ended while it opened the checkpoint.
         """
         if self._opening:
             raise BusyError("Another index is already being opened. Retry when it is open.")
@@ -97,7 +98,7 @@ class EngineLoader:
             return await loop.run_in_executor(
                 self._thread, Engine.open, config, self._open_encoder, self._reports()
             )
-        except (UnreachableError, StorageError):
+        except (UnreachableError, StorageError, NetworkLostError):
             raise
         except RcmlError as error:
             logger.warning("%s", escaped(error))

@@ -7,6 +7,7 @@
         │   └── TooCostlyError    429  other large requests are in progress
         ├── RateLimitError        429  the caller's requests cost more than its rate limit allows
         ├── NotReadyError         503  no engine is open, or the open engine accepts no more work
+        │   └── NetworkLostError  503  the network process has ended and is being restarted
         ├── NotServableError      422  the named artifacts are missing, damaged or do not belong together
         ├── NoRoomError           503  too little memory or too few file descriptors for another engine
         ├── BusyError             409  a conflicting operation is in progress
@@ -101,6 +102,17 @@ class NotReadyError(ServiceError):
 
     kind = problem_kinds.NOT_READY
     retry_after = 1
+
+
+class NetworkLostError(NotReadyError):
+    """Error raised if the process that runs the network has ended; another one is being started."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The network process has ended and is being restarted. Requests without new items and free-text relations "
+            "are answered. Retry in a few seconds."
+        )
+        self.retry_after = 3
 
 
 class NotServableError(ServiceError):

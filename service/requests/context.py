@@ -67,7 +67,7 @@ class RequestContext:
         Raises:
             PictureError: The picture cannot be decoded.
             FetchError: The picture cannot be fetched.
-            OverloadedError: The queue of the network thread is too long.
+            OverloadedError: The queue of the network is too long.
         """
         if isinstance(item, str):
             return item
@@ -79,7 +79,7 @@ class RequestContext:
         Raises:
             PictureError: The picture cannot be decoded.
             FetchError: The picture cannot be fetched.
-            OverloadedError: The queue of the network thread is too long.
+            OverloadedError: The queue of the network is too long.
         """
         return await self._encode(text, await self.picture(picture))
 
@@ -142,7 +142,7 @@ class RequestContext:
 
         Raises:
             NoTokensError: The index stores no tokens.
-            OverloadedError: The queue of the network thread is too long.
+            OverloadedError: The queue of the network is too long.
         """
         if isinstance(relation, str):
             return relation

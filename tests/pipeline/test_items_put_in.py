@@ -1,5 +1,6 @@
 """A real network treats an item added over HTTP like an item that was prepared and indexed."""
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Iterator
@@ -13,13 +14,19 @@ from starlette.testclient import TestClient
 from indexes.builder.build import build
 from indexes.config import BuildConfig
 from model.checkpoint.checkpoint import Checkpoint
+from model.data.pictures.images import load_picture
 from model.data.prepared_data import Prepared
+from model.embeddings.free_text import FreeTextRelation
 from model.encoder.encoder import Encoder
 from model.training.train import train
 from service.app import create_app
+from service.engine.model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob, Result
+from service.engine.network_process.network_process import NetworkProcess
+from service.engine.network_queue import LocalNetwork, NetworkQueue
 from service.settings import ServeConfig
 from tests.model.planted import prepare_catalogue, tiny_training
 from tests.service.conftest import wait_until_ready
+from tests.service.engine.network_process.test_messages import assert_same
 
 WORDS = {"description": "Looked at by people who like round things."}
 
@@ -95,3 +102,29 @@ def test_attention_on_parts_and_summary_sums_to_1(client: TestClient) -> None:
             assert sum(map(sum, image["grid"])) + image["summary"] == pytest.approx(1, abs=1e-4)
         heat = client.post("/explain/heat-map", json={"item": first, "relation": asked})
         assert heat.content.startswith(b"\x89PNG")
+
+
+def test_network_process_computes_what_a_network_in_this_process_computes(catalogue: Path) -> None:
+    checkpoint = catalogue / "checkpoint"
+    item = json.loads((catalogue / "items.jsonl").read_text().splitlines()[0])
+    picture = load_picture(catalogue / item["image"])
+    same = LocalNetwork(Encoder.from_pretrained(checkpoint, "cpu"))
+
+    async def results(network: NetworkQueue) -> list[Result]:
+        worded = await network.submit(ReadRelationJob(WORDS["description"]))
+        assert isinstance(worded, FreeTextRelation)
+        jobs: tuple[Job, ...] = (
+            EncodeItemJob("a round thing", picture, True),
+            EncodeItemJob("", picture),
+            ExplainJob("a round thing", picture, worded),
+        )
+        return [worded, *[await network.submit(job) for job in jobs]]
+
+    with NetworkProcess() as process:
+        other = process.opener(600)(checkpoint, "cpu", "fp32", "torch")
+        assert isinstance(other, NetworkQueue)
+        assert (other.device, other.towers) == (same.device, same.towers)
+        for one, another in zip(asyncio.run(results(other)), asyncio.run(results(same)), strict=True):
+            assert_same(one, another)
+        other.close()
+    same.close()

@@ -24,6 +24,7 @@ from model.errors import IntraRelationError, UnknownItemError, UnknownRelationEr
 from model.similarity import Similarity
 from service.engine.engine import Engine
 from service.engine.item_json import fields_of
+from service.engine.network_queue import LocalNetwork
 from service.schemas.retrieve import SUMMARY
 from service.serve import addresses
 from service.settings import ServeConfig
@@ -53,7 +54,7 @@ def run(
     """Run a scenario with a new engine and return its result."""
 
     async def inside() -> T:
-        engine = Engine(Index.open(shop.index), encoder, compact_at=0)
+        engine = Engine(Index.open(shop.index), LocalNetwork(encoder), compact_at=0)
         try:
             return await scenario(engine)
         finally:

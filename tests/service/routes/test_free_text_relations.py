@@ -13,6 +13,7 @@ from model.embeddings.free_text import FreeTextRelation
 from model.records import Relation
 from model.similarity import Similarity
 from service.engine.engine import CACHED_RELATIONS, Engine
+from service.engine.network_queue import LocalNetwork
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
 from tests.service.conftest import served
@@ -139,7 +140,7 @@ def test_caches_the_latest_free_text_relations(worded: FakeShop) -> None:
     encoder = CountingEncoder()
 
     async def scenario() -> None:
-        engine = Engine(Index.open(worded.index), encoder, compact_at=0)
+        engine = Engine(Index.open(worded.index), LocalNetwork(encoder), compact_at=0)
         first = await engine.read_relation(WORDS)
         assert await engine.read_relation(WORDS) is first
         for number in range(CACHED_RELATIONS):
@@ -155,7 +156,7 @@ def test_caches_the_latest_free_text_relations(worded: FakeShop) -> None:
 def test_ranks_new_text_only_item_under_added_relation(tmp_path: Path) -> None:
     async def scenario() -> list[list[Found]]:
         index = Index.open(write_shop(tmp_path, token_store=True).index)
-        engine = Engine(index, FakeEncoder(), compact_at=0)
+        engine = Engine(index, LocalNetwork(FakeEncoder()), compact_at=0)
         relation = await engine.read_relation(WORDS)
         index.add_relation(Relation("tea", WORDS), relation)
         new = NewItem(await engine.encode(ITEMS[0].text, None))
