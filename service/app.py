@@ -36,6 +36,8 @@ from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
+from service.requests.direct_routes import DirectRoutes
+from service.requests.json_route import JsonRoute
 from service.routes import (
     documentation,
     embeddings,
@@ -194,6 +196,8 @@ def _lifespan(
 
 def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics, shop: str) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
+    routes = (route for module in ROUTES for route in module.router.routes if isinstance(route, JsonRoute))
+    app.add_middleware(DirectRoutes, routes=tuple(routes))
     app.add_middleware(Head)
     app.add_middleware(Ranges)
     app.add_middleware(ContentEncoding)

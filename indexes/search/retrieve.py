@@ -169,15 +169,35 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
     relation = question.relations[0].relation
     if isinstance(relation, FreeTextRelation):
         return None
-    place = snapshot.position(relation)
     depth = question.offset + question.k
-    row = snapshot.row(query.item_ids[0])
-    best = precomputed_for_item(snapshot, question.selection, place, question.similarity, row, depth)
+    (item_id,) = query.item_ids
+    best = precomputed_best(snapshot, item_id, relation, question.similarity, depth, question.selection)
     if best is None:
         return None
     scored = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
     found = [Found(row, score, relation) for row, score in scored if score >= question.min_score]
     return found[question.offset :]
+
+
+def precomputed_best(
+    snapshot: Snapshot,
+    item_id: str,
+    relation_id: str,
+    similarity: Similarity,
+    depth: int,
+    selection: Selection = EVERYTHING,
+) -> Neighbours | None:
+    """Look up the `depth` best results for an item under a relation; return None if a search is needed.
+
+    `selection` may only exclude items.
+
+    Raises:
+        UnknownItemError, UnknownRelationError: no item or relation has this ID.
+        NoPictureError: the similarity compares the picture of the query item, which has none.
+    """
+    place = snapshot.position(relation_id)
+    row = snapshot.row(item_id)
+    return precomputed_for_item(snapshot, selection, place, similarity, row, depth)
 
 
 class _Retrieval:

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from orjson import Fragment
 
 from indexes.live.snapshot import Snapshot
 from model.records import Item
@@ -48,8 +47,8 @@ class ItemJson:
 
     def summaries(
         self, snapshot: Snapshot, rows: Sequence[int], found: Mapping[int, bytes] = MappingProxyType({})
-    ) -> list[Fragment]:
-        """Return the default fields of the items at `rows`; those in `found` have just been read."""
+    ) -> list[bytes]:
+        """Return the default fields of the items at `rows` as JSON; those in `found` have just been read."""
         missing = self.missing(snapshot, rows)
         kept = self._summaries
         if missing:
@@ -60,7 +59,7 @@ class ItemJson:
                 for row in list(islice(kept, len(kept) - CACHED_ITEMS // 2)):
                     if row not in rows:
                         del kept[row]
-        return [Fragment(kept[row]) for row in rows]
+        return [kept[row] for row in rows]
 
 
 def fields_of(item: Item, fields: Sequence[str], root_path: str = "") -> dict[str, Any]:
