@@ -196,12 +196,12 @@ def _lifespan(
 
 def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics, shop: str) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
-    routes = (route for module in ROUTES for route in module.router.routes if isinstance(route, JsonRoute))
-    app.add_middleware(DirectRoutes, routes=tuple(routes))
     app.add_middleware(Head)
     app.add_middleware(Ranges)
     app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
+    routes = (route for module in ROUTES for route in module.router.routes if isinstance(route, JsonRoute))
+    app.add_middleware(DirectRoutes, routes=tuple(routes), max_body_bytes=config.max_body_bytes)
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
         Auth,
@@ -221,5 +221,7 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
         )
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
     app.add_middleware(RequestLog, metrics=metrics)
-    app.add_middleware(RootPath, prefix=config.root_path)
-    app.add_middleware(Proxy, trusted=config.trusted_proxies)
+    if config.root_path:
+        app.add_middleware(RootPath, prefix=config.root_path)
+    if config.trusted_proxies:
+        app.add_middleware(Proxy, trusted=config.trusted_proxies)

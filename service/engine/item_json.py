@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -37,6 +37,13 @@ class ItemJson:
         if snapshot.generation is not self._generation:
             self._generation, self._summaries = snapshot.generation, {}
         return [row for row in rows if row not in self._summaries]
+
+    def cached(self, snapshot: Snapshot, rows: Sequence[int]) -> list[bytes] | None:
+        """Return the default fields of the items at `rows` as JSON; None if they are not all cached."""
+        if snapshot.generation is not self._generation:
+            return None
+        found = list(map(self._summaries.get, rows))
+        return None if None in found else cast(list[bytes], found)
 
     def read(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[bytes]:
         """Read the given fields of the items at `rows` as JSON; not from the cache, so any thread may call it.

@@ -4,6 +4,9 @@ To find a route, FastAPI asks the router of every module, and then enters five c
 route has. This takes longer than most answers. The direct way calls the same handler (`JsonRoute.get_route_handler`)
 and answers errors with the same functions, so both ways give the same responses. All other requests, such as uploads,
 other methods and traced requests, take the usual way.
+
+The middlewares inside this one (`app.py`) change nothing for a request that takes the direct way: it is no HEAD, asks
+for no range, and has a body without an encoding that is declared to be short enough.
 """
 
 from collections.abc import Callable, Coroutine, Iterable
@@ -19,12 +22,15 @@ from .json_route import JsonRoute
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
+_FRAMING = frozenset({b"content-encoding", b"transfer-encoding"})
+
 
 class DirectRoutes:
-    """Pure ASGI middleware that answers JSON requests for `routes` without the framework."""
+    """Pure ASGI middleware that answers JSON requests for `routes` of up to `max_body_bytes` without the framework."""
 
-    def __init__(self, app: ASGIApp, routes: Iterable[JsonRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Iterable[JsonRoute], max_body_bytes: int) -> None:
         self.app = app
+        self.max_body_bytes = max_body_bytes
         self._routes: dict[str, tuple[JsonRoute, Handler]] = {
             route.path: (route, route.get_route_handler())
             for route in routes
@@ -34,7 +40,7 @@ class DirectRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on to the application."""
         found = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if found is None or not _is_direct(scope):
+        if found is None or not self._is_direct(scope):
             await self.app(scope, receive, send)
             return
         route, handle = found
@@ -46,12 +52,17 @@ class DirectRoutes:
             response = await answer_error(request, error)
         await response(scope, receive, send)
 
-
-def _is_direct(scope: Scope) -> bool:
-    """Return whether a request is a POST with a JSON body, and is not traced by the framework."""
-    if scope["method"] != "POST" or "fastapi.telemetry" in scope or scope["root_path"]:
-        return False
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            return bool(value == b"application/json")
-    return False
+    def _is_direct(self, scope: Scope) -> bool:
+        """Return whether a request is an untraced POST with a plain JSON body of a declared length."""
+        if scope["method"] != "POST" or "fastapi.telemetry" in scope or scope["root_path"]:
+            return False
+        media_type = length = b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                media_type = media_type or value
+            elif name == b"content-length":
+                length = value
+            elif name in _FRAMING:
+                return False
+        # The server delivers as many bytes as were declared (RFC 9112, section 6.3).
+        return media_type == b"application/json" and length.isdigit() and int(length) <= self.max_body_bytes

@@ -96,28 +96,31 @@ async def precomputed_answer(asked: RetrieveRequest, query: RequestContext) -> b
     snapshot = reader.snapshot
     assert asked.item_id is not None
     assert isinstance(asked.relation, str)
+    start, stop = asked.cursor, asked.cursor + asked.k
     try:
-        best = reader.precomputed_best(
-            asked.item_id, asked.relation, asked.similarity, asked.cursor + asked.k
-        )
+        best = reader.precomputed_entries(asked.item_id, asked.relation, asked.similarity, start, stop)
     except RcmlError:
         return None
     if best is None:
         return None
-    rows, scores = best.rows[asked.cursor :].tolist(), best.scores[asked.cursor :].tolist()
+    rows, scores = [row for row, _ in best], [score for _, score in best]
     if scores and scores[-1] < asked.min_score:
         return None
     try:
         await engine.turns.take(asked.k)
     finally:
         query.record(Stage.SEARCH, begun)
-    items = await engine.items(snapshot, rows, SUMMARY)
-    [item] = engine.item_json.summaries(snapshot, [snapshot.row(asked.item_id)])
+    row = snapshot.row(asked.item_id)
+    items = engine.item_json.cached(snapshot, [*rows, row])
+    if items is None:
+        items = await engine.items(snapshot, rows, SUMMARY)
+        items += engine.item_json.summaries(snapshot, [row])
     template = form(
         snapshot.relation(asked.relation).relation, asked.similarity, asked.k, asked.cursor, len(rows)
     )
     numbers = orjson.dumps([*scores, query.milliseconds(Stage.SEARCH), query.took_ms])
     *scored, search, took = numbers[1:-1].split(b",")
+    *items, item = items
     filled = [b""] * (2 * len(rows))
     filled[::2], filled[1::2] = scored, items
     return template % (version(snapshot).encode(), item, *filled, search, took)
