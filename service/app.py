@@ -38,6 +38,7 @@ from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
 from service.requests.direct_routes import DirectRoutes
 from service.requests.json_route import JsonRoute
+from service.requests.retrieve_answer import precomputed_answer
 from service.routes import (
     documentation,
     embeddings,
@@ -201,7 +202,12 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
     app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
     routes = (route for module in ROUTES for route in module.router.routes if isinstance(route, JsonRoute))
-    app.add_middleware(DirectRoutes, routes=tuple(routes), max_body_bytes=config.max_body_bytes)
+    app.add_middleware(
+        DirectRoutes,
+        routes=tuple(routes),
+        max_body_bytes=config.max_body_bytes,
+        short_ways={"/retrieve": precomputed_answer},
+    )
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
         Auth,

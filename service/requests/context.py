@@ -52,12 +52,6 @@ class RequestContext:
         """Return a context manager that adds its duration to the time of a stage."""
         return _StageTimer(self, stage)
 
-    def record(self, stage: Stage, begun: float) -> None:
-        """Add the time since `begun` to the time of a stage, without a span."""
-        spent = perf_counter() - begun
-        self.spent[stage] = self.spent.get(stage, 0.0) + spent
-        self.metrics.observe(stage, spent)
-
     def milliseconds(self, stage: Stage) -> float:
         """Return the milliseconds spent in a stage so far."""
         return round(self.spent.get(stage, 0.0) * 1000, 3)

@@ -12,25 +12,43 @@ from typing import Any
 
 import orjson
 from orjson import Fragment
+from pydantic import Field, ValidationError
 
 from indexes.search.retrieve import Found
 from model.errors import RcmlError
 from model.records import Relation
 from model.similarity import Similarity
+from service.engine.engine import Engine
 from service.engine.item_json import version
-from service.schemas.fields import RelationSummary
-from service.schemas.retrieve import MAX_RESULT_DEPTH, SUMMARY, RetrieveRequest
-from service.telemetry.prometheus import Stage
-
-from .context import RequestContext
+from service.lifecycle.app_state import State
+from service.schemas.fields import ItemId, RelationId, RelationSummary, Request
+from service.schemas.retrieve import MAX_RESULT_DEPTH, MAX_RESULTS, RESULTS_PER_COST
+from service.telemetry.prometheus import Metrics, Stage
 
 CACHED_FORMS = 1_024
 """Maximum number of cached forms of answers, at about 1.5 KB each for ten results."""
+
+MAX_PLAIN_BYTES = 1_024
+"""Maximum size of a body that is tried as a plain question; a longer one has other fields, or errors."""
 
 _GAP = Fragment(b"\0")
 """Place that is filled later. JSON contains no NUL, because control characters are escaped (RFC 8259, section 7)."""
 
 _TEXT_GAP = Fragment(b'"\0"')
+
+
+class PlainQuestion(Request):
+    """Most common form of a `RetrieveRequest`: one item, one indexed relation, a page, and no filters.
+
+    A body that is valid for this model is valid for `RetrieveRequest`, and means the same.
+    """
+
+    item_id: ItemId
+    relation: RelationId
+    k: int = Field(10, ge=1, le=MAX_RESULTS)
+    cursor: int = Field(0, ge=0, le=MAX_RESULT_DEPTH)
+    similarity: Similarity = Similarity.AVG
+    min_score: float = Field(-1.0, ge=-1, le=1)
 
 
 def next_cursor(k: int, cursor: int, found: int) -> int | None:
@@ -79,50 +97,48 @@ def results(found: Sequence[Found], items: Sequence[Any], cursor: int) -> list[d
     ]
 
 
-async def precomputed_answer(asked: RetrieveRequest, query: RequestContext) -> bytes | None:
-    """Answer a plain question (`RetrieveRequest.is_plain`) from the precomputed table.
+async def precomputed_answer(state: State, body: bytes) -> bytes | None:
+    """Answer a body that is a `PlainQuestion` from the precomputed table.
 
-    Return None if the table does not contain the answer, if the question is invalid, or if a shadow run or a trace
-    needs what only the general way produces. The general way then answers or raises the error.
-
-    Raises:
-        OverloadedError: See `Engine.items`.
+    Return None if the body is anything else, if the question is invalid, if the table or the cache of items lacks a
+    part of the answer, or if a shadow run needs what only the general way produces. The general way then answers, or
+    raises the error.
     """
-    engine, metrics = query.engine, query.metrics
-    if query.shadow.is_running or metrics.traced:
-        return None
     begun = perf_counter()
+    if len(body) > MAX_PLAIN_BYTES or state["shadow"].is_running:
+        return None
+    try:
+        asked = PlainQuestion.model_validate_json(body)
+        with state["engine_holder"].held() as engine:
+            return (
+                None if asked.k > RESULTS_PER_COST else await _filled(asked, engine, state["metrics"], begun)
+            )
+    except (ValidationError, RcmlError):
+        return None
+
+
+async def _filled(asked: PlainQuestion, engine: Engine, metrics: Metrics, begun: float) -> bytes | None:
+    """Fill the form of the answer, or return None; see `precomputed_answer`."""
     reader = engine.index.reader()
     snapshot = reader.snapshot
-    assert asked.item_id is not None
-    assert isinstance(asked.relation, str)
     start, stop = asked.cursor, asked.cursor + asked.k
-    try:
-        best = reader.precomputed_entries(asked.item_id, asked.relation, asked.similarity, start, stop)
-    except RcmlError:
+    best = reader.precomputed_entries(asked.item_id, asked.relation, asked.similarity, start, stop)
+    if best is None or (best and best[-1][1] < asked.min_score):
         return None
-    if best is None:
-        return None
-    rows, scores = [row for row, _ in best], [score for _, score in best]
-    if scores and scores[-1] < asked.min_score:
-        return None
-    try:
-        await engine.turns.take(asked.k)
-    finally:
-        query.record(Stage.SEARCH, begun)
-    row = snapshot.row(asked.item_id)
-    items = engine.item_json.cached(snapshot, [*rows, row])
+    items = engine.item_json.cached(snapshot, [*(row for row, _ in best), snapshot.row(asked.item_id)])
     if items is None:
-        items = await engine.items(snapshot, rows, SUMMARY)
-        items += engine.item_json.summaries(snapshot, [row])
+        return None
+    await engine.turns.take(asked.k)
+    spent = perf_counter() - begun
+    metrics.observe(Stage.SEARCH, spent)
     template = form(
-        snapshot.relation(asked.relation).relation, asked.similarity, asked.k, asked.cursor, len(rows)
+        snapshot.relation(asked.relation).relation, asked.similarity, asked.k, asked.cursor, len(best)
     )
-    numbers = orjson.dumps([*scores, query.milliseconds(Stage.SEARCH), query.took_ms])
-    *scored, search, took = numbers[1:-1].split(b",")
+    times = round(spent * 1000, 3), round((perf_counter() - begun) * 1000, 3)
+    *scores, search, took = orjson.dumps([*(score for _, score in best), *times])[1:-1].split(b",")
     *items, item = items
-    filled = [b""] * (2 * len(rows))
-    filled[::2], filled[1::2] = scored, items
+    filled = [b""] * (2 * len(best))
+    filled[::2], filled[1::2] = scores, items
     return template % (version(snapshot).encode(), item, *filled, search, took)
 
 

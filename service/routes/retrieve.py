@@ -17,7 +17,7 @@ from service.lifecycle.app_state import ReadyEngine
 from service.requests.batch_replies import each_reply
 from service.requests.context import RequestContext
 from service.requests.json_route import JsonRoute
-from service.requests.retrieve_answer import next_cursor, plain_answer, precomputed_answer, results
+from service.requests.retrieve_answer import next_cursor, plain_answer, results
 from service.schemas.retrieve import (
     RetrieveAnswer,
     RetrieveBatch,
@@ -65,8 +65,6 @@ async def retrieve_batch(asked: RetrieveBatch, engine: ReadyEngine, request: Req
 
 
 async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
-    if asked.is_plain and (precomputed := await precomputed_answer(asked, query)) is not None:
-        return precomputed
     engine = query.engine
     question = await query.question(asked)
     with query.stage(Stage.SEARCH):

@@ -45,9 +45,6 @@ RESULTS_PER_COST = 25
 MAX_WEIGHTED_RELATIONS = 10
 """Maximum number of weighted relations in a request."""
 
-PLAIN_FIELDS = frozenset({"item_id", "relation", "similarity", "k", "cursor", "min_score"})
-"""Fields of a request that the precomputed table can answer."""
-
 Field_ = Literal["item_id", "title", "categories", "image_url", "description", "attributes"]
 SUMMARY: tuple[Field_, ...] = ("item_id", "title", "categories", "image_url")
 
@@ -217,15 +214,6 @@ class RetrieveRequest(Request):
     def cost(self) -> int:
         """Cost: 1 for each `RESULTS_PER_COST` results; twice that if they have more than the default fields."""
         return -(-self.k // RESULTS_PER_COST) * (1 if set(self.fields) <= set(SUMMARY) else 2)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the request names one item and one indexed relation, and has only `PLAIN_FIELDS`."""
-        return (
-            self.item_id is not None
-            and isinstance(self.relation, str)
-            and self.model_fields_set <= PLAIN_FIELDS
-        )
 
     @field_validator("similarity")
     @classmethod

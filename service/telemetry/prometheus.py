@@ -126,11 +126,6 @@ class Metrics:
         """The served index; None before it is open."""
         return self._index()
 
-    @property
-    def traced(self) -> bool:
-        """Whether stages create spans, for which they have to be timed by `stage`."""
-        return self._tracer is not None
-
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
         """Return a context manager that times a piece of work, even if it fails. It can be used only once."""
         if self._tracer is not None:

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.requests.context import RequestContext
-from service.routes import retrieve
-from service.schemas.retrieve import RetrieveAnswer, RetrieveRequest
+from service.schemas.retrieve import RetrieveAnswer
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeShop, write_shop
 from tests.service.conftest import served
@@ -24,20 +22,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
     return write_shop(tmp_path_factory.mktemp("shop"), token_store=True)
 
 
-async def not_precomputed(asked: RetrieveRequest, query: RequestContext) -> None:
-    return None
-
-
 @pytest.fixture(scope="module", params=["direct", "framework"])
 def asked(shop: FakeShop, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """Yield a client whose requests take all short ways, or none."""
-    direct = request.param == "direct"
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        served(ServeConfig(index=shop.index), direct=direct) as client,
-    ):
-        if not direct:
-            patch.setattr(retrieve, "precomputed_answer", not_precomputed)
+    with served(ServeConfig(index=shop.index), direct=request.param == "direct") as client:
         yield client
 
 
