@@ -10,6 +10,7 @@ for no range, and has a body without an encoding that is declared to be short en
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -60,21 +61,22 @@ class DirectRoutes:
             return
         route, handle = found
         scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, {}
+        try:
+            response: ASGIApp = await self._response(handle, scope, receive, send)
+        except Exception as error:
+            response = await answer_error(Request(scope, receive, send), error)
+        await response(scope, receive, send)
+
+    async def _response(self, handle: Handler, scope: Scope, receive: Receive, send: Send) -> ASGIApp:
         short_way = self.short_ways.get(scope["path"])
         if short_way is not None:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body", False):
                 content = await short_way(scope["state"], message.get("body", b""))
                 if content is not None:
-                    await _send(content, send)
-                    return
+                    return partial(_send_json, content)
             receive = _after(message, receive)
-        request = Request(scope, receive, send)
-        try:
-            response = await handle(request)
-        except Exception as error:
-            response = await answer_error(request, error)
-        await response(scope, receive, send)
+        return await handle(Request(scope, receive, send))
 
     def _is_direct(self, scope: Scope) -> bool:
         """Return whether a request is an untraced POST with a plain JSON body of a declared length."""
@@ -92,8 +94,8 @@ class DirectRoutes:
         return media_type == b"application/json" and length.isdigit() and int(length) <= self.max_body_bytes
 
 
-async def _send(content: bytes, send: Send) -> None:
-    """Send a response with JSON. Its headers are those of Starlette's `Response`."""
+async def _send_json(content: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a response with JSON and the headers of Starlette's `Response`."""
     headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})

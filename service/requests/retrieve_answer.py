@@ -22,7 +22,7 @@ from service.engine.engine import Engine
 from service.engine.item_json import version
 from service.lifecycle.app_state import State
 from service.schemas.fields import ItemId, RelationId, RelationSummary, Request
-from service.schemas.retrieve import MAX_RESULT_DEPTH, MAX_RESULTS, RESULTS_PER_COST
+from service.schemas.retrieve import MAX_RESULT_DEPTH, MAX_RESULTS, RESULTS_PER_COST, SUMMARY
 from service.telemetry.prometheus import Metrics, Stage
 
 CACHED_FORMS = 1_024
@@ -100,21 +100,26 @@ def results(found: Sequence[Found], items: Sequence[Any], cursor: int) -> list[d
 async def precomputed_answer(state: State, body: bytes) -> bytes | None:
     """Answer a body that is a `PlainQuestion` from the precomputed table.
 
-    Return None if the body is anything else, if the question is invalid, if the table or the cache of items lacks a
-    part of the answer, or if a shadow run needs what only the general way produces. The general way then answers, or
-    raises the error.
+    Return None if the body is anything else, if the question is invalid, if the table lacks the answer, or if a shadow
+    run needs what only the general way produces. The general way then answers, or raises the error.
+
+    Raises:
+        OverloadedError: See `Engine.items`.
     """
     begun = perf_counter()
     if len(body) > MAX_PLAIN_BYTES or state["shadow"].is_running:
         return None
     try:
         asked = PlainQuestion.model_validate_json(body)
-        with state["engine_holder"].held() as engine:
-            return (
-                None if asked.k > RESULTS_PER_COST else await _filled(asked, engine, state["metrics"], begun)
-            )
-    except (ValidationError, RcmlError):
+    except ValidationError:
         return None
+    holder = state["engine_holder"]
+    if (
+        asked.k > RESULTS_PER_COST or not holder.ready
+    ):  # a larger question costs more than one, which the route charges
+        return None
+    with holder.held() as engine:
+        return await _filled(asked, engine, state["metrics"], begun)
 
 
 async def _filled(asked: PlainQuestion, engine: Engine, metrics: Metrics, begun: float) -> bytes | None:
@@ -122,15 +127,21 @@ async def _filled(asked: PlainQuestion, engine: Engine, metrics: Metrics, begun:
     reader = engine.index.reader()
     snapshot = reader.snapshot
     start, stop = asked.cursor, asked.cursor + asked.k
-    best = reader.precomputed_entries(asked.item_id, asked.relation, asked.similarity, start, stop)
-    if best is None or (best and best[-1][1] < asked.min_score):
+    try:
+        best = reader.precomputed_entries(asked.item_id, asked.relation, asked.similarity, start, stop)
+    except RcmlError:
         return None
-    items = engine.item_json.cached(snapshot, [*(row for row, _ in best), snapshot.row(asked.item_id)])
-    if items is None:
+    if best is None or (best and best[-1][1] < asked.min_score):
         return None
     await engine.turns.take(asked.k)
     spent = perf_counter() - begun
     metrics.observe(Stage.SEARCH, spent)
+    rows = [row for row, _ in best]
+    own = snapshot.row(asked.item_id)
+    items = engine.item_json.cached(snapshot, [*rows, own])
+    if items is None:
+        items = await engine.items(snapshot, rows, SUMMARY)
+        items += engine.item_json.summaries(snapshot, [own])
     template = form(
         snapshot.relation(asked.relation).relation, asked.similarity, asked.k, asked.cursor, len(best)
     )
