@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import orjson
@@ -338,6 +340,21 @@ def test_shadow_run_is_offered_plain_questions(shop: FakeShop) -> None:
 def offered(client: TestClient, key: dict[str, str]) -> tuple[int, int]:
     state = client.get("/admin/shadow", headers=key).json()
     return state["compared"], state["dropped"]
+
+
+def test_plain_question_after_a_change_is_answered_like_any_other(shop: FakeShop, tmp_path: Path) -> None:
+    copytree(shop.index, tmp_path / "index")
+    config = ServeConfig(index=tmp_path / "index", checkpoint=shop.checkpoint, admin_keys=KEY)
+    with served(config) as client:
+        key = {"Authorization": f"Bearer {KEY}"}
+        before = client.post("/retrieve", json=PLAIN, headers=key).json()
+        assert client.delete("/items/cot", headers=key).status_code == 204
+        plain = client.post("/retrieve", json=PLAIN, headers=key).json()
+        general = client.post("/retrieve", json={**PLAIN, "exclude": []}, headers=key).json()
+    assert plain["results"] == general["results"]
+    assert "cot" in str(before["results"])
+    assert "cot" not in str(plain["results"])
+    assert plain["version"] == general["version"] != before["version"]
 
 
 def test_traced_requests_are_routed_by_the_framework(shop: FakeShop) -> None:
