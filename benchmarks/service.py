@@ -1,15 +1,20 @@
 """`POST /retrieve` compared with the same JSON from memory: `python -m benchmarks.service [--quick]`.
 
 Two indexes each have 100,000 items under 10 relations. Only one of them has precomputed answers. Each index has its own
-server process, which runs the same application as `rcml serve`. Another process sends requests over loopback on 16 or
-64 connections that it keeps busy. Three kinds of request take turns, block by block:
+server process, which runs the same application as `rcml serve`. Two more processes run a bare FastAPI application. This
+process sends requests over loopback on 16 or 64 connections that it keeps busy. The kinds of request take turns, block
+by block:
 
 - `table`: retrieval for one item, from the precomputed answers
-- `live`: the same retrieval from the other index, which searches a graph
+- `filtered`: the same with a filter that half of the items pass, which needs a search
+- `live`: the same as `table` from the other index, which searches a graph
 - `canned`: a route of the same application that returns the bytes of one such response for every request
+- `fastapi`: the same route in an application without middlewares, in our server (`service/http/server.py`)
+- `fastapi, parsed`: the same, and the body is validated
+- `uvicorn`, and `uvicorn, parsed`: both in a plain uvicorn
 
 Each ratio compares two kinds in the same round, so other load on the machine affects both equally. The benchmark
-reports the median over the rounds.
+reports the median over the rounds. The processor time per request is that of the server process.
 
 The results are compared with a scan of all vectors. Building the indexes takes a few minutes. `--keep FOLDER` stores
 them in FOLDER, and later runs reuse them.
@@ -18,22 +23,25 @@ them in FOLDER, and later runs reuse them.
 import argparse
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httpx
 import numpy as np
-from fastapi import Response
+import uvicorn
+from fastapi import FastAPI, Response
+from pydantic import BaseModel
 
 from benchmarks.rig.http_load import Outcome, closed_loop, request
 from benchmarks.rig.results import conclude, show
@@ -44,6 +52,7 @@ from indexes.vectors.contract import cosines
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.similarity import Similarity, View
 from service.app import create_app
+from service.http.server import Server
 from service.serve import freeze_startup_objects, server_of
 from service.settings import ServeConfig
 
@@ -73,34 +82,82 @@ def serve(index: Path, pipe: Connection) -> None:
         server.run(sockets=[listener])
 
 
+class Asked(BaseModel):
+    """Body of a request, as a bare application declares it."""
+
+    item_id: str
+    relation: str
+    k: int = K
+
+
+def serve_bare(content: bytes, ours: bool, pipe: Connection) -> None:
+    """Run a bare FastAPI application whose routes return `content`, in our server or in a plain uvicorn."""
+    app = FastAPI(openapi_url=None)
+
+    @app.post("/canned")
+    async def canned() -> Response:
+        return Response(content, media_type="application/json")
+
+    @app.post("/parsed")
+    async def parsed(asked: Asked) -> Response:
+        return Response(content, media_type="application/json")
+
+    plain = uvicorn.Config(app, log_level="warning", access_log=False, http="httptools", loop="uvloop")
+    server = Server(app, log_level="warning") if ours else uvicorn.Server(plain)
+    listener = socket.create_server(("127.0.0.1", 0))
+    pipe.send(listener.getsockname()[1])
+    with listener:
+        server.run(sockets=[listener])
+
+
+class Served(NamedTuple):
+    """A server process."""
+
+    port: int
+    pid: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def served(index: Path) -> Iterator[int]:
-    """Serve an index in its own process; yield the port."""
+def started(serve: Callable[..., None], *arguments: Any) -> Iterator[Served]:
+    """Run a function that serves in a process of its own, and yield the process."""
     fresh = multiprocessing.get_context("spawn")
     pipe, theirs = fresh.Pipe()
-    process = fresh.Process(target=serve, args=(index, theirs), daemon=True)
+    process = fresh.Process(target=serve, args=(*arguments, theirs), daemon=True)
     process.start()
-    port = pipe.recv()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            while client.get("/readyz").status_code != 200:
-                time.sleep(0.2)
-            first = {"item_id": "item-0", "relation": "relation-1", "k": K}
-            client.post("/admin/can", json=client.post("/retrieve", json=first).json()).raise_for_status()
-        yield port
+        yield Served(pipe.recv(), process.pid or 0)
     finally:
         process.terminate()
         process.join()
 
 
-def questions(shop: Shop, count: int) -> list[dict[str, Any]]:
-    """Return `count` request bodies with random items and relations."""
+@contextmanager
+def served(index: Path) -> Iterator[tuple[Served, bytes]]:
+    """Serve an index in its own process; yield the process, and the response that it returns from memory."""
+    with started(serve, index) as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.2)
+        first = {"item_id": "item-0", "relation": "relation-1", "k": K}
+        answer = client.post("/retrieve", json=first)
+        client.post("/admin/can", json=answer.json()).raise_for_status()
+        yield server, answer.content
+
+
+def questions(shop: Shop, count: int, **more: Any) -> list[dict[str, Any]]:
+    """Return `count` request bodies with random items and relations, and `more` fields."""
     draw = Random(0)
     return [
         {
             "item_id": f"item-{draw.randrange(shop.items)}",
             "relation": draw.choice(shop.relations).relation_id,
             "k": K,
+            **more,
         }
         for _ in range(count)
     ]
@@ -125,34 +182,45 @@ def recall(port: int, index: Index, asked: Sequence[dict[str, Any]]) -> float:
 
 
 def measure(
-    port: int, live: int, shop: Shop, rounds: int, seconds: float
+    table: Served, live: Served, ours: Served, plain: Served, shop: Shop, rounds: int, seconds: float
 ) -> dict[int, dict[str, list[Outcome]]]:
     """Return the outcomes by number of connections and kind of request, one per round.
 
-    Live searches go to the port `live`, all other requests to `port`.
+    `table` and `live` serve the indexes with and without precomputed answers, `ours` and `plain` the bare application.
     """
     bodies = [json.dumps(one).encode() for one in questions(shop, 20_000)]
-    messages = {
-        (port, "table"): [request("/retrieve", body) for body in bodies],
-        (live, "live"): [request("/retrieve", body) for body in bodies],
-        (port, "canned"): [request("/admin/canned", body) for body in bodies],
+    filtered = [json.dumps(one).encode() for one in questions(shop, 2_000, filter={"price": {"below": 50}})]
+    kinds = {
+        "table": (table, [request("/retrieve", body) for body in bodies]),
+        "filtered": (table, [request("/retrieve", body) for body in filtered]),
+        "live": (live, [request("/retrieve", body) for body in bodies]),
+        "canned": (table, [request("/admin/canned", body) for body in bodies]),
+        "fastapi": (ours, [request("/canned", body) for body in bodies]),
+        "fastapi, parsed": (ours, [request("/parsed", body) for body in bodies]),
+        "uvicorn": (plain, [request("/canned", body) for body in bodies]),
+        "uvicorn, parsed": (plain, [request("/parsed", body) for body in bodies]),
     }
     draw = Random(0)
     outcomes: dict[int, dict[str, list[Outcome]]] = {}
     for connections in CONCURRENCIES:
-        outcomes[connections] = {kind: [] for _, kind in messages}
+        outcomes[connections] = {kind: [] for kind in kinds}
         for turn in range(-1, rounds):
-            for asked, kind in draw.sample(list(messages), len(messages)):
-                outcome = closed_loop(asked, messages[asked, kind], connections, seconds)
-                assert set(outcome.statuses) == {200}, outcome.statuses
+            for kind in draw.sample(list(kinds), len(kinds)):
+                server, messages = kinds[kind]
+                before = server.cpu_seconds
+                # At 64 connections, the server refuses some of the filtered questions.
+                most = min(connections, 4) if kind == "filtered" else connections
+                outcome = closed_loop(server.port, messages, most, seconds)
+                outcome.server_cores = (server.cpu_seconds - before) / seconds
+                assert set(outcome.statuses) == {200}, (kind, outcome.statuses)
                 if turn >= 0:
                     outcomes[connections][kind].append(outcome)
     return outcomes
 
 
-def ratios(outcomes: dict[str, list[Outcome]], kind: str) -> tuple[float, float]:
-    """Return the requests per second and the p99 of a kind, both relative to `canned`."""
-    pairs = [*zip(outcomes[kind], outcomes["canned"], strict=True)]
+def ratios(outcomes: dict[str, list[Outcome]], kind: str, reference: str = "canned") -> tuple[float, float]:
+    """Return the requests per second and the p99 of a kind, both relative to `reference`."""
+    pairs = [*zip(outcomes[kind], outcomes[reference], strict=True)]
     return (
         median(one.rate / other.rate for one, other in pairs),
         median(one.quantile(0.99) / other.quantile(0.99) for one, other in pairs),
@@ -188,10 +256,15 @@ def main() -> None:
                 one.write()
         index = Index.open(folder / "index")
         try:
-            with served(folder / "index") as port, served(live.folder / "index") as other:
+            with (
+                served(folder / "index") as (table, answer),
+                served(live.folder / "index") as (other, _),
+                started(serve_bare, answer, True) as ours,
+                started(serve_bare, answer, False) as plain,
+            ):
                 sample = questions(shop, 50 if asked.quick else 200)
-                exact, near = recall(port, index, sample), recall(other, index, sample)
-                outcomes = measure(port, other, shop, asked.rounds, asked.seconds)
+                exact, near = recall(table.port, index, sample), recall(other.port, index, sample)
+                outcomes = measure(table, other, ours, plain, shop, asked.rounds, asked.seconds)
         finally:
             index.close()
     _show(outcomes)
@@ -205,8 +278,17 @@ def main() -> None:
             "p99_ratio_64": ratios(outcomes[high], "table")[1],
             "live_ratio_16": ratios(outcomes[low], "live")[0],
             "recall_at_10": exact,
+            "table_ratio_16": {
+                kind: ratios(outcomes[low], "table", kind)[0] for kind in outcomes[low] if kind != "table"
+            },
+            "cpu_us_16": {kind: _cpu_us(blocks) for kind, blocks in outcomes[low].items()},
         }
     )
+
+
+def _cpu_us(blocks: Sequence[Outcome]) -> float:
+    """Return the processor time of the server per request in microseconds, the median of several blocks."""
+    return median(1e6 * block.server_cores / block.rate for block in blocks)
 
 
 def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:
@@ -219,6 +301,7 @@ def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:
                     f"{kind}, {connections} connections",
                     f"{median(block.rate for block in blocks):,.0f}",
                     f"{rate:.2f}",
+                    f"{_cpu_us(blocks):,.0f}",
                     f"{1e3 * median(block.quantile(0.5) for block in blocks):.1f}",
                     f"{1e3 * median(block.quantile(0.99) for block in blocks):.1f}",
                     f"{p99:.2f}",
@@ -226,7 +309,7 @@ def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:
             )
     show(
         f"one server process, Python {sys.version.split()[0]}",
-        ("request", "requests/s", "ratio to canned", "p50 ms", "p99 ms", "ratio to canned"),
+        ("request", "requests/s", "to canned", "CPU us", "p50 ms", "p99 ms", "to canned"),
         rows,
     )
 

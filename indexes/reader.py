@@ -17,7 +17,7 @@ from indexes.live.picture_check import PictureCheck
 from indexes.live.snapshot import Snapshot
 from indexes.search.filtered_search import best_for_item, best_for_query
 from indexes.search.pairs import PairItem, PairScorer, RelationScore, Verdict
-from indexes.search.retrieve import Found, Question, precomputed, retrieve
+from indexes.search.retrieve import Found, Question, precomputed, precomputed_entries, retrieve
 from indexes.search.selection import EVERYTHING, Selection
 from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
@@ -165,6 +165,12 @@ class Reader:
             NoPictureError: the similarity compares the picture of the query item, which has none.
         """
         return precomputed(self.snapshot, question)
+
+    def precomputed_entries(
+        self, item_id: str, relation_id: str, similarity: Similarity, start: int, stop: int
+    ) -> list[tuple[int, float]] | None:
+        """Look up rows and scores of the results for an item; see `indexes.search.retrieve.precomputed_entries`."""
+        return precomputed_entries(self.snapshot, item_id, relation_id, similarity, start, stop)
 
     def neighbours(
         self,

@@ -37,6 +37,9 @@ from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
+from service.requests.direct_routes import DirectRoutes
+from service.requests.json_route import JsonRoute
+from service.requests.retrieve_answer import precomputed_answer
 from service.routes import (
     documentation,
     embeddings,
@@ -199,6 +202,13 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
     app.add_middleware(Ranges)
     app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
+    routes = (route for module in ROUTES for route in module.router.routes if isinstance(route, JsonRoute))
+    app.add_middleware(
+        DirectRoutes,
+        routes=tuple(routes),
+        max_body_bytes=config.max_body_bytes,
+        short_ways={"/retrieve": precomputed_answer},
+    )
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
         Auth,
@@ -218,5 +228,7 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
         )
     app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
     app.add_middleware(RequestLog, metrics=metrics)
-    app.add_middleware(RootPath, prefix=config.root_path)
-    app.add_middleware(Proxy, trusted=config.trusted_proxies)
+    if config.root_path:
+        app.add_middleware(RootPath, prefix=config.root_path)
+    if config.trusted_proxies:
+        app.add_middleware(Proxy, trusted=config.trusted_proxies)

@@ -40,6 +40,8 @@ class Outcome:
     """Seconds by which the client itself was late in sending each request of an open loop."""
     client_cores: float = 0.0
     """Processor time of the client process per second of the series."""
+    server_cores: float = 0.0
+    """The same of the server process, if the caller has measured it."""
 
     def add(self, status: int, seconds: float, retry_after: bool = False) -> None:
         """Record one request."""

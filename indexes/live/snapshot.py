@@ -249,6 +249,17 @@ class Snapshot:
             np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
         )
 
+    def entries(
+        self, relation: int, similarity: Similarity, row: int, start: int, stop: int
+    ) -> list[tuple[int, float]] | None:
+        """Look up the results `start` to `stop` (excluded) of `precomputed`, each with its score, as one table row.
+
+        Return None if the table row lacks one of them, or if items were changed since the generation was written.
+        """
+        if self.overlay.dropped or self.overlay.entries:
+            return None
+        return self.generation.answers.entries(relation, similarity, row, start, stop)
+
     def entry(self, row: int) -> JournalEntry | None:
         """Return the journal entry of the item at `row`; None if the generation includes the item."""
         return self.overlay.entries[row - self.overlay.first] if row >= self.overlay.first else None

@@ -169,15 +169,44 @@ def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
     relation = question.relations[0].relation
     if isinstance(relation, FreeTextRelation):
         return None
-    place = snapshot.position(relation)
-    depth = question.offset + question.k
-    row = snapshot.row(query.item_ids[0])
-    best = precomputed_for_item(snapshot, question.selection, place, question.similarity, row, depth)
+    start, stop = question.offset, question.offset + question.k
+    (item_id,) = query.item_ids
+    selection = question.selection
+    best = precomputed_entries(snapshot, item_id, relation, question.similarity, start, stop, selection)
     if best is None:
         return None
-    scored = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
-    found = [Found(row, score, relation) for row, score in scored if score >= question.min_score]
-    return found[question.offset :]
+    return [Found(row, score, relation) for row, score in best if score >= question.min_score]
+
+
+def precomputed_entries(
+    snapshot: Snapshot,
+    item_id: str,
+    relation_id: str,
+    similarity: Similarity,
+    start: int,
+    stop: int,
+    selection: Selection = EVERYTHING,
+) -> list[tuple[int, float]] | None:
+    """Look up the results `start` to `stop` (excluded) for an item, as rows and scores; None if a search is needed.
+
+    `selection` may only exclude items.
+
+    Raises:
+        UnknownItemError, UnknownRelationError: no item or relation has this ID.
+        NoPictureError: the similarity compares the picture of the query item, which has none.
+    """
+    place = snapshot.position(relation_id)
+    row = snapshot.row(item_id)
+    query_view, target_view = similarity.views
+    snapshot.check_view(row, query_view)
+    if target_view is View.IMAGE and snapshot.pictured is not None:
+        return None
+    if not selection.exclude and (found := snapshot.entries(place, similarity, row, start, stop)) is not None:
+        return found
+    best = precomputed_for_item(snapshot, selection, place, similarity, row, stop)
+    if best is None:
+        return None
+    return list(zip(best.rows[start:].tolist(), best.scores[start:].tolist(), strict=True))
 
 
 class _Retrieval:

@@ -97,6 +97,16 @@ class PrecomputedAnswers:
             return None
         return Neighbours(rows[:there].astype(np.int64), np.asarray(scores[:there]))
 
+    def entries(
+        self, relation: int, similarity: Similarity, row: int, start: int, stop: int
+    ) -> list[tuple[int, float]] | None:
+        """Return the entries `start` to `stop` (excluded) for the item at `row`; None if there are not as many."""
+        table = self.table(relation, similarity)
+        if table is None or stop > table.shape[1]:
+            return None
+        entries: list[tuple[int, float]] = table[row, start:stop].tolist()
+        return entries if entries[-1][0] >= 0 else None
+
     def table(self, relation: int, similarity: Similarity) -> ndarray | None:
         """Map the table of a relation and similarity, with one row per item; None if there is no table."""
         name = _name(relation, similarity)

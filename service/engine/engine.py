@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import ParamSpec, Self, TypeVar, cast
 
-from orjson import Fragment
 from PIL import Image
 
 from indexes.index import Index
@@ -180,7 +179,7 @@ class Engine(ReferenceCounted):
             await self.turns.take(question.k)
         return found
 
-    async def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> Sequence[Any]:
+    async def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[bytes]:
         """Return the given fields of the items at `rows` as JSON. As after `retrieve`, the caller has a turn.
 
         Only the default fields are cached. Others, and those of many items that are not cached, are read in a thread.
@@ -196,7 +195,7 @@ class Engine(ReferenceCounted):
             await self.turns.take(len(rows))
         if summary:
             return self.item_json.summaries(snapshot, rows, dict(zip(missing, found, strict=False)))
-        return [Fragment(one) for one in found]
+        return found
 
     async def encode(self, text: str | None, picture: Image.Image | None) -> Encoding:
         """Encode a new item from its text, its picture or both. The encoding has tokens if the index stores tokens.

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import orjson
-from orjson import Fragment
 
 from indexes.live.snapshot import Snapshot
 from model.records import Item
@@ -39,6 +38,13 @@ class ItemJson:
             self._generation, self._summaries = snapshot.generation, {}
         return [row for row in rows if row not in self._summaries]
 
+    def cached(self, snapshot: Snapshot, rows: Sequence[int]) -> list[bytes] | None:
+        """Return the default fields of the items at `rows` as JSON; None if they are not all cached."""
+        if snapshot.generation is not self._generation:
+            return None
+        found = list(map(self._summaries.get, rows))
+        return None if None in found else cast(list[bytes], found)
+
     def read(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[bytes]:
         """Read the given fields of the items at `rows` as JSON; not from the cache, so any thread may call it.
 
@@ -48,8 +54,8 @@ class ItemJson:
 
     def summaries(
         self, snapshot: Snapshot, rows: Sequence[int], found: Mapping[int, bytes] = MappingProxyType({})
-    ) -> list[Fragment]:
-        """Return the default fields of the items at `rows`; those in `found` have just been read."""
+    ) -> list[bytes]:
+        """Return the default fields of the items at `rows` as JSON; those in `found` have just been read."""
         missing = self.missing(snapshot, rows)
         kept = self._summaries
         if missing:
@@ -60,7 +66,7 @@ class ItemJson:
                 for row in list(islice(kept, len(kept) - CACHED_ITEMS // 2)):
                     if row not in rows:
                         del kept[row]
-        return [Fragment(kept[row]) for row in rows]
+        return [kept[row] for row in rows]
 
 
 def fields_of(item: Item, fields: Sequence[str], root_path: str = "") -> dict[str, Any]:

@@ -4,8 +4,9 @@ The response to an expected error states the problem and the remedy. For an inva
 its value. The response to any other error is a 500 without details.
 """
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import cast, get_type_hints
+from typing import Any, cast, get_type_hints
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -29,14 +30,24 @@ from .route_rules import methods_of
 
 def install(app: FastAPI) -> None:
     """Register the handlers that answer every error of `app` with a problem document."""
-    app.add_exception_handler(RcmlError, _answer_our_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
-    app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(ClientDisconnect, _note_client_left)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _answer_bug)
 
 
-def _note_client_left(request: Request, error: Exception) -> Response:
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Return the response to a request that raised an error, as `install` makes the application do.
+
+    Raises:
+        Exception: `error` itself, if it is a server error that needs status 500.
+    """
+    for kind in type(error).__mro__:
+        if kind in _HANDLERS:
+            return await _HANDLERS[kind](request, error)
+    raise error
+
+
+async def _note_client_left(request: Request, error: Exception) -> Response:
     """Return a response that nobody receives, for the access log: the client left while its body was read."""
     return Response(status_code=STATUS_CLIENT_LEFT)
 
@@ -103,3 +114,12 @@ async def _answer_bug(request: Request, error: Exception) -> Response:
     problem = kind.problem(FAILED.detail, quote(request.scope["path"]), request_id=request_id)
     own = {"X-Request-Id": request_id} if request_id else {}
     return ProblemResponse(kind, problem, {**SECURITY_HEADERS, **own})
+
+
+_HANDLERS: dict[type, Callable[[Request, Any], Awaitable[Response]]] = {
+    RcmlError: _answer_our_error,
+    RequestValidationError: _answer_invalid_request,
+    HTTPException: _answer_http_error,
+    ClientDisconnect: _note_client_left,
+}
+"""Handlers of the errors that are answered with a problem, by the class of the error."""

@@ -182,6 +182,11 @@ class Shadow:
         self._beginning: asyncio.Task[ShadowRun] | None = None
 
     @property
+    def is_running(self) -> bool:
+        """Whether there is a shadow run, to which answered queries are offered."""
+        return self._run is not None
+
+    @property
     def current(self) -> ShadowRun:
         """The current shadow run.
 

@@ -4,6 +4,8 @@ Otherwise a compressed body would be read as invalid JSON. The rejection names t
 `Accept-Encoding` header that only `identity` is accepted (RFC 9110, sections 12.5.3 and 15.5.16).
 """
 
+from collections.abc import Iterable
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,7 +20,7 @@ class ContentEncoding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and raise 415 once the application reads an encoded body."""
-        encoding = _encoding(scope) if scope["type"] == "http" else ""
+        encoding = _encoding(scope["headers"]) if scope["type"] == "http" else ""
         if not encoding:
             await self.app(scope, receive, send)
             return
@@ -35,8 +37,10 @@ class ContentEncoding:
         await self.app(scope, receive_refused, send)
 
 
-def _encoding(scope: Scope) -> str:
+def _encoding(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the Content-Encoding of a request, from all its header lines; empty if the body is not encoded."""
-    lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
+    lines = [value.decode("latin-1") for name, value in headers if name == b"content-encoding"]
+    if not lines:
+        return ""
     encodings = [part.strip() for part in ",".join(lines).split(",")]
     return ", ".join(encoding for encoding in encodings if encoding.lower() not in ("", "identity"))

@@ -67,8 +67,9 @@ class Deadline:
         assert task is not None, "a server must run each request in an asyncio task"
         seconds = self.slow_seconds if rule_of(scope["method"], scope["path"]).slow else self.seconds
         # The time before the first byte was read counts, if the server knows it.
-        request = _Waiting(task, scope.get(SCOPE_BEGAN, monotonic()) + seconds)
-        if request.due <= monotonic():
+        now = monotonic()
+        request = _Waiting(task, scope.get(SCOPE_BEGAN, now) + seconds)
+        if request.due <= now:
             await self._answer_overdue(scope, receive, send, seconds)
             return
         self._wait(request)

@@ -36,8 +36,12 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = next((value for name, value in scope["headers"] if name == _REQUEST_ID_HEADER), None)
-        request = request_id(None if asked is None else asked.decode("latin-1"))
+        asked = None
+        for name, value in scope["headers"]:
+            if name == _REQUEST_ID_HEADER:
+                asked = value.decode("latin-1")
+                break
+        request = request_id(asked)
         # The ID is never reset, because the server may log an error in the same task after this method returns.
         REQUEST_ID.set(request)
         header = (_REQUEST_ID_HEADER, request.encode())

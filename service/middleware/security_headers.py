@@ -31,7 +31,7 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                page = any(name == b"content-security-policy" for name, _ in headers)
+                page = b"content-security-policy" in dict(headers)
                 headers += self.added_to_page if page else self.added
                 if scope.get(SCOPE_KEY_NAME):
                     headers = _private(headers)

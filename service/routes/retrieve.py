@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
+from orjson import Fragment
 
 from indexes.live.snapshot import Snapshot
 from indexes.reader import Reader
@@ -16,8 +17,8 @@ from service.lifecycle.app_state import ReadyEngine
 from service.requests.batch_replies import each_reply
 from service.requests.context import RequestContext
 from service.requests.json_route import JsonRoute
+from service.requests.retrieve_answer import next_cursor, plain_answer, results
 from service.schemas.retrieve import (
-    MAX_RESULT_DEPTH,
     RetrieveAnswer,
     RetrieveBatch,
     RetrieveBatchAnswer,
@@ -58,7 +59,7 @@ async def retrieve_batch(asked: RetrieveBatch, engine: ReadyEngine, request: Req
     """Answer many POST /retrieve requests. A rejected request gets a problem in place of an answer."""
 
     async def answer(question: RetrieveRequest) -> Any:
-        return orjson.Fragment(await _retrieve(question, RequestContext.of(request, engine)))
+        return Fragment(await _retrieve(question, RequestContext.of(request, engine)))
 
     return orjson.dumps({"replies": await each_reply(asked.questions, answer, "/retrieve")})
 
@@ -75,47 +76,31 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     fallbacks = sum(one.fallback for one in found)
     free_texts = [one.relation for one in question.relations if isinstance(one.relation, FreeTextRelation)]
     new = asked.item_id is None and asked.item_ids is None
-    more = len(found) == asked.k and asked.cursor + asked.k < MAX_RESULT_DEPTH and not asked.diversity
-    answer = {
-        "version": version(snapshot),
-        "query": _query_echo(asked, query, snapshot),
-        "relation": _relation_echo(asked, snapshot),
-        "similarity": asked.similarity,
-        "how": "rescored" if free_texts else "encoded" if new else "indexed",
-        "familiarity": [_familiarity(reader, one) for one in free_texts],
-        "fallback": _fallback_reason(asked, found, fallbacks) if fallbacks else None,
-        "results": _results(asked, found, items),
-        "next_cursor": asked.cursor + asked.k if more else None,
-        "timings": {
-            "fetch": query.milliseconds(Stage.FETCH),
-            "encode": query.milliseconds(Stage.ENCODE),
-            "search": query.milliseconds(Stage.SEARCH),
-        },
-        "took_ms": query.took_ms,
-    }
+    answer = plain_answer(
+        version(snapshot),
+        _query_echo(asked, query, snapshot),
+        _relation_echo(asked, snapshot),
+        asked.similarity,
+        results(found, list(map(Fragment, items)), asked.cursor),
+        None if asked.diversity else next_cursor(asked.k, asked.cursor, len(found)),
+        query.milliseconds(Stage.SEARCH),
+        query.took_ms,
+    )
+    answer["how"] = "rescored" if free_texts else "encoded" if new else "indexed"
+    answer["familiarity"] = [_familiarity(reader, one) for one in free_texts]
+    answer["fallback"] = _fallback_reason(asked, found, fallbacks) if fallbacks else None
+    for stage in (Stage.FETCH, Stage.ENCODE):
+        answer["timings"][stage] = query.milliseconds(stage)
     return orjson.dumps(answer)
-
-
-def _results(asked: RetrieveRequest, found: Sequence[Found], items: Sequence[Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "rank": rank,
-            "score": one.score,
-            "relation": one.relation,
-            "promoted": one.promoted,
-            "fallback": one.fallback,
-            "item": item,
-        }
-        for rank, (one, item) in enumerate(zip(found, items, strict=True), start=asked.cursor + 1)
-    ]
 
 
 def _query_echo(asked: RetrieveRequest, query: RequestContext, snapshot: Snapshot) -> Any:
     item_json = query.engine.item_json
     if asked.item_id is not None:
-        return item_json.summaries(snapshot, [snapshot.row(asked.item_id)])[0]
+        return Fragment(*item_json.summaries(snapshot, [snapshot.row(asked.item_id)]))
     if asked.item_ids is not None:
-        return {"items": item_json.summaries(snapshot, [snapshot.row(one) for one in asked.item_ids])}
+        rows = [snapshot.row(one) for one in asked.item_ids]
+        return {"items": list(map(Fragment, item_json.summaries(snapshot, rows)))}
     return {"text": asked.text, "picture": asked.picture is not None}
 
 

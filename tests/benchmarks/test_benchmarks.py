@@ -108,10 +108,14 @@ def test_service_benchmark_reports_ratios_to_canned_response(
     service.main()
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.keys() == {
-        "throughput_ratio_16", "throughput_ratio_64", "p99_ratio_16", "p99_ratio_64", "live_ratio_16", "recall_at_10"
+        "throughput_ratio_16", "throughput_ratio_64", "p99_ratio_16", "p99_ratio_64", "live_ratio_16", "recall_at_10",
+        "table_ratio_16", "cpu_us_16",
     }  # fmt: skip
     assert figures["recall_at_10"] == 1.0
-    assert all(value > 0 for value in figures.values())
+    others, cpu_us = figures.pop("table_ratio_16"), figures.pop("cpu_us_16")
+    assert cpu_us.keys() - others.keys() == {"table"}
+    assert all(value > 0 for value in (*figures.values(), *others.values()))
+    assert all(value >= 0 for value in cpu_us.values())  # the clock of the processor time is coarse
 
 
 def test_overloaded_service_rejects_requests_with_retry_after(

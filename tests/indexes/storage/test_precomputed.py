@@ -92,6 +92,17 @@ def test_answers_match_brute_force(
                 assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 10), (3, 59), (59, 60), (95, 100), (99, 101)])
+def test_entries_are_part_of_the_answers(
+    tables: tuple[ndarray, PrecomputedAnswers], start: int, stop: int
+) -> None:
+    vectors, answers = tables
+    for row in range(0, len(vectors), 7):
+        expected = brute(vectors[:, 1, 2], vectors[:, 1, 2], row)[:ANSWERS_PER_ITEM]
+        whole = expected[start:stop] if stop <= len(expected) else None
+        assert answers.entries(1, Similarity.AVG, row, start, stop) == whole
+
+
 @pytest.mark.parametrize("count", [1, 2, 60, 700])
 def test_tables_made_on_a_gpu_are_the_same(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,9 +22,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
     return write_shop(tmp_path_factory.mktemp("shop"), token_store=True)
 
 
-@pytest.fixture(scope="module")
-def asked(shop: FakeShop) -> Iterator[TestClient]:
-    with served(ServeConfig(index=shop.index)) as client:
+@pytest.fixture(scope="module", params=["direct", "framework"])
+def asked(shop: FakeShop, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    """Yield a client whose requests take all short ways, or none."""
+    with served(ServeConfig(index=shop.index), direct=request.param == "direct") as client:
         yield client
 
 
