@@ -164,6 +164,15 @@ class Index:
                 raise
         self._publish()
 
+    def read_changes(self) -> None:
+        """Load the changes that other processes made, but not a newer generation unless some changes need it.
+
+        Raises:
+            ArtifactError: the journal is damaged.
+            StorageError: the journal is unreachable.
+        """
+        self._publish()
+
     def compact(self) -> None:
         """Compact the changes into a new generation and switch to it; searches and changes continue meanwhile.
 

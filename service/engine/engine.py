@@ -31,6 +31,7 @@ from model.similarity import Similarity
 from service.problems.errors import NotReadyError
 from service.schemas.retrieve import SUMMARY
 from service.settings import ServeConfig
+from service.shared.counters import SharedCounters
 
 from .batcher import Batcher
 from .index_follower import IndexFollower
@@ -38,6 +39,7 @@ from .item_json import ItemJson
 from .loop_turns import LoopTurns
 from .model_jobs import EncodeItemJob, ExplainJob, Job, ReadRelationJob, Result, compute, keeps_tokens
 from .reference_counted import ReferenceCounted
+from .shared_changes import SharedChanges
 from .thread_pool import ThreadPool
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 from .work_bound import WorkBound
@@ -84,14 +86,17 @@ class Engine(ReferenceCounted):
         job_timeout_s: float = JOB_TIMEOUT_S,
         quality: Quality | None = None,
         root_path: str = "",
+        counters: SharedCounters | None = None,
     ) -> None:
         super().__init__()
+        counters = counters or SharedCounters.alone()
         self.index = index
+        self.changes = SharedChanges(index, counters)
         self.quality = quality
         self.root_path = root_path
         self.item_json = ItemJson(root_path)
         self.turns = LoopTurns()
-        self.work_bound = WorkBound()
+        self.work_bound = WorkBound(counters=counters)
         self.threads = ThreadPool("search", job_timeout_s=job_timeout_s)
         self.network: Batcher[Job, Result] = Batcher(
             partial(compute, encoder, index),
@@ -99,13 +104,17 @@ class Engine(ReferenceCounted):
             CUDA_BATCH_ITEMS if encoder.device.startswith("cuda") else CPU_BATCH_ITEMS,
             job_timeout_s=job_timeout_s,
         )
-        self._follower = IndexFollower(index, compact_at, job_timeout_s)
+        self._follower = IndexFollower(index, compact_at, job_timeout_s, lambda: counters.leads)
         self._encoder = encoder
         self._relations: dict[str, FreeTextRelation] = {}
 
     @classmethod
     def open(
-        cls, config: ServeConfig, open_encoder: OpenEncoder = open_encoder, reports: Sequence[Path] = ()
+        cls,
+        config: ServeConfig,
+        open_encoder: OpenEncoder = open_encoder,
+        reports: Sequence[Path] = (),
+        counters: SharedCounters | None = None,
     ) -> Self:
         """Open the index, load the encoder of its checkpoint, and warm up both.
 
@@ -127,7 +136,9 @@ class Engine(ReferenceCounted):
         except BaseException:
             index.close()
             raise
-        return cls(index, encoder, config.compact_at, config.worker_patience, quality, config.root_path)
+        return cls(
+            index, encoder, config.compact_at, config.worker_patience, quality, config.root_path, counters
+        )
 
     def _close(self) -> None:
         self.threads.close()
