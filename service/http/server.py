@@ -27,10 +27,10 @@ uvloop accepts one. A turn takes tens of milliseconds under overload, so that a 
 many seconds before their requests are read.
 """
 
-TURN_S = 0.001
-"""Seconds that a worker with more connections than the others leaves new ones to them."""
+TURN_S, MAX_TURNS = 0.001, 5
+"""Seconds that a worker with more connections than the others leaves new ones to them, and how often in a row."""
 
-ACCEPTS_OUT_OF_TURN = 4
+ACCEPTS_OUT_OF_TURN = 8
 """Connections that such a worker then accepts, because the others may be busy."""
 
 NO_FILE_S = 0.1
@@ -105,11 +105,15 @@ class Server(uvicorn.Server):
             for connection in connections_of(self.server_state):
                 connection.sweep(now)
 
-    def _accept_some(self, listener: socket.socket, in_turn: bool = True) -> None:
-        """Accept some of the connections that wait at a listener, and leave others to workers that have fewer."""
+    def _accept_some(self, listener: socket.socket, turns: int = 0) -> None:
+        """Accept some of the connections that wait at a listener, and leave others to workers that have fewer.
+
+        `turns` is the number of times in a row for which that was done.
+        """
+        in_turn = turns < MAX_TURNS
         for _ in range(MAX_ACCEPTS if in_turn else ACCEPTS_OUT_OF_TURN):
             if self._is_closed_to_new() or (in_turn and self._is_ahead()):
-                self._pause(listener, TURN_S)
+                self._pause(listener, TURN_S, turns + 1)
                 return
             try:
                 client, _ = listener.accept()
@@ -135,16 +139,16 @@ class Server(uvicorn.Server):
     def _count(self) -> None:
         self.settings.count(len(self.server_state.connections))
 
-    def _pause(self, listener: socket.socket, seconds: float) -> None:
-        """Accept nothing for a time, then at least a few connections."""
+    def _pause(self, listener: socket.socket, seconds: float, turns: int = 0) -> None:
+        """Accept nothing for a time."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
-        loop.call_later(seconds, self._resume, listener)
+        loop.call_later(seconds, self._resume, listener, turns)
 
-    def _resume(self, listener: socket.socket) -> None:
+    def _resume(self, listener: socket.socket, turns: int) -> None:
         if listener in self._duplicates:
             asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
-            self._accept_some(listener, in_turn=False)
+            self._accept_some(listener, turns)
 
     def _is_closed_to_new(self) -> bool:
         """Return whether another worker has an open index, but this one has not."""

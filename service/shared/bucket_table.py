@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Self
+from weakref import finalize
 
 WAYS = 8
 SETS = 2_048
@@ -35,8 +36,9 @@ class BucketTable:
 
     def __init__(self, path: Path) -> None:
         """Open the table that `create` wrote."""
-        self._file = path.open("r+b")
-        memory = memoryview(mmap.mmap(self._file.fileno(), _SIZE + _SECRET_BYTES))
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        finalize(self, os.close, self._file)
+        memory = memoryview(mmap.mmap(self._file, _SIZE + _SECRET_BYTES))
         half = _SIZE // 2
         self._callers = memory[:half].cast("Q")
         self._full_at = memory[half:_SIZE].cast("d")

@@ -1,6 +1,7 @@
 """A server with several workers in processes of its own, and what the tests see of it from outside."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -27,13 +28,37 @@ def open_fake(checkpoint: Path, *how: object) -> FakeEncoder:
     return FakeEncoder()
 
 
-def main() -> None:
-    """Run the server: the arguments are the index and options such as `workers=2`."""
+def open_accented_fake(checkpoint: Path, *how: object) -> FakeEncoder:
+    """Open the fake encoder of a checkpoint of `tests/service/shops.py`.
+
+    Worker 1 fails while the file `fails-in-worker-1` lies beside the checkpoint.
+    """
+    from tests.service.shops import open_accented
+
+    failing = (checkpoint.parent / "fails-in-worker-1").exists()
+    if failing and multiprocessing.current_process().name == "rcml worker 1":
+        raise MemoryError("12 GB")
+    return open_accented(checkpoint)
+
+
+def main() -> int:
+    """Run the server: the arguments are the index and options such as `workers=2`; return the exit code."""
+    from model.errors import RcmlError
     from service.serve import serve
     from service.settings import ServeConfig
 
     options: dict[str, Any] = dict(option.split("=", 1) for option in sys.argv[2:])
-    serve(ServeConfig(index=Path(sys.argv[1]), port=0, log_format="json", **options), open_encoder=open_fake)
+    encoder = open_accented_fake if options.pop("open", "") else open_fake
+    try:
+        # Idle connections stay open, however slow the machine is.
+        config = ServeConfig(
+            index=Path(sys.argv[1]), port=0, log_format="json", keep_alive_seconds=600, **options
+        )
+        serve(config, open_encoder=encoder)
+    except RcmlError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 @dataclass
@@ -58,14 +83,15 @@ class WorkerServer:
     def read(self) -> None:
         """Read the log until the server ends."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            try:
-                found = json.loads(line)
-            except ValueError:
-                found = {"message": line.rstrip()}
-            if listening := re.match(r"Listening on (\S+) ", found["message"]):
-                self.url = listening[1]
-            self.lines.append(found)
+        with self.process.stderr as log:
+            for line in log:
+                try:
+                    found = json.loads(line)
+                except ValueError:
+                    found = {"message": line.rstrip()}
+                if listening := re.match(r"Listening on (\S+) ", found["message"]):
+                    self.url = listening[1]
+                self.lines.append(found)
 
     def messages(self) -> list[str]:
         """Return the messages that the server has logged."""
@@ -137,7 +163,7 @@ def clients(server: WorkerServer, count: int = 2) -> "dict[int, httpx.Client]":
         client = httpx.Client(base_url=server.url, timeout=PATIENCE_S)
         server.counts += 1
         request_id = f"which-{server.counts}"
-        client.get("/info", headers={"X-Request-Id": request_id}).raise_for_status()
+        client.get("/docs", headers={"X-Request-Id": request_id}).raise_for_status()
         [worker] = server.workers_of([request_id]).values()
         if worker in found:
             client.close()
@@ -167,4 +193,4 @@ def eventually(condition: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
