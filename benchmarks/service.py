@@ -199,7 +199,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
         kind: IndexKind = "flat" if asked.quick else "hnsw"
-        named, views = relations(asked.relations), (View.AVERAGE,)
+        named = relations(asked.relations)
+        views = tuple(View) if asked.workers > 1 else (View.AVERAGE,)  # new texts have no average view
         shop = Shop(folder, asked.items, named, asked.dim, kind, views, (Similarity.AVG,), 0.99)
         live = replace(shop, folder=folder / "live", answers=(), vectors=folder / "index")
         for one in (shop, live):

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,18 +45,20 @@ def served(index: Path, workers: int, dim: int) -> Iterator[tuple[int, int]]:
     """Serve an index with `rcml serve --workers`; yield the port and the process."""
     command = [sys.executable, "-m", "benchmarks.rig.worker_scaling", str(index), str(workers)]
     environment = {**os.environ, "BENCHMARK_DIM": str(dim)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr is not None
-        shown = process.stderr.readline()
-        listening = re.search(r"http://127\.0\.0\.1:(\d+)", shown)
-        assert listening, shown
+    with (
+        tempfile.NamedTemporaryFile("r") as log,
+        Path(log.name).open("w") as written,
+        subprocess.Popen(command, stderr=written, env=environment) as process,
+    ):
+        while (listening := re.search(r"http://127\.0\.0\.1:(\d+)", Path(log.name).read_text())) is None:
+            assert process.poll() is None, Path(log.name).read_text()
+            time.sleep(0.1)
         try:
             while httpx.get(f"{listening[0]}/readyz", timeout=600).status_code != 200:
                 time.sleep(0.2)
             yield int(listening[1]), process.pid
         finally:
             process.terminate()
-            process.stderr.read()
 
 
 def processor_seconds(parent: int) -> float:
