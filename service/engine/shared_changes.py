@@ -8,6 +8,7 @@ too late for a client whose next request reaches another worker.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from indexes.index import Index
@@ -48,13 +49,12 @@ class SharedChanges:
         self, relation: Relation, free_text: FreeTextRelation, progress: Callable[[int, int], None]
     ) -> None:
         """Add a relation; see `Index.add_relation`. Later requests to any worker can name it."""
-        self._index.add_relation(relation, free_text, progress)
-        self._count(Counter.GENERATIONS)
+        # Counted before this worker shows the relation, so that a client that has seen it can name it to any worker.
+        self._index.add_relation(relation, free_text, progress, partial(self._count, Counter.GENERATIONS))
 
     def remove_relation(self, relation_id: str) -> None:
         """Remove a relation; see `Index.remove_relation`. Later requests to any worker do not find it."""
-        self._index.remove_relation(relation_id)
-        self._count(Counter.GENERATIONS)
+        self._index.remove_relation(relation_id, partial(self._count, Counter.GENERATIONS))
 
     @property
     def behind(self) -> bool:
