@@ -16,6 +16,9 @@ by block:
 Each ratio compares two kinds in the same round, so other load on the machine affects both equally. The benchmark
 reports the median over the rounds. The processor time per request is that of the server process.
 
+With `--workers N`, a server of N workers is compared instead with one of one process, for retrieval by id, with a
+filter, and for new texts (`benchmarks/rig/worker_scaling.py`).
+
 The results are compared with a scan of all vectors. Building the indexes takes a few minutes. `--keep FOLDER` stores
 them in FOLDER, and later runs reuse them.
 """
@@ -43,6 +46,7 @@ import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
+from benchmarks.rig import worker_scaling
 from benchmarks.rig.http_load import Outcome, closed_loop, request
 from benchmarks.rig.results import conclude, show
 from benchmarks.rig.shop import FixedEncoder, Shop, relations
@@ -163,6 +167,19 @@ def questions(shop: Shop, count: int, **more: Any) -> list[dict[str, Any]]:
     ]
 
 
+def kinds_of(shop: Shop) -> dict[str, list[dict[str, Any]]]:
+    """Return request bodies by kind: retrieval by id, with a filter, and for new texts."""
+    by_id = questions(shop, 5_000)
+    return {
+        "id": by_id,
+        "filtered": [{**one, "filter": {"price": {"max": 9}}} for one in by_id],
+        "text": [
+            {"text": f"Blue can {number}", "relation": one["relation"], "k": K}
+            for number, one in enumerate(by_id)
+        ],
+    }
+
+
 def recall(port: int, index: Index, asked: Sequence[dict[str, Any]]) -> float:
     """Return the recall@10 of the responses, relative to a scan."""
     found = 0
@@ -241,19 +258,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=3, help="seconds per block")
     parser.add_argument("--keep", type=Path, help="folder in which the indexes are kept and reused")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="compare this number of workers with one process"
+    )
     asked = parser.parse_args()
     if asked.quick:
         asked.items, asked.relations, asked.dim, asked.rounds, asked.seconds = 1_000, 2, 32, 2, 0.3
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
         kind: IndexKind = "flat" if asked.quick else "hnsw"
-        named, views = relations(asked.relations), (View.AVERAGE,)
+        named = relations(asked.relations)
+        views = tuple(View) if asked.workers > 1 else (View.AVERAGE,)  # new texts have no average view
         shop = Shop(folder, asked.items, named, asked.dim, kind, views, (Similarity.AVG,), 0.99)
         live = replace(shop, folder=folder / "live", answers=(), vectors=folder / "index")
         for one in (shop, live):
             if not (one.folder / "index").exists():
                 one.folder.mkdir(exist_ok=True)
                 one.write()
+        if asked.workers > 1:
+            _compare_workers(shop, asked.workers, asked.seconds)
+            return
         index = Index.open(folder / "index")
         try:
             with (
@@ -289,6 +313,15 @@ def main() -> None:
 def _cpu_us(blocks: Sequence[Outcome]) -> float:
     """Return the processor time of the server per request in microseconds, the median of several blocks."""
     return median(1e6 * block.server_cores / block.rate for block in blocks)
+
+
+def _compare_workers(shop: Shop, workers: int, seconds: float) -> None:
+    kinds = {
+        kind: [request("/retrieve", json.dumps(body).encode()) for body in bodies]
+        for kind, bodies in kinds_of(shop).items()
+    }
+    index = shop.folder / "index"
+    conclude(worker_scaling.compare(index, workers, shop.dim, kinds, CONCURRENCIES[0], seconds))
 
 
 def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:

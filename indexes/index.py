@@ -51,6 +51,7 @@ class Index:
         self.pictures.switch_to(generation)
         self._newest = newest_generation(path).name
         self._publishing = Lock()
+        self._refreshing = Lock()
         self._compacting = Lock()
 
     @classmethod
@@ -153,15 +154,25 @@ class Index:
         Raises:
             ArtifactError: the journal or the newer generation is damaged.
         """
-        newest = newest_generation(self.path)
-        if newest.name > self._newest:
-            # Record the name before opening the generation, so that a damaged generation is reported only once.
-            before, self._newest = self._newest, newest.name
-            try:
-                self._take_over(Generation.open(newest, self.snapshot.generation.cards))
-            except UnreachableError:
-                self._newest = before
-                raise
+        with self._refreshing:  # who comes second waits until the newer generation is open
+            newest = newest_generation(self.path)
+            if newest.name > self._newest:
+                # Record the name before opening the generation, so that a damaged generation is reported only once.
+                before, self._newest = self._newest, newest.name
+                try:
+                    self._take_over(Generation.open(newest, self.snapshot.generation.cards))
+                except UnreachableError:
+                    self._newest = before
+                    raise
+        self._publish()
+
+    def read_changes(self) -> None:
+        """Load the changes that other processes made, but not a newer generation unless some changes need it.
+
+        Raises:
+            ArtifactError: the journal is damaged.
+            StorageError: the journal is unreachable.
+        """
         self._publish()
 
     def compact(self) -> None:
@@ -199,12 +210,14 @@ class Index:
         relation: Relation,
         free_text: FreeTextRelation,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         """Add a free-text relation to the index by writing a new generation.
 
         The relation then works like any other indexed relation. The call computes the vectors of all items from their
         tokens and adds them to the vector index. Searches and changes continue meanwhile. `progress` is called with the
-        work `done` and its `total`. The relation is added completely or not at all.
+        work `done` and its `total`. The relation is added completely or not at all. `announce` is called once the new
+        generation is on disk, before this process answers from it.
 
         Raises:
             InputError: see `check_new_relation`; also if adding the relation would exceed the maximum memory or miss
@@ -217,10 +230,11 @@ class Index:
         with self._next_generation() as target:
             old = self.snapshot.generation
             revise.write_with_relation(old, target, relation, free_text, self.checkpoint.path, progress)
+            announce()
             self._switch_to(target, old)
 
-    def remove_relation(self, relation_id: str) -> None:
-        """Remove a relation that was added at run time, by writing a new generation without it.
+    def remove_relation(self, relation_id: str, announce: Callable[[], None] = lambda: None) -> None:
+        """Remove a relation that was added at run time, by writing a new generation without it; see `add_relation`.
 
         Raises:
             UnknownRelationError: no relation has this ID.
@@ -231,6 +245,7 @@ class Index:
         with self._next_generation() as target:
             old = self.snapshot.generation
             revise.write_without_relation(old, target, relation_id, self.checkpoint.path)
+            announce()
             self._switch_to(target, old)
 
     @contextmanager

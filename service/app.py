@@ -22,6 +22,8 @@ from service.http.problem_handlers import install
 from service.lifecycle.app_state import State
 from service.lifecycle.engine_holder import EngineHolder
 from service.lifecycle.engine_swap import EngineLoader
+from service.lifecycle.membership import Membership
+from service.lifecycle.one_server import CentralRequests, OneServer
 from service.lifecycle.relation_jobs import RelationJobs
 from service.lifecycle.shadow_run import Shadow
 from service.middleware.api_keys import Keys
@@ -55,6 +57,7 @@ from service.routes import (
     retrieve,
     shadow,
 )
+from service.shared.worker import Worker
 from service.telemetry.prometheus import Metrics
 from service.telemetry.tracing import telemetry
 
@@ -119,28 +122,34 @@ def create_app(
     tracer_provider: "TracerProvider | None" = None,
     shop: str = "",
     keys: Keys | None = None,
+    worker: Worker | None = None,
 ) -> FastAPI:
     """Create the application that serves `config.index`.
 
     The index and the encoder are opened at startup. `on_loaded` is called when they are open or could not be opened.
     Spans are sent through `tracer_provider`, if one is given. Of the keys that are for certain shops, only those for
-    `shop` are accepted. `keys` are those of `config`, if the caller has opened them.
+    `shop` are accepted. `keys` are those of `config`, if the caller has opened them. `worker` is this process, if the
+    server has several.
 
     Raises:
         InputError: an API key is invalid, or a required API key is missing.
     """
     keys = Keys.open(config) if keys is None else keys
-    metrics = Metrics(tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None)
+    tracer = tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None
+    metrics = Metrics(tracer) if worker is None else Metrics(tracer, worker.counters, worker.folder)
+    central = CentralRequests()
     app = FastAPI(
         title="rcml",
         version=__version__,
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         openapi_url=None,
-        lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys),
+        lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys, central, worker),
         telemetry=telemetry(tracer_provider),
     )
-    _add_middlewares(app, config, keys, metrics, shop)
+    if worker is not None:
+        app.add_middleware(OneServer, central=central)
+    _add_middlewares(app, config, keys, metrics, shop, worker)
     install(app)
     for module in ROUTES:
         app.include_router(module.router)
@@ -154,12 +163,22 @@ def _lifespan(
     on_loaded: Callable[[EngineHolder], None],
     metrics: Metrics,
     keys: Keys,
+    central: CentralRequests,
+    worker: Worker | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Return the lifespan that opens and closes the state shared by all requests; parameters as in `create_app`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        holder = EngineHolder(partial(Engine.open, config, open_encoder))
+        counters = None if worker is None else worker.counters
+        open_engine = partial(Engine.open, config, open_encoder, counters=counters)
+        holder = EngineHolder(open_engine)
+        loader = EngineLoader(config, open_encoder, holder, counters)
+        membership = (
+            None
+            if worker is None
+            else Membership(worker, holder, loader, open_engine, central.answer, config.shutdown_seconds)
+        )
         metrics.read_engine(
             index=lambda: holder.engine.index if holder.ready else None,
             queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
@@ -168,26 +187,30 @@ def _lifespan(
             network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
             on_refusals=metrics.refused_unseen,
         )
-        opening = asyncio.create_task(holder.run())
+        opening = asyncio.create_task(holder.run() if membership is None else membership.run(metrics))
         opening.add_done_callback(lambda _: on_loaded(holder))
         watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
-        loader = EngineLoader(config, open_encoder, holder)
         jobs = RelationJobs(holder)
-        shadowing = Shadow(loader, metrics)
+        shadowing = Shadow(loader, metrics, config.workers)
         async with PictureFetcher() as fetcher:
-            yield {
+            state: State = {
                 "admission": admission,
                 "config": config,
-                "started": datetime.now(UTC),
+                "started": datetime.now(UTC) if worker is None else worker.started,
                 "engine_holder": holder,
-                "engine_loader": loader,
+                "swapper": membership or loader,
                 "fetcher": fetcher,
+                "membership": membership,
                 "metrics": metrics,
                 "relation_jobs": jobs,
                 "shadow": shadowing,
             }
+            central.outer, central.state = app, {**state}
+            yield state
         watching.cancel()
         holder.stop()
+        if membership is not None:
+            await membership.close()
         await opening
         for background in (jobs, shadowing, loader):
             await background.close()
@@ -196,7 +219,9 @@ def _lifespan(
     return lifespan
 
 
-def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics, shop: str) -> None:
+def _add_middlewares(
+    app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics, shop: str, worker: Worker | None
+) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
     app.add_middleware(Head)
     app.add_middleware(Ranges)
@@ -213,7 +238,11 @@ def _add_middlewares(app: FastAPI, config: ServeConfig, keys: Keys, metrics: Met
     app.add_middleware(
         Auth,
         keys=keys,
-        rate_limit=RateLimit(config.rate_limit, config.rate_burst) if config.rate_limit else None,
+        rate_limit=RateLimit(
+            config.rate_limit, config.rate_burst, table=None if worker is None else worker.buckets
+        )
+        if config.rate_limit
+        else None,
         hosts=(config.host, *config.allowed_hosts),
         origins=config.cors_origins,
         shop=shop,

@@ -2,12 +2,15 @@
 
 import gc
 import logging
+import logging.config
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,14 +18,19 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp
 
 from model.console import say
-from model.errors import InputError
+from model.errors import InputError, RcmlError
 from service.engine.engine import Engine, OpenEncoder
 from service.engine.network_process.network_process import NetworkProcess
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
+from service.middleware.api_keys import Keys
+from service.shared.counters import Counter
+from service.shared.worker import Worker, WorkerPlace
 from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, escaped, logger
+from service.telemetry.prometheus import share_counts
 from service.telemetry.tracing import open_tracer_provider
+from service.workers.supervisor import Supervisor
 
 from .app import body_limits, create_app
 from .settings import LogFormat, ServeConfig
@@ -31,6 +39,15 @@ from .shops import Shops
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+Banner = Callable[[Engine, str], Sequence[str]]
+"""Function that returns lines for the user about an engine and the URL at which it is served."""
+
+MEMORY_FOLDER = Path("/dev/shm")
+"""Folder in memory on Linux. Elsewhere, workers share files in the folder for temporary files."""
+
+STUCK_LOOP_S = 30.0
+"""Minimum time in seconds after which a worker is replaced if its event loop stands still."""
+
 THREAD_SWITCH_INTERVAL_S = 0.0005
 """Seconds that a thread may hold the interpreter lock while another thread waits for it; Python's default is 0.005.
 
@@ -38,11 +55,12 @@ A search takes less than 0.005 s. With Python's default, it could wait for the l
 """
 
 
-def serve(
-    config: ServeConfig,
-    banner: Callable[[Engine, str], Sequence[str]] = lambda engine, url: (),
-    open_encoder: OpenEncoder | None = None,
-) -> str:
+def no_banner(engine: Engine, url: str) -> Sequence[str]:
+    """Return no lines."""
+    return ()
+
+
+def serve(config: ServeConfig, banner: Banner = no_banner, open_encoder: OpenEncoder | None = None) -> str:
     """Serve until interrupted and return a closing line.
 
     The network runs in a process of its own. If `open_encoder` is given, it opens the network instead.
@@ -50,11 +68,15 @@ def serve(
     Once the engine is open, `banner` is called with the engine and the URL of the server. The lines that it returns
     are shown to the user.
 
+    With several workers, `banner` and `open_encoder` must be importable by name, because each worker imports them.
+
     Raises:
         InputError: the address cannot be bound, an API key is invalid, a required API key is missing, or tracing is
-            enabled but OpenTelemetry is not installed.
+            enabled but OpenTelemetry is not installed; or the options do not allow several workers.
         ArtifactError: the index or its checkpoint cannot be opened.
     """
+    if config.workers > 1:
+        return _serve_with_workers(config, banner, open_encoder)
     tracer_provider = open_tracer_provider() if config.trace else None
     show = _line_writer(config.log_format)
     outcome: list[EngineHolder] = []
@@ -89,6 +111,87 @@ def serve(
     return "Stopped."
 
 
+def _serve_with_workers(config: ServeConfig, banner: Banner, open_encoder: OpenEncoder | None) -> str:
+    """Serve as `serve` does, with several processes that look like one server."""
+    if config.shops:
+        raise InputError(
+            "--shops cannot be used with --workers, because all shops share one process. Omit --workers, or start a "
+            "server for each shop."
+        )
+    if config.keys is not None and not config.keys.is_file():
+        Keys.open(config)  # a pipe can be read only once, so it is not checked here
+        raise InputError(
+            f"--keys {config.keys} is not a plain file, so several workers cannot read it. Write the keys to a file, "
+            "or set RCML_READ_KEYS and RCML_ADMIN_KEYS."
+        )
+    Keys.open(config)  # report an invalid or missing key once
+    if config.trace:
+        open_tracer_provider().shutdown()  # report a missing package once
+    logging.config.dictConfig(configuration(config.log_level, config.log_format))
+    show = _line_writer(config.log_format)
+    listener = _listen(config.host, config.port)
+    show(f"Listening on {_url(config.host, listener.getsockname()[1])} and opening {config.index} ...")
+    with closed_on_sigterm(), ExitStack() as stack:
+        stack.enter_context(listener)
+        if open_encoder is None:
+            process = stack.enter_context(NetworkProcess(config.log_level, config.log_format))
+            open_encoder = process.opener(config.worker_patience)
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix="rcml-",
+                dir=MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None,
+                ignore_cleanup_errors=True,
+            )
+        )
+        received = Supervisor(
+            partial(_run_worker, config, banner, open_encoder),
+            config.workers,
+            listener,
+            Path(folder),
+            show,
+            config.shutdown_seconds,
+            max(config.worker_patience, STUCK_LOOP_S),
+        ).run()
+    if received is not None:
+        signal.raise_signal(received)  # end as a server of one process does
+    return "Stopped."
+
+
+def _run_worker(
+    config: ServeConfig,
+    banner: Banner,
+    open_encoder: OpenEncoder,
+    place: WorkerPlace,
+    listener: socket.socket,
+) -> None:
+    """Run a worker: serve requests until the parent sends SIGTERM or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the parent acts on it
+    share_counts(place.folder, place.number)
+    worker = Worker(place)
+    log = configuration(config.log_level, config.log_format, place.number)
+    logging.config.dictConfig(log)
+    url = _url(config.host, listener.getsockname()[1])
+    loaded: list[EngineHolder] = []
+
+    def on_loaded(holder: EngineHolder) -> None:
+        if holder.ready:
+            loaded.append(holder)
+            freeze_startup_objects()
+            lines = [*addresses(holder.engine, url), *banner(holder.engine, url)]
+            worker.channel.send("started", lines=lines)
+
+    tracer_provider = None
+    try:
+        tracer_provider = open_tracer_provider() if config.trace else None
+        app = create_app(config, open_encoder, on_loaded, tracer_provider, worker=worker)
+        server_of(app, config, loaded, worker).run(sockets=[listener])
+    except RcmlError as error:
+        worker.channel.send("failed", epoch=0, error=type(error).__name__, message=str(error))
+    finally:
+        if tracer_provider is not None:
+            tracer_provider.shutdown()
+
+
 def _application(
     config: ServeConfig,
     open_encoder: OpenEncoder,
@@ -102,15 +205,26 @@ def _application(
     return create_app(config, open_encoder, partial(on_loaded, ""), tracer_provider), 1
 
 
-def server_of(app: ASGIApp, config: ServeConfig, loaded: Sequence[EngineHolder] = ()) -> Server:
-    """Create the server of an application; on a stop signal, the engines in `loaded` stop accepting work."""
+def server_of(
+    app: ASGIApp,
+    config: ServeConfig,
+    loaded: Sequence[EngineHolder] = (),
+    worker: Worker | None = None,
+) -> Server:
+    """Create the server of an application; on a stop signal, the engines in `loaded` stop accepting work.
+
+    `worker` is this process, if the server has several.
+    """
     return _Server(
         app,
         Limits(body_limits(config), connections=config.max_connections),
         Deadlines(idle=config.keep_alive_seconds, grace=config.shutdown_seconds),
         loaded,
         log_level=config.log_level,
-        log_config=configuration(config.log_level, config.log_format),
+        log_config=configuration(
+            config.log_level, config.log_format, None if worker is None else worker.number
+        ),
+        counters=None if worker is None else worker.counters,
     )
 
 
@@ -166,6 +280,9 @@ class _Server(Server):
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGINT and self.counters.count > 1:
+            return  # Ctrl-C reaches all processes, and the parent acts on it
+        self.counters.set(Counter.SERVING, 0)
         for holder in self._loaded:
             holder.stop()
         super().handle_exit(sig, frame)

@@ -95,6 +95,9 @@ class ServeConfig(BaseSettings):
         "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 means all network interfaces"
     )
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free port")
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that answer requests; together they look like one server"
+    )
     root_path: Annotated[str, AfterValidator(_root_path)] = Field(
         "", description="path prefix under which a reverse proxy publishes the server, such as /search"
     )

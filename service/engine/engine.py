@@ -31,6 +31,7 @@ from model.similarity import Similarity
 from service.problems.errors import NotReadyError
 from service.schemas.retrieve import SUMMARY
 from service.settings import ServeConfig
+from service.shared.counters import SharedCounters
 
 from .index_follower import IndexFollower
 from .item_json import ItemJson
@@ -39,6 +40,7 @@ from .model_jobs import EncodeItemJob, ExplainJob, ReadRelationJob
 from .network_queue import LocalNetwork, NetworkQueue
 from .open_encoder import open_encoder
 from .reference_counted import ReferenceCounted
+from .shared_changes import SharedChanges
 from .thread_pool import ThreadPool
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 from .work_bound import WorkBound
@@ -76,23 +78,30 @@ class Engine(ReferenceCounted):
         job_timeout_s: float = JOB_TIMEOUT_S,
         quality: Quality | None = None,
         root_path: str = "",
+        counters: SharedCounters | None = None,
     ) -> None:
         super().__init__()
+        counters = counters or SharedCounters.alone()
         self.index = index
+        self.changes = SharedChanges(index, counters)
         self.quality = quality
         self.root_path = root_path
         self.item_json = ItemJson(root_path)
         self.turns = LoopTurns()
-        self.work_bound = WorkBound()
+        self.work_bound = WorkBound(counters=counters)
         self.bulk_groups = asyncio.Semaphore(CONCURRENT_BULK_GROUPS)
         self.threads = ThreadPool("search", job_timeout_s=job_timeout_s)
         self.network = network
-        self._follower = IndexFollower(index, compact_at, job_timeout_s)
+        self._follower = IndexFollower(index, compact_at, job_timeout_s, lambda: counters.leads)
         self._relations: dict[str, FreeTextRelation] = {}
 
     @classmethod
     def open(
-        cls, config: ServeConfig, open_encoder: OpenEncoder = open_encoder, reports: Sequence[Path] = ()
+        cls,
+        config: ServeConfig,
+        open_encoder: OpenEncoder = open_encoder,
+        reports: Sequence[Path] = (),
+        counters: SharedCounters | None = None,
     ) -> Self:
         """Open the index and the network of its checkpoint, and warm up both.
 
@@ -116,7 +125,9 @@ class Engine(ReferenceCounted):
         except BaseException:
             index.close()
             raise
-        return cls(index, opened, config.compact_at, config.worker_patience, quality, config.root_path)
+        return cls(
+            index, opened, config.compact_at, config.worker_patience, quality, config.root_path, counters
+        )
 
     def _close(self) -> None:
         self.threads.close()

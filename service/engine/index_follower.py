@@ -21,14 +21,23 @@ class IndexFollower:
     state.
     """
 
-    def __init__(self, index: Index, compact_at: int, refresh_timeout_s: float = JOB_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        index: Index,
+        compact_at: int,
+        refresh_timeout_s: float = JOB_TIMEOUT_S,
+        may_compact: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Start both threads. The index is compacted when it has `compact_at` changes; 0 disables compaction.
+
+        Of several workers, only the one whose `may_compact` returns true compacts the index.
 
         The heartbeat reports the refresh thread as stuck after `refresh_timeout_s`. Compaction has no timeout, because
         its duration grows with the index and no request waits for it.
         """
         self._index = index
         self._compact_at = compact_at
+        self._may_compact = may_compact
         self._stopped = Event()
         work = {
             Heartbeat("follower", refresh_timeout_s): index.refresh,
@@ -50,7 +59,8 @@ class IndexFollower:
             thread.join()
 
     def _compact(self) -> None:
-        if self._compact_at and self._index.snapshot.overlay.changes >= self._compact_at:
+        full = self._compact_at and self._index.snapshot.overlay.changes >= self._compact_at
+        if full and self._may_compact():
             self._index.compact()
 
     def _repeat(self, heartbeat: Heartbeat, step: Callable[[], None]) -> None:

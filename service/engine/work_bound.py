@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.problems.errors import TooCostlyError
+from service.shared.counters import Counter, SharedCounters
 
 MAX_SMALL_COST = 10
 """Maximum cost of a small request, which is not counted."""
@@ -13,11 +14,16 @@ MAX_LARGE_COST = 1_000
 
 
 class WorkBound:
-    """Sum of the costs of the large requests in progress; used from one event loop."""
+    """Sum of the costs of the large requests in progress in all workers; used from one event loop."""
 
-    def __init__(self, limit: int = MAX_LARGE_COST) -> None:
+    def __init__(self, limit: int = MAX_LARGE_COST, counters: SharedCounters | None = None) -> None:
         self.limit = limit
-        self.cost = 0
+        self._counters = counters or SharedCounters.alone()
+
+    @property
+    def cost(self) -> int:
+        """Cost of the large requests in progress."""
+        return self._counters.total(Counter.COST)
 
     @contextmanager
     def working(self, cost: int) -> Iterator[None]:
@@ -29,10 +35,12 @@ class WorkBound:
         if cost <= MAX_SMALL_COST:
             yield
             return
-        if self.cost and self.cost + cost > self.limit:
-            raise TooCostlyError(cost, self.cost, self.limit)
-        self.cost += cost
+        # Count first: of two workers that ask at the same time, one at least then sees the other.
+        self._counters.add(Counter.COST, cost)
         try:
+            others = self.cost - cost
+            if others and others + cost > self.limit:
+                raise TooCostlyError(cost, others, self.limit)
             yield
         finally:
-            self.cost -= cost
+            self._counters.add(Counter.COST, -cost)

@@ -53,7 +53,7 @@ class Connection(HttpToolsProtocol):
     # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
         "_admission", "_begun", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_refused", "_requests",
-        "_watch", "_whole", "_wire", "body_bytes", "clock", "deadlines", "limits", "max_connections", "stage",
+        "_settings", "_watch", "_whole", "_wire", "body_bytes", "clock", "deadlines", "limits", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +68,7 @@ class Connection(HttpToolsProtocol):
         self.limits = config.limits
         self.deadlines = config.deadlines
         self.clock = config.clock
-        self.max_connections = config.max_connections
+        self._settings = config
         self.stage: Stage = "idle"
         self._deaf = False  # whether further input is discarded
         self._last_answer: bytes | None = None  # sent after the responses to earlier requests
@@ -89,13 +89,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Open the connection. If too many are open, the oldest incomplete ones (see `unfinished`) are closed."""
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
+        if self._settings.count(len(self.connections)) > 0:
             # Wait until the loop has read what the newly accepted clients have sent.
-            self.loop.call_soon(_make_room, self.server_state, self.max_connections)
+            self.loop.call_soon(_make_room, self.server_state, self._settings)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application that the client has left, even if the client has sent further requests since."""
         super().connection_lost(exc)
+        self._settings.count(len(self.connections))
         if self._begun is not None and not self._begun.response_complete:
             self._begun.disconnected = True
             self._begun.message_event.set()
@@ -301,10 +302,8 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         self.transport.write(answer)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        end = self.transport.write_eof if self.transport.can_write_eof() else self.transport.close
+        end()
 
     def _reset(self) -> None:
         """Reset the connection, which also discards the sent data that is still in the kernel's queue."""
@@ -411,9 +410,9 @@ def connections_of(state: ServerState) -> list[Connection]:
     return [one for one in state.connections if isinstance(one, Connection)]
 
 
-def _make_room(state: ServerState, most: int) -> None:
-    """Close the oldest incomplete connections if more than `most` connections are open."""
-    excess = len(state.connections) - most
+def _make_room(state: ServerState, settings: ConnectionConfig) -> None:
+    """Close the oldest incomplete connections if too many connections are open."""
+    excess = settings.count(len(state.connections))
     if excess > 0:
         unfinished = [one for one in connections_of(state) if one.unfinished]
         for one in heapq.nsmallest(excess, unfinished, key=lambda one: one.seniority):

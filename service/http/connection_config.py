@@ -1,4 +1,4 @@
-"""Configuration of a server and its connections: uvicorn's options, and the limits of rcml."""
+"""Configuration of a server and its connections: uvicorn's options, the limits of rcml, and their common count."""
 
 import asyncio
 import resource
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+
+from service.shared.counters import Counter, SharedCounters
 
 from .limits import Deadlines, Limits
 
@@ -21,6 +23,7 @@ class ConnectionConfig(uvicorn.Config):
         deadlines: Deadlines,
         log_level: str,
         clock: Callable[[], float],
+        counters: SharedCounters | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -38,5 +41,17 @@ class ConnectionConfig(uvicorn.Config):
         self.limits = limits
         self.deadlines = deadlines
         self.clock = clock
+        self.counters = counters or SharedCounters.alone()
+        self.accepted = 0
+        """Number of connections that were accepted and are not open yet."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.max_connections = max(1, min(limits.connections, files // 2))
+        self._max_own = max(1, files // 2)
+
+    def count(self, connections: int) -> int:
+        """Tell the other workers how many connections of this process are open.
+
+        Return how many of them must be closed to meet the limits; not positive if none.
+        """
+        self.counters.set(Counter.CONNECTIONS, connections + self.accepted)
+        everywhere = connections + self.counters.others(Counter.CONNECTIONS)
+        return max(everywhere - self.limits.connections, connections - self._max_own)

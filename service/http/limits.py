@@ -105,7 +105,7 @@ class Limits:
     pipeline: int = 64
     """Maximum number of requests on a connection that wait for the response to an earlier request."""
     connections: int = 4096
-    """Maximum number of open connections, capped at half of the files that the process may open.
+    """Maximum number of open connections of all workers; each has at most half of the files that it may open.
 
     Beyond the limit, the oldest incomplete connections are closed.
     """

@@ -44,7 +44,8 @@ class RouteRule(NamedTuple):
 
     A slow route does work that may take longer than the normal deadline. A streaming route reads its body in pieces,
     so the body may be larger than memory: its limit is `--max-bulk-bytes` instead of `--max-body-bytes`. An overloaded
-    server refuses requests (`admission.py`) except those of urgent routes, with which it is watched and operated.
+    server refuses requests (`admission.py`) except those of urgent routes, with which it is watched and operated. Of
+    several workers, only one answers the requests of central routes (`service/lifecycle/one_server.py`).
     """
 
     access: Role
@@ -52,14 +53,18 @@ class RouteRule(NamedTuple):
     streaming: bool = False
     encodes: Encodes = Encodes.NOTHING
     urgent: bool = False
+    central: bool = False
 
 
 _OPEN, _READ, _ADMIN = RouteRule(Role.OPEN), RouteRule(Role.READ), RouteRule(Role.ADMIN)
 _PROBE, _FIGURES = RouteRule(Role.OPEN, urgent=True), RouteRule(Role.READ, urgent=True)
 _QUERY = RouteRule(Role.READ, encodes=Encodes.NEW_ITEMS)
 _EXPLAIN, _PUT = RouteRule(Role.READ, encodes=Encodes.ALWAYS), RouteRule(Role.ADMIN, encodes=Encodes.ALWAYS)
-_SLOW, _BULK = RouteRule(Role.ADMIN, slow=True), RouteRule(Role.ADMIN, slow=True, streaming=True)
+_BULK = RouteRule(Role.ADMIN, slow=True, streaming=True)
 _OPERATE = RouteRule(Role.ADMIN, slow=True, urgent=True)
+_RELATIONS = RouteRule(Role.READ, central=True)
+_ADD_RELATION = RouteRule(Role.ADMIN, central=True)
+_DELETE_RELATION = RouteRule(Role.ADMIN, slow=True, central=True)
 
 ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("GET", "/"): _OPEN,
@@ -79,10 +84,10 @@ ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("POST", "/explain"): _EXPLAIN,
     ("POST", "/explain/heat-map"): _EXPLAIN,
     ("POST", "/embeddings"): _QUERY,
-    ("GET", "/relations"): _READ,
-    ("GET", "/relations/{relation_id}"): _READ,
-    ("POST", "/relations"): _ADMIN,
-    ("DELETE", "/relations/{relation_id}"): _SLOW,
+    ("GET", "/relations"): _RELATIONS,
+    ("GET", "/relations/{relation_id}"): _RELATIONS,
+    ("POST", "/relations"): _ADD_RELATION,
+    ("DELETE", "/relations/{relation_id}"): _DELETE_RELATION,
     ("GET", "/items"): _READ,
     ("GET", "/items/{item_id}"): _READ,
     ("GET", "/items/{item_id}/image"): _READ,

@@ -12,7 +12,8 @@ from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 
 from .engine_holder import EngineHolder
-from .engine_swap import EngineLoader
+from .engine_swap import Swapper
+from .membership import Membership
 from .relation_jobs import RelationJobs
 from .shadow_run import Shadow
 
@@ -31,8 +32,9 @@ class State(TypedDict):
     config: ServeConfig
     started: datetime
     engine_holder: EngineHolder
-    engine_loader: EngineLoader
+    swapper: Swapper
     fetcher: Fetcher
+    membership: Membership | None
     metrics: Metrics
     relation_jobs: RelationJobs
     shadow: Shadow

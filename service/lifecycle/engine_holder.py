@@ -33,6 +33,11 @@ class EngineHolder:
             self.failure = error
 
     @property
+    def stopping(self) -> bool:
+        """Whether new work is rejected, because the server is stopping."""
+        return self._stopping
+
+    @property
     def ready(self) -> bool:
         """Whether the engine is open."""
         return self._engine is not None

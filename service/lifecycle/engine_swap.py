@@ -7,10 +7,10 @@ Problem details show only these names; the log shows the paths.
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Self
+from typing import Protocol, Self
 
 from model.errors import MismatchError, RcmlError, StorageError, UnreachableError
 from service.engine.engine import Engine, OpenEncoder
@@ -18,9 +18,13 @@ from service.engine.item_json import version
 from service.problems.errors import BusyError, NetworkLostError, NoRoomError, NotServableError
 from service.schemas.admin import Artifacts
 from service.settings import ServeConfig
+from service.shared.channel import Frame
+from service.shared.counters import SharedCounters
 from service.telemetry.logs import escaped, logger
 
 from .engine_holder import EngineHolder
+
+OPENING = "Another index is already being opened. Retry when it is open."
 
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.])/\w")
 
@@ -46,6 +50,30 @@ class ArtifactNames:
 
 
 @dataclass(frozen=True)
+class ArtifactPaths:
+    """Artifacts to open, whatever is served at the time.
+
+    `report` must belong to the checkpoint. If it is None, the first of `reports` that does is used.
+    """
+
+    index: str
+    checkpoint: str | None
+    report: str | None
+    reports: tuple[str, ...]
+    subject: str
+    """Name of the artifacts in messages."""
+
+    def frame(self) -> Frame:
+        """Return the paths as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, frame: Frame) -> Self:
+        """Return the paths in a JSON object."""
+        return cls(**{**frame, "reports": tuple(frame["reports"])})
+
+
+@dataclass(frozen=True)
 class Swap:
     """Result of a swap: the served version before and after it, and its duration in seconds."""
 
@@ -54,10 +82,24 @@ class Swap:
     seconds: float
 
 
+class Swapper(Protocol):
+    """Whatever replaces the serving engine: the loader of a single process, or the workers of a server together."""
+
+    async def swap(self, named: ArtifactNames) -> Swap:
+        """Open an engine and replace the serving engine; see `EngineLoader.swap`."""
+
+
 class EngineLoader:
     """Loader that opens one engine at a time in its own thread. Use it from the event loop."""
 
-    def __init__(self, config: ServeConfig, open_encoder: OpenEncoder, holder: EngineHolder) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        open_encoder: OpenEncoder,
+        holder: EngineHolder,
+        counters: SharedCounters | None = None,
+    ) -> None:
+        self._counters = counters
         self._config = config
         self._folder = config.index.absolute().parent
         self._open_encoder = open_encoder
@@ -88,26 +130,41 @@ class EngineLoader:
             UnreachableError, StorageError: a database or vector server that stores part of the index does not respond.
             NetworkLostError: the network process ended while it opened the checkpoint.
         """
+        return await self.open_paths(self.paths(named))
+
+    async def open_paths(self, paths: ArtifactPaths) -> Engine:
+        """Open an engine as `open` does."""
         if self._opening:
-            raise BusyError("Another index is already being opened. Retry when it is open.")
-        config = self._config_of(named)
-        subject = _subject(config.index.name, named)
+            raise BusyError(OPENING)
+        config = self._config.model_copy(
+            update={
+                "index": Path(paths.index),
+                "checkpoint": _path(paths.checkpoint),
+                "report": _path(paths.report),
+            },
+            deep=True,
+        )
         self._opening = True
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
-                self._thread, Engine.open, config, self._open_encoder, self._reports()
+                self._thread,
+                Engine.open,
+                config,
+                self._open_encoder,
+                [Path(path) for path in paths.reports],
+                self._counters,
             )
         except (UnreachableError, StorageError, NetworkLostError):
             raise
         except RcmlError as error:
             logger.warning("%s", escaped(error))
-            raise NotServableError(_not_servable(subject, error, self._folder)) from error
+            raise NotServableError(_not_servable(paths.subject, error, self._folder)) from error
         except (MemoryError, OSError, RuntimeError) as error:  # torch and FAISS raise RuntimeError
             logger.warning("%s", error, exc_info=True)
             raise NoRoomError(
-                f"{subject} could not be opened: the server does not have enough memory or file descriptors for two "
-                "open indexes. The current index stays in service. See the server log for the cause."
+                f"{paths.subject} could not be opened: the server does not have enough memory or file descriptors for "
+                "two open indexes. The current index stays in service. See the server log for the cause."
             ) from error
         finally:
             self._opening = False
@@ -126,25 +183,27 @@ class EngineLoader:
         logger.info("Index version %s replaced %s. The swap took %g s.", after, before, seconds)
         return Swap(before, after, seconds)
 
-    def _config_of(self, named: ArtifactNames) -> ServeConfig:
+    def paths(self, named: ArtifactNames) -> ArtifactPaths:
+        """Return the artifacts that the names mean while the current engine is served."""
         served = self._holder.engine
         index = served.index.path if named.index is None else self._folder / named.index
         checkpoint = None if named.checkpoint is None else self._folder / named.checkpoint
         if checkpoint is None and index.absolute() == self._config.index.absolute():
             checkpoint = self._config.checkpoint
         report = None if named.report is None else self._folder / named.report
-        return self._config.model_copy(
-            update={"index": index, "checkpoint": checkpoint, "report": report}, deep=True
+        # The default reports: the served one, then the one that the server was started with.
+        known = [None if served.quality is None else served.quality.path, self._config.report]
+        return ArtifactPaths(
+            str(index.absolute()),
+            None if checkpoint is None else str(checkpoint),
+            None if report is None else str(report),
+            tuple(str(path) for path in known if path is not None),
+            _subject(index.name, named),
         )
 
-    def _reports(self) -> list[Path]:
-        """List the default reports: the served one, then the one the server was started with.
 
-        The first that belongs to the checkpoint is used.
-        """
-        served = self._holder.engine.quality
-        known = [None if served is None else served.path, self._config.report]
-        return [path for path in known if path is not None]
+def _path(given: str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _not_servable(subject: str, error: RcmlError, folder: Path) -> str:

@@ -130,7 +130,7 @@ class RelationJobs:
 
         def remove() -> None:
             with engine.held():
-                engine.index.remove_relation(relation_id)
+                engine.changes.remove_relation(relation_id)
 
         try:
             await asyncio.to_thread(remove)
@@ -192,7 +192,7 @@ class RelationJobs:
 
             try:
                 free_text = await engine.read_relation(relation.description)
-                await asyncio.to_thread(engine.index.add_relation, relation, free_text, progress)
+                await asyncio.to_thread(engine.changes.add_relation, relation, free_text, progress)
             except OverloadedError as error:
                 if job.abandoned or self._closing:
                     raise _AbandonedError from error
@@ -205,6 +205,6 @@ class RelationJobs:
                 if relation not in engine.index.relations:
                     raise
             if job.abandoned:
-                await asyncio.to_thread(engine.index.remove_relation, relation.relation_id)
+                await asyncio.to_thread(engine.changes.remove_relation, relation.relation_id)
                 raise _AbandonedError
             return self._holder.engine is engine

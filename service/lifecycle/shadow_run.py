@@ -20,7 +20,7 @@ from indexes.search.retrieve import Found, KnownItems, Question
 from model.errors import RcmlError, UnknownItemError, UnknownRelationError
 from service.engine.engine import Engine
 from service.engine.item_json import version
-from service.problems.errors import BusyError, NoShadowError
+from service.problems.errors import BusyError, NoShadowError, OneProcessError
 from service.schemas.admin import Latencies, Overlaps, ScoreShift, ShadowState
 from service.telemetry.logs import logger
 from service.telemetry.prometheus import Metrics
@@ -175,8 +175,9 @@ class ShadowRun:
 class Shadow:
     """Manager of the current shadow run, if any. Use it from one event loop."""
 
-    def __init__(self, loader: EngineLoader, metrics: Metrics) -> None:
+    def __init__(self, loader: EngineLoader, metrics: Metrics, workers: int = 1) -> None:
         self._loader = loader
+        self._workers = workers
         self._metrics = metrics
         self._run: ShadowRun | None = None
         self._beginning: asyncio.Task[ShadowRun] | None = None
@@ -203,9 +204,12 @@ class Shadow:
         The start continues even if its caller is cancelled.
 
         Raises:
+            OneProcessError: the server has several workers.
             BusyError: a shadow run is already in progress.
             NotServableError, NoRoomError, UnreachableError, StorageError: see `EngineLoader.open`.
         """
+        if self._workers > 1:
+            raise OneProcessError("A shadow run", self._workers)
         if self._run is not None or (self._beginning is not None and not self._beginning.done()):
             raise BusyError(
                 "A shadow run is already in progress. End it with DELETE /admin/shadow before you start another."

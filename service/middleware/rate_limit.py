@@ -6,7 +6,8 @@ costs more than a whole bucket is therefore possible, but not more often than th
 
 The number is the time at which the caller's bucket will be full again. To bound the memory, the least recent caller is
 evicted when there are more than `MAX_CALLERS`. Its bucket is normally full by then, and the bucket of a new caller is
-full as well, so the eviction changes nothing. Each process counts separately.
+full as well, so the eviction changes nothing. The workers of a server share the buckets
+(`service/shared/bucket_table.py`); a server of one process keeps them in a dictionary, which is faster.
 """
 
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from service.problems.errors import RateLimitError
+from service.shared.bucket_table import BucketTable
 
 MAX_CALLERS = 10_000
 """Maximum number of callers with a stored bucket. A caller is an API key, or an IP address on a server without keys."""
@@ -22,8 +24,16 @@ MAX_CALLERS = 10_000
 class RateLimit:
     """Limit of `rate` per second on the cost of each caller's requests, with up to `burst` at once after a pause."""
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        clock: Callable[[], float] = monotonic,
+        table: BucketTable | None = None,
+    ) -> None:
+        """Start with full buckets, or with those in `table`, which other workers use as well."""
         self.rate, self.burst = rate, burst
+        self._table = table
         self._interval = 1 / rate
         self._slack = (burst - 1) / rate
         self._clock = clock
@@ -49,11 +59,21 @@ class RateLimit:
     def _take(self, caller: str, tokens: int, taken: int) -> float:
         """Take tokens if the bucket had at least one before the `taken` ones; see `wait`."""
         now = self._clock()
-        full_at = max(self._full_at.get(caller, now), now)
-        if (wait := full_at - taken * self._interval - now - self._slack) > 1e-9:
+        if self._table is not None:
+            with self._table.held(caller) as bucket:
+                wait, bucket.full_at = self._after(bucket.full_at, now, tokens, taken)
             return wait
-        self._full_at[caller] = full_at + tokens * self._interval
-        self._full_at.move_to_end(caller)
-        if len(self._full_at) > MAX_CALLERS:
-            self._full_at.popitem(last=False)
-        return 0.0
+        wait, full_at = self._after(self._full_at.get(caller, now), now, tokens, taken)
+        if not wait:
+            self._full_at[caller] = full_at
+            self._full_at.move_to_end(caller)
+            if len(self._full_at) > MAX_CALLERS:
+                self._full_at.popitem(last=False)
+        return wait
+
+    def _after(self, full_at: float, now: float, tokens: int, taken: int) -> tuple[float, float]:
+        """Return the seconds to wait, and when the bucket will be full; it is unchanged if the caller must wait."""
+        due = max(full_at, now)
+        if (wait := due - taken * self._interval - now - self._slack) > 1e-9:
+            return wait, full_at
+        return 0.0, due + tokens * self._interval

@@ -11,6 +11,7 @@
         ├── NotServableError      422  the named artifacts are missing, damaged or do not belong together
         ├── NoRoomError           503  too little memory or too few file descriptors for another engine
         ├── BusyError             409  a conflicting operation is in progress
+        ├── OneProcessError       409  the server has several workers
         ├── UnfitRelationError    422  the relation cannot be added
         ├── TrainedRelationError  409  a trained relation cannot be deleted
         └── NoShadowError         404  no shadow run is in progress
@@ -133,6 +134,18 @@ class BusyError(ServiceError):
 
     kind = problem_kinds.BUSY
     retry_after = 5
+
+
+class OneProcessError(ServiceError):
+    """Error raised if a server with several workers is asked for what only a server of one process can do."""
+
+    kind = problem_kinds.ONE_PROCESS
+
+    def __init__(self, subject: str, workers: int) -> None:
+        super().__init__(
+            f"{subject} needs a server of one process, and this one has {workers} workers. Start another server of the "
+            "same index with --workers 1, and send it a copy of the requests."
+        )
 
 
 class UnfitRelationError(ServiceError):

@@ -73,6 +73,7 @@ UNFIT_RELATION = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relation cannot be added
 TRAINED_RELATION = Kind(HTTPStatus.CONFLICT, "Trained relation cannot be deleted", "trained-relation")
 NOT_SERVABLE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Artifacts cannot be served", "not-servable")
 NO_ROOM = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Insufficient resources", "no-room")
+ONE_PROCESS = Kind(HTTPStatus.CONFLICT, "Needs a server of one process", "one-process")
 BUSY = Kind(HTTPStatus.CONFLICT, "Conflicting operation in progress", "busy")
 NO_SHADOW = Kind(HTTPStatus.NOT_FOUND, "No shadow run", "no-shadow")
 INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", "invalid-request")

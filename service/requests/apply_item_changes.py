@@ -88,7 +88,7 @@ class ItemChanges:
             OverloadedError: The queue of the server is too long.
         """
         engine = self.query.engine
-        return await self._in_turn(engine.run_in_thread, engine.index.apply, changes)
+        return await self._in_turn(engine.run_in_thread, engine.changes.apply, changes)
 
     async def _in_turn(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:

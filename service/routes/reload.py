@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
-from service.lifecycle.engine_swap import ArtifactNames, EngineLoader
+from service.lifecycle.engine_swap import ArtifactNames, Swapper
 from service.requests.json_route import JsonRoute
 from service.schemas.admin import ReloadAnswer, ReloadRequest
 
@@ -22,6 +22,6 @@ async def reload(asked: ReloadRequest, engine: ReadyEngine, request: Request) ->
     If the new index cannot be opened, nothing changes. The response to this request is sent after the swap. Every other
     request is answered entirely from the old or from the new index, and `version` in its response shows which.
     """
-    loader: EngineLoader = request.state.engine_loader
-    swap = await loader.swap(ArtifactNames.of(asked))
+    swapper: Swapper = request.state.swapper
+    swap = await swapper.swap(ArtifactNames.of(asked))
     return ReloadAnswer(before=swap.before, after=swap.after, seconds=swap.seconds)

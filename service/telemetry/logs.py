@@ -98,13 +98,16 @@ def chosen_format(log_format: LogFormat) -> LogFormat:
     return log_format
 
 
-def configuration(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
-    """Return the `logging.config.dictConfig`: all lines go to stderr, and other libraries log only warnings."""
+def configuration(level: LogLevel, log_format: LogFormat, worker: int | None = None) -> dict[str, Any]:
+    """Return the `logging.config.dictConfig`: all lines go to stderr, and other libraries log only warnings.
+
+    The lines of a worker have its number.
+    """
     formatter = Json if chosen_format(log_format) == "json" else Text
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"chosen": {"()": formatter}},
+        "formatters": {"chosen": {"()": formatter, "worker": worker}},
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "stream": "ext://sys.stderr"}
         },
@@ -122,6 +125,11 @@ def configuration(level: LogLevel, log_format: LogFormat) -> dict[str, Any]:
 class Json(logging.Formatter):
     """Formatter of JSON lines: `time`, `level`, `logger`, `message`, request and trace ID if any, and extra fields."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        """Format the lines of a server of one process, or of the worker with this number."""
+        super().__init__()
+        self._worker = worker
+
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line of JSON, without secrets."""
         line: dict[str, str | int | float] = {
@@ -130,6 +138,8 @@ class Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         if (request := REQUEST_ID.get()) is not None:
             line["request_id"] = request
         if (trace := trace_id()) is not None:
@@ -150,10 +160,17 @@ class Json(logging.Formatter):
 class Text(logging.Formatter):
     """Formatter of plain text lines for a terminal. A traceback follows on separate lines."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        """Format the lines of a server of one process, or of the worker with this number."""
+        super().__init__()
+        self._worker = worker
+
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as plain text, without secrets."""
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         known = {name: value for name, value in _fields(record).items() if name not in _SAID_BY_MESSAGE}
+        if self._worker is not None:
+            known["worker"] = self._worker
         if (request := REQUEST_ID.get()) is not None:
             known["request_id"] = request
         line = f"{time} {record.levelname.lower():<8} {record.getMessage()}"

@@ -2,7 +2,9 @@
 
 Every label value comes from a closed set: route templates, stages, kinds of problems. An ID or a path is never a label
 value, so clients cannot increase the number of time series. Each application has its own `Metrics` with its own
-registry. The code that runs a stage also measures its duration, in any thread:
+registry. The workers of a server keep their counts in files in memory, as prometheus_client does for servers with
+several processes, and each of them shows the sums. The counts of a worker that has ended are continued by its
+successor. The code that runs a stage also measures its duration, in any thread:
 
     with metrics.stage(Stage.SEARCH):
         ...
@@ -10,18 +12,23 @@ registry. The code that runs a stage also measures its duration, in any thread:
 If tracing is on, the same statement creates the stage's span, a child of the request's span.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from model import __version__
+from service.shared.counters import Counter as Cell
+from service.shared.counters import SharedCounters
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
@@ -52,14 +59,33 @@ OVERLAP_BUCKETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999, 1.0)
 class Metrics:
     """All metrics of one application."""
 
-    def __init__(self, tracer: "Tracer | None" = None) -> None:
-        """Start all counts at zero. With a `tracer`, stages also create spans."""
+    def __init__(
+        self,
+        tracer: "Tracer | None" = None,
+        counters: SharedCounters | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Start all counts at zero. With a `tracer`, stages also create spans.
+
+        A worker of a server with several gets the `counters` and the `folder` that they share. The function
+        `share_counts` must have been called before.
+        """
         self._tracer = tracer
-        self._in_flight = 0
-        self._index: Callable[[], Index | None] = lambda: None
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        registry.register(_IndexCollector(self))
+        self.counters = counters or SharedCounters.alone()
+        self.in_flight = 0
+        self.index: Callable[[], Index | None] = lambda: None
+        self.queue_length: Callable[[], int] = lambda: 0
+        registry = CollectorRegistry()
+        # The registry of a worker has only its own counts; those of all workers are read from the files.
+        self._shown = registry if folder is None else CollectorRegistry()
+        if folder is not None:
+            MultiProcessCollector(self._shown, str(folder))  # type: ignore[no-untyped-call]
+        ProcessCollector(registry=self._shown)
+        self._shown.register(_ServerCollector(self))
+        self._count_requests(registry)
+        self._count_shadow_runs(registry)
+
+    def _count_requests(self, registry: CollectorRegistry) -> None:
         labels = ("route", "method", "status")
         self._requests = Counter("rcml_requests", "HTTP requests that have ended.", labels, registry=registry)
         self._durations = Histogram(
@@ -90,6 +116,15 @@ class Metrics:
             "Requests refused because of overload before they were routed; no other counter includes them.",
             registry=registry,
         )
+        self._key_file = Gauge(
+            "rcml_key_file_valid",
+            "Whether the keys in use are those of the key file: 0 if the file changed and cannot be used.",
+            registry=registry,
+            multiprocess_mode="min",
+        )
+        self._key_file.set(1)
+
+    def _count_shadow_runs(self, registry: CollectorRegistry) -> None:
         self._shadowed = Counter(
             "rcml_shadow_questions",
             "Queries sampled for the shadow candidate, by outcome.",
@@ -102,15 +137,6 @@ class Metrics:
             registry=registry,
             buckets=OVERLAP_BUCKETS,
         )
-        self._key_file = Gauge(
-            "rcml_key_file_valid",
-            "Whether the keys in use are those of the key file: 0 if the file changed and cannot be used.",
-            registry=registry,
-        )
-        self._key_file.set(1)
-        in_flight = Gauge("rcml_requests_in_flight", "Requests in progress.", registry=registry)
-        in_flight.set_function(lambda: self._in_flight)
-        self._queue = Gauge("rcml_queue_length", "Jobs waiting for the neural network.", registry=registry)
 
     def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
         """Set the functions that every scrape calls.
@@ -118,13 +144,7 @@ class Metrics:
         `index` returns the served index, or None if no index is open. `queue_length` returns the number of jobs waiting
         for the neural network.
         """
-        self._index = index
-        self._queue.set_function(queue_length)
-
-    @property
-    def index(self) -> "Index | None":
-        """The served index; None before it is open."""
-        return self._index()
+        self.index, self.queue_length = index, queue_length
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
         """Return a context manager that times a piece of work, even if it fails. It can be used only once."""
@@ -138,14 +158,14 @@ class Metrics:
 
     def began(self) -> None:
         """Count a request that has arrived. Call this on the event loop."""
-        self._in_flight += 1
+        self.in_flight += 1
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that has ended. Call this on the event loop, once for each call of `began`.
 
         `route` must be a route template, and `method` must come from a closed set.
         """
-        self._in_flight -= 1
+        self.in_flight -= 1
         labels = (route, method, status)
         if labels not in self._answered:
             self._answered[labels] = (self._requests.labels(*labels), self._durations.labels(*labels))
@@ -179,7 +199,13 @@ class Metrics:
             encode, media_type = choose_encoder(accept)
         except (TypeError, ValueError):  # raised for a malformed version in the header
             encode, media_type = choose_encoder("")
-        return encode(self._registry), media_type
+        return encode(self._shown), media_type
+
+
+def share_counts(folder: Path, number: int) -> None:
+    """Let all metrics that are created afterwards keep their counts in `folder`, in the files of worker `number`."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
 
 
 class _Timing:
@@ -211,16 +237,26 @@ class _TracedTiming(_Timing):
         self._span.__exit__(*error)  # type: ignore[arg-type]
 
 
-class _IndexCollector(Collector):
-    """Collector of facts about the served index. Every scrape reads them from the current generation."""
+class _ServerCollector(Collector):
+    """Collector of the state of all workers, and of facts about the served index in its current generation."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metric of the build, and the metrics of the served index if an index is open."""
+        """Yield the metrics of the server, and those of the served index if an index is open."""
+        metrics = self._metrics
+        counters = metrics.counters
         yield InfoMetricFamily("rcml_build", "Version of the running server.", {"version": __version__})
-        index = self._metrics.index
+        yield GaugeMetricFamily(
+            "rcml_workers", "Processes that answer requests.", counters.total(Cell.SERVING)
+        )
+        yield GaugeMetricFamily("rcml_connections", "Open connections.", counters.total(Cell.CONNECTIONS))
+        in_flight = metrics.in_flight + counters.others(Cell.IN_FLIGHT)
+        yield GaugeMetricFamily("rcml_requests_in_flight", "Requests in progress.", in_flight)
+        queued = metrics.queue_length() + counters.others(Cell.QUEUE)
+        yield GaugeMetricFamily("rcml_queue_length", "Jobs waiting for the neural network.", queued)
+        index = metrics.index()
         if index is None:
             return
         snapshot = index.snapshot
