@@ -46,7 +46,7 @@ from indexes.vectors.gpu_vectors import open_cards
 from indexes.vectors.milvus_collections import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
-from model.console import progress_bar
+from model.console import progress_bar, say
 from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import InputError
@@ -54,6 +54,7 @@ from model.records import Item
 from model.similarity import View
 
 from .auto_options import choose_kind, precomputed_similarities
+from .build_needs import build_needs
 from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
 from .shards import SHARDS_DIR, EncodingRun, Shards
 
@@ -77,7 +78,7 @@ def build(
 
     Raises:
         ArtifactError: `config.out` exists and is not an index, or another run is writing to it.
-        InputError: `config.out` has changes that would be lost, no kind fits into `config.max_memory`, the configured
+        InputError: `config.out` has changes that would be lost, the memory or the disk is too small, the configured
             kind misses `config.min_recall`, or no item can be encoded.
         StorageError: the disk is full or failing; an existing index is still available.
     """
@@ -91,7 +92,7 @@ def build(
         embedding.run(group)
         group.wait()
         return {}
-    kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
+    kind = _kind_that_fits(config, checkpoint, prepared, encoder.dim)
     if config.vectors is not None:
         check_server(config.vectors)
     config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
@@ -117,6 +118,22 @@ def build(
         remove_generations(config.out, {target})
     _forget_discarded_changes(target)
     return draft.counts
+
+
+def _kind_that_fits(config: BuildConfig, checkpoint: Checkpoint, prepared: Prepared, dim: int) -> IndexKind:
+    """Choose the kind of index, and print what the build needs.
+
+    Raises:
+        InputError: no kind fits into `config.max_memory`, or the build or the index exceeds the memory or the disk.
+    """
+    items, relations = len(prepared.items), len(checkpoint.relations)
+    kind = choose_kind(config, items, relations, dim)
+    answers = precomputed_similarities(config, items, all(one.picture for one in prepared.items))
+    needs = build_needs(config, kind, prepared, relations, dim, len(answers))
+    for line in needs.describe(config, items, relations, dim):
+        say(line)
+    needs.check(config, items, relations, dim)
+    return kind
 
 
 def _forget_discarded_changes(target: Path) -> None:

@@ -82,9 +82,8 @@ class HnswIndex:
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
-        """Build a graph with 32 links per item (64 on the lowest level)."""
-        index = faiss.IndexHNSWSQ(exact.d, faiss.ScalarQuantizer.QT_fp16, 32, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = 100
+        """Build a graph over all vectors."""
+        index = empty_graph(exact.d)
         for vectors in _chunks(exact):
             index.add(vectors)
         write_index(index, path, faiss.IO_FLAG_SKIP_STORAGE)
@@ -99,6 +98,13 @@ class HnswIndex:
         return _found(
             *self._index.search(query[None], k, params=_hnsw_parameters(max(search_parameter, 2 * k)))
         )
+
+
+def empty_graph(dim: int) -> Any:
+    """Create a graph without vectors that will have 32 links per item (64 on the lowest level)."""
+    index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 100
+    return index
 
 
 @lru_cache

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from indexes.builder.build import build
-from indexes.config import BuildConfig
+from indexes.config import BuildConfig, IndexKind
 from indexes.storage.layout import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
@@ -332,7 +333,12 @@ def write_checkpoint(folder: Path, seed: int = 2, calibration: Calibration = UNC
         )
 
 
-def write_shop(folder: Path, token_store: bool = False, calibration: Calibration = UNCALIBRATED) -> FakeShop:
+def write_shop(
+    folder: Path,
+    token_store: bool = False,
+    calibration: Calibration = UNCALIBRATED,
+    kind: IndexKind | Literal["auto"] = "auto",
+) -> FakeShop:
     """Write all three artifacts into `folder`."""
     shop = FakeShop(folder / "prepared", folder / "checkpoint", folder / "index")
     write_prepared(shop.prepared)
@@ -343,6 +349,7 @@ def write_shop(folder: Path, token_store: bool = False, calibration: Calibration
         out=shop.index,
         batch_size=5,
         token_store=token_store,
+        kind=kind,
     )
     build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     return shop
