@@ -22,8 +22,10 @@ from indexes.storage.precomputed import ANSWERS_DIR, PreviousAnswers, write_prec
 from indexes.storage.relation_table import save_relations
 from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
+from indexes.vectors.faiss_backend import Carried
 from model.artifact import Draft, write_artifact
 from model.console import say
+from model.durable_files import link_or_copy, take_over_folder
 from model.errors import ArtifactError, UnreachableError
 from model.plain_file import FileRecord, plain_status
 from model.records import Item
@@ -66,9 +68,15 @@ def write_compacted(
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
         if snapshot.overlay.changes or config.vectors or old.config.vectors:
-            keep_vectors(draft.path / VECTORS_DIR, target, config, relations, dim, source, kind)
+            carried = None
+            if old.config.vectors is None:
+                same = {position: position for position in range(relations)}
+                carried = Carried(old.path / VECTORS_DIR, same, _renumbered(snapshot))
+            keep_vectors(
+                draft.path / VECTORS_DIR, target, config, relations, dim, source, kind, carried=carried
+            )
         else:
-            shutil.copytree(old.path / VECTORS_DIR, draft.path / VECTORS_DIR)
+            take_over_folder(old.path / VECTORS_DIR, draft.path / VECTORS_DIR)
         if snapshot.overlay.changes:
             with closing(open_vectors(draft.path / VECTORS_DIR, old.cards)) as vectors:
                 write_precomputed(
@@ -85,9 +93,9 @@ def write_compacted(
         else:
             for name in (ANSWERS_DIR, TOKENS_DIR):
                 if (old.path / name).is_dir():
-                    shutil.copytree(old.path / name, draft.path / name)
+                    take_over_folder(old.path / name, draft.path / name)
             for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
-                shutil.copyfile(old.path / name, draft.path / name)
+                link_or_copy(old.path / name, draft.path / name)
         _write_pictures(snapshot, draft, picture)
         save_relations(draft.path, old.relations)
         write_checkpoint_path(draft.path, checkpoint, target.parent)
@@ -129,8 +137,11 @@ def carry_picture(old: Generation, name: str, draft: Draft) -> None:
     """Take over a picture of `old` with its record: as a hard link, because pictures never change, or as a copy.
 
     A picture that is damaged in `old` stays damaged: its record is that of the picture that was once written, and a
-    picture that is missing, unreadable or not a plain file is left out.
+    picture that is missing, unreadable or not a plain file is left out. Items may share a picture, which is taken over
+    once.
     """
+    if name in draft.carried:
+        return
     draft.carried[name] = old.manifest.files[name]
     source, target = old.path / name, draft.path / name
     target.parent.mkdir(exist_ok=True)

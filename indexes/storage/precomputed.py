@@ -9,7 +9,6 @@ with row number -1. Scores are not rounded to half precision, because items that
 and must get the right rank. `table_maker.py` computes the tables.
 """
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 
 from indexes.vectors.contract import Neighbours, VectorIndex
 from model.console import progress_bar
+from model.durable_files import link_or_copy
 from model.plain_file import read_model
 from model.similarity import Similarity
 
@@ -112,7 +112,7 @@ class PrecomputedAnswers:
         return self._opened[name]
 
     def copy(self, folder: Path, positions: Mapping[int, int]) -> None:
-        """Copy the tables into `folder`, which is created if there are any tables.
+        """Take over the tables into `folder`, which is created if there are any tables.
 
         `positions` has the same meaning as in `faiss_backend.Carried`.
         """
@@ -120,7 +120,7 @@ class PrecomputedAnswers:
         for similarity in self.similarities:
             folder.mkdir(exist_ok=True)
             for now, then in positions.items():
-                shutil.copyfile(self._folder / _name(then, similarity), folder / _name(now, similarity))
+                link_or_copy(self._folder / _name(then, similarity), folder / _name(now, similarity))
                 if (known := self.recalls.get(_name(then, similarity))) is not None:
                     recalls[_name(now, similarity)] = known
         _add_to_report(folder, recalls)

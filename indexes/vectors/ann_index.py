@@ -50,6 +50,14 @@ class AnnIndex(Protocol):
         """Build an ANN index over the vectors of the flat index `exact` and write it to `path`."""
 
     @classmethod
+    def carry(cls, old: Path, renumbered: Int64[ndarray, " before"], exact: Any, path: Path) -> bool:
+        """Write an index to `path` that differs from `old` by few items, without building it anew; False if it cannot.
+
+        `renumbered` is the new row of each item in `old`, -1 if the item is gone. The remaining items come first in the
+        flat index `exact`, in the same order, followed by the new items.
+        """
+
+    @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
         """Open an index that `write` wrote."""
 
@@ -87,6 +95,11 @@ class HnswIndex:
         for vectors in _chunks(exact):
             index.add(vectors)
         write_index(index, path, faiss.IO_FLAG_SKIP_STORAGE)
+
+    @classmethod
+    def carry(cls, old: Path, renumbered: Int64[ndarray, " before"], exact: Any, path: Path) -> bool:
+        """Return False: items cannot be taken out of a graph."""
+        return False
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
@@ -130,11 +143,8 @@ class _IvfIndex:
 
     @classmethod
     def write(cls, exact: Any, path: Path) -> None:
-        """Train the cells and the codes, then assign every item to a cell.
-
-        The number of cells is about 4 times the square root of the number of items, rounded to a power of two.
-        """
-        cells = 2 ** round(np.log2(4 * exact.ntotal**0.5))
+        """Train the cells and the codes, then assign every item to a cell."""
+        cells = _cell_count(exact.ntotal)
         codes = cls._CODES.format(pairs=exact.d // 2)
         index = faiss.index_factory(exact.d, f"IVF{cells},{codes}", faiss.METRIC_INNER_PRODUCT)
         drawn = np.random.default_rng(0).permutation(exact.ntotal)[: 40 * cells]
@@ -170,6 +180,11 @@ class IvfPqIndex(_IvfIndex):
 
     _CODES = "PQ{pairs}x4fs"
 
+    @classmethod
+    def carry(cls, old: Path, renumbered: Int64[ndarray, " before"], exact: Any, path: Path) -> bool:
+        """Return False: FAISS 1.15 damages the blocks of fast-scan codes if items are added after some were removed."""
+        return False
+
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
         """Return the total size of an item's code, row number and share of the centroids."""
@@ -180,6 +195,27 @@ class IvfRabitqIndex(_IvfIndex):
     """IVF index with RaBitQ codes: one bit per component of an item, eight bits per component of the query."""
 
     _CODES = "RaBitQ"
+
+    @classmethod
+    def carry(cls, old: Path, renumbered: Int64[ndarray, " before"], exact: Any, path: Path) -> bool:
+        """Keep cells and codes, take out the items that are gone, and add the new ones.
+
+        Return False if so many items came or went that the number of cells no longer fits.
+        """
+        index = read_index(old)
+        if index.nlist != _cell_count(exact.ntotal):
+            return False
+        gone = np.flatnonzero(renumbered < 0)
+        index.remove_ids(faiss.IDSelectorBatch(gone))
+        lists = index.invlists
+        for cell in range(index.nlist):
+            if size := lists.list_size(cell):
+                ids = faiss.rev_swig_ptr(lists.get_ids(cell), size)
+                ids[:] = renumbered[ids]
+        for vectors in _chunks(exact, index.ntotal):
+            index.add(vectors)
+        write_index(index, path)
+        return True
 
     @staticmethod
     def bytes_per_vector(dim: int) -> int:
@@ -222,8 +258,14 @@ ANN_INDEXES: Mapping[IndexKind, type[AnnIndex]] = {
 }
 
 
-def _chunks(exact: Any) -> Iterator[Float32[ndarray, "chunk dim"]]:
-    for start in range(0, exact.ntotal, VECTORS_PER_CHUNK):
+def _cell_count(items: int) -> int:
+    """Return the number of cells for a number of items: about 4 times its square root, rounded to a power of two."""
+    return int(2 ** round(np.log2(4 * items**0.5)))
+
+
+def _chunks(exact: Any, first: int = 0) -> Iterator[Float32[ndarray, "chunk dim"]]:
+    """Decode the vectors of a flat index from the row `first` on."""
+    for start in range(first, exact.ntotal, VECTORS_PER_CHUNK):
         yield exact.reconstruct_n(start, min(VECTORS_PER_CHUNK, exact.ntotal - start))
 
 
