@@ -57,6 +57,7 @@ from .auto_options import choose_kind, precomputed_similarities
 from .build_needs import build_needs
 from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
 from .shards import SHARDS_DIR, EncodingRun, Shards
+from .steps import step
 
 
 def build(
@@ -185,30 +186,32 @@ def _write(
         raise InputError(
             f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'it has no items')}."
         )
-    with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
-        keep_vectors(
-            draft.path / VECTORS_DIR,
-            target,
-            config,
-            relations,
-            dim,
-            shards.vectors,
-            kind,
-            lambda: advance(""),
-        )
+    files, count = relations * len(View), len(items)
+    with (
+        step(f"indexing vectors ({kind})", files * count, "vectors") as finished,
+        progress_bar(f"indexing ({kind})", files) as advance,
+    ):
+
+        def written() -> None:
+            advance("")
+            finished(count)
+
+        keep_vectors(draft.path / VECTORS_DIR, target, config, relations, dim, shards.vectors, kind, written)
     if config.token_store:
-        write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens)
+        with step("storing tokens", count, "items"):
+            write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens)
+    similarities = precomputed_similarities(config, count, all(one.picture for one in items))
     cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
-    with closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors:
-        write_precomputed(
-            draft.path / ANSWERS_DIR,
-            vectors,
-            range(relations),
-            precomputed_similarities(config, len(items), all(one.picture for one in items)),
-        )
-    write_catalogue(draft.path, items)
-    write_attributes(draft.path, items)
-    _copy_pictures(prepared, draft, items)
+    with (
+        closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors,
+        step("precomputing answers", count * relations * len(similarities), "answers") as finished,
+    ):
+        folder = draft.path / ANSWERS_DIR
+        write_precomputed(folder, vectors, range(relations), similarities, advance=finished)
+    with step("writing items", count, "items"):
+        write_catalogue(draft.path, items)
+        write_attributes(draft.path, items)
+        _copy_pictures(prepared, draft, items)
     save_relations(draft.path, _indexed_relations(checkpoint, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)

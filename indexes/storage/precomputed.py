@@ -9,7 +9,7 @@ with row number -1. Scores are not rounded to half precision, because items that
 and must get the right rank. `table_maker.py` computes the tables.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -143,18 +143,19 @@ def write_precomputed(
     relations: Sequence[int],
     similarities: Sequence[Similarity],
     before: PreviousAnswers | None = None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Write the tables of the given similarities and relations into `folder`, which is created if necessary.
 
     Tables in `before` are carried over. Tables of many items are not exact if the vectors have an ANN index; their
-    recall is added to the report in `folder`.
+    recall is added to the report in `folder`. `advance` is called with the number of items after each table.
     """
     if not similarities:
         return
     folder.mkdir(exist_ok=True)
     recalls: dict[str, TableRecall] = {}
     tables = [(similarity, relation) for similarity in similarities for relation in relations]
-    with progress_bar("precomputing answers", len(tables)) as advance:
+    with progress_bar("precomputing answers", len(tables)) as show:
         for similarity, relation in tables:
             maker = TableMaker(vectors, relation, similarity)
             old = None if before is None else before.answers.table(relation, similarity)
@@ -166,7 +167,8 @@ def write_precomputed(
             if maker.approximate:
                 at_10, whole = maker.recall(table)
                 recalls[_name(relation, similarity)] = TableRecall(recall_at_10=at_10, recall=whole)
-            advance("")
+            show("")
+            advance(maker.count)
     _add_to_report(folder, recalls)
 
 

@@ -24,11 +24,20 @@ from model.durable_files import not_stored
 from model.native_path import native_path
 from model.plain_file import decoding, plain_status
 
+from .half_vectors import HalfVectors
+
 VECTORS_PER_CHUNK = 16_384
 """Number of vectors decoded to single precision at a time."""
 
 REFINE_FACTOR = 8
-"""Minimum number of candidates per requested result. Codes are coarse, and scoring a vector exactly takes 0.1 us."""
+"""Minimum number of candidates of codes per requested result, because codes are coarse."""
+
+MIN_CANDIDATES = 320
+"""Minimum number of candidates of codes, which are then scored from their vectors.
+
+Among a million items, 160 candidates contain 93 % of the ten nearest of a new query, 320 contain 96.5 %, whatever the
+number of cells.
+"""
 
 Candidates = tuple[Int64[ndarray, " n"], Float32[ndarray, " n"]]
 """Catalogue rows and their scores, best first; the scores are exact except for rounding."""
@@ -126,14 +135,18 @@ def _hnsw_parameters(search_parameter: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=search_parameter)
 
 
+def candidates_of_codes(k: int, search_parameter: int) -> int:
+    """Return the number of candidates of codes that are scored from their vectors, to find the `k` best."""
+    return max(MIN_CANDIDATES, REFINE_FACTOR * k, 2 * search_parameter)
+
+
 class _IvfIndex:
     """IVF index with vector codes. The search parameter is nprobe, the number of cells scanned."""
 
     _CODES: str
 
     def __init__(self, index: Any, exact: Any) -> None:
-        # `IndexRefine` scores the candidates again, with the full vectors.
-        self._index, self._codes = faiss.IndexRefine(index, exact), index
+        self._codes, self._vectors = index, HalfVectors(exact)
 
     @property
     def search_parameters(self) -> Sequence[int]:
@@ -159,18 +172,16 @@ class _IvfIndex:
         return cls(read_index(path), exact)
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
-        """Scan the codes in the nearest cells and rescore the best matches."""
-        params = self._parameters(search_parameter, max(REFINE_FACTOR, 2 * search_parameter / k))
-        return _found(*self._index.search(query[None], k, params=params))
-
-    @classmethod
-    @lru_cache
-    def _parameters(cls, search_parameter: int, shortlist: float) -> Any:
-        return faiss.IndexRefineSearchParameters(
-            k_factor=shortlist, base_index_params=cls._scanned(search_parameter)
-        )
+        """Scan the codes in the nearest cells, and score the best matches from their vectors."""
+        wanted = candidates_of_codes(k, search_parameter)
+        rows, _ = _found(*self._codes.search(query[None], wanted, params=self._scanned(search_parameter)))
+        self._vectors.read_ahead(rows)
+        scores = np.vecdot(self._vectors.take(rows), query)
+        best = np.argsort(-scores)[:k]
+        return rows[best], scores[best]
 
     @staticmethod
+    @lru_cache
     def _scanned(search_parameter: int) -> Any:
         return faiss.SearchParametersIVF(nprobe=search_parameter)
 
@@ -223,6 +234,7 @@ class IvfRabitqIndex(_IvfIndex):
         return dim // 8 + 40
 
     @staticmethod
+    @lru_cache
     def _scanned(search_parameter: int) -> Any:
         return faiss.IVFRaBitQSearchParameters(nprobe=search_parameter, qb=8)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import RootModel
 
@@ -52,6 +52,7 @@ from .contract import (
 from .faiss_threads import threads
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
+from .half_vectors import HalfVectors
 
 MAX_ANN_DEPTH = 1_000
 """Maximum number of candidates from an ANN index. Finding more would mean visiting most of it, so a scan is used."""
@@ -87,22 +88,9 @@ class _VectorFile:
     """Opened vector files of one relation and view."""
 
     exact: Any
-    halves: Float16[ndarray, "items dim"]
+    stored: HalfVectors
     ann: AnnIndex | None
     search_parameter: int = 0
-
-    def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
-        """Convert the vectors at `rows` to single precision, exactly except for infinities.
-
-        The bits are shifted into place, and the factor 2^112 corrects the exponent bias. NumPy and FAISS convert one
-        number at a time, which takes four times as long.
-        """
-        bits = self.halves[rows].view(np.int16).astype(np.int32)
-        bits <<= 13
-        bits &= ~0x70000000
-        found: ndarray = bits.view(np.float32)
-        found *= np.float32(2.0**112)
-        return found
 
     def scan(
         self,
@@ -157,7 +145,7 @@ class _VectorFile:
 
     def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
         """Score the given rows exactly and return the `k` best."""
-        return Neighbours.best(rows, cosines(self.vectors(rows), query), k)
+        return Neighbours.best(rows, cosines(self.stored.take(rows), query), k)
 
 
 class FaissVectors:
@@ -196,7 +184,7 @@ class FaissVectors:
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """Return the stored vectors of the items at `rows`, rounded to half precision."""
-        return self._stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
+        return self._stored(relation, view).stored.take(np.asarray(rows, dtype=np.int64))
 
     def search(
         self,
@@ -254,7 +242,7 @@ class FaissVectors:
     def _table(self, relation: int, view: View) -> CardTable | None:
         """Return the copy of vectors on the GPUs, which is made if it fits; None if there is none."""
         return self._copies.table(
-            (relation, view), self.count, lambda: (self._stored(relation, view).vectors, self.dim)
+            (relation, view), self.count, lambda: (self._stored(relation, view).stored.take, self.dim)
         )
 
     def _stored(self, relation: int, view: View) -> _VectorFile:
@@ -396,7 +384,7 @@ def _measure(
     drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
     queries = np.concatenate(
         [
-            (stored if v == view else _open(folder, relation, v, report, exact=True)).vectors(rows)
+            (stored if v == view else _open(folder, relation, v, report, exact=True)).stored.take(rows)
             for v, rows in zip(asking, np.array_split(drawn, len(asking)), strict=True)
         ]
     )
@@ -425,9 +413,8 @@ def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
 def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _VectorFile:
     path = folder / f"{file_name(relation, view)}.faiss"
     vectors = read_index(path, faiss.IO_FLAG_MMAP_IFC)
-    codes = faiss.rev_swig_ptr(vectors.codes.data(), vectors.codes.size())
-    halves = codes.view(np.float16).reshape(-1, vectors.d)
+    stored = HalfVectors(vectors)
     if exact or report.kind == "flat":
-        return _VectorFile(vectors, halves, None)
+        return _VectorFile(vectors, stored, None)
     ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
-    return _VectorFile(vectors, halves, ann, report.effort or 0)
+    return _VectorFile(vectors, stored, ann, report.effort or 0)
