@@ -16,6 +16,7 @@ from indexes.storage.precomputed import PrecomputedAnswers
 from indexes.storage.table_maker import ANSWERS_PER_ITEM
 from indexes.vectors.backends import VECTORS_DIR
 from model.artifact import check_files
+from model.console import say
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
 from model.records import Item
@@ -99,7 +100,7 @@ def compact(config: CompactConfig) -> str:
         changes = index.snapshot.overlay.changes
         if changes == 0:
             return f"{config.index} has no changes since its newest generation."
-        index.compact()
+        index.compact(say)
         return f"Compacted the changes into {index.snapshot.generation.path}: {len(index):,} items."
     finally:
         index.close()

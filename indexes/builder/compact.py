@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from model.records import Item
 from model.similarity import View
 
 from .auto_options import choose_kind, precomputed_similarities
+from .steps import Tell, step, tell_nobody
 
 ITEMS_PER_CHUNK = 4_096
 """Number of items copied at a time."""
@@ -44,11 +46,12 @@ def write_compacted(
     checkpoint: Path,
     sequence: int,
     config: BuildConfig,
+    tell: Tell = tell_nobody,
 ) -> None:
     """Write `snapshot` as a generation at `target` that includes the changes up to `sequence`.
 
     `picture` returns the picture in a journal entry. `checkpoint` is the path of the checkpoint. `config` contains the
-    options of the new generation, including the locations of its vectors and changes.
+    options of the new generation, including the locations of its vectors and changes. The steps are told to `tell`.
 
     Raises:
         ArtifactError: another process is writing this generation.
@@ -66,30 +69,29 @@ def write_compacted(
         for rows in _chunks(snapshot):
             yield from snapshot.at(rows)
 
+    count = len(snapshot)
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
         if snapshot.overlay.changes or config.vectors or old.config.vectors:
             carried = None
             if old.config.vectors is None:
                 same = {position: position for position in range(relations)}
                 carried = Carried(old.path / VECTORS_DIR, same, _renumbered(snapshot))
-            keep_vectors(
-                draft.path / VECTORS_DIR, target, config, relations, dim, source, kind, carried=carried
-            )
+            folder, total = draft.path / VECTORS_DIR, count * relations * len(View)
+            with step(f"indexing vectors ({kind})", total, "vectors", tell) as finished:
+                advance = partial(finished, count)
+                keep_vectors(folder, target, config, relations, dim, source, kind, advance, carried)
         else:
             take_over_folder(old.path / VECTORS_DIR, draft.path / VECTORS_DIR)
         if snapshot.overlay.changes:
-            with closing(open_vectors(draft.path / VECTORS_DIR, old.cards)) as vectors:
-                write_precomputed(
-                    draft.path / ANSWERS_DIR,
-                    vectors,
-                    range(relations),
-                    precomputed_similarities(config, len(snapshot), snapshot.pictured is None),
-                    PreviousAnswers(old.answers, _renumbered(snapshot)),
-                )
+            _write_answers(snapshot, draft, config, tell)
             if old.tokens is not None:
-                write_tokens(draft.path / TOKENS_DIR, dim, lambda: map(snapshot.tokens, _chunks(snapshot)))
-            write_catalogue(draft.path, items())
-            write_attributes(draft.path, items())
+                with step("storing tokens", count, "items", tell):
+                    write_tokens(
+                        draft.path / TOKENS_DIR, dim, lambda: map(snapshot.tokens, _chunks(snapshot))
+                    )
+            with step("writing items", count, "items", tell):
+                write_catalogue(draft.path, items())
+                write_attributes(draft.path, items())
         else:
             for name in (ANSWERS_DIR, TOKENS_DIR):
                 if (old.path / name).is_dir():
@@ -103,6 +105,19 @@ def write_compacted(
         draft.counts.update(
             old.manifest.counts, items=len(snapshot), sequence=sequence, journal=int(config.journal is None)
         )
+
+
+def _write_answers(snapshot: Snapshot, draft: Draft, config: BuildConfig, tell: Tell) -> None:
+    """Write the tables of precomputed answers, starting from those of the old generation."""
+    old, relations = snapshot.generation, range(len(snapshot.generation.relations))
+    similarities = precomputed_similarities(config, len(snapshot), snapshot.pictured is None)
+    total = len(snapshot) * len(relations) * len(similarities)
+    with (
+        closing(open_vectors(draft.path / VECTORS_DIR, old.cards)) as vectors,
+        step("precomputing answers", total, "answers", tell) as finished,
+    ):
+        before = PreviousAnswers(old.answers, _renumbered(snapshot))
+        write_precomputed(draft.path / ANSWERS_DIR, vectors, relations, similarities, before, finished)
 
 
 def _write_pictures(

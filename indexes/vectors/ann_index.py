@@ -168,8 +168,8 @@ class _IvfIndex:
 
     @classmethod
     def open(cls, path: Path, exact: Any) -> Self:
-        """Read the codes into memory, which is cheap because they are short."""
-        return cls(read_index(path), exact)
+        """Map the codes into memory, which the processes of a server then share."""
+        return cls(read_index(path, faiss.IO_FLAG_MMAP_IFC), exact)
 
     def candidates(self, query: Float32[ndarray, " dim"], k: int, search_parameter: int) -> Candidates:
         """Scan the codes in the nearest cells, and score the best matches from their vectors."""

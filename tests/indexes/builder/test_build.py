@@ -137,7 +137,8 @@ def test_new_generation_keeps_item_format(tmp_path: Path) -> None:
     index = Index.open(write_shop(tmp_path, token_store=True).index)
     expected = ItemFormat(text_fields=("title", "categories"), picture_size=64)
     assert index.snapshot.generation.composition == expected
-    for change in (index.compact, lambda: add(index)):
+    changes: tuple[Callable[[], object], ...] = (index.compact, lambda: add(index))
+    for change in changes:
         before = index.snapshot.generation.path
         change()
         assert index.snapshot.generation.path != before
