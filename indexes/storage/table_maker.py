@@ -4,9 +4,9 @@ Up to `MAX_EXACT_ITEMS` items, all pairs of items are multiplied in single preci
 for each item are kept, and a new candidate must score above the worst of them. If GPUs hold the vectors, they find the
 candidates instead. `cosines` scores the final candidates exactly, so the tables do not depend on the device.
 
-For more items the work, which grows with the square of their number, would take hours. If there is an ANN index, every
-item is then searched for in it, like a query. The scores in the table are exact, but some of the best items may be
-missing, as in the results of a search. `recall` measures how many.
+For more items the work, which grows with the square of their number, would take hours without a GPU. If there is an ANN
+index, every item is then searched for in it, like a query. The scores in the table are exact, but some of the best
+items may be missing, as in the results of a search. `recall` measures how many.
 
 Tables are carried over to the next generation. If items listed in a row were changed or deleted, the remaining entries
 are still the best ones, in the same order. Only new items are therefore compared with all others. A row that has fewer
@@ -62,7 +62,8 @@ class TableMaker:
         self.count = vectors.count
         self.depth = max(min(ANSWERS_PER_ITEM, self.count - 1), 0)
         kind = vectors.report[file_name(relation, self._target_view)].kind
-        self.approximate = self.count > MAX_EXACT_ITEMS and kind in FILE_KINDS and kind != "flat"
+        searchable = self.count > MAX_EXACT_ITEMS and kind in FILE_KINDS and kind != "flat"
+        self.approximate = searchable and self._scanned(np.zeros(1, np.int64)) is None
 
     @cached_property
     def _targets(self) -> Float32[ndarray, "items dim"]:
@@ -177,7 +178,8 @@ class TableMaker:
         parts = []
         for start in range(0, len(rows), QUERIES_PER_SCAN):
             asked = rows[start : start + QUERIES_PER_SCAN]
-            found = self._vectors.scan(self._relation, self._target_view, self._queries[asked], k)
+            queries = self._vectors.vectors(self._relation, self._query_view, asked.tolist())
+            found = self._vectors.scan(self._relation, self._target_view, queries, k)
             if found is None:
                 return None
             itself = found.rows == asked[:, None]

@@ -13,11 +13,13 @@ from indexes.storage.precomputed import PrecomputedAnswers, PreviousAnswers, wri
 from indexes.storage.table_maker import ANSWERS_PER_ITEM
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from indexes.vectors.gpu_vectors import CPU, Cards
 from model.artifact import open_artifact
 from model.errors import ArtifactError
 from model.similarity import Similarity, View
 from tests.indexes.changes import add
 from tests.indexes.fakes import write_shop
+from tests.indexes.vectors.stand_in_card import StandInCard
 
 COUNT, DIM = 1_500, 24
 
@@ -38,15 +40,18 @@ def drawn(count: int) -> np.ndarray:
 
 
 def written(
-    folder: Path, vectors: np.ndarray, kind: IndexKind, before: PreviousAnswers | None = None
+    folder: Path,
+    vectors: np.ndarray,
+    kind: IndexKind,
+    before: PreviousAnswers | None = None,
+    cards: Cards = CPU,
 ) -> PrecomputedAnswers:
     """Write tables for the text and average views, with the fewest cells or shortest search."""
     views = {View.TEXT: vectors[0], View.AVERAGE: vectors[1]}
     folder.mkdir()
     write_vectors(folder / "vectors", 1, DIM, lambda _, view: [views[view]], kind, views=[*views])
-    write_precomputed(
-        folder / "answers", FaissVectors(folder / "vectors"), [0], [Similarity.TT, Similarity.AVG], before
-    )
+    opened_vectors = FaissVectors(folder / "vectors", cards)
+    write_precomputed(folder / "answers", opened_vectors, [0], [Similarity.TT, Similarity.AVG], before)
     return opened(folder / "answers")
 
 
@@ -88,6 +93,18 @@ def test_tables_of_a_scanned_index_stay_exact(tmp_path: Path) -> None:
     answers = written(tmp_path / "index", drawn(300), "flat")
     assert answers.recalls == {}
     assert not (tmp_path / "index" / "answers" / "report.json").exists()
+
+
+def test_tables_made_on_a_gpu_stay_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_LANE_ITEMS", 100)
+    vectors = drawn(400)
+    answers = written(tmp_path / "index", vectors, "hnsw", cards=Cards([StandInCard()], 1.0))
+    assert answers.recalls == {}
+    table = answers.table(0, Similarity.AVG)
+    assert table is not None
+    for row in range(0, 400, 50):
+        np.testing.assert_array_equal(table[row]["score"], exact(vectors[1], row))
 
 
 def test_items_added_later_are_compared_with_all_others(tmp_path: Path) -> None:
