@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from indexes.config import BuildConfig
+from indexes.config import BuildConfig, IndexKind
 from indexes.journal.change import JournalEntry
 from indexes.live.snapshot import Snapshot
 from indexes.storage.attributes import ATTRIBUTES_FILE, write_attributes
@@ -58,12 +58,8 @@ def write_compacted(
         InputError: the vectors exceed `config.max_memory`, or the ANN index misses `config.min_recall`.
     """
     old = snapshot.generation
-    relations, dim = len(old.relations), old.vectors.dim
-    kind = choose_kind(config, len(snapshot), relations, dim)
-
-    def source(relation: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
-        for rows in _chunks(snapshot):
-            yield snapshot.vectors(relation, view, rows)
+    dim = old.vectors.dim
+    kind = choose_kind(config, len(snapshot), len(old.relations), dim)
 
     def items() -> Iterator[Item]:
         for rows in _chunks(snapshot):
@@ -71,17 +67,7 @@ def write_compacted(
 
     count = len(snapshot)
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
-        if snapshot.overlay.changes or config.vectors or old.config.vectors:
-            carried = None
-            if old.config.vectors is None:
-                same = {position: position for position in range(relations)}
-                carried = Carried(old.path / VECTORS_DIR, same, _renumbered(snapshot))
-            folder, total = draft.path / VECTORS_DIR, count * relations * len(View)
-            with step(f"indexing vectors ({kind})", total, "vectors", tell) as finished:
-                advance = partial(finished, count)
-                keep_vectors(folder, target, config, relations, dim, source, kind, advance, carried)
-        else:
-            take_over_folder(old.path / VECTORS_DIR, draft.path / VECTORS_DIR)
+        _write_vectors(snapshot, draft, target, config, kind, tell)
         if snapshot.overlay.changes:
             _write_answers(snapshot, draft, config, tell)
             if old.tokens is not None:
@@ -105,6 +91,30 @@ def write_compacted(
         draft.counts.update(
             old.manifest.counts, items=len(snapshot), sequence=sequence, journal=int(config.journal is None)
         )
+
+
+def _write_vectors(
+    snapshot: Snapshot, draft: Draft, target: Path, config: BuildConfig, kind: IndexKind, tell: Tell
+) -> None:
+    """Write the vectors, or take over the files of the old generation if nothing changed."""
+    old = snapshot.generation
+    relations, folder = len(old.relations), draft.path / VECTORS_DIR
+    if not (snapshot.overlay.changes or config.vectors or old.config.vectors):
+        take_over_folder(old.path / VECTORS_DIR, folder)
+        return
+
+    def source(relation: int, view: View) -> Iterator[Float32[ndarray, "chunk dim"]]:
+        for rows in _chunks(snapshot):
+            yield snapshot.vectors(relation, view, rows)
+
+    carried = None
+    if old.config.vectors is None:
+        same = {position: position for position in range(relations)}
+        carried = Carried(old.path / VECTORS_DIR, same, _renumbered(snapshot))
+    total = len(snapshot) * relations * len(View)
+    with step(f"indexing vectors ({kind})", total, "vectors", tell) as finished:
+        advance = partial(finished, len(snapshot))
+        keep_vectors(folder, target, config, relations, old.vectors.dim, source, kind, advance, carried)
 
 
 def _write_answers(snapshot: Snapshot, draft: Draft, config: BuildConfig, tell: Tell) -> None:
