@@ -51,6 +51,7 @@ bench: $(INSTALLED)  ## measure speed and memory against CLIP, FAISS and a naive
 	$(BIN)/python -m benchmarks.catalogue
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.live
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.overload

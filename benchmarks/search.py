@@ -40,7 +40,7 @@ from numpy import ndarray
 from benchmarks.rig.embeddings import DIM, Embeddings
 from benchmarks.rig.results import conclude, show
 from indexes.config import IndexKind
-from indexes.vectors.ann_index import REFINE_FACTOR
+from indexes.vectors.ann_index import candidates_of_codes
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from indexes.vectors.gpu_card import NoGpuError, cuda_runtime, find_cards
@@ -283,7 +283,7 @@ class Plain:
                 cells = faiss.SearchParametersIVF(nprobe=effort, sel=sel)
             case "ivf-rabitq":
                 cells = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8, sel=sel)
-        factor = max(2 * REFINE_FACTOR, 2 * effort / K)
+        factor = candidates_of_codes(2 * K, effort) / K
         return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=cells)
 
 

@@ -66,7 +66,7 @@ class BuildConfig(StageConfig):
     kind: IndexKind | Literal["auto"] = Field(
         "auto",
         description="flat: exact scan of all vectors; hnsw: graph, fastest; ivf-rabitq, ivf-pq: compressed codes, "
-        "least memory; auto: flat up to 100,000 items, otherwise hnsw, or ivf-rabitq if hnsw exceeds --max-memory. "
+        "least memory; auto: flat up to 100,000 items, otherwise hnsw, or ivf-rabitq if these exceed --max-memory. "
         "With --vectors: flat or ivf-flat, which scans the nearest cells of vectors; auto: flat",
     )
     min_recall: float = Field(
@@ -75,12 +75,14 @@ class BuildConfig(StageConfig):
     max_memory: ByteSize | None = Field(
         None,
         ge=1,
-        description="maximum memory that a server may use for all vectors, for example 16GiB; none: no limit",
+        description="maximum memory that a server may use for all vectors, for example 16GiB; none: three quarters of "
+        "the memory of this machine or container",
     )
     answers: Answered = Field(
         "auto",
-        description="similarity for which the 100 best results for every item are precomputed exactly; takes 800 "
-        "bytes per item and relation; auto: AVG if there are at most 100,000 items, otherwise none",
+        description="similarity for which the 100 best results for every item are precomputed; takes 800 bytes per "
+        "item and relation; exact up to 100,000 items, then found by the ANN index, with exact scores; auto: AVG if "
+        "there are at most 1,000,000 items, otherwise none",
     )
     token_store: bool = Field(
         False,

@@ -13,6 +13,7 @@ from threading import Lock
 
 from indexes.builder import revise
 from indexes.builder.compact import write_compacted
+from indexes.builder.steps import Tell, tell_nobody
 from indexes.journal.change import Change, JournalEntry
 from indexes.journal.journal import Journal
 from indexes.live.picture_check import PictureCheck
@@ -175,8 +176,10 @@ class Index:
         """
         self._publish()
 
-    def compact(self) -> None:
+    def compact(self, tell: Tell = tell_nobody) -> None:
         """Compact the changes into a new generation and switch to it; searches and changes continue meanwhile.
+
+        `tell` receives a line about each step.
 
         Raises:
             ArtifactError: another process is writing a generation.
@@ -190,6 +193,7 @@ class Index:
                 self.checkpoint.path,
                 snapshot.overlay.sequence,
                 snapshot.generation.config,
+                tell,
             )
             self._switch_to(target, snapshot.generation)
 

@@ -25,3 +25,9 @@ def check_room(folder: Path, needed: int, content: str, alternative: str) -> Non
 def has_room(folder: Path, needed: int) -> bool:
     """Return whether `folder` has room for `needed` bytes."""
     return needed <= shutil.disk_usage(folder).free
+
+
+def free_space(folder: Path) -> int:
+    """Return the free bytes on the disk of `folder`, which need not exist yet."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free

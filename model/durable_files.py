@@ -118,6 +118,19 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Take over a file that never changes: as a hard link, or as a copy if the file system has no links."""
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def take_over_folder(source: Path, target: Path) -> None:
+    """Take over a folder of files that never change, as hard links if possible."""
+    shutil.copytree(source, target, copy_function=lambda file, place: link_or_copy(Path(file), Path(place)))
+
+
 def set_aside(path: Path) -> None:
     """Rename a damaged file or folder to a free name that begins with its own; do nothing if it is missing."""
     aside = path.with_name(f"{path.name}.damaged")

@@ -80,7 +80,13 @@ class Shop:
         checkpoint, out = draft.path.parent / "checkpoint", self.folder / "index"
         out.mkdir()
         parents = {"checkpoint": read_manifest(checkpoint, "checkpoint").digest, "prepared": "0" * 64}
-        config = BuildConfig(checkpoint=checkpoint, prepared=self.folder / "prepared", out=out)
+        config = BuildConfig(
+            checkpoint=checkpoint,
+            prepared=self.folder / "prepared",
+            out=out,
+            kind=self.kind,
+            min_recall=self.min_recall,
+        )
         with write_artifact(next_generation(out), "index", config, parents) as draft:
             items = [item(n) for n in range(self.items)]
             vectors = draft.path / VECTORS_DIR

@@ -5,14 +5,18 @@ from collections import defaultdict
 import numpy as np
 from numpy import ndarray
 
+from indexes.builder.machine import readable_size
 from indexes.config import CompactConfig, StatsConfig, VerifyConfig
 from indexes.index import Index
 from indexes.journal.change import JournalEntry
 from indexes.journal.journal import LOST_ITEM_ID
 from indexes.storage.generation import Generation
 from indexes.storage.layout import journal_store, newest_generation
+from indexes.storage.precomputed import PrecomputedAnswers
+from indexes.storage.table_maker import ANSWERS_PER_ITEM
 from indexes.vectors.backends import VECTORS_DIR
 from model.artifact import check_files
+from model.console import say
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
 from model.records import Item
@@ -38,7 +42,7 @@ def verify(config: VerifyConfig) -> str:
     size = sum(record.size for record in generation.manifest.files.values())
     return (
         f"{generation.path} is intact: {len(generation.catalogue):,} items, {len(generation.manifest.files):,} files, "
-        f"{_size(size)}; {len(changes):,} changes since it was written."
+        f"{readable_size(size)}; {len(changes):,} changes since it was written."
     )
 
 
@@ -77,11 +81,11 @@ def stats(config: StatsConfig) -> str:
         "recall@10": recall,
         "free-text relations": free_text,
         "bytes per vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
-        "precomputed answers": ", ".join(generation.answers.similarities) or "none",
+        "precomputed answers": _precomputed(generation.answers),
         "digest": manifest.digest,
         "checkpoint": manifest.parents["checkpoint"],
-        **{f"size of {name}": _size(size) for name, size in sorted(sizes.items()) if size >= 2**20},
-        "size": _size(sum(sizes.values())),
+        **{f"size of {name}": readable_size(size) for name, size in sorted(sizes.items()) if size >= 2**20},
+        "size": readable_size(sum(sizes.values())),
     }
     width = max(map(len, lines))
     return "\n".join(f"{label:<{width}}  {value}" for label, value in lines.items())
@@ -98,7 +102,7 @@ def compact(config: CompactConfig) -> str:
         changes = index.snapshot.overlay.changes
         if changes == 0:
             return f"{config.index} has no changes since its newest generation."
-        index.compact()
+        index.compact(say)
         return f"Compacted the changes into {index.snapshot.generation.path}: {len(index):,} items."
     finally:
         index.close()
@@ -168,9 +172,14 @@ def _compare_with_tokens(
         )
 
 
-def _size(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+def _precomputed(answers: PrecomputedAnswers) -> str:
+    """Return which similarities have precomputed answers, and the recall of the tables that are not exact."""
+    names = ", ".join(answers.similarities) or "none"
+    recalls = [(one.recall_at_10, one.recall) for one in answers.recalls.values()]
+    if not recalls:
+        return names
+    at_10, all_of_them = zip(*recalls, strict=True)
+    return (
+        f"{names}; approximate: recall@10 {min(at_10):.4f} to {max(at_10):.4f}, recall@{ANSWERS_PER_ITEM} "
+        f"{min(all_of_them):.4f} to {max(all_of_them):.4f}, measured when they were written"
+    )

@@ -1,29 +1,42 @@
 """Choices that a build makes: the kind of vector index, and the similarities that get precomputed answers."""
 
 from indexes.config import FILE_KINDS, MILVUS_KINDS, BuildConfig, IndexKind
+from indexes.storage.table_maker import MAX_EXACT_ITEMS
 from indexes.vectors.faiss_backend import resident_bytes
 from model.errors import InputError
 from model.similarity import Similarity, View
 
-MAX_EXACT_ITEMS = 100_000
-"""Maximum number of items for which `auto` selects an exact scan and precomputes answers."""
+from .machine import machine_memory, readable_size
+
+MAX_SCANNED_BY_AUTO = 100_000
+"""Maximum number of items for which `auto` selects an exact scan."""
+
+MAX_ANSWERED_ITEMS = 1_000_000
+"""Maximum number of items for which `auto` precomputes answers."""
+
+SERVING_SHARE = 0.75
+"""Share of the memory of the machine that vectors may use by default. The network and the catalogue need the rest."""
+
+
+def memory_limit(config: BuildConfig) -> int:
+    """Return the bytes of memory that a server may use for vectors: `--max-memory`, or a share of this machine."""
+    return int(machine_memory() * SERVING_SHARE) if config.max_memory is None else config.max_memory
+
+
+def resident_size(kind: IndexKind, items: int, relations: int, dim: int) -> int:
+    """Estimate the bytes of memory that a server needs for the vectors of all relations and views in files."""
+    return items * relations * len(View) * resident_bytes(kind, dim)
 
 
 def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
-    """Return the configured kind or, for `auto`, the first kind that fits into `config.max_memory`.
+    """Return the configured kind or, for `auto`, the first kind that fits into `memory_limit`.
 
-    `auto` tries an exact scan (only up to `MAX_EXACT_ITEMS` items), then an HNSW graph, then compressed codes.
+    `auto` tries the `automatic_kinds`. Without `--max-memory`, it chooses the last even if it does not fit, so that an
+    index that grew can still be compacted.
 
     Raises:
         InputError: no kind fits into `config.max_memory`, or the configured kind does not exist where the vectors are.
     """
-
-    def fits(kind: IndexKind) -> bool:
-        return config.max_memory is None or need(kind) <= config.max_memory
-
-    def need(kind: IndexKind) -> int:
-        return items * relations * len(View) * resident_bytes(kind, dim)
-
     kinds, place = (FILE_KINDS, "files") if config.vectors is None else (MILVUS_KINDS, "Milvus (--vectors)")
     if config.kind not in ("auto", *kinds):
         raise InputError(
@@ -31,17 +44,39 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
         )
     if config.vectors is not None:
         return "flat" if config.kind == "auto" else config.kind
-    preferred: tuple[IndexKind, ...] = ("hnsw", "ivf-rabitq")
-    if items <= MAX_EXACT_ITEMS:
-        preferred = ("flat", *preferred)
-    asked = preferred if config.kind == "auto" else (config.kind,)
+    asked = automatic_kinds(items) if config.kind == "auto" else (config.kind,)
     for kind in asked:
-        if fits(kind):
+        if resident_size(kind, items, relations, dim) <= memory_limit(config):
             return kind
+    if config.max_memory is not None:
+        check_serving_memory(config, asked[-1], items, relations, dim)
+    return asked[-1]
+
+
+def automatic_kinds(items: int) -> tuple[IndexKind, ...]:
+    """Return the kinds that `auto` tries for a number of items, in order of preference."""
+    return ("flat", "hnsw", "ivf-rabitq") if items <= MAX_SCANNED_BY_AUTO else ("hnsw", "ivf-rabitq")
+
+
+def check_serving_memory(config: BuildConfig, kind: IndexKind, items: int, relations: int, dim: int) -> None:
+    """Check that a server has enough memory for the vectors of an index of `kind`.
+
+    Raises:
+        InputError: the vectors exceed `memory_limit`.
+    """
+    need, limit = resident_size(kind, items, relations, dim), memory_limit(config)
+    if need <= limit:
+        return
+    if config.max_memory is None:
+        exceeded = (
+            f"three quarters of this machine's memory ({readable_size(limit)} of "
+            f"{readable_size(machine_memory())}). Pass --max-memory if a larger machine serves the index"
+        )
+    else:
+        exceeded = f"--max-memory {config.max_memory.human_readable()}. Increase --max-memory"
     raise InputError(
-        f"{items:,} items under {relations} relations need {need(asked[-1]) / 2**30:,.2f} GiB with kind {asked[-1]}, "
-        f"which exceeds --max-memory {config.max_memory.human_readable() if config.max_memory else ''}. Increase "
-        "--max-memory, choose a more compact --kind, or index fewer items."
+        f"{items:,} items under {relations} relations need {readable_size(need)} of memory with kind {kind}, which "
+        f"exceeds {exceeded}, choose a more compact --kind, or index fewer items."
     )
 
 
@@ -53,7 +88,9 @@ def precomputed_similarities(config: BuildConfig, items: int, pictured: bool) ->
     asked: tuple[Similarity, ...]
     match config.answers:
         case "auto":
-            asked = (Similarity.AVG,) if items <= MAX_EXACT_ITEMS else ()
+            # A search in Milvus takes too long to repeat for every item.
+            most = MAX_ANSWERED_ITEMS if config.vectors is None else MAX_EXACT_ITEMS
+            asked = (Similarity.AVG,) if items <= most else ()
         case "none":
             asked = ()
         case "all":

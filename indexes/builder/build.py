@@ -46,7 +46,7 @@ from indexes.vectors.gpu_vectors import open_cards
 from indexes.vectors.milvus_collections import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
-from model.console import progress_bar
+from model.console import progress_bar, say
 from model.data.prepared_data import Prepared
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.errors import InputError
@@ -54,9 +54,11 @@ from model.records import Item
 from model.similarity import View
 
 from .auto_options import choose_kind, precomputed_similarities
+from .build_needs import build_needs
 from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
 from .free_text_recall import choose_probes, write_report
 from .shards import SHARDS_DIR, EncodingRun, Shards
+from .steps import step
 
 
 def build(
@@ -78,7 +80,7 @@ def build(
 
     Raises:
         ArtifactError: `config.out` exists and is not an index, or another run is writing to it.
-        InputError: `config.out` has changes that would be lost, no kind fits into `config.max_memory`, the configured
+        InputError: `config.out` has changes that would be lost, the memory or the disk is too small, the configured
             kind misses `config.min_recall`, or no item can be encoded.
         StorageError: the disk is full or failing; an existing index is still available.
     """
@@ -92,7 +94,7 @@ def build(
         embedding.run(group)
         group.wait()
         return {}
-    kind = choose_kind(config, len(prepared.items), len(checkpoint.relations), encoder.dim)
+    kind = _kind_that_fits(config, checkpoint, prepared, encoder.dim)
     if config.vectors is not None:
         check_server(config.vectors)
     config = config.model_copy(update={"journal": prepared_journal(config.out, config.journal)})
@@ -118,6 +120,22 @@ def build(
         remove_generations(config.out, {target})
     _forget_discarded_changes(target)
     return draft.counts
+
+
+def _kind_that_fits(config: BuildConfig, checkpoint: Checkpoint, prepared: Prepared, dim: int) -> IndexKind:
+    """Choose the kind of index, and print what the build needs.
+
+    Raises:
+        InputError: no kind fits into `config.max_memory`, or the build or the index exceeds the memory or the disk.
+    """
+    items, relations = len(prepared.items), len(checkpoint.relations)
+    kind = choose_kind(config, items, relations, dim)
+    answers = precomputed_similarities(config, items, all(one.picture for one in prepared.items))
+    needs = build_needs(config, kind, prepared, relations, dim, len(answers))
+    for line in needs.describe(config, items, relations, dim):
+        say(line)
+    needs.check(config, items, relations, dim)
+    return kind
 
 
 def _forget_discarded_changes(target: Path) -> None:
@@ -169,31 +187,33 @@ def _write(
         raise InputError(
             f"No item of {config.prepared} could be encoded: {next(iter(set_aside.values()), 'it has no items')}."
         )
-    with progress_bar(f"indexing ({kind})", relations * len(View)) as advance:
-        keep_vectors(
-            draft.path / VECTORS_DIR,
-            target,
-            config,
-            relations,
-            encoder.dim,
-            shards.vectors,
-            kind,
-            lambda: advance(""),
-        )
+    files, count, dim = relations * len(View), len(items), encoder.dim
+    with (
+        step(f"indexing vectors ({kind})", files * count, "vectors") as finished,
+        progress_bar(f"indexing ({kind})", files) as advance,
+    ):
+
+        def written() -> None:
+            advance("")
+            finished(count)
+
+        keep_vectors(draft.path / VECTORS_DIR, target, config, relations, dim, shards.vectors, kind, written)
     if config.token_store:
-        write_tokens(draft.path / TOKENS_DIR, encoder.dim, shards.tokens())
-        write_report(draft.path / TOKENS_DIR, choose_probes(encoder), config.min_recall)
+        with step("storing tokens", count, "items"):
+            write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens())
+            write_report(draft.path / TOKENS_DIR, choose_probes(encoder), config.min_recall)
+    similarities = precomputed_similarities(config, count, all(one.picture for one in items))
     cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
-    with closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors:
-        write_precomputed(
-            draft.path / ANSWERS_DIR,
-            vectors,
-            range(relations),
-            precomputed_similarities(config, len(items), all(one.picture for one in items)),
-        )
-    write_catalogue(draft.path, items)
-    write_attributes(draft.path, items)
-    _copy_pictures(prepared, draft, items)
+    with (
+        closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors,
+        step("precomputing answers", count * relations * len(similarities), "answers") as finished,
+    ):
+        folder = draft.path / ANSWERS_DIR
+        write_precomputed(folder, vectors, range(relations), similarities, advance=finished)
+    with step("writing items", count, "items"):
+        write_catalogue(draft.path, items)
+        write_attributes(draft.path, items)
+        _copy_pictures(prepared, draft, items)
     save_relations(draft.path, _indexed_relations(checkpoint, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)

@@ -1,11 +1,10 @@
 """Addition and removal of relations: a new generation contains the same items under other relations.
 
 The new generation includes the same changes as the old one, and later changes are applied on top of it as before. The
-vectors under the remaining relations do not change, so their files are copied, including ANN graphs and precomputed
+vectors under the remaining relations do not change, so their files are taken over, including ANN graphs and precomputed
 answers. Only Milvus receives all vectors again, because each of its collections belongs to one generation.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +24,7 @@ from indexes.storage.tokens import TOKENS_DIR
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.faiss_backend import Carried
 from model.artifact import PICTURES, Draft, write_artifact
+from model.durable_files import link_or_copy, take_over_folder
 from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.errors import InputError, NoTokensError, UnknownRelationError
 from model.records import Relation
@@ -159,12 +159,12 @@ def write_revised(
 
 
 def _copy_items(old: Generation, draft: Draft) -> None:
-    """Copy the files of a generation that do not depend on its relations: items, attributes, tokens and pictures."""
+    """Take over the files that do not depend on the relations: items, attributes, tokens and pictures."""
     source, target = old.path, draft.path
     for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
-        shutil.copyfile(source / name, target / name)
+        link_or_copy(source / name, target / name)
     if (source / TOKENS_DIR).is_dir():
-        shutil.copytree(source / TOKENS_DIR, target / TOKENS_DIR)
+        take_over_folder(source / TOKENS_DIR, target / TOKENS_DIR)
     for name in old.manifest.files:
         if name.startswith(f"{PICTURES}/"):
             carry_picture(old, name, draft)

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt16
 from numpy import ndarray
 
+from indexes.vectors.bfloat_vectors import BfloatVectors, bfloat16, inner_products, padded_width
 from indexes.vectors.contract import Neighbours
-from indexes.vectors.half_vectors import HalfVectors, bfloat16, inner_products, padded_width
 from model.embeddings.encoding import unit_rows
 from model.embeddings.free_text import FreeTextRelation, pooled
 from model.similarity import View
@@ -111,7 +111,7 @@ class Estimates:
         self._cross = self._parts[0].outer @ self._parts[-1].outer.T
         self._shape = len(text), padded_width(len(self._outer))
         self._lock = Lock()
-        self._computed: HalfVectors | None = None
+        self._computed: BfloatVectors | None = None
 
     @property
     def nbytes(self) -> int:
@@ -132,7 +132,7 @@ class Estimates:
                 self._computed = self._vectors()
         return self._computed.nearest(inner_products(self._outer, query), k, allowed)
 
-    def _vectors(self) -> HalfVectors:
+    def _vectors(self) -> BfloatVectors:
         rows = np.zeros(self._shape, np.uint16)
         tokens = max(len(part.tokens.codes) for part in self._parts)
         step = max(1, TOKENS_PER_PART * len(rows) // max(tokens, 1))
@@ -144,7 +144,7 @@ class Estimates:
 
         with ThreadPoolExecutor(min(available_cores(), MAX_THREADS)) as pool:
             list(pool.map(fill, range(0, len(rows), step)))
-        return HalfVectors(rows)
+        return BfloatVectors(rows)
 
     def _rows(self, first: int, last: int) -> UInt16[ndarray, "items width"]:
         inner = [part.inner(first, last) for part in self._parts]

@@ -16,20 +16,21 @@ GPUs hold copies of the vectors, not of the ANN indexes, as far as they fit (`gp
 scan by the GPUs. Only an HNSW graph is faster, so it still answers searches without a filter on the CPU.
 """
 
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 from pydantic import RootModel
 
 from indexes.config import IndexKind
+from model.durable_files import link_or_copy
 from model.errors import InputError
 from model.plain_file import read_model
 from model.similarity import View
@@ -51,6 +52,7 @@ from .contract import (
 from .faiss_threads import threads
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
+from .half_vectors import HalfVectors
 
 MAX_ANN_DEPTH = 1_000
 """Maximum number of candidates from an ANN index. Finding more would mean visiting most of it, so a scan is used."""
@@ -58,13 +60,23 @@ MAX_ANN_DEPTH = 1_000
 
 @dataclass(frozen=True)
 class Carried:
-    """Vectors to copy unchanged from the `folder` of another generation with the same items.
+    """Files in the `folder` of another generation from which those of the new generation are made.
 
-    `positions` maps the position of a relation in the new generation to its position in the other generation.
+    `positions` maps the position of a relation in the new generation to its position in the other generation. If
+    `renumbered` is None, both generations have the same items, and the files are taken over unchanged. Otherwise it is
+    the new row of each item, -1 if the item is gone; see `AnnIndex.carry`.
     """
 
     folder: Path
     positions: Mapping[int, int]
+    renumbered: Int64[ndarray, " before"] | None = None
+
+    def ann_file(self, relation: int, view: View, kind: IndexKind) -> Path | None:
+        """Return the path of the ANN index from which the one of a relation and view can be made; None if none is."""
+        if self.renumbered is None or relation not in self.positions:
+            return None
+        path = self.folder / f"{file_name(self.positions[relation], view)}.{_ending(kind)}"
+        return path if path.exists() else None
 
 
 class Report(RootModel[dict[str, FileReport]]):
@@ -76,22 +88,9 @@ class _VectorFile:
     """Opened vector files of one relation and view."""
 
     exact: Any
-    halves: Float16[ndarray, "items dim"]
+    stored: HalfVectors
     ann: AnnIndex | None
     search_parameter: int = 0
-
-    def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
-        """Convert the vectors at `rows` to single precision, exactly except for infinities.
-
-        The bits are shifted into place, and the factor 2^112 corrects the exponent bias. NumPy and FAISS convert one
-        number at a time, which takes four times as long.
-        """
-        bits = self.halves[rows].view(np.int16).astype(np.int32)
-        bits <<= 13
-        bits &= ~0x70000000
-        found: ndarray = bits.view(np.float32)
-        found *= np.float32(2.0**112)
-        return found
 
     def scan(
         self,
@@ -146,7 +145,7 @@ class _VectorFile:
 
     def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
         """Score the given rows exactly and return the `k` best."""
-        return Neighbours.best(rows, cosines(self.vectors(rows), query), k)
+        return Neighbours.best(rows, cosines(self.stored.take(rows), query), k)
 
 
 class FaissVectors:
@@ -185,7 +184,7 @@ class FaissVectors:
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """Return the stored vectors of the items at `rows`, rounded to half precision."""
-        return self._stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
+        return self._stored(relation, view).stored.take(np.asarray(rows, dtype=np.int64))
 
     def search(
         self,
@@ -243,7 +242,7 @@ class FaissVectors:
     def _table(self, relation: int, view: View) -> CardTable | None:
         """Return the copy of vectors on the GPUs, which is made if it fits; None if there is none."""
         return self._copies.table(
-            (relation, view), self.count, lambda: (self._stored(relation, view).vectors, self.dim)
+            (relation, view), self.count, lambda: (self._stored(relation, view).stored.take, self.dim)
         )
 
     def _stored(self, relation: int, view: View) -> _VectorFile:
@@ -282,25 +281,33 @@ def write_vectors(
 ) -> None:
     """Create `folder` and write the vectors of each relation and each of `views` into it.
 
-    An ANN index gets the fastest search parameter that reaches `min_recall`. `advance` is called after each relation
-    and view, except for `carried` vectors, which are copied.
+    An ANN index gets the fastest search parameter that reaches `min_recall`. If it was made from a `carried` index and
+    does not reach `min_recall`, it is built anew. `advance` is called after each relation and view, except for files
+    that are taken over unchanged.
 
     Raises:
         InputError: `kind` does not reach `min_recall` with any search parameter.
     """
     folder.mkdir()
-    reports = {} if carried is None else _carry(folder, carried, views)
+    reports = {} if carried is None or carried.renumbered is not None else _carry(folder, carried, views)
     every = ((relation, view) for relation in range(relations) for view in views)
     keys = [(relation, view) for relation, view in every if file_name(relation, view) not in reports]
     with threads():
         for relation, view in keys:
             name = file_name(relation, view)
-            reports[name] = _write(folder, relation, view, dim, source(relation, view), kind)
+            reports[name] = _write(folder, relation, view, dim, source(relation, view), kind, carried)
             advance()
-    with threads(1):
-        for relation, view in keys:
-            name = file_name(relation, view)
-            reports[name] = _measure(folder, relation, view, reports[name], min_recall, views)
+    for relation, view in keys:
+        name = file_name(relation, view)
+        with threads(1):
+            measure = partial(_measure, folder, relation, view, reports[name], min_recall, views)
+            try:
+                reports[name] = measure()
+            except InputError:
+                if carried is None or carried.ann_file(relation, view, reports[name].kind) is None:
+                    raise
+                _rebuild(folder, name, reports[name].kind)
+                reports[name] = measure()
     (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -312,7 +319,7 @@ def _carry(folder: Path, carried: Carried, views: Collection[View]) -> dict[str,
             name, old = file_name(now, view), file_name(then, view)
             reports[name] = known[old]
             for ending in {"faiss", _ending(known[old].kind)}:
-                shutil.copyfile(carried.folder / f"{old}.{ending}", folder / f"{name}.{ending}")
+                link_or_copy(carried.folder / f"{old}.{ending}", folder / f"{name}.{ending}")
     return reports
 
 
@@ -322,25 +329,43 @@ def _ending(kind: IndexKind) -> str:
 
 
 def _write(
-    folder: Path, relation: int, view: View, dim: int, chunks: Iterable[ndarray], kind: IndexKind
+    folder: Path,
+    relation: int,
+    view: View,
+    dim: int,
+    chunks: Iterable[ndarray],
+    kind: IndexKind,
+    carried: Carried | None,
 ) -> FileReport:
     exact = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     for chunk in chunks:
-        # Round here, because FAISS does not round to the nearest half-precision number.
-        exact.add(np.ascontiguousarray(chunk.astype(np.float16), dtype=np.float32))
+        # NumPy rounds to the nearest half-precision number, which FAISS does not. Its codes are these numbers.
+        exact.add_sa_codes(np.ascontiguousarray(chunk, np.float16).view(np.uint8))
     path = folder / f"{file_name(relation, view)}.faiss"
     write_index(exact, path)
     size = path.stat().st_size
     made_of: IndexKind = kind if exact.ntotal > MAX_SCANNED_ITEMS else "flat"
     if made_of != "flat":
         path = path.with_suffix(f".{_ending(made_of)}")
-        ANN_INDEXES[made_of].write(exact, path)
+        made = False
+        if carried is not None and (old := carried.ann_file(relation, view, made_of)) is not None:
+            assert carried.renumbered is not None, "without it there is no file to make the index from"
+            made = ANN_INDEXES[made_of].carry(old, carried.renumbered, exact, path)
+        if not made:
+            ANN_INDEXES[made_of].write(exact, path)
         size += path.stat().st_size
     return FileReport(
         kind=made_of,
         items=exact.ntotal,
         bytes_per_vector=round(size / max(exact.ntotal, 1), 1),
     )
+
+
+def _rebuild(folder: Path, name: str, kind: IndexKind) -> None:
+    """Build the ANN index of a relation and view again, from its vectors."""
+    exact = read_index(folder / f"{name}.faiss", faiss.IO_FLAG_MMAP_IFC)
+    with threads():
+        ANN_INDEXES[kind].write(exact, folder / f"{name}.{_ending(kind)}")
 
 
 def _measure(
@@ -359,7 +384,7 @@ def _measure(
     drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
     queries = np.concatenate(
         [
-            (stored if v == view else _open(folder, relation, v, report, exact=True)).vectors(rows)
+            (stored if v == view else _open(folder, relation, v, report, exact=True)).stored.take(rows)
             for v, rows in zip(asking, np.array_split(drawn, len(asking)), strict=True)
         ]
     )
@@ -388,9 +413,8 @@ def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
 def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _VectorFile:
     path = folder / f"{file_name(relation, view)}.faiss"
     vectors = read_index(path, faiss.IO_FLAG_MMAP_IFC)
-    codes = faiss.rev_swig_ptr(vectors.codes.data(), vectors.codes.size())
-    halves = codes.view(np.float16).reshape(-1, vectors.d)
+    stored = HalfVectors(vectors)
     if exact or report.kind == "flat":
-        return _VectorFile(vectors, halves, None)
+        return _VectorFile(vectors, stored, None)
     ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
-    return _VectorFile(vectors, halves, ann, report.effort or 0)
+    return _VectorFile(vectors, stored, ann, report.effort or 0)

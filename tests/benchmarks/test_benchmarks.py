@@ -28,6 +28,7 @@ from benchmarks import (
 from benchmarks.rig.embeddings import Embeddings
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
+from benchmarks.scale import __main__ as scale
 from benchmarks.train import bf16_peak
 from indexes.vectors.gpu_vectors import Cards
 from tests.conftest import Road
@@ -188,6 +189,27 @@ def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
         assert row["ratio_to_faiss"] == pytest.approx(row["p50_ms"] / row["faiss_p50_ms"], rel=0.01)
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["bytes_per_vector"] > (63 if row["kind"] == "flat" else 80)
+
+
+def test_scale_benchmark_sizes_every_place_and_checks_its_formulas(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scale", "--quick", "--items", "1000000", "100000000"])
+    scale.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert all(0 <= one["residual"] < 0.3 for one in figures["fits"].values())
+    for one in figures["checks"].values():
+        assert one["bytes"] == pytest.approx(one["bytes_formula"], rel=0.25)
+        assert one["build_s"] > 0
+    rows = {(row["items"], row["place"]): row for row in figures["sizes"]}
+    assert len(rows) == 6
+    codes = rows[1_000_000, "ivf-rabitq files"]
+    assert codes["memory"] == 8 * 2**30 + 3 * 10 * 1_000_000 * (512 // 8 + 40)
+    # 100 times as many items need 100 times the disk, and 1,000 times the comparisons with cells.
+    large = rows[100_000_000, "ivf-rabitq files (does not fit)"]
+    assert large["disk"] == 100 * codes["disk"]
+    assert 100 * codes["hours"] < large["hours"] < 1_000 * codes["hours"]
+    assert large["queries_per_s"] == 4 * 50_000 / 320  # every vector comes from disk
 
 
 def test_search_benchmark_measures_searches_on_a_gpu(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from indexes.builder.build import build
-from indexes.config import BuildConfig
+from indexes.config import BuildConfig, IndexKind
 from indexes.storage.layout import newest_generation
 from model.artifact import write_artifact
 from model.checkpoint.calibration import UNCALIBRATED, Calibration
@@ -335,7 +336,12 @@ def write_checkpoint(folder: Path, seed: int = 2, calibration: Calibration = UNC
         )
 
 
-def write_shop(folder: Path, token_store: bool = False, calibration: Calibration = UNCALIBRATED) -> FakeShop:
+def write_shop(
+    folder: Path,
+    token_store: bool = False,
+    calibration: Calibration = UNCALIBRATED,
+    kind: IndexKind | Literal["auto"] = "auto",
+) -> FakeShop:
     """Write all three artifacts into `folder`."""
     shop = FakeShop(folder / "prepared", folder / "checkpoint", folder / "index")
     write_prepared(shop.prepared)
@@ -346,6 +352,7 @@ def write_shop(folder: Path, token_store: bool = False, calibration: Calibration
         out=shop.index,
         batch_size=5,
         token_store=token_store,
+        kind=kind,
     )
     build(config, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
     return shop

@@ -101,16 +101,28 @@ def test_index_and_checkpoint_can_be_moved_together(shop: FakeShop, tmp_path: Pa
         ("auto", 1_000_000, "16GiB", "ivf-rabitq"),
         ("flat", 1_000_000, "40GiB", "flat"),
         ("ivf-pq", 100, None, "ivf-pq"),
+        ("auto", 1_000_000, None, "hnsw"),  # 36.2 of 48 GiB, three quarters of the machine
+        ("auto", 1_500_000, None, "ivf-rabitq"),
+        (
+            "auto",
+            100_000_000,
+            None,
+            "ivf-rabitq",
+        ),  # does not fit either; a build is refused, a compaction goes on
     ],
 )
-def test_auto_selects_fastest_kind_that_fits(kind: str, items: int, memory: str | None, chosen: str) -> None:
+def test_auto_selects_fastest_kind_that_fits(
+    kind: str, items: int, memory: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.builder.auto_options.machine_memory", lambda: 64 * 2**30)
     assert choose_kind(budget(kind, memory), items, 10, 512) == chosen
 
 
 @pytest.mark.parametrize("kind", ["auto", "flat"])
 def test_rejects_index_that_exceeds_memory_limit(kind: str) -> None:
     with pytest.raises(
-        InputError, match=r"1,000,000 items under 10 relations need .* GiB .* exceeds --max-memory 1.0GiB"
+        InputError,
+        match=r"1,000,000 items under 10 relations need .* GiB .* exceeds --max-memory 1.0GiB. Increase",
     ):
         choose_kind(budget(kind, "1GiB"), 1_000_000, 10, 512)
 
@@ -125,7 +137,8 @@ def test_new_generation_keeps_item_format(tmp_path: Path) -> None:
     index = Index.open(write_shop(tmp_path, token_store=True).index)
     expected = ItemFormat(text_fields=("title", "categories"), picture_size=64)
     assert index.snapshot.generation.composition == expected
-    for change in (index.compact, lambda: add(index)):
+    changes: tuple[Callable[[], object], ...] = (index.compact, lambda: add(index))
+    for change in changes:
         before = index.snapshot.generation.path
         change()
         assert index.snapshot.generation.path != before

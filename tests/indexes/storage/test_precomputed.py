@@ -14,13 +14,8 @@ from indexes.index import Index
 from indexes.journal.change import Change
 from indexes.search.filtered_search import best_for_item
 from indexes.search.selection import Selection
-from indexes.storage.precomputed import (
-    ANSWERS_PER_ITEM,
-    PrecomputedAnswers,
-    PreviousAnswers,
-    TableMaker,
-    write_precomputed,
-)
+from indexes.storage.precomputed import PrecomputedAnswers, PreviousAnswers, write_precomputed
+from indexes.storage.table_maker import ANSWERS_PER_ITEM, TableMaker
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from indexes.vectors.gpu_vectors import CPU, Cards
@@ -72,7 +67,7 @@ def tables(
     vectors = drawn(request.param)
     with pytest.MonkeyPatch.context() as patch:
         # Several tiles, the last of them partial.
-        patch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 150)
+        patch.setattr("indexes.storage.table_maker.ITEMS_PER_TILE", 150)
         return vectors, written(tmp_path_factory.mktemp("tables"), vectors)
 
 
@@ -174,8 +169,8 @@ def test_builds_requested_tables(shop: FakeShop, tmp_path: Path, answers: str) -
 def test_carried_over_rows_are_prefixes_of_brute_force_answers(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.storage.precomputed.ITEMS_PER_TILE", 100)
-    monkeypatch.setattr("indexes.storage.precomputed.ANSWERS_PER_ITEM", 20)
+    monkeypatch.setattr("indexes.storage.table_maker.ITEMS_PER_TILE", 100)
+    monkeypatch.setattr("indexes.storage.table_maker.ANSWERS_PER_ITEM", 20)
     made: list[int] = []
     remade, shortened = 0, 0
 
@@ -183,7 +178,7 @@ def test_carried_over_rows_are_prefixes_of_brute_force_answers(
         made.append(len(rows))
         return _table(self, rows)
 
-    monkeypatch.setattr("indexes.storage.precomputed.TableMaker.table", table_noted)
+    monkeypatch.setattr("indexes.storage.table_maker.TableMaker.table", table_noted)
     rng = np.random.default_rng(count)
     pool = drawn(700)
     vectors, before = pool[rng.integers(0, len(pool), count)], None
@@ -221,7 +216,7 @@ _table = TableMaker.table
 def test_answers_match_brute_force_after_a_thousand_changes(
     shop: FakeShop, tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.storage.precomputed.ANSWERS_PER_ITEM", depth)
+    monkeypatch.setattr("indexes.storage.table_maker.ANSWERS_PER_ITEM", depth)
     index, expected = Index.open(copied(shop, tmp_path)), Expected(shop)
     rng = np.random.default_rng(5)
     for batch in range(50):

@@ -102,6 +102,20 @@ def test_unmaps_files_of_released_vectors(tmp_path: Path, monkeypatch: pytest.Mo
         assert str(tmp_path) not in Path("/proc/self/maps").read_text(), kind
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-rabitq", "ivf-pq"])
+def test_processes_share_the_memory_of_an_ann_index(
+    kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
+    encoding = tied()
+    write(tmp_path / "vectors", encoding, kind)
+    opened = FaissVectors(tmp_path / "vectors")
+    assert len(opened.search(0, View.TEXT, encoding.text[0, 0], 3).rows) == 3
+    for name in ("000.text.faiss", f"000.text.{kind}.faiss"):
+        assert str(tmp_path / "vectors" / name) in Path("/proc/self/maps").read_text()
+
+
 @pytest.mark.parametrize("kind", FILE_KINDS)
 def test_search_uses_one_thread_when_called_from_any_thread(
     kind: IndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,130 @@
+"""Memory, disk space and time that a build will need, which `rcml index build` prints before it starts.
+
+The sizes are computed from the number of items and the options. docs/operations.md ("Sizing") has the same formulas.
+"""
+
+from dataclasses import dataclass
+
+from indexes.config import BuildConfig, IndexKind
+from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
+from indexes.vectors.ann_index import ANN_INDEXES
+from indexes.vectors.build_rate import seconds_to_build
+from indexes.vectors.contract import MAX_SCANNED_ITEMS
+from model.data.prepared_data import Prepared
+from model.disk_space import free_space
+from model.errors import InputError
+from model.similarity import View
+
+from .auto_options import automatic_kinds, check_serving_memory, memory_limit, resident_size
+from .machine import machine_memory, readable_size
+
+NETWORK_BYTES = 2 * 2**30
+"""Memory of a building process besides the vectors: the network, its batches, and the catalogue."""
+
+TOKENS_OF_ITEM = 70
+"""Number of stored tokens of an item: about 20 of its text and 50 of its picture with ViT-B/32."""
+
+CATALOGUE_BYTES = 400
+"""Bytes that an item takes in the catalogue and the attributes besides its texts."""
+
+
+@dataclass(frozen=True)
+class BuildNeeds:
+    """Needs of a build with an index of `kind`: sizes in bytes, and seconds for the vectors.
+
+    `serving` is the memory that a server needs for the vectors, `building` the memory of the build. `disk` is the space
+    for the new generation and for the encoded items, which are removed afterwards.
+    """
+
+    kind: IndexKind
+    serving: int
+    building: int
+    disk: int
+    seconds: float
+
+    def check(self, config: BuildConfig, items: int, relations: int, dim: int) -> None:
+        """Check that the build and the index fit into the memory and on the disk.
+
+        Raises:
+            InputError: something does not fit; the message has the sizes and the remedy.
+        """
+        if config.vectors is None:
+            check_serving_memory(config, self.kind, items, relations, dim)
+        if self.building > machine_memory():
+            raise InputError(
+                f"Building needs {readable_size(self.building)} of memory, but this machine has "
+                f"{readable_size(machine_memory())}. Build on a larger machine, choose --kind ivf-rabitq, or index "
+                "fewer items."
+            )
+        free = free_space(config.out)
+        if self.disk > free:
+            raise InputError(
+                f"Building needs {readable_size(self.disk)} on the disk of {config.out}, which has "
+                f"{readable_size(free)} free. Free disk space, choose another --out, pass --answers none, or index "
+                "fewer items."
+            )
+
+    def describe(self, config: BuildConfig, items: int, relations: int, dim: int) -> list[str]:
+        """Return lines that say what the build needs, and why `auto` chose the kind."""
+        lines = []
+        if config.kind == "auto" and config.vectors is None:
+            needs = (
+                f"{kind} {readable_size(resident_size(kind, items, relations, dim))}"
+                for kind in automatic_kinds(items)
+            )
+            limit = (
+                "three quarters of this machine's" if config.max_memory is None else "as --max-memory says"
+            )
+            lines.append(
+                f"Kind {self.kind}: the vectors may take {readable_size(memory_limit(config))} of memory when served "
+                f"({limit}), and would need {', '.join(needs)}."
+            )
+        lines.append(
+            f"{items:,} items under {relations} relations need {readable_size(self.serving)} of memory for vectors to "
+            f"serve; {readable_size(self.building)} of memory and {readable_size(self.disk)} of disk to build; and "
+            f"about {readable_time(self.seconds)} to index the vectors once the items are embedded."
+        )
+        return lines
+
+
+def build_needs(
+    config: BuildConfig,
+    kind: IndexKind,
+    prepared: Prepared,
+    relations: int,
+    dim: int,
+    similarities: int,
+) -> BuildNeeds:
+    """Compute the needs of a build with precomputed answers for a number of `similarities`.
+
+    If the index has ANN indexes, the function also measures how fast this machine builds one, which takes a second.
+    """
+    items = len(prepared.items)
+    files = items * relations * len(View)
+    in_files = config.vectors is None
+    ann = ANN_INDEXES[kind] if in_files and kind != "flat" and items > MAX_SCANNED_ITEMS else None
+    codes = 0 if ann is None else ann.bytes_per_vector(dim)
+    tokens = 2 * dim * TOKENS_OF_ITEM if config.token_store else 0
+    texts = sum(len(item.text) + len(item.title) + len(item.description) for item in prepared.items)
+    pictures = sum(
+        record.size for name, record in prepared.manifest.files.items() if name.startswith("pictures/")
+    )
+    encoded = files * 2 * dim + items * tokens
+    answers = items * relations * similarities * ANSWERS_PER_ITEM * ENTRY.itemsize
+    generation = answers + items * (tokens + CATALOGUE_BYTES) + 2 * texts + pictures
+    if in_files:
+        generation += files * (2 * dim + codes)
+    return BuildNeeds(
+        kind=kind,
+        serving=resident_size(kind, items, relations, dim) if in_files else 0,
+        building=NETWORK_BYTES + items * (2 * 2 * dim + codes),
+        disk=encoded + generation,
+        seconds=0.0 if ann is None else relations * len(View) * seconds_to_build(kind, items, dim),
+    )
+
+
+def readable_time(seconds: float) -> str:
+    """Return a rough duration in words."""
+    if seconds < 120:
+        return f"{max(round(seconds), 1)} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7_200 else f"{seconds / 3_600:.1f} hours"
