@@ -2,9 +2,9 @@
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Num
@@ -92,8 +92,9 @@ class Condition:
         """
         whole = values.dtype.kind == "i"
         start, stop = 0, len(values)
+        rounding: Sequence[Callable[[float], float]] = _INTEGERS if whole else _DOUBLES
         for bound, find, first, rounded in zip(
-            self._bounds, _SEARCHES, (True, False, True, False), _INTEGERS if whole else _DOUBLES, strict=True
+            self._bounds, _SEARCHES, (True, False, True, False), rounding, strict=True
         ):
             if bound is None:
                 continue
@@ -165,7 +166,7 @@ def _at_most(bound: float | int) -> float:
 _DOUBLES = (_at_least, _at_most, _at_most, _at_least)
 """Rounding of each bound to a double with which doubles compare as with the bound."""
 
-_SEARCHES = (bisect_left, bisect_right, bisect_right, bisect_left)
+_SEARCHES: tuple[Callable[[Any, float], int], ...] = (bisect_left, bisect_right, bisect_right, bisect_left)
 """Search for the place of each bound among ascending values: before or after the values equal to the bound."""
 
 _INTEGERS = (math.ceil, math.floor, math.floor, math.ceil)

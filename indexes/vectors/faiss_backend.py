@@ -46,14 +46,13 @@ from .contract import (
     cosines,
     file_name,
     query_views,
-    widened,
 )
+from .exact_scan import near_rows
 from .faiss_threads import threads
+from .filter_plan import MAX_ANN_DEPTH, SCAN, FilterPlan, plan_filter
+from .filter_recall import measure_filters
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
-
-MAX_ANN_DEPTH = 1_000
-"""Maximum number of candidates from an ANN index. Finding more would mean visiting most of it, so a scan is used."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class _VectorFile:
     halves: Float16[ndarray, "items dim"]
     ann: AnnIndex | None
     search_parameter: int = 0
+    least_filter_share: float | None = None
 
     def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
         """Convert the vectors at `rows` to single precision, exactly except for infinities.
@@ -107,25 +107,26 @@ class _VectorFile:
             return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
         rough = None if table is None else table.near(query, wanted, allowed)
         if rough is None:
-            rough = self._near(query, wanted, few, allowed)
+            rough = near_rows(self.exact, self.halves, query, wanted, few, allowed)
         return self._scored(query, rough.rows, wanted)
 
-    def _near(
-        self, query: Float32[ndarray, " dim"], wanted: int, few: int, allowed: Bool[ndarray, " count"] | None
-    ) -> Neighbours:
-        """Find every row that may be among the `wanted` best of the `few` allowed rows, on the CPU."""
-        params = None
-        if allowed is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            params = faiss.SearchParameters(sel=selector)
-
-        def find(depth: int) -> Neighbours:
-            scores, rows = (found[0] for found in self.exact.search(query[None], depth, params=params))
-            return Neighbours(rows, scores)
-
-        rough = widened(find, wanted, few)
-        assert rough is not None, "a scan supports every depth"
-        return rough
+    def search_allowed(
+        self,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " count"],
+        table: CardTable | None = None,
+    ) -> tuple[Neighbours, FilterPlan]:
+        """Find the `k` nearest of the allowed items as `plan_filter` decides, and return how they were found."""
+        if self.ann is not None and (table is None or isinstance(self.ann, HnswIndex)):
+            few = int(np.count_nonzero(allowed))
+            plan = plan_filter(few, self.exact.ntotal, k, self.least_filter_share)
+            if plan.method == "ann":
+                rows, scores = self.ann.candidates(query, plan.depth, self.search_parameter)
+                kept = allowed[rows]
+                if (near := _nearest(rows[kept], scores[kept], k)) is not None:
+                    return self._scored(query, near, k), plan
+        return self.scan(query, k, allowed, table), SCAN
 
     def search(self, query: Float32[ndarray, " dim"], k: int, table: CardTable | None = None) -> Neighbours:
         """Find approximately the `k` nearest of all items; exactly with the copy `table`, except in a graph.
@@ -139,14 +140,24 @@ class _VectorFile:
                 rows, scores = self.ann.candidates(query, depth, self.search_parameter)
                 if len(rows) <= k:
                     break
-                if scores[-1] < scores[k - 1] - ROUNDING:
-                    return self._scored(query, rows[scores >= scores[k - 1] - ROUNDING], k)
+                if (near := _nearest(rows, scores, k)) is not None:
+                    return self._scored(query, near, k)
                 depth *= 2
         return self.scan(query, k, table=table)
 
     def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
         """Score the given rows exactly and return the `k` best."""
         return Neighbours.best(rows, cosines(self.vectors(rows), query), k)
+
+
+def _nearest(
+    rows: Int64[ndarray, " n"], scores: Float32[ndarray, " n"], k: int
+) -> Int64[ndarray, " near"] | None:
+    """Return the `k` best of the candidates, and those that tie with the last; None if further ones could tie."""
+    if len(rows) <= k or scores[-1] >= scores[k - 1] - ROUNDING:
+        return None
+    near: ndarray = rows[scores >= scores[k - 1] - ROUNDING]
+    return near
 
 
 class FaissVectors:
@@ -206,7 +217,7 @@ class FaissVectors:
             if dropped:
                 allowed = allowed.copy()
                 allowed[list(dropped)] = False
-            return stored.scan(query, k, allowed, table)
+            return stored.search_allowed(query, k, allowed, table)[0]
         depth = min(k + min(len(dropped), k), self.count)
         while True:
             found = stored.search(query, depth, table)
@@ -372,7 +383,15 @@ def _measure(
         found = [_others(tried.search(query, 11), row) for row, query in asked]
         recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
         if recall >= min_recall:
-            return report.model_copy(update={"effort": search_parameter, "recall_at_10": round(recall, 4)})
+            filters, least_share = measure_filters(replace(tried, least_filter_share=0.0), asked, min_recall)
+            return report.model_copy(
+                update={
+                    "effort": search_parameter,
+                    "recall_at_10": round(recall, 4),
+                    "filters": filters,
+                    "least_filter_share": least_share,
+                }
+            )
     raise InputError(
         f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
         f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
@@ -393,4 +412,4 @@ def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bo
     if exact or report.kind == "flat":
         return _VectorFile(vectors, halves, None)
     ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
-    return _VectorFile(vectors, halves, ann, report.effort or 0)
+    return _VectorFile(vectors, halves, ann, report.effort or 0, report.least_filter_share)
