@@ -1,6 +1,7 @@
 """Commands `rcml index verify`, `stats` and `compact`, which can run while a server uses the index."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from numpy import ndarray
@@ -12,6 +13,7 @@ from indexes.journal.journal import LOST_ITEM_ID
 from indexes.storage.generation import Generation
 from indexes.storage.layout import journal_store, newest_generation
 from indexes.vectors.backends import VECTORS_DIR
+from indexes.vectors.contract import FileReport
 from model.artifact import check_files
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
@@ -74,6 +76,7 @@ def stats(config: StatsConfig) -> str:
         "changes stored in": journal_store(config.index, generation.config).name,
         "kind": kinds,
         "recall@10": recall,
+        **_filtered_recalls(reports),
         "bytes per vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
         "precomputed answers": ", ".join(generation.answers.similarities) or "none",
         "digest": manifest.digest,
@@ -164,6 +167,20 @@ def _compare_with_tokens(
             f"{generation.path}: the {view} vector of item {items[wrong[0]].item_id!r} under {relation.description!r} "
             "does not match its tokens. Remove the relation and add it again."
         )
+
+
+def _filtered_recalls(reports: Sequence[FileReport]) -> dict[str, str]:
+    """Describe the least recall of the filters that were measured when the index was built, over all relations."""
+    measured = [one for report in reports for one in report.filters]
+    if not measured:
+        return {}
+    shares = sorted({one.share for one in measured}, reverse=True)
+    least = {share: min(one.recall_at_10 for one in measured if one.share == share) for share in shares}
+    used = sum(report.least_filter_share is not None for report in reports)
+    return {
+        "filtered recall@10": ", ".join(f"{share:.0%}: {recall:.4f}" for share, recall in least.items())
+        + f"; {used} of {len(reports)} vector files answer wide filters without a scan"
+    }
 
 
 def _size(size: float) -> str:

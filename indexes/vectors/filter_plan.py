@@ -50,7 +50,7 @@ def candidates_needed(allowed: int, items: int, k: int) -> int:
     """Return how many candidates contain more than `k` allowed ones, if the allowed items are spread at random.
 
     The number of allowed ones among n candidates is about a Poisson variable. With k + 1 plus three times the root of
-    this number expected, more than `k` are found in more than 99 of 100 searches.
+    this number expected, more than `k` are found in at least 98 of 100 searches.
     """
     wanted = k + 1 + 3 * math.sqrt(k + 1)
     return min(math.ceil(wanted * items / max(allowed, 1)), items)
