@@ -57,7 +57,7 @@ class FileReport(BaseModel):
     `effort` is the search parameter of the ANN index (efSearch, nprobe). `recall_at_10` was measured with this
     parameter against a scan, with items as queries. Both are None if every search is a scan. `filters` are measurements
     of searches with a filter, and `least_filter_share` is the least share of allowed items for which such a search uses
-    the ANN index (None: it always scans).
+    the ANN index (None: it always scans), with the search parameter `filter_effort`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +69,7 @@ class FileReport(BaseModel):
     recall_at_10: float | None = None
     filters: tuple[FilterRecall, ...] = ()
     least_filter_share: float | None = None
+    filter_effort: int | None = None
 
 
 def file_name(relation: int, view: View) -> str:

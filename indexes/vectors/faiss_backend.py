@@ -54,6 +54,9 @@ from .filter_recall import measure_filters
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
 
+MAX_FILTER_EFFORTS = 3
+"""Number of search parameters that are tried for filtered searches, from the one for plain searches on."""
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -79,6 +82,7 @@ class _VectorFile:
     ann: AnnIndex | None
     search_parameter: int = 0
     least_filter_share: float | None = None
+    filter_effort: int = 0
 
     def vectors(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
         """Convert the vectors at `rows` to single precision, exactly except for infinities.
@@ -122,7 +126,7 @@ class _VectorFile:
             few = int(np.count_nonzero(allowed))
             plan = plan_filter(few, self.exact.ntotal, k, self.least_filter_share)
             if plan.method == "ann":
-                rows, scores = self.ann.candidates(query, plan.depth, self.search_parameter)
+                rows, scores = self.ann.candidates(query, plan.depth, self.filter_effort)
                 kept = allowed[rows]
                 if (near := _nearest(rows[kept], scores[kept], k)) is not None:
                     return self._scored(query, near, k), plan
@@ -383,15 +387,14 @@ def _measure(
         found = [_others(tried.search(query, 11), row) for row, query in asked]
         recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
         if recall >= min_recall:
-            filters, least_share = measure_filters(replace(tried, least_filter_share=0.0), asked, min_recall)
-            return report.model_copy(
-                update={
-                    "effort": search_parameter,
-                    "recall_at_10": round(recall, 4),
-                    "filters": filters,
-                    "least_filter_share": least_share,
-                }
+            choice = measure_filters(
+                lambda effort: replace(stored, filter_effort=effort, least_filter_share=0.0),
+                [one for one in stored.ann.search_parameters if one >= search_parameter][:MAX_FILTER_EFFORTS],
+                asked,
+                min_recall,
             )
+            measured = {"effort": search_parameter, "recall_at_10": round(recall, 4)}
+            return report.model_copy(update=measured | choice._asdict())
     raise InputError(
         f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
         f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
@@ -412,4 +415,5 @@ def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bo
     if exact or report.kind == "flat":
         return _VectorFile(vectors, halves, None)
     ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
-    return _VectorFile(vectors, halves, ann, report.effort or 0, report.least_filter_share)
+    effort, filter_effort = report.effort or 0, report.filter_effort or 0
+    return _VectorFile(vectors, halves, ann, effort, report.least_filter_share, filter_effort)

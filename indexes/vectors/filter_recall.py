@@ -1,7 +1,7 @@
 """Recall of filtered searches that use an ANN index, measured when the index is built."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -16,6 +16,14 @@ FILTER_QUERIES = 25
 
 Asked = tuple[int, Float32[ndarray, " dim"]]
 """Row of an item, and its vector."""
+
+
+class FilterChoice(NamedTuple):
+    """The fields of `FileReport` about filters; empty or None if the recall was sufficient for no filter."""
+
+    filters: tuple[FilterRecall, ...]
+    least_filter_share: float | None
+    filter_effort: int | None
 
 
 class Searched(Protocol):
@@ -37,24 +45,39 @@ class Searched(Protocol):
 
 
 def measure_filters(
-    searched: Searched, asked: Sequence[Asked], min_recall: float
-) -> tuple[tuple[FilterRecall, ...], float | None]:
-    """Measure filters that allow fewer and fewer items, until one does not reach `min_recall`.
+    searched: Callable[[int], Searched],
+    search_parameters: Sequence[int],
+    asked: Sequence[Asked],
+    min_recall: float,
+) -> FilterChoice:
+    """Choose a search parameter for filtered searches: the one that reaches `min_recall` for most of the filters.
 
-    Returns:
-        The measurements, and the least share at which the recall was sufficient; None if there is none.
+    `searched` returns the vectors with a search parameter. Each of the ascending `search_parameters` is tried with
+    filters that allow fewer and fewer items, until one does not reach `min_recall`. The first is taken that reaches it
+    for all filters, or for more of them than any other.
     """
-    step = max(len(asked) // FILTER_QUERIES, 1)
-    queries = asked[::step][:FILTER_QUERIES]
-    measured: list[FilterRecall] = []
-    least_share = None
-    for share, masks in _masks(searched.exact, queries[0][1]):
-        found = [_measure(searched, queries, share, clustered, mask) for clustered, mask in masks]
-        measured += found
-        if min(one.recall_at_10 for one in found) < min_recall:
+    queries = asked[:: max(len(asked) // FILTER_QUERIES, 1)][:FILTER_QUERIES]
+    masks = list(_masks(searched(search_parameters[0]).exact, queries[0][1]))
+    best = FilterChoice((), None, None)
+    for search_parameter in search_parameters:
+        measured: list[FilterRecall] = []
+        least_share = None
+        for share, some in masks:
+            found = [
+                _measure(searched(search_parameter), queries, share, clustered, mask)
+                for clustered, mask in some
+            ]
+            measured += found
+            if min(one.recall_at_10 for one in found) < min_recall:
+                break
+            least_share = share
+        if least_share is not None and (
+            best.least_filter_share is None or least_share < best.least_filter_share
+        ):
+            best = FilterChoice(tuple(measured), least_share, search_parameter)
+        if least_share == MEASURED_SHARES[-1]:
             break
-        least_share = share
-    return tuple(measured), least_share
+    return best
 
 
 def _masks(

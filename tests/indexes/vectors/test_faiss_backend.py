@@ -12,6 +12,7 @@ import pytest
 
 from indexes.config import FILE_KINDS, IndexKind
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from indexes.vectors.filter_recall import FilterChoice
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
 from model.similarity import View
@@ -101,12 +102,14 @@ def test_wide_filters_use_the_ann_index_and_fall_back_to_an_exact_scan(
 def test_filter_scans_if_the_recall_of_filters_was_insufficient_or_not_measured(
     topics: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.faiss_backend.measure_filters", lambda *_: ((), None))
+    monkeypatch.setattr(
+        "indexes.vectors.faiss_backend.measure_filters", lambda *_: FilterChoice((), None, None)
+    )
     write(tmp_path / "vectors", topics, "hnsw", min_recall=0.95)
     path = tmp_path / "vectors" / "report.json"
     reports = json.loads(path.read_text())
     for report in reports.values():  # as an earlier version of rcml wrote it
-        del report["filters"], report["least_filter_share"]
+        del report["filters"], report["least_filter_share"], report["filter_effort"]
     path.write_text(json.dumps(reports))
     file = FaissVectors(tmp_path / "vectors")._stored(0, View.AVERAGE)
     found, plan = file.search_allowed(topics.average[5, 0], 10, np.ones(MANY, bool))

@@ -10,7 +10,7 @@ import pytest
 from indexes.vectors.contract import FilterRecall, Neighbours
 from indexes.vectors.exact_scan import BLOCK_ROWS, near_rows
 from indexes.vectors.filter_plan import SCAN, FilterPlan, candidates_needed, plan_filter
-from indexes.vectors.filter_recall import measure_filters
+from indexes.vectors.filter_recall import FilterChoice, measure_filters
 
 MILLION = 1_000_000
 
@@ -81,12 +81,22 @@ def test_least_share_is_the_last_before_a_filter_misses_the_recall(
 ) -> None:
     vectors = Vectors(lost, until)
     asked = [(row, vectors.exact.reconstruct(row)) for row in range(30)]
-    filters, found = measure_filters(vectors, asked, 0.95)
-    assert (found, len(filters)) == (least_share, 2 * measured)
-    assert filters[0] == FilterRecall(
-        share=0.5, clustered=False, recall_at_10=1 - lost / 10 if until == 1 else 1.0, scanned=0.0
-    )
-    assert [one.clustered for one in filters[:2]] == [False, True]
+    found = measure_filters(lambda _: vectors, [16, 32], asked, 0.95)
+    assert found.least_filter_share == least_share
+    if least_share is None:
+        assert found == FilterChoice((), None, None)
+        return
+    assert (found.filter_effort, len(found.filters)) == (16, 2 * measured)
+    assert found.filters[0] == FilterRecall(share=0.5, clustered=False, recall_at_10=1.0, scanned=0.0)
+    assert [one.clustered for one in found.filters[:2]] == [False, True]
+
+
+def test_search_parameter_for_filters_is_the_first_that_reaches_the_recall_for_most() -> None:
+    tried = {16: Vectors(1, 1.0), 32: Vectors(1, 0.2), 64: Vectors(0, 1.0), 128: Vectors(0, 1.0)}
+    asked = [(row, tried[16].exact.reconstruct(row)) for row in range(30)]
+    for parameters, chosen in (([16, 32, 64, 128], (64, 0.05)), ([16, 32], (32, 0.25)), ([16], (None, None))):
+        found = measure_filters(tried.__getitem__, parameters, asked, 0.95)
+        assert (found.filter_effort, found.least_filter_share) == chosen
 
 
 @pytest.mark.parametrize("allowed_rows", [1, 30, BLOCK_ROWS, BLOCK_ROWS + 1, 3_000, 11_000, 12_000])
