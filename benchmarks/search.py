@@ -38,7 +38,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from benchmarks.rig.embeddings import DIM, VECTORS_PER_CHUNK, Embeddings
+from benchmarks.rig.embeddings import DIM, Embeddings
+from benchmarks.rig.filters import ALL_FILTERS, FILTERS, allow
 from benchmarks.rig.results import conclude, show
 from indexes.config import IndexKind
 from indexes.vectors.ann_index import REFINE_FACTOR
@@ -50,18 +51,6 @@ from indexes.vectors.gpu_vectors import Cards
 from model.similarity import View
 
 K = 10
-FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}
-"""Share of the items that each filter allows; the allowed items are drawn at random."""
-
-ALL_FILTERS = {
-    **{f"{100 * share:g} %": share for share in (0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5)},
-    "10 %, clustered": 0.1,
-    "50 %, clustered": 0.5,
-    "all": 0.999999,
-    "none": 1.0,
-}
-"""Filters of `--filters`. The items that a clustered filter allows are near one item, and far from most queries."""
-
 VIEW = View.AVERAGE
 
 GPU_QUERIES, GPU_ROUNDS = 256, 100
@@ -151,7 +140,7 @@ def compare(
     from data that the other variant has just loaded into the CPU caches.
     """
     draw = Random(1)
-    allowed = None if share == 1 else allow(vectors, name, share)
+    allowed = None if share == 1 else allow(vectors, VIEW, name, share)
     sides: dict[str, Callable[[Asked], ndarray]] = {
         "ours": lambda one: vectors.search(one[0], VIEW, one[1], K, allowed).scores,
         "faiss": lambda one: plain.search(*one, allowed),
@@ -188,21 +177,6 @@ def compare(
         "faiss_p99_ms": float(np.quantile(theirs, 0.99)),
         "ratio_to_faiss": p50 / float(np.median(theirs)),
     }
-
-
-def allow(vectors: FaissVectors, name: str, share: float) -> Bool[ndarray, " count"]:
-    """Return the mask of a filter."""
-    if "clustered" not in name:
-        return np.random.default_rng(2).random(vectors.count) < share
-    (direction,) = vectors.vectors(0, VIEW, [0])
-    starts = range(0, vectors.count, VECTORS_PER_CHUNK)
-    along = np.concatenate(
-        [
-            vectors.vectors(0, VIEW, range(start, min(start + VECTORS_PER_CHUNK, vectors.count))) @ direction
-            for start in starts
-        ]
-    )
-    return np.asarray(along >= np.quantile(along, 1 - share))
 
 
 def few_of(allowed: Bool[ndarray, " count"] | None, vectors: FaissVectors) -> int:

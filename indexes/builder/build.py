@@ -6,6 +6,7 @@
       relations.json              the relations; see `indexes/storage/relation_table.py`
       catalogue.sqlite            the items, one row each
       attributes.parquet          attributes of the items, in columns; row i is catalogue row i
+      sorted-attributes/          the same columns, sorted; see `indexes/storage/sorted_column.py`
       vectors/                    see `indexes/vectors/faiss_backend.py`; row i is catalogue row i
       answers/                    see `indexes/storage/precomputed.py`
       tokens/                     see `indexes/storage/tokens.py`; only with --token-store

@@ -196,11 +196,11 @@ class FaissVectors:
     def dim(self) -> int:
         """Number of components of every vector."""
         first = next(view for view in View if file_name(0, view) in self.report)
-        return int(self._stored(0, first).exact.d)
+        return int(self.stored(0, first).exact.d)
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """Return the stored vectors of the items at `rows`, rounded to half precision."""
-        return self._stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
+        return self.stored(relation, view).vectors(np.asarray(rows, dtype=np.int64))
 
     def search(
         self,
@@ -215,7 +215,7 @@ class FaissVectors:
         # FAISS stores the number of threads for each calling thread. One thread is best for the single queries of a
         # server: on busy processors, a scan that is split between threads takes five times as long.
         faiss.omp_set_num_threads(1)
-        stored = self._stored(relation, view)
+        stored = self.stored(relation, view)
         table = self._table(relation, view)
         if allowed is not None:
             if dropped:
@@ -258,10 +258,11 @@ class FaissVectors:
     def _table(self, relation: int, view: View) -> CardTable | None:
         """Return the copy of vectors on the GPUs, which is made if it fits; None if there is none."""
         return self._copies.table(
-            (relation, view), self.count, lambda: (self._stored(relation, view).vectors, self.dim)
+            (relation, view), self.count, lambda: (self.stored(relation, view).vectors, self.dim)
         )
 
-    def _stored(self, relation: int, view: View) -> _VectorFile:
+    def stored(self, relation: int, view: View) -> _VectorFile:
+        """Open the vector files of a relation and view."""
         key = relation, view
         if key not in self._opened:
             with self._opening:

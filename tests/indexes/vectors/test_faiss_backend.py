@@ -81,7 +81,7 @@ def test_wide_filters_use_the_ann_index_and_fall_back_to_an_exact_scan(
     assert report.least_filter_share is not None
     assert all(one.recall_at_10 >= 0.95 for one in report.filters if one.share >= report.least_filter_share)
     stored = topics.average[:, 0].astype(np.float16).astype(np.float32)
-    file = vectors._stored(0, View.AVERAGE)
+    file = vectors.stored(0, View.AVERAGE)
     draw = np.random.default_rng(8)
     hits, methods = 0, []
     for row in draw.integers(0, MANY, 40).tolist():
@@ -111,7 +111,7 @@ def test_filter_scans_if_the_recall_of_filters_was_insufficient_or_not_measured(
     for report in reports.values():  # as an earlier version of rcml wrote it
         del report["filters"], report["least_filter_share"], report["filter_effort"]
     path.write_text(json.dumps(reports))
-    file = FaissVectors(tmp_path / "vectors")._stored(0, View.AVERAGE)
+    file = FaissVectors(tmp_path / "vectors").stored(0, View.AVERAGE)
     found, plan = file.search_allowed(topics.average[5, 0], 10, np.ones(MANY, bool))
     assert (len(found.rows), plan.method) == (10, "scan")
 
