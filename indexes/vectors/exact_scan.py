@@ -65,14 +65,16 @@ def _scan_rows(
     scanner = exact.sq.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, False, None)
     query = np.ascontiguousarray(query, np.float32)
     scores, found = np.full(depth, -np.inf, np.float32), np.full(depth, -1, np.int64)
-    block = np.empty((BLOCK_ROWS, halves.shape[1]), np.float16)
-    codes, best = faiss.swig_ptr(block.view(np.uint8)), (faiss.swig_ptr(scores), faiss.swig_ptr(found))
+    # The vectors begin at an odd position of the file. NumPy would copy all of them to align them, but not bytes.
+    stored = halves.view(np.uint8)
+    block = np.empty((BLOCK_ROWS, stored.shape[1]), np.uint8)
+    codes, best = faiss.swig_ptr(block), (faiss.swig_ptr(scores), faiss.swig_ptr(found))
     try:
         scanner.set_query(faiss.swig_ptr(query))
         scanner.set_list(0, 0.0)
         for start in range(0, len(rows), BLOCK_ROWS):
             some = rows[start : start + BLOCK_ROWS]
-            np.take(halves, some, axis=0, out=block[: len(some)], mode="clip")
+            np.take(stored, some, axis=0, out=block[: len(some)], mode="clip")
             scanner.scan_codes(len(some), codes, faiss.swig_ptr(some), *best, depth)
     finally:
         # FAISS leaves it to the caller to free the scanner. To set `thisown` instead would break the type of
