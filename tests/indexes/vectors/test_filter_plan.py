@@ -1,5 +1,6 @@
 """The planner's decisions, by value, and the check of recall that permits the ANN index."""
 
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,3 +115,15 @@ def test_copied_rows_and_skipped_rows_give_the_same_neighbours(allowed_rows: int
         best = Neighbours.best(np.flatnonzero(allowed), vectors[allowed] @ query, wanted)
         assert allowed[found.rows].all()
         assert set(best.rows.tolist()) <= set(found.rows.tolist())
+
+
+def test_scan_copies_only_blocks_of_vectors_that_begin_at_an_odd_address() -> None:
+    exact = faiss.IndexScalarQuantizer(16, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    exact.add(np.ones((200_000, 16), np.float32))
+    halves = np.zeros(200_000 * 32 + 1, np.uint8)[1:].view(np.float16).reshape(-1, 16)
+    allowed = np.arange(200_000) < 100
+    tracemalloc.start()
+    near_rows(exact, halves, np.ones(16, np.float32), 5, 100, allowed)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < halves.nbytes / 4
