@@ -3,7 +3,8 @@
 For every kind of index, number of items and filter, the benchmark times the search for the ten nearest items with
 `FaissVectors`. The reference is FAISS, called directly on the same files, which are opened in the same way and searched
 with the same parameters. FAISS applies a filter with an `IDSelector` inside the graph or the cells. `FaissVectors`
-scans the allowed items, which is exact. For compressed codes, both variants rescore the candidates from the stored
+scans the allowed items, which is exact, or filters the candidates of the ANN index. `--filters` compares filters that
+allow from 0.01 % to all of the items. For compressed codes, both variants rescore the candidates from the stored
 vectors (`IndexRefine`). Both run one query at a time in one thread.
 
 Every index is built in one new process and searched in another. The reported memory is the growth of the process: at
@@ -25,9 +26,9 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
@@ -38,19 +39,18 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from benchmarks.rig.embeddings import DIM, Embeddings
+from benchmarks.rig.filters import ALL_FILTERS, FILTERS, allow
 from benchmarks.rig.results import conclude, show
 from indexes.config import IndexKind
 from indexes.vectors.ann_index import candidates_of_codes
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from indexes.vectors.filter_plan import plan_filter
 from indexes.vectors.gpu_card import NoGpuError, cuda_runtime, find_cards
 from indexes.vectors.gpu_vectors import Cards
 from model.similarity import View
 
 K = 10
-FILTERS = {"none": 1.0, "10 %": 0.1, "0.5 %": 0.005}
-"""Share of the items that each filter allows; the allowed items are drawn at random."""
-
 VIEW = View.AVERAGE
 
 GPU_QUERIES, GPU_ROUNDS = 256, 100
@@ -72,6 +72,7 @@ class Case:
     relations: int
     queries: int
     dim: int = DIM
+    filters: Mapping[str, float] = field(default_factory=lambda: FILTERS)
 
     @property
     def path(self) -> Path:
@@ -127,7 +128,7 @@ def measure(case: Case) -> list[dict[str, Any]]:
         "memory_mib": grown / 2**20,
         "cold_ms": 1e3 * cold,
     }
-    return [{**fixed, **compare(vectors, plain, asked, name, share)} for name, share in FILTERS.items()]
+    return [{**fixed, **compare(vectors, plain, asked, name, share)} for name, share in case.filters.items()]
 
 
 def compare(
@@ -139,7 +140,7 @@ def compare(
     from data that the other variant has just loaded into the CPU caches.
     """
     draw = Random(1)
-    allowed = None if share == 1 else np.random.default_rng(2).random(vectors.count) < share
+    allowed = None if share == 1 else allow(vectors, VIEW, name, share)
     sides: dict[str, Callable[[Asked], ndarray]] = {
         "ours": lambda one: vectors.search(one[0], VIEW, one[1], K, allowed).scores,
         "faiss": lambda one: plain.search(*one, allowed),
@@ -160,9 +161,12 @@ def compare(
                 found[side].append(int((scores >= tenth - ROUNDING).sum()))
     ours, theirs = (1e3 * np.array(seconds[side]) for side in sides)
     p50, p95, p99 = np.quantile(ours, [0.5, 0.95, 0.99]).tolist()
-    few = min(K, vectors.count if allowed is None else int(allowed.sum()))
+    few = min(K, few_of(allowed, vectors))
+    report = next(iter(vectors.report.values()))
+    plan = plan_filter(few_of(allowed, vectors), vectors.count, K, report.least_filter_share)
     return {
         "filter": name,
+        "method": "none" if allowed is None else plan.method,
         "recall_at_10": float(np.mean(found["ours"]) / few),
         "faiss_recall_at_10": float(np.mean(found["faiss"]) / few),
         "p50_ms": p50,
@@ -173,6 +177,11 @@ def compare(
         "faiss_p99_ms": float(np.quantile(theirs, 0.99)),
         "ratio_to_faiss": p50 / float(np.median(theirs)),
     }
+
+
+def few_of(allowed: Bool[ndarray, " count"] | None, vectors: FaissVectors) -> int:
+    """Return the number of allowed items."""
+    return vectors.count if allowed is None else int(np.count_nonzero(allowed))
 
 
 def measure_on_gpu(case: Case, cards: Cards, read_s: float) -> dict[str, Any]:
@@ -322,6 +331,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="use few, short vectors, to check that it runs")
+    parser.add_argument("--filters", action="store_true", help="compare filters that allow few to all items")
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--relations", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=get_args(IndexKind), default=get_args(IndexKind))
@@ -338,14 +348,15 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for items in asked.items:
             for kind in asked.kinds:
-                case = Case(folder, kind, items, asked.relations, asked.queries, 32 if asked.quick else DIM)
+                dim, filters = 32 if asked.quick else DIM, ALL_FILTERS if asked.filters else FILTERS
+                case = Case(folder, kind, items, asked.relations, asked.queries, dim, filters)
                 with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as process:
                     if not case.path.exists():
                         process.submit(build, case).result()
                     rows += process.submit(measure, case).result()
                     if kind == "flat" and (found := process.submit(on_gpu, case).result()) is not None:
                         gpu.append(found)
-                _show(rows[-len(FILTERS) :])
+                _show(rows[-len(filters) :])
     if gpu:
         show("flat, on the GPU", [*gpu[0]], [[str(one) for one in _rounded(row).values()] for row in gpu])
     conclude({"rows": [_rounded(row) for row in rows], **({"gpu": [*map(_rounded, gpu)]} if gpu else {})})
@@ -360,6 +371,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     )
     columns = (
         "filter",
+        "method",
         "recall",
         "p50 ms",
         "p95",
@@ -374,6 +386,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     table = [
         [
             row["filter"],
+            row["method"],
             f"{row['recall_at_10']:.4f}",
             *(f"{row[name]:.3f}" for name in names),
             f"{row['per_s']:,.0f}",

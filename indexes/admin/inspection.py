@@ -1,6 +1,7 @@
 """Commands `rcml index verify`, `stats` and `compact`, which can run while a server uses the index."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from numpy import ndarray
@@ -15,6 +16,7 @@ from indexes.storage.layout import journal_store, newest_generation
 from indexes.storage.precomputed import PrecomputedAnswers
 from indexes.storage.table_maker import ANSWERS_PER_ITEM
 from indexes.vectors.backends import VECTORS_DIR
+from indexes.vectors.contract import FileReport
 from model.artifact import check_files
 from model.console import say
 from model.embeddings.free_text import FreeTextRelation
@@ -80,6 +82,7 @@ def stats(config: StatsConfig) -> str:
         "kind": kinds,
         "recall@10": recall,
         "free-text relations": free_text,
+        **_filtered_recalls(reports),
         "bytes per vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
         "precomputed answers": _precomputed(generation.answers),
         "digest": manifest.digest,
@@ -183,3 +186,17 @@ def _precomputed(answers: PrecomputedAnswers) -> str:
         f"{names}; approximate: recall@10 {min(at_10):.4f} to {max(at_10):.4f}, recall@{ANSWERS_PER_ITEM} "
         f"{min(all_of_them):.4f} to {max(all_of_them):.4f}, measured when they were written"
     )
+
+
+def _filtered_recalls(reports: Sequence[FileReport]) -> dict[str, str]:
+    """Describe the least recall of the filters that were measured when the index was built, over all relations."""
+    measured = [one for report in reports for one in report.filters]
+    if not measured:
+        return {}
+    shares = sorted({one.share for one in measured}, reverse=True)
+    least = {share: min(one.recall_at_10 for one in measured if one.share == share) for share in shares}
+    used = sum(report.least_filter_share is not None for report in reports)
+    return {
+        "filtered recall@10": ", ".join(f"{share:.0%}: {recall:.4f}" for share, recall in least.items())
+        + f"; {used} of {len(reports)} vector files answer wide filters without a scan"
+    }

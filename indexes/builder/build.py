@@ -6,6 +6,7 @@
       relations.json              the relations; see `indexes/storage/relation_table.py`
       catalogue.sqlite            the items, one row each
       attributes.parquet          attributes of the items, in columns; row i is catalogue row i
+      sorted-attributes/          the same columns, sorted; see `indexes/storage/sorted_column.py`
       vectors/                    see `indexes/vectors/faiss_backend.py`; row i is catalogue row i
       answers/                    see `indexes/storage/precomputed.py`
       tokens/                     see `indexes/storage/tokens.py`; only with --token-store
@@ -43,7 +44,7 @@ from indexes.storage.relation_table import IndexedRelation, save_relations
 from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.gpu_vectors import open_cards
-from indexes.vectors.milvus_collections import check_server
+from indexes.vectors.milvus.milvus_collections import check_server
 from model.artifact import PICTURES, Draft, write_artifact
 from model.checkpoint.checkpoint import Checkpoint
 from model.console import progress_bar, say

@@ -15,7 +15,7 @@ from numpy import ndarray
 from indexes.config import BuildConfig, IndexKind
 from indexes.journal.change import JournalEntry
 from indexes.live.snapshot import Snapshot
-from indexes.storage.attributes import ATTRIBUTES_FILE, write_attributes
+from indexes.storage.attributes import copy_attributes, write_attributes
 from indexes.storage.catalogue import CATALOGUE_FILE, write_catalogue
 from indexes.storage.generation import Generation
 from indexes.storage.layout import write_checkpoint_path
@@ -81,8 +81,8 @@ def write_compacted(
             for name in (ANSWERS_DIR, TOKENS_DIR):
                 if (old.path / name).is_dir():
                     take_over_folder(old.path / name, draft.path / name)
-            for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
-                link_or_copy(old.path / name, draft.path / name)
+            link_or_copy(old.path / CATALOGUE_FILE, draft.path / CATALOGUE_FILE)
+            copy_attributes(old.path, draft.path)
         _write_pictures(snapshot, draft, picture)
         save_relations(draft.path, old.relations)
         write_checkpoint_path(draft.path, checkpoint, target.parent)

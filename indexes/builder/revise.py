@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.storage.attributes import ATTRIBUTES_FILE
+from indexes.storage.attributes import copy_attributes
 from indexes.storage.catalogue import CATALOGUE_FILE
 from indexes.storage.generation import Generation
 from indexes.storage.layout import write_checkpoint_path
@@ -161,8 +161,8 @@ def write_revised(
 def _copy_items(old: Generation, draft: Draft) -> None:
     """Take over the files that do not depend on the relations: items, attributes, tokens and pictures."""
     source, target = old.path, draft.path
-    for name in (CATALOGUE_FILE, ATTRIBUTES_FILE):
-        link_or_copy(source / name, target / name)
+    link_or_copy(source / CATALOGUE_FILE, target / CATALOGUE_FILE)
+    copy_attributes(source, target)
     if (source / TOKENS_DIR).is_dir():
         take_over_folder(source / TOKENS_DIR, target / TOKENS_DIR)
     for name in old.manifest.files:

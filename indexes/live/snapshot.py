@@ -201,8 +201,8 @@ class Snapshot:
     ) -> Neighbours:
         """Return the `k` items nearest to a unit `query`, or all items if there are fewer.
 
-        Rows in `excluded` are left out. If `allowed` is given, the search is exact and returns only the rows at which
-        `allowed` is true.
+        Rows in `excluded` are left out. If `allowed` is given, the search returns only the rows at which `allowed` is
+        true; see `VectorIndex.search`.
         """
         first = self.overlay.first
         dropped = frozenset(row for row in excluded if row < first)

@@ -6,11 +6,10 @@
 
 A column without values is omitted, and an item without a value has null.
 
-A filter reads only the columns that it names: a range condition on a million prices takes a millisecond.
+A filter reads the sorted form of the columns that it names (`sorted_column.py`).
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,18 @@ import polars as pl
 from jaxtyping import Bool, Int64, Num
 from numpy import ndarray
 
+from model.durable_files import link_or_copy, take_over_folder
 from model.plain_file import decoding, open_plain
 from model.records import Item
 
 from .filters import Condition, is_double
+from .sorted_column import ColumnKind, SortedColumn
 
 ATTRIBUTES_FILE = "attributes.parquet"
 """Name of the file within a generation that contains the attributes."""
+
+SORTED_DIR = "sorted-attributes"
+"""Name of the folder within a generation that contains the sorted columns."""
 
 _DTYPES = {"text": pl.String, "number": pl.Float64, "integer": pl.Int64}
 
@@ -39,11 +43,14 @@ class Attributes:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ATTRIBUTES_FILE
+        self._sorted_folder = folder / SORTED_DIR
         # polars opens only paths that are valid UTF-8
         with decoding(self._path), open_plain(self._path, folder) as file:
-            self._schema = pl.read_parquet_schema(file)
-        self._columns: dict[str, pl.Series] = {}
-        columns = [name.rpartition(".") for name in self._schema if name != CATEGORIES]
+            self._places = {name: place for place, name in enumerate(pl.read_parquet_schema(file))}
+        with decoding(self._path), open_plain(self._path, folder) as file:
+            self._count = int(pl.scan_parquet(file).select(pl.len()).collect().item())
+        self._columns: dict[str, SortedColumn] = {}
+        columns = [name.rpartition(".") for name in self._places if name != CATEGORIES]
         self.texts = frozenset(name for name, _, kind in columns if kind == "text")
         """Names of the attributes that are a text on at least one item."""
         self.numbers = frozenset(name for name, _, kind in columns if kind != "text")
@@ -51,38 +58,32 @@ class Attributes:
 
     def __len__(self) -> int:
         """Return the number of items."""
-        return len(self._categories)
+        return self._count
 
     def mask(self, where: Mapping[str, Condition]) -> Bool[ndarray, " count"]:
         """Return for each row whether the item meets all conditions; `where` must not be empty.
 
         No item meets a condition on an unknown attribute.
         """
-        met: ndarray = np.logical_and.reduce([self._mask(name, one) for name, one in where.items()])
-        return met
+        masks = []
+        for name, condition in where.items():
+            met = np.zeros(self._count, bool)
+            for column in [name] if name == CATEGORIES else [f"{name}.{kind}" for kind in _DTYPES]:
+                if column in self._places:
+                    self._column(column).mark(condition, met)
+            masks.append(met)
+        return masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
 
-    def _mask(self, name: str, condition: Condition) -> Bool[ndarray, " count"]:
-        if name == CATEGORIES:
-            return condition.mask(None, self._categories)
-        numbers, texts = self._column(f"{name}.number"), self._column(f"{name}.text")
-        integers = self._column(f"{name}.integer")
-        if numbers is None and texts is None and integers is None:
-            return np.zeros(len(self), bool)
-        return condition.mask(numbers, texts, integers)
-
-    @property
-    def _categories(self) -> pl.Series:
-        column = self._column(CATEGORIES)
-        assert column is not None, "every attributes file has a `categories` column"
-        return column
-
-    def _column(self, name: str) -> pl.Series | None:
-        if name not in self._schema:
-            return None
+    def _column(self, name: str) -> SortedColumn:
+        """Open a sorted column, or sort it if an earlier version of rcml wrote the generation."""
         if name not in self._columns:
-            with decoding(self._path), open_plain(self._path, self._path.parent) as file:
-                column = pl.read_parquet(file, columns=[name])[name]
-            self._columns[name] = column.fill_null(math.nan) if column.dtype == pl.Float64 else column
+            place = self._places[name]
+            if self._sorted_folder.is_dir():
+                column = SortedColumn.open(self._sorted_folder, place, _kind(name))
+            else:
+                with decoding(self._path), open_plain(self._path, self._path.parent) as file:
+                    column = SortedColumn.of(pl.read_parquet(file, columns=[name])[name])
+            self._columns[name] = column
         return self._columns[name]
 
 
@@ -180,7 +181,7 @@ def _filled(columns: Mapping[str, _Column], count: int) -> frozenset[str]:
 
 
 def write_attributes(folder: Path, items: Iterable[Item]) -> None:
-    """Write `attributes.parquet` into `folder`; the row of an item is its position in `items`."""
+    """Write the attributes and their sorted columns into `folder`; the row of an item is its position in `items`."""
     categories: list[list[str]] = []
     values: dict[str, dict[int, Any]] = {}
     for row, item in enumerate(items):
@@ -199,3 +200,30 @@ def write_attributes(folder: Path, items: Iterable[Item]) -> None:
     content = BytesIO()
     pl.DataFrame(columns).write_parquet(content)
     (folder / ATTRIBUTES_FILE).write_bytes(content.getvalue())
+    _write_sorted(folder, columns)
+
+
+def copy_attributes(source: Path, target: Path) -> None:
+    """Take over the attributes of a generation; sort the columns that an earlier version of rcml left unsorted."""
+    link_or_copy(source / ATTRIBUTES_FILE, target / ATTRIBUTES_FILE)
+    if (source / SORTED_DIR).is_dir():
+        take_over_folder(source / SORTED_DIR, target / SORTED_DIR)
+    else:
+        path = source / ATTRIBUTES_FILE
+        with decoding(path), open_plain(path, source) as file:
+            _write_sorted(target, pl.read_parquet(file).get_columns())
+
+
+def _write_sorted(folder: Path, columns: Sequence[pl.Series]) -> None:
+    (folder / SORTED_DIR).mkdir()
+    for place, column in enumerate(columns):
+        SortedColumn.of(column).save(folder / SORTED_DIR, place)
+
+
+def _kind(column: str) -> ColumnKind:
+    match column.rpartition(".")[2]:
+        case "number":
+            return "number"
+        case "integer":
+            return "integer"
+    return "text"

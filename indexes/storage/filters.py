@@ -1,13 +1,13 @@
 """Filter conditions on the attributes of items, with bounds that are fixed or relative to the query item."""
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import polars as pl
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Num
 from numpy import ndarray
 
 from model.errors import MissingAttributeError
@@ -85,25 +85,36 @@ class Condition:
     def _bounds(self) -> tuple[Bound | None, ...]:
         return (self.least, self.most, self.above, self.below)
 
-    def mask(
-        self, numbers: pl.Series | None, texts: pl.Series | None, integers: pl.Series | None = None
-    ) -> Bool[ndarray, " count"]:
-        """Return for each row whether its number or its text meets the condition. At least one column must be given.
+    def spans(self, values: Num[ndarray, " n"]) -> list[slice]:
+        """Return the parts of ascending `values` that meet the condition; see `holds` and `holds_exactly`.
 
-        `integers` has the whole numbers that a double cannot hold, which are null in `numbers`.
+        The values are doubles, or whole numbers that a double cannot hold.
         """
-        met: list[ndarray] = []
-        if texts is not None and not self.ranged:
-            strings = [value for value in self.any_of or () if isinstance(value, str)]
-            met.append((_there(texts) if self.any_of is None else _any(texts, strings)).to_numpy())
-        if numbers is not None:
-            met.append(self.holds(numbers.to_numpy()))
-        if integers is not None:
-            met.append(
-                self.holds_exactly(integers.fill_null(0).to_numpy()) & integers.is_not_null().to_numpy()
-            )
-        count = max((len(one) for one in (numbers, texts, integers) if one is not None), default=0)
-        return np.logical_or.reduce(met) if met else np.zeros(count, bool)
+        whole = values.dtype.kind == "i"
+        start, stop = 0, len(values)
+        rounding: Sequence[Callable[[float], float]] = _INTEGERS if whole else _DOUBLES
+        for bound, find, first, rounded in zip(
+            self._bounds, _SEARCHES, (True, False, True, False), rounding, strict=True
+        ):
+            if bound is None:
+                continue
+            assert not isinstance(bound, OfQuery), "relative bounds must be resolved first"
+            if math.isnan(bound):
+                return []
+            infinite = isinstance(bound, float) and math.isinf(bound)
+            place = find(values, bound if infinite else rounded(bound))
+            start, stop = (max(start, place), stop) if first else (start, min(stop, place))
+        if self.any_of is None:
+            return [slice(start, stop)]
+        wanted = {
+            value if whole else float(value)
+            for value in self.any_of
+            if not isinstance(value, str) and is_double(value) is not whole
+        }
+        return [
+            slice(max(start, bisect_left(values, one)), min(stop, bisect_right(values, one)))
+            for one in wanted
+        ]
 
     def holds(self, numbers: Float64[ndarray, " n"]) -> Bool[ndarray, " n"]:
         """Return for each number whether it meets the condition. NaN, which marks a missing number, never does."""
@@ -155,17 +166,8 @@ def _at_most(bound: float | int) -> float:
 _DOUBLES = (_at_least, _at_most, _at_most, _at_least)
 """Rounding of each bound to a double with which doubles compare as with the bound."""
 
+_SEARCHES: tuple[Callable[[Any, float], int], ...] = (bisect_left, bisect_right, bisect_right, bisect_left)
+"""Search for the place of each bound among ascending values: before or after the values equal to the bound."""
+
 _INTEGERS = (math.ceil, math.floor, math.floor, math.ceil)
 """Rounding of each bound to a whole number with which whole numbers compare as with the bound."""
-
-
-def _there(texts: pl.Series) -> pl.Series:
-    """Return for each row whether it has a text, or a list with at least one text."""
-    return texts.is_not_null() if texts.dtype == pl.String else texts.list.len() > 0
-
-
-def _any(texts: pl.Series, values: list[str]) -> pl.Series:
-    """Return for each row whether its text, or at least one text in its list, is among `values`."""
-    if texts.dtype == pl.String:
-        return texts.is_in(values).fill_null(False)
-    return texts.list.eval(pl.element().is_in(values)).list.any()

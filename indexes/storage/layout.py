@@ -14,7 +14,7 @@ from indexes.journal.high_water_mark import HighWaterMark
 from indexes.journal.postgres_store import PostgresStore, located, same_server
 from indexes.journal.sqlite_store import SqliteStore
 from indexes.journal.store import Store, last_sequence
-from indexes.vectors.milvus_collections import drop_unused
+from indexes.vectors.milvus.milvus_collections import drop_unused
 from model.artifact import open_artifact, read_manifest
 from model.durable_files import lock_folder, make_folder, storing
 from model.errors import ArtifactError, InputError

@@ -11,9 +11,9 @@ from indexes.config import BuildConfig, IndexKind
 from .contract import Source, VectorIndex
 from .faiss_backend import Carried, FaissVectors, write_vectors
 from .gpu_vectors import CPU, Cards
-from .milvus_backend import MilvusVectors
-from .milvus_collections import MILVUS_FILE
-from .milvus_writer import write_milvus
+from .milvus.milvus_backend import MilvusVectors
+from .milvus.milvus_collections import MILVUS_FILE
+from .milvus.milvus_writer import write_milvus
 
 VECTORS_DIR = "vectors"
 """Name of the folder within a generation that contains the vectors."""

@@ -2,7 +2,7 @@
 
 Vectors have unit length, so the inner product is the cosine, and a larger score is always better. Items are
 identified by their catalogue row, relations by their position in the index. `indexes/vectors/faiss_backend.py`
-stores the vectors in local files, `indexes/vectors/milvus_backend.py` on a Milvus server.
+stores the vectors in local files, `indexes/vectors/milvus/milvus_backend.py` on a Milvus server.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,11 +36,28 @@ Source = Callable[[int, View], Iterable[Float[ndarray, "chunk dim"]]]
 """Function that yields the vectors of all items for a relation (by position) and a view, in chunks of rows."""
 
 
+class FilterRecall(BaseModel):
+    """Recall of searches with a filter that allows a `share` of the items.
+
+    The allowed items were drawn at random, or (`clustered`) are those nearest to one item, so that they are near some
+    queries and far from most. `scanned` is the share of the searches that scanned all allowed items.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float
+    clustered: bool
+    recall_at_10: float
+    scanned: float
+
+
 class FileReport(BaseModel):
     """Report on the vectors of one relation and view.
 
     `effort` is the search parameter of the ANN index (efSearch, nprobe). `recall_at_10` was measured with this
-    parameter against a scan, with items as queries. Both are None if every search is a scan.
+    parameter against a scan, with items as queries. Both are None if every search is a scan. `filters` are measurements
+    of searches with a filter, and `least_filter_share` is the least share of allowed items for which such a search uses
+    the ANN index (None: it always scans), with the search parameter `filter_effort`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +67,9 @@ class FileReport(BaseModel):
     bytes_per_vector: float
     effort: int | None = None
     recall_at_10: float | None = None
+    filters: tuple[FilterRecall, ...] = ()
+    least_filter_share: float | None = None
+    filter_effort: int | None = None
 
 
 def file_name(relation: int, view: View) -> str:
@@ -129,8 +149,8 @@ class VectorIndex(Protocol):
     ) -> Neighbours:
         """Find the `k` items nearest to a unit `query`, or all items if there are fewer.
 
-        Rows in `dropped` are left out; there should be only a few. If `allowed` is given, the search is exact and
-        returns only rows for which `allowed` is true.
+        Rows in `dropped` are left out; there should be only a few. If `allowed` is given, the search returns only rows
+        for which `allowed` is true. It is then exact, unless an ANN index answers it (`filter_plan.py`).
         """
 
     def scan(

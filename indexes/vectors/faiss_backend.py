@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import faiss
 import numpy as np
@@ -35,27 +34,25 @@ from model.errors import InputError
 from model.plain_file import read_model
 from model.similarity import View
 
-from .ann_index import ANN_INDEXES, AnnIndex, HnswIndex, read_index, write_index
+from .ann_index import ANN_INDEXES, read_index, write_index
 from .contract import (
     MAX_SCANNED_ITEMS,
     RECALL_QUERIES,
-    ROUNDING,
     FileReport,
     Neighbours,
     RoughNeighbours,
     Source,
-    cosines,
     file_name,
     query_views,
-    widened,
 )
 from .faiss_threads import threads
+from .filter_recall import measure_filters
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
-from .half_vectors import HalfVectors
+from .vector_file import VectorFile, ann_ending, open_vector_file
 
-MAX_ANN_DEPTH = 1_000
-"""Maximum number of candidates from an ANN index. Finding more would mean visiting most of it, so a scan is used."""
+MAX_FILTER_EFFORTS = 3
+"""Number of search parameters that are tried for filtered searches, from the one for plain searches on."""
 
 
 @dataclass(frozen=True)
@@ -75,77 +72,12 @@ class Carried:
         """Return the path of the ANN index from which the one of a relation and view can be made; None if none is."""
         if self.renumbered is None or relation not in self.positions:
             return None
-        path = self.folder / f"{file_name(self.positions[relation], view)}.{_ending(kind)}"
+        path = self.folder / f"{file_name(self.positions[relation], view)}.{ann_ending(kind)}"
         return path if path.exists() else None
 
 
 class Report(RootModel[dict[str, FileReport]]):
     """Content of `report.json`: one entry for each relation and view, such as `003.text`."""
-
-
-@dataclass(frozen=True)
-class _VectorFile:
-    """Opened vector files of one relation and view."""
-
-    exact: Any
-    stored: HalfVectors
-    ann: AnnIndex | None
-    search_parameter: int = 0
-
-    def scan(
-        self,
-        query: Float32[ndarray, " dim"],
-        k: int,
-        allowed: Bool[ndarray, " count"] | None = None,
-        table: CardTable | None = None,
-    ) -> Neighbours:
-        """Find the `k` nearest of all items, or of the allowed items, exactly; with the copy `table` if possible."""
-        few = self.exact.ntotal if allowed is None else int(np.count_nonzero(allowed))
-        wanted = min(k, few)
-        if wanted == 0:
-            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
-        rough = None if table is None else table.near(query, wanted, allowed)
-        if rough is None:
-            rough = self._near(query, wanted, few, allowed)
-        return self._scored(query, rough.rows, wanted)
-
-    def _near(
-        self, query: Float32[ndarray, " dim"], wanted: int, few: int, allowed: Bool[ndarray, " count"] | None
-    ) -> Neighbours:
-        """Find every row that may be among the `wanted` best of the `few` allowed rows, on the CPU."""
-        params = None
-        if allowed is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            params = faiss.SearchParameters(sel=selector)
-
-        def find(depth: int) -> Neighbours:
-            scores, rows = (found[0] for found in self.exact.search(query[None], depth, params=params))
-            return Neighbours(rows, scores)
-
-        rough = widened(find, wanted, few)
-        assert rough is not None, "a scan supports every depth"
-        return rough
-
-    def search(self, query: Float32[ndarray, " dim"], k: int, table: CardTable | None = None) -> Neighbours:
-        """Find approximately the `k` nearest of all items; exactly with the copy `table`, except in a graph.
-
-        The candidates must include every item that ties with the k-th. If the ANN index cannot return them all, the
-        search falls back to a scan.
-        """
-        if self.ann is not None and (table is None or isinstance(self.ann, HnswIndex)):
-            depth = 2 * k
-            while depth <= MAX_ANN_DEPTH:
-                rows, scores = self.ann.candidates(query, depth, self.search_parameter)
-                if len(rows) <= k:
-                    break
-                if scores[-1] < scores[k - 1] - ROUNDING:
-                    return self._scored(query, rows[scores >= scores[k - 1] - ROUNDING], k)
-                depth *= 2
-        return self.scan(query, k, table=table)
-
-    def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
-        """Score the given rows exactly and return the `k` best."""
-        return Neighbours.best(rows, cosines(self.stored.take(rows), query), k)
 
 
 class FaissVectors:
@@ -157,7 +89,7 @@ class FaissVectors:
     def __init__(self, folder: Path, cards: Cards = CPU) -> None:
         self._folder = folder
         self.report = read_model(Report, folder / "report.json").root
-        self._opened: dict[tuple[int, View], _VectorFile] = {}
+        self._opened: dict[tuple[int, View], VectorFile] = {}
         self._opening = Lock()
         self._copies = CardTables(cards)
 
@@ -180,11 +112,11 @@ class FaissVectors:
     def dim(self) -> int:
         """Number of components of every vector."""
         first = next(view for view in View if file_name(0, view) in self.report)
-        return int(self._stored(0, first).exact.d)
+        return int(self.stored(0, first).exact.d)
 
     def vectors(self, relation: int, view: View, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """Return the stored vectors of the items at `rows`, rounded to half precision."""
-        return self._stored(relation, view).stored.take(np.asarray(rows, dtype=np.int64))
+        return self.stored(relation, view).stored.take(np.asarray(rows, dtype=np.int64))
 
     def search(
         self,
@@ -199,13 +131,13 @@ class FaissVectors:
         # FAISS stores the number of threads for each calling thread. One thread is best for the single queries of a
         # server: on busy processors, a scan that is split between threads takes five times as long.
         faiss.omp_set_num_threads(1)
-        stored = self._stored(relation, view)
+        stored = self.stored(relation, view)
         table = self._table(relation, view)
         if allowed is not None:
             if dropped:
                 allowed = allowed.copy()
                 allowed[list(dropped)] = False
-            return stored.scan(query, k, allowed, table)
+            return stored.search_allowed(query, k, allowed, table)[0]
         depth = min(k + min(len(dropped), k), self.count)
         while True:
             found = stored.search(query, depth, table)
@@ -242,15 +174,16 @@ class FaissVectors:
     def _table(self, relation: int, view: View) -> CardTable | None:
         """Return the copy of vectors on the GPUs, which is made if it fits; None if there is none."""
         return self._copies.table(
-            (relation, view), self.count, lambda: (self._stored(relation, view).stored.take, self.dim)
+            (relation, view), self.count, lambda: (self.stored(relation, view).stored.take, self.dim)
         )
 
-    def _stored(self, relation: int, view: View) -> _VectorFile:
+    def stored(self, relation: int, view: View) -> VectorFile:
+        """Open the vector files of a relation and view."""
         key = relation, view
         if key not in self._opened:
             with self._opening:
                 if key not in self._opened:
-                    self._opened[key] = _open(self._folder, *key, self.report[file_name(*key)])
+                    self._opened[key] = open_vector_file(self._folder, *key, self.report[file_name(*key)])
         return self._opened[key]
 
 
@@ -318,14 +251,9 @@ def _carry(folder: Path, carried: Carried, views: Collection[View]) -> dict[str,
         for view in views:
             name, old = file_name(now, view), file_name(then, view)
             reports[name] = known[old]
-            for ending in {"faiss", _ending(known[old].kind)}:
+            for ending in {"faiss", ann_ending(known[old].kind)}:
                 link_or_copy(carried.folder / f"{old}.{ending}", folder / f"{name}.{ending}")
     return reports
-
-
-def _ending(kind: IndexKind) -> str:
-    """Return the suffix of the file that a search reads first."""
-    return "faiss" if kind == "flat" else f"{kind}.faiss"
 
 
 def _write(
@@ -346,7 +274,7 @@ def _write(
     size = path.stat().st_size
     made_of: IndexKind = kind if exact.ntotal > MAX_SCANNED_ITEMS else "flat"
     if made_of != "flat":
-        path = path.with_suffix(f".{_ending(made_of)}")
+        path = path.with_suffix(f".{ann_ending(made_of)}")
         made = False
         if carried is not None and (old := carried.ann_file(relation, view, made_of)) is not None:
             assert carried.renumbered is not None, "without it there is no file to make the index from"
@@ -365,7 +293,7 @@ def _rebuild(folder: Path, name: str, kind: IndexKind) -> None:
     """Build the ANN index of a relation and view again, from its vectors."""
     exact = read_index(folder / f"{name}.faiss", faiss.IO_FLAG_MMAP_IFC)
     with threads():
-        ANN_INDEXES[kind].write(exact, folder / f"{name}.{_ending(kind)}")
+        ANN_INDEXES[kind].write(exact, folder / f"{name}.{ann_ending(kind)}")
 
 
 def _measure(
@@ -378,13 +306,15 @@ def _measure(
     """
     if report.kind == "flat":
         return report
-    stored = _open(folder, relation, view, report)
+    stored = open_vector_file(folder, relation, view, report)
     assert stored.ann is not None
     asking = [one for one in query_views(view) if one in views]
     drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
     queries = np.concatenate(
         [
-            (stored if v == view else _open(folder, relation, v, report, exact=True)).stored.take(rows)
+            (stored if v == view else open_vector_file(folder, relation, v, report, exact=True)).stored.take(
+                rows
+            )
             for v, rows in zip(asking, np.array_split(drawn, len(asking)), strict=True)
         ]
     )
@@ -397,7 +327,14 @@ def _measure(
         found = [_others(tried.search(query, 11), row) for row, query in asked]
         recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
         if recall >= min_recall:
-            return report.model_copy(update={"effort": search_parameter, "recall_at_10": round(recall, 4)})
+            choice = measure_filters(
+                lambda effort: replace(stored, filter_effort=effort, least_filter_share=0.0),
+                [one for one in stored.ann.search_parameters if one >= search_parameter][:MAX_FILTER_EFFORTS],
+                asked,
+                min_recall,
+            )
+            measured = {"effort": search_parameter, "recall_at_10": round(recall, 4)}
+            return report.model_copy(update=measured | choice._asdict())
     raise InputError(
         f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
         f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
@@ -408,13 +345,3 @@ def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
     """Return the scores of the ten nearest items without the query item, which every search finds."""
     others: ndarray = found.scores[found.rows != row]
     return others[:10]
-
-
-def _open(folder: Path, relation: int, view: View, report: FileReport, exact: bool = False) -> _VectorFile:
-    path = folder / f"{file_name(relation, view)}.faiss"
-    vectors = read_index(path, faiss.IO_FLAG_MMAP_IFC)
-    stored = HalfVectors(vectors)
-    if exact or report.kind == "flat":
-        return _VectorFile(vectors, stored, None)
-    ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{_ending(report.kind)}"), vectors)
-    return _VectorFile(vectors, stored, ann, report.effort or 0)

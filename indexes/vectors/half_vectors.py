@@ -28,7 +28,7 @@ class HalfVectors:
     def __init__(self, exact: Any) -> None:
         self._exact = exact  # owns the memory
         codes = faiss.rev_swig_ptr(exact.codes.data(), exact.codes.size())
-        self._halves: Float16[ndarray, "items dim"] = codes.view(np.float16).reshape(-1, exact.d)
+        self.halves: Float16[ndarray, "items dim"] = codes.view(np.float16).reshape(-1, exact.d)
 
     def take(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows dim"]:
         """Convert the vectors at `rows` to single precision, exactly except for infinities.
@@ -36,7 +36,7 @@ class HalfVectors:
         The bits are shifted into place, and the factor 2^112 corrects the exponent bias. NumPy and FAISS convert one
         number at a time, which takes four times as long.
         """
-        bits = self._halves[rows].view(np.int16).astype(np.int32)
+        bits = self.halves[rows].view(np.int16).astype(np.int32)
         bits <<= 13
         bits &= ~0x70000000
         found: ndarray = bits.view(np.float32)
@@ -49,9 +49,9 @@ class HalfVectors:
         The result is 0 if the kernel cannot do so. The vectors are then read one after the other by `take`.
         """
         done = 0
-        size = self._halves.itemsize * self._halves.shape[1]
+        size = self.halves.itemsize * self.halves.shape[1]
         for start in range(0, len(rows), MAX_RANGES):
-            first = self._halves.ctypes.data + size * rows[start : start + MAX_RANGES]
+            first = self.halves.ctypes.data + size * rows[start : start + MAX_RANGES]
             page = first & -mmap.PAGESIZE
             ranges = np.stack([page, first + size - page], axis=1).astype(np.uint64)
             done += max(_advise(ranges), 0)

@@ -26,6 +26,7 @@ from benchmarks import (
     words,
 )
 from benchmarks.rig.embeddings import Embeddings
+from benchmarks.rig.filters import ALL_FILTERS, FILTERS
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
 from benchmarks.scale import __main__ as scale
@@ -173,6 +174,17 @@ def test_journal_benchmark_measures_increasing_numbers_of_writers(
     assert all(row["per_s"] > 0 and row["ratio"] > 0 for row in figures["rows"])
 
 
+def test_search_benchmark_compares_filters_that_allow_few_to_all_items(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["search", "--quick", "--filters", "--kinds", "hnsw"])
+    search.main()
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [row["filter"] for row in rows] == [*ALL_FILTERS]
+    assert {row["method"] for row in rows} == {"scan", "ann", "none"}
+    assert all(row["recall_at_10"] == 1.0 for row in rows if row["method"] == "scan")
+
+
 def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,7 +193,7 @@ def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
     search.main()
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert [(row["kind"], row["filter"]) for row in rows] == [
-        (kind, name) for kind in kinds for name in search.FILTERS
+        (kind, name) for kind in kinds for name in FILTERS
     ]
     for row in rows:
         exact = row["kind"] == "flat" or row["filter"] != "none"

@@ -1,5 +1,6 @@
 """`rcml index verify` and `rcml index stats` on an intact index and on damaged indexes."""
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -22,7 +23,7 @@ def copy(shop: FakeShop, tmp_path: Path) -> Path:
 
 def test_verify_reports_intact_index(shop: FakeShop) -> None:
     assert verify(VerifyConfig(index=shop.index)).startswith(
-        f"{shop.generation} is intact: 12 items, 36 files, "
+        f"{shop.generation} is intact: 12 items, 58 files, "
     )
 
 
@@ -54,3 +55,24 @@ def test_stats_describe_index(shop: FakeShop) -> None:
     assert said["relations"] == "4"
     assert said["vectors"] == "144 with 16 components each (text, image, average)"
     assert (said["kind"], said["recall@10"]) == ("flat", "1, exact search")
+
+
+def test_stats_show_the_least_recall_of_filters(copy: Path) -> None:
+    measured = [
+        {"share": 0.5, "clustered": False, "recall_at_10": 0.97, "scanned": 0.0},
+        {"share": 0.5, "clustered": True, "recall_at_10": 0.96, "scanned": 0.4},
+        {"share": 0.25, "clustered": False, "recall_at_10": 0.9, "scanned": 0.0},
+    ]
+    path = copy / "vectors" / "report.json"
+    reports = json.loads(path.read_text())
+    assert "filtered recall@10" not in stats(StatsConfig(index=copy.parent))
+    reports["001.text"] |= {"filters": measured, "least_filter_share": 0.5, "filter_effort": 64}
+    path.write_text(json.dumps(reports))
+    manifest = read_manifest(copy, "index")
+    changed = FileRecord(size=path.stat().st_size, sha256=file_digest(path))
+    manifest = manifest.model_copy(update={"files": {**manifest.files, "vectors/report.json": changed}})
+    (copy / "manifest.json").write_text(manifest.text)
+    found = stats(StatsConfig(index=copy.parent))
+    assert (
+        f"50%: 0.9600, 25%: 0.9000; 1 of {len(reports)} vector files answer wide filters without a" in found
+    )

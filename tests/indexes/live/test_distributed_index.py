@@ -119,7 +119,7 @@ def test_answers_equal_those_of_files_through_changes_compactions_and_two_kills(
     kind: IndexKind,
 ) -> None:
     """The ivf-flat index is built to a recall of 1, because a lower recall permits other results."""
-    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_writer.MAX_SCANNED_ITEMS", 0)
     options = {"kind": kind, "min_recall": 0.9999}
     twin = built(shop, tmp_path / "twin")
     replica = built(shop, tmp_path / "index", vectors=milvus.uri, journal=postgres.url(), **options)

@@ -23,13 +23,17 @@ CHANGES = [made("new-1", 1), Change("cot"), made("bib", 2), made("new-2", 3)]
 KNOWN = st.frozensets(st.sampled_from([*ids(), "new-1", "new-2", "no such item"]))
 
 
-@pytest.fixture(scope="module")
-def changed(shop: FakeShop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, Expected]]:
+@pytest.fixture(scope="module", params=["changes in the overlay", "changes compacted"])
+def changed(
+    request: pytest.FixtureRequest, shop: FakeShop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Index, Expected]]:
     """Yield an index with original, added, replaced and deleted items, and its expected contents."""
     index = Index.open(copied(shop, Path(tmp_path_factory.mktemp("selection"))))
     expected = Expected(shop)
     index.apply(CHANGES)
     expected.apply(*CHANGES)
+    if request.param == "changes compacted":
+        index.compact()
     yield index, expected
     index.close()
 

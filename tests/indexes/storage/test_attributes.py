@@ -2,15 +2,28 @@
 
 import math
 import operator
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from indexes.storage.attributes import CATEGORIES, AppendedAttributes, Attributes, write_attributes
+from indexes.storage.attributes import (
+    CATEGORIES,
+    SORTED_DIR,
+    AppendedAttributes,
+    Attributes,
+    copy_attributes,
+    write_attributes,
+)
 from indexes.storage.filters import Condition, OfQuery
+from indexes.storage.sorted_column import SortedColumn
 from model.records import Attribute, Item
 
 LARGE = st.sampled_from(
@@ -89,6 +102,61 @@ def test_written_columns_agree_with_check_of_each_item(
     with TemporaryDirectory() as folder:
         write_attributes(Path(folder), items)
         assert Attributes(Path(folder)).mask(where).tolist() == [met(item, where) for item in items]
+
+
+@given(items=ITEMS, where=WHERE)
+@settings(max_examples=30, deadline=None)
+def test_generation_without_sorted_columns_gives_the_same_rows_and_gets_them_when_copied(
+    items: list[Item], where: dict[str, Condition]
+) -> None:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as copy:
+        write_attributes(Path(folder), items)
+        sorted_columns = {path.name: path.read_bytes() for path in (Path(folder) / SORTED_DIR).iterdir()}
+        shutil.rmtree(Path(folder) / SORTED_DIR)
+        assert Attributes(Path(folder)).mask(where).tolist() == [met(item, where) for item in items]
+        copy_attributes(Path(folder), Path(copy))
+        assert {
+            path.name: path.read_bytes() for path in (Path(copy) / SORTED_DIR).iterdir()
+        } == sorted_columns
+
+
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), min_size=1, max_size=40),
+    wanted=st.frozensets(st.text(max_size=3), max_size=3),
+)
+@settings(deadline=None)
+def test_any_text_is_found_among_any_texts(texts: list[str], wanted: frozenset[str]) -> None:
+    column, met = SortedColumn.of(pl.Series(texts)), np.zeros(len(texts), bool)
+    wanted |= {texts[0]}
+    column.mark(Condition(wanted), met)
+    assert met.tolist() == [text in wanted for text in texts]
+
+
+def test_filter_reads_only_the_rows_that_it_allows() -> None:
+    """A filter on a million items must not look at each of them; see docs/decisions.md."""
+    column = SortedColumn.of(pl.Series([f"brand {place % 100}" for place in range(10_000)]))
+    read = []
+
+    class Rows(np.ndarray):
+        def __getitem__(self, span: Any) -> Any:
+            read.append(len(range(*span.indices(len(self)))))
+            return super().__getitem__(span)
+
+    met = np.zeros(10_000, bool)
+    replace(column, rows=column.rows.view(Rows)).mark(
+        Condition(frozenset({"brand 7", "brand 8", "none"})), met
+    )
+    assert (sorted(read), met.sum()) == ([100, 100], 200)
+
+
+@pytest.mark.parametrize("bound", [math.nan, math.inf, -math.inf, 10**40, -(10**40)])
+def test_extreme_bounds_compare_like_python(bound: float) -> None:
+    for column in (pl.Series([-1.0, 0.0, 2.5]), pl.Series([2**53 + 1, 2**62 + 1])):
+        for place, holds in enumerate((operator.ge, operator.le, operator.gt, operator.lt)):
+            condition = Condition(None, *(bound if place == field else None for field in range(4)))
+            met = np.zeros(len(column), bool)
+            SortedColumn.of(column).mark(condition, met)
+            assert met.tolist() == [holds(value, bound) for value in column]
 
 
 @pytest.mark.parametrize("name", ["price", CATEGORIES])

@@ -16,7 +16,7 @@ from indexes.vectors.contract import Neighbours, Source, VectorIndex
 from indexes.vectors.faiss_backend import write_vectors
 from indexes.vectors.gpu_card import NoGpuError, find_cards
 from indexes.vectors.gpu_vectors import CPU, Cards
-from indexes.vectors.milvus_writer import write_milvus
+from indexes.vectors.milvus.milvus_writer import write_milvus
 from model.embeddings.encoding import Encoding
 from model.similarity import View
 
@@ -94,7 +94,7 @@ def keep(
     opened: list[VectorIndex] = []
     monkeypatch.setattr("indexes.vectors.faiss_backend.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.faiss_backend.RECALL_QUERIES", 20)
-    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_writer.MAX_SCANNED_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_CARD_ITEMS", 0)
     monkeypatch.setattr("indexes.vectors.gpu_vectors.MIN_LANE_ITEMS", 9)
     kind, _, device = request.param.partition(" on a ")

@@ -1,6 +1,7 @@
 """Behaviour specific to FAISS: files that do not depend on the batch size, and measured recall."""
 
 import gc
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from indexes.config import FILE_KINDS, IndexKind
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
+from indexes.vectors.filter_recall import FilterChoice
 from model.embeddings.encoding import Encoding
 from model.errors import InputError
 from model.similarity import View
@@ -67,6 +69,51 @@ def test_reaches_min_recall_with_exact_scores(kind: IndexKind, topics: Encoding,
     assert report.kind == kind
     assert (report.recall_at_10 is None) == (kind == "flat")
     assert all((one.recall_at_10 or 1) >= 0.95 for one in vectors.report.values())
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-rabitq"])
+def test_wide_filters_use_the_ann_index_and_fall_back_to_an_exact_scan(
+    kind: IndexKind, topics: Encoding, tmp_path: Path
+) -> None:
+    write(tmp_path / "vectors", topics, kind, min_recall=0.95)
+    vectors = FaissVectors(tmp_path / "vectors")
+    report = vectors.report["000.average"]
+    assert report.least_filter_share is not None
+    assert all(one.recall_at_10 >= 0.95 for one in report.filters if one.share >= report.least_filter_share)
+    stored = topics.average[:, 0].astype(np.float16).astype(np.float32)
+    file = vectors.stored(0, View.AVERAGE)
+    draw = np.random.default_rng(8)
+    hits, methods = 0, []
+    for row in draw.integers(0, MANY, 40).tolist():
+        scores = stored @ stored[row]
+        allowed = draw.random(MANY) < 0.9
+        found, plan = file.search_allowed(stored[row], 10, allowed)
+        methods.append(plan.method)
+        assert allowed[found.rows].all()
+        hits += (found.scores >= np.sort(scores[allowed])[-10] - 1e-5).sum()
+        far = scores < np.quantile(scores, 0.8)
+        distant = vectors.search(0, View.AVERAGE, stored[row], 10, far)
+        np.testing.assert_allclose(distant.scores, np.sort(scores[far])[::-1][:10], atol=1e-5)
+        assert file.search_allowed(stored[row], 10, far)[1].method == "scan"
+    assert methods.count("ann") >= 38
+    assert hits / 400 >= 0.93
+
+
+def test_filter_scans_if_the_recall_of_filters_was_insufficient_or_not_measured(
+    topics: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "indexes.vectors.faiss_backend.measure_filters", lambda *_: FilterChoice((), None, None)
+    )
+    write(tmp_path / "vectors", topics, "hnsw", min_recall=0.95)
+    path = tmp_path / "vectors" / "report.json"
+    reports = json.loads(path.read_text())
+    for report in reports.values():  # as an earlier version of rcml wrote it
+        del report["filters"], report["least_filter_share"], report["filter_effort"]
+    path.write_text(json.dumps(reports))
+    file = FaissVectors(tmp_path / "vectors").stored(0, View.AVERAGE)
+    found, plan = file.search_allowed(topics.average[5, 0], 10, np.ones(MANY, bool))
+    assert (len(found.rows), plan.method) == (10, "scan")
 
 
 def test_rejects_unreachable_min_recall(

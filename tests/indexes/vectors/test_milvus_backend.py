@@ -34,9 +34,9 @@ from indexes.index import Index
 from indexes.journal.change import Change
 from indexes.storage.layout import generations
 from indexes.vectors.backends import open_vectors
-from indexes.vectors.milvus_backend import MilvusVectors
-from indexes.vectors.milvus_collections import MILVUS_FILE, Place
-from indexes.vectors.milvus_writer import write_milvus
+from indexes.vectors.milvus.milvus_backend import MilvusVectors
+from indexes.vectors.milvus.milvus_collections import MILVUS_FILE, Place
+from indexes.vectors.milvus.milvus_writer import write_milvus
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.embeddings.encoding import Encoding
@@ -258,7 +258,7 @@ def test_reports_unavailable_server_and_recovers(
     monkeypatch: pytest.MonkeyPatch,
     run: Callable[[Path], AbstractContextManager[MilvusServer]],
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
     with run(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         index, other = Index.open(folder), Index.open(folder)
@@ -327,7 +327,7 @@ def test_searches_ask_a_server_that_is_down_only_a_few_times(
 def test_reports_failed_drop_of_collection_and_drops_it_later(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_collections.REQUEST_TIMEOUT_S", 4.0)
     with server(tmp_path) as running:
         folder = placed(shop, tmp_path, vectors=running.uri)
         shutil.rmtree(generations(folder)[0])
@@ -380,7 +380,7 @@ def test_server_limits_do_not_affect_results(
     """Lower the limits to 16 results and 8 filter rows, which imitates an index of millions of items."""
     encoding = tied()
     (tmp_path / "index").mkdir()
-    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_writer.MAX_SCANNED_ITEMS", 0)
     write_milvus(
         tmp_path / "vectors",
         tmp_path / "index" / "generation-000001",
@@ -390,8 +390,8 @@ def test_server_limits_do_not_affect_results(
         source(encoding),
         kind,
     )
-    monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MILVUS_RESULTS", 16)
-    monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_FILTER_ROWS", 8)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_backend.MAX_MILVUS_RESULTS", 16)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_backend.MAX_FILTER_ROWS", 8)
     vectors = MilvusVectors(tmp_path / "vectors")
     allowed = np.random.default_rng(k).random(ITEMS) < share
     query = encoding.text[0, 1]
@@ -404,8 +404,8 @@ def test_server_limits_do_not_affect_results(
 def test_stores_all_vectors_with_small_messages(
     tmp_path: Path, milvus_lite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_backend.MAX_MESSAGE_BYTES", 2_000)
-    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_MESSAGE_BYTES", 2_000)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_backend.MAX_MESSAGE_BYTES", 2_000)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_writer.MAX_MESSAGE_BYTES", 2_000)
     encoding = Encoding(tied().text, tied().text[::-1].copy())
     (tmp_path / "index").mkdir()
     write_milvus(
@@ -470,7 +470,7 @@ def test_index_with_cells_reports_recall_and_keeps_its_kind(
     shop: FakeShop, tmp_path: Path, milvus_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changes, compaction, backup and restore of an ivf-flat index give the same answers as a dictionary."""
-    monkeypatch.setattr("indexes.vectors.milvus_writer.MAX_SCANNED_ITEMS", 0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_writer.MAX_SCANNED_ITEMS", 0)
     out = tmp_path / "index"
     options = config(shop, out, milvus_server).model_copy(update={"kind": "ivf-flat", "min_recall": 0.999})
     build(options, FakeEncoder(), *parents(shop))

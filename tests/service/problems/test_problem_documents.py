@@ -322,7 +322,7 @@ def test_unreachable_vector_server_is_a_503_without_internal_details(
     caplog: pytest.LogCaptureFixture,
     run: Callable[[Path], AbstractContextManager[MilvusServer]],
 ) -> None:
-    monkeypatch.setattr("indexes.vectors.milvus_collections.REQUEST_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("indexes.vectors.milvus.milvus_collections.REQUEST_TIMEOUT_S", 2.0)
     with run(tmp_path) as milvus:
         config = ServeConfig(index=placed(shop, tmp_path, vectors=milvus.uri))
         with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:

@@ -23,7 +23,7 @@ from model.errors import ArtifactError, InputError, RcmlError, UnreachableError
 from model.plain_file import read_json, read_model, read_plain
 from model.similarity import View
 
-from .contract import FileReport
+from ..contract import FileReport
 
 KEY_FIELD = "place"
 """Primary key field, whose value is the position of the relation times `ROWS_PER_RELATION`, plus the row."""

@@ -17,7 +17,7 @@ from indexes.config import IndexKind
 from model.errors import InputError
 from model.similarity import View
 
-from .contract import (
+from ..contract import (
     MAX_SCANNED_ITEMS,
     RECALL_QUERIES,
     ROUNDING,

@@ -29,7 +29,7 @@ from numpy import ndarray
 from model.errors import UnreachableError
 from model.similarity import View
 
-from .contract import FileReport, Neighbours, RoughNeighbours, cosines, file_name, widened
+from ..contract import FileReport, Neighbours, RoughNeighbours, cosines, file_name, widened
 from .milvus_collections import (
     KEY_FIELD,
     MAX_PREPARATION_ATTEMPTS,

@@ -1,0 +1,122 @@
+"""Recall of filtered searches that use an ANN index, measured when the index is built."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+
+from .ann_index import VECTORS_PER_CHUNK
+from .contract import FilterRecall, Neighbours
+from .filter_plan import MEASURED_SHARES, FilterPlan
+
+FILTER_QUERIES = 25
+"""Number of queries for each filter. Each takes two searches, one of which scans the allowed items."""
+
+Asked = tuple[int, Float32[ndarray, " dim"]]
+"""Row of an item, and its vector."""
+
+
+class FilterChoice(NamedTuple):
+    """The fields of `FileReport` about filters; empty or None if the recall was sufficient for no filter."""
+
+    filters: tuple[FilterRecall, ...]
+    least_filter_share: float | None
+    filter_effort: int | None
+
+
+class Searched(Protocol):
+    """Opened vector file whose filtered searches use its ANN index whenever the plan allows it."""
+
+    @property
+    def exact(self) -> Any:
+        """Flat index of the vectors."""
+
+    def scan(
+        self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"] | None = None
+    ) -> Neighbours:
+        """Find the `k` nearest of the allowed items exactly."""
+
+    def search_allowed(
+        self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " count"]
+    ) -> tuple[Neighbours, FilterPlan]:
+        """Find the `k` nearest of the allowed items, and return how they were found."""
+
+
+def measure_filters(
+    searched: Callable[[int], Searched],
+    search_parameters: Sequence[int],
+    asked: Sequence[Asked],
+    min_recall: float,
+) -> FilterChoice:
+    """Choose a search parameter for filtered searches: the one that reaches `min_recall` for most of the filters.
+
+    `searched` returns the vectors with a search parameter. Each of the ascending `search_parameters` is tried with
+    filters that allow fewer and fewer items, until one does not reach `min_recall`. The first is taken that reaches it
+    for all filters, or for more of them than any other.
+    """
+    queries = asked[:: max(len(asked) // FILTER_QUERIES, 1)][:FILTER_QUERIES]
+    masks = list(_masks(searched(search_parameters[0]).exact, queries[0][1]))
+    best = FilterChoice((), None, None)
+    for search_parameter in search_parameters:
+        measured: list[FilterRecall] = []
+        least_share = None
+        for share, some in masks:
+            found = [
+                _measure(searched(search_parameter), queries, share, clustered, mask)
+                for clustered, mask in some
+            ]
+            measured += found
+            if min(one.recall_at_10 for one in found) < min_recall:
+                break
+            least_share = share
+        if least_share is not None and (
+            best.least_filter_share is None or least_share < best.least_filter_share
+        ):
+            best = FilterChoice(tuple(measured), least_share, search_parameter)
+        if least_share == MEASURED_SHARES[-1]:
+            break
+    return best
+
+
+def _masks(
+    exact: Any, direction: Float32[ndarray, " dim"]
+) -> Iterator[tuple[float, list[tuple[bool, Bool[ndarray, " count"]]]]]:
+    """Yield for each share a mask drawn at random, and one of the items nearest to `direction`."""
+    drawn = np.random.default_rng(1).random(exact.ntotal)
+    along = np.concatenate(
+        [
+            exact.reconstruct_n(start, min(VECTORS_PER_CHUNK, exact.ntotal - start)) @ direction
+            for start in range(0, exact.ntotal, VECTORS_PER_CHUNK)
+        ]
+    )
+    for share in MEASURED_SHARES:
+        yield share, [(False, drawn < share), (True, along >= np.quantile(along, 1 - share))]
+
+
+def _measure(
+    searched: Searched,
+    queries: Sequence[Asked],
+    share: float,
+    clustered: bool,
+    mask: Bool[ndarray, " count"],
+) -> FilterRecall:
+    recalls, scanned = [], 0
+    for row, query in queries:
+        allowed = mask.copy()
+        allowed[row] = False
+        found, plan = searched.search_allowed(query, 10, allowed)
+        scanned += plan.method == "scan"
+        if plan.method == "ann":
+            # Compare scores, not rows, because any of several equal items is a correct result.
+            tenth = searched.scan(query, 10, allowed).scores[-1]
+            recalls.append(float((found.scores >= tenth).mean()))
+        else:
+            recalls.append(1.0)
+    return FilterRecall(
+        share=share,
+        clustered=clustered,
+        recall_at_10=round(float(np.mean(recalls)), 4),
+        scanned=round(scanned / len(queries), 4),
+    )

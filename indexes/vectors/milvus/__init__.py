@@ -1,0 +1,1 @@
+"""Vectors on a Milvus server: one collection for each view."""

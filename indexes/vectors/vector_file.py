@@ -1,0 +1,123 @@
+"""Vector files of one relation and view: the flat index, its ANN index if there is one, and searches in both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+from numpy import ndarray
+
+from indexes.config import IndexKind
+from model.similarity import View
+
+from .ann_index import ANN_INDEXES, AnnIndex, HnswIndex, read_index
+from .contract import (
+    ROUNDING,
+    FileReport,
+    Neighbours,
+    cosines,
+    file_name,
+)
+from .exact_scan import near_rows
+from .filter_plan import MAX_ANN_DEPTH, SCAN, FilterPlan, plan_filter
+from .gpu_vectors import CardTable
+from .half_vectors import HalfVectors
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """Opened vector files of one relation and view."""
+
+    exact: Any
+    stored: HalfVectors
+    ann: AnnIndex | None
+    search_parameter: int = 0
+    least_filter_share: float | None = None
+    filter_effort: int = 0
+
+    def scan(
+        self,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " count"] | None = None,
+        table: CardTable | None = None,
+    ) -> Neighbours:
+        """Find the `k` nearest of all items, or of the allowed items, exactly; with the copy `table` if possible."""
+        few = self.exact.ntotal if allowed is None else int(np.count_nonzero(allowed))
+        wanted = min(k, few)
+        if wanted == 0:
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        rough = None if table is None else table.near(query, wanted, allowed)
+        if rough is None:
+            rough = near_rows(self.exact, self.stored.halves, query, wanted, few, allowed)
+        return self._scored(query, rough.rows, wanted)
+
+    def search_allowed(
+        self,
+        query: Float32[ndarray, " dim"],
+        k: int,
+        allowed: Bool[ndarray, " count"],
+        table: CardTable | None = None,
+    ) -> tuple[Neighbours, FilterPlan]:
+        """Find the `k` nearest of the allowed items as `plan_filter` decides, and return how they were found."""
+        if self.ann is not None and (table is None or isinstance(self.ann, HnswIndex)):
+            few = int(np.count_nonzero(allowed))
+            plan = plan_filter(few, self.exact.ntotal, k, self.least_filter_share)
+            if plan.method == "ann":
+                rows, scores = self.ann.candidates(query, plan.depth, self.filter_effort)
+                kept = allowed[rows]
+                if (near := _nearest(rows[kept], scores[kept], k)) is not None:
+                    return self._scored(query, near, k), plan
+        return self.scan(query, k, allowed, table), SCAN
+
+    def search(self, query: Float32[ndarray, " dim"], k: int, table: CardTable | None = None) -> Neighbours:
+        """Find approximately the `k` nearest of all items; exactly with the copy `table`, except in a graph.
+
+        The candidates must include every item that ties with the k-th. If the ANN index cannot return them all, the
+        search falls back to a scan.
+        """
+        if self.ann is not None and (table is None or isinstance(self.ann, HnswIndex)):
+            depth = 2 * k
+            while depth <= MAX_ANN_DEPTH:
+                rows, scores = self.ann.candidates(query, depth, self.search_parameter)
+                if len(rows) <= k:
+                    break
+                if (near := _nearest(rows, scores, k)) is not None:
+                    return self._scored(query, near, k)
+                depth *= 2
+        return self.scan(query, k, table=table)
+
+    def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
+        """Score the given rows exactly and return the `k` best."""
+        return Neighbours.best(rows, cosines(self.stored.take(rows), query), k)
+
+
+def _nearest(
+    rows: Int64[ndarray, " n"], scores: Float32[ndarray, " n"], k: int
+) -> Int64[ndarray, " near"] | None:
+    """Return the `k` best of the candidates, and those that tie with the last; None if further ones could tie."""
+    if len(rows) <= k or scores[-1] >= scores[k - 1] - ROUNDING:
+        return None
+    near: ndarray = rows[scores >= scores[k - 1] - ROUNDING]
+    return near
+
+
+def open_vector_file(
+    folder: Path, relation: int, view: View, report: FileReport, exact: bool = False
+) -> VectorFile:
+    """Open the vector files of a relation and view; without the ANN index if `exact`."""
+    path = folder / f"{file_name(relation, view)}.faiss"
+    vectors = read_index(path, faiss.IO_FLAG_MMAP_IFC)
+    stored = HalfVectors(vectors)
+    if exact or report.kind == "flat":
+        return VectorFile(vectors, stored, None)
+    ann = ANN_INDEXES[report.kind].open(path.with_suffix(f".{ann_ending(report.kind)}"), vectors)
+    effort, filter_effort = report.effort or 0, report.filter_effort or 0
+    return VectorFile(vectors, stored, ann, effort, report.least_filter_share, filter_effort)
+
+
+def ann_ending(kind: IndexKind) -> str:
+    """Return the suffix of the file that a search reads first."""
+    return "faiss" if kind == "flat" else f"{kind}.faiss"
