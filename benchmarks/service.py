@@ -145,7 +145,9 @@ def started(serve: Callable[..., None], *arguments: Any) -> Iterator[Served]:
 def served(index: Path) -> Iterator[tuple[Served, bytes]]:
     """Serve an index in its own process; yield the process, and the response that it returns from memory."""
     with started(serve, index) as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
-        while client.get("/readyz").status_code != 200:
+        while (ready := client.get("/readyz")).status_code != 200:
+            if "could not be opened" in ready.text:
+                raise RuntimeError(ready.text)
             time.sleep(0.2)
         first = {"item_id": "item-0", "relation": "relation-1", "k": K}
         answer = client.post("/retrieve", json=first)

@@ -131,7 +131,7 @@ class Shop:
 class FixedEncoder:
     """Encoder without a network that takes `batch` seconds per batch and `each` seconds per item of the batch."""
 
-    device = "none"
+    device = towers = "none"
 
     def __init__(self, relations: int = 10, dim: int = 128, batch: float = 0.0, each: float = 0.0) -> None:
         self.relations = tuple(Relation(f"relation-{n}", f"Relation {n}.", n == 0) for n in range(relations))

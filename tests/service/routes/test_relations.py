@@ -114,7 +114,7 @@ class SlowIndex:
         add_relation = Index.add_relation
 
         def held_up(
-            index: Index, relation: Relation, worded: Any, progress: Callable[[int, int], None]
+            index: Index, relation: Relation, worded: Any, progress: Callable[[int, int], None], announce: Any
         ) -> None:
             def slow(done: int, total: int) -> None:
                 progress(done, total)
@@ -122,7 +122,7 @@ class SlowIndex:
                 assert self.go_on.wait(600)
                 progress(done, total)
 
-            add_relation(index, relation, worded, slow)
+            add_relation(index, relation, worded, slow, announce)
 
         monkeypatch.setattr(Index, "add_relation", held_up)
 
