@@ -173,7 +173,7 @@ def test_does_not_drop_collection_that_is_still_in_use(
 def build_and_die(options: BuildConfig, shop: FakeShop) -> None:
     """Build an index and kill the process when the collection is filled but no generation refers to it yet."""
     pytest.MonkeyPatch().setattr(
-        "indexes.builder.build.write_precomputed", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        "indexes.builder.build.write_precomputed", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     )
     build(options, FakeEncoder(), *parents(shop))
 
@@ -201,7 +201,7 @@ def test_build_drops_collection_of_killed_build(
 def test_interrupted_build_leaves_no_collection(
     shop: FakeShop, tmp_path: Path, milvus_server: str, client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     before = client.list_collections()
