@@ -17,7 +17,7 @@ from indexes.live.picture_check import PictureCheck
 from indexes.live.snapshot import Snapshot
 from indexes.search.filtered_search import best_for_item, best_for_query
 from indexes.search.pairs import PairItem, PairScorer, RelationScore, Verdict
-from indexes.search.retrieve import Found, Question, precomputed, precomputed_entries, retrieve
+from indexes.search.retrieve import Found, Question, Ranking, precomputed, precomputed_entries, retrieve
 from indexes.search.selection import EVERYTHING, Selection
 from indexes.vectors.contract import Neighbours
 from model.checkpoint.checkpoint import Checkpoint
@@ -153,7 +153,7 @@ class Reader:
 
     # Searches.
 
-    def retrieve(self, question: Question) -> list[Found]:
+    def retrieve(self, question: Question) -> Ranking:
         """Return the results of a request; see `indexes.search.retrieve.retrieve`."""
         return retrieve(self.snapshot, question)
 

@@ -147,9 +147,7 @@ def create_app(
         lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys, central, worker),
         telemetry=telemetry(tracer_provider),
     )
-    if worker is not None:
-        app.add_middleware(OneServer, central=central)
-    _add_middlewares(app, config, keys, metrics, shop, worker)
+    _add_middlewares(app, config, keys, metrics, shop, worker, central)
     install(app)
     for module in ROUTES:
         app.include_router(module.router)
@@ -220,7 +218,13 @@ def _lifespan(
 
 
 def _add_middlewares(
-    app: FastAPI, config: ServeConfig, keys: Keys, metrics: Metrics, shop: str, worker: Worker | None
+    app: FastAPI,
+    config: ServeConfig,
+    keys: Keys,
+    metrics: Metrics,
+    shop: str,
+    worker: Worker | None,
+    central: CentralRequests,
 ) -> None:
     """Add all middleware; the last one added is the outermost, so requests pass through this list bottom to top."""
     app.add_middleware(Head)
@@ -234,6 +238,8 @@ def _add_middlewares(
         max_body_bytes=config.max_body_bytes,
         short_ways={"/retrieve": precomputed_answer},
     )
+    if worker is not None:  # outside the direct routes, which do not reach the middlewares within them
+        app.add_middleware(OneServer, central=central)
     app.add_middleware(Deadline, seconds=config.deadline)
     app.add_middleware(
         Auth,

@@ -19,7 +19,7 @@ from indexes.journal.change import JournalEntry
 from indexes.storage.attributes import AppendedAttributes
 from indexes.storage.filters import Condition
 from indexes.storage.tokens import stored
-from indexes.vectors.contract import ROUNDING, Neighbours, cosines
+from indexes.vectors.contract import ROUNDING, Filtered, Neighbours, cosines
 from model.embeddings.encoding import ItemTokens
 from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.records import Item
@@ -176,6 +176,7 @@ class Overlay:
         keep = self.live.copy() if allowed is None else self.live & allowed
         keep[[row - self.first for row in excluded if row >= self.first]] = False
         places = np.flatnonzero(keep)
+        filtered = None if allowed is None else Filtered(len(places), ("scan",))
         vectors = self._vectors[_VIEWS[view], relation, : len(self.entries)]
         if len(places) > 4 * k:
             # Approximate scores in single precision exclude the rows that cannot be among the k best. BLAS would split
@@ -183,7 +184,7 @@ class Overlay:
             rough = np.vecdot(vectors, query)
             least = np.partition(rough[places], -k)[-k]
             places = places[rough[places] >= least - ROUNDING]
-        return Neighbours.best(places + self.first, cosines(vectors[places], query), k)
+        return Neighbours.best(places + self.first, cosines(vectors[places], query), k, filtered)
 
     def _complete(
         self, vectors: Float32[ndarray, "views added entries dim"], entries: Sequence[JournalEntry]

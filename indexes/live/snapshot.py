@@ -16,7 +16,7 @@ from numpy import ndarray
 from indexes.journal.change import JournalEntry
 from indexes.storage.generation import Generation
 from indexes.storage.relation_table import IndexedRelation
-from indexes.vectors.contract import Neighbours
+from indexes.vectors.contract import Filtered, Neighbours
 from model.embeddings.encoding import ItemTokens
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import NoPictureError, NoTokensError, UnknownItemError, UnknownRelationError
@@ -218,8 +218,12 @@ class Snapshot:
         new = self.overlay.search(
             relation, view, query, k, None if allowed is None else allowed[first:], excluded
         )
+        filtered = None
+        if old.filtered is not None and new.filtered is not None:
+            # The overlay always scans; the way in which the generation was searched is the one that can differ.
+            filtered = Filtered(old.filtered.allowed + new.filtered.allowed, old.filtered.methods)
         return Neighbours.best(
-            np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k
+            np.concatenate([old.rows, new.rows]), np.concatenate([old.scores, new.scores]), k, filtered
         )
 
     def precomputed(

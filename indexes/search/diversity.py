@@ -46,7 +46,7 @@ def choose(
         kept = [place for place in kept if found.scores[place] >= min_score]
         vectors = search.vectors(found.rows[kept].tolist())
         kept = [kept[place] for place in mmr_order(found.scores[kept], vectors, k, selection.diversity)]
-    return Neighbours(found.rows[kept], found.scores[kept])
+    return Neighbours(found.rows[kept], found.scores[kept], found.filtered)
 
 
 def variants(snapshot: Snapshot, selection: Selection, rows: Sequence[int]) -> list[Hashable]:

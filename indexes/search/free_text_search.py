@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.vectors.contract import Neighbours, cosines
+from indexes.vectors.contract import Filtered, FilterMethod, Neighbours, cosines
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import NoTokensError
 from model.similarity import View
@@ -52,10 +52,13 @@ class FreeTextSearch:
         if store is None:
             raise NoTokensError
         wanted, first = self._wanted(), self.snapshot.overlay.first
+        few = int(np.count_nonzero(wanted))
         candidates = store.report.candidates_for(k)
-        if candidates is None or np.count_nonzero(wanted) <= max(SCORE_ALL_UP_TO, candidates):
+        method: FilterMethod = "scan"
+        if candidates is None or few <= max(SCORE_ALL_UP_TO, candidates):
             rows = np.flatnonzero(wanted)
         else:
+            method = "estimates"
             old = wanted[:first]
             if np.count_nonzero(old) > candidates:
                 likely = store.estimates(self.relation, self.view).best(self.query, candidates, old).rows
@@ -63,7 +66,8 @@ class FreeTextSearch:
                 likely = np.flatnonzero(old)
             new = first + np.flatnonzero(wanted[first:])
             rows = np.concatenate([likely, self._likely_new(new, candidates, k)])
-        return Neighbours.best(rows, self.scores(rows.tolist()), k)
+        filtered = None if self.allowed is None else Filtered(few, (method,))
+        return Neighbours.best(rows, self.scores(rows.tolist()), k, filtered)
 
     def vectors(self, rows: Sequence[int]) -> Float32[ndarray, "rows dim"]:
         """Return the vectors of the items at `rows`, in the view and under the relation of the search."""

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.vectors.contract import LOWEST_COSINE, Neighbours
+from indexes.vectors.contract import LOWEST_COSINE, Filtered, FilterMethod, Neighbours
 from model.embeddings.encoding import Encoding
 from model.embeddings.free_text import FreeTextRelation
 from model.records import Attribute
@@ -135,7 +135,25 @@ class Found(NamedTuple):
     fallback: bool = False
 
 
-def retrieve(snapshot: Snapshot, question: Question) -> list[Found]:
+class FilterUse(NamedTuple):
+    """How the searches of a request used its filter.
+
+    `share` is the share of all items among which the first search looked: those that pass the filter, and are neither
+    query items nor excluded. `methods` contains each way in which a search found the nearest of them.
+    """
+
+    share: float
+    methods: tuple[FilterMethod, ...]
+
+
+class Ranking(NamedTuple):
+    """Results of a request, and how its filter was used (None: it has no filter)."""
+
+    found: list[Found]
+    filter_use: FilterUse | None = None
+
+
+def retrieve(snapshot: Snapshot, question: Question) -> Ranking:
     """Return the results of a request, best first except for promoted items; equal scores are in catalogue order.
 
     Raises:
@@ -145,7 +163,8 @@ def retrieve(snapshot: Snapshot, question: Question) -> list[Found]:
         NoTokensError: a relation is a free-text relation, and the index stores no tokens.
         NoPictureError: the similarity compares the picture of a query item that has none.
     """
-    return _Retrieval(snapshot, question).results()
+    retrieval = _Retrieval(snapshot, question)
+    return Ranking(retrieval.results(), retrieval.filter_use)
 
 
 def precomputed(snapshot: Snapshot, question: Question) -> list[Found] | None:
@@ -217,6 +236,7 @@ class _Retrieval:
         self._question = question
         self._query_view, self._target_view = question.similarity.views
         self._rows: tuple[int, ...] = ()
+        self._filtered: list[Filtered | None] = []
         if isinstance(question.query, KnownItems):
             self._rows = tuple(map(snapshot.row, question.query.item_ids))
             for row in self._rows:
@@ -224,6 +244,14 @@ class _Retrieval:
         self._selection = question.selection
         if self._selection.relative:
             self._selection = self._selection.resolved(self._attributes())
+
+    @property
+    def filter_use(self) -> FilterUse | None:
+        """How the searches made so far used the filter of the request."""
+        used = Filtered.joined(self._filtered)
+        if used is None or not self._selection.filters:
+            return None
+        return FilterUse(used.allowed / len(self._snapshot), used.methods)
 
     def results(self) -> list[Found]:
         question = self._question
@@ -276,6 +304,7 @@ class _Retrieval:
         return self._reaching(best, lambda rows: [asked[part].label for part in search.brought_by(rows)])
 
     def _reaching(self, best: Neighbours, labels: Callable[[list[int]], list[str]]) -> list[Found]:
+        self._filtered.append(best.filtered)
         rows, scores = best.rows.tolist(), best.scores.tolist()
         if self._question.min_score > LOWEST_COSINE:
             reached = [place for place, score in enumerate(scores) if score >= self._question.min_score]

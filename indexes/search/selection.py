@@ -39,9 +39,14 @@ class Selection:
         return any(condition.relative for condition in self.where.values())
 
     @property
+    def filters(self) -> bool:
+        """Whether only some items are allowed, apart from the excluded ones."""
+        return self.include is not None or bool(self.where)
+
+    @property
     def plain(self) -> bool:
         """Whether all items except the excluded ones are allowed and ordered by score only."""
-        return self.include is None and not self.where and self.group_by is None and self.diversity == 0
+        return not self.filters and self.group_by is None and self.diversity == 0
 
     def resolved(self, attributes: Mapping[str, Attribute]) -> "Selection":
         """Replace references to the query item by numbers, given the attributes of the query item.
@@ -72,7 +77,7 @@ class Selection:
 
     def allowed(self, snapshot: Snapshot) -> Bool[ndarray, " end"] | None:
         """Return a mask over the rows: true if the item is included and meets all conditions. None if all items do."""
-        if self.include is None and not self.where:
+        if not self.filters:
             return None
         mask = np.ones(snapshot.end, bool)
         if self.include is not None:

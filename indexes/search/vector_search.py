@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from indexes.live.snapshot import Snapshot
-from indexes.vectors.contract import ROUNDING, Neighbours, cosines
+from indexes.vectors.contract import ROUNDING, Filtered, Neighbours, cosines
 from model.similarity import View
 
 MAX_FUSION_DEPTH = 20_000
@@ -80,7 +80,8 @@ class BlendedSearch:
         while True:
             found = [part.best(depth) for part in self.parts]
             rows = np.unique(np.concatenate([one.rows for one in found]))
-            best = Neighbours.best(rows, self.scores(rows.tolist()), k)
+            filtered = Filtered.joined(one.filtered for one in found)
+            best = Neighbours.best(rows, self.scores(rows.tolist()), k, filtered)
             # A part that returns fewer items than requested has returned all its items.
             last = np.asarray([one.scores[-1] for one in found if len(one.rows) == depth], np.float32)
             if len(last) < len(found) or depth >= MAX_FUSION_DEPTH:

@@ -7,7 +7,7 @@ stores the vectors in local files, `indexes/vectors/milvus/milvus_backend.py` on
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -80,18 +80,51 @@ def file_name(relation: int, view: View) -> str:
     return f"{relation:03d}.{view}"
 
 
+FilterMethod = Literal["scan", "ann", "estimates", "server"]
+"""Way in which a search with a filter finds the nearest allowed items.
+
+`filter_plan.py` describes `scan` and `ann`. A search under a free-text relation compares `estimates`, and a Milvus
+`server` applies a filter itself.
+"""
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """How a search, or several with the same filter, found the nearest of the `allowed` items."""
+
+    allowed: int
+    methods: tuple[FilterMethod, ...]
+
+    @classmethod
+    def joined(cls, parts: Iterable["Filtered | None"]) -> "Filtered | None":
+        """Return how the searches of a request used its filter; None if there was none. The first one counts items."""
+        used = [one for one in parts if one is not None]
+        methods = dict.fromkeys(method for one in used for method in one.methods)
+        return cls(used[0].allowed, tuple(methods)) if used else None
+
+
 @dataclass(frozen=True)
 class Neighbours:
-    """Catalogue rows and their cosines with a query, best first; equal scores are in catalogue order."""
+    """Catalogue rows and their cosines with a query, best first; equal scores are in catalogue order.
+
+    A search among allowed items sets `filtered`.
+    """
 
     rows: Int64[ndarray, " k"]
     scores: Float32[ndarray, " k"]
+    filtered: Filtered | None = None
 
     @classmethod
-    def best(cls, rows: Int64[ndarray, " n"], scores: Float32[ndarray, " n"], k: int) -> "Neighbours":
+    def best(
+        cls,
+        rows: Int64[ndarray, " n"],
+        scores: Float32[ndarray, " n"],
+        k: int,
+        filtered: Filtered | None = None,
+    ) -> "Neighbours":
         """Return the `k` best of the scored `rows`, in descending order of score, then in catalogue order."""
         order = np.lexsort((rows, -scores))[:k]
-        return cls(rows[order], scores[order])
+        return cls(rows[order], scores[order], filtered)
 
 
 @dataclass(frozen=True)
@@ -150,7 +183,8 @@ class VectorIndex(Protocol):
         """Find the `k` items nearest to a unit `query`, or all items if there are fewer.
 
         Rows in `dropped` are left out; there should be only a few. If `allowed` is given, the search returns only rows
-        for which `allowed` is true. It is then exact, unless an ANN index answers it (`filter_plan.py`).
+        for which `allowed` is true. It is then exact, unless an ANN index answers it (`filter_plan.py`). The result
+        tells which way was taken.
         """
 
     def scan(

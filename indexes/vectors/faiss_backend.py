@@ -137,7 +137,7 @@ class FaissVectors:
             if dropped:
                 allowed = allowed.copy()
                 allowed[list(dropped)] = False
-            return stored.search_allowed(query, k, allowed, table)[0]
+            return stored.search_allowed(query, k, allowed, table)
         depth = min(k + min(len(dropped), k), self.count)
         while True:
             found = stored.search(query, depth, table)

@@ -16,12 +16,13 @@ from .ann_index import ANN_INDEXES, AnnIndex, HnswIndex, read_index
 from .contract import (
     ROUNDING,
     FileReport,
+    Filtered,
     Neighbours,
     cosines,
     file_name,
 )
 from .exact_scan import near_rows
-from .filter_plan import MAX_ANN_DEPTH, SCAN, FilterPlan, plan_filter
+from .filter_plan import MAX_ANN_DEPTH, plan_filter
 from .gpu_vectors import CardTable
 from .half_vectors import HalfVectors
 
@@ -46,13 +47,14 @@ class VectorFile:
     ) -> Neighbours:
         """Find the `k` nearest of all items, or of the allowed items, exactly; with the copy `table` if possible."""
         few = self.exact.ntotal if allowed is None else int(np.count_nonzero(allowed))
+        filtered = None if allowed is None else Filtered(few, ("scan",))
         wanted = min(k, few)
         if wanted == 0:
-            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32), filtered)
         rough = None if table is None else table.near(query, wanted, allowed)
         if rough is None:
             rough = near_rows(self.exact, self.stored.halves, query, wanted, few, allowed)
-        return self._scored(query, rough.rows, wanted)
+        return self._scored(query, rough.rows, wanted, filtered)
 
     def search_allowed(
         self,
@@ -60,8 +62,8 @@ class VectorFile:
         k: int,
         allowed: Bool[ndarray, " count"],
         table: CardTable | None = None,
-    ) -> tuple[Neighbours, FilterPlan]:
-        """Find the `k` nearest of the allowed items as `plan_filter` decides, and return how they were found."""
+    ) -> Neighbours:
+        """Find the `k` nearest of the allowed items as `plan_filter` decides."""
         if self.ann is not None and (table is None or isinstance(self.ann, HnswIndex)):
             few = int(np.count_nonzero(allowed))
             plan = plan_filter(few, self.exact.ntotal, k, self.least_filter_share)
@@ -69,8 +71,8 @@ class VectorFile:
                 rows, scores = self.ann.candidates(query, plan.depth, self.filter_effort)
                 kept = allowed[rows]
                 if (near := _nearest(rows[kept], scores[kept], k)) is not None:
-                    return self._scored(query, near, k), plan
-        return self.scan(query, k, allowed, table), SCAN
+                    return self._scored(query, near, k, Filtered(few, ("ann",)))
+        return self.scan(query, k, allowed, table)
 
     def search(self, query: Float32[ndarray, " dim"], k: int, table: CardTable | None = None) -> Neighbours:
         """Find approximately the `k` nearest of all items; exactly with the copy `table`, except in a graph.
@@ -89,9 +91,15 @@ class VectorFile:
                 depth *= 2
         return self.scan(query, k, table=table)
 
-    def _scored(self, query: Float32[ndarray, " dim"], rows: Int64[ndarray, " n"], k: int) -> Neighbours:
+    def _scored(
+        self,
+        query: Float32[ndarray, " dim"],
+        rows: Int64[ndarray, " n"],
+        k: int,
+        filtered: Filtered | None = None,
+    ) -> Neighbours:
         """Score the given rows exactly and return the `k` best."""
-        return Neighbours.best(rows, cosines(self.stored.take(rows), query), k)
+        return Neighbours.best(rows, cosines(self.stored.take(rows), query), k, filtered)
 
 
 def _nearest(

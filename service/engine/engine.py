@@ -15,7 +15,7 @@ from PIL import Image
 from indexes.index import Index
 from indexes.live.snapshot import Snapshot
 from indexes.reader import Reader
-from indexes.search.retrieve import Found, KnownItems, Question, Weighted
+from indexes.search.retrieve import KnownItems, Question, Ranking, Weighted
 from indexes.vectors.faiss_threads import use_one_blas_thread
 from indexes.vectors.gpu_vectors import open_cards
 from model.checkpoint.relation_quality import Quality, RelationQuality
@@ -174,7 +174,7 @@ class Engine(ReferenceCounted):
         """
         return await self.threads.run(work, *args, **kwargs)
 
-    async def retrieve(self, reader: Reader, question: Question) -> list[Found]:
+    async def retrieve(self, reader: Reader, question: Question) -> Ranking:
         """Answer a query from the precomputed table if possible, otherwise by a search in a thread.
 
         The caller has a turn on the event loop to put the answer together, until its next `await`.
@@ -185,10 +185,11 @@ class Engine(ReferenceCounted):
         """
         await self.turns.take(question.k)
         found = reader.precomputed(question)
-        if found is None:
-            found = await self.run_in_thread(reader.retrieve, question)
-            await self.turns.take(question.k)
-        return found
+        if found is not None:
+            return Ranking(found)
+        ranking = await self.run_in_thread(reader.retrieve, question)
+        await self.turns.take(question.k)
+        return ranking
 
     async def items(self, snapshot: Snapshot, rows: Sequence[int], fields: Sequence[str]) -> list[bytes]:
         """Return the given fields of the items at `rows` as JSON. As after `retrieve`, the caller has a turn.

@@ -29,7 +29,7 @@ class CentralRequests:
 
     def __init__(self) -> None:
         self.app: ASGIApp | None = None
-        """`OneServer` and the application within it; it sets itself."""
+        """`OneServer` and everything within it; it sets itself."""
         self.state: dict[str, Any] = {}
         """State of the application; its lifespan sets it."""
         self.outer: Any = None
@@ -81,7 +81,7 @@ class _ForwardedRoute:
 
 
 class OneServer:
-    """Pure ASGI middleware inside all others, for a server with several workers."""
+    """Pure ASGI middleware of a server with several workers, around everything that uses the engine."""
 
     def __init__(self, app: ASGIApp, central: CentralRequests) -> None:
         self.app = app

@@ -152,7 +152,7 @@ class ShadowRun:
         begun = perf_counter()
         try:
             reader = self.candidate.index.reader()
-            found = await self.candidate.retrieve(reader, asked.question)
+            found, _ = await self.candidate.retrieve(reader, asked.question)
             seconds = perf_counter() - begun
             compared = await self.candidate.run_in_thread(compare, asked, reader.snapshot, found, seconds)
             return "compared", compared

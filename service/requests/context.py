@@ -19,9 +19,10 @@ from model.similarity import PREFERRED_SIMILARITIES, Similarity, View
 from service.engine.engine import Engine
 from service.lifecycle.app_state import Fetcher, State
 from service.lifecycle.shadow_run import Shadow
+from service.schemas.attribute_filter import Filter, OfQueryAttribute
 from service.schemas.fields import NewItem as NewItemFields
 from service.schemas.fields import Picture, RelationInWords
-from service.schemas.retrieve import Filter, OfQueryAttribute, RetrieveRequest
+from service.schemas.retrieve import RetrieveRequest
 from service.telemetry.prometheus import Metrics, Stage
 
 if TYPE_CHECKING:

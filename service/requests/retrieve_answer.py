@@ -69,7 +69,10 @@ def plain_answer(
     search: Any,
     took_ms: Any,
 ) -> dict[str, Any]:
-    """Return the answer to a question about items and relations of the index; `search` and `took_ms` in ms."""
+    """Return the answer to a question without a filter, about items and relations of the index.
+
+    `search` and `took_ms` are in milliseconds.
+    """
     return {
         "version": version,
         "query": query,
@@ -80,7 +83,7 @@ def plain_answer(
         "fallback": None,
         "results": results,
         "next_cursor": next_cursor,
-        "timings": {"fetch": 0.0, "encode": 0.0, "search": search},
+        "timings": {"fetch": 0.0, "encode": 0.0, "search": search, "filter": None},
         "took_ms": took_ms,
     }
 

@@ -69,7 +69,7 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     question = await query.question(asked)
     with query.stage(Stage.SEARCH):
         reader = engine.index.reader()
-        found = await engine.retrieve(reader, question)
+        found, filter_use = await engine.retrieve(reader, question)
     snapshot = reader.snapshot
     items = await engine.items(snapshot, [one.row for one in found], asked.fields)
     query.shadow.offer(engine, question, snapshot, found, query.spent[Stage.SEARCH])
@@ -91,6 +91,8 @@ async def _retrieve(asked: RetrieveRequest, query: RequestContext) -> bytes:
     answer["fallback"] = _fallback_reason(asked, found, fallbacks) if fallbacks else None
     for stage in (Stage.FETCH, Stage.ENCODE):
         answer["timings"][stage] = query.milliseconds(stage)
+    if filter_use is not None:
+        answer["timings"]["filter"] = filter_use._asdict()
     return orjson.dumps(answer)
 
 

@@ -1,12 +1,10 @@
 """Schemas of `POST /retrieve` and `POST /retrieve/batch`."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -16,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from model.item_limits import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS
 from model.similarity import Similarity, View
 
+from .attribute_filter import Filter, FilterUse
 from .fields import (
     MAX_BATCH_QUESTIONS,
     AnyRelation,
@@ -31,7 +30,6 @@ from .fields import (
     RelationSummary,
     Request,
     Score,
-    Value,
     Version,
 )
 from .problem import Problem
@@ -47,48 +45,6 @@ MAX_WEIGHTED_RELATIONS = 10
 
 Field_ = Literal["item_id", "title", "categories", "image_url", "description", "attributes"]
 SUMMARY: tuple[Field_, ...] = ("item_id", "title", "categories", "image_url")
-
-
-class OfQueryAttribute(Request):
-    """Number taken from an attribute of the query item, as in "cheaper than this item": `{"query": "price"}`."""
-
-    query: str = Field(
-        min_length=1,
-        max_length=MAX_NAME_CHARACTERS,
-        description="name of an attribute of the query item",
-    )
-    times: float = Field(1, gt=0, le=1e6, description="factor to multiply the number by")
-
-
-def _way_of_limiting(limit: object) -> str:
-    if isinstance(limit, dict | OfQueryAttribute):
-        return "of_query"
-    # A float would round a whole number of more than 15 digits. A number beyond 64 bits is larger than any attribute.
-    return "whole" if isinstance(limit, int) and -(2**63) <= limit < 2**63 else "number"
-
-
-Limit = Annotated[
-    Annotated[int, Tag("whole")]
-    | Annotated[float, Tag("number")]
-    | Annotated[OfQueryAttribute, Tag("of_query")],
-    Discriminator(_way_of_limiting),
-]
-"""Number, or an attribute of the query item."""
-
-
-class Filter(Request):
-    """Conditions on one attribute. All of them must hold, and an item without the attribute never matches."""
-
-    any_of: list[Value] | None = Field(
-        None, min_length=1, max_length=1000, fail_fast=True, description="accepted values of the attribute"
-    )
-    min: Limit | None = Field(
-        None,
-        description='inclusive minimum: a number, or `{"query": "price"}` for the price of the query item',
-    )
-    max: Limit | None = Field(None, description="inclusive maximum, in the same form as `min`")
-    above: Limit | None = Field(None, description="exclusive minimum, in the same form as `min`")
-    below: Limit | None = Field(None, description="exclusive maximum, in the same form as `min`")
 
 
 class WeightedRelation(Request):
@@ -358,13 +314,16 @@ class Familiarity(BaseModel):
 
 
 class Timings(BaseModel):
-    """Time spent in each stage, in milliseconds; 0 for a stage that was skipped."""
+    """Time spent in each stage, in milliseconds, 0 for a stage that was skipped; and how a filter was used."""
 
     fetch: float = Field(ge=0, description="time to fetch a picture from its URL")
     encode: float = Field(
         ge=0, description="time to encode texts, pictures and relations, including time in the queue"
     )
     search: float = Field(ge=0, description="time to search, including time in the queue")
+    filter: FilterUse | None = Field(
+        description="how the filter was used; null for a request without a filter"
+    )
 
 
 class RetrieveAnswer(BaseModel):

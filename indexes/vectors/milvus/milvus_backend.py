@@ -18,6 +18,7 @@ Whatever Milvus finds is scored again with `cosines`. `milvus_writer.py` writes 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,7 +30,7 @@ from numpy import ndarray
 from model.errors import UnreachableError
 from model.similarity import View
 
-from ..contract import FileReport, Neighbours, RoughNeighbours, cosines, file_name, widened
+from ..contract import FileReport, Filtered, Neighbours, RoughNeighbours, cosines, file_name, widened
 from .milvus_collections import (
     KEY_FIELD,
     MAX_PREPARATION_ATTEMPTS,
@@ -236,8 +237,9 @@ class MilvusVectors:
             mask = np.ones(self.count, bool) if allowed is None else allowed.copy()
             mask[list(dropped)] = False
         few = self.count if mask is None else int(np.count_nonzero(mask))
+        filtered = None if allowed is None else Filtered(few, ("server",))
         if min(k, few) == 0:
-            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32), filtered)
         vectors: dict[int, ndarray] = {}
         nearest_cells = self._place.reports[file_name(relation, view)].effort if allowed is None else None
         for cells in dict.fromkeys((nearest_cells, None)):
@@ -251,8 +253,9 @@ class MilvusVectors:
 
             if (rough := widened(find, min(k, few), few)) is not None:
                 stored = np.stack([vectors[row] for row in rough.rows.tolist()])
-                return Neighbours.best(rough.rows, cosines(stored, query), min(k, few))
-        return self._scan(relation, view, query, k, mask)
+                return Neighbours.best(rough.rows, cosines(stored, query), min(k, few), filtered)
+        found = self._scan(relation, view, query, k, mask)
+        return found if allowed is None else replace(found, filtered=Filtered(few, ("scan",)))
 
     def _nearest(
         self,

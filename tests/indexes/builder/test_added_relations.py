@@ -131,7 +131,9 @@ def test_new_item_gets_same_results_as_equal_catalogue_item(index: Index) -> Non
             Question(query, relations, Similarity.AVG, 4)
             for query in (NewItem(encoding), KnownItems(("cot",)))
         ]
-        new, known = ([(one.row, one.relation) for one in index.reader().retrieve(one)] for one in questions)
+        new, known = (
+            [(found.row, found.relation) for found in index.reader().retrieve(one).found] for one in questions
+        )
         assert new[0][0] == 7
         assert new[1:] == known[:3]
 

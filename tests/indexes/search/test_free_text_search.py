@@ -28,6 +28,7 @@ from indexes.journal.change import Change
 from indexes.reader import Hit
 from indexes.search import free_text_search
 from indexes.search.free_text_search import FreeTextSearch
+from indexes.search.retrieve import KnownItems, Question, Weighted
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition
 from indexes.storage.free_text_report import FreeTextReport
@@ -269,7 +270,11 @@ def test_search_respects_filter(many: Index) -> None:
     expected = [one for one in brute(many, relation, "i5", Similarity.AVG) if int(one[0][1:]) >= 450]
     assert all(int(item_id[1:]) >= 450 for item_id, _ in found)
     assert len(set(found) & set(expected[:10])) >= 8
+    asked = Question(KnownItems(("i5",)), (Weighted(relation),), Similarity.AVG, 10, selection=half)
+    assert many.reader().retrieve(asked).filter_use == (450 / 900, ("estimates",))
     few = Selection(where={"n": Condition(least=850)})
+    asked = replace(asked, selection=few)
+    assert many.reader().retrieve(asked).filter_use == (50 / 900, ("scan",))
     assert (
         answers(many.reader().neighbours("i5", relation, Similarity.AVG, 10, few))
         == [one for one in brute(many, relation, "i5", Similarity.AVG) if int(one[0][1:]) >= 850][:10]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from indexes.search import diversity as ranking
 from indexes.search.retrieve import Found, KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import Selection
 from indexes.storage.filters import Condition, OfQuery
-from indexes.vectors.contract import Neighbours
+from indexes.vectors.contract import FilterMethod, Neighbours
+from indexes.vectors.faiss_backend import FaissVectors
 from model.errors import MissingAttributeError, UnknownItemError, UnknownRelationError
 from model.similarity import Similarity, View
+from tests.indexes.changes import made
 from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_shop
 
 BETWEEN = ("gardeners", "worn together / office", "new-parents")
@@ -48,7 +51,7 @@ def answer(index: Index, question: Question) -> list[tuple[str, float]]:
 
 
 def found(index: Index, question: Question) -> list[Found]:
-    return index.reader().retrieve(question)
+    return index.reader().retrieve(question).found
 
 
 def best(scores: ndarray, k: int, without: Sequence[str]) -> list[tuple[str, float]]:
@@ -176,6 +179,39 @@ def test_condition_can_refer_to_query_item(index: Index) -> None:
     assert sorted(ids()[one.row] for one in results) == ["blue-mug", "red-mug", "twin-2"]
     at_most = Selection(where={"price": Condition(most=OfQuery("price", 1.4))})
     assert "tie" in [ids()[one.row] for one in found(index, asked("twin-1", k=11, selection=at_most))]
+
+
+def test_filter_use_counts_generation_and_overlay(tmp_path: Path) -> None:
+    index = Index.open(write_shop(tmp_path).index)
+    priced = Selection(where={"price": Condition(below=25)})
+    assert index.reader().retrieve(asked("bib", selection=priced)).filter_use == (3 / 12, ("scan",))
+    index.apply([made("cheap", 1), made("dear", 500), made("red-mug", 300), made("blue-mug", 2)])
+    assert len(index.reader()) == 14
+    assert index.reader().retrieve(asked("bib", selection=priced)).filter_use == (3 / 14, ("scan",))
+    assert index.reader().retrieve(asked("cheap", selection=priced)).filter_use == (2 / 14, ("scan",))
+    assert index.reader().retrieve(asked("bib")).filter_use is None
+    index.close()
+
+
+def test_filter_use_names_each_way_in_which_the_relations_were_searched(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vectors of the relation at an odd position have an ANN index that answers the filter."""
+    search = FaissVectors.search
+
+    def other_way(self: FaissVectors, relation: int, *given: Any) -> Neighbours:
+        found = search(self, relation, *given)
+        assert found.filtered is not None
+        way: FilterMethod = "ann" if relation % 2 else "scan"
+        return replace(found, filtered=replace(found.filtered, methods=(way,)))
+
+    monkeypatch.setattr(FaissVectors, "search", other_way)
+    priced = Selection(where={"price": Condition(below=25)})
+    position = index.reader().position
+    for relations in (("gardeners",), ("new-parents",), BETWEEN, ()):
+        ways = [("scan", "ann")[position(one) % 2] for one in relations or BETWEEN]
+        ranking = index.reader().retrieve(asked("bib", relations=relations, selection=priced))
+        assert ranking.filter_use == (3 / 12, tuple(dict.fromkeys(ways)))
 
 
 @pytest.mark.parametrize("item_id", ["bib", "twin-3"])

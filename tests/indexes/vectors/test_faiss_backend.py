@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from indexes.config import FILE_KINDS, IndexKind
+from indexes.vectors.contract import Filtered
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from indexes.vectors.filter_recall import FilterChoice
 from model.embeddings.encoding import Encoding
@@ -81,20 +82,23 @@ def test_wide_filters_use_the_ann_index_and_fall_back_to_an_exact_scan(
     assert report.least_filter_share is not None
     assert all(one.recall_at_10 >= 0.95 for one in report.filters if one.share >= report.least_filter_share)
     stored = topics.average[:, 0].astype(np.float16).astype(np.float32)
-    file = vectors.stored(0, View.AVERAGE)
     draw = np.random.default_rng(8)
-    hits, methods = 0, []
+    hits, methods = 0, list[str]()
     for row in draw.integers(0, MANY, 40).tolist():
         scores = stored @ stored[row]
         allowed = draw.random(MANY) < 0.9
-        found, plan = file.search_allowed(stored[row], 10, allowed)
-        methods.append(plan.method)
+        found = vectors.search(0, View.AVERAGE, stored[row], 10, allowed, frozenset({row}))
+        assert found.filtered is not None
+        assert found.filtered.allowed == allowed.sum() - allowed[row]
+        methods += found.filtered.methods
+        allowed[row] = False
         assert allowed[found.rows].all()
         hits += (found.scores >= np.sort(scores[allowed])[-10] - 1e-5).sum()
         far = scores < np.quantile(scores, 0.8)
         distant = vectors.search(0, View.AVERAGE, stored[row], 10, far)
         np.testing.assert_allclose(distant.scores, np.sort(scores[far])[::-1][:10], atol=1e-5)
-        assert file.search_allowed(stored[row], 10, far)[1].method == "scan"
+        assert distant.filtered == Filtered(int(far.sum()), ("scan",))
+        assert vectors.search(0, View.AVERAGE, stored[row], 10).filtered is None
     assert methods.count("ann") >= 38
     assert hits / 400 >= 0.93
 
@@ -112,8 +116,8 @@ def test_filter_scans_if_the_recall_of_filters_was_insufficient_or_not_measured(
         del report["filters"], report["least_filter_share"], report["filter_effort"]
     path.write_text(json.dumps(reports))
     file = FaissVectors(tmp_path / "vectors").stored(0, View.AVERAGE)
-    found, plan = file.search_allowed(topics.average[5, 0], 10, np.ones(MANY, bool))
-    assert (len(found.rows), plan.method) == (10, "scan")
+    found = file.search_allowed(topics.average[5, 0], 10, np.ones(MANY, bool))
+    assert (len(found.rows), found.filtered) == (10, Filtered(MANY, ("scan",)))
 
 
 def test_rejects_unreachable_min_recall(

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import pytest
 
-from indexes.vectors.contract import FilterRecall, Neighbours
+from indexes.vectors.contract import Filtered, FilterRecall, Neighbours
 from indexes.vectors.exact_scan import BLOCK_ROWS, near_rows
 from indexes.vectors.filter_plan import SCAN, FilterPlan, candidates_needed, plan_filter
 from indexes.vectors.filter_recall import FilterChoice, measure_filters
@@ -67,10 +67,10 @@ class Vectors:
         scores = self.exact.reconstruct_n(0, 400)[rows] @ query
         return Neighbours.best(rows, scores, k)
 
-    def search_allowed(self, query: np.ndarray, k: int, allowed: np.ndarray) -> tuple[Neighbours, FilterPlan]:
+    def search_allowed(self, query: np.ndarray, k: int, allowed: np.ndarray) -> Neighbours:
         lost = self.lost if allowed.mean() < self.until else 0
         found = self.scan(query, k + lost, allowed)
-        return Neighbours(found.rows[lost:], found.scores[lost:]), FilterPlan("ann", 20)
+        return Neighbours(found.rows[lost:], found.scores[lost:], Filtered(int(allowed.sum()), ("ann",)))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from service.client import (
 )
 from service.client.request import Call
 from service.client.retries import Attempts, Policy
-from service.schemas import fields, pairs, retrieve
+from service.schemas import attribute_filter, fields, pairs, retrieve
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeShop
 from tests.service.conftest import Ask
@@ -440,8 +440,8 @@ def test_slow_call_extends_only_read_timeout() -> None:
         (endpoints.NewItem, fields.NewItem),
         (endpoints.InWords, fields.RelationInWords),
         (endpoints.Weighted, retrieve.WeightedRelation),
-        (endpoints.Condition, retrieve.Filter),
-        (endpoints.OfQuery, retrieve.OfQueryAttribute),
+        (endpoints.Condition, attribute_filter.Filter),
+        (endpoints.OfQuery, attribute_filter.OfQueryAttribute),
         (endpoints.Promoted, retrieve.Promoted),
     ],
 )

@@ -112,9 +112,9 @@ def test_new_item_gets_the_same_results_as_an_identical_catalogue_item(
         new = NewItem(await engine.encode(ITEMS[0].text, picture))
         relations = (Weighted("gardeners"),)
         reader = engine.index.reader()
-        found = await engine.retrieve(reader, Question(new, relations, similarity, len(ITEMS)))
+        found, _ = await engine.retrieve(reader, Question(new, relations, similarity, len(ITEMS)))
         known = Question(KnownItems(("red-mug",)), relations, similarity, 100)
-        expected = await engine.retrieve(reader, known)
+        expected, _ = await engine.retrieve(reader, known)
         return [one for one in found if one.row != 0], expected
 
     found, expected = run(shop, FakeEncoder(), scenario)

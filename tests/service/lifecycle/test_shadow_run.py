@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from indexes.index import Index
 from indexes.reader import Reader
-from indexes.search.retrieve import Found, KnownItems, Question, Weighted
+from indexes.search.retrieve import KnownItems, Question, Ranking, Weighted
 from model.similarity import Similarity
 from service.app import create_app
 from service.engine.engine import Engine
@@ -125,7 +125,7 @@ class StuckEngine(Engine):
     go_on: asyncio.Event
     fails = False
 
-    async def retrieve(self, reader: Reader, question: Question) -> list[Found]:
+    async def retrieve(self, reader: Reader, question: Question) -> Ranking:
         await self.go_on.wait()
         if self.fails:
             raise ZeroDivisionError
@@ -138,7 +138,7 @@ async def offered(engine: Engine, stuck: StuckEngine, times: int) -> ShadowRun:
     trial = ShadowRun(stuck, 1.0, Metrics())
     question = Question(KnownItems(("bib",)), (Weighted("gardeners"),), Similarity.AVG, 5)
     reader = engine.index.reader()
-    snapshot, hits = reader.snapshot, await engine.retrieve(reader, question)
+    snapshot, (hits, _) = reader.snapshot, await engine.retrieve(reader, question)
     for _ in range(times):
         trial.offer(engine, question, snapshot, hits, 0.001)
     stuck.go_on.set()

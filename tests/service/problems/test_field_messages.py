@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 
 from model.similarity import Similarity
 from service.problems.field_messages import place, quoted, wish
+from service.schemas.attribute_filter import Limit
 from service.schemas.fields import AnyRelation, Picture
-from service.schemas.retrieve import Limit
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_ranks_new_text_only_item_under_added_relation(tmp_path: Path) -> None:
         index.add_relation(Relation("tea", WORDS), relation)
         new = NewItem(await engine.encode(ITEMS[0].text, None))
         asked = [Question(new, (Weighted(one),), Similarity.TT, 5) for one in ("tea", relation)]
-        found = [await engine.retrieve(engine.index.reader(), one) for one in asked]
+        found = [(await engine.retrieve(engine.index.reader(), one)).found for one in asked]
         engine.close()
         return found
 

@@ -4,11 +4,13 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from starlette.testclient import TestClient
 
+from indexes.vectors.contract import FilterMethod
+from service.schemas import attribute_filter
 from service.schemas.retrieve import RetrieveAnswer
 from service.settings import ServeConfig
 from tests.indexes.fakes import ITEMS, FakeShop, write_shop
@@ -163,6 +165,45 @@ def test_filters_for_items_cheaper_than_the_query_item(asked: TestClient) -> Non
     assert sorted(ids(answer)) == ["blue-mug", "red-mug", "twin-2"]
     new = ask(asked, text="a can", attributes={"price": 9}, relation="gardeners", k=11, filter=cheaper)
     assert sorted(ids(new)) == ["blue-mug", "red-mug"]
+
+
+PRICED = {"price": {"below": 25}}
+"""Filter that the prices of three items pass, of twelve items."""
+
+
+@pytest.mark.parametrize(
+    ("question", "filter_use"),
+    [
+        ({"filter": PRICED}, {"share": 3 / 12, "methods": ["scan"]}),
+        ({"filter": PRICED, "item_id": "twin-2"}, {"share": 2 / 12, "methods": ["scan"]}),
+        ({"filter": PRICED, "exclude": ["red-mug", "bib"]}, {"share": 2 / 12, "methods": ["scan"]}),
+        ({"filter": {"price": {"below": 0}}}, {"share": 0.0, "methods": ["scan"]}),
+        ({"filter": PRICED, "relation": None}, {"share": 3 / 12, "methods": ["scan"]}),
+        ({"filter": PRICED, "relation": {"description": WORDS}}, {"share": 3 / 12, "methods": ["scan"]}),
+        ({"filter": PRICED, "min_score": 0.9, "fallback": True}, {"share": 3 / 12, "methods": ["scan"]}),
+        (
+            {"filter": PRICED, "promoted": {"item_ids": ["red-mug"], "share": 0.5}},
+            {"share": 3 / 12, "methods": ["scan"]},
+        ),
+        ({"promoted": {"item_ids": ["red-mug"], "share": 0.5}}, None),
+        ({"exclude": ["red-mug"]}, None),
+        ({"group_by": "model"}, None),
+        ({"similarity": "TT"}, None),
+        ({}, None),
+    ],
+)
+def test_timings_tell_the_share_that_a_filter_allowed_and_how_it_was_searched(
+    asked: TestClient, question: dict[str, Any], filter_use: dict[str, Any] | None
+) -> None:
+    whole = {"item_id": "bib", "relation": "gardeners", **question}
+    answer = ask(asked, **whole)
+    assert answer["timings"]["filter"] == filter_use
+    replies = asked.post("/retrieve/batch", json={"questions": [whole, whole]}).json()["replies"]
+    assert [reply["answer"]["timings"]["filter"] for reply in replies] == [filter_use] * 2
+
+
+def test_schema_knows_every_method_of_the_indexes() -> None:
+    assert get_args(attribute_filter.FilterMethod) == get_args(FilterMethod)
 
 
 def test_rejects_a_filter_on_an_attribute_that_the_query_item_lacks(asked: TestClient) -> None:

@@ -48,6 +48,18 @@ def test_change_is_seen_by_the_next_request_to_another_worker(both: list[httpx.C
         assert writer.get(path).status_code == 404
 
 
+def test_question_sees_the_change_that_another_worker_acknowledged(both: list[httpx.Client]) -> None:
+    for turn in range(20):
+        writer, reader = both[turn % 2], both[1 - turn % 2]
+        item_id, asked = f"asked-{turn}", {"item_id": f"asked-{turn}", "relation": "gardeners"}
+        assert writer.put(f"/items/{item_id}", json={"title": f"Red can {turn}"}).status_code == 201
+        answer = reader.post("/retrieve", json=asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["query"]["title"] == f"Red can {turn}"
+        assert writer.delete(f"/items/{item_id}").status_code == 204
+        assert reader.post("/retrieve", json=asked).status_code == 404
+
+
 def test_bulk_upload_is_seen_by_the_next_request_to_another_worker(both: list[httpx.Client]) -> None:
     lines = "".join(
         json.dumps({"upsert": {"item_id": f"bulk-{n}", "title": f"Can {n}"}}) + "\n" for n in range(100)
