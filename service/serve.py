@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from model.console import say
 from model.errors import InputError, RcmlError
 from service.engine.engine import Engine, OpenEncoder
+from service.engine.network_process.messages import pack_error
 from service.engine.network_process.network_process import NetworkProcess
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
@@ -186,7 +187,7 @@ def _run_worker(
         app = create_app(config, open_encoder, on_loaded, tracer_provider, worker=worker)
         server_of(app, config, loaded, worker).run(sockets=[listener])
     except RcmlError as error:
-        worker.channel.send("failed", epoch=0, error=type(error).__name__, message=str(error))
+        worker.channel.send("failed", epoch=0, error=pack_error(error), message=str(error))
     finally:
         if tracer_provider is not None:
             tracer_provider.shutdown()

@@ -25,6 +25,9 @@ from time import monotonic
 from typing import Any
 
 from model.errors import RcmlError
+from service.engine.network_process.messages import pack_error
+from service.lifecycle.engine_swap import OPENING
+from service.problems.errors import BusyError
 from service.shared.channel import Channel, Frame
 from service.shared.counters import NO_LEADER, Counter
 from service.shared.worker import WorkerPlace, create_shared
@@ -271,10 +274,7 @@ class Supervisor:
 
     def _begin(self, child: _Child, frame: Frame) -> None:
         if self._opening is not None:
-            busy = {
-                "error": "BusyError",
-                "message": "Another index is already being opened. Retry when it is open.",
-            }
+            busy = {"error": pack_error(BusyError(OPENING))}
             child.channel.send("answer", ask=frame["ask"], content=busy)
             return
 
@@ -291,7 +291,7 @@ class Supervisor:
             self._fail(frame["message"])
         elif self._opening is not None and frame["epoch"] == self._opening.epoch:
             opening, self._opening = self._opening, None
-            opening.answer(error=frame["error"], message=frame["message"])
+            opening.answer(error=frame["error"])
             self._tell("drop", epoch=opening.epoch)
         elif frame["epoch"] in (0, self._counters.epoch):
             logger.error("Worker %d could not open the index: %s", child.number, frame["message"])
