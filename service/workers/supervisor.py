@@ -30,8 +30,8 @@ from service.engine.network_process.messages import pack_error
 from service.lifecycle.engine_swap import OPENING
 from service.problems.errors import BusyError
 from service.shared.channel import Channel, Frame
-from service.shared.counters import NO_LEADER, Counter
-from service.shared.worker import WorkerPlace, create_shared
+from service.shared.counters import NO_LEADER, Counter, SharedCounters
+from service.shared.worker import COUNTERS_FILE, WorkerPlace
 from service.telemetry.logs import logger
 
 from .opening import Opening
@@ -93,7 +93,7 @@ class Supervisor:
         grace_s: float,
         patience_s: float,
     ) -> None:
-        """Create the memory that the workers share in `folder`.
+        """Open what the workers share in `folder` (`service.shared.worker.create_shared`).
 
         The workers accept from `listener`. `show` writes lines for the user. After a stop signal, the workers have
         `grace_s` seconds. A worker whose event loop stands still for `patience_s` is killed.
@@ -106,7 +106,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._patience_s = patience_s
         self._started = datetime.now(UTC)
-        self._counters = create_shared(folder, workers)
+        self._counters = SharedCounters.open(folder / COUNTERS_FILE, 0, workers)
         self._counters.leader = NO_LEADER
         self._children: dict[int, _Child] = {}
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
