@@ -129,7 +129,8 @@ def test_killed_worker_loses_only_its_own_requests(server: WorkerServer, kills: 
     for number in load.broken:
         assert workers.get(number, set()) <= set(killed), "a connection to a worker that was not killed broke"
     assert all(len(of) == 1 for of in workers.values())
-    counted = re.search(r'route="/retrieve",status="200"\} (\d+)', _metrics(server))
+    total = r'rcml_requests_total\{method="POST",route="/retrieve",status="200"\} (\d+)'
+    counted = re.search(total, _metrics(server))
     assert counted
     assert int(counted[1]) >= load.answered, "the counts of killed workers must remain"
 
