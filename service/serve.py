@@ -20,15 +20,16 @@ from starlette.types import ASGIApp
 from model.console import say
 from model.errors import InputError, RcmlError
 from service.engine.engine import Engine, OpenEncoder
+from service.engine.network_process.messages import pack_error
 from service.engine.network_process.network_process import NetworkProcess
 from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
 from service.middleware.api_keys import Keys
 from service.shared.counters import Counter
-from service.shared.worker import Worker, WorkerPlace
+from service.shared.worker import Worker, WorkerPlace, create_shared
 from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, escaped, logger
-from service.telemetry.prometheus import share_counts
+from service.telemetry.prometheus import reserve_counts, share_counts
 from service.telemetry.tracing import open_tracer_provider
 from service.workers.supervisor import Supervisor
 
@@ -136,18 +137,11 @@ def _serve_with_workers(config: ServeConfig, banner: Banner, open_encoder: OpenE
         if open_encoder is None:
             process = stack.enter_context(NetworkProcess(config.log_level, config.log_format))
             open_encoder = process.opener(config.worker_patience)
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(
-                prefix="rcml-",
-                dir=MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None,
-                ignore_cleanup_errors=True,
-            )
-        )
         received = Supervisor(
             partial(_run_worker, config, banner, open_encoder),
             config.workers,
             listener,
-            Path(folder),
+            stack.enter_context(_shared_folder(config.workers)),
             show,
             config.shutdown_seconds,
             max(config.worker_patience, STUCK_LOOP_S),
@@ -155,6 +149,32 @@ def _serve_with_workers(config: ServeConfig, banner: Banner, open_encoder: OpenE
     if received is not None:
         signal.raise_signal(received)  # end as a server of one process does
     return "Stopped."
+
+
+@contextmanager
+def _shared_folder(workers: int) -> Iterator[Path]:
+    """Yield a private folder with what the workers share, and remove it at the end.
+
+    Raises:
+        InputError: The folder cannot be created, or there is no room for its files.
+    """
+    where = str(MEMORY_FOLDER) if MEMORY_FOLDER.is_dir() else None
+    with ExitStack() as stack:
+        try:
+            folder = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="rcml-", dir=where, ignore_cleanup_errors=True)
+                )
+            )
+            create_shared(folder, workers)
+            for number in range(workers):
+                reserve_counts(folder, number)
+        except OSError as error:
+            raise InputError(
+                f"The workers cannot share memory in {where or 'the folder for temporary files'}: {error.strerror}. "
+                "Make it writable, with room for 3 MiB for each worker, or start fewer workers."
+            ) from None
+        yield folder
 
 
 def _run_worker(
@@ -186,7 +206,7 @@ def _run_worker(
         app = create_app(config, open_encoder, on_loaded, tracer_provider, worker=worker)
         server_of(app, config, loaded, worker).run(sockets=[listener])
     except RcmlError as error:
-        worker.channel.send("failed", epoch=0, error=type(error).__name__, message=str(error))
+        worker.channel.send("failed", epoch=0, error=pack_error(error), message=str(error))
     finally:
         if tracer_provider is not None:
             tracer_provider.shutdown()

@@ -11,15 +11,17 @@ import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import count
 from threading import Thread
 from time import perf_counter, sleep
 from typing import Any
 
-from model.errors import RcmlError, StorageError, UnreachableError
+from model.errors import RcmlError
 from service.engine.engine import Engine
 from service.engine.item_json import version
-from service.problems.errors import BusyError, NoRoomError, NotReadyError, NotServableError
+from service.engine.network_process.messages import pack_error, unpack_error
+from service.problems.errors import NotReadyError
 from service.shared.channel import Frame
 from service.shared.counters import Counter
 from service.shared.worker import Worker
@@ -34,12 +36,6 @@ REPORT_INTERVAL_S = 0.25
 
 ORPHAN_MARGIN_S = 5.0
 """Seconds beyond the time for a graceful stop after which a worker without a parent ends in any case."""
-
-_ERRORS: dict[str, Callable[[str], Exception]] = {
-    error.__name__: error
-    for error in (BusyError, NotServableError, NoRoomError, UnreachableError, StorageError)
-}
-"""Errors of a reload that pass from one worker to another."""
 
 
 class Membership:
@@ -110,7 +106,7 @@ class Membership:
         before = version(self._holder.engine.index.snapshot)
         answer = await self.ask("reload", artifacts=paths.frame())
         if "error" in answer:
-            raise _ERRORS.get(answer["error"], RuntimeError)(answer["message"])
+            raise unpack_error(answer["error"])
         self.adopt()
         after = version(self._holder.engine.index.snapshot)
         seconds = round(perf_counter() - begun, 3)
@@ -130,7 +126,7 @@ class Membership:
         self._asked[number] = answer
         try:
             if not self._worker.channel.send(kind, ask=number, **content):
-                raise NotReadyError("The server is stopping. Send the request to another server.")
+                raise _alone()
             return await answer
         finally:
             del self._asked[number]
@@ -158,10 +154,18 @@ class Membership:
                 loop.call_soon_threadsafe(self._take, frame)
             except RuntimeError:  # the loop is closed, because this worker is ending
                 return
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._give_up)
         shutil.rmtree(self._worker.folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
         sleep(self._grace_s + ORPHAN_MARGIN_S)
         os._exit(1)
+
+    def _give_up(self) -> None:
+        """Fail the questions that the parent will no longer answer."""
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(_alone())
 
     def _take(self, frame: Frame) -> None:
         match frame["kind"]:
@@ -196,9 +200,7 @@ class Membership:
             except Exception as error:
                 if not isinstance(error, RcmlError):
                     logger.error("The index could not be opened: %s", error, exc_info=True)
-                self._worker.channel.send(
-                    "failed", epoch=epoch, error=type(error).__name__, message=str(error)
-                )
+                self._worker.channel.send("failed", epoch=epoch, error=pack_error(error), message=str(error))
                 return
         if epoch in self._dropped:
             engine.release()
@@ -214,3 +216,7 @@ class Membership:
             logger.error("A forwarded request failed: %s", error, exc_info=True)
             response = {"bug": repr(error)}
         self._worker.channel.send("performed", token=token, response=response)
+
+
+def _alone() -> NotReadyError:
+    return NotReadyError("The server is stopping. Send the request to another server.")

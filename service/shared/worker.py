@@ -42,7 +42,7 @@ class Worker:
         self.buckets = BucketTable(place.folder / BUCKETS_FILE)
 
 
-def create_shared(folder: Path, count: int) -> SharedCounters:
-    """Create what `count` workers share in `folder`, and return the counters as the parent sees them."""
+def create_shared(folder: Path, count: int) -> None:
+    """Create what `count` workers share in `folder`."""
     BucketTable.create(folder / BUCKETS_FILE)
-    return SharedCounters.create(folder / COUNTERS_FILE, count)
+    SharedCounters.create(folder / COUNTERS_FILE, count)

@@ -56,6 +56,10 @@ OVERLAP_BUCKETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999, 1.0)
 """Bucket bounds of the overlap, a share from 0 to 1. The last bucket holds only complete overlaps."""
 
 
+COUNTS_BYTES = 2**20
+"""Size of a file of counts of a worker. Up to this size, the counts of a worker never need more room."""
+
+
 class Metrics:
     """All metrics of one application."""
 
@@ -200,6 +204,19 @@ class Metrics:
         except (TypeError, ValueError):  # raised for a malformed version in the header
             encode, media_type = choose_encoder("")
         return encode(self._shown), media_type
+
+
+def reserve_counts(folder: Path, number: int) -> None:
+    """Create the files for the counts of worker `number` in `folder`, with all their room.
+
+    Otherwise the kernel would kill a worker that counts something when the file system is full.
+
+    Raises:
+        OSError: There is no room.
+    """
+    for kind in ("counter", "gauge_min", "histogram"):
+        with (folder / f"{kind}_{number}.db").open("xb") as file:
+            file.write(bytes(COUNTS_BYTES))
 
 
 def share_counts(folder: Path, number: int) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from service.shared.channel import Frame
 
 
-def _nobody(**content: str) -> None:
+def _nobody(**content: Any) -> None:
     """Drop the outcome of the opening at startup, for which no request waits."""
 
 
@@ -19,4 +20,4 @@ class Opening:
     artifacts: Frame | None
     """Artifacts of the version (`service.lifecycle.engine_swap.ArtifactPaths`); None: those of the server's options."""
     answer: Callable[..., None] = _nobody
-    """Function that sends the outcome to the worker that asked: nothing, or the name and message of an error."""
+    """Function that sends the outcome to the worker that asked: nothing, or an error as JSON."""

@@ -2,7 +2,9 @@
 
 import signal
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -45,6 +47,17 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received.append(number)
         self.last = number
+
+
+@contextmanager
+def sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in the processes that are started within the context, which inherit that. This one gets it later."""
+    resource_tracker.ensure_running()  # otherwise it is started with the first process, and unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ending(exit_code: int | None) -> str:

@@ -13,6 +13,7 @@ the user), `reload`, `central` and `performed`.
 """
 
 import multiprocessing
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,13 +26,16 @@ from time import monotonic
 from typing import Any
 
 from model.errors import RcmlError
+from service.engine.network_process.messages import pack_error
+from service.lifecycle.engine_swap import OPENING
+from service.problems.errors import BusyError
 from service.shared.channel import Channel, Frame
-from service.shared.counters import NO_LEADER, Counter
-from service.shared.worker import WorkerPlace, create_shared
+from service.shared.counters import NO_LEADER, Counter, SharedCounters
+from service.shared.worker import COUNTERS_FILE, WorkerPlace
 from service.telemetry.logs import logger
 
 from .opening import Opening
-from .stop_signals import StopSignals, ending
+from .stop_signals import StopSignals, ending, sigint_blocked
 
 RunWorker = Callable[[WorkerPlace, socket.socket], None]
 """Function that a new process runs; it must be importable by name."""
@@ -89,7 +93,7 @@ class Supervisor:
         grace_s: float,
         patience_s: float,
     ) -> None:
-        """Create the memory that the workers share in `folder`.
+        """Open what the workers share in `folder` (`service.shared.worker.create_shared`).
 
         The workers accept from `listener`. `show` writes lines for the user. After a stop signal, the workers have
         `grace_s` seconds. A worker whose event loop stands still for `patience_s` is killed.
@@ -102,7 +106,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._patience_s = patience_s
         self._started = datetime.now(UTC)
-        self._counters = create_shared(folder, workers)
+        self._counters = SharedCounters.open(folder / COUNTERS_FILE, 0, workers)
         self._counters.leader = NO_LEADER
         self._children: dict[int, _Child] = {}
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
@@ -123,12 +127,16 @@ class Supervisor:
             RcmlError: The first version could not be opened.
         """
         with StopSignals() as signals:
-            while self._children or self._deadline is None:
-                self._start_due()
-                self._wait(signals)
-                if signals.taken():
-                    self._stop()
-                self._end_stuck()
+            try:
+                while self._children or self._deadline is None:
+                    self._start_due()
+                    self._wait(signals)
+                    if signals.taken():
+                        self._stop(at_once=signals.last == signal.SIGINT)
+                    self._end_stuck()
+            finally:  # if this loop fails, nobody else would end the workers
+                for child in self._children.values():
+                    child.process.kill()
         if self._failure is not None:
             raise self._failure
         return signals.last
@@ -139,16 +147,20 @@ class Supervisor:
         now = monotonic()
         for number in [number for number, due in self._due.items() if due <= now and self._deadline is None]:
             del self._due[number]
-            self._start(number)
+            try:
+                self._start(number)
+            except OSError as error:  # too few file descriptors or processes, or too little memory
+                self._plan_start(number, 0.0, f"could not be started ({error})")
 
     def _start(self, number: int) -> None:
         ours, theirs = multiprocessing.Pipe()
-        place = WorkerPlace(number, self._count, self._folder, theirs, self._started)
-        process = multiprocessing.get_context("spawn").Process(
-            target=self._run_worker, args=(place, self._listener), name=f"rcml worker {number}"
-        )
-        process.start()
-        theirs.close()
+        with theirs:
+            place = WorkerPlace(number, self._count, self._folder, theirs, self._started)
+            process = multiprocessing.get_context("spawn").Process(
+                target=self._run_worker, args=(place, self._listener), name=f"rcml worker {number}"
+            )
+            with sigint_blocked():  # Ctrl-C reaches all processes, and the parent acts on it
+                process.start()
         child = self._children[number] = _Child(number, process, Channel(ours))
         if self._counters.epoch:
             child.channel.send("open", epoch=self._counters.epoch, artifacts=self._served)
@@ -194,27 +206,25 @@ class Supervisor:
             if one.leader is child:
                 self._forwarded.pop(token).answer({})
         if self._deadline is None:
-            self._plan_successor(child)
-            self._decide()
+            how = f"(process {child.process.pid}) ended {ending(child.process.exitcode)}"
+            self._plan_start(child.number, monotonic() - child.since, how)
+        self._decide()
 
-    def _plan_successor(self, child: _Child) -> None:
-        short = monotonic() - child.since < SHORT_LIFE_S
-        lives = self._short_lives[child.number] = self._short_lives.get(child.number, 0) + 1 if short else 0
+    def _plan_start(self, number: int, lived_s: float, how: str) -> None:
+        """Plan to start a worker again that has `lived_s` seconds; `how` tells how it ended."""
+        lives = self._short_lives[number] = (
+            self._short_lives.get(number, 0) + 1 if lived_s < SHORT_LIFE_S else 0
+        )
         delay = min(FIRST_DELAY_S * 2 ** (lives - 1), LONGEST_DELAY_S) if lives else 0.0
-        how = ending(child.process.exitcode)
         if not self._counters.epoch:
             self._early_ends += 1
             if self._early_ends >= MAX_EARLY_ENDS:
-                self._fail(f"{MAX_EARLY_ENDS} workers ended before the index was open, the last one {how}.")
+                self._fail(
+                    f"{MAX_EARLY_ENDS} workers ended before the index was open. The last one, worker {number}, {how}."
+                )
                 return
-        logger.error(
-            "Worker %d (process %d) ended %s. Another one starts in %.1f s.",
-            child.number,
-            child.process.pid,
-            how,
-            delay,
-        )
-        self._due[child.number] = monotonic() + delay
+        logger.error("Worker %d %s. Another one starts in %.1f s.", number, how, delay)
+        self._due[number] = monotonic() + delay
 
     def _end_stuck(self) -> None:
         now = monotonic()
@@ -228,10 +238,11 @@ class Supervisor:
                 logger.error("Worker %d stood still for %.0f s and is killed.", child.number, now - beat)
                 child.process.kill()
 
-    def _stop(self) -> None:
-        """Let all workers finish their requests and end; the second time, end them at once."""
+    def _stop(self, at_once: bool = False) -> None:
+        """Let all workers finish their requests and end. If they are already told to, they may be ended `at_once`."""
         if self._deadline is not None:
-            self._deadline = 0.0
+            if at_once:
+                self._deadline = 0.0
             return
         self._deadline = monotonic() + self._grace_s + STOP_MARGIN_S
         # Close first: the last worker that closes its listener has accepted all connections that waited.
@@ -271,10 +282,7 @@ class Supervisor:
 
     def _begin(self, child: _Child, frame: Frame) -> None:
         if self._opening is not None:
-            busy = {
-                "error": "BusyError",
-                "message": "Another index is already being opened. Retry when it is open.",
-            }
+            busy = {"error": pack_error(BusyError(OPENING))}
             child.channel.send("answer", ask=frame["ask"], content=busy)
             return
 
@@ -291,7 +299,7 @@ class Supervisor:
             self._fail(frame["message"])
         elif self._opening is not None and frame["epoch"] == self._opening.epoch:
             opening, self._opening = self._opening, None
-            opening.answer(error=frame["error"], message=frame["message"])
+            opening.answer(error=frame["error"])
             self._tell("drop", epoch=opening.epoch)
         elif frame["epoch"] in (0, self._counters.epoch):
             logger.error("Worker %d could not open the index: %s", child.number, frame["message"])

@@ -4,8 +4,12 @@ import asyncio
 import os
 import random
 import re
+import resource
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,9 +129,84 @@ def test_killed_worker_loses_only_its_own_requests(server: WorkerServer, kills: 
     for number in load.broken:
         assert workers.get(number, set()) <= set(killed), "a connection to a worker that was not killed broke"
     assert all(len(of) == 1 for of in workers.values())
-    counted = re.search(r'route="/retrieve",status="200"\} (\d+)', _metrics(server))
+    total = r'rcml_requests_total\{method="POST",route="/retrieve",status="200"\} (\d+)'
+    counted = re.search(total, _metrics(server))
     assert counted
     assert int(counted[1]) >= load.answered, "the counts of killed workers must remain"
+
+
+def test_worker_that_cannot_be_started_is_started_later(shops: FakeShop) -> None:
+    with running(shops.index, "workers=2", "open=accented") as server:
+        before = server.pids()
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (8, limits[1]))
+        os.kill(min(before), signal.SIGKILL)
+        eventually(lambda: any("could not be started" in one for one in server.messages()))
+        assert server.pids() == before - {min(before)}
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+        eventually(lambda: "rcml_workers 2.0" in _metrics(server))
+
+
+def test_ctrl_c_while_workers_start_is_left_to_the_parent(shops: FakeShop) -> None:
+    server = WorkerServer.start(shops.index, "workers=2", "open=accented")
+    eventually(lambda: len(server.pids()) == 2)
+    pids = server.pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+    server.wait_until_ready()
+    assert server.pids() == pids
+    assert server.stop() == -signal.SIGTERM
+
+
+@contextmanager
+def _waiting_reload(server: WorkerServer, shops: FakeShop) -> "Iterator[Future[httpx.Response]]":
+    """Ask worker 0 for a reload, which waits until the file `wait` is removed, or the context ends."""
+    mark = shops.index.parent / "wait"
+    mark.touch()
+    found = clients(server)
+    try:
+        with ThreadPoolExecutor() as pool:
+            try:
+                answer = pool.submit(found[0].post, "/admin/reload", json={"index": "candidate"})
+                eventually(lambda: "rcml_requests_in_flight 2.0" in found[1].get("/metrics").text)
+                yield answer
+            finally:
+                mark.unlink(missing_ok=True)
+    finally:
+        for client in found.values():
+            client.close()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_second_stop_signal_ends_requests_only_if_it_is_ctrl_c(shops: FakeShop, at_once: bool) -> None:
+    with (
+        running(shops.index, "workers=2", "open=accented", "shutdown_seconds=600") as server,
+        _waiting_reload(server, shops) as answer,
+    ):
+        for number in (signal.SIGTERM, signal.SIGINT if at_once else signal.SIGTERM):
+            server.process.send_signal(number)
+            time.sleep(1)  # the parent takes both signals, or this test would pass in any case
+        if at_once:
+            with pytest.raises(httpx.TransportError):
+                answer.result()
+        else:
+            (shops.index.parent / "wait").unlink()
+            assert answer.result().status_code == 200
+
+
+def test_reload_is_answered_although_a_worker_ends_while_the_server_stops(shops: FakeShop) -> None:
+    with (
+        running(shops.index, "workers=2", "open=accented", "shutdown_seconds=60") as server,
+        _waiting_reload(server, shops) as answer,
+    ):
+        last = max(server.pids())  # worker 1, which the reload waits for
+        os.kill(last, signal.SIGSTOP)
+        (shops.index.parent / "wait").unlink()
+        time.sleep(1)  # worker 0 opens the candidate, or this test would pass in any case
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        os.kill(last, signal.SIGKILL)
+        assert answer.result().status_code == 200
 
 
 def test_killed_parent_leaves_no_process_and_no_file(shops: FakeShop) -> None:

@@ -92,6 +92,19 @@ def test_info_and_metrics_are_those_of_the_server(server: WorkerServer, both: li
     assert int(connections[1]) >= 2
 
 
+def test_counts_need_no_more_room_while_the_server_runs(
+    server: WorkerServer, both: list[httpx.Client]
+) -> None:
+    for client in both:
+        assert client.post("/retrieve", json=ASKED).status_code == 200
+    maps = Path(f"/proc/{min(server.pids())}/maps").read_text()
+    folder = re.search(r"(/\S+/rcml-\w+)/counters", maps)
+    assert folder
+    files = [one.stat() for one in Path(folder[1]).iterdir()]
+    assert len(files) == 8  # three files of counts for each worker, the counters and the buckets
+    assert all(512 * one.st_blocks >= one.st_size for one in files)
+
+
 def test_shadow_run_is_refused_with_the_remedy(both: list[httpx.Client]) -> None:
     answer = both[1].post("/admin/shadow", json={"index": "candidate", "share": 1})
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:one-process")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -31,30 +31,49 @@ def open_fake(checkpoint: Path, *how: object) -> FakeEncoder:
 def open_accented_fake(checkpoint: Path, *how: object) -> FakeEncoder:
     """Open the fake encoder of a checkpoint of `tests/service/shops.py`.
 
-    Worker 1 fails while the file `fails-in-worker-1` lies beside the checkpoint.
+    Worker 1 fails while the file `fails-in-worker-1` lies beside the checkpoint. All wait while `wait` lies there.
     """
     from tests.service.shops import open_accented
 
     failing = (checkpoint.parent / "fails-in-worker-1").exists()
     if failing and multiprocessing.current_process().name == "rcml worker 1":
         raise MemoryError("12 GB")
+    while (checkpoint.parent / "wait").exists():
+        time.sleep(0.01)
     return open_accented(checkpoint)
 
 
+def open_in_network_process(checkpoint: Path, *how: object) -> FakeEncoder:
+    """Open the accented fake; kill the network process instead while `kills-the-network` lies beside the checkpoint."""
+    if (checkpoint.parent / "kills-the-network").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return open_accented_fake(checkpoint)
+
+
 def main() -> int:
-    """Run the server: the arguments are the index and options such as `workers=2`; return the exit code."""
+    """Run the server: the arguments are the index and options such as `workers=2`; return the exit code.
+
+    With `open=network`, the fake encoder runs in a network process.
+    """
     from model.errors import RcmlError
+    from service.engine.network_process.network_process import NetworkProcess
     from service.serve import serve
     from service.settings import ServeConfig
 
     options: dict[str, Any] = dict(option.split("=", 1) for option in sys.argv[2:])
-    encoder = open_accented_fake if options.pop("open", "") else open_fake
+    opened = options.pop("open", "")
+    encoder: Any = open_accented_fake if opened else open_fake
     try:
         # Idle connections stay open, however slow the machine is.
         config = ServeConfig(
             index=Path(sys.argv[1]), port=0, log_format="json", keep_alive_seconds=600, **options
         )
-        serve(config, open_encoder=encoder)
+        with ExitStack() as stack:
+            if opened == "network":
+                function = f"tests.service.workers.worker_server:{open_in_network_process.__name__}"
+                process = stack.enter_context(NetworkProcess("info", "json", function))
+                encoder = process.opener(config.worker_patience)
+            serve(config, open_encoder=encoder)
     except RcmlError as error:
         print(error, file=sys.stderr)
         return 1
@@ -99,14 +118,21 @@ class WorkerServer:
 
     def pids(self) -> set[int]:
         """Return the processes of the workers."""
+        return self._children("spawn_main")
+
+    def _children(self, command_part: str) -> set[int]:
         found = set()
         for folder in Path("/proc").iterdir():
             with suppress(OSError, ValueError):
                 stat = (folder / "stat").read_text().rpartition(")")[2].split()
                 command = (folder / "cmdline").read_text()
-                if int(stat[1]) == self.process.pid and "spawn_main" in command and stat[0] != "Z":
+                if int(stat[1]) == self.process.pid and command_part in command and stat[0] != "Z":
                     found.add(int(folder.name))
         return found
+
+    def network_pids(self) -> set[int]:
+        """Return the network process."""
+        return self._children("network_process.entry")
 
     def wait_until_ready(self) -> None:
         """Wait until requests are answered."""
