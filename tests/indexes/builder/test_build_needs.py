@@ -8,7 +8,7 @@ import pytest
 from indexes.builder.auto_options import choose_kind, precomputed_similarities
 from indexes.builder.build import build
 from indexes.builder.build_needs import BuildNeeds, build_needs, readable_time
-from indexes.config import BuildConfig
+from indexes.config import BuildConfig, IndexKind
 from indexes.storage.layout import newest_generation
 from indexes.vectors.faiss_backend import resident_bytes
 from model.checkpoint.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ def config(shop: FakeShop, out: Path, **options: object) -> BuildConfig:
 def needs(shop: FakeShop, options: BuildConfig) -> BuildNeeds:
     """Return the needs of a build of the shop."""
     kind = choose_kind(options, len(ITEMS), len(RELATIONS), DIM)
-    answers = precomputed_similarities(options, len(ITEMS), True)
+    answers = precomputed_similarities(options, kind, len(ITEMS), True)
     return build_needs(options, kind, Prepared.open(shop.prepared), len(RELATIONS), DIM, len(answers))
 
 
@@ -70,6 +70,23 @@ def test_refuses_a_full_disk_before_it_encodes(
         refused(shop, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "vectors", "items", "answered"),
+    [
+        ("flat", None, 100_000, True),
+        ("flat", None, 100_001, False),  # hours for each relation
+        ("hnsw", None, 1_000_000, True),
+        ("ivf-rabitq", None, 1_000_001, False),
+        ("ivf-flat", "http://127.0.0.1:19530", 100_001, False),
+    ],
+)
+def test_auto_answers_only_what_is_quickly_found(
+    kind: IndexKind, vectors: str | None, items: int, answered: bool, shop: FakeShop, tmp_path: Path
+) -> None:
+    options = config(shop, tmp_path / "index", vectors=vectors)
+    assert bool(precomputed_similarities(options, kind, items, True)) is answered
+
+
 def test_refuses_more_memory_than_the_machine_has_to_build(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +106,21 @@ def test_refuses_an_index_that_this_machine_could_not_serve(
     # A larger machine will serve it.
     asked = config(shop, tmp_path / "index", kind="flat", max_memory="1GiB")
     build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+
+
+@pytest.mark.parametrize("memory", [4_000, 2**50])
+def test_compaction_on_another_machine_keeps_the_kind(
+    memory: int, shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with little memory would choose codes, one with much memory vectors."""
+    monkeypatch.setattr("indexes.builder.auto_options.machine_memory", lambda: memory)
+    options = config(shop, tmp_path / "index")
+    kinds: tuple[IndexKind, ...] = ("flat", "hnsw", "ivf-rabitq")
+    assert [choose_kind(options, 60_000, 40, 512, kind) for kind in kinds] == [*kinds]
+    grown = "hnsw" if memory > 4_000 else "ivf-rabitq"
+    assert choose_kind(options, 100_001, 40, 512, "flat") == grown
+    limited = config(shop, tmp_path / "index", max_memory="1GiB")
+    assert choose_kind(limited, 60_000, 40, 512, "flat") == "ivf-rabitq"
 
 
 def refused(shop: FakeShop, folder: Path, **options: object) -> None:
