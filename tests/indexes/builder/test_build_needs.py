@@ -1,6 +1,7 @@
 """Needs that `rcml index build` states beforehand, compared with what builds take, and refusals of what cannot fit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from indexes.builder.auto_options import choose_kind, precomputed_similarities
 from indexes.builder.build import build
 from indexes.builder.build_needs import BuildNeeds, build_needs, readable_time
+from indexes.builder.shards import SHARDS_DIR
 from indexes.config import BuildConfig, IndexKind
 from indexes.storage.layout import newest_generation
 from indexes.vectors.faiss_backend import resident_bytes
@@ -70,6 +72,20 @@ def test_refuses_a_full_disk_before_it_encodes(
         refused(shop, tmp_path)
 
 
+def test_items_that_an_interrupted_build_encoded_need_no_further_space(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(shop, tmp_path / "index")
+    disk = needs(shop, asked).disk
+    monkeypatch.setattr("indexes.builder.build_needs.free_space", lambda folder: disk - 1_000)
+    with pytest.raises(InputError, match="on the disk"):
+        build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+    encoded = asked.out / SHARDS_DIR
+    encoded.mkdir(parents=True)
+    (encoded / "00000-0123456789abcdef.safetensors").write_bytes(bytes(1_000))
+    build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+
+
 @pytest.mark.parametrize(
     ("kind", "vectors", "items", "answered"),
     [
@@ -85,6 +101,22 @@ def test_auto_answers_only_what_is_quickly_found(
 ) -> None:
     options = config(shop, tmp_path / "index", vectors=vectors)
     assert bool(precomputed_similarities(options, kind, items, True)) is answered
+
+
+@pytest.mark.parametrize(("pictures", "tokens"), [(True, 70), (False, 20)])
+def test_only_items_with_a_picture_need_space_for_its_tokens(
+    pictures: bool, tokens: int, shop: FakeShop, tmp_path: Path
+) -> None:
+    prepared = Prepared.open(shop.prepared)
+    if not pictures:
+        prepared = replace(prepared, items=tuple(replace(item, picture="") for item in prepared.items))
+
+    def disk(token_store: bool) -> int:
+        options = config(shop, tmp_path / "index", token_store=token_store)
+        return build_needs(options, "flat", prepared, len(RELATIONS), DIM, 1).disk
+
+    # The encoded items and the generation both contain the tokens, in half precision.
+    assert disk(True) - disk(False) == 2 * len(ITEMS) * tokens * 2 * DIM
 
 
 def test_refuses_more_memory_than_the_machine_has_to_build(
