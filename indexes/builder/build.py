@@ -132,7 +132,7 @@ def _kind_that_fits(config: BuildConfig, checkpoint: Checkpoint, prepared: Prepa
     items, relations = len(prepared.items), len(checkpoint.relations)
     kind = choose_kind(config, items, relations, dim)
     answers = precomputed_similarities(config, kind, items, all(one.picture for one in prepared.items))
-    needs = build_needs(config, kind, prepared, relations, dim, len(answers))
+    needs = build_needs(config, kind, checkpoint, prepared, relations, dim, len(answers))
     for line in needs.describe(config, items, relations, dim):
         say(line)
     needs.check(config, items, relations, dim)

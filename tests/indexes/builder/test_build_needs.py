@@ -39,7 +39,8 @@ def needs(shop: FakeShop, options: BuildConfig) -> BuildNeeds:
     """Return the needs of a build of the shop."""
     kind = choose_kind(options, len(ITEMS), len(RELATIONS), DIM)
     answers = precomputed_similarities(options, kind, len(ITEMS), True)
-    return build_needs(options, kind, Prepared.open(shop.prepared), len(RELATIONS), DIM, len(answers))
+    checkpoint, prepared = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
+    return build_needs(options, kind, checkpoint, prepared, len(RELATIONS), DIM, len(answers))
 
 
 @pytest.mark.parametrize("options", [{}, {"token_store": True, "answers": "all"}])
@@ -113,7 +114,8 @@ def test_only_items_with_a_picture_need_space_for_its_tokens(
 
     def disk(token_store: bool) -> int:
         options = config(shop, tmp_path / "index", token_store=token_store)
-        return build_needs(options, "flat", prepared, len(RELATIONS), DIM, 1).disk
+        checkpoint = Checkpoint.open(shop.checkpoint)
+        return build_needs(options, "flat", checkpoint, prepared, len(RELATIONS), DIM, 1).disk
 
     # The encoded items and the generation both contain the tokens, in half precision.
     assert disk(True) - disk(False) == 2 * len(ITEMS) * tokens * 2 * DIM
@@ -122,9 +124,21 @@ def test_only_items_with_a_picture_need_space_for_its_tokens(
 def test_refuses_more_memory_than_the_machine_has_to_build(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.builder.build_needs.machine_memory", lambda: GIB)
-    with pytest.raises(InputError, match=r"Building needs 2\.0 GiB of memory, but this machine has 1\.0 GiB"):
+    monkeypatch.setattr("indexes.builder.build_needs.machine_memory", lambda: GIB // 2)
+    with pytest.raises(
+        InputError, match=r"Building needs 64\d\.\d MiB of memory, but this machine has 512\.0 MiB"
+    ):
         refused(shop, tmp_path)
+
+
+def test_small_network_is_built_in_a_small_container(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.builder.build_needs.machine_memory", lambda: GIB)
+    asked = config(shop, tmp_path / "index")
+    weights = sum(record.size for record in Checkpoint.open(shop.checkpoint).manifest.files.values())
+    assert needs(shop, asked).building == 640 * 2**20 + 2 * weights + len(ITEMS) * 4 * DIM
+    build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
 
 
 def test_refuses_an_index_that_this_machine_could_not_serve(
