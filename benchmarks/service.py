@@ -246,8 +246,8 @@ def ratios(outcomes: dict[str, list[Outcome]], kind: str, reference: str = "cann
     )
 
 
-def main() -> None:
-    """Build and serve the indexes, measure both and print the results."""
+def _options() -> argparse.Namespace:
+    """Parse the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -266,6 +266,12 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.quick:
         asked.items, asked.relations, asked.dim, asked.rounds, asked.seconds = 1_000, 2, 32, 2, 0.3
+    return asked
+
+
+def main() -> None:
+    """Build and serve the indexes, measure both and print the results."""
+    asked = _options()
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
         kind: IndexKind = "flat" if asked.quick else "hnsw"

@@ -82,7 +82,7 @@ class BuildConfig(StageConfig):
         "auto",
         description="similarity for which the 100 best results for every item are precomputed; takes 800 bytes per "
         "item and relation; exact up to 100,000 items, then found by the ANN index, with exact scores; auto: AVG if "
-        "there are at most 1,000,000 items, otherwise none",
+        "there are at most 100,000 items, or 1,000,000 with an ANN index in files, otherwise none",
     )
     token_store: bool = Field(
         False,

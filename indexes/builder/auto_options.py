@@ -12,7 +12,7 @@ MAX_SCANNED_BY_AUTO = 100_000
 """Maximum number of items for which `auto` selects an exact scan."""
 
 MAX_ANSWERED_ITEMS = 1_000_000
-"""Maximum number of items for which `auto` precomputes answers."""
+"""Maximum number of items for which `auto` precomputes answers that an ANN index finds."""
 
 SERVING_SHARE = 0.75
 """Share of the memory of the machine that vectors may use by default. The network and the catalogue need the rest."""
@@ -28,11 +28,14 @@ def resident_size(kind: IndexKind, items: int, relations: int, dim: int) -> int:
     return items * relations * len(View) * resident_bytes(kind, dim)
 
 
-def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> IndexKind:
+def choose_kind(
+    config: BuildConfig, items: int, relations: int, dim: int, before: IndexKind | None = None
+) -> IndexKind:
     """Return the configured kind or, for `auto`, the first kind that fits into `memory_limit`.
 
     `auto` tries the `automatic_kinds`. Without `--max-memory`, it chooses the last even if it does not fit, so that an
-    index that grew can still be compacted.
+    index that grew can still be compacted. It then also keeps the kind `before`, that of the generation to replace, if
+    it would try this kind: otherwise the memory of the machine that compacts an index would change its kind.
 
     Raises:
         InputError: no kind fits into `config.max_memory`, or the configured kind does not exist where the vectors are.
@@ -45,6 +48,8 @@ def choose_kind(config: BuildConfig, items: int, relations: int, dim: int) -> In
     if config.vectors is not None:
         return "flat" if config.kind == "auto" else config.kind
     asked = automatic_kinds(items) if config.kind == "auto" else (config.kind,)
+    if before in asked and config.max_memory is None:
+        return before
     for kind in asked:
         if resident_size(kind, items, relations, dim) <= memory_limit(config):
             return kind
@@ -80,16 +85,19 @@ def check_serving_memory(config: BuildConfig, kind: IndexKind, items: int, relat
     )
 
 
-def precomputed_similarities(config: BuildConfig, items: int, pictured: bool) -> tuple[Similarity, ...]:
-    """Return the similarities that get precomputed answers.
+def precomputed_similarities(
+    config: BuildConfig, kind: IndexKind, items: int, pictured: bool
+) -> tuple[Similarity, ...]:
+    """Return the similarities that get precomputed answers in an index of `kind`.
 
     Similarities that use the image view are left out unless all items have a picture (`pictured`).
     """
     asked: tuple[Similarity, ...]
     match config.answers:
         case "auto":
-            # A search in Milvus takes too long to repeat for every item.
-            most = MAX_ANSWERED_ITEMS if config.vectors is None else MAX_EXACT_ITEMS
+            # A search in Milvus, or of all vectors, takes too long to repeat for every item.
+            searchable = config.vectors is None and kind != "flat"
+            most = MAX_ANSWERED_ITEMS if searchable else MAX_EXACT_ITEMS
             asked = (Similarity.AVG,) if items <= most else ()
         case "none":
             asked = ()

@@ -131,8 +131,8 @@ def _kind_that_fits(config: BuildConfig, checkpoint: Checkpoint, prepared: Prepa
     """
     items, relations = len(prepared.items), len(checkpoint.relations)
     kind = choose_kind(config, items, relations, dim)
-    answers = precomputed_similarities(config, items, all(one.picture for one in prepared.items))
-    needs = build_needs(config, kind, prepared, relations, dim, len(answers))
+    answers = precomputed_similarities(config, kind, items, all(one.picture for one in prepared.items))
+    needs = build_needs(config, kind, checkpoint, prepared, relations, dim, len(answers))
     for line in needs.describe(config, items, relations, dim):
         say(line)
     needs.check(config, items, relations, dim)
@@ -203,7 +203,7 @@ def _write(
         with step("storing tokens", count, "items"):
             write_tokens(draft.path / TOKENS_DIR, dim, shards.tokens())
             write_report(draft.path / TOKENS_DIR, choose_probes(encoder), config.min_recall)
-    similarities = precomputed_similarities(config, count, all(one.picture for one in items))
+    similarities = precomputed_similarities(config, kind, count, all(one.picture for one in items))
     cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
     with (
         closing(open_vectors(draft.path / VECTORS_DIR, cards)) as vectors,

@@ -3,13 +3,16 @@
 The sizes are computed from the number of items and the options. docs/operations.md ("Sizing") has the same formulas.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from indexes.config import BuildConfig, IndexKind
 from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
 from indexes.vectors.ann_index import ANN_INDEXES
 from indexes.vectors.build_rate import seconds_to_build
 from indexes.vectors.contract import MAX_SCANNED_ITEMS
+from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.disk_space import free_space
 from model.errors import InputError
@@ -17,12 +20,16 @@ from model.similarity import View
 
 from .auto_options import automatic_kinds, check_serving_memory, memory_limit, resident_size
 from .machine import machine_memory, readable_size
+from .shards import SHARDS_DIR
 
-NETWORK_BYTES = 2 * 2**30
-"""Memory of a building process besides the vectors: the network, its batches, and the catalogue."""
+PROCESS_BYTES = 640 * 2**20
+"""Memory of a building process besides the vectors and the network; 568 MiB were measured with the sample shop."""
 
-TOKENS_OF_ITEM = 70
-"""Number of stored tokens of an item: about 20 of its text and 50 of its picture with ViT-B/32."""
+NETWORK_COPIES = 2
+"""Memory that the network takes while it encodes, as a multiple of its checkpoint."""
+
+TOKENS_OF_TEXT, TOKENS_OF_PICTURE = 20, 50
+"""Number of stored tokens of an item, about, with ViT-B/32."""
 
 CATALOGUE_BYTES = 400
 """Bytes that an item takes in the catalogue and the attributes besides its texts."""
@@ -57,7 +64,7 @@ class BuildNeeds:
                 "fewer items."
             )
         free = free_space(config.out)
-        if self.disk > free:
+        if self.disk > free + _encoded_before(config.out / SHARDS_DIR):
             raise InputError(
                 f"Building needs {readable_size(self.disk)} on the disk of {config.out}, which has "
                 f"{readable_size(free)} free. Free disk space, choose another --out, pass --answers none, or index "
@@ -90,6 +97,7 @@ class BuildNeeds:
 def build_needs(
     config: BuildConfig,
     kind: IndexKind,
+    checkpoint: Checkpoint,
     prepared: Prepared,
     relations: int,
     dim: int,
@@ -104,23 +112,32 @@ def build_needs(
     in_files = config.vectors is None
     ann = ANN_INDEXES[kind] if in_files and kind != "flat" and items > MAX_SCANNED_ITEMS else None
     codes = 0 if ann is None else ann.bytes_per_vector(dim)
-    tokens = 2 * dim * TOKENS_OF_ITEM if config.token_store else 0
+    stored = TOKENS_OF_TEXT * items + TOKENS_OF_PICTURE * sum(bool(item.picture) for item in prepared.items)
+    tokens = 2 * dim * stored if config.token_store else 0
     texts = sum(len(item.text) + len(item.title) + len(item.description) for item in prepared.items)
     pictures = sum(
         record.size for name, record in prepared.manifest.files.items() if name.startswith("pictures/")
     )
-    encoded = files * 2 * dim + items * tokens
+    network = NETWORK_COPIES * sum(record.size for record in checkpoint.manifest.files.values())
+    encoded = files * 2 * dim + tokens
     answers = items * relations * similarities * ANSWERS_PER_ITEM * ENTRY.itemsize
-    generation = answers + items * (tokens + CATALOGUE_BYTES) + 2 * texts + pictures
+    generation = answers + tokens + items * CATALOGUE_BYTES + 2 * texts + pictures
     if in_files:
         generation += files * (2 * dim + codes)
     return BuildNeeds(
         kind=kind,
         serving=resident_size(kind, items, relations, dim) if in_files else 0,
-        building=NETWORK_BYTES + items * (2 * 2 * dim + codes),
+        building=PROCESS_BYTES + network + items * (2 * 2 * dim + codes),
         disk=encoded + generation,
         seconds=0.0 if ann is None else relations * len(View) * seconds_to_build(kind, items, dim),
     )
+
+
+def _encoded_before(folder: Path) -> int:
+    """Return the bytes of the items that an interrupted build left in `folder`: they are used again, or removed."""
+    with suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0
 
 
 def readable_time(seconds: float) -> str:

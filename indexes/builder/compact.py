@@ -60,7 +60,7 @@ def write_compacted(
     """
     old = snapshot.generation
     dim = old.vectors.dim
-    kind = choose_kind(config, len(snapshot), len(old.relations), dim)
+    kind = choose_kind(config, len(snapshot), len(old.relations), dim, kind_of(old))
 
     def items() -> Iterator[Item]:
         for rows in _chunks(snapshot):
@@ -70,7 +70,7 @@ def write_compacted(
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
         _write_vectors(snapshot, draft, target, config, kind, tell)
         if snapshot.overlay.changes:
-            _write_answers(snapshot, draft, config, tell)
+            _write_answers(snapshot, draft, config, kind, tell)
             if old.tokens is not None:
                 with step("storing tokens", count, "items", tell):
                     _write_tokens(snapshot, draft, config)
@@ -122,10 +122,12 @@ def _write_vectors(
         keep_vectors(folder, target, config, relations, old.vectors.dim, source, kind, advance, carried)
 
 
-def _write_answers(snapshot: Snapshot, draft: Draft, config: BuildConfig, tell: Tell) -> None:
+def _write_answers(
+    snapshot: Snapshot, draft: Draft, config: BuildConfig, kind: IndexKind, tell: Tell
+) -> None:
     """Write the tables of precomputed answers, starting from those of the old generation."""
     old, relations = snapshot.generation, range(len(snapshot.generation.relations))
-    similarities = precomputed_similarities(config, len(snapshot), snapshot.pictured is None)
+    similarities = precomputed_similarities(config, kind, len(snapshot), snapshot.pictured is None)
     total = len(snapshot) * len(relations) * len(similarities)
     with (
         closing(open_vectors(draft.path / VECTORS_DIR, old.cards)) as vectors,
@@ -184,6 +186,11 @@ def carry_picture(old: Generation, name: str, draft: Draft) -> None:
     except OSError:
         if os.access(source, os.R_OK):
             shutil.copyfile(source, target)
+
+
+def kind_of(old: Generation) -> IndexKind:
+    """Return the kind of the vector index of a generation."""
+    return next(iter(old.vectors.report.values())).kind
 
 
 def _renumbered(snapshot: Snapshot) -> Int64[ndarray, " before"]:

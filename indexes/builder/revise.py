@@ -31,7 +31,7 @@ from model.records import Relation
 from model.similarity import View
 
 from .auto_options import choose_kind
-from .compact import carry_picture
+from .compact import carry_picture, kind_of
 
 
 def check_new_relation(generation: Generation, relation: Relation) -> None:
@@ -136,7 +136,7 @@ def write_revised(
                 advance(len(rows))
 
     with write_artifact(target, "index", config, old.manifest.parents) as draft:
-        folder, kind = draft.path / VECTORS_DIR, choose_kind(config, count, len(relations), dim)
+        folder, kind = draft.path / VECTORS_DIR, choose_kind(config, count, len(relations), dim, kind_of(old))
         from_old = Carried(old.path / VECTORS_DIR, carried)
         keep_vectors(folder, target, config, len(relations), dim, source, kind, carried=from_old)
         old.answers.copy(draft.path / ANSWERS_DIR, carried)

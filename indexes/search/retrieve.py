@@ -251,7 +251,7 @@ class _Retrieval:
         used = Filtered.joined(self._filtered)
         if used is None or not self._selection.filters:
             return None
-        return FilterUse(used.allowed / len(self._snapshot), used.methods)
+        return FilterUse(used.allowed / max(len(self._snapshot), 1), used.methods)
 
     def results(self) -> list[Found]:
         question = self._question

@@ -146,6 +146,12 @@ class PreviousAnswers:
     answers: PrecomputedAnswers
     renumbered: Int64[ndarray, " before"]
 
+    def table(self, relation: int, similarity: Similarity, approximate: bool) -> ndarray | None:
+        """Return the table from which one that may be `approximate` can be made; None if there is none."""
+        if not approximate and _name(relation, similarity) in self.answers.recalls:
+            return None
+        return self.answers.table(relation, similarity)
+
 
 def write_precomputed(
     folder: Path,
@@ -157,8 +163,9 @@ def write_precomputed(
 ) -> None:
     """Write the tables of the given similarities and relations into `folder`, which is created if necessary.
 
-    Tables in `before` are carried over. Tables of many items are not exact if the vectors have an ANN index; their
-    recall is added to the report in `folder`. `advance` is called with the number of items after each table.
+    Tables in `before` are carried over, but no exact table is made from one that is not. Tables of many items are not
+    exact if the vectors have an ANN index; their recall is added to the report in `folder`. `advance` is called with
+    the number of items after each table.
     """
     if not similarities:
         return
@@ -168,7 +175,7 @@ def write_precomputed(
     with progress_bar("precomputing answers", len(tables)) as show:
         for similarity, relation in tables:
             maker = TableMaker(vectors, relation, similarity)
-            old = None if before is None else before.answers.table(relation, similarity)
+            old = None if before is None else before.table(relation, similarity, maker.approximate)
             if before is None or old is None:
                 table = maker.table(np.arange(maker.count))
             else:

@@ -99,25 +99,33 @@ class TableMaker:
         Scores are compared, not rows, because any of several equal items is a correct answer.
         """
         rows = np.random.default_rng(0).choice(self.count, min(RECALL_ROWS, self.count), replace=False)
-        exact = np.stack([found.scores for found in self._found(np.sort(rows), exact=True)])
+        least = self._best_scores(np.sort(rows)) - ROUNDING
         known = table[np.sort(rows)]
         scores = np.where(known["row"] >= 0, known["score"], -np.inf)
-        shares = [(scores[:, :k] >= exact[:, [k - 1]]).mean() for k in (min(10, self.depth), self.depth)]
+        shares = [(scores[:, :k] >= least[:, [k - 1]]).mean() for k in (min(10, self.depth), self.depth)]
         return round(float(shares[0]), 4), round(float(shares[1]), 4)
 
-    def _found(self, rows: Int64[ndarray, " rows"], exact: bool = False) -> Iterator[Neighbours]:
-        """Search for the best other items of each item at `rows`: in the ANN index, or in all vectors if `exact`."""
+    def _best_scores(self, rows: Int64[ndarray, " rows"]) -> Float32[ndarray, "rows depth"]:
+        """Compute the scores of the best other items of each item at `rows`, best first, from all vectors.
+
+        They differ from the cosines by at most `ROUNDING`. A search would not do: it may use the ANN index.
+        """
+        queries = self._vectors.vectors(self._relation, self._query_view, rows.tolist())
+        best = np.full((len(rows), self.depth), -np.inf, np.float32)
+        for start in range(0, self.count, ITEMS_PER_TILE):
+            others = range(start, min(start + ITEMS_PER_TILE, self.count))
+            scores = queries @ self._vectors.vectors(self._relation, self._target_view, others).T
+            scores[rows[:, None] == np.asarray(others)] = -np.inf
+            best = -np.partition(-np.hstack([best, scores]), self.depth - 1)[:, : self.depth]
+        return -np.sort(-best)
+
+    def _found(self, rows: Int64[ndarray, " rows"]) -> Iterator[Neighbours]:
+        """Search for the best other items of each item at `rows`, in the ANN index."""
 
         def search(row: int) -> Neighbours:
             (query,) = self._vectors.vectors(self._relation, self._query_view, [row])
-            allowed = None
-            if exact:
-                allowed = np.ones(self.count, bool)
-                allowed[row] = False
             dropped = frozenset({row})
-            return self._vectors.search(
-                self._relation, self._target_view, query, self.depth, allowed, dropped
-            )
+            return self._vectors.search(self._relation, self._target_view, query, self.depth, dropped=dropped)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(rows), ITEMS_PER_TILE):
@@ -237,15 +245,14 @@ class TableMaker:
         """Return the exact answers for the item at `row`, from its candidates `rows` with scores `rough`.
 
         The scores differ from the cosines by at most `error`. If an item that is not a candidate may be among the best,
-        scan all items instead.
+        all other items are candidates instead. A search would not do: it may use the ANN index.
         """
         ranked = -np.partition(-rough, (self.depth - 1, len(rough) - 1))
         least = min(ranked[self.depth - 1], np.float32(1)) - 2 * error  # `cosines` makes scores above 1 equal
         if len(rough) < self.count - 1 and not ranked[-1] < least:
-            allowed = np.ones(self.count, bool)
-            allowed[row] = False
-            query = self._queries[row]
-            return self._vectors.search(self._relation, self._target_view, query, self.depth, allowed)
+            rows = np.delete(np.arange(self.count), row)
+            scores = np.delete(np.vecdot(self._targets, self._queries[row]), row)
+            return self._exact(row, rows, scores, _BestSoFar.error)
         rows = rows[rough >= least]
         return Neighbours.best(rows, cosines(self._targets[rows], self._queries[row]), self.depth)
 

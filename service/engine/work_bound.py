@@ -26,21 +26,26 @@ class WorkBound:
         return self._counters.total(Counter.COST)
 
     @contextmanager
-    def working(self, cost: int) -> Iterator[None]:
+    def working(self, cost: int, counted: int = 0) -> Iterator[int]:
         """Count a request of this cost within the context. A single large request is always accepted.
+
+        `counted` is the part of the cost of the same request that is counted already, such as that of its long body.
+
+        Yields:
+            What is counted of `cost`: nothing of a small one.
 
         Raises:
             TooCostlyError: Other large requests are in progress, and together they would exceed the limit.
         """
         if cost <= MAX_SMALL_COST:
-            yield
+            yield 0
             return
         # Count first: of two workers that ask at the same time, one at least then sees the other.
         self._counters.add(Counter.COST, cost)
         try:
-            others = self.cost - cost
-            if others and others + cost > self.limit:
-                raise TooCostlyError(cost, others, self.limit)
-            yield
+            others = self.cost - cost - counted
+            if others > 0 and others + counted + cost > self.limit:
+                raise TooCostlyError(counted + cost, others, self.limit)
+            yield cost
         finally:
             self._counters.add(Counter.COST, -cost)

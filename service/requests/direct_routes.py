@@ -28,13 +28,17 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 ShortWay = Callable[[State, bytes], Awaitable[bytes | None]]
 """Function that answers a body with the bytes of the JSON, or returns None so that the route answers."""
 
+MAX_SHORT_BYTES = 1_024
+"""Maximum size of a body that a short way may answer. The route decides whether a longer one is read at all."""
+
 _FRAMING = frozenset({b"content-encoding", b"transfer-encoding"})
 
 
 class DirectRoutes:
     """Pure ASGI middleware that answers JSON requests for `routes` of up to `max_body_bytes` without the framework.
 
-    The functions in `short_ways` may answer the body of a request for their path, with status 200, before it is parsed.
+    The functions in `short_ways` may answer the body of a request for their path, with status 200, before it is parsed;
+    they get only bodies of up to `MAX_SHORT_BYTES`.
     """
 
     def __init__(
@@ -56,32 +60,23 @@ class DirectRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on to the application."""
         found = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if found is None or not self._is_direct(scope):
+        length = None if found is None else self._direct_length(scope)
+        if found is None or length is None:
             await self.app(scope, receive, send)
             return
         route, handle = found
         scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, {}
         try:
-            response: ASGIApp = await self._response(handle, scope, receive, send)
+            short_way = self.short_ways.get(scope["path"]) if length <= MAX_SHORT_BYTES else None
+            response: ASGIApp = await _response(short_way, handle, scope, receive, send)
         except Exception as error:
             response = await answer_error(Request(scope, receive, send), error)
         await response(scope, receive, send)
 
-    async def _response(self, handle: Handler, scope: Scope, receive: Receive, send: Send) -> ASGIApp:
-        short_way = self.short_ways.get(scope["path"])
-        if short_way is not None:
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                content = await short_way(scope["state"], message.get("body", b""))
-                if content is not None:
-                    return partial(_send_json, content)
-            receive = _after(message, receive)
-        return await handle(Request(scope, receive, send))
-
-    def _is_direct(self, scope: Scope) -> bool:
-        """Return whether a request is an untraced POST with a plain JSON body of a declared length."""
+    def _direct_length(self, scope: Scope) -> int | None:
+        """Return the declared length of a plain JSON body of an untraced POST; None for any other request."""
         if scope["method"] != "POST" or "fastapi.telemetry" in scope or scope["root_path"]:
-            return False
+            return None
         media_type = length = b""
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -89,9 +84,25 @@ class DirectRoutes:
             elif name == b"content-length":
                 length = value
             elif name in _FRAMING:
-                return False
+                return None
+        if media_type != b"application/json" or not length.isdigit():
+            return None
         # The server delivers as many bytes as were declared (RFC 9112, section 6.3).
-        return media_type == b"application/json" and length.isdigit() and int(length) <= self.max_body_bytes
+        return int(length) if int(length) <= self.max_body_bytes else None
+
+
+async def _response(
+    short_way: ShortWay | None, handle: Handler, scope: Scope, receive: Receive, send: Send
+) -> ASGIApp:
+    """Return the response of the short way if there is one and it answers, otherwise that of the route."""
+    if short_way is not None:
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            content = await short_way(scope["state"], message.get("body", b""))
+            if content is not None:
+                return partial(_send_json, content)
+        receive = _after(message, receive)
+    return await handle(Request(scope, receive, send))
 
 
 async def _send_json(content: bytes, scope: Scope, receive: Receive, send: Send) -> None:

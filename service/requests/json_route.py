@@ -82,13 +82,13 @@ class JsonRoute(APIRoute):
             found = {name: _parameter(name, kind, request.path_params[name]) for name, kind in path.items()}
             holder: EngineHolder = request.scope["state"]["engine_holder"]
             try:
-                with _long_body(request, holder):
+                with _long_body(request, holder) as counted:
                     sent = await _sent(request, uploads)
                     if sent.size > THREADED_BODY_BYTES:
                         asked = await asyncio.to_thread(_asked, model, sent)
                     else:
                         asked = _asked(model, sent)
-                    with holder.held() as opened, opened.work_bound.working(asked.cost):
+                    with holder.held() as opened, opened.work_bound.working(asked.cost, counted):
                         # Charged last: a request that is refused for another reason is free to be sent again.
                         cost = asked.cost + sent.size // BYTES_PER_COST
                         if cost > 1 and SCOPE_CHARGE in request.scope:
@@ -170,10 +170,13 @@ def _in_body(error: ErrorDetails) -> InitErrorDetails | dict[str, Any]:
 
 
 @contextmanager
-def _long_body(request: Request, holder: EngineHolder) -> Iterator[None]:
+def _long_body(request: Request, holder: EngineHolder) -> Iterator[int]:
     """Count a long body as a large request within the context, before any of it is read.
 
     A body of unknown length counts as the longest that is allowed.
+
+    Yields:
+        The cost that is counted.
 
     Raises:
         NotReadyError: The body is long and no engine is open.
@@ -188,10 +191,10 @@ def _long_body(request: Request, holder: EngineHolder) -> Iterator[None]:
     else:
         size = 0
     if size < BYTES_PER_COST:
-        yield
+        yield 0
         return
-    with holder.engine.work_bound.working(size // BYTES_PER_COST):
-        yield
+    with holder.engine.work_bound.working(size // BYTES_PER_COST) as counted:
+        yield counted
 
 
 def _header(request: Request, name: bytes) -> str:

@@ -1,6 +1,7 @@
 """Needs that `rcml index build` states beforehand, compared with what builds take, and refusals of what cannot fit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from indexes.builder.auto_options import choose_kind, precomputed_similarities
 from indexes.builder.build import build
 from indexes.builder.build_needs import BuildNeeds, build_needs, readable_time
-from indexes.config import BuildConfig
+from indexes.builder.shards import SHARDS_DIR
+from indexes.config import BuildConfig, IndexKind
 from indexes.storage.layout import newest_generation
 from indexes.vectors.faiss_backend import resident_bytes
 from model.checkpoint.checkpoint import Checkpoint
@@ -36,8 +38,9 @@ def config(shop: FakeShop, out: Path, **options: object) -> BuildConfig:
 def needs(shop: FakeShop, options: BuildConfig) -> BuildNeeds:
     """Return the needs of a build of the shop."""
     kind = choose_kind(options, len(ITEMS), len(RELATIONS), DIM)
-    answers = precomputed_similarities(options, len(ITEMS), True)
-    return build_needs(options, kind, Prepared.open(shop.prepared), len(RELATIONS), DIM, len(answers))
+    answers = precomputed_similarities(options, kind, len(ITEMS), True)
+    checkpoint, prepared = Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared)
+    return build_needs(options, kind, checkpoint, prepared, len(RELATIONS), DIM, len(answers))
 
 
 @pytest.mark.parametrize("options", [{}, {"token_store": True, "answers": "all"}])
@@ -70,12 +73,72 @@ def test_refuses_a_full_disk_before_it_encodes(
         refused(shop, tmp_path)
 
 
+def test_items_that_an_interrupted_build_encoded_need_no_further_space(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(shop, tmp_path / "index")
+    disk = needs(shop, asked).disk
+    monkeypatch.setattr("indexes.builder.build_needs.free_space", lambda folder: disk - 1_000)
+    with pytest.raises(InputError, match="on the disk"):
+        build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+    encoded = asked.out / SHARDS_DIR
+    encoded.mkdir(parents=True)
+    (encoded / "00000-0123456789abcdef.safetensors").write_bytes(bytes(1_000))
+    build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+
+
+@pytest.mark.parametrize(
+    ("kind", "vectors", "items", "answered"),
+    [
+        ("flat", None, 100_000, True),
+        ("flat", None, 100_001, False),  # hours for each relation
+        ("hnsw", None, 1_000_000, True),
+        ("ivf-rabitq", None, 1_000_001, False),
+        ("ivf-flat", "http://127.0.0.1:19530", 100_001, False),
+    ],
+)
+def test_auto_answers_only_what_is_quickly_found(
+    kind: IndexKind, vectors: str | None, items: int, answered: bool, shop: FakeShop, tmp_path: Path
+) -> None:
+    options = config(shop, tmp_path / "index", vectors=vectors)
+    assert bool(precomputed_similarities(options, kind, items, True)) is answered
+
+
+@pytest.mark.parametrize(("pictures", "tokens"), [(True, 70), (False, 20)])
+def test_only_items_with_a_picture_need_space_for_its_tokens(
+    pictures: bool, tokens: int, shop: FakeShop, tmp_path: Path
+) -> None:
+    prepared = Prepared.open(shop.prepared)
+    if not pictures:
+        prepared = replace(prepared, items=tuple(replace(item, picture="") for item in prepared.items))
+
+    def disk(token_store: bool) -> int:
+        options = config(shop, tmp_path / "index", token_store=token_store)
+        checkpoint = Checkpoint.open(shop.checkpoint)
+        return build_needs(options, "flat", checkpoint, prepared, len(RELATIONS), DIM, 1).disk
+
+    # The encoded items and the generation both contain the tokens, in half precision.
+    assert disk(True) - disk(False) == 2 * len(ITEMS) * tokens * 2 * DIM
+
+
 def test_refuses_more_memory_than_the_machine_has_to_build(
     shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexes.builder.build_needs.machine_memory", lambda: GIB)
-    with pytest.raises(InputError, match=r"Building needs 2\.0 GiB of memory, but this machine has 1\.0 GiB"):
+    monkeypatch.setattr("indexes.builder.build_needs.machine_memory", lambda: GIB // 2)
+    with pytest.raises(
+        InputError, match=r"Building needs 64\d\.\d MiB of memory, but this machine has 512\.0 MiB"
+    ):
         refused(shop, tmp_path)
+
+
+def test_small_network_is_built_in_a_small_container(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexes.builder.build_needs.machine_memory", lambda: GIB)
+    asked = config(shop, tmp_path / "index")
+    weights = sum(record.size for record in Checkpoint.open(shop.checkpoint).manifest.files.values())
+    assert needs(shop, asked).building == 640 * 2**20 + 2 * weights + len(ITEMS) * 4 * DIM
+    build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
 
 
 def test_refuses_an_index_that_this_machine_could_not_serve(
@@ -89,6 +152,21 @@ def test_refuses_an_index_that_this_machine_could_not_serve(
     # A larger machine will serve it.
     asked = config(shop, tmp_path / "index", kind="flat", max_memory="1GiB")
     build(asked, FakeEncoder(), Checkpoint.open(shop.checkpoint), Prepared.open(shop.prepared))
+
+
+@pytest.mark.parametrize("memory", [4_000, 2**50])
+def test_compaction_on_another_machine_keeps_the_kind(
+    memory: int, shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with little memory would choose codes, one with much memory vectors."""
+    monkeypatch.setattr("indexes.builder.auto_options.machine_memory", lambda: memory)
+    options = config(shop, tmp_path / "index")
+    kinds: tuple[IndexKind, ...] = ("flat", "hnsw", "ivf-rabitq")
+    assert [choose_kind(options, 60_000, 40, 512, kind) for kind in kinds] == [*kinds]
+    grown = "hnsw" if memory > 4_000 else "ivf-rabitq"
+    assert choose_kind(options, 100_001, 40, 512, "flat") == grown
+    limited = config(shop, tmp_path / "index", max_memory="1GiB")
+    assert choose_kind(limited, 60_000, 40, 512, "flat") == "ivf-rabitq"
 
 
 def refused(shop: FakeShop, folder: Path, **options: object) -> None:

@@ -13,6 +13,7 @@ from numpy import ndarray
 from PIL import Image
 
 from indexes.index import Index
+from indexes.journal.change import Change
 from indexes.search import diversity as ranking
 from indexes.search.retrieve import Found, KnownItems, NewItem, Promotion, Question, Weighted
 from indexes.search.selection import Selection
@@ -100,6 +101,16 @@ def test_new_item_finds_identical_catalogue_item_first(index: Index, shop: FakeS
         question = Question(NewItem(encoding), (Weighted("gardeners"),), similarity, 1)
         if similarity in (Similarity.TT, Similarity.II, Similarity.AVG):
             assert [ids()[one.row] for one in found(index, question)] == ["red-mug"], similarity
+
+
+def test_filter_of_a_catalogue_without_items_allows_none(tmp_path: Path) -> None:
+    index = Index.open(write_shop(tmp_path).index)
+    index.apply([Change(item_id) for item_id in ids()])
+    encoding = FakeEncoder().read_items([ITEMS[0].text], [None])()
+    kitchen = Selection(where={"categories": Condition(frozenset(["Kitchen"]))})
+    question = Question(NewItem(encoding), (Weighted("gardeners"),), Similarity.TT, 3, selection=kitchen)
+    assert index.reader().retrieve(question) == ([], (0.0, ("scan",)))
+    index.close()
 
 
 def test_blends_indexed_and_free_text_relations(index: Index, shop: FakeShop) -> None:

@@ -1,7 +1,9 @@
 """Tables of precomputed answers that an ANN index found: exact scores, and a recall that is measured and reported."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from indexes.config import IndexKind, StatsConfig
 from indexes.index import Index
 from indexes.storage.precomputed import PrecomputedAnswers, PreviousAnswers, write_precomputed
 from indexes.storage.table_maker import ANSWERS_PER_ITEM
+from indexes.vectors import vector_file
+from indexes.vectors.ann_index import HnswIndex
 from indexes.vectors.contract import cosines
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
 from indexes.vectors.gpu_vectors import CPU, Cards
+from indexes.vectors.vector_file import VectorFile
 from model.artifact import open_artifact
 from model.errors import ArtifactError
 from model.similarity import Similarity, View
@@ -87,6 +92,70 @@ def test_scores_are_exact_and_recall_is_reported(kind: IndexKind, tmp_path: Path
         assert reported.recall_at_10 == pytest.approx(np.mean(shares[10]), abs=0.09)
         assert reported.recall == pytest.approx(np.mean(shares[ANSWERS_PER_ITEM]), abs=0.09)
         assert np.mean(shares[10]) > 0.5
+
+
+@pytest.fixture
+def misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let searches with a filter use the graph, which finds no item whose row is divisible by ten."""
+    find, open_file = HnswIndex.candidates, vector_file.open_vector_file
+
+    def candidates(index: HnswIndex, *asked: Any) -> tuple[np.ndarray, np.ndarray]:
+        rows, scores = find(index, *asked)
+        return rows[rows % 10 != 0], scores[rows % 10 != 0]
+
+    def opened_for_filters(*asked: Any, **options: Any) -> VectorFile:
+        return replace(open_file(*asked, **options), least_filter_share=0.0, filter_effort=64)
+
+    monkeypatch.setattr(HnswIndex, "candidates", candidates)
+    monkeypatch.setattr("indexes.vectors.faiss_backend.open_vector_file", opened_for_filters)
+    monkeypatch.setattr("indexes.vectors.filter_plan.VECTORS_PER_CANDIDATE", 0)
+
+
+@pytest.mark.usefixtures("misses")
+def test_recall_is_measured_against_all_vectors_where_filters_use_the_graph(tmp_path: Path) -> None:
+    answers = written(tmp_path / "index", drawn(COUNT), "hnsw")
+    for recall in answers.recalls.values():
+        assert recall.recall_at_10 == pytest.approx(0.9, abs=0.05)
+        assert recall.recall == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.usefixtures("misses")
+def test_exact_table_has_nearly_equal_items_that_the_graph_misses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 35 items with equal scores ten are among the hundred best; these are more than are kept as candidates."""
+    monkeypatch.setattr("indexes.storage.table_maker.MAX_EXACT_ITEMS", COUNT)
+    cosine = np.concatenate([[1.0], np.linspace(0.9, 0.6, 90), np.full(35, 0.5), np.zeros(COUNT - 126)])
+    across = drawn(COUNT)
+    across[:, 91:126] = across[:, [91]]
+    across[:, :, 0] = 0
+    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    vectors = across * np.sqrt(1 - cosine**2)[:, None]
+    vectors[:, :, 0] = cosine
+    vectors = np.asarray(vectors.astype(np.float16), np.float32)
+    answers = written(tmp_path / "index", vectors, "hnsw")
+    assert answers.recalls == {}
+    table = answers.table(0, Similarity.AVG)
+    assert table is not None
+    assert table[0]["row"].tolist() == [*range(1, ANSWERS_PER_ITEM + 1)]
+
+
+def test_exact_tables_are_not_made_from_approximate_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some items are deleted, so that the rest are few enough for exact tables."""
+    vectors = drawn(COUNT)
+    before = written(tmp_path / "old", vectors, "ivf-rabitq")
+    monkeypatch.setattr("indexes.storage.table_maker.MAX_EXACT_ITEMS", COUNT - 1)
+    renumbered = np.arange(COUNT)
+    renumbered[-1] = -1
+    left = vectors[:, :-1]
+    answers = written(tmp_path / "new", left, "ivf-rabitq", PreviousAnswers(before, renumbered))
+    assert answers.recalls == {}
+    table = answers.table(0, Similarity.AVG)
+    assert table is not None
+    for row in range(0, COUNT - 1, 50):
+        np.testing.assert_array_equal(table[row]["score"], exact(left[1], row))
 
 
 def test_tables_of_a_scanned_index_stay_exact(tmp_path: Path) -> None:

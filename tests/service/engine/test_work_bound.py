@@ -36,3 +36,23 @@ def test_failed_request_is_not_counted_any_longer() -> None:
     with pytest.raises(ValueError, match="x"), bound.working(15):
         raise ValueError("x")
     assert bound.cost == 0
+
+
+def test_request_is_not_refused_because_of_its_own_long_body() -> None:
+    bound = WorkBound(1_000)
+    with bound.working(600) as body, bound.working(800, body) as cost:
+        assert (body, cost, bound.cost) == (600, 800, 1_400)
+    with bound.working(MAX_SMALL_COST) as body:
+        assert body == 0
+
+
+def test_own_long_body_counts_beside_other_requests() -> None:
+    bound = WorkBound(1_000)
+    with (
+        bound.working(100),
+        bound.working(600) as body,
+        pytest.raises(TooCostlyError, match=r"costs 1,000\. Other large requests in progress cost 100,"),
+        bound.working(400, body),
+    ):
+        pass
+    assert bound.cost == 0

@@ -1,5 +1,6 @@
 """Direct routes and precomputed answers: whatever is sent, the response is that of the framework's general way."""
 
+import asyncio
 import json
 import logging
 import re
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -23,16 +24,19 @@ from orjson import Fragment
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from indexes.reader import Reader
 from indexes.search.retrieve import Found
 from model.records import Relation
 from model.similarity import Similarity
 from service.app import create_app
+from service.engine.loop_turns import RESULTS_PER_TURN
 from service.lifecycle.app_state import State
 from service.requests.direct_routes import DirectRoutes
 from service.requests.retrieve_answer import form, plain_answer, precomputed_answer, results
 from service.schemas.fields import RelationSummary
 from service.settings import ServeConfig
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, ids, write_shop
+from tests.service.campaigns import application, directly
 from tests.service.conftest import served, wait_until_ready
 
 PLAIN = {"item_id": "bib", "relation": "gardeners"}
@@ -355,6 +359,35 @@ def test_plain_question_after_a_change_is_answered_like_any_other(shop: FakeShop
     assert "cot" in str(before["results"])
     assert "cot" not in str(plain["results"])
     assert plain["version"] == general["version"] != before["version"]
+
+
+def test_plain_questions_take_turns_before_they_search_the_changes(
+    shop: FakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = [0]  # searches between two looks of the event loop at the sockets
+    search = Reader.precomputed_entries
+
+    def counted(*asked: Any) -> Any:
+        looks[-1] += 1
+        return search(*asked)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            looks.append(0)
+            loop.call_soon(look)
+
+        async with directly(application(shop, tmp_path)) as direct:
+            assert (await direct.ask("PUT", "/items/new", b'{"title": "Green can"}')).status == 201
+            monkeypatch.setattr(Reader, "precomputed_entries", counted)
+            loop.call_soon(look)
+            asked = encoded(k=5)
+            await asyncio.gather(*(precomputed_answer(cast(State, direct.state), asked) for _ in range(200)))
+
+    asyncio.run(run())
+    assert sum(looks) == 200
+    assert max(looks) <= 2 * RESULTS_PER_TURN // 5
 
 
 def test_traced_requests_are_routed_by_the_framework(shop: FakeShop) -> None:

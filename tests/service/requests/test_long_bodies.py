@@ -134,6 +134,20 @@ def test_long_body_is_refused_unread_beside_others(
     assert (asyncio.run(run()), body.read) == (status, read)
 
 
+def test_large_batch_in_a_body_of_unknown_length_is_answered(shop: FakeShop) -> None:
+    """The body counts as the longest that is allowed, which alone exceeds the bound."""
+    config = ServeConfig(index=shop.index, max_body_bytes=1_001 * BYTES_PER_COST)
+    questions = [{"item_id": "twin-1", "relation": "gardeners"}] * 11
+    content = json.dumps({"questions": questions}).encode()
+    with TestClient(create_app(config, lambda *_: FakeEncoder())) as client:
+        wait_until_ready(client)
+        answer = client.post(
+            "/retrieve/batch", content=iter([content]), headers={"Content-Type": "application/json"}
+        )
+    assert answer.status_code == 200, answer.text
+    assert [one["status"] for one in answer.json()["replies"]] == [200] * 11
+
+
 def test_bound_is_free_again_after_long_bodies(shop: FakeShop, tmp_path: Path) -> None:
     async def run() -> tuple[list[int], int]:
         async with directly(application(shop, tmp_path)) as direct:
