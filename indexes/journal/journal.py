@@ -1,8 +1,7 @@
 """Journal of the changes to an index: every upsert and deletion is durable before it is acknowledged.
 
-The journal is a file in the index folder, or a database that several machines share; see
-`indexes/journal/store.py`. Each change has a sequence number that is never reused. An index consists of a generation
-and the changes made after it.
+The journal is a file in the index folder, or a database that several machines share (`indexes/journal/store.py`). Each
+change has a sequence number that is never reused. An index is a generation and the changes made after it.
 
 Concurrent writers share a commit: one of them writes the changes of all waiting writers in one transaction with one
 fsync (group commit; DeWitt et al. 1984). A change therefore takes as long as one fsync, and 64 concurrent changes
@@ -207,7 +206,10 @@ class Journal:
         store, mark = SqliteStore(folder), HighWaterMark(folder)
         store.prepare()
         copied = Journal(store, self.lineage, self._start, self._shape, mark)
-        copied.engine(create=True)  # writes the mark
+        try:
+            copied.engine(create=True)  # writes the mark
+        except DBAPIError as error:  # a failing disk, since the copy was just written
+            raise StorageError(f"{store.name} could not be written ({error.orig}). {store.remedy}.") from None
         copied.close()
 
     def fill(self, upto: int) -> None:
