@@ -139,7 +139,7 @@ class NetworkProcess:
         """Start the process, wait until it ends, and return its exit code."""
         self._process = subprocess.Popen(
             [sys.executable, *self._options.arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             pass_fds=(self._options.listener, self._options.lifeline),
             stdin=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C reaches only the server, which then stops the network process
