@@ -117,9 +117,8 @@ class Server(uvicorn.Server):
                 return
             try:
                 client, _ = listener.accept()
-            except (
-                OSError
-            ) as error:  # no connection is waiting, the client left, or no file descriptor is free
+            except OSError as error:
+                # No connection is waiting, the client left, or no file descriptor is free.
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._pause(listener, NO_FILE_S)
                 return

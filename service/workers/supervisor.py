@@ -57,7 +57,7 @@ STOP_MARGIN_S = 5.0
 
 
 @dataclass(eq=False)
-class _Child:
+class Child:
     """A running worker process."""
 
     number: int
@@ -67,17 +67,25 @@ class _Child:
     opened: set[int] = field(default_factory=set)
     closed: bool = False
 
+    def tell(self, kind: str, **content: Any) -> None:
+        """Send a message, or kill the worker if it does not take it.
+
+        A message that was cut off would make the worker misread all later ones.
+        """
+        if not self.channel.send(kind, **content):
+            self.process.kill()
+
 
 @dataclass(frozen=True)
 class _Forwarded:
     """A request that one worker forwarded to another."""
 
-    asker: _Child
+    asker: Child
     ask: int
-    leader: _Child
+    leader: Child
 
     def answer(self, response: Frame) -> None:
-        self.asker.channel.send("answer", ask=self.ask, content=response)
+        self.asker.tell("answer", ask=self.ask, content=response)
 
 
 class Supervisor:
@@ -108,7 +116,7 @@ class Supervisor:
         self._started = datetime.now(UTC)
         self._counters = SharedCounters.open(folder / COUNTERS_FILE, 0, workers)
         self._counters.leader = NO_LEADER
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
         self._short_lives: dict[int, int] = {}
         self._early_ends = 0
@@ -161,11 +169,11 @@ class Supervisor:
             )
             with sigint_blocked():  # Ctrl-C reaches all processes, and the parent acts on it
                 process.start()
-        child = self._children[number] = _Child(number, process, Channel(ours))
+        child = self._children[number] = Child(number, process, Channel(ours))
         if self._counters.epoch:
-            child.channel.send("open", epoch=self._counters.epoch, artifacts=self._served)
+            child.tell("open", epoch=self._counters.epoch, artifacts=self._served)
         if self._opening is not None:
-            child.channel.send("open", epoch=self._opening.epoch, artifacts=self._opening.artifacts)
+            child.tell("open", epoch=self._opening.epoch, artifacts=self._opening.artifacts)
 
     def _wait(self, signals: StopSignals) -> None:
         """Wait for the next event, and take the messages and the ends of workers."""
@@ -185,14 +193,14 @@ class Supervisor:
         due = [*self._due.values()] if self._deadline is None else [self._deadline]
         return max(0.0, min([LOOK_INTERVAL_S, *(one - monotonic() for one in due)]))
 
-    def _receive(self, child: _Child) -> None:
+    def _receive(self, child: Child) -> None:
         frame = child.channel.receive()
         if frame is None:
             child.closed = True
             return
         self._take(child, frame)
 
-    def _ended(self, child: _Child) -> None:
+    def _ended(self, child: Child) -> None:
         while not child.closed and child.channel.connection.poll():
             self._receive(child)
         child.process.join()
@@ -257,7 +265,7 @@ class Supervisor:
 
     # Messages.
 
-    def _take(self, child: _Child, frame: Frame) -> None:
+    def _take(self, child: Child, frame: Frame) -> None:
         match frame["kind"]:
             case "opened":
                 child.opened.add(frame["epoch"])
@@ -280,20 +288,20 @@ class Supervisor:
 
     # Versions.
 
-    def _begin(self, child: _Child, frame: Frame) -> None:
+    def _begin(self, child: Child, frame: Frame) -> None:
         if self._opening is not None:
             busy = {"error": pack_error(BusyError(OPENING))}
-            child.channel.send("answer", ask=frame["ask"], content=busy)
+            child.tell("answer", ask=frame["ask"], content=busy)
             return
 
         def answer(**content: Any) -> None:
-            child.channel.send("answer", ask=frame["ask"], content=content)
+            child.tell("answer", ask=frame["ask"], content=content)
 
         epoch = next(self._epochs)
         self._opening = Opening(epoch, frame["artifacts"], answer)
         self._tell("open", epoch=epoch, artifacts=frame["artifacts"])
 
-    def _failed(self, child: _Child, frame: Frame) -> None:
+    def _failed(self, child: Child, frame: Frame) -> None:
         """Take the report that a worker could not open a version."""
         if not self._counters.epoch:
             self._fail(frame["message"])
@@ -319,7 +327,7 @@ class Supervisor:
 
     def _tell(self, kind: str, **content: Any) -> None:
         for child in self._children.values():
-            child.channel.send(kind, **content)
+            child.tell(kind, **content)
 
     # Central requests.
 
@@ -329,11 +337,11 @@ class Supervisor:
             able = [child.number for child in self._children.values() if self._counters.epoch in child.opened]
             self._counters.leader = min(able, default=NO_LEADER)
 
-    def _forward(self, child: _Child, frame: Frame) -> None:
+    def _forward(self, child: Child, frame: Frame) -> None:
         leader = self._children.get(self._counters.leader)
         if leader is None:
-            child.channel.send("answer", ask=frame["ask"], content={})
+            child.tell("answer", ask=frame["ask"], content={})
             return
         token = next(self._tokens)
         self._forwarded[token] = _Forwarded(child, frame["ask"], leader)
-        leader.channel.send("perform", token=token, request=frame["request"])
+        leader.tell("perform", token=token, request=frame["request"])

@@ -17,23 +17,11 @@ import httpx
 import pytest
 
 from tests.indexes.fakes import FakeShop
-from tests.service.shops import write_shops
 from tests.service.test_serve import QUESTION, stop_under_load
 
 from .worker_server import WorkerServer, alive, clients, eventually, running
 
 CONNECTIONS = 12
-
-
-@pytest.fixture(scope="module")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
-    return write_shops(tmp_path_factory.mktemp("shops"))
-
-
-@pytest.fixture(scope="module")
-def server(shops: FakeShop) -> Iterator[WorkerServer]:
-    with running(shops.index, "workers=2", "open=accented") as server:
-        yield server
 
 
 @dataclass

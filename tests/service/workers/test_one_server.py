@@ -3,37 +3,15 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.indexes.fakes import FakeShop, write_shop
-from tests.service.shops import write_shops
 
 from .worker_server import WorkerServer, clients, eventually, running
 
 ASKED = {"item_id": "bib", "relation": "gardeners"}
-
-
-@pytest.fixture(scope="module")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
-    return write_shops(tmp_path_factory.mktemp("shops"))
-
-
-@pytest.fixture(scope="module")
-def server(shops: FakeShop) -> Iterator[WorkerServer]:
-    with running(shops.index, "workers=2", "open=accented") as server:
-        yield server
-
-
-@pytest.fixture
-def both(server: WorkerServer) -> Iterator[list[httpx.Client]]:
-    found = clients(server)
-    yield [found[0], found[1]]
-    for client in found.values():
-        client.close()
 
 
 def test_change_is_seen_by_the_next_request_to_another_worker(both: list[httpx.Client]) -> None:

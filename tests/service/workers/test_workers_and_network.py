@@ -2,40 +2,23 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from tests.indexes.fakes import FakeShop
-from tests.service.shops import write_shops
 
-from .worker_server import WorkerServer, alive, clients, eventually, running
+from .worker_server import WorkerServer, alive, eventually, running
+
+OPEN = "network"
+"""How `server` opens the network; see `conftest.py`."""
 
 NEW = {"text": "A green mug", "relation": "gardeners", "k": 5}
 
 
-@pytest.fixture(scope="module")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
-    return write_shops(tmp_path_factory.mktemp("shops"))
-
-
-@pytest.fixture(scope="module")
-def server(shops: FakeShop) -> Iterator[WorkerServer]:
-    with running(shops.index, "workers=2", "open=network") as server:
-        yield server
-
-
-@pytest.fixture
-def both(server: WorkerServer) -> Iterator[list[httpx.Client]]:
-    found = clients(server)
-    yield [found[0], found[1]]
-    for client in found.values():
-        client.close()
-
-
 def ready(both: list[httpx.Client]) -> bool:
-    return [client.get("/readyz").status_code for client in both] == [200, 200]
+    """Return whether both workers are ready and use a network that runs; the end of one is noticed a little later."""
+    asked = [client.post("/retrieve", json=NEW).status_code for client in both]
+    return asked == [client.get("/readyz").status_code for client in both] == [200, 200]
 
 
 def answers(both: list[httpx.Client]) -> list[object]:

@@ -15,7 +15,7 @@ from tests.indexes.fakes import FakeEncoder
 
 
 class ObedientEncoder(FakeEncoder):
-    """Encoder that obeys a text such as "wait /tmp/go", "sleep 0.3", "kill" or "bug".
+    """Encoder that obeys a text such as "wait FILE", "sleep 0.3", "kill" or "bug".
 
     The `text_share` of an encoding is the number of items that were encoded together.
     """
