@@ -152,7 +152,7 @@ def _set_up(config: TrainConfig, prepared: Prepared, group: ProcessGroup, run: R
         inputs.frozen,
     )
     optimizer = make_optimizer(network, loss, config)
-    compilation = Compilation(network, compiles(config.compile, group.device))
+    compilation = Compilation(network, compiles(config.compile, group.device, config.steps))
     astray = partial(_astray, prepared, run)
     return _Training(
         config=config,

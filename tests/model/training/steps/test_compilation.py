@@ -19,7 +19,7 @@ from model.records import INTRA_RELATION, Relation
 from model.training.steps.compilation import Compilation, compiles
 from tests.model.training.steps.test_gradients import compare, gradients_of, set_up
 
-TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
+TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3}
 TEXT, VISION = {**TOWER, "vocab_size": 99}, {**TOWER, "image_size": 32, "patch_size": 16}
 CONFIGS: dict[str, dict[str, Any]] = {
     "clip": {"model_type": "clip", "projection_dim": 16, "text_config": TEXT, "vision_config": VISION},
@@ -175,7 +175,8 @@ def test_gradients_of_batch_are_same_with_micro_batches(prepared: Path) -> None:
     assert compare(found[0][1], found[1][1]) == pytest.approx((1.0, 1.0), abs=1e-10)
 
 
-def test_compiles_on_cuda_unless_told_otherwise() -> None:
+def test_compiles_long_runs_on_cuda_unless_told_otherwise() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [compiles("auto", cpu), compiles("auto", cuda)] == [False, True]
-    assert [compiles("on", cpu), compiles("off", cuda)] == [True, False]
+    assert [compiles("auto", cpu, 5_000), compiles("auto", cuda, 5_000)] == [False, True]
+    assert [compiles("auto", cuda, 999), compiles("auto", cuda, 1_000)] == [False, True]
+    assert [compiles("on", cpu, 1), compiles("off", cuda, 5_000)] == [True, False]
