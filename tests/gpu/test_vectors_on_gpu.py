@@ -39,10 +39,12 @@ def drawn(relation: int, view: View) -> Iterator[ndarray]:
 
 @pytest.mark.parametrize("kind", FILE_KINDS)
 def test_gpu_and_cpu_find_the_same_items(kind: IndexKind, found: list[GpuCard], tmp_path: Path) -> None:
-    write_vectors(tmp_path / "vectors", 1, DIM, drawn, kind, views=[View.AVERAGE])
+    made = kind if kind == "hnsw" else "flat"  # a GPU scans all vectors instead of searching codes
+    for name, its_kind in (("gpu", kind), ("cpu", made)):
+        write_vectors(tmp_path / name, 1, DIM, drawn, its_kind, views=[View.AVERAGE])
     free = [card.room() for card in found]
     cards = Cards(found, 0.5)
-    on_gpu, on_cpu = FaissVectors(tmp_path / "vectors", cards), FaissVectors(tmp_path / "vectors")
+    on_gpu, on_cpu = FaissVectors(tmp_path / "gpu", cards), FaissVectors(tmp_path / "cpu")
     on_gpu.copy_to_gpus()
     assert on_gpu.device == f"vectors of 1 relations on {cards}"
     rng = np.random.default_rng(1)
