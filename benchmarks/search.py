@@ -8,7 +8,7 @@ compressed codes, both variants rescore the candidates from the stored vectors (
 time in one thread.
 
 `--filters` compares filters by category, by price, and by both, which allow from 0.01 % to all of the items, near the
-query or far from it: `--filters --items 1000000 --dim 128 --kinds hnsw --queries 200` takes 2 GiB of memory.
+query or far from it: `--filters --items 1000000 --dim 128 --kinds hnsw --queries 100` takes 2 GiB of memory.
 
 Every index is built in one new process and searched in another. The reported memory is the growth of the process: at
 the peak of the build, and after the searches. The first search is timed separately, together with opening the vectors,
