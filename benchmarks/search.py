@@ -3,9 +3,12 @@
 For every kind of index, number of items and filter, the benchmark times the search for the ten nearest items with
 `FaissVectors`. The reference is FAISS, called directly on the same files, which are opened in the same way and searched
 with the same parameters. FAISS applies a filter with an `IDSelector` inside the graph or the cells. `FaissVectors`
-scans the allowed items, which is exact, or filters the candidates of the ANN index. `--filters` compares filters that
-allow from 0.01 % to all of the items. For compressed codes, both variants rescore the candidates from the stored
-vectors (`IndexRefine`). Both run one query at a time in one thread.
+scans the allowed items, which is exact, filters the candidates of the ANN index, or scans one-bit codes. For
+compressed codes, both variants rescore the candidates from the stored vectors (`IndexRefine`). Both run one query at a
+time in one thread.
+
+`--filters` compares filters by category, by price, and by both, which allow from 0.01 % to all of the items, near the
+query or far from it: `--filters --items 1000000 --dim 128 --kinds hnsw --queries 100` takes 2 GiB of memory.
 
 Every index is built in one new process and searched in another. The reported memory is the growth of the process: at
 the peak of the build, and after the searches. The first search is timed separately, together with opening the vectors,
@@ -24,34 +27,34 @@ import ctypes
 import json
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
-import faiss
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from benchmarks.rig.embeddings import DIM, Embeddings
-from benchmarks.rig.filters import ALL_FILTERS, FILTERS, allow
+from benchmarks.rig.filter_table import measure_filters, show_filters
+from benchmarks.rig.filters import FILTERS, drawn
+from benchmarks.rig.plain_faiss import VIEW, K, PlainFaiss
 from benchmarks.rig.results import conclude, show
 from indexes.config import IndexKind
-from indexes.vectors.ann_index import candidates_of_codes
 from indexes.vectors.contract import ROUNDING
 from indexes.vectors.faiss_backend import FaissVectors, write_vectors
-from indexes.vectors.filter_plan import plan_filter
 from indexes.vectors.gpu_card import NoGpuError, cuda_runtime, find_cards
 from indexes.vectors.gpu_vectors import Cards
-from model.similarity import View
 
-K = 10
-VIEW = View.AVERAGE
+BUILD_FILE = "build.json"
+"""Name of the file that `build` writes last."""
 
 GPU_QUERIES, GPU_ROUNDS = 256, 100
 
@@ -72,16 +75,16 @@ class Case:
     relations: int
     queries: int
     dim: int = DIM
-    filters: Mapping[str, float] = field(default_factory=lambda: FILTERS)
 
     @property
     def path(self) -> Path:
         """Folder of the vectors."""
-        return self.folder / f"{self.kind}-{self.items}-{self.relations}"
+        return self.folder / f"{self.kind}-{self.items}-{self.relations}-{self.dim}"
 
 
 def build(case: Case) -> None:
-    """Write the vectors, and record the time and memory that this took in `build.json`."""
+    """Write the vectors, and record the time and memory that this took in `BUILD_FILE`."""
+    shutil.rmtree(case.path, ignore_errors=True)  # a build that was interrupted
     started, before = time.perf_counter(), memory()
     written: list[float] = []
     write_vectors(
@@ -98,7 +101,13 @@ def build(case: Case) -> None:
         "build_s": written[-1] / case.relations,
         "build_mib": (memory("VmHWM") - before) / 2**20,
     }
-    (case.path / "build.json").write_text(json.dumps(took))
+    (case.path / BUILD_FILE).write_text(json.dumps(took))
+
+
+def built(case: Case) -> dict[str, float]:
+    """Return the seconds and the memory that `build` recorded."""
+    found: dict[str, float] = json.loads((case.path / BUILD_FILE).read_text())
+    return {name: round(value, 1) for name, value in found.items()}
 
 
 def measure(case: Case) -> list[dict[str, Any]]:
@@ -116,7 +125,7 @@ def measure(case: Case) -> list[dict[str, Any]]:
     for relation, query in asked:
         vectors.search(relation, VIEW, query, K)
     grown = memory() - before
-    plain = Plain(case, vectors)
+    plain = PlainFaiss(case.path, vectors)
     reports = vectors.report.values()
     fixed = {
         "kind": case.kind,
@@ -124,15 +133,15 @@ def measure(case: Case) -> list[dict[str, Any]]:
         "relations": case.relations,
         "bytes_per_vector": max(report.bytes_per_vector for report in reports),
         "effort": max(report.effort or 0 for report in reports),
-        **json.loads((case.path / "build.json").read_text()),
+        **built(case),
         "memory_mib": grown / 2**20,
         "cold_ms": 1e3 * cold,
     }
-    return [{**fixed, **compare(vectors, plain, asked, name, share)} for name, share in case.filters.items()]
+    return [{**fixed, **compare(vectors, plain, asked, name, share)} for name, share in FILTERS.items()]
 
 
 def compare(
-    vectors: FaissVectors, plain: "Plain", asked: Sequence[Asked], name: str, share: float
+    vectors: FaissVectors, plain: PlainFaiss, asked: Sequence[Asked], name: str, share: float
 ) -> dict[str, Any]:
     """Measure the recall and times of both variants under one filter. Each query runs in both, in random order.
 
@@ -140,7 +149,7 @@ def compare(
     from data that the other variant has just loaded into the CPU caches.
     """
     draw = Random(1)
-    allowed = None if share == 1 else allow(vectors, VIEW, name, share)
+    allowed = None if share == 1 else drawn(vectors.count, share)
     sides: dict[str, Callable[[Asked], ndarray]] = {
         "ours": lambda one: vectors.search(one[0], VIEW, one[1], K, allowed).scores,
         "faiss": lambda one: plain.search(*one, allowed),
@@ -162,11 +171,15 @@ def compare(
     ours, theirs = (1e3 * np.array(seconds[side]) for side in sides)
     p50, p95, p99 = np.quantile(ours, [0.5, 0.95, 0.99]).tolist()
     few = min(K, few_of(allowed, vectors))
-    report = next(iter(vectors.report.values()))
-    plan = plan_filter(few_of(allowed, vectors), vectors.count, K, report.least_filter_share)
+    methods = {
+        method
+        for relation, query in asked[:100]
+        if (filtered := vectors.search(relation, VIEW, query, K, allowed).filtered) is not None
+        for method in filtered.methods
+    }
     return {
         "filter": name,
-        "method": "none" if allowed is None else plan.method,
+        "method": " ".join(sorted(methods)) or "none",
         "recall_at_10": float(np.mean(found["ours"]) / few),
         "faiss_recall_at_10": float(np.mean(found["faiss"]) / few),
         "p50_ms": p50,
@@ -242,67 +255,6 @@ def on_gpu(case: Case) -> dict[str, Any] | None:
         return None
 
 
-class Plain:
-    """Plain FAISS on the same files."""
-
-    def __init__(self, case: Case, vectors: FaissVectors) -> None:
-        faiss.omp_set_num_threads(1)
-        self._flat, self._index = [], []
-        self._efforts = [report.effort or 0 for report in vectors.report.values()]
-        self._kind = next(iter(vectors.report.values())).kind
-        for relation in range(case.relations):
-            path = case.path / f"{relation:03d}.{VIEW}.faiss"
-            flat = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-            self._flat.append(flat)
-            path = path.with_suffix(f".{self._kind}.faiss")
-            match self._kind:
-                case "flat":
-                    self._index.append(flat)
-                case "hnsw":
-                    graph = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-                    graph.storage, graph.own_fields = flat, False
-                    self._index.append(graph)
-                case _:
-                    self._index.append(faiss.IndexRefine(faiss.read_index(str(path)), flat))
-
-    def search(
-        self, relation: int, query: Float32[ndarray, " dim"], allowed: Bool[ndarray, " count"] | None
-    ) -> Float32[ndarray, " k"]:
-        """Return the scores of the results."""
-        params = self._parameters(self._efforts[relation], selector(allowed))
-        scores, rows = self._index[relation].search(query[None], K, params=params)
-        found: ndarray = scores[0][rows[0] >= 0]
-        return found
-
-    def least(
-        self, relation: int, query: Float32[ndarray, " dim"], allowed: Bool[ndarray, " count"] | None
-    ) -> float:
-        """Return the score of the tenth nearest item, found by a scan."""
-        params = faiss.SearchParameters(sel=selector(allowed))
-        scores, rows = self._flat[relation].search(query[None], K, params=params)
-        return float(scores[0][rows[0] >= 0].min(initial=np.inf))
-
-    def _parameters(self, effort: int, sel: Any) -> Any:
-        match self._kind:
-            case "flat":
-                return faiss.SearchParameters(sel=sel)
-            case "hnsw":
-                return faiss.SearchParametersHNSW(efSearch=max(effort, 4 * K), sel=sel)
-            case "ivf-pq":
-                cells = faiss.SearchParametersIVF(nprobe=effort, sel=sel)
-            case "ivf-rabitq":
-                cells = faiss.IVFRaBitQSearchParameters(nprobe=effort, qb=8, sel=sel)
-        factor = candidates_of_codes(2 * K, effort) / K
-        return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=cells)
-
-
-def selector(allowed: Bool[ndarray, " count"] | None) -> Any:
-    """Convert a filter into a FAISS selector; None allows every item."""
-    if allowed is None:
-        return None
-    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-
-
 def memory(which: str = "VmRSS") -> int:
     """Return the resident memory of this process in bytes, including mapped files; `VmHWM` selects its peak."""
     status = Path("/proc/self/status").read_text()
@@ -333,30 +285,35 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="use few, short vectors, to check that it runs")
     parser.add_argument("--filters", action="store_true", help="compare filters that allow few to all items")
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--dim", type=int, default=DIM, help="number of components of a vector")
     parser.add_argument("--relations", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=get_args(IndexKind), default=get_args(IndexKind))
     parser.add_argument("--queries", type=int, default=1_000, help="number of queries over all relations")
     parser.add_argument("--folder", type=Path, help="folder in which indexes are kept and reused")
     asked = parser.parse_args()
     if asked.quick:
-        asked.items, asked.queries = [12_000], 20
+        asked.items, asked.queries, asked.dim = [12_000], 20, 32
     rows: list[dict[str, Any]] = []
     gpu: list[dict[str, Any]] = []
     fresh = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for items in asked.items:
-            for kind in asked.kinds:
-                dim, filters = 32 if asked.quick else DIM, ALL_FILTERS if asked.filters else FILTERS
-                case = Case(folder, kind, items, asked.relations, asked.queries, dim, filters)
-                with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as process:
-                    if not case.path.exists():
-                        process.submit(build, case).result()
-                    rows += process.submit(measure, case).result()
-                    if kind == "flat" and (found := process.submit(on_gpu, case).result()) is not None:
-                        gpu.append(found)
-                _show(rows[-len(filters) :])
+        for items, kind in product(asked.items, asked.kinds):
+            case = Case(folder, kind, items, asked.relations, asked.queries, asked.dim)
+            with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as process:
+                if not (case.path / BUILD_FILE).exists():
+                    process.submit(build, case).result()
+                if asked.filters:
+                    found = process.submit(measure_filters, case.path, asked.queries).result()
+                    fixed = {"kind": kind, "items": items, "dim": asked.dim, **built(case)}
+                    show_filters(", ".join(f"{name}: {value}" for name, value in fixed.items()), found)
+                    rows += [{**fixed, **row} for row in found]
+                    continue
+                rows += (found := process.submit(measure, case).result())
+                _show(found)
+                if kind == "flat" and (on_card := process.submit(on_gpu, case).result()) is not None:
+                    gpu.append(on_card)
     if gpu:
         show("flat, on the GPU", [*gpu[0]], [[str(one) for one in _rounded(row).values()] for row in gpu])
     conclude({"rows": [_rounded(row) for row in rows], **({"gpu": [*map(_rounded, gpu)]} if gpu else {})})

@@ -8,7 +8,7 @@ one another, so an ANN index could not find the nearest ones.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 DIM = 512
@@ -44,14 +44,31 @@ class Embeddings:
         near = self.chunk(0)[draw.permutation(min(VECTORS_PER_CHUNK, 10_000))[:count]]
         return _unit(near * np.linalg.norm(self._deviations) + 0.5 * self._drawn(draw, count))
 
+    def categories(self, items: int) -> Iterator[Int64[ndarray, " chunk"]]:
+        """Yield the subgroups of the first `items` items in chunks."""
+        for start in range(0, items, VECTORS_PER_CHUNK):
+            yield self._subgroups(self._draw(start // VECTORS_PER_CHUNK))[: items - start]
+
+    @property
+    def centres(self) -> Float32[ndarray, "subgroups dim"]:
+        """Centre of each subgroup, scaled to unit length."""
+        return _unit(np.repeat(self._groups, WITHIN, axis=0) + self._within)
+
     def chunk(self, number: int) -> Float32[ndarray, "chunk dim"]:
         """Generate chunk `number`; the result depends only on the seed and the number."""
-        draw = np.random.default_rng([self._seed, 2, number])
-        within = np.searchsorted(self._until, draw.random(VECTORS_PER_CHUNK)).clip(max=GROUPS * WITHIN - 1)
+        draw = self._draw(number)
+        within = self._subgroups(draw)
         beside = draw.integers(0, GROUPS, VECTORS_PER_CHUNK)
         share = draw.uniform(0, 1, (VECTORS_PER_CHUNK, 1)).astype(np.float32)
         centre = self._groups[within // WITHIN] + self._within[within] + share * self._groups[beside]
         return _unit(centre + self._looseness[within] * self._drawn(draw, VECTORS_PER_CHUNK))
+
+    def _draw(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, 2, number])
+
+    def _subgroups(self, draw: np.random.Generator) -> Int64[ndarray, " chunk"]:
+        """Draw the subgroups of a chunk, which are the first numbers that are drawn for it."""
+        return np.searchsorted(self._until, draw.random(VECTORS_PER_CHUNK)).clip(max=GROUPS * WITHIN - 1)
 
     def _drawn(self, draw: np.random.Generator, count: int) -> Float32[ndarray, "count dim"]:
         drawn: ndarray = draw.standard_normal((count, len(self._deviations)), dtype=np.float32)

@@ -14,7 +14,8 @@ from indexes.builder.auto_options import resident_size
 from indexes.builder.build_needs import CATALOGUE_BYTES
 from indexes.config import IndexKind
 from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
-from indexes.vectors.ann_index import ANN_INDEXES, MIN_CANDIDATES
+from indexes.vectors.ann_index import MIN_CANDIDATES
+from indexes.vectors.faiss_backend import ann_bytes
 from model.similarity import View
 
 SERVER_BYTES = 2**30
@@ -112,9 +113,8 @@ class Size:
 
 
 def vectors_on_disk(kind: IndexKind, items: int, relations: int, dim: int) -> int:
-    """Return the bytes of the vectors in files: two for each component, and the ANN index."""
-    codes = 0 if kind == "flat" else ANN_INDEXES[kind].bytes_per_vector(dim)
-    return items * relations * len(View) * (2 * dim + codes)
+    """Return the bytes of the vectors in files: two for each component, the ANN index, and the codes for filters."""
+    return items * relations * len(View) * (2 * dim + ann_bytes(kind, dim, items))
 
 
 def catalogue_on_disk(items: int, relations: int) -> int:

@@ -25,7 +25,7 @@ def memory_limit(config: BuildConfig) -> int:
 
 def resident_size(kind: IndexKind, items: int, relations: int, dim: int) -> int:
     """Estimate the bytes of memory that a server needs for the vectors of all relations and views in files."""
-    return items * relations * len(View) * resident_bytes(kind, dim)
+    return items * relations * len(View) * resident_bytes(kind, dim, items)
 
 
 def choose_kind(

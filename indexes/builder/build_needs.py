@@ -12,6 +12,7 @@ from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
 from indexes.vectors.ann_index import ANN_INDEXES
 from indexes.vectors.build_rate import seconds_to_build
 from indexes.vectors.contract import MAX_SCANNED_ITEMS
+from indexes.vectors.faiss_backend import ann_bytes
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from model.disk_space import free_space
@@ -111,7 +112,7 @@ def build_needs(
     files = items * relations * len(View)
     in_files = config.vectors is None
     ann = ANN_INDEXES[kind] if in_files and kind != "flat" and items > MAX_SCANNED_ITEMS else None
-    codes = 0 if ann is None else ann.bytes_per_vector(dim)
+    codes = 0 if ann is None else ann_bytes(kind, dim, items)
     stored = TOKENS_OF_TEXT * items + TOKENS_OF_PICTURE * sum(bool(item.picture) for item in prepared.items)
     tokens = 2 * dim * stored if config.token_store else 0
     texts = sum(len(item.text) + len(item.title) + len(item.description) for item in prepared.items)

@@ -57,7 +57,9 @@ class FileReport(BaseModel):
     `effort` is the search parameter of the ANN index (efSearch, nprobe). `recall_at_10` was measured with this
     parameter against a scan, with items as queries. Both are None if every search is a scan. `filters` are measurements
     of searches with a filter, and `least_filter_share` is the least share of allowed items for which such a search uses
-    the ANN index (None: it always scans), with the search parameter `filter_effort`.
+    the ANN index (None: it never does), with the search parameter `filter_effort`. `code_margin` is the amount
+    by which one-bit codes may underestimate a cosine in a search among many allowed items (None: there are no codes).
+    `code_recall_at_10` is the least recall that was measured with this margin.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,8 @@ class FileReport(BaseModel):
     filters: tuple[FilterRecall, ...] = ()
     least_filter_share: float | None = None
     filter_effort: int | None = None
+    code_margin: float | None = None
+    code_recall_at_10: float | None = None
 
 
 def file_name(relation: int, view: View) -> str:
@@ -80,11 +84,11 @@ def file_name(relation: int, view: View) -> str:
     return f"{relation:03d}.{view}"
 
 
-FilterMethod = Literal["scan", "ann", "estimates", "server"]
+FilterMethod = Literal["scan", "codes", "ann", "estimates", "server"]
 """Way in which a search with a filter finds the nearest allowed items.
 
-`filter_plan.py` describes `scan` and `ann`. A search under a free-text relation compares `estimates`, and a Milvus
-`server` applies a filter itself.
+`filter_plan.py` describes `scan`, `codes` and `ann`. A search under a free-text relation compares `estimates`, and a
+Milvus `server` applies a filter itself.
 """
 
 
@@ -183,8 +187,8 @@ class VectorIndex(Protocol):
         """Find the `k` items nearest to a unit `query`, or all items if there are fewer.
 
         Rows in `dropped` are left out; there should be only a few. If `allowed` is given, the search returns only rows
-        for which `allowed` is true. It is then exact, unless an ANN index answers it (`filter_plan.py`). The result
-        tells which way was taken.
+        for which `allowed` is true. It is then exact, unless an ANN index or codes answer it (`filter_plan.py`). The
+        result tells which way was taken.
         """
 
     def scan(

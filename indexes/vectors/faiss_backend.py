@@ -1,8 +1,9 @@
-"""FAISS vector backend: at most two local files for each relation and view.
+"""FAISS vector backend: at most three local files for each relation and view.
 
     vectors/
       003.text.faiss       all vectors in half precision, which are scanned if the answer must be exact
       003.text.hnsw.faiss  the ANN index of the chosen kind; absent if there are few items
+      003.text.codes.faiss one-bit codes for filters that allow many items; absent if there are few items
       report.json          for each relation and view: kind, size, search parameter and measured recall
 
 Half precision changes a cosine by at most about 0.0002. The change affects results only if many cosines of a view
@@ -35,6 +36,7 @@ from model.plain_file import read_model
 from model.similarity import View
 
 from .ann_index import ANN_INDEXES, read_index, write_index
+from .code_scan import CodeScan
 from .contract import (
     MAX_SCANNED_ITEMS,
     RECALL_QUERIES,
@@ -46,10 +48,11 @@ from .contract import (
     query_views,
 )
 from .faiss_threads import threads
-from .filter_recall import measure_filters
+from .filter_plan import MIN_CODED_ITEMS
+from .filter_recall import Asked, measure_codes, measure_filters
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
-from .vector_file import VectorFile, ann_ending, open_vector_file
+from .vector_file import CODES_SUFFIX, VectorFile, ann_ending, open_vector_file
 
 MAX_FILTER_EFFORTS = 3
 """Number of search parameters that are tried for filtered searches, from the one for plain searches on."""
@@ -192,13 +195,20 @@ def _relation(name: str) -> int:
     return int(name.partition(".")[0])
 
 
-def resident_bytes(kind: IndexKind, dim: int) -> int:
+def resident_bytes(kind: IndexKind, dim: int, items: int) -> int:
     """Estimate the bytes of memory per item that a search under one relation and in one view needs.
 
-    An IVF index keeps only codes in memory. The vectors stay on disk, because a search reads only about a hundred.
+    An IVF index keeps only codes in memory. The vectors stay on disk, because a search reads only a few hundred.
     """
-    narrows = ANN_INDEXES[kind].bytes_per_vector(dim) if kind != "flat" else 0
-    return narrows if kind.startswith("ivf") else 2 * dim + narrows
+    return ann_bytes(kind, dim, items) + (0 if kind.startswith("ivf") else 2 * dim)
+
+
+def ann_bytes(kind: IndexKind, dim: int, items: int) -> int:
+    """Return the bytes per item of the ANN index, and of the codes for filters if there are many `items`."""
+    if kind == "flat":
+        return 0
+    codes = CodeScan.bytes_per_vector(dim) if items >= MIN_CODED_ITEMS else 0
+    return ANN_INDEXES[kind].bytes_per_vector(dim) + codes
 
 
 def write_vectors(
@@ -241,6 +251,7 @@ def write_vectors(
                     raise
                 _rebuild(folder, name, reports[name].kind)
                 reports[name] = measure()
+        reports[name] = _add_codes(folder, relation, view, reports[name], min_recall, views)
     (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -251,8 +262,11 @@ def _carry(folder: Path, carried: Carried, views: Collection[View]) -> dict[str,
         for view in views:
             name, old = file_name(now, view), file_name(then, view)
             reports[name] = known[old]
-            for ending in {"faiss", ann_ending(known[old].kind)}:
-                link_or_copy(carried.folder / f"{old}.{ending}", folder / f"{name}.{ending}")
+            suffixes = {".faiss", f".{ann_ending(known[old].kind)}"}
+            if known[old].code_margin is not None:
+                suffixes.add(CODES_SUFFIX)
+            for suffix in suffixes:
+                link_or_copy(carried.folder / f"{old}{suffix}", folder / f"{name}{suffix}")
     return reports
 
 
@@ -299,26 +313,12 @@ def _rebuild(folder: Path, name: str, kind: IndexKind) -> None:
 def _measure(
     folder: Path, relation: int, view: View, report: FileReport, min_recall: float, views: Collection[View]
 ) -> FileReport:
-    """Find the fastest search parameter that reaches `min_recall`.
-
-    The queries are vectors of items. Each of `views` that a similarity compares with `view` provides the same number of
-    queries.
-    """
+    """Find the fastest search parameter that reaches `min_recall`."""
     if report.kind == "flat":
         return report
     stored = open_vector_file(folder, relation, view, report)
     assert stored.ann is not None
-    asking = [one for one in query_views(view) if one in views]
-    drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
-    queries = np.concatenate(
-        [
-            (stored if v == view else open_vector_file(folder, relation, v, report, exact=True)).stored.take(
-                rows
-            )
-            for v, rows in zip(asking, np.array_split(drawn, len(asking)), strict=True)
-        ]
-    )
-    asked = list(zip(drawn.tolist(), queries, strict=True))
+    asked = _asked(folder, relation, view, report, views)
     # Compare scores, not rows, because any of several equal items is a correct result.
     least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]
     recall = 0.0
@@ -339,6 +339,45 @@ def _measure(
         f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
         f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
     )
+
+
+def _add_codes(
+    folder: Path, relation: int, view: View, report: FileReport, min_recall: float, views: Collection[View]
+) -> FileReport:
+    """Write codes for filters that allow many items, if there can be such filters and the codes reach `min_recall`."""
+    if report.kind == "flat" or report.items < MIN_CODED_ITEMS:
+        return report
+    path = folder / f"{file_name(relation, view)}{CODES_SUFFIX}"
+    stored = replace(open_vector_file(folder, relation, view, report), least_filter_share=None)
+    with threads():
+        CodeScan.write(stored.exact, path)
+    codes = CodeScan.open(path)
+    asked = _asked(folder, relation, view, report, views)
+    coded = partial(replace, stored, codes=codes)
+    choice = measure_codes(codes, lambda margin: coded(code_margin=margin), asked, min_recall)
+    if choice.code_margin is None:
+        path.unlink()
+        return report
+    size = report.bytes_per_vector + path.stat().st_size / report.items
+    return report.model_copy(update={"bytes_per_vector": round(size, 1)} | choice._asdict())
+
+
+def _asked(
+    folder: Path, relation: int, view: View, report: FileReport, views: Collection[View]
+) -> list[Asked]:
+    """Draw items whose vectors are the queries of the measurements.
+
+    Each of `views` that a similarity compares with `view` provides the same number of queries.
+    """
+    asking = [one for one in query_views(view) if one in views]
+    drawn = np.random.default_rng(0).choice(report.items, RECALL_QUERIES, replace=False)
+    queries = np.concatenate(
+        [
+            open_vector_file(folder, relation, one, report, exact=True).stored.take(rows)
+            for one, rows in zip(asking, np.array_split(drawn, len(asking)), strict=True)
+        ]
+    )
+    return list(zip(drawn.tolist(), queries, strict=True))
 
 
 def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:

@@ -1,4 +1,4 @@
-"""Recall of filtered searches that use an ANN index, measured when the index is built."""
+"""Recall of filtered searches that use an ANN index or codes, measured when the index is built."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from .ann_index import VECTORS_PER_CHUNK
+from .code_scan import CodeScan
 from .contract import FilterRecall, Neighbours
 from .filter_plan import MEASURED_SHARES
 
@@ -24,6 +25,23 @@ class FilterChoice(NamedTuple):
     filters: tuple[FilterRecall, ...]
     least_filter_share: float | None
     filter_effort: int | None
+
+
+CODE_SHARE = 0.5
+"""Share of allowed items at which the recall of codes is measured."""
+
+CODE_ERRORS = 2_000
+"""Number of items whose estimates are compared with their cosines, for each query."""
+
+MAX_SCANNED_SHARE = 0.5
+"""Maximum share of the searches that scan because codes have too many candidates; otherwise codes are not worth it."""
+
+
+class CodeChoice(NamedTuple):
+    """The fields of `FileReport` about codes; None if codes are not worth it."""
+
+    code_margin: float | None
+    code_recall_at_10: float | None
 
 
 class Searched(Protocol):
@@ -78,6 +96,38 @@ def measure_filters(
         if least_share == MEASURED_SHARES[-1]:
             break
     return best
+
+
+def measure_codes(
+    codes: CodeScan, searched: Callable[[float], Searched], asked: Sequence[Asked], min_recall: float
+) -> CodeChoice:
+    """Choose the margin of codes: the share `min_recall` of the cosines is underestimated by no more.
+
+    `searched` returns the vectors with codes and a margin, but without ANN index. The recall is measured with filters
+    that allow items drawn at random, and the items nearest to one of the queries.
+    """
+    queries = asked[:: max(len(asked) // FILTER_QUERIES, 1)][:FILTER_QUERIES]
+    exact = searched(0.0).exact
+    rows = np.sort(
+        np.random.default_rng(2).choice(exact.ntotal, min(CODE_ERRORS, exact.ntotal), replace=False)
+    )
+    drawn = np.zeros(exact.ntotal, bool)
+    drawn[rows] = True
+    vectors, errors = exact.reconstruct_batch(rows), []
+    for _, query in queries:
+        found, estimates = codes.nearest(query, len(rows), drawn, len(rows))
+        errors.append(vectors[np.searchsorted(rows, found)] @ query - estimates)
+    margin = max(float(np.quantile(np.concatenate(errors), min_recall)), 0.0)
+    measured = [
+        _measure(searched(margin), queries, share, clustered, mask)
+        for share, some in _masks(exact, queries[0][1])
+        for clustered, mask in some
+        if share == CODE_SHARE
+    ]
+    recall = min(one.recall_at_10 for one in measured)
+    if recall < min_recall or max(one.scanned for one in measured) > MAX_SCANNED_SHARE:
+        return CodeChoice(None, None)
+    return CodeChoice(round(margin, 4), recall)
 
 
 def _masks(

@@ -8,7 +8,7 @@ from model.item_limits import MAX_NAME_CHARACTERS
 
 from .fields import Request, Value
 
-FilterMethod = Literal["scan", "ann", "estimates", "server"]
+FilterMethod = Literal["scan", "codes", "ann", "estimates", "server"]
 """The same as `FilterMethod` of `indexes/vectors/contract.py`, which clients do not have."""
 
 
@@ -65,7 +65,7 @@ class FilterUse(BaseModel):
     )
     methods: list[FilterMethod] = Field(
         description="how the searches found the nearest of these items, several if they differ. `scan`: all of them "
-        "were scored, which is exact. `ann`: the nearest of all items came from the ANN index, and those that pass "
-        "were kept. `estimates`: estimates under a free-text relation gave candidates, which were scored exactly. "
-        "`server`: the Milvus server applied the filter."
+        "were scored, which is exact. `codes`: one-bit codes of all of them gave candidates, which were scored. `ann`: "
+        "the nearest of all items came from the ANN index, and those that pass were kept. `estimates`: estimates under "
+        "a free-text relation gave candidates, which were scored. `server`: the Milvus server applied the filter."
     )

@@ -26,7 +26,7 @@ from benchmarks import (
     words,
 )
 from benchmarks.rig.embeddings import Embeddings
-from benchmarks.rig.filters import ALL_FILTERS, FILTERS
+from benchmarks.rig.filters import FILTERS, FilterCase, FilteredItems
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
 from benchmarks.scale import __main__ as scale
@@ -180,9 +180,39 @@ def test_search_benchmark_compares_filters_that_allow_few_to_all_items(
     monkeypatch.setattr("sys.argv", ["search", "--quick", "--filters", "--kinds", "hnsw"])
     search.main()
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert [row["filter"] for row in rows] == [*ALL_FILTERS]
-    assert {row["method"] for row in rows} == {"scan", "ann", "none"}
-    assert all(row["recall_at_10"] == 1.0 for row in rows if row["method"] == "scan")
+    asked = [(case.share, case.kind, case.place) for case in FilterCase.every()]
+    assert [(row["share"], row["filter"], row["place"]) for row in rows] == [*asked, (1.0, "all", "")]
+    for row in rows:
+        assert row["allowed"] == pytest.approx(12_000 * row["share"], rel=0.03, abs=1)
+        assert sum(row["methods"].values()) == 20
+        assert row["recall_at_10"] == 1.0 if row["methods"].keys() == {"scan"} else row["recall_at_10"] > 0.95
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert 0 < row["faiss_p50_ms"] <= row["faiss_p99_ms"]
+    assert {method for row in rows for method in row["methods"]} == {"scan", "ann"}
+    # The nearest items are among the allowed ones, or they are not.
+    wide = {row["place"]: row for row in rows if (row["share"], row["filter"]) == (0.5, "category")}
+    assert wide["near"]["methods"] == {"ann": 20}
+    assert wide["far"]["methods"] == {"scan": 20}
+    assert wide["near"]["faiss_recall_at_10"] > wide["far"]["faiss_recall_at_10"]
+
+
+def test_filters_of_the_search_benchmark_allow_what_is_near_or_far() -> None:
+    embeddings = Embeddings(0, dim=32)
+    vectors = np.concatenate([*embeddings.chunks(3_000)])
+    items = FilteredItems(embeddings, 3_000)
+    for query in embeddings.queries(5):
+        cosines = vectors @ query
+        for case in FilterCase.every():
+            allowed = items.mask(case, query)
+            wanted = round(3_000 * case.share)
+            assert (
+                allowed.sum() == wanted
+                if case.kind == "range"
+                else 0.9 * wanted - 1 <= allowed.sum() <= wanted
+            )
+            if 0.01 < case.share < 0.5 and case.kind != "range":
+                nearer = cosines[allowed].mean() > cosines.mean()
+                assert nearer == (case.place == "near")
 
 
 def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
@@ -216,7 +246,7 @@ def test_scale_benchmark_sizes_every_place_and_checks_its_formulas(
     rows = {(row["items"], row["place"]): row for row in figures["sizes"]}
     assert len(rows) == 6
     codes = rows[1_000_000, "ivf-rabitq files"]
-    assert codes["memory"] == 8 * 2**30 + 3 * 10 * 1_000_000 * (512 // 8 + 40)
+    assert codes["memory"] == 8 * 2**30 + 3 * 10 * 1_000_000 * (512 // 8 + 40 + 72)
     # 100 times as many items need 100 times the disk, and 1,000 times the comparisons with cells.
     large = rows[100_000_000, "ivf-rabitq files (does not fit)"]
     assert large["disk"] == 100 * codes["disk"]

@@ -60,7 +60,7 @@ def test_stated_disk_space_is_enough_for_the_generation(
 @pytest.mark.parametrize("kind", ["flat", "ivf-rabitq"])
 def test_memory_to_serve_counts_every_relation_and_view(shop: FakeShop, tmp_path: Path, kind: str) -> None:
     found = needs(shop, config(shop, tmp_path / "index", kind=kind))
-    assert found.serving == len(ITEMS) * len(RELATIONS) * 3 * resident_bytes(found.kind, DIM)
+    assert found.serving == len(ITEMS) * len(RELATIONS) * 3 * resident_bytes(found.kind, DIM, len(ITEMS))
 
 
 def test_refuses_a_full_disk_before_it_encodes(
@@ -187,7 +187,7 @@ def test_says_why_auto_chose_the_kind_and_what_the_build_needs(
     found = BuildNeeds(kind, 3 * GIB, 4 * GIB, 70 * GIB, 6_450.0)
     assert found.describe(options, 1_000_000, 10, 512) == [
         "Kind ivf-rabitq: the vectors may take 12.0 GiB of memory when served (three quarters of this machine's), and "
-        "would need hnsw 36.2 GiB, ivf-rabitq 2.9 GiB.",
+        "would need hnsw 38.2 GiB, ivf-rabitq 4.9 GiB.",
         "1,000,000 items under 10 relations need 3.0 GiB of memory for vectors to serve; 4.0 GiB of memory and "
         "70.0 GiB of disk to build; and about 108 minutes to index the vectors once the items are embedded.",
     ]

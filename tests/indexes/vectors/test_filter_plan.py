@@ -42,6 +42,27 @@ def test_plan_takes_the_cheapest_way_that_reaches_the_recall(
     assert plan_filter(allowed, items, k, least_share) == plan
 
 
+@pytest.mark.parametrize(
+    ("allowed", "k", "least_share", "plan"),
+    [
+        (500_000, 10, None, FilterPlan("codes", 4_096)),
+        (500_000, 1, None, FilterPlan("codes", 4_096)),
+        (500_000, 100, None, FilterPlan("codes", 6_400)),
+        (500_000, 10, 0.05, FilterPlan("ann", 42)),  # the ANN index reads less
+        (49_999, 10, 0.05, FilterPlan("codes", 3_124)),
+        (100_000, 100, 0.05, FilterPlan("codes", 6_250)),
+        (40_000, 10, None, FilterPlan("codes", 2_500)),
+        (39_999, 10, None, SCAN),  # an exact scan is fast enough
+        (40_000, 251, None, SCAN),  # scoring 2,510 candidates would take as long as the scan
+        (40_000, 250, None, FilterPlan("codes", 2_500)),
+    ],
+)
+def test_plan_takes_codes_if_the_ann_index_does_not_suit_and_a_scan_is_long(
+    allowed: int, k: int, least_share: float | None, plan: FilterPlan
+) -> None:
+    assert plan_filter(allowed, MILLION, k, least_share, coded=True) == plan
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_enough_candidates_are_taken_for_random_filters(share: float, k: int) -> None:
