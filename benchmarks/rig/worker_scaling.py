@@ -7,78 +7,24 @@ same time with N workers as with one, they do N times the work, once each has a 
 """
 
 import os
-import re
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Any, cast
-
-import httpx
-
-from model.checkpoint.checkpoint import Checkpoint
-from model.embeddings.encoder_protocol import ItemEncoder
+from typing import Any
 
 from .http_load import Outcome
 from .load_processes import Clients
 from .results import show
-from .shop import FixedEncoder
+from .server_process import Network, processor_seconds, served
 
 CONNECTIONS = 16
 """Connections for each worker."""
 
 WARM_UP_S = 0.5
 """Maximum seconds of a block of the first round, which does not count."""
-
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-class _Encoder(FixedEncoder):
-    towers = "none"
-
-
-def open_fixed(checkpoint: Path, *how: object) -> ItemEncoder:
-    """Open the encoder without a network."""
-    relations = len(Checkpoint.open(checkpoint).relations)
-    return cast(ItemEncoder, _Encoder(relations, int(os.environ["BENCHMARK_DIM"])))
-
-
-@contextmanager
-def served(index: Path, workers: int, dim: int) -> Iterator[tuple[int, int]]:
-    """Serve an index with `rcml serve --workers`; yield the port and the process."""
-    command = [sys.executable, "-m", "benchmarks.rig.worker_scaling", str(index), str(workers)]
-    environment = {**os.environ, "BENCHMARK_DIM": str(dim)}
-    with (
-        tempfile.NamedTemporaryFile("r") as log,
-        Path(log.name).open("w") as written,
-        subprocess.Popen(command, stderr=written, env=environment) as process,
-    ):
-        while (listening := re.search(r"http://127\.0\.0\.1:(\d+)", Path(log.name).read_text())) is None:
-            assert process.poll() is None, Path(log.name).read_text()
-            time.sleep(0.1)
-        try:
-            while httpx.get(f"{listening[0]}/readyz", timeout=600).status_code != 200:
-                time.sleep(0.2)
-            yield int(listening[1]), process.pid
-        finally:
-            process.terminate()
-
-
-def processor_seconds(parent: int) -> float:
-    """Return the processor time of a process and its children."""
-    ticks = 0
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError, IndexError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(folder.name) == parent or int(fields[1]) == parent:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S
 
 
 @dataclass
@@ -126,7 +72,7 @@ def compare(
     draw = Random(0)
     with ExitStack() as stack:
         asking = stack.enter_context(Clients(clients))
-        servers = {count: stack.enter_context(served(index, count, dim)) for count in counts}
+        servers = {count: stack.enter_context(served(index, count, Network(dim))) for count in counts}
         for turn in range(-1, rounds):
             for kind, count in draw.sample([*blocks], len(blocks)):
                 port, pid = servers[count]
@@ -185,16 +131,3 @@ def _figures(kind: str, count: int, blocks: _Blocks, one: _Blocks) -> dict[str, 
         "p99_ms": blocks.quantile_ms(0.99),
         "refused_share": blocks.refused_share,
     }
-
-
-def main() -> None:
-    """Serve the index and the number of workers in the arguments."""
-    from service.serve import serve
-    from service.settings import ServeConfig
-
-    config = ServeConfig(index=Path(sys.argv[1]), port=0, log_level="warning", workers=int(sys.argv[2]))
-    serve(config, open_encoder=open_fixed)
-
-
-if __name__ == "__main__":
-    main()
