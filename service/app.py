@@ -180,6 +180,7 @@ def _lifespan(
         metrics.read_engine(
             index=lambda: holder.engine.index if holder.ready else None,
             queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
+            longest_call=lambda: holder.engine.network.longest_s if holder.ready else 0.0,
         )
         admission = Admission(
             network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
