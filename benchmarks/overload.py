@@ -97,13 +97,16 @@ def main() -> None:
             seconds, short = (1.0, 0.5) if asked.quick else (asked.seconds, max(asked.seconds / 6, 2))
             stages, memory = measure(clients, port, process, seconds, short)
     _show(stages, f"new items as text, {asked.workers} workers, {count} client processes")
+    host = {"cores": os.cpu_count(), "workers": asked.workers, "clients": count}
+    conclude({**host, **_figures(stages, memory)})
+
+
+def _figures(stages: dict[str, Outcome], memory: dict[str, float]) -> dict[str, Any]:
+    """Return the figures of all stages."""
     full, half, over = (stages[name] for name in ("full capacity", "half capacity", "ten times capacity"))
     refused = over.statuses[429] + over.statuses[503]
     overloads = (*OVERLOADS.values(), "hasty clients")
-    figures: dict[str, Any] = {
-        "cores": os.cpu_count(),
-        "workers": asked.workers,
-        "clients": count,
+    return {
         "capacity_per_s": full.rate,
         "good_share_of_capacity": over.rate / full.rate,
         "good_share_by_stage": {name: stages[name].rate / full.rate for name in overloads},
@@ -120,7 +123,6 @@ def main() -> None:
         "memory_growth_mib": memory["after"] - memory["before"],
         "speed_afterwards": stages["full capacity, afterwards"].rate / full.rate,
     }
-    conclude(figures)
 
 
 def _late_ms(outcome: Outcome) -> float:
