@@ -189,8 +189,7 @@ def _lifespan(
         opening = asyncio.create_task(holder.run() if membership is None else membership.run(metrics))
         opening.add_done_callback(lambda _: on_loaded(holder))
         watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
-        jobs = RelationJobs(holder)
-        shadowing = Shadow(loader, metrics, config.workers)
+        jobs, shadowing = RelationJobs(holder), Shadow(loader, metrics, config.workers)
         async with PictureFetcher() as fetcher:
             state: State = {
                 "admission": admission,
