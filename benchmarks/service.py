@@ -16,8 +16,8 @@ by block:
 Each ratio compares two kinds in the same round, so other load on the machine affects both equally. The benchmark
 reports the median over the rounds. The processor time per request is that of the server process.
 
-With `--workers N`, a server of N workers is compared instead with one of one process, for retrieval by id, with a
-filter, and for new texts (`benchmarks/rig/worker_scaling.py`).
+With `--workers 1,2,4,8`, servers of so many workers are compared instead with one of one process, for retrieval by id,
+with a filter, and for new texts. `--clients` processes send the requests (`benchmarks/rig/worker_scaling.py`).
 
 The results are compared with a scan of all vectors. Building the indexes takes a few minutes. `--keep FOLDER` stores
 them in FOLDER, and later runs reuse them.
@@ -62,6 +62,9 @@ from service.settings import ServeConfig
 
 K = 10
 CONCURRENCIES = (16, 64)
+
+MAX_CLIENTS = 8
+"""Maximum number of client processes by default."""
 
 
 def serve(index: Path, pipe: Connection) -> None:
@@ -254,19 +257,31 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="use few items and short blocks, to check that it runs"
     )
-    parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--relations", type=int, default=10)
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3, help="seconds per block")
+    parser.add_argument("--items", type=int, help="number of items (default: 100,000, quick: 1,000)")
+    parser.add_argument("--relations", type=int, help="number of relations (default: 10, quick: 2)")
+    parser.add_argument("--dim", type=int, help="components of a vector (default: 128, quick: 32)")
+    parser.add_argument("--rounds", type=int, help="rounds (default: 9, quick: 2)")
+    parser.add_argument("--seconds", type=float, help="seconds per block (default: 3, quick: 0.3)")
     parser.add_argument("--keep", type=Path, help="folder in which the indexes are kept and reused")
+    parser.add_argument("--workers", type=_counts, default=[], help="numbers of workers, such as 1,2,4,8")
     parser.add_argument(
-        "--workers", type=int, default=1, help="compare this number of workers with one process"
+        "--clients",
+        type=int,
+        help="processes that ask servers of several workers (default: the cores that the most workers leave, up to 8)",
     )
     asked = parser.parse_args()
-    if asked.quick:
-        asked.items, asked.relations, asked.dim, asked.rounds, asked.seconds = 1_000, 2, 32, 2, 0.3
+    defaults = (1_000, 2, 32, 2, 0.3) if asked.quick else (100_000, 10, 128, 9, 3.0)
+    for name, value in zip(("items", "relations", "dim", "rounds", "seconds"), defaults, strict=True):
+        if getattr(asked, name) is None:
+            setattr(asked, name, value)
+    if asked.clients is None:
+        asked.clients = min(max(1, (os.cpu_count() or 1) - max(asked.workers, default=1)), MAX_CLIENTS)
     return asked
+
+
+def _counts(text: str) -> list[int]:
+    """Parse numbers with commas between them."""
+    return [int(number) for number in text.split(",")]
 
 
 def main() -> None:
@@ -276,15 +291,15 @@ def main() -> None:
         folder = asked.keep or Path(scratch)
         kind: IndexKind = "flat" if asked.quick else "hnsw"
         named = relations(asked.relations)
-        views = tuple(View) if asked.workers > 1 else (View.AVERAGE,)  # new texts have no average view
+        views = tuple(View) if asked.workers else (View.AVERAGE,)  # new texts have no average view
         shop = Shop(folder, asked.items, named, asked.dim, kind, views, (Similarity.AVG,), 0.99)
         live = replace(shop, folder=folder / "live", answers=(), vectors=folder / "index")
-        for one in (shop, live):
+        for one in (shop,) if asked.workers else (shop, live):
             if not (one.folder / "index").exists():
                 one.folder.mkdir(exist_ok=True)
                 one.write()
-        if asked.workers > 1:
-            _compare_workers(shop, asked.workers, asked.seconds)
+        if asked.workers:
+            _compare_workers(shop, asked)
             return
         index = Index.open(folder / "index")
         try:
@@ -323,13 +338,22 @@ def _cpu_us(blocks: Sequence[Outcome]) -> float:
     return median(1e6 * block.server_cores / block.rate for block in blocks)
 
 
-def _compare_workers(shop: Shop, workers: int, seconds: float) -> None:
+def _compare_workers(shop: Shop, asked: argparse.Namespace) -> None:
     kinds = {
         kind: [request("/retrieve", json.dumps(body).encode()) for body in bodies]
         for kind, bodies in kinds_of(shop).items()
     }
-    index = shop.folder / "index"
-    conclude(worker_scaling.compare(index, workers, shop.dim, kinds, CONCURRENCIES[0], seconds))
+    conclude(
+        worker_scaling.compare(
+            shop.folder / "index",
+            asked.workers,
+            shop.dim,
+            kinds,
+            asked.clients,
+            asked.rounds,
+            asked.seconds,
+        )
+    )
 
 
 def _show(outcomes: dict[int, dict[str, list[Outcome]]]) -> None:

@@ -180,6 +180,7 @@ def _lifespan(
         metrics.read_engine(
             index=lambda: holder.engine.index if holder.ready else None,
             queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
+            longest_call=lambda: holder.engine.network.longest_s if holder.ready else 0.0,
         )
         admission = Admission(
             network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
@@ -188,8 +189,7 @@ def _lifespan(
         opening = asyncio.create_task(holder.run() if membership is None else membership.run(metrics))
         opening.add_done_callback(lambda _: on_loaded(holder))
         watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
-        jobs = RelationJobs(holder)
-        shadowing = Shadow(loader, metrics, config.workers)
+        jobs, shadowing = RelationJobs(holder), Shadow(loader, metrics, config.workers)
         async with PictureFetcher() as fetcher:
             state: State = {
                 "admission": admission,

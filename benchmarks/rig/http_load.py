@@ -2,21 +2,27 @@
 
 A closed loop keeps a fixed number of connections busy, which measures the capacity of the server. An open loop sends
 requests at a fixed rate and does not wait for earlier responses, as independent users do. It shows what happens under
-overload.
+overload. `load_processes.py` shares a loop among several processes, for servers that answer more than one can ask.
+
+Responses are handled in the callback of the connection, without a task or a future for each request: the client takes
+the processor time that it uses from the server if both share their cores.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 import uvloop
 
 HOST = "127.0.0.1"
+
+PATIENCE_S = 10.0
+"""Seconds after the last request of an open loop within which a response counts."""
 
 
 def request(path: str, body: bytes) -> bytes:
@@ -39,7 +45,7 @@ class Outcome:
     late: list[float] = field(default_factory=list)
     """Seconds by which the client itself was late in sending each request of an open loop."""
     client_cores: float = 0.0
-    """Processor time of the client process per second of the series."""
+    """Processor time of the client processes per second of the series."""
     server_cores: float = 0.0
     """The same of the server process, if the caller has measured it."""
 
@@ -47,6 +53,19 @@ class Outcome:
         """Record one request."""
         self.took.setdefault(status, []).append(seconds)
         self.retry_after += retry_after
+
+    @classmethod
+    def merged(cls, parts: Iterable[Self]) -> Self:
+        """Return the outcome of several processes that sent parts of one load at the same time."""
+        whole = cls(0.0)
+        for part in parts:
+            whole.seconds = max(whole.seconds, part.seconds)
+            for status, took in part.took.items():
+                whole.took.setdefault(status, []).extend(took)
+            whole.retry_after += part.retry_after
+            whole.late += part.late
+            whole.client_cores += part.client_cores
+        return whole
 
     @property
     def statuses(self) -> Counter[int]:
@@ -67,17 +86,24 @@ class Outcome:
         return float(np.quantile(took, share)) if took else float("nan")
 
 
+Answered = Callable[["_Client", int, bool], None]
+"""Function that takes a connection, the status of a response, and whether the response has a Retry-After header."""
+
+
 class _Client(asyncio.Protocol):
     """Connection that sends one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered: Answered) -> None:
         self._buffer = b""
-        self._answered: asyncio.Future[tuple[int, bool]] | None = None
+        self._answered = answered
         self._transport: asyncio.Transport | None = None
+        self._waits = False
+        self.sent = 0.0
+        """Time at which the latest request was sent."""
 
     @classmethod
-    async def connect(cls, port: int) -> "_Client":
-        _, client = await asyncio.get_running_loop().create_connection(cls, HOST, port)
+    async def connect(cls, port: int, answered: Answered) -> Self:
+        _, client = await asyncio.get_running_loop().create_connection(lambda: cls(answered), HOST, port)
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,8 +111,7 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_result((0, False))
+        self._answer(0, False)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -97,108 +122,176 @@ class _Client(asyncio.Protocol):
         _, _, length = lowered.partition(b"content-length: ")
         if len(body) >= int(length.split(b"\r\n", 1)[0]):
             self._buffer = b""
-            if b"\r\nconnection: close" in lowered and self._transport is not None:
-                self._transport.close()
-                self._transport = None
-            if self._answered is not None and not self._answered.done():
-                self._answered.set_result((int(head[9:12]), b"\r\nretry-after:" in lowered))
+            if b"\r\nconnection: close" in lowered:
+                self.close()
+            self._answer(int(head[9:12]), b"\r\nretry-after:" in lowered)
+
+    def _answer(self, status: int, again: bool) -> None:
+        if self._waits:
+            self._waits = False
+            self._answered(self, status, again)
 
     @property
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def ask(self, message: bytes) -> tuple[int, bool]:
-        """Send a request; return the status and whether the response has a Retry-After header."""
-        self._answered = asyncio.get_running_loop().create_future()
-        if self._transport is None:
-            return 0, False
+    def ask(self, message: bytes) -> None:
+        """Send a request on an open connection; `answered` is called with the response, or with status 0."""
+        assert self._transport is not None
+        self._waits = True
+        self.sent = time.perf_counter()
         self._transport.write(message)
-        return await self._answered
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+            self._transport = None
 
 
-def closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
-    """Keep `connections` connections busy for `seconds` seconds."""
+async def _at_once() -> None:
+    """Begin as soon as all connections are open."""
+
+
+def closed_loop(
+    port: int,
+    messages: Sequence[bytes],
+    connections: int,
+    seconds: float,
+    begin: Callable[[], Awaitable[None]] = _at_once,
+) -> Outcome:
+    """Keep `connections` connections busy for `seconds` seconds, once they are open and `begin` has returned."""
     begun = time.process_time()
-    outcome = uvloop.run(_closed_loop(port, messages, connections, seconds))
+    outcome = uvloop.run(_ClosedLoop(port, messages, seconds).run(connections, begin))
     outcome.client_cores = (time.process_time() - begun) / seconds
     return outcome
 
 
-async def _closed_loop(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Outcome:
-    outcome = Outcome(seconds)
-    source = cycle(messages)
-    clients = [await _Client.connect(port) for _ in range(connections)]
-    until = time.perf_counter() + seconds
+class _ClosedLoop:
+    """Closed loop in progress: each connection asks again as soon as it has its response."""
 
-    async def keep_busy(client: _Client) -> None:
-        while (begun := time.perf_counter()) < until:
-            if not client.open:
-                client = await _Client.connect(port)
-            status, again = await client.ask(next(source))
-            outcome.add(status, time.perf_counter() - begun, again)
+    def __init__(self, port: int, messages: Sequence[bytes], seconds: float) -> None:
+        self._outcome = Outcome(seconds)
+        self._port = port
+        self._source = cycle(messages)
+        self._until = 0.0
+        self._busy = 0
+        self._ended = asyncio.Event()
+
+    async def run(self, connections: int, begin: Callable[[], Awaitable[None]]) -> Outcome:
+        clients = [await _Client.connect(self._port, self._answered) for _ in range(connections)]
+        await begin()
+        self._until = time.perf_counter() + self._outcome.seconds
+        self._busy = len(clients)
+        async with asyncio.TaskGroup() as self._tasks:
+            for client in clients:
+                self._ask(client)
+            await self._ended.wait()
+        return self._outcome
+
+    def _ask(self, client: _Client) -> None:
+        if client.open:
+            client.ask(next(self._source))
+        else:
+            self._tasks.create_task(self._replace())
+
+    async def _replace(self) -> None:
+        self._ask(await _Client.connect(self._port, self._answered))
+
+    def _answered(self, client: _Client, status: int, again: bool) -> None:
+        now = time.perf_counter()
+        self._outcome.add(status, now - client.sent, again)
+        if now < self._until:
+            self._ask(client)
+            return
         client.close()
-
-    await asyncio.gather(*map(keep_busy, clients))
-    return outcome
+        self._busy -= 1
+        if not self._busy:
+            self._ended.set()
 
 
 def open_loop(
-    port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int = 2_000, opened: int = 0
+    port: int,
+    messages: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    most: int = 2_000,
+    opened: int = 0,
+    begin: Callable[[], Awaitable[None]] = _at_once,
+    phase: float = 0.0,
 ) -> Outcome:
     """Send `rate` requests per second for `seconds` seconds, each on a free connection or a new one.
 
     `opened` connections are opened beforehand, and the one that was free for longest is used, as by independent users.
-    At most `most` requests are in flight. Requests beyond this maximum are not sent and count as status 0. Response
-    times are measured from the moment at which a request is sent. `Outcome.late` records how late it was sent.
+    The requests begin once `begin` has returned and `phase` of the time between two of them has passed. At most `most`
+    requests are in flight. Requests beyond this maximum are not sent and count as status 0, as do requests without a
+    response 10 s after the last one was sent. Response times are measured from the moment at which a request is sent.
+    `Outcome.late` records how late it was sent.
     """
     begun = time.process_time()
-    outcome = uvloop.run(_open_loop(port, messages, rate, seconds, most, opened))
+    outcome = uvloop.run(_OpenLoop(port, messages, rate, seconds, most).run(opened, begin, phase))
     outcome.client_cores = (time.process_time() - begun) / seconds
     return outcome
 
 
-async def _open_loop(
-    port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int, opened: int
-) -> Outcome:
-    outcome = Outcome(seconds)
-    free = deque([await _Client.connect(port) for _ in range(opened)])
-    tasks: set[asyncio.Task[None]] = set()
+class _OpenLoop:
+    """Open loop in progress: requests are sent when they are due."""
 
-    async def ask(message: bytes, due: float) -> None:
+    def __init__(self, port: int, messages: Sequence[bytes], rate: float, seconds: float, most: int) -> None:
+        self._outcome = Outcome(seconds)
+        self._port = port
+        self._messages = messages
+        self._rate = rate
+        self._most = most
+        self._free: deque[_Client] = deque()
+        self._asking = 0
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def run(self, opened: int, begin: Callable[[], Awaitable[None]], phase: float) -> Outcome:
+        self._free.extend([await _Client.connect(self._port, self._answered) for _ in range(opened)])
+        await begin()
+        begun = time.perf_counter() + phase / self._rate
+        for number, message in zip(range(int(self._rate * self._outcome.seconds)), cycle(self._messages)):
+            due = begun + number / self._rate
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            if self._asking < self._most:
+                self._send(message, due)
+            else:
+                self._outcome.add(0, 0.0)  # not sent, because it would have to wait for a connection
+        until = time.perf_counter() + PATIENCE_S
+        while self._asking and time.perf_counter() < until:
+            await asyncio.sleep(0.01)
+        for _ in range(self._asking):
+            self._outcome.add(0, PATIENCE_S)
+        for client in self._free:
+            client.close()
+        return self._outcome
+
+    def _send(self, message: bytes, due: float) -> None:
+        self._asking += 1
+        client = self._free.popleft() if self._free else None
+        if client is not None and client.open:  # otherwise the server has closed it meanwhile
+            self._ask(client, message, due)
+            return
+        task = asyncio.create_task(self._connect(message, due))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, message: bytes, due: float) -> None:
         try:
-            client = free.popleft() if free else await _Client.connect(port)
-            if not client.open:  # the server has closed it meanwhile
-                client = await _Client.connect(port)
-            sent = time.perf_counter()
-            outcome.late.append(sent - due)
-            status, again = await client.ask(message)
+            client = await _Client.connect(self._port, self._answered)
         except OSError:
-            sent, status, again = due, 0, False
+            self._asking -= 1
+            self._outcome.add(0, time.perf_counter() - due)
         else:
-            if client.open:
-                free.append(client)
-        outcome.add(status, time.perf_counter() - sent, again)
+            self._ask(client, message, due)
 
-    begun = time.perf_counter()
-    for message, due in zip(cycle(messages), _due(begun, rate, seconds), strict=False):
-        if (wait := due - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
-        if len(tasks) >= most:
-            outcome.add(0, 0.0)  # not sent, because it would have to wait for a connection
-            continue
-        task = asyncio.create_task(ask(message, due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await asyncio.wait(tasks, timeout=10) if tasks else None
-    for client in free:
-        client.close()
-    return outcome
+    def _ask(self, client: _Client, message: bytes, due: float) -> None:
+        client.ask(message)
+        self._outcome.late.append(client.sent - due)
 
-
-def _due(begun: float, rate: float, seconds: float) -> Iterator[float]:
-    for number in range(int(rate * seconds)):
-        yield begun + number / rate
+    def _answered(self, client: _Client, status: int, again: bool) -> None:
+        self._asking -= 1
+        self._outcome.add(status, time.perf_counter() - client.sent, again)
+        if client.open:
+            self._free.append(client)

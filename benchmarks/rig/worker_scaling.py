@@ -1,131 +1,133 @@
-"""Requests per second of a server with several workers, relative to one of one process; see `benchmarks.service`.
+"""Requests per second of servers with several workers, relative to one of one process; see `benchmarks.service`.
 
-The client takes processor time from the workers if all share the same cores. The benchmark therefore also counts the
-processor time that all processes of the server take for a request. If it is the same with N workers as with one, they
-do N times the work, once each has a core.
+Several client processes share the load, with the same number of connections for each worker. The clients take
+processor time from the workers if there are too few cores for both. The benchmark therefore also counts the processor
+time that all processes of the server take for a request, and the cores that the clients use. If a request takes the
+same time with N workers as with one, they do N times the work, once each has a core.
 """
 
 import os
-import re
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from statistics import median
-from typing import cast
+from typing import Any
 
-import httpx
-
-from model.checkpoint.checkpoint import Checkpoint
-from model.embeddings.encoder_protocol import ItemEncoder
-
-from .http_load import Outcome, closed_loop
+from .http_load import Outcome
+from .load_processes import Clients
 from .results import show
-from .shop import FixedEncoder
+from .server_process import Network, processor_seconds, served
 
-ROUNDS = 5
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+CONNECTIONS = 16
+"""Connections for each worker."""
 
-
-class _Encoder(FixedEncoder):
-    towers = "none"
-
-
-def open_fixed(checkpoint: Path, *how: object) -> ItemEncoder:
-    """Open the encoder without a network."""
-    relations = len(Checkpoint.open(checkpoint).relations)
-    return cast(ItemEncoder, _Encoder(relations, int(os.environ["BENCHMARK_DIM"])))
+WARM_UP_S = 0.5
+"""Maximum seconds of a block of the first round, which does not count."""
 
 
-@contextmanager
-def served(index: Path, workers: int, dim: int) -> Iterator[tuple[int, int]]:
-    """Serve an index with `rcml serve --workers`; yield the port and the process."""
-    command = [sys.executable, "-m", "benchmarks.rig.worker_scaling", str(index), str(workers)]
-    environment = {**os.environ, "BENCHMARK_DIM": str(dim)}
-    with (
-        tempfile.NamedTemporaryFile("r") as log,
-        Path(log.name).open("w") as written,
-        subprocess.Popen(command, stderr=written, env=environment) as process,
-    ):
-        while (listening := re.search(r"http://127\.0\.0\.1:(\d+)", Path(log.name).read_text())) is None:
-            assert process.poll() is None, Path(log.name).read_text()
-            time.sleep(0.1)
-        try:
-            while httpx.get(f"{listening[0]}/readyz", timeout=600).status_code != 200:
-                time.sleep(0.2)
-            yield int(listening[1]), process.pid
-        finally:
-            process.terminate()
+@dataclass
+class _Blocks:
+    """Outcomes of one kind of request with one number of workers, and what each cost; one entry per round."""
 
+    outcomes: list[Outcome] = field(default_factory=list)
+    processor_s: list[float] = field(default_factory=list)
 
-def processor_seconds(parent: int) -> float:
-    """Return the processor time of a process and its children."""
-    ticks = 0
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError, IndexError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(folder.name) == parent or int(fields[1]) == parent:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S
+    @property
+    def rates(self) -> list[float]:
+        return [outcome.rate for outcome in self.outcomes]
+
+    @property
+    def processor_us(self) -> float:
+        """Processor time of the server's processes per response in microseconds."""
+        return median(
+            1e6 * spent / sum(outcome.statuses.values())
+            for spent, outcome in zip(self.processor_s, self.outcomes, strict=True)
+        )
+
+    def quantile_ms(self, share: float) -> float:
+        return median(1e3 * outcome.quantile(share) for outcome in self.outcomes)
+
+    @property
+    def refused_share(self) -> float:
+        """Share of the responses that are refusals, because the server is overloaded."""
+        statuses = Outcome.merged(self.outcomes).statuses
+        assert {200} <= {*statuses} <= {200, 429, 503}, statuses
+        return 1 - statuses[200] / sum(statuses.values())
 
 
 def compare(
     index: Path,
-    workers: int,
+    counts: Sequence[int],
     dim: int,
     kinds: Mapping[str, Sequence[bytes]],
-    connections: int,
+    clients: int,
+    rounds: int,
     seconds: float,
-) -> dict[str, float]:
-    """Measure one and `workers` processes in turn, and return the ratios of each kind of request."""
-    rates: dict[tuple[str, int], list[float]] = {}
-    costs: dict[tuple[str, int], list[float]] = {}
-    with served(index, 1, dim) as one, served(index, workers, dim) as several:
-        for turn in range(-1, ROUNDS):
-            for kind, messages in kinds.items():
-                for count, (port, pid) in ((1, one), (workers, several)):
-                    begun = processor_seconds(pid)
-                    outcome: Outcome = closed_loop(port, messages, connections, seconds)
-                    assert set(outcome.statuses) == {200}, outcome.statuses
-                    if turn >= 0:
-                        spent = processor_seconds(pid) - begun
-                        rates.setdefault((kind, count), []).append(outcome.rate)
-                        costs.setdefault((kind, count), []).append(spent / outcome.statuses[200])
-    figures: dict[str, float] = {}
-    rows = []
-    for kind in kinds:
-        rate = median(b / a for a, b in zip(rates[kind, 1], rates[kind, workers], strict=True))
-        cost = median(b / a for a, b in zip(costs[kind, 1], costs[kind, workers], strict=True))
-        figures |= {f"{kind}_workers_ratio": rate, f"{kind}_processor_ratio": cost}
-        rows += [
-            [
-                f"{kind}, {count} workers" if count > 1 else f"{kind}, one process",
-                f"{median(rates[kind, count]):,.0f}",
-                f"{1e6 * median(costs[kind, count]):,.0f}",
-                "" if count == 1 else f"{rate:.2f}",
-                "" if count == 1 else f"{cost:.2f}",
-            ]
-            for count in (1, workers)
-        ]
+) -> dict[str, Any]:
+    """Measure servers with each number of workers in turn, and return the figures of each kind of request."""
+    counts = sorted({1, *counts})
+    blocks = {(kind, count): _Blocks() for kind in kinds for count in counts}
+    draw = Random(0)
+    with ExitStack() as stack:
+        asking = stack.enter_context(Clients(clients))
+        servers = {count: stack.enter_context(served(index, count, Network(dim))) for count in counts}
+        for turn in range(-1, rounds):
+            for kind, count in draw.sample([*blocks], len(blocks)):
+                port, pid = servers[count]
+                begun = processor_seconds(pid)
+                block_s = min(seconds, WARM_UP_S) if turn < 0 else seconds
+                outcome = asking.closed_loop(port, kinds[kind], CONNECTIONS * count, block_s)
+                if turn >= 0:
+                    blocks[kind, count].outcomes.append(outcome)
+                    blocks[kind, count].processor_s.append(processor_seconds(pid) - begun)
+    rows = [_figures(kind, count, one, blocks[kind, 1]) for (kind, count), one in blocks.items()]
     show(
-        f"{connections} connections, {os.cpu_count()} cores shared with the client",
-        ("request", "requests/s", "processor us", "ratio", "processor ratio"),
-        rows,
+        f"{CONNECTIONS} connections for each worker, {clients} client processes, {os.cpu_count()} cores for all",
+        (
+            "request",
+            "workers",
+            "per s",
+            "ratio",
+            "ratio / N",
+            "CPU us",
+            "client cores",
+            "p50 ms",
+            "p99 ms",
+            "refused",
+        ),
+        [
+            [
+                row["request"],
+                str(row["workers"]),
+                f"{row['per_s']:,.0f}",
+                f"{row['ratio']:.2f}",
+                f"{row['ratio_per_worker']:.2f}",
+                f"{row['processor_us']:,.0f}",
+                f"{row['client_cores']:.2f}",
+                f"{row['p50_ms']:.1f}",
+                f"{row['p99_ms']:.1f}",
+                f"{row['refused_share']:.3f}",
+            ]
+            for row in rows
+        ],
     )
-    return figures
+    return {"cores": os.cpu_count(), "clients": clients, "connections_per_worker": CONNECTIONS, "rows": rows}
 
 
-def main() -> None:
-    """Serve the index and the number of workers in the arguments."""
-    from service.serve import serve
-    from service.settings import ServeConfig
-
-    config = ServeConfig(index=Path(sys.argv[1]), port=0, log_level="warning", workers=int(sys.argv[2]))
-    serve(config, open_encoder=open_fixed)
-
-
-if __name__ == "__main__":
-    main()
+def _figures(kind: str, count: int, blocks: _Blocks, one: _Blocks) -> dict[str, Any]:
+    """Return the figures of `count` workers; `one` is the same with one process."""
+    ratio = median(rate / alone for rate, alone in zip(blocks.rates, one.rates, strict=True))
+    return {
+        "request": kind,
+        "workers": count,
+        "per_s": median(blocks.rates),
+        "ratio": ratio,
+        "ratio_per_worker": ratio / count,
+        "processor_us": blocks.processor_us,
+        "client_cores": median(outcome.client_cores for outcome in blocks.outcomes),
+        "p50_ms": blocks.quantile_ms(0.5),
+        "p99_ms": blocks.quantile_ms(0.99),
+        "refused_share": blocks.refused_share,
+    }

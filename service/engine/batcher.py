@@ -77,6 +77,11 @@ class Batcher(Generic[Job, Result]):
         """Return the number of queued jobs."""
         return len(self._queue)
 
+    @property
+    def longest_s(self) -> float:
+        """Longest time in seconds that a batch has taken so far, in which all other jobs had to wait."""
+        return self._load.longest
+
     def expected_wait(self, more: int = 0) -> float:
         """Return the seconds that a job would wait behind the queued jobs and `more` others, if it would be rejected.
 
@@ -121,7 +126,9 @@ class Batcher(Generic[Job, Result]):
             with self.heartbeat.working():
                 outcomes = self._done(batch)
             self._load.since = 0.0
-            cost, average = (monotonic() - begun) / len(batch), self._load.cost
+            took = monotonic() - begun
+            self._load.longest = max(self._load.longest, took)
+            cost, average = took / len(batch), self._load.cost
             self._load.cost = average + JOB_TIME_EWMA_WEIGHT * (cost - average) if average else cost
             # One call for each loop, because each call wakes the loop.
             for loop in {waiting.loop for waiting in batch}:

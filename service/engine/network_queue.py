@@ -52,6 +52,11 @@ class NetworkQueue(ABC):
         Return 0 if the job would be accepted.
         """
 
+    @property
+    @abstractmethod
+    def longest_s(self) -> float:
+        """Longest time in seconds that a batch of any process has taken since the network was opened."""
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of jobs of this process that wait for the network."""
@@ -90,6 +95,11 @@ class LocalNetwork(NetworkQueue):
     def expected_wait(self, more: int = 0) -> float:
         """Return the expected wait of a job that would be rejected; see `NetworkQueue.expected_wait`."""
         return self._batcher.expected_wait(more)
+
+    @property
+    def longest_s(self) -> float:
+        """Longest time of a batch; see `NetworkQueue.longest_s`."""
+        return self._batcher.longest_s
 
     def __len__(self) -> int:
         """Return the number of queued jobs."""

@@ -1,5 +1,7 @@
 """Load of the queue in front of a network: the figures from which the expected wait of a new job follows.
 
+The longest time of a batch is published as well, for the metrics.
+
 A network process publishes these figures in shared memory, so that every server process can refuse a job without asking
 the network process first (`network_process/`). One process writes them, and the others read them without a lock.
 Each figure is an aligned double, so a 64-bit processor reads it either before or after a change, never in between. A
@@ -49,6 +51,9 @@ class QueueLoad:
 
     running = _Figure(5)
     """Number of jobs in the current batch."""
+
+    longest = _Figure(6)
+    """Longest time in seconds that a batch has taken so far."""
 
     def __init__(self, memory: memoryview | None = None) -> None:
         """Use `memory`, which must have `BYTES` bytes, or memory of its own, with all figures 0."""

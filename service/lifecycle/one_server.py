@@ -100,8 +100,8 @@ class OneServer:
                 if rule_of(scope["method"], scope["path"]).central and not membership.leads:
                     await _forward(scope, receive, send, membership)
                     return
-                with holder.held() as engine:
-                    if engine.changes.behind:
+                if holder.engine.changes.behind:
+                    with holder.held() as engine:
                         await engine.changes.catch_up()
             except RcmlError as error:
                 await error_response(Request(scope), error)(scope, receive, send)

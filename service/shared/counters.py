@@ -37,6 +37,7 @@ class Counter(IntEnum):
 
 
 _CONTINUED = (Counter.COMMITS, Counter.GENERATIONS)
+"""Counters that a successor continues; their cells lie side by side."""
 
 _EPOCH, _LEADER, _COMMON = 0, 1, 2
 """Places of the two cells that only the parent writes, and their number."""
@@ -87,6 +88,11 @@ class SharedCounters:
     def others(self, counter: Counter) -> int:
         """Return the sum over all workers but this one."""
         return self.total(counter) - self.own(counter)
+
+    def changes(self) -> bytes:
+        """Return the commits and generations of all workers. The bytes differ after each further one."""
+        start = _COMMON + Counter.COMMITS * self.count
+        return self._cells[start : start + len(_CONTINUED) * self.count].tobytes()
 
     def set(self, counter: Counter, value: int) -> None:
         """Set the value of this worker. A worker that has closed its counters, because it ends, changes nothing."""

@@ -79,6 +79,7 @@ class Metrics:
         self.in_flight = 0
         self.index: Callable[[], Index | None] = lambda: None
         self.queue_length: Callable[[], int] = lambda: 0
+        self.longest_call: Callable[[], float] = lambda: 0.0
         registry = CollectorRegistry()
         # The registry of a worker has only its own counts; those of all workers are read from the files.
         self._shown = registry if folder is None else CollectorRegistry()
@@ -142,13 +143,18 @@ class Metrics:
             buckets=OVERLAP_BUCKETS,
         )
 
-    def read_engine(self, index: "Callable[[], Index | None]", queue_length: Callable[[], int]) -> None:
+    def read_engine(
+        self,
+        index: "Callable[[], Index | None]",
+        queue_length: Callable[[], int],
+        longest_call: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         """Set the functions that every scrape calls.
 
         `index` returns the served index, or None if no index is open. `queue_length` returns the number of jobs waiting
-        for the neural network.
+        for the neural network, and `longest_call` the seconds of its longest call.
         """
-        self.index, self.queue_length = index, queue_length
+        self.index, self.queue_length, self.longest_call = index, queue_length, longest_call
 
     def stage(self, stage: Stage) -> AbstractContextManager[None]:
         """Return a context manager that times a piece of work, even if it fails. It can be used only once."""
@@ -273,6 +279,11 @@ class _ServerCollector(Collector):
         yield GaugeMetricFamily("rcml_requests_in_flight", "Requests in progress.", in_flight)
         queued = metrics.queue_length() + counters.others(Cell.QUEUE)
         yield GaugeMetricFamily("rcml_queue_length", "Jobs waiting for the neural network.", queued)
+        yield GaugeMetricFamily(
+            "rcml_network_longest_call_seconds",
+            "Longest time that one batch has held the network since the network was opened.",
+            metrics.longest_call(),
+        )
         index = metrics.index()
         if index is None:
             return

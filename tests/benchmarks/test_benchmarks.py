@@ -120,6 +120,21 @@ def test_service_benchmark_reports_ratios_to_canned_response(
     assert all(value >= 0 for value in cpu_us.values())  # the clock of the processor time is coarse
 
 
+def test_service_benchmark_compares_numbers_of_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--workers", "2", "--clients", "2", "--rounds", "1", "--seconds", "0.2"]
+    monkeypatch.setattr("sys.argv", ["service", "--quick", *options])
+    service.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = {(row["request"], row["workers"]): row for row in figures["rows"]}
+    assert [*rows] == [(kind, count) for kind in ("id", "filtered", "text") for count in (1, 2)]
+    for (kind, count), row in rows.items():
+        assert row["ratio"] == pytest.approx(row["per_s"] / rows[kind, 1]["per_s"])
+        assert row["ratio_per_worker"] == pytest.approx(row["ratio"] / count)
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+
+
 def test_overloaded_service_rejects_requests_with_retry_after(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

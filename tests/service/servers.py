@@ -5,15 +5,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
+from typing import cast
 
 import httpx
 import uvicorn
 
+from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
-from service.serve import freeze_startup_objects, server_of
+from service.engine.engine import OpenEncoder
+from service.engine.network_process.network_process import NetworkProcess
+from service.serve import closed_on_sigterm, freeze_startup_objects, server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 
@@ -40,21 +44,29 @@ def served(config: ServeConfig) -> Iterator[str]:
         thread.join()
 
 
-def _serve(config: ServeConfig, pipe: Connection) -> None:
+def _serve(config: ServeConfig, own_network: bool, pipe: Connection) -> None:
     """Run a server as `rcml serve` does: send its port through `pipe`, then serve until terminated."""
-    app = create_app(config, lambda *_: FakeEncoder(), lambda _: freeze_startup_objects())
-    with socket.create_server((config.host, 0)) as listener:
+    with closed_on_sigterm(), ExitStack() as stack:
+        opened: OpenEncoder = lambda *_: cast(ItemEncoder, FakeEncoder())  # noqa: E731
+        if own_network:
+            opened = stack.enter_context(NetworkProcess("error")).opener(config.worker_patience)
+        app = create_app(config, opened, lambda _: freeze_startup_objects())
+        listener = stack.enter_context(socket.create_server((config.host, 0)))
         pipe.send(listener.getsockname()[1])
         server_of(app, config).run(sockets=[listener])
 
 
 @contextmanager
-def served_apart(config: ServeConfig) -> Iterator[str]:
-    """Run the server of `rcml serve` in a process of its own; yield its base URL once it is ready."""
+def served_apart(config: ServeConfig, own_network: bool = False) -> Iterator[str]:
+    """Run the server of `rcml serve` in a process of its own; yield its base URL once it is ready.
+
+    With `own_network`, the network of the checkpoint runs in a network process; otherwise there is a stand-in.
+    """
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(config, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(config, own_network, theirs), daemon=True)
     process.start()
+    theirs.close()
     try:
         address = f"http://{config.host}:{pipe.recv()}"
         while httpx.get(f"{address}/readyz", timeout=600).status_code != 200:

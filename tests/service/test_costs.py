@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import re
 import shutil
 import time
 from collections import Counter
@@ -20,8 +21,10 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.loop_turns import LoopTurns
+from service.http.route_rules import Encodes, rule_of
 from service.lifecycle.engine_holder import EngineHolder
 from service.settings import ServeConfig
+from tests.conftest import Road
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, write_shop
 from tests.service.campaigns import HEADERS, KEY, Answer, Direct, application, directly
 from tests.service.conftest import wait_until_ready
@@ -227,6 +230,58 @@ def test_livez_is_answered_beside_the_costliest_requests(
                 unanswered.append(name)
     assert not unanswered
     assert not late
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_longest_call_of_the_network_beside_the_costliest_requests(
+    road: Road, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Print the longest call of the network of the demo after each of the costliest requests, alone and 40 at once.
+
+    A call should last at most 250 ms on a quiet machine. Every request must be answered at least once.
+    """
+    shutil.copytree(road.folder, tmp_path / "demo")
+    config = ServeConfig(index=tmp_path / "demo" / "index", admin_keys=KEY, log_level="error")
+    with capsys.disabled():
+        print("\nrequest, at once, longest call of the network so far in ms, answers, refusals")
+    with (
+        served_apart(config, own_network=True) as url,
+        httpx.Client(base_url=url, headers=HEADERS, timeout=60) as client,
+    ):
+        added = Ask("/items/bulk", uploads(0, ITEMS), "application/x-ndjson")
+        _load(url, "POST", added, 1, 0.1)
+        relation = client.get("/relations").json()["relations"][1]["relation_id"]
+        item_id = client.get("/items").json()["items"][0]["item_id"]
+        rows = {
+            f"{method} {template}": (method, ask)
+            for (method, template), ask in costliest(relation, item_id).items()
+            if rule_of(method, template).encodes is not Encodes.NOTHING
+        }
+        longest, unanswered = 0.0, []
+        for name, (method, ask) in rows.items():
+            answered = 0
+            for at_once in (1, AT_ONCE):
+                statuses = _load(url, method, ask, at_once, 1.0)
+                longest = _longest_call_s(client)
+                good = sum(count for status, count in statuses.items() if status < 300)
+                answered += good
+                refused = statuses[429] + statuses[503]
+                row = f"{name:33} {at_once:2} {1000 * longest:7.1f} {good:6} {refused:6}"
+                with capsys.disabled():
+                    print(row, flush=True)
+            if not answered:
+                unanswered.append(name)
+    assert longest > 0
+    assert not unanswered
+
+
+def _longest_call_s(client: httpx.Client) -> float:
+    """Return the longest time in seconds that a batch has held the network since the server started."""
+    [found] = re.findall(
+        r"^rcml_network_longest_call_seconds (\S+)$", client.get("/metrics").text, re.MULTILINE
+    )
+    return float(found)
 
 
 def _settle(url: str) -> None:

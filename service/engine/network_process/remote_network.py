@@ -115,6 +115,12 @@ class RemoteNetwork(NetworkQueue):
         connection = self._connection
         return None if connection is None else connection.load
 
+    @property
+    def longest_s(self) -> float:
+        """Longest time of a batch; see `NetworkQueue.longest_s`. It is 0 while the network process is away."""
+        load = self.load
+        return 0.0 if load is None else load.longest
+
     def expected_wait(self, more: int = 0) -> float:
         """Return the seconds that a job would wait behind the jobs of all processes and `more` others, if too long.
 

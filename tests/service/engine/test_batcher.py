@@ -39,13 +39,13 @@ class Doubling:
         self.go = Event()
         self.go.set()
         self._clock = clock
-        self._seconds = seconds
+        self.seconds = seconds
 
     def __call__(self, jobs: Sequence[int]) -> list[int]:
         self.batches.append(list(jobs))
         self.go.wait(600)
         if self._clock is not None:
-            self._clock.now += self._seconds
+            self._clock.now += self.seconds
         if 13 in jobs:
             raise ValueError(f"13 among {len(jobs)}")
         return [2 * job for job in jobs]
@@ -112,6 +112,27 @@ def test_failing_job_fails_only_its_own_caller() -> None:
     assert (one, other) == (2, 6)
     assert isinstance(bad, ValueError)
     assert str(bad) == "13 among 1"
+
+
+def test_longest_batch_is_kept(clock: Clock) -> None:
+    async def scenario(batcher: Batcher[int, int]) -> list[float]:
+        longest = [batcher.longest_s]
+        for doubling.seconds in (0.25, 0.5, 0.125):
+            await batcher.submit(1)
+            longest.append(batcher.longest_s)
+        return longest
+
+    doubling = Doubling(clock)
+    assert run(doubling, scenario) == [0.0, 0.25, 0.5, 0.5]
+
+
+def test_jobs_of_a_failed_batch_hold_the_thread_together(clock: Clock) -> None:
+    async def scenario(batcher: Batcher[int, int]) -> float:
+        await asked_while_busy(batcher, doubling, [1, 13, 3])
+        return batcher.longest_s
+
+    doubling = Doubling(clock, 0.25)
+    assert run(doubling, scenario) == 4 * 0.25  # the batch, and each of its jobs
 
 
 def test_thread_continues_after_a_failure() -> None:

@@ -168,6 +168,13 @@ def test_reads_queue_length_at_scrape() -> None:
     assert read(metrics.exposition("")[0].decode())["rcml_queue_length"] == {labelled(): 2}
 
 
+def test_reads_longest_call_of_the_network_at_scrape() -> None:
+    metrics, longest = Metrics(), [0.25]
+    metrics.read_engine(lambda: None, lambda: 0, lambda: max(longest))
+    longest += [0.5, 0.125]
+    assert read(metrics.exposition("")[0].decode())["rcml_network_longest_call_seconds"] == {labelled(): 0.5}
+
+
 def test_applications_have_separate_metrics(config: ServeConfig, fresh: TestClient) -> None:
     with TestClient(create_app(config, lambda *_: FakeEncoder())) as other:
         wait_until_ready(other)

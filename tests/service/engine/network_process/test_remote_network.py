@@ -308,6 +308,16 @@ def test_killed_server_releases_its_networks_and_its_queued_jobs_are_skipped(
     watching.close()
 
 
+def test_longest_batch_is_that_of_all_processes(
+    process: NetworkProcess, network: RemoteNetwork, shop: FakeShop
+) -> None:
+    other = opened(process, shop.checkpoint)
+    asyncio.run(other.submit(item("sleep 0.05")))
+    asyncio.run(network.submit(item("mug")))
+    assert network.longest_s == other.longest_s >= 0.05
+    other.close()
+
+
 def test_is_a_network_queue_that_imports_no_torch(network: NetworkQueue) -> None:
     code = "import sys; import service.serve; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run(
