@@ -45,8 +45,8 @@ from .contract import (
     file_name,
     query_views,
 )
-from .faiss_threads import threads
-from .filter_recall import measure_filters
+from .faiss_threads import thread_per_core, threads
+from .filter_recall import Asked, measure_filters
 from .gpu_card import MAX_CARD_DEPTH
 from .gpu_vectors import CPU, Cards, CardTable, CardTables
 from .vector_file import VectorFile, ann_ending, open_vector_file
@@ -232,15 +232,14 @@ def write_vectors(
             advance()
     for relation, view in keys:
         name = file_name(relation, view)
-        with threads(1):
-            measure = partial(_measure, folder, relation, view, reports[name], min_recall, views)
-            try:
-                reports[name] = measure()
-            except InputError:
-                if carried is None or carried.ann_file(relation, view, reports[name].kind) is None:
-                    raise
-                _rebuild(folder, name, reports[name].kind)
-                reports[name] = measure()
+        measure = partial(_measure, folder, relation, view, reports[name], min_recall, views)
+        try:
+            reports[name] = measure()
+        except InputError:
+            if carried is None or carried.ann_file(relation, view, reports[name].kind) is None:
+                raise
+            _rebuild(folder, name, reports[name].kind)
+            reports[name] = measure()
     (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -299,7 +298,7 @@ def _rebuild(folder: Path, name: str, kind: IndexKind) -> None:
 def _measure(
     folder: Path, relation: int, view: View, report: FileReport, min_recall: float, views: Collection[View]
 ) -> FileReport:
-    """Find the fastest search parameter that reaches `min_recall`.
+    """Find the fastest search parameter that reaches `min_recall`; every core searches for other queries.
 
     The queries are vectors of items. Each of `views` that a similarity compares with `view` provides the same number of
     queries.
@@ -319,26 +318,36 @@ def _measure(
         ]
     )
     asked = list(zip(drawn.tolist(), queries, strict=True))
-    # Compare scores, not rows, because any of several equal items is a correct result.
-    least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]
     recall = 0.0
-    for search_parameter in stored.ann.search_parameters:
-        tried = replace(stored, search_parameter=search_parameter)
-        found = [_others(tried.search(query, 11), row) for row, query in asked]
-        recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
-        if recall >= min_recall:
-            choice = measure_filters(
-                lambda effort: replace(stored, filter_effort=effort, least_filter_share=0.0),
-                [one for one in stored.ann.search_parameters if one >= search_parameter][:MAX_FILTER_EFFORTS],
-                asked,
-                min_recall,
-            )
-            measured = {"effort": search_parameter, "recall_at_10": round(recall, 4)}
-            return report.model_copy(update=measured | choice._asdict())
+    with thread_per_core() as pool:
+        # Compare scores, not rows, because any of several equal items is a correct result.
+        least = list(pool.map(lambda one: _others(stored.scan(one[1], 11), one[0])[-1], asked))
+        for search_parameter in stored.ann.search_parameters:
+            tried = replace(stored, search_parameter=search_parameter)
+            found = pool.map(partial(_searched, tried), asked)
+            recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
+            if recall >= min_recall:
+                choice = measure_filters(
+                    lambda effort: replace(stored, filter_effort=effort, least_filter_share=0.0),
+                    [one for one in stored.ann.search_parameters if one >= search_parameter][
+                        :MAX_FILTER_EFFORTS
+                    ],
+                    asked,
+                    min_recall,
+                    pool,
+                )
+                measured = {"effort": search_parameter, "recall_at_10": round(recall, 4)}
+                return report.model_copy(update=measured | choice._asdict())
     raise InputError(
         f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
         f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
     )
+
+
+def _searched(stored: VectorFile, asked: Asked) -> Float32[ndarray, " k"]:
+    """Return the scores of the ten items that a search finds, without the query item."""
+    row, query = asked
+    return _others(stored.search(query, 11), row)
 
 
 def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:
