@@ -185,16 +185,18 @@ def test_measurement_does_not_depend_on_the_chunks(tmp_path: Path, monkeypatch: 
         np.testing.assert_allclose(again.tenth[similarity], measured.tenth[similarity], atol=1e-6)
 
 
-def test_estimates_are_kept_as_far_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = TokenStore(written(tmp_path / "tokens"))
+def test_estimates_are_kept_as_far_as_they_fit(tmp_path: Path) -> None:
+    folder = written(tmp_path / "tokens")
+    size = TokenStore(folder).estimates(PROBES[0], View.TEXT).nbytes
+    assert size == 2 * 700 * 16  # 16 components of two bytes
+    store = TokenStore(folder, 3 * size)
     first = store.estimates(PROBES[0], View.TEXT)
-    monkeypatch.setattr(tokens, "MAX_ESTIMATE_BYTES", 3 * first.nbytes)
     second = store.estimates(PROBES[1], View.TEXT)
     assert store.estimates(PROBES[0], View.TEXT) is first  # now the last one that was used
     store.estimates(PROBES[0], View.AVERAGE)
     store.estimates(replace(PROBES[0]), View.TEXT)
     assert store.estimates(PROBES[1], View.TEXT) is not second
-    monkeypatch.setattr(tokens, "MAX_ESTIMATE_BYTES", 1)
+    store = TokenStore(folder, 0)
     last = store.estimates(PROBES[1], View.AVERAGE)
     assert store.estimates(PROBES[1], View.AVERAGE) is last
 
