@@ -32,9 +32,6 @@ NETWORK_COPIES = 2
 TOKENS_OF_TEXT, TOKENS_OF_PICTURE = 20, 50
 """Number of stored tokens of an item, about, with ViT-B/32."""
 
-LOW_RANK_BYTES = COMPONENTS[-1] + 4
-"""Bytes of the low-rank projection of a token at most: one for each component, and its length."""
-
 CATALOGUE_BYTES = 400
 """Bytes that an item takes in the catalogue and the attributes besides its texts."""
 
@@ -124,7 +121,7 @@ def build_needs(
     ann = ANN_INDEXES[kind] if in_files and kind != "flat" and items > MAX_SCANNED_ITEMS else None
     codes = 0 if ann is None else ann.bytes_per_vector(dim)
     stored = TOKENS_OF_TEXT * items + TOKENS_OF_PICTURE * sum(bool(item.picture) for item in prepared.items)
-    tokens, low_rank = (2 * dim * stored, LOW_RANK_BYTES * stored) if config.token_store else (0, 0)
+    tokens, low_rank = (2 * dim * stored, low_rank_bytes(dim) * stored) if config.token_store else (0, 0)
     texts = sum(len(item.text) + len(item.title) + len(item.description) for item in prepared.items)
     pictures = sum(
         record.size for name, record in prepared.manifest.files.items() if name.startswith("pictures/")
@@ -143,6 +140,11 @@ def build_needs(
         seconds=0.0 if ann is None else relations * len(View) * seconds_to_build(kind, items, dim),
         free_text=low_rank,
     )
+
+
+def low_rank_bytes(dim: int) -> int:
+    """Return the bytes of the low-rank projection of a token at most: one for each component, four for its length."""
+    return min(COMPONENTS[-1], dim) + 4
 
 
 def _encoded_before(folder: Path) -> int:

@@ -18,7 +18,6 @@ from benchmarks import (
     live,
     loss,
     new_items,
-    one_machine,
     overload,
     prepare,
     search,
@@ -32,6 +31,7 @@ from benchmarks.rig.measurement import Timings, interleave, peak_memory
 from benchmarks.rig.relation_vectors import RelationVectors
 from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
 from benchmarks.scale import __main__ as scale
+from benchmarks.scale import one_machine
 from benchmarks.train import bf16_peak
 from indexes.vectors.gpu_vectors import Cards
 from model.similarity import View

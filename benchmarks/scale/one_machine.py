@@ -1,4 +1,4 @@
-"""A large catalogue on one machine, built for real: `python -m benchmarks.one_machine [--quick] [--items 1000000]`.
+"""A large catalogue on one machine, built for real: `python -m benchmarks.scale.one_machine [--quick] [--items N]`.
 
 The vectors of each relation and view differ (`benchmarks/rig/relation_vectors.py`); their files are written, and their
 recall is measured, by the function that `rcml index build` uses. Afterwards, one server process and then two at once
