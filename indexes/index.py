@@ -26,6 +26,7 @@ from indexes.storage.layout import (
     prepare_local_journal,
     remove_generations,
 )
+from indexes.storage.tokens import ESTIMATE_BYTES
 from indexes.vectors.gpu_vectors import CPU, Cards
 from model.checkpoint.checkpoint import Checkpoint
 from model.durable_files import may_write
@@ -56,16 +57,23 @@ class Index:
         self._compacting = Lock()
 
     @classmethod
-    def open(cls, path: Path, checkpoint: Path | None = None, cards: Cards = CPU) -> "Index":
+    def open(
+        cls,
+        path: Path,
+        checkpoint: Path | None = None,
+        cards: Cards = CPU,
+        estimate_bytes: int = ESTIMATE_BYTES,
+    ) -> "Index":
         """Open the index at `path` with the checkpoint that it names, or with `checkpoint` if given.
 
-        Vectors in files are copied to `cards`, also those of later generations.
+        Vectors in files are copied to `cards`, also those of later generations. In each generation, estimates for
+        free-text relations take at most `estimate_bytes` of memory.
 
         Raises:
             ArtifactError: the index or the checkpoint is missing or damaged, or the journal is damaged.
             MismatchError: the index was built from another checkpoint.
         """
-        generation = Generation.open_newest(path, cards)
+        generation = Generation.open_newest(path, cards, estimate_bytes)
         if checkpoint is None:
             checkpoint = generation.checkpoint_seen_from(path)
         parent = Checkpoint.open(checkpoint)
@@ -161,7 +169,7 @@ class Index:
                 # Record the name before opening the generation, so that a damaged generation is reported only once.
                 before, self._newest = self._newest, newest.name
                 try:
-                    self._take_over(Generation.open(newest, self.snapshot.generation.cards))
+                    self._take_over(self.snapshot.generation.successor(newest))
                 except UnreachableError:
                     self._newest = before
                     raise
@@ -267,7 +275,7 @@ class Index:
     def _switch_to(self, path: Path, before: Generation) -> None:
         """Switch to the generation just written at `path`, and remove all older generations except `before`."""
         self._newest = path.name
-        self._take_over(Generation.open(path, before.cards))
+        self._take_over(before.successor(path))
         remove_generations(self.path, {path, before.path})
         self.journal.trim(before.sequence)
 
@@ -285,8 +293,9 @@ class Index:
                 if recorded[0].sequence > sequence + 1:
                     # Another process compacted the index and trimmed some of the changes that this snapshot lacks.
                     # The newest generation includes them.
-                    cards = self.snapshot.generation.cards
-                    self.snapshot = self._with_changes(Generation.open_newest(self.path, cards))
+                    before = self.snapshot.generation
+                    newest = Generation.open_newest(self.path, before.cards, before.estimate_bytes)
+                    self.snapshot = self._with_changes(newest)
                     return
                 overlay = self.snapshot.overlay.after(recorded, self.snapshot.generation.catalogue.find)
                 self.snapshot = replace(self.snapshot, overlay=overlay)

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.config import Device, StageConfig, TowerEngine, TowerPrecision, VerbConfig
@@ -110,6 +110,12 @@ class ServeConfig(BaseSettings):
         le=1,
         description="share of the free GPU memory that vectors may use; what does not fit is searched on the CPU; "
         "0: search on the CPU; FAISS uses GPUs only with rcml[gpu]",
+    )
+    free_text_memory: ByteSize = Field(
+        ByteSize(2**29),
+        ge=0,
+        description="memory of each process for the estimates of the free-text relations that were used last, which "
+        "take 32 to 288 bytes per item and view; the last one is kept even if it takes more",
     )
     precision: TowerPrecision = Field(
         "auto",

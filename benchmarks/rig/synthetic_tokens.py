@@ -11,6 +11,7 @@ towers before training.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy import ndarray
 
 from model.embeddings.encoding import ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
+from model.worker_pools import ahead, available_cores
 
 ITEMS_PER_CHUNK = 4_096
 """Number of items generated at a time. The first items do not depend on how many are requested."""
@@ -66,9 +68,14 @@ class SyntheticTokens:
         self._output = np.linalg.qr(draw.standard_normal((dim, dim)))[0].astype(np.float32)
 
     def chunks(self, items: int) -> Iterator[ItemTokens]:
-        """Yield the tokens of the first `items` items."""
-        for start in range(0, items, ITEMS_PER_CHUNK):
-            yield self._chunk(start // ITEMS_PER_CHUNK, min(ITEMS_PER_CHUNK, items - start))
+        """Yield the tokens of the first `items` items, which all cores generate."""
+
+        def chunk(start: int) -> ItemTokens:
+            return self._chunk(start // ITEMS_PER_CHUNK, min(ITEMS_PER_CHUNK, items - start))
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            for _, some in ahead(pool, chunk, range(0, items, ITEMS_PER_CHUNK), available_cores()):
+                yield some
 
     def relation(self, number: int) -> FreeTextRelation:
         """Return the relation with this number; relations are independent of one another."""

@@ -1,1 +1,1 @@
-"""Extrapolation of memory, disk, build time and queries per second to catalogues that no machine here can hold."""
+"""Large catalogues: sizes and speeds on paper, and one that is built and served on this machine."""

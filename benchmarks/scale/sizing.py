@@ -14,7 +14,11 @@ from indexes.builder.auto_options import resident_size
 from indexes.builder.build_needs import CATALOGUE_BYTES
 from indexes.config import IndexKind
 from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
-from indexes.vectors.ann_index import MIN_CANDIDATES
+from indexes.vectors.ann_index import (
+    MIN_CANDIDATES,
+    TRAINING_ROUNDS,
+    VECTORS_PER_CELL,
+)
 from indexes.vectors.faiss_backend import ann_bytes
 from model.similarity import View
 
@@ -52,8 +56,8 @@ SCANS = (Run(10_000, 0.5, 0.22), Run(100_000, 1.5, 3.3))
 
 BUILD_GROWTH: dict[IndexKind, Callable[[float], float]] = {
     "hnsw": lambda items: items * math.log(items),
-    # 25 rounds of training over 40 vectors for each of 4 sqrt(n) cells, then the comparison of each vector with them.
-    "ivf-rabitq": lambda items: 16_000 * items + 4 * items**1.5,
+    # The comparison of the vectors that train the 4 sqrt(n) cells with the cells, then of each vector.
+    "ivf-rabitq": lambda items: 16 * TRAINING_ROUNDS * VECTORS_PER_CELL * items + 4 * items**1.5,
 }
 
 

@@ -15,6 +15,7 @@ from indexes.storage.generation import Generation
 from indexes.storage.layout import journal_store, newest_generation
 from indexes.storage.precomputed import PrecomputedAnswers
 from indexes.storage.table_maker import ANSWERS_PER_ITEM
+from indexes.storage.tokens import TokenStore
 from indexes.vectors.backends import VECTORS_DIR
 from indexes.vectors.contract import FileReport
 from model.artifact import check_files
@@ -57,7 +58,7 @@ def stats(config: StatsConfig) -> str:
     generation = Generation.open(newest_generation(config.index))
     manifest, vectors = generation.manifest, generation.vectors
     changes, reports = _changes(generation), list(vectors.report.values())
-    free_text = "no tokens" if generation.tokens is None else generation.tokens.description
+    free_text = _free_text(generation.tokens)
     generation.close()
     lost = sum(entry.change.item_id == LOST_ITEM_ID for entry in changes)
     sizes: dict[str, int] = defaultdict(int)
@@ -81,7 +82,7 @@ def stats(config: StatsConfig) -> str:
         "changes stored in": journal_store(config.index, generation.config).name,
         "kind": kinds,
         "recall@10": recall,
-        "free-text relations": free_text,
+        **free_text,
         **_filtered_recalls(reports),
         "bytes per vector": f"{np.mean([report.bytes_per_vector for report in reports]):.1f}",
         "precomputed answers": _precomputed(generation.answers),
@@ -109,6 +110,17 @@ def compact(config: CompactConfig) -> str:
         return f"Compacted the changes into {index.snapshot.generation.path}: {len(index):,} items."
     finally:
         index.close()
+
+
+def _free_text(tokens: TokenStore | None) -> dict[str, str]:
+    """Return the lines about free-text relations."""
+    if tokens is None:
+        return {"free-text relations": "no tokens"}
+    return {
+        "free-text relations": tokens.description,
+        "free-text memory": f"{readable_size(tokens.mapped_bytes)}, shared by all processes, and up to "
+        f"{readable_size(tokens.estimate_bytes_per_relation)} in each for a relation that it keeps",
+    }
 
 
 def _changes(generation: Generation) -> list[JournalEntry]:

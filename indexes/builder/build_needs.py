@@ -9,6 +9,7 @@ from pathlib import Path
 
 from indexes.config import BuildConfig, IndexKind
 from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
+from indexes.storage.tokens import COMPONENTS, ESTIMATE_BYTES
 from indexes.vectors.ann_index import ANN_INDEXES
 from indexes.vectors.build_rate import seconds_to_build
 from indexes.vectors.contract import MAX_SCANNED_ITEMS
@@ -41,7 +42,8 @@ class BuildNeeds:
     """Needs of a build with an index of `kind`: sizes in bytes, and seconds for the vectors.
 
     `serving` is the memory that a server needs for the vectors, `building` the memory of the build. `disk` is the space
-    for the new generation and for the encoded items, which are removed afterwards.
+    for the new generation and for the encoded items, which are removed afterwards. `free_text` is the memory for the
+    low-rank tokens with most components, 0 without tokens.
     """
 
     kind: IndexKind
@@ -49,6 +51,7 @@ class BuildNeeds:
     building: int
     disk: int
     seconds: float
+    free_text: int = 0
 
     def check(self, config: BuildConfig, items: int, relations: int, dim: int) -> None:
         """Check that the build and the index fit into the memory and on the disk.
@@ -92,6 +95,11 @@ class BuildNeeds:
             f"serve; {readable_size(self.building)} of memory and {readable_size(self.disk)} of disk to build; and "
             f"about {readable_time(self.seconds)} to index the vectors once the items are embedded."
         )
+        if self.free_text:
+            lines.append(
+                f"Free-text relations need up to {readable_size(self.free_text)} more to serve, which all processes "
+                f"share, and up to {readable_size(ESTIMATE_BYTES)} in each process (`rcml serve --free-text-memory`)."
+            )
         return lines
 
 
@@ -114,7 +122,7 @@ def build_needs(
     ann = ANN_INDEXES[kind] if in_files and kind != "flat" and items > MAX_SCANNED_ITEMS else None
     codes = 0 if ann is None else ann_bytes(kind, dim, items)
     stored = TOKENS_OF_TEXT * items + TOKENS_OF_PICTURE * sum(bool(item.picture) for item in prepared.items)
-    tokens = 2 * dim * stored if config.token_store else 0
+    tokens, low_rank = (2 * dim * stored, low_rank_bytes(dim) * stored) if config.token_store else (0, 0)
     texts = sum(len(item.text) + len(item.title) + len(item.description) for item in prepared.items)
     pictures = sum(
         record.size for name, record in prepared.manifest.files.items() if name.startswith("pictures/")
@@ -122,7 +130,7 @@ def build_needs(
     network = NETWORK_COPIES * sum(record.size for record in checkpoint.manifest.files.values())
     encoded = files * 2 * dim + tokens
     answers = items * relations * similarities * ANSWERS_PER_ITEM * ENTRY.itemsize
-    generation = answers + tokens + items * CATALOGUE_BYTES + 2 * texts + pictures
+    generation = answers + tokens + low_rank + items * CATALOGUE_BYTES + 2 * texts + pictures
     if in_files:
         generation += files * (2 * dim + codes)
     return BuildNeeds(
@@ -131,7 +139,13 @@ def build_needs(
         building=PROCESS_BYTES + network + items * (2 * 2 * dim + codes),
         disk=encoded + generation,
         seconds=0.0 if ann is None else relations * len(View) * seconds_to_build(kind, items, dim),
+        free_text=low_rank,
     )
+
+
+def low_rank_bytes(dim: int) -> int:
+    """Return the bytes of the low-rank projection of a token at most: one for each component, four for its length."""
+    return min(COMPONENTS[-1], dim) + 4
 
 
 def _encoded_before(folder: Path) -> int:

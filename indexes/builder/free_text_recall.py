@@ -7,6 +7,7 @@ as are needed to find the wanted share of the ten best items under each similari
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy import ndarray
 from indexes.storage.free_text_report import MIN_CANDIDATES, FreeTextReport, read_probes
 from indexes.storage.tokens import COMPONENTS, TokenStore, write_projections
 from indexes.vectors.contract import cosines
+from indexes.vectors.faiss_threads import thread_per_core
 from model.embeddings.encoder_protocol import ItemEncoder
 from model.embeddings.encoding import average
 from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
@@ -133,21 +135,25 @@ class MeasuredRelation:
     ) -> dict[Similarity, Float32[ndarray, "queries sizes"]]:
         """Return, for each query that has the view of a similarity, the share found with each of `sizes`."""
         shares = {}
-        for similarity in Similarity:
-            query_view, target = similarity.views
-            found = []
-            for place, row in enumerate(self.rows):
-                query = self.queries[query_view][place]
-                if not query.any():
-                    continue
-                rows = store.estimates(self.relation, target).best(query, sizes[-1] + 1).rows
-                rows = rows[rows != row][: sizes[-1]]
-                scores = cosines(self.relation.view(store.tokens, target, rows), query)
-                # An item whose score ties with the tenth best counts as found.
-                hits = np.cumsum(scores >= self.tenth[similarity][place] - 1e-6)
-                found.append([min(hits[min(size, len(hits)) - 1], DEPTH) / DEPTH for size in sizes])
-            shares[similarity] = np.asarray(found, np.float32).reshape(-1, len(sizes))
+        with thread_per_core() as pool:
+            for similarity in Similarity:
+                query_view, target = similarity.views
+                places = np.flatnonzero(self.queries[query_view].any(axis=1)).tolist()
+                found = list(pool.map(partial(self._found, store, similarity, target, sizes), places))
+                shares[similarity] = np.asarray(found, np.float32).reshape(-1, len(sizes))
         return shares
+
+    def _found(
+        self, store: TokenStore, similarity: Similarity, target: View, sizes: Sequence[int], place: int
+    ) -> list[float]:
+        """Return the share of the ten best items of one query that each of `sizes` candidates contain."""
+        query = self.queries[similarity.views[0]][place]
+        rows = store.estimates(self.relation, target).best(query, sizes[-1] + 1).rows
+        rows = rows[rows != self.rows[place]][: sizes[-1]]
+        scores = cosines(self.relation.view(store.tokens, target, rows), query)
+        # An item whose score ties with the tenth best counts as found.
+        hits = np.cumsum(scores >= self.tenth[similarity][place] - 1e-6)
+        return [min(hits[min(size, len(hits)) - 1], DEPTH) / DEPTH for size in sizes]
 
 
 def _tenth_best(
@@ -157,18 +163,28 @@ def _tenth_best(
     queries: dict[View, Float32[ndarray, "queries dim"]],
 ) -> dict[Similarity, Float32[ndarray, " queries"]]:
     """Score all items exactly, and return the tenth best score for each query, without the query itself."""
-    best = {one: np.full((len(drawn), DEPTH), -2.0, np.float32) for one in Similarity}
     items = len(store.tokens.text)
-    for start in range(0, items, FLOAT32_CHUNK_ITEMS):
+
+    def best_of_chunk(start: int) -> dict[Similarity, Float32[ndarray, "queries depth"]]:
         rows = np.arange(start, min(start + FLOAT32_CHUNK_ITEMS, items))
         views = _views(store, relation, rows)
         itself = drawn[:, None] == rows
+        best = {}
         for similarity in Similarity:
             query_view, target = similarity.views
             scores = np.where(itself, -2.0, queries[query_view] @ views[target].T).astype(np.float32)
-            both = np.hstack([best[similarity], scores])
-            best[similarity] = -np.partition(-both, DEPTH - 1)[:, :DEPTH]
-    return {similarity: scores.min(axis=1) for similarity, scores in best.items()}
+            best[similarity] = _greatest(scores)
+        return best
+
+    with thread_per_core() as pool:
+        parts = list(pool.map(best_of_chunk, range(0, items, FLOAT32_CHUNK_ITEMS)))
+    return {one: _greatest(np.hstack([part[one] for part in parts])).min(axis=1) for one in Similarity}
+
+
+def _greatest(scores: Float32[ndarray, "queries some"]) -> Float32[ndarray, "queries depth"]:
+    """Return the ten greatest scores of each query in any order, or all if there are fewer."""
+    few = min(DEPTH, scores.shape[1])
+    return np.asarray(-np.partition(-scores, few - 1)[:, :few])
 
 
 def _views(

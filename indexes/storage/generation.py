@@ -45,7 +45,7 @@ from .layout import (
 )
 from .precomputed import ANSWERS_DIR, PrecomputedAnswers
 from .relation_table import IndexedRelation, load_relations
-from .tokens import TOKENS_DIR, TokenStore
+from .tokens import ESTIMATE_BYTES, TOKENS_DIR, TokenStore
 
 PARENTS = {"checkpoint", "prepared"}
 """Names of the artifacts that every generation was made from."""
@@ -58,7 +58,8 @@ class Generation:
     `relations` are in the order of the vectors. `tokens` is None if the index stores no tokens. `without_picture`
     contains the rows of the items without a picture. `damaged_pictures` names the pictures that are missing or of
     another size; the content of pictures is not read. `composition` specifies how the encoder reads new items. While
-    `lease` is held, no process removes the folder. `cards` hold copies of the vectors.
+    `lease` is held, no process removes the folder. `cards` hold copies of the vectors, and estimates for free-text
+    relations take at most `estimate_bytes` of memory.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Generation:
     lease: "Lease"
     damaged_pictures: tuple[str, ...] = ()
     cards: Cards = CPU
+    estimate_bytes: int = ESTIMATE_BYTES
 
     @cached_property
     def digest(self) -> str:
@@ -86,7 +88,7 @@ class Generation:
         return {known.relation_id: place for place, known in enumerate(self.relations)}
 
     @classmethod
-    def open(cls, path: Path, cards: Cards = CPU) -> "Generation":
+    def open(cls, path: Path, cards: Cards = CPU, estimate_bytes: int = ESTIMATE_BYTES) -> "Generation":
         """Open the generation at `path` and copy its vectors to `cards`. No process removes it until `close` is called.
 
         Raises:
@@ -109,7 +111,7 @@ class Generation:
             attributes=Attributes(path),
             vectors=vectors,
             answers=PrecomputedAnswers(path / ANSWERS_DIR, manifest.names_in(ANSWERS_DIR)),
-            tokens=TokenStore(path / TOKENS_DIR) if manifest.names_in(TOKENS_DIR) else None,
+            tokens=TokenStore(path / TOKENS_DIR, estimate_bytes) if manifest.names_in(TOKENS_DIR) else None,
             without_picture=tuple(catalogue.without_picture()),
             relations=load_relations(path),
             composition=ItemFormat.read(path / COMPOSITION),
@@ -121,10 +123,13 @@ class Generation:
                 and not _has_size(path / name, path, manifest.files[name].size)
             ),
             cards=cards,
+            estimate_bytes=estimate_bytes,
         )
 
     @classmethod
-    def open_newest(cls, index: Path, cards: Cards = CPU) -> "Generation":
+    def open_newest(
+        cls, index: Path, cards: Cards = CPU, estimate_bytes: int = ESTIMATE_BYTES
+    ) -> "Generation":
         """Open the newest undamaged generation; a damaged generation is reported and skipped. See `open`.
 
         Raises:
@@ -133,7 +138,7 @@ class Generation:
         failure: ArtifactError | None = None
         for path in reversed(generations(index)):
             try:
-                generation = cls.open(path, cards)
+                generation = cls.open(path, cards, estimate_bytes)
             except ArtifactError as error:
                 failure = failure or error
                 continue
@@ -147,6 +152,10 @@ class Generation:
         self.catalogue.close()
         self.vectors.close()
         self.lease.release()
+
+    def successor(self, path: Path) -> "Generation":
+        """Open another generation of the same index, at `path`, with the same memory; see `open`."""
+        return Generation.open(path, self.cards, self.estimate_bytes)
 
     @property
     def sequence(self) -> int:

@@ -22,16 +22,21 @@ import numpy as np
 from jaxtyping import Float32, Int8, Int64
 from numpy import ndarray
 
+from indexes.vectors.faiss_threads import thread_per_core
 from model.embeddings.encoding import TokenRows
 from model.embeddings.free_text import MIN_LENGTH
+from model.worker_pools import ahead
 
 from .arrays import ArrayWriter, map_array, read_array, save_array
 
 BASIS_SAMPLE_TOKENS = 20_000
 """Number of tokens sampled to find the principal directions and the scales."""
 
-TOKENS_PER_CHUNK = 65_536
-"""Number of tokens projected at a time."""
+TOKENS_PER_CHUNK = 16_384
+"""Number of tokens that a thread projects at a time."""
+
+MAX_WRITING_THREADS = 16
+"""Maximum number of threads that project tokens."""
 
 MAX_CODE = 127
 """Greatest absolute value of a code."""
@@ -102,9 +107,18 @@ def write_low_rank_tokens(folder: Path, name: str, tokens: TokenRows, components
     save_array(folder / f"{name}.basis.npy", np.ascontiguousarray(basis))
     save_array(folder / f"{name}.scale.npy", scale)
     lengths = np.empty(count, np.float32)
-    with ArrayWriter(folder / f"{name}.codes.npy", components, "|i1") as codes:
-        for start in range(0, count, TOKENS_PER_CHUNK):
-            chunk = tokens.states[start : start + TOKENS_PER_CHUNK].astype(np.float32)
-            codes.append(np.rint(chunk @ (basis / scale)).clip(-MAX_CODE, MAX_CODE).astype(np.int8))
-            lengths[start : start + TOKENS_PER_CHUNK] = np.linalg.norm(chunk, axis=1)
+
+    def code(start: int) -> Int8[ndarray, "tokens components"]:
+        chunk = tokens.states[start : start + TOKENS_PER_CHUNK].astype(np.float32)
+        lengths[start : start + TOKENS_PER_CHUNK] = np.linalg.norm(chunk, axis=1)
+        codes: ndarray = np.rint(chunk @ (basis / scale)).clip(-MAX_CODE, MAX_CODE).astype(np.int8)
+        return codes
+
+    starts = range(0, count, TOKENS_PER_CHUNK)
+    with (
+        ArrayWriter(folder / f"{name}.codes.npy", components, "|i1") as file,
+        thread_per_core(MAX_WRITING_THREADS) as pool,
+    ):
+        for _, some in ahead(pool, code, starts, 2 * MAX_WRITING_THREADS):
+            file.append(some)
     save_array(folder / f"{name}.length.npy", lengths)

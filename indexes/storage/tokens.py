@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
+from indexes.vectors.bfloat_vectors import padded_width
 from indexes.vectors.faiss_threads import threads
 from model.embeddings.encoding import ItemTokens, TokenRows
 from model.embeddings.free_text import FreeTextRelation
@@ -39,8 +40,8 @@ TOKENS_DIR = "tokens"
 COMPONENTS = (16, 24, 32, 64)
 """Numbers of components of the low-rank projections to choose from; see `indexes/builder/free_text_recall.py`."""
 
-MAX_ESTIMATE_BYTES = 2**29
-"""Maximum memory for the estimates of a generation, in bytes. The last one is kept even if it takes more."""
+ESTIMATE_BYTES = 2**29
+"""Memory for the estimates of a generation by default, in bytes."""
 
 MAX_ESTIMATES = 48
 """Maximum number of estimates of a generation that are kept; each keeps the arrays of its relation."""
@@ -71,8 +72,8 @@ def stored(tokens: ItemTokens) -> ItemTokens:
 class TokenStore:
     """Tokens of a generation; safe to use from many threads."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the tokens that `write_tokens` wrote.
+    def __init__(self, folder: Path, estimate_bytes: int = ESTIMATE_BYTES) -> None:
+        """Open the tokens that `write_tokens` wrote, and keep estimates of at most `estimate_bytes` in memory.
 
         Raises:
             ArtifactError: a file is damaged.
@@ -81,6 +82,7 @@ class TokenStore:
         self._low_rank = [_low_rank(folder, modality, self.tokens) for modality in MODALITIES]
         self.report = FreeTextReport.read(folder)
         self._estimates: OrderedDict[tuple[FreeTextRelation, View], Estimates] = OrderedDict()
+        self._estimate_bytes = estimate_bytes
         self._lock = Lock()
 
     @property
@@ -95,6 +97,17 @@ class TokenStore:
         return (tokens.text.states.nbytes + tokens.image.states.nbytes) / max(len(tokens.text), 1)
 
     @property
+    def mapped_bytes(self) -> int:
+        """Size of the arrays that the first search under a relation reads; all processes of a machine share them."""
+        lengths = [one.lengths.nbytes for one in self._low_rank if one.lengths is not None]
+        return sum(one.codes.nbytes for one in self._low_rank) + sum(lengths)
+
+    @property
+    def estimate_bytes_per_relation(self) -> int:
+        """Greatest size of the estimates under one relation in the average view, the largest of the three."""
+        return 2 * len(self.tokens.text) * padded_width(2 * (self.components + 1))
+
+    @property
     def description(self) -> str:
         """How searches under free-text relations work in this index, in words."""
         return f"{self.report.description}; {self.components} components"
@@ -102,8 +115,8 @@ class TokenStore:
     def estimates(self, relation: FreeTextRelation, view: View) -> Estimates:
         """Return the estimated vectors of all items under a relation, in one view.
 
-        The estimates that were used last are kept, as far as they fit into `MAX_ESTIMATE_BYTES`. The key is the
-        relation object.
+        The estimates that were used last are kept, as far as they fit into the memory for them; the last one is kept
+        even if it takes more. The key is the relation object.
         """
         key = relation, view
         with self._lock:
@@ -113,7 +126,7 @@ class TokenStore:
             self._estimates.move_to_end(key)
             while len(self._estimates) > 1 and (
                 len(self._estimates) > MAX_ESTIMATES
-                or sum(one.nbytes for one in self._estimates.values()) > MAX_ESTIMATE_BYTES
+                or sum(one.nbytes for one in self._estimates.values()) > self._estimate_bytes
             ):
                 self._estimates.popitem(last=False)
         return found

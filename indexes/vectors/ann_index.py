@@ -39,6 +39,12 @@ Among a million items, 160 candidates contain 93 % of the ten nearest of a new q
 number of cells.
 """
 
+TRAINING_ROUNDS = 10
+"""Number of rounds in which the cells are trained. Half of them lose up to 0.02 of the recall for equal cells."""
+
+VECTORS_PER_CELL = 40
+"""Number of vectors that the cells are trained on, for each cell."""
+
 Candidates = tuple[Int64[ndarray, " n"], Float32[ndarray, " n"]]
 """Catalogue rows and their scores, best first; the scores are exact except for rounding."""
 
@@ -160,7 +166,8 @@ class _IvfIndex:
         cells = _cell_count(exact.ntotal)
         codes = cls._CODES.format(pairs=exact.d // 2)
         index = faiss.index_factory(exact.d, f"IVF{cells},{codes}", faiss.METRIC_INNER_PRODUCT)
-        drawn = np.random.default_rng(0).permutation(exact.ntotal)[: 40 * cells]
+        index.cp.niter = TRAINING_ROUNDS
+        drawn = np.random.default_rng(0).permutation(exact.ntotal)[: VECTORS_PER_CELL * cells]
         index.train(exact.reconstruct_batch(np.sort(drawn)))
         for vectors in _chunks(exact):
             index.add(vectors)

@@ -20,15 +20,21 @@ LANES = 16
 
 
 class BfloatVectors:
-    """Vectors of any length in bfloat16; safe to search from many threads."""
+    """Vectors of any length in bfloat16, zero at first; safe to search from many threads once `rows` is filled.
 
-    def __init__(self, rows: UInt16[ndarray, "rows width"]) -> None:
-        """Copy `rows`, which `bfloat16` returned; their width must be a multiple of `LANES`."""
+    `rows` contains numbers that `bfloat16` returned, and is valid as long as the object exists.
+    """
+
+    def __init__(self, count: int, dim: int) -> None:
+        """Allocate `count` vectors of at least `dim` components; a multiple of `LANES`, the others stay zero."""
+        width = padded_width(dim)
         self._index = faiss.IndexScalarQuantizer(
-            rows.shape[1], faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
+            width, faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT
         )
-        faiss.copy_array_to_vector(rows.reshape(-1).view(np.uint8), self._index.codes)
-        self._index.ntotal = len(rows)
+        self._index.codes.resize(2 * count * width)
+        self._index.ntotal = count
+        codes = faiss.rev_swig_ptr(self._index.codes.data(), 2 * count * width)
+        self.rows: UInt16[ndarray, "rows width"] = codes.view(np.uint16).reshape(count, width)
 
     def nearest(
         self, query: Float32[ndarray, " dim"], k: int, allowed: Bool[ndarray, " rows"] | None = None

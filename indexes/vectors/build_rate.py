@@ -8,7 +8,7 @@ import numpy as np
 
 from indexes.config import IndexKind
 
-from .ann_index import empty_graph
+from .ann_index import TRAINING_ROUNDS, VECTORS_PER_CELL, empty_graph
 from .faiss_threads import threads
 
 PROBE_VECTORS = 2_048
@@ -18,8 +18,8 @@ PROBE_VECTORS = 2_048
 def seconds_to_build(kind: IndexKind, items: int, dim: int) -> float:
     """Estimate the seconds to build one ANN index, from the time to build a small one of random vectors.
 
-    The work of a graph grows by n log n. That of cells is the comparison of vectors with cells, in training (25 rounds
-    over 40 vectors for each cell) and for each item.
+    The work of a graph grows by n log n. That of cells is the comparison of vectors with cells: of those that train the
+    cells in every round, then of each item.
     """
     vectors = np.random.default_rng(0).standard_normal((PROBE_VECTORS, dim), np.float32)
     with threads():
@@ -36,4 +36,4 @@ def seconds_to_build(kind: IndexKind, items: int, dim: int) -> float:
         cells.search(vectors, 1)
         per_pair = (time.perf_counter() - started) / PROBE_VECTORS**2
     count = 4 * math.sqrt(items)
-    return per_pair * count * (25 * 40 * count + items)
+    return per_pair * count * (TRAINING_ROUNDS * VECTORS_PER_CELL * count + items)

@@ -47,7 +47,7 @@ from .contract import (
     file_name,
     query_views,
 )
-from .faiss_threads import threads
+from .faiss_threads import thread_per_core, threads
 from .filter_plan import MIN_CODED_ITEMS
 from .filter_recall import Asked, measure_codes, measure_filters
 from .gpu_card import MAX_CARD_DEPTH
@@ -242,15 +242,14 @@ def write_vectors(
             advance()
     for relation, view in keys:
         name = file_name(relation, view)
-        with threads(1):
-            measure = partial(_measure, folder, relation, view, reports[name], min_recall, views)
-            try:
-                reports[name] = measure()
-            except InputError:
-                if carried is None or carried.ann_file(relation, view, reports[name].kind) is None:
-                    raise
-                _rebuild(folder, name, reports[name].kind)
-                reports[name] = measure()
+        measure = partial(_measure, folder, relation, view, reports[name], min_recall, views)
+        try:
+            reports[name] = measure()
+        except InputError:
+            if carried is None or carried.ann_file(relation, view, reports[name].kind) is None:
+                raise
+            _rebuild(folder, name, reports[name].kind)
+            reports[name] = measure()
         reports[name] = _add_codes(folder, relation, view, reports[name], min_recall, views)
     (folder / "report.json").write_text(Report(reports).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -313,28 +312,32 @@ def _rebuild(folder: Path, name: str, kind: IndexKind) -> None:
 def _measure(
     folder: Path, relation: int, view: View, report: FileReport, min_recall: float, views: Collection[View]
 ) -> FileReport:
-    """Find the fastest search parameter that reaches `min_recall`."""
+    """Find the fastest search parameter that reaches `min_recall`; every core searches for other queries."""
     if report.kind == "flat":
         return report
     stored = open_vector_file(folder, relation, view, report)
     assert stored.ann is not None
     asked = _asked(folder, relation, view, report, views)
-    # Compare scores, not rows, because any of several equal items is a correct result.
-    least = [_others(stored.scan(query, 11), row)[-1] for row, query in asked]
     recall = 0.0
-    for search_parameter in stored.ann.search_parameters:
-        tried = replace(stored, search_parameter=search_parameter)
-        found = [_others(tried.search(query, 11), row) for row, query in asked]
-        recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
-        if recall >= min_recall:
-            choice = measure_filters(
-                lambda effort: replace(stored, filter_effort=effort, least_filter_share=0.0),
-                [one for one in stored.ann.search_parameters if one >= search_parameter][:MAX_FILTER_EFFORTS],
-                asked,
-                min_recall,
-            )
-            measured = {"effort": search_parameter, "recall_at_10": round(recall, 4)}
-            return report.model_copy(update=measured | choice._asdict())
+    with thread_per_core() as pool:
+        # Compare scores, not rows, because any of several equal items is a correct result.
+        least = list(pool.map(lambda one: _others(stored.scan(one[1], 11), one[0])[-1], asked))
+        for search_parameter in stored.ann.search_parameters:
+            tried = replace(stored, search_parameter=search_parameter)
+            found = pool.map(partial(_searched, tried), asked)
+            recall = float(np.mean([(one >= t).sum() / 10 for one, t in zip(found, least, strict=True)]))
+            if recall >= min_recall:
+                choice = measure_filters(
+                    lambda effort: replace(stored, filter_effort=effort, least_filter_share=0.0),
+                    [one for one in stored.ann.search_parameters if one >= search_parameter][
+                        :MAX_FILTER_EFFORTS
+                    ],
+                    asked,
+                    min_recall,
+                    pool,
+                )
+                measured = {"effort": search_parameter, "recall_at_10": round(recall, 4)}
+                return report.model_copy(update=measured | choice._asdict())
     raise InputError(
         f"Index kind {report.kind} reaches a recall of at most {recall:.4f} (relation {relation}, {view} view), below "
         f"--min-recall {min_recall}. Lower --min-recall, or use --kind flat, which is exact."
@@ -354,7 +357,8 @@ def _add_codes(
     codes = CodeScan.open(path)
     asked = _asked(folder, relation, view, report, views)
     coded = partial(replace, stored, codes=codes)
-    choice = measure_codes(codes, lambda margin: coded(code_margin=margin), asked, min_recall)
+    with thread_per_core() as pool:
+        choice = measure_codes(codes, lambda margin: coded(code_margin=margin), asked, min_recall, pool)
     if choice.code_margin is None:
         path.unlink()
         return report
@@ -378,6 +382,12 @@ def _asked(
         ]
     )
     return list(zip(drawn.tolist(), queries, strict=True))
+
+
+def _searched(stored: VectorFile, asked: Asked) -> Float32[ndarray, " k"]:
+    """Return the scores of the ten items that a search finds, without the query item."""
+    row, query = asked
+    return _others(stored.search(query, 11), row)
 
 
 def _others(found: Neighbours, row: int) -> Float32[ndarray, " k"]:

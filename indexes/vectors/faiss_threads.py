@@ -8,10 +8,13 @@ the rest of the process: a free-text relation search in a server thread took 16 
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import faiss
 from threadpoolctl import threadpool_limits
+
+from model.worker_pools import available_cores
 
 
 @contextmanager
@@ -23,6 +26,20 @@ def threads(count: int | None = None) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+@contextmanager
+def thread_per_core(most: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Provide a thread for each core, at most `most`, in which FAISS and products of matrices use no further threads.
+
+    The limit on BLAS holds for the whole process until the pool ends.
+    """
+    cores = min(available_cores(), most or available_cores())
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(cores, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
 
 
 def use_one_blas_thread() -> None:

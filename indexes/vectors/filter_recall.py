@@ -1,6 +1,7 @@
 """Recall of filtered searches that use an ANN index or codes, measured when the index is built."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -67,12 +68,13 @@ def measure_filters(
     search_parameters: Sequence[int],
     asked: Sequence[Asked],
     min_recall: float,
+    pool: Executor,
 ) -> FilterChoice:
     """Choose a search parameter for filtered searches: the one that reaches `min_recall` for most of the filters.
 
     `searched` returns the vectors with a search parameter. Each of the ascending `search_parameters` is tried with
     filters that allow fewer and fewer items, until one does not reach `min_recall`. The first is taken that reaches it
-    for all filters, or for more of them than any other.
+    for all filters, or for more of them than any other. The queries are searched in `pool`.
     """
     queries = asked[:: max(len(asked) // FILTER_QUERIES, 1)][:FILTER_QUERIES]
     masks = list(_masks(searched(search_parameters[0]).exact, queries[0][1]))
@@ -82,7 +84,7 @@ def measure_filters(
         least_share = None
         for share, some in masks:
             found = [
-                _measure(searched(search_parameter), queries, share, clustered, mask)
+                _measure(searched(search_parameter), queries, share, clustered, mask, pool)
                 for clustered, mask in some
             ]
             measured += found
@@ -99,7 +101,11 @@ def measure_filters(
 
 
 def measure_codes(
-    codes: CodeScan, searched: Callable[[float], Searched], asked: Sequence[Asked], min_recall: float
+    codes: CodeScan,
+    searched: Callable[[float], Searched],
+    asked: Sequence[Asked],
+    min_recall: float,
+    pool: Executor,
 ) -> CodeChoice:
     """Choose the margin of codes: the share `min_recall` of the cosines is underestimated by no more.
 
@@ -119,7 +125,7 @@ def measure_codes(
         errors.append(vectors[np.searchsorted(rows, found)] @ query - estimates)
     margin = max(float(np.quantile(np.concatenate(errors), min_recall)), 0.0)
     measured = [
-        _measure(searched(margin), queries, share, clustered, mask)
+        _measure(searched(margin), queries, share, clustered, mask, pool)
         for share, some in _masks(exact, queries[0][1])
         for clustered, mask in some
         if share == CODE_SHARE
@@ -151,23 +157,25 @@ def _measure(
     share: float,
     clustered: bool,
     mask: Bool[ndarray, " count"],
+    pool: Executor,
 ) -> FilterRecall:
-    recalls, scanned = [], 0
-    for row, query in queries:
+    def recall(asked: Asked) -> float | None:
+        """Return the recall of one search; None if it scanned, which is exact."""
+        row, query = asked
         allowed = mask.copy()
         allowed[row] = False
         found = searched.search_allowed(query, 10, allowed)
         assert found.filtered is not None, "a search among allowed items says how it was made"
         if found.filtered.methods == ("scan",):
-            scanned += 1
-            recalls.append(1.0)
-        else:
-            # Compare scores, not rows, because any of several equal items is a correct result.
-            tenth = searched.scan(query, 10, allowed).scores[-1]
-            recalls.append(float((found.scores >= tenth).mean()))
+            return None
+        # Compare scores, not rows, because any of several equal items is a correct result.
+        tenth = searched.scan(query, 10, allowed).scores[-1]
+        return float((found.scores >= tenth).mean())
+
+    recalls = list(pool.map(recall, queries))
     return FilterRecall(
         share=share,
         clustered=clustered,
-        recall_at_10=round(float(np.mean(recalls)), 4),
-        scanned=round(scanned / len(queries), 4),
+        recall_at_10=round(float(np.mean([1.0 if one is None else one for one in recalls])), 4),
+        scanned=round(recalls.count(None) / len(queries), 4),
     )

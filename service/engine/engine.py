@@ -115,7 +115,7 @@ class Engine(ReferenceCounted):
         """
         use_one_blas_thread()
         cards = open_cards(0 if config.device == "cpu" else config.gpu_memory)
-        index = Index.open(config.index, config.checkpoint, cards)
+        index = Index.open(config.index, config.checkpoint, cards, config.free_text_memory)
         try:
             quality = _quality(config.report, reports, index.checkpoint.manifest.digest)
             _warm(index)

@@ -28,10 +28,13 @@ from benchmarks import (
 from benchmarks.rig.embeddings import Embeddings
 from benchmarks.rig.filters import FILTERS, FilterCase, FilteredItems
 from benchmarks.rig.measurement import Timings, interleave, peak_memory
+from benchmarks.rig.relation_vectors import RelationVectors
 from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
 from benchmarks.scale import __main__ as scale
+from benchmarks.scale import one_machine
 from benchmarks.train import bf16_peak
 from indexes.vectors.gpu_vectors import Cards
+from model.similarity import View
 from tests.conftest import Road
 from tests.indexes.vectors.stand_in_card import StandInCard
 from tests.model.network.inference.test_cuda_graphs import Repeater
@@ -86,6 +89,35 @@ def test_encode_compares_recorded_calls() -> None:
         f"{key}_{count}" for key in ("graph_ratio", "graph_ratio_to_calls") for count in (10, 100)
     }
     assert all(ratio > 0 for ratio in figures.values())
+
+
+def test_one_machine_builds_and_serves_vectors_that_depend_on_the_relation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["one_machine", "--quick"])
+    one_machine.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["kind"], figures["items"], figures["relations"]) == ("ivf-rabitq", 12_000, 2)
+    assert 0.1 < figures["same_under_another_relation"] < 0.9
+    for key in ("recall_at_build", "recall_of_new_items"):
+        assert set(figures[key]) == {"text", "image", "average"}
+        assert all(float(told.split()[0]) > 0.9 for told in figures[key].values())
+    for count in (1, 2):
+        served = figures[f"servers_{count}"]
+        assert {len(served[name]) for name in ("rss", "pss", "private")} == {count}
+        assert 0 < served["p50_ms"] <= served["p99_ms"]
+
+
+@pytest.mark.parametrize("view", list(View))
+def test_relation_vectors_depend_on_relation_and_view_but_not_on_the_chunk(view: View) -> None:
+    source = RelationVectors(200, 16)
+    whole = np.concatenate(list(source.chunks(0, view)))
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(source.vectors(0, view, slice(150, 160)), whole[150:160], atol=1e-6)
+    others = [(1, view), *((0, other) for other in View if other != view)]
+    for relation, other in others:
+        cosines = np.einsum("nd,nd->n", whole, source.vectors(relation, other, slice(0, 200)))
+        assert 0.3 < cosines.mean() < 0.99
 
 
 def test_preparation_benchmark_finds_the_planted_groups(

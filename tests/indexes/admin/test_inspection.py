@@ -9,10 +9,12 @@ import pytest
 
 from indexes.admin.inspection import stats, verify
 from indexes.config import StatsConfig, VerifyConfig
+from indexes.storage.generation import Generation
 from model.artifact import read_manifest
 from model.errors import ArtifactError
 from model.plain_file import FileRecord, file_digest
-from tests.indexes.fakes import ITEMS, FakeShop
+from model.similarity import View
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
 
 
 @pytest.fixture
@@ -55,6 +57,23 @@ def test_stats_describe_index(shop: FakeShop) -> None:
     assert said["relations"] == "4"
     assert said["vectors"] == "144 with 16 components each (text, image, average)"
     assert (said["kind"], said["recall@10"]) == ("flat", "1, exact search")
+
+
+def test_stats_show_the_memory_for_free_text_relations(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path, token_store=True)
+    generation = Generation.open(shop.generation)
+    store = generation.tokens
+    assert store is not None
+    tokens = len(store.tokens.text.states) + len(store.tokens.image.states)
+    assert store.mapped_bytes == tokens * (16 + 4)  # 16 components and a length of four bytes
+    for view in View:
+        made = store.estimates(FakeEncoder().read_relation("Things for the garden."), view)
+        assert made.nbytes <= store.estimate_bytes_per_relation == 2 * 12 * 48  # 2 x (16 + 1), filled up
+    generation.close()
+    assert (
+        f"free-text memory     {store.mapped_bytes / 1024:.1f} KiB, shared by all processes, and up to 1.1 KiB in each "
+        "for a relation that it keeps" in stats(StatsConfig(index=shop.index))
+    )
 
 
 def test_stats_show_the_least_recall_of_filters(copy: Path) -> None:

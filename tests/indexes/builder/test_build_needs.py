@@ -8,7 +8,8 @@ import pytest
 
 from indexes.builder.auto_options import choose_kind, precomputed_similarities
 from indexes.builder.build import build
-from indexes.builder.build_needs import BuildNeeds, build_needs, readable_time
+from indexes.builder.build_needs import BuildNeeds, build_needs, low_rank_bytes, readable_time
+from indexes.builder.machine import readable_size
 from indexes.builder.shards import SHARDS_DIR
 from indexes.config import BuildConfig, IndexKind
 from indexes.storage.layout import newest_generation
@@ -61,6 +62,22 @@ def test_stated_disk_space_is_enough_for_the_generation(
 def test_memory_to_serve_counts_every_relation_and_view(shop: FakeShop, tmp_path: Path, kind: str) -> None:
     found = needs(shop, config(shop, tmp_path / "index", kind=kind))
     assert found.serving == len(ITEMS) * len(RELATIONS) * 3 * resident_bytes(found.kind, DIM, len(ITEMS))
+
+
+def test_memory_for_free_text_relations_is_stated(shop: FakeShop, tmp_path: Path) -> None:
+    shape = len(ITEMS), len(RELATIONS), DIM
+    without = config(shop, tmp_path / "index")
+    assert needs(shop, without).free_text == 0
+    assert "Free-text" not in "".join(needs(shop, without).describe(without, *shape))
+    asked = config(shop, tmp_path / "index", token_store=True)
+    found = needs(shop, asked)
+    # Each token has 16 components and a length of four bytes.
+    assert found.free_text == 20 * (20 + 50) * len(ITEMS)
+    assert [low_rank_bytes(dim) for dim in (16, 64, 512)] == [20, 68, 68]
+    assert found.describe(asked, *shape)[-1] == (
+        f"Free-text relations need up to {readable_size(found.free_text)} more to serve, which all processes share, "
+        "and up to 512.0 MiB in each process (`rcml serve --free-text-memory`)."
+    )
 
 
 def test_refuses_a_full_disk_before_it_encodes(
@@ -117,8 +134,8 @@ def test_only_items_with_a_picture_need_space_for_its_tokens(
         checkpoint = Checkpoint.open(shop.checkpoint)
         return build_needs(options, "flat", checkpoint, prepared, len(RELATIONS), DIM, 1).disk
 
-    # The encoded items and the generation both contain the tokens, in half precision.
-    assert disk(True) - disk(False) == 2 * len(ITEMS) * tokens * 2 * DIM
+    # The encoded items and the generation both contain the tokens, in half precision. The generation has projections.
+    assert disk(True) - disk(False) == len(ITEMS) * tokens * (2 * 2 * DIM + low_rank_bytes(DIM))
 
 
 def test_refuses_more_memory_than_the_machine_has_to_build(

@@ -8,10 +8,10 @@ import pytest
 
 from indexes.builder import free_text_recall
 from indexes.builder.free_text_recall import MeasuredRelation, carry_report, write_report
-from indexes.storage import tokens
+from indexes.storage import estimates, low_rank_tokens, tokens
 from indexes.storage.free_text_report import FreeTextReport, read_probes
 from indexes.storage.tokens import TokenStore, write_tokens
-from model.embeddings.encoding import ItemTokens, TokenRows
+from model.embeddings.encoding import ItemTokens, TokenRows, unit_rows
 from model.embeddings.free_text import FreeTextRelation
 from model.errors import ArtifactError
 from model.similarity import Similarity, View
@@ -154,16 +154,49 @@ def test_candidates_grow_with_results(k: int, candidates: int) -> None:
     assert FreeTextReport(candidates=120).candidates_for(k) == candidates
 
 
-def test_estimates_are_kept_as_far_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projections_and_estimates_do_not_depend_on_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = written(tmp_path / "whole")
+    monkeypatch.setattr(low_rank_tokens, "TOKENS_PER_CHUNK", 64)
+    parts = written(tmp_path / "parts")
+    for name in ("text.codes.npy", "image.codes.npy", "text.length.npy"):
+        np.testing.assert_array_equal(np.load(whole / name), np.load(parts / name))
+    query = unit_rows(np.random.default_rng(3).standard_normal((1, DIM)), 1e-12)[0]
+    expected = TokenStore(whole).estimates(PROBES[0], View.AVERAGE).best(query, 700)
+    monkeypatch.setattr(estimates, "TOKENS_PER_PART", 50)
+    found = TokenStore(parts).estimates(PROBES[0], View.AVERAGE).best(query, 700)
+    by_row = np.argsort(found.rows), np.argsort(expected.rows)
+    np.testing.assert_allclose(found.scores[by_row[0]], expected.scores[by_row[1]], atol=0.01)
+
+
+def test_measurement_does_not_depend_on_the_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = TokenStore(written(tmp_path / "tokens"))
+    measured = MeasuredRelation.of(store, PROBES[0])
+    for similarity in Similarity:
+        query_view, target = similarity.views
+        every = PROBES[0].view(store.tokens, target, np.arange(700))
+        for place, row in enumerate(measured.rows):
+            scores = np.delete(every @ measured.queries[query_view][place], row)
+            assert measured.tenth[similarity][place] == pytest.approx(np.sort(scores)[-10], abs=1e-6)
+    monkeypatch.setattr(free_text_recall, "FLOAT32_CHUNK_ITEMS", 7)  # fewer than the ten best
+    again = MeasuredRelation.of(store, PROBES[0])
+    for similarity in Similarity:
+        np.testing.assert_allclose(again.tenth[similarity], measured.tenth[similarity], atol=1e-6)
+
+
+def test_estimates_are_kept_as_far_as_they_fit(tmp_path: Path) -> None:
+    folder = written(tmp_path / "tokens")
+    size = TokenStore(folder).estimates(PROBES[0], View.TEXT).nbytes
+    assert size == 2 * 700 * 16  # 16 components of two bytes
+    store = TokenStore(folder, 3 * size)
     first = store.estimates(PROBES[0], View.TEXT)
-    monkeypatch.setattr(tokens, "MAX_ESTIMATE_BYTES", 3 * first.nbytes)
     second = store.estimates(PROBES[1], View.TEXT)
     assert store.estimates(PROBES[0], View.TEXT) is first  # now the last one that was used
     store.estimates(PROBES[0], View.AVERAGE)
     store.estimates(replace(PROBES[0]), View.TEXT)
     assert store.estimates(PROBES[1], View.TEXT) is not second
-    monkeypatch.setattr(tokens, "MAX_ESTIMATE_BYTES", 1)
+    store = TokenStore(folder, 0)
     last = store.estimates(PROBES[1], View.AVERAGE)
     assert store.estimates(PROBES[1], View.AVERAGE) is last
 

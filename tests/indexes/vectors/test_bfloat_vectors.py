@@ -8,6 +8,13 @@ from indexes.vectors.bfloat_vectors import BfloatVectors, bfloat16, inner_produc
 DRAWN = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
 
 
+def filled(numbers: np.ndarray) -> BfloatVectors:
+    count, dim = numbers.shape
+    vectors = BfloatVectors(count, dim)
+    vectors.rows[:, :dim] = bfloat16(numbers)
+    return vectors
+
+
 def test_bfloat16_rounds_to_eight_significant_bits() -> None:
     numbers = np.array([[1.0, -2.5, 0.0, 1 + 2**-8, 1 + 2**-9, 1e-30, -3e30]], np.float32)
     back = (bfloat16(numbers).astype(np.uint32) << 16).view(np.float32)
@@ -17,9 +24,9 @@ def test_bfloat16_rounds_to_eight_significant_bits() -> None:
 
 def test_finds_greatest_inner_products() -> None:
     query = DRAWN[3, :20]  # shorter than the rows, which are filled up with zeros
-    rows = np.zeros_like(DRAWN)
-    rows[:, :20] = DRAWN[:, :20]
-    found = BfloatVectors(bfloat16(rows)).nearest(query, 500)
+    vectors = filled(DRAWN[:, :20])
+    assert vectors.rows.shape == (500, 32)
+    found = vectors.nearest(query, 500)
     np.testing.assert_allclose(found.scores, DRAWN[found.rows, :20] @ query, atol=0.1)
     assert found.rows[0] == 3
     assert (np.diff(found.scores) <= 0).all()
@@ -27,7 +34,7 @@ def test_finds_greatest_inner_products() -> None:
 
 
 def test_finds_only_allowed_rows() -> None:
-    vectors = BfloatVectors(bfloat16(DRAWN))
+    vectors = filled(DRAWN)
     allowed = np.zeros(500, bool)
     allowed[[7, 200, 499]] = True
     assert set(vectors.nearest(DRAWN[0], 10, allowed).rows.tolist()) == {7, 200, 499}
@@ -35,7 +42,7 @@ def test_finds_only_allowed_rows() -> None:
 
 
 def test_searches_no_rows() -> None:
-    assert len(BfloatVectors(bfloat16(DRAWN[:0])).nearest(DRAWN[0], 10).rows) == 0
+    assert len(filled(DRAWN[:0]).nearest(DRAWN[0], 10).rows) == 0
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 500])

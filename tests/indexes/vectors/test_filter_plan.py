@@ -1,6 +1,7 @@
 """The planner's decisions, by value, and the check of recall that permits the ANN index."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,7 +104,8 @@ def test_least_share_is_the_last_before_a_filter_misses_the_recall(
 ) -> None:
     vectors = Vectors(lost, until)
     asked = [(row, vectors.exact.reconstruct(row)) for row in range(30)]
-    found = measure_filters(lambda _: vectors, [16, 32], asked, 0.95)
+    with ThreadPoolExecutor(2) as pool:
+        found = measure_filters(lambda _: vectors, [16, 32], asked, 0.95, pool)
     assert found.least_filter_share == least_share
     if least_share is None:
         assert found == FilterChoice((), None, None)
@@ -117,7 +119,8 @@ def test_search_parameter_for_filters_is_the_first_that_reaches_the_recall_for_m
     tried = {16: Vectors(1, 1.0), 32: Vectors(1, 0.2), 64: Vectors(0, 1.0), 128: Vectors(0, 1.0)}
     asked = [(row, tried[16].exact.reconstruct(row)) for row in range(30)]
     for parameters, chosen in (([16, 32, 64, 128], (64, 0.05)), ([16, 32], (32, 0.25)), ([16], (None, None))):
-        found = measure_filters(tried.__getitem__, parameters, asked, 0.95)
+        with ThreadPoolExecutor(2) as pool:
+            found = measure_filters(tried.__getitem__, parameters, asked, 0.95, pool)
         assert (found.filter_effort, found.least_filter_share) == chosen
 
 

@@ -5,6 +5,7 @@ import gc
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from threading import Lock, current_thread
 from threading import enumerate as enumerate_threads
 from typing import Any, TypeVar
@@ -14,21 +15,23 @@ import orjson
 import pytest
 from numpy import ndarray
 from PIL import Image
+from pydantic import ByteSize
 
 from indexes.index import Index
+from indexes.journal.change import Change
 from indexes.search.pairs import Verdict
 from indexes.search.retrieve import Found, KnownItems, NewItem, Question, Weighted
 from indexes.vectors.gpu_vectors import open_cards
 from model.embeddings.encoding import Encoding
 from model.errors import IntraRelationError, UnknownItemError, UnknownRelationError
-from model.similarity import Similarity
+from model.similarity import Similarity, View
 from service.engine.engine import Engine
 from service.engine.item_json import fields_of
 from service.engine.network_queue import LocalNetwork
 from service.schemas.retrieve import SUMMARY
 from service.serve import addresses
 from service.settings import ServeConfig
-from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_shop
 from tests.indexes.vectors.stand_in_card import StandInCard
 
 T = TypeVar("T")
@@ -101,6 +104,24 @@ def test_vectors_are_copied_to_gpus_unless_the_device_is_the_cpu(
         engine.close()
         assert cards[0].used == 0
     open_cards.cache_clear()
+
+
+def test_free_text_memory_is_that_of_all_later_generations(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path, token_store=True)
+    config = ServeConfig(index=shop.index, free_text_memory=ByteSize(1024))
+    engine = Engine.open(config, lambda *_: FakeEncoder())
+    for items in (12, 11):
+        store = engine.index.snapshot.generation.tokens
+        assert store is not None
+        relation = FakeEncoder().read_relation("Things for the garden.")
+        first = store.estimates(relation, View.AVERAGE)
+        assert first.nbytes == 2 * items * 32
+        assert store.estimates(relation, View.AVERAGE) is first
+        store.estimates(relation, View.TEXT)  # exceeds the rest
+        assert store.estimates(relation, View.AVERAGE) is not first
+        engine.index.apply([Change(ITEMS[0].item_id)])
+        engine.index.compact()
+    engine.close()
 
 
 @pytest.mark.parametrize("similarity", Similarity)
