@@ -16,6 +16,7 @@ from indexes.config import IndexKind
 from indexes.vectors.code_scan import CodeScan
 from indexes.vectors.contract import FileReport, Filtered
 from indexes.vectors.faiss_backend import Carried, FaissVectors, write_vectors
+from indexes.vectors.faiss_threads import thread_per_core
 from indexes.vectors.filter_recall import measure_codes
 from model.similarity import View
 
@@ -226,7 +227,10 @@ def test_margin_covers_the_errors_of_as_many_estimates_as_the_recall_asks_for(
     codes: Any = Shifted(stored)
     asked = [(row, stored[row]) for row in range(30)]
     searched = replace(coded.stored(0, View.AVERAGE), codes=codes, least_filter_share=None)
-    choice = measure_codes(codes, lambda margin: replace(searched, code_margin=margin), asked, min_recall)
+    with thread_per_core() as pool:
+        choice = measure_codes(
+            codes, lambda margin: replace(searched, code_margin=margin), asked, min_recall, pool
+        )
     assert choice.code_margin is not None
     assert least <= choice.code_margin <= most
     assert choice.code_recall_at_10 is not None
