@@ -55,14 +55,17 @@ class Batcher(Generic[Job, Result]):
         max_wait_s: float = 0.1,
         job_timeout_s: float = JOB_TIMEOUT_S,
         load: QueueLoad | None = None,
+        weigh: Callable[[Job], int] = lambda _: 1,
     ) -> None:
         """Start the thread, which publishes the load of the queue in `load`, if it is given.
 
-        A new job is rejected if at least `batch_size` jobs are queued and its expected wait exceeds `max_wait_s`.
+        The jobs of a batch weigh at most `batch_size` together, except that a batch has at least one. A new job is
+        rejected if at least `batch_size` jobs are queued and its expected wait exceeds `max_wait_s`.
         The heartbeat reports the thread as stuck if a batch takes longer than `job_timeout_s`.
         """
         self._work = work
         self.batch_size = batch_size
+        self._weigh = weigh
         self._load = QueueLoad() if load is None else load
         self._load.batch_size, self._load.max_wait_s = batch_size, max_wait_s
         self._queue: deque[_Waiting[Job, Result]] = deque()
@@ -140,10 +143,15 @@ class Batcher(Generic[Job, Result]):
         with self._changed:
             while True:
                 batch: list[_Waiting[Job, Result]] = []
-                while self._queue and len(batch) < self.batch_size:
-                    waiting = self._queue.popleft()
+                room = self.batch_size
+                while self._queue and room > 0:
+                    waiting = self._queue[0]
                     if not waiting.future.cancelled():
+                        room -= self._weigh(waiting.job)
+                        if room < 0 and batch:
+                            break
                         batch.append(waiting)
+                    self._queue.popleft()
                 self._load.queued = len(self._queue)
                 if batch or self._closed:
                     return batch

@@ -12,7 +12,7 @@ from functools import partial
 from model.embeddings.encoder_protocol import ItemEncoder
 
 from .batcher import Batcher
-from .model_jobs import Job, Result, compute
+from .model_jobs import Job, Result, compute, weigh
 from .queue_load import QueueLoad
 from .watchdog import JOB_TIMEOUT_S, Heartbeat
 
@@ -84,6 +84,7 @@ class LocalNetwork(NetworkQueue):
             CUDA_BATCH_ITEMS if encoder.device.startswith("cuda") else CPU_BATCH_ITEMS,
             job_timeout_s=job_timeout_s,
             load=load,
+            weigh=weigh,
         )
         self.batch_size = self._batcher.batch_size
         self.heartbeat = self._batcher.heartbeat

@@ -57,6 +57,7 @@ class Options(TypedDict, total=False):
     batch_size: int
     max_wait_s: float
     job_timeout_s: float
+    weigh: Callable[[int], int]
 
 
 def run(
@@ -104,6 +105,29 @@ def test_batch_size_limits_the_jobs_of_a_batch() -> None:
         max_wait_s=9.0,
     )
     assert doubling.batches == [[0], [1, 2], [3, 4], [5]]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "batches"),
+    [
+        ([1, 1, 1, 1, 1], [[1, 1, 1, 1], [1]]),
+        ([3, 1, 1], [[3, 1], [1]]),
+        ([1, 3, 3], [[1, 3], [3]]),
+        ([2, 3, 2], [[2], [3], [2]]),
+        ([9, 1, 9], [[9], [1], [9]]),  # a batch has at least one job
+    ],
+)
+def test_weight_limits_the_jobs_of_a_batch(jobs: list[int], batches: list[list[int]]) -> None:
+    doubling = Doubling()
+    found = run(
+        doubling,
+        lambda batcher: asked_while_busy(batcher, doubling, jobs),
+        batch_size=4,
+        max_wait_s=9.0,
+        weigh=lambda job: job,
+    )
+    assert found == [2 * job for job in jobs]
+    assert doubling.batches == [[0], *batches]
 
 
 def test_failing_job_fails_only_its_own_caller() -> None:
