@@ -23,10 +23,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.rig.http_load import Outcome, request
-from benchmarks.rig.load_processes import Clients
+from benchmarks.rig.load.http_load import Outcome, request
+from benchmarks.rig.load.load_processes import Clients
+from benchmarks.rig.load.server_process import Network, resident_mib, served
 from benchmarks.rig.results import conclude, show
-from benchmarks.rig.server_process import Network, resident_mib, served
 from benchmarks.rig.shop import Shop, relations
 
 NETWORK = Network(64, 0.02, 0.002)

@@ -17,7 +17,7 @@ Each ratio compares two kinds in the same round, so other load on the machine af
 reports the median over the rounds. The processor time per request is that of the server process.
 
 With `--workers 1,2,4,8`, servers of so many workers are compared instead with one of one process, for retrieval by id,
-with a filter, and for new texts. `--clients` processes send the requests (`benchmarks/rig/worker_scaling.py`).
+with a filter, and for new texts. `--clients` processes send the requests (`benchmarks/rig/load/worker_scaling.py`).
 
 The results are compared with a scan of all vectors. Building the indexes takes a few minutes. `--keep FOLDER` stores
 them in FOLDER, and later runs reuse them.
@@ -46,8 +46,8 @@ import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
-from benchmarks.rig import worker_scaling
-from benchmarks.rig.http_load import Outcome, closed_loop, request
+from benchmarks.rig.load import worker_scaling
+from benchmarks.rig.load.http_load import Outcome, closed_loop, request
 from benchmarks.rig.results import conclude, show
 from benchmarks.rig.shop import FixedEncoder, Shop, relations
 from indexes.config import IndexKind

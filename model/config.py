@@ -185,7 +185,7 @@ class TrainingOptions(StageConfig):
     )
     compile: Compile = Field(
         "auto",
-        description="compile the towers and the attention with torch.compile, which takes about a minute at the start "
+        description="compile the towers and the attention with torch.compile, which takes half a minute at the start "
         "and speeds up steps on a GPU; auto: on CUDA, from 1,000 steps",
     )
     gradient_checkpointing: bool = Field(

@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from benchmarks.rig.http_load import Outcome, request
-from benchmarks.rig.load_processes import Clients
+from benchmarks.rig.load.http_load import Outcome, request
+from benchmarks.rig.load.load_processes import Clients
 
 
 class _Server(ThreadingHTTPServer):

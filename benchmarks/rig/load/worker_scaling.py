@@ -15,9 +15,9 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from ..results import show
 from .http_load import Outcome
 from .load_processes import Clients
-from .results import show
 from .server_process import Network, processor_seconds, served
 
 CONNECTIONS = 16

@@ -18,7 +18,7 @@ import httpx
 from model.checkpoint.checkpoint import Checkpoint
 from model.embeddings.encoder_protocol import ItemEncoder
 
-from .shop import FixedEncoder
+from ..shop import FixedEncoder
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -48,7 +48,7 @@ def open_fixed(checkpoint: Path, *how: object) -> ItemEncoder:
 @contextmanager
 def served(index: Path, workers: int, network: Network | None) -> Iterator[tuple[int, int]]:
     """Serve an index with a number of workers; yield the port and the process. Without `network`, its own is used."""
-    command = [sys.executable, "-m", "benchmarks.rig.server_process", str(index), str(workers)]
+    command = [sys.executable, "-m", "benchmarks.rig.load.server_process", str(index), str(workers)]
     environment = dict(os.environ)
     if network is not None:
         environment[_NETWORK] = json.dumps(asdict(network))
