@@ -9,6 +9,7 @@ time. The folder appears when all files are complete.
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,12 +37,13 @@ def write_all(client: Client, out: Path, k: int) -> int:
     """Write one file per relation to the new folder `out` and return the number of recommendations.
 
     Raises:
-        FileExistsError: `out` exists, or an interrupted job left its partial folder.
-        RcmlClientError: the service failed.
+        FileExistsError: `out` exists.
+        RcmlClientError: the service rejected a request or failed.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists. Remove it, or write to another folder.")
     partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a job that was interrupted
     partial.mkdir(parents=True)
     items = [item.item_id for item in client.items()]
     total = 0
@@ -75,7 +77,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write all recommendations of a server to Parquet.")
     parser.add_argument("out", type=Path, help="new folder for the files")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of rcml serve")
-    parser.add_argument("--k", type=int, default=20, help="recommendations per item and relation, 1 to 100")
+    parser.add_argument(
+        "--k",
+        type=int,
+        default=20,
+        choices=range(1, 101),
+        metavar="1-100",
+        help="how many per item and relation",
+    )
     given = parser.parse_args()
     try:
         with Client(given.url, os.environ.get("RCML_KEY")) as client:
