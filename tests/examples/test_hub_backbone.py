@@ -80,6 +80,7 @@ def test_script_trains_indexes_and_serves(tmp_path: Path) -> None:
         finally:
             started.send_signal(signal.SIGTERM)
             started.communicate()
+    assert started.returncode == -signal.SIGTERM
 
 
 def test_script_names_missing_arguments(tmp_path: Path) -> None:
