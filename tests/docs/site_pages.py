@@ -90,6 +90,7 @@ def _moved(markdown: str) -> str:
     """Return a document at the root of the repository with its links as they are from `docs/`."""
     for page, document in ROOT_DOCUMENTS.items():
         markdown = markdown.replace(f"]({document}", f"]({page}")
+    markdown = re.sub(r"\[([^]]+)\]\(examples/[^)]*\)", r"`\1`", markdown)  # the site has no page of them
     return markdown.replace("](docs/", "](")
 
 
