@@ -67,7 +67,7 @@ def recommendations(client: Client, items: list[str], relation: str, k: int) -> 
         for item, reply in zip(batch, replies, strict=True):
             if reply.answer is not None:
                 for result in reply.answer.results:
-                    yield relation, item, result.rank, result.item.item_id, result.score
+                    yield relation, item, result.rank, str(result.item.item_id), result.score
             elif reply.status != 404:
                 raise RuntimeError(f"Item {item!r} under {relation!r}: {reply.problem}")
 

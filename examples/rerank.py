@@ -36,7 +36,7 @@ def rerank(client: Client, item_id: str, relation: str, candidates: Sequence[str
     except (ConnectionFailed, Overloaded, Unavailable) as error:
         print(f"Not re-ranked: {error}", file=sys.stderr)
         return list(candidates)
-    ranked = [result.item.item_id for result in answer.results]
+    ranked = [one for result in answer.results if (one := result.item.item_id)]
     known = set(ranked)
     return [*ranked, *(one for one in head if one not in known), *tail]
 

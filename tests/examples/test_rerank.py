@@ -54,11 +54,20 @@ def test_wrong_relation_is_an_error(client: Client) -> None:
         rerank(client, "i0000", "no-such-relation", CANDIDATES)
 
 
+def command(folder: Path, url: str, relation: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder` with `CANDIDATES` as its input."""
+    words = [sys.executable, str(ROOT / "examples" / "rerank.py")]
+    options = ["--url", url, "--item", "i0000", "--relation", relation]
+    text = "\n".join(CANDIDATES)
+    return subprocess.run([*words, *options], input=text, capture_output=True, text=True, cwd=folder)
+
+
 def test_command_reads_and_prints_ids(client: Client, url: str, relation: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "rerank.py"), "--url", url, "--item", "i0000"]
-    given = {"input": "\n".join(CANDIDATES), "capture_output": True, "text": True, "cwd": tmp_path}
-    shown = subprocess.run([*command, "--relation", relation], **given)
+    shown = command(tmp_path, url, relation)
     assert shown.stdout.split() == rerank(client, "i0000", relation, CANDIDATES), shown.stderr
-    failed = subprocess.run([*command, "--relation", "no-such-relation"], **given)
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("rerank: No relation has the ID 'no-such-relation'.")
+
+
+def test_command_fails_with_the_problem(url: str, tmp_path: Path) -> None:
+    shown = command(tmp_path, url, "no-such-relation")
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("rerank: No relation has the ID 'no-such-relation'.")
