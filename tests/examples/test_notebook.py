@@ -40,8 +40,6 @@ def test_notebook_plots_one_item_under_three_relations(
         assert len(plot.convert("RGB").getcolors(2**24) or ()) > 1000  # pictures, not empty axes
 
 
-def test_committed_notebook_was_run_from_top_to_bottom() -> None:
+def test_notebook_is_committed_without_output() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
-    assert counts == [*range(1, len(counts) + 1)]
-    assert "image/png" in results(notebook)
+    assert [cell.id for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")] == []
