@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from examples.recommend_all import SCHEMA, write_all
+from examples.recommend_all import SCHEMA, main, write_all
 from indexes.index import Index
 from model.similarity import Similarity
 from rcml import Client
@@ -43,3 +43,14 @@ def test_failed_job_leaves_no_folder_and_can_be_repeated(client: Client, tmp_pat
         write_all(client, tmp_path / "all", 101)
     assert not (tmp_path / "all").exists()
     assert write_all(client, tmp_path / "all", 1) > 0
+
+
+def test_command_prints_the_number_and_refuses_a_second_run(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "all"
+    monkeypatch.setattr("sys.argv", ["recommend_all.py", str(out), "--url", url, "--k", "1"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"Wrote 3,360 recommendations to {out}.\n"
+    assert main() == 1
+    assert capsys.readouterr().err.startswith(f"recommend_all: {out} exists. ")
