@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help demo test test-milvus check soak compare bench openapi tables lock clean
+.PHONY: help demo test test-milvus check soak compare bench openapi tables site lock sbom dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -62,8 +62,17 @@ openapi: $(INSTALLED)  ## regenerate docs/openapi.json after a change to the API
 tables: $(INSTALLED)  ## regenerate the table of report.json in docs/artifacts.md
 	$(BIN)/python -m tests.docs.report_table
 
+site: $(INSTALLED)  ## build the site of the documents in site/
+	$(BIN)/python -m mkdocs build --strict
+
 lock:  ## pin the packages of the Docker images; needs uv
 	docker/lock.sh
+
+sbom: $(INSTALLED)  ## list the packages of both images in dist/, as CycloneDX
+	$(BIN)/python -m tests.packaging.sbom dist
+
+dist: sbom  ## build wheel and sdist in dist/, beside the SBOMs
+	$(BIN)/python -m build --outdir dist
 
 clean:  ## remove the files of the demo
 	rm -rf var

@@ -4,5 +4,5 @@ Importing this package loads no heavy packages. Its own modules and its packages
 do not import torch, so `indexes` can read the artifacts of `model` without loading torch.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 """Version of rcml. It is defined here so that the package also works from a source tree without being installed."""

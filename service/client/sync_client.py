@@ -47,8 +47,8 @@ class Client:
     failures are retried at most `retries` times and within `deadline` seconds. `request_id` generates the ID under
     which the server logs a call. `transport` replaces the network, for example in tests.
 
-    Every method raises:
-        ApiError: the server rejected the request or failed; see `errors` for the subclasses.
+    Raises:
+        ApiError: the server rejected the request of any method, or failed; see `errors` for the subclasses.
         ConnectionFailed: the server could not be reached or did not respond in time.
         UnexpectedAnswer: the response is not from this service.
     """

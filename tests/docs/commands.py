@@ -83,6 +83,8 @@ class Shell:
                 assert find_spec(module)
             case ["tensorboard", "--logdir", _]:
                 assert distribution("tensorboard")
+            case _ if scripts := [word for word in words if word.startswith("examples/")]:
+                assert all((ROOT / script).is_file() for script in scripts)  # tests/examples runs them
             case _:
                 raise AssertionError(f"{command!r} is not a command that this runner supports")
         return None

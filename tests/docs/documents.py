@@ -25,7 +25,15 @@ ROOT = Path(__file__).parents[2]
 CHANGING = (ROOT / "docs" / "api.md", ROOT / "docs" / "operations.md")
 """Documents whose examples change the served index."""
 
-DOCUMENTS = (ROOT / "README.md", *sorted({*(ROOT / "docs").glob("*.md")} - {*CHANGING}), *CHANGING)
+OUTSIDE = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "examples" / "README.md",
+)
+"""Documents outside `docs/`."""
+
+DOCUMENTS = (*OUTSIDE, *sorted({*(ROOT / "docs").glob("*.md")} - {*CHANGING}), *CHANGING)
 """Documents to check. The documents in `CHANGING` come last."""
 
 COMMANDS = ("console", "sh", "python")

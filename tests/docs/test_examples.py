@@ -124,7 +124,7 @@ def exists(span: str) -> bool:
         return bool(extras_of(found[1]))
     if found := re.fullmatch(r"make ([a-z]+)", span):
         return found[1] in targets()
-    if re.fullmatch(r"(model|indexes|service|tests|docs|docker|benchmarks)/[\w./-]+", span):
+    if re.fullmatch(r"(model|indexes|service|tests|docs|docker|benchmarks|examples)/[\w./-]+", span):
         return (ROOT / span).exists()
     return True
 
@@ -132,6 +132,8 @@ def exists(span: str) -> bool:
 def options(words: list[str]) -> set[str]:
     """Return the options of the verb that `words` start with; a boolean option also has a --no- form."""
     verb = next((name for name in (" ".join(words[:2]), *words[:1]) if name in CONFIGS), None)
+    if words == ["--version"]:
+        return {*words}
     if verb is None:
         raise AssertionError(f"{words[:1]} is not a verb")
     names = {"help"}

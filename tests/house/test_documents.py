@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROSE = (*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md")))
+PROSE = (*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md")
 MAX_README_LINES = 200
 MAX_PROSE_CHARACTERS = 120
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("rcml", "model", "indexes", "service", "benchmarks", "tests")
+PACKAGES = ("rcml", "model", "indexes", "service", "benchmarks", "examples", "tests")
 
 MAX_FILES_OF_FOLDER = 16
 """Maximum number of Python files in a folder, including `__init__.py`."""

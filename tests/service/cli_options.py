@@ -6,6 +6,7 @@ After an intended change to the command line, run `python -m tests.service.cli_o
 import argparse
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic_settings import CliSettingsSource
@@ -14,27 +15,58 @@ from service.cli import Rcml
 
 FROZEN = Path(__file__).with_name("cli_options.txt")
 
+_REMARK = re.compile(r"\s*\((default: .*|default factory: .*|required)\)\s*$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Option:
+    """Option of a verb: its names, the values that it accepts, what it does, and its default or `required`."""
+
+    names: str
+    values: str
+    help: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Verb with the words before it, such as `rcml index build`; what it does, and its options."""
+
+    name: str
+    description: str
+    options: tuple[Option, ...]
+
+
+def verbs() -> Iterator[Verb]:
+    """Yield `rcml` itself, then every verb in the order of the help."""
+    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(Rcml)
+    yield from _verbs("rcml", source.root_parser)
+
 
 def options() -> str:
     """Return one line per verb, followed by one line per option with its names, accepted values and default."""
-    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(Rcml)
-    return "\n".join(_lines("rcml", source.root_parser)) + "\n"
+    lines = []
+    for verb in verbs():
+        lines.append(verb.name)
+        lines += [f"  {one.names}{one.values and f' {one.values}'}  ({one.remark})" for one in verb.options]
+    return "\n".join(lines) + "\n"
 
 
-def _lines(verb: str, parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield verb
-    verbs: dict[str, argparse.ArgumentParser] = {}
+def _verbs(name: str, parser: argparse.ArgumentParser) -> Iterator[Verb]:
+    inner: dict[str, argparse.ArgumentParser] = {}
+    found = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            verbs |= action.choices
+            inner |= action.choices
         elif action.option_strings and action.dest != "help":
-            takes = f" {action.metavar}" if action.metavar and action.nargs != 0 else ""
-            remark = re.search(
-                r"\((default: .*|default factory: .*|required)\)\s*$", action.help or "", re.DOTALL
-            )
-            yield f"  {', '.join(action.option_strings)}{takes}  ({remark[1] if remark else ''})"
-    for name, inner in verbs.items():
-        yield from _lines(f"{verb} {name}", inner)
+            values = str(action.metavar) if action.metavar and action.nargs != 0 else ""
+            text = action.help or ""
+            remark = _REMARK.search(text)
+            names = ", ".join(action.option_strings)
+            found.append(Option(names, values, _REMARK.sub("", text), remark[1] if remark else ""))
+    yield Verb(name, parser.description or "", tuple(found))
+    for verb, own in inner.items():
+        yield from _verbs(f"{name} {verb}", own)
 
 
 if __name__ == "__main__":
