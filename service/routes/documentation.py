@@ -76,7 +76,9 @@ class _Written:
         zipped = _accepts_gzip(request.headers.get("accept-encoding", ""))
         tag = f'"{self.tag}-gzip"' if zipped else f'"{self.tag}"'
         headers = {"ETag": tag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
-        known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+        known = [
+            one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")
+        ]
         if tag in known or "*" in known:
             return Response(status_code=304, headers=headers)
         if zipped:

@@ -25,6 +25,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
     "/explain/heat-map": ("post",),
     "/embeddings": ("post",),
     "/items": ("get",),
+    "/categories": ("get",),
     "/items/{item_id}": ("get", "delete", "put"),
     "/items/{item_id}/image": ("get",),
     "/items/bulk": ("post",),

@@ -1,5 +1,6 @@
 """Endpoints that read the catalogue."""
 
+import sqlite3
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -10,10 +11,19 @@ from starlette.testclient import TestClient
 
 from indexes.builder.build import build
 from indexes.config import BuildConfig
+from indexes.storage.catalogue import CATALOGUE_FILE
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from service.settings import ServeConfig
-from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
+from tests.indexes.fakes import (
+    ITEMS,
+    FakeEncoder,
+    FakeShop,
+    ids,
+    write_checkpoint,
+    write_prepared,
+    write_shop,
+)
 from tests.service.conftest import served
 
 
@@ -104,3 +114,42 @@ def test_text_only_item_has_no_picture(tmp_path: Path) -> None:
             assert "Use similarity TT, TI or AVG" in response.json()["detail"]
         answer = client.post("/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "k": 3})
         assert len(answer.json()["results"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"words": "striped"}, ["red-mug", "blue-mug", "bib"]),
+        ({"words": "STRIPED m", "limit": 1}, ["red-mug"]),
+        ({"category": "Tools"}, ["twin-1", "twin-2", "twin-3", "trowel"]),
+        ({"category": "Tools", "words": "green", "cursor": 3}, ["twin-2", "twin-3"]),
+        ({"words": ""}, []),
+    ],
+)
+def test_lists_items_by_words_and_category(
+    client: TestClient, asked: dict[str, str | int], expected: list[str]
+) -> None:
+    page = client.get("/items", params=asked).json()
+    assert [item["item_id"] for item in page["items"]] == expected
+    assert page["total"] == len(ITEMS)
+    assert (page["next_cursor"] is not None) == (asked.get("limit") == 1)
+
+
+def test_lists_categories_with_their_numbers_of_items(client: TestClient) -> None:
+    listed = client.get("/categories", params={"limit": 2}).json()
+    assert listed == {
+        "categories": [{"category": "Garden", "items": 4}, {"category": "Tools", "items": 4}],
+        "total": 7,
+    }
+
+
+def test_index_of_an_earlier_version_is_not_searched_by_words(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path)
+    with sqlite3.connect(shop.generation / CATALOGUE_FILE) as connection:
+        connection.execute("DROP TABLE words")
+    connection.close()
+    with served(ServeConfig(index=shop.index)) as client:
+        refused = client.get("/items", params={"words": "mug"})
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:rcml:problem:no-word-index")
+        assert "build the index again" in refused.json()["detail"]
+        assert len(client.get("/items", params={"category": "Kitchen"}).json()["items"]) == 3
