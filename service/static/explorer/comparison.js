@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { $, bar, cosine, element, percent, picture, problem, svg } from "./elements.js";
-import { joined, movements, movementText, SHOWN, summary } from "./movement.js";
+import { joined, movementInWords, movements, movementText, SHOWN, summary } from "./movement.js";
 import { askedItem, askedRelation, choiceName, isCalibrated, nameOf } from "./relations.js";
 import { relationChoice } from "./relation_choice.js";
 
@@ -75,17 +75,20 @@ function row(side, result, depth, answer, explain) {
   const { item } = result;
   const figures = element("span", { className: "figures" }, element("span", { className: "probability" }),
     element("small", { className: "cosine" }, cosine(result.score), element("span", { className: "wide" }, " cosine")));
-  const moved = depth ? movementText(result, side, depth) : "";
+  const moved = depth ? [element("span", { "aria-hidden": "true" }, movementText(result, side, depth)), spoken(movementInWords(result))] : [];
   const under = answer.relation === null ? element("small", { className: "under" }, `under ${nameOf(result.relation)}`) : null;
-  const made = element("button", { type: "button", className: "result", "data-item": item.item_id, title: "Why is this a result?" },
+  const made = element("button", { type: "button", className: "result", "data-item": item.item_id },
     element("span", { className: "rank" }, String(result.rank)), picture(item),
     element("span", { className: "what" }, element("b", {}, item.title), under,
-      element("small", { className: `moved ${movementClass(result)}` }, moved)), figures);
+      element("small", { className: `moved ${movementClass(result)}` }, ...moved)), figures);
   made.onclick = () => explain(side, result);
   made.onmouseenter = made.onfocus = () => highlight(item.item_id);
   made.onmouseleave = made.onblur = () => highlight(null);
   return element("li", {}, made);
 }
+
+/** Make a text that only screen readers read. */
+const spoken = (text) => element("span", { className: "spoken" }, text);
 
 function movementClass(result) {
   if (result.there === null || result.there > SHOWN) return "apart";
@@ -108,8 +111,7 @@ async function showProbabilities(side, view, results, current) {
     const verdict = answer.replies[number]?.answer;
     if (!verdict) { one.querySelector(".figures").classList.add("uncalibrated"); return; }
     one.classList.toggle("unlikely", !verdict.valid);
-    one.querySelector(".probability").replaceChildren(percent(verdict.probability), bar(verdict.probability));
-    one.querySelector(".probability").append(element("span", { className: "hidden-text" }, " probable, "));
+    one.querySelector(".probability").replaceChildren(spoken("probability "), percent(verdict.probability), bar(verdict.probability));
   });
 }
 

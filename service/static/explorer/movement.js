@@ -27,6 +27,10 @@ export function movementText(result, side, depth) {
   return `${up > 0 ? "▲" : "▼"} ${Math.abs(up)} from ${ordinal(result.there)}`;
 }
 
+/** Say the same in words, for a screen reader. */
+export const movementInWords = ({ there }) =>
+  there === null ? "not found on the other side" : `${ordinal(there)} on the other side`;
+
 /** Summarise the difference in sentences. */
 export function summary(moved, leftName, rightName) {
   const same = joined(moved);

@@ -39,7 +39,7 @@ function build(dialog) {
     element("span", { className: "preview" }), element("span", {}, element("b", {}, "Choose a picture"),
       element("small", {}, "or drop or paste one here")), file);
   const words = element("textarea", { id: "new-words", maxLength: 2000, placeholder: "Navy striped helmet with a moon. Cycling" });
-  const says = element("p", { className: "says", role: "status" });
+  const says = element("p", { className: "says", role: "alert" });
   const form = element("form", {}, zone, element("label", { htmlFor: "new-words" }, "Words: a title, and a category if you know it"),
     words, says, element("div", { className: "dialog-foot" }, button("Cancel", () => dialog.close()),
       element("button", { type: "submit", className: "main" }, "Show related items")));
