@@ -249,7 +249,8 @@ def add_relation(relation_id: str, description: str, name: str = "") -> Call[Rel
 
     The call is not repeatable, because the server rejects a second one.
     """
-    content = to_json({"relation_id": relation_id, "description": description, "name": name})
+    asked = {"relation_id": relation_id, "description": description, **({"name": name} if name else {})}
+    content = to_json(asked)
     return Call("POST", "relations", RelationDetail.model_validate_json, content, repeatable=False)
 
 
