@@ -5,6 +5,7 @@ import { $, bar, cosine, element, percent, picture, problem, svg } from "./eleme
 import { joined, movementInWords, movements, movementText, SHOWN, summary } from "./movement.js";
 import { askedItem, askedRelation, choiceName, isCalibrated, nameOf } from "./relations.js";
 import { relationChoice } from "./relation_choice.js";
+import { isReproducible } from "./view_link.js";
 
 const DEPTH = 100; // results that are asked for, to tell how far a result moved
 const DEPTH_IN_WORDS = 40; // for a relation in words, more results take more time
@@ -52,16 +53,13 @@ function rank(view, choice) {
   const body = { k: choice.words ? DEPTH_IN_WORDS : DEPTH };
   if (!choice.none) body.relation = askedRelation(choice);
   if (item.item_id) return call("retrieve", { body: { ...body, item_id: item.item_id, similarity: view.by } });
-  const asked = askedItem(item);
-  const by = { text: "T", picture: "I" }[Object.keys(asked).length === 1 ? Object.keys(asked)[0] : ""];
-  if (!by || view.by[0] === by) body.similarity = view.by; // a new item lacks the other view
-  return call("retrieve", { body: { ...body, ...asked } });
+  return call("retrieve", { body: { ...body, ...askedItem(item), similarity: view.by } });
 }
 
 function showSide(side, results, answer, other, explain) {
   const depth = other instanceof Error ? 0 : other.results.length;
   const rows = results.map((result) => row(side, result, depth, answer, explain));
-  const list = element("ol", {}, ...rows);
+  const list = element("ol", { "aria-label": `Results under ${choiceName(shown.view[side])}` }, ...rows);
   const notes = [];
   const novel = answer.familiarity?.[0];
   if (novel?.far) {
@@ -141,7 +139,8 @@ function highlight(id) {
 export function showItem(item) {
   const name = item.title ?? (item.text ? `“${item.text}”` : "Your picture");
   const about = item.item_id ? [(item.categories ?? []).join(", "), item.item_id].filter(Boolean).join(" · ")
-    : `New item, known by its ${[item.text && "words", item.preview && "picture"].filter(Boolean).join(" and ")}`;
+    : `New item, known by its ${[item.text && "words", item.preview && "picture"].filter(Boolean).join(" and ")}`
+      + (isReproducible({ item }) ? "" : ". A link cannot contain the picture.");
   $("chosen").replaceChildren(picture(item), element("div", {}, element("small", {}, "What goes with"),
     element("h2", {}, name), element("small", {}, about)));
 }

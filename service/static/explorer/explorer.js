@@ -35,7 +35,8 @@ async function start() {
 /** Show what the address of the page describes. */
 async function follow() {
   const link = readLink();
-  if ($("why").open) { $("why").onclose = null; $("why").close(); }
+  $("why").onclose = null; // it would change the address that is followed here
+  for (const dialog of ["why", "categories", "describe"]) $(dialog).close();
   view = { ...view, page: link.page, by: link.by ?? "AVG", why: link.why, left: link.left, right: link.right };
   try {
     view.item = await linkedItem(link);
@@ -68,18 +69,30 @@ async function present({ replace = false } = {}) {
     if (view.left) view.right = chosen.other;
     else [view.left, view.right] = view.right ? [chosen.other, view.right] : [chosen.first, chosen.other];
   }
+  view.by = possibleBy(view.item).includes(view.by) ? view.by : possibleBy(view.item)[0];
   writeLink(view, { replace });
   document.title = `${view.item.title ?? view.item.text ?? "Your picture"} – rcml explorer`;
-  $("by").value = view.by;
+  showComparedBy();
   $("copy").hidden = !isReproducible(view);
   showChoices(view, inWords, (side, choice) => { view[side] = choice; present(); });
   await compare(view, explain);
   if (view.why) explainLinked();
 }
 
+/** Return the ways to compare an item, the usual one first: a new item may have no words, or no picture. */
+function possibleBy(item) {
+  if (item.item_id || (item.text && item.base64)) return ["AVG", "TT", "II", "TI", "IT"];
+  return item.text ? ["TT", "TI"] : ["II", "IT"];
+}
+
+function showComparedBy() {
+  const possible = possibleBy(view.item);
+  for (const option of $("by").options) option.disabled = !possible.includes(option.value);
+  $("by").value = view.by;
+}
+
 function use(item) {
   view = { ...view, item, why: null };
-  if (!item.item_id && !item.text) view.by = view.by[0] === "I" ? view.by : "AVG";
   notify();
   present();
   $("main").focus({ preventScroll: true });

@@ -96,6 +96,57 @@ def test_shows_two_relations_whose_common_results_are_joined_by_lines(page: Any)
     assert no_sideways_scrolling(page)
 
 
+MOVEMENT = """async () => {
+    const { movements, joined, movementText, summary } = await import("/static/explorer/movement.js");
+    const of = (...ids) => ids.map((id) => ({ item: { item_id: id, title: id } }));
+    const far = Array.from({ length: 12 }, (_, place) => `far-${place}`);
+    const moved = movements(of("a", "b", "c", "d", "only"), of("b", "a", ...far, "d", "c"));
+    return {
+        there: moved.left.map((result) => result.there),
+        shown: moved.right.length,
+        joined: joined(moved).map((result) => [result.item.item_id, result.rank, result.there]),
+        left: moved.left.map((result) => movementText(result, "left", 16)),
+        right: moved.right.slice(0, 3).map((result) => movementText(result, "right", 5)),
+        summary: summary(moved, "Garden", "Office"),
+        alike: summary(movements(of("a", "b"), of("a", "b")), "Garden", "Office"),
+        apart: summary(movements(of("a"), of("b")), "Garden", "Office"),
+        same: summary(movements(of("a"), of("a")), "Garden", "Garden"),
+    };
+}"""
+
+
+def test_movements_are_those_computed_by_hand(page: Any) -> None:
+    opened(page)
+    assert page.evaluate(MOVEMENT) == {
+        "there": [2, 1, 16, 15, None],
+        "shown": 10,
+        "joined": [["a", 1, 2], ["b", 2, 1]],
+        "left": ["→ 2nd", "→ 1st", "→ 16th", "→ 15th", "→ below 16th"],
+        "right": ["▲ 1 from 2nd", "▼ 1 from 1st", "from below 5th"],
+        "summary": "2 of the 10 best results are the same under both. “a” moves furthest: from 1st to 2nd.",
+        "alike": "2 of the 2 best results are the same under both. They keep their ranks.",
+        "apart": "None of the 1 best results is the same under both. What is related to this item depends on the "
+        "relation.",
+        "same": "Both sides show the same relation. Choose another one on either side.",
+    }
+
+
+WRITTEN = """async () => {
+    const { ordinal, percent, plural } = await import("/static/explorer/elements.js");
+    return [[1, 2, 3, 4, 11, 12, 13, 21, 102, 111].map(ordinal), [0, 0.004, 0.5, 0.994, 0.996, 1].map(percent),
+        [plural(1, "user"), plural(1234, "user")]];
+}"""
+
+
+def test_numbers_are_written_for_people(page: Any) -> None:
+    opened(page)
+    assert page.evaluate(WRITTEN) == [
+        ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th"],
+        ["0%", "under 1%", "50%", "99%", "over 99%", "100%"],
+        ["1 user", "1,234 users"],
+    ]
+
+
 def test_shows_the_probability_first_and_the_cosine_beside_it(page: Any) -> None:
     opened(page, "?item=bib&left=gardeners&right=same-item")
     figures = page.locator("#left .figures").first
