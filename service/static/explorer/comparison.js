@@ -29,6 +29,7 @@ export async function compare(view, explain) {
   shown = null;
   for (const side of SIDES) listOf(side).replaceChildren(...Array.from({ length: SHOWN }, () => element("div", { className: "skeleton row" })));
   $("columns").setAttribute("aria-busy", "true");
+  $("summary").textContent = "Comparing…";
   $("lines").replaceChildren();
   const answers = await Promise.all(SIDES.map((side) => rank(view, view[side]).catch((error) => error)));
   if (mine !== latest) return;

@@ -42,7 +42,9 @@ async function follow() {
     view.item = await linkedItem(link);
   } catch (error) {
     view.item = null;
-    notify(problem(error), element("p", {}, "Find another item below."));
+    notify(error.status === 404
+      ? problem(new Error(`The catalogue has no item with the ID “${link.item}”. Find another item below.`))
+      : problem(error, follow));
   }
   showPage();
   if (view.page === "compare") await present({ replace: true });

@@ -33,7 +33,7 @@ function intro(answer) {
     ? "Measured on items that training never saw: Hit@5 is the share of questions with a right answer among the first five; AUC tells valid from invalid pairs (0.5 is chance, 1 is perfect); ECE is how far the probabilities are off on average."
     : "The server was started without a report, so the quality of the relations is not shown. Start it with --report.";
   return element("div", { className: "intro" }, element("h2", {}, "Relations"),
-    element("p", {}, "Each relation was learned from what people bought or chose together. It decides what “related” means."),
+    element("p", {}, "Each relation was learned from what people bought or chose together. It decides what “related” means. The number below a pair is how many of its users have both items."),
     element("p", { className: "soft" }, explain));
 }
 
@@ -67,7 +67,8 @@ function card(relation) {
     element("div", { className: "card-head" }, element("h3", {}, relation.name), element("small", { className: "tag" }, origin)),
     element("p", { className: "text" }, meaningOf(relation)),
     facts.length ? element("dl", { className: "facts" }, ...facts) : null,
-    qualityView(relation.quality), samplesView(relation), foot);
+    qualityView(relation.quality), samplesView(relation),
+    relation.origin === "added" ? element("p", { className: "soft" }, "Added in words: it has no known pairs, so its quality is not measured.") : null, foot);
 }
 
 function qualityView(quality) {
@@ -88,7 +89,7 @@ function samplesView(relation) {
     const titles = `${pair.item_a.title} and ${pair.item_b.title}`;
     const made = button("", () => actions.explain(pair, relation), { className: "sample", "aria-label": `Why ${titles}?`, title: titles });
     made.append(picture(pair.item_a), element("span", { "aria-hidden": "true" }, "+"), picture(pair.item_b));
-    if (relation.users) made.append(element("small", {}, `${plural(pair.support, "user has", "users have")} both`));
+    if (relation.users) made.append(element("small", {}, plural(pair.support, "user")));
     return made;
   });
   return element("div", { className: "samples" }, ...pairs);

@@ -303,7 +303,7 @@ def test_adds_a_relation_in_words_and_removes_it(page: Any) -> None:
 def test_tells_what_is_wrong_and_tries_again(page: Any) -> None:
     page.goto("/?item=unicorn")
     page.wait_for_selector(".problem")
-    assert "No item has the ID 'unicorn'" in seen(page, ".problem")
+    assert "no item with the ID “unicorn”" in seen(page, ".problem")
     page.route("**/retrieve", lambda route: route.abort())
     page.goto("/?item=bib&left=gardeners&right=new-parents")
     page.wait_for_selector("#left .problem")
