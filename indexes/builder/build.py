@@ -215,7 +215,7 @@ def _write(
         write_catalogue(draft.path, items)
         write_attributes(draft.path, items)
         _copy_pictures(prepared, draft, items)
-    save_relations(draft.path, indexed_relations(checkpoint, prepared))
+    save_relations(draft.path, indexed_relations(checkpoint.relations, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)
     (draft.path / SKIPPED_FILE).write_text(

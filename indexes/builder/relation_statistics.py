@@ -3,23 +3,20 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-import polars as pl
-
 from indexes.storage.relation_table import IndexedRelation, SamplePair
-from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
-from model.records import Edge
+from model.records import Edge, Relation
 
 SAMPLE_PAIRS = 3
 """Number of pairs that are stored as examples of a relation."""
 
 
-def indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[IndexedRelation]:
-    """Return the relations of the checkpoint, each with its numbers of users, pairs and paired items, and examples."""
+def indexed_relations(relations: Sequence[Relation], prepared: Prepared) -> list[IndexedRelation]:
+    """Return the relations of a checkpoint, each with its numbers of users, pairs and paired items, and examples."""
     edges: defaultdict[str, list[Edge]] = defaultdict(list)
     for edge in prepared.edges:
         edges[edge.relation_id].append(edge)
-    users = _users(prepared)
+    users = prepared.users()
     return [
         IndexedRelation(relation, None)
         if relation.intra
@@ -30,18 +27,9 @@ def indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[Indexe
             users=users.get(relation.relation_id),
             sample_pairs=_sample_pairs(own),
         )
-        for relation in checkpoint.relations
+        for relation in relations
         for own in [edges[relation.relation_id]]
     ]
-
-
-def _users(prepared: Prepared) -> dict[str, int]:
-    """Return the number of users of each relation; empty if the data was made from ready-made edges."""
-    log = prepared.interactions()
-    if log is None:
-        return {}
-    counts = log.group_by("relation_id").agg(pl.col("user").n_unique())
-    return {str(relation): int(users) for relation, users in counts.iter_rows()}
 
 
 def _sample_pairs(edges: Sequence[Edge]) -> tuple[SamplePair, ...]:
