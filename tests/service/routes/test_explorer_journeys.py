@@ -247,8 +247,8 @@ def test_explains_a_pair_with_attention_validity_and_all_relations(page: Any) ->
     assert page.locator("#why .types tbody tr").count() == len(RELATIONS) - 1
     assert "why=" in page.url
     page.keyboard.press("Escape")
-    page.wait_for_selector("#why", state="hidden")
-    assert "why=" not in page.url
+    page.wait_for_url(lambda url: "why=" not in url)
+    assert page.locator("#why").is_hidden()
     assert row.evaluate("one => one === document.activeElement")
 
 
