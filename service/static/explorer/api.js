@@ -17,7 +17,9 @@ export const forgetKey = () => sessionStorage.removeItem(KEY);
 let askForKey = null;
 
 /** Set the function that asks the user for a key: it gets a sentence and resolves once a key is stored. */
-export const onMissingKey = (ask) => { askForKey = ask; };
+export const onMissingKey = (ask) => {
+  askForKey = ask;
+};
 
 /** Send a request and return the parsed JSON, or throw an ApiError with the message of the server. */
 export async function call(path, { method, body, signal } = {}) {

@@ -18,7 +18,7 @@ let shown = null;
 export function showChoices(view, inWords, changed) {
   for (const side of SIDES) {
     const head = relationChoice(side, view[side], inWords, (choice) => changed(side, choice));
-    const list = element("div", { className: "list" });
+    const list = element("div.list");
     $(side).replaceChildren(head, list);
   }
 }
@@ -27,7 +27,8 @@ export function showChoices(view, inWords, changed) {
 export async function compare(view, explain) {
   const mine = ++latest;
   shown = null;
-  for (const side of SIDES) listOf(side).replaceChildren(...Array.from({ length: SHOWN }, () => element("div", { className: "skeleton row" })));
+  for (const side of SIDES)
+    listOf(side).replaceChildren(...Array.from({ length: SHOWN }, () => element("div.skeleton.row")));
   $("columns").setAttribute("aria-busy", "true");
   $("summary").textContent = "Comparing…";
   $("lines").replaceChildren();
@@ -40,7 +41,8 @@ export async function compare(view, explain) {
   shown = { view, moved };
   $("summary").textContent = failed ? "" : summary(moved, ...SIDES.map((side) => choiceName(view[side])));
   SIDES.forEach((side, number) => {
-    if (answers[number] instanceof Error) listOf(side).replaceChildren(problem(answers[number], () => compare(view, explain)));
+    if (answers[number] instanceof Error)
+      listOf(side).replaceChildren(problem(answers[number], () => compare(view, explain)));
     else showSide(side, moved[side], answers[number], answers[1 - number], explain);
   });
   drawLines();
@@ -53,8 +55,8 @@ function rank(view, choice) {
   const { item } = view;
   const body = { k: choice.words ? DEPTH_IN_WORDS : DEPTH };
   if (!choice.none) body.relation = askedRelation(choice);
-  if (item.item_id) return call("retrieve", { body: { ...body, item_id: item.item_id, similarity: view.by } });
-  return call("retrieve", { body: { ...body, ...askedItem(item), similarity: view.by } });
+  const asked = item.item_id ? { item_id: item.item_id } : askedItem(item);
+  return call("retrieve", { body: { ...body, ...asked, similarity: view.by } });
 }
 
 function showSide(side, results, answer, other, explain) {
@@ -64,30 +66,43 @@ function showSide(side, results, answer, other, explain) {
   const notes = [];
   const novel = answer.familiarity?.[0];
   if (novel?.far) {
-    notes.push(element("p", { className: "note" }, `These words are far from every learned relation (the nearest is “${nameOf(novel.nearest)}”), so results may be poor.`));
+    const nearest = `The nearest one is “${nameOf(novel.nearest)}”.`;
+    notes.push(
+      element("p.note", `These words are far from every learned relation, so results may be poor. ${nearest}`),
+    );
   }
-  if (!results.length) notes.push(element("p", { className: "waiting" }, "No results: the catalogue has no other item that can be compared in this way."));
+  if (!results.length)
+    notes.push(element("p.waiting", "No results: the catalogue has no other item that can be compared in this way."));
   listOf(side).replaceChildren(...notes, list);
 }
 
 function row(side, result, depth, answer, explain) {
   const { item } = result;
-  const figures = element("span", { className: "figures" }, element("span", { className: "probability" }),
-    element("small", { className: "cosine" }, cosine(result.score), element("span", { className: "wide" }, " cosine")));
-  const moved = depth ? [element("span", { "aria-hidden": "true" }, movementText(result, side, depth)), spoken(movementInWords(result))] : [];
-  const under = answer.relation === null ? element("small", { className: "under" }, `under ${nameOf(result.relation)}`) : null;
-  const made = element("button", { type: "button", className: "result", "data-item": item.item_id },
-    element("span", { className: "rank" }, String(result.rank)), picture(item),
-    element("span", { className: "what" }, element("b", {}, item.title), under,
-      element("small", { className: `moved ${movementClass(result)}` }, ...moved)), figures);
+  const figures = element(
+    "span.figures",
+    element("span.probability"),
+    element("small.cosine", cosine(result.score), element("span.wide", " cosine")),
+  );
+  const moved = depth
+    ? [element("span", { "aria-hidden": "true" }, movementText(result, side, depth)), spoken(movementInWords(result))]
+    : [];
+  const under = answer.relation === null ? element("small.under", `under ${nameOf(result.relation)}`) : null;
+  const made = element(
+    "button.result",
+    { type: "button", "data-item": item.item_id },
+    element("span.rank", String(result.rank)),
+    picture(item),
+    element("span.what", element("b", item.title), under, element(`small.moved.${movementClass(result)}`, ...moved)),
+    figures,
+  );
   made.onclick = () => explain(side, result);
   made.onmouseenter = made.onfocus = () => highlight(item.item_id);
   made.onmouseleave = made.onblur = () => highlight(null);
-  return element("li", {}, made);
+  return element("li", made);
 }
 
 /** Make a text that only screen readers read. */
-const spoken = (text) => element("span", { className: "spoken" }, text);
+const spoken = (text) => element("span.spoken", text);
 
 function movementClass(result) {
   if (result.there === null || result.there > SHOWN) return "apart";
@@ -108,9 +123,14 @@ async function showProbabilities(side, view, results, current) {
   if (!current()) return;
   rows.forEach((one, number) => {
     const verdict = answer.replies[number]?.answer;
-    if (!verdict) { one.querySelector(".figures").classList.add("uncalibrated"); return; }
+    if (!verdict) {
+      one.querySelector(".figures").classList.add("uncalibrated");
+      return;
+    }
     one.classList.toggle("unlikely", !verdict.valid);
-    one.querySelector(".probability").replaceChildren(spoken("probability "), percent(verdict.probability), bar(verdict.probability));
+    one
+      .querySelector(".probability")
+      .replaceChildren(spoken("probability "), percent(verdict.probability), bar(verdict.probability));
   });
 }
 
@@ -120,28 +140,39 @@ export function drawLines() {
   if (!shown || !lines.offsetParent) return;
   const { width, height, top } = lines.getBoundingClientRect();
   const middle = (side, id) => {
-    const box = [...$(side).querySelectorAll(".result")].find((one) => one.dataset.item === id)?.getBoundingClientRect();
+    const box = [...$(side).querySelectorAll(".result")]
+      .find((one) => one.dataset.item === id)
+      ?.getBoundingClientRect();
     return box && box.top + box.height / 2 - top;
   };
   const paths = joined(shown.moved).map(({ item }) => {
     const [from, to] = [middle("left", item.item_id), middle("right", item.item_id)];
     if (from === undefined || to === undefined) return null;
-    return svg("path", { d: `M0 ${from} C${width / 2} ${from} ${width / 2} ${to} ${width} ${to}`, "data-item": item.item_id });
+    return svg("path", {
+      d: `M0 ${from} C${width / 2} ${from} ${width / 2} ${to} ${width} ${to}`,
+      "data-item": item.item_id,
+    });
   });
   lines.replaceChildren(svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, ...paths.filter(Boolean)));
 }
 
 function highlight(id) {
   for (const one of $("columns").querySelectorAll("[data-item]")) one.classList.toggle("lit", one.dataset.item === id);
-  $("columns").classList.toggle("focused", id !== null && joined(shown?.moved ?? { left: [] }).some(({ item }) => item.item_id === id));
+  $("columns").classList.toggle(
+    "focused",
+    id !== null && joined(shown?.moved ?? { left: [] }).some(({ item }) => item.item_id === id),
+  );
 }
 
 /** Show the item that is compared. */
 export function showItem(item) {
   const name = item.title ?? (item.text ? `“${item.text}”` : "Your picture");
-  const about = item.item_id ? [(item.categories ?? []).join(", "), item.item_id].filter(Boolean).join(" · ")
-    : `New item, known by its ${[item.text && "words", item.preview && "picture"].filter(Boolean).join(" and ")}`
-      + (isReproducible({ item }) ? "" : ". A link cannot contain the picture.");
-  $("chosen").replaceChildren(picture(item), element("div", {}, element("small", {}, "What goes with"),
-    element("h2", {}, name), element("small", {}, about)));
+  const about = item.item_id
+    ? [(item.categories ?? []).join(", "), item.item_id].filter(Boolean).join(" · ")
+    : `New item, known by its ${[item.text && "words", item.preview && "picture"].filter(Boolean).join(" and ")}` +
+      (isReproducible({ item }) ? "" : ". A link cannot contain the picture.");
+  $("chosen").replaceChildren(
+    picture(item),
+    element("div", element("small", "What goes with"), element("h2", name), element("small", about)),
+  );
 }

@@ -1,12 +1,13 @@
 // The explorer page: keeps the view that the address describes, and starts what the user asks for.
 
-import { call, forgetKey, hasKey, onMissingKey, storeKey } from "./api.js";
+import { call } from "./api.js";
 import { compare, drawLines, showChoices, showItem } from "./comparison.js";
 import { $, element, problem } from "./elements.js";
 import { explainPair } from "./explanation.js";
 import { randomItem, setUpPicker } from "./item_picker.js";
+import { setUpKey } from "./key_dialog.js";
 import { setUpNewItem } from "./new_item.js";
-import { hideRelations, showRelations } from "./relation_cards.js";
+import { showRelations } from "./relation_cards.js";
 import { isCalibrated, loadRelations, relationOf } from "./relations.js";
 import { telling } from "./telling_relations.js";
 import { isReproducible, readLink, writeLink } from "./view_link.js";
@@ -21,7 +22,7 @@ async function start() {
     inWords = (await loadRelations()).in_words;
   } catch (error) {
     if (error.status === 503) {
-      notify(element("p", { className: "waiting", role: "status" }, "The index is being opened…"));
+      notify(element("p.waiting", { role: "status" }, "The index is being opened…"));
       setTimeout(start, OPENING_MS);
       return;
     }
@@ -42,9 +43,11 @@ async function follow() {
     view.item = await linkedItem(link);
   } catch (error) {
     view.item = null;
-    notify(error.status === 404
-      ? problem(new Error(`The catalogue has no item with the ID “${link.item}”. Find another item below.`))
-      : problem(error, follow));
+    notify(
+      error.status === 404
+        ? problem(new Error(`The catalogue has no item with the ID “${link.item}”. Find another item below.`))
+        : problem(error, follow),
+    );
   }
   showPage();
   if (view.page === "compare") await present({ replace: true });
@@ -60,7 +63,7 @@ async function linkedItem(link) {
 /** Show the results for the item; choose relations that tell something about it if none are chosen. */
 async function present({ replace = false } = {}) {
   if (!view.item) {
-    $("chosen").replaceChildren(element("p", { className: "waiting" }, "Choose an item to see what goes with it."));
+    $("chosen").replaceChildren(element("p.waiting", "Choose an item to see what goes with it."));
     $("comparison").hidden = true;
     return;
   }
@@ -76,7 +79,10 @@ async function present({ replace = false } = {}) {
   document.title = `${view.item.title ?? view.item.text ?? "Your picture"} – rcml explorer`;
   showComparedBy();
   $("copy").hidden = !isReproducible(view);
-  showChoices(view, inWords, (side, choice) => { view[side] = choice; present(); });
+  showChoices(view, inWords, (side, choice) => {
+    view[side] = choice;
+    present();
+  });
   await compare(view, explain);
   if (view.why) explainLinked();
 }
@@ -101,47 +107,73 @@ function use(item) {
   scrollTo({ top: 0 });
 }
 
+async function useRandom() {
+  try {
+    const item = await randomItem();
+    if (item) use(item);
+  } catch (error) {
+    notify(problem(error));
+  }
+}
+
 function explain(side, result) {
   view.why = { side, item: result.item.item_id };
   writeLink(view);
   const choice = view[side];
-  const relation = choice.words ? { description: choice.words } : choice.relation ?? result.relation;
+  const relation = choice.words ? { description: choice.words } : (choice.relation ?? result.relation);
   explainPair({
-    a: view.item, b: result.item, relation, judged: isCalibrated(choice),
+    a: view.item,
+    b: result.item,
+    relation,
+    judged: isCalibrated(choice),
     follow: () => use(result.item),
-    closed: () => { view.why = null; writeLink(view); },
+    closed: () => {
+      view.why = null;
+      writeLink(view);
+    },
   });
 }
 
+/** Explain the pair of the link, even if it is no longer among the results that are shown. */
 async function explainLinked() {
   const { side, item } = view.why;
   const row = [...$(side).querySelectorAll(".result")].find((one) => one.dataset.item === item);
-  if (row) row.click();
-  else view.why = null;
+  if (row) {
+    row.click();
+    return;
+  }
+  const found = view[side].none ? null : await call(`items/${encodeURIComponent(item)}`).catch(() => null);
+  if (found) explain(side, { item: found });
+  else {
+    view.why = null;
+    writeLink(view, { replace: true });
+  }
 }
 
+/** Show the page that the view names; the other one is hidden. */
 function showPage() {
   const relations = view.page === "relations";
   $("compare").hidden = relations;
   $("relations").hidden = !relations;
-  for (const [link, current] of [["to-compare", !relations], ["to-relations", relations]]) {
-    if (current) $(link).setAttribute("aria-current", "page");
-    else $(link).removeAttribute("aria-current");
+  for (const page of ["compare", "relations"]) {
+    if (page === view.page) $(`to-${page}`).setAttribute("aria-current", "page");
+    else $(`to-${page}`).removeAttribute("aria-current");
   }
-  if (!relations) { hideRelations(); return; }
+  if (!relations) return;
   document.title = "Relations – rcml explorer";
   showRelations({
-    compare: (relation) => go("compare", () => {
-      if (view.right?.relation === relation.relation_id) view.right = null;
-      view.left = { relation: relation.relation_id };
-    }),
-    explain: (pair, relation) => explainPair({
-      a: pair.item_a, b: pair.item_b, relation: relation.relation_id, judged: true,
-      follow: () => go("compare", () => { view.item = pair.item_b; view.left = { relation: relation.relation_id }; view.right = null; }),
-    }),
+    compare: ({ relation_id: relation }) => go("compare", under(relation)),
+    explain: ({ item_a: a, item_b: b }, { relation_id: relation }) =>
+      explainPair({ a, b, relation, judged: true, follow: () => go("compare", { item: b, ...under(relation) }) }),
     changed: forgetRemoved,
   });
 }
+
+/** Return the part of a view that shows a relation on the left, and another one on the right. */
+const under = (relation) => ({
+  left: { relation },
+  right: view.right?.relation === relation ? null : view.right,
+});
 
 /** Drop choices of relations that no longer exist. */
 function forgetRemoved() {
@@ -150,9 +182,9 @@ function forgetRemoved() {
   }
 }
 
-function go(page, change = () => {}) {
-  view = { ...view, page, why: null };
-  change();
+/** Go to a page of the explorer, with changes of the view. */
+function go(page, changes = {}) {
+  view = { ...view, page, why: null, ...changes };
   notify();
   writeLink(view);
   showPage();
@@ -163,21 +195,6 @@ function go(page, change = () => {}) {
 
 const notify = (...shown) => $("notice").replaceChildren(...shown);
 
-function askForKey(says) {
-  return new Promise((resolve) => {
-    $("key-says").textContent = says;
-    $("key-form").onsubmit = (event) => {
-      event.preventDefault();
-      storeKey(new FormData(event.target).get("key").trim());
-      event.target.reset();
-      $("key").close();
-      $("forget").hidden = false;
-      resolve();
-    };
-    if (!$("key").open) $("key").showModal();
-  });
-}
-
 async function copyLink() {
   try {
     await navigator.clipboard.writeText(location.href);
@@ -185,21 +202,22 @@ async function copyLink() {
   } catch {
     $("copy").textContent = "Copy it from the address bar";
   }
-  setTimeout(() => { $("copy").textContent = "Copy link"; }, 2000);
+  setTimeout(() => {
+    $("copy").textContent = "Copy link";
+  }, 2000);
 }
 
-let asking = null; // all requests that were rejected meanwhile wait for the same key
-onMissingKey((says) => (asking ??= askForKey(says).finally(() => { asking = null; })));
+setUpKey();
 setUpPicker({ chosen: use, described: (text) => use({ text }) });
 setUpNewItem(use);
-$("random").onclick = () => randomItem().then((item) => item && use(item), (error) => notify(problem(error)));
-$("by").onchange = () => { view.by = $("by").value; present(); };
+$("random").onclick = useRandom;
+$("by").onchange = () => {
+  view.by = $("by").value;
+  present();
+};
 $("copy").onclick = copyLink;
-$("forget").hidden = !hasKey();
-$("forget").onclick = () => { forgetKey(); location.reload(); };
-$("key").oncancel = (event) => event.preventDefault(); // without a key the page cannot show anything
-for (const [link, page] of [["to-compare", "compare"], ["to-relations", "relations"]]) {
-  $(link).onclick = (event) => {
+for (const page of ["compare", "relations"]) {
+  $(`to-${page}`).onclick = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
     event.preventDefault();
     if (view.page !== page) go(page);

@@ -1,7 +1,7 @@
 // Finding an item: by words with pictures while you type, by category, or at random.
 
 import { call } from "./api.js";
-import { $, button, categoriesOf, count, element, picture, problem } from "./elements.js";
+import { $, button, categoriesOf, count, dialogHead, element, picture, problem } from "./elements.js";
 
 const TYPED_MS = 150; // wait for the next letter before asking
 const FOUND = 8;
@@ -18,14 +18,19 @@ export function setUpPicker({ chosen, described }) {
   [choose, describe] = [chosen, described];
   const words = $("words");
   let timer;
-  words.oninput = () => { clearTimeout(timer); timer = setTimeout(search, TYPED_MS); };
+  words.oninput = () => {
+    clearTimeout(timer);
+    timer = setTimeout(search, TYPED_MS);
+  };
   words.onkeydown = onKey;
-  words.onfocus = () => { if (options.length) open(true); };
-  words.onblur = () => setTimeout(() => open(false), 150);
+  words.onfocus = () => {
+    if (options.length) open(true);
+  };
+  words.onblur = () => open(false);
   $("browse").onclick = browse;
 }
 
-/** Return an item at random, of a catalogue with `total` items. */
+/** Return an item at random; null if the catalogue is empty. */
 export async function randomItem() {
   const { total } = await call("items?limit=1");
   if (!total) return null;
@@ -41,26 +46,44 @@ async function search() {
   try {
     const query = new URLSearchParams({ words: typed, limit: FOUND });
     const { items } = await call(`items?${query}`, { signal: asking.signal });
-    const found = items.map((item) => option(() => choose(item), picture(item),
-      element("span", {}, element("b", {}, item.title), element("small", {}, categoriesOf(item)))));
-    if (!found.length) found.push(element("p", { className: "none" }, "No item has all of these words."));
-    show([...found, option(() => describe(typed), element("span", { className: "sign", "aria-hidden": "true" }, "+"),
-      element("span", {}, element("b", {}, `“${typed}”`), element("small", {}, "as a new item, described by these words")))]);
+    const found = items.map((item) =>
+      option(
+        () => choose(item),
+        picture(item),
+        element("span", element("b", item.title), element("small", categoriesOf(item))),
+      ),
+    );
+    if (!found.length) found.push(element("p.none", "No item has all of these words."));
+    show([
+      ...found,
+      option(
+        () => describe(typed),
+        element("span.sign", { "aria-hidden": "true" }, "+"),
+        element("span", element("b", `“${typed}”`), element("small", "as a new item, described by these words")),
+      ),
+    ]);
   } catch (error) {
-    if (error.name !== "AbortError") show([element("p", { className: "none", role: "alert" }, error.message)]);
+    if (error.name !== "AbortError") show([element("p.none", { role: "alert" }, error.message)]);
   }
 }
 
 function option(take, ...children) {
-  const made = element("div", { role: "option", "aria-selected": "false", className: "option" }, ...children);
-  made.onclick = () => { open(false); $("words").value = ""; options = []; take(); };
+  const made = element("div.option", { role: "option", "aria-selected": "false" }, ...children);
+  made.onclick = () => {
+    open(false);
+    $("words").value = "";
+    options = [];
+    take();
+  };
   made.onmousedown = (event) => event.preventDefault(); // the field keeps the focus
   return made;
 }
 
 function show(found) {
-  options = found.filter((one) => one.role === "option" || one.getAttribute("role") === "option");
-  options.forEach((one, number) => { one.id = `found-${number}`; });
+  options = found.filter((one) => one.matches(".option"));
+  options.forEach((one, number) => {
+    one.id = `found-${number}`;
+  });
   $("found").replaceChildren(...found);
   highlight(-1);
   open(found.length > 0);
@@ -82,7 +105,10 @@ function highlight(number) {
 }
 
 function onKey(event) {
-  if (event.key === "Escape") { open(false); return; }
+  if (event.key === "Escape") {
+    open(false);
+    return;
+  }
   if (event.key === "Enter") {
     event.preventDefault();
     if (!$("found").hidden) options[Math.max(active, 0)]?.click();
@@ -98,26 +124,26 @@ function onKey(event) {
 
 async function browse() {
   const dialog = $("categories");
-  const [list, items] = [element("div", { className: "chips" }), element("div", { "aria-live": "polite" })];
-  const close = button("Close", () => dialog.close());
-  dialog.replaceChildren(element("div", { className: "dialog-head" },
-    element("h2", { id: "categories-title" }, "Browse categories"), close), list, items);
+  const [list, items] = [element("div.chips"), element("div", { "aria-live": "polite" })];
+  dialog.replaceChildren(dialogHead(dialog, "Browse categories"), list, items);
   if (!dialog.open) dialog.showModal();
   try {
     const { categories, total } = await call("categories");
     const chips = categories.map(({ category, items: number }) => {
-      const chip = button(category, () => {
-        chips.forEach((one) => one.setAttribute("aria-pressed", String(one === chip)));
-        items.replaceChildren(element("div", { className: "tiles" }));
+      const press = () => {
+        for (const one of chips) one.setAttribute("aria-pressed", String(one === chip));
+        items.replaceChildren(element("div.tiles"));
         addPage(category, items, 0);
-      }, { className: "chip", "aria-pressed": "false" });
-      chip.append(" ", element("small", {}, count(number)));
+      };
+      const chip = button(category, press, ".chip", { "aria-pressed": "false" });
+      chip.append(" ", element("small", count(number)));
       return chip;
     });
     list.replaceChildren(...chips);
-    if (total > categories.length) list.append(element("small", {}, `and ${count(total - categories.length)} smaller ones`));
+    if (total > categories.length)
+      list.append(element("small", `and ${count(total - categories.length)} smaller ones`));
     if (chips.length) chips[0].click();
-    else items.replaceChildren(element("p", { className: "waiting" }, "The items of this catalogue have no categories."));
+    else items.replaceChildren(element("p.waiting", "The items of this catalogue have no categories."));
   } catch (error) {
     list.replaceChildren(problem(error, browse));
   }
@@ -127,13 +153,17 @@ async function addPage(category, items, cursor) {
   try {
     const page = await call(`items?${new URLSearchParams({ category, limit: PAGE, cursor })}`);
     const tiles = page.items.map((item) => {
-      const tile = button("", () => { $("categories").close(); choose(item); }, { className: "tile" });
-      tile.append(picture(item), element("span", {}, item.title));
+      const take = () => {
+        $("categories").close();
+        choose(item);
+      };
+      const tile = button("", take, ".tile");
+      tile.append(picture(item), element("span", item.title));
       return tile;
     });
     items.querySelector(".tiles").append(...tiles);
     items.querySelector(".more")?.remove();
-    if (page.next_cursor) items.append(button("Show more", () => addPage(category, items, page.next_cursor), { className: "more" }));
+    if (page.next_cursor) items.append(button("Show more", () => addPage(category, items, page.next_cursor), ".more"));
   } catch (error) {
     items.append(problem(error));
   }

@@ -9,9 +9,12 @@ const positions = (ranking) => new Map(ranking.map((result, place) => [result.it
 /** Return each result of both sides that is shown, with its rank on the other side; null if it is not found there. */
 export function movements(left, right) {
   const [inLeft, inRight] = [positions(left), positions(right)];
-  const of = (ranking, other) => ranking.slice(0, SHOWN).map((result, place) => ({
-    ...result, rank: place + 1, there: other.get(result.item.item_id) ?? null,
-  }));
+  const of = (ranking, other) =>
+    ranking.slice(0, SHOWN).map((result, place) => ({
+      ...result,
+      rank: place + 1,
+      there: other.get(result.item.item_id) ?? null,
+    }));
   return { left: of(left, inRight), right: of(right, inLeft) };
 }
 
@@ -42,6 +45,8 @@ export function summary(moved, leftName, rightName) {
     ? `${same.length} of the ${shown} best results are the same under both.`
     : `None of the ${shown} best results is the same under both.`;
   if (!furthest) return `${first} What is related to this item depends on the relation.`;
-  if (furthest.there === furthest.rank) return `${first} ${same.length === 1 ? "It keeps its rank" : "They keep their ranks"}.`;
-  return `${first} “${furthest.item.title}” moves furthest: from ${ordinal(furthest.rank)} to ${ordinal(furthest.there)}.`;
+  if (furthest.there === furthest.rank)
+    return `${first} ${same.length === 1 ? "It keeps its rank" : "They keep their ranks"}.`;
+  const way = `from ${ordinal(furthest.rank)} to ${ordinal(furthest.there)}`;
+  return `${first} “${furthest.item.title}” moves furthest: ${way}.`;
 }

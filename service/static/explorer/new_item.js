@@ -1,6 +1,6 @@
 // A new item, from words, a picture, or both. A picture can be chosen, dropped or pasted anywhere on the page.
 
-import { $, button, element } from "./elements.js";
+import { $, button, dialogHead, element } from "./elements.js";
 
 const SIDE = 320; // pixels of the longer side; the towers read fewer
 const KINDS = "image/jpeg,image/png,image/webp,image/avif,image/gif";
@@ -19,10 +19,10 @@ export function setUpNewItem(used) {
 }
 
 function takeFile(event, data) {
-  const file = [...data.files].find((one) => one.type.startsWith("image/"));
-  if (!file || document.querySelector("dialog[open]:not(#describe)")) return;
-  event.preventDefault();
-  openNewItem({ file });
+  const [file] = data.files;
+  if (!file) return; // text is pasted as usual
+  event.preventDefault(); // a browser would leave the page to show the file
+  if (!document.querySelector("dialog[open]:not(#describe)")) openNewItem({ file });
 }
 
 /** Open the dialog, with a picture file if one was dropped or pasted. */
@@ -35,33 +35,58 @@ function openNewItem({ file }) {
 
 function build(dialog) {
   const file = element("input", { type: "file", accept: KINDS, id: "picture-file" });
-  const zone = element("label", { className: "drop", htmlFor: "picture-file" },
-    element("span", { className: "preview" }), element("span", {}, element("b", {}, "Choose a picture"),
-      element("small", {}, "or drop or paste one here")), file);
-  const words = element("textarea", { id: "new-words", maxLength: 2000, placeholder: "Navy striped helmet with a moon. Cycling" });
-  const says = element("p", { className: "says", role: "alert" });
-  const form = element("form", {}, zone, element("label", { htmlFor: "new-words" }, "Words: a title, and a category if you know it"),
-    words, says, element("div", { className: "dialog-foot" }, button("Cancel", () => dialog.close()),
-      element("button", { type: "submit", className: "main" }, "Show related items")));
-  file.onchange = () => { if (file.files[0]) showPicture(dialog, file.files[0]); };
+  const zone = element(
+    "label.drop",
+    { htmlFor: "picture-file" },
+    element("span.preview"),
+    element("span", element("b", "Choose a picture"), element("small", "or drop or paste one here")),
+    file,
+  );
+  const words = element("textarea", {
+    id: "new-words",
+    maxLength: 2000,
+    placeholder: "Navy striped helmet with a moon. Cycling",
+  });
+  const says = element("p.says", { role: "alert" });
+  const form = element(
+    "form",
+    zone,
+    element("label", { htmlFor: "new-words" }, "Words: a title, and a category if you know it"),
+    words,
+    says,
+    element(
+      "div.dialog-foot",
+      button("Cancel", () => dialog.close()),
+      element("button.main", { type: "submit" }, "Show related items"),
+    ),
+  );
+  file.onchange = () => {
+    if (file.files[0]) showPicture(dialog, file.files[0]);
+  };
   form.onsubmit = (event) => {
     event.preventDefault();
     const text = words.value.trim();
-    if (!text && !dialog.picture) { says.textContent = "Give a picture, words, or both."; return; }
+    if (!text && !dialog.picture) {
+      says.textContent = "Give a picture, words, or both.";
+      return;
+    }
     dialog.close();
     use({ ...(text && { text }), ...dialog.picture });
   };
   dialog.picture = null;
-  dialog.replaceChildren(element("div", { className: "dialog-head" },
-    element("h2", { id: "describe-title" }, "New item"), button("Close", () => dialog.close())),
-  element("p", { className: "soft" }, "The item need not be in the catalogue. It is not stored."), form);
+  dialog.replaceChildren(
+    dialogHead(dialog, "New item", "The item need not be in the catalogue. It is not stored."),
+    form,
+  );
 }
 
 async function showPicture(dialog, file) {
   const says = dialog.querySelector(".says");
   try {
     dialog.picture = await readPicture(file);
-    dialog.querySelector(".preview").replaceChildren(element("img", { src: dialog.picture.preview, alt: "Preview of your picture", className: "picture" }));
+    dialog
+      .querySelector(".preview")
+      .replaceChildren(element("img.picture", { src: dialog.picture.preview, alt: "Preview of your picture" }));
     dialog.querySelector(".drop b").textContent = "Choose another picture";
     says.textContent = "";
   } catch {
@@ -73,7 +98,10 @@ async function showPicture(dialog, file) {
 async function readPicture(file) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
-  const canvas = element("canvas", { width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale)) });
+  const canvas = element("canvas", {
+    width: Math.max(1, Math.round(bitmap.width * scale)),
+    height: Math.max(1, Math.round(bitmap.height * scale)),
+  });
   const drawing = canvas.getContext("2d");
   drawing.fillStyle = "#fff"; // where the picture is transparent, as in a shop
   drawing.fillRect(0, 0, canvas.width, canvas.height);

@@ -10,16 +10,28 @@ const WORDS = "words";
 export function relationChoice(side, choice, inWords, changed) {
   const select = element("select", { id: `${side}-relation`, "aria-describedby": `${side}-text` });
   const between = element("optgroup", { label: "Relations" }, ...betweenItems().map(relationOption));
-  const others = element("optgroup", { label: "For comparison" }, ...allRelations().filter((one) => one.intra).map(relationOption),
-    element("option", { value: NONE }, "No relation (each result under its best one)"));
+  const others = element(
+    "optgroup",
+    { label: "For comparison" },
+    ...allRelations()
+      .filter((one) => one.intra)
+      .map(relationOption),
+    element("option", { value: NONE }, "No relation (each result under its best one)"),
+  );
   select.append(between, others);
   if (inWords) others.append(element("option", { value: WORDS }, "Your own words …"));
   select.value = choice.words !== undefined ? WORDS : choice.none ? NONE : `id:${choice.relation}`;
 
-  const text = element("p", { id: `${side}-text`, className: "text" });
-  const input = element("input", { type: "text", maxLength: 2000, value: choice.words ?? "", autocomplete: "off",
-    placeholder: "Chosen by people who want everything in one colour.", "aria-label": "The relation in your own words" });
-  const form = element("form", { className: "own" }, input, element("button", { type: "submit", className: "main" }, "Show"));
+  const text = element("p.text", { id: `${side}-text` });
+  const input = element("input", {
+    type: "text",
+    maxLength: 2000,
+    value: choice.words ?? "",
+    autocomplete: "off",
+    placeholder: "Chosen by people who want everything in one colour.",
+    "aria-label": "The relation in your own words",
+  });
+  const form = element("form.own", input, element("button.main", { type: "submit" }, "Show"));
   form.onsubmit = (event) => {
     event.preventDefault();
     if (input.value.trim()) changed({ words: input.value.trim() });
@@ -35,7 +47,7 @@ export function relationChoice(side, choice, inWords, changed) {
   };
   describe();
   const label = element("label", { htmlFor: select.id }, side === "left" ? "Under" : "Compared with");
-  return element("div", { className: "choice" }, label, select, text, form);
+  return element("div.choice", label, select, text, form);
 }
 
 const relationOption = (relation) => element("option", { value: `id:${relation.relation_id}` }, relation.name);

@@ -18,7 +18,9 @@ export const nameOf = (id) => relationOf(id)?.name ?? id;
 
 /** Return what a relation means, for people: the network's own sentence for look-alikes says nothing to them. */
 export const meaningOf = (relation) =>
-  relation.intra ? "Finds the items that look and read most like this one, such as its variants." : relation.description;
+  relation.intra
+    ? "Finds the items that look and read most like this one, such as its variants."
+    : relation.description;
 
 /** Return the name of a choice: a relation, own words, or no relation. */
 export function choiceName(choice) {
@@ -30,7 +32,9 @@ export function choiceName(choice) {
 export const askedRelation = (choice) => (choice.words ? { description: choice.words } : choice.relation);
 
 /** Return whether the API knows the probability that the relation of this choice holds for a pair. */
-export const isCalibrated = (choice) => Boolean(choice.none || (choice.relation && !relationOf(choice.relation)?.intra));
+export const isCalibrated = (choice) =>
+  Boolean(choice.none || (choice.relation && !relationOf(choice.relation)?.intra));
 
 /** Return an item as the API takes it in a question about pairs. */
-export const askedItem = (item) => item.item_id ?? { ...(item.text && { text: item.text }), ...(item.base64 && { picture: { base64: item.base64 } }) };
+export const askedItem = (item) =>
+  item.item_id ?? { ...(item.text && { text: item.text }), ...(item.base64 && { picture: { base64: item.base64 } }) };

@@ -13,9 +13,13 @@ const TRIED = 30; // relations that are tried, in the order of the index
  * relation. The other is a valid one with the fewest results in common, but with at least one if possible.
  */
 export async function telling(item, given) {
-  const relations = betweenItems().slice(0, TRIED).map((relation) => relation.relation_id);
+  const relations = betweenItems()
+    .slice(0, TRIED)
+    .map((relation) => relation.relation_id);
   const others = relations.filter((relation) => relation !== given?.relation);
-  const plain = given ? { first: given, other: choice(others[0]) } : { first: choice(others[0]), other: choice(others[1]) };
+  const plain = given
+    ? { first: given, other: choice(others[0]) }
+    : { first: choice(others[0]), other: choice(others[1]) };
   if (!item.item_id || others.length < 2) return plain;
   try {
     const found = await bestResults(item, [...new Set([...(given?.relation ? [given.relation] : []), ...others])]);
@@ -38,9 +42,18 @@ const choice = (relation) => (relation ? { relation } : { none: true });
 async function bestResults(item, relations) {
   const questions = relations.map((relation) => ({ item_id: item.item_id, relation, k: SHOWN, fields: ["item_id"] }));
   const { replies } = await call("retrieve/batch", { body: { questions } });
-  const found = new Map(relations.map((relation, number) => [relation,
-    { items: (replies[number].answer?.results ?? []).map((result) => result.item.item_id), probability: 0, valid: false }]));
-  const claims = relations.filter((relation) => found.get(relation).items.length)
+  const found = new Map(
+    relations.map((relation, number) => [
+      relation,
+      {
+        items: (replies[number].answer?.results ?? []).map((result) => result.item.item_id),
+        probability: 0,
+        valid: false,
+      },
+    ]),
+  );
+  const claims = relations
+    .filter((relation) => found.get(relation).items.length)
     .map((relation) => ({ item_a: item.item_id, item_b: found.get(relation).items[0], relation }));
   const verdicts = await call("validity/batch", { body: { questions: claims } });
   claims.forEach(({ relation }, number) => Object.assign(found.get(relation), verdicts.replies[number].answer ?? {}));

@@ -43,3 +43,9 @@ def test_explorer_refers_to_no_other_host_and_sets_no_markup(client: TestClient,
     text = re.sub(r"http://www\.w3\.org/2000/svg", "", answer.text)
     assert not re.search(r"(https?:)?//[a-z]", re.sub(r"(?m)(^|\s)//\s.*$", "", text))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(| style=", text)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_lines_have_at_most_120_characters(name: str) -> None:
+    lines = (STATIC_DIR / "explorer" / name).read_text("utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120] == []
