@@ -64,7 +64,7 @@ function verdictView(verdict, attention, name) {
 }
 
 function itemsView(a, b, attention) {
-  const legend = "Stronger colour means more attention under this relation, among the words or among the patches.";
+  const legend = "Stronger colour means more attention under this relation, among words or among parts of the picture.";
   return element(
     "section",
     element("h3", "What the network looked at"),
