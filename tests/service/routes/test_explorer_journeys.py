@@ -313,6 +313,35 @@ def test_tells_what_is_wrong_and_tries_again(page: Any) -> None:
     page.wait_for_selector("#columns:not([aria-busy]) .result")
 
 
+def test_tells_why_items_cannot_be_searched(page: Any) -> None:
+    opened(page)
+    refusal = {"detail": "An earlier version of rcml built this index."}
+    page.route("**/items?words=*", lambda route: route.fulfill(status=409, json=refusal))
+    page.fill("#words", "mug")
+    page.wait_for_selector("#found .none")
+    assert seen(page, "#found") == refusal["detail"]
+
+
+def test_works_below_the_prefix_of_a_proxy_and_without_tokens(browser: Any, tmp_path: Path) -> None:
+    config = ServeConfig(index=write_shop(tmp_path).index, root_path="/search")
+    with served(config) as address:
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda one: asked.append(urlsplit(one.url).path))
+        page.goto(f"{address}/search/?item=bib")
+        page.wait_for_selector("#columns:not([aria-busy]) .bar")
+        assert page.locator("#left option[value=words]").count() == 0
+        assert (
+            page.locator("#chosen img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 8
+        )
+        page.click("#to-relations")
+        page.wait_for_selector(".cards .card")
+        assert page.locator(".add").count() == 0
+        assert "without --token-store" in seen(page, "#relations")
+        assert [path for path in asked if not path.startswith("/search/")] == []
+        page.close()
+
+
 def test_waits_while_the_index_is_being_opened(page: Any) -> None:
     page.route("**/relations", lambda route: route.fulfill(status=503, json={"detail": "Being opened."}))
     page.goto("/")
