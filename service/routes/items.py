@@ -4,7 +4,7 @@ from mimetypes import guess_type
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from indexes.index import Index
@@ -16,6 +16,7 @@ from service.engine.engine import Engine
 from service.http.openapi import problems
 from service.lifecycle.app_state import ReadyEngine
 from service.problems.errors import NotReadyError
+from service.requests.query_parameters import each_once
 from service.schemas.catalogue import CategoryCount, CategoryList, ItemPage
 from service.schemas.fields import ItemDetail, ItemSummary
 
@@ -34,7 +35,13 @@ ItemId = Annotated[
 ]
 
 
-@router.get("/items", summary="List items", response_model=ItemPage, responses=problems(409, 422, 429, 503))
+@router.get(
+    "/items",
+    summary="List items",
+    response_model=ItemPage,
+    dependencies=[Depends(each_once)],
+    responses=problems(409, 422, 429, 503),
+)
 async def list_items(
     engine: ReadyEngine,
     limit: Annotated[int, Query(ge=1, le=100, description="maximum number of items")] = 20,
@@ -77,7 +84,12 @@ def _page(engine: Engine, limit: int, cursor: int, words: str | None, category: 
     return answer.__pydantic_serializer__.to_json(answer)
 
 
-@router.get("/categories", summary="List categories", responses=problems(422, 429, 503))
+@router.get(
+    "/categories",
+    summary="List categories",
+    dependencies=[Depends(each_once)],
+    responses=problems(422, 429, 503),
+)
 async def list_categories(
     engine: ReadyEngine,
     limit: Annotated[int, Query(ge=1, le=1000, description="maximum number of categories")] = 100,

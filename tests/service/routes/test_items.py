@@ -133,6 +133,28 @@ def test_lists_items_by_words_and_category(
     assert (page["next_cursor"] is not None) == (asked.get("limit") == 1)
 
 
+@pytest.mark.parametrize(
+    ("query", "parameter", "times"),
+    [
+        ("words=a&words=b", "words", 2),
+        ("limit=1&cursor=2&limit=2&limit=3", "limit", 3),
+        ("category=&category=", "category", 2),
+    ],
+)
+def test_repeated_parameter_is_rejected(client: TestClient, query: str, parameter: str, times: int) -> None:
+    refused = client.get(f"/items?{query}")
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == f"{parameter} was sent {times} times. Send {parameter} once."
+    assert refused.json()["errors"][0]["parameter"] == parameter
+
+
+def test_repeated_parameter_that_the_route_does_not_have_is_ignored_like_a_single_one(
+    client: TestClient,
+) -> None:
+    assert client.get("/items?colour=red&colour=blue&limit=1").status_code == 200
+    assert client.get("/categories?limit=1&limit=1").status_code == 422
+
+
 def test_lists_categories_with_their_numbers_of_items(client: TestClient) -> None:
     listed = client.get("/categories", params={"limit": 2}).json()
     assert listed == {
