@@ -268,8 +268,7 @@ def test_a_link_reproduces_the_view(page: Any) -> None:
     assert seen(page, "#chosen h2") == "Wooden cot"
     page.go_back()
     page.wait_for_url(lambda url: "by=" not in url)
-    page.wait_for_selector("#columns:not([aria-busy]) .result")
-    assert page.locator("#by").input_value() == "AVG"
+    playwright.expect(page.locator("#by")).to_have_value("AVG", timeout=PATIENCE_MS)
 
 
 def test_own_words_are_a_relation(page: Any) -> None:
