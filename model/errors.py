@@ -201,5 +201,15 @@ class NoTokensError(RcmlError):
         )
 
 
+class NoWordIndexError(RcmlError):
+    """Error raised if items are searched by words in an index that an earlier version of rcml built."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An earlier version of rcml built this index, so its items cannot be searched by words. Build the index "
+            "again."
+        )
+
+
 class TrainingError(RcmlError):
     """Error raised if training cannot continue because of the data or the options."""

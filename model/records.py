@@ -3,6 +3,7 @@
 They are plain frozen values, used by all three packages. This module imports neither torch nor polars.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,13 +48,25 @@ class Relation:
 
     `intra` marks the intra-sample relation, which relates an item to itself (section 3.2). The summary token receives
     its bonus in eq. 5 only under this relation. `domain` is the name of the shop or trade in which the relation was
-    learnt. It is shown to users but not to the network, and may be empty.
+    learnt, and `name` a short name for people, such as "Office, then Music". Both are shown to users but not to the
+    network, and may be empty.
     """
 
     relation_id: str
     description: str
     intra: bool = False
     domain: str = ""
+    name: str = ""
+
+    @property
+    def display_name(self) -> str:
+        """Name for people: `name`, or a name made from the ID if a relation has none."""
+        if self.name:
+            return self.name
+        if self.intra:
+            return "Look-alikes"
+        words = re.sub(r"[-_\s]+", " ", self.relation_id).strip()
+        return words[:1].upper() + words[1:] or self.relation_id
 
 
 INTRA_RELATION = Relation(

@@ -13,9 +13,10 @@ def save_relations(folder: Path, relations: Sequence[Relation]) -> None:
     """Write `relations.json` into `folder`."""
     found = [asdict(relation) for relation in relations]
     for raw in found:
-        # Earlier versions had no domains. Omitting an empty domain gives the same bytes as those versions wrote.
-        if not raw["domain"]:
-            del raw["domain"]
+        # Earlier versions had neither. Omitting what is empty gives the same bytes as those versions wrote.
+        for added in ("domain", "name"):
+            if not raw[added]:
+                del raw[added]
     text = json.dumps(found, indent=2, ensure_ascii=False)
     (folder / "relations.json").write_text(text + "\n", encoding="utf-8")
 

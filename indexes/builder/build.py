@@ -19,7 +19,6 @@ The `rcml index build` command opens the encoder and calls `build`. This module 
 
 import json
 import shutil
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -40,7 +39,7 @@ from indexes.storage.layout import (
     write_checkpoint_path,
 )
 from indexes.storage.precomputed import ANSWERS_DIR, write_precomputed
-from indexes.storage.relation_table import IndexedRelation, save_relations
+from indexes.storage.relation_table import save_relations
 from indexes.storage.tokens import TOKENS_DIR, write_tokens
 from indexes.vectors.backends import VECTORS_DIR, keep_vectors, open_vectors
 from indexes.vectors.gpu_vectors import open_cards
@@ -58,6 +57,7 @@ from .auto_options import choose_kind, precomputed_similarities
 from .build_needs import build_needs
 from .embed import SINGLE_PROCESS, Embedding, ProcessGroup
 from .free_text_recall import choose_probes, write_report
+from .relation_statistics import indexed_relations
 from .shards import SHARDS_DIR, EncodingRun, Shards
 from .steps import step
 
@@ -215,29 +215,13 @@ def _write(
         write_catalogue(draft.path, items)
         write_attributes(draft.path, items)
         _copy_pictures(prepared, draft, items)
-    save_relations(draft.path, _indexed_relations(checkpoint, prepared))
+    save_relations(draft.path, indexed_relations(checkpoint.relations, prepared))
     write_checkpoint_path(draft.path, config.checkpoint, config.out)
     prepared.composition.write(draft.path)
     (draft.path / SKIPPED_FILE).write_text(
         json.dumps(set_aside, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     draft.counts.update(items=len(items), relations=relations, set_aside=len(set_aside))
-
-
-def _indexed_relations(checkpoint: Checkpoint, prepared: Prepared) -> list[IndexedRelation]:
-    """Return the relations of the checkpoint, each with its number of item pairs and its number of paired items."""
-    pairs = Counter(edge.relation_id for edge in prepared.edges)
-    paired: defaultdict[str, set[str]] = defaultdict(set)
-    for edge in prepared.edges:
-        paired[edge.relation_id] |= {edge.item_a, edge.item_b}
-    return [
-        IndexedRelation(
-            relation,
-            None if relation.intra else pairs[relation.relation_id],
-            paired_items=None if relation.intra else len(paired[relation.relation_id]),
-        )
-        for relation in checkpoint.relations
-    ]
 
 
 def _copy_pictures(prepared: Prepared, draft: Draft, items: Iterable[Item]) -> None:

@@ -38,12 +38,14 @@ def check_new_relation(generation: Generation, relation: Relation) -> None:
     """Check that a relation can be added to a generation.
 
     Raises:
-        InputError: the ID or the description is not one line of text, or an existing relation already has it.
+        InputError: the ID or the description is not one line of text, or an existing relation already has it; or the
+            name is not one line of text.
         NoTokensError: the generation stores no tokens.
     """
     if generation.tokens is None:
         raise NoTokensError
-    for name, value in (("ID", relation.relation_id), ("description", relation.description)):
+    texts = {"ID": relation.relation_id, "description": relation.description, "name": relation.display_name}
+    for name, value in texts.items():
         if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
             raise InputError(
                 f"{value!r} cannot be the {name} of a relation. Use one line of text without control characters."

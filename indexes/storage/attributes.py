@@ -74,6 +74,10 @@ class Attributes:
             masks.append(met)
         return masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
 
+    def category_counts(self, without: Int64[ndarray, " dropped"]) -> dict[str, int]:
+        """Return the number of items of each category, not counting the rows in `without`."""
+        return self._column(CATEGORIES).counts(without) if CATEGORIES in self._places else {}
+
     def _column(self, name: str) -> SortedColumn:
         """Open a sorted column, or sort it if an earlier version of rcml wrote the generation."""
         if name not in self._columns:

@@ -7,22 +7,28 @@ they are read with `sqlite3` directly: through SQLAlchemy, a lookup took 26 micr
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
 from urllib.parse import quote
 
 from model.durable_files import not_stored
-from model.errors import UnreachableError
+from model.errors import NoWordIndexError, UnreachableError
 from model.plain_file import decoding, plain_status
 from model.records import Item
+
+from .word_index import CREATE_WORDS, INSERT_WORDS, has_word_index, item_words, matching_rows
 
 CATALOGUE_FILE = "catalogue.sqlite"
 """Name of the file within a generation that contains the items."""
 
 CACHED_ROWS = 100_000
 """Maximum number of item IDs whose row numbers are cached in memory."""
+
+INSERTED_ITEMS = 1_000
+"""Number of items that are written at once."""
 
 _CREATE = """
     CREATE TABLE items (
@@ -103,6 +109,16 @@ class Catalogue:
         """Read up to `limit` items from row `start` onwards, in catalogue order."""
         return [_item(row) for row in self._connection.execute(_PAGE, (start, limit))]
 
+    def rows_with(self, words: Sequence[str], start: int) -> Iterator[int]:
+        """Yield the rows from `start` on of the items that contain all `words`, in catalogue order.
+
+        Raises:
+            NoWordIndexError: An earlier version of rcml wrote the catalogue.
+        """
+        if not has_word_index(self._connection):
+            raise NoWordIndexError
+        return matching_rows(self._connection, words, start)
+
     @property
     def _connection(self) -> sqlite3.Connection:
         """Connection of the current thread, opened on first use.
@@ -135,7 +151,12 @@ def write_catalogue(folder: Path, items: Iterable[Item]) -> None:
         try:
             with connection:
                 connection.execute(_CREATE)
-                connection.executemany(_INSERT, (_values(row, item) for row, item in enumerate(items)))
+                connection.execute(CREATE_WORDS)
+                rows = enumerate(items)
+                while chunk := list(islice(rows, INSERTED_ITEMS)):
+                    connection.executemany(_INSERT, [_values(row, item) for row, item in chunk])
+                    words = [(row, " ".join(item_words(item))) for row, item in chunk]
+                    connection.executemany(INSERT_WORDS, words)
         finally:
             connection.close()
     except sqlite3.Error as error:

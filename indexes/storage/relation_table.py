@@ -30,19 +30,32 @@ ADDED_RELATIONS_FILE = "added.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
+class SamplePair:
+    """Example of a pair of items with a relation, and the number of its users who have both items."""
+
+    item_a: str
+    item_b: str
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexedRelation:
     """Relation under which all items have vectors.
 
     `pairs` is the number of item pairs that the relation had when the index was built, and `paired_items` is the
-    number of items in these pairs. Both are None for the intra-sample relation and for added relations. `paired_items`
-    is also None in a generation that an earlier rcml version built. `free_text` is the free-text form of an added
-    relation, and None for any other relation.
+    number of items in these pairs. `users` is the number of users whose log the relation was derived from; None if the
+    pairs were not derived from a log. All three are None for the intra-sample relation and for added relations, which
+    have no `sample_pairs` either. `paired_items` and `users` are also None, and `sample_pairs` empty, in a generation
+    that an earlier rcml version built. `free_text` is the free-text form of an added relation, and None for any other
+    relation.
     """
 
     relation: Relation
     pairs: int | None
     free_text: FreeTextRelation | None = None
     paired_items: int | None = None
+    users: int | None = None
+    sample_pairs: tuple[SamplePair, ...] = ()
 
     @property
     def relation_id(self) -> str:
@@ -53,7 +66,13 @@ class IndexedRelation:
 def save_relations(folder: Path, relations: Sequence[IndexedRelation]) -> None:
     """Write the relations of a generation into its `folder`; added relations must come last."""
     records = [
-        {**asdict(known.relation), "pairs": known.pairs, "paired_items": known.paired_items}
+        {
+            **asdict(known.relation),
+            "pairs": known.pairs,
+            "paired_items": known.paired_items,
+            "users": known.users,
+            "sample_pairs": [[pair.item_a, pair.item_b, pair.support] for pair in known.sample_pairs],
+        }
         for known in relations
     ]
     text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
@@ -97,6 +116,8 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
         records = read_json(path)
         pairs = [record.pop("pairs") for record in records]
         paired_items = [record.pop("paired_items", None) for record in records]
+        users = [record.pop("users", None) for record in records]
+        samples = [tuple(SamplePair(*pair) for pair in record.pop("sample_pairs", ())) for record in records]
         relations = [Relation(**record) for record in records]
     free_texts: list[FreeTextRelation | None] = [None] * len(relations)
     path = folder / ADDED_RELATIONS_FILE
@@ -107,7 +128,7 @@ def load_relations(folder: Path) -> tuple[IndexedRelation, ...]:
             free_text_relation(arrays, number, relation.description)
             for number, relation in enumerate(relations[first:])
         ]
-    return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items))
+    return tuple(map(IndexedRelation, relations, pairs, free_texts, paired_items, users, samples))
 
 
 def free_text_relation(arrays: Mapping[str, ndarray], number: int, description: str) -> FreeTextRelation:

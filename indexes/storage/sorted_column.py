@@ -13,6 +13,7 @@ reads only the rows of the items that it allows. A column that allows every hund
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,10 @@ class _Texts:
         wanted = text.encode("utf-8", "surrogatepass")  # no text of a file has a surrogate, but a filter may
         place = bisect_left(range(len(self.ends)), wanted, key=self._at)
         return place if place < len(self.ends) and self._at(place) == wanted else None
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the texts in order."""
+        return (self._at(place).decode() for place in range(len(self.ends)))
 
     def _at(self, place: int) -> bytes:
         start = self.ends[place - 1] if place else 0
@@ -108,6 +113,16 @@ class SortedColumn:
             mask[self.rows[span].astype(np.intp)] = (
                 True  # NumPy takes twice as long to convert the rows itself
             )
+
+    def counts(self, without: Int64[ndarray, " dropped"]) -> dict[str, int]:
+        """Return how many rows each text has, not counting the rows in `without`; a row counts once for each text."""
+        assert self.texts is not None, "only texts are counted"
+        once = np.ones(len(self.values), bool)
+        once[1:] = (self.values[1:] != self.values[:-1]) | (self.rows[1:] != self.rows[:-1])
+        if len(without):
+            once &= ~np.isin(self.rows, without)
+        found = np.bincount(self.values[once], minlength=len(self.texts.ends))
+        return dict(zip(self.texts, found.tolist(), strict=True))
 
     def _spans(self, condition: Condition) -> list[slice]:
         if self.texts is None:

@@ -121,6 +121,16 @@ class Prepared:
         """
         return pl.read_parquet(self.path / LOG_FILE) if LOG_FILE in self.manifest.files else None
 
+    def users(self) -> dict[str, int]:
+        """Count the users of each relation; empty if the data was made from ready-made edges.
+
+        The log may have many millions of rows, so they are not all in memory at once.
+        """
+        if LOG_FILE not in self.manifest.files:
+            return {}
+        log = pl.scan_parquet(self.path / LOG_FILE).group_by("relation_id").agg(pl.col("user").n_unique())
+        return {str(relation): int(users) for relation, users in log.collect(engine="streaming").iter_rows()}
+
     @property
     def pictures(self) -> list[Path]:
         """Files of the pictures of all items that have one, in order."""

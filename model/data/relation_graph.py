@@ -124,7 +124,8 @@ def graph_of_log(
     described, told = name_clusters(log, membership, config.behaviour, config.preset, texts)
     advice += told
     pairs = []
-    for cluster, (name, _) in enumerate(progress(described, "finding pairs", len(described))):
+    for cluster, relation in enumerate(progress(described, "finding pairs", len(described))):
+        name = relation.relation_id
         related = related_pairs(
             log.taken[membership == cluster], config.min_support, config.min_npmi, config.partners
         )
@@ -135,14 +136,17 @@ def graph_of_log(
         pairs.append(pl.DataFrame(columns).with_columns(relation_id=pl.lit(name)))
     within, across, dropped = _sorted_edges(pl.concat(pairs), items, splits)
     user, item = log.taken.nonzero()
-    names = pl.Series([name for name, _ in described], dtype=pl.String)
+    names = pl.Series([relation.relation_id for relation in described], dtype=pl.String)
     kept = pl.DataFrame({"user": user, "item": item, "relation_id": names[membership[user]]}, LOG_SCHEMA)
     return Graph(
-        relations=[INTRA_RELATION, *(Relation(name, text) for name, text in described)],
+        relations=[INTRA_RELATION, *described],
         edges=within,
         edges_across=across,
         counts={**counts, "edges_across_splits": 0, **dropped},
-        users={name: int(users) for (name, _), users in zip(described, np.bincount(membership), strict=True)},
+        users={
+            relation.relation_id: int(users)
+            for relation, users in zip(described, np.bincount(membership), strict=True)
+        },
         log=kept.sort("user", "item"),
         advice=advice,
     )

@@ -9,6 +9,7 @@ import httpx
 
 from model.similarity import View
 from service.schemas.admin import ReloadAnswer, ShadowState
+from service.schemas.catalogue import CategoryList
 from service.schemas.embeddings import Coding, EmbeddingsAnswer
 from service.schemas.explanations import ExplainAnswer
 from service.schemas.fields import ItemDetail, ItemSummary
@@ -123,15 +124,19 @@ class AsyncClient:
         """Return the details of a relation, or the progress of a relation that is being added."""
         return await self._send(endpoints.relation(relation_id))
 
-    async def add_relation(self, relation_id: str, description: str, *, wait: bool = False) -> RelationDetail:
+    async def add_relation(
+        self, relation_id: str, description: str, *, name: str = "", wait: bool = False
+    ) -> RelationDetail:
         """Start adding a free-text relation to the index. With `wait`, return only after the relation is indexed.
+
+        `name` is its short name for people; without one, the name is made from the ID.
 
         The wait has no time limit.
 
         Raises:
             AdditionFailed: the relation could not be added. It is raised only with `wait`.
         """
-        detail = await self._send(endpoints.add_relation(relation_id, description))
+        detail = await self._send(endpoints.add_relation(relation_id, description, name))
         while wait and endpoints.is_pending(detail):
             await asyncio.sleep(endpoints.POLL_INTERVAL_S)
             detail = await self._send(endpoints.relation(relation_id))
@@ -141,14 +146,23 @@ class AsyncClient:
         """Remove an added relation from the index, or cancel a relation that is being added."""
         await self._send(endpoints.remove_relation(relation_id))
 
-    async def items(self, page: int = 100) -> AsyncIterator[ItemSummary]:
-        """Iterate over all items in catalogue order. Each page is requested when the iteration reaches it."""
+    async def items(
+        self, page: int = 100, *, words: str | None = None, category: str | None = None
+    ) -> AsyncIterator[ItemSummary]:
+        """Iterate over the items in catalogue order. Each page is requested when the iteration reaches it.
+
+        `words` and `category` select items; see `GET /items`.
+        """
         cursor: int | None = 0
         while cursor is not None:
-            answer = await self._send(endpoints.items(page, cursor))
+            answer = await self._send(endpoints.items(page, cursor, words, category))
             for item in answer.items:
                 yield item
             cursor = answer.next_cursor
+
+    async def categories(self, limit: int = 100) -> CategoryList:
+        """Return the largest categories with their numbers of items."""
+        return await self._send(endpoints.categories(limit))
 
     async def item(self, item_id: str) -> ItemDetail:
         """Return an item with all its fields."""

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from model.records import Attribute
 from model.similarity import Similarity, View
 from service.schemas.admin import ReloadAnswer, ShadowState
-from service.schemas.catalogue import ItemPage
+from service.schemas.catalogue import CategoryList, ItemPage
 from service.schemas.embeddings import Coding, EmbeddingsAnswer
 from service.schemas.explanations import ExplainAnswer
 from service.schemas.fields import ItemDetail
@@ -244,12 +244,13 @@ def relation(relation_id: str) -> Call[RelationDetail]:
     return getting(f"relations/{_step(relation_id)}", RelationDetail)
 
 
-def add_relation(relation_id: str, description: str) -> Call[RelationDetail]:
+def add_relation(relation_id: str, description: str, name: str = "") -> Call[RelationDetail]:
     """Build the call to `POST /relations`, which adds a free-text relation.
 
     The call is not repeatable, because the server rejects a second one.
     """
-    content = to_json({"relation_id": relation_id, "description": description})
+    asked = {"relation_id": relation_id, "description": description, **({"name": name} if name else {})}
+    content = to_json(asked)
     return Call("POST", "relations", RelationDetail.model_validate_json, content, repeatable=False)
 
 
@@ -272,9 +273,16 @@ def remove_relation(relation_id: str) -> Call[None]:
     return deleting(f"relations/{_step(relation_id)}", repeatable=False, slow=True)
 
 
-def items(limit: int, cursor: int) -> Call[ItemPage]:
+def items(limit: int, cursor: int, words: str | None = None, category: str | None = None) -> Call[ItemPage]:
     """Build the call to `GET /items`, which returns a page of the catalogue."""
-    return Call("GET", "items", ItemPage.model_validate_json, params={"limit": limit, "cursor": cursor})
+    selecting = {name: text for name, text in (("words", words), ("category", category)) if text is not None}
+    params: dict[str, int | str] = {"limit": limit, "cursor": cursor, **selecting}
+    return Call("GET", "items", ItemPage.model_validate_json, params=params)
+
+
+def categories(limit: int) -> Call[CategoryList]:
+    """Build the call to `GET /categories`."""
+    return Call("GET", "categories", CategoryList.model_validate_json, params={"limit": limit})
 
 
 def item(item_id: str) -> Call[ItemDetail]:

@@ -33,7 +33,7 @@ class Call(Generic[T]):
     path: str
     read: Callable[[bytes], T]
     content: bytes | None = field(default=None, repr=False)
-    params: Mapping[str, int] | None = None
+    params: Mapping[str, int | str] | None = None
     media_type: str = "application/json"
     repeatable: bool = True
     slow: bool = False

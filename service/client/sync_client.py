@@ -9,6 +9,7 @@ import httpx
 
 from model.similarity import View
 from service.schemas.admin import ReloadAnswer, ShadowState
+from service.schemas.catalogue import CategoryList
 from service.schemas.embeddings import Coding, EmbeddingsAnswer
 from service.schemas.explanations import ExplainAnswer
 from service.schemas.fields import ItemDetail, ItemSummary
@@ -134,15 +135,19 @@ class Client:
         """Return the details of a relation, or the progress of a relation that is being added."""
         return self._send(endpoints.relation(relation_id))
 
-    def add_relation(self, relation_id: str, description: str, *, wait: bool = False) -> RelationDetail:
+    def add_relation(
+        self, relation_id: str, description: str, *, name: str = "", wait: bool = False
+    ) -> RelationDetail:
         """Start adding a free-text relation to the index. With `wait`, return only after the relation is indexed.
+
+        `name` is its short name for people; without one, the name is made from the ID.
 
         The wait has no time limit.
 
         Raises:
             AdditionFailed: the relation could not be added. It is raised only with `wait`.
         """
-        detail = self._send(endpoints.add_relation(relation_id, description))
+        detail = self._send(endpoints.add_relation(relation_id, description, name))
         while wait and endpoints.is_pending(detail):
             time.sleep(endpoints.POLL_INTERVAL_S)
             detail = self._send(endpoints.relation(relation_id))
@@ -152,13 +157,22 @@ class Client:
         """Remove an added relation from the index, or cancel a relation that is being added."""
         self._send(endpoints.remove_relation(relation_id))
 
-    def items(self, page: int = 100) -> Iterator[ItemSummary]:
-        """Iterate over all items in catalogue order. Each page is requested when the iteration reaches it."""
+    def items(
+        self, page: int = 100, *, words: str | None = None, category: str | None = None
+    ) -> Iterator[ItemSummary]:
+        """Iterate over the items in catalogue order. Each page is requested when the iteration reaches it.
+
+        `words` and `category` select items; see `GET /items`.
+        """
         cursor: int | None = 0
         while cursor is not None:
-            answer = self._send(endpoints.items(page, cursor))
+            answer = self._send(endpoints.items(page, cursor, words, category))
             yield from answer.items
             cursor = answer.next_cursor
+
+    def categories(self, limit: int = 100) -> CategoryList:
+        """Return the largest categories with their numbers of items."""
+        return self._send(endpoints.categories(limit))
 
     def item(self, item_id: str) -> ItemDetail:
         """Return an item with all its fields."""

@@ -88,6 +88,7 @@ ROUTE_RULES: dict[tuple[str, str], RouteRule] = {
     ("GET", "/relations/{relation_id}"): _RELATIONS,
     ("POST", "/relations"): _ADD_RELATION,
     ("DELETE", "/relations/{relation_id}"): _DELETE_RELATION,
+    ("GET", "/categories"): _READ,
     ("GET", "/items"): _READ,
     ("GET", "/items/{item_id}"): _READ,
     ("GET", "/items/{item_id}/image"): _READ,

@@ -69,6 +69,7 @@ DAMAGED_PICTURE = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Stored picture is dama
 OVERLOADED = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Overloaded", "overloaded")
 NO_PICTURE = Kind(HTTPStatus.NOT_FOUND, "Item has no picture", "no-picture")
 NO_TOKENS = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Free-text relations not supported", "no-tokens")
+NO_WORD_INDEX = Kind(HTTPStatus.CONFLICT, "Items cannot be searched by words", "no-word-index")
 UNFIT_RELATION = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Relation cannot be added", "unfit-relation")
 TRAINED_RELATION = Kind(HTTPStatus.CONFLICT, "Trained relation cannot be deleted", "trained-relation")
 NOT_SERVABLE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "Artifacts cannot be served", "not-servable")

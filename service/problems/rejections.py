@@ -17,6 +17,7 @@ from model.errors import (
     MissingAttributeError,
     NoPictureError,
     NoTokensError,
+    NoWordIndexError,
     NoWordsError,
     PictureError,
     RcmlError,
@@ -43,6 +44,7 @@ MODEL_ERROR_KINDS: Mapping[type[RcmlError], Kind] = {
     MissingAttributeError: kinds.MISSING_ATTRIBUTE,
     NoPictureError: kinds.NO_PICTURE,
     NoTokensError: kinds.NO_TOKENS,
+    NoWordIndexError: kinds.NO_WORD_INDEX,
     NoWordsError: kinds.INVALID_REQUEST,
     PictureError: kinds.BAD_PICTURE,
     ReadOnlyError: kinds.READ_ONLY,
@@ -120,6 +122,11 @@ def detail_of(error: RcmlError) -> str:
             return (
                 "This index stores no tokens, so it does not support free-text relations. Send the ID of a relation "
                 "listed by GET /relations, or rebuild the index with --token-store."
+            )
+        case NoWordIndexError():
+            return (
+                "An earlier version of rcml built this index, so its items cannot be searched by words. Ask the "
+                "operator to build the index again, or list the items without `words`."
             )
         case IntraRelationError():
             return f"{error} {_other_relations(error)}"

@@ -256,6 +256,7 @@ class RelationSummary(BaseModel):
     """Summary of a relation."""
 
     relation_id: RelationId
+    name: str = Field(description="short name of the relation for people")
     description: str = Field(
         description="description of the relation in plain English, as the network reads it"
     )
@@ -263,4 +264,6 @@ class RelationSummary(BaseModel):
     @classmethod
     def of(cls, relation: Relation) -> Self:
         """Return the summary of `relation`."""
-        return cls(relation_id=relation.relation_id, description=relation.description)
+        return cls(
+            relation_id=relation.relation_id, name=relation.display_name, description=relation.description
+        )

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from model.item_limits import MAX_TEXT_CHARACTERS
+from model.item_limits import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS
 
-from .fields import RelationId, RelationSummary, Request
+from .fields import ItemSummary, RelationId, RelationSummary, Request
 
 RelationState = Literal["waiting", "embedding", "indexed", "failed"]
 
@@ -20,6 +20,22 @@ class NewRelation(Request):
         max_length=MAX_TEXT_CHARACTERS,
         description="description of the relation in plain English, best phrased like those in GET /relations",
         examples=["Worn together at the office."],
+    )
+    name: str = Field(
+        "",
+        max_length=MAX_NAME_CHARACTERS,
+        description="short name for people; made from the ID if it is empty",
+        examples=["Office wear"],
+    )
+
+
+class SamplePair(BaseModel):
+    """Example of a pair of items that the relation links."""
+
+    item_a: ItemSummary
+    item_b: ItemSummary
+    support: int = Field(
+        ge=1, description="number of users of the relation who have both items; 1 for ready-made pairs"
     )
 
 
@@ -70,6 +86,15 @@ class RelationDetail(RelationSummary):
     )
     paired_items: int | None = Field(
         ge=0, description="number of different items in the pairs that `pairs` counts; null if unknown"
+    )
+    users: int | None = Field(
+        ge=0,
+        description="number of users whose log the relation was learned from; null for the intra-sample relation, for "
+        "added relations, and for relations that were not learned from a log",
+    )
+    sample_pairs: list[SamplePair] = Field(
+        description="examples of the pairs that `pairs` counts, from strong to weak ones; without pairs of which an "
+        "item was deleted since"
     )
     quality: MeasuredQuality | None = Field(
         description="figures from the evaluation report; null if no report is served or the report omits the relation"

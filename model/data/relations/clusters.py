@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from model.config import Behaviour
-from model.records import INTRA_RELATION
+from model.records import INTRA_RELATION, Relation
 
 from .cluster_count import MAX_AUTO_CLUSTERS, cluster_count
 
@@ -70,6 +70,9 @@ MAX_NAMED_CATEGORIES = 10
 MIN_PRIMARY_LIFT = 1 + 1e-9
 """Minimum lift of the first category if any large category has it: above 1, except for rounding errors."""
 
+
+MAX_NAME_CATEGORIES = 2
+"""Maximum number of categories in the name of a relation."""
 
 MAX_FITTED_CELLS = 5_000_000
 """Maximum number of cells (users x categories) that KMeans is fitted on: 40 MB. More users are sampled."""
@@ -146,8 +149,8 @@ def category_totals(
 
 def describe_clusters(
     log: InteractionLog, membership: Int[ndarray, " users"], behaviour: Behaviour
-) -> list[tuple[str, str]]:
-    """Return the relation ID and the description of each cluster.
+) -> list[Relation]:
+    """Return the relation of each cluster, with its ID, its description and its name for people.
 
     Categories are ranked by share x lift. If they were ranked by share only, a category that is popular with all users
     (such as Drama in a log of films) would lead most clusters, and several clusters would get the same name. Lift
@@ -155,24 +158,31 @@ def describe_clusters(
     """
     totals = category_totals(log, membership)
     overall = totals.sum(axis=0) / totals.sum()
-    found: list[tuple[str, str]] = []
+    found: list[Relation] = []
     ids = {INTRA_RELATION.relation_id}
     texts: set[str] = set()
     for cluster in range(membership.max() + 1):
         share = totals[cluster] / totals[cluster].sum()
         order = np.argsort(-share * share / np.maximum(overall, 1e-12), kind="stable")
-        text = _describe(share, overall, order, log.category_names, behaviour)
+        text, title = _describe(share, overall, order, log.category_names, behaviour)
         # A category that none of the users took does not name their relation.
         name = slug(" ".join(log.category_names[i] for i in order[:2] if share[i]))
         # Clusters with nearly the same statistics get the same text, so a number is added.
         if text in texts:
             text = f"{text} (group {cluster + 1})"
+        if any(title == other.name for other in found):
+            title = f"{title} (group {cluster + 1})"
         while name in ids:
             name = f"{name}-{cluster + 1}"
         ids.add(name)
         texts.add(text)
-        found.append((name, text))
+        found.append(Relation(name, text, name=title))
     return found
+
+
+def name_categories(categories: Sequence[str]) -> str:
+    """Return the name for people of a relation whose first categories are `categories`: "Office, then Music"."""
+    return ", then ".join(categories[:MAX_NAME_CATEGORIES])
 
 
 def slug(name: str) -> str:
@@ -186,8 +196,8 @@ def _describe(
     order: Int[ndarray, " categories"],
     names: Sequence[str],
     behaviour: Behaviour,
-) -> str:
-    """Describe a cluster by its categories.
+) -> tuple[str, str]:
+    """Describe a cluster by its categories; return the description and the name for people.
 
     `share` contains the shares of the categories in the cluster's interactions, `overall` those in all interactions.
     `order` contains the positions of the categories, most important first.
@@ -214,6 +224,7 @@ def _describe(
     strength = "primarily" if share[primary] == share.max() else "especially"
     if share[primary] >= MIN_OVERWHELMING_SHARE:
         strength = "overwhelmingly"
+    title = name_categories([names[category] for category in (primary, *moderate)])
     # A name with a comma would look like several names in an enumeration.
     names = [f'"{name}"' if "," in name else name for name in names]
     text = f"{together} by people who {strength} {verb} {names[primary]}"
@@ -225,7 +236,7 @@ def _describe(
         text += f"{' and' if moderate else ', with'} a particular interest in {_enumerate(particular, names)}"
     if minimal:
         text += f", while showing minimal engagement in {_enumerate(minimal, names)}"
-    return text + "."
+    return text + ".", title
 
 
 def _enumerate(categories: Sequence[int], names: Sequence[str]) -> str:

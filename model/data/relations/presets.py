@@ -18,6 +18,8 @@ from numpy import ndarray
 
 from model.errors import InputError
 
+from .clusters import name_categories
+
 FOLDER = Path(__file__).parent / "presets"
 
 PROFILE_WEIGHTS = {"primary": 8.0, "secondary": 3.0, "moderate": 1.0, "minimal": 0.1}
@@ -26,11 +28,15 @@ PROFILE_WEIGHTS = {"primary": 8.0, "secondary": 3.0, "moderate": 1.0, "minimal":
 
 @dataclass(frozen=True)
 class PresetRelation:
-    """Relation of a preset; `profile` maps the names of categories to their shares of the interactions."""
+    """Relation of a preset; `profile` maps the names of categories to their shares of the interactions.
+
+    `name` is the name for people: the categories of primary and secondary interest.
+    """
 
     relation_id: str
     description: str
     profile: dict[str, float]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,15 @@ class PresetMatch:
 def read_preset(name: str) -> list[PresetRelation]:
     """Read the relations of a preset, which is named after its domain, such as "baby"."""
     relations = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["relations"]
-    return [PresetRelation(raw["relation_id"], raw["description"], _profile(raw)) for raw in relations]
+    return [
+        PresetRelation(
+            raw["relation_id"],
+            raw["description"],
+            _profile(raw),
+            name_categories([*raw.get("primary", ()), *raw.get("secondary", ())]),
+        )
+        for raw in relations
+    ]
 
 
 def _profile(raw: dict[str, list[str]]) -> dict[str, float]:

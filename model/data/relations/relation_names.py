@@ -5,12 +5,14 @@ as `--relation-texts`. The texts belong to the generated IDs, which the same log
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from model.config import Behaviour
 from model.errors import InputError
+from model.records import Relation
 
 from .clusters import InteractionLog, category_totals, describe_clusters
 from .presets import match_preset, read_preset
@@ -22,8 +24,8 @@ def name_clusters(
     behaviour: Behaviour,
     preset: str | None = None,
     texts: Mapping[str, str] | None = None,
-) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Return the relation ID and the text of each cluster, and say in sentences what was matched.
+) -> tuple[list[Relation], tuple[str, ...]]:
+    """Return the relation of each cluster, and say in sentences what was matched.
 
     Clusters without a relation of the preset keep their generated description. `texts` replaces the texts of the
     relations with its IDs.
@@ -42,27 +44,30 @@ def name_clusters(
 
 
 def _with_preset(
-    found: Sequence[tuple[str, str]],
+    found: Sequence[Relation],
     counts: Float[ndarray, "clusters categories"],
     names: Sequence[str],
     preset: str,
-) -> tuple[list[tuple[str, str]], list[str]]:
+) -> tuple[list[Relation], list[str]]:
     """Give the relations of the preset to the clusters that fit them."""
     relations = read_preset(preset)
     matches = match_preset(relations, counts, names)
     matched = {match.cluster: match.relation for match in matches}
     taken = {relation.relation_id for relation in matched.values()}
-    named: list[tuple[str, str]] = []
-    for cluster, (name, text) in enumerate(found):
+    named: list[Relation] = []
+    for cluster, relation in enumerate(found):
         if cluster in matched:
-            named.append((matched[cluster].relation_id, matched[cluster].description))
+            own = matched[cluster]
+            named.append(Relation(own.relation_id, own.description, name=own.name))
             continue
+        name = relation.relation_id
         while name in taken:
             name = f"{name}-{cluster + 1}"
         taken.add(name)
-        named.append((name, text))
+        named.append(replace(relation, relation_id=name))
     notes = [
-        f"Preset {preset!r}: {match.relation.relation_id!r} describes the cluster {found[match.cluster][0]!r} "
+        f"Preset {preset!r}: {match.relation.relation_id!r} describes the cluster "
+        f"{found[match.cluster].relation_id!r} "
         f"(Jensen-Shannon distance {match.distance:.2f})."
         for match in matches
     ]
@@ -80,11 +85,9 @@ def _with_preset(
     return named, notes
 
 
-def _with_texts(
-    found: Sequence[tuple[str, str]], texts: Mapping[str, str]
-) -> tuple[list[tuple[str, str]], list[str]]:
+def _with_texts(found: Sequence[Relation], texts: Mapping[str, str]) -> tuple[list[Relation], list[str]]:
     """Replace the texts of the relations that `texts` names."""
-    ids = [name for name, _ in found]
+    ids = [relation.relation_id for relation in found]
     unknown = [name for name in texts if name not in ids]
     missing = [name for name in ids if name not in texts]
     if len(unknown) == len(texts):
@@ -101,9 +104,13 @@ def _with_texts(
         notes.append(
             f"--relation-texts lacks relations, which keep their generated texts: {', '.join(missing)}."
         )
-    named = [(name, texts.get(name, text)) for name, text in found]
+    named = [
+        replace(relation, description=texts.get(relation.relation_id, relation.description))
+        for relation in found
+    ]
     first: dict[str, str] = {}
-    for name, text in named:
+    for relation in named:
+        name, text = relation.relation_id, relation.description
         if first.setdefault(text, name) != name:
             raise InputError(
                 f"the relations {first[text]!r} and {name!r} have the same text, {text!r}. Give each its own text."

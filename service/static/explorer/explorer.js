@@ -1,221 +1,228 @@
-// The explorer page: sends requests to the HTTP API like any other client and shows the responses.
-"use strict";
+// The explorer page: keeps the view that the address describes, and starts what the user asks for.
 
-const $ = (id) => document.getElementById(id);
-const state = { query: null, relation: null, relations: [], total: 0 };
+import { call } from "./api.js";
+import { compare, drawLines, showChoices, showItem } from "./comparison.js";
+import { $, element, problem } from "./elements.js";
+import { explainPair } from "./explanation.js";
+import { randomItem, setUpPicker } from "./item_picker.js";
+import { setUpKey } from "./key_dialog.js";
+import { setUpNewItem } from "./new_item.js";
+import { showRelations } from "./relation_cards.js";
+import { isCalibrated, loadRelations, relationOf } from "./relations.js";
+import { telling } from "./telling_relations.js";
+import { isReproducible, readLink, writeLink } from "./view_link.js";
 
-// The key is stored until the tab is closed. A server without keys never requests one.
-const KEY = "rcml-key";
-const key = () => sessionStorage.getItem(KEY);
-const withKey = (headers = {}) => key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
+const OPENING_MS = 500; // between attempts while the index is being opened
 
-let asking = null;  // promise of the next key, shared by all requests that are rejected while the dialog is open
-function askForKey(detail) {
-  asking ??= new Promise((resolve) => {
-    $("key-says").textContent = detail;
-    $("key-form").onsubmit = (event) => {
-      event.preventDefault();
-      sessionStorage.setItem(KEY, new FormData(event.target).get("key").trim());
-      event.target.reset();
-      $("key").close();
-      showWhetherKeyed();
-      asking = null;
-      resolve();
-    };
-    $("key").showModal();
-  });
-  return asking;
-}
-
-function showWhetherKeyed() {
-  $("forget").hidden = !key();
-}
-
-async function call(path, body) {
-  const sent = key();
-  const response = await fetch(path, body
-    ? { method: "POST", headers: withKey({ "Content-Type": "application/json" }), body: JSON.stringify(body) }
-    : { headers: withKey() });
-  const answer = await response.json();
-  if (response.status === 401) {
-    if (sent === key()) await askForKey(sent ? "The server rejected this API key." : "This server requires an API key.");
-    return call(path, body);
-  }
-  if (!response.ok) throw Object.assign(new Error(answer.detail || answer.title), { status: response.status });
-  return answer;
-}
-
-// Titles are untrusted, so they are set as text, never as markup.
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-const relative = (path) => path.replace(/^.*\/(?=items\/)/, ""); // below this page, whatever the prefix of a proxy
-const picture = (item) => item.image_url
-  ? key() ? guardedPicture(relative(item.image_url)) : element("img", { src: relative(item.image_url), alt: "", loading: "lazy" })
-  : element("div", { className: "unpictured", title: "no picture" }, "no picture");
-// An <img> cannot send an API key, so the picture is fetched with the key and shown from memory.
-function guardedPicture(path) {
-  const shown = element("img", { alt: "" });
-  shown.onload = () => URL.revokeObjectURL(shown.src);
-  fetch(path, { headers: withKey() })
-    .then((response) => response.ok ? response.blob() : Promise.reject(response.status))
-    .then((bytes) => { shown.src = URL.createObjectURL(bytes); }, () => { shown.alt = "no picture"; });
-  return shown;
-}
-
-const percent = (share) => `${Math.round(share * 100)}%`;
-
-function showRelations() {
-  const chips = state.relations.map((relation) => {
-    const name = relation.relation_id.replaceAll("-", " ");
-    const chip = element("button", { type: "button", className: "relation", title: relation.description },
-      element("span", {}, name), element("small", {}, relation.description));
-    chip.setAttribute("role", "radio");
-    chip.setAttribute("aria-checked", String(relation.relation_id === state.relation));
-    chip.onclick = () => { state.relation = relation.relation_id; showRelations(); ask(); };
-    return chip;
-  });
-  $("relations").replaceChildren(...chips);
-}
-
-function showQuery() {
-  if (state.query.text !== undefined) {
-    $("query").replaceChildren(element("div", {}, element("b", {}, `“${state.query.text}”`),
-      element("small", {}, "new item, described by this text only")));
-    return;
-  }
-  const item = state.query;
-  $("query").replaceChildren(picture(item), element("div", {}, element("b", {}, item.title),
-    element("small", {}, [item.categories.join(", "), item.item_id].filter(Boolean).join(" · "))));
-}
-
-let asked = 0;
-async function ask() {
-  showQuery();
-  const mine = ++asked;
-  const text = state.query.text;
-  const similarity = $("similarity").value;
-  const body = { relation: state.relation, k: 12 };
-  if (text === undefined) Object.assign(body, { item_id: state.query.item_id, similarity });
-  else Object.assign(body, { text, similarity: similarity.startsWith("T") ? similarity : "TT" });
-  try {
-    const answer = await call("retrieve", body);
-    if (mine === asked) showAnswer(answer);
-  } catch (error) {
-    if (mine === asked) complain(error);
-  }
-}
-
-function showAnswer(answer) {
-  $("says").replaceChildren(
-    element("span", {}, answer.relation.description), " ",
-    element("small", {}, `${answer.similarity}, ${answer.how}, ${answer.took_ms.toFixed(1)} ms`));
-  $("results").replaceChildren(...answer.results.map((result) => {
-    const pick = element("button", { type: "button", className: "pick", title: "Use this item as the query" },
-      picture(result.item), element("b", {}, result.item.title));
-    pick.onclick = () => { state.query = result.item; ask(); scrollTo({ top: 0, behavior: "smooth" }); };
-    const foot = element("div", { className: "foot" }, element("span", { className: "soft", title: "cosine similarity" },
-      result.score.toFixed(3)));
-    if (state.query.text === undefined) {
-      const why = element("button", { type: "button" }, "Why?");
-      why.onclick = () => explain(answer, result.item);
-      foot.append(why);
-    }
-    return element("li", {}, pick, foot);
-  }));
-}
-
-async function explain(answer, item) {
-  const pair = { item_a: answer.query.item_id, item_b: item.item_id };
-  const between = state.relations.filter((relation) => !relation.intra);
-  try {
-    const verdicts = await Promise.all(
-      between.map((relation) => call("validity", { ...pair, relation: relation.relation_id })));
-    verdicts.sort((a, b) => b.probability - a.probability);
-    const verdict = verdicts.find((one) => one.relation.relation_id === answer.relation.relation_id);
-    const rows = verdicts.slice(0, 5).map((one) => element("tr", {},
-      element("td", {}, one.relation.relation_id.replaceAll("-", " ")),
-      element("td", {}, element("meter", { min: 0, max: 1, value: one.probability })),
-      element("td", { className: "soft", align: "right" }, percent(one.probability))));
-    const close = element("button", { type: "button" }, "Close");
-    close.onclick = () => $("why").close();
-    $("why").replaceChildren(
-      element("div", { className: "pair" }, picture(answer.query), picture(item)),
-      element("p", {}, verdict
-        ? `${answer.query.title} and ${item.title}: “${verdict.relation.relation_id.replaceAll("-", " ")}” `
-          + `${verdict.valid ? "holds" : "does not hold"} (probability ${percent(verdict.probability)}).`
-        : answer.relation.relation_id
-          ? `${answer.query.title} and ${item.title} look alike.`
-          : `${answer.query.title} and ${item.title} match under “${answer.relation.description}”.`),
-      element("small", {}, "Most likely relations between these items:"),
-      element("table", {}, element("tbody", {}, ...rows)), close);
-    $("why").showModal();
-  } catch (error) {
-    complain(error);
-  }
-}
-
-function complain(error) {
-  $("says").replaceChildren(element("span", { className: "problem" }, error.message));
-  $("results").replaceChildren();
-}
-
-// Not every item has partners under every relation, so start with the relation that is most likely valid for the item.
-async function present(item) {
-  const between = state.relations.filter((relation) => !relation.intra);
-  const chances = await Promise.all(between.map(async ({ relation_id: relation }) => {
-    const { results } = await call("retrieve", { item_id: item.item_id, relation, k: 1 });
-    if (!results.length) return { relation, probability: 0 };
-    const pair = { item_a: item.item_id, item_b: results[0].item.item_id };
-    const { probability } = await call("validity", { ...pair, relation });
-    return { relation, probability };
-  }));
-  chances.sort((a, b) => b.probability - a.probability);
-  state.query = item;
-  state.relation = chances[0].relation;
-  showRelations();
-  await ask();
-}
-
-async function surprise() {
-  try {
-    const cursor = Math.floor(Math.random() * state.total);
-    await present((await call(`items?limit=1&cursor=${cursor}`)).items[0]);
-  } catch (error) {
-    complain(error);
-  }
-}
+let view = { page: "compare", item: null, left: null, right: null, by: "AVG", why: null };
+let inWords = false;
 
 async function start() {
   try {
-    const known = await call("relations");
-    state.relations = known.relations;
-    $("own").hidden = !known.in_words;
-    const page = await call("items?limit=1");
-    state.total = page.total;
-    await present(page.items[0]);
+    inWords = (await loadRelations()).in_words;
   } catch (error) {
-    if (error.status === 503) { setTimeout(start, 500); return; }  // the index is still opening
-    complain(error);
+    if (error.status === 503) {
+      notify(element("p.waiting", { role: "status" }, "The index is being opened…"));
+      setTimeout(start, OPENING_MS);
+      return;
+    }
+    notify(problem(error, start));
+    return;
+  }
+  notify();
+  await follow();
+}
+
+/** Show what the address of the page describes. */
+async function follow() {
+  const link = readLink();
+  $("why").onclose = null; // it would change the address that is followed here
+  for (const dialog of ["why", "categories", "describe"]) $(dialog).close();
+  view = { ...view, page: link.page, by: link.by ?? "AVG", why: link.why, left: link.left, right: link.right };
+  try {
+    view.item = await linkedItem(link);
+  } catch (error) {
+    view.item = null;
+    notify(
+      error.status === 404
+        ? problem(new Error(`The catalogue has no item with the ID “${link.item}”. Find another item below.`))
+        : problem(error, follow),
+    );
+  }
+  showPage();
+  if (view.page === "compare") await present({ replace: true });
+}
+
+async function linkedItem(link) {
+  if (link.item) return call(`items/${encodeURIComponent(link.item)}`);
+  if (link.text) return { text: link.text };
+  if (view.item?.preview) return view.item; // an uploaded picture is not in the address
+  return (await call("items?limit=1")).items[0] ?? null;
+}
+
+/** Show the results for the item; choose relations that tell something about it if none are chosen. */
+async function present({ replace = false } = {}) {
+  if (!view.item) {
+    $("chosen").replaceChildren(element("p.waiting", "Choose an item to see what goes with it."));
+    $("comparison").hidden = true;
+    return;
+  }
+  $("comparison").hidden = false;
+  showItem(view.item);
+  if (!view.left || !view.right) {
+    const chosen = await telling(view.item, view.left ?? view.right);
+    if (view.left) view.right = chosen.other;
+    else [view.left, view.right] = view.right ? [chosen.other, view.right] : [chosen.first, chosen.other];
+  }
+  view.by = possibleBy(view.item).includes(view.by) ? view.by : possibleBy(view.item)[0];
+  writeLink(view, { replace });
+  document.title = `${view.item.title ?? view.item.text ?? "Your picture"} – rcml explorer`;
+  showComparedBy();
+  $("copy").hidden = !isReproducible(view);
+  showChoices(view, inWords, (side, choice) => {
+    view[side] = choice;
+    present();
+  });
+  await compare(view, explain);
+  if (view.why) explainLinked();
+}
+
+/** Return the ways to compare an item, the usual one first: a new item may have no words, or no picture. */
+function possibleBy(item) {
+  if (item.item_id || (item.text && item.base64)) return ["AVG", "TT", "II", "TI", "IT"];
+  return item.text ? ["TT", "TI"] : ["II", "IT"];
+}
+
+function showComparedBy() {
+  const possible = possibleBy(view.item);
+  for (const option of $("by").options) option.disabled = !possible.includes(option.value);
+  $("by").value = view.by;
+}
+
+function use(item) {
+  view = { ...view, item, why: null };
+  notify();
+  present();
+  $("main").focus({ preventScroll: true });
+  scrollTo({ top: 0 });
+}
+
+async function useRandom() {
+  try {
+    const item = await randomItem();
+    if (item) use(item);
+  } catch (error) {
+    notify(problem(error));
   }
 }
 
-$("similarity").onchange = ask;
-$("forget").onclick = () => { sessionStorage.removeItem(KEY); location.reload(); };
-$("key").oncancel = (event) => event.preventDefault();  // without a key the page cannot show anything
-$("surprise").onclick = surprise;
-$("words").onsubmit = (event) => {
-  event.preventDefault();
-  const text = new FormData(event.target).get("text").trim();
-  if (text && state.relation) { state.query = { text }; ask(); }
+function explain(side, result) {
+  view.why = { side, item: result.item.item_id };
+  writeLink(view);
+  const choice = view[side];
+  const relation = choice.words ? { description: choice.words } : (choice.relation ?? result.relation);
+  explainPair({
+    a: view.item,
+    b: result.item,
+    relation,
+    judged: isCalibrated(choice),
+    follow: () => use(result.item),
+    closed: () => {
+      view.why = null;
+      writeLink(view);
+    },
+  });
+}
+
+/** Explain the pair of the link, even if it is no longer among the results that are shown. */
+async function explainLinked() {
+  const { side, item } = view.why;
+  const row = [...$(side).querySelectorAll(".result")].find((one) => one.dataset.item === item);
+  if (row) {
+    row.click();
+    return;
+  }
+  const found = view[side].none ? null : await call(`items/${encodeURIComponent(item)}`).catch(() => null);
+  if (found) explain(side, { item: found });
+  else {
+    view.why = null;
+    writeLink(view, { replace: true });
+  }
+}
+
+/** Show the page that the view names; the other one is hidden. */
+function showPage() {
+  const relations = view.page === "relations";
+  $("compare").hidden = relations;
+  $("relations").hidden = !relations;
+  for (const page of ["compare", "relations"]) {
+    if (page === view.page) $(`to-${page}`).setAttribute("aria-current", "page");
+    else $(`to-${page}`).removeAttribute("aria-current");
+  }
+  if (!relations) return;
+  document.title = "Relations – rcml explorer";
+  showRelations({
+    compare: ({ relation_id: relation }) => go("compare", under(relation)),
+    explain: ({ item_a: a, item_b: b }, { relation_id: relation }) =>
+      explainPair({ a, b, relation, judged: true, follow: () => go("compare", { item: b, ...under(relation) }) }),
+    changed: forgetRemoved,
+  });
+}
+
+/** Return the part of a view that shows a relation on the left, and another one on the right. */
+const under = (relation) => ({
+  left: { relation },
+  right: view.right?.relation === relation ? null : view.right,
+});
+
+/** Drop choices of relations that no longer exist. */
+function forgetRemoved() {
+  for (const side of ["left", "right"]) {
+    if (view[side]?.relation && !relationOf(view[side].relation)) view[side] = null;
+  }
+}
+
+/** Go to a page of the explorer, with changes of the view. */
+function go(page, changes = {}) {
+  view = { ...view, page, why: null, ...changes };
+  notify();
+  writeLink(view);
+  showPage();
+  if (page === "compare") present({ replace: true });
+  $("main").focus({ preventScroll: true });
+  scrollTo({ top: 0 });
+}
+
+const notify = (...shown) => $("notice").replaceChildren(...shown);
+
+async function copyLink() {
+  try {
+    await navigator.clipboard.writeText(location.href);
+    $("copy").textContent = "Copied";
+  } catch {
+    $("copy").textContent = "Copy it from the address bar";
+  }
+  setTimeout(() => {
+    $("copy").textContent = "Copy link";
+  }, 2000);
+}
+
+setUpKey();
+setUpPicker({ chosen: use, described: (text) => use({ text }) });
+setUpNewItem(use);
+$("random").onclick = useRandom;
+$("by").onchange = () => {
+  view.by = $("by").value;
+  present();
 };
-$("own").onsubmit = (event) => {
-  event.preventDefault();
-  const description = new FormData(event.target).get("description").trim();
-  if (description && state.query) { state.relation = { description }; showRelations(); ask(); }
-};
-showWhetherKeyed();
+$("copy").onclick = copyLink;
+for (const page of ["compare", "relations"]) {
+  $(`to-${page}`).onclick = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
+    event.preventDefault();
+    if (view.page !== page) go(page);
+  };
+}
+addEventListener("popstate", follow);
+new ResizeObserver(drawLines).observe($("columns"));
 start();

@@ -365,7 +365,7 @@ def test_stores_added_relation_in_documented_files(index: Index, folder: Path) -
     path = newest_generation(folder)
     assert json.loads((path / "relations.json").read_text())[-1] == {
         "relation_id": "sailors", "description": SAILORS.description, "intra": False, "domain": "",
-        "pairs": None, "paired_items": None,
+        "name": "", "pairs": None, "paired_items": None, "users": None, "sample_pairs": [],
     }  # fmt: skip
     shapes = {name: array.shape for name, array in load_file(path / ADDED_RELATIONS_FILE).items()}
     assert shapes == {"query": (1, 16), "output": (1, 16, 16), "vector": (1, 16), "nearest": (1, 3)}

@@ -62,6 +62,17 @@ def test_relations_contain_counts_of_pairs_and_paired_items(shop: FakeShop) -> N
     assert [relation["paired_items"] for relation in relations] == [None, 2, 0, 3]
 
 
+def test_relations_contain_sample_pairs_from_strong_to_weak(shop: FakeShop) -> None:
+    relations = json.loads((shop.generation / "relations.json").read_text())
+    assert [relation["sample_pairs"] for relation in relations] == [
+        [],
+        [["trowel", "twin-1", 5]],
+        [],
+        [["bib", "bottle", 9], ["bottle", "cot", 7]],
+    ]
+    assert [relation["users"] for relation in relations] == [None] * 4
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_batch_size_does_not_change_vectors(shop: FakeShop, tmp_path: Path, batch_size: int) -> None:
     config = BuildConfig(

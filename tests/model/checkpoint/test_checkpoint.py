@@ -48,6 +48,17 @@ def test_loads_domain_as_saved_and_omits_empty_domain_from_file(tmp_path: Path) 
     assert [one.get("domain") for one in raw] == ["Grocery", None]
 
 
+def test_loads_name_as_saved_and_omits_empty_name_from_file(tmp_path: Path) -> None:
+    relations = (
+        Relation("tea-pots", "Bought for tea.", name="Tea, then Pots"),
+        Relation("pots", "To plant."),
+    )
+    save_relations(tmp_path, relations)
+    assert load_relations(tmp_path) == relations
+    raw = json.loads((tmp_path / "relations.json").read_text())
+    assert [one.get("name") for one in raw] == ["Tea, then Pots", None]
+
+
 def test_relation_vectors_keep_float32_values(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 

@@ -61,6 +61,7 @@ def test_each_user_group_becomes_a_relation_named_after_its_categories(camps: Pr
         "books": "Co-purchased by people who overwhelmingly buy Books, while showing minimal engagement in Pans.",
         "pans": "Co-purchased by people who overwhelmingly buy Pans, while showing minimal engagement in Books.",
     }
+    assert [relation.name for relation in camps.relations] == ["", "Books", "Pans"]
 
 
 def test_edges_of_a_relation_connect_only_items_of_its_user_group(camps: Prepared) -> None:

@@ -122,8 +122,18 @@ def test_interactions_name_the_relation_of_the_cluster_of_each_user(camps: Prepa
         assert (own["user"].value_counts()["count"] == 2).sum() == edge.support
 
 
+def test_counts_the_users_of_each_relation(camps: Prepared) -> None:
+    log = camps.interactions()
+    assert log is not None
+    found = camps.users()
+    assert set(found) == {"books", "pans"}
+    for relation, users in found.items():
+        assert users == log.filter(pl.col("relation_id") == relation)["user"].n_unique() > 1
+
+
 def test_ready_made_edges_have_no_interactions(worn: Prepared) -> None:
     assert worn.interactions() is None
+    assert worn.users() == {}
     assert not (worn.path / "log.parquet").exists()
 
 

@@ -19,8 +19,17 @@ from tests.service.servers import Scripted, flaky, served
 
 def detail(state: str, **more: Any) -> Scripted:
     said: dict[str, Any] = {"relation_id": "office", "description": "Worn.", "domain": "", "origin": "added"}
-    unknown = dict.fromkeys(["pairs", "paired_items", "quality", "reason"])
-    body = {**said, **unknown, "intra": False, "state": state, "done": 0, "total": 0, **more}
+    unknown = dict.fromkeys(["pairs", "paired_items", "users", "quality", "reason"])
+    body = {
+        **said,
+        **unknown,
+        "name": "Office",
+        "sample_pairs": [],
+        "intra": False,
+        "state": state,
+        "done": 0,
+    }
+    body |= {"total": 0, **more}
     return 202 if state == "waiting" else 200, {}, json.dumps(body).encode()
 
 

@@ -25,6 +25,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
     "/explain/heat-map": ("post",),
     "/embeddings": ("post",),
     "/items": ("get",),
+    "/categories": ("get",),
     "/items/{item_id}": ("get", "delete", "put"),
     "/items/{item_id}/image": ("get",),
     "/items/bulk": ("post",),
@@ -65,7 +66,7 @@ def test_docs_page_loads_only_existing_local_files(client: TestClient) -> None:
     page = client.get("/docs").text
     assert "//" not in re.sub(r"<!--.*?-->", "", page)
     loaded = re.findall(r"(?:src|href)=\"(.*?)\"|url: '(.*?)'", page)
-    assert len(loaded) == 4
+    assert len(loaded) == 5
     for path in ("".join(groups) for groups in loaded):
         assert client.get(f"/{path}").status_code == 200
 
@@ -154,3 +155,51 @@ def test_document_is_written_once_for_each_version_of_the_index(
         assert client.delete(f"/items/{name}").status_code == 204
         assert client.get("/openapi.json").json() != first
         assert written == [2]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip, deflate, br", "gzip"),
+        ("br, *;q=0.1", "gzip"),
+        ("GZIP;q=0.5", "gzip"),
+        ("identity", None),
+        ("gzip;q=0, *", None),
+        ("gzip;q=0.000", None),
+        ("", None),
+    ],
+)
+def test_document_is_compressed_if_the_client_accepts_gzip(
+    client: TestClient, described: Any, accepted: str, encoding: str | None
+) -> None:
+    answer = client.get("/openapi.json", headers={"Accept-Encoding": accepted})
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert answer.json() == described
+
+
+def test_compressed_document_is_an_eighth_of_the_size(client: TestClient) -> None:
+    sizes = [
+        int(client.get("/openapi.json", headers={"Accept-Encoding": one}).headers["content-length"])
+        for one in ("gzip", "identity")
+    ]
+    assert sizes[0] < sizes[1] / 8
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+def test_known_document_is_not_sent_again(client: TestClient, accepted: str) -> None:
+    tag = client.get("/openapi.json", headers={"Accept-Encoding": accepted}).headers["etag"]
+    for known in (tag, f'"other", W/{tag}', "*"):
+        headers = {"Accept-Encoding": accepted, "If-None-Match": known}
+        answer = client.get("/openapi.json", headers=headers)
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    headers = {"Accept-Encoding": accepted, "If-None-Match": '"other"'}
+    assert client.get("/openapi.json", headers=headers).status_code == 200
+
+
+def test_forms_of_the_document_have_different_entity_tags(client: TestClient) -> None:
+    tags = {
+        client.get("/openapi.json", headers={"Accept-Encoding": accepted}).headers["etag"]
+        for accepted in ("gzip", "identity")
+    }
+    assert len(tags) == 2

@@ -85,6 +85,7 @@ def test_catalogue_vectors_equal_those_of_the_index(asked: TestClient, index: In
     assert (answer["dim"], answer["encoding"]) == (DIM, "float")
     assert answer["relation"] == {
         "relation_id": relation,
+        "name": index.reader().relation(relation).display_name,
         "description": index.reader().relation(relation).description,
     }
 

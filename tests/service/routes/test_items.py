@@ -10,10 +10,18 @@ from starlette.testclient import TestClient
 
 from indexes.builder.build import build
 from indexes.config import BuildConfig
+from indexes.storage import catalogue
 from model.checkpoint.checkpoint import Checkpoint
 from model.data.prepared_data import Prepared
 from service.settings import ServeConfig
-from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, ids, write_checkpoint, write_prepared
+from tests.indexes.fakes import (
+    ITEMS,
+    FakeEncoder,
+    FakeShop,
+    ids,
+    write_checkpoint,
+    write_prepared,
+)
 from tests.service.conftest import served
 
 
@@ -104,3 +112,62 @@ def test_text_only_item_has_no_picture(tmp_path: Path) -> None:
             assert "Use similarity TT, TI or AVG" in response.json()["detail"]
         answer = client.post("/retrieve", json={"item_id": "red-mug", "relation": "gardeners", "k": 3})
         assert len(answer.json()["results"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"words": "striped"}, ["red-mug", "blue-mug", "bib"]),
+        ({"words": "STRIPED m", "limit": 1}, ["red-mug"]),
+        ({"category": "Tools"}, ["twin-1", "twin-2", "twin-3", "trowel"]),
+        ({"category": "Tools", "words": "green", "cursor": 3}, ["twin-2", "twin-3"]),
+        ({"words": ""}, []),
+    ],
+)
+def test_lists_items_by_words_and_category(
+    client: TestClient, asked: dict[str, str | int], expected: list[str]
+) -> None:
+    page = client.get("/items", params=asked).json()
+    assert [item["item_id"] for item in page["items"]] == expected
+    assert page["total"] == len(ITEMS)
+    assert (page["next_cursor"] is not None) == (asked.get("limit") == 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "times"),
+    [
+        ("words=a&words=b", "words", 2),
+        ("limit=1&cursor=2&limit=2&limit=3", "limit", 3),
+        ("category=&category=", "category", 2),
+    ],
+)
+def test_repeated_parameter_is_rejected(client: TestClient, query: str, parameter: str, times: int) -> None:
+    refused = client.get(f"/items?{query}")
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == f"{parameter} was sent {times} times. Send {parameter} once."
+    assert refused.json()["errors"][0]["parameter"] == parameter
+
+
+def test_repeated_parameter_that_the_route_does_not_have_is_ignored_like_a_single_one(
+    client: TestClient,
+) -> None:
+    assert client.get("/items?colour=red&colour=blue&limit=1").status_code == 200
+    assert client.get("/categories?limit=1&limit=1").status_code == 422
+
+
+def test_lists_categories_with_their_numbers_of_items(client: TestClient) -> None:
+    listed = client.get("/categories", params={"limit": 2}).json()
+    assert listed == {
+        "categories": [{"category": "Garden", "items": 4}, {"category": "Tools", "items": 4}],
+        "total": 7,
+    }
+
+
+def test_index_of_an_earlier_version_is_not_searched_by_words(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "has_word_index", lambda _: False)
+    refused = client.get("/items", params={"words": "mug"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:rcml:problem:no-word-index")
+    assert "build the index again" in refused.json()["detail"]
+    assert len(client.get("/items", params={"category": "Kitchen"}).json()["items"]) == 3

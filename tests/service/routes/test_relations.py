@@ -65,10 +65,51 @@ def test_lists_all_relations_with_their_details(client: TestClient) -> None:
     assert [one["intra"] for one in listed] == [True, False, False, False]
     assert [one["pairs"] for one in listed] == [None, 1, 0, 2]
     assert [one["paired_items"] for one in listed] == [None, 2, 0, 3]
+    assert [one["users"] for one in listed] == [None] * 4
+    assert [one["name"] for one in listed] == [
+        "Look-alikes", "Gardeners", "Worn together / office", "New parents",
+    ]  # fmt: skip
     assert {one["origin"] for one in listed} == {"trained"}
     assert {one["state"] for one in listed} == {"indexed"}
     assert {one["quality"] for one in listed} == {None}
     assert (told["report"], told["pending"]) == (None, [])
+
+
+def test_lists_sample_pairs_with_their_items(client: TestClient) -> None:
+    listed = client.get("/relations").json()["relations"]
+    assert [len(one["sample_pairs"]) for one in listed] == [0, 1, 0, 2]
+    assert listed[1]["sample_pairs"] == [
+        {
+            "item_a": {"item_id": "trowel", "title": "Steel trowel", "categories": ["Garden", "Tools"],
+                       "image_url": "/items/trowel/image"},
+            "item_b": {"item_id": "twin-1", "title": "Green watering can", "categories": ["Garden", "Tools"],
+                       "image_url": "/items/twin-1/image"},
+            "support": 5,
+        }
+    ]  # fmt: skip
+
+
+def test_sample_pair_of_a_deleted_item_is_left_out(adding: TestClient) -> None:
+    assert adding.delete("/items/bib").status_code == 204
+    told = adding.get("/relations/new-parents").json()
+    assert [one["item_b"]["item_id"] for one in told["sample_pairs"]] == ["cot"]
+    assert told["pairs"] == 2
+
+
+def test_added_relation_keeps_its_name(adding: TestClient) -> None:
+    asked = {"relation_id": "sailors", "description": SAILORS.description, "name": "Sailors' stripes"}
+    assert adding.post("/relations", json=asked).json()["name"] == "Sailors' stripes"
+    indexed(adding)
+    assert adding.get("/relations/sailors").json()["name"] == "Sailors' stripes"
+    question = {"item_id": "bib", "relation": "sailors", "k": 1}
+    assert adding.post("/retrieve", json=question).json()["relation"]["name"] == "Sailors' stripes"
+
+
+def test_name_of_an_added_relation_is_one_line(adding: TestClient) -> None:
+    asked = {"relation_id": "sailors", "description": SAILORS.description, "name": "two\nlines"}
+    told = adding.post("/relations", json=asked)
+    assert told.status_code == 422
+    assert "cannot be the name of a relation" in told.json()["detail"]
 
 
 def test_returns_a_relation_by_its_id(client: TestClient) -> None:

@@ -39,7 +39,11 @@ def test_retrieve_response_repeats_the_query_and_names_the_vector_source(client:
         "categories": ["Office"],
         "image_url": "/items/a%2Fb%3Fc%23d%20e/image",
     }
-    assert answer["relation"] == {"relation_id": "gardeners", "description": RELATIONS[1].description}
+    assert answer["relation"] == {
+        "relation_id": "gardeners",
+        "name": "Gardeners",
+        "description": RELATIONS[1].description,
+    }
     assert (answer["similarity"], answer["how"]) == ("AVG", "indexed")
     assert len(answer["results"]) == 10
     assert answer["took_ms"] >= 0

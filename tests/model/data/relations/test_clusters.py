@@ -41,7 +41,12 @@ def log_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> Intera
 def described(
     shares: Sequence[Sequence[int]], categories: Sequence[str], behaviour: Behaviour = "buy"
 ) -> list[tuple[str, str]]:
-    return describe_clusters(log_of(shares, categories), np.arange(len(shares)), behaviour)
+    found = describe_clusters(log_of(shares, categories), np.arange(len(shares)), behaviour)
+    return [(relation.relation_id, relation.description) for relation in found]
+
+
+def names_of(shares: Sequence[Sequence[int]], categories: Sequence[str]) -> list[str]:
+    return [one.name for one in describe_clusters(log_of(shares, categories), np.arange(len(shares)), "buy")]
 
 
 def test_description_names_primary_secondary_moderate_and_minimal_interests() -> None:
@@ -52,6 +57,26 @@ def test_description_names_primary_secondary_moderate_and_minimal_interests() ->
         "Co-purchased by people who primarily buy Feeding, followed by Nursery, with moderate interest in Toys "
         "and Home and a particular interest in Music, while showing minimal engagement in Tools.",
     )
+
+
+def test_name_for_people_has_the_first_two_categories_of_the_description() -> None:
+    shares = [[50, 20, 15, 9, 4, 2], [0, 0, 0, 0, 0, 100]]
+    categories = ("Feeding", "Nursery, Cots", "Toys", "Home", "Music", "Tools")
+    assert names_of(shares, categories) == ["Feeding, then Nursery, Cots", "Tools"]
+
+
+def test_name_for_people_leaves_out_a_category_of_minimal_engagement_that_the_id_has() -> None:
+    shares = [[97, 3], [0, 100]]
+    assert [name for name, _ in described(shares, ("Jazz", "Rock"))] == ["jazz-rock", "rock"]
+    assert names_of(shares, ("Jazz", "Rock")) == ["Jazz", "Rock"]
+
+
+def test_clusters_of_one_taste_have_names_with_their_numbers() -> None:
+    assert names_of([[3, 1]] * 3, ("Tea", "Cake")) == [
+        "Tea, then Cake",
+        "Tea, then Cake (group 2)",
+        "Tea, then Cake (group 3)",
+    ]
 
 
 def test_a_name_with_a_comma_is_quoted_in_a_description() -> None:
@@ -176,7 +201,7 @@ def test_clusters_users_by_category_shares() -> None:
 def test_creates_no_more_clusters_than_distinct_category_shares() -> None:
     log = log_of([[1, 0, 0]] * 5 + [[0, 1, 0]] * 5 + [[0, 0, 1]] * 5, ("Books", "Pans", "Tents"))
     found = describe_clusters(log, user_clusters(log, 5, seed=0), "buy")
-    assert sorted(name.split("-")[0] for name, _ in found) == ["books", "pans", "tents"]
+    assert sorted(one.relation_id.split("-")[0] for one in found) == ["books", "pans", "tents"]
 
 
 def test_rounding_errors_do_not_divide_users_of_one_taste() -> None:

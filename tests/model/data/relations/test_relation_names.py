@@ -25,7 +25,8 @@ def named(
     """Name the clusters of users of whom each is a cluster, with the given numbers of items of each category."""
     taken = sp.csr_array(np.array(counts, dtype=float))
     log = InteractionLog(taken, sp.csr_array(np.eye(len(categories))), tuple(categories))
-    return name_clusters(log, np.arange(len(counts)), "buy", preset, texts)
+    found, told = name_clusters(log, np.arange(len(counts)), "buy", preset, texts)
+    return [(relation.relation_id, relation.description) for relation in found], told
 
 
 def test_generated_names_are_told_nothing_about() -> None:
@@ -57,6 +58,17 @@ def test_rejects_texts_of_which_none_belongs_to_the_log() -> None:
 def test_rejects_a_hand_text_that_two_relations_would_share() -> None:
     with pytest.raises(InputError, match="the relations 'books' and 'pans' have the same text"):
         named(texts={"pans": BOOKS})
+
+
+def test_a_preset_gives_its_relations_names_for_people() -> None:
+    taken = sp.csr_array(np.array([[90.0, 5, 5], [5, 90, 5], [10, 10, 80]]))
+    log = InteractionLog(taken, sp.csr_array(np.eye(3)), ("Feeding", "Nursery", "Safety"))
+    found, _ = name_clusters(log, np.arange(3), "buy", "baby")
+    assert [relation.name for relation in found] == [
+        "Feeding",
+        "Nursery, then Feeding",
+        "Safety, then Nursery",
+    ]
 
 
 def test_a_preset_names_its_clusters_and_the_others_keep_their_descriptions() -> None:
