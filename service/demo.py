@@ -111,6 +111,7 @@ def make_all(config: DemoConfig) -> None:
             out=out / "report",
             clip=out / "clip",
             blind=out / "blind",
+            efficiency=False,  # what the networks cost says nothing about relations
             seed=config.seed,
         ),
         _evaluate,
