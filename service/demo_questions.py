@@ -74,7 +74,7 @@ def lines(reader: Reader, url: str) -> list[str]:
         f"2. And for {customers(second)}? The item is the same, the answers are not.",
         f"   {_retrieve(url, item, second)}",
         f"   Answer: {_titles(contrast.partners[1])}",
-        f'3. How likely do they buy "{item.title}" and "{partner.title}" together?',
+        f'3. How likely is it that they buy "{item.title}" and "{partner.title}" together?',
         f"   {_curl(f'{url}/validity/batch', {'questions': both})}",
         f"   Answer: {likely[0]:.0%} for the first group, {likely[1]:.0%} for the second",
     ]

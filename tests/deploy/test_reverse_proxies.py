@@ -104,6 +104,34 @@ def test_addresses_begin_with_the_prefix_and_name_the_proxy(proxy: int) -> None:
         assert rcml.ready().items >= 12
 
 
+def test_address_without_the_last_slash_leads_to_the_explorer(proxy: int) -> None:
+    with client(proxy, "127.0.0.16") as shop:
+        moved = shop.get(f"http://127.0.0.1:{proxy}/search")
+        assert moved.status_code in (301, 302, 307, 308)
+        assert moved.headers["location"].removeprefix(f"http://127.0.0.1:{proxy}") == "/search/"
+        for page in ("/search/", "/search/docs"):
+            shown = shop.get(f"http://127.0.0.1:{proxy}{page}")
+            linked = re.findall(r'(?:src|href)="([^"#]+)"', shown.text)
+            assert linked
+            assert {shop.get(shown.url.join(link)).status_code for link in linked} == {200}, page
+
+
+def test_client_that_waits_before_it_sends_its_body_is_answered(proxy: int) -> None:
+    body = json.dumps({"item_id": "cot", "relation": "gardeners", "k": 1}).encode()
+    head = (
+        f"POST /search/retrieve HTTP/1.1\r\nHost: 127.0.0.1:{proxy}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", proxy), source_address=("127.0.0.17", 0)) as waiting:
+        waiting.sendall(head.encode())
+        assert waiting.recv(65_536).startswith(b"HTTP/1.1 100")  # only now is the body sent
+        waiting.sendall(body)
+        told = b""
+        while got := waiting.recv(65_536):
+            told += got
+    assert told.startswith(b"HTTP/1.1 200")
+
+
 def test_metrics_are_not_published(proxy: int, server: int) -> None:
     with client(proxy, "127.0.0.11") as shop:
         assert shop.get("/metrics").status_code == 404
