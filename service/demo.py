@@ -4,8 +4,6 @@ The artifact of a stage is reused if it is intact and was made with the same opt
 Otherwise the stage and every stage that depends on it run again. A second run therefore serves within seconds.
 """
 
-import json
-import shlex
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -17,14 +15,27 @@ from model.console import say
 from model.data.prepare_config import PrepareConfig
 from model.errors import ArtifactError
 from model.plain_file import file_digest
-from model.similarity import Similarity
 from service.engine.engine import Engine
 from service.middleware.api_keys import Keys
 
+from . import demo_questions
 from .settings import DemoConfig, ServeConfig
 
 OBJECTIVES: tuple[Objective, ...] = ("rcml", "clip", "blind")
 """Objectives, with one network trained for each; the network of the first objective is served."""
+
+PURPOSES = {
+    "shop": "Draw a shop whose customers form ten groups, which choose by colour, by pattern or by emblem. rcml is not "
+    "told so: it gets only items and purchases, as from any other shop.",
+    "prepared": "Find customers who buy alike. Each group becomes a relation, described in words, and what its "
+    "customers often buy together becomes its pairs.",
+    "rcml": "Train the network. For each relation, it learns which words and which parts of a picture matter.",
+    "clip": "For comparison, train CLIP: one vector for each item, without purchases.",
+    "blind": "For comparison, train the same network on the same pairs, but do not tell it the relation.",
+    "report": "Compare the three on items that none of them has seen: does the relation matter?",
+    "index": "Store a vector of each item under each relation, so that a question takes milliseconds.",
+}
+"""What each stage does and why, by the name of the folder that it writes, in their order."""
 
 Config = TypeVar("Config", bound=StageConfig)
 
@@ -100,6 +111,7 @@ def make_all(config: DemoConfig) -> None:
             out=out / "report",
             clip=out / "clip",
             blind=out / "blind",
+            efficiency=False,  # what the networks cost says nothing about relations
             seed=config.seed,
         ),
         _evaluate,
@@ -114,37 +126,8 @@ def make_all(config: DemoConfig) -> None:
 
 
 def banner(engine: Engine, url: str) -> list[str]:
-    """Return three example requests to this index, as commands to paste."""
-    item = engine.index.snapshot.page(0, 1)[0][1].item_id
-    relation, partner = _best_partner(engine, item)
-    pair = {"item_a": item, "item_b": partner}
-    questions: dict[str, dict[str, object]] = {
-        "retrieve": {"item_id": item, "relation": relation, "k": 3},
-        "relation-type": {**pair},
-        "validity": {**pair, "relation": relation},
-    }
-    return ["Try these requests:", *(_curl(f"{url}/{path}", body) for path, body in questions.items())]
-
-
-def _best_partner(engine: Engine, item_id: str) -> tuple[str, str]:
-    """Return the IDs of the relation and the partner with the highest validity probability for an item.
-
-    Only the nearest partner under each relation is considered.
-    """
-    found = []
-    reader = engine.index.reader()
-    for relation in reader.relations:
-        if not relation.intra:
-            [hit] = reader.neighbours(item_id, relation.relation_id, Similarity.AVG, 1)
-            partner = hit.item.item_id
-            probability = reader.validity(item_id, partner, relation.relation_id).probability
-            found.append((probability, relation.relation_id, partner))
-    _, relation_id, partner = max(found)
-    return relation_id, partner
-
-
-def _curl(url: str, body: dict[str, object]) -> str:
-    return f"  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+    """Return three questions to the served index, with their answers."""
+    return demo_questions.lines(engine.index.reader(), url)
 
 
 def _stage(
@@ -161,6 +144,8 @@ def _stage(
         if options == saved(config) and manifest.parents == (parents or {}):
             say(f"Reusing {config.out}.")
             return manifest.digest
+    number = 1 + list(PURPOSES).index(config.out.name)
+    say(f"[{number}/{len(PURPOSES)}] {PURPOSES[config.out.name]}")
     say(make(config))
     return open_artifact(newest_generation(config.out) if kind == "index" else config.out, kind).digest
 

@@ -3,7 +3,7 @@
 Nothing of this size is built. The formulas are those of docs/operations.md, "Sizing". Their constants come from runs
 that were measured (`sizing.py`); the benchmark prints how far each formula is from its runs. It also builds a small
 index of each kind on this machine, to compare the formula for bytes with its files, and the speed of this machine with
-that of the runs.
+that of the runs. With `--whole 10000` it only builds, opens and asks a whole index of this size (`whole_index.py`).
 """
 
 import argparse
@@ -33,30 +33,15 @@ from .sizing import (
     search_fit,
     vectors_on_disk,
 )
+from .whole_index import measure
 
 
 def main() -> None:
     """Print the fits, the check on this machine, and the sizes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="build few, short vectors, to check that it runs"
-    )
-    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000, 100_000_000])
-    parser.add_argument("--relations", type=int, default=10)
-    parser.add_argument("--dim", type=int, default=RUNS_DIM)
-    parser.add_argument(
-        "--cores", type=int, default=8, help="cores of each replica, and of all Milvus nodes together"
-    )
-    parser.add_argument("--memory-gib", type=float, default=64.0, help="memory of each replica")
-    parser.add_argument(
-        "--reads-per-s", type=float, default=50_000.0, help="random reads of each replica's disk"
-    )
-    parser.add_argument("--replicas", type=int, default=4, help="machines that serve the same index")
-    parser.add_argument("--items-per-s", type=float, default=60.0, help="rate at which items are embedded")
-    parser.add_argument("--built", type=int, default=20_000, help="number of items of the small indexes")
-    asked = parser.parse_args()
+    asked = options()
+    if asked.whole:
+        conclude(measure(asked))
+        return
     built, dim = (12_000, 32) if asked.quick else (asked.built, RUNS_DIM)
     fits = show_fits()
     checks = {kind: check(kind, built, dim) for kind in RUNS}
@@ -92,6 +77,32 @@ def main() -> None:
         ],
     )
     conclude({"fits": fits, "checks": checks, "sizes": rows})
+
+
+def options() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="build few, short vectors, to check that it runs"
+    )
+    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000, 100_000_000])
+    parser.add_argument("--relations", type=int, default=10)
+    parser.add_argument("--dim", type=int, default=RUNS_DIM)
+    parser.add_argument(
+        "--cores", type=int, default=8, help="cores of each replica, and of all Milvus nodes together"
+    )
+    parser.add_argument("--memory-gib", type=float, default=64.0, help="memory of each replica")
+    parser.add_argument(
+        "--reads-per-s", type=float, default=50_000.0, help="random reads of each replica's disk"
+    )
+    parser.add_argument("--replicas", type=int, default=4, help="machines that serve the same index")
+    parser.add_argument("--items-per-s", type=float, default=60.0, help="rate at which items are embedded")
+    parser.add_argument("--built", type=int, default=20_000, help="number of items of the small indexes")
+    parser.add_argument("--whole", type=int, help="items of a whole index to measure, instead of all else")
+    parser.add_argument("--folder", type=Path, help="folder on the disk for the whole index")
+    return parser.parse_args()
 
 
 def show_fits() -> dict[str, dict[str, float]]:

@@ -32,7 +32,9 @@ from benchmarks.rig.relation_vectors import RelationVectors
 from benchmarks.rig.vit_b_32 import END, START, make_items, make_network, make_texts
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale import one_machine
+from benchmarks.scale.sizing import vectors_on_disk
 from benchmarks.train import bf16_peak
+from indexes.storage.table_maker import ANSWERS_PER_ITEM, ENTRY
 from indexes.vectors.gpu_vectors import Cards
 from model.similarity import View
 from tests.conftest import Road
@@ -278,6 +280,20 @@ def test_search_benchmark_compares_every_kind_and_filter_with_faiss(
         assert row["ratio_to_faiss"] == pytest.approx(row["p50_ms"] / row["faiss_p50_ms"], rel=0.01)
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["bytes_per_vector"] > (63 if row["kind"] == "flat" else 80)
+
+
+def test_whole_index_is_built_opened_and_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    size = ["--whole", "400", "--relations", "3", "--dim", "16", "--folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["scale", *size])
+    scale.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["items"] == 400
+    assert figures["disk_vectors"] == pytest.approx(vectors_on_disk("flat", 400, 3, 16), rel=0.1)
+    assert figures["disk_answers"] == pytest.approx(400 * 3 * ANSWERS_PER_ITEM * ENTRY.itemsize, rel=0.1)
+    assert min(figures["search_cpu_ms"], figures["precomputed_cpu_ms"], figures["memory_opened"]) > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scale_benchmark_sizes_every_place_and_checks_its_formulas(

@@ -124,7 +124,7 @@ def exists(span: str) -> bool:
         return bool(extras_of(found[1]))
     if found := re.fullmatch(r"make ([a-z]+)", span):
         return found[1] in targets()
-    if re.fullmatch(r"(model|indexes|service|tests|docs|docker|benchmarks|examples)/[\w./-]+", span):
+    if re.fullmatch(r"(model|indexes|service|tests|docs|docker|deploy|benchmarks|examples)/[\w./-]+", span):
         return (ROOT / span).exists()
     return True
 

@@ -7,13 +7,16 @@ from starlette.testclient import TestClient
 
 from model.artifact import open_artifact
 from service.app import create_app
+from service.demo import PURPOSES
 from service.settings import ServeConfig
 from tests.conftest import ARTIFACTS, GENERATION, Road
 from tests.service.conftest import wait_until_ready
 
 
-def test_every_stage_prints_a_summary(road: Road) -> None:
-    assert [line.split()[0] for line in road.said[0].splitlines()] == [
+def test_every_stage_prints_its_purpose_and_a_summary(road: Road) -> None:
+    lines = road.said[0].splitlines()
+    assert lines[::2] == [f"[{number}/7] {purpose}" for number, purpose in enumerate(PURPOSES.values(), 1)]
+    assert [line.split()[0] for line in lines[1::2]] == [
         "Wrote", "Prepared", "Trained", "Trained", "Trained", "Evaluated", "Indexed"
     ]  # fmt: skip
 

@@ -24,7 +24,7 @@ from model.data.relations.clusters import InteractionLog, user_clusters
 from model.evaluation.metrics import hit_at
 from model.evaluation.sampling import Queries, sample_queries
 from model.sample_shop.assortment import CATEGORIES, GROUPS, Good
-from model.sample_shop.generate import cells, describe, make_shop, stock
+from model.sample_shop.generate import cells, describe, draw_pictures, make_shop, stock
 
 CHANCE = 5 / 21
 
@@ -218,3 +218,21 @@ def test_data_files_do_not_contain_planted_truth(shop: Shop) -> None:
     assert {item["item_id"] for item in shop.items} == set(shop.truth["goods"])
     assert set(shop.items[0]) == {"item_id", "title", "description", "categories", "image"}
     assert shop.log.columns == ["user_id", "item_id", "timestamp"]
+
+
+def test_pictures_drawn_by_processes_are_those_drawn_by_one(tmp_path: Path) -> None:
+    goods = stock(60, np.random.default_rng(0))
+    drawn = []
+    for name, workers in (("one", 1), ("two", 2)):
+        (tmp_path / name / "images").mkdir(parents=True)
+        paths = list(draw_pictures(tmp_path / name, goods, workers))
+        assert paths == [f"images/{good.item_id}.png" for good in goods]
+        drawn.append([(tmp_path / name / path).read_bytes() for path in paths])
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == len(goods)
+
+
+def test_an_error_of_a_drawing_process_reaches_the_caller(tmp_path: Path) -> None:
+    goods = stock(40, np.random.default_rng(0))
+    with pytest.raises(FileNotFoundError):
+        list(draw_pictures(tmp_path / "missing", goods, 2))
