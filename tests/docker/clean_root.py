@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -156,7 +155,7 @@ def main() -> None:
     parser.add_argument(
         "--place", type=Path, help="folder for the roots, which are kept (default: a temporary one)"
     )
-    parser.add_argument("--built", action="store_true", help="run only what --place has from an earlier call")
+    parser.add_argument("--built", action="store_true", help="run what --place has from an earlier call")
     parser.add_argument(
         "--options", default="", type=shlex.split, help="more options for the command of the image"
     )
@@ -170,11 +169,12 @@ def main() -> None:
         )
         print(f"{_mib(image.root) - _mib(place / 'base'):6d} MiB  on top of the base image", flush=True)
         data = place / "data"
-        shutil.rmtree(data, ignore_errors=True)
+        if not given.built:
+            shutil.rmtree(data, ignore_errors=True)
         with Container(image, data, given.options) as container:
             check(container)
     print(f"{given.dockerfile} was built, served on a read-only root and stopped.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ signals without a handler, as it does in Docker. Limits of memory and the system
 import ctypes
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -21,17 +20,20 @@ from urllib.request import Request, urlopen
 NEW_NETWORK = 0x40000000
 """CLONE_NEWNET of unshare(2)."""
 
-START_S = 900.0
-"""Maximum time until the healthcheck succeeds, as in the `--start-period` of the images."""
+START_S = 3600.0
+"""Maximum time in seconds until the healthcheck succeeds, even on a slow machine: the sample shop is trained first."""
+
+INTERVAL_S = 10.0
+"""Seconds between two healthchecks, as in the images."""
 
 STOP_S = 10.0
-"""Time that `docker stop` leaves a container."""
+"""Seconds that `docker stop` leaves a container."""
 
 URL = "http://127.0.0.1:8000"
 
 MOUNTS = """
 mount --bind . . && cd "$PWD"
-mount -t proc proc proc
+mount -t proc proc proc && mount -t sysfs -o ro sysfs sys
 mount -t tmpfs -o mode=755,nosuid tmpfs dev
 for name in null zero full random urandom tty; do touch dev/$name && mount --bind /dev/$name dev/$name; done
 ln -s /proc/self/fd dev/fd
@@ -80,9 +82,9 @@ class Container:
         mounts = ""
         for volume in image.volumes:
             folder = data / volume.lstrip("/")
-            shutil.copytree(image.host_path(volume), folder)  # Docker fills a new volume from the image
-            inside = image.host_path(volume).stat()
-            os.chown(folder, inside.st_uid, inside.st_gid)
+            if not folder.exists():  # Docker fills a new volume from the image
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                subprocess.run(["cp", "-a", image.host_path(volume), folder], check=True)
             mounts += f"mount --bind -o nosuid,nodev '{folder}' .{volume}\n"
         if ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK):
             raise OSError(ctypes.get_errno(), "The network cannot be separated. Run this as root.")
@@ -134,7 +136,7 @@ class Container:
         """
         until = time.monotonic() + START_S
         while self._outer.poll() is None:
-            time.sleep(2.0)
+            time.sleep(INTERVAL_S)
             if self.run(self._image.commands["HEALTHCHECK"]) == 0:
                 return
             if time.monotonic() > until:

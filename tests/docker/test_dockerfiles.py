@@ -1,5 +1,6 @@
 """Checks of the Dockerfiles and .dockerignore that need no Docker engine. `make images` builds and runs the images."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -103,6 +104,27 @@ def test_variables_are_replaced_as_docker_does() -> None:
         "NAME": "a b",
         "EMPTY": "",
     }
+
+
+@pytest.mark.parametrize("answer", ["sha256:" + "ab" * 32, "sha256:ab", ""])
+def test_pin_writes_the_digest_that_docker_gives_and_nothing_else(tmp_path: Path, answer: str) -> None:
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    fake = tmp_path / "docker" / "bin" / "docker"
+    fake.parent.mkdir()
+    question = "buildx imagetools inspect python:3.11.99-slim-trixie --format {{.Manifest.Digest}}"
+    fake.write_text(f'#!/bin/sh\n[ "$*" = "{question}" ] && echo "{answer}"\n')
+    fake.chmod(0o755)
+    path = f"{fake.parent}:{os.environ['PATH']}"
+    pin = [str(tmp_path / "docker" / "pin.sh"), "3.11.99-slim-trixie"]
+    code = subprocess.run(pin, env={**os.environ, "PATH": path}, capture_output=True).returncode
+    before = (ROOT / "docker" / "cpu.Dockerfile").read_text("utf-8")
+    after = (tmp_path / "docker" / "cpu.Dockerfile").read_text("utf-8")
+    if len(answer) == 71:
+        assert code == 0
+        assert after == re.sub(r"python:\S+@sha256:\w+", f"python:3.11.99-slim-trixie@{answer}", before)
+    else:
+        assert code == 1
+        assert after == before
 
 
 @pytest.mark.skipif(
