@@ -32,8 +32,10 @@ STOP_S = 10.0
 URL = "http://127.0.0.1:8000"
 
 MOUNTS = """
-mount --bind . . && cd "$PWD"
-mount -t proc proc proc && mount -t sysfs -o ro sysfs sys
+mount --bind . .
+cd "$PWD"
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
 mount -t tmpfs -o mode=755,nosuid tmpfs dev
 for name in null zero full random urandom tty; do touch dev/$name && mount --bind /dev/$name dev/$name; done
 ln -s /proc/self/fd dev/fd
