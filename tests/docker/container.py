@@ -120,9 +120,21 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Return the number outside the container of its process 1."""
-        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
-        return int(children.read_text().split()[0])
+        """Return the number outside the container of its process 1.
+
+        Raises:
+            RuntimeError: the container ended.
+        """
+        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
+        if not children:
+            raise RuntimeError(f"The container ended with exit code {self._outer.wait()}.")
+        return int(children[0])
+
+    @property
+    def root_is_read_only(self) -> bool:
+        """Return whether the root file system of the container is mounted read-only."""
+        mounts = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
+        return any(mount.split()[4] == "/" and "ro" in mount.split()[5].split(",") for mount in mounts)
 
     def run(self, command: Sequence[str]) -> int:
         """Run a command in the container as its user, like `docker exec`, and return its exit code."""
@@ -137,13 +149,11 @@ class Container:
             TimeoutError: the container is not healthy after `START_S` seconds.
         """
         until = time.monotonic() + START_S
-        while self._outer.poll() is None:
+        while time.monotonic() < until:
             time.sleep(INTERVAL_S)
             if self.run(self._image.commands["HEALTHCHECK"]) == 0:
                 return
-            if time.monotonic() > until:
-                raise TimeoutError(f"The container is not healthy after {START_S:g} s.")
-        raise RuntimeError(f"The container ended with exit code {self._outer.returncode}.")
+        raise TimeoutError(f"The container is not healthy after {START_S:g} s.")
 
     def stop(self) -> int:
         """Send SIGTERM as `docker stop` does, and return the exit code.
@@ -162,6 +172,7 @@ def check(container: Container) -> None:
         AssertionError: an answer is not as expected.
     """
     container.wait_until_healthy()
+    assert container.root_is_read_only, "the root file system can be written"
     assert ask("/readyz")
     item = json.loads(ask("/items?limit=1"))["items"][0]["item_id"]
     relation = json.loads(ask("/relations"))["relations"][0]["relation_id"]
