@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help demo test test-milvus check soak compare bench openapi tables site lock sbom dist clean
+.PHONY: help demo test test-milvus check soak compare bench openapi tables site lock images sbom dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -67,6 +67,10 @@ site: $(INSTALLED)  ## build the site of the documents in site/
 
 lock:  ## pin the packages of the Docker images; needs uv
 	docker/lock.sh
+
+images: $(INSTALLED)  ## run the Docker images without Docker, in clean Debian roots (needs root and debootstrap)
+	$(BIN)/python -m tests.docker.clean_root docker/cpu.Dockerfile --build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL)
+	$(BIN)/python -m tests.docker.clean_root docker/gpu.Dockerfile
 
 sbom: $(INSTALLED)  ## list the packages of both images in dist/, as CycloneDX
 	$(BIN)/python -m tests.packaging.sbom dist

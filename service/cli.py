@@ -1,11 +1,13 @@
 """The `rcml` command line: one verb (subcommand) per stage, in the order of the data flow.
 
 The options of a verb are the fields of its config class. The module of a verb is imported only when the verb runs,
-to keep `rcml --help` fast. Exit codes: 0 success, 1 error with a message, 2 invalid options, 130 interrupted.
+to keep `rcml --help` fast. Exit codes: 0 success, 1 error with a message, 2 invalid options, 130 interrupted, and
+143 if process 1 of a container was terminated.
 """
 
 import os
 import re
+import signal
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -167,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         f"rcml {verb}: no command was given. Run `rcml {verb} --help` to list the commands.",
                     )
         _refuse_unreadable_names(config)
+        if os.getpid() == 1:
+            _end_on_sigterm()
         keep_freed_memory()
         print(_run(config).encode(errors="surrogateescape").decode(errors="replace"))
     except ValidationError as error:
@@ -182,6 +186,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(130, "Interrupted.")
     return 0
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end process 1 of a container, where the kernel ignores signals that have no handler.
+
+    `serve` installs a handler of its own while it runs.
+    """
+    code = 128 + signal.SIGTERM  # as a shell reports it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
 
 
 def _refuse_unreadable_names(config: object) -> None:

@@ -3,6 +3,7 @@
 import gc
 import logging
 import logging.config
+import os
 import signal
 import socket
 import sys
@@ -132,6 +133,7 @@ def _serve_with_workers(config: ServeConfig, banner: Banner, open_encoder: OpenE
     show = _line_writer(config.log_format)
     listener = _listen(config.host, config.port)
     show(f"Listening on {_url(config.host, listener.getsockname()[1])} and opening {config.index} ...")
+    received = None
     with closed_on_sigterm(), ExitStack() as stack:
         stack.enter_context(listener)
         if open_encoder is None:
@@ -147,7 +149,7 @@ def _serve_with_workers(config: ServeConfig, banner: Banner, open_encoder: OpenE
             max(config.worker_patience, STUCK_LOOP_S),
         ).run()
     if received is not None:
-        signal.raise_signal(received)  # end as a server of one process does
+        _end_by(received)
     return "Stopped."
 
 
@@ -256,6 +258,8 @@ class _TerminatedError(BaseException):
 def closed_on_sigterm() -> Iterator[None]:
     """Close the contexts within this one if the process receives SIGTERM, and let the process then end by SIGTERM.
 
+    Process 1 of a container goes on after the context instead.
+
     uvicorn handles SIGTERM while it serves, and sends it to the process again when all requests are answered.
     """
     if current_thread() is not main_thread():  # only the main thread can handle signals
@@ -270,9 +274,15 @@ def closed_on_sigterm() -> Iterator[None]:
         yield
     except _TerminatedError:
         signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
+        _end_by(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end_by(received: int) -> None:
+    """End this process by a signal, except process 1 of a container, which ends by returning: no signal ends it."""
+    if os.getpid() != 1:
+        signal.raise_signal(received)
 
 
 def freeze_startup_objects() -> None:

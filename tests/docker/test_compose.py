@@ -1,5 +1,8 @@
 """Checks of docker-compose.yml that need no Docker engine: referenced names exist and command options are valid."""
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from service.settings import DemoConfig, ServeConfig
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OWN = ["rcml", "gpu", "index", "replica"]
 DISTRIBUTED = {"index", "replica", "postgres", "milvus", "etcd", "minio"}
 
 
@@ -29,10 +33,49 @@ def test_default_profile_starts_only_sample_shop() -> None:
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"rcml"}
     assert options("rcml") == DemoConfig(out=Path("/data/demo"), host="0.0.0.0", unguarded=True)
     assert SERVICES["rcml"]["ports"] == ["127.0.0.1:8000:8000"]
-    assert "args" not in SERVICES["rcml"]["build"]
 
 
-def test_distributed_profile_starts_all_other_services() -> None:
+def test_gpu_profile_starts_the_sample_shop_on_one_gpu_beside_it() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["gpu"]} == {"gpu"}
+    gpu = SERVICES["gpu"]
+    assert options("gpu") == options("rcml")
+    assert gpu["build"]["dockerfile"] == "docker/gpu.Dockerfile"
+    assert gpu["deploy"]["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    ]
+    assert not {*gpu["volumes"], *gpu["ports"]} & {*SERVICES["rcml"]["volumes"], *SERVICES["rcml"]["ports"]}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_service_can_write_only_to_its_volume_and_to_memory(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp:size=1g"]
+    assert service["cap_drop"] == ["ALL"]
+    assert [volume.split(":")[1] for volume in service["volumes"]] == ["/data"]
+    assert re.fullmatch(r"\d+g", service["mem_limit"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_can_gain_privileges(name: str) -> None:
+    assert "no-new-privileges:true" in SERVICES[name]["security_opt"]
+
+
+@pytest.mark.parametrize("command", [["docker", "compose"], ["docker-compose"]], ids=" ".join)
+def test_compose_accepts_the_file(command: list[str]) -> None:
+    if (
+        shutil.which(command[0]) is None
+        or subprocess.run([*command, "version"], capture_output=True).returncode
+    ):
+        pytest.skip(f"{' '.join(command)} is not installed")
+    profiles = ["--profile", "gpu", "--profile", "distributed"]
+    checked = subprocess.run(
+        [*command, *profiles, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_distributed_profile_starts_replicas_and_their_servers() -> None:
     assert {
         name for name, service in SERVICES.items() if service.get("profiles") == ["distributed"]
     } == DISTRIBUTED
@@ -62,12 +105,12 @@ def test_third_party_image_is_pinned_and_publishes_no_ports(name: str) -> None:
     assert "ports" not in SERVICES[name]
 
 
-@pytest.mark.parametrize("name", ["rcml", "index", "replica"])
+@pytest.mark.parametrize("name", OWN)
 def test_own_image_has_dockerfile_with_arguments_and_healthcheck(name: str) -> None:
     build = SERVICES[name]["build"]
     dockerfile = (ROOT / build["context"] / build["dockerfile"]).read_text("utf-8")
     for argument in build.get("args", {}):
-        assert f"ARG {argument}=" in dockerfile
+        assert f"\nARG {argument}=" in dockerfile
     assert "HEALTHCHECK" in dockerfile
 
 
@@ -88,5 +131,4 @@ def test_index_service_builds_index_that_replicas_serve() -> None:
     assert built.out == served.index == Path("/data/distributed")
     assert (built.vectors, built.journal) == ("http://milvus:19530", "postgresql://rcml@postgres/rcml")
     assert built.checkpoint.is_relative_to(options("rcml").out)
-    extras = SERVICES["index"]["build"]["args"]["EXTRAS"].split(",")
-    assert extras == ["milvus", "postgres"]
+    assert SERVICES["index"]["build"]["args"]["LOCK"] == "distributed"
