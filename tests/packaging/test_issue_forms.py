@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from .documents import ROOT
+from tests.docs.documents import ROOT
 
 FOLDER = ROOT / ".github" / "ISSUE_TEMPLATE"
 FORMS = [path for path in sorted(FOLDER.glob("*.yml")) if path.name != "config.yml"]
