@@ -6,7 +6,7 @@ the served index, the job starts again with the new one.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.errors import ArtifactError, InputError, NoTokensError, RcmlError
 from model.records import Relation
@@ -37,7 +37,7 @@ class RelationJob:
     """A relation that is being added.
 
     `total` is the number of vectors and precomputed answers to compute, and `done` is how many of them are finished.
-    `reason` states why the job failed.
+    `reason` states why the job failed. `ended` is set once the job no longer changes the index.
     """
 
     relation: Relation
@@ -46,6 +46,7 @@ class RelationJob:
     total: int = 0
     reason: str | None = None
     abandoned: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class _AbandonedError(Exception):
@@ -120,6 +121,8 @@ class RelationJobs:
         job = self._jobs.pop(relation_id, None)
         if job is not None:
             job.abandoned = True
+            if relation_id in engine.index.snapshot.generation.positions:
+                await job.ended.wait()  # the job has just added the relation, and removes it again
             return
         if engine.index.reader().free_text(relation_id) is None:
             raise TrainedRelationError(relation_id)
@@ -149,7 +152,10 @@ class RelationJobs:
             waiting = [job for job in self._jobs.values() if job.state == "waiting"]
             if not waiting:
                 return
-            await self._finish(waiting[0])
+            try:
+                await self._finish(waiting[0])
+            finally:
+                waiting[0].ended.set()
 
     async def _finish(self, job: RelationJob) -> None:
         """Run one job until its relation is indexed, or the job fails or is cancelled."""

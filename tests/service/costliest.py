@@ -90,6 +90,7 @@ def costliest(relation: str, item_id: str) -> Mapping[tuple[str, str], Ask]:
         ("POST", "/relations"): _json("/relations", {"relation_id": "r", "description": "d" * 2_000}),
         ("DELETE", "/relations/{relation_id}"): Ask("/relations/r"),
         ("GET", "/items"): Ask("/items?limit=100"),
+        ("GET", "/categories"): Ask("/categories"),
         ("GET", "/items/{item_id}"): Ask("/items/long-1"),
         ("GET", "/items/{item_id}/image"): Ask(f"/items/{item_id}/image"),
         ("PUT", "/items/{item_id}"): _json(

@@ -1,7 +1,7 @@
 """What people do with the explorer, in a headless Chromium on a desktop and a phone, in light and dark.
 
 The tests are skipped without the extra `browser` or without Chromium (`apt install chromium`). The accessibility checks
-need axe-core, which is not part of rcml: `npm pack axe-core`, unpack it, and set RCML_AXE to its axe.min.js.
+need axe-core, which is not part of rcml: `npm pack axe-core`, unpack it, and set AXE_CORE to its axe.min.js.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.service.servers import served
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-AXE = os.environ.get("RCML_AXE")
+AXE = os.environ.get("AXE_CORE")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt install chromium)")
 
@@ -373,7 +373,7 @@ STATES = {
 }
 
 
-@pytest.mark.skipif(AXE is None, reason="set RCML_AXE to the axe.min.js of npm's axe-core")
+@pytest.mark.skipif(AXE is None, reason="set AXE_CORE to the axe.min.js of npm's axe-core")
 @pytest.mark.parametrize("state", [*STATES, "found", "browsing", "describing"])
 def test_axe_finds_nothing_serious(page: Any, state: str) -> None:
     link, shown = STATES.get(state, STATES["compared"])

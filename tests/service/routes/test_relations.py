@@ -1,5 +1,6 @@
 """Relations over HTTP: their details, and relations that are added and deleted while the server runs."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Timer
@@ -239,6 +240,25 @@ def test_added_relation_can_be_deleted_and_added_again(adding: TestClient) -> No
     assert adding.delete("/relations/sailors").status_code == 404
     posted(adding)
     indexed(adding)
+
+
+def test_relation_is_gone_even_if_it_is_deleted_while_its_job_ends(
+    adding: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Event()
+    add_relation = Index.add_relation
+
+    def held_up(*arguments: Any) -> None:
+        add_relation(*arguments)
+        assert go_on.wait(600)
+
+    monkeypatch.setattr(Index, "add_relation", held_up)
+    posted(adding)
+    while adding.get("/relations/sailors").json()["state"] != "indexed":
+        time.sleep(0.01)
+    Timer(0.2, go_on.set).start()
+    assert adding.delete("/relations/sailors").status_code == 204
+    assert adding.get("/relations/sailors").status_code == 404
 
 
 def test_rejects_deleting_a_trained_relation(adding: TestClient) -> None:
