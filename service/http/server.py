@@ -91,6 +91,8 @@ class Server(uvicorn.Server):
         try:
             if not self._is_closed_to_new():
                 await self._accept(sockets or [])
+            if self._accepting:  # a connection that opened later would not be told to close
+                await asyncio.wait(self._accepting)
             await super().shutdown(sockets)
         finally:
             self._sweeping.cancel()

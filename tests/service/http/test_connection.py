@@ -614,6 +614,37 @@ def test_only_the_last_response_has_connection_close() -> None:
     assert b"connection: close" in active.rpartition(b"HTTP/1.1 200")[2]
 
 
+class SlowToOpen(Server):
+    """Server that opens an accepted connection only once it shuts down."""
+
+    async def _open(self, client: socket.socket) -> None:
+        while not getattr(self, "stopping", False):
+            await asyncio.sleep(0.001)
+        await super()._open(client)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stopping = True
+        await super().shutdown(sockets)
+
+
+def test_connection_that_opens_during_the_stop_is_closed_after_a_response() -> None:
+    async def ask(server: Running) -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await until(lambda: bool(server.server._accepting))  # type: ignore[attr-defined]
+        server.server.should_exit = True
+        heard: list[bytes] = []
+        while len(heard) < 20 and not (heard and b"connection: close" in heard[-1]):
+            writer.write(HONEST)
+            heard.append(await answered(reader))
+        await hang_up(writer)
+        return heard
+
+    with running(SlowToOpen(app, LIMITS, PATIENT, "critical")) as server:
+        heard = asyncio.run(ask(server))
+    assert all(statuses(one) == [200] for one in heard)
+    assert b"connection: close" in heard[-1]
+
+
 MALFORMED = {
     "two lengths": HONEST.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"),
     "a list of lengths": HONEST.replace(b": 5", b": 5, 5"),
