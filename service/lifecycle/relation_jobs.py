@@ -121,9 +121,10 @@ class RelationJobs:
         job = self._jobs.pop(relation_id, None)
         if job is not None:
             job.abandoned = True
-            if relation_id in engine.index.snapshot.generation.positions:
+            if _has(engine, relation_id):
                 await job.ended.wait()  # the job has just added the relation, and removes it again
-            return
+            if not _has(engine, relation_id):
+                return
         if engine.index.reader().free_text(relation_id) is None:
             raise TrainedRelationError(relation_id)
         if any(job.state == "embedding" for job in self._jobs.values()):
@@ -214,3 +215,7 @@ class RelationJobs:
                 await asyncio.to_thread(engine.changes.remove_relation, relation.relation_id)
                 raise _AbandonedError
             return self._holder.engine is engine
+
+
+def _has(engine: Engine, relation_id: str) -> bool:
+    return relation_id in engine.index.snapshot.generation.positions
