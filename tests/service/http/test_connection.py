@@ -126,6 +126,11 @@ class Running:
         ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
         return sum(one.stage == stage and one.body_bytes >= body for one in ours)
 
+    def dated(self, stage: str) -> int:
+        """Return the number of connections that a sweep has found in `stage`."""
+        ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
+        return sum(one._watch._seen[0] == stage for one in ours)
+
     def _looked(self, times: int) -> bool:
         return self.clock.looks >= times
 
@@ -485,8 +490,8 @@ def test_closes_the_oldest_connections_without_a_complete_request_if_too_many_ar
     async def crowd(port: int) -> list[bytes]:
         begun = [asyncio.create_task(talk(port, b"GET /echo HTTP/1.1\r\nHost: x")) for _ in range(50)]
         await until(lambda: sum(one.done() for one in begun) >= 30)
-        # Otherwise they might still make progress, and the next client be the one that has made none for the longest.
-        await until(lambda: server.awaiting("head") == 20)
+        # A sweep dates the progress that it finds. If it found theirs now, the next client would be the oldest.
+        await until(lambda: server.dated("head") == 20)
         assert server.connections <= 20
         answers = [await ask(port) for _ in range(50)]
         assert server.connections <= 20
