@@ -126,11 +126,12 @@ class Server(uvicorn.Server):
                 return
             self.settings.accepted += 1
             self._count()
-            task = asyncio.create_task(self._open(client))
+            task = asyncio.create_task(self.open(client))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
 
-    async def _open(self, client: socket.socket) -> None:
+    async def open(self, client: socket.socket) -> None:
+        """Open the connection of a client that was accepted."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(self._connection, client)
         finally:

@@ -126,11 +126,6 @@ class Running:
         ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
         return sum(one.stage == stage and one.body_bytes >= body for one in ours)
 
-    def dated(self, stage: str) -> int:
-        """Return the number of connections that a sweep has found in `stage`."""
-        ours = [one for one in list(self.server.server_state.connections) if isinstance(one, Connection)]
-        return sum(one._watch._seen[0] == stage for one in ours)
-
     def _looked(self, times: int) -> bool:
         return self.clock.looks >= times
 
@@ -491,7 +486,8 @@ def test_closes_the_oldest_connections_without_a_complete_request_if_too_many_ar
         begun = [asyncio.create_task(talk(port, b"GET /echo HTTP/1.1\r\nHost: x")) for _ in range(50)]
         await until(lambda: sum(one.done() for one in begun) >= 30)
         # A sweep dates the progress that it finds. If it found theirs now, the next client would be the oldest.
-        await until(lambda: server.dated("head") == 20)
+        await until(lambda: server.awaiting("head") == 20)
+        await server.pass_time(2 * STEP)
         assert server.connections <= 20
         answers = [await ask(port) for _ in range(50)]
         assert server.connections <= 20
@@ -505,7 +501,7 @@ def test_closes_the_oldest_connections_without_a_complete_request_if_too_many_ar
         return answers
 
     patient = replace(PATIENT, idle=600)
-    with running(Server(app, replace(LIMITS, connections=20), patient, "critical")) as server:
+    with ticking(replace(LIMITS, connections=20), patient) as server:
         assert [statuses(one) for one in asyncio.run(crowd(server.port))] == [[200]] * 50
 
 
@@ -624,10 +620,12 @@ def test_only_the_last_response_has_connection_close() -> None:
 class SlowToOpen(Server):
     """Server that opens an accepted connection only once it shuts down."""
 
-    async def _open(self, client: socket.socket) -> None:
-        while not getattr(self, "stopping", False):
+    stopping = False
+
+    async def open(self, client: socket.socket) -> None:
+        while not self.stopping:
             await asyncio.sleep(0.001)
-        await super()._open(client)
+        await super().open(client)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.stopping = True
@@ -635,10 +633,10 @@ class SlowToOpen(Server):
 
 
 def test_connection_that_opens_during_the_stop_is_closed_after_a_response() -> None:
-    async def ask(server: Running) -> list[bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await until(lambda: bool(server.server._accepting))  # type: ignore[attr-defined]
-        server.server.should_exit = True
+    async def ask(port: int) -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: server.settings.accepted == 1)
+        server.should_exit = True
         heard: list[bytes] = []
         while len(heard) < 20 and not (heard and b"connection: close" in heard[-1]):
             writer.write(HONEST)
@@ -646,8 +644,9 @@ def test_connection_that_opens_during_the_stop_is_closed_after_a_response() -> N
         await hang_up(writer)
         return heard
 
-    with running(SlowToOpen(app, LIMITS, PATIENT, "critical")) as server:
-        heard = asyncio.run(ask(server))
+    server = SlowToOpen(app, LIMITS, PATIENT, "critical")
+    with running(server) as found:
+        heard = asyncio.run(ask(found.port))
     assert all(statuses(one) == [200] for one in heard)
     assert b"connection: close" in heard[-1]
 
