@@ -24,7 +24,7 @@ def find_items(
     matter. A text without letters and digits matches nothing. None matches all items.
 
     Raises:
-        NoWordIndexError: `text` is given, and an earlier version of rcml built the index.
+        NoWordIndexError: `text` is given, and an earlier version of rcml wrote the index.
     """
     allowed = None
     if category is not None:
@@ -32,7 +32,7 @@ def find_items(
         allowed = Selection(where=where).allowed(snapshot)
     rows: Iterator[int]
     if text is not None:
-        rows = _rows_with(snapshot, split_words(text)[:MAX_WORDS], start)
+        rows = _rows_with(snapshot, split_words(text), start)
     elif allowed is not None:
         rows = iter((np.flatnonzero(allowed[start:]) + start).tolist())
     else:
@@ -52,7 +52,11 @@ def _rows_with(snapshot: Snapshot, words: Sequence[str], start: int) -> Iterator
         for row in range(max(start, overlay.first), snapshot.end)
         if snapshot.has(row) and contains(overlay.item(row), words)
     )
-    return chain(snapshot.generation.catalogue.rows_with(words, start), added)
+    catalogue, further = snapshot.generation.catalogue, words[MAX_WORDS:]
+    rows = catalogue.rows_with(words[:MAX_WORDS], start)
+    if further:
+        rows = (row for row in rows if contains(catalogue.at([row])[0], further))
+    return chain(rows, added)
 
 
 def category_counts(snapshot: Snapshot) -> list[tuple[str, int]]:

@@ -14,13 +14,14 @@ from model.records import Item
 
 CREATE_WORDS = """
     CREATE VIRTUAL TABLE words USING fts5 (
-        text, content = '', detail = none, columnsize = 0, prefix = '1 2 3', tokenize = 'unicode61'
+        text, content = '', detail = none, columnsize = 0, prefix = '1 2 3', tokenize = 'ascii'
     )
 """
 """Statement that creates the table; rows of the table are those of `items`.
 
 It holds only which word occurs in which row. The lists for beginnings of one to three letters make such short searches
-as fast as those for whole words.
+as fast as those for whole words. The tokenizer `ascii` splits at the spaces between words and nowhere else. `unicode61`
+would also split words at letters that it takes for signs, and a search for such a word would fail.
 """
 
 INSERT_WORDS = "INSERT INTO words (rowid, text) VALUES (?, ?)"
@@ -29,13 +30,14 @@ _HAS_WORDS = "SELECT 1 FROM sqlite_master WHERE name = 'words'"
 _SEARCH = "SELECT rowid FROM words WHERE words MATCH ? AND rowid >= ? ORDER BY rowid"
 
 MAX_WORDS = 16
-"""Maximum number of words of a search that are used."""
+"""Maximum number of words of a search that are looked up; the few items that have all of them are read and compared."""
 
 
 def split_words(text: str) -> list[str]:
     """Split a text into words of letters and digits, in lower case and without accents."""
-    plain = "".join(one for one in normalize("NFKD", text.casefold()) if not combining(one))
-    return re.findall(r"[^\W_]+", plain)
+    # Case is folded after compatible characters are replaced, because the replacement of "™" is "TM".
+    folded = normalize("NFKD", normalize("NFKD", text).casefold())
+    return re.findall(r"[^\W_]+", "".join(one for one in folded if not combining(one)))
 
 
 def item_words(item: Item) -> list[str]:

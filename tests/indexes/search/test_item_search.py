@@ -67,6 +67,24 @@ def test_finds_items_by_the_beginnings_of_their_words(index: Index, text: str, e
     assert found(index.snapshot, text) == expected
 
 
+def test_finds_no_item_that_lacks_one_of_many_words(index: Index) -> None:
+    many = " ".join("striped"[:length] for length in range(1, 8)) + " mug" * 20
+    assert found(index.snapshot, many) == ["red-mug", "blue-mug"]
+    assert found(index.snapshot, f"{many} blue") == ["blue-mug"]
+    assert found(index.snapshot, f"{many} sofa") == []
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [("Lego™ castle", "legotm"), ("Parfum №5", "no5"), ("Boots ᦎᦲᦎ", "ᦎᦲᦎ")],
+)
+def test_added_and_compacted_items_are_found_by_the_same_words(index: Index, title: str, text: str) -> None:
+    index.apply([upsert("new", title)])
+    assert found(index.snapshot, text) == ["new"]
+    index.compact()
+    assert found(index.snapshot, text) == ["new"]
+
+
 def test_finds_items_of_a_category(index: Index) -> None:
     assert found(index.snapshot, category="Tools") == ["twin-1", "twin-2", "twin-3", "trowel"]
     assert found(index.snapshot, category="Tool") == []
@@ -131,7 +149,7 @@ def test_catalogue_without_a_word_index_names_the_remedy(tmp_path: Path) -> None
     connection.execute("DROP TABLE words")
     connection.close()
     catalogue = Catalogue.open(tmp_path)
-    with pytest.raises(NoWordIndexError, match="Build the index again"):
+    with pytest.raises(NoWordIndexError, match="rcml index compact"):
         catalogue.rows_with(["mug"], 0)
     catalogue.close()
 
@@ -143,6 +161,7 @@ def test_catalogue_without_a_word_index_names_the_remedy(tmp_path: Path) -> None
         ("ÉTÉ Ärmel ﬁnal", ["ete", "armel", "final"]),
         ("snake_case 手袋", ["snake", "case", "手袋"]),
         ("İstanbul", ["istanbul"]),
+        ("№ 5 ℡", ["no", "5", "tel"]),
     ],
 )
 def test_words_have_neither_case_nor_accents(text: str, words: list[str]) -> None:
