@@ -121,7 +121,7 @@ class RelationJobs:
         job = self._jobs.pop(relation_id, None)
         if job is not None:
             job.abandoned = True
-            if _has(engine, relation_id):
+            if job.state == "embedding" and _has(engine, relation_id):
                 await job.ended.wait()  # the job has just added the relation, and removes it again
             if not _has(engine, relation_id):
                 return

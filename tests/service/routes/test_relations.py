@@ -261,6 +261,27 @@ def test_relation_is_gone_even_if_it_is_deleted_while_its_job_ends(
     assert adding.get("/relations/sailors").status_code == 404
 
 
+def test_relation_that_a_reloaded_index_has_is_deleted_while_its_job_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = write_shops(tmp_path, token_store=True)
+    with TestClient(create_app(ServeConfig(index=shop.index), open_accented)) as client:
+        wait_until_ready(client)
+        client.post("/admin/reload", json={"index": "renewed"})
+        posted(client)
+        indexed(client)
+        client.post("/admin/reload", json={"index": shop.index.name})
+        slow = SlowIndex(monkeypatch)
+        posted(client, GIFTS)
+        posted(client)
+        assert slow.begun.wait(600)
+        assert client.post("/admin/reload", json={"index": "renewed"}).status_code == 200
+        assert client.delete("/relations/sailors").json()["type"] == "urn:rcml:problem:busy"
+        slow.go_on.set()
+        eventually(lambda: client.delete("/relations/sailors").status_code == 204)
+        assert client.get("/relations/sailors").status_code == 404
+
+
 def test_rejects_deleting_a_trained_relation(adding: TestClient) -> None:
     answer = adding.delete("/relations/gardeners")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:rcml:problem:trained-relation")
