@@ -197,6 +197,8 @@ class Supervisor:
         frame = child.channel.receive()
         if frame is None:
             child.closed = True
+            if self._deadline is None:  # it ends, or it has cut a message off and cannot be heard any more
+                child.process.kill()
             return
         self._take(child, frame)
 
