@@ -42,7 +42,7 @@ export function relationForm(added) {
   return form;
 }
 
-/** Make the ID of a relation from its name, as rcml does for the relations that it learns. */
+/** Make the ID of a relation from its name. Letters of all scripts stay, so that names in different ones differ. */
 function idOf(name) {
   const words = name.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["relation"];
   return words.join("-");

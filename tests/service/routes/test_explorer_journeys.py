@@ -365,6 +365,21 @@ def test_asks_for_the_key_of_a_server_that_requires_one(browser: Any, tmp_path: 
         page.close()
 
 
+def test_key_that_no_request_can_carry_is_not_accepted(browser: Any, tmp_path: Path) -> None:
+    key = "rcml_" + "k" * 32
+    with served(ServeConfig(index=write_shop(tmp_path).index, read_keys=(key,))) as address:
+        page = browser.new_page(base_url=address)
+        page.goto("/")
+        page.wait_for_selector("#key[open]")
+        page.fill("#key input", "rcml_kk…kk")
+        page.keyboard.press("Enter")
+        assert page.locator("#key input:invalid").count() == 1
+        page.fill("#key input", f" {key} ")
+        page.keyboard.press("Enter")
+        opened(page)
+        page.close()
+
+
 STATES = {
     "compared": ("?item=bib&left=gardeners&right=new-parents", "#columns:not([aria-busy]) .bar"),
     "explained": ("?item=bib&left=gardeners&right=new-parents&why=cot&side=right", "#why .types"),
