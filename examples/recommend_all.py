@@ -4,7 +4,8 @@
     python -c "import polars; print(polars.read_parquet('var/recommendations/*.parquet'))"
 
 The files have the columns `relation`, `item_id`, `rank`, `recommended` and `score`. One relation is in memory at a
-time. The folder appears when all files are complete.
+time. The folder appears when all files are complete. In the name of a file, signs such as `/` of the relation's ID are
+percent-encoded.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 
@@ -50,7 +52,7 @@ def write_all(client: Client, out: Path, k: int) -> int:
     for relation in client.relations().relations[1:]:  # the first relates an item with itself
         rows = [*recommendations(client, items, relation.relation_id, k)]
         frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-        frame.write_parquet(partial / f"{relation.relation_id}.parquet")
+        frame.write_parquet(partial / f"{quote(relation.relation_id, safe='')}.parquet")
         total += len(frame)
         print(f"{relation.relation_id}: {len(frame):,} recommendations", file=sys.stderr)
     partial.rename(out)

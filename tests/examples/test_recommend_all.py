@@ -1,5 +1,6 @@
 """Tests of the batch job that writes all recommendations to Parquet."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,9 @@ from examples.recommend_all import SCHEMA, main, write_all
 from indexes.index import Index
 from model.similarity import Similarity
 from rcml import Client
-from service.client import Invalid
+from service.client import Invalid, Retrieval
+from service.schemas.relations import RelationList
+from service.schemas.retrieve import RetrieveReply
 from tests.conftest import Road
 
 K = 3
@@ -31,6 +34,36 @@ def test_writes_the_best_items_of_every_item_under_every_relation(
     assert rows["recommended"].to_list() == [hit.item.item_id for hit in hits]
     assert rows["score"].to_list() == pytest.approx([hit.score for hit in hits], abs=1e-6)
     assert not (tmp_path / ".all.partial").exists()
+
+
+class Renamed(Client):
+    """Client of a server whose last relation has another ID."""
+
+    relation_id = "../gifts/new"
+
+    def relations(self) -> RelationList:
+        answer = super().relations()
+        *others, last = answer.relations
+        self.known_as = last.relation_id
+        renamed = last.model_copy(update={"relation_id": self.relation_id})
+        return answer.model_copy(update={"relations": [*others, renamed]})
+
+    def retrieve_batch(self, questions: Iterable[Retrieval]) -> list[RetrieveReply]:
+        return super().retrieve_batch(
+            Retrieval(**question | {"relation": self.known_as})
+            if question.get("relation") == self.relation_id
+            else question
+            for question in questions
+        )
+
+
+def test_file_of_a_relation_with_slashes_in_its_id_is_in_the_folder(url: str, tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    with Renamed(url) as client:
+        write_all(client, out, 1)
+    table = pl.read_parquet(out / "..%2Fgifts%2Fnew.parquet")
+    assert table["relation"].unique().to_list() == [Renamed.relation_id]
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
 
 
 def test_does_not_write_to_a_folder_that_exists(client: Client, tmp_path: Path) -> None:
