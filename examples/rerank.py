@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--item", required=True, help="ID of the item that the customer looks at")
     parser.add_argument("--relation", required=True, help="ID of a relation, as GET /relations lists them")
     given = parser.parse_args()
-    candidates = sys.stdin.read().split()
+    candidates = [item_id for line in sys.stdin if (item_id := line.strip())]  # an ID may contain spaces
     try:
         with Client(given.url, os.environ.get("RCML_KEY"), timeout=0.5, retries=0) as client:
             print("\n".join(rerank(client, given.item, given.relation, candidates)))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -54,17 +55,24 @@ def test_wrong_relation_is_an_error(client: Client) -> None:
         rerank(client, "i0000", "no-such-relation", CANDIDATES)
 
 
-def command(folder: Path, url: str, relation: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in `folder` with `CANDIDATES` as its input."""
+def command(
+    folder: Path, url: str, relation: str, candidates: Sequence[str] = CANDIDATES
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder` with `candidates` as its input."""
     words = [sys.executable, str(ROOT / "examples" / "rerank.py")]
     options = ["--url", url, "--item", "i0000", "--relation", relation]
-    text = "\n".join(CANDIDATES)
+    text = "\n".join(candidates)
     return subprocess.run([*words, *options], input=text, capture_output=True, text=True, cwd=folder)
 
 
 def test_command_reads_and_prints_ids(client: Client, url: str, relation: str, tmp_path: Path) -> None:
     shown = command(tmp_path, url, relation)
     assert shown.stdout.split() == rerank(client, "i0000", relation, CANDIDATES), shown.stderr
+
+
+def test_command_keeps_ids_with_spaces(url: str, relation: str, tmp_path: Path) -> None:
+    shown = command(tmp_path, url, relation, ["red mug 7", "", "i0020"])
+    assert shown.stdout.splitlines() == ["i0020", "red mug 7"], shown.stderr
 
 
 def test_command_fails_with_the_problem(url: str, tmp_path: Path) -> None:
