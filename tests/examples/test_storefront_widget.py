@@ -29,9 +29,15 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[str]:
-    """Serve the folder of the page, as a shop would, and yield its origin."""
-    handler = functools.partial(Quiet, directory=str(PAGE.parent))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the shop's pages."""
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def shop(folder: Path) -> Iterator[str]:
+    """Serve the pages of a shop and yield its origin."""
+    handler = functools.partial(Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -41,9 +47,11 @@ def shop() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def service(road: Road, shop: str) -> Iterator[str]:
-    """Serve the index to pages of the shop."""
+def service(road: Road, shop: str, folder: Path) -> Iterator[str]:
+    """Serve the index to pages of the shop, one of which has the widget."""
     with served(ServeConfig(index=road.folder / "index", cors_origins=(shop,))) as url:
+        text = PAGE.read_text("utf-8").replace('data-server="http://127.0.0.1:8000"', f'data-server="{url}"')
+        (folder / PAGE.name).write_text(text, "utf-8")
         yield url
 
 
@@ -73,11 +81,12 @@ def test_page_has_at_most_100_lines_and_names_only_the_own_host() -> None:
 
 @needs_browser
 def test_page_shows_what_the_service_retrieves(shop: str, service: str, tmp_path: Path) -> None:
-    page = shown(f"{shop}/{PAGE.name}?server={service}&item=i0007", tmp_path)
+    page = shown(f"{shop}/{PAGE.name}?item=i0007", tmp_path)
     with Client(service) as client:
-        relations = [one.relation_id for one in client.relations().relations[1:5]]
-        results = client.retrieve(item_id="i0007", relation=relations[0], k=6).results
-    assert re.findall(r'<button value="([^"]+)"', page) == relations
+        relations = client.relations().relations[1:5]
+        results = client.retrieve(item_id="i0007", relation=relations[0].relation_id, k=6).results
+    buttons = re.findall(r'<button value="([^"]+)"[^>]*>([^<]+)<', page)
+    assert buttons == [(one.relation_id, one.name) for one in relations]
     titles = re.findall(r'<a href="/products/[^"]+"><img [^>]+>([^<]+)</a>', page)
     assert titles == [result.item.title for result in results]
     assert re.findall(r'<img src="([^"]+)"', page) == [
@@ -87,8 +96,14 @@ def test_page_shows_what_the_service_retrieves(shop: str, service: str, tmp_path
 
 
 @needs_browser
+def test_address_of_the_page_cannot_name_another_server(shop: str, service: str, tmp_path: Path) -> None:
+    page = shown(f"{shop}/{PAGE.name}?item=i0007&server=http://127.0.0.1:9", tmp_path)
+    assert re.findall(r'<img src="(http://[^/]+)', page) == [service] * 6
+
+
+@needs_browser
 @pytest.mark.parametrize("item", ["no-such-item", "%3Cb%3E"])
 def test_page_hides_the_widget_after_an_error(shop: str, service: str, tmp_path: Path, item: str) -> None:
-    page = shown(f"{shop}/{PAGE.name}?server={service}&item={item}", tmp_path)
+    page = shown(f"{shop}/{PAGE.name}?item={item}", tmp_path)
     assert "hidden" in section_of(page)
     assert "/products/" not in page.partition("<script")[0]
