@@ -134,7 +134,10 @@ def test_client_that_waits_before_it_sends_its_body_is_answered(proxy: int) -> N
 
 def test_metrics_are_not_published(proxy: int, server: int) -> None:
     with client(proxy, "127.0.0.11") as shop:
-        assert shop.get("/metrics").status_code == 404
+        for path in ("/metrics", "/shops/toys/metrics"):
+            answer = shop.get(path)
+            told = answer.headers.get("content-type")
+            assert (answer.status_code, told == "application/problem+json") == (404, False), path
     with client(server, "127.0.0.11") as inside:
         assert "rcml_items" in inside.get("/metrics").text
 
@@ -189,6 +192,13 @@ def test_large_picture_passes_and_a_larger_one_is_rejected_with_its_reason(proxy
             files={"picture": ("l.png", bytes(14 * MIB))},
         )
         assert answer.status_code == 413  # by the proxy
+
+
+def test_bulk_upload_to_a_shop_is_limited_by_the_server_alone(proxy: int) -> None:
+    with client(proxy, "127.0.0.18") as shop:
+        line = b'{"delete": "none"}\n'
+        answer = shop.post("/shops/toys/items/bulk", content=line * (14 * MIB // len(line)))
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
 
 
 def test_bulk_lines_are_answered_while_the_upload_goes_on(proxy: int) -> None:
