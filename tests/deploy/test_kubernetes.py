@@ -6,6 +6,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from pydantic_settings import CliApp, get_subcommand
 
+from model import __version__
 from service.cli import Rcml
 from service.http.route_rules import ROUTE_RULES, Role
 from service.settings import ServeConfig
@@ -51,6 +52,10 @@ def test_kustomization_lists_every_file() -> None:
     assert [image["name"] for image in KUSTOMIZATION["images"]] == [CONTAINER["image"]]
 
 
+def test_kustomization_names_the_current_version() -> None:
+    assert [image["newTag"] for image in KUSTOMIZATION["images"]] == [__version__]
+
+
 def test_kubectl_builds_all_resources() -> None:
     built = list(yaml.safe_load_all(run("kubectl", "kustomize", FOLDER)))
     assert {manifest["kind"] for manifest in built} == set(BY_KIND)
@@ -80,6 +85,12 @@ def test_probes_ask_routes_that_need_no_key(name: str) -> None:
     probe = CONTAINER[name]["httpGet"]
     assert ROUTE_RULES["GET", probe["path"]].access is Role.OPEN
     assert probe["port"] == "http"
+
+
+def test_no_annotation_asks_prometheus_for_metrics_without_a_key() -> None:
+    assert served().keys is not None
+    assert ROUTE_RULES["GET", "/metrics"].access is not Role.OPEN
+    assert not any(name.startswith("prometheus.io/") for name in POD["metadata"].get("annotations", ()))
 
 
 def test_only_readiness_waits_for_the_index() -> None:
