@@ -202,12 +202,12 @@ class NoTokensError(RcmlError):
 
 
 class NoWordIndexError(RcmlError):
-    """Error raised if items are searched by words in an index that an earlier version of rcml built."""
+    """Error raised if items are searched by words in an index that an earlier version of rcml wrote."""
 
     def __init__(self) -> None:
         super().__init__(
-            "An earlier version of rcml built this index, so its items cannot be searched by words. Build the index "
-            "again."
+            "An earlier version of rcml wrote this index, so its items cannot be searched by words. Compact the index "
+            "after the next change (`rcml index compact`), or build it again."
         )
 
 

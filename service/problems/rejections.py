@@ -125,8 +125,8 @@ def detail_of(error: RcmlError) -> str:
             )
         case NoWordIndexError():
             return (
-                "An earlier version of rcml built this index, so its items cannot be searched by words. Ask the "
-                "operator to build the index again, or list the items without `words`."
+                "An earlier version of rcml wrote this index, so its items cannot be searched by words. List the items "
+                "without `words`, or ask the operator to compact the index after a change, or to build it again."
             )
         case IntraRelationError():
             return f"{error} {_other_relations(error)}"

@@ -169,5 +169,5 @@ def test_index_of_an_earlier_version_is_not_searched_by_words(
     monkeypatch.setattr(catalogue, "has_word_index", lambda _: False)
     refused = client.get("/items", params={"words": "mug"})
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:rcml:problem:no-word-index")
-    assert "build the index again" in refused.json()["detail"]
+    assert "compact the index after a change" in refused.json()["detail"]
     assert len(client.get("/items", params={"category": "Kitchen"}).json()["items"]) == 3
