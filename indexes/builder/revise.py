@@ -8,7 +8,6 @@ answers. Only Milvus receives all vectors again, because each of its collections
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from unicodedata import category
 
 from jaxtyping import Float32
 from numpy import ndarray
@@ -27,6 +26,7 @@ from model.artifact import PICTURES, Draft, write_artifact
 from model.durable_files import link_or_copy, take_over_folder
 from model.embeddings.free_text import FLOAT32_CHUNK_ITEMS, FreeTextRelation
 from model.errors import InputError, NoTokensError, UnknownRelationError
+from model.item_limits import is_one_line
 from model.records import Relation
 from model.similarity import View
 
@@ -46,7 +46,7 @@ def check_new_relation(generation: Generation, relation: Relation) -> None:
         raise NoTokensError
     texts = {"ID": relation.relation_id, "description": relation.description, "name": relation.display_name}
     for name, value in texts.items():
-        if not value.strip() or any(category(one) in ("Cc", "Cs") for one in value):
+        if not value.strip() or not is_one_line(value):
             raise InputError(
                 f"{value!r} cannot be the {name} of a relation. Use one line of text without control characters."
             )
