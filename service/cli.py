@@ -2,7 +2,7 @@
 
 The options of a verb are the fields of its config class. The module of a verb is imported only when the verb runs,
 to keep `rcml --help` fast. Exit codes: 0 success, 1 error with a message, 2 invalid options, 130 interrupted, and
-143 if process 1 of a container was terminated.
+143 if a stage that is process 1 of a container was terminated (`serve` then ends with 0).
 """
 
 import os
