@@ -3,10 +3,12 @@
 import sys
 
 from .missing import MissingExtraError, missing_extra
+from .openmp import wait_passively
 
 
 def main() -> int:
     """Run the command line and return its exit code (see `service.cli`)."""
+    wait_passively()
     try:
         with missing_extra("The rcml command"):
             from service.cli import main as run
