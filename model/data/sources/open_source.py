@@ -13,8 +13,9 @@ from .hm import HM
 from .movielens import MovieLens
 from .recbole import RecBole
 from .shopify import Shopify
-from .source import ITEM_NAMES, LOG_NAMES, LOG_PREFIX, Source, files_of
+from .source import ITEM_NAMES, LOG_NAMES, Source, files_of
 from .table import TableSource, table_source
+from .usual_names import LOG_PREFIX
 from .woocommerce import WooCommerce
 
 SOURCES: Mapping[SourceName, type[Source]] = {

@@ -18,24 +18,8 @@ from model.data.files.table_reader import column_names
 from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
-from .source import LOG_NAMES, LOG_PREFIX, LogColumns, RawRow, Source, one_file
-
-_USUAL: dict[str, tuple[str, ...]] = {
-    "user_id": ("user_id", "userid", "user", "uid", "reviewer_id", "customer_id", "session_id"),
-    "item_id": (
-        "item_id", "itemid", "iid", "asin", "product_id", "movie_id", "book_id", "business_id", "artist_id", "track_id",
-        "song_id", "recipe_id", "news_id", "parent_asin", "article_id", "id",
-    ),
-    "rating": ("rating", "ratings", "stars", "score", "overall"),
-    "timestamp": ("timestamp", "time", "date", "unix_review_time", "created_at"),
-    "title": ("title", "movie_title", "item_title", "book_title", "item_name", "product_name", "app_name", "name"),
-    "description": ("description", "desc", "abstract", "summary", "overview", "text"),
-    "categories": (
-        "categories", "category", "genres", "genre", "class", "item_category", "category_name", "tags", "type",
-    ),
-    "images": ("images", "image", "image_url", "imurl", "picture", "poster"),
-}  # fmt: skip
-"""Usual names of each column, in lower case, the most usual first."""
+from .source import LOG_NAMES, LogColumns, RawRow, Source, one_file
+from .usual_names import LOG_PREFIX, USUAL_NAMES, columns_remedy
 
 _QUOTED = re.compile(r"""(?<![\w'"])(?:'([^']+)'|"([^"]+)")(?![\w'"])""")
 
@@ -92,17 +76,17 @@ class RecBole(Source):
                 found[name] = bare[stated]
             elif stated is not None and name != "item_id":  # whose name may differ between the two files
                 raise InputError(
-                    f"{path} has no column {stated!r}, which --columns maps to {name}. The file has: {', '.join(bare)}."
+                    f"{path} has no column {stated!r}, which --columns maps to {name}. "
+                    f"{columns_remedy(name, bare, stated)}"
                 )
             else:
-                usual = next((lowered[one] for one in _USUAL[name] if one in lowered), None)
+                usual = next((lowered[one] for one in USUAL_NAMES[name] if one in lowered), None)
                 if usual is not None and usual not in found.values():
                     found[name] = usual
         for name in ("user_id", "item_id"):
             if name in names and name not in found:
                 raise InputError(
-                    f"{path} has no column that is known to be the {name}. State it, such as --columns "
-                    f"{name}={next(iter(bare), 'NAME')}. The file has: {', '.join(bare)}."
+                    f"{path} has no column that is known to be the {name}. {columns_remedy(name, bare)}"
                 )
         return found
 

@@ -28,6 +28,8 @@ from model.data.files.table_reader import (
 from model.data.prepare_config import ColumnType
 from model.errors import InputError
 
+from .usual_names import LOG_PREFIX, columns_option
+
 LogColumns = Mapping[str, Sequence[str]]
 """For each of user_id, item_id, rating and timestamp, the names that its column may have, best first."""
 
@@ -40,9 +42,6 @@ LOG_NAMES = ("user_id", "item_id", "rating", "timestamp")
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2")
 """Suffixes of downloads that have to be unpacked."""
-
-LOG_PREFIX = "log."
-"""Start of a name in --columns that maps a column of the log alone."""
 
 OWN_LOG_COLUMNS: LogColumns = {name: (name,) for name in LOG_NAMES}
 
@@ -129,10 +128,12 @@ class Source:
             others = [name for name in present if not any(name in known for known in columns.values())]
             for name in ("user_id", "item_id"):
                 if present and not set(columns[name]) & set(present):
+                    # The items have a column of their own for the ID, so only that of the log is named.
+                    own = f"{LOG_PREFIX}{name}" if name == "item_id" else name
                     raise InputError(
                         f"{path} has no column {' or '.join(map(repr, columns[name]))}. Check that it is the right "
-                        f"file, or name its column with --source table --columns {name}={(others or ['NAME'])[0]}. "
-                        f"The file has: {', '.join(present)}."
+                        f"file, or name its column with --source table "
+                        f"{columns_option(own, others, columns[name][0])}. The file has: {', '.join(present)}."
                     )
 
     def ledger(self, path: Path) -> RowLedger:

@@ -10,7 +10,8 @@ from model.data.files.row_ledger import RowLedger
 from model.data.files.table_reader import column_names, kind_of
 from model.errors import InputError
 
-from .source import ITEM_NAMES, LOG_NAMES, LOG_PREFIX, LogColumns, RawRow, Source, files_of
+from .source import ITEM_NAMES, LOG_NAMES, LogColumns, RawRow, Source, files_of
+from .usual_names import LOG_PREFIX, columns_remedy
 
 _ALIASES: dict[str, tuple[str, ...]] = {"images": ("images", "image")}
 """Other names under which the columns of items are found without a mapping."""
@@ -67,9 +68,10 @@ class TableSource(Source):
             for name in LOG_NAMES:
                 mapped = self._names.get(f"{LOG_PREFIX}{name}") or self._names.get(name)
                 if present and mapped is not None and mapped not in present and name != "item_id":
+                    own = f"{LOG_PREFIX}{name}" if f"{LOG_PREFIX}{name}" in self._names else name
                     raise InputError(
-                        f"{path} has no column {mapped!r}, which --columns maps to {name}. The file has: "
-                        f"{', '.join(present)}."
+                        f"{path} has no column {mapped!r}, which --columns maps to {name}. "
+                        f"{columns_remedy(own, present, mapped)}"
                     )
 
     def ledger(self, path: Path) -> RowLedger:
@@ -119,14 +121,13 @@ class TableSource(Source):
             column = self._names.get(name, name)
             if column not in columns:
                 raise InputError(
-                    f"{path} has no column {column!r}. Add it, or map one of the existing columns, such as "
-                    f"--columns {name}={columns[0] if columns else 'NAME'}. The file has: {', '.join(columns)}."
+                    f"{path} has no column {column!r}. {columns_remedy(name, columns, self._names.get(name))}"
                 )
         for name, column in self._names.items():
             if column not in columns and name in ITEM_NAMES and name not in LOG_NAMES:
                 raise InputError(
-                    f"{path} has no column {column!r}, which --columns maps to {name}. The file has: "
-                    f"{', '.join(columns)}."
+                    f"{path} has no column {column!r}, which --columns maps to {name}. "
+                    f"{columns_remedy(name, columns, column)}"
                 )
 
 

@@ -115,7 +115,7 @@ def test_mistakes_in_the_mapping_of_recbole_are_refused(
         (
             {"item_id": "sku"},
             "user_id,product,rating",
-            r"no column 'sku' or 'item_id'\..* item_id=product\.",
+            r"no column 'sku' or 'item_id'\..* log\.item_id=product\.",
         ),
     ],
 )

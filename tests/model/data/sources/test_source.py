@@ -37,7 +37,7 @@ def test_a_log_without_items_is_refused_before_the_pictures_are_read(
     )
     # The pictures do not exist, and would be refused too.
     with pytest.raises(
-        InputError, match=rf"{name} has no column 'item_id'.* --columns item_id=product\. The file has: "
+        InputError, match=rf"{name} has no column 'item_id'.* --columns log\.item_id=product\. The file has: "
     ):
         prepare(config)
     assert not config.out.exists()

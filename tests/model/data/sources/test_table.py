@@ -59,7 +59,7 @@ def test_the_item_id_may_have_another_name_in_items_only(tmp_path: Path) -> None
     [
         (
             {"title": "nome"},
-            r"items\.csv has no column 'nome'\. Add it, or map .*The file has: item_id, name",
+            r"items\.csv has no column 'nome'\. Name it, such as --columns title=name\. The file has: item_id, name",
         ),
         ({"title": "name", "categories": "cat: > "}, r"no column 'cat', which --columns maps to categories"),
         ({}, r"items\.csv has no column 'title'"),
