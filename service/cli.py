@@ -365,6 +365,11 @@ def _unknown_argument_message(argument: str, arguments: Sequence[str]) -> str:
     verb = _verb(arguments)
     options = [f"--{name.replace('_', '-')}" for name in CONFIGS[verb].model_fields] if verb else []
     command = _command(verb)
+    if not argument.startswith("-"):
+        return (
+            f"{command}: {argument} belongs to no option. If it is part of the value before it, put the whole value in "
+            f"quotes. Run `{command} --help` to list the options."
+        )
     hint = _hint(argument, options)
     return f"{command}: {argument} is not an option{hint}. Run `{command} --help` to list the options."
 

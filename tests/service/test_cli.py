@@ -92,6 +92,10 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
             [*TRAIN, "--stps", "3"],
             "--stps is not an option (did you mean --steps?). Run `rcml train --help` to list",
         ),
+        (
+            [*PREPARE, "--columns", "log.item_id=Item", "SKU,user_id=Customer"],
+            "rcml prepare: SKU,user_id belongs to no option. If it is part of the value before it, put the whole value",
+        ),
         (["train", "--prepared"], "--prepared needs a value."),
         (["train", "--prepared", "p"], "--out is missing. Give a path: folder to write the checkpoint to."),
         (
