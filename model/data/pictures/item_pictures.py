@@ -1,5 +1,6 @@
 """Pictures of items: the first usable one of each item, read from a file or downloaded, and stored scaled."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -62,10 +63,12 @@ class _Resolver:
                     f"the picture is an address with the scheme {scheme}; give an http or https address, or a file"
                 )
                 continue
+            path = local_path(picture, self.roots[position])
+            if not os.path.exists(path):
+                refusals.append(f"picture {picture} does not exist in the folder {self.roots[position]}")
+                continue
             try:
-                return target.with_suffix(
-                    scale_picture(local_path(picture, self.roots[position]), target, self.side)
-                )
+                return target.with_suffix(scale_picture(path, target, self.side))
             except PictureError as error:
                 refusals.append(str(error))
         return "; ".join(dict.fromkeys(refusals)) or None

@@ -67,13 +67,14 @@ def web_address(picture: str) -> str:
 def local_path(picture: str, root: Path) -> Path:
     r"""Return the path of a local picture.
 
-    A picture may be written as a `file://` address, with backslashes or with percent-encoding. The first of these
-    readings that exists is returned, or else the path as written.
+    A picture may be written as a `file://` address, with backslashes or with percent-encoding, and with a slash in
+    front that stands for `root`. The first of these readings that exists is returned, or else the path as written.
     """
     if picture.lower().startswith("file:"):
         return root / unquote(urlsplit(picture.replace("\\", "/")).path)
     slashed = picture.replace("\\", "/")
-    for reading in dict.fromkeys((picture, slashed, unquote(picture), unquote(slashed))):
+    written = (picture, slashed, unquote(picture), unquote(slashed))
+    for reading in dict.fromkeys((*written, *(reading.lstrip("/") for reading in written))):
         if os.path.exists(root / reading):
             return root / reading
     return root / slashed

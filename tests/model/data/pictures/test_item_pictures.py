@@ -118,7 +118,9 @@ def test_reason_names_the_picture_and_the_remedy(cell: str, reason: str, root: P
 
 
 def test_every_picture_of_a_cell_that_fails_is_told(root: Path) -> None:
-    assert resolved(root, "x.png, y.png") == "picture x.png does not exist; picture y.png does not exist"
+    assert resolved(root, "a/x.png, y.png") == (
+        f"picture a/x.png does not exist in the folder {root}; picture y.png does not exist in the folder {root}"
+    )
 
 
 def test_addresses_that_are_not_downloaded_are_told_once(root: Path) -> None:

@@ -36,6 +36,13 @@ def test_a_path_may_be_written_as_windows_or_an_address_does(tmp_path: Path) -> 
     assert local_path("red mugs/a.png", tmp_path) == tmp_path / "red mugs/a.png"
 
 
+def test_a_slash_in_front_stands_for_the_folder_of_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "m" / "u").mkdir(parents=True)
+    (tmp_path / "m" / "u" / "mug.jpg").touch()
+    assert local_path("/m/u/mug.jpg", tmp_path) == tmp_path / "m/u/mug.jpg"
+    assert local_path(f"{tmp_path}/m/u/mug.jpg", Path("elsewhere")) == tmp_path / "m/u/mug.jpg"
+
+
 def test_an_address_is_told_by_its_beginning() -> None:
     assert [is_address(text) for text in ("https://x.org/a", "HTTP://x", "//cdn.x.org/a", "a/b.png", "c:\\a.png")] == [
         True, True, True, False, False,
