@@ -7,7 +7,7 @@ texts with a separator: `a|b` as rcml writes them, or a path `a > b`.
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from model.data.files.literals import python_literal
 
@@ -19,45 +19,49 @@ _NAMES = ("name", "title", "label", "value", "text", "slug", "id")
 _ADDRESSES = ("src", "url", "href", "large", "path")
 """Keys of an object under which a picture is, the best first."""
 
+_NO_PICTURE = (*NO_VALUE, "no_selection")
+"""Texts, in lower case, that stand for no picture; the last one is Magento's."""
+
 PATH_SEPARATOR = " > "
 
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
-def read_list(cell: object, separator: str | None = None) -> list[str]:
+def read_list(cell: object, separators: Sequence[str] = ()) -> list[str]:
     """Return the texts in `cell`, in their order, without empty and repeated ones.
 
     A list of lists is flattened, and of an object the name is taken. A cell that only says that it has no value, such
-    as `NULL`, is empty. `separator` replaces the usual separators of a text.
+    as `NULL`, is empty. `separators` replace the usual ones of a text: it is split at each of them.
     """
-    return list(dict.fromkeys(text for text in _texts(cell, separator, _NAMES) if text))
+    return list(dict.fromkeys(text for text in _texts(cell, separators, _NAMES) if text))
 
 
 def read_pictures(cell: object) -> list[str]:
     """Return the pictures in `cell`, best first: paths or addresses. A text that is no list stays whole."""
     if isinstance(cell, str) and not cell.strip().startswith(("[", "{", "(")):
-        return [] if cell.strip().lower() in NO_VALUE else [cell.strip()]
-    return list(dict.fromkeys(text for text in _texts(cell, None, (*_ADDRESSES, *_NAMES)) if text))
+        return [] if cell.strip().lower() in _NO_PICTURE else [cell.strip()]
+    return list(dict.fromkeys(text for text in _texts(cell, (), (*_ADDRESSES, *_NAMES)) if text))
 
 
-def _texts(cell: object, separator: str | None, keys: Iterable[str]) -> Iterable[str]:
+def _texts(cell: object, separators: Sequence[str], keys: Iterable[str]) -> Iterable[str]:
     if cell is None or cell != cell:  # NaN
         return
     if isinstance(cell, list | tuple | set):
         for part in cell:
-            yield from _texts(part, separator, keys) if not isinstance(part, str) else (part.strip(),)
+            yield from _texts(part, separators, keys) if not isinstance(part, str) else (part.strip(),)
     elif isinstance(cell, dict):
         named = next((cell[key] for key in keys if cell.get(key) is not None), None)
-        yield from _texts(named, separator, keys) if named is not None else map(str, cell)
+        yield from _texts(named, separators, keys) if named is not None else map(str, cell)
     elif isinstance(cell, str):
         text = cell.strip()
         if text.lower() in NO_VALUE:
             return
         written = _written_list(text) if text[:1] in ("[", "(", "{") else None
         if written is not None:
-            yield from _texts(written, separator, keys)
+            yield from _texts(written, separators, keys)
         else:
-            yield from (part.strip() for part in text.split(separator or _separator(text)))
+            between = "|".join(map(re.escape, separators or (_separator(text),)))
+            yield from (part.strip() for part in re.split(between, text))
     else:
         yield str(cell)
 

@@ -29,23 +29,25 @@ _SEPARATOR_WORDS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "sl
 class TableSource(Source):
     """Items and a log in tables. `mapping` maps names of rcml to names in the files.
 
-    A list column may name the separator of its texts after a colon, as in `categories=category_path: > `. Columns of
-    items that are not mapped keep their names and become attributes. `log.item_id` maps a column of the log alone.
+    A list column may name the separators of its texts after colons, as in `categories=path: > ` or, for a list of
+    paths, `categories=paths:comma:slash`. Columns of items that are not mapped keep their names and become attributes.
+    `log.item_id` maps a column of the log alone.
     """
 
     mapping: Mapping[str, str] = field(default_factory=dict)
     _names: dict[str, str] = field(init=False)
-    _separators: dict[str, str] = field(init=False)
+    _separators: dict[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._names, self._separators = {}, {}
         for name, given in self.mapping.items():
             name = "images" if name == "image" else name
-            column, colon, separator = given.partition(":") if name in _LISTS else (given, "", "")
+            column, _, separators = given.partition(":") if name in _LISTS else (given, "", "")
             self._names[name] = column.strip()
-            if colon:
-                bare = separator.strip('"').strip() or separator.strip('"')
-                self._separators[name] = _SEPARATOR_WORDS.get(bare, bare)
+            if separators:
+                parts = separators.split(":")
+                # A colon may be the separator itself.
+                self._separators[name] = tuple(map(_separator, parts if all(parts) else [separators]))
 
     def log_columns(self, path: Path) -> LogColumns:
         """Return the columns of the log: one mapped for the log alone, otherwise a mapped one or rcml's own."""
@@ -104,8 +106,8 @@ class TableSource(Source):
             if column is None:
                 continue
             taken[column] = name
-            separator = self._separators.get(name)
-            cells[name] = read_list(row[column], separator) if separator else row[column]
+            separators = self._separators.get(name)
+            cells[name] = read_list(row[column], separators) if separators else row[column]
         # A column may serve twice, such as a name that is the ID, but an attribute must not hide an item's own column.
         return {
             **{name: value for name, value in row.items() if name not in taken and name not in cells},
@@ -129,6 +131,12 @@ class TableSource(Source):
                     f"{path} has no column {column!r}, which --columns maps to {name}. "
                     f"{columns_remedy(name, columns, column)}"
                 )
+
+
+def _separator(given: str) -> str:
+    """Return the separator that is given as a word or as it stands."""
+    bare = given.strip('"').strip() or given.strip('"')
+    return _SEPARATOR_WORDS.get(bare, bare)
 
 
 def table_source(items: list[Path], log: list[Path], mapping: Mapping[str, str]) -> TableSource:

@@ -81,13 +81,17 @@ def test_pictures_are_read_however_they_are_written(cell: object) -> None:
     assert read_pictures(cell) == ["a.png"]
 
 
-@pytest.mark.parametrize("cell", [None, "", "NULL", "nan", "\\N", "{}", "[]", "-", [None]])
+@pytest.mark.parametrize("cell", [None, "", "NULL", "nan", "\\N", "{}", "[]", "-", "no_selection", [None]])
 def test_a_cell_without_a_picture_has_none(cell: object) -> None:
     assert read_pictures(cell) == []
 
 
 def test_a_stated_separator_replaces_the_usual_ones() -> None:
-    assert read_list("Home, Garden | Pots", ",") == ["Home", "Garden | Pots"]
+    assert read_list("Home, Garden | Pots", (",",)) == ["Home", "Garden | Pots"]
+
+
+def test_a_list_of_paths_is_split_at_both_separators() -> None:
+    assert read_list("Shop/Home/Lamps,Shop/Sale", (",", "/")) == ["Shop", "Home", "Lamps", "Sale"]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,22 @@ def test_columns_with_other_names_are_mapped(tmp_path: Path) -> None:
     assert (ledger.rows, ledger.notes) == (2, ["separated by semicolon"])
 
 
+@pytest.mark.parametrize(
+    ("separators", "categories"),
+    [
+        ("comma:slash", ["Shop", "Home", "Lamps: floor", "Sale"]),
+        (":", ["Shop/Home/Lamps", "floor,Shop/Sale"]),
+        (" ,", ["Shop/Home/Lamps: floor", "Shop/Sale"]),
+    ],
+)
+def test_categories_may_have_several_separators(
+    separators: str, categories: list[str], tmp_path: Path
+) -> None:
+    items = put(tmp_path / "items.csv", 'item_id,title,path\nA1,Lamp,"Shop/Home/Lamps: floor,Shop/Sale"\n')
+    [row] = rows_of(table_source([items], [], {"categories": f"path:{separators}"}))
+    assert row["categories"] == categories
+
+
 def test_the_item_id_may_have_another_name_in_items_only(tmp_path: Path) -> None:
     items = put(tmp_path / "items.csv", "sku,title\nA1,Mug\n")
     log = put(tmp_path / "log.csv", "user_id,item_id\nu,A1\n")
