@@ -1,7 +1,7 @@
 """Relations and edges of prepared data: from an interaction log, or from ready-made edges."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,30 +182,48 @@ def _read_log(
             f"min_user_items {config.min_user_items}, min_item_users {config.min_item_users}), but needs at least "
             f"one for each of the {least} clusters. {' '.join([*log.advice, remedy])} Rows: {steps}."
         )
-    names = tuple(sorted({name for item in items for name in item.categories}))
+    categories, common = _without_common([item.categories for item in items])
+    names = tuple(sorted({name for own in categories for name in own}))
     if not names:
         raise InputError(
             f"{config.item_path}: no item has categories, but the descriptions of relations are derived "
             "from them. Add categories to the items."
         )
-    return InteractionLog(log.taken, *_category_shares(items, names)), log.counts, log.advice
+    advice = tuple(
+        f"Every item has the category {name!r}, so it distinguishes no users and is in no description."
+        for name in common
+    )
+    return InteractionLog(log.taken, *_category_shares(categories, names)), log.counts, (*log.advice, *advice)
 
 
-def _category_shares(items: list[Item], names: tuple[str, ...]) -> tuple[sp.csr_array, tuple[str, ...]]:
+def _without_common(categories: Sequence[Sequence[str]]) -> tuple[Sequence[Sequence[str]], list[str]]:
+    """Return the categories of each item without those of all items, such as the root of a tree, and the latter.
+
+    They are kept if an item has no others.
+    """
+    common = set.intersection(*map(set, categories))
+    if len(common) >= min(map(len, categories)):
+        return categories, []
+    return [[name for name in own if name not in common] for own in categories], sorted(common)
+
+
+def _category_shares(
+    categories: Sequence[Sequence[str]], names: tuple[str, ...]
+) -> tuple[sp.csr_array, tuple[str, ...]]:
     """Return the share of each category in each item, and the names of the categories.
 
     If some items have no category, one more category marks them, so that their users also have a distribution.
     """
     column = {name: position for position, name in enumerate(names)}
-    sizes = np.array([len(item.categories) for item in items])
-    rows = np.repeat(np.arange(len(items)), np.maximum(sizes, 1))
-    columns = [column[name] for item in items for name in item.categories or ()]
+    sizes = np.array([len(own) for own in categories])
+    rows = np.repeat(np.arange(len(categories)), np.maximum(sizes, 1))
+    columns = [column[name] for own in categories for name in own]
     shares = sp.csr_array(
         (
             np.repeat(1 / np.maximum(sizes, 1), np.maximum(sizes, 1)),
             (rows, _with_gaps(columns, sizes, len(names))),
         ),
-        shape=(len(items), len(names) + 1),
+        shape=(len(categories), len(names) + 1),
     )
     if (sizes > 0).all():
         return shares[:, :-1], names

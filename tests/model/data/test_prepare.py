@@ -217,6 +217,23 @@ def test_items_without_categories_get_the_category_other_things(tmp_path: Path) 
     assert names == {"books", "other-things"}
 
 
+def test_a_category_of_all_items_is_in_no_description(tmp_path: Path) -> None:
+    config = taken_config(tmp_path, {"u": "ab", "v": "cd"})
+    write_pictured_items(
+        tmp_path,
+        {"a": ["Shop", "Books"], "b": ["Shop", "Books"], "c": ["Shop", "Mugs"], "d": ["Shop", "Mugs"]},
+    )
+    prepared = prepared_of(config)
+    described = [relation.description for relation in prepared.relations if not relation.intra]
+    assert sorted(described) == [
+        "Co-purchased by people who overwhelmingly buy Books, while showing minimal engagement in Mugs.",
+        "Co-purchased by people who overwhelmingly buy Mugs, while showing minimal engagement in Books.",
+    ]
+    assert report_of(prepared)["advice"] == [
+        "Every item has the category 'Shop', so it distinguishes no users and is in no description."
+    ]
+
+
 def test_fewer_clusters_than_asked_for_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = taken_config(tmp_path, {"u": "ab", "v": "bc", "w": "ab"}, clusters=3)
     write_pictured_items(tmp_path, {letter: ["All"] for letter in "abc"})
