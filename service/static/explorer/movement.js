@@ -48,5 +48,5 @@ export function summary(moved, leftName, rightName) {
   if (furthest.there === furthest.rank)
     return `${first} ${same.length === 1 ? "It keeps its rank" : "They keep their ranks"}.`;
   const way = `from ${ordinal(furthest.rank)} to ${ordinal(furthest.there)}`;
-  return `${first} “${furthest.item.title}” moves furthest: ${way}.`;
+  return `${first} Of these, “${furthest.item.title}” moves furthest: ${way}.`;
 }

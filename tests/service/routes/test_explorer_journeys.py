@@ -123,7 +123,7 @@ def test_movements_are_those_computed_by_hand(page: Any) -> None:
         "joined": [["a", 1, 2], ["b", 2, 1]],
         "left": ["→ 2nd", "→ 1st", "→ 16th", "→ 15th", "→ below 16th"],
         "right": ["▲ 1 from 2nd", "▼ 1 from 1st", "from below 5th"],
-        "summary": "2 of the 10 best results are the same under both. “a” moves furthest: from 1st to 2nd.",
+        "summary": "2 of the 10 best results are the same under both. Of these, “a” moves furthest: from 1st to 2nd.",
         "alike": "2 of the 2 best results are the same under both. They keep their ranks.",
         "apart": "None of the 1 best results is the same under both. What is related to this item depends on the "
         "relation.",
@@ -233,6 +233,24 @@ def test_a_dropped_and_a_pasted_picture_are_a_new_item(page: Any) -> None:
         )
         page.wait_for_selector("#describe[open] .preview img")
         page.keyboard.press("Escape")
+
+
+LONG = """(selector) => {
+    for (const element of document.querySelectorAll(selector)) element.textContent = "Category/".repeat(12);
+    return [...document.querySelectorAll(selector)].every(
+        (element) => element.getBoundingClientRect().right <= innerWidth
+    );
+}"""
+"""Replace the texts of elements by a path of categories without blanks; tell whether all are within the screen."""
+
+
+def test_long_categories_stay_within_the_screen(page: Any) -> None:
+    opened(page, "?item=bib&left=gardeners&right=new-parents")
+    assert page.evaluate(LONG, ".choice .text, .result b")
+    assert no_sideways_scrolling(page)
+    page.locator("#left .result").first.click()
+    page.wait_for_selector("#why .types")
+    assert page.evaluate(LONG, "#why .words, #why .seen h3")
 
 
 def test_explains_a_pair_with_attention_validity_and_all_relations(page: Any) -> None:
