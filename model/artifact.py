@@ -252,10 +252,11 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
     """
     noun, file = _noun(kind), path / "manifest.json"
     again = f"Create the {noun} again with `rcml {MADE_BY[kind]}`."
+    other = f"Give the folder that `rcml {MADE_BY[kind]}` wrote."
     try:
         content = read_plain(file, path, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
-        raise ArtifactError(f"{path} has no manifest.json, so it is not an rcml artifact.") from None
+        raise ArtifactError(f"{path} has no manifest.json, so it is not an rcml artifact. {other}") from None
     raw = decode_json(content, file)
     if isinstance(raw, dict) and raw.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
@@ -273,7 +274,7 @@ def read_manifest(path: Path, kind: Kind) -> Manifest:
             f"{file} was changed after it was written: it does not match its own digest. {again}"
         )
     if manifest.kind != kind:
-        raise ArtifactError(f"{path} is {_a(manifest.kind)}, but {_a(kind)} is required.")
+        raise ArtifactError(f"{path} is {_a(manifest.kind)}, but {_a(kind)} is required. {other}")
     for name in manifest.files:
         if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise ArtifactError(

@@ -108,7 +108,7 @@ def prepare(config: PrepareConfig) -> str:
     for sentence in graph.advice:
         say(f"Note: {sentence}")
     return (
-        f"Prepared {len(items)} items, {len(relations) - 1} relations and {len(edges)} edges in {config.out} "
+        f"Prepared {len(items):,} items, {len(relations) - 1} relations and {len(edges):,} edges in {config.out} "
         f"({_skipped(set_aside, source.ledgers)}; see {config.out / 'report.html'})"
     )
 

@@ -150,7 +150,10 @@ def test_reports_a_missing_file(target: Path) -> None:
 
 def test_rejects_artifact_of_another_kind(target: Path) -> None:
     write(target)
-    with pytest.raises(ArtifactError, match="is a report, but a checkpoint is required"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"is a report, but a checkpoint is required\. Give the folder that `rcml train` wrote",
+    ):
         open_artifact(target, "checkpoint")
 
 
