@@ -13,6 +13,9 @@ from pydantic import BaseModel, Tag, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+MAX_NAMED_FIELDS = 6
+"""Maximum number of fields of an object that a message names."""
+
 ECHO_LENGTH = 80
 """Maximum number of characters of a rejected value that a message repeats."""
 
@@ -171,6 +174,8 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
             return "a path"
         case "string":
             return f"text{_length(schema)}"
+        case _ if 0 < len(names := schema.get("properties", {})) <= MAX_NAMED_FIELDS:
+            return f"a JSON object (fields: {', '.join(names)})"
         case _:
             return "a JSON object"
 

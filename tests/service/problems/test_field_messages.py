@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from model.similarity import Similarity
 from service.problems.field_messages import place, quoted, wish
-from service.schemas.attribute_filter import Limit
+from service.schemas.attribute_filter import Filter, Limit
 from service.schemas.fields import AnyRelation, Picture
 
 
@@ -35,6 +35,7 @@ from service.schemas.fields import AnyRelation, Picture
         (Similarity | None, "one of TT, II, TI, IT, AVG"),
         (tuple[Literal["a", "b"], ...], "one or more values (a, b)"),
         (dict[str, int], "a JSON object"),
+        (Filter, "a JSON object (fields: any_of, min, max, above, below)"),
         (str | bool | int | float, "text or true or false or a number"),
         (str | Picture | None, "text"),
     ],
@@ -68,7 +69,11 @@ class Shelf(BaseModel):
             ("shelves", "items", "prices", "items"),
             "a number",
         ),
-        ({"shelves": {"str": []}}, ("shelves", "str"), "a JSON object"),
+        (
+            {"shelves": {"str": []}},
+            ("shelves", "str"),
+            "a JSON object (fields: items, prices, relation, limit, shelves)",
+        ),
     ],
 )
 def test_path_of_an_error_matches_the_users_input(
