@@ -169,7 +169,7 @@ def _wish(schema: JsonSchema, definitions: JsonSchema) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            return f"one or more values ({_wish(schema['items'], definitions).removeprefix('one of ')})"
+            return f"a list of values ({_wish(schema['items'], definitions).removeprefix('one of ')})"
         case "string" if schema.get("format") == "path":
             return "a path"
         case "string":

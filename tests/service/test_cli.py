@@ -104,7 +104,7 @@ PREPARE = ["prepare", "--items", "i", "--out", "o"]
         ),
         (
             [*PREPARE, "--interactions", "l", "--text-fields", "title,colour"],
-            '--text-fields cannot be "colour". Give one or more values (title, categories, description).',
+            '--text-fields cannot be "colour". Give a list of values (title, categories, description).',
         ),
         (
             [*PREPARE, "--interactions", "l", "--columns", "price"],

@@ -33,7 +33,7 @@ from service.schemas.fields import AnyRelation, Picture
         (Literal["a", "b"], "one of a, b"),
         (Similarity, "one of TT, II, TI, IT, AVG"),
         (Similarity | None, "one of TT, II, TI, IT, AVG"),
-        (tuple[Literal["a", "b"], ...], "one or more values (a, b)"),
+        (tuple[Literal["a", "b"], ...], "a list of values (a, b)"),
         (dict[str, int], "a JSON object"),
         (Filter, "a JSON object (fields: any_of, min, max, above, below)"),
         (str | bool | int | float, "text or true or false or a number"),
@@ -58,7 +58,7 @@ class Shelf(BaseModel):
     ("sent", "path", "wished"),
     [
         ({"items": [[]]}, ("items", 0), "text or a whole number"),
-        ({"items": 5}, ("items",), "one or more values (text or a whole number)"),
+        ({"items": 5}, ("items",), "a list of values (text or a whole number)"),
         ({"prices": {"ab": "5"}}, ("prices", "ab"), "a number"),
         ({"prices": {"": 5}}, ("prices", ""), "text of 2 or more characters"),
         ({"relation": ""}, ("relation",), "text of 1 to 512 characters"),
