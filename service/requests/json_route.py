@@ -245,7 +245,7 @@ async def _uploaded(request: Request, part: str) -> Sent:
     """Read the JSON part named `part` and the file from the part `picture`.
 
     Raises:
-        HTTPException: One of the two parts is missing.
+        HTTPException: One of the two parts is missing, or the file is empty.
     """
     async with request.form(max_files=1, max_fields=1) as form:
         question, picture = form.get(part), form.get("picture")
@@ -254,7 +254,10 @@ async def _uploaded(request: Request, part: str) -> Sent:
                 400,
                 f"A multipart body must have two parts: {part} (JSON) and picture (a file). Send both.",
             )
-        return Sent(question.encode(errors="replace"), await picture.read())
+        content = await picture.read()
+        if not content:
+            raise HTTPException(400, "The file in the part picture is empty. Send a JPEG, PNG or WebP file.")
+        return Sent(question.encode(errors="replace"), content)
 
 
 def _asked(model: type[Asked], sent: Sent) -> Asked:
