@@ -288,6 +288,9 @@ class TrainConfig(TrainingOptions):
 class AblateConfig(TrainingOptions):
     """Train variants of one training, each with one change, and compare them on the same test items."""
 
+    prepared: Paths = Field(
+        min_length=1, description="folder written by `rcml prepare`; a study compares on one domain"
+    )
     out: Path = Field(
         description="folder to write ablation.json, ablation.md, ablation.png and the checkpoints to"
     )

@@ -40,6 +40,16 @@ def test_help_lists_verbs_in_data_flow_order(capsys: pytest.CaptureFixture[str])
     assert f"{{{','.join(VERBS)}}}" in capsys.readouterr().out
 
 
+def test_help_of_ablate_does_not_offer_several_domains_which_it_refuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["ablate", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "a study compares on one domain" in shown
+    assert "are domains of one training" not in shown
+
+
 def test_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("rcml 0.")
