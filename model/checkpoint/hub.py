@@ -1,6 +1,7 @@
 """Checkpoints on the Hugging Face Hub: fetched by name, pushed as one commit.
 
-This is the only module that contacts the Hub for a checkpoint, and only if a Hub name was given. The endpoint, cache
+This is the only module that contacts the Hub for a checkpoint, and only if a Hub name was given. Backbones are fetched
+by transformers; its error without a connection is explained here as well (`check_reached`). The endpoint, cache
 and token are those of huggingface_hub (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `hf auth login`).
 """
 
@@ -100,6 +101,19 @@ def _in_our_words(name: str, error: type[RcmlError], revision: str | None = None
         raise error(
             f"The Hub could not be reached for {name} ({reason}). Check the connection, or use a local folder."
         ) from None
+
+
+def check_reached(name: str | Path, error: Exception) -> None:
+    """Raise an `InputError` if `error`, raised by transformers for the model `name`, means that there is no connection.
+
+    transformers hides the reason in the cause of its own error, and its advice names its own functions.
+    """
+    cause: BaseException | None = None if is_local(name) else error
+    while cause is not None:
+        if isinstance(cause, LocalEntryNotFoundError):
+            with _in_our_words(str(name), InputError):
+                raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def is_local(name: str | Path) -> bool:

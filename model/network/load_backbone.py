@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from model.checkpoint.hub import is_local
+from model.checkpoint.hub import check_reached, is_local
 from model.config import SmallBackbone
 from model.errors import InputError
 
@@ -39,6 +39,7 @@ def load_backbone(name: str | Path) -> tuple[Backbone, Preprocessor]:
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
+        check_reached(name, error)
         raise InputError(
             f"No backbone could be loaded from {str(name)!r}: {shortened(error)} "
             "Provide a local folder in the transformers format (with model.safetensors) or a Hub repository."

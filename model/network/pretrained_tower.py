@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils.hub import cached_file
 
-from model.checkpoint.hub import is_local
+from model.checkpoint.hub import check_reached, is_local
 from model.errors import InputError
 
 from .backbone_config import shortened
@@ -77,6 +77,7 @@ def load_image_tower(name: str) -> Tower:
             name, backend="pil", local_files_only=is_local(name), trust_remote_code=False
         )
     except (ImportError, OSError, ValueError) as error:
+        check_reached(name, error)
         raise InputError(
             f"No image processor could be loaded from {name!r}: {shortened(error)} "
             "Add the preprocessor_config.json that the image tower was trained with."
@@ -101,6 +102,7 @@ def _load_model(name: str, modality: Modality) -> tuple[Any, bool]:
             **options,
         )
     except (ImportError, OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
+        check_reached(name, error)
         remedy = (
             "Save the tower as model.safetensors; pickled weights (pytorch_model.bin) are not loaded, because they can "
             "run code."
@@ -139,6 +141,7 @@ def _load_tokenizer(name: str) -> Any:
             name, local_files_only=is_local(name), trust_remote_code=False
         )
     except (ImportError, OSError, ValueError) as error:
+        check_reached(name, error)
         raise _no_tokenizer(name, shortened(error)) from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers then invents an empty tokenizer
         raise _no_tokenizer(name, "it has no vocabulary.")

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from model.checkpoint.hub import is_local
+from model.checkpoint.hub import check_reached, is_local
 from model.config import SmallBackbone
 from model.embeddings.attention_map import Box, Span
 from model.errors import InputError
@@ -127,6 +127,7 @@ class Preprocessor:
             else:
                 text_format = TextFormat.of(config, tokenizer.model_max_length)
         except (ImportError, OSError, ValueError) as error:
+            check_reached(name, error)
             raise InputError(
                 f"No tokenizer and image processor could be loaded from {str(name)!r}: {shortened(error)} "
                 "Provide a model that has both."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,8 +18,10 @@ from model.errors import InputError
 from model.network.backbones import Backbone
 from model.network.inputs import PictureInput, TextInput
 from model.network.load_backbone import build_backbone, load_backbone, small_backbone
+from model.network.pretrained_tower import load_image_tower, load_text_tower
 from model.network.processor import MAX_TOKENS, Preprocessor
 from model.training.train import train
+from tests.model.checkpoint.fake_hub import fake_hub
 from tests.model.planted import TINY, tiny_training
 
 
@@ -94,6 +97,19 @@ def test_rejects_folder_without_weights(tmp_path: Path, network_calls: list[obje
     with pytest.raises(InputError, match=f"No backbone could be loaded from '{tmp_path}'"):
         load_backbone(str(tmp_path))
     assert network_calls == []
+
+
+def test_hub_without_connection_is_named_as_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_hub(tmp_path, monkeypatch):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        for load in (load_backbone, Preprocessor.load, load_text_tower, load_image_tower):
+            with pytest.raises(
+                InputError,
+                match=r"^The Hub could not be reached for ann/clip \(.*Check the connection, or use a local folder\.$",
+            ):
+                load("ann/clip")
 
 
 def test_rejects_folder_without_tokenizer(
