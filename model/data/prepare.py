@@ -183,11 +183,13 @@ def _keep_items(
             items.append(item)
     pictured = sum(bool(item.picture) for item in items)
     if pictured < MIN_PICTURED_ITEMS and (files_named or len(items) < MIN_PICTURED_ITEMS):
-        unusable = {**set_aside, **{item.item_id: "no picture" for item in items if not item.picture}}
+        unpictured = [item.item_id for item in items if not item.picture] if files_named else []
+        unusable = {**set_aside, **dict.fromkeys(unpictured, "no picture")}
         reasons = "; ".join(f"{item_id}: {reason}" for item_id, reason in list(unusable.items())[:3])
+        count, kind = (pictured, " with a picture") if files_named else (len(items), "")
         raise InputError(
-            f"{source.item_files[0]} has {pictured} usable items with a picture; at least {MIN_PICTURED_ITEMS} are "
-            f"needed. Add items or correct the unusable ones. {reasons}".rstrip()
+            f"{source.item_files[0]} has {count} usable item{'s' * (count != 1)}{kind}; at least {MIN_PICTURED_ITEMS} "
+            f"are needed. Add items or correct the unusable ones. {reasons}".rstrip()
         )
     advice: tuple[str, ...] = ()
     if not_downloaded:

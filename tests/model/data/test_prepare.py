@@ -464,6 +464,19 @@ def test_rejects_too_few_usable_items_with_the_reasons(tmp_path: Path) -> None:
     assert not config.out.exists()
 
 
+def test_too_few_items_of_which_none_names_a_picture_do_not_lack_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    write_rows(
+        path, [{"item_id": "a", "title": "Red mug", "image": ""}, {"item_id": "b", "title": " ", "image": ""}]
+    )
+    config = edges_config(tmp_path / "other", [("a", "b", "worn")]).model_copy(update={"items": (path,)})
+    with pytest.raises(
+        InputError,
+        match=r"has 1 usable item; at least 3 are needed\. Add items or correct the unusable ones\. b: no text in",
+    ):
+        prepare(config)
+
+
 def test_finds_pictures_in_the_images_folder(tmp_path: Path) -> None:
     config = edges_config(tmp_path, [("a", "b", "worn")], images=tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
