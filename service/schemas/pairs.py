@@ -49,8 +49,8 @@ class RelationTypeRequest(PairRequest):
 
     similarity: Similarity | None = Field(
         None,
-        description="views of item_a and item_b to compare: T is text, I is image, AVG is the mean of both. The "
-        "default is AVG. If a new item has only text or only a picture, the default is a pair of views that exist.",
+        description="views of item_a and item_b to compare: T is text, I is image, AVG is the weighted mean of both. "
+        "The default is AVG. If a new item has only text or only a picture, the default is a pair of views that exist.",
     )
 
     @field_validator("similarity")

@@ -122,8 +122,8 @@ class RetrieveRequest(Request):
     )
     similarity: Similarity = Field(
         default_factory=lambda fields: _similarity(fields.get("text"), fields.get("picture")),
-        description="views of the query and the result to compare: T is text, I is image, AVG is the mean of both. The "
-        "default is AVG, or TT for a new item without a picture and II for a new item without text.",
+        description="views of the query and the result to compare: T is text, I is image, AVG is the weighted mean of "
+        "both. The default is AVG, or TT for a new item without a picture and II for a new item without text.",
     )
 
     filter: dict[str, Filter] = Field(
