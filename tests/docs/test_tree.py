@@ -8,10 +8,10 @@ from .documents import ROOT, blocks
 PACKAGES = ("model", "indexes", "service")
 
 
-def printed() -> dict[str, str]:
-    """Return the paths in the tree, folders with a trailing slash, and the description of each."""
+def lines() -> list[tuple[str, str]]:
+    """Return the paths in the tree, folders with a trailing slash, each with its description."""
     [tree] = [block for block in blocks(ROOT / "README.md") if block.text.startswith("model/")]
-    found: dict[str, str] = {}
+    found: list[tuple[str, str]] = []
     folders: list[str] = []
     for line in tree.text.splitlines():
         indent, name, said = re.match(r"( *)(\S+) *(.*)", line).groups()  # type: ignore[union-attr]
@@ -19,8 +19,13 @@ def printed() -> dict[str, str]:
         if depth <= len(folders) and depth < 3:
             path = "".join(folders[:depth]) + name
             folders = [*folders[:depth], name] if name.endswith("/") else folders[:depth]
-            found[path] = said
+            found.append((path, said))
     return found
+
+
+def printed() -> dict[str, str]:
+    """Return the description of each path in the tree."""
+    return dict(lines())
 
 
 def folders() -> set[str]:
@@ -37,6 +42,10 @@ def folders() -> set[str]:
 
 def test_tree_lists_every_folder() -> None:
     assert sorted(folders() - set(printed())) == []
+
+
+def test_tree_lists_every_path_once() -> None:
+    assert len(lines()) == len(printed())
 
 
 def test_every_path_in_tree_exists() -> None:
