@@ -57,6 +57,7 @@ from service.routes import (
     retrieve,
     shadow,
 )
+from service.shared.counters import SharedCounters
 from service.shared.worker import Worker
 from service.telemetry.prometheus import Metrics
 from service.telemetry.tracing import telemetry
@@ -123,20 +124,21 @@ def create_app(
     shop: str = "",
     keys: Keys | None = None,
     worker: Worker | None = None,
+    counters: SharedCounters | None = None,
 ) -> FastAPI:
     """Create the application that serves `config.index`.
 
     The index and the encoder are opened at startup. `on_loaded` is called when they are open or could not be opened.
     Spans are sent through `tracer_provider`, if one is given. Of the keys that are for certain shops, only those for
     `shop` are accepted. `keys` are those of `config`, if the caller has opened them. `worker` is this process, if the
-    server has several.
+    server has several; `counters` are those of its server otherwise.
 
     Raises:
         InputError: an API key is invalid, or a required API key is missing.
     """
     keys = Keys.open(config) if keys is None else keys
     tracer = tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None
-    metrics = Metrics(tracer) if worker is None else Metrics(tracer, worker.counters, worker.folder)
+    metrics = Metrics(tracer, counters) if worker is None else Metrics(tracer, worker.counters, worker.folder)
     central = CentralRequests()
     app = FastAPI(
         title="rcml",

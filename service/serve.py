@@ -27,7 +27,7 @@ from service.http.limits import SHOPS, Deadlines, Limits
 from service.http.server import Server
 from service.lifecycle.engine_holder import EngineHolder
 from service.middleware.api_keys import Keys
-from service.shared.counters import Counter
+from service.shared.counters import Counter, SharedCounters
 from service.shared.worker import Worker, WorkerPlace, create_shared
 from service.telemetry.logs import BANNER_LOGGER, chosen_format, configuration, escaped, logger
 from service.telemetry.prometheus import reserve_counts, share_counts
@@ -82,6 +82,7 @@ def serve(config: ServeConfig, banner: Banner = no_banner, open_encoder: OpenEnc
     tracer_provider = open_tracer_provider() if config.trace else None
     show = _line_writer(config.log_format)
     outcome: list[EngineHolder] = []
+    counters = SharedCounters.alone()
 
     def on_loaded(shop: str, holder: EngineHolder) -> None:
         outcome.append(holder)
@@ -90,6 +91,7 @@ def serve(config: ServeConfig, banner: Banner = no_banner, open_encoder: OpenEnc
                 logger.error("The shop %s cannot be opened: %s", shop, escaped(holder.failure))
             server.should_exit = len(outcome) == count and not any(one.ready for one in outcome)
             return
+        counters.set(Counter.SERVING, 1)
         freeze_startup_objects()
         at = f"{url}{SHOPS}{shop}" if shop else url
         for line in (*addresses(holder.engine, at), *banner(holder.engine, at)):
@@ -103,8 +105,8 @@ def serve(config: ServeConfig, banner: Banner = no_banner, open_encoder: OpenEnc
         if open_encoder is None:
             process = stack.enter_context(NetworkProcess(config.log_level, config.log_format))
             open_encoder = process.opener(config.worker_patience)
-        app, count = _application(config, open_encoder, on_loaded, tracer_provider)
-        server = server_of(app, config, outcome)
+        app, count = _application(config, open_encoder, on_loaded, tracer_provider, counters)
+        server = server_of(app, config, outcome, counters=counters)
         show(f"Listening on {url} and opening {config.index} ...")
         server.run(sockets=[listener])
     for holder in outcome:
@@ -219,12 +221,13 @@ def _application(
     open_encoder: OpenEncoder,
     on_loaded: Callable[[str, EngineHolder], None],
     tracer_provider: "TracerProvider | None",
+    counters: SharedCounters,
 ) -> tuple[ASGIApp, int]:
     """Create the application and return it with the number of its indexes; `on_loaded` gets a shop's name, or ""."""
     if config.shops:
-        shops = Shops(config, open_encoder, on_loaded, tracer_provider)
+        shops = Shops(config, open_encoder, on_loaded, tracer_provider, counters)
         return shops, len(shops)
-    return create_app(config, open_encoder, partial(on_loaded, ""), tracer_provider), 1
+    return create_app(config, open_encoder, partial(on_loaded, ""), tracer_provider, counters=counters), 1
 
 
 def server_of(
@@ -232,10 +235,11 @@ def server_of(
     config: ServeConfig,
     loaded: Sequence[EngineHolder] = (),
     worker: Worker | None = None,
+    counters: SharedCounters | None = None,
 ) -> Server:
     """Create the server of an application; on a stop signal, the engines in `loaded` stop accepting work.
 
-    `worker` is this process, if the server has several.
+    `worker` is this process, if the server has several. Otherwise `counters` are those that the application shows.
     """
     return _Server(
         app,
@@ -246,7 +250,7 @@ def server_of(
         log_config=configuration(
             config.log_level, config.log_format, None if worker is None else worker.number
         ),
-        counters=None if worker is None else worker.counters,
+        counters=counters if worker is None else worker.counters,
     )
 
 

@@ -39,6 +39,7 @@ from service.problems.kinds import Kind
 from service.problems.response import problem_response
 from service.routes import health
 from service.schemas.health import ReadyShops
+from service.shared.counters import SharedCounters
 from service.telemetry.prometheus import Metrics
 
 from .app import create_app
@@ -103,8 +104,9 @@ class Shops:
         open_encoder: OpenEncoder = open_encoder,
         on_loaded: Callable[[str, EngineHolder], None] = lambda name, holder: None,
         tracer_provider: "TracerProvider | None" = None,
+        counters: SharedCounters | None = None,
     ) -> None:
-        """Create the application of every shop below `config.index`.
+        """Create the application of every shop below `config.index`, in a server with `counters`.
 
         `on_loaded` is called with the name of each shop that is open or could not be opened.
 
@@ -122,7 +124,13 @@ class Shops:
         keys = Keys.open(config)
         for name, options in shop_configs(config).items():
             self._shops[name] = create_app(
-                options, open_encoder, partial(note, name), tracer_provider, shop=name, keys=keys
+                options,
+                open_encoder,
+                partial(note, name),
+                tracer_provider,
+                shop=name,
+                keys=keys,
+                counters=counters,
             )
         self._metrics = Metrics()
         self._own = _own_routes(config, keys, self._lifespan, self._readiness, self._metrics)

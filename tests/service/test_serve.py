@@ -25,6 +25,8 @@ from service.serve import server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeShop
 
+from .workers.worker_server import eventually
+
 PROGRAM = """
 import gc
 import sys
@@ -75,6 +77,19 @@ def test_prints_url_answers_requests_and_stops_on_sigint(shop: FakeShop) -> None
             assert client.item("a/b?c#d e").title == "Grey desk lamp"
         process.send_signal(signal.SIGINT)
         process.wait(600)
+
+
+@pytest.mark.parametrize("shops", [False, True], ids=["one index", "shops"])
+def test_metrics_of_one_process_count_the_process_and_its_connections(shop: FakeShop, shops: bool) -> None:
+    index, path = (shop.index.parent, "/shops/index/metrics") if shops else (shop.index, "/metrics")
+    with start(index, f"shops={shops}") as process:
+        found = re.search(r"greetings from (http://127.0.0.1:\d+)", lines_until(process, "greetings from"))
+        assert found
+        with httpx.Client() as idle, httpx.Client() as client:
+            idle.get(f"{found[1]}/livez")
+            eventually(lambda: "\nrcml_connections 2.0" in client.get(f"{found[1]}{path}").text)
+            assert "\nrcml_workers 1.0" in client.get(f"{found[1]}{path}").text
+        process.terminate()
 
 
 def test_excludes_startup_objects_from_garbage_collection(shop: FakeShop) -> None:
