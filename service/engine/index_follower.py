@@ -1,6 +1,7 @@
 """Follower that keeps an open index up to date: it applies changes made by other processes and compacts the index."""
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from threading import Event, Thread
 
@@ -38,9 +39,10 @@ class IndexFollower:
         self._index = index
         self._compact_at = compact_at
         self._may_compact = may_compact
+        self._served = index.snapshot.generation.manifest.digest
         self._stopped = Event()
         work = {
-            Heartbeat("follower", refresh_timeout_s): index.refresh,
+            Heartbeat("follower", refresh_timeout_s): partial(self._follow, index.refresh),
             Heartbeat("compactor", inf): self._compact,
         }
         self.heartbeats = tuple(work)
@@ -57,6 +59,15 @@ class IndexFollower:
         self._stopped.set()
         for thread in self._threads:
             thread.join()
+
+    def _follow(self, refresh: Callable[[], None]) -> None:
+        refresh()
+        snapshot = self._index.snapshot
+        if snapshot.generation.manifest.digest != self._served:
+            self._served = snapshot.generation.manifest.digest
+            logger.info(
+                "Now serving %s of the index (%d items).", snapshot.generation.path.name, len(snapshot)
+            )
 
     def _compact(self) -> None:
         full = self._compact_at and self._index.snapshot.overlay.changes >= self._compact_at

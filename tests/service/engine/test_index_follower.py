@@ -1,5 +1,6 @@
 """Tests of a server whose index is changed by other processes."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,8 +38,9 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the log messages other than the access log."""
-    return [record.getMessage() for record in caplog.records if record.name == "rcml"]
+    """Return the log messages from warnings upwards, other than the access log."""
+    records = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    return [record.getMessage() for record in records if record.name == "rcml"]
 
 
 def test_answers_include_changes_by_another_process(folder: Path, other: Index) -> None:
@@ -63,6 +65,19 @@ def test_compacts_many_changes_into_a_new_generation(folder: Path, other: Index)
         other.refresh()
         assert other.snapshot.overlay.changes == 0
         assert client.get("/items/new-mug").status_code == 200
+
+
+def test_logs_once_which_generation_is_served_now(
+    folder: Path, other: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "rcml")
+    message = "Now serving generation-000002 of the index (13 items)."
+    with served(ServeConfig(index=folder)):
+        other.apply([made("new-lamp", 3)])
+        other.compact()
+        eventually(lambda: message in caplog.messages)
+        time.sleep(0.5)
+        assert [text for text in caplog.messages if text.startswith("Now serving")] == [message]
 
 
 def test_logs_damage_once_and_continues_to_answer(
