@@ -49,17 +49,17 @@ class Heartbeat:
 
     @property
     def stuck_reason(self) -> str | None:
-        """Sentence that states why the worker is stuck, or None if the worker is healthy."""
+        """Sentences that state why the worker is stuck and what to do, or None if the worker is healthy."""
         since, thread = self._since, self._thread
         if thread is not None and not thread.is_alive():
-            return f"The {self.name}'s thread has ended."
+            return f"The {self.name}'s thread has ended. Restart the server, and report the traceback in its log."
         return None if since is None else self.overdue_reason(since)
 
     def overdue_reason(self, since: float) -> str | None:
-        """Return the sentence about a job that began at `since`, or None if its timeout has not passed."""
+        """Return the sentences about a job that began at `since`, or None if its timeout has not passed."""
         if (busy := monotonic() - since) <= self.timeout_s:
             return None
         return (
             f"The {self.name} has been busy with one job for {busy:.0f} s, "
-            f"which exceeds the timeout of {self.timeout_s:g} s."
+            f"which exceeds the timeout of {self.timeout_s:g} s. Restart the server if the worker stays stuck."
         )

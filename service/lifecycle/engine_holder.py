@@ -91,7 +91,7 @@ class EngineHolder:
         with self.held() as engine:
             for heartbeat in engine.heartbeats:
                 if (reason := heartbeat.stuck_reason) is not None:
-                    raise NotReadyError(f"{reason} Restart the server if the worker stays stuck.")
+                    raise NotReadyError(reason)
             yield engine
 
     def stop(self) -> None:

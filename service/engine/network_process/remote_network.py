@@ -65,7 +65,7 @@ class _RemoteHeartbeat(Heartbeat):
 
     @property
     def stuck_reason(self) -> str | None:
-        """Sentence that states why the network is stuck or away, or None if it is healthy."""
+        """Sentences that state why the network is stuck or away, or None if it is healthy."""
         load = self._network.load
         if load is None:
             return str(NetworkLostError())

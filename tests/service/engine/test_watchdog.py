@@ -40,7 +40,8 @@ def test_worker_is_stuck_while_one_job_exceeds_the_timeout(monkeypatch: pytest.M
         assert heartbeat.stuck_reason is None
         now = 131.0
         assert heartbeat.stuck_reason == (
-            "The encoder has been busy with one job for 31 s, which exceeds the timeout of 30 s."
+            "The encoder has been busy with one job for 31 s, which exceeds the timeout of 30 s. "
+            "Restart the server if the worker stays stuck."
         )
     assert heartbeat.stuck_reason is None
 
@@ -62,6 +63,9 @@ def test_worker_is_healthy_after_a_failed_job() -> None:
     assert heartbeat.stuck_reason is None
 
 
+ENDED = "The encoder's thread has ended. Restart the server, and report the traceback in its log."
+
+
 def test_reports_the_end_of_a_thread_that_ran_a_job() -> None:
     heartbeat = Heartbeat("encoder")
 
@@ -72,7 +76,7 @@ def test_reports_the_end_of_a_thread_that_ran_a_job() -> None:
     thread = Thread(target=work)
     thread.start()
     thread.join()
-    assert heartbeat.stuck_reason == "The encoder's thread has ended."
+    assert heartbeat.stuck_reason == ENDED
 
 
 def test_reports_the_end_of_a_watched_thread_that_never_ran_a_job() -> None:
@@ -81,7 +85,7 @@ def test_reports_the_end_of_a_watched_thread_that_never_ran_a_job() -> None:
     thread.start()
     heartbeat.watch(thread)
     thread.join()
-    assert heartbeat.stuck_reason == "The encoder's thread has ended."
+    assert heartbeat.stuck_reason == ENDED
 
 
 def test_server_is_live_but_not_ready_while_a_worker_is_stuck(
@@ -108,8 +112,9 @@ def test_server_is_live_but_not_ready_while_a_worker_is_stuck(
         now = 0.3
         problem = client.get("/readyz").json()
         assert problem["type"] == "urn:rcml:problem:not-ready"
-        assert problem["detail"].startswith(
-            "The follower has been busy with one job for 0 s, which exceeds the timeout of 0.2 s"
+        assert problem["detail"] == (
+            "The follower has been busy with one job for 0 s, which exceeds the timeout of 0.2 s. "
+            "Restart the server if the worker stays stuck."
         )
         assert client.get("/livez").status_code == client.get("/relations").status_code == 200
         go_on.set()
