@@ -141,7 +141,10 @@ def detail_of(error: RcmlError) -> str:
                 "restore the file, or send the item again with its picture."
             )
         case UnreachableError() | StorageError():
-            return "A part of the index is temporarily unavailable. Retry in one second."
+            return (
+                "A part of the index cannot be read or written. Retry in one second. If that fails again, ask the "
+                "operator: the log of the server has the reason, such as a full disk."
+            )
         case _:
             return str(error)
 

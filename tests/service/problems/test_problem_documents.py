@@ -340,5 +340,5 @@ def test_unreachable_vector_server_is_a_503_without_internal_details(
             )
     assert unready["detail"] == problem["detail"]
     assert (problem["status"], answer.headers["retry-after"]) == (503, "1")
-    assert problem["detail"] == "A part of the index is temporarily unavailable. Retry in one second."
+    assert problem["detail"].startswith("A part of the index cannot be read or written. Retry in one second.")
     assert f"Milvus at {milvus.uri} is unavailable" in caplog.text

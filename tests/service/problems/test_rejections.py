@@ -96,4 +96,5 @@ def test_detail_does_not_name_a_failing_server_or_disk(error: RcmlError) -> None
     rejection = rejection_of(error)
     assert rejection is not None
     assert "secret" not in rejection.detail
+    assert "the log of the server has the reason" in rejection.detail
     assert rejection.headers == {"Retry-After": "1"}
