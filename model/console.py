@@ -3,12 +3,16 @@
 stdout contains only the result (the closing summary), so it can be piped.
 """
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+NOTES = logging.getLogger("rcml.notes")
+"""Logger of the lines of `say` in a program that logs. It has handlers of its own only there."""
 
 
 class Advance(Protocol):
@@ -20,8 +24,11 @@ class Advance(Protocol):
 
 
 def say(message: str) -> None:
-    """Print one line to stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line to stderr, or log it if the program gave `NOTES` a handler."""
+    if NOTES.handlers:
+        NOTES.warning("%s", message)
+    else:
+        print(message, file=sys.stderr, flush=True)
 
 
 def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

@@ -1,6 +1,7 @@
 """A small demo, built once for all tests that need a real shop with a real network."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from model.artifact import Kind, open_artifact
+from model.console import NOTES
 from service.cli import main
 
 # Threads that share a busy core wait for each other, and no test is large enough to need two. torch, faiss and numpy
@@ -33,6 +35,13 @@ ARTIFACTS: dict[str, Kind] = {
     "report": "report",
     f"index/{GENERATION}": "index",
 }
+
+
+@pytest.fixture(autouse=True)
+def plain_notes() -> Iterator[None]:
+    """Print notes as plain lines again after a test whose server logged them."""
+    yield
+    NOTES.handlers.clear()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from random import getrandbits
 from typing import Any
 
+from model.console import NOTES
 from service.settings import LogFormat, LogLevel
 
 from .tracing import trace_id
@@ -103,7 +104,8 @@ def configuration(level: LogLevel, log_format: LogFormat, worker: int | None = N
 
     The lines of a worker have its number.
     """
-    formatter = Json if chosen_format(log_format) == "json" else Text
+    json_lines = chosen_format(log_format) == "json"
+    formatter = Json if json_lines else Text
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -116,6 +118,12 @@ def configuration(level: LogLevel, log_format: LogFormat, worker: int | None = N
             "rcml": {"level": level.upper()},
             "uvicorn": {"level": level.upper()},
             BANNER_LOGGER: {"level": "INFO"},
+            # Lines of other packages are JSON too, and stay plain on a terminal.
+            NOTES.name: {
+                "handlers": ["stderr"] if json_lines else [],
+                "level": "WARNING",
+                "propagate": False,
+            },
             # python_multipart warns about every malformed upload, which is already rejected with 400.
             "python_multipart": {"level": "ERROR"},
         },

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from indexes.index import Index
 from service.cli import main
 from service.client import Client
 from service.engine.engine import Engine
@@ -23,6 +24,7 @@ from service.lifecycle.engine_holder import EngineHolder
 from service.problems.errors import NotReadyError
 from service.serve import server_of
 from service.settings import ServeConfig
+from tests.indexes.changes import copied, made
 from tests.indexes.fakes import FakeShop
 
 from .workers.worker_server import eventually
@@ -90,6 +92,22 @@ def test_metrics_of_one_process_count_the_process_and_its_connections(shop: Fake
             eventually(lambda: "\nrcml_connections 2.0" in client.get(f"{found[1]}{path}").text)
             assert "\nrcml_workers 1.0" in client.get(f"{found[1]}{path}").text
         process.terminate()
+
+
+def test_every_line_of_the_log_is_json_even_if_the_newest_generation_is_damaged(
+    shop: FakeShop, tmp_path: Path
+) -> None:
+    folder = copied(shop, tmp_path)
+    index = Index.open(folder)
+    index.apply([made("new-lamp", 3)])
+    index.compact()
+    index.close()
+    (folder / "generation-000002" / "attributes.parquet").write_bytes(b"damaged")
+    with start(folder) as process:
+        shown = lines_until(process, "greetings from")
+        process.terminate()
+    messages = [json.loads(line)["message"] for line in shown.splitlines()]
+    assert any("Using generation-000001 and the changes made since then." in text for text in messages)
 
 
 def test_excludes_startup_objects_from_garbage_collection(shop: FakeShop) -> None:
