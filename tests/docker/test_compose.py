@@ -18,6 +18,7 @@ from service.settings import DemoConfig, ServeConfig
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OWN_INDEX: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose" / "compose.yml").read_text("utf-8"))
 OWN = ["rcml", "gpu", "index", "replica"]
 DISTRIBUTED = {"index", "replica", "postgres", "milvus", "etcd", "minio"}
 
@@ -62,15 +63,20 @@ def test_no_service_can_gain_privileges(name: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["docker", "compose"], ["docker-compose"]], ids=" ".join)
-def test_compose_accepts_the_file(command: list[str]) -> None:
+@pytest.mark.parametrize("folder", [".", "deploy/compose"])
+def test_compose_accepts_the_file(command: list[str], folder: str) -> None:
     if (
         shutil.which(command[0]) is None
         or subprocess.run([*command, "version"], capture_output=True).returncode
     ):
         pytest.skip(f"{' '.join(command)} is not installed")
     profiles = ["--profile", "gpu", "--profile", "distributed"]
+    file = next((ROOT / folder).glob("*compose.yml"))
     checked = subprocess.run(
-        [*command, *profiles, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--file", str(file), *profiles, "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
@@ -132,3 +138,22 @@ def test_index_service_builds_index_that_replicas_serve() -> None:
     assert (built.vectors, built.journal) == ("http://milvus:19530", "postgresql://rcml@postgres/rcml")
     assert built.checkpoint.is_relative_to(options("rcml").out)
     assert SERVICES["index"]["build"]["args"]["LOCK"] == "distributed"
+
+
+def test_own_index_is_served_behind_keys_with_the_rights_of_the_sample_shop() -> None:
+    [(name, service)] = OWN_INDEX["services"].items()
+    served = get_subcommand(CliApp.run(Rcml, service["command"]))
+    assert isinstance(served, ServeConfig)
+    assert (served.index, served.keys) == (Path("/data/index"), Path("/data/keys"))
+    assert (served.unguarded, service["ports"], service["volumes"]) == (
+        False,
+        ["127.0.0.1:8000:8000"],
+        ["./data:/data"],
+    )
+    assert COMPOSE["x-hardened"].items() <= service.items()
+    assert (name, service["image"], service["restart"]) == ("rcml", "rcml", "unless-stopped")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_log_of_own_service_is_rotated(name: str) -> None:
+    assert SERVICES[name]["logging"] == {"driver": "local"}
