@@ -169,10 +169,11 @@ class ServeConfig(BaseSettings):
     keys: Path | None = Field(None, description="file of API keys, made of lines printed by `rcml key`")
     read_keys: Secrets = Field(
         (),
-        description="API keys that may query; prefer RCML_READ_KEYS, because other users can see command lines",
+        description="comma-separated API keys that may query; prefer RCML_READ_KEYS, because other users can see "
+        "command lines",
     )
     admin_keys: Secrets = Field(
-        (), description="API keys that may query and make changes; prefer RCML_ADMIN_KEYS"
+        (), description="comma-separated API keys that may query and make changes; prefer RCML_ADMIN_KEYS"
     )
     unguarded: bool = Field(
         False,
@@ -198,17 +199,18 @@ class ServeConfig(BaseSettings):
         description="seconds within which a response must start; bulk uploads and reloads always have at least 600",
     )
     cors_origins: Annotated[tuple[Origin, ...], *Listed] = Field(
-        (), description="origins whose web pages may call the API, such as https://shop.example"
+        (),
+        description="comma-separated origins whose web pages may call the API, such as https://shop.example",
     )
     allowed_hosts: Annotated[tuple[str, ...], *Listed] = Field(
         (),
-        description="host names that clients may use if the server has no API keys; IP addresses and names without a "
-        "dot are always accepted",
+        description="comma-separated host names that clients may use if the server has no API keys; IP addresses and "
+        "names without a dot are always accepted",
     )
     trusted_proxies: Annotated[tuple[Network, ...], *Listed] = Field(
         (),
-        description="addresses and networks of reverse proxies, such as 10.0.0.0/24; the client, scheme and host that "
-        "they name (X-Forwarded-*, Forwarded) are believed",
+        description="comma-separated addresses and networks of reverse proxies, such as 127.0.0.1,10.0.0.0/24; the "
+        "client, scheme and host that they name (X-Forwarded-*, Forwarded) are believed",
     )
     log_format: LogFormat = Field(
         "auto", description="format of the log; auto uses text on a terminal and JSON elsewhere"
