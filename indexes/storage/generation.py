@@ -185,11 +185,21 @@ class Generation:
         return Journal(store, lineage(self.manifest.parents), self.sequence, self.shape, mark, required)
 
     def checkpoint_seen_from(self, index: Path) -> Path:
-        """Return the path of the checkpoint, which is stored relative to the index folder `index`."""
+        """Return the path of the checkpoint, which is stored relative to the index folder `index`.
+
+        Raises:
+            ArtifactError: the file with the path is damaged, or there is nothing at the path.
+        """
         path = self.path / CHECKPOINT_PATH_FILE
         with decoding(path):
             named: str = read_json(path)["path"]
-            return (index / named).resolve()
+            found = (index / named).resolve()
+        if not found.exists():
+            raise ArtifactError(
+                f"The index at {index} belongs to the checkpoint at {found}, which does not exist. Put its checkpoint "
+                "there, or name the folder of its checkpoint with --checkpoint."
+            )
+        return found
 
 
 def _has_size(path: Path, folder: Path, size: int) -> bool:
