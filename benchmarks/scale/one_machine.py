@@ -10,6 +10,7 @@ A million items under ten relations, with 128 components, take 11 GB of disk as 
 
 import argparse
 import multiprocessing
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable
@@ -73,7 +74,8 @@ def main() -> None:
     kind = choose_kind(config, asked.items, asked.relations, asked.dim)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asked.folder or Path(temporary)) / f"{kind}-{asked.items}-{asked.relations}-{asked.dim}"
-        built = {} if folder.exists() else build(folder, kind, asked)
+        # The queries are written last, so a folder without them is from a build that was ended.
+        built = {} if (folder / QUERIES_FILE).exists() else build(folder, kind, asked)
         figures = {
             **{name: getattr(asked, name) for name in ("items", "relations", "dim", "max_memory")},
             "kind": kind,
@@ -97,6 +99,8 @@ def build(folder: Path, kind: IndexKind, asked: argparse.Namespace) -> dict[str,
     source = RelationVectors(asked.items + NEW_ITEMS, asked.dim)
     generated = time.perf_counter()
     written: list[float] = []
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
 
     def indexed(relation: int, view: View) -> Iterable[ndarray]:
         left = asked.items
