@@ -9,14 +9,16 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
+from indexes.index import Index
 from tests.indexes.fakes import FakeShop
+from tests.service.shops import write_shops
 from tests.service.test_serve import QUESTION, stop_under_load
 
 from .worker_server import WorkerServer, alive, clients, eventually, running
@@ -208,6 +210,37 @@ def test_killed_parent_leaves_no_process_and_no_file(shops: FakeShop) -> None:
         server.process.kill()
         eventually(lambda: not any(alive(pid) for pid in pids))
         assert not Path(found[1]).exists()
+
+
+def _add_until_killed(client: httpx.Client, first: str, acknowledged: list[str]) -> None:
+    """Add items until the server no longer answers; note the acknowledged ones."""
+    with suppress(httpx.TransportError):
+        for number in range(10**9):
+            item_id = f"{first}-{number}"
+            assert client.put(f"/items/{item_id}", json={"title": f"Can {item_id}"}).status_code == 201
+            acknowledged.append(item_id)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.soak)])
+def test_killed_parent_loses_no_acknowledged_change(tmp_path: Path, kills: int) -> None:
+    shop, acknowledged = write_shops(tmp_path), list[str]()
+    for turn in range(kills):
+        with running(shop.index, "workers=2", "open=accented", "log_level=error") as server:
+            pids, ways = server.pids(), [httpx.Client(base_url=server.url, timeout=600) for _ in range(4)]
+            earlier = len(acknowledged)
+            with ThreadPoolExecutor(len(ways)) as pool:
+                adding = [
+                    pool.submit(_add_until_killed, way, f"{turn}-{number}", acknowledged)
+                    for number, way in enumerate(ways)
+                ]
+                eventually(lambda before=earlier: len(acknowledged) > before + 20)
+                server.process.kill()
+                for one in adding:
+                    one.result()
+            eventually(lambda before=pids: not any(alive(pid) for pid in before))
+        with closing(Index.open(shop.index)) as index:
+            kept = {item.item_id for _, item in index.reader().snapshot.page(0, 10**9)}
+        assert set(acknowledged) - kept == set()
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.soak)])
