@@ -42,6 +42,7 @@ def plain_notes() -> Iterator[None]:
     """Print notes as plain lines again after a test whose server logged them."""
     yield
     NOTES.handlers.clear()
+    NOTES.propagate = True  # otherwise pytest gives this logger handlers of its own
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def configuration(level: LogLevel, log_format: LogFormat, worker: int | None = N
             NOTES.name: {
                 "handlers": ["stderr"] if json_lines else [],
                 "level": "WARNING",
-                "propagate": False,
+                "propagate": not json_lines,
             },
             # python_multipart warns about every malformed upload, which is already rejected with 400.
             "python_multipart": {"level": "ERROR"},
