@@ -166,10 +166,12 @@ def test_stuck_process_is_killed_when_it_is_closed(shop: FakeShop, monkeypatch: 
 SERVER = """
 import sys
 from pathlib import Path
+from service.engine.network_process import network_process as supervision
 from service.serve import closed_on_sigterm, serve
 from service.settings import ServeConfig
 from tests.service.engine.network_process.encoders import network_process
 
+supervision.MAX_RESTART_DELAY_S = 0.1  # the pauses after 200 kills would take more than an hour
 with closed_on_sigterm(), network_process() as process:
     def greeting(engine, url):
         torch = "torch" in sys.modules
