@@ -25,7 +25,7 @@ test: $(INSTALLED)  ## run the tests in two processes
 
 test-milvus: $(INSTALLED)  ## run the tests that need a whole Milvus (Linux x86-64; 57 MB, 1 GB of memory)
 	$(BIN)/python -m pip install --quiet --no-deps milvus==2.3.5
-	$(BIN)/python -m pytest -m milvus --timeout 7200
+	$(BIN)/python -m pytest -m "milvus and not soak" --timeout 7200
 
 check: $(INSTALLED)  ## run the linters, the type checker and the import rules
 	$(BIN)/ruff check .

@@ -3,12 +3,12 @@
 import sys
 
 from .missing import MissingExtraError, missing_extra
-from .openmp import wait_passively
+from .openmp import wait_passively_if_busy
 
 
 def main() -> int:
     """Run the command line and return its exit code (see `service.cli`)."""
-    wait_passively()
+    wait_passively_if_busy()
     try:
         with missing_extra("The rcml command"):
             from service.cli import main as run
