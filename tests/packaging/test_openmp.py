@@ -7,28 +7,29 @@ import sys
 
 import pytest
 
-from rcml.openmp import WAIT_POLICY
+from rcml.openmp import WAIT_POLICY, other_running_threads
 
 SHOW = """
-import os, sys
+import sys
 from contextlib import suppress
+import rcml.openmp
 from rcml.__main__ import main
+rcml.openmp.other_running_threads = lambda: {running}
 sys.argv = ["rcml", "--help"]
-os.getloadavg = lambda: ({load}, 0.0, 0.0)
 with suppress(SystemExit):
     main()
 import {library}
 """
 
 
-def spins(library: str, load: float, **environment: str) -> set[int]:
+def spins(library: str, running: int, **environment: str) -> set[int]:
     """Return how often a waiting thread looks before it sleeps, as told by the OpenMP library of `library`.
 
-    `load` is what the operating system says is the load.
+    `running` is what the operating system says of other processes.
     """
     inherited = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
     done = subprocess.run(
-        [sys.executable, "-c", SHOW.format(library=library, load=load)],
+        [sys.executable, "-c", SHOW.format(library=library, running=running)],
         env={**inherited, "OMP_DISPLAY_ENV": "verbose", **environment},
         capture_output=True,
         text=True,
@@ -42,12 +43,21 @@ def spins(library: str, load: float, **environment: str) -> set[int]:
 
 @pytest.mark.parametrize("library", ["torch", "faiss"])
 def test_threads_sleep_while_they_wait_on_a_busy_machine(library: str) -> None:
-    assert spins(library, load=0.5) == {0}
+    assert spins(library, running=1) == {0}
 
 
 def test_threads_wait_actively_on_a_quiet_machine() -> None:
-    assert min(spins("torch", load=0.4)) > 1_000
+    assert min(spins("torch", running=0)) > 1_000
 
 
 def test_wait_policy_of_the_user_is_kept() -> None:
-    assert min(spins("torch", load=9, OMP_WAIT_POLICY="active")) > 1_000_000
+    assert min(spins("torch", running=9, OMP_WAIT_POLICY="active")) > 1_000_000
+
+
+def test_a_busy_process_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            seen = max(other_running_threads() for _ in range(1_000))
+        finally:
+            busy.kill()
+    assert seen >= 1
