@@ -37,7 +37,7 @@ from model.network.inference.precision import inference_backbone
 from model.network.processor import Preprocessor
 from service.app import create_app
 from service.lifecycle.engine_holder import EngineHolder
-from service.serve import freeze_startup_objects, server_of
+from service.serve import limit_garbage_collection, server_of
 from service.settings import ServeConfig
 
 RELATIONS = 10
@@ -154,7 +154,7 @@ def serve(index: Path, quick: bool, device: str, pipe: Connection) -> None:
             failures.append(holder.failure)
             server.should_exit = True
             return
-        freeze_startup_objects()
+        limit_garbage_collection()
 
     app = create_app(config, lambda *_: make_encoder(quick, torch.device(device)), on_loaded)
     listener = socket.create_server((config.host, 0))

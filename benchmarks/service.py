@@ -57,7 +57,7 @@ from model.embeddings.encoder_protocol import ItemEncoder
 from model.similarity import Similarity, View
 from service.app import create_app
 from service.http.server import Server
-from service.serve import freeze_startup_objects, server_of
+from service.serve import limit_garbage_collection, server_of
 from service.settings import ServeConfig
 
 K = 10
@@ -70,7 +70,9 @@ MAX_CLIENTS = 8
 def serve(index: Path, pipe: Connection) -> None:
     """Run the server process: send the port through `pipe`, then serve until terminated."""
     config = ServeConfig(index=index, port=0, log_level="warning")
-    app = create_app(config, lambda *_: cast(ItemEncoder, FixedEncoder()), lambda _: freeze_startup_objects())
+    app = create_app(
+        config, lambda *_: cast(ItemEncoder, FixedEncoder()), lambda _: limit_garbage_collection()
+    )
     canned: list[bytes] = []
 
     @app.post("/admin/canned")

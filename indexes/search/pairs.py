@@ -88,7 +88,7 @@ class PairScorer:
             try:
                 sound.append((number, (a, b, self._check(a, b, relation_id))))
             except RcmlError as error:
-                found[number] = error
+                found[number] = error.with_traceback(None)  # it would refer to this frame: a cycle
         if sound:
             probabilities = self.probabilities([claim for _, claim in sound])
             for (number, _), probability in zip(sound, probabilities.tolist(), strict=True):

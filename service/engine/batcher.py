@@ -112,8 +112,11 @@ class Batcher(Generic[Job, Result]):
             self._queue.append(waiting)
             self._load.queued = len(self._queue)
             self._changed.notify()
-        result: Result = await waiting.future
-        return result
+        try:
+            result: Result = await waiting.future
+            return result
+        finally:
+            del waiting  # the traceback of its error refers to this frame: a cycle, with the job
 
     def close(self) -> None:
         """Finish the accepted jobs, then stop the thread."""
@@ -164,12 +167,13 @@ class Batcher(Generic[Job, Result]):
         try:
             results = self._work([waiting.job for waiting in batch])
             assert len(results) == len(batch), "work must return one result per job"
+            return [(result, None) for result in results]
         except Exception as error:  # a failing job must not end the thread
             if len(batch) == 1:
+                del batch  # the traceback refers to this frame: a cycle, with the job
                 return [(None, error)]
-            # Each job is run separately, so that only the failing jobs report an error.
-            return [outcome for waiting in batch for outcome in self._done([waiting])]
-        return [(result, None) for result in results]
+        # Each job is run separately, so that only the failing jobs report an error.
+        return [outcome for waiting in batch for outcome in self._done([waiting])]
 
 
 def _settle(

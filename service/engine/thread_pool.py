@@ -92,7 +92,12 @@ class ThreadPool:
         future: asyncio.Future[T] = loop.create_future()
         self._pending += 1
         self._queue.put(_Job(lambda: work(*args, **kwargs), loop, future))
-        return await future
+        try:
+            return await future
+        finally:
+            del (
+                future
+            )  # the traceback of its error refers to this frame: a cycle, with the arguments of `work`
 
     def close(self) -> None:
         """Finish the accepted jobs, then stop the threads. Must be called from a thread outside the pool."""

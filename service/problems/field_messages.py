@@ -6,6 +6,7 @@ The command line and the HTTP problems share this module, so that both use the s
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -134,7 +135,13 @@ def wish(field: FieldInfo | None) -> str:
     """Describe what a field accepts, such as "a whole number from 1 to 100", or "a JSON object" if `field` is None."""
     if field is None:
         return "a JSON object"
-    schema = TypeAdapter(field.rebuild_annotation()).json_schema()
+    return _wish_for_type(field.rebuild_annotation())
+
+
+@cache
+def _wish_for_type(annotation: Any) -> str:
+    """Describe what a type accepts. Without the cache, each error would leave hundreds of objects in cycles."""
+    schema = TypeAdapter(annotation).json_schema()
     return _wish(schema, schema.get("$defs", {}))
 
 

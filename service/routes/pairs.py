@@ -137,7 +137,7 @@ async def _validities(
             try:
                 return await query.item(asked.item_a), await query.item(asked.item_b)
             except RcmlError as error:
-                return error
+                return error.with_traceback(None)  # it would refer to the frame that keeps the error: a cycle
 
     pairs = await asyncio.gather(*map(items, questions))
     claims = [

@@ -108,13 +108,15 @@ class Direct:
         return Answer(sent[0]["status"], fields.get(b"content-type", b"").decode(), content)
 
 
-def application(shop: FakeShop, folder: Path, most_bytes: int = 2**20) -> FastAPI:
+def application(
+    shop: FakeShop, folder: Path, most_bytes: int = 2**20, encoder: FakeEncoder | None = None
+) -> FastAPI:
     """Create the application on a copy of the shop's index, so that tests may change the index."""
     shutil.copytree(shop.index, folder / "index", dirs_exist_ok=True)
     config = ServeConfig(
         index=folder / "index", checkpoint=shop.checkpoint, admin_keys=KEY, max_body_bytes=most_bytes
     )
-    return create_app(config, lambda *_: FakeEncoder())
+    return create_app(config, lambda *_: encoder or FakeEncoder())
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.engine.engine import OpenEncoder
 from service.engine.network_process.network_process import NetworkProcess
-from service.serve import closed_on_sigterm, freeze_startup_objects, server_of
+from service.serve import closed_on_sigterm, limit_garbage_collection, server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
 
@@ -50,7 +50,7 @@ def _serve(config: ServeConfig, own_network: bool, pipe: Connection) -> None:
         opened: OpenEncoder = lambda *_: cast(ItemEncoder, FakeEncoder())  # noqa: E731
         if own_network:
             opened = stack.enter_context(NetworkProcess("error")).opener(config.worker_patience)
-        app = create_app(config, opened, lambda _: freeze_startup_objects())
+        app = create_app(config, opened, lambda _: limit_garbage_collection())
         listener = stack.enter_context(socket.create_server((config.host, 0)))
         pipe.send(listener.getsockname()[1])
         server_of(app, config).run(sockets=[listener])

@@ -9,10 +9,10 @@ number of the `job`, its `body`, and the `arrays`, as pairs of a type and a shap
 Nothing in a frame is executed. A frame that is damaged, too large or of another version raises a `FrameError`.
 """
 
-import socket
 from asyncio import StreamReader
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -122,22 +122,21 @@ def decode(prefix: Prefix, header: bytes | bytearray, arrays: bytearray) -> Fram
     raise FrameError("The header of a frame does not have exactly the fields kind, job, body and arrays.")
 
 
-def receive(source: socket.socket) -> Frame | None:
-    """Read the next frame from a blocking socket. Return None if the other side has closed it.
+def receive(source: BufferedReader) -> Frame | None:
+    """Read the next frame from a blocking connection. Return None if the other side has closed it.
+
+    Each read from the socket waits for the lock of the interpreter, for up to half a millisecond if the event loop is
+    busy. The buffer of `source` therefore takes many frames at a time.
 
     Raises:
         FrameError: The frame is damaged, or the other side ended in the middle of it.
         OSError: The connection is broken.
     """
-    start = bytearray(Prefix.LAYOUT.size)
-    if not (read := source.recv_into(start)):
+    if not source.peek(1):
         return None
-    _fill(source, memoryview(start)[read:])
-    prefix = Prefix.read(start)
-    header, arrays = bytearray(prefix.header_bytes), bytearray(prefix.array_bytes)
-    _fill(source, memoryview(header))
-    _fill(source, memoryview(arrays))
-    return decode(prefix, header, arrays)
+    prefix = Prefix.read(_read(source, Prefix.LAYOUT.size))
+    header = _read(source, prefix.header_bytes)
+    return decode(prefix, header, _read(source, prefix.array_bytes))
 
 
 async def receive_from_stream(source: StreamReader) -> Frame:
@@ -152,13 +151,12 @@ async def receive_from_stream(source: StreamReader) -> Frame:
     return decode(prefix, header, bytearray(await source.readexactly(prefix.array_bytes)))
 
 
-def _fill(source: socket.socket, room: memoryview) -> None:
-    """Fill `room` with the next bytes of a blocking socket."""
-    while room:
-        read = source.recv_into(room)
-        if not read:
-            raise FrameError("The other process ended in the middle of a frame.")
-        room = room[read:]
+def _read(source: BufferedReader, size: int) -> bytearray:
+    """Return the next `size` bytes of a blocking connection."""
+    content = bytearray(size)
+    if source.readinto(content) != size:
+        raise FrameError("The other process ended in the middle of a frame.")
+    return content
 
 
 def _check_sizes(arrays: int, header_bytes: int, array_bytes: int) -> None:

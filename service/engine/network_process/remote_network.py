@@ -10,11 +10,12 @@ import mmap
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BufferedReader
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from numpy import ndarray
 
@@ -35,6 +36,9 @@ from .suspects import Suspects
 REOPEN_DELAY_S, MAX_REOPEN_DELAY_S = 0.1, 10.0
 """First and longest pause between two attempts to open a checkpoint again. Each failure doubles the pause."""
 
+READ_BUFFER_BYTES = 2**20
+"""Size of the buffer of a connection, so that the results of a batch are read at once."""
+
 
 class _Waiting(NamedTuple):
     """A job that has been sent, and its caller."""
@@ -51,6 +55,7 @@ class _Connection(NamedTuple):
     """
 
     socket: socket.socket
+    source: BufferedReader
     sender: FrameSender
     load: QueueLoad
     slot: int
@@ -164,6 +169,7 @@ class RemoteNetwork(NetworkQueue):
         finally:
             if self._pending.pop(number, None) is not None:  # the caller was cancelled
                 connection.sender.send(encode(Frame("cancel", number)))
+            del future  # the traceback of its error refers to this frame: a cycle, with the job
 
     def close(self) -> None:
         """Wait for the results of the accepted jobs, then release the checkpoint. A stuck network is not waited for."""
@@ -180,11 +186,12 @@ class RemoteNetwork(NetworkQueue):
     def _open(self) -> _Connection:
         """Connect to the network process and open the checkpoint. While no process accepts, the connection waits."""
         self._socket = opening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        source = cast(BufferedReader, opening.makefile("rb", READ_BUFFER_BYTES))
         try:
             opening.connect(str(self._address))
             for part in encode(self._request):
                 opening.sendall(part)
-            reply = receive(opening)
+            reply = receive(source)
             if reply is None:
                 raise NetworkLostError
             if reply.kind == "error":
@@ -209,6 +216,7 @@ class RemoteNetwork(NetworkQueue):
                 case _:
                     raise FrameError(f"The reply to `open` is not a description of a network: {reply.body}.")
         except BaseException as error:
+            source.close()
             opening.close()
             if isinstance(error, OSError):
                 raise NetworkLostError from error
@@ -216,14 +224,14 @@ class RemoteNetwork(NetworkQueue):
         self.batch_size, self.device, self.towers, self._digest = batch_size, device, towers, digest
         self.versions: Mapping[str, str] = versions
         self._sent = 0
-        return _Connection(opening, FrameSender(opening), QueueLoad(memoryview(memory)), slot)
+        return _Connection(opening, source, FrameSender(opening), QueueLoad(memoryview(memory)), slot)
 
     def _run(self) -> None:
         """Pass on results until the network is closed, and open the checkpoint again whenever the connection ends."""
         delay = REOPEN_DELAY_S
         while True:
             if (connection := self._connection) is not None:
-                self._read(connection.socket)
+                self._read(connection.source)
                 self._lose(connection)
                 delay = REOPEN_DELAY_S
             if self._closed.is_set():
@@ -243,7 +251,7 @@ class RemoteNetwork(NetworkQueue):
                 opened.socket.shutdown(socket.SHUT_RDWR)
             logger.info("The network process has opened the checkpoint again.")
 
-    def _read(self, source: socket.socket) -> None:
+    def _read(self, source: BufferedReader) -> None:
         """Pass the results on to their callers until the connection ends."""
         try:
             while (frame := receive(source)) is not None:
@@ -271,6 +279,7 @@ class RemoteNetwork(NetworkQueue):
         with suppress(OSError):
             connection.socket.shutdown(socket.SHUT_RDWR)
         connection.sender.close()
+        connection.source.close()
         connection.socket.close()
 
 

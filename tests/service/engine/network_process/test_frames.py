@@ -60,7 +60,7 @@ def received(content: bytes) -> Frame | None:
         sender.send([content])
         sender.close()
         theirs.shutdown(socket.SHUT_WR)
-        return receive(ours)
+        return receive(ours.makefile("rb"))
 
 
 def assert_equal(one: Frame | None, other: Frame) -> None:
@@ -180,7 +180,8 @@ def test_sender_does_not_block_and_keeps_the_order_of_large_frames() -> None:
         pixels = np.arange(2**20, dtype=np.uint32).view(np.uint8)  # no kernel takes 4 MiB at once
         for number in range(5):
             sender.send(encode(Frame("job", number, None, [pixels[: pixels.size >> number]])))
-        found = [receive(ours) for _ in range(5)]
+        source = ours.makefile("rb")
+        found = [receive(source) for _ in range(5)]
         sender.close()
     assert [frame.job for frame in found if frame is not None] == [0, 1, 2, 3, 4]
     assert all(frame and (frame.arrays[0] == pixels[: pixels.size >> frame.job]).all() for frame in found)
