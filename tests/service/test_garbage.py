@@ -26,6 +26,10 @@ WRONG = {
     "wrong method": ("PATCH", Ask("/relations")),
     "unknown item": ("POST", Ask("/retrieve", b'{"item_id": "none", "relation": "none"}')),
     "broken picture": ("POST", Ask("/retrieve", json.dumps(BROKEN).encode())),
+    "picture at a private address": (
+        "POST",
+        Ask("/retrieve", b'{"picture": {"url": "http://127.0.0.1:1/a.png"}}'),
+    ),
     "broken pictures": ("POST", Ask("/retrieve/batch", json.dumps({"questions": [BROKEN] * 3}).encode())),
     "broken item": ("PUT", Ask("/items/new", json.dumps({"title": "new", **BROKEN}).encode())),
     "error of the network": ("POST", Ask("/retrieve", b'{"text": "unreadable"}')),
