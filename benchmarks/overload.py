@@ -9,7 +9,8 @@ several workers; each has a stand-in for itself, but all share the network of an
 
 `--clients` processes send the requests. Response times are measured from the moment at which a request is sent. The
 benchmark also reports how late the clients were in sending the requests, and how much processor they used. If they were
-late by more than a few milliseconds, there are too few of them, or too few cores.
+late by more than a few milliseconds, there are too few of them, or too few cores. The share of good answers is also
+given relative to the capacity of the cores that the clients left to the server.
 """
 
 import argparse
@@ -110,6 +111,7 @@ def _figures(stages: dict[str, Outcome], memory: dict[str, float]) -> dict[str, 
         "capacity_per_s": full.rate,
         "good_share_of_capacity": over.rate / full.rate,
         "good_share_by_stage": {name: stages[name].rate / full.rate for name in overloads},
+        "good_share_without_client": {name: _share_without_client(stages[name], full) for name in overloads},
         "accepted_p99_ms": 1e3 * over.quantile(0.99),
         "accepted_p99_ms_by_stage": {name: 1e3 * stages[name].quantile(0.99) for name in overloads},
         "refused_p99_ms_by_stage": {name: 1e3 * stages[name].quantile(0.99, 429, 503) for name in overloads},
@@ -123,6 +125,16 @@ def _figures(stages: dict[str, Outcome], memory: dict[str, float]) -> dict[str, 
         "memory_growth_mib": memory["after"] - memory["before"],
         "speed_afterwards": stages["full capacity, afterwards"].rate / full.rate,
     }
+
+
+def _share_without_client(over: Outcome, full: Outcome) -> float:
+    """Return the good answers as a share of the capacity of the cores that the clients left to the server.
+
+    Otherwise the processor time of the clients counts against the server if they share its cores.
+    """
+    cores = os.cpu_count() or 1
+    left = (cores - over.client_cores) / (cores - full.client_cores)
+    return over.rate / full.rate / left
 
 
 def _late_ms(outcome: Outcome) -> float:

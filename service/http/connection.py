@@ -12,8 +12,6 @@ clients, `admission.py` decides which requests an overloaded server refuses, and
 import asyncio
 import heapq
 import socket
-from array import array
-from fcntl import ioctl
 from functools import partial
 from http import HTTPStatus
 from math import inf
@@ -31,7 +29,7 @@ from service.problems.kinds import OVERLOADED, Kind
 
 from .admission import OVERLOAD_DETAIL, SCOPE_BEGAN, Admission, retry_after
 from .connection_config import ConnectionConfig
-from .kernel_age import kernel_age
+from .kernel import bytes_in_kernel, kernel_age
 from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES
 from .raw_problem import raw_problem
 from .request_head import (
@@ -104,6 +102,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse the received data, and reject the request if it is malformed or exceeds a limit."""
         if self._deaf:
+            self._settings.discards.pause(self.transport, self.flow)
             return
         self._latest = len(data)
         self._wire += self._latest
@@ -122,6 +121,8 @@ class Connection(HttpToolsProtocol):
             self._reject(RejectedRequest(HTTPStatus.BAD_REQUEST, detail))
         elif self._draining:
             self._say_last()
+        if self.stage == "body" and self.cycle.response_complete:
+            self._settings.discards.pause(self.transport, self.flow)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Parse a request again without its offer to switch protocols (RFC 9110, 7.8).
@@ -255,17 +256,8 @@ class Connection(HttpToolsProtocol):
 
     def _say_last(self) -> None:
         """Close after the last pending response, unless a request is partly received or data waits in the kernel."""
-        if self.stage == "idle" and self._answering() and not self._in_kernel(FIONREAD):
+        if self.stage == "idle" and self._answering() and not bytes_in_kernel(self.transport, FIONREAD):
             self.cycle.keep_alive = False
-
-    def _in_kernel(self, queue: int) -> int:
-        """Return the number of bytes in a kernel queue.
-
-        FIONREAD: bytes that were received but not read. TIOCOUTQ: bytes that were sent but not acknowledged.
-        """
-        count = array("i", [0])
-        ioctl(self.transport.get_extra_info("socket").fileno(), queue, count)
-        return count[0]
 
     def _answering(self) -> bool:
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
@@ -336,7 +328,7 @@ class Connection(HttpToolsProtocol):
         unread = self.transport.get_write_buffer_size()
         if unread:
             # The buffer shrinks only after much of the kernel's queue has drained, so count the bytes in both.
-            unread += self._in_kernel(TIOCOUTQ)
+            unread += bytes_in_kernel(self.transport, TIOCOUTQ)
             if self._watch.reads_too_slowly(now, unread, self.deadlines):
                 self._reset()
             return

@@ -9,6 +9,7 @@ import uvicorn
 
 from service.shared.counters import Counter, SharedCounters
 
+from .discard_turns import DiscardTurns
 from .limits import Deadlines, Limits
 
 
@@ -42,6 +43,7 @@ class ConnectionConfig(uvicorn.Config):
         self.deadlines = deadlines
         self.clock = clock
         self.counters = counters or SharedCounters.alone()
+        self.discards = DiscardTurns()
         self.accepted = 0
         """Number of connections that were accepted and are not open yet."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

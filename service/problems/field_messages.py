@@ -6,7 +6,6 @@ The command line and the HTTP problems share this module, so that both use the s
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -37,6 +36,9 @@ _BOUNDS = {
     "too_long": "must have at most {max_length} entries",
     "string_unicode": "must be valid Unicode without lone surrogates",
 }
+
+_WISHES: dict[str, str] = {}
+"""What each type of a field accepts, in words, by the name of the type. To compute it leaves hundreds of objects."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,12 @@ def wish(field: FieldInfo | None) -> str:
     """Describe what a field accepts, such as "a whole number from 1 to 100", or "a JSON object" if `field` is None."""
     if field is None:
         return "a JSON object"
-    return _wish_for_type(field.rebuild_annotation())
-
-
-@cache
-def _wish_for_type(annotation: Any) -> str:
-    """Describe what a type accepts. Without the cache, each error would leave hundreds of objects in cycles."""
-    schema = TypeAdapter(annotation).json_schema()
-    return _wish(schema, schema.get("$defs", {}))
+    annotation = field.rebuild_annotation()
+    name = repr(annotation)  # some annotations cannot be hashed
+    if name not in _WISHES:
+        schema = TypeAdapter(annotation).json_schema()
+        _WISHES[name] = _wish(schema, schema.get("$defs", {}))
+    return _WISHES[name]
 
 
 def quoted(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Time that received data waited in the kernel before the event loop read it.
+"""What the kernel knows of a connection: how long received data has waited, and how much waits.
 
 A deadline has to include this time: a busy event loop reads a request long after it has arrived. Linux reports for a
 TCP socket how long ago the last data arrived (`tcpi_last_data_recv`, include/uapi/linux/tcp.h), to a few milliseconds.
@@ -8,6 +8,8 @@ Time in the accept queue is included, because a socket in the queue already rece
 import asyncio
 import socket
 import sys
+from array import array
+from fcntl import ioctl
 from struct import Struct
 
 _LAST_DATA_RECEIVED = Struct("52xI")
@@ -25,3 +27,13 @@ def kernel_age(transport: asyncio.Transport) -> float:
         return 0.0
     [milliseconds] = _LAST_DATA_RECEIVED.unpack(info) if len(info) == _LAST_DATA_RECEIVED.size else (0,)
     return float(milliseconds) / 1000
+
+
+def bytes_in_kernel(transport: asyncio.Transport, queue: int) -> int:
+    """Return the number of bytes of a connection in a kernel queue.
+
+    FIONREAD: bytes that were received but not read. TIOCOUTQ: bytes that were sent but not acknowledged.
+    """
+    count = array("i", [0])
+    ioctl(transport.get_extra_info("socket").fileno(), queue, count)
+    return count[0]
