@@ -52,6 +52,7 @@ from model.malloc import keep_freed_memory
 from model.native_path import is_utf8
 from service.problems.field_messages import field_message, place
 
+from .cli_help import HelpFormatter
 from .settings import ENVIRONMENT_PREFIX, DemoConfig, KeyConfig, ServeConfig
 
 
@@ -151,7 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rcml` with `arguments` (default: `sys.argv[1:]`) and return the exit code."""
     arguments = _repeated(sys.argv[1:] if arguments is None else arguments)
     try:
-        source = CliSettingsSource[Rcml](Rcml, case_sensitive=False, parse_args_method=_parse)
+        source = CliSettingsSource[Rcml](
+            Rcml, case_sensitive=False, parse_args_method=_parse, formatter_class=HelpFormatter
+        )
         command = CliApp.run(Rcml, list(arguments), cli_settings_source=source)
         if command.version:
             print(f"rcml {__version__}")
