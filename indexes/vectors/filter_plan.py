@@ -25,8 +25,8 @@ MIN_CODED_ROWS = 40_000
 MIN_CODED_ITEMS = 100_000
 """Number of items from which an index has codes. With fewer, hardly any filter allows enough of them."""
 
-MAX_CODE_CANDIDATES = 8_192
-"""Maximum number of candidates of codes for up to 128 results; for more results it is 64 for each."""
+MAX_CODE_CANDIDATES = 16_384
+"""Maximum number of candidates of codes for up to 256 results; for more results it is 64 for each."""
 
 CODES_PER_CANDIDATE = 16
 """Minimum number of allowed items for each candidate of codes, so that scoring takes less time than the scan."""
