@@ -46,10 +46,10 @@ def test_plan_takes_the_cheapest_way_that_reaches_the_recall(
 @pytest.mark.parametrize(
     ("allowed", "k", "least_share", "plan"),
     [
-        (500_000, 10, None, FilterPlan("codes", 8_192)),
-        (500_000, 1, None, FilterPlan("codes", 8_192)),
-        (500_000, 100, None, FilterPlan("codes", 8_192)),
-        (500_000, 200, None, FilterPlan("codes", 12_800)),
+        (500_000, 10, None, FilterPlan("codes", 16_384)),
+        (500_000, 1, None, FilterPlan("codes", 16_384)),
+        (500_000, 256, None, FilterPlan("codes", 16_384)),
+        (500_000, 300, None, FilterPlan("codes", 19_200)),
         (500_000, 10, 0.05, FilterPlan("ann", 42)),  # the ANN index reads less
         (49_999, 10, 0.05, FilterPlan("codes", 3_124)),
         (100_000, 100, 0.05, FilterPlan("codes", 6_250)),
