@@ -319,11 +319,11 @@ def test_scale_benchmark_sizes_every_place_and_checks_its_formulas(
 
 def test_search_benchmark_measures_searches_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.search.GPU_ROUNDS", 3)  # the stand-in for a card takes long
-    case = search.Case(tmp_path, "flat", 3_000, 1, 0, 32)
+    case = search.Case(tmp_path, "flat", 12_000, 1, 0, 32)
     search.build(case)
     assert search.on_gpu(case) is None or torch.cuda.is_available()
     figures = search.measure_on_gpu(case, Cards([StandInCard()], 1.0), 0.001)
-    assert (figures["items"], figures["read_ms"], figures["found_on_gpu"]) == (3_000, 1.0, True)
+    assert (figures["items"], figures["read_ms"], figures["found_on_gpu"]) == (12_000, 1.0, True)
     assert figures["device"].startswith("vectors of 1 relations on cuda:0 (")
     for name in ("one_query", "256_queries"):
         assert figures[f"{name}_ratio"] == pytest.approx(figures[f"{name}_p50_ms"]) != 0
