@@ -169,7 +169,7 @@ class MilvusVectors:
             for relation in range(self._place.relations):
                 for view in View:
                     name = file_name(relation, view)
-                    items = count_rows(self._client, self._place.view(view), relation)
+                    items = count_rows(self._client, self._place.view(view), relation, waits=relation == 0)
                     reports[name] = self._place.reports[name].model_copy(update={"items": items})
         return reports
 
