@@ -116,7 +116,8 @@ class Batcher(Generic[Job, Result]):
             result: Result = await waiting.future
             return result
         finally:
-            del waiting  # the traceback of its error refers to this frame: a cycle, with the job
+            # The traceback of its error refers to this frame, which would keep the error and the job.
+            del waiting
 
     def close(self) -> None:
         """Finish the accepted jobs, then stop the thread."""

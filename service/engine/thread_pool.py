@@ -95,9 +95,8 @@ class ThreadPool:
         try:
             return await future
         finally:
-            del (
-                future
-            )  # the traceback of its error refers to this frame: a cycle, with the arguments of `work`
+            # The traceback of its error refers to this frame, which would keep the error and the arguments of `work`.
+            del future
 
     def close(self) -> None:
         """Finish the accepted jobs, then stop the threads. Must be called from a thread outside the pool."""

@@ -1,8 +1,8 @@
 """What the kernel knows of a connection: how long received data has waited, and how much waits.
 
-A deadline has to include this time: a busy event loop reads a request long after it has arrived. Linux reports for a
-TCP socket how long ago the last data arrived (`tcpi_last_data_recv`, include/uapi/linux/tcp.h), to a few milliseconds.
-Time in the accept queue is included, because a socket in the queue already receives data.
+A deadline has to include the time that data waits: a busy event loop reads a request long after it arrived. Linux
+reports for a TCP socket how long ago the last data arrived (`tcpi_last_data_recv`, include/uapi/linux/tcp.h), to a
+few milliseconds. Time in the accept queue is included, because a socket in the queue already receives data.
 """
 
 import asyncio

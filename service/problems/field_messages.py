@@ -38,7 +38,7 @@ _BOUNDS = {
 }
 
 _WISHES: dict[str, str] = {}
-"""What each type of a field accepts, in words, by the name of the type. To compute it leaves hundreds of objects."""
+"""What each type of a field accepts, in words, by the name of the type. Computing it leaves cycles of objects."""
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,8 @@ def index_and_load(client: Any, names: list[str], cells: int | None) -> None:
 def count_rows(client: Any, name: str, relation: int | None, waits: bool = True) -> int:
     """Count the rows of one relation, or of the whole collection.
 
-    A count waits for all writes before it, for 0.2 s or more. A further one of the same collection need not (`waits`).
+    If it `waits`, the count includes all earlier writes, and takes 0.2 s or more. Only the first count of a collection
+    need wait.
     """
     partitions, condition = None, ""
     if relation is not None:
