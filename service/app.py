@@ -27,13 +27,13 @@ from service.lifecycle.one_server import CentralRequests, OneServer
 from service.lifecycle.relation_jobs import RelationJobs
 from service.lifecycle.shadow_run import Shadow
 from service.middleware.api_keys import Keys
-from service.middleware.auth import Auth
+from service.middleware.auth import Auth, Guard
 from service.middleware.body_limit import BodyLimit
 from service.middleware.content_encoding import ContentEncoding
 from service.middleware.deadline import Deadline
 from service.middleware.head import Head
 from service.middleware.key_watch import KeyWatch
-from service.middleware.proxy import Proxy
+from service.middleware.proxy import Proxy, TrustedProxies
 from service.middleware.ranges import Ranges
 from service.middleware.rate_limit import RateLimit
 from service.middleware.request_log import RequestLog
@@ -41,7 +41,7 @@ from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
 from service.requests.direct_routes import DirectRoutes
 from service.requests.json_route import JsonRoute
-from service.requests.retrieve_answer import precomputed_answer
+from service.requests.table_fast_path import Rules, TableFastPath
 from service.routes import (
     documentation,
     embeddings,
@@ -137,6 +137,7 @@ def create_app(
         InputError: an API key is invalid, or a required API key is missing.
     """
     keys = Keys.open(config) if keys is None else keys
+    rules = _rules(config, keys, shop, worker)
     tracer = tracer_provider.get_tracer("rcml", __version__) if tracer_provider else None
     metrics = Metrics(tracer, counters) if worker is None else Metrics(tracer, worker.counters, worker.folder)
     central = CentralRequests()
@@ -146,10 +147,10 @@ def create_app(
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         openapi_url=None,
-        lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys, central, worker),
+        lifespan=_lifespan(config, open_encoder, on_loaded, metrics, keys, rules, central, worker),
         telemetry=telemetry(tracer_provider),
     )
-    _add_middlewares(app, config, keys, metrics, shop, worker, central)
+    _add_middlewares(app, config, rules, metrics, worker, central)
     install(app)
     for module in ROUTES:
         app.include_router(module.router)
@@ -163,6 +164,7 @@ def _lifespan(
     on_loaded: Callable[[EngineHolder], None],
     metrics: Metrics,
     keys: Keys,
+    rules: Rules,
     central: CentralRequests,
     worker: Worker | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
@@ -192,12 +194,15 @@ def _lifespan(
         opening.add_done_callback(lambda _: on_loaded(holder))
         watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
         jobs, shadowing = RelationJobs(holder), Shadow(loader, metrics, config.workers)
+        # A traced request has spans, which only the framework opens.
+        fast = None if metrics.traced else TableFastPath(rules, holder, shadowing, metrics, membership)
         async with PictureFetcher() as fetcher:
             state: State = {
                 "admission": admission,
                 "config": config,
                 "started": datetime.now(UTC) if worker is None else worker.started,
                 "engine_holder": holder,
+                "fast_path": fast,
                 "swapper": membership or loader,
                 "fetcher": fetcher,
                 "membership": membership,
@@ -219,12 +224,28 @@ def _lifespan(
     return lifespan
 
 
+def _rules(config: ServeConfig, keys: Keys, shop: str, worker: Worker | None) -> Rules:
+    """Return the rules that middlewares and the fast path apply; parameters as in `create_app`."""
+    rate_limit = (
+        RateLimit(config.rate_limit, config.rate_burst, table=None if worker is None else worker.buckets)
+        if config.rate_limit
+        else None
+    )
+    hosts = (config.host, *config.allowed_hosts)
+    return Rules(
+        Guard(keys, rate_limit, hosts, config.cors_origins, shop),
+        TrustedProxies(config.trusted_proxies),
+        config.deadline,
+        config.root_path,
+        bool(config.cors_origins),
+    )
+
+
 def _add_middlewares(
     app: FastAPI,
     config: ServeConfig,
-    keys: Keys,
+    rules: Rules,
     metrics: Metrics,
-    shop: str,
     worker: Worker | None,
     central: CentralRequests,
 ) -> None:
@@ -234,27 +255,11 @@ def _add_middlewares(
     app.add_middleware(ContentEncoding)
     app.add_middleware(BodyLimit, limits=body_limits(config))
     routes = (route for module in ROUTES for route in module.router.routes if isinstance(route, JsonRoute))
-    app.add_middleware(
-        DirectRoutes,
-        routes=tuple(routes),
-        max_body_bytes=config.max_body_bytes,
-        short_ways={"/retrieve": precomputed_answer},
-    )
+    app.add_middleware(DirectRoutes, routes=tuple(routes), max_body_bytes=config.max_body_bytes)
     if worker is not None:  # outside the direct routes, which do not reach the middlewares within them
         app.add_middleware(OneServer, central=central)
-    app.add_middleware(Deadline, seconds=config.deadline)
-    app.add_middleware(
-        Auth,
-        keys=keys,
-        rate_limit=RateLimit(
-            config.rate_limit, config.rate_burst, table=None if worker is None else worker.buckets
-        )
-        if config.rate_limit
-        else None,
-        hosts=(config.host, *config.allowed_hosts),
-        origins=config.cors_origins,
-        shop=shop,
-    )
+    app.add_middleware(Deadline, seconds=rules.deadline)
+    app.add_middleware(Auth, guard=rules.guard)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -263,9 +268,9 @@ def _add_middlewares(
             allow_headers=["Authorization", "X-API-Key"],
             expose_headers=["Retry-After"],
         )
-    app.add_middleware(SecurityHeaders, shared=bool(config.cors_origins))
+    app.add_middleware(SecurityHeaders, shared=rules.shared)
     app.add_middleware(RequestLog, metrics=metrics)
     if config.root_path:
         app.add_middleware(RootPath, prefix=config.root_path)
     if config.trusted_proxies:
-        app.add_middleware(Proxy, trusted=config.trusted_proxies)
+        app.add_middleware(Proxy, trusted=rules.trusted)

@@ -22,14 +22,15 @@ from model.errors import InputError
 from service.engine.engine import OpenEncoder
 from service.engine.open_encoder import open_encoder
 from service.http.admission import Admission
+from service.http.fast_path import Answered, FastAnswer, FastPath
 from service.http.limits import SHOP_NAME, SHOPS, shop_of, without_prefix
 from service.http.openapi import problems
 from service.http.problem_handlers import install
 from service.lifecycle.engine_holder import EngineHolder
 from service.middleware.api_keys import Keys
-from service.middleware.auth import Auth
+from service.middleware.auth import Auth, Guard, pass_decision
 from service.middleware.head import Head
-from service.middleware.proxy import Proxy
+from service.middleware.proxy import Proxy, TrustedProxies
 from service.middleware.request_log import RequestLog
 from service.middleware.root_path import RootPath
 from service.middleware.security_headers import SecurityHeaders
@@ -144,20 +145,22 @@ class Shops:
         name = shop_of(scope["path"], self._prefix) if scope["type"] == "http" else ""
         app: ASGIApp = self._shops.get(name, self._own)
         if name in self._shops:
-            # The shop removes its whole prefix, of which a proxy may have removed a part.
-            path = self._prefix + without_prefix(scope["path"], self._prefix)
-            scope = {**scope, "path": path, "state": dict(scope["state"]["shops"][name])}
+            scope = _of_shop(scope, self._prefix, state=dict(scope["state"]["shops"][name]))
         await app(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with AsyncExitStack() as stack:
+            shops: dict[str, Any] = {
+                name: await stack.enter_async_context(shop.router.lifespan_context(shop))
+                for name, shop in self._shops.items()
+            }
             yield {
                 "admission": Admission(on_refusals=self._metrics.refused_unseen),
-                "shops": {
-                    name: await stack.enter_async_context(shop.router.lifespan_context(shop))
-                    for name, shop in self._shops.items()
-                },
+                "fast_path": _FastPaths(
+                    {name: one["fast_path"] for name, one in shops.items()}, self._prefix
+                ),
+                "shops": shops,
             }
 
     def _readiness(self) -> ReadyShops:
@@ -177,6 +180,36 @@ class Shops:
         return ReadyShops(shops=sorted(served), failed=sorted(set(self._shops) - set(served)))
 
 
+def _of_shop(scope: Scope, prefix: str, **more: Any) -> Scope:
+    """Return the scope for a shop, which removes its whole prefix; a proxy may have removed a part of it."""
+    return {**scope, "path": prefix + without_prefix(scope["path"], prefix), **more}
+
+
+class _FastPaths:
+    """Fast paths of all shops; see `service.http.fast_path.FastPath`."""
+
+    def __init__(self, by_shop: Mapping[str, FastPath | None], prefix: str) -> None:
+        self._by_shop = by_shop
+        self._prefix = prefix
+
+    def take(self, scope: Scope, body: bytes | bytearray, answered: Answered) -> bool:
+        """Let the fast path of the shop take the request; see `FastPath.take`."""
+        fast_path = self._by_shop.get(shop_of(scope["path"], self._prefix))
+        if fast_path is None:
+            return False
+        inner = _of_shop(scope, self._prefix)
+
+        def answered_by_shop(answer: FastAnswer | None) -> None:
+            if answer is None:
+                pass_decision(inner, scope)
+            answered(answer)
+
+        taken = fast_path.take(inner, body, answered_by_shop)
+        if not taken:
+            pass_decision(inner, scope)
+        return taken
+
+
 def _own_routes(
     config: ServeConfig,
     keys: Keys,
@@ -189,11 +222,11 @@ def _own_routes(
     app.add_middleware(Head)
     if not keys:  # with keys, anyone may see what these routes tell
         hosts = (config.host, *config.allowed_hosts)
-        app.add_middleware(Auth, keys=keys, hosts=hosts, origins=config.cors_origins)
+        app.add_middleware(Auth, guard=Guard(keys, hosts=hosts, origins=config.cors_origins))
     app.add_middleware(SecurityHeaders, shared=False)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(RootPath, prefix=config.root_path)
-    app.add_middleware(Proxy, trusted=config.trusted_proxies)
+    app.add_middleware(Proxy, trusted=TrustedProxies(config.trusted_proxies))
     install(app)
     app.get("/livez")(health.livez)
 

@@ -7,6 +7,7 @@ waits for its turn. Between two looks at the sockets, turns for about `RESULTS_P
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 RESULTS_PER_TURN = 100
 """Results of answers that are put together between two looks at the sockets. A hundred results take a few ms."""
@@ -19,7 +20,7 @@ class LoopTurns:
         self.results_per_turn = results_per_turn
         self._left = results_per_turn
         self._renewing = False
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
 
     def __len__(self) -> int:
         """Return the number of waiting slices."""
@@ -30,27 +31,44 @@ class LoopTurns:
 
         A slice larger than a whole turn gets a turn of its own.
         """
-        results = min(results, self.results_per_turn)
-        loop = asyncio.get_running_loop()
+        if self._takes(results):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def begin() -> None:
+            if not turn.cancelled():
+                turn.set_result(None)
+
+        self._waiting.append((results, begin))
+        await turn
+
+    def call(self, results: int, work: Callable[[], None]) -> None:
+        """Call `work`, which puts together this many results: at once if it has a turn, otherwise in a later turn."""
+        if self._takes(results):
+            work()
+        else:
+            self._waiting.append((results, work))
+
+    def _takes(self, results: int) -> bool:
+        """Take a slice of the current turn, if no other slice waits and enough of it is left."""
         if not self._renewing:
             self._renewing = True
             self._left = self.results_per_turn
-            loop.call_soon(self._renew, loop)
-        if not self._waiting and results <= self._left:
-            self._left -= results
-            return
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((results, turn))
-        await turn
+            asyncio.get_running_loop().call_soon(self._renew)
+        if self._waiting or min(results, self.results_per_turn) > self._left:
+            return False
+        self._left -= results
+        return True
 
-    def _renew(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _renew(self) -> None:
         """Begin a turn, and give it to the first waiting slices. The loop has looked at the sockets since the last."""
         self._left = self.results_per_turn
-        while self._waiting and (self._waiting[0][0] <= self._left or self._waiting[0][1].cancelled()):
-            results, turn = self._waiting.popleft()
-            if not turn.cancelled():
+        try:
+            while self._waiting and min(self._waiting[0][0], self.results_per_turn) <= self._left:
+                results, begin = self._waiting.popleft()
                 self._left -= results
-                turn.set_result(None)
-        self._renewing = bool(self._waiting)
-        if self._renewing:
-            loop.call_soon(self._renew, loop)
+                begin()
+        finally:  # an error of one slice is its own
+            self._renewing = bool(self._waiting)
+            if self._renewing:
+                asyncio.get_running_loop().call_soon(self._renew)

@@ -14,6 +14,7 @@ waits for up to `REPEATED_DELAY_S`; many such clients would otherwise keep the e
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from math import ceil, inf
 from random import randrange
@@ -51,7 +52,7 @@ REPORT_INTERVAL_S = 1.0
 
 OVERLOAD_DETAIL = "The server is overloaded and cannot answer this request in time. Retry in a few seconds."
 
-_NEW_ITEM_FIELDS = (b'"text"', b'"picture"', b'"description"')
+_NEW_ITEM_FIELDS = re.compile(rb'"(?:text|picture|description)"')
 """JSON fields that need the network. The search for them is quick and may err, as the queue has a bound of its own."""
 
 
@@ -80,26 +81,22 @@ class Admission:
         """Number of admitted requests that wait for their first turn on the event loop."""
         return self._entering
 
-    def enter(self, app: ASGIApp, method: str, path: str, body: bytes | bytearray) -> "ASGIApp | float":
-        """Admit a complete request and return the application that answers it, or refuse it.
-
-        The returned application must be called once. A refusal is the number of seconds that the request would wait.
-        """
+    def enter(self, method: str, path: str, body: bytes | bytearray) -> "Entered | float":
+        """Admit a complete request, or refuse it. A refusal is the number of seconds that the request would wait."""
         rule = rule_of(method, path)
         encodes = rule.encodes is Encodes.ALWAYS or (
-            rule.encodes is Encodes.NEW_ITEMS and any(field in body for field in _NEW_ITEM_FIELDS)
+            rule.encodes is Encodes.NEW_ITEMS and _NEW_ITEM_FIELDS.search(body) is not None
         )
         if not rule.urgent and (wait := self._wait(encodes)):
             return wait
         self._entering += 1
         self._encoding += encodes
+        return Entered(self, encodes)
 
-        async def entered(scope: Scope, receive: Receive, send: Send) -> None:
-            self._entering -= 1
-            self._encoding -= encodes
-            await app(scope, receive, send)
-
-        return entered
+    def begin(self, encodes: bool) -> None:
+        """Count an admitted request as begun."""
+        self._entering -= 1
+        self._encoding -= encodes
 
     def check(self, method: str, path: str) -> None:
         """Refuse a request whose body is long or of unknown length before the body is read.
@@ -147,6 +144,29 @@ class Admission:
             REPORT_INTERVAL_S,
         )
         self._unreported = 0
+
+
+class Entered:
+    """Admitted request that waits for its first turn on the event loop. It must begin once."""
+
+    __slots__ = ("_admission", "_encodes")
+
+    def __init__(self, admission: Admission, encodes: bool) -> None:
+        self._admission = admission
+        self._encodes = encodes
+
+    def begin(self) -> None:
+        """End the wait."""
+        self._admission.begin(self._encodes)
+
+    def application(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that ends the wait and answers the request as `app` does."""
+
+        async def begun(scope: Scope, receive: Receive, send: Send) -> None:
+            self.begin()
+            await app(scope, receive, send)
+
+        return begun
 
 
 def retry_after(wait: float) -> int:

@@ -6,15 +6,13 @@ disconnects a slow client and rejects a malformed request with a problem documen
 sending, `Connection` closes only after the client has had time to read the reason (RFC 9112, 9.6).
 
 `server.py` opens connections and sweeps them, `request_head.py` checks request heads, `slow_clients.py` detects slow
-clients, `admission.py` decides which requests an overloaded server refuses, and `limits.py` defines all limits.
+clients, `dispatch.py` passes complete requests on, and `limits.py` defines all limits.
 """
 
 import asyncio
 import heapq
 import socket
-from functools import partial
 from http import HTTPStatus
-from math import inf
 from struct import pack
 from termios import FIONREAD, TIOCOUTQ
 from typing import Any
@@ -22,13 +20,13 @@ from urllib.parse import quote
 
 import uvicorn
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.problems.kinds import OVERLOADED, Kind
+from service.problems.kinds import Kind
 
-from .admission import OVERLOAD_DETAIL, SCOPE_BEGAN, Admission, retry_after
+from .admission import SCOPE_BEGAN
 from .connection_config import ConnectionConfig
+from .dispatch import Dispatch
 from .kernel import bytes_in_kernel, kernel_age
 from .limits import FRAMING_RATIO, MAX_FRAMING_BYTES
 from .raw_problem import raw_problem
@@ -44,14 +42,13 @@ from .request_head import (
 from .slow_clients import Progress, ProgressWatch, Stage, TooSlow
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Dispatch):
     """Protocol of one client connection, with limits."""
 
     # Slots save memory: CPython stores the attribute names of all instances of a class in one shared table of at most
     # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
-        "_admission", "_begun", "_deaf", "_draining", "_incomplete", "_last_answer", "_latest", "_refused", "_requests",
-        "_settings", "_watch", "_whole", "_wire", "body_bytes", "clock", "deadlines", "limits", "stage",
+        "_deaf", "_last_answer", "_latest", "_requests", "_watch", "_wire", "body_bytes", "deadlines", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -62,21 +59,10 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        assert isinstance(config, ConnectionConfig)
-        self.limits = config.limits
-        self.deadlines = config.deadlines
-        self.clock = config.clock
-        self._settings = config
+        self.deadlines = self._settings.deadlines
         self.stage: Stage = "idle"
         self._deaf = False  # whether further input is discarded
         self._last_answer: bytes | None = None  # sent after the responses to earlier requests
-        self._draining = False
-        self._begun: RequestResponseCycle | None = None  # request that the application has begun
-        self._admission: Admission | None = app_state.get("admission")
-        self._refused = -inf  # time of the latest refusal for overload
-        self._whole = False  # whether the latest request is passed on only once its body is complete
-        # Whether it is the turn of the latest request, but its body is still to come.
-        self._incomplete = False
         self._requests = 0
         self._latest = 0  # bytes in the latest call of `data_received`
         # Bytes received after the call of `data_received` in which the current head or body began.
@@ -140,7 +126,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start a new request head."""
         super().on_message_begin()
-        age = kernel_age(self.transport)
+        age = kernel_age(self.transport) if self._settings.looks.may_be_late(self.loop) else 0.0
         self.scope[SCOPE_BEGAN] = self.clock() - age  # type: ignore[literal-required]
         self.stage = "head"
         self._wire = 0
@@ -194,41 +180,6 @@ class Connection(HttpToolsProtocol):
             if self._incomplete:
                 self._incomplete = False
                 self._start_asgi_task(self.cycle, self.app)
-
-    # Admission.
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Pass a request on whose turn has come, or refuse it. A short body must be complete first."""
-        if cycle.more_body and self._whole:  # a body is incomplete only on the latest request
-            self._incomplete = True
-            return
-        if self._admission is not None and not cycle.more_body:
-            scope = cycle.scope
-            path = self.limits.bodies.route_path(scope["path"])
-            entered = self._admission.enter(app, scope["method"], path, cycle.body)
-            if isinstance(entered, float):
-                since = self.clock() - self._refused
-                self._admission.refuse(partial(self._refuse, cycle, path, entered), since)
-                return
-            app = entered
-        self._begun = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _refuse(self, cycle: RequestResponseCycle, path: str, wait: float) -> None:
-        """Send the refusal of a complete request, and go on with the next request of the connection."""
-        if cycle.disconnected or self.transport.is_closing():
-            return
-        close = not cycle.keep_alive
-        headers, content = self.server_state.default_headers, cycle.scope["method"] != "HEAD"
-        after = retry_after(wait)
-        self.transport.write(
-            raw_problem(OVERLOADED, OVERLOAD_DETAIL, quote(path), headers, after, content=content, close=close)
-        )  # fmt: skip
-        self._refused = self.clock()
-        cycle.response_started = cycle.response_complete = True
-        if close:
-            self.transport.close()
-        self.on_response_complete()
 
     def _head(self) -> RequestHead:
         method = self.parser.get_method().decode("latin-1")

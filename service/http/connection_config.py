@@ -10,6 +10,7 @@ import uvicorn
 from service.shared.counters import Counter, SharedCounters
 
 from .discard_turns import DiscardTurns
+from .kernel import Looks
 from .limits import Deadlines, Limits
 
 
@@ -44,6 +45,7 @@ class ConnectionConfig(uvicorn.Config):
         self.clock = clock
         self.counters = counters or SharedCounters.alone()
         self.discards = DiscardTurns()
+        self.looks = Looks()
         self.accepted = 0
         """Number of connections that were accepted and are not open yet."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -10,10 +10,14 @@ import socket
 import sys
 from array import array
 from fcntl import ioctl
+from math import inf
 from struct import Struct
 
 _LAST_DATA_RECEIVED = Struct("52xI")
 """Position of the milliseconds since the last data arrived in `struct tcp_info`."""
+
+MOMENT_S = 0.02
+"""Age in seconds of data that counts as new. Deadlines are hundreds of times as long."""
 
 
 def kernel_age(transport: asyncio.Transport) -> float:
@@ -27,6 +31,27 @@ def kernel_age(transport: asyncio.Transport) -> float:
         return 0.0
     [milliseconds] = _LAST_DATA_RECEIVED.unpack(info) if len(info) == _LAST_DATA_RECEIVED.size else (0,)
     return float(milliseconds) / 1000
+
+
+class Looks:
+    """Looks of an event loop at its sockets: whether data that it reads may have waited.
+
+    To ask the kernel for the age of a request takes as long as to parse its head. The data that a look finds has
+    arrived since the look before, unless the connection was paused. So if the last look that found a request was
+    moments ago, none of the data can be old.
+    """
+
+    def __init__(self) -> None:
+        self._latest = self._before = -inf
+
+    def may_be_late(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether data that the loop has just read may have waited for longer than `MOMENT_S`."""
+        if not type(loop).__module__.startswith("uvloop"):
+            return True
+        look = loop.time()  # in uvloop, the time of the latest look, as for all requests that it has found
+        if look != self._latest:
+            self._before, self._latest = self._latest, look
+        return look - self._before > MOMENT_S
 
 
 def bytes_in_kernel(transport: asyncio.Transport, queue: int) -> int:

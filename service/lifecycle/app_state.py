@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from service.engine.engine import Engine
 from service.http.admission import Admission
+from service.http.fast_path import FastPath
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 
@@ -32,6 +33,7 @@ class State(TypedDict):
     config: ServeConfig
     started: datetime
     engine_holder: EngineHolder
+    fast_path: FastPath | None
     swapper: Swapper
     fetcher: Fetcher
     membership: Membership | None

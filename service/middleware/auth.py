@@ -34,36 +34,55 @@ from service.problems.response import problem_response
 from .api_keys import Key, Keys
 from .rate_limit import RateLimit
 
+SCOPE_DECISION = "rcml.decision"
+"""Scope entry with the decision about a request: its rejection, or None."""
+
 
 class Auth:
     """Pure ASGI middleware that rejects a request with 401, 403, 421 or 429, or passes it on."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        keys: Keys,
-        rate_limit: RateLimit | None = None,
-        hosts: Sequence[str] = (),
-        origins: Sequence[str] = (),
-        shop: str = "",
-    ) -> None:
+    def __init__(self, app: ASGIApp, guard: "Guard") -> None:
         self.app = app
-        self.shop = shop
-        self.keys = keys
-        self.rate_limit = rate_limit
-        self.hosts = frozenset(host.lower() for host in hosts)
-        self.origins = frozenset(origins)
+        self.guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject the request, or pass it on to the application."""
         if scope["type"] == "http":
-            rejection = self._check_key(scope) if self.keys else self._check_origin(scope)
+            rejection = self.guard.check(scope)
             if rejection is not None:
                 path, headers = scope["path"], rejection.headers
                 response = problem_response(rejection.kind, rejection.detail, path, headers=headers)
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+class Guard:
+    """Rules by which requests are rejected before anything is done for them."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        rate_limit: RateLimit | None = None,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        shop: str = "",
+    ) -> None:
+        self.shop = shop
+        self.keys = keys
+        self.rate_limit = rate_limit
+        self.hosts = frozenset(host.lower() for host in hosts)
+        self.origins = frozenset(origins)
+
+    def check(self, scope: Scope) -> Rejection | None:
+        """Return why the request is rejected, or None if it may be answered.
+
+        The decision is kept in the scope, so that a request is charged to the rate limit of its caller only once.
+        """
+        if SCOPE_DECISION not in scope:
+            scope[SCOPE_DECISION] = self._check_key(scope) if self.keys else self._check_origin(scope)
+        rejection: Rejection | None = scope[SCOPE_DECISION]
+        return rejection
 
     def _check_key(self, scope: Scope) -> Rejection | None:
         access = rule_of(scope["method"], scope["path"]).access
@@ -127,6 +146,14 @@ class Auth:
         if site := headers.get(b"sec-fetch-site"):
             return site not in (b"same-origin", b"none")
         return origin != "" and _authority(origin) != host
+
+
+def pass_decision(decided: Scope, scope: Scope) -> None:
+    """Keep the decision about a request in a further scope of the same request."""
+    scope.update({name: decided[name] for name in _DECIDED if name in decided})
+
+
+_DECIDED = (SCOPE_DECISION, SCOPE_KEY_NAME, SCOPE_CHARGE)
 
 
 def sent_key(scope: Scope) -> bytes | None:

@@ -27,15 +27,27 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 class Proxy:
     """Pure ASGI middleware that reads the headers of trusted proxies."""
 
-    def __init__(self, app: ASGIApp, trusted: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, trusted: "TrustedProxies") -> None:
         self.app = app
-        self.networks = tuple(ip_network(network) for network in trusted)
+        self.trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on as the client sent it to the outermost trusted proxy."""
-        if scope["type"] == "http" and self.networks and scope["client"] and self._trusts(scope["client"][0]):
-            self._read(scope)
+        if scope["type"] == "http":
+            self.trusted.restore(scope)
         await self.app(scope, receive, send)
+
+
+class TrustedProxies:
+    """Networks of the proxies whose headers are believed."""
+
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        self.networks = tuple(ip_network(network) for network in networks)
+
+    def restore(self, scope: Scope) -> None:
+        """Put the client, the scheme and the host of the original request in the scope."""
+        if self.networks and scope["client"] and self._trusts(scope["client"][0]):
+            self._read(scope)
 
     def _read(self, scope: Scope) -> None:
         fields: dict[bytes, list[str]] = {}

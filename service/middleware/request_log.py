@@ -36,12 +36,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = None
-        for name, value in scope["headers"]:
-            if name == _REQUEST_ID_HEADER:
-                asked = value.decode("latin-1")
-                break
-        request = request_id(asked)
+        request = asked_request_id(scope)
         # The ID is never reset, because the server may log an error in the same task after this method returns.
         REQUEST_ID.set(request)
         header = (_REQUEST_ID_HEADER, request.encode())
@@ -64,31 +59,41 @@ class RequestLog:
             status = status or 500  # sent by ServerErrorMiddleware, the only middleware outside this one
             raise
         finally:
-            self._note(scope, status or STATUS_CLIENT_LEFT, perf_counter() - start, size)
+            note_answered(self.metrics, scope, status or STATUS_CLIENT_LEFT, perf_counter() - start, size)
 
-    def _note(self, scope: Scope, status: int, seconds: float, size: int) -> None:
-        route = template(scope)
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self.metrics.answered(route, method, status, seconds)
-        problem = scope.get(SCOPE_PROBLEM)
-        if problem is not None:
-            self.metrics.refused(problem)
-        level = _level(route, status)
-        if not logs_requests(level):
-            return
-        fields: dict[str, str | int | float] = {
-            "method": method,
-            "route": route,
-            "path": scope["path"][:LOGGED_PATH_CHARACTERS],
-            "status": status,
-            "ms": round(seconds * 1000, 3),
-            "bytes": size,
-        }
-        if (key := scope.get(SCOPE_KEY_NAME)) is not None:
-            fields["key"] = key
-        if problem is not None:
-            fields["problem"] = problem
-        log_request(level, f"{method} {route} {status}", fields)
+
+def asked_request_id(scope: Scope) -> str:
+    """Return the ID of a request: the one that the client sent if it is well-formed, or a new one."""
+    for name, value in scope["headers"]:
+        if name == _REQUEST_ID_HEADER:
+            return request_id(value.decode("latin-1"))
+    return request_id(None)
+
+
+def note_answered(metrics: Metrics, scope: Scope, status: int, seconds: float, size: int) -> None:
+    """Count and log a request whose response of `size` bytes has been sent after this time."""
+    route = template(scope)
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    metrics.answered(route, method, status, seconds)
+    problem = scope.get(SCOPE_PROBLEM)
+    if problem is not None:
+        metrics.refused(problem)
+    level = _level(route, status)
+    if not logs_requests(level):
+        return
+    fields: dict[str, str | int | float] = {
+        "method": method,
+        "route": route,
+        "path": scope["path"][:LOGGED_PATH_CHARACTERS],
+        "status": status,
+        "ms": round(seconds * 1000, 3),
+        "bytes": size,
+    }
+    if (key := scope.get(SCOPE_KEY_NAME)) is not None:
+        fields["key"] = key
+    if problem is not None:
+        fields["problem"] = problem
+    log_request(level, f"{method} {route} {status}", fields)
 
 
 def template(scope: Scope) -> str:

@@ -17,10 +17,8 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, shared: bool = False) -> None:
         self.app = app
-        headers = SECURITY_HEADERS | ({"Cross-Origin-Resource-Policy": "cross-origin"} if shared else {})
-        added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        self.added = added
-        self.added_to_page = [(name, value) for name, value in added if name != b"content-security-policy"]
+        self.added = security_headers(shared)
+        self.added_to_page = [field for field in self.added if field[0] != b"content-security-policy"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and add the headers to its response."""
@@ -34,14 +32,20 @@ class SecurityHeaders:
                 page = b"content-security-policy" in dict(headers)
                 headers += self.added_to_page if page else self.added
                 if scope.get(SCOPE_KEY_NAME):
-                    headers = _private(headers)
+                    headers = private(headers)
                 message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
 
 
-def _private(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def security_headers(shared: bool) -> list[tuple[bytes, bytes]]:
+    """Return the security headers of a response that is not a page; see `SecurityHeaders`."""
+    headers = SECURITY_HEADERS | ({"Cross-Origin-Resource-Policy": "cross-origin"} if shared else {})
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def private(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the headers with a Cache-Control that excludes shared caches.
 
     A response without Cache-Control gets `no-store`, which excludes all caches.

@@ -1,4 +1,4 @@
-"""Answers to `POST /retrieve` as JSON, and the short way to those that the precomputed table contains.
+"""Answers to `POST /retrieve` as JSON, and a fast way to put together those that the precomputed table contains.
 
 Answers from the table are most of the traffic. Under one relation they differ only in the version, the query, the
 scores and items of the results, and the times. Each form of such an answer is serialised once, with gaps in these
@@ -18,11 +18,10 @@ from indexes.search.retrieve import Found
 from model.errors import RcmlError
 from model.records import Relation
 from model.similarity import Similarity
-from service.engine.engine import Engine
+from service.engine.engine import MAX_READ_ON_LOOP, Engine
 from service.engine.item_json import version
-from service.lifecycle.app_state import State
 from service.schemas.fields import ItemId, RelationId, RelationSummary, Request
-from service.schemas.retrieve import MAX_RESULT_DEPTH, MAX_RESULTS, RESULTS_PER_COST, SUMMARY
+from service.schemas.retrieve import MAX_RESULT_DEPTH, MAX_RESULTS, RESULTS_PER_COST
 from service.telemetry.prometheus import Metrics, Stage
 
 CACHED_FORMS = 1_024
@@ -100,38 +99,30 @@ def results(found: Sequence[Found], items: Sequence[Any], cursor: int) -> list[d
     ]
 
 
-async def precomputed_answer(state: State, body: bytes) -> bytes | None:
-    """Answer a body that is a `PlainQuestion` from the precomputed table.
-
-    Return None if the body is anything else, if the question is invalid, if the table lacks the answer, or if a shadow
-    run needs what only the general way produces. The general way then answers, or raises the error.
-
-    Raises:
-        OverloadedError: See `Engine.items`.
-    """
-    begun = perf_counter()
-    if state["shadow"].is_running:
-        return None
+def plain_question(body: bytes | bytearray) -> PlainQuestion | None:
+    """Parse a body that is a `PlainQuestion` and costs no more than one request; return None for any other body."""
     try:
         asked = PlainQuestion.model_validate_json(body)
     except ValidationError:
         return None
-    holder = state["engine_holder"]
-    if (
-        asked.k > RESULTS_PER_COST or not holder.ready
-    ):  # a larger question costs more than one, which the route charges
-        return None
-    with holder.held() as engine:
-        return await _filled(asked, engine, state["metrics"], begun)
+    return asked if asked.k <= RESULTS_PER_COST else None
 
 
-async def _filled(asked: PlainQuestion, engine: Engine, metrics: Metrics, begun: float) -> bytes | None:
-    """Fill the form of the answer, or return None; see `precomputed_answer`."""
+def turn_of(asked: PlainQuestion, engine: Engine) -> int:
+    """Return the results that the turn for `precomputed_answer` counts (`loop_turns.py`)."""
+    # Changes since the table was written are searched, which takes as long as in the general way.
+    return asked.k if engine.index.snapshot.overlay.changes else -(-asked.k // STORED_RESULTS)
+
+
+def precomputed_answer(asked: PlainQuestion, engine: Engine, metrics: Metrics, begun: float) -> bytes | None:
+    """Answer a question from the precomputed table; `begun` is when it arrived, by `perf_counter`.
+
+    Return None if the table lacks the answer, if many of its items must be read first, or if the question is invalid.
+    The general way then answers, or raises the error.
+    """
     reader = engine.index.reader()
     snapshot = reader.snapshot
     start, stop = asked.cursor, asked.cursor + asked.k
-    # Changes since the table was written are searched, which takes as long as in the general way.
-    await engine.turns.take(asked.k if snapshot.overlay.changes else -(-asked.k // STORED_RESULTS))
     try:
         best = reader.precomputed_entries(asked.item_id, asked.relation, asked.similarity, start, stop)
     except RcmlError:
@@ -139,13 +130,14 @@ async def _filled(asked: PlainQuestion, engine: Engine, metrics: Metrics, begun:
     if best is None or (best and best[-1][1] < asked.min_score):
         return None
     spent = perf_counter() - begun
-    metrics.observe(Stage.SEARCH, spent)
     rows = [row for row, _ in best]
-    own = snapshot.row(asked.item_id)
-    items = engine.item_json.cached(snapshot, [*rows, own])
+    shown = [*rows, snapshot.row(asked.item_id)]
+    items = engine.item_json.cached(snapshot, shown)
     if items is None:
-        items = await engine.items(snapshot, rows, SUMMARY)
-        items += engine.item_json.summaries(snapshot, [own])
+        if len(engine.item_json.missing(snapshot, rows)) > MAX_READ_ON_LOOP:
+            return None
+        items = engine.item_json.summaries(snapshot, shown)
+    metrics.observe(Stage.SEARCH, spent)
     template = form(
         snapshot.relation(asked.relation).relation, asked.similarity, asked.k, asked.cursor, len(best)
     )

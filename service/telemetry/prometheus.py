@@ -90,6 +90,11 @@ class Metrics:
         self._count_requests(registry)
         self._count_shadow_runs(registry)
 
+    @property
+    def traced(self) -> bool:
+        """Whether stages create spans."""
+        return self._tracer is not None
+
     def _count_requests(self, registry: CollectorRegistry) -> None:
         labels = ("route", "method", "status")
         self._requests = Counter("rcml_requests", "HTTP requests that have ended.", labels, registry=registry)

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from service.app import create_app
+from service.http.admission import SCOPE_BEGAN
 from service.problems.response import MEDIA_TYPE
 from service.schemas.problem import Problem
 from service.settings import ServeConfig
@@ -62,13 +64,11 @@ class Direct:
     app: FastAPI
     state: dict[str, Any]
 
-    async def ask(
-        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
-    ) -> Answer:
-        """Return the response, even if the application raises an exception after it has sent a 500."""
+    def scope(self, method: str, path: str, body: bytes = b"", media_type: str = "application/json") -> Scope:
+        """Return the scope of a request, as the server passes it on."""
         length = {"content-length": str(len(body))} if body else {}
         headers = {"host": "127.0.0.1", "content-type": media_type, **length, **HEADERS}
-        scope = {
+        return {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
@@ -82,7 +82,14 @@ class Direct:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "state": dict(self.state),
+            SCOPE_BEGAN: time.monotonic(),
         }
+
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
+    ) -> Answer:
+        """Return the response, even if the application raises an exception after it has sent a 500."""
+        scope = self.scope(method, path, body, media_type)
         starts = iter(range(0, max(len(body), 1), PIECE_BYTES))
         sent: list[Message] = []
 

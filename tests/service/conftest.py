@@ -5,7 +5,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,7 +13,6 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.client import AsyncClient, Client
 from service.engine.engine import Engine
-from service.requests.direct_routes import DirectRoutes
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
 
@@ -44,18 +43,9 @@ def client(config: ServeConfig) -> Iterator[TestClient]:
 
 
 @contextmanager
-def served(
-    config: ServeConfig, encoder: FakeEncoder | None = None, direct: bool = True
-) -> Iterator[TestClient]:
-    """Start a separate application and yield a client for it once the application is ready.
-
-    Without `direct`, every request is routed by the framework.
-    """
+def served(config: ServeConfig, encoder: FakeEncoder | None = None) -> Iterator[TestClient]:
+    """Start a separate application and yield a client for it once the application is ready."""
     app = create_app(config, lambda *_: encoder or FakeEncoder())
-    if not direct:
-        app.user_middleware = [
-            one for one in app.user_middleware if cast(object, one.cls) is not DirectRoutes
-        ]
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

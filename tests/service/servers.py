@@ -12,11 +12,17 @@ from typing import cast
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Scope
 
 from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.engine.engine import OpenEncoder
 from service.engine.network_process.network_process import NetworkProcess
+from service.http.fast_path import Answered, FastAnswer, FastPath
+from service.http.limits import Deadlines
+from service.http.server import Server
+from service.requests.direct_routes import DirectRoutes
 from service.serve import closed_on_sigterm, limit_garbage_collection, server_of
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder
@@ -42,6 +48,56 @@ def served(config: ServeConfig) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+class CountedFastPath:
+    """Fast path of a server whose answers are counted. It counts those on connections that open afterwards."""
+
+    def __init__(self, server: Server) -> None:
+        self.answers = 0
+        self._path: FastPath = server.lifespan.state["fast_path"]
+        server.lifespan.state["fast_path"] = self
+
+    def take(self, scope: Scope, body: bytes | bytearray, answered: Answered) -> bool:
+        """Let the fast path take the request, and count its answer."""
+
+        def counted(answer: FastAnswer | None) -> None:
+            self.answers += answer is not None
+            answered(answer)
+
+        return self._path.take(scope, body, counted)
+
+
+@contextmanager
+def served_here(
+    app: ASGIApp, short_ways: bool = True, deadlines: Deadlines = Deadlines()
+) -> Iterator[tuple[Server, httpx.Client]]:
+    """Run the server of `rcml serve` in a thread; yield it and a client once the application is ready.
+
+    Without `short_ways`, every request is routed by the framework.
+    """
+    if not short_ways:
+        assert isinstance(app, FastAPI)
+        app.user_middleware = [
+            one for one in app.user_middleware if cast(object, one.cls) is not DirectRoutes
+        ]
+    server = Server(app, deadlines=deadlines, log_level="error", log_config=None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.005)
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            while httpx.get(f"{address}/readyz", timeout=600).status_code != 200:
+                time.sleep(0.01)
+            if not short_ways:
+                server.lifespan.state["fast_path"] = None
+            with httpx.Client(base_url=address, timeout=600) as client:
+                yield server, client
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def _serve(config: ServeConfig, own_network: bool, pipe: Connection) -> None:

@@ -39,7 +39,7 @@ async def unreachable(scope: Scope, receive: Receive, send: Send) -> None:
 def test_a_full_network_refuses_only_what_needs_it(
     method: str, path: str, body: bytes, refused: bool
 ) -> None:
-    entered = Admission(network_wait=lambda more: 2.5).enter(unreachable, method, path, body)
+    entered = Admission(network_wait=lambda more: 2.5).enter(method, path, body)
     assert (entered == 2.5) is refused
 
 
@@ -54,23 +54,23 @@ def test_admitted_requests_count_as_queued_until_their_first_turn() -> None:
         pass
 
     admission = Admission(network_wait)
-    entered = [admission.enter(app, "POST", "/retrieve", NEW) for _ in range(3)]
+    entered = [admission.enter("POST", "/retrieve", NEW) for _ in range(3)]
     assert (asked, entered[2]) == ([0, 1, 2], 1.0)
     first = entered[0]
     assert not isinstance(first, float)
-    asyncio.run(first({}, None, None))  # type: ignore[arg-type]
+    asyncio.run(first.application(app)({}, None, None))  # type: ignore[arg-type]
     assert admission.entering == 1
-    assert not isinstance(admission.enter(app, "POST", "/retrieve", NEW), float)
+    assert not isinstance(admission.enter("POST", "/retrieve", NEW), float)
 
 
 def test_too_many_requests_that_wait_for_the_event_loop_are_refused_except_probes() -> None:
     admission = Admission()
     for _ in range(MAX_ENTERING):
-        assert not isinstance(admission.enter(unreachable, "GET", "/items", b""), float)
-    assert admission.enter(unreachable, "POST", "/retrieve", KNOWN) == 1.0
+        assert not isinstance(admission.enter("GET", "/items", b""), float)
+    assert admission.enter("POST", "/retrieve", KNOWN) == 1.0
     for (method, path), rule in ROUTE_RULES.items():
         if rule.urgent:
-            assert not isinstance(admission.enter(unreachable, method, path, b""), float)
+            assert not isinstance(admission.enter(method, path, b""), float)
 
 
 def test_a_long_body_is_refused_by_its_head() -> None:

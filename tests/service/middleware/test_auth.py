@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.middleware.api_keys import Keys
-from service.middleware.auth import Auth
+from service.middleware.auth import Auth, Guard
 from service.middleware.rate_limit import RateLimit
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop, write_shop
@@ -100,7 +100,7 @@ def test_does_not_read_the_body_of_a_request_without_a_key() -> None:
 
     scope = {"type": "http", "method": "POST", "path": "/retrieve", "headers": []}
     with pytest.raises(StopIteration):
-        Auth(never, keys)(scope, never, send).send(None)  # type: ignore[arg-type]
+        Auth(never, Guard(keys))(scope, never, send).send(None)  # type: ignore[arg-type]
     assert sent[0]["status"] == 401
 
 
@@ -133,7 +133,7 @@ def test_too_many_requests_with_one_key_do_not_affect_another_key(shop: FakeShop
 
 
 def test_without_keys_each_address_has_its_own_rate_limit() -> None:
-    guard = Auth(_well, Keys({}), RateLimit(0.01, 1))
+    guard = Auth(_well, Guard(Keys({}), RateLimit(0.01, 1)))
     found = [
         TestClient(guard, client=(address, 1)).get("/items").status_code
         for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2")
@@ -155,7 +155,7 @@ def test_without_keys_each_address_has_its_own_rate_limit() -> None:
     ],
 )
 def test_a_server_without_keys_accepts_hosts_safe_from_dns_rebinding(host: str) -> None:
-    guard = Auth(_well, Keys({}), hosts=("127.0.0.1", "api.shop.example"))
+    guard = Auth(_well, Guard(Keys({}), hosts=("127.0.0.1", "api.shop.example")))
     assert TestClient(guard).get("/items", headers={"Host": host}).status_code == 200
 
 
@@ -163,7 +163,7 @@ def test_a_server_without_keys_accepts_hosts_safe_from_dns_rebinding(host: str) 
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.", "[evil.example]", "1.2.3", "évil.é"]
 )
 def test_a_server_without_keys_rejects_hosts_open_to_dns_rebinding(host: str) -> None:
-    guard = Auth(_well, Keys({}), hosts=("127.0.0.1",))
+    guard = Auth(_well, Guard(Keys({}), hosts=("127.0.0.1",)))
     response = TestClient(guard).get("/livez", headers={b"Host": host.encode()})
     assert (response.status_code, response.json()["type"]) == (421, "urn:rcml:problem:misdirected")
     assert "--allowed-hosts" in response.json()["detail"]
@@ -186,7 +186,7 @@ def test_a_server_without_keys_rejects_hosts_open_to_dns_rebinding(host: str) ->
     ],
 )
 def test_without_keys_a_page_of_another_site_changes_nothing(headers: dict[str, str], status: int) -> None:
-    guard = Auth(_well, Keys({}), origins=("https://friend.example",))
+    guard = Auth(_well, Guard(Keys({}), origins=("https://friend.example",)))
     assert TestClient(guard).post("/admin/reload", headers=headers).status_code == status
     assert TestClient(guard).get("/items", headers=headers).status_code == 200
 

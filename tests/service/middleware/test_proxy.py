@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
 from service.http.server import Server
-from service.middleware.proxy import Proxy, address, forwarded
+from service.middleware.proxy import Proxy, TrustedProxies, address, forwarded
 from service.settings import ServeConfig
 from tests.indexes.fakes import FakeEncoder, FakeShop
 from tests.service.conftest import wait_until_ready
@@ -32,7 +32,7 @@ def read(
         *((name.lower().encode(), value.encode("latin-1")) for name, value in fields),
     ]
     scope = {"type": "http", "client": peer, "scheme": "http", "headers": headers}
-    asyncio.run(Proxy(app, trusted)(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(Proxy(app, TrustedProxies(trusted))(scope, None, None))  # type: ignore[arg-type]
     return seen[0]
 
 

@@ -1,4 +1,4 @@
-"""Direct routes and precomputed answers: whatever is sent, the response is that of the framework's general way."""
+"""Fast path and direct routes: whatever is sent, the response is that of the framework's general way."""
 
 import asyncio
 import json
@@ -7,21 +7,22 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
-from typing import Any, cast
+from typing import Any
 
+import httpx
 import orjson
 import pytest
+from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from orjson import Fragment
-from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from indexes.reader import Reader
@@ -30,14 +31,14 @@ from model.records import Relation
 from model.similarity import Similarity
 from service.app import create_app
 from service.engine.loop_turns import RESULTS_PER_TURN
-from service.lifecycle.app_state import State
+from service.http.fast_path import FastAnswer
 from service.requests.direct_routes import DirectRoutes
-from service.requests.retrieve_answer import form, plain_answer, precomputed_answer, results
+from service.requests.retrieve_answer import form, plain_answer, results
 from service.schemas.fields import RelationSummary
 from service.settings import ServeConfig
 from tests.indexes.fakes import RELATIONS, FakeEncoder, FakeShop, ids, write_shop
 from tests.service.campaigns import application, directly
-from tests.service.conftest import served, wait_until_ready
+from tests.service.servers import CountedFastPath, served_here
 
 PLAIN = {"item_id": "bib", "relation": "gardeners"}
 JSON = {"Content-Type": "application/json"}
@@ -48,41 +49,42 @@ _TIMES = re.compile(rb'("(?:fetch|encode|search|took_ms)":)[0-9.e-]+')
 
 @dataclass
 class Ways:
-    """Two applications on the same index: one takes the short ways, the other never does."""
+    """Two applications on the same index: one takes the shorter ways, the other never does."""
 
-    direct: TestClient
-    usual: TestClient
+    short: httpx.Client
+    usual: httpx.Client
+    fast_path: CountedFastPath
     routed: int = 0
     """Number of requests that the first passed to the framework."""
-    precomputed: int = 0
-    """Number of answers that were put together from the table."""
 
     def ask(self, body: bytes, path: str = "/retrieve", method: str = "POST", **headers: str) -> Any:
         """Return the response of the first application, after a check that the second gives the same."""
         headers = {
+            "host": "127.0.0.1",
             "x-request-id": "same",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
-        answer = self.direct.request(method, path, content=body, headers=headers)
+        answer = self.short.request(method, path, content=body, headers=headers)
         assert told(answer) == told(self.usual.request(method, path, content=body, headers=headers))
         return answer
 
-    async def answer(self, state: State, body: bytes) -> bytes | None:
-        """Answer from the table, and count it."""
-        answer = await precomputed_answer(state, body)
-        self.precomputed += answer is not None
-        return answer
+    @property
+    def fast(self) -> int:
+        """Number of requests that the fast path answered."""
+        return self.fast_path.answers
 
-    def watch(self, routes: DirectRoutes) -> None:
+    def watch(self, app: FastAPI) -> None:
         """Count the requests that are passed to the framework."""
-        framework: ASGIApp = routes.app
+        layer: Any = app.middleware_stack
+        while not isinstance(layer, DirectRoutes):
+            layer = layer.app
+        framework: ASGIApp = layer.app
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             self.routed += 1
             await framework(scope, receive, send)
 
-        routes.app = counted
-        routes.short_ways = {"/retrieve": self.answer}
+        layer.app = counted
 
 
 def told(answer: Any) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -90,19 +92,15 @@ def told(answer: Any) -> tuple[int, list[tuple[str, str]], bytes]:
     headers = answer.headers.multi_items()
     if answer.request.method != "HEAD":
         assert ("content-length", str(len(answer.content))) in headers
-    kept = [one for one in headers if one[0] != "content-length"]
+    kept = [one for one in headers if one[0] not in ("content-length", "date")]
     return answer.status_code, kept, _TIMES.sub(rb"\1", answer.content)
 
 
 def both(config: ServeConfig) -> Iterator[Ways]:
-    with ExitStack() as stack:
-        direct = stack.enter_context(served(config))
-        ways = Ways(direct, stack.enter_context(served(config, direct=False)))
-        app: Any = direct.app
-        layer = app.middleware_stack
-        while not isinstance(layer, DirectRoutes):
-            layer = layer.app
-        ways.watch(layer)
+    apps = [create_app(config, lambda *_: FakeEncoder()) for _ in range(2)]
+    with served_here(apps[0]) as (server, short), served_here(apps[1], short_ways=False) as (_, usual):
+        ways = Ways(short, usual, CountedFastPath(server))
+        ways.watch(apps[0])
         yield ways
 
 
@@ -135,13 +133,14 @@ def encoded(**asked: Any) -> bytes:
         {"item_id": "a/b?c#d e", "relation": "worn together / office"},
     ],
 )
-def test_plain_question_is_answered_from_the_table_without_the_framework(
+def test_plain_question_takes_the_fast_path_if_the_table_has_the_answer(
     ways: Ways, asked: dict[str, Any]
 ) -> None:
-    routed, precomputed = ways.routed, ways.precomputed
+    ways.ask(encoded(**asked), **JSON)  # reads many items, which the fast path leaves to a thread
+    routed, fast = ways.routed, ways.fast
     assert ways.ask(encoded(**asked), **JSON).status_code == 200
     assert ways.routed == routed
-    assert ways.precomputed == precomputed + (asked.get("similarity", "AVG") == "AVG")
+    assert ways.fast == fast + (asked.get("similarity", "AVG") == "AVG")
 
 
 @pytest.mark.parametrize(
@@ -168,9 +167,9 @@ def test_plain_question_is_answered_from_the_table_without_the_framework(
 def test_any_other_question_is_answered_in_general_without_the_framework(
     ways: Ways, asked: dict[str, Any]
 ) -> None:
-    routed, precomputed = ways.routed, ways.precomputed
+    routed, fast = ways.routed, ways.fast
     ways.ask(encoded(**asked), **JSON)
-    assert (ways.routed, ways.precomputed) == (routed, precomputed)
+    assert (ways.routed, ways.fast) == (routed, fast)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ def test_any_other_question_is_answered_in_general_without_the_framework(
 )
 def test_other_requests_are_routed_by_the_framework(ways: Ways, sent: dict[str, str], status: int) -> None:
     routed = ways.routed
-    ways.direct.follow_redirects = ways.usual.follow_redirects = False
+    ways.short.follow_redirects = ways.usual.follow_redirects = False
     answer = ways.ask(encoded(), **{"content_type": "application/json", **sent})
     assert answer.status_code == status
     assert ways.routed == routed + 1
@@ -287,7 +286,7 @@ SEQUENCE: list[dict[str, Any]] = [
 ]
 
 
-def counted(client: TestClient) -> Counter[str]:
+def counted(client: httpx.Client) -> Counter[str]:
     """Return the values of the metrics that count requests, stages and problems."""
     text = client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
     samples = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
@@ -303,12 +302,12 @@ def counted(client: TestClient) -> Counter[str]:
 def test_both_ways_count_and_log_the_same(shop: FakeShop, caplog: pytest.LogCaptureFixture) -> None:
     with contextmanager(both)(ServeConfig(index=shop.index, admin_keys=KEY, root_path="/search")) as ways:
         caplog.set_level(logging.INFO, "rcml.requests")
-        before = [counted(ways.direct), counted(ways.usual)]
+        before = [counted(ways.short), counted(ways.usual)]
         for asked in SEQUENCE:
             ways.ask(encoded(**asked), Authorization=f"Bearer {KEY}", **JSON)
             ways.ask(encoded(**asked), "/search/retrieve", X_API_Key=KEY, **JSON)
             ways.ask(encoded(**asked), Authorization="Bearer of-another-key", **JSON)
-        direct, usual = counted(ways.direct) - before[0], counted(ways.usual) - before[1]
+        direct, usual = counted(ways.short) - before[0], counted(ways.usual) - before[1]
         assert direct == usual
         assert direct.total() > 3 * len(SEQUENCE)
         logged = [
@@ -318,7 +317,7 @@ def test_both_ways_count_and_log_the_same(shop: FakeShop, caplog: pytest.LogCapt
         ]
         assert len(logged) == 2 * 3 * len(SEQUENCE)
         assert logged[::2] == logged[1::2]
-        assert (ways.routed, ways.precomputed) == (2, 2)  # the framework routed the requests for metrics
+        assert (ways.routed, ways.fast) == (2, 2)  # the framework routed the requests for metrics
 
 
 def test_both_ways_charge_the_same(shop: FakeShop) -> None:
@@ -328,20 +327,41 @@ def test_both_ways_charge_the_same(shop: FakeShop) -> None:
     assert statuses == [200] * 9 + [429]
 
 
+@pytest.mark.parametrize("origin", [None, "https://friend.example", "https://evil.example"])
+def test_pages_of_other_sites_get_the_same_headers_both_ways(shop: FakeShop, origin: str | None) -> None:
+    config = ServeConfig(index=shop.index, cors_origins=("https://friend.example",))
+    with contextmanager(both)(config) as ways:
+        answers = [ways.ask(encoded(), **JSON, **({"Origin": origin} if origin else {})) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [403 if origin and "evil" in origin else 200] * 2
+        assert ("access-control-allow-origin" in answers[1].headers) is (origin == "https://friend.example")
+        assert ways.fast == (0 if origin else 2)
+
+
+def test_clients_behind_a_proxy_have_rate_limits_of_their_own_both_ways(shop: FakeShop) -> None:
+    config = ServeConfig(index=shop.index, rate_limit=0.001, rate_burst=2, trusted_proxies=("127.0.0.1",))
+    with contextmanager(both)(config) as ways:
+        statuses = [
+            ways.ask(encoded(), **JSON, X_Forwarded_For=f"192.0.2.{number % 3}").status_code
+            for number in range(9)
+        ]
+        assert statuses == [200] * 6 + [429] * 3
+        assert ways.fast == 6
+
+
 def test_shadow_run_is_offered_plain_questions(shop: FakeShop) -> None:
     with contextmanager(both)(ServeConfig(index=shop.index, admin_keys=KEY)) as ways:
         key = {"Authorization": f"Bearer {KEY}"}
-        for client in (ways.direct, ways.usual):
+        for client in (ways.short, ways.usual):
             begun = client.post("/admin/shadow", json={"index": shop.index.name, "share": 1.0}, headers=key)
             assert begun.status_code == 200, begun.text
         for _ in range(3):
             ways.ask(encoded(), **JSON, **key)
-        while sum(offered(ways.direct, key)) < 3:
+        while sum(offered(ways.short, key)) < 3:
             time.sleep(0.01)
-        assert ways.precomputed == 0
+        assert ways.fast == 0
 
 
-def offered(client: TestClient, key: dict[str, str]) -> tuple[int, int]:
+def offered(client: httpx.Client, key: dict[str, str]) -> tuple[int, int]:
     state = client.get("/admin/shadow", headers=key).json()
     return state["compared"], state["dropped"]
 
@@ -349,7 +369,7 @@ def offered(client: TestClient, key: dict[str, str]) -> tuple[int, int]:
 def test_plain_question_after_a_change_is_answered_like_any_other(shop: FakeShop, tmp_path: Path) -> None:
     copytree(shop.index, tmp_path / "index")
     config = ServeConfig(index=tmp_path / "index", checkpoint=shop.checkpoint, admin_keys=KEY)
-    with served(config) as client:
+    with served_here(create_app(config, lambda *_: FakeEncoder())) as (_, client):
         key = {"Authorization": f"Bearer {KEY}"}
         before = client.post("/retrieve", json=PLAIN, headers=key).json()
         assert client.delete("/items/cot", headers=key).status_code == 204
@@ -373,6 +393,7 @@ def test_plain_questions_take_turns_before_they_search_the_changes(
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
+        answers: list[FastAnswer | None] = []
 
         def look() -> None:
             looks.append(0)
@@ -382,8 +403,14 @@ def test_plain_questions_take_turns_before_they_search_the_changes(
             assert (await direct.ask("PUT", "/items/new", b'{"title": "Green can"}')).status == 201
             monkeypatch.setattr(Reader, "precomputed_entries", counted)
             loop.call_soon(look)
-            asked = encoded(k=5)
-            await asyncio.gather(*(precomputed_answer(cast(State, direct.state), asked) for _ in range(200)))
+            body = encoded(k=5)
+            for _ in range(200):
+                assert direct.state["fast_path"].take(
+                    direct.scope("POST", "/retrieve", body), body, answers.append
+                )
+            while len(answers) < 200:
+                await asyncio.sleep(0)
+        assert None not in answers
 
     asyncio.run(run())
     assert sum(looks) == 200
@@ -395,7 +422,6 @@ def test_traced_requests_are_routed_by_the_framework(shop: FakeShop) -> None:
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder(), tracer_provider=provider)
-    with TestClient(app) as client:
-        wait_until_ready(client)
+    with served_here(app) as (_, client):
         assert client.post("/retrieve", json=PLAIN).status_code == 200
     assert {"POST /retrieve", "search"} <= {span.name for span in exporter.get_finished_spans()}

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from indexes.vectors.contract import FilterMethod
+from service.app import create_app
 from service.schemas import attribute_filter
 from service.schemas.retrieve import RetrieveAnswer
 from service.settings import ServeConfig
-from tests.indexes.fakes import ITEMS, FakeShop, write_shop
-from tests.service.conftest import served
+from tests.indexes.fakes import ITEMS, FakeEncoder, FakeShop, write_shop
+from tests.service.servers import served_here
 
 WORDS = "Worn at sea."
 
@@ -24,14 +26,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> FakeShop:
     return write_shop(tmp_path_factory.mktemp("shop"), token_store=True)
 
 
-@pytest.fixture(scope="module", params=["direct", "framework"])
-def asked(shop: FakeShop, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+@pytest.fixture(scope="module", params=["short ways", "framework"])
+def asked(shop: FakeShop, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     """Yield a client whose requests take all short ways, or none."""
-    with served(ServeConfig(index=shop.index), direct=request.param == "direct") as client:
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    with served_here(app, short_ways=request.param == "short ways") as (_, client):
         yield client
 
 
-def ask(client: TestClient, **question: Any) -> Any:
+def ask(client: httpx.Client | TestClient, **question: Any) -> Any:
     response = client.post("/retrieve", json=question)
     assert response.status_code == 200, response.text
     RetrieveAnswer.model_validate(response.json(), strict=False)
@@ -46,21 +49,21 @@ def picture(shop: FakeShop, row: int = 0) -> bytes:
     return (shop.prepared / ITEMS[row].picture).read_bytes()
 
 
-def test_picture_finds_the_item_it_shows(asked: TestClient, shop: FakeShop) -> None:
+def test_picture_finds_the_item_it_shows(asked: httpx.Client, shop: FakeShop) -> None:
     content = b64encode(picture(shop)).decode()
     answer = ask(asked, picture={"base64": content}, relation="gardeners", k=1)
     assert (ids(answer), answer["similarity"], answer["how"]) == (["red-mug"], "II", "encoded")
     assert answer["query"] == {"text": None, "picture": True}
 
 
-def test_query_with_text_and_picture_uses_average_similarity(asked: TestClient, shop: FakeShop) -> None:
+def test_query_with_text_and_picture_uses_average_similarity(asked: httpx.Client, shop: FakeShop) -> None:
     content = b64encode(picture(shop)).decode()
     answer = ask(asked, text=ITEMS[0].text, picture={"base64": content}, relation="gardeners", k=1)
     assert (ids(answer), answer["similarity"]) == (["red-mug"], "AVG")
     assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-3)
 
 
-def test_uploaded_picture_gives_the_same_results_as_base64(asked: TestClient, shop: FakeShop) -> None:
+def test_uploaded_picture_gives_the_same_results_as_base64(asked: httpx.Client, shop: FakeShop) -> None:
     question = {"relation": "gardeners", "k": 3}
     uploaded = asked.post(
         "/retrieve", data={"question": json.dumps(question)}, files={"picture": ("mug.png", picture(shop))}
@@ -79,7 +82,7 @@ def test_uploaded_picture_gives_the_same_results_as_base64(asked: TestClient, sh
         ({"data": {"question": "{}"}, "files": {"picture": b"x"}}, "The picture cannot be decoded"),
     ],
 )
-def test_rejection_of_an_upload_gives_the_reason(asked: TestClient, parts: Any, detail: str) -> None:
+def test_rejection_of_an_upload_gives_the_reason(asked: httpx.Client, parts: Any, detail: str) -> None:
     response = asked.post("/retrieve", **parts)
     assert response.status_code in (400, 422)
     assert response.json()["detail"].startswith(detail)
@@ -95,20 +98,20 @@ def test_rejection_of_an_upload_gives_the_reason(asked: TestClient, parts: Any, 
     ],
 )
 def test_rejection_points_to_the_invalid_picture(
-    asked: TestClient, sent: dict[str, str], pointer: str, detail: str
+    asked: httpx.Client, sent: dict[str, str], pointer: str, detail: str
 ) -> None:
     problem = asked.post("/retrieve", json={"picture": sent, "relation": "gardeners"}).json()
     assert problem["errors"][0]["pointer"] == pointer
     assert problem["detail"].startswith(detail)
 
 
-def test_does_not_fetch_a_picture_from_the_local_machine(asked: TestClient) -> None:
+def test_does_not_fetch_a_picture_from_the_local_machine(asked: httpx.Client) -> None:
     question = {"picture": {"url": "http://127.0.0.1:8000/items/bib/image"}, "relation": "gardeners"}
     response = asked.post("/retrieve", json=question)
     assert (response.status_code, response.json()["type"]) == (422, "urn:rcml:problem:picture-not-fetched")
 
 
-def test_upload_may_be_larger_than_a_json_body(asked: TestClient) -> None:
+def test_upload_may_be_larger_than_a_json_body(asked: httpx.Client) -> None:
     question = {"relation": "gardeners"}
     large = b"\x00" * 3_000_000
     uploaded = asked.post("/retrieve", data={"question": json.dumps(question)}, files={"picture": large})
@@ -120,7 +123,7 @@ def test_upload_may_be_larger_than_a_json_body(asked: TestClient) -> None:
     assert "12582912 bytes" in larger.json()["detail"]
 
 
-def test_without_a_relation_each_result_names_its_best_relation(asked: TestClient) -> None:
+def test_without_a_relation_each_result_names_its_best_relation(asked: httpx.Client) -> None:
     answer = ask(asked, item_id="bib", k=11)
     assert answer["relation"] is None
     for result in answer["results"]:
@@ -129,7 +132,7 @@ def test_without_a_relation_each_result_names_its_best_relation(asked: TestClien
         assert result["score"] == pytest.approx(scores[result["item"]["item_id"]], abs=1e-6)
 
 
-def test_response_repeats_the_relations_with_their_weights(asked: TestClient) -> None:
+def test_response_repeats_the_relations_with_their_weights(asked: httpx.Client) -> None:
     relations = [{"relation": "gardeners", "weight": 2}, {"relation": {"description": WORDS}}]
     answer = ask(asked, item_id="bib", relations=relations)
     assert [one["weight"] for one in answer["relation"]] == [2, 1]
@@ -137,14 +140,14 @@ def test_response_repeats_the_relations_with_their_weights(asked: TestClient) ->
     assert answer["how"] == "rescored"
 
 
-def test_reports_the_familiarity_of_a_free_text_relation(asked: TestClient) -> None:
+def test_reports_the_familiarity_of_a_free_text_relation(asked: httpx.Client) -> None:
     familiar = ask(asked, item_id="bib", relation={"description": WORDS})["familiarity"]
     assert [one["description"] for one in familiar] == [WORDS]
     assert familiar[0]["nearest"] in ("gardeners", "worn together / office", "new-parents")
     assert ask(asked, item_id="bib", relation="gardeners")["familiarity"] == []
 
 
-def test_pages_follow_one_another(asked: TestClient) -> None:
+def test_pages_follow_one_another(asked: httpx.Client) -> None:
     whole = ask(asked, item_id="bib", relation="gardeners", k=11)
     first = ask(asked, item_id="bib", relation="gardeners", k=4)
     second = ask(asked, item_id="bib", relation="gardeners", k=4, cursor=first["next_cursor"])
@@ -154,12 +157,12 @@ def test_pages_follow_one_another(asked: TestClient) -> None:
     assert (len(last["results"]), last["next_cursor"]) == (3, None)
 
 
-def test_rejects_a_second_page_of_diversified_results(asked: TestClient) -> None:
+def test_rejects_a_second_page_of_diversified_results(asked: httpx.Client) -> None:
     question = {"item_id": "bib", "relation": "gardeners", "cursor": 5, "diversity": 0.5}
     assert asked.post("/retrieve", json=question).json()["errors"][0]["pointer"] == "#/diversity"
 
 
-def test_filters_for_items_cheaper_than_the_query_item(asked: TestClient) -> None:
+def test_filters_for_items_cheaper_than_the_query_item(asked: httpx.Client) -> None:
     cheaper = {"price": {"below": {"query": "price"}}}
     answer = ask(asked, item_id="twin-1", relation="gardeners", k=11, filter=cheaper)
     assert sorted(ids(answer)) == ["blue-mug", "red-mug", "twin-2"]
@@ -193,7 +196,7 @@ PRICED = {"price": {"below": 25}}
     ],
 )
 def test_timings_tell_the_share_that_a_filter_allowed_and_how_it_was_searched(
-    asked: TestClient, question: dict[str, Any], filter_use: dict[str, Any] | None
+    asked: httpx.Client, question: dict[str, Any], filter_use: dict[str, Any] | None
 ) -> None:
     whole = {"item_id": "bib", "relation": "gardeners", **question}
     answer = ask(asked, **whole)
@@ -206,13 +209,13 @@ def test_schema_knows_every_method_of_the_indexes() -> None:
     assert get_args(attribute_filter.FilterMethod) == get_args(FilterMethod)
 
 
-def test_rejects_a_filter_on_an_attribute_that_the_query_item_lacks(asked: TestClient) -> None:
+def test_rejects_a_filter_on_an_attribute_that_the_query_item_lacks(asked: httpx.Client) -> None:
     question = {"item_id": "bib", "relation": "gardeners", "filter": {"price": {"max": {"query": "price"}}}}
     response = asked.post("/retrieve", json=question)
     assert (response.status_code, response.json()["type"]) == (422, "urn:rcml:problem:missing-attribute")
 
 
-def test_marks_promoted_items(asked: TestClient) -> None:
+def test_marks_promoted_items(asked: httpx.Client) -> None:
     plain = ids(ask(asked, item_id="bib", relation="gardeners", k=11))
     promoted = {"item_ids": [plain[-1]], "share": 0.5}
     answer = ask(asked, item_id="bib", relation="gardeners", k=4, promoted=promoted)
@@ -220,7 +223,7 @@ def test_marks_promoted_items(asked: TestClient) -> None:
     assert ids(answer) == [plain[0], plain[-1], plain[1], plain[2]]
 
 
-def test_reports_a_fallback(asked: TestClient) -> None:
+def test_reports_a_fallback(asked: httpx.Client) -> None:
     best = ask(asked, item_id="bib", relation="gardeners", k=1)["results"][0]["score"]
     question = {"item_id": "bib", "relation": "gardeners", "min_score": best, "k": 3}
     assert len(ask(asked, **question)["results"]) == 1
@@ -229,7 +232,7 @@ def test_reports_a_fallback(asked: TestClient) -> None:
     assert answer["fallback"].startswith("Under the requested relation, 1 of 3 results reach")
 
 
-def test_fallback_message_on_a_later_page_counts_that_page(asked: TestClient) -> None:
+def test_fallback_message_on_a_later_page_counts_that_page(asked: httpx.Client) -> None:
     best = ask(asked, item_id="bib", relation="gardeners", k=1)["results"][0]["score"]
     question = {"item_id": "bib", "relation": "gardeners", "min_score": best, "k": 1, "fallback": True}
     answer = ask(asked, **question, cursor=1)
@@ -239,18 +242,18 @@ def test_fallback_message_on_a_later_page_counts_that_page(asked: TestClient) ->
     )
 
 
-def test_returns_only_the_requested_fields(asked: TestClient) -> None:
+def test_returns_only_the_requested_fields(asked: httpx.Client) -> None:
     question = {"item_id": "bib", "relation": "gardeners", "k": 11, "fields": ["item_id", "attributes"]}
     told = {one["item"]["item_id"]: one["item"] for one in ask(asked, **question)["results"]}
     assert told["cot"] == {"item_id": "cot", "attributes": {"price": 199, "stock": 1, "brand": "Wiege"}}
 
 
-def test_response_contains_the_index_version(asked: TestClient) -> None:
+def test_response_contains_the_index_version(asked: httpx.Client) -> None:
     digest = asked.get("/readyz").json()["index"]
     assert ask(asked, item_id="bib", relation="gardeners")["version"] == f"{digest[:12]}.0"
 
 
-def test_rejected_request_does_not_affect_the_rest_of_its_batch(asked: TestClient) -> None:
+def test_rejected_request_does_not_affect_the_rest_of_its_batch(asked: httpx.Client) -> None:
     good = {"item_id": "bib", "relation": "gardeners", "k": 2}
     questions = [good, {**good, "item_id": "unicorn"}, {"text": "mug", "relation": "gardeners", "k": 1}]
     replies = asked.post("/retrieve/batch", json={"questions": questions}).json()["replies"]
@@ -260,7 +263,7 @@ def test_rejected_request_does_not_affect_the_rest_of_its_batch(asked: TestClien
     assert replies[1]["answer"] is None
 
 
-def test_rejection_of_a_batch_points_to_the_invalid_field(asked: TestClient) -> None:
+def test_rejection_of_a_batch_points_to_the_invalid_field(asked: httpx.Client) -> None:
     good = {"item_id": "bib", "relation": "gardeners"}
     response = asked.post("/retrieve/batch", json={"questions": [good, {**good, "k": True}]})
     assert response.status_code == 422
@@ -268,14 +271,14 @@ def test_rejection_of_a_batch_points_to_the_invalid_field(asked: TestClient) -> 
     assert response.json()["errors"][0]["remedy"] == "Send a whole number from 1 to 100."
 
 
-def test_precomputed_answers_equal_search_results(asked: TestClient, shop: FakeShop) -> None:
+def test_precomputed_answers_equal_search_results(asked: httpx.Client, shop: FakeShop) -> None:
     """Compare with a request that sets `fallback`, because such a request never uses the precomputed AVG table."""
     question = {"item_id": "bib", "relation": "gardeners", "k": 5}
     searched = ask(asked, **question, fallback=True)
     assert ask(asked, **question)["results"] == searched["results"]
 
 
-def test_rejects_a_file_url_without_revealing_the_path(asked: TestClient, tmp_path: Path) -> None:
+def test_rejects_a_file_url_without_revealing_the_path(asked: httpx.Client, tmp_path: Path) -> None:
     question = {"picture": {"url": f"file://{tmp_path}/secret.png"}, "relation": "gardeners"}
     response = asked.post("/retrieve", json=question)
     assert response.status_code == 422

@@ -1,0 +1,208 @@
+"""Fast path to precomputed answers: pipelines, closing connections, turns, deadlines, errors and shops."""
+
+import asyncio
+import gc
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.engine.loop_turns import LoopTurns
+from service.http.admission import SCOPE_BEGAN
+from service.http.connection import connections_of
+from service.http.fast_path import FastAnswer
+from service.http.limits import Deadlines
+from service.requests import table_fast_path
+from service.settings import ServeConfig
+from service.shops import Shops
+from tests.indexes.fakes import FakeEncoder, FakeShop
+from tests.service.campaigns import application, directly
+from tests.service.servers import CountedFastPath, served_here
+from tests.service.shops import build_index
+
+PLAIN = {"item_id": "bib", "relation": "gardeners"}
+BODY = json.dumps(PLAIN).encode()
+
+_VARIES = re.compile(rb'(date: [^\r]+|content-length: \d+|x-request-id: \w+|"(?:search|took_ms)":[0-9.e-]+)')
+
+
+def sent(path: str, body: bytes = b"", *fields: str, method: str = "POST", version: str = "1.1") -> bytes:
+    """Return the bytes of a request."""
+    length = [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
+    head = [f"{method} {path} HTTP/{version}", "Host: 127.0.0.1", *length, *fields]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def received(port: int, message: bytes, answers: int) -> bytes:
+    """Send bytes on one connection, and return what has been received once so many responses are complete."""
+    heard = b""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(message)
+        while heard.count(b"HTTP/1.1 ") < answers or not heard.endswith(b"}"):
+            heard += (some := client.recv(2**16))
+            assert some, heard
+    return _VARIES.sub(b"", heard)
+
+
+@contextmanager
+def both_ports(shop: FakeShop) -> Any:
+    """Yield the ports of a server with the fast path and of one without, and the counter of the fast path."""
+    apps = [create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder()) for _ in range(2)]
+    with served_here(apps[0]) as (server, short), served_here(apps[1], short_ways=False) as (_, usual):
+        yield short.base_url.port, usual.base_url.port, CountedFastPath(server)
+
+
+def test_pipelined_answers_keep_their_order(shop: FakeShop) -> None:
+    searched = json.dumps({**PLAIN, "filter": {"price": {"max": 20}}}).encode()
+    wrong = json.dumps({**PLAIN, "item_id": "unicorn"}).encode()
+    asked = [BODY, searched, BODY, BODY, wrong, BODY, searched, searched, BODY]
+    message = b"".join(sent("/retrieve", body) for body in asked)
+    with both_ports(shop) as (short, usual, counted):
+        first = received(usual, message, len(asked))
+        for turn in range(3):
+            assert received(short, message, len(asked)) == first
+            assert counted.answers == 5 * (turn + 1)
+    assert [int(one) for one in re.findall(rb"HTTP/1.1 (\d+)", first)] == [
+        404 if body is wrong else 200 for body in asked
+    ]
+
+
+@pytest.mark.parametrize(("field", "version"), [("Connection: close", "1.1"), ("X-Other: 1", "1.0")])
+def test_connection_that_ends_after_the_answer(shop: FakeShop, field: str, version: str) -> None:
+    message = sent("/retrieve", BODY, field, version=version)
+    with both_ports(shop) as (short, usual, counted):
+        answers = []
+        for port in (short, usual):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(message + message)
+                heard = b""
+                while some := client.recv(2**16):
+                    heard += some
+            answers.append(_VARIES.sub(b"", heard))
+        assert answers[0] == answers[1]
+        assert answers[0].count(b"connection: close\r\n") == 1
+        assert answers[0].count(b"HTTP/1.1 200") == 1
+        assert counted.answers == 1
+
+
+def test_more_pipelined_questions_than_one_turn_takes_are_all_answered(shop: FakeShop) -> None:
+    with both_ports(shop) as (short, _, counted):
+        heard = received(short, sent("/retrieve", BODY) * 60, 60)
+        assert heard.count(b"HTTP/1.1 200 OK") == 60
+        assert counted.answers == 60
+
+
+def test_stopping_server_closes_after_the_next_answer(shop: FakeShop) -> None:
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    with served_here(app, deadlines=Deadlines(last_call=600.0, idle=600.0)) as (server, client):
+        assert "connection" not in client.post("/retrieve", json=PLAIN).headers
+        [connection] = connections_of(server.server_state)
+        told = threading.Event()
+        connection.loop.call_soon_threadsafe(connection.shutdown)
+        connection.loop.call_soon_threadsafe(told.set)
+        assert told.wait(600)
+        answer = client.post("/retrieve", json=PLAIN)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+def test_client_that_leaves_before_its_turn_disturbs_nobody(
+    shop: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Any] = []
+    call = LoopTurns.call
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    with served_here(app) as (server, client):
+        monkeypatch.setattr(LoopTurns, "call", lambda turns, results, work: held.append(work))
+        with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as leaver:
+            leaver.sendall(sent("/retrieve", BODY))
+            while not held:
+                time.sleep(0.005)
+        while len(server.server_state.connections) > 0:
+            time.sleep(0.005)
+        monkeypatch.setattr(LoopTurns, "call", call)
+        held[0]()
+        assert client.post("/retrieve", json=PLAIN).status_code == 200
+
+
+def test_error_of_the_fast_path_is_logged_and_the_application_answers(
+    shop: FakeShop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> bytes:
+        raise RuntimeError("a bug")
+
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    with served_here(app) as (_, client):
+        expected = client.post("/retrieve", json=PLAIN).json()
+        monkeypatch.setattr(table_fast_path, "precomputed_answer", broken)
+        answer = client.post("/retrieve", json=PLAIN)
+    assert (answer.status_code, answer.json()["results"]) == (200, expected["results"])
+    [logged] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert logged.exc_info is not None
+    assert "a bug" in str(logged.exc_info[1])
+
+
+def test_takes_no_question_that_is_overdue_or_long(shop: FakeShop, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with directly(application(shop, tmp_path)) as direct:
+            take, answers = direct.state["fast_path"].take, list[FastAnswer | None]()
+            padded = BODY + b" " * 1_024
+            assert not take(direct.scope("POST", "/retrieve", padded), padded, answers.append)
+            scope = direct.scope("POST", "/retrieve", BODY)
+            assert not take({**scope, SCOPE_BEGAN: time.monotonic() - 3_600}, BODY, answers.append)
+            assert not answers
+            assert take(scope, BODY, answers.append)
+            assert answers[0] is not None
+            assert json.loads(answers[0].content)["query"]["item_id"] == "bib"
+
+    asyncio.run(run())
+
+
+def test_shops_have_fast_paths_of_their_own(shop: FakeShop, tmp_path: Path) -> None:
+    for name, accent in (("plain", ""), ("accented", "'")):
+        build_index(shop, tmp_path / name, shop.checkpoint, accent)
+    config = ServeConfig(index=tmp_path, shops=True, root_path="/search", rate_limit=0.001, rate_burst=4)
+    with served_here(Shops(config, lambda *_: FakeEncoder())) as (server, client):
+        counted = CountedFastPath(server)
+        addresses = ["/search/shops/plain", "/shops/plain", "/search/shops/accented", "/shops/accented"]
+        answers = {address: client.post(f"{address}/retrieve", json=PLAIN).json() for address in addresses}
+        assert counted.answers == 4
+        for first, second in (addresses[:2], addresses[2:]):
+            assert answers[first]["results"] == answers[second]["results"]
+            assert answers[first]["query"]["image_url"] == f"{first}/items/bib/image"
+        assert answers[addresses[0]]["version"] != answers[addresses[2]]["version"]
+        # A request that the fast path leaves to the shop is charged once.
+        unknown = {**PLAIN, "item_id": "unicorn"}
+        statuses = [client.post("/shops/plain/retrieve", json=unknown).status_code for _ in range(3)]
+        assert statuses == [404, 404, 429]
+        assert client.post("/shops/none/retrieve", json=PLAIN).status_code == 404
+
+
+def test_fast_answers_leave_no_cycles(shop: FakeShop) -> None:
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    with served_here(app) as (_, client):
+        message = sent("/retrieve", BODY)
+        with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as connected:
+
+            def ask() -> None:
+                connected.sendall(message)
+                heard = b""
+                while not heard.endswith(b"}"):
+                    heard += connected.recv(2**16)
+
+            ask()
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    ask()
+                assert gc.collect() < 20
+            finally:
+                gc.enable()
