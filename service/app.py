@@ -186,10 +186,6 @@ def _lifespan(
             queue_length=lambda: len(holder.engine.network) if holder.ready else 0,
             longest_call=lambda: holder.engine.network.longest_s if holder.ready else 0.0,
         )
-        admission = Admission(
-            network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
-            on_refusals=metrics.refused_unseen,
-        )
         opening = asyncio.create_task(holder.run() if membership is None else membership.run(metrics))
         opening.add_done_callback(lambda _: on_loaded(holder))
         watching = asyncio.create_task(KeyWatch(keys, config, metrics.key_file_read).run())
@@ -198,7 +194,7 @@ def _lifespan(
         fast = None if metrics.traced else TableFastPath(rules, holder, shadowing, metrics, membership)
         async with PictureFetcher() as fetcher:
             state: State = {
-                "admission": admission,
+                "admission": _admission(holder, metrics),
                 "config": config,
                 "started": datetime.now(UTC) if worker is None else worker.started,
                 "engine_holder": holder,
@@ -222,6 +218,14 @@ def _lifespan(
         holder.close()
 
     return lifespan
+
+
+def _admission(holder: EngineHolder, metrics: Metrics) -> Admission:
+    """Return the admission of requests for the network of the engine."""
+    return Admission(
+        network_wait=lambda more: holder.engine.network.expected_wait(more) if holder.ready else 0.0,
+        on_refusals=metrics.refused_unseen,
+    )
 
 
 def _rules(config: ServeConfig, keys: Keys, shop: str, worker: Worker | None) -> Rules:

@@ -22,7 +22,7 @@ from model.errors import InputError
 from service.engine.engine import OpenEncoder
 from service.engine.open_encoder import open_encoder
 from service.http.admission import Admission
-from service.http.fast_path import Answered, FastAnswer, FastPath
+from service.http.dispatch import Answered, FastAnswer, FastPath
 from service.http.limits import SHOP_NAME, SHOPS, shop_of, without_prefix
 from service.http.openapi import problems
 from service.http.problem_handlers import install
@@ -186,7 +186,7 @@ def _of_shop(scope: Scope, prefix: str, **more: Any) -> Scope:
 
 
 class _FastPaths:
-    """Fast paths of all shops; see `service.http.fast_path.FastPath`."""
+    """Fast paths of all shops; see `service.http.dispatch.FastPath`."""
 
     def __init__(self, by_shop: Mapping[str, FastPath | None], prefix: str) -> None:
         self._by_shop = by_shop

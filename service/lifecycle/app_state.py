@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from service.engine.engine import Engine
 from service.http.admission import Admission
-from service.http.fast_path import FastPath
+from service.http.dispatch import FastPath
 from service.settings import ServeConfig
 from service.telemetry.prometheus import Metrics
 

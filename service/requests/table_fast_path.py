@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from service.http.admission import SCOPE_BEGAN
-from service.http.fast_path import Answered, FastAnswer
+from service.http.dispatch import Answered, FastAnswer
 from service.http.limits import without_prefix
 from service.http.route_rules import SCOPE_KEY_NAME
 from service.lifecycle.engine_holder import EngineHolder
@@ -53,7 +53,7 @@ class Rules:
 
 
 class TableFastPath:
-    """Fast path of one application; see `service.http.fast_path.FastPath`."""
+    """Fast path of one application; see `service.http.dispatch.FastPath`."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from model.embeddings.encoder_protocol import ItemEncoder
 from service.app import create_app
 from service.engine.engine import OpenEncoder
 from service.engine.network_process.network_process import NetworkProcess
-from service.http.fast_path import Answered, FastAnswer, FastPath
+from service.http.dispatch import Answered, FastAnswer, FastPath
 from service.http.limits import Deadlines
 from service.http.server import Server
 from service.requests.direct_routes import DirectRoutes

@@ -102,6 +102,7 @@ async def asked(port: int, *parts: bytes) -> list[tuple[int, dict[str, str], Any
         answers.append((int(status.split()[1]), headers, json.loads(rest[:length] or "null")))
         received = rest[length:]
     writer.close()
+    await writer.wait_closed()
     return answers
 
 

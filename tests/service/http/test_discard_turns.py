@@ -103,6 +103,7 @@ def test_clients_that_send_a_refused_body_to_its_end_receive_the_reason(length: 
         await writer.drain()
         heard = await reader.read()
         writer.close()
+        await writer.wait_closed()
         return heard.partition(b"\r\n")[0]
 
     async def run(port: int) -> list[bytes]:

@@ -31,7 +31,7 @@ from model.records import Relation
 from model.similarity import Similarity
 from service.app import create_app
 from service.engine.loop_turns import RESULTS_PER_TURN
-from service.http.fast_path import FastAnswer
+from service.http.dispatch import FastAnswer
 from service.requests.direct_routes import DirectRoutes
 from service.requests.retrieve_answer import form, plain_answer, results
 from service.schemas.fields import RelationSummary

@@ -1,6 +1,7 @@
 """Bodies that begin with a byte order mark, as editors on Windows write them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from service.requests import json_route
 from service.requests.json_route import read
 from service.schemas.item_changes import BulkLine
 from service.schemas.retrieve import RetrieveRequest
+from service.settings import ServeConfig
+from tests.indexes.changes import copied
+from tests.indexes.fakes import FakeShop
+from tests.service.conftest import served
 
 BOM = b"\xef\xbb\xbf"
 JSON = {"Content-Type": "application/json"}
@@ -27,9 +32,10 @@ def test_mark_before_any_line_is_ignored() -> None:
     assert read(BulkLine, BOM + b'{"delete": "mug"}').delete == "mug"
 
 
-def test_mark_before_lines_is_ignored_and_a_line_of_it_alone_is_empty(client: TestClient) -> None:
+def test_mark_before_lines_is_ignored_and_a_line_of_it_alone_is_empty(shop: FakeShop, tmp_path: Path) -> None:
     body = BOM + b'{"delete": "none-1"}\n' + BOM + b'\n{"delete": "none-2"}\n'
-    answer = client.post("/items/bulk", content=body, headers={"Content-Type": "application/x-ndjson"})
+    with served(ServeConfig(index=copied(shop, tmp_path))) as client:
+        answer = client.post("/items/bulk", content=body, headers={"Content-Type": "application/x-ndjson"})
     replies = [json.loads(line) for line in answer.text.splitlines()]
     assert [(one["line"], one["item_id"], one["status"]) for one in replies] == [
         (1, "none-1", 204),

@@ -18,7 +18,7 @@ from service.app import create_app
 from service.engine.loop_turns import LoopTurns
 from service.http.admission import SCOPE_BEGAN
 from service.http.connection import connections_of
-from service.http.fast_path import FastAnswer
+from service.http.dispatch import FastAnswer
 from service.http.limits import Deadlines
 from service.requests import table_fast_path
 from service.settings import ServeConfig
