@@ -149,15 +149,16 @@ class Admission:
 class Entered:
     """Admitted request that waits for its first turn on the event loop. It must begin once."""
 
-    __slots__ = ("_admission", "_encodes")
+    __slots__ = ("_admission", "encodes")
 
     def __init__(self, admission: Admission, encodes: bool) -> None:
         self._admission = admission
-        self._encodes = encodes
+        self.encodes = encodes
+        """Whether it needs the network."""
 
     def begin(self) -> None:
         """End the wait."""
-        self._admission.begin(self._encodes)
+        self._admission.begin(self.encodes)
 
     def application(self, app: ASGIApp) -> ASGIApp:
         """Return an application that ends the wait and answers the request as `app` does."""

@@ -111,7 +111,7 @@ class Dispatch(HttpToolsProtocol):
 
         While the server is stopping, `_say_last` must first see a request to close the connection after its response.
         """
-        if self._fast_path is None or self._draining or self.flow.write_paused:
+        if self._fast_path is None or entered.encodes or self._draining or self.flow.write_paused:
             return False
         self._begun = cycle
         answered = partial(self._answered_fast, cycle, entered, app)
