@@ -147,18 +147,21 @@ class Admission:
 
 
 class Entered:
-    """Admitted request that waits for its first turn on the event loop. It must begin once."""
+    """Admitted request that waits for its first turn on the event loop. It must begin."""
 
-    __slots__ = ("_admission", "encodes")
+    __slots__ = ("_admission", "_waits", "encodes")
 
     def __init__(self, admission: Admission, encodes: bool) -> None:
         self._admission = admission
         self.encodes = encodes
         """Whether it needs the network."""
+        self._waits = True
 
     def begin(self) -> None:
-        """End the wait."""
-        self._admission.begin(self.encodes)
+        """End the wait, if it has not ended."""
+        if self._waits:
+            self._waits = False
+            self._admission.begin(self.encodes)
 
     def application(self, app: ASGIApp) -> ASGIApp:
         """Return an application that ends the wait and answers the request as `app` does."""

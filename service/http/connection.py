@@ -48,7 +48,8 @@ class Connection(Dispatch):
     # Slots save memory: CPython stores the attribute names of all instances of a class in one shared table of at most
     # 30 names, and uvicorn's class already has nearly 30 attributes.
     __slots__ = (
-        "_deaf", "_last_answer", "_latest", "_requests", "_watch", "_wire", "body_bytes", "deadlines", "stage",
+        "_deaf", "_last_answer", "_latest", "_paused", "_requests", "_watch", "_wire", "body_bytes", "deadlines",
+        "stage",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Connection(Dispatch):
         self.stage: Stage = "idle"
         self._deaf = False  # whether further input is discarded
         self._last_answer: bytes | None = None  # sent after the responses to earlier requests
+        self._paused = False  # whether data may have waited because reading was paused
         self._requests = 0
         self._latest = 0  # bytes in the latest call of `data_received`
         # Bytes received after the call of `data_received` in which the current head or body began.
@@ -126,7 +128,9 @@ class Connection(Dispatch):
     def on_message_begin(self) -> None:
         """Start a new request head."""
         super().on_message_begin()
-        age = kernel_age(self.transport) if self._settings.looks.may_be_late(self.loop) else 0.0
+        late = self._settings.looks.may_be_late(self.loop) or self._paused or not self._requests
+        age = kernel_age(self.transport) if late else 0.0
+        self._paused = False
         self.scope[SCOPE_BEGAN] = self.clock() - age  # type: ignore[literal-required]
         self.stage = "head"
         self._wire = 0
@@ -193,11 +197,16 @@ class Connection(Dispatch):
         self._watch.forget_reading()
         if self.transport.is_closing():
             return
+        self._paused = self._paused or self.flow.read_paused
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self.pipeline:  # not at once, as the answers to all further requests would be part of this one
+            self.loop.call_soon(self._begin_next)
         elif self._last_answer is not None:
             self._finish(self._last_answer)
+
+    def _begin_next(self) -> None:
+        if self.pipeline and not self.transport.is_closing():
+            self._start_asgi_task(*self.pipeline.pop())
 
     def shutdown(self) -> None:
         """Close the connection after its next response; wait only briefly for a request if none is pending."""

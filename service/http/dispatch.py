@@ -115,7 +115,10 @@ class Dispatch(HttpToolsProtocol):
             return False
         self._begun = cycle
         answered = partial(self._answered_fast, cycle, entered, app)
-        return self._fast_path.take(cast(Scope, cycle.scope), cycle.body, answered)
+        taken = self._fast_path.take(cast(Scope, cycle.scope), cycle.body, answered)
+        if taken:  # the fast path has a queue of its own
+            entered.begin()
+        return taken
 
     def _answered_fast(
         self, cycle: RequestResponseCycle, entered: Entered, app: Any, answer: FastAnswer | None
@@ -125,20 +128,19 @@ class Dispatch(HttpToolsProtocol):
             begun: Any = entered.application(app)
             super()._start_asgi_task(cycle, begun)
             return
-        entered.begin()
         self._send_whole(
             cycle, answer.response(self.server_state.default_headers, close=not cycle.keep_alive)
         )
 
     def _send_whole(self, cycle: RequestResponseCycle, response: bytes) -> None:
         """Send a response that is complete, and go on with the next request of the connection."""
+        cycle.on_response = _nothing  # otherwise the cycle and this connection would keep each other alive
         if cycle.disconnected or self.transport.is_closing():
             return
         self.transport.write(response)
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
-        cycle.on_response = _nothing  # otherwise the cycle and this connection would keep each other alive
         self.on_response_complete()
 
     def _refuse(self, cycle: RequestResponseCycle, path: str, wait: float) -> None:

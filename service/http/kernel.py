@@ -9,9 +9,11 @@ import asyncio
 import socket
 import sys
 from array import array
+from collections.abc import Callable
 from fcntl import ioctl
 from math import inf
 from struct import Struct
+from time import monotonic
 
 _LAST_DATA_RECEIVED = Struct("52xI")
 """Position of the milliseconds since the last data arrived in `struct tcp_info`."""
@@ -34,24 +36,30 @@ def kernel_age(transport: asyncio.Transport) -> float:
 
 
 class Looks:
-    """Looks of an event loop at its sockets: whether data that it reads may have waited.
+    """Looks of an event loop at its sockets: whether data that it finds may have waited.
 
     To ask the kernel for the age of a request takes as long as to parse its head. The data that a look finds has
-    arrived since the look before, unless the connection was paused. So if the last look that found a request was
-    moments ago, none of the data can be old.
+    arrived since the look before, unless the connection was new or paused. So if the look before was moments ago, no
+    other data can be old.
     """
 
-    def __init__(self) -> None:
-        self._latest = self._before = -inf
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._latest = -inf
+        self._late = True
+        self._looking = False
 
     def may_be_late(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Return whether data that the loop has just read may have waited for longer than `MOMENT_S`."""
-        if not type(loop).__module__.startswith("uvloop"):
-            return True
-        look = loop.time()  # in uvloop, the time of the latest look, as for all requests that it has found
-        if look != self._latest:
-            self._before, self._latest = self._latest, look
-        return look - self._before > MOMENT_S
+        if not self._looking:
+            now = self._clock()
+            self._late, self._latest = now - self._latest > MOMENT_S, now
+            self._looking = True
+            loop.call_soon(self._end)  # called before the next look
+        return self._late
+
+    def _end(self) -> None:
+        self._looking = False
 
 
 def bytes_in_kernel(transport: asyncio.Transport, queue: int) -> int:

@@ -85,6 +85,7 @@ class TableFastPath:
         if question is None:
             pass_decision(inner, scope)
             return False
+        self._metrics.began()
         engine = self._holder.engine
         engine.turns.call(
             turn_of(question, engine), partial(self._answer, question, scope, inner, begun, answered)
@@ -98,29 +99,34 @@ class TableFastPath:
             length is not None
             and length <= MAX_BODY_BYTES
             and self._holder.ready
-            and monotonic() < scope[SCOPE_BEGAN] + self._rules.deadline
+            and not self._is_overdue(scope)
             and not (self._rules.shared and any(name == b"origin" for name, _ in scope["headers"]))
         )
 
     def _answer(
         self, question: PlainQuestion, scope: Scope, inner: Scope, begun: float, answered: Answered
     ) -> None:
+        request = asked_request_id(inner)
+        outer = REQUEST_ID.set(request)
         try:
-            content = self._content(question, begun)
+            content = None if self._is_overdue(scope) else self._content(question, begun)
         except Exception:
             logger.exception("The fast path failed, so the application answers.")
             content = None
+        if content is not None:
+            note_answered(self._metrics, inner, 200, perf_counter() - begun, len(content))
+        REQUEST_ID.reset(outer)
         if content is None:
+            self._metrics.in_flight -= 1  # the application counts the request again
             pass_decision(inner, scope)
             answered(None)
             return
-        request = asked_request_id(inner)
         fields = self._private_fields if inner.get(SCOPE_KEY_NAME) else self._fields
         answered(FastAnswer(fields % (len(content), request.encode()), content))
-        self._metrics.began()
-        outer = REQUEST_ID.set(request)
-        note_answered(self._metrics, inner, 200, perf_counter() - begun, len(content))
-        REQUEST_ID.reset(outer)
+
+    def _is_overdue(self, scope: Scope) -> bool:
+        began: float = scope[SCOPE_BEGAN]
+        return monotonic() >= began + self._rules.deadline
 
     def _content(self, question: PlainQuestion, begun: float) -> bytes | None:
         """Return the JSON of the answer, or None if the application must answer."""

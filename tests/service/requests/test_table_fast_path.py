@@ -8,7 +8,9 @@ import re
 import socket
 import threading
 import time
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from service.http.admission import SCOPE_BEGAN
 from service.http.connection import connections_of
 from service.http.dispatch import FastAnswer
 from service.http.limits import Deadlines
+from service.middleware import deadline
 from service.requests import table_fast_path
 from service.settings import ServeConfig
 from service.shops import Shops
+from service.telemetry.logs import REQUEST_ID
 from tests.indexes.fakes import FakeEncoder, FakeShop
 from tests.service.campaigns import application, directly
 from tests.service.servers import CountedFastPath, served_here
@@ -113,23 +117,113 @@ def test_stopping_server_closes_after_the_next_answer(shop: FakeShop) -> None:
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
 
 
-def test_client_that_leaves_before_its_turn_disturbs_nobody(
+@contextmanager
+def held_turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], None]]]:
+    """Hold all work that takes a turn, and yield the list of it."""
+    held: list[Callable[[], None]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(LoopTurns, "call", lambda turns, results, work: held.append(work))
+        yield held
+
+
+def test_client_that_leaves_before_its_turn_is_forgotten(
     shop: FakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[Any] = []
-    call = LoopTurns.call
     app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
-    with served_here(app) as (server, client):
-        monkeypatch.setattr(LoopTurns, "call", lambda turns, results, work: held.append(work))
+    with served_here(app) as (server, client), held_turns(monkeypatch) as held:
         with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as leaver:
             leaver.sendall(sent("/retrieve", BODY))
             while not held:
                 time.sleep(0.005)
+            assert server.lifespan.state["admission"].entering == 0
+            [connection] = connections_of(server.server_state)
+            loop, left = connection.loop, weakref.ref(connection)
+            del connection
         while len(server.server_state.connections) > 0:
             time.sleep(0.005)
-        monkeypatch.setattr(LoopTurns, "call", call)
-        held[0]()
-        assert client.post("/retrieve", json=PLAIN).status_code == 200
+        gc.disable()
+        try:
+            done = threading.Event()
+            loop.call_soon_threadsafe(held.pop())
+            loop.call_soon_threadsafe(done.set)
+            assert done.wait(600)
+            while left() is not None:  # only references from the stack of the loop may remain for a moment
+                time.sleep(0.005)
+        finally:
+            gc.enable()
+
+
+def test_question_that_is_overdue_when_its_turn_comes_is_answered_503(
+    shop: FakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    with (
+        served_here(app) as (server, client),
+        held_turns(monkeypatch) as held,
+        socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as asking,
+    ):
+        asking.sendall(sent("/retrieve", BODY))
+        while not held:
+            time.sleep(0.005)
+        later = time.monotonic() + 3_600
+        monkeypatch.setattr(table_fast_path, "monotonic", lambda: later)
+        monkeypatch.setattr(deadline, "monotonic", lambda: later)
+        [connection] = connections_of(server.server_state)
+        connection.loop.call_soon_threadsafe(held.pop())
+        assert asking.recv(2**16).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("path", ["/retrieve", "/relation-type"])
+def test_requests_that_waited_in_the_kernel_are_all_overdue(shop: FakeShop, path: str) -> None:
+    app = create_app(ServeConfig(index=shop.index, deadline=1.0), lambda *_: FakeEncoder())
+    with served_here(app) as (server, client), ExitStack() as stack:
+
+        def opened() -> socket.socket:
+            return stack.enter_context(
+                socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=600)
+            )
+
+        known = [opened() for _ in range(20)]
+        for one in known:
+            one.sendall(sent("/livez", method="GET"))
+            assert one.recv(2**16).startswith(b"HTTP/1.1 ")
+        [connection, *_] = connections_of(server.server_state)
+        blocked, go_on = threading.Event(), threading.Event()
+        connection.loop.call_soon_threadsafe(blocked.set)
+        connection.loop.call_soon_threadsafe(go_on.wait, 600)
+        assert blocked.wait(600)
+        asking = [*known, *(opened() for _ in range(20))]
+        for one in asking:
+            one.sendall(sent(path, BODY))
+        time.sleep(1.5)
+        go_on.set()
+        assert [one.recv(2**16)[:12] for one in asking] == [b"HTTP/1.1 503"] * 40
+
+
+def test_pipelined_answers_are_logged_in_their_order(shop: FakeShop) -> None:
+    logged: list[str | None] = []
+
+    class Ids(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.append(REQUEST_ID.get())
+
+    app = create_app(ServeConfig(index=shop.index), lambda *_: FakeEncoder())
+    searched = json.dumps({**PLAIN, "filter": {"price": {"max": 20}}}).encode()
+    bodies = [searched, *[BODY] * 20, searched, *[BODY] * 20]
+    names = [f"r{number}" for number in range(len(bodies))]
+    message = b"".join(
+        sent("/retrieve", body, f"X-Request-Id: {name}") for name, body in zip(names, bodies, strict=True)
+    )
+    requests, handler = logging.getLogger("rcml.requests"), Ids()
+    with served_here(app) as (_, client):
+        requests.addHandler(handler)
+        requests.setLevel(logging.INFO)
+        try:
+            received(client.base_url.port or 0, message, len(bodies))
+        finally:
+            requests.removeHandler(handler)
+            requests.setLevel(logging.NOTSET)
+    assert logged == names
 
 
 def test_error_of_the_fast_path_is_logged_and_the_application_answers(
