@@ -68,7 +68,7 @@ class LoopTurns:
                 results, begin = self._waiting.popleft()
                 self._left -= results
                 begin()
-        finally:  # an error of one slice is its own
+        finally:  # an error of one slice must not hold up the others
             self._renewing = bool(self._waiting)
             if self._renewing:
                 asyncio.get_running_loop().call_soon(self._renew)

@@ -19,7 +19,7 @@ _LAST_DATA_RECEIVED = Struct("52xI")
 """Position of the milliseconds since the last data arrived in `struct tcp_info`."""
 
 MOMENT_S = 0.02
-"""Age in seconds of data that counts as new. Deadlines are hundreds of times as long."""
+"""Age in seconds of data that counts as new. The default deadline is 500 times as long."""
 
 
 def kernel_age(transport: asyncio.Transport) -> float:

@@ -149,7 +149,7 @@ class Guard:
 
 
 def pass_decision(decided: Scope, scope: Scope) -> None:
-    """Keep the decision about a request in a further scope of the same request."""
+    """Copy the decision about a request to another scope of the same request."""
     scope.update({name: decided[name] for name in _DECIDED if name in decided})
 
 

@@ -71,7 +71,7 @@ def asked_request_id(scope: Scope) -> str:
 
 
 def note_answered(metrics: Metrics, scope: Scope, status: int, seconds: float, size: int) -> None:
-    """Count and log a request whose response of `size` bytes has been sent after this time."""
+    """Count and log a request that was answered with `size` bytes of content, this many seconds after it arrived."""
     route = template(scope)
     method = scope["method"] if scope["method"] in _METHODS else "other"
     metrics.answered(route, method, status, seconds)
